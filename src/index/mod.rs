@@ -1,0 +1,4 @@
+//! The indexes in memory. They know locations and keys, not files; all of them can be rebuilt from the log.
+
+pub(crate) mod keydir;
+pub(crate) mod order;

@@ -1,0 +1,4 @@
+//! embercask
+pub mod storage;
+mod index;
+mod sync;
