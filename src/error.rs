@@ -1,0 +1,205 @@
+//! The one error type, and the few kinds that say what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::format::Damage;
+
+/// Result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Match on [`Error::kind`] to decide what to do; the message is for people.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A key, value, metadata, lifetime, limit or name outside what the store accepts.
+    #[error("{what}")]
+    InvalidInput {
+        /// What is wrong and what would be right.
+        what: String,
+    },
+    /// A condition of a conditional write does not hold; nothing was written.
+    #[error(
+        "the condition does not hold: {}; read the key again and decide anew",
+        match found { Some(sequence) => format!("the key is there with sequence {sequence}"), None => "the key is absent".to_owned() }
+    )]
+    Conflict {
+        /// Sequence of the record that stands there; `None` if the key is absent (or expired).
+        found: Option<u64>,
+    },
+    /// The namespace does not exist, or was dropped while this handle was held.
+    #[error("namespace {name:?} does not exist; create it, or open it again if it was dropped")]
+    NamespaceNotFound {
+        /// Its name.
+        name: String,
+    },
+    /// A namespace of this name exists already.
+    #[error("namespace {name:?} exists already; choose another name")]
+    NamespaceExists {
+        /// Its name.
+        name: String,
+    },
+    /// A cursor that belongs to another listing, or was damaged on its way.
+    #[error("the cursor does not belong to this listing; start again without one")]
+    InvalidCursor,
+    /// Another process, or another handle in this one, has the store open.
+    #[error("the store is in use by {holder}; close it there first: {}", path.display())]
+    InUse {
+        /// Directory of the store.
+        path: PathBuf,
+        /// What the holder wrote about itself.
+        holder: String,
+    },
+    /// The directory holds no store and cannot become one.
+    #[error("not a store: {what}: {}", path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// What was found, and what to do.
+        what: String,
+    },
+    /// The file was written by a later version.
+    #[error("format version {version} is newer than this program; open the store with a newer embercask: {}", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Stored data fail a check in a place that no crash explains. Nothing was changed.
+    #[error("stored data are damaged: {cause}; run verify to see all damage, salvage to save the rest: {} at offset {offset}", path.display())]
+    Corruption {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in the file, in bytes from its beginning.
+        offset: u64,
+        /// Which check failed.
+        cause: String,
+    },
+    /// No space is left on the device. Reads go on, and so do deletes while the reserve lasts; writes work again once there is room.
+    #[error("no space left on the device; free some, delete keys or compact, then write again: {}", path.display())]
+    NoSpace {
+        /// The file that did not fit.
+        path: PathBuf,
+    },
+    /// The system refused an operation on a file.
+    #[error("cannot {action}: {source}: {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: Arc<io::Error>,
+    },
+    /// An earlier failure left it unknown what is on the disk. Reads go on; writes are refused until the store is opened again.
+    #[error("writes are refused since an earlier failure; close and open the store again: {cause}")]
+    Poisoned {
+        /// The failure.
+        cause: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed; open it again")]
+    Closed,
+    /// The work was stopped on request; the store is sound.
+    #[error("stopped on request; what was done so far is kept")]
+    Cancelled,
+    /// The bytes are not the text or JSON they were asked for as.
+    #[error("the value is not {expected}: {cause}")]
+    Decode {
+        /// `UTF-8` or `JSON of this type`.
+        expected: &'static str,
+        /// Where it goes wrong.
+        cause: String,
+    },
+}
+
+/// Errors by what a program can do about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Fix the call: the input is outside what is accepted.
+    InvalidInput,
+    /// Read again and decide anew: somebody else wrote in between.
+    Conflict,
+    /// What was named does not exist.
+    NotFound,
+    /// What was to be created exists.
+    AlreadyExists,
+    /// Somebody else has the store open: retry later, or close it there.
+    InUse,
+    /// The directory is not a store, or one of a later version.
+    NotAStore,
+    /// Data are damaged: restore from a checkpoint, or salvage.
+    Corruption,
+    /// Free space, then retry on the same handle.
+    NoSpace,
+    /// The system failed an operation: look at the source.
+    Io,
+    /// Close and open the store again.
+    Poisoned,
+    /// The store was closed by this program.
+    Closed,
+    /// Stopped on request.
+    Cancelled,
+}
+
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::InvalidInput { .. } | Error::InvalidCursor | Error::Decode { .. } => ErrorKind::InvalidInput,
+            Error::Conflict { .. } => ErrorKind::Conflict,
+            Error::NamespaceNotFound { .. } => ErrorKind::NotFound,
+            Error::NamespaceExists { .. } => ErrorKind::AlreadyExists,
+            Error::InUse { .. } => ErrorKind::InUse,
+            Error::NotAStore { .. } | Error::NewerFormat { .. } => ErrorKind::NotAStore,
+            Error::Corruption { .. } => ErrorKind::Corruption,
+            Error::NoSpace { .. } => ErrorKind::NoSpace,
+            Error::Io { .. } => ErrorKind::Io,
+            Error::Poisoned { .. } => ErrorKind::Poisoned,
+            Error::Closed => ErrorKind::Closed,
+            Error::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+
+    pub(crate) fn invalid(what: impl Into<String>) -> Error {
+        Error::InvalidInput { what: what.into() }
+    }
+
+    /// An I/O error on `path`; a full disk is told apart.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path: path.to_owned() },
+            _ => Error::Io { action, path: path.to_owned(), source: Arc::new(source) },
+        }
+    }
+
+    /// Damage at an offset of a file; a newer version is told apart.
+    pub(crate) fn damage(path: &Path, offset: u64, damage: Damage) -> Error {
+        match damage {
+            Damage::Version(version) => Error::NewerFormat { path: path.to_owned(), version },
+            _ => Error::Corruption { path: path.to_owned(), offset, cause: damage.to_string() },
+        }
+    }
+
+    pub(crate) fn is_no_space(&self) -> bool {
+        matches!(self, Error::NoSpace { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_to_do_and_end_in_the_facts() {
+        let error = Error::damage(Path::new("/s/1.segment"), 64, Damage::BodyChecksum);
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert!(error.to_string().ends_with("/s/1.segment at offset 64"), "{error}");
+        let error = Error::io("write", Path::new("/s/1.segment"), io::ErrorKind::StorageFull.into());
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert!(Error::Conflict { found: None }.to_string().contains("absent"));
+    }
+}

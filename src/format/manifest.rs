@@ -1,0 +1,153 @@
+//! The manifest: which segments are live, and the numbers that must never be given out twice.
+
+use super::segment::Summary;
+use super::{Damage, MANIFEST_MAGIC, begin_envelope, end_envelope, open_envelope};
+
+/// A manifest in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub(crate) store_id: [u8; 16],
+    /// Rises by one with each manifest written.
+    pub(crate) generation: u64,
+    /// No segment with this id or above was ever created.
+    pub(crate) next_segment_id: u64,
+    /// No sequence below this is given out again, even if no record shows it any more.
+    pub(crate) next_sequence: u64,
+    /// No namespace number below this is given out again.
+    pub(crate) next_namespace: u32,
+    /// In the order in which they were listed; for open ones that is the order of the log.
+    pub(crate) segments: Vec<SegmentEntry>,
+}
+
+/// One live segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentEntry {
+    pub(crate) id: u64,
+    pub(crate) state: SegmentState,
+}
+
+/// How far the manifest knows a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentState {
+    /// Written to, or about to be: its end is found by reading it.
+    Open,
+    /// Ends with a seal that says the same as this.
+    Sealed(Summary),
+    /// Found unsealed after an unclean end; only what lies before `data_end` counts, and that was durable.
+    Cut(Summary),
+}
+
+impl SegmentState {
+    const OPEN: u8 = 1;
+    const SEALED: u8 = 2;
+    const CUT: u8 = 3;
+}
+
+impl Manifest {
+    /// Bytes of a manifest with this many segments, at the most.
+    pub(crate) fn len_max(segments: u64) -> u64 {
+        128 + segments * (9 + Summary::LEN as u64)
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = begin_envelope(&MANIFEST_MAGIC);
+        bytes.extend_from_slice(&self.store_id);
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.extend_from_slice(&self.next_segment_id.to_le_bytes());
+        bytes.extend_from_slice(&self.next_sequence.to_le_bytes());
+        bytes.extend_from_slice(&self.next_namespace.to_le_bytes());
+        bytes.extend_from_slice(&(self.segments.len() as u64).to_le_bytes());
+        for entry in &self.segments {
+            bytes.extend_from_slice(&entry.id.to_le_bytes());
+            match &entry.state {
+                SegmentState::Open => bytes.push(SegmentState::OPEN),
+                SegmentState::Sealed(summary) => {
+                    bytes.push(SegmentState::SEALED);
+                    bytes.extend_from_slice(&summary.encode());
+                }
+                SegmentState::Cut(summary) => {
+                    bytes.push(SegmentState::CUT);
+                    bytes.extend_from_slice(&summary.encode());
+                }
+            }
+        }
+        end_envelope(bytes)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, Damage> {
+        let mut fields = open_envelope(bytes, &MANIFEST_MAGIC)?;
+        let mut manifest = Manifest {
+            store_id: fields.bytes()?,
+            generation: fields.u64()?,
+            next_segment_id: fields.u64()?,
+            next_sequence: fields.u64()?,
+            next_namespace: fields.u32()?,
+            segments: Vec::new(),
+        };
+        let count = fields.u64()?;
+        let shortest_entry = 9;
+        if count > fields.0.len() as u64 / shortest_entry {
+            return Err(Damage::Field("segment count"));
+        }
+        let mut ids = std::collections::HashSet::new();
+        for _ in 0..count {
+            let id = fields.u64()?;
+            let state = match fields.u8()? {
+                SegmentState::OPEN => SegmentState::Open,
+                SegmentState::SEALED => SegmentState::Sealed(Summary::read(&mut fields)?),
+                SegmentState::CUT => SegmentState::Cut(Summary::read(&mut fields)?),
+                _ => return Err(Damage::Field("segment state")),
+            };
+            if id == 0 || id >= manifest.next_segment_id || !ids.insert(id) {
+                return Err(Damage::Field("segment id"));
+            }
+            manifest.segments.push(SegmentEntry { id, state });
+        }
+        if fields.0.is_empty() { Ok(manifest) } else { Err(Damage::Field("manifest length")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let summary = Summary { data_end: 64, min_sequence: u64::MAX, ..Summary::default() };
+        Manifest {
+            store_id: [8; 16],
+            generation: 3,
+            next_segment_id: 9,
+            next_sequence: 77,
+            next_namespace: 2,
+            segments: vec![
+                SegmentEntry { id: 4, state: SegmentState::Sealed(summary) },
+                SegmentEntry { id: 1, state: SegmentState::Cut(summary) },
+                SegmentEntry { id: 8, state: SegmentState::Open },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_manifest_survives_a_round_trip() {
+        let bytes = manifest().encode();
+        assert_eq!(Manifest::decode(&bytes), Ok(manifest()));
+        assert!(bytes.len() as u64 <= Manifest::len_max(3));
+    }
+
+    #[test]
+    fn a_cut_manifest_is_refused_at_every_length() {
+        let bytes = manifest().encode();
+        for length in 0..bytes.len() {
+            assert!(Manifest::decode(&bytes[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn ids_that_repeat_or_were_never_given_out_are_refused() {
+        for id in [0, 4, 9] {
+            let mut wrong = manifest();
+            wrong.segments[2].id = id;
+            assert!(Manifest::decode(&wrong.encode()).is_err(), "{id}");
+        }
+    }
+}

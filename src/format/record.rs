@@ -1,0 +1,414 @@
+//! One record: a header of 24 to 40 bytes with a checksum of its own, then key, metadata and value under a second
+//! one, then zeros up to the next multiple of eight.
+//!
+//! The header's checksum also covers the segment's salt and the record's offset, so that a record is valid in one
+//! place only: bytes of another segment that lie inside a value, a stale block or a misdirected write can never be
+//! taken for a record. The body's checksum does not, so that compaction can move a body without touching it.
+
+use super::{ALIGNMENT, Damage, aligned};
+
+/// Bytes of the header that every record has.
+pub(crate) const FIXED_HEADER_LEN: usize = 24;
+/// Bytes of a header with all optional fields.
+pub(crate) const HEADER_LEN_MAX: usize = FIXED_HEADER_LEN + EXPIRY_LEN + METADATA_LEN_LEN + CODEC_LEN;
+const EXPIRY_LEN: usize = 8;
+const METADATA_LEN_LEN: usize = 4;
+const CODEC_LEN: usize = 4;
+
+/// Longest key, in bytes: 64 KiB. Its length less one is stored, which fills 16 bits exactly.
+pub(crate) const KEY_LEN_MAX: usize = 1 << 16;
+/// Longest metadata, in bytes: 64 KiB.
+pub(crate) const METADATA_LEN_MAX: usize = 1 << 16;
+/// Longest value, in bytes: 1 GiB.
+pub(crate) const VALUE_LEN_MAX: usize = 1 << 30;
+
+/// Longest record, in bytes.
+pub(crate) const RECORD_LEN_MAX: u64 =
+    aligned((HEADER_LEN_MAX + KEY_LEN_MAX + METADATA_LEN_MAX + VALUE_LEN_MAX) as u64);
+
+const _: () = assert!(FIXED_HEADER_LEN % ALIGNMENT as usize == 0);
+const _: () = assert!(KEY_LEN_MAX - 1 == u16::MAX as usize);
+
+/// What a record says. 0 is invalid, so that a zeroed range is never a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A key has this value, and perhaps metadata and an expiry.
+    Put = 1,
+    /// A key has no value.
+    Tombstone = 2,
+    /// The following records are one batch: all of them count, or none. Body: [`BatchBegin`].
+    BatchBegin = 3,
+    /// Everything up to a sequence was durable when this was written. Body: that sequence.
+    Mark = 4,
+    /// First record of a segment that was written to: says where its predecessor ended. Body: [`super::segment::Start`].
+    Start = 5,
+    /// Last record of a sealed segment. Body: [`super::segment::Summary`].
+    Seal = 6,
+}
+
+impl Kind {
+    fn from_byte(byte: u8) -> Option<Kind> {
+        Some(match byte {
+            1 => Kind::Put,
+            2 => Kind::Tombstone,
+            3 => Kind::BatchBegin,
+            4 => Kind::Mark,
+            5 => Kind::Start,
+            6 => Kind::Seal,
+            _ => return None,
+        })
+    }
+
+    /// Puts and tombstones are about a key; the others are about the log.
+    pub(crate) fn has_key(self) -> bool {
+        matches!(self, Kind::Put | Kind::Tombstone)
+    }
+}
+
+const FLAG_EXPIRY: u8 = 1;
+const FLAG_METADATA: u8 = 2;
+/// Reserved: the value is compressed by the codec that the codec field names. This version writes none and reads none.
+const FLAG_COMPRESSED: u8 = 4;
+
+/// Where a record lies: what its header's checksum is bound to, and what its sequence is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Random number of the segment.
+    pub(crate) salt: u32,
+    /// Sequence that the segment's records count from.
+    pub(crate) base_sequence: u64,
+    /// Offset of the record in its segment.
+    pub(crate) offset: u64,
+}
+
+/// A record's header in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) namespace: u32,
+    /// Unique in the store; higher is newer.
+    pub(crate) sequence: u64,
+    /// Milliseconds since the Unix epoch from which on the record counts as absent.
+    pub(crate) expiry: Option<u64>,
+    pub(crate) key_len: u32,
+    /// None is not the same as empty.
+    pub(crate) metadata_len: Option<u32>,
+    pub(crate) value_len: u32,
+    pub(crate) body_crc: u32,
+}
+
+impl Header {
+    /// Bytes of the encoded header.
+    pub(crate) fn header_len(&self) -> usize {
+        FIXED_HEADER_LEN
+            + if self.expiry.is_some() { EXPIRY_LEN } else { 0 }
+            + if self.metadata_len.is_some() { METADATA_LEN_LEN } else { 0 }
+    }
+
+    /// Bytes of key, metadata and value.
+    pub(crate) fn body_len(&self) -> u64 {
+        u64::from(self.key_len) + u64::from(self.metadata_len.unwrap_or(0)) + u64::from(self.value_len)
+    }
+
+    /// Bytes that the record takes in its segment, padding included.
+    pub(crate) fn record_len(&self) -> u64 {
+        aligned(self.header_len() as u64 + self.body_len())
+    }
+
+    /// Encodes the header for `place`. The sequence must not be below the segment's base, nor 2^32 or more above it.
+    pub(crate) fn encode(&self, place: Place) -> EncodedHeader {
+        debug_assert!(sequence_fits(place.base_sequence, self.sequence));
+        debug_assert!(!self.kind.has_key() || (1..=KEY_LEN_MAX as u32).contains(&self.key_len));
+        let mut bytes = [0; HEADER_LEN_MAX + 4];
+        let mut at = 4;
+        let mut put = |field: &[u8]| {
+            bytes[at..at + field.len()].copy_from_slice(field);
+            at += field.len();
+        };
+        put(&self.body_crc.to_le_bytes());
+        let expiry_flag = if self.expiry.is_some() { FLAG_EXPIRY } else { 0 };
+        let metadata_flag = if self.metadata_len.is_some() { FLAG_METADATA } else { 0 };
+        put(&[self.kind as u8, expiry_flag | metadata_flag]);
+        put(&(self.key_len.saturating_sub(1) as u16).to_le_bytes());
+        put(&self.value_len.to_le_bytes());
+        put(&self.namespace.to_le_bytes());
+        put(&(self.sequence.wrapping_sub(place.base_sequence) as u32).to_le_bytes());
+        if let Some(expiry) = self.expiry {
+            put(&expiry.to_le_bytes());
+        }
+        if let Some(length) = self.metadata_len {
+            put(&length.to_le_bytes());
+        }
+        let len = at;
+        bytes[len..len + 4].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_le_bytes());
+        let crc = header_crc(&bytes[4..len + 4], place.salt);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        EncodedHeader { bytes, len }
+    }
+
+    /// Decodes the header at the beginning of `bytes`, which may go on beyond it. Nothing in the result has been
+    /// checked against the bytes that follow.
+    pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Header, Damage> {
+        let fixed: &[u8; FIXED_HEADER_LEN] = bytes.first_chunk().ok_or(Damage::Short)?;
+        let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+        let flags = fixed[9];
+        let len = FIXED_HEADER_LEN
+            + if flags & FLAG_EXPIRY != 0 { EXPIRY_LEN } else { 0 }
+            + if flags & FLAG_METADATA != 0 { METADATA_LEN_LEN } else { 0 }
+            + if flags & FLAG_COMPRESSED != 0 { CODEC_LEN } else { 0 };
+        let covered = bytes.get(4..len).ok_or(Damage::Short)?;
+        let mut buffer = [0; HEADER_LEN_MAX];
+        buffer[..len - 4].copy_from_slice(covered);
+        buffer[len - 4..len].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_le_bytes());
+        if header_crc(&buffer[..len], place.salt) != u32_at(0) {
+            return Err(Damage::HeaderChecksum);
+        }
+        // From here on every field is what a writer wrote.
+        let kind = Kind::from_byte(fixed[8]).ok_or(Damage::Field("record kind"))?;
+        if flags & !(FLAG_EXPIRY | FLAG_METADATA) != 0 {
+            return Err(Damage::Field("record flags"));
+        }
+        let mut optional = super::Fields(bytes.get(FIXED_HEADER_LEN..len).unwrap_or_default());
+        let expiry = if flags & FLAG_EXPIRY != 0 { Some(optional.u64()?) } else { None };
+        let metadata_len = if flags & FLAG_METADATA != 0 { Some(optional.u32()?) } else { None };
+        let stored_key_len = u32::from(u16::from_le_bytes([fixed[10], fixed[11]]));
+        let header = Header {
+            kind,
+            namespace: u32_at(16),
+            sequence: place.base_sequence.checked_add(u64::from(u32_at(20))).ok_or(Damage::Field("sequence"))?,
+            expiry,
+            key_len: if kind.has_key() { stored_key_len + 1 } else { 0 },
+            metadata_len,
+            value_len: u32_at(12),
+            body_crc: u32_at(4),
+        };
+        if metadata_len.is_some_and(|length| length as usize > METADATA_LEN_MAX) {
+            return Err(Damage::Field("metadata length"));
+        }
+        if header.value_len as usize > VALUE_LEN_MAX {
+            return Err(Damage::Field("value length"));
+        }
+        if kind != Kind::Put && (expiry.is_some() || metadata_len.is_some()) {
+            return Err(Damage::Field("record flags"));
+        }
+        if kind == Kind::Tombstone && header.value_len != 0 {
+            return Err(Damage::Field("value length"));
+        }
+        if expiry == Some(0) {
+            return Err(Damage::Field("expiry"));
+        }
+        Ok(header)
+    }
+}
+
+/// Whether a segment with this base can hold this sequence.
+pub(crate) fn sequence_fits(base_sequence: u64, sequence: u64) -> bool {
+    sequence.checked_sub(base_sequence).is_some_and(|above| above <= u64::from(u32::MAX))
+}
+
+fn header_crc(covered: &[u8], salt: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
+    hasher.update(covered);
+    hasher.finalize()
+}
+
+/// Bytes of an encoded header, on the stack.
+pub(crate) struct EncodedHeader {
+    bytes: [u8; HEADER_LEN_MAX + 4],
+    len: usize,
+}
+
+impl EncodedHeader {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// CRC-32 of a body, given in parts.
+pub(crate) fn body_crc(parts: &[&[u8]]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
+/// A record as it lies in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) header: Header,
+    /// Key, metadata and value, one after the other.
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Takes the record at the beginning of `bytes`, which must reach to the end of the segment's data: its header
+    /// is checked, and that it lies within `bytes`. The body is not checked yet, see [`Record::check_body`].
+    pub(crate) fn parse(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
+        let header = Header::decode(bytes, place)?;
+        if header.record_len() > bytes.len() as u64 {
+            return Err(Damage::Short);
+        }
+        let start = header.header_len();
+        let body = bytes.get(start..start + header.body_len() as usize).ok_or(Damage::Short)?;
+        Ok(Record { header, body })
+    }
+
+    /// Compares the body with its checksum.
+    pub(crate) fn check_body(&self) -> Result<(), Damage> {
+        if crc32fast::hash(self.body) == self.header.body_crc { Ok(()) } else { Err(Damage::BodyChecksum) }
+    }
+
+    pub(crate) fn key(&self) -> &'a [u8] {
+        self.body.get(..self.header.key_len as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn metadata(&self) -> Option<&'a [u8]> {
+        let start = self.header.key_len as usize;
+        self.header.metadata_len.map(|length| self.body.get(start..start + length as usize).unwrap_or_default())
+    }
+
+    /// Where the value begins in the body; it goes on to the body's end.
+    pub(crate) fn value_start(&self) -> usize {
+        self.header.key_len as usize + self.header.metadata_len.unwrap_or(0) as usize
+    }
+
+    pub(crate) fn value(&self) -> &'a [u8] {
+        self.body.get(self.value_start()..).unwrap_or_default()
+    }
+}
+
+/// Body of a [`Kind::BatchBegin`] record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchBegin {
+    /// How many records follow as one.
+    pub(crate) count: u32,
+    /// CRC-32 over header and body checksums of these records, one after the other.
+    pub(crate) run_crc: u32,
+    /// Bytes that these records take.
+    pub(crate) bytes: u64,
+}
+
+impl BatchBegin {
+    /// Bytes of the encoded form.
+    pub(crate) const LEN: usize = 16;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..4].copy_from_slice(&self.count.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.run_crc.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<BatchBegin, Damage> {
+        let mut fields = super::Fields(body);
+        let begin = BatchBegin { count: fields.u32()?, run_crc: fields.u32()?, bytes: fields.u64()? };
+        if !fields.0.is_empty() || begin.count == 0 || begin.bytes % ALIGNMENT != 0 {
+            return Err(Damage::Field("batch frame"));
+        }
+        Ok(begin)
+    }
+}
+
+/// Builds the checksum over a run of records from the two checksums that each begins with.
+#[derive(Clone, Default)]
+pub(crate) struct RunCrc(crc32fast::Hasher);
+
+impl RunCrc {
+    /// Goes on from a checksum that was stored.
+    pub(crate) fn resume(crc: u32) -> RunCrc {
+        RunCrc(crc32fast::Hasher::new_with_initial(crc))
+    }
+
+    /// `record` are the record's bytes as stored.
+    pub(crate) fn add(&mut self, record: &[u8]) {
+        self.0.update(record.get(..8).unwrap_or_default());
+    }
+
+    pub(crate) fn value(&self) -> u32 {
+        self.0.clone().finalize()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place = Place { salt: 0x1234_5678, base_sequence: 1000, offset: 64 };
+
+    fn encoded(header: &Header, body: &[u8]) -> Vec<u8> {
+        let mut bytes = header.encode(PLACE).as_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        bytes.resize(header.record_len() as usize, 0);
+        bytes
+    }
+
+    fn put(key: &[u8], metadata: Option<&[u8]>, value: &[u8], expiry: Option<u64>) -> (Header, Vec<u8>) {
+        let body = [key, metadata.unwrap_or_default(), value].concat();
+        let header = Header {
+            kind: Kind::Put,
+            namespace: 7,
+            sequence: 1042,
+            expiry,
+            key_len: key.len() as u32,
+            metadata_len: metadata.map(|m| m.len() as u32),
+            value_len: value.len() as u32,
+            body_crc: crc32fast::hash(&body),
+        };
+        let bytes = encoded(&header, &body);
+        (header, bytes)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let long_key = vec![7; KEY_LEN_MAX];
+        for (key, metadata, value, expiry) in [
+            (&b"k"[..], None, &b""[..], None),
+            (b"user-123", Some(&b"{}"[..]), b"logged-in", Some(1_700_000_000_000)),
+            (b"empty metadata", Some(b""), b"v", None),
+            (&long_key, None, b"v", Some(u64::MAX)),
+        ] {
+            let (header, bytes) = put(key, metadata, value, expiry);
+            let record = Record::parse(&bytes, PLACE).unwrap();
+            record.check_body().unwrap();
+            assert_eq!(record.header, header);
+            assert_eq!((record.key(), record.metadata(), record.value()), (key, metadata, value));
+            assert_eq!(bytes.len() % 8, 0);
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (_, bytes) = put(b"user-123", Some(b"{\"plan\":\"pro\"}"), b"logged-in", Some(1_700_000_000_000));
+        let used = 24 + 8 + 4 + 8 + 14 + 9;
+        for bit in 0..used * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let found = Record::parse(&damaged, PLACE).and_then(|record| record.check_body());
+            assert!(found.is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_valid_in_its_own_place_only() {
+        let (_, bytes) = put(b"k", None, b"v", None);
+        assert!(Record::parse(&bytes, PLACE).is_ok());
+        assert!(Record::parse(&bytes, Place { offset: 72, ..PLACE }).is_err());
+        assert!(Record::parse(&bytes, Place { salt: 1, ..PLACE }).is_err());
+    }
+
+    #[test]
+    fn a_cut_record_is_short_or_damaged_never_read_beyond() {
+        let (_, bytes) = put(b"key", Some(b"m"), b"value", Some(9));
+        for length in 0..bytes.len() {
+            assert!(Record::parse(&bytes[..length], PLACE).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_not_a_record() {
+        assert!(Record::parse(&[0; 4096], PLACE).is_err());
+        assert!(Record::parse(&[0; 4096], Place { salt: 0, base_sequence: 0, offset: 0 }).is_err());
+    }
+}

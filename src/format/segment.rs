@@ -1,0 +1,199 @@
+//! The header and the seal of a segment, and the record that chains it to its predecessor.
+
+use super::{Damage, Fields, SEGMENT_MAGIC, VERSION};
+
+/// Bytes of a segment's header; the first record follows.
+pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
+
+/// Record starts lie below this offset (512 MiB), since a location holds 26 bits of eight-byte units. The last record
+/// may reach beyond.
+pub(crate) const RECORD_START_MAX: u64 = 1 << 29;
+
+/// First bytes of every segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    /// Random; part of every record's header checksum.
+    pub(crate) salt: u32,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) segment_id: u64,
+    /// Records store their sequence as the distance to this.
+    pub(crate) base_sequence: u64,
+    /// Wall clock at creation, milliseconds since the epoch; for people, nothing depends on it.
+    pub(crate) created_ms: u64,
+}
+
+impl SegmentHeader {
+    pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_LEN as usize] {
+        let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+        bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.store_id);
+        bytes[32..40].copy_from_slice(&self.segment_id.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.base_sequence.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.created_ms.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<SegmentHeader, Damage> {
+        let bytes: &[u8; SEGMENT_HEADER_LEN as usize] = bytes.first_chunk().ok_or(Damage::Short)?;
+        let mut fields = Fields(bytes);
+        if fields.bytes::<8>()? != SEGMENT_MAGIC {
+            return Err(Damage::Magic);
+        }
+        let version = fields.u32()?;
+        if version > VERSION {
+            return Err(Damage::Version(version));
+        }
+        if crc32fast::hash(&bytes[..60]).to_le_bytes() != bytes[60..] {
+            return Err(Damage::HeaderChecksum);
+        }
+        Ok(SegmentHeader {
+            salt: fields.u32()?,
+            store_id: fields.bytes()?,
+            segment_id: fields.u64()?,
+            base_sequence: fields.u64()?,
+            created_ms: fields.u64()?,
+        })
+    }
+}
+
+/// What is known of a segment that no longer grows. Body of the seal record, and part of the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Summary {
+    /// Where the data end: the offset of the seal, or of the cut.
+    pub(crate) data_end: u64,
+    /// Records of all kinds, the seal not counted.
+    pub(crate) records: u64,
+    pub(crate) puts: u64,
+    /// Bytes that the puts take, headers and padding included.
+    pub(crate) put_bytes: u64,
+    pub(crate) tombstones: u64,
+    /// Bytes that the tombstones take.
+    pub(crate) tombstone_bytes: u64,
+    /// Lowest sequence of a put or tombstone; `u64::MAX` if there is none.
+    pub(crate) min_sequence: u64,
+    /// Highest sequence of any record; 0 if there is none.
+    pub(crate) max_sequence: u64,
+    /// Checksum over the checksums of all records, in order.
+    pub(crate) records_crc: u32,
+}
+
+impl Summary {
+    /// Bytes of the encoded form.
+    pub(crate) const LEN: usize = 8 * 8 + 4;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let fields = [
+            self.data_end,
+            self.records,
+            self.puts,
+            self.put_bytes,
+            self.tombstones,
+            self.tombstone_bytes,
+            self.min_sequence,
+            self.max_sequence,
+        ];
+        for (slot, field) in bytes.chunks_exact_mut(8).zip(fields) {
+            slot.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes[64..].copy_from_slice(&self.records_crc.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Result<Summary, Damage> {
+        let summary = Summary {
+            data_end: fields.u64()?,
+            records: fields.u64()?,
+            puts: fields.u64()?,
+            put_bytes: fields.u64()?,
+            tombstones: fields.u64()?,
+            tombstone_bytes: fields.u64()?,
+            min_sequence: fields.u64()?,
+            max_sequence: fields.u64()?,
+            records_crc: fields.u32()?,
+        };
+        let counted = summary.puts.checked_add(summary.tombstones);
+        if summary.data_end < SEGMENT_HEADER_LEN || counted.is_none_or(|count| count > summary.records) {
+            return Err(Damage::Field("segment summary"));
+        }
+        Ok(summary)
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Summary, Damage> {
+        let mut fields = Fields(body);
+        let summary = Summary::read(&mut fields)?;
+        if fields.0.is_empty() { Ok(summary) } else { Err(Damage::Field("segment summary")) }
+    }
+}
+
+/// Body of the record with which a segment of the log begins (compaction's outputs have none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Start {
+    /// The segment that was written before this one and may not be sealed yet; 0 if all before it are.
+    pub(crate) previous_id: u64,
+    /// Where its data end.
+    pub(crate) previous_end: u64,
+    /// Its checksum over all records.
+    pub(crate) previous_crc: u32,
+}
+
+impl Start {
+    /// Bytes of the encoded form.
+    pub(crate) const LEN: usize = 20;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&self.previous_id.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.previous_end.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.previous_crc.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Start, Damage> {
+        let mut fields = Fields(body);
+        let start = Start { previous_id: fields.u64()?, previous_end: fields.u64()?, previous_crc: fields.u32()? };
+        if fields.0.is_empty() { Ok(start) } else { Err(Damage::Field("segment start")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_header_notices_every_flipped_bit() {
+        let header =
+            SegmentHeader { salt: 9, store_id: [3; 16], segment_id: 5, base_sequence: 77, created_ms: 1_700_000_000_000 };
+        let bytes = header.encode();
+        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(SegmentHeader::decode(&damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn summary_and_start_survive_a_round_trip() {
+        let summary = Summary {
+            data_end: 4096,
+            records: 9,
+            puts: 5,
+            put_bytes: 600,
+            tombstones: 2,
+            tombstone_bytes: 64,
+            min_sequence: 4,
+            max_sequence: 12,
+            records_crc: 0xdead_beef,
+        };
+        assert_eq!(Summary::decode(&summary.encode()), Ok(summary));
+        let start = Start { previous_id: 4, previous_end: 4096, previous_crc: 1 };
+        assert_eq!(Start::decode(&start.encode()), Ok(start));
+        assert!(Summary::decode(&[0; Summary::LEN]).is_err());
+        assert!(Start::decode(&[0; 3]).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! What a store accepts.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::format::record::{KEY_LEN_MAX, METADATA_LEN_MAX, VALUE_LEN_MAX};
+
+/// Sizes and lifetimes that a store accepts in calls. What is stored already is read whatever the limits say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest key, in bytes. At most 65,536; a key is never empty.
+    pub key_bytes_max: usize,
+    /// Longest value, in bytes. At most 1 GiB.
+    pub value_bytes_max: usize,
+    /// Longest metadata, in bytes. At most 65,536.
+    pub metadata_bytes_max: usize,
+    /// Shortest time to live. An expiry must lie at least this far in the future.
+    pub ttl_min: Duration,
+    /// Most keys that one page of a listing may hold.
+    pub page_keys_max: usize,
+    /// Whether keys must be UTF-8 and must not be `.` or `..`, which cannot stand in a URL's path.
+    pub url_safe_keys: bool,
+}
+
+impl Limits {
+    /// What the format can hold; the default.
+    pub const ENGINE: Limits = Limits {
+        key_bytes_max: KEY_LEN_MAX,
+        value_bytes_max: VALUE_LEN_MAX,
+        metadata_bytes_max: METADATA_LEN_MAX,
+        ttl_min: Duration::from_millis(1),
+        page_keys_max: 1_000_000,
+        url_safe_keys: false,
+    };
+
+    /// The limits of Cloudflare Workers KV (<https://developers.cloudflare.com/kv/platform/limits/>): keys of 512 bytes,
+    /// values of 25 MiB, metadata of 1,024 bytes, lifetimes of at least 60 seconds, pages of 1,000 keys.
+    pub const WORKERS_KV: Limits = Limits {
+        key_bytes_max: 512,
+        value_bytes_max: 25 << 20,
+        metadata_bytes_max: 1024,
+        ttl_min: Duration::from_secs(60),
+        page_keys_max: 1000,
+        url_safe_keys: true,
+    };
+
+    /// Clips each limit to what the format can hold.
+    pub(crate) fn clipped(self) -> Limits {
+        Limits {
+            key_bytes_max: self.key_bytes_max.min(KEY_LEN_MAX),
+            value_bytes_max: self.value_bytes_max.min(VALUE_LEN_MAX),
+            metadata_bytes_max: self.metadata_bytes_max.min(METADATA_LEN_MAX),
+            ttl_min: self.ttl_min.max(Limits::ENGINE.ttl_min),
+            page_keys_max: self.page_keys_max.clamp(1, Limits::ENGINE.page_keys_max),
+            url_safe_keys: self.url_safe_keys,
+        }
+    }
+
+    /// Whether this key may be written.
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<()> {
+        if key.is_empty() {
+            return Err(Error::invalid("the key is empty; a key has at least one byte"));
+        }
+        if key.len() > self.key_bytes_max {
+            return Err(too_long("key", key.len(), self.key_bytes_max));
+        }
+        if self.url_safe_keys {
+            if key == b"." || key == b".." {
+                return Err(Error::invalid("\".\" and \"..\" are not allowed as keys; choose another"));
+            }
+            if std::str::from_utf8(key).is_err() {
+                return Err(Error::invalid("the key is not UTF-8, which this store's limits ask for"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_value(&self, value: &[u8]) -> Result<()> {
+        if value.len() > self.value_bytes_max {
+            return Err(too_long("value", value.len(), self.value_bytes_max));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_metadata(&self, metadata: &[u8]) -> Result<()> {
+        if metadata.len() > self.metadata_bytes_max {
+            return Err(too_long("metadata", metadata.len(), self.metadata_bytes_max));
+        }
+        Ok(())
+    }
+
+    /// The expiry that a lifetime from now means.
+    pub(crate) fn expiry_after(&self, ttl: Duration, now_ms: u64) -> Result<u64> {
+        if ttl < self.ttl_min {
+            return Err(Error::invalid(format!("the lifetime of {ttl:?} is too short; at least {:?} is asked for", self.ttl_min)));
+        }
+        // Rounded up, so that nothing lives shorter than asked.
+        let ms = ttl.as_nanos().div_ceil(1_000_000);
+        u64::try_from(ms)
+            .ok()
+            .and_then(|ms| now_ms.checked_add(ms))
+            .ok_or_else(|| Error::invalid(format!("the lifetime of {ttl:?} ends beyond what a 64-bit time can say; leave it out")))
+    }
+
+    /// Whether an absolute expiry, in milliseconds since the epoch, lies far enough in the future.
+    pub(crate) fn check_expiry(&self, expiry_ms: u64, now_ms: u64) -> Result<u64> {
+        let earliest = now_ms.saturating_add(self.ttl_min.as_millis() as u64);
+        if expiry_ms < earliest {
+            return Err(Error::invalid(format!(
+                "the expiry {expiry_ms} is too early; at least {:?} from now is asked for, that is {earliest} ms since the epoch",
+                self.ttl_min
+            )));
+        }
+        Ok(expiry_ms)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits::ENGINE
+    }
+}
+
+fn too_long(what: &str, length: usize, limit: usize) -> Error {
+    Error::invalid(format!("the {what} of {length} bytes exceeds the limit of {limit}; shorten it or split it"))
+}

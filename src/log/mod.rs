@@ -1,0 +1,284 @@
+//! Many segments as one log, and the indexes over them: the engine below the store's surface.
+//!
+//! Who may do what:
+//!
+//! * Readers take no lock: hash, keydir, segment table, record. What they read may be replaced under them (a table grows, a
+//!   segment is sealed, compacted, unlinked); then the location they hold fails to lead to its key, and they look again.
+//! * Everything that changes what a reader finds happens under the one writer lock ([`Engine::lock_writer`]): appending,
+//!   index updates, counters, the moves of compaction, expiry.
+//! * Files are written and synced outside that lock by one leader at a time (`commit`).
+//! * Lock order: namespace changes, compaction, sealing, writer, manifest, then the locks inside indexes.
+
+pub(crate) mod commit;
+mod load;
+pub(crate) mod manifest;
+pub(crate) mod output;
+pub(crate) mod recovery;
+pub(crate) mod seal;
+pub(crate) mod sweep;
+pub(crate) mod write;
+
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
+
+use crate::clock::{StoreTime, is_expired};
+use crate::error::{Error, Result};
+use crate::format::record::Header;
+use crate::format::{Damage, segment_file};
+use crate::index::expiry::ExpiryQueue;
+use crate::index::keydir::{Keydir, Location};
+use crate::index::namespaces::{NamespaceState, Namespaces};
+use crate::options::Options;
+use crate::segment::table::SegmentTable;
+use crate::segment::{ReadError, Segment, Value};
+use crate::storage::{Storage, StorageLock};
+use commit::Writer;
+use manifest::ManifestStore;
+
+/// An open store, below the handles that users hold.
+pub(crate) struct Engine {
+    pub(crate) directory: PathBuf,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) time: StoreTime,
+    hash_state: SeedableRandomState,
+    pub(crate) keydir: Keydir,
+    pub(crate) segments: SegmentTable,
+    pub(crate) namespaces: Namespaces,
+    /// Number of the next namespace.
+    pub(crate) next_namespace: AtomicU32,
+    /// Held while a namespace is created, renamed or dropped.
+    pub(crate) namespace_changes: Mutex<()>,
+    pub(crate) manifest: ManifestStore,
+    writer: Mutex<Writer>,
+    /// Signalled when a write-out, a sync or a failure ends.
+    progressed: Condvar,
+    /// Held by the one who seals.
+    sealing: Mutex<()>,
+    pub(crate) expiry: Mutex<ExpiryQueue>,
+    /// Odd while a batch is being applied to the indexes.
+    batch_epoch: AtomicU64,
+    pub(crate) compaction: crate::compact::Control,
+    pub(crate) events: Events,
+    pub(crate) wake: Wake,
+    directory_lock: Mutex<Option<Box<dyn StorageLock>>>,
+}
+
+/// Counts of what happened since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    pub(crate) write_outs: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) expired: AtomicU64,
+    /// The latest failure of work that no call waited for.
+    pub(crate) background_error: Mutex<Option<String>>,
+}
+
+impl Events {
+    pub(crate) fn note_background_error(&self, error: &Error) {
+        *lock(&self.background_error) = Some(error.to_string());
+    }
+}
+
+/// Wakes the maintenance thread.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    requested: Mutex<bool>,
+    condition: Condvar,
+}
+
+impl Wake {
+    pub(crate) fn wake(&self) {
+        let mut requested = lock(&self.requested);
+        if !*requested {
+            *requested = true;
+            self.condition.notify_all();
+        }
+    }
+
+    /// Returns when woken, or after the time-out.
+    pub(crate) fn wait(&self, timeout: std::time::Duration) {
+        let requested = lock(&self.requested);
+        let (mut requested, _) = self
+            .condition
+            .wait_timeout_while(requested, timeout, |requested| !*requested)
+            .unwrap_or_else(PoisonError::into_inner);
+        *requested = false;
+    }
+}
+
+/// Locks a mutex whose content is sound even if a thread panicked while holding it.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Retries of a read that races with compaction. Each needs another segment to vanish in between, so that more than a few
+/// mean that index and log disagree.
+const READ_ATTEMPTS_MAX: u32 = 10_000;
+
+/// Why a location did not lead to a record.
+enum LookError {
+    /// No segment stands there any more: look again.
+    Gone,
+    Read(u64, ReadError),
+}
+
+impl Engine {
+    /// Hash of a key; differs from store to store and from run to run, since keys come from outside.
+    pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
+        let mut hasher = self.hash_state.build_hasher();
+        hasher.write(key);
+        hasher.write_u32(namespace);
+        hasher.finish()
+    }
+
+    fn new_hash_state() -> SeedableRandomState {
+        SeedableRandomState::with_seed(random_u64(), SharedSeed::global_random())
+    }
+
+    pub(crate) fn segment_path(&self, id: u64) -> PathBuf {
+        self.directory.join(segment_file(id))
+    }
+
+    /// The error for a failed read of a record in this segment.
+    pub(crate) fn read_error(&self, segment_id: u64, offset: u64, error: ReadError) -> Error {
+        let path = self.segment_path(segment_id);
+        match error {
+            ReadError::Damage(damage) => Error::damage(&path, offset, damage),
+            ReadError::Io(source) => Error::io("read", &path, source),
+        }
+    }
+
+    /// The newest value of the key, if it is there and has not expired.
+    pub(crate) fn get(&self, namespace: &NamespaceState, key: &[u8]) -> Result<Option<Value>> {
+        self.await_batch();
+        let hash = self.hash(namespace.number, key);
+        self.get_hashed(namespace, key, hash, None)
+    }
+
+    /// As [`Engine::get`], the hash known and perhaps the time.
+    pub(crate) fn get_hashed(
+        &self,
+        namespace: &NamespaceState,
+        key: &[u8],
+        hash: u64,
+        now_ms: Option<u64>,
+    ) -> Result<Option<Value>> {
+        let number = namespace.number;
+        let mut found = None;
+        self.find(hash, |segment, offset| {
+            found = segment.value(offset, |record| record.header.namespace == number && record.key() == key)?;
+            Ok(found.is_some())
+        })?;
+        Ok(found.filter(|value| {
+            value.expiry_ms().is_none() || !is_expired(value.expiry_ms(), now_ms.unwrap_or_else(|| self.time.now_ms()))
+        }))
+    }
+
+    /// Location and header of the newest record of the key, expired or not. The value is neither read nor checked.
+    pub(crate) fn find_header(&self, namespace: u32, key: &[u8], hash: u64) -> Result<Option<(Location, Header)>> {
+        let mut header = None;
+        let mut scratch = Vec::new();
+        let location = self.find(hash, |segment, offset| {
+            let record = segment.record(offset, &mut scratch)?;
+            let same = record.header.namespace == namespace && record.key() == key;
+            header = same.then_some(record.header);
+            Ok(same)
+        })?;
+        Ok(location.zip(header))
+    }
+
+    /// Finds the location for which `confirm` says yes, looking again when a segment is replaced under it.
+    fn find(
+        &self,
+        hash: u64,
+        mut confirm: impl FnMut(&Segment, u64) -> Result<bool, ReadError>,
+    ) -> Result<Option<Location>> {
+        for attempt in 0..READ_ATTEMPTS_MAX {
+            let mut failed = None;
+            let found = self.keydir.find(hash, |location| {
+                let answer = match self.segments.load(location.segment_index()).as_deref() {
+                    Some(Some(segment)) => confirm(segment, location.offset())
+                        .map_err(|error| LookError::Read(segment.id(), error)),
+                    _ => Err(LookError::Gone),
+                };
+                answer.inspect_err(|_| failed = Some(location))
+            });
+            match (found, failed) {
+                (Ok(location), _) => return Ok(location),
+                // Only what still stands in the index is an error; anything else was replaced meanwhile.
+                (Err(LookError::Read(id, error)), Some(location)) if self.keydir.holds(hash, location) => {
+                    let still = self.segments.get(location.segment_index()).is_some_and(|segment| segment.id() == id);
+                    if still && self.keydir.holds(hash, location) {
+                        return Err(self.read_error(id, location.offset(), error));
+                    }
+                }
+                _ => {}
+            }
+            if attempt > 100 {
+                std::thread::yield_now();
+            }
+        }
+        Err(Error::damage(&self.directory, 0, Damage::Mismatch("the index")))
+    }
+
+    /// Waits while a batch is being applied, so that nobody who has seen one part of it misses another.
+    pub(crate) fn await_batch(&self) {
+        let mut spins = 0u32;
+        while self.batch_epoch.load(Ordering::Acquire) % 2 == 1 {
+            spins += 1;
+            if spins < 64 { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+
+    /// Runs `look` so that it sees each batch as a whole or not at all, although it looks at more than one key.
+    pub(crate) fn consistently<T>(&self, mut look: impl FnMut() -> Result<T>) -> Result<T> {
+        for _ in 0..8 {
+            self.await_batch();
+            let before = self.batch_epoch.load(Ordering::Acquire);
+            let answer = look();
+            if before % 2 == 0 && self.batch_epoch.load(Ordering::Acquire) == before {
+                return answer;
+            }
+        }
+        // Batches come too thick: keep them out for once.
+        let _writer = self.lock_writer();
+        look()
+    }
+
+    /// Marks the beginning and the end of applying a batch. The caller holds the writer lock.
+    pub(crate) fn while_applying_batch<T>(&self, apply: impl FnOnce() -> T) -> T {
+        self.batch_epoch.fetch_add(1, Ordering::AcqRel);
+        let answer = apply();
+        self.batch_epoch.fetch_add(1, Ordering::AcqRel);
+        answer
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// A random number from the system, by way of the standard library's hash seeds.
+
+pub(crate) fn random_u64() -> u64 {
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write_u64(0);
+    hasher.finish()
+}
+
+/// 16 random bytes.
+pub(crate) fn random_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&random_u64().to_le_bytes());
+    id[8..].copy_from_slice(&random_u64().to_le_bytes());
+    id
+}

@@ -1,0 +1,334 @@
+//! Writing: from checked operations to records in the log and entries in the indexes.
+
+use std::sync::Arc;
+
+use super::commit::{Guard, Undo};
+use super::{Engine, lock};
+use crate::clock::is_expired;
+use crate::error::{Error, Result};
+use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc, body_crc};
+use crate::format::{ALIGNMENT, aligned};
+use crate::index::keydir::Location;
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::order::KeyFlags;
+use crate::options::{Condition, Durability};
+use crate::segment::Segment;
+
+/// Most bytes that a batch may take in the log: 256 MiB.
+pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of a mark.
+const MARK_LEN: u64 = aligned((FIXED_HEADER_LEN + 8) as u64);
+
+/// One change of one key, its sizes checked against the limits.
+#[derive(Debug)]
+pub(crate) struct Operation<'a> {
+    pub(crate) namespace: &'a NamespaceState,
+    pub(crate) key: &'a [u8],
+    pub(crate) action: Action<'a>,
+    pub(crate) condition: Option<Condition>,
+}
+
+/// What becomes of the key.
+#[derive(Debug)]
+pub(crate) enum Action<'a> {
+    Put { value: &'a [u8], metadata: Option<&'a [u8]>, expiry: Option<u64> },
+    Delete,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Of the record; of the newest record in the log if there was nothing to write.
+    pub(crate) sequence: u64,
+    /// Whether a live record of the key stood there before.
+    pub(crate) existed: bool,
+}
+
+/// An operation with all that can be computed before the lock is taken.
+struct Ready<'a> {
+    operation: &'a Operation<'a>,
+    hash: u64,
+    /// The sequence is not known yet.
+    header: Header,
+}
+
+/// The record that the keydir points at before the operation.
+struct Current {
+    location: Location,
+    header: Header,
+}
+
+impl Ready<'_> {
+    fn parts(&self) -> [&[u8]; 3] {
+        match self.operation.action {
+            Action::Put { value, metadata, .. } => [self.operation.key, metadata.unwrap_or_default(), value],
+            Action::Delete => [self.operation.key, &[], &[]],
+        }
+    }
+}
+
+impl Engine {
+    fn ready<'a>(&self, operation: &'a Operation<'a>) -> Ready<'a> {
+        let (kind, value, metadata, expiry) = match operation.action {
+            Action::Put { value, metadata, expiry } => (Kind::Put, value, metadata, expiry),
+            Action::Delete => (Kind::Tombstone, &[][..], None, None),
+        };
+        let header = Header {
+            kind,
+            namespace: operation.namespace.number,
+            sequence: 0,
+            expiry,
+            key_len: operation.key.len() as u32,
+            metadata_len: metadata.map(|metadata| metadata.len() as u32),
+            value_len: value.len() as u32,
+            body_crc: body_crc(&[operation.key, metadata.unwrap_or_default(), value]),
+        };
+        Ready { operation, hash: self.hash(operation.namespace.number, operation.key), header }
+    }
+
+    /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
+    pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
+        let deletes = matches!(operation.action, Action::Delete);
+        self.with_reserve(deletes, || self.try_write(operation, durability))
+    }
+
+    fn try_write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
+        let ready = self.ready(operation);
+        let mut guard = self.ensure_room(self.lock_writer(), ready.header.record_len() + MARK_LEN, 2)?;
+        check_namespace(operation)?;
+        let current = self.current(&ready)?;
+        let existed = self.check_condition(&ready, current.as_ref())?;
+        if current.is_none() && matches!(operation.action, Action::Delete) {
+            // Nothing to delete; but what this call has seen, that the key is gone, must hold as its durability says.
+            let sequence = guard.last_sequence;
+            self.finish(guard, durability, sequence)?;
+            return Ok(Written { sequence, existed });
+        }
+        self.mark_if_due(&mut guard);
+        let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
+        self.finish(guard, durability, sequence)?;
+        Ok(Written { sequence, existed })
+    }
+
+    /// Writes all operations or none.
+    pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
+        let deletes = operations.iter().all(|operation| matches!(operation.action, Action::Delete));
+        self.with_reserve(deletes, || self.try_write_batch(operations, durability))
+    }
+
+    fn try_write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
+        let ready: Vec<_> = operations.iter().map(|operation| self.ready(operation)).collect();
+        let bytes: u64 = ready.iter().map(|ready| ready.header.record_len()).sum();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "the batch takes {bytes} bytes, more than the {BATCH_BYTES_MAX} that can be written as one; split it"
+            )));
+        }
+        let begin_len = aligned((FIXED_HEADER_LEN + BatchBegin::LEN) as u64);
+        let mut guard = self.ensure_room(self.lock_writer(), MARK_LEN + begin_len + bytes, ready.len() as u64 + 2)?;
+        for ready in &ready {
+            check_namespace(ready.operation)?;
+            if ready.operation.condition.is_some() {
+                self.check_condition(ready, self.current(ready)?.as_ref())?;
+            }
+        }
+        if ready.is_empty() {
+            let sequence = guard.last_sequence;
+            self.finish(guard, durability, sequence)?;
+            return Ok(sequence);
+        }
+        self.mark_if_due(&mut guard);
+        let applied = self.while_applying_batch(|| self.append_batch(&mut guard, &ready, begin_len, bytes));
+        let sequence = guard.last_sequence;
+        self.finish(guard, durability, sequence)?;
+        applied.map(|()| sequence)
+    }
+
+    fn append_batch(&self, guard: &mut Guard<'_>, ready: &[Ready<'_>], begin_len: u64, bytes: u64) -> Result<()> {
+        // Sequences are known, so the frame can be written first, although it sums up what follows.
+        let first = guard.next_sequence + 1;
+        let headers: Vec<_> = ready
+            .iter()
+            .zip(first..)
+            .map(|(ready, sequence)| Header { sequence, ..ready.header })
+            .collect();
+        let Some(active) = &guard.active else { return Ok(()) };
+        let segment = active.segment.clone();
+        let base = active.appender.len() as u64;
+        let mut run = RunCrc::default();
+        let mut offset = base + begin_len;
+        for header in &headers {
+            run.add(header.encode(segment.place(offset)).as_bytes());
+            offset += header.record_len();
+        }
+        let frame = BatchBegin { count: ready.len() as u32, run_crc: run.value(), bytes };
+        self.append(guard, Kind::BatchBegin, &frame.encode());
+        // All records are in the buffer before the first is looked for: an operation may find one of its own batch.
+        let Some(active) = &mut guard.active else { return Ok(()) };
+        let mut ahead = 0;
+        for (ready, header) in ready.iter().zip(&headers) {
+            active.put_record_ahead(ahead, header, &ready.parts());
+            ahead += header.record_len() as usize;
+        }
+        active.publish(ahead);
+        guard.next_sequence = first + ready.len() as u64;
+        guard.last_sequence = guard.next_sequence - 1;
+        let mut offset = base + begin_len;
+        for (ready, header) in ready.iter().zip(&headers) {
+            // Found before anything was written, unless an earlier operation of this batch is about the same key. A damaged
+            // record in the way is left to itself: the new one is listed beside it.
+            let current = self.current(ready).unwrap_or(None);
+            self.index(guard, &segment, ready.hash, offset, header, ready.operation, current.as_ref());
+            offset += header.record_len();
+        }
+        Ok(())
+    }
+
+    /// What the keydir points at for this key.
+    fn current(&self, ready: &Ready<'_>) -> Result<Option<Current>> {
+        let found = self.find_header(ready.operation.namespace.number, ready.operation.key, ready.hash)?;
+        Ok(found.map(|(location, header)| Current { location, header }))
+    }
+
+    /// Whether a live record of the key stands there; an error if the operation's condition does not hold.
+    fn check_condition(&self, ready: &Ready<'_>, current: Option<&Current>) -> Result<bool> {
+        let live = current.filter(|current| {
+            current.header.expiry.is_none() || !is_expired(current.header.expiry, self.time.now_ms())
+        });
+        if let Some(condition) = ready.operation.condition {
+            condition.check(live.map(|current| current.header.sequence))?;
+        }
+        Ok(live.is_some())
+    }
+
+    /// Says in the log how far it is durable, if that is news and nothing is pending: recovery can then tell a torn end from
+    /// damage, and need not write anew what is safe.
+    fn mark_if_due(&self, guard: &mut Guard<'_>) {
+        let due = guard.durable_sequence > guard.marked_sequence && guard.pending_bytes() == 0;
+        if due {
+            let durable = guard.durable_sequence;
+            guard.marked_sequence = durable;
+            self.append(guard, Kind::Mark, &durable.to_le_bytes());
+        }
+    }
+
+    fn append_ready(&self, guard: &mut Guard<'_>, ready: &Ready<'_>, current: Option<&Current>) -> u64 {
+        let header = Header { sequence: guard.next_sequence, ..ready.header };
+        guard.next_sequence += 1;
+        guard.last_sequence = header.sequence;
+        let Some(active) = &mut guard.active else { return header.sequence };
+        let offset = active.appender.len() as u64;
+        debug_assert_eq!(offset % ALIGNMENT, 0);
+        active.put_record(&header, &ready.parts());
+        active.publish(header.record_len() as usize);
+        let segment = active.segment.clone();
+        self.index(guard, &segment, ready.hash, offset, &header, ready.operation, current);
+        header.sequence
+    }
+
+    /// Lets the indexes and counters know of a record that was just published.
+    #[expect(clippy::too_many_arguments, reason = "each is a fact about one record; a struct would only rename them")]
+    fn index(
+        &self,
+        guard: &mut Guard<'_>,
+        segment: &Arc<Segment>,
+        hash: u64,
+        offset: u64,
+        header: &Header,
+        operation: &Operation<'_>,
+        current: Option<&Current>,
+    ) {
+        let location = segment.location(offset);
+        let length = header.record_len();
+        let previous = current.map(|current| current.location);
+        guard.undo.push(Undo { offset, sequence: header.sequence, hash, previous });
+        if let Some(current) = current {
+            self.no_longer_live(current.location, &current.header);
+        }
+        if header.kind == Kind::Put {
+            segment.counters.add_put(length, header.sequence);
+            segment.counters.add_live(length);
+            let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
+            if !replaced {
+                self.keydir.insert(hash, location);
+            }
+            if let Some(expiry) = header.expiry {
+                lock(&self.expiry).push(expiry, location);
+            }
+        } else {
+            segment.counters.add_tombstone(length, header.sequence);
+            if let Some(previous) = previous {
+                self.keydir.remove(hash, previous);
+            }
+        }
+        let before = current.map(|current| flags(&current.header));
+        let after = (header.kind == Kind::Put).then(|| flags(header));
+        if before != after {
+            change_order(operation.namespace, operation.key, after);
+        }
+    }
+
+    /// The record at this location is no longer what the keydir points at.
+    pub(super) fn no_longer_live(&self, location: Location, header: &Header) {
+        if let Some(Some(segment)) = self.segments.load(location.segment_index()).as_deref() {
+            segment.counters.remove_live(header.record_len());
+        }
+    }
+
+    /// Takes one record back out of the indexes and counters. Called newest first, the record still readable.
+    pub(super) fn take_back(&self, segment: &Segment, undo: &Undo) {
+        let mut scratch = Vec::new();
+        let Ok(record) = segment.record(undo.offset, &mut scratch) else { return };
+        let location = segment.location(undo.offset);
+        let (header, key) = (record.header, record.key());
+        let length = header.record_len();
+        let mut unused = Vec::new();
+        let previous = undo.previous.and_then(|previous| {
+            let segment = self.segments.get(previous.segment_index())?;
+            let header = segment.record(previous.offset(), &mut unused).ok()?.header;
+            segment.counters.add_live(header.record_len());
+            Some((previous, header))
+        });
+        if header.kind == Kind::Put {
+            segment.counters.remove_live(length);
+            match previous {
+                Some((previous, _)) => drop(self.keydir.replace(undo.hash, location, previous)),
+                None => drop(self.keydir.remove(undo.hash, location)),
+            }
+        } else if let Some((previous, _)) = previous {
+            self.keydir.insert(undo.hash, previous);
+        }
+        segment.counters.take_back(header.kind == Kind::Put, length);
+        if header.namespace != SYSTEM_NAMESPACE {
+            if let Some(namespace) = self.namespaces.by_number(header.namespace) {
+                change_order(&namespace, key, previous.map(|(_, header)| flags(&header)));
+            }
+        }
+    }
+}
+
+fn check_namespace(operation: &Operation<'_>) -> Result<()> {
+    if operation.namespace.is_dropped() {
+        return Err(Error::NamespaceNotFound { name: operation.namespace.name().to_string() });
+    }
+    Ok(())
+}
+
+/// What the key order keeps of a record.
+pub(crate) fn flags(header: &Header) -> KeyFlags {
+    let expires = if header.expiry.is_some() { KeyFlags::EXPIRES } else { KeyFlags::NONE };
+    let metadata = if header.metadata_len.is_some() { KeyFlags::METADATA } else { KeyFlags::NONE };
+    expires.union(metadata)
+}
+
+/// The key is there with these flags, or is not.
+pub(super) fn change_order(namespace: &NamespaceState, key: &[u8], flags: Option<KeyFlags>) {
+    if namespace.number == SYSTEM_NAMESPACE {
+        return;
+    }
+    match flags {
+        Some(flags) => namespace.order.insert(key, flags),
+        None => namespace.order.remove(key),
+    }
+}

@@ -1,0 +1,308 @@
+//! How a store is opened, and how single writes differ from its defaults.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+use crate::format::segment::RECORD_START_MAX;
+use crate::limits::Limits;
+use crate::storage::{OsStorage, Storage};
+use crate::store::Store;
+
+/// What a write has survived when it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Durability {
+    /// Nothing until the next flush: at the latest after [`Options::flush_interval`], on `flush`, `sync` and close, or
+    /// with a later write of another class. Costs a copy in memory.
+    Buffered,
+    /// The end of this process, in whatever way. Costs one write to the page cache, shared by waiting writers.
+    Os,
+    /// Power loss and kernel crash as well. Costs one data sync, shared by all writers waiting at that moment.
+    #[default]
+    Sync,
+}
+
+/// How sealed segments are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum ReadMode {
+    /// Through a read-only map: no copy, no system call. A disk error while reading ends the process (SIGBUS).
+    #[default]
+    Map,
+    /// With positioned reads into memory of their own, for file systems where maps are unwise (network, FUSE).
+    Pread,
+}
+
+/// Who does what can wait: sealing, hints, merging of the key order, expiry, flushing and compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Maintenance {
+    /// Two threads of the store.
+    #[default]
+    Background,
+    /// Only [`Store::maintain`] and [`Store::compact`]: no thread is started. For deterministic tests, and for
+    /// programs that schedule such work themselves.
+    Manual,
+}
+
+/// Smallest segment size that is accepted: 4 KiB.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// Largest segment size that is accepted: 512 MiB.
+pub const SEGMENT_BYTES_MAX: u64 = RECORD_START_MAX;
+
+/// Progress of opening a store: bytes of segments read so far, of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes done.
+    pub done_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
+
+/// Called now and then during long work, from the thread that does it.
+pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Settings of a store. Built with [`Store::options`]; none is stored on disk, each open may choose others.
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    pub(crate) flush_interval: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) waste_ceiling: f64,
+    pub(crate) compaction_bytes_per_second: Option<u64>,
+    pub(crate) expiry_grace: Duration,
+    pub(crate) create: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) progress: Option<ProgressFn>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            durability: Durability::default(),
+            segment_bytes: 64 << 20,
+            flush_interval: Duration::from_millis(100),
+            limits: Limits::ENGINE,
+            read_mode: ReadMode::default(),
+            maintenance: Maintenance::default(),
+            waste_ceiling: 1.6,
+            compaction_bytes_per_second: None,
+            expiry_grace: Duration::from_secs(10),
+            create: true,
+            clock: Arc::new(SystemClock::default()),
+            storage: Arc::new(OsStorage),
+            progress: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("durability", &self.durability)
+            .field("segment_bytes", &self.segment_bytes)
+            .field("flush_interval", &self.flush_interval)
+            .field("limits", &self.limits)
+            .field("read_mode", &self.read_mode)
+            .field("maintenance", &self.maintenance)
+            .field("waste_ceiling", &self.waste_ceiling)
+            .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
+            .field("expiry_grace", &self.expiry_grace)
+            .field("create", &self.create)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// Durability of writes that do not say otherwise. Default: [`Durability::Sync`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Size at which the active segment is sealed and the next one begun, in bytes; 4 KiB to 512 MiB. Default: 64 MiB. As
+    /// much memory again is used for the active segment. A larger record gets a segment of its own.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Longest time that a [`Durability::Buffered`] write stays in memory only. Default: 100 ms.
+    pub fn flush_interval(mut self, interval: Duration) -> Self {
+        self.flush_interval = interval;
+        self
+    }
+
+    /// What keys, values, metadata and lifetimes are accepted. Default: [`Limits::ENGINE`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How sealed segments are read. Default: [`ReadMode::Map`].
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// Who does background work. Default: [`Maintenance::Background`].
+    pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.maintenance = maintenance;
+        self
+    }
+
+    /// How many bytes the store may take on disk for each live byte before compaction sets in, 1.1 to 10. Lower costs more
+    /// writing. Default: 1.6.
+    pub fn waste_ceiling(mut self, ratio: f64) -> Self {
+        self.waste_ceiling = ratio;
+        self
+    }
+
+    /// Upper bound on what background compaction writes, in bytes per second. Default: none. It does not apply to
+    /// [`Store::compact`], nor once waste is far above its ceiling.
+    pub fn compaction_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
+        self.compaction_bytes_per_second = bytes;
+        self
+    }
+
+    /// How long a record must have been expired before compaction drops it from disk, so that a clock set
+    /// wrongly for a moment costs nothing. Expired records are never returned, whatever this says. Default: 10 s.
+    pub fn expiry_grace(mut self, grace: Duration) -> Self {
+        self.expiry_grace = grace;
+        self
+    }
+
+    /// Whether a store is created in a directory that is empty or missing. Default: true.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Where the time comes from. Default: the system.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where the files are. Default: the system's file systems.
+    pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
+        self.storage = storage;
+        self
+    }
+
+    /// Called now and then while the store is being opened, from the threads that read.
+    pub fn on_recovery_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// Opens the store in this directory, creating it if need be. See [`Store::open`].
+    pub fn open(self, directory: impl AsRef<Path>) -> Result<Store> {
+        Store::open_with(directory.as_ref(), self)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            return Err(Error::invalid(format!(
+                "a segment size of {} bytes is not possible; choose {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}",
+                self.segment_bytes
+            )));
+        }
+        if !(1.1..=10.0).contains(&self.waste_ceiling) {
+            return Err(Error::invalid(format!("a waste ceiling of {} is not possible; choose 1.1 to 10", self.waste_ceiling)));
+        }
+        if self.compaction_bytes_per_second == Some(0) {
+            return Err(Error::invalid("a compaction rate of zero is not possible; pause compaction instead"));
+        }
+        Ok(())
+    }
+}
+
+/// What a single put may say beside key and value. A put replaces value, metadata and expiry together: what is left out
+/// here is gone after it.
+#[derive(Clone, Debug, Default)]
+pub struct PutOptions {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) metadata: Option<Vec<u8>>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) condition: Option<Condition>,
+}
+
+/// When a record ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Lifetime {
+    #[default]
+    Forever,
+    For(Duration),
+    Until(u64),
+}
+
+impl PutOptions {
+    /// A put without expiry or metadata, of the store's durability.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The key expires this long after the put. Replaces an earlier [`PutOptions::expires_at_ms`].
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.lifetime = Lifetime::For(ttl);
+        self
+    }
+
+    /// The key expires at this time, in milliseconds since the Unix epoch.
+    pub fn expires_at_ms(mut self, expiry_ms: u64) -> Self {
+        self.lifetime = Lifetime::Until(expiry_ms);
+        self
+    }
+
+    /// The key expires at this time, in whole seconds since the Unix epoch, as Workers KV's `expiration` says it.
+    pub fn expiration(self, seconds: u64) -> Self {
+        self.expires_at_ms(seconds.saturating_mul(1000))
+    }
+
+    /// Bytes kept beside the value and returned with it, and by listings; by convention JSON.
+    pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
+        self.metadata = Some(metadata.into());
+        self
+    }
+
+    /// Another durability than the store's.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Write only if this holds at that moment; else [`Error::Conflict`].
+    pub fn condition(mut self, condition: Condition) -> Self {
+        self.condition = Some(condition);
+        self
+    }
+}
+
+/// What must be true of a key for a conditional write. An expired key is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The key is absent.
+    Absent,
+    /// The key is there, whatever its value.
+    Present,
+    /// The key is there and its newest write has this sequence (see `Value::sequence`).
+    Sequence(u64),
+}
+
+impl Condition {
+    /// `found` is the sequence of the live record, if there is one.
+    pub(crate) fn check(self, found: Option<u64>) -> Result<()> {
+        let holds = match self {
+            Condition::Absent => found.is_none(),
+            Condition::Present => found.is_some(),
+            Condition::Sequence(sequence) => found == Some(sequence),
+        };
+        if holds { Ok(()) } else { Err(Error::Conflict { found }) }
+    }
+}

@@ -1,0 +1,213 @@
+//! The append buffer: the active segment's bytes in memory, written by one, read by many, without a lock.
+//!
+//! The invariants that make the `unsafe` below sound, and who keeps them:
+//!
+//! * Bytes below `published` never change again. [`Appender`] is the only one who writes; it cannot be cloned, and it
+//!   hands out only what lies at or beyond `published`.
+//! * Bytes at or beyond `published` are never read by others: [`AppendBuffer::published`] ends there.
+//! * `published` only grows. Taking back what was published means a new buffer ([`Appender::copy_of_first`]), since somebody
+//!   may still be reading the old one.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Cache lines of the memory do not mix with those of neighbours.
+const MEMORY_ALIGNMENT: usize = 64;
+
+/// The bytes of an active segment, as readers see them.
+#[derive(Debug)]
+pub(crate) struct AppendBuffer {
+    memory: NonNull<u8>,
+    layout: Layout,
+    published: AtomicUsize,
+}
+
+// SAFETY: the memory is owned by the buffer, and shared access to it is divided by `published` as the module says.
+unsafe impl Send for AppendBuffer {}
+// SAFETY: as above.
+unsafe impl Sync for AppendBuffer {}
+
+impl AppendBuffer {
+    /// What has been published by now. Never changes, and stays valid as long as the buffer.
+    pub(crate) fn published(&self) -> &[u8] {
+        // Acquire pairs with the Release in `Appender::publish`: who sees the length sees the bytes.
+        let length = self.published.load(Ordering::Acquire);
+        // SAFETY: `length` is at most the size of the allocation, whose bytes are initialised (zeroed at first), and bytes below
+        // it are not written any more.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) }
+    }
+}
+
+impl Drop for AppendBuffer {
+    fn drop(&mut self) {
+        // SAFETY: `memory` came from `alloc_zeroed` with this layout, and nobody else is left to use it.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
+    }
+}
+
+/// The writing end of an append buffer. There is one for each buffer.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    buffer: Arc<AppendBuffer>,
+    end: usize,
+}
+
+impl Appender {
+    /// A buffer of zeros, nothing of it published. Memory that is never written to is not taken from the system.
+    pub(crate) fn new(capacity: usize) -> Appender {
+        let capacity = capacity.max(MEMORY_ALIGNMENT);
+        let Ok(layout) = Layout::from_size_align(capacity, MEMORY_ALIGNMENT) else {
+            handle_alloc_error(Layout::new::<u8>());
+        };
+        // SAFETY: the layout's size is not zero.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(memory) = NonNull::new(memory) else {
+            handle_alloc_error(layout);
+        };
+        Appender { buffer: Arc::new(AppendBuffer { memory, layout, published: AtomicUsize::new(0) }), end: 0 }
+    }
+
+    /// A new buffer that begins with the first `length` published bytes of this one.
+    pub(crate) fn copy_of_first(&self, length: usize) -> Appender {
+        let mut copy = Appender::new(self.buffer.layout.size());
+        let kept = self.buffer.published();
+        let kept = kept.get(..length).unwrap_or(kept);
+        if let Some(spare) = copy.spare().get_mut(..kept.len()) {
+            spare.copy_from_slice(kept);
+        }
+        copy.publish(kept.len());
+        copy
+    }
+
+    /// The reading end.
+    pub(crate) fn buffer(&self) -> &Arc<AppendBuffer> {
+        &self.buffer
+    }
+
+    /// Bytes published so far.
+    pub(crate) fn len(&self) -> usize {
+        self.end
+    }
+
+    /// Bytes that still fit.
+    pub(crate) fn spare_len(&self) -> usize {
+        self.buffer.layout.size() - self.end
+    }
+
+    /// What lies beyond the published bytes: zeros, or what was written here and not published.
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        // SAFETY: the range begins at `published` (nobody else changes it) and ends with the allocation; readers see only
+        // what lies before it; `&mut self` on the only appender makes this the only such slice.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.buffer.memory.as_ptr().add(self.end), self.buffer.layout.size() - self.end)
+        }
+    }
+
+    /// Lets readers see the next `length` bytes (at most what is spare).
+    pub(crate) fn publish(&mut self, length: usize) {
+        debug_assert!(length <= self.spare_len());
+        self.end += length.min(self.spare_len());
+        self.buffer.published.store(self.end, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    fn append(appender: &mut Appender, bytes: &[u8]) {
+        appender.spare()[..bytes.len()].copy_from_slice(bytes);
+        appender.publish(bytes.len());
+    }
+
+    #[test]
+    fn what_is_published_is_read_and_nothing_else() {
+        let mut appender = Appender::new(256);
+        let buffer = appender.buffer().clone();
+        assert_eq!(buffer.published(), b"");
+        append(&mut appender, b"hello");
+        appender.spare()[..3].copy_from_slice(b"xyz");
+        assert_eq!(buffer.published(), b"hello");
+        append(&mut appender, b" you");
+        assert_eq!(buffer.published(), b"hello you");
+        assert_eq!(appender.spare_len(), 256 - 9);
+    }
+
+    #[test]
+    fn taking_back_leaves_earlier_readers_their_bytes() {
+        let mut appender = Appender::new(64);
+        append(&mut appender, b"keep");
+        append(&mut appender, b"gone");
+        let old = appender.buffer().clone();
+        let seen = old.published();
+        let mut appender = appender.copy_of_first(4);
+        append(&mut appender, b"next");
+        assert_eq!(seen, b"keepgone");
+        assert_eq!(appender.buffer().published(), b"keepnext");
+        assert!(appender.spare().iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_full_buffer_has_no_spare_bytes() {
+        let mut appender = Appender::new(64);
+        append(&mut appender, &[1; 64]);
+        assert!(appender.spare().is_empty());
+        assert_eq!(appender.buffer().published(), [1; 64]);
+    }
+
+    #[test]
+    fn readers_in_other_threads_see_whole_words() {
+        let mut appender = Appender::new(64 * 1024);
+        let buffer = appender.buffer().clone();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    let seen = buffer.published();
+                    for word in seen.chunks(8) {
+                        assert!(word == [7; 8], "{word:?}");
+                    }
+                    if seen.len() == 64 * 1024 {
+                        break;
+                    }
+                }
+            });
+            for _ in 0..64 * 1024 / 8 {
+                append(&mut appender, &[7; 8]);
+            }
+        });
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod interleavings {
+    use super::*;
+
+    #[test]
+    fn a_reader_sees_whole_records_in_order() {
+        shuttle::check_random(
+            || {
+                let mut appender = Appender::new(64);
+                let buffer = appender.buffer().clone();
+                let reader = shuttle::thread::spawn(move || {
+                    let mut before = 0;
+                    for _ in 0..4 {
+                        let seen = buffer.published();
+                        assert!(seen.len() >= before && seen.len() % 8 == 0);
+                        assert!(seen.chunks(8).enumerate().all(|(n, word)| word == [n as u8 + 1; 8]));
+                        before = seen.len();
+                    }
+                });
+                for n in 0..4 {
+                    appender.spare()[..8].copy_from_slice(&[n + 1; 8]);
+                    appender.publish(8);
+                }
+                reader.join().unwrap();
+            },
+            1000,
+        );
+    }
+}

@@ -1,0 +1,346 @@
+//! One segment: how its records are read, whether it is still in memory, mapped, or read call by call.
+
+pub(crate) mod buffer;
+pub(crate) mod scan;
+pub(crate) mod table;
+mod value;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::format::record::{Place, Record};
+use crate::format::segment::{SegmentHeader, Summary};
+use crate::format::{Damage, record};
+use crate::index::keydir::Location;
+use crate::storage::{Map, StorageFile, read_exact_at};
+use buffer::AppendBuffer;
+
+pub use value::Value;
+
+/// Readers of one segment would all count references in one place, and threads would fight for that cache line; so the count
+/// is spread over this many places, and each thread keeps to one of them.
+const STRIPES: usize = 8;
+
+/// A live segment. Its bytes never change below what is published; only the counters move.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    /// What is known since it was sealed or cut; None for the active segment and those being sealed.
+    pub(crate) summary: Option<Summary>,
+    /// Whether a seal follows the data.
+    pub(crate) cut: bool,
+    source: Source,
+    /// Shared with the segment object that takes this one's place when it is sealed.
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Source {
+    Memory(Box<[Arc<Backing>]>),
+    File { file: Arc<dyn StorageFile>, data_end: u64 },
+}
+
+/// What a value keeps alive. Aligned so that no two reference counts share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Backing(Bytes);
+
+#[derive(Debug, Clone)]
+enum Bytes {
+    Buffer(Arc<AppendBuffer>),
+    Map { map: Arc<Map>, data_end: usize },
+}
+
+impl Backing {
+    fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Buffer(buffer) => buffer.published(),
+            Bytes::Map { map, data_end } => map.get(..*data_end).unwrap_or_default(),
+        }
+    }
+}
+
+fn stripes(bytes: Bytes) -> Source {
+    Source::Memory((0..STRIPES).map(|_| Arc::new(Backing(bytes.clone()))).collect())
+}
+
+/// The stripe of this thread.
+fn stripe() -> usize {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) as usize % STRIPES;
+    }
+    // While a thread ends its locals may be gone already; any stripe will do then.
+    STRIPE.try_with(|stripe| *stripe).unwrap_or(0)
+}
+
+/// Why a record could not be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// The bytes are not those of a record.
+    Damage(Damage),
+    /// The system failed the read.
+    Io(io::Error),
+}
+
+impl From<Damage> for ReadError {
+    fn from(damage: Damage) -> Self {
+        ReadError::Damage(damage)
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => ReadError::Damage(Damage::Short),
+            _ => ReadError::Io(error),
+        }
+    }
+}
+
+impl Segment {
+    /// The segment that is being written to.
+    pub(crate) fn active(header: SegmentHeader, buffer: Arc<AppendBuffer>, counters: Arc<Counters>) -> Segment {
+        Segment { header, summary: None, cut: false, source: stripes(Bytes::Buffer(buffer)), counters }
+    }
+
+    /// A segment that no longer changes, read through a map.
+    pub(crate) fn mapped(header: SegmentHeader, summary: Summary, cut: bool, map: Arc<Map>, counters: Arc<Counters>) -> Segment {
+        let bytes = Bytes::Map { map, data_end: summary.data_end as usize };
+        Segment { header, summary: Some(summary), cut, source: stripes(bytes), counters }
+    }
+
+    /// A segment that no longer changes, read call by call.
+    pub(crate) fn unmapped(
+        header: SegmentHeader,
+        summary: Summary,
+        cut: bool,
+        file: Arc<dyn StorageFile>,
+        counters: Arc<Counters>,
+    ) -> Segment {
+        let source = Source::File { file, data_end: summary.data_end };
+        Segment { header, summary: Some(summary), cut, source, counters }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.header.segment_id
+    }
+
+    /// What stands for the segment in a location.
+    pub(crate) fn index(&self) -> u16 {
+        segment_index(self.id())
+    }
+
+    /// The location of the record at this offset.
+    pub(crate) fn location(&self, offset: u64) -> Location {
+        Location::new(self.index(), offset)
+    }
+
+    /// The place of the record at this offset.
+    pub(crate) fn place(&self, offset: u64) -> Place {
+        Place { salt: self.header.salt, base_sequence: self.header.base_sequence, offset }
+    }
+
+    /// The record at this offset, its header checked, its body not yet. `scratch` holds the bytes where the segment is
+    /// not in memory.
+    pub(crate) fn record<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<Record<'a>, ReadError> {
+        let bytes = match &self.source {
+            Source::Memory(stripes) => tail(stripes[stripe()].bytes(), offset)?,
+            Source::File { file, data_end } => {
+                read_record(&**file, *data_end, self.place(offset), scratch)?;
+                scratch.as_slice()
+            }
+        };
+        Ok(Record::parse(bytes, self.place(offset))?)
+    }
+
+    /// Reads the record at this offset; if `wanted` says yes to its header and key, checks the body and returns it as a
+    /// value that keeps its bytes alive.
+    pub(crate) fn value(
+        &self,
+        offset: u64,
+        wanted: impl FnOnce(&Record<'_>) -> bool,
+    ) -> Result<Option<Value>, ReadError> {
+        match &self.source {
+            Source::Memory(stripes) => {
+                let backing = &stripes[stripe()];
+                let record = Record::parse(tail(backing.bytes(), offset)?, self.place(offset))?;
+                if !wanted(&record) {
+                    return Ok(None);
+                }
+                record.check_body()?;
+                let body_start = offset as usize + record.header.header_len();
+                Ok(Some(Value::shared(backing.clone(), body_start, &record.header)))
+            }
+            Source::File { file, data_end } => {
+                let mut bytes = Vec::new();
+                read_record(&**file, *data_end, self.place(offset), &mut bytes)?;
+                let record = Record::parse(&bytes, self.place(offset))?;
+                if !wanted(&record) {
+                    return Ok(None);
+                }
+                record.check_body()?;
+                let header = record.header;
+                Ok(Some(Value::owned(bytes, header.header_len(), &header)))
+            }
+        }
+    }
+
+    /// All bytes up to the end of the data: borrowed where they are in memory or mapped, else read into `scratch`.
+    pub(crate) fn all_bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
+        match &self.source {
+            Source::Memory(stripes) => Ok(stripes[stripe()].bytes()),
+            Source::File { file, data_end } => {
+                scratch.clear();
+                scratch.resize(*data_end as usize, 0);
+                read_exact_at(&**file, scratch, 0)?;
+                Ok(scratch)
+            }
+        }
+    }
+
+    /// Where the data end by now.
+    pub(crate) fn data_end(&self) -> u64 {
+        match &self.source {
+            Source::Memory(stripes) => stripes[stripe()].bytes().len() as u64,
+            Source::File { data_end, .. } => *data_end,
+        }
+    }
+}
+
+/// Ids are never reused; their low 16 bits stand for them in memory, and no two live segments share these.
+pub(crate) fn segment_index(id: u64) -> u16 {
+    (id % Location::SEGMENTS_MAX) as u16
+}
+
+fn tail(bytes: &[u8], offset: u64) -> Result<&[u8], Damage> {
+    bytes.get(offset as usize..).ok_or(Damage::Short)
+}
+
+/// Reads a record into `bytes`: first what a small record takes, then, when the header is known to be good, the rest.
+fn read_record(file: &dyn StorageFile, data_end: u64, place: Place, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
+    const FIRST_READ: u64 = 4096;
+    let left = data_end.checked_sub(place.offset).ok_or(Damage::Short)?;
+    bytes.clear();
+    bytes.resize(left.min(FIRST_READ) as usize, 0);
+    read_exact_at(file, bytes, place.offset)?;
+    let length = record::Header::decode(bytes, place)?.record_len();
+    if length > left {
+        return Err(Damage::Short.into());
+    }
+    let have = bytes.len();
+    bytes.resize(length as usize, 0);
+    if let Some(rest) = bytes.get_mut(have..) {
+        read_exact_at(file, rest, place.offset + have as u64)?;
+    }
+    Ok(())
+}
+
+/// Counters of one segment, moved only by those who hold the store's writer lock.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Puts that the keydir points at.
+    live_puts: AtomicU64,
+    live_bytes: AtomicU64,
+    /// Puts and their bytes in all.
+    puts: AtomicU64,
+    put_bytes: AtomicU64,
+    tombstones: AtomicU64,
+    tombstone_bytes: AtomicU64,
+    /// Lowest sequence plus one; 0 if there is no put or tombstone yet.
+    min_sequence_plus_one: AtomicU64,
+}
+
+/// A look at [`Counters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub(crate) live_puts: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) puts: u64,
+    pub(crate) put_bytes: u64,
+    pub(crate) tombstones: u64,
+    pub(crate) tombstone_bytes: u64,
+    /// `u64::MAX` if there is no put or tombstone.
+    pub(crate) min_sequence: u64,
+}
+
+impl Counts {
+    /// Puts that nothing points at any more.
+    pub(crate) fn dead_puts(&self) -> u64 {
+        self.puts.saturating_sub(self.live_puts)
+    }
+
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        self.put_bytes.saturating_sub(self.live_bytes)
+    }
+}
+
+impl Counters {
+    /// Of a segment with this summary, nothing in it live yet.
+    pub(crate) fn of(summary: &Summary) -> Counters {
+        let counters = Counters::default();
+        counters.puts.store(summary.puts, Ordering::Relaxed);
+        counters.put_bytes.store(summary.put_bytes, Ordering::Relaxed);
+        counters.tombstones.store(summary.tombstones, Ordering::Relaxed);
+        counters.tombstone_bytes.store(summary.tombstone_bytes, Ordering::Relaxed);
+        counters.min_sequence_plus_one.store(summary.min_sequence.wrapping_add(1), Ordering::Relaxed);
+        counters
+    }
+
+    pub(crate) fn add_put(&self, bytes: u64, sequence: u64) {
+        self.puts.fetch_add(1, Ordering::Relaxed);
+        self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.note_sequence(sequence);
+    }
+
+    pub(crate) fn add_tombstone(&self, bytes: u64, sequence: u64) {
+        self.tombstones.fetch_add(1, Ordering::Relaxed);
+        self.tombstone_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.note_sequence(sequence);
+    }
+
+    fn note_sequence(&self, sequence: u64) {
+        // Sequences rise, so the first one is the lowest.
+        let _ = self.min_sequence_plus_one.compare_exchange(
+            0,
+            sequence.wrapping_add(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Takes back what [`Counters::add_put`] or [`Counters::add_tombstone`] counted.
+    pub(crate) fn take_back(&self, put: bool, bytes: u64) {
+        let (count, sum) =
+            if put { (&self.puts, &self.put_bytes) } else { (&self.tombstones, &self.tombstone_bytes) };
+        count.fetch_sub(1, Ordering::Relaxed);
+        sum.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// A put came to be pointed at.
+    pub(crate) fn add_live(&self, bytes: u64) {
+        self.live_puts.fetch_add(1, Ordering::Relaxed);
+        self.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A put is no longer pointed at.
+    pub(crate) fn remove_live(&self, bytes: u64) {
+        let puts = self.live_puts.fetch_sub(1, Ordering::Relaxed);
+        let live = self.live_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(puts > 0 && live >= bytes, "live counters went below zero");
+    }
+
+    pub(crate) fn get(&self) -> Counts {
+        Counts {
+            live_puts: self.live_puts.load(Ordering::Relaxed),
+            live_bytes: self.live_bytes.load(Ordering::Relaxed),
+            puts: self.puts.load(Ordering::Relaxed),
+            put_bytes: self.put_bytes.load(Ordering::Relaxed),
+            tombstones: self.tombstones.load(Ordering::Relaxed),
+            tombstone_bytes: self.tombstone_bytes.load(Ordering::Relaxed),
+            min_sequence: self.min_sequence_plus_one.load(Ordering::Relaxed).wrapping_sub(1),
+        }
+    }
+}

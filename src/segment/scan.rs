@@ -1,0 +1,271 @@
+//! Walking a segment from its first record to its end, everything checked on the way.
+
+use crate::format::hint::Offsets;
+use crate::format::record::{BatchBegin, Kind, Place, Record, RunCrc};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::{ALIGNMENT, Damage};
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// At a seal, which says the same as was seen.
+    Sealed,
+    /// Where the bytes end, or nothing but zeros follow.
+    Clean,
+    /// At something that is no valid record. All before [`Scanner::valid_end`] is good.
+    Damaged { offset: u64, damage: Damage },
+}
+
+/// A record and where it begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    pub(crate) offset: u64,
+    pub(crate) record: Record<'a>,
+}
+
+/// Walks the records of a segment in order. Records of a batch come only when the whole batch is there.
+pub(crate) struct Scanner<'a> {
+    bytes: &'a [u8],
+    header: SegmentHeader,
+    offset: u64,
+    /// Records before this offset belong to a batch that was found whole.
+    batch_end: u64,
+    crc: RunCrc,
+    summary: Summary,
+    start: Option<Start>,
+    durable_sequence: u64,
+}
+
+impl<'a> Scanner<'a> {
+    /// `bytes` are those of the whole segment from its header on, up to where its data may reach.
+    pub(crate) fn new(bytes: &'a [u8], header: SegmentHeader) -> Scanner<'a> {
+        Scanner {
+            bytes,
+            header,
+            offset: SEGMENT_HEADER_LEN,
+            batch_end: 0,
+            crc: RunCrc::default(),
+            summary: Summary { min_sequence: u64::MAX, ..Summary::default() },
+            start: None,
+            durable_sequence: 0,
+        }
+    }
+
+    /// Where the good records end so far. Never inside a batch that is not whole.
+    pub(crate) fn valid_end(&self) -> u64 {
+        self.offset
+    }
+
+    /// What has been seen so far, as a seal at this point would say it.
+    pub(crate) fn summary(&self) -> Summary {
+        Summary { data_end: self.offset, records_crc: self.crc.value(), ..self.summary }
+    }
+
+    /// How the segment is chained to its predecessor, if its first record has been seen and says so.
+    pub(crate) fn start(&self) -> Option<Start> {
+        self.start
+    }
+
+    /// The highest sequence that a mark seen so far calls durable.
+    pub(crate) fn durable_sequence(&self) -> u64 {
+        self.durable_sequence
+    }
+
+    /// The next put or tombstone, or how the walk ended; after an end, the same end again.
+    pub(crate) fn next(&mut self) -> Result<Found<'a>, End> {
+        loop {
+            let rest = self.bytes.get(self.offset as usize..).unwrap_or_default();
+            if rest.is_empty() {
+                return Err(End::Clean);
+            }
+            let offset = self.offset;
+            let damaged = |damage| End::Damaged { offset, damage };
+            let record = match self.parse(offset, self.summary.max_sequence) {
+                Ok(record) => record,
+                Err(_) if rest.iter().all(|&byte| byte == 0) => return Err(End::Clean),
+                Err(damage) => return Err(damaged(damage)),
+            };
+            match record.header.kind {
+                Kind::Seal => {
+                    let sealed = Summary::decode(record.body).map_err(damaged)?;
+                    if sealed != self.summary() {
+                        return Err(damaged(Damage::Mismatch("the seal's account of the segment")));
+                    }
+                    return Err(End::Sealed);
+                }
+                Kind::BatchBegin => self.check_batch(offset, &record)?,
+                Kind::Start if offset == SEGMENT_HEADER_LEN => {
+                    self.start = Some(Start::decode(record.body).map_err(damaged)?);
+                }
+                Kind::Start => return Err(damaged(Damage::Field("place of a start record"))),
+                Kind::Mark => {
+                    let durable = decode_mark(record.body).map_err(damaged)?;
+                    self.durable_sequence = self.durable_sequence.max(durable);
+                }
+                Kind::Put | Kind::Tombstone => {}
+            }
+            self.account(rest, &record);
+            if record.header.kind.has_key() {
+                return Ok(Found { offset, record });
+            }
+        }
+    }
+
+    fn account(&mut self, bytes: &[u8], record: &Record<'_>) {
+        let length = record.header.record_len();
+        add_to_summary(&mut self.summary, record.header.kind, record.header.sequence, length);
+        self.crc.add(bytes);
+        self.offset += length;
+    }
+
+    /// The record at this offset, everything about it checked.
+    fn parse(&self, offset: u64, previous_sequence: u64) -> Result<Record<'a>, Damage> {
+        let place = Place { salt: self.header.salt, base_sequence: self.header.base_sequence, offset };
+        let bytes = self.bytes.get(offset as usize..).ok_or(Damage::Short)?;
+        let record = Record::parse(bytes, place)?;
+        record.check_body()?;
+        let used = record.header.header_len() as u64 + record.header.body_len();
+        let padding = bytes.get(used as usize..record.header.record_len() as usize).ok_or(Damage::Short)?;
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err(Damage::Padding);
+        }
+        if record.header.kind != Kind::Seal && record.header.sequence <= previous_sequence {
+            return Err(Damage::Order);
+        }
+        Ok(record)
+    }
+
+    /// Looks ahead whether the batch that begins here is whole.
+    fn check_batch(&mut self, begin_offset: u64, begin: &Record<'_>) -> Result<(), End> {
+        let damaged = |offset, damage| End::Damaged { offset, damage };
+        if begin_offset < self.batch_end {
+            return Err(damaged(begin_offset, Damage::Field("batch inside a batch")));
+        }
+        let frame = BatchBegin::decode(begin.body).map_err(|damage| damaged(begin_offset, damage))?;
+        let first = begin_offset + begin.header.record_len();
+        let mut offset = first;
+        let mut sequence = begin.header.sequence;
+        let mut run = RunCrc::default();
+        for _ in 0..frame.count {
+            let record = self.parse(offset, sequence).map_err(|damage| damaged(offset, damage))?;
+            if !record.header.kind.has_key() {
+                return Err(damaged(offset, Damage::Field("record kind inside a batch")));
+            }
+            run.add(self.bytes.get(offset as usize..).unwrap_or_default());
+            sequence = record.header.sequence;
+            offset += record.header.record_len();
+        }
+        if offset - first != frame.bytes {
+            return Err(damaged(begin_offset, Damage::Mismatch("the batch's length")));
+        }
+        if run.value() != frame.run_crc {
+            return Err(damaged(begin_offset, Damage::Checksum));
+        }
+        self.batch_end = offset;
+        Ok(())
+    }
+}
+
+/// Counts one more record. `data_end` and the checksum are the caller's.
+pub(crate) fn add_to_summary(summary: &mut Summary, kind: Kind, sequence: u64, length: u64) {
+    summary.records += 1;
+    summary.max_sequence = summary.max_sequence.max(sequence);
+    match kind {
+        Kind::Put => {
+            summary.puts += 1;
+            summary.put_bytes += length;
+        }
+        Kind::Tombstone => {
+            summary.tombstones += 1;
+            summary.tombstone_bytes += length;
+        }
+        _ => return,
+    }
+    summary.min_sequence = summary.min_sequence.min(sequence);
+}
+
+fn decode_mark(body: &[u8]) -> Result<u64, Damage> {
+    let bytes: [u8; 8] = body.try_into().map_err(|_| Damage::Field("mark"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// The highest sequence that any valid mark at or after `from` calls durable; 0 if there is none. Looks at every place
+/// where a record could begin: used beyond a tear, where nothing says where the next record is.
+pub(crate) fn highest_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> u64 {
+    let mut highest = 0;
+    let mut offset = from.next_multiple_of(ALIGNMENT);
+    while let Some(rest) = bytes.get(offset as usize..).filter(|rest| !rest.is_empty()) {
+        // The kind is the ninth byte: most places are sorted out by it.
+        if rest.get(8) == Some(&(Kind::Mark as u8)) {
+            let place = Place { salt: header.salt, base_sequence: header.base_sequence, offset };
+            let durable = Record::parse(rest, place)
+                .and_then(|record| record.check_body().map(|()| record))
+                .ok()
+                .filter(|record| record.header.kind == Kind::Mark)
+                .and_then(|record| decode_mark(record.body).ok());
+            highest = highest.max(durable.unwrap_or(0));
+        }
+        offset += ALIGNMENT;
+    }
+    highest
+}
+
+/// Puts the newest record of each key of a scanned segment into the order of (namespace, key).
+#[derive(Default)]
+pub(crate) struct Sorter<'a> {
+    entries: Vec<Entry<'a>>,
+}
+
+struct Entry<'a> {
+    namespace: u32,
+    key: &'a [u8],
+    offset: u64,
+    /// Encoded header, for the checksum over headers and keys.
+    header: &'a [u8],
+}
+
+impl<'a> Sorter<'a> {
+    /// `bytes` are those of the segment; `found` a record in it.
+    pub(crate) fn push(&mut self, bytes: &'a [u8], found: &Found<'a>) {
+        let start = found.offset as usize;
+        let header = bytes.get(start..start + found.record.header.header_len()).unwrap_or_default();
+        self.entries.push(Entry {
+            namespace: found.record.header.namespace,
+            key: found.record.key(),
+            offset: found.offset,
+            header,
+        });
+    }
+
+    /// The offsets in key order, and the checksum that a hint carries.
+    pub(crate) fn finish(mut self) -> (Offsets, u32) {
+        // Later offsets have higher sequences; of each key the last one counts.
+        self.entries.sort_unstable_by(|a, b| {
+            (a.namespace, a.key).cmp(&(b.namespace, b.key)).then(b.offset.cmp(&a.offset))
+        });
+        self.entries.dedup_by(|later, kept| later.namespace == kept.namespace && later.key == kept.key);
+        let mut offsets = Offsets::with_capacity(self.entries.len());
+        let mut keys = KeysCrc::default();
+        for entry in &self.entries {
+            offsets.push(entry.offset);
+            keys.add(entry.header, entry.key);
+        }
+        (offsets, keys.value())
+    }
+}
+
+/// Checksum over headers and keys, in the order of a hint.
+#[derive(Default)]
+pub(crate) struct KeysCrc(crc32fast::Hasher);
+
+impl KeysCrc {
+    /// `header` is the encoded header.
+    pub(crate) fn add(&mut self, header: &[u8], key: &[u8]) {
+        self.0.update(header);
+        self.0.update(key);
+    }
+
+    pub(crate) fn value(&self) -> u32 {
+        self.0.clone().finalize()
+    }
+}

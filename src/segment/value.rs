@@ -1,0 +1,136 @@
+//! What `get` returns.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Backing;
+use crate::error::{Error, Result};
+use crate::format::record::Header;
+
+/// A value read from a store. Dereferences to its bytes, which are not copied: it keeps alive the map or buffer they lie in, and
+/// stays valid after the key was overwritten, the segment compacted away, or the store closed.
+///
+/// A value kept for long keeps a whole segment's address space (and, once that segment is compacted away, its disk
+/// space) in use; copy the bytes out to keep them.
+#[derive(Clone)]
+pub struct Value {
+    owner: Owner,
+    /// Where metadata and value begin in the owner's bytes, and where the value ends.
+    metadata_start: usize,
+    value_start: usize,
+    end: usize,
+    has_metadata: bool,
+    sequence: u64,
+    expiry: Option<u64>,
+}
+
+#[derive(Clone)]
+enum Owner {
+    Shared(Arc<Backing>),
+    Owned(Arc<Vec<u8>>),
+}
+
+impl Value {
+    /// `body_start` is where the key begins in the backing's bytes; the record there has been checked.
+    pub(super) fn shared(backing: Arc<Backing>, body_start: usize, header: &Header) -> Value {
+        Value::new(Owner::Shared(backing), body_start, header)
+    }
+
+    pub(super) fn owned(bytes: Vec<u8>, body_start: usize, header: &Header) -> Value {
+        Value::new(Owner::Owned(Arc::new(bytes)), body_start, header)
+    }
+
+    fn new(owner: Owner, body_start: usize, header: &Header) -> Value {
+        let metadata_start = body_start + header.key_len as usize;
+        let value_start = metadata_start + header.metadata_len.unwrap_or(0) as usize;
+        Value {
+            owner,
+            metadata_start,
+            value_start,
+            end: value_start + header.value_len as usize,
+            has_metadata: header.metadata_len.is_some(),
+            sequence: header.sequence,
+            expiry: header.expiry,
+        }
+    }
+
+    fn slice(&self, start: usize, end: usize) -> &[u8] {
+        let bytes = match &self.owner {
+            Owner::Shared(backing) => backing.bytes(),
+            Owner::Owned(bytes) => bytes,
+        };
+        bytes.get(start..end).unwrap_or_default()
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.slice(self.value_start, self.end)
+    }
+
+    /// The bytes as text; [`Error::Decode`] if they are not UTF-8.
+    pub fn as_str(&self) -> Result<&str> {
+        std::str::from_utf8(self.as_bytes())
+            .map_err(|error| Error::Decode { expected: "UTF-8", cause: error.to_string() })
+    }
+
+    /// The bytes as JSON of this type; [`Error::Decode`] if they are not.
+    #[cfg(feature = "json")]
+    pub fn to_json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_slice(self.as_bytes())
+            .map_err(|error| Error::Decode { expected: "JSON of this type", cause: error.to_string() })
+    }
+
+    /// What was put beside the value; `None` if nothing was.
+    pub fn metadata(&self) -> Option<&[u8]> {
+        self.has_metadata.then(|| self.slice(self.metadata_start, self.value_start))
+    }
+
+    /// When the key expires, in milliseconds since the Unix epoch; `None` if never.
+    pub fn expiry_ms(&self) -> Option<u64> {
+        self.expiry
+    }
+
+    /// When the key expires; `None` if never, or beyond what the system's clock can say.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_millis(self.expiry?))
+    }
+
+    /// The sequence of the write that this value comes from: unique in the store, higher for later writes. For
+    /// [`crate::Condition::Sequence`].
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+impl Deref for Value {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Value")
+            .field("value", &self.as_bytes().escape_ascii().to_string())
+            .field("metadata", &self.metadata().map(|metadata| metadata.escape_ascii().to_string()))
+            .field("expiry_ms", &self.expiry)
+            .field("sequence", &self.sequence)
+            .finish()
+    }
+}
+
+impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
+    fn eq(&self, other: &T) -> bool {
+        self.as_bytes() == other.as_ref()
+    }
+}
