@@ -1,0 +1,126 @@
+//! The lock that keeps a second process, or a second open of the same process, out of a store.
+//!
+//! It is the system's own lock on an open file (`flock`, `LockFileEx`), so it ends with its holder however that
+//! dies. The file's existence and content mean nothing: a stale or empty one is no obstacle, and a process
+//! number in it is never believed. The text in it only tells the next one who holds the store.
+//!
+//! The file is never removed. Between an unlock and an unlink another process could lock the old file while a
+//! third creates and locks a new one: both would hold "the" lock.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::StorageLock;
+
+/// More of a holder's text is not shown.
+const OWNER_BYTES_MAX: u64 = 1024;
+
+#[derive(Debug)]
+struct OsLock {
+    file: File,
+}
+
+impl StorageLock for OsLock {}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // Closing the file ends the lock, but not at once everywhere: a child process that another thread is just
+        // starting shares the open file until its exec, and Windows releases some time after the close. If
+        // unlocking fails, closing is still to come.
+        let _ = fs2::FileExt::unlock(&self.file);
+    }
+}
+
+/// See [`Storage::lock`](super::Storage::lock).
+pub(super) fn acquire(path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+    // Not truncated here: until the lock is ours, the text is the holder's.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    match fs2::FileExt::try_lock_exclusive(&file) {
+        Ok(()) => {
+            // A courtesy to the next one. The lock holds without it, and a full disk must not keep a store shut.
+            let _ = file.set_len(0).and_then(|()| file.write_all(owner.as_bytes()));
+            Ok(Box::new(OsLock { file }))
+        }
+        Err(error) if is_contended(&error) => {
+            let mut text = Vec::new();
+            // On Windows the lock forbids reading too; then the holder stays unknown.
+            let _ = file.take(OWNER_BYTES_MAX).read_to_end(&mut text);
+            Err(contended(&text))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The error for a lock that somebody else holds, made from what that one wrote into the file.
+pub(super) fn contended(text: &[u8]) -> io::Error {
+    let text = String::from_utf8_lossy(text);
+    let holder = match text.trim() {
+        "" => "unknown",
+        known => known,
+    };
+    io::Error::new(io::ErrorKind::WouldBlock, holder)
+}
+
+fn is_contended(error: &io::Error) -> bool {
+    // On Windows this error has no kind of its own, only a number.
+    error.kind() == io::ErrorKind::WouldBlock
+        || error
+            .raw_os_error()
+            .is_some_and(|code| Some(code) == fs2::lock_contended_error().raw_os_error())
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_file_is_no_obstacle_and_its_text_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        std::fs::write(&path, "process 1, long gone, with a long text").unwrap();
+        let held = acquire(&path, "process 2").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"process 2");
+        drop(held);
+        assert!(path.exists(), "the file must stay");
+        std::fs::write(&path, "").unwrap();
+        acquire(&path, "process 3").unwrap();
+    }
+
+    #[test]
+    fn a_holder_that_wrote_nothing_readable_is_unknown() {
+        assert_eq!(contended(b"").to_string(), "unknown");
+        assert_eq!(contended(b" \n").to_string(), "unknown");
+        assert_eq!(contended(b" process 7\n").to_string(), "process 7");
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_opened_is_not_taken_for_a_held_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = acquire(&directory.path().join("missing/LOCK"), "me").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_lock_ends_with_its_guard_although_a_child_still_shares_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .unwrap();
+        let shared = file.try_clone().unwrap();
+        fs2::FileExt::try_lock_exclusive(&file).unwrap();
+        drop(OsLock { file });
+        acquire(&path, "next").unwrap();
+        drop(shared);
+    }
+}

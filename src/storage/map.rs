@@ -1,0 +1,215 @@
+//! Read-only views of file content: the one place where a file becomes a slice.
+//!
+//! Invariant: a byte that a [`Map`] shows never changes while the map lives. The engine keeps it by mapping sealed
+//! segments only, which nobody writes again, and by holding the lock of the store, which keeps other processes
+//! out; an open file additionally refuses to write or cut below a length that it has mapped.
+
+#![allow(
+    unsafe_code,
+    reason = "mapping a file cannot be expressed in safe Rust; nothing else here is unsafe"
+)]
+
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+#[cfg(any(test, feature = "testing"))]
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapOptions};
+
+/// The first bytes of a file, read-only; dereferences to `[u8]`.
+///
+/// A map stays valid after its file was closed, renamed or, except on Windows, removed: the blocks on disk are
+/// given back when the last map is dropped. On Windows a file cannot be removed as long as it is mapped.
+///
+/// If the file is cut from outside, or the device fails under it, touching the lost part raises SIGBUS (an
+/// in-page error on Windows), which no code here can turn into an error.
+pub struct Map(Backing);
+
+enum Backing {
+    /// Not every system can map nothing.
+    Empty,
+    File(Mmap),
+    #[cfg(any(test, feature = "testing"))]
+    Memory {
+        bytes: Arc<Vec<u8>>,
+        length: usize,
+        /// What the simulated disk counts as open until the map is dropped.
+        _opened: Arc<dyn Send + Sync>,
+    },
+}
+
+/// How a map, or a part of it, is about to be read. Only ever a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Here and there: reading ahead would be wasted. What a new map starts with.
+    Random,
+    /// From front to back, each byte once.
+    Sequential,
+    /// Soon: start reading it from the device now.
+    WillNeed,
+}
+
+impl Map {
+    /// Maps the first `length` bytes of `file`, announced as read at random.
+    ///
+    /// # Errors
+    ///
+    /// `UnexpectedEof` if the file is shorter: the map would be there, but touching its end would kill the process.
+    pub(super) fn of_file(file: &File, length: u64) -> io::Result<Self> {
+        let available = file.metadata()?.len();
+        check_length(length, available)?;
+        if length == 0 {
+            return Ok(Self(Backing::Empty));
+        }
+        let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        // SAFETY: the slice made from the map is sound as long as its bytes neither change nor vanish. They do not
+        // change from inside: the caller of `StorageFile::map` promises not to write below `length`, the engine
+        // maps sealed segments only, and `OsFile` refuses such writes through the handle that was mapped. They do
+        // not change from outside: the store's lock keeps other embercask processes out. They do not vanish: the
+        // file is at least `length` long (checked above), and the map keeps the content alive after an unlink.
+        let map = unsafe { MmapOptions::new().len(length).map(file)? };
+        let map = Self(Backing::File(map));
+        map.advise(Access::Random);
+        Ok(map)
+    }
+
+    /// A snapshot of a simulated file; `opened` is kept until the map is dropped.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn of_memory(bytes: Arc<Vec<u8>>, length: u64, opened: Arc<dyn Send + Sync>) -> io::Result<Self> {
+        check_length(length, bytes.len() as u64)?;
+        // Lossless: not above the length of a Vec.
+        let length = length as usize;
+        Ok(Self(Backing::Memory {
+            bytes,
+            length,
+            _opened: opened,
+        }))
+    }
+
+    /// Tells the system how the whole map will be read. Never fails: a system that takes no hint ignores it.
+    pub fn advise(&self, access: Access) {
+        self.advise_range(0..self.len(), access);
+    }
+
+    /// Tells the system how these bytes of the map will be read; what lies outside the map is left out of the range.
+    pub fn advise_range(&self, range: Range<usize>, access: Access) {
+        let end = range.end.min(self.len());
+        if range.start < end {
+            self.hint(range.start, end - range.start, access);
+        }
+    }
+
+    #[cfg(unix)]
+    fn hint(&self, offset: usize, length: usize, access: Access) {
+        let advice = match access {
+            Access::Random => memmap2::Advice::Random,
+            Access::Sequential => memmap2::Advice::Sequential,
+            Access::WillNeed => memmap2::Advice::WillNeed,
+        };
+        if let Backing::File(map) = &self.0 {
+            // Some systems and file systems refuse a hint; then reading is merely slower.
+            let _ = map.advise_range(advice, offset, length);
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn hint(&self, _offset: usize, _length: usize, _access: Access) {}
+}
+
+fn check_length(wanted: u64, available: u64) -> io::Result<()> {
+    if wanted <= available {
+        return Ok(());
+    }
+    let message = format!("cannot map {wanted} bytes of a file that has {available}");
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
+}
+
+impl Deref for Map {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Backing::Empty => &[],
+            Backing::File(map) => map,
+            #[cfg(any(test, feature = "testing"))]
+            Backing::Memory { bytes, length, .. } => bytes.get(..*length).unwrap_or_default(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl std::fmt::Debug for Map {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let backing = match &self.0 {
+            Backing::Empty => "empty",
+            Backing::File(_) => "file",
+            #[cfg(any(test, feature = "testing"))]
+            Backing::Memory { .. } => "memory",
+        };
+        formatter
+            .debug_struct("Map")
+            .field("backing", &backing)
+            .field("length", &self.len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn of_bytes(bytes: &[u8]) -> Map {
+        Map::of_memory(Arc::new(bytes.to_vec()), bytes.len() as u64, Arc::new(())).unwrap()
+    }
+
+    #[test]
+    fn a_map_can_be_sent_and_shared() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Map>();
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri cannot map files")]
+    fn a_file_map_shows_the_bytes_asked_for_and_outlives_the_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        let map = Map::of_file(&file, 4).unwrap();
+        drop(file);
+        assert_eq!(&map[..], b"0123");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri cannot map files")]
+    fn mapping_nothing_is_empty_and_mapping_too_much_is_an_error() {
+        let file = tempfile::tempfile().unwrap();
+        assert!(Map::of_file(&file, 0).unwrap().is_empty());
+        assert_eq!(Map::of_file(&file, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let beyond = Map::of_memory(Arc::new(vec![1]), 2, Arc::new(()));
+        assert_eq!(beyond.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri cannot map files")]
+    fn hints_take_any_range() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 10_000]).unwrap();
+        let mapped = Map::of_file(&file, 10_000).unwrap();
+        for map in [&mapped, &of_bytes(b"abc"), &of_bytes(b"")] {
+            for access in [Access::Random, Access::Sequential, Access::WillNeed] {
+                map.advise(access);
+                map.advise_range(1..3, access);
+                map.advise_range(5000..usize::MAX, access);
+                map.advise_range(usize::MAX..usize::MAX, access);
+            }
+        }
+        assert_eq!(mapped[9_999], 7);
+    }
+}

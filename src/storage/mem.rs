@@ -1,0 +1,451 @@
+//! A simulated disk that can lose power.
+//!
+//! [`MemStorage`] keeps two images of everything. Calls read and change the live one, as a running machine sees its
+//! files through the page cache. The durable one is what a power cut leaves; syncs carry changes over to it, one
+//! file or one directory at a time, and between syncs the disk decides for itself what it writes, in any order and
+//! in parts. [`CutPolicy`] says which of these outcomes to build.
+//!
+//! Where real systems differ the disk is the pessimist: syncing a file does not make its name durable, not even
+//! that of a new one (ext4 and XFS do so, POSIX does not promise it), and creating a directory does not make the
+//! directory's name durable in the one above.
+
+mod cut;
+mod disk;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use cut::CutPolicy;
+use disk::{Disk, Inode};
+
+use super::map::Map;
+use super::os::check_unmapped;
+use super::{Storage, StorageFile, StorageLock, lock};
+
+/// A simulated disk in memory, with a live and a durable image; cheap to clone, all clones being the same disk.
+///
+/// It is deterministic: the same calls and the same [`CutPolicy`] give the same bytes. Paths need no directory of
+/// the machine to exist; relative ones start at the root, which is always there.
+///
+/// ```
+/// use embercask::storage::{CutPolicy, MemStorage, Storage};
+/// use std::path::Path;
+///
+/// let disk = MemStorage::new();
+/// let file = disk.create(Path::new("/log"))?;
+/// file.write_at(b"synced", 0)?;
+/// file.sync()?;
+/// disk.sync_directory(Path::new("/"))?;
+/// file.write_at(b", not synced", 6)?;
+///
+/// let rebooted = disk.power_cut(&CutPolicy::LoseUnsynced);
+/// assert_eq!(rebooted.read_file("/log")?, b"synced");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct MemStorage {
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl MemStorage {
+    /// An empty disk without a limit.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(Disk::new())
+    }
+
+    fn of(disk: Disk) -> Self {
+        Self {
+            disk: Arc::new(Mutex::new(disk)),
+        }
+    }
+
+    /// A panic of another test thread leaves the disk usable: no call here can stop halfway through a change.
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk, for a call that may change it.
+    fn mutate(&self) -> MutexGuard<'_, Disk> {
+        let mut disk = self.disk();
+        disk.operation_count += 1;
+        disk
+    }
+
+    fn open_inode(&self, disk: &mut Disk, inode: Inode) -> Arc<Opened> {
+        disk.opened(inode);
+        Arc::new(Opened {
+            storage: self.clone(),
+            inode,
+        })
+    }
+
+    /// The disk as it is found when power comes back: an independent one, with no locks held. This one and all
+    /// that is open on it go on unharmed.
+    #[must_use]
+    pub fn power_cut(&self, policy: &CutPolicy) -> Self {
+        Self::of(self.disk().after_power_cut(policy))
+    }
+
+    /// The disk as the next process finds it when this one was killed: an independent copy of the live image, no
+    /// locks held, and all that was not synced still not durable.
+    #[must_use]
+    pub fn crash_process(&self) -> Self {
+        let mut disk = self.disk().clone();
+        disk.close_all();
+        Self::of(disk)
+    }
+
+    /// What a failed sync of this file does on some systems: the page cache takes the data for written, so that reads
+    /// still show it, but it never reaches the disk, whatever is synced later, unless it is written again.
+    ///
+    /// See "Can Applications Recover from fsync Failures?" (USENIX ATC 2020).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn mark_clean(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let mut disk = self.disk();
+        let inode = disk.file_at(path.as_ref())?;
+        disk.mark_clean(inode);
+        Ok(())
+    }
+
+    /// Limits the disk to so many bytes of file content and reservations, or not at all. What is beyond it already
+    /// stays. On a full disk, whatever takes space fails with `StorageFull`, and so do new names; a write for
+    /// which some space is left is a short one.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.disk().capacity_bytes = bytes;
+    }
+
+    /// Bytes taken. A file's bytes are given back when its last name, handle and map are gone.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.disk().used_bytes()
+    }
+
+    /// How many calls were made so far that change the disk or make changes durable, failed ones included. Starts
+    /// anew after a crash.
+    #[must_use]
+    pub fn operation_count(&self) -> u64 {
+        self.disk().operation_count
+    }
+
+    /// How many operations are not durable yet: the range of [`CutPolicy::KeepPrefix`].
+    #[must_use]
+    pub fn pending_operations(&self) -> usize {
+        self.disk().pending_orders().len()
+    }
+
+    /// The live content of a file.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let disk = self.disk();
+        let inode = disk.file_at(path.as_ref())?;
+        Ok(disk
+            .files
+            .get(&inode)
+            .map(|file| file.live.to_vec())
+            .unwrap_or_default())
+    }
+
+    /// Replaces the content of a file, or creates it, at once durably: for tests that prepare damage.
+    ///
+    /// # Errors
+    ///
+    /// If there is no directory for it.
+    pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+        let path = path.as_ref();
+        let capacity = self.disk().capacity_bytes.take();
+        let result = self.put_content(path, |content| {
+            content.clear();
+            content.extend_from_slice(bytes);
+            Ok(())
+        });
+        self.disk().capacity_bytes = capacity;
+        result
+    }
+
+    /// Flips one bit of a file, counted from the lowest of its first byte, at once durably.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, or no such bit in it.
+    pub fn flip_bit(&self, path: impl AsRef<Path>, bit: u64) -> io::Result<()> {
+        let path = path.as_ref();
+        self.disk().file_at(path)?;
+        self.put_content(path, |content| {
+            let byte = usize::try_from(bit / 8).ok().and_then(|index| content.get_mut(index));
+            *byte.ok_or(ErrorKind::InvalidInput)? ^= 1 << (bit % 8);
+            Ok(())
+        })
+    }
+
+    /// Cuts a file, or extends it with zeros, at once durably.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn truncate(&self, path: impl AsRef<Path>, length: u64) -> io::Result<()> {
+        let path = path.as_ref();
+        self.disk().file_at(path)?;
+        self.put_content(path, |content| {
+            content.resize(usize::try_from(length).map_err(|_| ErrorKind::FileTooLarge)?, 0);
+            Ok(())
+        })
+    }
+
+    /// The files in a directory, sorted, without the directories in it; none if there is no such directory.
+    #[must_use]
+    pub fn files(&self, directory: impl AsRef<Path>) -> Vec<PathBuf> {
+        let directory = directory.as_ref();
+        let entries = self.disk().list(directory).unwrap_or_default();
+        entries
+            .into_iter()
+            .filter(|(_, is_directory)| !is_directory)
+            .map(|(name, _)| directory.join(name))
+            .collect()
+    }
+
+    /// Removes a file, at once durably.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        let mut disk = self.disk();
+        disk.remove(path)?;
+        disk.sync_path(path)
+    }
+
+    /// Syncs the file with its name, creating it if needed, and changes its content in both images.
+    fn put_content(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+        let mut disk = self.disk();
+        let inode = match disk.file_at(path) {
+            Ok(inode) => inode,
+            Err(error) if error.kind() == ErrorKind::NotFound => disk.create(path)?,
+            Err(error) => return Err(error),
+        };
+        disk.sync_path(path)?;
+        if let Some(file) = disk.files.get_mut(&inode) {
+            let mut content = file.live.to_vec();
+            change(&mut content)?;
+            file.pending.clear();
+            file.durable = Arc::new(content.clone());
+            file.live = Arc::new(content);
+        }
+        Ok(())
+    }
+}
+
+impl Default for MemStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for MemStorage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let disk = self.disk();
+        formatter
+            .debug_struct("MemStorage")
+            .field("files", &disk.files.len())
+            .field("used_bytes", &disk.used_bytes())
+            .field("pending_operations", &disk.pending_orders().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Storage for MemStorage {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.mutate().create_directory(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        Ok(self.disk().list(directory)?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        let mut disk = self.mutate();
+        let inode = disk.create(path)?;
+        Ok(Arc::new(MemFile::new(self.open_inode(&mut disk, inode), true)))
+    }
+
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        let mut disk = self.disk();
+        let inode = disk.file_at(path)?;
+        Ok(Arc::new(MemFile::new(self.open_inode(&mut disk, inode), write)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.mutate().rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.mutate().remove(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.mutate().remove_directory(path)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.mutate().hard_link(from, to)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.mutate().sync_directory(directory)
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        let mut disk = self.mutate();
+        let inode = match disk.file_at(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => disk.create(path)?,
+            found => found?,
+        };
+        let file = disk.files.get_mut(&inode).ok_or(ErrorKind::NotFound)?;
+        if file.locked {
+            return Err(lock::contended(&file.live));
+        }
+        file.locked = true;
+        // As on the real file system, a full disk does not stand against the lock.
+        let _ = disk
+            .set_length(inode, 0)
+            .and_then(|()| disk.write(inode, owner.as_bytes(), 0));
+        Ok(Box::new(MemLock {
+            opened: self.open_inode(&mut disk, inode),
+        }))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        match self.disk().resolve(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Counted as open until dropped; shared by a handle and the maps made from it.
+#[derive(Debug)]
+struct Opened {
+    storage: MemStorage,
+    inode: Inode,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.storage.disk().closed(self.inode);
+    }
+}
+
+#[derive(Debug)]
+struct MemFile {
+    opened: Arc<Opened>,
+    writable: bool,
+    /// As in `OsFile`: below it, the file may not change any more.
+    mapped_bytes: AtomicU64,
+}
+
+impl MemFile {
+    fn new(opened: Arc<Opened>, writable: bool) -> Self {
+        Self {
+            opened,
+            writable,
+            mapped_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&disk::File) -> T) -> io::Result<T> {
+        Ok(look(
+            self.opened
+                .storage
+                .disk()
+                .files
+                .get(&self.opened.inode)
+                .ok_or(ErrorKind::NotFound)?,
+        ))
+    }
+
+    /// The disk, for a call that changes the file from `offset` on.
+    fn mutate(&self, offset: u64) -> io::Result<MutexGuard<'_, Disk>> {
+        let disk = self.opened.storage.mutate();
+        if !self.writable {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        check_unmapped(offset, &self.mapped_bytes)?;
+        Ok(disk)
+    }
+}
+
+impl StorageFile for MemFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.read(|file| {
+            let rest = usize::try_from(offset)
+                .ok()
+                .and_then(|offset| file.live.get(offset..))
+                .unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            for (target, byte) in buffer.iter_mut().zip(rest) {
+                *target = *byte;
+            }
+            count
+        })
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.mutate(offset)?.write(self.opened.inode, bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.opened.storage.mutate().sync_file(self.opened.inode);
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.mutate(length)?.set_length(self.opened.inode, length)
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.mutate(u64::MAX)?.allocate(self.opened.inode, offset, length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.read(|file| file.live.len() as u64)
+    }
+
+    fn map(&self, length: u64) -> io::Result<Map> {
+        let bytes = self.read(|file| Arc::clone(&file.live))?;
+        let map = Map::of_memory(bytes, length, Arc::clone(&self.opened) as Arc<dyn Send + Sync>)?;
+        self.mapped_bytes.fetch_max(length, Ordering::AcqRel);
+        Ok(map)
+    }
+
+    fn mark_clean(&self) {
+        self.opened.storage.disk().mark_clean(self.opened.inode);
+    }
+}
+
+#[derive(Debug)]
+struct MemLock {
+    opened: Arc<Opened>,
+}
+
+impl StorageLock for MemLock {}
+
+impl Drop for MemLock {
+    fn drop(&mut self) {
+        if let Some(file) = self.opened.storage.disk().files.get_mut(&self.opened.inode) {
+            file.locked = false;
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The state of a simulated disk: of every file and directory a live and a durable image, and the operations that
+//! lie between the two.
+//!
+//! Invariant: the live image of a directory is its durable image with all pending entry changes applied in order.
+//! The same holds for files, except after [`Disk::mark_clean`]: what was pending then stays live but is lost.
+
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+/// No simulated file grows longer: a stray offset shall be an error, not the end of the test's memory.
+const FILE_BYTES_MAX: u64 = 4 << 30;
+
+/// A file or directory, whatever its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Inode(u64);
+
+/// The directory that is always there.
+const ROOT: Inode = Inode(0);
+
+/// Where a name stands: the directory, and the name in it.
+pub(super) type Entry = (Inode, OsString);
+
+/// A change of a file that was not synced yet.
+#[derive(Clone, Debug)]
+pub(super) enum FileChange {
+    Write { offset: u64, bytes: Arc<[u8]> },
+    SetLength { length: u64 },
+}
+
+/// A change of names that was not synced yet; all of it happens, or none.
+#[derive(Clone, Debug)]
+pub(super) struct EntryChange {
+    /// Its place among all pending operations of the disk, files' and directories' alike.
+    pub(super) order: u64,
+    /// What each of the names means afterwards, if anything.
+    pub(super) names: Vec<(Entry, Option<Inode>)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct File {
+    pub(super) live: Arc<Vec<u8>>,
+    pub(super) durable: Arc<Vec<u8>>,
+    /// With their places among all pending operations of the disk.
+    pub(super) pending: Vec<(u64, FileChange)>,
+    /// Up to where blocks are taken, if that is beyond the length.
+    pub(super) reserved_bytes: u64,
+    /// Live names.
+    links: usize,
+    /// Handles, maps and lock guards.
+    open: usize,
+    pub(super) locked: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Directory {
+    live: BTreeMap<OsString, Inode>,
+    durable: BTreeMap<OsString, Inode>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<Inode, File>,
+    directories: BTreeMap<Inode, Directory>,
+    pub(super) pending_entries: Vec<EntryChange>,
+    next_inode: u64,
+    next_order: u64,
+    pub(super) capacity_bytes: Option<u64>,
+    /// Mutating calls so far.
+    pub(super) operation_count: u64,
+}
+
+impl File {
+    fn taken_bytes(&self) -> u64 {
+        self.reserved_bytes.max(self.live.len() as u64)
+    }
+}
+
+impl FileChange {
+    pub(super) fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => write_into(image, *offset as usize, bytes),
+            Self::SetLength { length } => image.resize(*length as usize, 0),
+        }
+    }
+}
+
+/// Writes into an image, filling with zeros what lies between its end and `offset`.
+pub(super) fn write_into(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if image.len() < end {
+        image.resize(end, 0);
+    }
+    if let Some(target) = image.get_mut(offset..end) {
+        target.copy_from_slice(bytes);
+    }
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            directories: BTreeMap::from([(ROOT, Directory::default())]),
+            pending_entries: Vec::new(),
+            next_inode: ROOT.0 + 1,
+            next_order: 0,
+            capacity_bytes: None,
+            operation_count: 0,
+        }
+    }
+
+    fn new_inode(&mut self) -> Inode {
+        let inode = Inode(self.next_inode);
+        self.next_inode += 1;
+        inode
+    }
+
+    fn new_order(&mut self) -> u64 {
+        let order = self.next_order;
+        self.next_order += 1;
+        order
+    }
+
+    // Content.
+
+    pub(super) fn write(&mut self, inode: Inode, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let file = self.files.get(&inode).ok_or(ErrorKind::NotFound)?;
+        let end = check_end(offset, bytes.len() as u64)?;
+        let growth = end.saturating_sub(file.taken_bytes());
+        let missing = self.free_bytes().map_or(0, |free| growth.saturating_sub(free));
+        // What lies beyond the space left is not written; a hole before `offset` takes space too.
+        let count = (bytes.len() as u64).saturating_sub(missing) as usize;
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if count == 0 {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let bytes = bytes.get(..count).unwrap_or_default();
+        self.change_file(
+            inode,
+            FileChange::Write {
+                offset,
+                bytes: bytes.into(),
+            },
+        );
+        Ok(count)
+    }
+
+    pub(super) fn set_length(&mut self, inode: Inode, length: u64) -> io::Result<()> {
+        check_end(length, 0)?;
+        let file = self.files.get_mut(&inode).ok_or(ErrorKind::NotFound)?;
+        let growth = length.saturating_sub(file.taken_bytes());
+        self.check_space_for(growth)?;
+        self.change_file(inode, FileChange::SetLength { length });
+        if let Some(file) = self.files.get_mut(&inode) {
+            file.reserved_bytes = file.reserved_bytes.min(length);
+        }
+        Ok(())
+    }
+
+    pub(super) fn allocate(&mut self, inode: Inode, offset: u64, length: u64) -> io::Result<()> {
+        let end = check_end(offset, length)?;
+        let taken = self.files.get(&inode).ok_or(ErrorKind::NotFound)?.taken_bytes();
+        self.check_space_for(end.saturating_sub(taken))?;
+        if let Some(file) = self.files.get_mut(&inode) {
+            file.reserved_bytes = file.reserved_bytes.max(end);
+        }
+        Ok(())
+    }
+
+    fn change_file(&mut self, inode: Inode, change: FileChange) {
+        let order = self.new_order();
+        if let Some(file) = self.files.get_mut(&inode) {
+            change.apply(Arc::make_mut(&mut file.live));
+            file.pending.push((order, change));
+        }
+    }
+
+    // Space.
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        let there = |file: &&File| file.links > 0 || file.open > 0;
+        self.files.values().filter(there).map(File::taken_bytes).sum()
+    }
+
+    /// Unlimited if `None`.
+    fn free_bytes(&self) -> Option<u64> {
+        self.capacity_bytes
+            .map(|capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
+    fn check_space_for(&self, bytes: u64) -> io::Result<()> {
+        match self.free_bytes() {
+            Some(free) if bytes > free => Err(ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// New names take none of the bytes counted here, but a disk without any space left refuses them too.
+    fn check_space_left(&self) -> io::Result<()> {
+        self.check_space_for(1)
+    }
+
+    pub(super) fn opened(&mut self, inode: Inode) {
+        if let Some(file) = self.files.get_mut(&inode) {
+            file.open += 1;
+        }
+    }
+
+    pub(super) fn closed(&mut self, inode: Inode) {
+        let Some(file) = self.files.get_mut(&inode) else { return };
+        file.open -= 1;
+        if file.open == 0 && file.links == 0 {
+            self.collect();
+        }
+    }
+
+    // Durability.
+
+    pub(super) fn sync_file(&mut self, inode: Inode) {
+        if let Some(file) = self.files.get_mut(&inode) {
+            settle_file(file, u64::MAX);
+        }
+    }
+
+    pub(super) fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
+        let directory = self.resolve(path)?;
+        if !self.is_directory(directory) {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        self.settle_entries(|(of, _)| *of == directory);
+        self.collect();
+        Ok(())
+    }
+
+    /// Makes the path durable: its own name and those of the directories above.
+    pub(super) fn sync_path(&mut self, path: &Path) -> io::Result<()> {
+        let mut path = Some(path);
+        while let Some(here) = path.filter(|path| !names::of(path).is_empty()) {
+            let wanted = self.entry(here)?;
+            self.settle_entries(|entry| *entry == wanted);
+            path = here.parent();
+        }
+        Ok(())
+    }
+
+    /// Makes the pending changes of these entries durable, each as a whole, and what happened before to any name
+    /// they touch.
+    fn settle_entries(&mut self, wanted: impl Fn(&Entry) -> bool) {
+        let mut touched = BTreeSet::new();
+        let mut settled = BTreeSet::new();
+        for change in self.pending_entries.iter().rev() {
+            if change
+                .names
+                .iter()
+                .any(|(entry, _)| wanted(entry) || touched.contains(entry))
+            {
+                touched.extend(change.names.iter().map(|(entry, _)| entry.clone()));
+                settled.insert(change.order);
+            }
+        }
+        self.settle_entry_changes(|change| settled.contains(&change.order));
+    }
+
+    /// Applies the chosen pending changes of entries to the durable image, in order.
+    pub(super) fn settle_entry_changes(&mut self, mut chosen: impl FnMut(&EntryChange) -> bool) {
+        let directories = &mut self.directories;
+        self.pending_entries.retain(|change| {
+            if !chosen(change) {
+                return true;
+            }
+            for ((directory, name), inode) in &change.names {
+                let Some(directory) = directories.get_mut(directory) else {
+                    continue;
+                };
+                match inode {
+                    Some(inode) => directory.durable.insert(name.clone(), *inode),
+                    None => directory.durable.remove(name),
+                };
+            }
+            false
+        });
+    }
+
+    /// Makes all pending operations durable that came before this place in their order.
+    pub(super) fn settle_before(&mut self, order: u64) {
+        for file in self.files.values_mut() {
+            settle_file(file, order);
+        }
+        self.settle_entry_changes(|change| change.order < order);
+    }
+
+    /// The places of all pending operations, in order.
+    pub(super) fn pending_orders(&self) -> Vec<u64> {
+        let of_files = self
+            .files
+            .values()
+            .flat_map(|file| file.pending.iter().map(|(order, _)| *order));
+        let mut orders: Vec<u64> = of_files
+            .chain(self.pending_entries.iter().map(|change| change.order))
+            .collect();
+        orders.sort_unstable();
+        orders
+    }
+
+    /// Loses what is pending for the file, while the live image goes on showing it.
+    pub(super) fn mark_clean(&mut self, inode: Inode) {
+        if let Some(file) = self.files.get_mut(&inode) {
+            file.pending.clear();
+        }
+    }
+
+    // Crashes.
+
+    /// Everything that was open is closed, as after the end of the process.
+    pub(super) fn close_all(&mut self) {
+        for file in self.files.values_mut() {
+            file.open = 0;
+            file.locked = false;
+        }
+        self.operation_count = 0;
+        self.collect();
+    }
+
+    /// The durable image becomes the live one, as after a power cut.
+    pub(super) fn restart(&mut self) {
+        self.pending_entries.clear();
+        for directory in self.directories.values_mut() {
+            directory.live = directory.durable.clone();
+        }
+        for file in self.files.values_mut() {
+            file.live = Arc::clone(&file.durable);
+            file.pending.clear();
+            file.reserved_bytes = 0;
+            file.links = 0;
+            file.open = 0;
+        }
+        self.close_all();
+        for inode in self.directories.values().flat_map(|directory| directory.live.values()) {
+            if let Some(file) = self.files.get_mut(inode) {
+                file.links += 1;
+            }
+        }
+    }
+
+    /// Forgets what no name leads to any more, in either image or in between, and nobody has open.
+    fn collect(&mut self) {
+        let mut pending_targets = BTreeMap::<Inode, Vec<Inode>>::new();
+        for change in &self.pending_entries {
+            for ((directory, _), inode) in &change.names {
+                pending_targets.entry(*directory).or_default().extend(inode);
+            }
+        }
+        let mut reached = BTreeSet::new();
+        let mut to_visit = vec![ROOT];
+        while let Some(inode) = to_visit.pop() {
+            if reached.insert(inode)
+                && let Some(directory) = self.directories.get(&inode)
+            {
+                to_visit.extend(directory.live.values().chain(directory.durable.values()));
+                to_visit.extend(pending_targets.get(&inode).into_iter().flatten());
+            }
+        }
+        self.directories.retain(|inode, _| reached.contains(inode));
+        self.files
+            .retain(|inode, file| file.open > 0 || reached.contains(inode));
+        let directories = &self.directories;
+        self.pending_entries
+            .retain(|change| change.names.iter().any(|((of, _), _)| directories.contains_key(of)));
+    }
+}
+
+fn settle_file(file: &mut File, before: u64) {
+    let durable = &mut file.durable;
+    file.pending.retain(|(order, change)| {
+        let settles = *order < before;
+        if settles {
+            change.apply(Arc::make_mut(durable));
+        }
+        !settles
+    });
+}
+
+fn check_end(offset: u64, length: u64) -> io::Result<u64> {
+    offset
+        .checked_add(length)
+        .filter(|end| *end <= FILE_BYTES_MAX)
+        .ok_or_else(|| ErrorKind::FileTooLarge.into())
+}

@@ -1,0 +1,361 @@
+//! What every storage must do, run over each of them: the engine cannot tell them apart by anything tested here.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::*;
+
+/// A storage and an empty directory on it.
+struct Setup {
+    storage: Arc<dyn Storage>,
+    directory: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Setup {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn create(&self, name: &str, content: &[u8]) -> Arc<dyn StorageFile> {
+        let file = self.storage.create(&self.path(name)).unwrap();
+        write_all_at(&*file, content, 0).unwrap();
+        file
+    }
+
+    fn content(&self, name: &str) -> Vec<u8> {
+        read_file(&*self.storage, &self.path(name), 1 << 20).unwrap()
+    }
+
+    fn names(&self) -> Vec<OsString> {
+        let mut names = self.storage.list(&self.directory).unwrap();
+        names.sort();
+        names
+    }
+}
+
+fn setups() -> Vec<Setup> {
+    let directory = PathBuf::from("/store");
+    let mut setups = Vec::new();
+    for wrapped in [false, true] {
+        let memory: Arc<dyn Storage> = Arc::new(MemStorage::new());
+        let storage = if wrapped {
+            Arc::new(FaultStorage::new(memory))
+        } else {
+            memory
+        };
+        storage.create_directory(&directory).unwrap();
+        setups.push(Setup {
+            storage,
+            directory: directory.clone(),
+            _temporary: None,
+        });
+    }
+    if !cfg!(miri) {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = temporary.path().to_owned();
+        setups.push(Setup {
+            storage: Arc::new(OsStorage),
+            directory,
+            _temporary: Some(temporary),
+        });
+    }
+    setups
+}
+
+fn kind<T>(result: io::Result<T>) -> ErrorKind {
+    result.err().expect("the call must fail").kind()
+}
+
+#[test]
+fn create_wants_a_new_name_and_open_an_existing_one() {
+    for setup in setups() {
+        let path = setup.path("a");
+        assert_eq!(kind(setup.storage.open(&path, true)), ErrorKind::NotFound);
+        assert!(!setup.storage.exists(&path).unwrap());
+        setup.create("a", b"content");
+        assert!(setup.storage.exists(&path).unwrap());
+        assert_eq!(kind(setup.storage.create(&path)), ErrorKind::AlreadyExists);
+        assert_eq!(setup.content("a"), b"content");
+        assert_eq!(
+            kind(setup.storage.create(&setup.path("missing/a"))),
+            ErrorKind::NotFound
+        );
+    }
+}
+
+#[test]
+fn a_file_opened_for_reading_cannot_be_written() {
+    for setup in setups() {
+        setup.create("a", b"content");
+        let file = setup.storage.open(&setup.path("a"), false).unwrap();
+        file.write_at(b"x", 0).unwrap_err();
+        file.set_len(0).unwrap_err();
+        assert_eq!(setup.content("a"), b"content");
+    }
+}
+
+#[test]
+fn reads_end_at_the_end_of_the_file() {
+    for setup in setups() {
+        let file = setup.create("a", b"0123");
+        let mut buffer = [0xee; 8];
+        assert_eq!(file.read_at(&mut buffer, 1).unwrap(), 3);
+        assert_eq!(&buffer[..4], b"123\xee");
+        assert_eq!(file.read_at(&mut buffer, 4).unwrap(), 0);
+        assert_eq!(file.read_at(&mut buffer, 1 << 40).unwrap(), 0);
+        assert_eq!(file.read_at(&mut [], 0).unwrap(), 0);
+        assert_eq!(kind(read_exact_at(&*file, &mut buffer, 0)), ErrorKind::UnexpectedEof);
+    }
+}
+
+#[test]
+fn writes_overwrite_extend_and_leave_holes_of_zeros() {
+    for setup in setups() {
+        let file = setup.create("a", b"0123");
+        write_all_at(&*file, b"xy", 3).unwrap();
+        write_all_at(&*file, b"z", 7).unwrap();
+        assert_eq!(file.write_at(b"", 100).unwrap(), 0);
+        assert_eq!(setup.content("a"), b"012xy\0\0z");
+        assert_eq!(file.len().unwrap(), 8);
+        file.sync().unwrap();
+    }
+}
+
+#[test]
+fn the_length_can_be_cut_and_extended_with_zeros() {
+    for setup in setups() {
+        let file = setup.create("a", b"0123");
+        file.set_len(2).unwrap();
+        file.set_len(4).unwrap();
+        file.sync().unwrap();
+        assert_eq!(setup.content("a"), b"01\0\0");
+    }
+}
+
+#[test]
+fn allocation_keeps_the_content_or_is_unsupported() {
+    for setup in setups() {
+        let file = setup.create("a", b"0123");
+        match file.allocate(4, 1000) {
+            Ok(()) => assert_eq!(setup.content("a"), b"0123"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+        }
+    }
+}
+
+#[test]
+fn a_listing_names_files_and_directories() {
+    for setup in setups() {
+        setup.create("b", b"");
+        setup.create("a", b"");
+        setup.storage.create_directory(&setup.path("deep/deeper")).unwrap();
+        setup.storage.create_directory(&setup.path("deep")).unwrap();
+        assert_eq!(setup.names(), ["a", "b", "deep"]);
+        assert_eq!(setup.storage.list(&setup.path("deep")).unwrap(), ["deeper"]);
+        assert_eq!(kind(setup.storage.list(&setup.path("missing"))), ErrorKind::NotFound);
+        setup.storage.create_directory(&setup.path("a")).unwrap_err();
+        setup.storage.sync_directory(&setup.directory).unwrap();
+    }
+}
+
+#[test]
+fn a_rename_replaces_its_target_and_open_handles_keep_their_file() {
+    for setup in setups() {
+        let new = setup.create("new", b"new");
+        let old = setup.create("name", b"old");
+        setup.storage.rename(&setup.path("new"), &setup.path("name")).unwrap();
+        assert_eq!(setup.names(), ["name"]);
+        assert_eq!(setup.content("name"), b"new");
+        assert_eq!(old.len().unwrap(), 3);
+        write_all_at(&*new, b"NEW!", 0).unwrap();
+        assert_eq!(setup.content("name"), b"NEW!");
+        assert_eq!(
+            kind(setup.storage.rename(&setup.path("new"), &setup.path("x"))),
+            ErrorKind::NotFound
+        );
+        setup.storage.rename(&setup.path("name"), &setup.path("name")).unwrap();
+        assert_eq!(setup.names(), ["name"]);
+    }
+}
+
+#[test]
+fn a_directory_is_renamed_with_all_that_is_in_it() {
+    for setup in setups() {
+        setup.storage.create_directory(&setup.path("from/inner")).unwrap();
+        setup.create("from/inner/a", b"content");
+        setup.storage.rename(&setup.path("from"), &setup.path("to")).unwrap();
+        assert_eq!(setup.content("to/inner/a"), b"content");
+        assert_eq!(setup.names(), ["to"]);
+        setup
+            .storage
+            .rename(&setup.path("to"), &setup.path("to/inner/to"))
+            .unwrap_err();
+        setup.storage.create_directory(&setup.path("full")).unwrap();
+        setup.create("full/a", b"");
+        setup
+            .storage
+            .rename(&setup.path("to"), &setup.path("full"))
+            .unwrap_err();
+        setup.create("file", b"");
+        setup
+            .storage
+            .rename(&setup.path("to"), &setup.path("file"))
+            .unwrap_err();
+        setup
+            .storage
+            .rename(&setup.path("file"), &setup.path("to"))
+            .unwrap_err();
+    }
+}
+
+#[test]
+fn a_hard_link_is_a_second_name_of_the_same_file() {
+    for setup in setups() {
+        let file = setup.create("a", b"one");
+        setup.storage.hard_link(&setup.path("a"), &setup.path("b")).unwrap();
+        write_all_at(&*file, b"two", 0).unwrap();
+        assert_eq!(setup.content("b"), b"two");
+        setup.storage.remove(&setup.path("a")).unwrap();
+        assert_eq!(setup.content("b"), b"two");
+        setup.create("c", b"");
+        assert_eq!(
+            kind(setup.storage.hard_link(&setup.path("b"), &setup.path("c"))),
+            ErrorKind::AlreadyExists
+        );
+        assert_eq!(
+            kind(setup.storage.hard_link(&setup.path("missing"), &setup.path("d"))),
+            ErrorKind::NotFound
+        );
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_rename_between_two_names_of_one_file_keeps_both() {
+    for setup in setups() {
+        setup.create("a", b"one");
+        setup.storage.hard_link(&setup.path("a"), &setup.path("b")).unwrap();
+        setup.storage.rename(&setup.path("a"), &setup.path("b")).unwrap();
+        assert_eq!(setup.names(), ["a", "b"], "so POSIX has it");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_removed_file_lives_on_in_its_handles_and_maps() {
+    for setup in setups() {
+        let file = setup.create("a", b"content");
+        let map = file.map(7).unwrap();
+        setup.storage.remove(&setup.path("a")).unwrap();
+        assert_eq!(kind(setup.storage.remove(&setup.path("a"))), ErrorKind::NotFound);
+        assert!(setup.names().is_empty());
+        write_all_at(&*file, b"!", 7).unwrap();
+        assert_eq!(file.len().unwrap(), 8);
+        drop(file);
+        assert_eq!(&map[..], b"content");
+    }
+}
+
+#[test]
+fn a_directory_is_removed_with_all_that_is_in_it() {
+    for setup in setups() {
+        setup.storage.create_directory(&setup.path("d/inner")).unwrap();
+        setup.create("d/inner/a", b"content");
+        setup.create("d/b", b"content");
+        setup.storage.remove(&setup.path("d")).unwrap_err();
+        setup.storage.remove_directory(&setup.path("d")).unwrap();
+        assert!(setup.names().is_empty());
+        assert_eq!(
+            kind(setup.storage.remove_directory(&setup.path("d"))),
+            ErrorKind::NotFound
+        );
+    }
+}
+
+#[test]
+fn a_map_shows_the_first_bytes_and_never_more_than_there_are() {
+    for setup in setups() {
+        let file = setup.create("a", b"0123456789");
+        assert_eq!(&file.map(10).unwrap()[..], b"0123456789");
+        assert_eq!(&file.map(4).unwrap()[..], b"0123");
+        assert!(file.map(0).unwrap().is_empty());
+        assert_eq!(kind(file.map(11)), ErrorKind::UnexpectedEof);
+        assert!(setup.create("empty", b"").map(0).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn what_is_mapped_cannot_be_changed_through_the_same_handle() {
+    for setup in setups() {
+        let file = setup.create("a", b"0123");
+        let map = file.map(4).unwrap();
+        assert_eq!(kind(file.write_at(b"x", 3)), ErrorKind::InvalidInput);
+        assert_eq!(kind(file.set_len(3)), ErrorKind::InvalidInput);
+        assert_eq!(&map[..], b"0123");
+        drop(map);
+        write_all_at(&*file, b"4", 4).unwrap();
+        file.set_len(4).unwrap();
+        assert_eq!(setup.content("a"), b"0123");
+    }
+}
+
+#[test]
+fn a_held_lock_tells_who_holds_it() {
+    for setup in setups() {
+        let path = setup.path("LOCK");
+        let held = setup.storage.lock(&path, "process 7\n").unwrap();
+        let refused = setup.storage.lock(&path, "process 8").expect_err("two hold one lock");
+        assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+        if cfg!(not(windows)) {
+            assert_eq!(refused.to_string(), "process 7");
+        }
+        drop(held);
+        assert_eq!(setup.names(), ["LOCK"], "the file stays");
+        let held = setup.storage.lock(&path, "9").unwrap();
+        if cfg!(not(windows)) {
+            assert_eq!(setup.content("LOCK"), b"9");
+        }
+        drop(held);
+        setup.storage.lock(&path, "").unwrap();
+        assert_eq!(
+            kind(setup.storage.lock(&setup.path("missing/LOCK"), "me")),
+            ErrorKind::NotFound
+        );
+    }
+}
+
+#[test]
+fn one_of_many_threads_gets_the_lock() {
+    for setup in setups() {
+        let path = &setup.path("LOCK");
+        let storage = &setup.storage;
+        let taken: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(move || storage.lock(path, "me").ok()))
+                .collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(taken.len(), 1);
+    }
+}
+
+#[test]
+fn a_small_file_is_read_whole_and_a_big_one_refused() {
+    for setup in setups() {
+        setup.create("a", b"0123");
+        assert_eq!(read_file(&*setup.storage, &setup.path("a"), 4).unwrap(), b"0123");
+        assert_eq!(
+            kind(read_file(&*setup.storage, &setup.path("a"), 3)),
+            ErrorKind::InvalidData
+        );
+        assert_eq!(
+            kind(read_file(&*setup.storage, Path::new("/no/such/file"), 3)),
+            ErrorKind::NotFound
+        );
+    }
+}
