@@ -69,8 +69,6 @@ pub(crate) struct Writer {
     in_flight: usize,
     /// Rises whenever records are taken back.
     pub(crate) rollbacks: u64,
-    /// The disk was full; puts first make sure of the reserve.
-    pub(super) full: bool,
     /// What recovery could not yet write anew for lack of space.
     pub(super) unrecovered: Option<super::recovery::Unrecovered>,
     poisoned: Option<String>,
@@ -99,13 +97,13 @@ pub(super) struct Account {
 }
 
 impl Account {
-    fn new() -> Account {
+    pub(super) fn new() -> Account {
         let summary = Summary { data_end: SEGMENT_HEADER_LEN, min_sequence: u64::MAX, ..Summary::default() };
         Account { crc: RunCrc::default(), summary }
     }
 
     /// Counts a record, given as stored.
-    fn add(&mut self, kind: Kind, sequence: u64, record: &[u8]) {
+    pub(super) fn add(&mut self, kind: Kind, sequence: u64, record: &[u8]) {
         add_to_summary(&mut self.summary, kind, sequence, record.len() as u64);
         self.crc.add(record);
         self.summary.data_end += record.len() as u64;
@@ -181,10 +179,6 @@ impl Writer {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.full
     }
 
     /// Bytes that only memory holds.
@@ -295,7 +289,7 @@ impl Engine {
             unfit => {
                 let created = self.create_segment(self.floors(guard), length);
                 guard.prepared = unfit;
-                created.inspect_err(|error| self.note_full(guard, error))?
+                created.inspect_err(|error| self.note_full(error))?
             }
         };
         if let Err(error) = self.write_out_held(guard) {
@@ -509,7 +503,7 @@ impl Engine {
 
     /// After a failed write-out: cuts the file back, and takes back all pending records that nobody was told of.
     fn roll_back(&self, guard: &mut Guard<'_>, error: &Error) {
-        self.note_full(guard, error);
+        self.note_full(error);
         let failure = Failure { from: guard.written_sequence + 1, to: guard.next_sequence - 1, error: error.clone() };
         if guard.in_flight > 0 {
             guard.failed.push(failure);
@@ -706,9 +700,9 @@ impl Engine {
         Ok(())
     }
 
-    fn note_full(&self, guard: &mut Guard<'_>, error: &Error) {
+    fn note_full(&self, error: &Error) {
         if error.is_no_space() {
-            guard.full = true;
+            self.full.store(true, Ordering::Relaxed);
         }
     }
 }

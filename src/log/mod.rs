@@ -20,7 +20,7 @@ pub(crate) mod write;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use foldhash::SharedSeed;
@@ -66,6 +66,10 @@ pub(crate) struct Engine {
     pub(crate) compaction: crate::compact::Control,
     pub(crate) events: Events,
     pub(crate) wake: Wake,
+    /// The disk was found full: puts first make sure of the reserve.
+    pub(crate) full: AtomicBool,
+    /// Held by the one who touches the reserve.
+    reserve: Mutex<()>,
     directory_lock: Mutex<Option<Box<dyn StorageLock>>>,
 }
 

@@ -290,13 +290,11 @@ impl Engine {
             segment.counters.add_live(header.record_len());
             Some((previous, header))
         });
-        if header.kind == Kind::Put {
+        // It may have expired meanwhile, and be gone already.
+        if header.kind == Kind::Put && self.keydir.remove(undo.hash, location) {
             segment.counters.remove_live(length);
-            match previous {
-                Some((previous, _)) => drop(self.keydir.replace(undo.hash, location, previous)),
-                None => drop(self.keydir.remove(undo.hash, location)),
-            }
-        } else if let Some((previous, _)) = previous {
+        }
+        if let Some((previous, _)) = previous {
             self.keydir.insert(undo.hash, previous);
         }
         segment.counters.take_back(header.kind == Kind::Put, length);

@@ -1,0 +1,278 @@
+//! Writing segments that are not the active one: the outputs of compaction and of recovery. Such a segment is complete,
+//! synced and sealed before anybody hears of it.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::commit::Account;
+use crate::error::{Error, Result};
+use crate::format::hint::Hint;
+use crate::format::manifest::{SegmentEntry, SegmentState};
+use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::format::hint_file;
+use crate::index::keydir::Location;
+use crate::options::ReadMode;
+use crate::segment::scan::{Scanner, Sorter};
+use crate::segment::{Counters, Segment};
+use crate::storage::{StorageFile, write_all_at};
+
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// A put that was copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) hash: u64,
+    pub(crate) from: Location,
+    pub(crate) to: Location,
+    pub(crate) length: u64,
+    pub(crate) expiry: Option<u64>,
+}
+
+/// Copies records, in ascending order of sequence, into as many new segments as they need.
+pub(crate) struct OutputWriter<'a> {
+    engine: &'a Engine,
+    current: Option<Output>,
+    finished: Vec<Arc<Segment>>,
+    pub(crate) moves: Vec<Move>,
+    pub(crate) written_bytes: u64,
+}
+
+struct Output {
+    header: SegmentHeader,
+    file: Arc<dyn StorageFile>,
+    /// What is not written yet, and where it belongs.
+    buffer: Vec<u8>,
+    buffer_offset: u64,
+    account: Account,
+}
+
+impl Output {
+    fn end(&self) -> u64 {
+        self.buffer_offset + self.buffer.len() as u64
+    }
+}
+
+impl<'a> OutputWriter<'a> {
+    pub(crate) fn new(engine: &'a Engine) -> OutputWriter<'a> {
+        OutputWriter { engine, current: None, finished: Vec::new(), moves: Vec::new(), written_bytes: 0 }
+    }
+
+    /// Copies a record; its body is not touched, its header differs in nothing but what binds it to its place.
+    pub(crate) fn copy(&mut self, from: Location, record: &Record<'_>, hash: u64) -> Result<()> {
+        let to = self.push(&record.header, record.body)?;
+        if record.header.kind == Kind::Put {
+            let (length, expiry) = (record.header.record_len(), record.header.expiry);
+            self.moves.push(Move { hash, from, to, length, expiry });
+        }
+        Ok(())
+    }
+
+    /// Writes a tombstone of this sequence in the place of an expired put.
+    pub(crate) fn tombstone(&mut self, namespace: u32, key: &[u8], sequence: u64) -> Result<()> {
+        let header = Header {
+            kind: Kind::Tombstone,
+            namespace,
+            sequence,
+            expiry: None,
+            key_len: key.len() as u32,
+            metadata_len: None,
+            value_len: 0,
+            body_crc: crc32fast::hash(key),
+        };
+        self.push(&header, key).map(drop)
+    }
+
+    fn push(&mut self, header: &Header, body: &[u8]) -> Result<Location> {
+        let length = header.record_len();
+        let fits = self.current.as_ref().is_some_and(|output| {
+            output.end() + length <= self.engine.options.segment_bytes
+                && sequence_fits(output.header.base_sequence, header.sequence)
+        });
+        if !fits {
+            self.end_segment()?;
+            self.begin_segment(header.sequence)?;
+        }
+        let Some(output) = &mut self.current else { return Err(Error::Closed) };
+        let offset = output.end();
+        let place = Place { salt: output.header.salt, base_sequence: output.header.base_sequence, offset };
+        let start = output.buffer.len();
+        output.buffer.extend_from_slice(header.encode(place).as_bytes());
+        output.buffer.extend_from_slice(body);
+        output.buffer.resize(start + length as usize, 0);
+        output.account.add(header.kind, header.sequence, output.buffer.get(start..).unwrap_or_default());
+        self.written_bytes += length;
+        let location = Location::new(crate::segment::segment_index(output.header.segment_id), offset);
+        if output.buffer.len() >= WRITE_BYTES {
+            self.engine.write_output(output)?;
+        }
+        Ok(location)
+    }
+
+    fn begin_segment(&mut self, base_sequence: u64) -> Result<()> {
+        let id = self.engine.manifest.allocate_id()?;
+        let header = self.engine.new_segment_header(id, base_sequence);
+        let file = self.engine.create_segment_file(&header)?;
+        self.current = Some(Output {
+            header,
+            file,
+            buffer: Vec::with_capacity(WRITE_BYTES + (64 << 10)),
+            buffer_offset: SEGMENT_HEADER_LEN,
+            account: Account::new(),
+        });
+        Ok(())
+    }
+
+    fn end_segment(&mut self) -> Result<()> {
+        let Some(mut output) = self.current.take() else { return Ok(()) };
+        let result = self.engine.seal_output(&mut output);
+        match result {
+            Ok(segment) => self.finished.push(segment),
+            Err(error) => {
+                // So that it is among those that `discard` removes.
+                self.current = Some(output);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals and syncs the last segment; returns all of them, readable, and the moves that lead to them. The names are durable once
+    /// the manifest that lists them is.
+    pub(crate) fn finish(mut self) -> Result<(Vec<Arc<Segment>>, Vec<Move>, u64)> {
+        match self.end_segment() {
+            Ok(()) => Ok((self.finished, self.moves, self.written_bytes)),
+            Err(error) => {
+                self.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes everything that was written.
+    pub(crate) fn discard(self) {
+        let unfinished = self.current.map(|output| output.header.segment_id);
+        for id in self.finished.iter().map(|segment| segment.id()).chain(unfinished) {
+            self.engine.remove_segment_files(id);
+        }
+    }
+}
+
+/// Manifest entries of new segments.
+pub(crate) fn sealed_entries(segments: &[Arc<Segment>]) -> impl Iterator<Item = SegmentEntry> + '_ {
+    segments.iter().filter_map(|segment| {
+        Some(SegmentEntry { id: segment.id(), state: SegmentState::Sealed(segment.summary?) })
+    })
+}
+
+impl Engine {
+    fn write_output(&self, output: &mut Output) -> Result<()> {
+        let path = self.segment_path(output.header.segment_id);
+        write_all_at(&*output.file, &output.buffer, output.buffer_offset)
+            .map_err(|error| Error::io("write", &path, error))?;
+        output.buffer_offset += output.buffer.len() as u64;
+        output.buffer.clear();
+        Ok(())
+    }
+
+    fn seal_output(&self, output: &mut Output) -> Result<Arc<Segment>> {
+        let summary = output.account.summary();
+        output.buffer.extend_from_slice(&encode_seal(&output.header, &summary));
+        self.write_output(output)?;
+        let path = self.segment_path(output.header.segment_id);
+        output.file.sync().map_err(|error| Error::io("sync", &path, error))?;
+        let counters = Arc::new(Counters::of(&summary));
+        let segment = self.readable(output.header, summary, false, output.file.clone(), counters)?;
+        self.write_hint(&segment)?;
+        Ok(segment)
+    }
+
+    /// A segment that no longer grows, as its readers will see it.
+    pub(super) fn readable(
+        &self,
+        header: SegmentHeader,
+        summary: Summary,
+        cut: bool,
+        file: Arc<dyn StorageFile>,
+        counters: Arc<Counters>,
+    ) -> Result<Arc<Segment>> {
+        Ok(Arc::new(match self.options.read_mode {
+            ReadMode::Map => {
+                let path = self.segment_path(header.segment_id);
+                let map = file.map(summary.data_end).map_err(|error| Error::io("map", &path, error))?;
+                Segment::mapped(header, summary, cut, Arc::new(map), counters)
+            }
+            ReadMode::Pread => Segment::unmapped(header, summary, cut, file, counters),
+        }))
+    }
+
+    /// Writes and syncs the hint of a segment that no longer grows, in place of any that stands there.
+    pub(super) fn write_hint(&self, segment: &Segment) -> Result<()> {
+        let Some(summary) = segment.summary else { return Ok(()) };
+        let mut scratch = Vec::new();
+        let bytes = segment.all_bytes(&mut scratch).map_err(|error| self.read_error(segment.id(), 0, error))?;
+        let mut scanner = Scanner::new(bytes, segment.header);
+        let mut sorter = Sorter::default();
+        while let Ok(found) = scanner.next() {
+            sorter.push(bytes, &found);
+        }
+        let (offsets, keys_crc) = sorter.finish();
+        self.write_hint_file(&Hint {
+            store_id: segment.header.store_id,
+            segment_id: segment.id(),
+            data_end: summary.data_end,
+            records_crc: summary.records_crc,
+            keys_crc,
+            offsets,
+        })
+    }
+
+    pub(super) fn write_hint_file(&self, hint: &Hint) -> Result<()> {
+        let path = self.directory.join(hint_file(hint.segment_id));
+        let fail = |action, error| Error::io(action, &path, error);
+        if self.storage.exists(&path).map_err(|error| fail("look for", error))? {
+            self.storage.remove(&path).map_err(|error| fail("remove", error))?;
+        }
+        let file = self.storage.create(&path).map_err(|error| fail("create", error))?;
+        write_all_at(&*file, &hint.encode(), 0).map_err(|error| fail("write", error))?;
+        file.sync().map_err(|error| fail("sync", error))
+    }
+
+    /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is removed when the store is opened
+    /// next.
+    pub(crate) fn remove_segment_files(&self, id: u64) {
+        for path in [self.segment_path(id), self.directory.join(hint_file(id))] {
+            if let Err(error) = self.storage.remove(&path) {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    self.events.note_background_error(&Error::io("remove", &path, error));
+                }
+            }
+        }
+    }
+}
+
+/// The record that ends a segment.
+pub(super) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> {
+    let body = summary.encode();
+    let seal = Header {
+        kind: Kind::Seal,
+        namespace: 0,
+        // Sequences of a segment never lie below its base; a segment without records has none yet.
+        sequence: summary.max_sequence.max(header.base_sequence),
+        expiry: None,
+        key_len: 0,
+        metadata_len: None,
+        value_len: body.len() as u32,
+        body_crc: crc32fast::hash(&body),
+    };
+    let place = Place { salt: header.salt, base_sequence: header.base_sequence, offset: summary.data_end };
+    let mut bytes = seal.encode(place).as_bytes().to_vec();
+    bytes.extend_from_slice(&body);
+    bytes.resize(seal.record_len() as usize, 0);
+    bytes
+}
+
+/// Bytes that a seal takes.
+pub(super) const SEAL_LEN: u64 =
+    crate::format::aligned((crate::format::record::FIXED_HEADER_LEN + Summary::LEN) as u64);
