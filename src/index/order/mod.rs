@@ -206,6 +206,11 @@ impl KeyOrder {
     /// Looks at the blocks when everything queued before the call is in them.
     fn look<R>(&self, look: impl FnOnce(&Tree) -> R) -> R {
         self.merge();
+        self.look_between_batches(look)
+    }
+
+    /// Looks at the blocks when no batch is halfway in them.
+    fn look_between_batches<R>(&self, look: impl FnOnce(&Tree) -> R) -> R {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         if tree.waiting.is_empty() {
             return look(&tree);

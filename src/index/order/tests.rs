@@ -412,6 +412,7 @@ fn a_walk_in_pages_sees_every_key_once_in_both_directions() {
                 };
                 let page = order.page(from, to, reverse, limit);
                 seen.extend(page.iter().map(|(key, flags)| (key.to_vec(), flags)));
+                assert!(seen.len() <= model.len(), "the walk does not come forward");
                 if page.len() < limit {
                     break;
                 }
@@ -567,6 +568,17 @@ fn a_page_has_every_key_queued_before_it_began() {
         }
     });
     order.tree.read().unwrap().check();
+}
+
+/// What happens to a page when another thread begins a batch after the page's own merge and before its look.
+#[test]
+fn a_batch_begun_just_before_the_look_is_not_seen_in_part() {
+    let order = KeyOrder::new();
+    let keys: Vec<Vec<u8>> = (0..8).map(numbered).collect();
+    order.change(keys.iter().map(|key| Change::Insert(key, KeyFlags::NONE)));
+    assert!(order.merge_step(3), "the batch should be halfway in");
+    assert_eq!(order.look_between_batches(|tree| tree.count(ALL.0, ALL.1)), 8);
+    assert_eq!(order.pending_len(), 0);
 }
 
 #[test]
