@@ -1,0 +1,188 @@
+//! Merges sorted changes into a block without decoding its keys.
+//!
+//! Both sides are sorted, and of the head of each we know how many bytes it has in common with the key looked
+//! at last. The head that has more in common is the smaller one; only when both have equally much are
+//! bytes compared, and then only those behind. (Merging by longest common prefixes: Ng and Kakehi,
+//! "Merging String Sequences by Longest Common Prefixes", 2008.) So between two changes the entries of the
+//! block are copied as they are, and a merge costs little more than copying the block.
+//!
+//! Three facts about keys `a <= b <= c`, in order, carry it, `common` being the length of what two begin with:
+//!
+//! * `common(a, c) = min(common(a, b), common(b, c))`;
+//! * so dropping keys can only lessen what the next one shares with the last one written;
+//! * and an old key never shares more with the old key before it than with a change that falls between the two.
+
+use std::cmp::Ordering;
+
+use super::block::{Block, Entry, Fill, Reader, common_prefix, compare, push_entry};
+use super::{Change, KeyFlags};
+
+/// What a merge came to.
+#[derive(Debug)]
+pub(super) struct Merged {
+    /// How many keys there are now.
+    pub(super) count: usize,
+    /// Full if all new keys came behind the old ones, so that the next ones probably will too.
+    pub(super) fill: Fill,
+}
+
+/// Writes the keys of the old block (None if there is none) with the changes applied as one run of entries to `run`.
+/// The changes ascend strictly.
+pub(super) fn merge<'a>(
+    old: Option<(&'a [u8], &'a Block)>,
+    mut changes: impl Iterator<Item = Change<'a>>,
+    run: &mut Vec<u8>,
+) -> Merged {
+    let mut merger = Merger {
+        run,
+        reader: old.map_or(Reader::new(&[]), |(_, block)| block.entries()),
+        head: old.map(|(first, block)| block.first_entry(first)),
+        head_at: &[],
+        head_shares: 0,
+        written_shares: ALL,
+        dropped: &[],
+    };
+    let mut count = old.map_or(0, |(_, block)| block.count());
+    let mut appended = true;
+
+    let mut next = changes.next();
+    let mut key_shares = 0;
+    while let Some(change) = next {
+        let key = change.key();
+        let there = merger.copy_up_to(key, &mut key_shares);
+        match change {
+            Change::Insert(_, flags) => {
+                appended &= there || merger.head.is_none();
+                count += usize::from(!there);
+                merger.write_change(key, flags, key_shares);
+            }
+            Change::Remove(_) => {
+                count -= usize::from(there);
+                merger.drop_change(key, key_shares);
+            }
+        }
+        next = changes.next();
+        key_shares = next.as_ref().map_or(0, |next| common_prefix(key, next.key()));
+    }
+    merger.copy_rest();
+    Merged {
+        count,
+        fill: if appended { Fill::Full } else { Fill::Even },
+    }
+}
+
+/// Stands for "all of it": what a key has in common with itself.
+const ALL: usize = usize::MAX;
+
+/// A merge under way. "The last key" is the one looked at last, on either side: written, or dropped.
+struct Merger<'a, 'r> {
+    run: &'r mut Vec<u8>,
+    /// The first old entry not yet dealt with.
+    head: Option<Entry<'a>>,
+    /// The head and all behind it as they are encoded; of no use for the first head, which has no entry.
+    head_at: &'a [u8],
+    /// The old entries behind the head.
+    reader: Reader<'a>,
+    /// How much the head has in common with the last key; never less than with the old key before it.
+    head_shares: usize,
+    /// How much the last key written has in common with the last key; [`ALL`] if it is that one.
+    written_shares: usize,
+    /// The last key, if it was dropped.
+    dropped: &'a [u8],
+}
+
+impl<'a> Merger<'a, '_> {
+    /// Copies the old keys less than `key`, steps over the key itself, and says whether it was there.
+    /// `key_shares` is what the key has in common with the last key, before and after.
+    fn copy_up_to(&mut self, key: &[u8], key_shares: &mut usize) -> bool {
+        while let Some(head) = self.head {
+            match self.head_shares.cmp(key_shares) {
+                Ordering::Less => return false,
+                Ordering::Greater => {
+                    self.write_head(head);
+                    self.copy_while_sharing_more(*key_shares);
+                }
+                Ordering::Equal => {
+                    // A key is as long as what it shares; the suffix begins behind `head.shared`, which is no more.
+                    let (order, more) = compare(&head.suffix[self.head_shares - head.shared..], &key[*key_shares..]);
+                    match order {
+                        Ordering::Less => {
+                            self.write_head(head);
+                            *key_shares += more;
+                        }
+                        Ordering::Equal => {
+                            self.advance();
+                            return true;
+                        }
+                        Ordering::Greater => {
+                            self.head_shares += more;
+                            return false;
+                        }
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Copies, in one piece, the old keys that share more than `shares` with the one before them. The last key
+    /// is an old one and written.
+    fn copy_while_sharing_more(&mut self, shares: usize) {
+        let from = self.head_at;
+        while self.head.is_some_and(|head| head.shared > shares) {
+            self.advance();
+        }
+        self.run.extend_from_slice(&from[..from.len() - self.head_at.len()]);
+    }
+
+    /// Copies what is left of the old block.
+    fn copy_rest(&mut self) {
+        if let Some(head) = self.head {
+            self.write_head(head);
+            self.run.extend_from_slice(self.head_at);
+        }
+    }
+
+    /// Writes the head and steps over it.
+    fn write_head(&mut self, head: Entry<'a>) {
+        let shared = self.written_shares.min(self.head_shares);
+        if shared < head.shared {
+            // The key before the head is not written, so it was dropped, and the head begins as that one does.
+            push_entry(
+                self.run,
+                head.flags,
+                shared,
+                [&self.dropped[shared..head.shared], head.suffix],
+            );
+        } else {
+            push_entry(
+                self.run,
+                head.flags,
+                shared,
+                [&head.suffix[shared - head.shared..], &[]],
+            );
+        }
+        self.written_shares = ALL;
+        self.advance();
+    }
+
+    /// Writes a new key, or an old one with new flags.
+    fn write_change(&mut self, key: &[u8], flags: KeyFlags, key_shares: usize) {
+        let shared = self.written_shares.min(key_shares);
+        push_entry(self.run, flags, shared, [&key[shared..], &[]]);
+        self.written_shares = ALL;
+    }
+
+    /// Leaves out a key that is to be removed, whether it was there or not.
+    fn drop_change(&mut self, key: &'a [u8], key_shares: usize) {
+        self.written_shares = self.written_shares.min(key_shares);
+        self.dropped = key;
+    }
+
+    /// Goes to the next old entry. The last key is then the one stepped over.
+    fn advance(&mut self) {
+        self.head_at = self.reader.rest();
+        self.head = self.reader.next();
+        self.head_shares = self.head.map_or(0, |head| head.shared);
+    }
+}

@@ -1,0 +1,163 @@
+//! Changes that are not yet in the tree: first as they came, then sorted.
+//!
+//! A change is `[flags, and 4 if the key is removed][varint length of the key][key]`, one behind the other
+//! in one buffer, so that queueing one is a copy and nothing else.
+
+use std::cmp::Ordering;
+
+use super::block::{common_prefix, push_varint, take_varint};
+use super::{Change, KeyFlags};
+
+/// Set beside the flags of a change that removes its key.
+const REMOVED: u8 = 4;
+
+/// Changes in the order in which they were made.
+#[derive(Default, Debug)]
+pub(super) struct Log {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Log {
+    /// Adds a change; it outdoes all earlier ones of the same key.
+    pub(super) fn push(&mut self, change: Change<'_>) {
+        let (head, key) = match change {
+            Change::Insert(key, flags) => (flags.bits(), key),
+            Change::Remove(key) => (REMOVED, key),
+        };
+        self.bytes.push(head);
+        push_varint(&mut self.bytes, key.len());
+        self.bytes.extend_from_slice(key);
+        self.count += 1;
+    }
+
+    /// How many changes there are, those counted that a later one outdoes.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// What is allocated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The last change of each key, in the order of the keys.
+    pub(super) fn into_batch(self) -> Batch {
+        let bytes = self.bytes;
+        let skip = shared_by_all(&bytes);
+        let mut order = Vec::with_capacity(self.count);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let start = bytes.len() - rest.len();
+            let key = take_change(&mut rest).key();
+            order.push(Ranked {
+                rank: rank(&key[skip..]),
+                start,
+            });
+        }
+        // Of several changes of a key the latest comes first, and is the one that stays.
+        order.sort_unstable_by(|a, b| a.key_order(b, &bytes).then(b.start.cmp(&a.start)));
+        order.dedup_by(|later, earlier| later.key_order(earlier, &bytes) == Ordering::Equal);
+        Batch { bytes, order, done: 0 }
+    }
+}
+
+/// Changes in ascending order of their keys, one a key, of which the first ones may be done already.
+#[derive(Default, Debug)]
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    order: Vec<Ranked>,
+    done: usize,
+}
+
+impl Batch {
+    /// How many changes are still to be done.
+    pub(super) fn len(&self) -> usize {
+        self.order.len() - self.done
+    }
+
+    /// Whether all is done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The changes still to be done, in ascending order of their keys.
+    pub(super) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        // `done` never passes the end.
+        self.order[self.done..].iter().map(|ranked| ranked.change(&self.bytes))
+    }
+
+    /// Notes that the next `count` are done; the memory goes with the last of them.
+    pub(super) fn advance(&mut self, count: usize) {
+        if count < self.len() {
+            self.done += count;
+        } else {
+            *self = Batch::default();
+        }
+    }
+
+    /// What is allocated.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.order.capacity() * size_of::<Ranked>()
+    }
+}
+
+/// Where a change begins, and enough of its key that most comparisons need not go there.
+#[derive(Debug)]
+struct Ranked {
+    rank: u64,
+    start: usize,
+}
+
+impl Ranked {
+    /// The change itself.
+    fn change<'a>(&self, bytes: &'a [u8]) -> Change<'a> {
+        // `start` was found by walking over these same bytes.
+        take_change(&mut &bytes[self.start..])
+    }
+
+    /// The order of the two keys.
+    fn key_order(&self, other: &Ranked, bytes: &[u8]) -> Ordering {
+        self.rank
+            .cmp(&other.rank)
+            .then_with(|| self.change(bytes).key().cmp(other.change(bytes).key()))
+    }
+}
+
+/// The first 8 bytes as a number, shorter keys filled up with zeros: never greater for the lesser of two keys.
+fn rank(key: &[u8]) -> u64 {
+    if let Some(head) = key.first_chunk() {
+        return u64::from_be_bytes(*head);
+    }
+    let mut head = [0; 8];
+    head[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(head)
+}
+
+/// How many bytes all keys begin with in common. Keys of one namespace often share a long prefix, and ranks
+/// that are all the same would decide nothing.
+fn shared_by_all(mut bytes: &[u8]) -> usize {
+    if bytes.is_empty() {
+        return 0;
+    }
+    let first = take_change(&mut bytes).key();
+    let mut shared = first.len();
+    while !bytes.is_empty() && shared > 0 {
+        // Never more than the shortest key so far, so it stays within the first one.
+        shared = common_prefix(&first[..shared], take_change(&mut bytes).key());
+    }
+    shared
+}
+
+/// Reads a change and steps over it. `bytes` begin where [`Log::push`] began one.
+fn take_change<'a>(bytes: &mut &'a [u8]) -> Change<'a> {
+    let head = bytes[0];
+    let mut rest = &bytes[1..];
+    let length = take_varint(&mut rest);
+    let (key, rest) = rest.split_at(length);
+    *bytes = rest;
+    match head & REMOVED {
+        0 => Change::Insert(key, KeyFlags::from_bits_truncate(head)),
+        _ => Change::Remove(key),
+    }
+}

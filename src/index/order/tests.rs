@@ -1,0 +1,625 @@
+//! The key order against a `BTreeMap`, at its edges, and under threads.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::block::{Reader, push_entry};
+use super::*;
+
+type Model = BTreeMap<Vec<u8>, KeyFlags>;
+
+const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
+
+/// What one step of a random test does.
+#[derive(Clone, Debug)]
+enum Step {
+    Change(Vec<(Vec<u8>, Option<u8>)>),
+    Page(Bound<Vec<u8>>, Bound<Vec<u8>>, bool, usize),
+    Count(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    MergeSome(usize),
+    Merge,
+    Len,
+    /// Closes and opens: all keys through the builder.
+    Rebuild,
+}
+
+fn short_key() -> impl Strategy<Value = Vec<u8>> {
+    vec(prop_oneof![Just(0), Just(b'a'), Just(b'b'), Just(0xFF)], 0..7)
+}
+
+/// Keys whose shared lengths and suffixes lie around the borders of the encoding.
+fn long_key() -> impl Strategy<Value = Vec<u8>> {
+    let length = prop_oneof![
+        0..4usize,
+        60..68usize,
+        120..130usize,
+        250..260usize,
+        380..390usize,
+        4000..4200usize
+    ];
+    (length, short_key()).prop_map(|(length, end)| [vec![b'x'; length], end].concat())
+}
+
+/// Keys as long as they get, and beyond.
+fn huge_key() -> impl Strategy<Value = Vec<u8>> {
+    let length = prop_oneof![Just(0usize), Just(65_530), 0..70_000usize];
+    (length, any::<bool>(), short_key()).prop_map(|(length, differ_first, end)| {
+        let body = vec![b'x'; length];
+        if differ_first {
+            [end, body].concat()
+        } else {
+            [body, end].concat()
+        }
+    })
+}
+
+fn bound(key: BoxedStrategy<Vec<u8>>) -> impl Strategy<Value = Bound<Vec<u8>>> {
+    prop_oneof![
+        1 => Just(Bound::Unbounded),
+        2 => key.clone().prop_map(Bound::Included),
+        2 => key.prop_map(Bound::Excluded),
+    ]
+}
+
+fn steps(key: BoxedStrategy<Vec<u8>>, changes_max: usize, steps_max: usize) -> impl Strategy<Value = Vec<Step>> {
+    let change = (key.clone(), prop_oneof![3 => (0..4u8).prop_map(Some), 2 => Just(None)]);
+    let limit = prop_oneof![0..20usize, Just(1000), Just(usize::MAX)];
+    let step = prop_oneof![
+        8 => vec(change, 0..changes_max).prop_map(Step::Change),
+        4 => (bound(key.clone()), bound(key.clone()), any::<bool>(), limit)
+            .prop_map(|(from, to, reverse, limit)| Step::Page(from, to, reverse, limit)),
+        3 => (bound(key.clone()), bound(key)).prop_map(|(from, to)| Step::Count(from, to)),
+        3 => (0..40usize).prop_map(Step::MergeSome),
+        1 => Just(Step::Merge),
+        1 => Just(Step::Len),
+        1 => Just(Step::Rebuild),
+    ];
+    vec(step, 0..steps_max)
+}
+
+fn apply(order: &KeyOrder, model: &mut Model, changes: &[(Vec<u8>, Option<u8>)]) {
+    order.change(changes.iter().map(|(key, flags)| match flags {
+        Some(bits) => Change::Insert(key, KeyFlags::from_bits_truncate(*bits)),
+        None => Change::Remove(key),
+    }));
+    for (key, flags) in changes {
+        match flags {
+            Some(bits) => drop(model.insert(key.clone(), KeyFlags::from_bits_truncate(*bits))),
+            None => drop(model.remove(key)),
+        }
+    }
+}
+
+fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+/// The slow and obvious way to find what is between two bounds.
+fn between<'a>(model: &'a Model, from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> Vec<(&'a [u8], KeyFlags)> {
+    let inside = |key: &Vec<u8>| {
+        (match from {
+            Bound::Unbounded => true,
+            Bound::Included(from) => key >= from,
+            Bound::Excluded(from) => key > from,
+        }) && (match to {
+            Bound::Unbounded => true,
+            Bound::Included(to) => key <= to,
+            Bound::Excluded(to) => key < to,
+        })
+    };
+    model
+        .iter()
+        .filter(|(key, _)| inside(key))
+        .map(|(key, flags)| (key.as_slice(), *flags))
+        .collect()
+}
+
+fn check_all(order: &KeyOrder, model: &Model) {
+    let page = order.page(ALL.0, ALL.1, false, usize::MAX);
+    assert!(
+        page.iter()
+            .eq(model.iter().map(|(key, flags)| (key.as_slice(), *flags))),
+        "the keys differ"
+    );
+    assert_eq!(order.len(), model.len() as u64);
+    assert_eq!(order.pending_len(), 0);
+    order.tree.read().unwrap().check();
+}
+
+fn run(steps: Vec<Step>) {
+    let mut order = KeyOrder::new();
+    let mut model = Model::new();
+    for step in steps {
+        match step {
+            Step::Change(changes) => apply(&order, &mut model, &changes),
+            Step::Page(from, to, reverse, limit) => {
+                let page = order.page(as_slice(&from), as_slice(&to), reverse, limit);
+                let mut expected = between(&model, &from, &to);
+                if reverse {
+                    expected.reverse();
+                }
+                expected.truncate(limit);
+                assert_eq!(page.iter().collect::<Vec<_>>(), expected);
+                assert_eq!(page.len(), expected.len());
+                assert_eq!(page.is_empty(), expected.is_empty());
+                for (index, key) in expected.iter().enumerate() {
+                    assert_eq!(page.get(index), Some(*key));
+                }
+                assert_eq!(page.get(expected.len()), None);
+            }
+            Step::Count(from, to) => {
+                let count = order.count(as_slice(&from), as_slice(&to));
+                assert_eq!(count, between(&model, &from, &to).len() as u64);
+            }
+            Step::MergeSome(limit) => {
+                let more = order.merge_step(limit);
+                assert_eq!(more, order.pending_len() > 0);
+                order.tree.read().unwrap().check();
+            }
+            Step::Merge => {
+                order.merge();
+                assert_eq!(order.pending_len(), 0);
+            }
+            Step::Len => assert_eq!(order.len(), model.len() as u64),
+            Step::Rebuild => {
+                let mut builder = KeyOrder::from_sorted();
+                for (key, flags) in order.page(ALL.0, ALL.1, false, usize::MAX).iter() {
+                    builder.push(key, flags);
+                }
+                order = builder.finish();
+                assert_eq!(order.pending_len(), 0, "a key in order was taken for one out of order");
+            }
+        }
+    }
+    check_all(&order, &model);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn short_keys_are_as_in_a_btree_map(steps in steps(short_key().boxed(), 60, 60)) {
+        run(steps);
+    }
+
+    #[test]
+    fn keys_at_the_borders_of_the_encoding_are_as_in_a_btree_map(steps in steps(long_key().boxed(), 40, 40)) {
+        run(steps);
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written(shared in 0..70_000usize, length in 0..70_000usize, bits in 0..4u8) {
+        check_entry(shared, length, bits);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn many_keys_are_as_in_a_btree_map(
+        rounds in vec((vec((0..3000u16, prop_oneof![2 => (0..4u8).prop_map(Some), 1 => Just(None)]), 0..900), 0..400usize), 1..9)
+    ) {
+        let order = KeyOrder::new();
+        let mut model = Model::new();
+        for (changes, limit) in rounds {
+            let changes: Vec<_> = changes.into_iter().map(|(n, flags)| (numbered(n.into()), flags)).collect();
+            apply(&order, &mut model, &changes);
+            order.merge_step(limit);
+            order.tree.read().unwrap().check();
+        }
+        check_all(&order, &model);
+    }
+
+    #[test]
+    fn huge_keys_are_as_in_a_btree_map(steps in steps(huge_key().boxed(), 8, 24)) {
+        run(steps);
+    }
+}
+
+fn check_entry(shared: usize, length: usize, bits: u8) {
+    let suffix: Vec<u8> = (0..length).map(|n| n as u8).collect();
+    let (left, right) = suffix.split_at(length / 3);
+    let mut bytes = Vec::new();
+    push_entry(&mut bytes, KeyFlags::from_bits_truncate(bits), shared, [left, right]);
+    bytes.push(9);
+    let mut reader = Reader::new(&bytes);
+    let entry = reader.next().expect("an entry");
+    assert_eq!(
+        (entry.flags.bits(), entry.shared, entry.suffix),
+        (bits, shared, suffix.as_slice())
+    );
+    assert_eq!(reader.rest(), [9]);
+}
+
+/// A key of a realistic shape; numbers and keys are in the same order.
+fn numbered(n: u64) -> Vec<u8> {
+    format!("user-{n:08}-session").into_bytes()
+}
+
+/// A key of 16 to 40 random bytes, the same for the same number.
+fn random_key(n: u64) -> Vec<u8> {
+    let mut state = n;
+    let mut word = || {
+        // SplitMix64, of Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    };
+    let length = 16 + (word() % 25) as usize;
+    let mut key: Vec<u8> = std::iter::repeat_with(word)
+        .take(5)
+        .flat_map(u64::to_be_bytes)
+        .collect();
+    key.truncate(length);
+    key
+}
+
+#[test]
+fn entries_at_the_borders_of_both_lengths() {
+    for shared in [0, 62, 63, 64, 63 + 127, 63 + 128, 63 + 16_383, 63 + 16_384, 65_536] {
+        for length in [
+            0,
+            254,
+            255,
+            256,
+            255 + 127,
+            255 + 128,
+            255 + 16_383,
+            255 + 16_384,
+            65_536,
+        ] {
+            check_entry(shared, length, 3);
+        }
+    }
+}
+
+#[test]
+fn keys_filled_in_order_leave_full_blocks() {
+    for batch in [1, 100, 5000] {
+        let order = KeyOrder::new();
+        let mut model = Model::new();
+        for n in 0..10_000 {
+            apply(&order, &mut model, &[(numbered(n), Some(1))]);
+            if n % batch == 0 {
+                order.merge();
+            }
+        }
+        check_all(&order, &model);
+        let tree = order.tree.read().unwrap();
+        // All but the last block are full: packing them anew would not save one.
+        let mut builder = KeyOrder::from_sorted();
+        model.iter().for_each(|(key, flags)| builder.push(key, *flags));
+        let packed = builder.finish().tree.read().unwrap().blocks();
+        assert!(
+            tree.blocks() <= packed + 1,
+            "{} blocks, {packed} would do, in batches of {batch}",
+            tree.blocks()
+        );
+    }
+}
+
+#[test]
+fn keys_filled_in_reverse_order() {
+    for batch in [1, 100, 5000] {
+        let order = KeyOrder::new();
+        let mut model = Model::new();
+        for n in (0..10_000).rev() {
+            apply(&order, &mut model, &[(numbered(n), Some(2))]);
+            if n % batch == 0 {
+                order.merge();
+            }
+        }
+        check_all(&order, &model);
+    }
+}
+
+#[test]
+fn everything_deleted_and_filled_again() {
+    let order = KeyOrder::new();
+    let mut model = Model::new();
+    let put: Vec<_> = (0..5000).map(|n| (random_key(n), Some(0))).collect();
+    let delete: Vec<_> = put.iter().map(|(key, _)| (key.clone(), None)).collect();
+    for _ in 0..2 {
+        apply(&order, &mut model, &put);
+        check_all(&order, &model);
+        for some in delete.chunks(700) {
+            apply(&order, &mut model, some);
+            check_all(&order, &model);
+        }
+        assert_eq!(order.len(), 0);
+        assert_eq!(order.tree.read().unwrap().blocks(), 0);
+        let empty_bytes = order.memory_bytes();
+        assert!(empty_bytes < 256 << 10, "{empty_bytes} bytes for no keys");
+    }
+}
+
+#[test]
+fn blocks_that_lost_most_keys_are_joined() {
+    let order = KeyOrder::new();
+    let mut model = Model::new();
+    let put: Vec<_> = (0..20_000).map(|n| (numbered(n), Some(0))).collect();
+    apply(&order, &mut model, &put);
+    order.merge();
+    let before = order.tree.read().unwrap().blocks();
+    let delete: Vec<_> = (0..20_000)
+        .filter(|n| n % 50 != 0)
+        .map(|n| (numbered(n), None))
+        .collect();
+    for some in delete.chunks(37) {
+        apply(&order, &mut model, some);
+        order.merge();
+    }
+    check_all(&order, &model);
+    let after = order.tree.read().unwrap().blocks();
+    assert!(after * 10 < before, "{before} blocks became {after}");
+}
+
+#[test]
+fn a_page_of_crossed_or_empty_bounds_is_empty() {
+    let order = KeyOrder::new();
+    order.change(
+        (0..1000)
+            .map(numbered)
+            .collect::<Vec<_>>()
+            .iter()
+            .map(|key| Change::Insert(key, KeyFlags::NONE)),
+    );
+    let (low, high) = (numbered(100), numbered(900));
+    let crossed = [
+        (Bound::Included(&high[..]), Bound::Included(&low[..])),
+        (Bound::Excluded(&high), Bound::Excluded(&low)),
+        (Bound::Excluded(&low), Bound::Excluded(&low)),
+        (Bound::Included(&low), Bound::Excluded(&low)),
+        (Bound::Excluded(&low), Bound::Included(&low)),
+        (Bound::Unbounded, Bound::Excluded(&[])),
+        (Bound::Unbounded, Bound::Included(b"a")),
+        (Bound::Included(b"z"), Bound::Unbounded),
+    ];
+    for (from, to) in crossed {
+        for reverse in [false, true] {
+            assert!(order.page(from, to, reverse, 10).is_empty(), "{from:?} {to:?}");
+        }
+        assert_eq!(order.count(from, to), 0);
+    }
+    assert_eq!(order.count(Bound::Included(&low), Bound::Included(&low)), 1);
+    assert!(KeyOrder::new().page(ALL.0, ALL.1, true, 10).is_empty());
+}
+
+#[test]
+fn a_walk_in_pages_sees_every_key_once_in_both_directions() {
+    let order = KeyOrder::new();
+    let mut model = Model::new();
+    let put: Vec<_> = (0..3000).map(|n| (random_key(n), Some(n as u8))).collect();
+    apply(&order, &mut model, &put);
+    for limit in [1, 7, 1000] {
+        for reverse in [false, true] {
+            let mut seen: Vec<(Vec<u8>, KeyFlags)> = Vec::new();
+            loop {
+                let last = seen
+                    .last()
+                    .map_or(Bound::Unbounded, |(key, _)| Bound::Excluded(&key[..]));
+                let (from, to) = if reverse {
+                    (Bound::Unbounded, last)
+                } else {
+                    (last, Bound::Unbounded)
+                };
+                let page = order.page(from, to, reverse, limit);
+                seen.extend(page.iter().map(|(key, flags)| (key.to_vec(), flags)));
+                assert!(seen.len() <= model.len(), "the walk does not come forward");
+                if page.len() < limit {
+                    break;
+                }
+            }
+            if reverse {
+                seen.reverse();
+            }
+            assert!(seen.iter().map(|(key, flags)| (key, flags)).eq(&model));
+        }
+    }
+}
+
+#[test]
+fn keys_pushed_out_of_order_are_not_lost() {
+    let mut builder = KeyOrder::from_sorted();
+    for key in [&b"b"[..], b"d", b"a", b"d", b"c", b"e"] {
+        builder.push(key, KeyFlags::EXPIRES);
+    }
+    let order = builder.finish();
+    let page = order.page(ALL.0, ALL.1, false, 10);
+    assert!(page.iter().map(|(key, _)| key).eq([b"a", b"b", b"c", b"d", b"e"]));
+    assert_eq!(order.len(), 5);
+}
+
+#[test]
+fn flags_are_a_set_of_two_bits() {
+    let both = KeyFlags::EXPIRES.union(KeyFlags::METADATA);
+    assert!(both.contains(KeyFlags::EXPIRES) && both.contains(KeyFlags::METADATA) && both.contains(KeyFlags::NONE));
+    assert!(!KeyFlags::EXPIRES.contains(both) && !KeyFlags::NONE.contains(KeyFlags::METADATA));
+    assert_eq!(KeyFlags::from_bits_truncate(0xFF), both);
+    assert_eq!(KeyFlags::from_bits_truncate(both.bits()), both);
+    assert_eq!(KeyFlags::default(), KeyFlags::NONE);
+}
+
+#[test]
+fn the_successor_of_a_prefix() {
+    assert_eq!(prefix_successor(b""), None);
+    assert_eq!(prefix_successor(b"\xFF"), None);
+    assert_eq!(prefix_successor(b"\xFF\xFF\xFF"), None);
+    assert_eq!(prefix_successor(b"user-"), Some(b"user.".to_vec()));
+    assert_eq!(prefix_successor(b"a\xFF"), Some(b"b".to_vec()));
+    assert_eq!(prefix_successor(b"a\x00\xFF\xFF"), Some(b"a\x01".to_vec()));
+    assert_eq!(prefix_successor(b"\xFE"), Some(b"\xFF".to_vec()));
+    assert_eq!(prefix_successor(b"\x00"), Some(b"\x01".to_vec()));
+}
+
+proptest! {
+    #[test]
+    fn a_prefix_and_its_successor_bound_the_keys_with_that_prefix(
+        prefix in short_key(),
+        keys in vec(short_key(), 0..200),
+    ) {
+        let order = KeyOrder::new();
+        keys.iter().for_each(|key| order.insert(key, KeyFlags::NONE));
+        let successor = prefix_successor(&prefix);
+        let to = successor.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let page = order.page(Bound::Included(&prefix), to, false, usize::MAX);
+        let mut expected: Vec<_> = keys.iter().filter(|key| key.starts_with(&prefix)).collect();
+        expected.sort();
+        expected.dedup();
+        prop_assert!(page.iter().map(|(key, _)| key).eq(expected));
+    }
+}
+
+/// Says what a key costs beside the bytes that front coding leaves of it (10 bytes at most, 4.5 is the aim).
+#[test]
+fn memory_beside_the_keys_is_small() {
+    let count: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    let mut keys: Vec<Vec<u8>> = (0..count).map(random_key).collect();
+    let filled = KeyOrder::new();
+    for (n, key) in keys.iter().enumerate() {
+        filled.insert(key, KeyFlags::NONE);
+        if n % 16_384 == 0 {
+            filled.merge();
+        }
+    }
+    assert_eq!(filled.len(), count);
+    keys.sort();
+    let mut builder = KeyOrder::from_sorted();
+    let mut suffix_bytes = 0;
+    let mut last: &[u8] = &[];
+    for key in &keys {
+        builder.push(key, KeyFlags::NONE);
+        suffix_bytes += key.len() - super::block::common_prefix(last, key);
+        last = key;
+    }
+    let shrunk = KeyOrder::new();
+    keys.iter()
+        .chain(&keys)
+        .for_each(|key| shrunk.insert(key, KeyFlags::NONE));
+    shrunk.merge();
+    keys.iter()
+        .filter(|key| key[10] % 2 == 0)
+        .for_each(|key| shrunk.remove(key));
+    let kept_bytes: Vec<&Vec<u8>> = keys.iter().filter(|key| key[10] % 2 != 0).collect();
+    let kept_suffix_bytes: usize = kept_bytes
+        .windows(2)
+        .map(|two| two[1].len() - super::block::common_prefix(two[0], two[1]))
+        .sum();
+    assert_eq!(shrunk.len(), kept_bytes.len() as u64);
+
+    for (name, order, suffix_bytes) in [
+        ("filled at random", filled, suffix_bytes),
+        ("built in order", builder.finish(), suffix_bytes),
+        ("half deleted", shrunk, kept_suffix_bytes),
+    ] {
+        let len = order.len() as f64;
+        let bytes = order.memory_bytes() as f64 / len;
+        let suffix = suffix_bytes as f64 / len;
+        println!(
+            "{name}: {bytes:.2} bytes a key, of which {suffix:.2} are suffixes; {:.2} beside",
+            bytes - suffix
+        );
+        assert!(
+            bytes - suffix < 10.0,
+            "{name}: {bytes} bytes a key for {suffix} of suffixes"
+        );
+    }
+}
+
+#[test]
+fn a_page_has_every_key_queued_before_it_began() {
+    const KEYS: u64 = 20_000;
+    // Multiplying by an odd number visits every key of the range once, in scattered order.
+    let key = |n: u64| numbered(n.wrapping_mul(7919) % KEYS);
+    let order = KeyOrder::new();
+    let pushed = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..KEYS {
+                order.insert(&key(n), KeyFlags::METADATA);
+                pushed.store(n + 1, Ordering::Release);
+            }
+        });
+        scope.spawn(|| {
+            while pushed.load(Ordering::Acquire) < KEYS {
+                order.merge_step(50);
+            }
+        });
+        let mut before = 0;
+        while before < KEYS {
+            before = pushed.load(Ordering::Acquire);
+            let page = order.page(ALL.0, ALL.1, false, usize::MAX);
+            let keys: Vec<&[u8]> = page.iter().map(|(key, _)| key).collect();
+            assert!(keys.is_sorted_by(|a, b| a < b), "not sorted, or not unique");
+            for n in (0..before).rev().step_by(7) {
+                assert!(
+                    keys.binary_search(&&key(n)[..]).is_ok(),
+                    "key {n} of {before} is missing"
+                );
+            }
+            assert!(order.len() >= before);
+        }
+    });
+    order.tree.read().unwrap().check();
+}
+
+/// What happens to a page when another thread begins a batch after the page's own merge and before its look.
+#[test]
+fn a_batch_begun_just_before_the_look_is_not_seen_in_part() {
+    let order = KeyOrder::new();
+    let keys: Vec<Vec<u8>> = (0..8).map(numbered).collect();
+    order.change(keys.iter().map(|key| Change::Insert(key, KeyFlags::NONE)));
+    assert!(order.merge_step(3), "the batch should be halfway in");
+    assert_eq!(order.look_between_batches(|tree| tree.count(ALL.0, ALL.1)), 8);
+    assert_eq!(order.pending_len(), 0);
+}
+
+#[test]
+fn a_page_sees_all_of_a_change_or_nothing() {
+    let order = KeyOrder::new();
+    let done = AtomicBool::new(false);
+    // Far enough apart that they are in different blocks.
+    let filler: Vec<Vec<u8>> = (0..4000).map(|n| numbered(n * 2)).collect();
+    order.change(filler.iter().map(|key| Change::Insert(key, KeyFlags::NONE)));
+    let keys: Vec<Vec<u8>> = (0..8).map(|n| numbered(n * 1000 + 1)).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..4000u32 {
+                order.change(keys.iter().map(|key| match round % 2 {
+                    0 => Change::Insert(key, KeyFlags::EXPIRES),
+                    _ => Change::Remove(key),
+                }));
+            }
+            done.store(true, Ordering::Release);
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                order.merge_step(1);
+            }
+        });
+        while !done.load(Ordering::Acquire) {
+            let page = order.page(ALL.0, ALL.1, true, usize::MAX);
+            let seen = page
+                .iter()
+                .filter(|(_, flags)| flags.contains(KeyFlags::EXPIRES))
+                .count();
+            assert!(
+                seen == 0 || seen == keys.len(),
+                "{seen} of {} keys of one change",
+                keys.len()
+            );
+            let count = order.count(ALL.0, ALL.1);
+            assert!(
+                count == 4000 || count == 4000 + keys.len() as u64,
+                "{count} keys counted"
+            );
+        }
+    });
+}
