@@ -1,0 +1,181 @@
+//! One shard: the table that readers see, and the mutex under which it is changed and replaced.
+
+use std::sync::{Arc, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::table::Removed;
+use super::{Full, Location, Relation, Sizing, Slot, Table, Upsert};
+use crate::sync::{Mutex, MutexGuard};
+
+/// A part of the keydir that grows on its own.
+pub(super) struct Shard {
+    /// The current table. Written only by who holds `writer`.
+    table: ArcSwap<Table>,
+    /// The counts of the current table, and the right to change it.
+    writer: Mutex<Writer>,
+    sizing: Sizing,
+}
+
+/// What writers know about the current table.
+#[derive(Default)]
+struct Writer {
+    /// Entries.
+    live: usize,
+    /// DELETED slots.
+    deleted: usize,
+    /// Entries taken out since the table was built.
+    removed: usize,
+}
+
+impl Shard {
+    /// A shard without entries: with a table for so many to come, or, for none, with the table without slots that all
+    /// shards may share because nothing is ever written to it.
+    pub(super) fn new(sizing: Sizing, expected: usize, empty: &Arc<Table>) -> Self {
+        debug_assert_eq!(empty.capacity(), 0, "a shared table must have no slots");
+        let table = match expected {
+            0 => Arc::clone(empty),
+            expected => Arc::new(Table::new(sizing.capacity_for(expected))),
+        };
+        Self {
+            table: ArcSwap::new(table),
+            writer: Mutex::new(Writer::default()),
+            sizing,
+        }
+    }
+
+    /// The current table. It is kept alive by the answer, and stays correct for the look-up that asked.
+    pub(super) fn table(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    /// The number of entries.
+    pub(super) fn live(&self) -> u64 {
+        self.write().live as u64
+    }
+
+    /// The bytes of memory held by the shard; the table without slots is shared and counts for nothing.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let table = self.table();
+        // An `Arc` keeps two counts before what it holds.
+        let header = if table.capacity() == 0 {
+            0
+        } else {
+            2 * size_of::<usize>() + size_of::<Table>()
+        };
+        size_of::<Self>() + header + table.memory_bytes()
+    }
+
+    /// Adds an entry that is absent.
+    pub(super) fn insert(&self, slot: Slot) -> Result<(), Full> {
+        self.add(&mut self.write(), slot)
+    }
+
+    /// Stores `new` over `old`; false if `old` is not there.
+    pub(super) fn replace(&self, old: Slot, new: Slot) -> bool {
+        // The table is loaded after the mutex is taken, here and below: before that another writer may replace it.
+        let _writer = self.write();
+        self.table().replace(old, new)
+    }
+
+    /// Takes an entry out; false if it is not there.
+    pub(super) fn remove(&self, slot: Slot) -> bool {
+        let mut writer = self.write();
+        let table = self.table();
+        match table.remove(slot) {
+            None => return false,
+            Some(Removed::Marked) => writer.deleted += 1,
+            Some(Removed::Cleared(marks)) => writer.deleted -= marks,
+        }
+        writer.live -= 1;
+        writer.removed += 1;
+        // A quarter must also have been taken out, or a table made large for the keys of a store that is being opened
+        // would shrink at the first removal.
+        let quarter = table.capacity() / 4;
+        if writer.live < quarter && writer.removed >= quarter {
+            let capacity = self.sizing.capacity_for(writer.live);
+            if capacity < table.capacity() {
+                self.rebuild(&mut writer, &table, capacity);
+            }
+        }
+        true
+    }
+
+    /// Adds an entry, or stores it over an older one of its key, or leaves a newer one.
+    pub(super) fn upsert<E>(
+        &self,
+        slot: Slot,
+        mut relation: impl FnMut(Location) -> Result<Relation, E>,
+    ) -> Result<Upsert, E> {
+        let mut writer = self.write();
+        let table = self.table();
+        for standing in table.candidates(slot.tag()) {
+            match relation(standing)? {
+                Relation::OtherKey => {}
+                Relation::SameKeyNewer => return Ok(Upsert::Kept(standing)),
+                Relation::SameKeyOlder => {
+                    let replaced = table.replace(Slot::new(slot.tag(), standing), slot);
+                    debug_assert!(replaced, "nobody else writes under the mutex");
+                    return Ok(Upsert::Replaced(standing));
+                }
+            }
+        }
+        Ok(match self.add(&mut writer, slot) {
+            Ok(()) => Upsert::Inserted,
+            Err(Full) => Upsert::Full,
+        })
+    }
+
+    /// Adds an entry that is absent, after making room for it.
+    fn add(&self, writer: &mut Writer, slot: Slot) -> Result<(), Full> {
+        if writer.live >= self.sizing.live_max() {
+            return Err(Full);
+        }
+        let table = self.table();
+        if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
+            // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay or
+            // shrink.
+            self.rebuild(writer, &table, self.sizing.capacity_for(writer.live + 1));
+        }
+        match self.table().place(slot) {
+            Some(Slot::DELETED) => writer.deleted -= 1,
+            Some(_) => {}
+            // Cannot be, since `used_max` is below the capacity; said to be full rather than lost in silence.
+            None => return Err(Full),
+        }
+        writer.live += 1;
+        Ok(())
+    }
+
+    /// Publishes a table of this capacity with the entries of the current one. Readers that hold the current one keep
+    /// it, and the last of them frees it.
+    fn rebuild(&self, writer: &mut Writer, current: &Table, capacity: usize) {
+        self.table.store(Arc::new(current.rebuilt(capacity)));
+        writer.deleted = 0;
+        writer.removed = 0;
+    }
+
+    /// Takes the mutex. A poisoned one is as good as any: of all that runs under it only the callback of `upsert` can
+    /// panic, and it runs before anything is changed.
+    fn write(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Shard {
+    /// Checks that the counts are those of the table, and the table's own rules.
+    pub(super) fn check(&self) {
+        let writer = self.write();
+        let table = self.table();
+        assert_eq!(
+            table.check(),
+            (writer.live, writer.deleted),
+            "live and deleted as counted"
+        );
+        assert!(
+            writer.live + writer.deleted <= self.sizing.used_max(table.capacity()),
+            "some slots are EMPTY"
+        );
+    }
+}
