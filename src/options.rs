@@ -240,6 +240,8 @@ pub(crate) enum Lifetime {
     Forever,
     For(Duration),
     Until(u64),
+    /// As it was: not checked against the limits again.
+    Kept(u64),
 }
 
 impl PutOptions {

@@ -70,6 +70,8 @@ pub(crate) struct Summary {
     pub(crate) puts: u64,
     /// Bytes that the puts take, headers and padding included.
     pub(crate) put_bytes: u64,
+    /// Puts that have an expiry.
+    pub(crate) expiring: u64,
     pub(crate) tombstones: u64,
     /// Bytes that the tombstones take.
     pub(crate) tombstone_bytes: u64,
@@ -83,7 +85,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     /// Bytes of the encoded form.
-    pub(crate) const LEN: usize = 8 * 8 + 4;
+    pub(crate) const LEN: usize = 9 * 8 + 4;
 
     pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
@@ -92,6 +94,7 @@ impl Summary {
             self.records,
             self.puts,
             self.put_bytes,
+            self.expiring,
             self.tombstones,
             self.tombstone_bytes,
             self.min_sequence,
@@ -100,7 +103,7 @@ impl Summary {
         for (slot, field) in bytes.chunks_exact_mut(8).zip(fields) {
             slot.copy_from_slice(&field.to_le_bytes());
         }
-        bytes[64..].copy_from_slice(&self.records_crc.to_le_bytes());
+        bytes[72..].copy_from_slice(&self.records_crc.to_le_bytes());
         bytes
     }
 
@@ -110,6 +113,7 @@ impl Summary {
             records: fields.u64()?,
             puts: fields.u64()?,
             put_bytes: fields.u64()?,
+            expiring: fields.u64()?,
             tombstones: fields.u64()?,
             tombstone_bytes: fields.u64()?,
             min_sequence: fields.u64()?,
@@ -184,6 +188,7 @@ mod tests {
             records: 9,
             puts: 5,
             put_bytes: 600,
+            expiring: 1,
             tombstones: 2,
             tombstone_bytes: 64,
             min_sequence: 4,

@@ -10,14 +10,16 @@
 //! already, stay pending. If the file cannot be cut back, or if a sync fails, the store is poisoned: what the device holds
 //! is no longer known, and nothing may be acknowledged on top of it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::manifest::{Floors, ReplaceError};
+use super::output::Move;
 use super::{Engine, lock, random_u64};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
-use crate::format::record::{Kind, RunCrc, sequence_fits};
+use crate::format::record::{Header, Kind, RunCrc, sequence_fits};
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::index::keydir::Location;
 use crate::options::{Durability, Maintenance};
@@ -31,6 +33,8 @@ const PENDING_WAKE_BYTES: usize = 256 << 10;
 /// Pending bytes at which the writer itself writes them out.
 const PENDING_MAX_BYTES: usize = 4 << 20;
 
+/// Bytes written since the last sync at which the maintenance thread syncs.
+const SYNC_BEHIND_BYTES: u64 = 16 << 20;
 /// Room that a start record and a mark take, generously.
 const SEGMENT_OVERHEAD: u64 = 256;
 
@@ -45,6 +49,8 @@ pub(crate) struct Writer {
     pub(crate) written_sequence: u64,
     /// Everything up to here is on the device.
     pub(crate) durable_sequence: u64,
+    /// Bytes that had been written since opening when the last sync began.
+    synced_bytes: u64,
     /// What the newest mark in the log says.
     pub(super) marked_sequence: u64,
     pub(super) active: Option<Active>,
@@ -103,8 +109,8 @@ impl Account {
     }
 
     /// Counts a record, given as stored.
-    pub(super) fn add(&mut self, kind: Kind, sequence: u64, record: &[u8]) {
-        add_to_summary(&mut self.summary, kind, sequence, record.len() as u64);
+    pub(super) fn add(&mut self, header: &Header, record: &[u8]) {
+        add_to_summary(&mut self.summary, header);
         self.crc.add(record);
         self.summary.data_end += record.len() as u64;
     }
@@ -179,6 +185,22 @@ impl Writer {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether recovery still has to write anew what it found.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.unrecovered.is_some()
+    }
+
+    /// Records were copied: pending records that stand in front of them would, taken back, uncover the copies.
+    pub(crate) fn forward(&mut self, moves: &[Move]) {
+        if self.undo.is_empty() {
+            return;
+        }
+        let to: HashMap<Location, Location> = moves.iter().map(|step| (step.from, step.to)).collect();
+        for undo in &mut self.undo {
+            undo.previous = undo.previous.map(|previous| to.get(&previous).copied().unwrap_or(previous));
+        }
     }
 
     /// Bytes that only memory holds.
@@ -280,6 +302,16 @@ impl Engine {
                 _ => self.rotate(&mut guard, length)?,
             }
         }
+    }
+
+    /// As [`Engine::ensure_room`], and nobody is writing out.
+    pub(super) fn ensure_room_when_idle<'a>(&'a self, guard: Guard<'a>, length: u64, count: u64) -> Result<Guard<'a>> {
+        let mut guard = self.ensure_room(guard, length, count)?;
+        while guard.writing {
+            guard = self.wait(guard);
+            guard = self.ensure_room(guard, length, count)?;
+        }
+        Ok(guard)
     }
 
     /// Begins a new active segment with room for `length` bytes. Nobody may be writing out.
@@ -413,7 +445,7 @@ impl Engine {
         guard.next_sequence += 1;
         guard.last_sequence = sequence;
         if let Some(active) = &mut guard.active {
-            let header = crate::format::record::Header {
+            let header = Header {
                 kind,
                 namespace: 0,
                 sequence,
@@ -638,6 +670,7 @@ impl Engine {
     /// Syncs all that has been written out, oldest segment first. The caller has taken the role of the syncing leader.
     fn sync_written<'a>(&'a self, guard: Guard<'a>) -> (Guard<'a>, Result<()>) {
         let target = guard.written_sequence;
+        let written_bytes = self.events.written_bytes.load(Ordering::Relaxed);
         let rotated: Vec<_> =
             guard.sealing.iter().filter(|rotated| !rotated.synced.load(Ordering::Acquire)).cloned().collect();
         let active = guard.active.as_ref().map(|active| (active.segment.id(), active.file.clone()));
@@ -659,6 +692,7 @@ impl Engine {
         }
         let mut guard = self.lock_writer();
         if result.is_ok() {
+            guard.synced_bytes = written_bytes;
             guard.durable_sequence = guard.durable_sequence.max(target);
         }
         (guard, result)
@@ -700,6 +734,51 @@ impl Engine {
         Ok(())
     }
 
+    /// Writes out what is pending, if anything is. Called by the maintenance thread.
+    pub(crate) fn flush_pending(&self) -> Result<()> {
+        let guard = self.lock_writer();
+        if guard.pending_bytes() == 0 || guard.closed || guard.poisoned.is_some() {
+            return Ok(());
+        }
+        self.write_out(guard).1
+    }
+
+    /// Syncs once much has been written since the last sync, so that little has to be written anew after a crash.
+    /// Called by the maintenance thread.
+    pub(crate) fn sync_behind(&self) -> Result<()> {
+        let guard = self.lock_writer();
+        let written = self.events.written_bytes.load(Ordering::Relaxed);
+        let due = guard.written_sequence > guard.durable_sequence
+            && written.saturating_sub(guard.synced_bytes) >= SYNC_BEHIND_BYTES;
+        if !due || guard.closed || guard.poisoned.is_some() {
+            return Ok(());
+        }
+        drop(guard);
+        self.sync()
+    }
+
+    /// Writes out, syncs and seals everything; nothing is written afterwards.
+    pub(crate) fn close_log(&self) -> Result<()> {
+        let result = self.sync_for_close();
+        let mut guard = self.lock_writer();
+        guard.closed = true;
+        let prepared = guard.prepared.take();
+        let recovering = guard.is_recovering();
+        drop(guard);
+        result?;
+        if recovering {
+            // Nothing was written, and the next opening finds the same again.
+            return Ok(());
+        }
+        self.retire_active()?;
+        self.seal_all()?;
+        prepared.map_or(Ok(()), |prepared| self.discard_prepared(prepared))
+    }
+
+    fn sync_for_close(&self) -> Result<()> {
+        if self.lock_writer().is_recovering() { Ok(()) } else { self.sync() }
+    }
+
     fn note_full(&self, error: &Error) {
         if error.is_no_space() {
             self.full.store(true, Ordering::Relaxed);
@@ -724,7 +803,7 @@ impl Active {
     }
 
     /// Encodes a record behind the published bytes, and `ahead` bytes further on. Returns nothing: room was made before.
-    pub(super) fn put_record_ahead(&mut self, ahead: usize, header: &crate::format::record::Header, parts: &[&[u8]]) {
+    pub(super) fn put_record_ahead(&mut self, ahead: usize, header: &Header, parts: &[&[u8]]) {
         let offset = (self.appender.len() + ahead) as u64;
         let encoded = header.encode(self.segment.place(offset));
         let length = header.record_len() as usize;
@@ -736,11 +815,11 @@ impl Active {
             room_left = rest;
         }
         room_left.fill(0);
-        self.account.add(header.kind, header.sequence, room);
+        self.account.add(header, room);
     }
 
     /// Encodes a record behind the published bytes.
-    pub(super) fn put_record(&mut self, header: &crate::format::record::Header, parts: &[&[u8]]) {
+    pub(super) fn put_record(&mut self, header: &Header, parts: &[&[u8]]) {
         self.put_record_ahead(0, header, parts);
     }
 
@@ -762,7 +841,7 @@ impl Active {
             let (header, length) = (record.header, record.header.record_len());
             let bytes = self.appender.buffer().published();
             let stored = bytes.get(offset as usize..(offset + length) as usize).unwrap_or_default();
-            self.account.add(header.kind, header.sequence, stored);
+            self.account.add(&header, stored);
             offset += length;
         }
     }

@@ -232,6 +232,24 @@ impl Engine {
         Err(Error::damage(&self.directory, 0, Damage::Mismatch("the index")))
     }
 
+    /// Touches the keydir and the records that these hashes probably lead to, one kind of memory after the other, so that the
+    /// waiting for each overlaps.
+    pub(crate) fn warm_up(&self, hashes: &[u64]) {
+        let mut touched = 0u64;
+        let mut candidates = [None; 64];
+        for chunk in hashes.chunks(candidates.len()) {
+            for (candidate, hash) in candidates.iter_mut().zip(chunk) {
+                *candidate = self.keydir.candidate(*hash);
+            }
+            for location in candidates.iter().take(chunk.len()).flatten() {
+                if let Some(Some(segment)) = self.segments.load(location.segment_index()).as_deref() {
+                    touched = touched.wrapping_add(u64::from(segment.peek(location.offset())));
+                }
+            }
+        }
+        std::hint::black_box(touched);
+    }
+
     /// Waits while a batch is being applied, so that nobody who has seen one part of it misses another.
     pub(crate) fn await_batch(&self) {
         let mut spins = 0u32;

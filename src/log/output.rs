@@ -101,7 +101,7 @@ impl<'a> OutputWriter<'a> {
         output.buffer.extend_from_slice(header.encode(place).as_bytes());
         output.buffer.extend_from_slice(body);
         output.buffer.resize(start + length as usize, 0);
-        output.account.add(header.kind, header.sequence, output.buffer.get(start..).unwrap_or_default());
+        output.account.add(header, output.buffer.get(start..).unwrap_or_default());
         self.written_bytes += length;
         let location = Location::new(crate::segment::segment_index(output.header.segment_id), offset);
         if output.buffer.len() >= WRITE_BYTES {

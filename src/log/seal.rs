@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// Gives the reserve back to the file system; false if there was none.
-    fn release_reserve(&self) -> bool {
+    pub(super) fn release_reserve(&self) -> bool {
         let _one_at_a_time = lock(&self.reserve);
         self.full.store(true, Ordering::Relaxed);
         self.storage.remove(&self.directory.join(RESERVE_FILE)).is_ok()

@@ -72,6 +72,7 @@ impl Engine {
         }
         if self.keydir.remove(self.hash(header.namespace, key), location) {
             segment.counters.remove_live(header.record_len());
+            segment.counters.note_expired(header.expiry.unwrap_or(0));
             self.events.expired.fetch_add(1, Ordering::Relaxed);
             if let Some(namespace) = self.namespaces.by_number(header.namespace) {
                 namespace.order.remove(key);
@@ -80,7 +81,7 @@ impl Engine {
     }
 
     /// Drops entries of the expiry queue whose records were overwritten, deleted or moved, once there may be many.
-    fn clean_expiry_queue(&self) {
+    pub(crate) fn clean_expiry_queue(&self) {
         let mut queue = lock(&self.expiry);
         if !queue.wants_cleaning() {
             return;

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc, body_crc};
 use crate::format::{ALIGNMENT, aligned};
 use crate::index::keydir::Location;
-use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
-use crate::index::order::KeyFlags;
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
+use crate::index::order::{KeyFlags, KeyOrder};
 use crate::options::{Condition, Durability};
 use crate::segment::Segment;
 
@@ -145,6 +145,27 @@ impl Engine {
         applied.map(|()| sequence)
     }
 
+    /// Writes the tombstone of a namespace and marks it as dropped, with nothing between the two: whoever writes to it afterwards is
+    /// refused, and whatever was written before lies below the tombstone.
+    pub(crate) fn drop_namespace(&self, namespace: &NamespaceState) -> Result<()> {
+        let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
+        let key = encode_number(namespace.number);
+        let operation = Operation { namespace: &system, key: &key, action: Action::Delete, condition: None };
+        let ready = self.ready(&operation);
+        self.with_reserve(true, || {
+            let length = ready.header.record_len() + MARK_LEN;
+            let mut guard = self.ensure_room_when_idle(self.lock_writer(), length, 2)?;
+            self.write_out_held(&mut guard)?;
+            let current = self.current(&ready)?;
+            self.mark_if_due(&mut guard);
+            let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
+            // If this fails, the tombstone is taken back: nothing acknowledged lies behind it.
+            self.write_out_held(&mut guard)?;
+            namespace.set_dropped();
+            self.finish(guard, Durability::Sync, sequence)
+        })
+    }
+
     fn append_batch(&self, guard: &mut Guard<'_>, ready: &[Ready<'_>], begin_len: u64, bytes: u64) -> Result<()> {
         // Sequences are known, so the frame can be written first, although it sums up what follows.
         let first = guard.next_sequence + 1;
@@ -250,8 +271,9 @@ impl Engine {
             segment.counters.add_put(length, header.sequence);
             segment.counters.add_live(length);
             let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
-            if !replaced {
-                self.keydir.insert(hash, location);
+            if !replaced && self.keydir.insert(hash, location).is_err() {
+                let cause = Error::invalid("the hash index can hold no more keys; split the store");
+                self.poison(guard, &cause);
             }
             if let Some(expiry) = header.expiry {
                 lock(&self.expiry).push(expiry, location);
@@ -295,7 +317,8 @@ impl Engine {
             segment.counters.remove_live(length);
         }
         if let Some((previous, _)) = previous {
-            self.keydir.insert(undo.hash, previous);
+            // There is room: it stood here before.
+            let _ = self.keydir.insert(undo.hash, previous);
         }
         segment.counters.take_back(header.kind == Kind::Put, length);
         if header.namespace != SYSTEM_NAMESPACE {

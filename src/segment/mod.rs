@@ -146,14 +146,18 @@ impl Segment {
     /// The record at this offset, its header checked, its body not yet. `scratch` holds the bytes where the segment is
     /// not in memory.
     pub(crate) fn record<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<Record<'a>, ReadError> {
-        let bytes = match &self.source {
-            Source::Memory(stripes) => tail(stripes[stripe()].bytes(), offset)?,
+        Ok(Record::parse(self.stored(offset, scratch)?, self.place(offset))?)
+    }
+
+    /// The bytes from this offset on: to the end of the data, or, read into `scratch`, to the end of the record.
+    pub(crate) fn stored<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
+        match &self.source {
+            Source::Memory(stripes) => Ok(tail(stripes[stripe()].bytes(), offset)?),
             Source::File { file, data_end } => {
                 read_record(&**file, *data_end, self.place(offset), scratch)?;
-                scratch.as_slice()
+                Ok(scratch)
             }
-        };
-        Ok(Record::parse(bytes, self.place(offset))?)
+        }
     }
 
     /// Reads the record at this offset; if `wanted` says yes to its header and key, checks the body and returns it as a
@@ -185,6 +189,14 @@ impl Segment {
                 let header = record.header;
                 Ok(Some(Value::owned(bytes, header.header_len(), &header)))
             }
+        }
+    }
+
+    /// Touches the first byte of a record, if it lies in memory.
+    pub(crate) fn peek(&self, offset: u64) -> u8 {
+        match &self.source {
+            Source::Memory(stripes) => stripes[stripe()].bytes().get(offset as usize).copied().unwrap_or(0),
+            Source::File { .. } => 0,
         }
     }
 
@@ -249,6 +261,8 @@ pub(crate) struct Counters {
     put_bytes: AtomicU64,
     tombstones: AtomicU64,
     tombstone_bytes: AtomicU64,
+    /// The latest expiry of a record that left the indexes because it expired.
+    latest_expired: AtomicU64,
     /// Lowest sequence plus one; 0 if there is no put or tombstone yet.
     min_sequence_plus_one: AtomicU64,
 }
@@ -262,6 +276,8 @@ pub(crate) struct Counts {
     pub(crate) put_bytes: u64,
     pub(crate) tombstones: u64,
     pub(crate) tombstone_bytes: u64,
+    /// The latest expiry of a record that left the indexes because it expired; 0 if none did.
+    pub(crate) latest_expired: u64,
     /// `u64::MAX` if there is no put or tombstone.
     pub(crate) min_sequence: u64,
 }
@@ -319,10 +335,22 @@ impl Counters {
         sum.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// A put left the indexes because it expired.
+    pub(crate) fn note_expired(&self, expiry_ms: u64) {
+        self.latest_expired.fetch_max(expiry_ms, Ordering::Relaxed);
+    }
+
     /// A put came to be pointed at.
     pub(crate) fn add_live(&self, bytes: u64) {
         self.live_puts.fetch_add(1, Ordering::Relaxed);
         self.live_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes over what is live from the counters of the object that stood for the segment before.
+    pub(crate) fn set_live(&self, counts: &Counts) {
+        self.live_puts.store(counts.live_puts, Ordering::Relaxed);
+        self.live_bytes.store(counts.live_bytes, Ordering::Relaxed);
+        self.latest_expired.store(counts.latest_expired, Ordering::Relaxed);
     }
 
     /// A put is no longer pointed at.
@@ -340,6 +368,7 @@ impl Counters {
             put_bytes: self.put_bytes.load(Ordering::Relaxed),
             tombstones: self.tombstones.load(Ordering::Relaxed),
             tombstone_bytes: self.tombstone_bytes.load(Ordering::Relaxed),
+            latest_expired: self.latest_expired.load(Ordering::Relaxed),
             min_sequence: self.min_sequence_plus_one.load(Ordering::Relaxed).wrapping_sub(1),
         }
     }

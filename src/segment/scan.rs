@@ -1,7 +1,7 @@
 //! Walking a segment from its first record to its end, everything checked on the way.
 
 use crate::format::hint::Offsets;
-use crate::format::record::{BatchBegin, Kind, Place, Record, RunCrc};
+use crate::format::record::{BatchBegin, Header, Kind, Place, Record, RunCrc};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{ALIGNMENT, Damage};
 
@@ -71,6 +71,11 @@ impl<'a> Scanner<'a> {
         self.durable_sequence
     }
 
+    /// Whether the records seen last belong to a batch that goes on.
+    pub(crate) fn is_inside_batch(&self) -> bool {
+        self.offset < self.batch_end
+    }
+
     /// The next put or tombstone, or how the walk ended; after an end, the same end again.
     pub(crate) fn next(&mut self) -> Result<Found<'a>, End> {
         loop {
@@ -113,7 +118,7 @@ impl<'a> Scanner<'a> {
 
     fn account(&mut self, bytes: &[u8], record: &Record<'_>) {
         let length = record.header.record_len();
-        add_to_summary(&mut self.summary, record.header.kind, record.header.sequence, length);
+        add_to_summary(&mut self.summary, &record.header);
         self.crc.add(bytes);
         self.offset += length;
     }
@@ -167,21 +172,22 @@ impl<'a> Scanner<'a> {
 }
 
 /// Counts one more record. `data_end` and the checksum are the caller's.
-pub(crate) fn add_to_summary(summary: &mut Summary, kind: Kind, sequence: u64, length: u64) {
+pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.records += 1;
-    summary.max_sequence = summary.max_sequence.max(sequence);
-    match kind {
+    summary.max_sequence = summary.max_sequence.max(header.sequence);
+    match header.kind {
         Kind::Put => {
             summary.puts += 1;
-            summary.put_bytes += length;
+            summary.put_bytes += header.record_len();
+            summary.expiring += u64::from(header.expiry.is_some());
         }
         Kind::Tombstone => {
             summary.tombstones += 1;
-            summary.tombstone_bytes += length;
+            summary.tombstone_bytes += header.record_len();
         }
         _ => return,
     }
-    summary.min_sequence = summary.min_sequence.min(sequence);
+    summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
 
 fn decode_mark(body: &[u8]) -> Result<u64, Damage> {

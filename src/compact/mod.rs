@@ -1,0 +1,196 @@
+//! Compaction: giving back the disk space of records that nothing points at any more.
+//!
+//! A run takes sealed segments (no others are within its reach), copies what is live in them into new segments, makes
+//! the log durable, lets one manifest put the outputs in the place of the inputs, moves the index entries that still point
+//! into the inputs, and only then unlinks these.
+//!
+//! Invariants:
+//!
+//! * A put is left out only if a newer record of its key is on the device, or if it has expired.
+//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is left out only if no other segment can hold
+//!   an older record of its key: every other segment that reaches below the shadow's sequence holds nothing but live puts, and
+//!   a record that is shadowed is never live. Else it is carried on under its own sequence.
+//! * What a decision rests on is durable before the manifest changes; if a failed write took any record back meanwhile,
+//!   the run is given up.
+//! * An index entry is moved only if it still points at the record that was copied.
+
+mod pick;
+mod rewrite;
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::log::{Engine, lock};
+
+/// Whether and how compaction runs.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Held by the one who compacts, or who must not be disturbed by it.
+    pub(crate) running: Mutex<()>,
+    paused: AtomicBool,
+    cancelled: AtomicBool,
+    /// Segments with damage: they are left where they are.
+    damaged: Mutex<HashSet<u64>>,
+    runs: AtomicU64,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+    reclaimed_bytes: AtomicU64,
+}
+
+/// What compaction did: one run, or all since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionReport {
+    /// Runs, each of some segments at once.
+    pub runs: u64,
+    /// Bytes of the segments that were replaced.
+    pub read_bytes: u64,
+    /// Bytes of the segments that replaced them.
+    pub written_bytes: u64,
+    /// The difference: disk space that came back.
+    pub reclaimed_bytes: u64,
+}
+
+impl CompactionReport {
+    fn add(&mut self, run: CompactionReport) {
+        self.runs += run.runs;
+        self.read_bytes += run.read_bytes;
+        self.written_bytes += run.written_bytes;
+        self.reclaimed_bytes += run.reclaimed_bytes;
+    }
+}
+
+impl Control {
+    /// Background compaction begins nothing new, and a run under way waits, until resumed.
+    pub(crate) fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.paused.store(false, Ordering::Release);
+    }
+
+    /// Gives up the run under way, if there is one.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Acquire) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    fn begin(&self) {
+        self.cancelled.store(false, Ordering::Release);
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    fn is_damaged(&self, id: u64) -> bool {
+        lock(&self.damaged).contains(&id)
+    }
+
+    fn note(&self, run: &CompactionReport) {
+        self.runs.fetch_add(run.runs, Ordering::Relaxed);
+        self.read_bytes.fetch_add(run.read_bytes, Ordering::Relaxed);
+        self.written_bytes.fetch_add(run.written_bytes, Ordering::Relaxed);
+        self.reclaimed_bytes.fetch_add(run.reclaimed_bytes, Ordering::Relaxed);
+    }
+
+    /// All runs since the store was opened.
+    pub(crate) fn totals(&self) -> CompactionReport {
+        CompactionReport {
+            runs: self.runs.load(Ordering::Relaxed),
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            reclaimed_bytes: self.reclaimed_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Runs of a forced compaction after which it is good: one for the waste, one for what that uncovered, and then some.
+const FORCED_ROUNDS_MAX: usize = 4;
+
+impl Engine {
+    /// Compacts as long as there is enough waste. Called in the background.
+    pub(crate) fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
+        let mut report = CompactionReport::default();
+        if self.compaction.is_paused() {
+            return Ok(report);
+        }
+        let _running = lock(&self.compaction.running);
+        self.compaction.begin();
+        loop {
+            let Some(pick) = self.pick() else { return Ok(report) };
+            let run = self.with_reserve(true, || self.rewrite(&pick.inputs, pick.throttled))?;
+            report.add(run);
+            if run.reclaimed_bytes == 0 && run.read_bytes == run.written_bytes {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Gives back all space that can be given back now.
+    pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
+        self.retire_active()?;
+        self.seal_all()?;
+        self.empty_dropped_namespaces()?;
+        let _running = lock(&self.compaction.running);
+        self.compaction.begin();
+        let mut report = CompactionReport::default();
+        for _ in 0..FORCED_ROUNDS_MAX {
+            let groups = self.pick_all();
+            if groups.is_empty() {
+                break;
+            }
+            let mut gained = false;
+            for group in groups {
+                let run = self.with_reserve(true, || self.rewrite(&group, false))?;
+                gained |= run.reclaimed_bytes > 0;
+                report.add(run);
+            }
+            if !gained {
+                break;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests choose any subset.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
+        self.seal_all()?;
+        let _running = lock(&self.compaction.running);
+        self.compaction.begin();
+        let sealed = self.segments.all().into_iter().filter(|segment| segment.summary.is_some());
+        let chosen: Vec<_> =
+            sealed.enumerate().filter(|(index, _)| mask >> (index % 64) & 1 == 1).map(|(_, segment)| segment).collect();
+        if chosen.is_empty() {
+            return Ok(CompactionReport::default());
+        }
+        self.with_reserve(true, || self.rewrite(&chosen, false))
+    }
+
+    /// Sleeps as long as the rate limit asks after this many bytes, and while compaction is paused.
+    fn throttle(&self, bytes: u64, throttled: bool) -> Result<()> {
+        const STEP: Duration = Duration::from_millis(20);
+        let mut left = match self.options.compaction_bytes_per_second.filter(|_| throttled) {
+            Some(rate) => Duration::from_secs_f64(bytes as f64 / rate as f64),
+            None => Duration::ZERO,
+        };
+        loop {
+            self.compaction.check_cancelled()?;
+            let paused = throttled && self.compaction.is_paused();
+            if left.is_zero() && !paused {
+                return Ok(());
+            }
+            let step = if paused { STEP } else { left.min(STEP) };
+            std::thread::sleep(step);
+            left = left.saturating_sub(step);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Which segments are worth compacting.
+
+use std::sync::Arc;
+
+use crate::log::Engine;
+use crate::segment::{Counts, Segment};
+
+/// Live bytes that one run copies at the most, in full segments.
+const RUN_SEGMENTS_MAX: u64 = 4;
+/// A forced run takes at most so many bytes at once, since the decisions are kept in memory.
+const FORCED_RUN_BYTES_MAX: u64 = 1 << 30;
+/// So many small segments are merged into one.
+const SMALL_SEGMENTS_MAX: usize = 8;
+/// Waste beyond the ceiling, in the same unit, from which on the rate limit does not hold.
+const OVERDUE: f64 = 1.25;
+
+/// What to compact next.
+pub(super) struct Pick {
+    pub(super) inputs: Vec<Arc<Segment>>,
+    pub(super) throttled: bool,
+}
+
+/// A segment that may be compacted.
+struct Candidate {
+    segment: Arc<Segment>,
+    bytes: u64,
+    counts: Counts,
+    /// Bytes that compacting it gives back.
+    gain: u64,
+}
+
+impl Engine {
+    /// Sealed segments without known damage, oldest data first.
+    fn candidates(&self) -> Vec<Candidate> {
+        let all = self.segments.all();
+        let mut candidates: Vec<_> = all
+            .iter()
+            .filter(|segment| !self.compaction.is_damaged(segment.id()))
+            .filter_map(|segment| {
+                let (summary, counts) = (segment.summary?, segment.counters.get());
+                let others = all.iter().filter(|other| other.id() != segment.id());
+                let shadows_can_go = shadow_floor(others) >= summary.max_sequence;
+                let kept = counts.live_bytes + if shadows_can_go { 0 } else { counts.tombstone_bytes };
+                Some(Candidate {
+                    segment: segment.clone(),
+                    bytes: summary.data_end,
+                    counts,
+                    gain: summary.data_end.saturating_sub(kept),
+                })
+            })
+            .collect();
+        candidates.sort_by_key(|candidate| candidate.counts.min_sequence);
+        candidates
+    }
+
+    pub(super) fn pick(&self) -> Option<Pick> {
+        let candidates = self.candidates();
+        let take = |chosen: Vec<&Candidate>, throttled| {
+            let inputs: Vec<_> = chosen.into_iter().map(|candidate| candidate.segment.clone()).collect();
+            (!inputs.is_empty()).then_some(Pick { inputs, throttled })
+        };
+        // Nothing live: space for nothing. What has only just expired waits.
+        let horizon = self.time.drop_horizon(self.grace_ms());
+        let free = candidates.iter().filter(|candidate| {
+            candidate.counts.live_puts == 0
+                && candidate.gain > candidate.bytes / 2
+                && horizon.is_some_and(|horizon| candidate.counts.latest_expired <= horizon)
+        });
+        if let Some(pick) = take(free.collect(), false) {
+            return Some(pick);
+        }
+        let small = |candidate: &&Candidate| candidate.bytes < self.options.segment_bytes / 4;
+        if candidates.iter().filter(small).count() >= SMALL_SEGMENTS_MAX {
+            return take(candidates.iter().filter(small).collect(), true);
+        }
+        let total: u64 = candidates.iter().map(|candidate| candidate.bytes).sum();
+        let live: u64 = candidates.iter().map(|candidate| candidate.counts.live_bytes).sum();
+        // Within one segment of waste there is nothing that could be gained by copying.
+        let ratio = total.saturating_sub(self.options.segment_bytes) as f64 / live.max(1) as f64;
+        if ratio <= self.options.waste_ceiling {
+            return None;
+        }
+        let throttled = ratio <= self.options.waste_ceiling * OVERDUE;
+        let mut by_gain: Vec<_> = candidates
+            .iter()
+            .filter(|candidate| {
+                horizon.is_some_and(|horizon| candidate.counts.latest_expired <= horizon)
+                    || candidate.counts.latest_expired == 0
+            })
+            .filter(|candidate| candidate.gain > candidate.bytes / 8)
+            .collect();
+        by_gain.sort_by(|a, b| {
+            let share = |candidate: &Candidate| candidate.gain as f64 / candidate.bytes.max(1) as f64;
+            share(b).total_cmp(&share(a))
+        });
+        let budget = self.options.segment_bytes * RUN_SEGMENTS_MAX;
+        let mut copied = 0;
+        let chosen: Vec<_> = by_gain
+            .into_iter()
+            .take_while(|candidate| {
+                let first = copied == 0;
+                copied += candidate.counts.live_bytes + 1;
+                first || copied <= budget
+            })
+            .take(RUN_SEGMENTS_MAX as usize * 2)
+            .collect();
+        take(chosen, throttled)
+    }
+
+    /// Everything that has waste in it or is small, in groups of bounded size, oldest first.
+    pub(super) fn pick_all(&self) -> Vec<Vec<Arc<Segment>>> {
+        let candidates = self.candidates();
+        let overhead = 4096;
+        let small = |candidate: &Candidate| candidate.bytes < self.options.segment_bytes / 2;
+        let several_small = candidates.iter().filter(|candidate| small(candidate)).count() > 1;
+        let mut groups: Vec<Vec<Arc<Segment>>> = Vec::new();
+        let mut bytes = 0;
+        for candidate in candidates {
+            let wasteful = candidate.counts.dead_puts() > 0
+                || candidate.counts.tombstones > 0
+                || candidate.gain > overhead + candidate.bytes / 20;
+            if !wasteful && !(several_small && small(&candidate)) {
+                continue;
+            }
+            bytes += candidate.bytes;
+            match groups.last_mut() {
+                Some(group) if bytes <= FORCED_RUN_BYTES_MAX => group.push(candidate.segment),
+                _ => {
+                    bytes = candidate.bytes;
+                    groups.push(vec![candidate.segment]);
+                }
+            }
+        }
+        groups
+    }
+
+    pub(super) fn grace_ms(&self) -> u64 {
+        self.options.expiry_grace.as_millis() as u64
+    }
+}
+
+/// The sequence up to which shadows hide nothing in any of these segments: the lowest that any of them holds beside
+/// a put that is not live.
+pub(super) fn shadow_floor<'a>(others: impl Iterator<Item = &'a Arc<Segment>>) -> u64 {
+    others
+        .map(|segment| segment.counters.get())
+        .filter(|counts| counts.dead_puts() > 0)
+        .map(|counts| counts.min_sequence)
+        .min()
+        .unwrap_or(u64::MAX)
+}

@@ -1,0 +1,88 @@
+//! The keydir under real threads, for what shuttle does not see: `ArcSwap` and the memory of this machine.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::*;
+
+/// Ends the readers when the writer is done, also by a failed assertion.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Readers look for keys that are always there while a writer replaces them, and inserts and removes others in the same
+/// chains, growing and shrinking the tables under the readers.
+fn readers_never_miss(key_hash: fn(u16) -> u64, stable: u16, churning: u16, rounds: u64) {
+    let keydir = Keydir::new();
+    let done = AtomicBool::new(false);
+    (0..stable).for_each(|key| keydir.insert(key_hash(key), at(key, 0)).unwrap());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut seen = vec![0; usize::from(stable)];
+                while !done.load(Ordering::Relaxed) {
+                    for key in 0..stable {
+                        let found = find(&keydir, key_hash(key), key).map(version);
+                        let found = found.unwrap_or_else(|| panic!("key {key} is missed"));
+                        let last = std::mem::replace(&mut seen[usize::from(key)], found);
+                        assert!(last <= found, "key {key} went back from version {last} to {found}");
+                    }
+                    let mut all = 0;
+                    keydir.for_each(|location| all += usize::from(location.segment_index() < stable));
+                    assert_eq!(all, usize::from(stable), "each stable key is seen once by a walk");
+                }
+            });
+        }
+        let _finish = Finish(&done);
+        for round in 0..rounds {
+            for key in stable..stable + churning {
+                keydir.insert(key_hash(key), at(key, round)).unwrap();
+                let replaced = key % stable;
+                let old = find(&keydir, key_hash(replaced), replaced).unwrap();
+                assert!(keydir.replace(key_hash(replaced), old, at(replaced, version(old) + 1)));
+                // One key in three goes at once and leaves its slot to another.
+                if key % 3 == 0 {
+                    assert!(keydir.remove(key_hash(key), at(key, round)));
+                }
+            }
+            for key in (stable..stable + churning).filter(|key| key % 3 != 0) {
+                assert!(keydir.remove(key_hash(key), at(key, round)));
+            }
+        }
+    });
+    check(&keydir);
+    assert_eq!(keydir.len(), u64::from(stable));
+}
+
+#[test]
+fn readers_never_miss_a_key_among_colliding_ones() {
+    readers_never_miss(colliding, 40, 300, 300);
+}
+
+#[test]
+fn readers_never_miss_a_key_while_tables_grow_and_shrink() {
+    readers_never_miss(scattered, 40, 3000, 100);
+}
+
+#[test]
+fn threads_that_upsert_the_same_keys_agree_on_the_newest() {
+    let keydir = Keydir::with_capacity(5000);
+    thread::scope(|scope| {
+        for offset in 0..3 {
+            let keydir = &keydir;
+            scope.spawn(move || {
+                for version in (0..10).map(|version| (version * 7 + offset * 3) % 10) {
+                    (0..2000)
+                        .for_each(|key| assert_ne!(upsert(keydir, mixed(key), at(key as u16, version)), Upsert::Full));
+                }
+            });
+        }
+    });
+    check(&keydir);
+    assert_eq!(keydir.len(), 2000);
+    (0..2000).for_each(|key| assert_eq!(find(&keydir, mixed(key), key as u16), Some(at(key as u16, 9))));
+}

@@ -1,0 +1,379 @@
+//! Building the indexes from segments when a store is opened.
+//!
+//! Segments are read in parallel and in any order: the keydir keeps, of each key, the record with the highest sequence, of
+//! whatever kind. When all are in, shadows (tombstones, and puts that have expired) are taken out again: they have done
+//! their work. Then the sorted offsets of all segments are merged into the key orders.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{Engine, lock};
+use crate::clock::is_expired;
+use crate::error::{Error, Result};
+use crate::format::hint::{Hint, Offsets};
+use crate::format::record::{Kind, Record};
+use crate::format::{Damage, hint_file};
+use crate::index::keydir::{Keydir, Location, Relation, Upsert};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
+use crate::index::order::KeyOrder;
+use crate::options::Progress;
+use crate::segment::scan::{Scanner, Sorter};
+use crate::segment::{ReadError, Segment};
+use crate::storage::read_file;
+
+/// A segment and its records in key order.
+pub(super) struct Source {
+    pub(super) segment: Arc<Segment>,
+    offsets: Offsets,
+    /// What the hint says of headers and keys; None if the offsets were made from the segment just now.
+    keys_crc: Option<u32>,
+}
+
+/// What was found while loading.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) keys: u64,
+    pub(super) hints_used: u64,
+    /// Segments whose hints were missing or did not fit.
+    pub(super) scanned: Vec<u64>,
+}
+
+/// What one segment contributes.
+#[derive(Default)]
+struct Contribution {
+    /// Tombstones and expired puts.
+    shadows: Vec<(u64, Location)>,
+    /// Puts that will expire.
+    expiring: Vec<(u64, Location)>,
+}
+
+impl Source {
+    /// The offsets of a segment that was scanned.
+    pub(super) fn scanned(segment: Arc<Segment>, offsets: Offsets) -> Source {
+        Source { segment, offsets, keys_crc: None }
+    }
+}
+
+impl Engine {
+    /// Fills the indexes. `known` are sources that need no hint.
+    pub(super) fn load(&mut self, segments: &[Arc<Segment>], known: Vec<Source>) -> Result<Loaded> {
+        let total_bytes = segments.iter().map(|segment| segment.data_end()).sum();
+        let progress = LoadProgress { done: AtomicU64::new(0), total_bytes };
+        let mut distrusted = Vec::new();
+        let mut known: HashMap<u64, Source> = known.into_iter().map(|source| (source.segment.id(), source)).collect();
+        loop {
+            let kept = std::mem::take(&mut known);
+            let sources = self.sources(segments, kept, &distrusted)?;
+            self.keydir = Keydir::with_capacity(sources.iter().map(|source| source.offsets.len()).sum());
+            lock(&self.expiry).take();
+            let names = self.load_names(&sources)?;
+            let results = self.in_parallel(&sources, |source| self.load_segment(source, &names, &progress))?;
+            let mut wrong_hints = Vec::new();
+            let mut contributions = Vec::new();
+            for (source, result) in sources.iter().zip(results) {
+                match result {
+                    Some(contribution) => contributions.push(contribution),
+                    None => wrong_hints.push(source.segment.id()),
+                }
+            }
+            if !wrong_hints.is_empty() {
+                // A hint that lists other keys than the segment has: begin again without it.
+                distrusted.extend(wrong_hints);
+                known = sources.into_iter().filter(|source| source.keys_crc.is_none()).map(|source| (source.segment.id(), source)).collect();
+                progress.done.store(0, Ordering::Relaxed);
+                continue;
+            }
+            for (hash, location) in contributions.iter().flat_map(|contribution| &contribution.shadows) {
+                self.keydir.remove(*hash, *location);
+            }
+            let mut queue = lock(&self.expiry);
+            for (expiry, location) in contributions.iter().flat_map(|contribution| &contribution.expiring) {
+                queue.push(*expiry, *location);
+            }
+            drop(queue);
+            self.load_orders(&sources, names)?;
+            let scanned = sources.iter().filter(|source| source.keys_crc.is_none()).map(|source| source.segment.id());
+            return Ok(Loaded {
+                keys: self.keydir.len(),
+                hints_used: sources.iter().filter(|source| source.keys_crc.is_some()).count() as u64,
+                scanned: scanned.collect(),
+            });
+        }
+    }
+
+    /// Finds the key order of each segment: known already, from its hint, or by scanning it.
+    fn sources(
+        &self,
+        segments: &[Arc<Segment>],
+        known: HashMap<u64, Source>,
+        distrusted: &[u64],
+    ) -> Result<Vec<Source>> {
+        let known = Mutex::new(known);
+        self.in_parallel(segments, |segment| {
+            if let Some(source) = lock(&known).remove(&segment.id()) {
+                return Ok(source);
+            }
+            if !distrusted.contains(&segment.id()) {
+                if let Some(hint) = self.read_hint(segment)? {
+                    return Ok(Source { segment: segment.clone(), keys_crc: Some(hint.keys_crc), offsets: hint.offsets });
+                }
+            }
+            self.scan(segment)
+        })
+    }
+
+    /// The hint of a segment; None if it is missing, damaged, or another segment's.
+    fn read_hint(&self, segment: &Segment) -> Result<Option<Hint>> {
+        let path = self.directory.join(hint_file(segment.id()));
+        let Some(summary) = segment.summary else { return Ok(None) };
+        let bytes = match read_file(&*self.storage, &path, Hint::len_max(&summary)) {
+            Ok(bytes) => bytes,
+            Err(error) => match error.kind() {
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
+                    return Ok(None);
+                }
+                _ => return Err(Error::io("read", &path, error)),
+            },
+        };
+        Ok(Hint::decode(&bytes).ok().filter(|hint| {
+            hint.store_id == segment.header.store_id
+                && hint.segment_id == segment.id()
+                && hint.data_end == summary.data_end
+                && hint.records_crc == summary.records_crc
+        }))
+    }
+
+    /// Reads a whole segment that no longer grows, everything in it checked.
+    fn scan(&self, segment: &Arc<Segment>) -> Result<Source> {
+        let mut scratch = Vec::new();
+        let bytes = segment.all_bytes(&mut scratch).map_err(|error| self.read_error(segment.id(), 0, error))?;
+        let mut scanner = Scanner::new(bytes, segment.header);
+        let mut sorter = Sorter::default();
+        let end = loop {
+            match scanner.next() {
+                Ok(found) => sorter.push(bytes, &found),
+                Err(end) => break end,
+            }
+        };
+        let path = self.segment_path(segment.id());
+        if let crate::segment::scan::End::Damaged { offset, damage } = end {
+            return Err(Error::damage(&path, offset, damage));
+        }
+        if segment.summary.is_some_and(|summary| summary != scanner.summary()) {
+            let damage = Damage::Mismatch("the manifest's account of the segment");
+            return Err(Error::damage(&path, scanner.valid_end(), damage));
+        }
+        Ok(Source { segment: segment.clone(), offsets: sorter.finish().0, keys_crc: None })
+    }
+
+    /// Runs `work` on every item, on as many threads as the machine has; the first error wins.
+    fn in_parallel<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+        if threads <= 1 {
+            return items.iter().map(work).collect();
+        }
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let results: Vec<Mutex<Option<Result<R>>>> = items.iter().map(|_| Mutex::new(None)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while !failed.load(Ordering::Relaxed) {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let (Some(item), Some(slot)) = (items.get(index), results.get(index)) else { return };
+                        let result = work(item);
+                        if result.is_err() {
+                            failed.store(true, Ordering::Relaxed);
+                        }
+                        *lock(slot) = Some(result);
+                    }
+                });
+            }
+        });
+        let mut done = Vec::with_capacity(items.len());
+        let mut first_error = None;
+        for result in results {
+            match result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                Some(Ok(value)) => done.push(value),
+                Some(Err(error)) => first_error = first_error.or(Some(error)),
+                // Not begun, because another one failed.
+                None => {}
+            }
+        }
+        match first_error {
+            Some(error) => Err(error),
+            None => Ok(done),
+        }
+    }
+
+    /// The namespaces that exist: of each number the newest record counts.
+    fn load_names(&self, sources: &[Source]) -> Result<HashMap<u32, (u128, String)>> {
+        let mut newest: HashMap<u32, (u64, Option<(u128, String)>)> = HashMap::new();
+        for source in sources {
+            let mut scratch = Vec::new();
+            for offset in source.offsets.iter() {
+                let fail = |error| self.read_error(source.segment.id(), offset, error);
+                let record = source.segment.record(offset, &mut scratch).map_err(fail)?;
+                if record.header.namespace != SYSTEM_NAMESPACE {
+                    break;
+                }
+                record.check_body().map_err(|damage| fail(damage.into()))?;
+                let sequence = record.header.sequence;
+                let (number, entry) = match record.header.kind {
+                    Kind::Put => {
+                        let (number, id, name) =
+                            decode_entry(record.key(), record.value()).map_err(|damage| fail(damage.into()))?;
+                        (number, Some((id, name.to_owned())))
+                    }
+                    _ => {
+                        let key = record.key().try_into().map_err(|_| fail(Damage::Field("namespace record").into()))?;
+                        (u32::from_be_bytes(key), None)
+                    }
+                };
+                let known = newest.entry(number).or_default();
+                if sequence >= known.0 {
+                    *known = (sequence, entry);
+                }
+            }
+        }
+        let highest = newest.keys().max().copied().unwrap_or(0);
+        self.next_namespace.fetch_max(highest.saturating_add(1), Ordering::AcqRel);
+        Ok(newest.into_iter().filter_map(|(number, (_, entry))| Some((number, entry?))).collect())
+    }
+
+    /// Enters the records of one segment into the keydir. None if its hint turns out to be of other keys.
+    fn load_segment(
+        &self,
+        source: &Source,
+        names: &HashMap<u32, (u128, String)>,
+        progress: &LoadProgress,
+    ) -> Result<Option<Contribution>> {
+        let segment = &source.segment;
+        let now_ms = self.time.now_ms();
+        let mut contribution = Contribution::default();
+        let mut keys = crate::segment::scan::KeysCrc::default();
+        let (mut scratch, mut other_scratch) = (Vec::new(), Vec::new());
+        for (count, offset) in source.offsets.iter().enumerate() {
+            let stored = match segment.stored(offset, &mut scratch) {
+                Ok(stored) => stored,
+                Err(ReadError::Damage(_)) if source.keys_crc.is_some() => return Ok(None),
+                Err(error) => return Err(self.read_error(segment.id(), offset, error)),
+            };
+            let record = match Record::parse(stored, segment.place(offset)) {
+                Ok(record) if record.header.kind.has_key() => record,
+                // If the segment itself is at fault, the scan that follows will say so.
+                _ if source.keys_crc.is_some() => return Ok(None),
+                Ok(_) => return Err(self.read_error(segment.id(), offset, Damage::Field("record kind").into())),
+                Err(damage) => return Err(self.read_error(segment.id(), offset, damage.into())),
+            };
+            let header = record.header;
+            if source.keys_crc.is_some() {
+                keys.add(stored.get(..header.header_len()).unwrap_or_default(), record.key());
+            }
+            if count % 1024 == 0 {
+                self.report_progress(progress, 0);
+            }
+            if header.namespace != SYSTEM_NAMESPACE && !names.contains_key(&header.namespace) {
+                continue;
+            }
+            let (location, hash) = (segment.location(offset), self.hash(header.namespace, record.key()));
+            let upsert = self.keydir.upsert(hash, location, |other| {
+                let Some(other_segment) = self.segments.get(other.segment_index()) else {
+                    return Ok(Relation::OtherKey);
+                };
+                let other_record = other_segment
+                    .record(other.offset(), &mut other_scratch)
+                    .map_err(|error| self.read_error(other_segment.id(), other.offset(), error))?;
+                Ok(if other_record.header.namespace != header.namespace || other_record.key() != record.key() {
+                    Relation::OtherKey
+                } else if other_record.header.sequence < header.sequence {
+                    Relation::SameKeyOlder
+                } else {
+                    Relation::SameKeyNewer
+                })
+            })?;
+            if upsert == Upsert::Full {
+                return Err(Error::invalid("the store has more keys than the hash index can hold"));
+            }
+            if let Some(expiry) = header.expiry.filter(|_| is_expired(header.expiry, now_ms)) {
+                segment.counters.note_expired(expiry);
+                contribution.shadows.push((hash, location));
+            } else if header.kind == Kind::Tombstone {
+                contribution.shadows.push((hash, location));
+            } else if let Some(expiry) = header.expiry {
+                contribution.expiring.push((expiry, location));
+            }
+        }
+        if source.keys_crc.is_some_and(|expected| expected != keys.value()) {
+            return Ok(None);
+        }
+        self.report_progress(progress, segment.data_end());
+        Ok(Some(contribution))
+    }
+
+    fn report_progress(&self, progress: &LoadProgress, bytes: u64) {
+        let done_bytes = progress.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(callback) = &self.options.progress {
+            callback(Progress { done_bytes, total_bytes: progress.total_bytes });
+        }
+    }
+
+    /// Merges the key orders of all segments into those of the namespaces, and counts what is live.
+    fn load_orders(&self, sources: &[Source], names: HashMap<u32, (u128, String)>) -> Result<()> {
+        let mut scratches: Vec<Vec<u8>> = sources.iter().map(|_| Vec::new()).collect();
+        let mut positions = vec![0; sources.len()];
+        // The next record of each segment, smallest (namespace, key) first.
+        let mut heads = BinaryHeap::new();
+        for (index, (source, scratch)) in sources.iter().zip(&mut scratches).enumerate() {
+            heads.extend(self.head(source, 0, scratch)?.map(|key| Reverse((key, index))));
+        }
+        let mut orders: HashMap<u32, KeyOrder> = HashMap::new();
+        let mut builder = KeyOrder::from_sorted();
+        let mut current = SYSTEM_NAMESPACE;
+        while let Some(Reverse(((namespace, key), index))) = heads.pop() {
+            let (Some(source), Some(position), Some(scratch)) =
+                (sources.get(index), positions.get_mut(index), scratches.get_mut(index))
+            else {
+                continue;
+            };
+            if namespace != current {
+                orders.insert(current, std::mem::replace(&mut builder, KeyOrder::from_sorted()).finish());
+                current = namespace;
+            }
+            if let Some(offset) = source.offsets.get(*position) {
+                if self.keydir.holds(self.hash(namespace, &key), source.segment.location(offset)) {
+                    let record = source
+                        .segment
+                        .record(offset, scratch)
+                        .map_err(|error| self.read_error(source.segment.id(), offset, error))?;
+                    source.segment.counters.add_live(record.header.record_len());
+                    builder.push(&key, super::write::flags(&record.header));
+                }
+            }
+            *position += 1;
+            heads.extend(self.head(source, *position, scratch)?.map(|key| Reverse((key, index))));
+        }
+        orders.insert(current, builder.finish());
+        for (number, (stable_id, name)) in names {
+            let order = orders.remove(&number).unwrap_or_default();
+            self.namespaces.insert(Arc::new(NamespaceState::new(number, stable_id, &name, order)));
+        }
+        Ok(())
+    }
+
+    /// Namespace and key of the n-th record of a segment.
+    fn head(&self, source: &Source, position: usize, scratch: &mut Vec<u8>) -> Result<Option<(u32, Vec<u8>)>> {
+        let Some(offset) = source.offsets.get(position) else { return Ok(None) };
+        let record = source
+            .segment
+            .record(offset, scratch)
+            .map_err(|error| self.read_error(source.segment.id(), offset, error))?;
+        Ok(Some((record.header.namespace, record.key().to_vec())))
+    }
+}
+
+struct LoadProgress {
+    done: AtomicU64,
+    total_bytes: u64,
+}

@@ -1,0 +1,624 @@
+//! Opening a store: from a directory to an engine, whatever happened before.
+//!
+//! After a clean close every segment is sealed, and opening reads hints. After any other end some segments are listed as
+//! open; their ends are found by reading them:
+//!
+//! 1. Each is read up to the first thing that is no valid record. Their start records put them into the order of the log and
+//!    say where the one before ended.
+//! 2. The log ends at the first place where it does not go on as it should. What lies beyond is discarded, as a torn tail,
+//!    unless anything valid beyond says that this place had been durable: then it is corruption, and an error.
+//! 3. What is valid but not known to be durable may be in the page cache only. It is written anew into a segment of its own,
+//!    which is synced and sealed; then one manifest puts that segment in the place of what it was copied from.
+//!
+//! Nothing is changed on disk before the third step, and that is one atomic step: recovery can be cut off anywhere and
+//! begun again.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::commit::{Guard, Writer};
+use super::load::Source;
+use super::manifest::{ManifestStore, ReplaceError};
+use super::output::{OutputWriter, SEAL_LEN, sealed_entries};
+use super::{Engine, Events, Wake, lock, random_id};
+use crate::clock::StoreTime;
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, classify};
+use crate::index::keydir::Keydir;
+use crate::index::namespaces::Namespaces;
+use crate::options::{Options, ReadMode};
+use crate::segment::scan::{End, Scanner, Sorter, highest_mark_after};
+use crate::segment::table::SegmentTable;
+use crate::segment::{Counters, Segment};
+use crate::storage::{Map, Storage, StorageFile, StorageLock, read_exact_at};
+
+/// What opening a store found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// The store was created just now.
+    pub created: bool,
+    /// The store had been closed, or nothing had been written since: nothing had to be found out.
+    pub clean: bool,
+    /// Segments that are live.
+    pub segments: u64,
+    /// Keys in the indexes.
+    pub keys: u64,
+    /// Segments whose hints were used.
+    pub hints_used: u64,
+    /// Segments whose hints were missing or did not fit, and that were read whole; their hints were written anew.
+    pub hints_rebuilt: u64,
+    /// Segments that had no seal.
+    pub unsealed_segments: u64,
+    /// Valid bytes that were not known to be durable, written anew and synced.
+    pub rewritten_bytes: u64,
+    /// Bytes beyond the end of the log that were discarded as a torn tail.
+    pub discarded_bytes: u64,
+    /// Left-over files of interrupted work that were removed.
+    pub removed_files: u64,
+    /// How long opening took.
+    pub duration: Duration,
+}
+
+/// Valid records that still lie where they were found, not known to be durable. Until they are written anew nothing is
+/// acknowledged on top of them.
+#[derive(Debug, Default)]
+pub(crate) struct Unrecovered {
+    /// Segments of the log without a seal, in its order.
+    unsealed: Vec<Unsealed>,
+    /// Segments that were listed as open and had a seal.
+    sealed: Vec<(u64, Summary)>,
+    /// Listed segments that hold nothing that counts.
+    dropped: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Unsealed {
+    id: u64,
+    /// Account of the part that is known to be durable; None if no record of a key is.
+    durable: Option<Summary>,
+}
+
+/// A segment that the manifest lists as open, read.
+struct Opened {
+    header: SegmentHeader,
+    file: Arc<dyn StorageFile>,
+    bytes: SegmentBytes,
+    end: End,
+    valid_end: u64,
+    start: Option<Start>,
+    /// Of the valid part.
+    summary: Summary,
+    /// The highest sequence that anything valid in it calls durable.
+    durable_sequence: u64,
+}
+
+/// The bytes of a file.
+enum SegmentBytes {
+    Map(Map),
+    Memory(Vec<u8>),
+}
+
+impl SegmentBytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            SegmentBytes::Map(map) => map,
+            SegmentBytes::Memory(bytes) => bytes,
+        }
+    }
+}
+
+/// Begins at the lock, ends with the store.
+struct Opening {
+    directory: PathBuf,
+    storage: Arc<dyn Storage>,
+    lock: Box<dyn StorageLock>,
+    manifest: Manifest,
+    created: bool,
+}
+
+/// Opens the store in this directory, or creates one.
+pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, RecoveryReport)> {
+    options.check()?;
+    let time = StoreTime::new(options.clock.clone());
+    let started_ms = time.monotonic_ms();
+    let opening = enter(directory, &options)?;
+    let mut report = RecoveryReport { created: opening.created, ..RecoveryReport::default() };
+    let mut engine = new_engine(opening, options, time);
+    engine.recover(&mut report)?;
+    report.duration = Duration::from_millis(engine.time.monotonic_ms().saturating_sub(started_ms));
+    Ok((engine, report))
+}
+
+/// From a path to a locked directory with a manifest.
+fn enter(directory: &Path, options: &Options) -> Result<Opening> {
+    let storage = options.storage.clone();
+    let not_a_store = |what: &str| Error::NotAStore { path: directory.to_owned(), what: what.to_owned() };
+    let exists = storage.exists(directory).map_err(|error| Error::io("look for", directory, error))?;
+    if !exists {
+        if !options.create {
+            return Err(not_a_store("the directory does not exist, and creating a store was not asked for"));
+        }
+        create_directory_durably(&*storage, directory)?;
+    }
+    // Looked at before the lock file is created, so that nothing is left in a directory that is not ours.
+    let manifest = check_directory(&*storage, directory, options.create)?;
+    let lock_path = directory.join(LOCK_FILE);
+    let owner = format!("process {}", std::process::id());
+    let lock = storage.lock(&lock_path, &owner).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::InUse { path: directory.to_owned(), holder: error.to_string() },
+        _ => Error::io("lock", &lock_path, error),
+    })?;
+    // Somebody may have created or changed the store while this one came for the lock.
+    let found = if manifest { ManifestStore::read(&*storage, directory)? } else { None };
+    let found = match found {
+        Some(found) => Some(found),
+        None if check_directory(&*storage, directory, options.create)? => ManifestStore::read(&*storage, directory)?,
+        None => None,
+    };
+    let (manifest, created) = match found {
+        Some(manifest) => (manifest, false),
+        None => {
+            let manifest = Manifest {
+                store_id: random_id(),
+                generation: 1,
+                next_segment_id: 1,
+                next_sequence: 1,
+                next_namespace: 1,
+                segments: Vec::new(),
+            };
+            ManifestStore::write(&*storage, directory, &manifest).map_err(|error| match error {
+                ReplaceError::Unchanged(error) | ReplaceError::Unknown(error) => error,
+            })?;
+            (manifest, true)
+        }
+    };
+    Ok(Opening { directory: directory.to_owned(), storage, lock, manifest, created })
+}
+
+/// Creates a directory and those above it, each name durable.
+pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) -> Result<()> {
+    let mut missing = Vec::new();
+    for ancestor in directory.ancestors() {
+        if ancestor.as_os_str().is_empty()
+            || storage.exists(ancestor).map_err(|error| Error::io("look for", ancestor, error))?
+        {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    storage.create_directory(directory).map_err(|error| Error::io("create", directory, error))?;
+    for created in missing {
+        if let Some(parent) = created.parent() {
+            storage.sync_directory(parent).map_err(|error| Error::io("sync", parent, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted creation leaves.
+fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Result<bool> {
+    let not_a_store = |what: String| Error::NotAStore { path: directory.to_owned(), what };
+    let names = storage.list(directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotADirectory => not_a_store("this is a file; name a directory".to_owned()),
+        _ => Error::io("list", directory, error),
+    })?;
+    let mut manifest = false;
+    let mut segment = false;
+    let mut foreign = None;
+    for name in &names {
+        let name = name.to_string_lossy();
+        match classify(&name) {
+            FileName::Own => manifest |= name == MANIFEST_FILE,
+            FileName::Segment(_) | FileName::Hint(_) => segment = true,
+            FileName::Foreign => foreign = Some(name.into_owned()),
+        }
+    }
+    if manifest {
+        return Ok(true);
+    }
+    if segment {
+        let what = "there are segments but no manifest; restore the manifest, or salvage what the segments hold";
+        return Err(not_a_store(what.to_owned()));
+    }
+    if let Some(foreign) = foreign {
+        return Err(not_a_store(format!("the directory has other files in it ({foreign}); name an empty or a new one")));
+    }
+    if !create {
+        return Err(not_a_store("the directory is empty, and creating a store was not asked for".to_owned()));
+    }
+    Ok(false)
+}
+
+fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
+    let manifest = ManifestStore::new(opening.storage.clone(), &opening.directory, opening.manifest);
+    Engine {
+        directory: opening.directory,
+        storage: opening.storage,
+        options: Options { limits: options.limits.clipped(), ..options },
+        time,
+        hash_state: Engine::new_hash_state(),
+        keydir: Keydir::new(),
+        segments: SegmentTable::new(),
+        namespaces: Namespaces::default(),
+        next_namespace: AtomicU32::new(manifest.current().next_namespace),
+        namespace_changes: Mutex::new(()),
+        manifest,
+        writer: Mutex::new(Writer::new(1)),
+        progressed: Condvar::new(),
+        sealing: Mutex::new(()),
+        expiry: Mutex::default(),
+        batch_epoch: AtomicU64::new(0),
+        compaction: crate::compact::Control::default(),
+        events: Events::default(),
+        wake: Wake::default(),
+        full: AtomicBool::new(false),
+        reserve: Mutex::new(()),
+        directory_lock: Mutex::new(Some(opening.lock)),
+    }
+}
+
+impl Engine {
+    fn recover(&mut self, report: &mut RecoveryReport) -> Result<()> {
+        let manifest = self.manifest.current();
+        let mut segments = Vec::new();
+        let mut opened = Vec::new();
+        for entry in &manifest.segments {
+            match entry.state {
+                SegmentState::Sealed(summary) => segments.push(self.open_known(entry.id, summary, false)?),
+                SegmentState::Cut(summary) => segments.push(self.open_known(entry.id, summary, true)?),
+                SegmentState::Open => opened.push(self.open_unknown(entry.id)?),
+            }
+        }
+        let next_sequence = segments
+            .iter()
+            .filter_map(|segment: &Arc<Segment>| segment.summary)
+            .chain(opened.iter().map(|opened| opened.summary))
+            .map(|summary| summary.max_sequence.saturating_add(1))
+            .fold(manifest.next_sequence, u64::max);
+        report.clean = opened.is_empty();
+        report.unsealed_segments = opened.len() as u64;
+        let (unrecovered, sources) = self.find_end(opened, &segments, report)?;
+        segments.extend(sources.iter().map(|source| source.segment.clone()));
+        for segment in &segments {
+            self.segments.set(segment.clone());
+        }
+        let loaded = self.load(&segments, sources)?;
+        report.keys = loaded.keys;
+        report.hints_used = loaded.hints_used;
+        *self.lock_writer() = Writer::new(next_sequence);
+        // From here on everything is decided, and the disk may change.
+        if let Some(unrecovered) = unrecovered {
+            let mut guard = self.lock_writer();
+            guard.unrecovered = Some(unrecovered);
+            match self.with_reserve_held(&mut guard, |guard| self.finish_recovery(guard)) {
+                Ok(rewritten) => report.rewritten_bytes = rewritten,
+                // Reads go on; the first write tries again.
+                Err(error) if error.is_no_space() => self.events.note_background_error(&error),
+                Err(error) => return Err(error),
+            }
+        }
+        let live = self.segments.all();
+        report.segments = live.len() as u64;
+        for segment in live.iter().filter(|segment| loaded.scanned.contains(&segment.id())) {
+            match self.write_hint(segment) {
+                Ok(()) => report.hints_rebuilt += 1,
+                Err(error) => self.events.note_background_error(&error),
+            }
+        }
+        self.remove_junk(report)?;
+        if let Err(error) = self.restore_reserve() {
+            self.events.note_background_error(&error);
+        }
+        Ok(())
+    }
+
+    fn with_reserve_held<T>(&self, guard: &mut Guard<'_>, work: impl Fn(&mut Guard<'_>) -> Result<T>) -> Result<T> {
+        match work(guard) {
+            Err(error) if error.is_no_space() && self.release_reserve() => work(guard),
+            result => result,
+        }
+    }
+
+    fn read_header(&self, path: &Path, file: &dyn StorageFile, id: u64) -> Result<SegmentHeader> {
+        let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+        read_exact_at(file, &mut bytes, 0).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::damage(path, 0, Damage::Short),
+            _ => Error::io("read", path, error),
+        })?;
+        let header = SegmentHeader::decode(&bytes).map_err(|damage| Error::damage(path, 0, damage))?;
+        if header.segment_id != id || header.store_id != self.manifest.store_id() {
+            return Err(Error::damage(path, 0, Damage::Stranger));
+        }
+        Ok(header)
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Arc<dyn StorageFile>> {
+        self.storage.open(path, false).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::damage(path, 0, Damage::Mismatch("the manifest: it lists this file, which is missing;")),
+            _ => Error::io("open", path, error),
+        })
+    }
+
+    /// A segment whose end the manifest knows.
+    fn open_known(&self, id: u64, summary: Summary, cut: bool) -> Result<Arc<Segment>> {
+        let path = self.segment_path(id);
+        let file = self.open_file(&path)?;
+        let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
+        let expected = if cut { summary.data_end } else { summary.data_end + SEAL_LEN };
+        if length < expected || (!cut && length > expected) {
+            return Err(Error::damage(&path, length.min(expected), Damage::Mismatch("the length that the manifest gives")));
+        }
+        let header = self.read_header(&path, &*file, id)?;
+        if !cut {
+            let mut seal = [0; SEAL_LEN as usize];
+            read_exact_at(&*file, &mut seal, summary.data_end).map_err(|error| Error::io("read", &path, error))?;
+            if seal[..] != super::output::encode_seal(&header, &summary) {
+                return Err(Error::damage(&path, summary.data_end, Damage::Mismatch("the seal")));
+            }
+        }
+        self.readable(header, summary, cut, file, Arc::new(Counters::of(&summary)))
+    }
+
+    /// A segment whose end must be found.
+    fn open_unknown(&self, id: u64) -> Result<Opened> {
+        let path = self.segment_path(id);
+        let file = self.open_file(&path)?;
+        let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
+        let header = self.read_header(&path, &*file, id)?;
+        let bytes = match self.options.read_mode {
+            ReadMode::Map => SegmentBytes::Map(file.map(length).map_err(|error| Error::io("map", &path, error))?),
+            ReadMode::Pread => {
+                let mut bytes = vec![0; length as usize];
+                read_exact_at(&*file, &mut bytes, 0).map_err(|error| Error::io("read", &path, error))?;
+                SegmentBytes::Memory(bytes)
+            }
+        };
+        let mut scanner = Scanner::new(bytes.get(), header);
+        let end = loop {
+            if let Err(end) = scanner.next() {
+                break end;
+            }
+        };
+        let (valid_end, start, summary) = (scanner.valid_end(), scanner.start(), scanner.summary());
+        let mut durable_sequence = scanner.durable_sequence();
+        if end == End::Sealed {
+            // Sealing syncs, and in the order of the log.
+            durable_sequence = durable_sequence.max(summary.max_sequence);
+        }
+        Ok(Opened { header, file, bytes, end, valid_end, start, summary, durable_sequence })
+    }
+
+    /// Decides where the log ends.
+    fn find_end(
+        &self,
+        mut opened: Vec<Opened>,
+        known: &[Arc<Segment>],
+        report: &mut RecoveryReport,
+    ) -> Result<(Option<Unrecovered>, Vec<Source>)> {
+        if opened.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        // The order of the log is that of the sequences with which segments begin. One that has no start record was never
+        // written to, or its very beginning is torn.
+        let (mut log, unstarted): (Vec<_>, Vec<_>) = opened.drain(..).partition(|opened| opened.start.is_some());
+        log.sort_by_key(|opened| opened.summary.min_sequence.min(opened.summary.max_sequence));
+        let mut kept = 0;
+        let mut tear: Option<(u64, u64, Damage)> = None;
+        for index in 0..log.len() {
+            let Some(candidate) = log.get(index) else { break };
+            let previous = candidate.start.unwrap_or_default();
+            let before = log.iter().take(index).chain(&unstarted).find(|other| other.header.segment_id == previous.previous_id);
+            if let Some(before) = before {
+                let whole = before.valid_end == previous.previous_end
+                    && before.summary.records_crc == previous.previous_crc
+                    && !matches!(before.end, End::Damaged { .. });
+                if !whole {
+                    let damage = match before.end {
+                        End::Damaged { damage, .. } => damage,
+                        _ => Damage::Short,
+                    };
+                    tear = Some((before.header.segment_id, before.valid_end, damage));
+                    break;
+                }
+            }
+            kept = index + 1;
+            if let End::Damaged { offset, damage } = candidate.end {
+                tear = Some((candidate.header.segment_id, offset, damage));
+                break;
+            }
+        }
+        let discarded = log.split_off(kept);
+        let last_valid = log
+            .iter()
+            .map(|opened| opened.summary.max_sequence)
+            .chain(known.iter().filter_map(|segment| segment.summary).map(|summary| summary.max_sequence))
+            .max()
+            .unwrap_or(0);
+        let beyond = |opened: &Opened| highest_mark_after(opened.bytes.get(), &opened.header, opened.valid_end);
+        let claimed = discarded
+            .iter()
+            .chain(&unstarted)
+            .map(|opened| opened.durable_sequence.max(beyond(opened)))
+            .chain(log.iter().filter(|opened| matches!(opened.end, End::Damaged { .. })).map(beyond))
+            .max()
+            .unwrap_or(0);
+        if claimed > last_valid {
+            // Something that was durable is missing or damaged.
+            let (id, offset, damage) = match tear {
+                Some(tear) => tear,
+                None => unstarted
+                    .first()
+                    .map_or((0, 0, Damage::Short), |opened| (opened.header.segment_id, opened.valid_end, Damage::Short)),
+            };
+            return Err(Error::damage(&self.segment_path(id), offset, damage));
+        }
+        for opened in discarded.iter().chain(&unstarted) {
+            report.discarded_bytes += opened.bytes.get().len() as u64 - SEGMENT_HEADER_LEN;
+        }
+        let mut unrecovered = Unrecovered {
+            dropped: discarded.iter().chain(&unstarted).map(|opened| opened.header.segment_id).collect(),
+            ..Unrecovered::default()
+        };
+        let durable_sequence = log.iter().map(|opened| opened.durable_sequence).max().unwrap_or(0);
+        let mut sources = Vec::new();
+        for opened in log {
+            if let End::Damaged { .. } = opened.end {
+                report.discarded_bytes += opened.bytes.get().len() as u64 - opened.valid_end;
+            }
+            let id = opened.header.segment_id;
+            let has_keys = opened.summary.puts + opened.summary.tombstones > 0;
+            if opened.end == End::Sealed {
+                unrecovered.sealed.push((id, opened.summary));
+            } else if has_keys {
+                let durable = durable_part(&opened, durable_sequence);
+                unrecovered.unsealed.push(Unsealed { id, durable });
+            } else {
+                unrecovered.dropped.push(id);
+                continue;
+            }
+            sources.push(self.source_of(opened)?);
+        }
+        Ok((Some(unrecovered), sources))
+    }
+
+    fn source_of(&self, opened: Opened) -> Result<Source> {
+        let bytes = opened.bytes.get();
+        let mut scanner = Scanner::new(bytes, opened.header);
+        let mut sorter = Sorter::default();
+        while let Ok(found) = scanner.next() {
+            sorter.push(bytes, &found);
+        }
+        let offsets = sorter.finish().0;
+        let counters = Arc::new(Counters::of(&opened.summary));
+        let cut = opened.end != End::Sealed;
+        let segment = self.readable(opened.header, opened.summary, cut, opened.file, counters)?;
+        Ok(Source::scanned(segment, offsets))
+    }
+
+    /// Writes anew what is not known to be durable, and lets the manifest say where the log ended. Returns the bytes
+    /// written. On an error everything is as before, and it can be tried again.
+    pub(super) fn finish_recovery(&self, guard: &mut Guard<'_>) -> Result<u64> {
+        let Some(unrecovered) = &guard.unrecovered else { return Ok(0) };
+        let mut output = OutputWriter::new(self);
+        for unsealed in &unrecovered.unsealed {
+            let Some(segment) = self.segments.get(crate::segment::segment_index(unsealed.id)) else { continue };
+            let durable_end = unsealed.durable.map_or(0, |durable| durable.data_end);
+            if let Err(error) = self.copy_beyond(&segment, durable_end, &mut output) {
+                output.discard();
+                return Err(error);
+            }
+        }
+        let (outputs, moves, written) = output.finish()?;
+        let updated = self.manifest.update(self.floors(guard), |manifest| {
+            for entry in &mut manifest.segments {
+                let sealed = unrecovered.sealed.iter().find(|(id, _)| *id == entry.id);
+                let cut = unrecovered.unsealed.iter().find(|unsealed| unsealed.id == entry.id);
+                if let Some((_, summary)) = sealed {
+                    entry.state = SegmentState::Sealed(*summary);
+                } else if let Some(durable) = cut.and_then(|unsealed| unsealed.durable) {
+                    entry.state = SegmentState::Cut(durable);
+                }
+            }
+            let gone = |entry: &SegmentEntry| {
+                unrecovered.dropped.contains(&entry.id)
+                    || unrecovered.unsealed.iter().any(|unsealed| unsealed.id == entry.id && unsealed.durable.is_none())
+            };
+            manifest.segments.retain(|entry| !gone(entry));
+            manifest.segments.extend(sealed_entries(&outputs));
+        });
+        match updated {
+            Ok(()) => {}
+            Err(ReplaceError::Unchanged(error)) => {
+                outputs.iter().for_each(|segment| self.remove_segment_files(segment.id()));
+                return Err(error);
+            }
+            Err(ReplaceError::Unknown(error)) => {
+                self.poison(guard, &error);
+                return Err(error);
+            }
+        }
+        let Some(unrecovered) = guard.unrecovered.take() else { return Ok(written) };
+        outputs.into_iter().for_each(|segment| self.segments.set(segment));
+        self.apply_moves(&moves);
+        for unsealed in unrecovered.unsealed {
+            let Some(old) = self.segments.get(crate::segment::segment_index(unsealed.id)) else { continue };
+            match unsealed.durable {
+                Some(durable) => {
+                    let counters = Counters::of(&durable);
+                    counters.set_live(&old.counters.get());
+                    let path = self.segment_path(unsealed.id);
+                    let file = self.storage.open(&path, false).map_err(|error| Error::io("open", &path, error))?;
+                    let segment = self.readable(old.header, durable, true, file, Arc::new(counters))?;
+                    self.segments.set(segment);
+                }
+                None => {
+                    self.segments.remove(old.index());
+                    self.remove_segment_files(unsealed.id);
+                }
+            }
+        }
+        unrecovered.dropped.iter().for_each(|id| self.remove_segment_files(*id));
+        Ok(written)
+    }
+
+    /// Copies all records at or beyond an offset.
+    fn copy_beyond(&self, segment: &Segment, offset: u64, output: &mut OutputWriter<'_>) -> Result<()> {
+        let mut scratch = Vec::new();
+        let bytes = segment.all_bytes(&mut scratch).map_err(|error| self.read_error(segment.id(), 0, error))?;
+        let mut scanner = Scanner::new(bytes, segment.header);
+        while let Ok(found) = scanner.next() {
+            if found.offset >= offset {
+                let hash = self.hash(found.record.header.namespace, found.record.key());
+                output.copy(segment.location(found.offset), &found.record, hash)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what interrupted steps left: files of ours that the manifest does not list.
+    fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
+        let manifest = self.manifest.current();
+        let names = self.storage.list(&self.directory).map_err(|error| Error::io("list", &self.directory, error))?;
+        for name in names {
+            let junk = match classify(&name.to_string_lossy()) {
+                FileName::Segment(id) | FileName::Hint(id) => !manifest.segments.iter().any(|entry| entry.id == id),
+                FileName::Own => name == MANIFEST_TEMPORARY_FILE,
+                FileName::Foreign => false,
+            };
+            if junk {
+                let path = self.directory.join(&name);
+                match self.storage.remove(&path) {
+                    Ok(()) => report.removed_files += 1,
+                    // It does no harm where it is.
+                    Err(error) => self.events.note_background_error(&Error::io("remove", &path, error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the next one in. The last step of closing.
+    pub(crate) fn unlock_directory(&self) {
+        drop(lock(&self.directory_lock).take());
+    }
+}
+
+/// Account of the part of an unsealed segment up to the last record that is known to be durable.
+fn durable_part(opened: &Opened, durable_sequence: u64) -> Option<Summary> {
+    let mut scanner = Scanner::new(opened.bytes.get(), opened.header);
+    let mut durable = None;
+    while let Ok(found) = scanner.next() {
+        if found.record.header.sequence > durable_sequence {
+            break;
+        }
+        if !scanner.is_inside_batch() {
+            durable = Some(scanner.summary());
+        }
+    }
+    durable
+}

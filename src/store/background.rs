@@ -1,0 +1,100 @@
+//! The store's two threads. Whatever fails in them is kept for `stats`; a panic ends nobody else's wait, since nobody waits for
+//! them: what they do, every writer can do itself.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::log::{Engine, Wake};
+
+/// How often expired keys and waste are looked for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Running threads; dropping this ends them.
+#[derive(Debug)]
+pub(super) struct Workers {
+    stop: Arc<Stop>,
+    engine: Arc<Engine>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    requested: AtomicBool,
+    compaction_wake: Wake,
+}
+
+impl Workers {
+    pub(super) fn start(engine: &Arc<Engine>) -> Result<Workers> {
+        let stop = Arc::new(Stop::default());
+        let mut workers = Workers { stop: stop.clone(), engine: engine.clone(), threads: Vec::new() };
+        let (maintained, maintenance_stop) = (engine.clone(), stop.clone());
+        workers.spawn("embercask-maintenance", move || maintain(&maintained, &maintenance_stop))?;
+        let (compacted, compaction_stop) = (engine.clone(), stop);
+        workers.spawn("embercask-compaction", move || compact(&compacted, &compaction_stop))?;
+        Ok(workers)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let engine = self.engine.clone();
+        let guarded = move || {
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                // What it was at is not known: better no more writes than wrong ones.
+                let cause = Error::Poisoned { cause: "a background thread of the store panicked".to_owned() };
+                engine.poison(&mut engine.lock_writer(), &cause);
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
+        self.threads.push(thread.map_err(|error| Error::io("start a thread for", &self.engine.directory, error))?);
+        Ok(())
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.requested.store(true, Ordering::Release);
+        self.engine.compaction.cancel();
+        self.engine.wake.wake();
+        self.stop.compaction_wake.wake();
+        for thread in self.threads.drain(..) {
+            // A panic was noted where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn maintain(engine: &Engine, stop: &Stop) {
+    let interval = engine.options.flush_interval.min(TICK).max(Duration::from_millis(1));
+    while !stop.requested.load(Ordering::Acquire) {
+        engine.wake.wait(interval);
+        let work = [
+            engine.flush_pending(),
+            engine.prepare_ahead(),
+            engine.seal_all(),
+            engine.sync_behind(),
+            engine.empty_dropped_namespaces(),
+        ];
+        for error in work.into_iter().filter_map(Result::err) {
+            engine.events.note_background_error(&error);
+        }
+        engine.sweep_expired();
+        engine.clean_expiry_queue();
+        engine.merge_large_orders();
+    }
+}
+
+fn compact(engine: &Engine, stop: &Stop) {
+    while !stop.requested.load(Ordering::Acquire) {
+        stop.compaction_wake.wait(TICK);
+        if stop.requested.load(Ordering::Acquire) {
+            return;
+        }
+        match engine.compact_if_worthwhile() {
+            Ok(_) | Err(Error::Cancelled) => {}
+            Err(error) => engine.events.note_background_error(&error),
+        }
+    }
+}

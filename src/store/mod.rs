@@ -1,0 +1,203 @@
+//! The engine as its users meet it.
+
+mod background;
+mod batch;
+// mod checkpoint;
+mod list;
+mod names;
+mod namespace;
+// mod salvage;
+mod stats;
+// mod verify;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::compact::CompactionReport;
+use crate::error::{Error, Result};
+use crate::log::recovery::RecoveryReport;
+use crate::log::{Engine, lock, recovery};
+use crate::options::{Durability, Maintenance, Options};
+
+use background::Workers;
+pub use batch::Batch;
+// pub use checkpoint::CheckpointReport;
+pub use list::{Entry, EntryRef, Keys, List, Page};
+pub use namespace::{Deleted, Namespace, NamespaceInfo};
+// pub use salvage::{SalvageReport, SalvagedSegment, salvage};
+pub use stats::{SegmentStats, Stats};
+// pub use verify::{Damaged, VerifyReport};
+
+/// An open store: a directory of segments, and the indexes over them.
+///
+/// Cheap to clone; all clones, and the [`Namespace`]s opened from them, are the same store and may be used from any thread. The
+/// store is closed when the last of them is dropped; [`Store::close`] does it earlier and tells how it went.
+///
+/// One process, and one handle in it, holds a store at a time.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// Ends the threads and closes the engine when the last handle goes.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) engine: Arc<Engine>,
+    workers: Mutex<Option<Workers>>,
+    recovery: RecoveryReport,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Whoever wants to know whether this went well calls `close`.
+        if let Err(error) = self.close() {
+            self.engine.events.note_background_error(&error);
+        }
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<()> {
+        drop(lock(&self.workers).take());
+        self.engine.close()
+    }
+}
+
+impl Store {
+    /// Opens the store in this directory with default [`Options`]; creates it if the directory is empty or missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] if another handle has it open, [`Error::NotAStore`] if the directory holds something else,
+    /// [`Error::NewerFormat`], [`Error::Corruption`] if stored data are damaged in a way that no crash explains, and
+    /// [`Error::Io`] or [`Error::NoSpace`] if the system fails. After an error the directory is as it was, but for a lock file.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Store> {
+        Options::default().open(directory)
+    }
+
+    /// Settings for opening a store.
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    pub(crate) fn open_with(directory: &Path, options: Options) -> Result<Store> {
+        let background = options.maintenance == Maintenance::Background;
+        let (engine, recovery) = recovery::open(directory, options)?;
+        let engine = Arc::new(engine);
+        let workers = if background { Some(Workers::start(&engine)?) } else { None };
+        Ok(Store { inner: Arc::new(Inner { engine, workers: Mutex::new(workers), recovery }) })
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.inner.engine
+    }
+
+    /// Directory of the store.
+    pub fn directory(&self) -> &Path {
+        &self.engine().directory
+    }
+
+    /// What opening this handle found and did.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.inner.recovery
+    }
+
+    /// Begins a batch: several writes, in any namespaces of this store, of which all are done or none.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self)
+    }
+
+    /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they survive the end of this process.
+    pub fn flush(&self) -> Result<()> {
+        self.engine().flush()
+    }
+
+    /// Makes durable, against power loss too, every write of every thread that was acknowledged before this call.
+    pub fn sync(&self) -> Result<()> {
+        self.engine().sync()
+    }
+
+    /// Does all maintenance that is due, on this thread: flushing, sealing, expiry, merging of key orders. With
+    /// [`Maintenance::Background`] the store's own threads do this by themselves.
+    pub fn maintain(&self) -> Result<()> {
+        self.engine().maintain()
+    }
+
+    /// Gives back all disk space that dead, deleted and expired records take, whatever the waste ceiling; returns when done.
+    /// Seals the active segment first. Readers and writers go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] after [`Store::cancel_compaction`] from another thread; the store is sound, and what was
+    /// compacted before stays so. [`Error::Corruption`] if a segment turns out to be damaged; it stays as it is.
+    pub fn compact(&self) -> Result<CompactionReport> {
+        self.engine().sweep_expired();
+        self.engine().compact_all()
+    }
+
+    /// One round of what background compaction does: compacts as long as waste is above the ceiling.
+    pub fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
+        self.engine().compact_if_worthwhile()
+    }
+
+    /// Compacts the sealed segments chosen by a bit mask, the oldest being bit 0.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
+        self.engine().compact_subset(mask)
+    }
+
+    /// Background compaction stands still until [`Store::resume_compaction`]. Disk space of overwritten records is not given
+    /// back meanwhile.
+    pub fn pause_compaction(&self) {
+        self.engine().compaction.pause();
+    }
+
+    /// Ends [`Store::pause_compaction`].
+    pub fn resume_compaction(&self) {
+        self.engine().compaction.resume();
+        self.engine().wake.wake();
+    }
+
+    /// Gives up the compaction run under way, if there is one; what it wrote so far is removed.
+    pub fn cancel_compaction(&self) {
+        self.engine().compaction.cancel();
+    }
+
+    /// Closes the store: writes out and syncs everything, seals the active segment, ends the threads, and lets the next one
+    /// open the directory. Equals [`Store::sync`] in what it promises. Other handles get [`Error::Closed`] from then on; values read
+    /// before stay valid.
+    ///
+    /// # Errors
+    ///
+    /// What [`Store::sync`] and sealing may fail with. The store is closed all the same; opening it again recovers what was
+    /// acknowledged.
+    pub fn close(self) -> Result<()> {
+        self.inner.close()
+    }
+}
+
+impl Engine {
+    fn close(&self) -> Result<()> {
+        self.compaction.cancel();
+        let _running = lock(&self.compaction.running);
+        {
+            let guard = self.lock_writer();
+            if guard.is_closed() {
+                return Ok(());
+            }
+        }
+        let result = self.close_log();
+        self.unlock_directory();
+        result
+    }
+
+    /// The class of a write that may say its own.
+    pub(crate) fn durability(&self, own: Option<Durability>) -> Durability {
+        own.unwrap_or(self.options.durability)
+    }
+
+    /// Refuses work on a closed store.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.lock_writer().is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,126 @@
+//! Creating, finding, renaming and dropping namespaces.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Namespace, NamespaceInfo, Store};
+use crate::error::{Error, Result};
+use crate::index::namespaces::{
+    NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE, encode_entry, encode_number,
+};
+use crate::index::order::KeyOrder;
+use crate::log::write::{Action, Operation};
+use crate::log::{lock, random_id};
+use crate::options::Durability;
+
+impl Store {
+    /// Opens a namespace, creating it if there is none of this name. Names are 1 to 2,048 bytes of UTF-8.
+    pub fn namespace(&self, name: &str) -> Result<Namespace> {
+        if let Some(found) = self.existing_namespace(name)? {
+            return Ok(found);
+        }
+        match self.create_namespace(name) {
+            Err(Error::NamespaceExists { .. }) => self.open_namespace(name),
+            other => other,
+        }
+    }
+
+    /// Opens a namespace that exists; [`Error::NamespaceNotFound`] if there is none of this name.
+    pub fn open_namespace(&self, name: &str) -> Result<Namespace> {
+        self.existing_namespace(name)?.ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })
+    }
+
+    /// Opens the namespace with this stable id, if there is one.
+    pub fn namespace_by_id(&self, id: u128) -> Result<Option<Namespace>> {
+        self.engine().check_open()?;
+        let found = self.engine().namespaces.all().into_iter().find(|state| state.stable_id == id);
+        Ok(found.map(|state| Namespace::new(self.clone(), state)))
+    }
+
+    fn existing_namespace(&self, name: &str) -> Result<Option<Namespace>> {
+        self.engine().check_open()?;
+        Ok(self.engine().namespaces.by_name(name).map(|state| Namespace::new(self.clone(), state)))
+    }
+
+    /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if there is one of this name. Durable when it returns.
+    pub fn create_namespace(&self, name: &str) -> Result<Namespace> {
+        let id = u128::from_le_bytes(random_id());
+        self.create_namespace_with_id(name, id)
+    }
+
+    /// Creates a namespace with an id of the caller's choice, which must not be in use. Durable when it returns.
+    pub fn create_namespace_with_id(&self, name: &str, id: u128) -> Result<Namespace> {
+        check_name(name)?;
+        let engine = self.engine();
+        let _changes = lock(&engine.namespace_changes);
+        engine.check_open()?;
+        if engine.namespaces.by_name(name).is_some() {
+            return Err(Error::NamespaceExists { name: name.to_owned() });
+        }
+        if engine.namespaces.all().iter().any(|state| state.stable_id == id) {
+            return Err(Error::invalid(format!("the namespace id {id:032x} is in use; choose another")));
+        }
+        let number = engine.next_namespace.fetch_add(1, Ordering::AcqRel);
+        if number == u32::MAX {
+            return Err(Error::invalid("the store has no namespace numbers left; copy what is needed into a new one"));
+        }
+        let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
+        self.write_entry(number, Action::Put { value: &encode_entry(id, name), metadata: None, expiry: None })?;
+        engine.namespaces.insert(state.clone());
+        Ok(Namespace::new(self.clone(), state))
+    }
+
+    /// Gives a namespace another name; handles on it go on. Durable when it returns.
+    pub fn rename_namespace(&self, name: &str, new_name: &str) -> Result<()> {
+        check_name(new_name)?;
+        let engine = self.engine();
+        let _changes = lock(&engine.namespace_changes);
+        let state = engine.namespaces.by_name(name).ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
+        if engine.namespaces.by_name(new_name).is_some() {
+            return Err(Error::NamespaceExists { name: new_name.to_owned() });
+        }
+        let value = encode_entry(state.stable_id, new_name);
+        self.write_entry(state.number, Action::Put { value: &value, metadata: None, expiry: None })?;
+        engine.namespaces.rename(&state, new_name);
+        Ok(())
+    }
+
+    /// Drops a namespace with all its keys, whatever their number, in one step: it is gone as a whole, durably, when this
+    /// returns. Memory and disk space come back in the background. Handles on it get [`Error::NamespaceNotFound`].
+    pub fn drop_namespace(&self, name: &str) -> Result<()> {
+        let engine = self.engine();
+        let _changes = lock(&engine.namespace_changes);
+        let state = engine.namespaces.by_name(name).ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
+        engine.drop_namespace(&state)?;
+        engine.namespaces.forget_name(&state);
+        engine.wake.wake();
+        Ok(())
+    }
+
+    /// All namespaces, by name.
+    pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
+        self.engine().check_open()?;
+        let all = self.engine().namespaces.all();
+        Ok(all.iter().map(|state| NamespaceInfo { name: state.name().to_string(), id: state.stable_id }).collect())
+    }
+
+    fn write_entry(&self, number: u32, action: Action<'_>) -> Result<()> {
+        let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
+        let key = encode_number(number);
+        let operation = Operation { namespace: &system, key: &key, action, condition: None };
+        self.engine().write(&operation, Durability::Sync).map(drop)
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid("the name of the namespace is empty; a name has at least one byte"));
+    }
+    if name.len() > NAME_LEN_MAX {
+        return Err(Error::invalid(format!(
+            "the namespace's name of {} bytes exceeds the limit of {NAME_LEN_MAX}; shorten it",
+            name.len()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! Reading and writing the keys of one namespace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{List, Store};
+use crate::error::{Error, Result};
+use crate::index::namespaces::NamespaceState;
+use crate::limits::Limits;
+use crate::log::Engine;
+use crate::log::write::{Action, Operation};
+use crate::options::{Condition, Durability, Lifetime, PutOptions};
+use crate::segment::Value;
+
+/// A keyspace of a store, by name. Cheap to clone, and usable from any thread.
+///
+/// Every read sees every write that was acknowledged before the read began, by whatever thread.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    pub(super) store: Store,
+    pub(super) state: Arc<NamespaceState>,
+}
+
+/// A namespace as a listing of them shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamespaceInfo {
+    /// Its name, unique in the store.
+    pub name: String,
+    /// Its id: random, given at creation, kept through renames.
+    pub id: u128,
+}
+
+/// How a delete ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// Whether the key was there (and had not expired).
+    pub existed: bool,
+}
+
+/// Tries of a read-modify-write before it gives up on a key that others keep changing.
+const UPDATE_ATTEMPTS_MAX: usize = 1000;
+
+impl Namespace {
+    pub(super) fn new(store: Store, state: Arc<NamespaceState>) -> Namespace {
+        Namespace { store, state }
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.engine().options.limits
+    }
+
+    /// Its name, as of now.
+    pub fn name(&self) -> String {
+        self.state.name().to_string()
+    }
+
+    /// Its id: random, given at creation, kept through renames. Workers KV's 32 hexadecimal digits are `{:032x}` of it.
+    pub fn id(&self) -> u128 {
+        self.state.stable_id
+    }
+
+    /// The store it belongs to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Refuses work on a namespace that was dropped.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.state.is_dropped() {
+            return Err(Error::NamespaceNotFound { name: self.name() });
+        }
+        Ok(())
+    }
+
+    /// The value of a key; `None` if it is absent or has expired. Its metadata, expiry and sequence come with it.
+    ///
+    /// No copy is made, and no lock is taken. A key that could never have been put is absent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corruption`] if the stored bytes fail their checksums, [`Error::Io`] in [`crate::ReadMode::Pread`] if the
+    /// system fails the read, [`Error::NamespaceNotFound`] if the namespace was dropped.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        self.check()?;
+        self.engine().get(&self.state, key.as_ref())
+    }
+
+    /// The value of a key as JSON of this type. [`Error::Decode`] if it is something else.
+    #[cfg(feature = "json")]
+    pub fn get_json<T: serde::de::DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
+        self.get(key)?.map(|value| value.to_json()).transpose()
+    }
+
+    /// The value of a key as text. [`Error::Decode`] if it is not UTF-8.
+    pub fn get_text(&self, key: impl AsRef<[u8]>) -> Result<Option<String>> {
+        self.get(key)?.map(|value| value.as_str().map(str::to_owned)).transpose()
+    }
+
+    /// The values of many keys, in the order of the keys. Faster than one after the other, since waiting for memory overlaps; and
+    /// a batch is seen as a whole or not at all.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
+        self.check()?;
+        let engine = self.engine();
+        let hashes: Vec<_> = keys.iter().map(|key| engine.hash(self.state.number, key.as_ref())).collect();
+        engine.consistently(|| {
+            let now_ms = engine.time.now_ms();
+            engine.warm_up(&hashes);
+            let pairs = keys.iter().zip(&hashes);
+            pairs.map(|(key, hash)| engine.get_hashed(&self.state, key.as_ref(), *hash, Some(now_ms))).collect()
+        })
+    }
+
+    /// Whether the key is there and has not expired. The value is neither read nor checked.
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.check()?;
+        let (engine, key) = (self.engine(), key.as_ref());
+        engine.await_batch();
+        let found = engine.find_header(self.state.number, key, engine.hash(self.state.number, key))?;
+        Ok(found.is_some_and(|(_, header)| !crate::clock::is_expired(header.expiry, engine.time.now_ms())))
+    }
+
+    /// Puts a value, without expiry or metadata; replaces all three if the key is there. Returns the sequence of the write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`] if key or value are outside the store's [`Limits`], [`Error::NoSpace`] on a full disk, and
+    /// [`Error::Poisoned`] after an earlier failure that left it unknown what is on the disk. After any other error the write
+    /// may or may not have happened, as a whole.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
+        self.put_with(key, value, PutOptions::new())
+    }
+
+    /// Puts a value with what the options say: lifetime, metadata, durability, condition. Returns the sequence of the write. Errors are
+    /// those of [`Namespace::put`], and [`Error::Conflict`] if the condition does not hold.
+    pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: PutOptions) -> Result<u64> {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let engine = self.engine();
+        let expiry = checked_put(engine, key, value, &options)?;
+        let metadata = options.metadata.as_deref();
+        let action = Action::Put { value, metadata, expiry };
+        let operation = Operation { namespace: &self.state, key, action, condition: options.condition };
+        let written = engine.write(&operation, engine.durability(options.durability))?;
+        self.relieve();
+        Ok(written.sequence)
+    }
+
+    /// Puts a value only if the condition holds; [`Error::Conflict`] tells what stands there if it does not.
+    pub fn put_if(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, condition: Condition) -> Result<u64> {
+        self.put_with(key, value, PutOptions::new().condition(condition))
+    }
+
+    /// Puts a value as JSON.
+    #[cfg(feature = "json")]
+    pub fn put_json<T: serde::Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<u64> {
+        self.put_json_with(key, value, PutOptions::new())
+    }
+
+    /// Puts a value as JSON, with what the options say.
+    #[cfg(feature = "json")]
+    pub fn put_json_with<T: serde::Serialize + ?Sized>(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: &T,
+        options: PutOptions,
+    ) -> Result<u64> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| Error::invalid(format!("the value cannot be written as JSON: {error}")))?;
+        self.put_with(key, bytes, options)
+    }
+
+    /// Deletes a key; no error if it is absent. Says whether it was there.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.delete_with(key, None, None)?.existed)
+    }
+
+    /// Deletes a key only if the condition holds; [`Error::Conflict`] tells what stands there if it does not.
+    pub fn delete_if(&self, key: impl AsRef<[u8]>, condition: Condition) -> Result<Deleted> {
+        self.delete_with(key, Some(condition), None)
+    }
+
+    /// Deletes a key, perhaps with a condition, and of another durability than the store's.
+    pub fn delete_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        condition: Option<Condition>,
+        durability: Option<Durability>,
+    ) -> Result<Deleted> {
+        let (engine, key) = (self.engine(), key.as_ref());
+        engine.options.limits.check_key(key)?;
+        let operation = Operation { namespace: &self.state, key, action: Action::Delete, condition };
+        let written = engine.write(&operation, engine.durability(durability))?;
+        self.relieve();
+        Ok(Deleted { existed: written.existed })
+    }
+
+    /// Lets a key expire after this time, its value and metadata unchanged. False if the key is absent.
+    pub fn set_ttl(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
+        self.change(key.as_ref(), |options, _| options.ttl(ttl))
+    }
+
+    /// Lets a key expire at this time, in milliseconds since the epoch, its value and metadata unchanged. False if the key is absent.
+    pub fn set_expiry(&self, key: impl AsRef<[u8]>, expiry_ms: u64) -> Result<bool> {
+        self.change(key.as_ref(), |options, _| options.expires_at_ms(expiry_ms))
+    }
+
+    /// Lets a key live for ever, its value and metadata unchanged. False if the key is absent.
+    pub fn remove_expiry(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.change(key.as_ref(), |options, _| PutOptions { lifetime: Lifetime::Forever, ..options })
+    }
+
+    /// Replaces the metadata of a key (`None` removes it), its value and expiry unchanged. False if the key is absent.
+    pub fn set_metadata(&self, key: impl AsRef<[u8]>, metadata: Option<&[u8]>) -> Result<bool> {
+        if let Some(metadata) = metadata {
+            self.limits().check_metadata(metadata)?;
+        }
+        self.change(key.as_ref(), |options, _| PutOptions { metadata: metadata.map(<[u8]>::to_vec), ..options })
+    }
+
+    /// Writes a key again with options made from those it has, until nobody else came in between.
+    fn change(&self, key: &[u8], change: impl Fn(PutOptions, &Value) -> PutOptions) -> Result<bool> {
+        for _ in 0..UPDATE_ATTEMPTS_MAX {
+            let Some(value) = self.get(key)? else { return Ok(false) };
+            let same = PutOptions {
+                lifetime: value.expiry_ms().map_or(Lifetime::Forever, Lifetime::Kept),
+                metadata: value.metadata().map(<[u8]>::to_vec),
+                durability: None,
+                condition: Some(Condition::Sequence(value.sequence())),
+            };
+            match self.put_with(key, &value, change(same, &value)) {
+                Ok(_) => return Ok(true),
+                Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Conflict { found: None })
+    }
+
+    /// Begins a listing of keys, in the order of their bytes.
+    pub fn list(&self) -> List {
+        List::new(self.clone())
+    }
+
+    /// How many keys there are that have not expired. Looks at each key that has an expiry.
+    pub fn count(&self) -> Result<u64> {
+        self.list().count()
+    }
+
+    /// Folds the key order's queue on this thread if the background does not keep up.
+    fn relieve(&self) {
+        const QUEUE_MAX: usize = 1 << 17;
+        if self.state.order.pending_len() > QUEUE_MAX {
+            self.state.order.merge();
+        }
+    }
+}
+
+/// Checks a put against the limits, and computes its expiry.
+pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &PutOptions) -> Result<Option<u64>> {
+    let limits = &engine.options.limits;
+    limits.check_key(key)?;
+    limits.check_value(value)?;
+    if let Some(metadata) = &options.metadata {
+        limits.check_metadata(metadata)?;
+    }
+    Ok(match options.lifetime {
+        Lifetime::Forever => None,
+        Lifetime::For(ttl) => Some(limits.expiry_after(ttl, engine.time.now_ms())?),
+        Lifetime::Until(expiry_ms) => Some(limits.check_expiry(expiry_ms, engine.time.now_ms())?),
+        Lifetime::Kept(expiry_ms) => Some(expiry_ms),
+    })
+}

@@ -1,0 +1,138 @@
+//! What a store is made of, in numbers.
+
+use std::sync::atomic::Ordering;
+
+use super::Store;
+use crate::compact::CompactionReport;
+use crate::log::lock;
+
+/// A look at a store. Numbers are read one after the other beside running writers: near each other, not from one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Keys in the indexes; those that expired and were not swept yet are among them.
+    pub keys: u64,
+    /// Namespaces that exist.
+    pub namespaces: u64,
+    /// Keys that have expired and still are in the indexes.
+    pub expired_not_swept: u64,
+    /// Bytes of records that are live, headers and padding included.
+    pub live_bytes: u64,
+    /// Bytes of puts that were overwritten, deleted or have expired, not yet given back.
+    pub dead_bytes: u64,
+    /// Bytes of tombstones.
+    pub tombstone_bytes: u64,
+    /// Bytes that all segments take on disk, as far as written.
+    pub segment_bytes: u64,
+    /// Each live segment, oldest first.
+    pub segments: Vec<SegmentStats>,
+    /// Memory of the hash index, in bytes.
+    pub keydir_bytes: u64,
+    /// Memory of the sorted key indexes, in bytes.
+    pub key_order_bytes: u64,
+    /// Memory of the expiry queue, in bytes.
+    pub expiry_queue_bytes: u64,
+    /// Memory of segments that are not sealed yet, in bytes.
+    pub buffer_bytes: u64,
+    /// Acknowledged bytes that only memory holds.
+    pub pending_bytes: u64,
+    /// The newest sequence, and up to which one all is durable.
+    pub last_sequence: u64,
+    /// See `last_sequence`.
+    pub durable_sequence: u64,
+    /// Calls that wrote to the log since the store was opened, and the bytes they wrote.
+    pub write_outs: u64,
+    /// See `write_outs`.
+    pub written_bytes: u64,
+    /// Data syncs since the store was opened.
+    pub syncs: u64,
+    /// Keys that were swept after they expired, since the store was opened.
+    pub expired: u64,
+    /// All compaction since the store was opened.
+    pub compaction: CompactionReport,
+    /// The disk was full and the reserve has not been restored since.
+    pub disk_full: bool,
+    /// Why writes are refused, if they are.
+    pub poisoned: Option<String>,
+    /// The latest failure of work that no call waited for.
+    pub background_error: Option<String>,
+}
+
+/// One segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentStats {
+    /// Its id; its file is named after it, in hexadecimal.
+    pub id: u64,
+    /// Whether it no longer changes.
+    pub sealed: bool,
+    /// Bytes of data.
+    pub bytes: u64,
+    /// Puts that are live, and their bytes.
+    pub live_records: u64,
+    /// See `live_records`.
+    pub live_bytes: u64,
+    /// Bytes of puts that are not.
+    pub dead_bytes: u64,
+    /// Bytes of tombstones.
+    pub tombstone_bytes: u64,
+}
+
+impl Store {
+    /// A look at the store. Takes time proportional to the number of key blocks and segments.
+    pub fn stats(&self) -> Stats {
+        let engine = self.engine();
+        let segments: Vec<_> = engine
+            .segments
+            .all()
+            .iter()
+            .map(|segment| {
+                let counts = segment.counters.get();
+                SegmentStats {
+                    id: segment.id(),
+                    sealed: segment.summary.is_some(),
+                    bytes: segment.data_end(),
+                    live_records: counts.live_puts,
+                    live_bytes: counts.live_bytes,
+                    dead_bytes: counts.dead_bytes(),
+                    tombstone_bytes: counts.tombstone_bytes,
+                }
+            })
+            .collect();
+        let sum = |number: fn(&SegmentStats) -> u64| segments.iter().map(number).sum();
+        let namespaces = engine.namespaces.all();
+        let expiry = lock(&engine.expiry);
+        let (expired_not_swept, expiry_queue_bytes) =
+            (expiry.due(engine.time.now_ms()), expiry.memory_bytes() as u64);
+        drop(expiry);
+        let events = &engine.events;
+        let background_error = lock(&events.background_error).clone();
+        let writer = engine.lock_writer();
+        Stats {
+            // Namespaces have an entry each in the same index.
+            keys: engine.keydir.len().saturating_sub(namespaces.len() as u64),
+            namespaces: namespaces.len() as u64,
+            expired_not_swept,
+            live_bytes: sum(|segment| segment.live_bytes),
+            dead_bytes: sum(|segment| segment.dead_bytes),
+            tombstone_bytes: sum(|segment| segment.tombstone_bytes),
+            segment_bytes: sum(|segment| segment.bytes),
+            keydir_bytes: engine.keydir.memory_bytes() as u64,
+            key_order_bytes: namespaces.iter().map(|state| state.order.memory_bytes() as u64).sum(),
+            expiry_queue_bytes,
+            buffer_bytes: writer.buffer_bytes(),
+            pending_bytes: writer.pending_bytes(),
+            last_sequence: writer.last_sequence,
+            durable_sequence: writer.durable_sequence,
+            write_outs: events.write_outs.load(Ordering::Relaxed),
+            written_bytes: events.written_bytes.load(Ordering::Relaxed),
+            syncs: events.syncs.load(Ordering::Relaxed),
+            expired: events.expired.load(Ordering::Relaxed),
+            compaction: engine.compaction.totals(),
+            disk_full: engine.full.load(Ordering::Relaxed),
+            poisoned: writer.poisoned().map(str::to_owned),
+            background_error,
+            segments,
+        }
+    }
+}
