@@ -312,7 +312,7 @@ impl BatchBegin {
 }
 
 /// Builds the checksum over a run of records from the two checksums that each begins with.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RunCrc(crc32fast::Hasher);
 
 impl RunCrc {
