@@ -4,10 +4,7 @@
 //! priority schedules, in tables of 4 slots. Two things are outside: shuttle's atomics are sequentially consistent, so
 //! the memory orderings rest on the argument in the module above; and `ArcSwap` is not instrumented, so loading and
 //! publishing a table are single steps here, as its own tests promise.
-<<<<<<< HEAD
-=======
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
->>>>>>> wt-keydir
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -49,11 +49,7 @@ impl Location {
             (Self::OFFSET_MIN..Self::OFFSET_MAX).contains(&offset),
             "offset {offset} lies outside the records of a segment"
         );
-<<<<<<< HEAD
-        Self(u64::from(segment_index) << Self::OFFSET_BITS | offset / Self::UNIT)
-=======
         Self((u64::from(segment_index) << Self::OFFSET_BITS) | (offset / Self::UNIT))
->>>>>>> wt-keydir
     }
 
     /// The location with these bits, as a slot keeps them.

@@ -141,12 +141,8 @@ impl Keydir {
         Self::with_capacity(0)
     }
 
-<<<<<<< HEAD
-    /// An empty keydir with room for about so many keys, so that opening a store does not grow every table from nothing.
-=======
     /// An empty keydir with room for about so many keys, so that opening a store does not grow every table from
     /// nothing.
->>>>>>> wt-keydir
     pub(crate) fn with_capacity(keys: usize) -> Self {
         let empty = Arc::new(Table::new(0));
         // Shards get equal shares of a well-mixed hash; the room between 0.70 and 7/8 takes up what deviates.
@@ -183,13 +179,8 @@ impl Keydir {
         table.candidates(Tag::of(hash)).any(|standing| standing == location)
     }
 
-<<<<<<< HEAD
-    /// The first location under the hash's tag, unconfirmed and without a lock. It is very likely the key's own if the key is
-    /// present, which is good enough to prefetch the records of many keys before finding them.
-=======
     /// The first location under the hash's tag, unconfirmed and without a lock. It is very likely the key's own if
     /// the key is present, which is good enough to prefetch the records of many keys before finding them.
->>>>>>> wt-keydir
     pub(crate) fn candidate(&self, hash: u64) -> Option<Location> {
         let table = self.shard(hash).table();
         table.candidates(Tag::of(hash)).next()
@@ -201,13 +192,8 @@ impl Keydir {
         self.shard(hash).insert(Slot::new(Tag::of(hash), location))
     }
 
-<<<<<<< HEAD
-    /// Replaces a key's location in its slot, so that no reader sees the key absent meanwhile. Answers false and changes
-    /// nothing if `old` does not stand under the hash: a newer write has won.
-=======
     /// Replaces a key's location in its slot, so that no reader sees the key absent meanwhile. Answers false and
     /// changes nothing if `old` does not stand under the hash: a newer write has won.
->>>>>>> wt-keydir
     pub(crate) fn replace(&self, hash: u64, old: Location, new: Location) -> bool {
         let tag = Tag::of(hash);
         self.shard(hash).replace(Slot::new(tag, old), Slot::new(tag, new))
@@ -233,12 +219,8 @@ impl Keydir {
         self.shard(hash).upsert(Slot::new(Tag::of(hash), location), relation)
     }
 
-<<<<<<< HEAD
-    /// The number of keys. Counted shard by shard, so that next to writers it is a number between those before and after.
-=======
     /// The number of keys. Counted shard by shard, so that next to writers it is a number between those before and
     /// after.
->>>>>>> wt-keydir
     pub(crate) fn len(&self) -> u64 {
         self.shards.iter().map(Shard::live).sum()
     }
@@ -248,13 +230,8 @@ impl Keydir {
         size_of::<Self>() + self.shards.iter().map(Shard::memory_bytes).sum::<usize>()
     }
 
-<<<<<<< HEAD
-    /// Calls `f` on every location, without a lock and in no particular order. A key that stands throughout is seen exactly
-    /// once, because each shard is seen through one table, in which entries do not move.
-=======
     /// Calls `f` on every location, without a lock and in no particular order. A key that stands throughout is seen
     /// exactly once, because each shard is seen through one table, in which entries do not move.
->>>>>>> wt-keydir
     pub(crate) fn for_each(&self, mut f: impl FnMut(Location)) {
         for shard in &self.shards {
             shard.table().slots().filter_map(Slot::location).for_each(&mut f);

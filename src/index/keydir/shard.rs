@@ -133,12 +133,8 @@ impl Shard {
         }
         let table = self.table();
         if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
-<<<<<<< HEAD
-            // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay or shrink.
-=======
             // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay or
             // shrink.
->>>>>>> wt-keydir
             self.rebuild(writer, &table, self.sizing.capacity_for(writer.live + 1));
         }
         match self.table().place(slot) {
@@ -151,26 +147,16 @@ impl Shard {
         Ok(())
     }
 
-<<<<<<< HEAD
-    /// Publishes a table of this capacity with the entries of the current one. Readers that hold the current one keep it,
-    /// and the last of them frees it.
-=======
     /// Publishes a table of this capacity with the entries of the current one. Readers that hold the current one keep
     /// it, and the last of them frees it.
->>>>>>> wt-keydir
     fn rebuild(&self, writer: &mut Writer, current: &Table, capacity: usize) {
         self.table.store(Arc::new(current.rebuilt(capacity)));
         writer.deleted = 0;
         writer.removed = 0;
     }
 
-<<<<<<< HEAD
-    /// Takes the mutex. A poisoned one is as good as any: of all that runs under it only the callback of `upsert` can panic,
-    /// and it runs before anything is changed.
-=======
     /// Takes the mutex. A poisoned one is as good as any: of all that runs under it only the callback of `upsert` can
     /// panic, and it runs before anything is changed.
->>>>>>> wt-keydir
     fn write(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

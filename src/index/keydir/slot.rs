@@ -15,11 +15,7 @@ impl Tag {
 
     /// The tag of a hash.
     pub(super) fn of(hash: u64) -> Self {
-<<<<<<< HEAD
-        Self(hash >> Self::SHIFT & ((1 << Self::BITS) - 1))
-=======
         Self((hash >> Self::SHIFT) & ((1 << Self::BITS) - 1))
->>>>>>> wt-keydir
     }
 
     /// The slot at which the probe for this tag begins in a table of so many slots; 0 if there are none.
@@ -48,11 +44,7 @@ impl Slot {
 
     /// The slot of an entry.
     pub(super) fn new(tag: Tag, location: Location) -> Self {
-<<<<<<< HEAD
-        Self(tag.0 << Location::BITS | location.bits())
-=======
         Self((tag.0 << Location::BITS) | location.bits())
->>>>>>> wt-keydir
     }
 
     /// The slot with these bits, as a table keeps them.

@@ -26,13 +26,8 @@ impl Table {
         }
     }
 
-<<<<<<< HEAD
-    /// A table of so many slots with the entries of this one and none of its DELETED marks. The capacity must exceed the
-    /// number of entries.
-=======
     /// A table of so many slots with the entries of this one and none of its DELETED marks. The capacity must exceed
     /// the number of entries.
->>>>>>> wt-keydir
     pub(super) fn rebuilt(&self, capacity: usize) -> Self {
         let table = Self::new(capacity);
         for slot in self.slots().filter(|slot| slot.location().is_some()) {
@@ -65,13 +60,8 @@ impl Table {
             .filter_map(|(_, slot)| slot.location())
     }
 
-<<<<<<< HEAD
-    /// Puts an entry that is absent into the first free slot of its probe. Answers what stood there, EMPTY or DELETED, or
-    /// none if the table is full.
-=======
     /// Puts an entry that is absent into the first free slot of its probe. Answers what stood there, EMPTY or
     /// DELETED, or none if the table is full.
->>>>>>> wt-keydir
     pub(super) fn place(&self, slot: Slot) -> Option<Slot> {
         let (cell, free) = self
             .probe(slot.tag())
@@ -105,12 +95,8 @@ impl Table {
             return Some(Removed::Marked);
         }
         store(&self.slots[at], Slot::EMPTY);
-<<<<<<< HEAD
-        // Backwards from the slot before, around the beginning of the table; it ends at this slot, now EMPTY, at the latest.
-=======
         // Backwards from the slot before, around the beginning of the table; it ends at this slot, now EMPTY, at the
         // latest.
->>>>>>> wt-keydir
         let (before, from) = self.slots.split_at(at);
         let marks = before
             .iter()
@@ -148,12 +134,8 @@ fn store(cell: &AtomicU64, slot: Slot) {
 
 #[cfg(test)]
 impl Table {
-<<<<<<< HEAD
-    /// Checks the rule that look-ups rest on, that no EMPTY slot lies between an entry and its home; counts live and DELETED.
-=======
     /// Checks the rule that look-ups rest on, that no EMPTY slot lies between an entry and its home; counts live and
     /// DELETED.
->>>>>>> wt-keydir
     pub(super) fn check(&self) -> (usize, usize) {
         let entries: Vec<_> = self.slots().filter(|slot| slot.location().is_some()).collect();
         for slot in &entries {
