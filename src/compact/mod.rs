@@ -32,6 +32,8 @@ pub(crate) struct Control {
     pub(crate) running: Mutex<()>,
     paused: AtomicBool,
     cancelled: AtomicBool,
+    /// The store is closing: no run begins, and the one under way is given up.
+    closing: AtomicBool,
     /// Segments with damage: they are left where they are.
     damaged: Mutex<HashSet<u64>>,
     runs: AtomicU64,
@@ -78,7 +80,15 @@ impl Control {
         self.cancelled.store(true, Ordering::Release);
     }
 
+    /// Gives up the run under way, and all that would follow.
+    pub(crate) fn shut_down(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
     fn check_cancelled(&self) -> Result<()> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
         if self.cancelled.load(Ordering::Acquire) { Err(Error::Cancelled) } else { Ok(()) }
     }
 

@@ -51,6 +51,7 @@ impl Engine {
     /// `compaction.running`.
     pub(super) fn rewrite(&self, inputs: &[Arc<Segment>], throttled: bool) -> Result<CompactionReport> {
         debug_assert!(inputs.iter().all(|segment| segment.summary.is_some()), "only sealed segments are compacted");
+        self.throttle(0, throttled)?;
         self.sweep_expired();
         let guard = self.lock_writer();
         if guard.is_recovering() {

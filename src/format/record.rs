@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     Tombstone = 2,
     /// The following records are one batch: all of them count, or none. Body: [`BatchBegin`].
     BatchBegin = 3,
-    /// Everything up to a sequence was durable when this was written. Body: that sequence.
+    /// The log was durable up to a point when this was written. Body: [`super::segment::Mark`].
     Mark = 4,
     /// First record of a segment that was written to: says where its predecessor ended. Body: [`super::segment::Start`].
     Start = 5,

@@ -164,6 +164,33 @@ impl Start {
     }
 }
 
+/// Body of a mark: the log was durable up to here when the mark was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Mark {
+    /// A segment of the log.
+    pub(crate) segment_id: u64,
+    /// What lies before this offset in it, and in all segments of the log before it, was durable.
+    pub(crate) offset: u64,
+}
+
+impl Mark {
+    /// Bytes of the encoded form.
+    pub(crate) const LEN: usize = 16;
+
+    pub(crate) fn encode(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&self.segment_id.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.offset.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(body: &[u8]) -> Result<Mark, Damage> {
+        let mut fields = Fields(body);
+        let mark = Mark { segment_id: fields.u64()?, offset: fields.u64()? };
+        if fields.0.is_empty() { Ok(mark) } else { Err(Damage::Field("mark")) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,5 +227,8 @@ mod tests {
         assert_eq!(Start::decode(&start.encode()), Ok(start));
         assert!(Summary::decode(&[0; Summary::LEN]).is_err());
         assert!(Start::decode(&[0; 3]).is_err());
+        let mark = Mark { segment_id: 4, offset: 4096 };
+        assert_eq!(Mark::decode(&mark.encode()), Ok(mark));
+        assert!(Mark::decode(&[0; 17]).is_err());
     }
 }

@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::manifest::{Floors, ReplaceError};
 use super::output::Move;
@@ -20,7 +20,7 @@ use super::{Engine, lock, random_u64};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, RunCrc, sequence_fits};
-use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::index::keydir::Location;
 use crate::options::{Durability, Maintenance};
 use crate::segment::buffer::Appender;
@@ -51,7 +51,9 @@ pub(crate) struct Writer {
     pub(crate) durable_sequence: u64,
     /// Bytes that had been written since opening when the last sync began.
     synced_bytes: u64,
-    /// What the newest mark in the log says.
+    /// Where that ends in the log.
+    pub(super) durable_end: Mark,
+    /// What was durable when the newest mark was written.
     pub(super) marked_sequence: u64,
     pub(super) active: Option<Active>,
     /// The next active segment, created and listed ahead of time.
@@ -85,7 +87,7 @@ pub(crate) struct Writer {
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
-    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) file: Arc<LogFile>,
     pub(super) appender: Appender,
     /// Bytes of it that are in the file.
     pub(super) written: u64,
@@ -124,7 +126,7 @@ impl Account {
 #[derive(Debug)]
 pub(super) struct Prepared {
     header: SegmentHeader,
-    file: Arc<dyn StorageFile>,
+    file: Arc<LogFile>,
     appender: Appender,
 }
 
@@ -132,9 +134,40 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct Rotated {
     pub(super) segment: Arc<Segment>,
-    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) file: Arc<LogFile>,
     pub(super) summary: Summary,
     pub(super) synced: AtomicBool,
+}
+
+/// The file of a segment that is being written to. Two threads may want to sync it, the leader of the writers and the one who
+/// seals; the system tells only one of them of a failure, so they take turns, and who comes second is told as well.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: Arc<dyn StorageFile>,
+    sync_failed: Mutex<bool>,
+}
+
+impl LogFile {
+    fn new(file: Arc<dyn StorageFile>) -> Arc<LogFile> {
+        Arc::new(LogFile { file, sync_failed: Mutex::new(false) })
+    }
+
+    /// Makes durable what was written before. After a failure never again: the system may have thrown the data away.
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        let mut failed = lock(&self.sync_failed);
+        if *failed {
+            return Err(std::io::Error::other("an earlier sync of this file failed"));
+        }
+        self.file.sync().inspect_err(|_| *failed = true)
+    }
+
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        write_all_at(&*self.file, bytes, offset)
+    }
+
+    pub(super) fn cut(&self, length: u64) -> std::io::Result<()> {
+        self.file.set_len(length)
+    }
 }
 
 /// How to take back one record.
@@ -229,6 +262,13 @@ impl Writer {
     fn failure_of(&self, sequence: u64) -> Option<&Error> {
         let failure = self.failed.iter().find(|failure| (failure.from..=failure.to).contains(&sequence))?;
         Some(&failure.error)
+    }
+
+    /// The log is durable up to this sequence, which ends here.
+    pub(super) fn durable_up_to(&mut self, sequence: u64, end: Mark) {
+        if sequence > self.durable_sequence {
+            (self.durable_sequence, self.durable_end) = (sequence, end);
+        }
     }
 
     /// A write has learnt how it ended.
@@ -375,7 +415,7 @@ impl Engine {
             spare.copy_from_slice(&encoded);
         }
         appender.publish(encoded.len());
-        Ok(Prepared { header, file, appender })
+        Ok(Prepared { header, file: LogFile::new(file), appender })
     }
 
     pub(super) fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
@@ -478,7 +518,7 @@ impl Engine {
         guard.writing = true;
         drop(guard);
         let pending = buffer.published().get(from as usize..to as usize).unwrap_or_default();
-        let result = write_all_at(&*file, pending, from);
+        let result = file.write(pending, from);
         let mut guard = self.lock_writer();
         guard.writing = false;
         let result = self.written_out(&mut guard, to, account, last, result);
@@ -496,7 +536,7 @@ impl Engine {
         }
         let (account, last) = (active.account.clone(), guard.last_sequence);
         let pending = active.appender.buffer().published().get(from as usize..to as usize).unwrap_or_default();
-        let result = write_all_at(&*active.file, pending, from);
+        let result = active.file.write(pending, from);
         let result = self.written_out(guard, to, account, last, result);
         self.notify(guard);
         result
@@ -544,7 +584,7 @@ impl Engine {
         let undo = std::mem::take(&mut guard.undo);
         let Some(active) = &mut guard.active else { return };
         let keep_end = keep_end.max(active.written);
-        if let Err(source) = active.file.set_len(active.written) {
+        if let Err(source) = active.file.cut(active.written) {
             let cause = Error::io("cut back after a failed write", &self.segment_path(active.segment.id()), source);
             guard.undo = undo;
             self.poison(guard, &cause);
@@ -592,7 +632,10 @@ impl Engine {
         guard.landed();
         drop(guard);
         if self.options.maintenance == Maintenance::Manual {
-            self.seal_all()?;
+            // Nobody else seals. This write is done; the next maintenance tries again and reports.
+            if let Err(error) = self.seal_all() {
+                self.events.note_background_error(&error);
+            }
         }
         result
     }
@@ -673,9 +716,14 @@ impl Engine {
         let written_bytes = self.events.written_bytes.load(Ordering::Relaxed);
         let rotated: Vec<_> =
             guard.sealing.iter().filter(|rotated| !rotated.synced.load(Ordering::Acquire)).cloned().collect();
-        let active = guard.active.as_ref().map(|active| (active.segment.id(), active.file.clone()));
+        let active = guard.active.as_ref().map(|active| (active.segment.id(), active.file.clone(), active.written));
+        let end = match (&active, rotated.last()) {
+            (Some((segment_id, _, offset)), _) => Mark { segment_id: *segment_id, offset: *offset },
+            (None, Some(last)) => Mark { segment_id: last.segment.id(), offset: last.summary.data_end },
+            (None, None) => guard.durable_end,
+        };
         drop(guard);
-        let sync = |id: u64, file: &Arc<dyn StorageFile>| {
+        let sync = |id: u64, file: &LogFile| {
             self.events.syncs.fetch_add(1, Ordering::Relaxed);
             file.sync().map_err(|error| Error::io("sync", &self.segment_path(id), error))
         };
@@ -687,13 +735,13 @@ impl Engine {
             }
             rotated.synced.store(true, Ordering::Release);
         }
-        if let (Ok(()), Some((id, file))) = (&result, active) {
+        if let (Ok(()), Some((id, file, _))) = (&result, active) {
             result = sync(id, &file);
         }
         let mut guard = self.lock_writer();
         if result.is_ok() {
             guard.synced_bytes = written_bytes;
-            guard.durable_sequence = guard.durable_sequence.max(target);
+            guard.durable_up_to(target, end);
         }
         (guard, result)
     }

@@ -66,6 +66,8 @@ pub(crate) struct Engine {
     pub(crate) compaction: crate::compact::Control,
     pub(crate) events: Events,
     pub(crate) wake: Wake,
+    /// The store was closed: others may have the directory by now.
+    pub(crate) closed: AtomicBool,
     /// The disk was found full: puts first make sure of the reserve.
     pub(crate) full: AtomicBool,
     /// Held by the one who touches the reserve.

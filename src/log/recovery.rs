@@ -26,12 +26,12 @@ use super::{Engine, Events, Wake, lock, random_id};
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
-use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, classify};
 use crate::index::keydir::Keydir;
 use crate::index::namespaces::Namespaces;
 use crate::options::{Options, ReadMode};
-use crate::segment::scan::{End, Scanner, Sorter, highest_mark_after};
+use crate::segment::scan::{End, Scanner, Sorter, last_mark_after};
 use crate::segment::table::SegmentTable;
 use crate::segment::{Counters, Segment};
 use crate::storage::{Map, Storage, StorageFile, StorageLock, read_exact_at};
@@ -93,8 +93,8 @@ struct Opened {
     start: Option<Start>,
     /// Of the valid part.
     summary: Summary,
-    /// The highest sequence that anything valid in it calls durable.
-    durable_sequence: u64,
+    /// What it says of how far the log was durable.
+    claim: Option<Mark>,
 }
 
 /// The bytes of a file.
@@ -256,6 +256,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         compaction: crate::compact::Control::default(),
         events: Events::default(),
         wake: Wake::default(),
+        closed: AtomicBool::new(false),
         full: AtomicBool::new(false),
         reserve: Mutex::new(()),
         directory_lock: Mutex::new(Some(opening.lock)),
@@ -282,7 +283,7 @@ impl Engine {
             .fold(manifest.next_sequence, u64::max);
         report.clean = opened.is_empty();
         report.unsealed_segments = opened.len() as u64;
-        let (unrecovered, sources) = self.find_end(opened, &segments, report)?;
+        let (unrecovered, sources) = self.find_end(opened, report)?;
         segments.extend(sources.iter().map(|source| source.segment.clone()));
         for segment in &segments {
             self.segments.set(segment.clone());
@@ -385,19 +386,19 @@ impl Engine {
             }
         };
         let (valid_end, start, summary) = (scanner.valid_end(), scanner.start(), scanner.summary());
-        let mut durable_sequence = scanner.durable_sequence();
-        if end == End::Sealed {
+        let claim = match end {
             // Sealing syncs, and in the order of the log.
-            durable_sequence = durable_sequence.max(summary.max_sequence);
-        }
-        Ok(Opened { header, file, bytes, end, valid_end, start, summary, durable_sequence })
+            End::Sealed => Some(Mark { segment_id: id, offset: valid_end }),
+            End::Clean => scanner.mark(),
+            End::Damaged { .. } => last_mark_after(bytes.get(), &header, valid_end).or(scanner.mark()),
+        };
+        Ok(Opened { header, file, bytes, end, valid_end, start, summary, claim })
     }
 
     /// Decides where the log ends.
     fn find_end(
         &self,
         mut opened: Vec<Opened>,
-        known: &[Arc<Segment>],
         report: &mut RecoveryReport,
     ) -> Result<(Option<Unrecovered>, Vec<Source>)> {
         if opened.is_empty() {
@@ -408,54 +409,37 @@ impl Engine {
         let (mut log, unstarted): (Vec<_>, Vec<_>) = opened.drain(..).partition(|opened| opened.start.is_some());
         log.sort_by_key(|opened| opened.summary.min_sequence.min(opened.summary.max_sequence));
         let mut kept = 0;
-        let mut tear: Option<(u64, u64, Damage)> = None;
-        for index in 0..log.len() {
-            let Some(candidate) = log.get(index) else { break };
+        for (index, candidate) in log.iter().enumerate() {
             let previous = candidate.start.unwrap_or_default();
             let before = log.iter().take(index).chain(&unstarted).find(|other| other.header.segment_id == previous.previous_id);
-            if let Some(before) = before {
-                let whole = before.valid_end == previous.previous_end
-                    && before.summary.records_crc == previous.previous_crc
-                    && !matches!(before.end, End::Damaged { .. });
-                if !whole {
-                    let damage = match before.end {
-                        End::Damaged { damage, .. } => damage,
-                        _ => Damage::Short,
-                    };
-                    tear = Some((before.header.segment_id, before.valid_end, damage));
-                    break;
-                }
-            }
-            kept = index + 1;
-            if let End::Damaged { offset, damage } = candidate.end {
-                tear = Some((candidate.header.segment_id, offset, damage));
+            // What follows the data of the one before, a seal that was being written, does not matter.
+            let whole = before.is_none_or(|before| {
+                before.valid_end == previous.previous_end && before.summary.records_crc == previous.previous_crc
+            });
+            if !whole {
                 break;
             }
+            kept = index + 1;
         }
         let discarded = log.split_off(kept);
-        let last_valid = log
-            .iter()
-            .map(|opened| opened.summary.max_sequence)
-            .chain(known.iter().filter_map(|segment| segment.summary).map(|summary| summary.max_sequence))
-            .max()
-            .unwrap_or(0);
-        let beyond = |opened: &Opened| highest_mark_after(opened.bytes.get(), &opened.header, opened.valid_end);
-        let claimed = discarded
-            .iter()
-            .chain(&unstarted)
-            .map(|opened| opened.durable_sequence.max(beyond(opened)))
-            .chain(log.iter().filter(|opened| matches!(opened.end, End::Damaged { .. })).map(beyond))
-            .max()
-            .unwrap_or(0);
-        if claimed > last_valid {
-            // Something that was durable is missing or damaged.
-            let (id, offset, damage) = match tear {
-                Some(tear) => tear,
-                None => unstarted
-                    .first()
-                    .map_or((0, 0, Damage::Short), |opened| (opened.header.segment_id, opened.valid_end, Damage::Short)),
+        let all = || log.iter().chain(&discarded).chain(&unstarted);
+        let claims: Vec<Mark> = all().filter_map(|opened| opened.claim).collect();
+        for claim in &claims {
+            let Some(about) = all().find(|opened| opened.header.segment_id == claim.segment_id) else {
+                // Sealed since, and perhaps compacted away.
+                continue;
             };
-            return Err(Error::damage(&self.segment_path(id), offset, damage));
+            let is_kept = log.iter().any(|opened| opened.header.segment_id == claim.segment_id);
+            if about.valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN) {
+                // Something that was durable is missing or damaged; the first such place is where the log ends.
+                let torn = log.iter().rev().chain(&unstarted).find(|opened| opened.end != End::Sealed).unwrap_or(about);
+                let torn = if about.valid_end < claim.offset { about } else { torn };
+                let (offset, damage) = match torn.end {
+                    End::Damaged { offset, damage } => (offset, damage),
+                    _ => (torn.valid_end, Damage::Short),
+                };
+                return Err(Error::damage(&self.segment_path(torn.header.segment_id), offset, damage));
+            }
         }
         for opened in discarded.iter().chain(&unstarted) {
             report.discarded_bytes += opened.bytes.get().len() as u64 - SEGMENT_HEADER_LEN;
@@ -464,9 +448,16 @@ impl Engine {
             dropped: discarded.iter().chain(&unstarted).map(|opened| opened.header.segment_id).collect(),
             ..Unrecovered::default()
         };
-        let durable_sequence = log.iter().map(|opened| opened.durable_sequence).max().unwrap_or(0);
+        // Up to which segment of the log, and where in it, everything is known to be durable.
+        let durable = claims
+            .iter()
+            .filter_map(|claim| {
+                let index = log.iter().position(|opened| opened.header.segment_id == claim.segment_id)?;
+                Some((index, claim.offset))
+            })
+            .max();
         let mut sources = Vec::new();
-        for opened in log {
+        for (index, opened) in log.into_iter().enumerate() {
             if let End::Damaged { .. } = opened.end {
                 report.discarded_bytes += opened.bytes.get().len() as u64 - opened.valid_end;
             }
@@ -475,7 +466,12 @@ impl Engine {
             if opened.end == End::Sealed {
                 unrecovered.sealed.push((id, opened.summary));
             } else if has_keys {
-                let durable = durable_part(&opened, durable_sequence);
+                let durable_end = match durable {
+                    Some((last, _)) if index < last => opened.valid_end,
+                    Some((last, offset)) if index == last => offset,
+                    _ => 0,
+                };
+                let durable = durable_part(&opened, durable_end);
                 unrecovered.unsealed.push(Unsealed { id, durable });
             } else {
                 unrecovered.dropped.push(id);
@@ -608,14 +604,11 @@ impl Engine {
     }
 }
 
-/// Account of the part of an unsealed segment up to the last record that is known to be durable.
-fn durable_part(opened: &Opened, durable_sequence: u64) -> Option<Summary> {
+/// Account of the part of an unsealed segment that lies before this offset; None if there is no record of a key in it.
+fn durable_part(opened: &Opened, durable_end: u64) -> Option<Summary> {
     let mut scanner = Scanner::new(opened.bytes.get(), opened.header);
     let mut durable = None;
-    while let Ok(found) = scanner.next() {
-        if found.record.header.sequence > durable_sequence {
-            break;
-        }
+    while scanner.next().is_ok() && scanner.valid_end() <= durable_end {
         if !scanner.is_inside_batch() {
             durable = Some(scanner.summary());
         }

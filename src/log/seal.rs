@@ -9,6 +9,7 @@ use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::RESERVE_FILE;
 use crate::format::manifest::SegmentState;
+use crate::format::segment::Mark;
 use crate::storage::write_all_at;
 
 /// Disk space held back for deletes and compaction, unless segments are smaller: 4 MiB.
@@ -36,14 +37,16 @@ impl Engine {
         }
         let mut guard = self.lock_writer();
         // It is the oldest, so nothing before its end is in a page cache only.
-        guard.durable_sequence = guard.durable_sequence.max(rotated.summary.max_sequence);
+        let end = Mark { segment_id: id, offset: rotated.summary.data_end };
+        guard.durable_up_to(rotated.summary.max_sequence, end);
         drop(guard);
         if rotated.summary.puts + rotated.summary.tombstones == 0 {
             return self.drop_empty(rotated);
         }
-        if let Err(error) = write_all_at(&*rotated.file, &encode_seal(&rotated.segment.header, &rotated.summary), rotated.summary.data_end) {
+        let seal = encode_seal(&rotated.segment.header, &rotated.summary);
+        if let Err(error) = rotated.file.write(&seal, rotated.summary.data_end) {
             // Without its seal the segment is as good as before; it is tried again later.
-            let _ = rotated.file.set_len(rotated.summary.data_end);
+            let _ = rotated.file.cut(rotated.summary.data_end);
             return Err(Error::io("seal", &path, error));
         }
         self.sync_for_good(rotated)?;

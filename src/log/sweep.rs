@@ -27,7 +27,8 @@ impl Engine {
     }
 
     fn flush_if_open(&self) -> Result<()> {
-        if self.lock_writer().is_closed() { Ok(()) } else { self.flush() }
+        self.check_open()?;
+        self.flush()
     }
 
     /// Folds queued changes into the key orders that have more than `above`.

@@ -7,6 +7,7 @@ use super::{Engine, lock};
 use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc, body_crc};
+use crate::format::segment::Mark;
 use crate::format::{ALIGNMENT, aligned};
 use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
@@ -18,7 +19,7 @@ use crate::segment::Segment;
 pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes of a mark.
-const MARK_LEN: u64 = aligned((FIXED_HEADER_LEN + 8) as u64);
+const MARK_LEN: u64 = aligned((FIXED_HEADER_LEN + Mark::LEN) as u64);
 
 /// One change of one key, its sizes checked against the limits.
 #[derive(Debug)]
@@ -228,9 +229,9 @@ impl Engine {
     fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let due = guard.durable_sequence > guard.marked_sequence && guard.pending_bytes() == 0;
         if due {
-            let durable = guard.durable_sequence;
-            guard.marked_sequence = durable;
-            self.append(guard, Kind::Mark, &durable.to_le_bytes());
+            guard.marked_sequence = guard.durable_sequence;
+            let mark = guard.durable_end.encode();
+            self.append(guard, Kind::Mark, &mark);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::format::hint::Offsets;
 use crate::format::record::{BatchBegin, Header, Kind, Place, Record, RunCrc};
-use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{ALIGNMENT, Damage};
 
 /// How a walk ended.
@@ -33,7 +33,7 @@ pub(crate) struct Scanner<'a> {
     crc: RunCrc,
     summary: Summary,
     start: Option<Start>,
-    durable_sequence: u64,
+    mark: Option<Mark>,
 }
 
 impl<'a> Scanner<'a> {
@@ -47,7 +47,7 @@ impl<'a> Scanner<'a> {
             crc: RunCrc::default(),
             summary: Summary { min_sequence: u64::MAX, ..Summary::default() },
             start: None,
-            durable_sequence: 0,
+            mark: None,
         }
     }
 
@@ -66,9 +66,9 @@ impl<'a> Scanner<'a> {
         self.start
     }
 
-    /// The highest sequence that a mark seen so far calls durable.
-    pub(crate) fn durable_sequence(&self) -> u64 {
-        self.durable_sequence
+    /// The last mark seen so far: it claims the most.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.mark
     }
 
     /// Whether the records seen last belong to a batch that goes on.
@@ -104,8 +104,7 @@ impl<'a> Scanner<'a> {
                 }
                 Kind::Start => return Err(damaged(Damage::Field("place of a start record"))),
                 Kind::Mark => {
-                    let durable = decode_mark(record.body).map_err(damaged)?;
-                    self.durable_sequence = self.durable_sequence.max(durable);
+                    self.mark = Some(Mark::decode(record.body).map_err(damaged)?);
                 }
                 Kind::Put | Kind::Tombstone => {}
             }
@@ -190,30 +189,25 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
 
-fn decode_mark(body: &[u8]) -> Result<u64, Damage> {
-    let bytes: [u8; 8] = body.try_into().map_err(|_| Damage::Field("mark"))?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-/// The highest sequence that any valid mark at or after `from` calls durable; 0 if there is none. Looks at every place
-/// where a record could begin: used beyond a tear, where nothing says where the next record is.
-pub(crate) fn highest_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> u64 {
-    let mut highest = 0;
+/// The last valid mark at or after `from`. Looks at every place where a record could begin: used beyond a tear, where nothing
+/// says where the next record is.
+pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> Option<Mark> {
+    let mut last = None;
     let mut offset = from.next_multiple_of(ALIGNMENT);
     while let Some(rest) = bytes.get(offset as usize..).filter(|rest| !rest.is_empty()) {
         // The kind is the ninth byte: most places are sorted out by it.
         if rest.get(8) == Some(&(Kind::Mark as u8)) {
             let place = Place { salt: header.salt, base_sequence: header.base_sequence, offset };
-            let durable = Record::parse(rest, place)
+            let mark = Record::parse(rest, place)
                 .and_then(|record| record.check_body().map(|()| record))
                 .ok()
                 .filter(|record| record.header.kind == Kind::Mark)
-                .and_then(|record| decode_mark(record.body).ok());
-            highest = highest.max(durable.unwrap_or(0));
+                .and_then(|record| Mark::decode(record.body).ok());
+            last = mark.or(last);
         }
         offset += ALIGNMENT;
     }
-    highest
+    last
 }
 
 /// Puts the newest record of each key of a scanned segment into the order of (namespace, key).

@@ -56,7 +56,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.requested.store(true, Ordering::Release);
-        self.engine.compaction.cancel();
+        self.engine.compaction.shut_down();
         self.engine.wake.wake();
         self.stop.compaction_wake.wake();
         for thread in self.threads.drain(..) {

@@ -11,6 +11,7 @@ mod stats;
 // mod verify;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::compact::CompactionReport;
@@ -178,13 +179,10 @@ impl Store {
 
 impl Engine {
     fn close(&self) -> Result<()> {
-        self.compaction.cancel();
+        self.compaction.shut_down();
         let _running = lock(&self.compaction.running);
-        {
-            let guard = self.lock_writer();
-            if guard.is_closed() {
-                return Ok(());
-            }
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
         }
         let result = self.close_log();
         self.unlock_directory();
@@ -198,6 +196,6 @@ impl Engine {
 
     /// Refuses work on a closed store.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.lock_writer().is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 }

@@ -70,8 +70,9 @@ impl Namespace {
         &self.store
     }
 
-    /// Refuses work on a namespace that was dropped.
+    /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
+        self.engine().check_open()?;
         if self.state.is_dropped() {
             return Err(Error::NamespaceNotFound { name: self.name() });
         }
