@@ -100,8 +100,6 @@ pub(crate) enum Damage {
     Padding,
     /// Sequences must rise from record to record.
     Order,
-    /// The key found is not the key that leads here.
-    OtherKey,
     /// The file belongs to another store or another segment.
     Stranger,
     /// The length or content is not what seal, manifest or the next segment say.
@@ -120,7 +118,6 @@ impl fmt::Display for Damage {
             Damage::Field(what) => write!(f, "impossible {what}"),
             Damage::Padding => f.write_str("padding is not zero"),
             Damage::Order => f.write_str("sequence out of order"),
-            Damage::OtherKey => f.write_str("another key is stored here than the index says"),
             Damage::Stranger => f.write_str("the file belongs to another store or segment"),
             Damage::Mismatch(what) => write!(f, "{what} differs from what is recorded elsewhere"),
         }
@@ -130,17 +127,11 @@ impl fmt::Display for Damage {
 /// Reads little-endian integers one after the other; [`Damage::Short`] at the end.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Fields<'a> {
+impl Fields<'_> {
     pub(crate) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(Damage::Short)?;
         self.0 = rest;
         Ok(*head)
-    }
-
-    pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], Damage> {
-        let (head, rest) = self.0.split_at_checked(length).ok_or(Damage::Short)?;
-        self.0 = rest;
-        Ok(head)
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, Damage> {

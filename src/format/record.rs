@@ -22,10 +22,6 @@ pub(crate) const METADATA_LEN_MAX: usize = 1 << 16;
 /// Longest value, in bytes: 1 GiB.
 pub(crate) const VALUE_LEN_MAX: usize = 1 << 30;
 
-/// Longest record, in bytes.
-pub(crate) const RECORD_LEN_MAX: u64 =
-    aligned((HEADER_LEN_MAX + KEY_LEN_MAX + METADATA_LEN_MAX + VALUE_LEN_MAX) as u64);
-
 const _: () = assert!(FIXED_HEADER_LEN % ALIGNMENT as usize == 0);
 const _: () = assert!(KEY_LEN_MAX - 1 == u16::MAX as usize);
 
@@ -316,11 +312,6 @@ impl BatchBegin {
 pub(crate) struct RunCrc(crc32fast::Hasher);
 
 impl RunCrc {
-    /// Goes on from a checksum that was stored.
-    pub(crate) fn resume(crc: u32) -> RunCrc {
-        RunCrc(crc32fast::Hasher::new_with_initial(crc))
-    }
-
     /// `record` are the record's bytes as stored.
     pub(crate) fn add(&mut self, record: &[u8]) {
         self.0.update(record.get(..8).unwrap_or_default());

@@ -58,10 +58,6 @@ impl ExpiryQueue {
         self.next_cleaning = self.heap.len() * 2;
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.heap.len()
-    }
-
     pub(crate) fn memory_bytes(&self) -> usize {
         self.heap.capacity() * size_of::<(u64, Location)>()
     }
@@ -81,6 +77,6 @@ mod tests {
         assert_eq!(queue.due(20), 2);
         assert_eq!(queue.pop_due(20, 1), [Location::new(0, 128)]);
         assert_eq!(queue.pop_due(30, 10), [Location::new(0, 192), Location::new(0, 64)]);
-        assert_eq!(queue.len(), 0);
+        assert_eq!(queue.due(u64::MAX), 0);
     }
 }

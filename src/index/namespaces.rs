@@ -23,17 +23,27 @@ pub(crate) struct NamespaceState {
     pub(crate) stable_id: u128,
     name: RwLock<Arc<str>>,
     pub(crate) order: KeyOrder,
+    /// Whether a record with an expiry was ever put or loaded: if not, no key need be looked up to be counted.
+    has_expiring: AtomicBool,
     /// Set, under the writer lock, once its dropping is in the log. Nothing is written to it afterwards.
     dropped: AtomicBool,
 }
 
 impl NamespaceState {
     pub(crate) fn new(number: u32, stable_id: u128, name: &str, order: KeyOrder) -> NamespaceState {
-        NamespaceState { number, stable_id, name: RwLock::new(name.into()), order, dropped: AtomicBool::new(false) }
+        NamespaceState { number, stable_id, name: RwLock::new(name.into()), order, has_expiring: AtomicBool::new(false), dropped: AtomicBool::new(false) }
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
         self.name.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn has_expiring(&self) -> bool {
+        self.has_expiring.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_has_expiring(&self) {
+        self.has_expiring.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

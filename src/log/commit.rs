@@ -216,10 +216,6 @@ impl Writer {
         self.poisoned.as_deref()
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     /// Whether recovery still has to write anew what it found.
     pub(crate) fn is_recovering(&self) -> bool {
         self.unrecovered.is_some()

@@ -5,7 +5,7 @@
 //! their work. Then the sorted offsets of all segments are merged into the key orders.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -330,6 +330,7 @@ impl Engine {
         }
         let mut orders: HashMap<u32, KeyOrder> = HashMap::new();
         let mut builder = KeyOrder::from_sorted();
+        let mut expiring = HashSet::new();
         let mut current = SYSTEM_NAMESPACE;
         while let Some(Reverse(((namespace, key), index))) = heads.pop() {
             let (Some(source), Some(position), Some(scratch)) =
@@ -349,6 +350,9 @@ impl Engine {
                         .map_err(|error| self.read_error(source.segment.id(), offset, error))?;
                     source.segment.counters.add_live(record.header.record_len());
                     builder.push(&key, super::write::flags(&record.header));
+                    if record.header.expiry.is_some() {
+                        expiring.insert(namespace);
+                    }
                 }
             }
             *position += 1;
@@ -357,7 +361,11 @@ impl Engine {
         orders.insert(current, builder.finish());
         for (number, (stable_id, name)) in names {
             let order = orders.remove(&number).unwrap_or_default();
-            self.namespaces.insert(Arc::new(NamespaceState::new(number, stable_id, &name, order)));
+            let state = NamespaceState::new(number, stable_id, &name, order);
+            if expiring.contains(&number) {
+                state.set_has_expiring();
+            }
+            self.namespaces.insert(Arc::new(state));
         }
         Ok(())
     }

@@ -277,6 +277,7 @@ impl Engine {
                 self.poison(guard, &cause);
             }
             if let Some(expiry) = header.expiry {
+                operation.namespace.set_has_expiring();
                 lock(&self.expiry).push(expiry, location);
             }
         } else {

@@ -93,7 +93,7 @@ fn compact(engine: &Engine, stop: &Stop) {
             return;
         }
         match engine.compact_if_worthwhile() {
-            Ok(_) | Err(Error::Cancelled) => {}
+            Ok(_) | Err(Error::Cancelled | Error::Closed) => {}
             Err(error) => engine.events.note_background_error(&error),
         }
     }

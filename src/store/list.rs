@@ -152,6 +152,9 @@ impl List {
         let state = &self.namespace.state;
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
+        if !state.has_expiring() {
+            return Ok(state.order.count(lower, upper));
+        }
         let now_ms = engine.time.now_ms();
         let mut count = 0;
         let mut after: Option<Vec<u8>> = None;

@@ -189,6 +189,7 @@ impl KeyOrder {
         self.look(|tree| tree.count(from, to))
     }
 
+    #[cfg(test)]
     /// How many keys there are, exactly: of what is queued nobody knows whether it is new, so this costs the merge of
     /// it, and nothing else.
     pub(crate) fn len(&self) -> u64 {

@@ -1,0 +1,304 @@
+//! Throughput of each operation at a million keys, and beside each a yardstick: the least that the machine could do for it with no
+//! engine around. Only the ratio within one run says something; see `docs/performance.md` for how to read it.
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use common::{KEYS, directory, filled, mix, options, ordered_key, random_key, value};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use embercask::{Durability, PutOptions, Store};
+
+/// Bytes that a record of the benches takes in a log: what a raw write has to carry.
+const RECORD_BYTES: usize = 24 + 28 + 100;
+
+fn put(c: &mut Criterion) {
+    let mut group = c.benchmark_group("put");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("yardstick: one write of the same bytes", |b| {
+        let directory = directory();
+        let mut file = File::create(directory.path().join("log")).expect("a file");
+        let record = [7; RECORD_BYTES];
+        b.iter(|| file.write_all(black_box(&record)).expect("a write"));
+    });
+    for (name, durability) in [("os", Durability::Os), ("buffered", Durability::Buffered)] {
+        for (order, key) in [("in order", ordered_key as fn(u64) -> Vec<u8>), ("at random", random_key)] {
+            group.bench_function(BenchmarkId::new(name, order), |b| {
+                let directory = directory();
+                let store = Store::options().durability(durability).open(directory.path()).expect("a store");
+                let namespace = store.namespace("BENCH").expect("a namespace");
+                let mut number = 0;
+                b.iter(|| {
+                    namespace.put(key(number), value(number)).expect("a put");
+                    number += 1;
+                });
+            });
+        }
+    }
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("os, batches of 100", |b| {
+        let directory = directory();
+        let store = options().open(directory.path()).expect("a store");
+        let namespace = store.namespace("BENCH").expect("a namespace");
+        let mut number = 0;
+        b.iter(|| {
+            let mut batch = store.batch();
+            for _ in 0..100 {
+                batch = batch.put(&namespace, ordered_key(number), value(number));
+                number += 1;
+            }
+            batch.commit().expect("a batch")
+        });
+    });
+    group.finish();
+
+    let mut group = c.benchmark_group("durable put");
+    group.throughput(Throughput::Elements(1)).sample_size(10);
+    group.bench_function("yardstick: one write and one data sync", |b| {
+        let directory = directory();
+        let mut file = File::create(directory.path().join("log")).expect("a file");
+        let record = [7; RECORD_BYTES];
+        b.iter(|| {
+            file.write_all(black_box(&record)).expect("a write");
+            file.sync_data().expect("a sync");
+        });
+    });
+    for writers in [1u64, 8] {
+        group.bench_function(BenchmarkId::new("sync, writers", writers), |b| {
+            let directory = directory();
+            let store = Store::open(directory.path()).expect("a store");
+            let namespace = store.namespace("BENCH").expect("a namespace");
+            let mut round = 0;
+            b.iter_custom(|iterations| {
+                round += 1;
+                let started = Instant::now();
+                std::thread::scope(|scope| {
+                    for writer in 0..writers {
+                        let namespace = &namespace;
+                        scope.spawn(move || {
+                            for number in 0..iterations.div_ceil(writers) {
+                                let number = number * writers + writer + (round << 40);
+                                namespace.put(random_key(number), value(number)).expect("a put");
+                            }
+                        });
+                    }
+                });
+                started.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn get(c: &mut Criterion) {
+    let mut group = c.benchmark_group("get");
+    group.throughput(Throughput::Elements(1));
+    {
+        let map: HashMap<Vec<u8>, Vec<u8>> =
+            (0..KEYS).map(|number| (random_key(number), value(number).to_vec())).collect();
+        let mut number = 0;
+        group.bench_function("yardstick: HashMap, hit", |b| {
+            b.iter(|| {
+                number += 1;
+                map.get(&random_key(mix(number) % KEYS)).map(|value| value[0])
+            });
+        });
+        group.bench_function("yardstick: HashMap, miss", |b| {
+            b.iter(|| {
+                number += 1;
+                map.get(&random_key(KEYS + mix(number) % KEYS)).map(|value| value[0])
+            });
+        });
+    }
+    let directory = directory();
+    let (store, namespace) = filled(directory.path(), KEYS);
+    store.sync().expect("a sync");
+    let mut number = 0;
+    group.bench_function("hit", |b| {
+        b.iter(|| {
+            number += 1;
+            namespace.get(random_key(mix(number) % KEYS)).expect("a get").map(|value| value[0])
+        });
+    });
+    group.bench_function("miss", |b| {
+        b.iter(|| {
+            number += 1;
+            namespace.get(random_key(KEYS + mix(number) % KEYS)).expect("a get").is_some()
+        });
+    });
+    group.bench_function("just written", |b| {
+        b.iter(|| {
+            number += 1;
+            namespace.get(random_key(KEYS - 1 - mix(number) % 1000)).expect("a get").map(|value| value[0])
+        });
+    });
+    group.throughput(Throughput::Elements(100));
+    group.bench_function("100 in one call", |b| {
+        b.iter(|| {
+            number += 1;
+            let keys: Vec<_> = (0..100).map(|n| random_key(mix(number * 100 + n) % KEYS)).collect();
+            namespace.get_many(&keys).expect("a get")
+        });
+    });
+    group.throughput(Throughput::Elements(1)).sample_size(10);
+    drop(namespace);
+    store.close().expect("a close");
+    group.bench_function("cold: first touch after opening", |b| {
+        b.iter_custom(|iterations| {
+            let store = options().open(directory.path()).expect("a store");
+            let namespace = store.namespace("BENCH").expect("a namespace");
+            let started = Instant::now();
+            for number in 0..iterations {
+                black_box(namespace.get(random_key(mix(number) % KEYS)).expect("a get"));
+            }
+            started.elapsed()
+        });
+    });
+    group.finish();
+}
+
+fn list(c: &mut Criterion) {
+    let mut group = c.benchmark_group("list a page of 1,000");
+    group.throughput(Throughput::Elements(1000));
+    {
+        let map: BTreeMap<Vec<u8>, ()> = (0..KEYS).map(|number| (random_key(number), ())).collect();
+        let mut number = 0;
+        group.bench_function("yardstick: BTreeMap", |b| {
+            b.iter(|| {
+                number += 1;
+                map.range(random_key(mix(number))..).take(1000).map(|(key, ())| key.len()).sum::<usize>()
+            });
+        });
+    }
+    let directory = directory();
+    let (store, namespace) = filled(directory.path(), KEYS);
+    let details = store.namespace("DETAILS").expect("a namespace");
+    for number in 0..KEYS / 10 {
+        let options = PutOptions::new().metadata("{\"size\":100}").ttl(Duration::from_secs(86_400));
+        details.put_with(random_key(number), value(number), options).expect("a put");
+    }
+    store.maintain().expect("maintenance");
+    let mut number = 0;
+    group.bench_function("keys", |b| {
+        b.iter(|| {
+            number += 1;
+            namespace.list().start(random_key(mix(number))).page().expect("a page").len()
+        });
+    });
+    group.bench_function("keys, expiry and metadata", |b| {
+        b.iter(|| {
+            number += 1;
+            details.list().start(random_key(mix(number))).page().expect("a page").len()
+        });
+    });
+    group.bench_function("keys and values", |b| {
+        b.iter(|| {
+            number += 1;
+            namespace.list().start(random_key(mix(number))).with_values().page().expect("a page").len()
+        });
+    });
+    group.finish();
+}
+
+fn change(c: &mut Criterion) {
+    let mut group = c.benchmark_group("change");
+    group.throughput(Throughput::Elements(1)).sample_size(10);
+    let directory = directory();
+    let (store, namespace) = filled(directory.path(), KEYS);
+    let mut number = 0;
+    group.bench_function("overwrite at random", |b| {
+        b.iter(|| {
+            number += 1;
+            namespace.put(random_key(mix(number) % KEYS), value(number)).expect("a put")
+        });
+    });
+    let mut next = 0;
+    group.bench_function("delete", |b| {
+        b.iter_custom(|iterations| {
+            // What is to be deleted is put first, untimed, if need be.
+            let first = next;
+            next += iterations;
+            for number in first.max(KEYS)..next.max(KEYS) {
+                namespace.put(random_key(number), value(number)).expect("a put");
+            }
+            let started = Instant::now();
+            for number in first..next {
+                namespace.delete(random_key(number)).expect("a delete");
+            }
+            started.elapsed()
+        });
+    });
+    drop(store);
+    group.finish();
+}
+
+fn open(c: &mut Criterion) {
+    let mut group = c.benchmark_group("open a million keys");
+    group.sample_size(10);
+    let directory = directory();
+    let (store, namespace) = filled(directory.path(), KEYS);
+    drop(namespace);
+    store.close().expect("a close");
+    group.bench_function("yardstick: read all its bytes", |b| {
+        b.iter(|| {
+            let files = std::fs::read_dir(directory.path()).expect("a directory");
+            files.map(|file| std::fs::read(file.expect("a file").path()).map_or(0, |bytes| bytes.len())).sum::<usize>()
+        });
+    });
+    group.bench_function("after close", |b| {
+        b.iter_custom(|iterations| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..iterations {
+                let started = Instant::now();
+                let store = options().open(directory.path()).expect("a store");
+                spent += started.elapsed();
+                store.close().expect("a close");
+            }
+            spent
+        });
+    });
+    group.finish();
+}
+
+fn compaction(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compaction");
+    group.sample_size(10);
+    let keys = KEYS / 4;
+    group.bench_function("half of 250,000 keys overwritten", |b| {
+        b.iter_custom(|iterations| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..iterations {
+                let directory = directory();
+                let (store, namespace) = filled(directory.path(), keys);
+                for number in 0..keys / 2 {
+                    namespace.put(random_key(number * 2), value(number)).expect("a put");
+                }
+                let started = Instant::now();
+                store.compact().expect("a compaction");
+                spent += started.elapsed();
+            }
+            spent
+        });
+    });
+    group.bench_function("yardstick: copy and sync the live bytes", |b| {
+        let directory = directory();
+        let bytes = vec![7; keys as usize * RECORD_BYTES];
+        b.iter(|| {
+            let mut file = File::create(directory.path().join("copy")).expect("a file");
+            file.write_all(&bytes).expect("a write");
+            file.sync_data().expect("a sync");
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = put, get, list, change, open, compaction
+}
+criterion_main!(benches);
