@@ -145,26 +145,35 @@ impl Header {
     /// Decodes the header at the beginning of `bytes`, which may go on beyond it. Nothing in the result has been
     /// checked against the bytes that follow.
     pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Header, Damage> {
+        Self::check(bytes, place)?;
+        Self::fields(bytes, place)
+    }
+
+    /// Compares the header at the beginning of `bytes` with its checksum.
+    fn check(bytes: &[u8], place: Place) -> Result<(), Damage> {
+        let (stored, _) = bytes.split_first_chunk::<4>().ok_or(Damage::Short)?;
+        let flags = *bytes.get(9).ok_or(Damage::Short)?;
+        let covered = bytes.get(4..encoded_len(flags)).ok_or(Damage::Short)?;
+        let mut buffer = [0; HEADER_LEN_MAX];
+        buffer[..covered.len()].copy_from_slice(covered);
+        buffer[covered.len()..covered.len() + 4].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_le_bytes());
+        if header_crc(&buffer[..covered.len() + 4], place.salt) == u32::from_le_bytes(*stored) {
+            Ok(())
+        } else {
+            Err(Damage::HeaderChecksum)
+        }
+    }
+
+    /// As [`Header::decode`], of a header whose checksum was compared a moment ago.
+    pub(crate) fn fields(bytes: &[u8], place: Place) -> Result<Header, Damage> {
         let fixed: &[u8; FIXED_HEADER_LEN] = bytes.first_chunk().ok_or(Damage::Short)?;
         let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
         let flags = fixed[9];
-        let len = FIXED_HEADER_LEN
-            + if flags & FLAG_EXPIRY != 0 { EXPIRY_LEN } else { 0 }
-            + if flags & FLAG_METADATA != 0 { METADATA_LEN_LEN } else { 0 }
-            + if flags & FLAG_COMPRESSED != 0 { CODEC_LEN } else { 0 };
-        let covered = bytes.get(4..len).ok_or(Damage::Short)?;
-        let mut buffer = [0; HEADER_LEN_MAX];
-        buffer[..len - 4].copy_from_slice(covered);
-        buffer[len - 4..len].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_le_bytes());
-        if header_crc(&buffer[..len], place.salt) != u32_at(0) {
-            return Err(Damage::HeaderChecksum);
-        }
-        // From here on every field is what a writer wrote.
         let kind = Kind::from_byte(fixed[8]).ok_or(Damage::Field("record kind"))?;
         if flags & !(FLAG_EXPIRY | FLAG_METADATA) != 0 {
             return Err(Damage::Field("record flags"));
         }
-        let mut optional = super::Fields(bytes.get(FIXED_HEADER_LEN..len).unwrap_or_default());
+        let mut optional = super::Fields(bytes.get(FIXED_HEADER_LEN..encoded_len(flags)).ok_or(Damage::Short)?);
         let expiry = if flags & FLAG_EXPIRY != 0 { Some(optional.u64()?) } else { None };
         let metadata_len = if flags & FLAG_METADATA != 0 { Some(optional.u32()?) } else { None };
         let stored_key_len = u32::from(u16::from_le_bytes([fixed[10], fixed[11]]));
@@ -195,6 +204,14 @@ impl Header {
         }
         Ok(header)
     }
+}
+
+/// Bytes of a header with these flags.
+fn encoded_len(flags: u8) -> usize {
+    FIXED_HEADER_LEN
+        + if flags & FLAG_EXPIRY != 0 { EXPIRY_LEN } else { 0 }
+        + if flags & FLAG_METADATA != 0 { METADATA_LEN_LEN } else { 0 }
+        + if flags & FLAG_COMPRESSED != 0 { CODEC_LEN } else { 0 }
 }
 
 /// Whether a segment with this base can hold this sequence.
@@ -241,7 +258,13 @@ impl<'a> Record<'a> {
     /// Takes the record at the beginning of `bytes`, which must reach to the end of the segment's data: its header
     /// is checked, and that it lies within `bytes`. The body is not checked yet, see [`Record::check_body`].
     pub(crate) fn parse(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
-        let header = Header::decode(bytes, place)?;
+        Header::check(bytes, place)?;
+        Self::parse_checked(bytes, place)
+    }
+
+    /// As [`Record::parse`], of a record whose header's checksum was compared a moment ago.
+    pub(crate) fn parse_checked(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
+        let header = Header::fields(bytes, place)?;
         if header.record_len() > bytes.len() as u64 {
             return Err(Damage::Short);
         }

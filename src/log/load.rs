@@ -2,9 +2,12 @@
 //!
 //! Segments are read in parallel and in any order: the keydir keeps, of each key, the record with the highest sequence, of
 //! whatever kind. When all are in, shadows (tombstones, and puts that have expired) are taken out again: they have done
-//! their work. Then the sorted offsets of all segments are merged into the key orders.
+//! their work. Then the sorted offsets of all segments are merged into the key orders; the hashes computed before tell, without
+//! another look at the keys, which of them are live.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +20,7 @@ use crate::format::record::{Kind, Record};
 use crate::format::{Damage, hint_file};
 use crate::index::keydir::{Keydir, Location, Relation, Upsert};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
-use crate::index::order::KeyOrder;
+use crate::index::order::{KeyFlags, KeyOrder};
 use crate::options::Progress;
 use crate::segment::scan::{Scanner, Sorter};
 use crate::segment::{ReadError, Segment};
@@ -43,6 +46,8 @@ pub(super) struct Loaded {
 /// What one segment contributes.
 #[derive(Default)]
 struct Contribution {
+    /// Of each listed record.
+    hashes: Vec<u64>,
     /// Tombstones and expired puts.
     shadows: Vec<(u64, Location)>,
     /// Puts that will expire.
@@ -93,7 +98,7 @@ impl Engine {
                 queue.push(*expiry, *location);
             }
             drop(queue);
-            self.load_orders(&sources, names)?;
+            self.load_orders(&sources, &contributions, names)?;
             let scanned = sources.iter().filter(|source| source.keys_crc.is_none()).map(|source| source.segment.id());
             return Ok(Loaded {
                 keys: self.keydir.len(),
@@ -251,7 +256,7 @@ impl Engine {
     ) -> Result<Option<Contribution>> {
         let segment = &source.segment;
         let now_ms = self.time.now_ms();
-        let mut contribution = Contribution::default();
+        let mut contribution = Contribution { hashes: Vec::with_capacity(source.offsets.len()), ..Contribution::default() };
         let mut keys = crate::segment::scan::KeysCrc::default();
         let (mut scratch, mut other_scratch) = (Vec::new(), Vec::new());
         for (count, offset) in source.offsets.iter().enumerate() {
@@ -274,10 +279,11 @@ impl Engine {
             if count % 1024 == 0 {
                 self.report_progress(progress, 0);
             }
+            let (location, hash) = (segment.location(offset), self.hash(header.namespace, record.key()));
+            contribution.hashes.push(hash);
             if header.namespace != SYSTEM_NAMESPACE && !names.contains_key(&header.namespace) {
                 continue;
             }
-            let (location, hash) = (segment.location(offset), self.hash(header.namespace, record.key()));
             let upsert = self.keydir.upsert(hash, location, |other| {
                 let Some(other_segment) = self.segments.get(other.segment_index()) else {
                     return Ok(Relation::OtherKey);
@@ -320,43 +326,40 @@ impl Engine {
     }
 
     /// Merges the key orders of all segments into those of the namespaces, and counts what is live.
-    fn load_orders(&self, sources: &[Source], names: HashMap<u32, (u128, String)>) -> Result<()> {
-        let mut scratches: Vec<Vec<u8>> = sources.iter().map(|_| Vec::new()).collect();
-        let mut positions = vec![0; sources.len()];
-        // The next record of each segment, smallest (namespace, key) first.
+    fn load_orders(
+        &self,
+        sources: &[Source],
+        contributions: &[Contribution],
+        names: HashMap<u32, (u128, String)>,
+    ) -> Result<()> {
+        let mut walks: Vec<_> = sources
+            .iter()
+            .zip(contributions)
+            .map(|(source, contribution)| Walk { source, hashes: &contribution.hashes, position: 0, scratch: Vec::new() })
+            .collect();
         let mut heads = BinaryHeap::new();
-        for (index, (source, scratch)) in sources.iter().zip(&mut scratches).enumerate() {
-            heads.extend(self.head(source, 0, scratch)?.map(|key| Reverse((key, index))));
+        for (index, walk) in walks.iter_mut().enumerate() {
+            heads.extend(walk.next_live(self)?.map(|head| Reverse((head, index))));
         }
         let mut orders: HashMap<u32, KeyOrder> = HashMap::new();
-        let mut builder = KeyOrder::from_sorted();
         let mut expiring = HashSet::new();
+        let mut builder = KeyOrder::from_sorted();
         let mut current = SYSTEM_NAMESPACE;
-        while let Some(Reverse(((namespace, key), index))) = heads.pop() {
-            let (Some(source), Some(position), Some(scratch)) =
-                (sources.get(index), positions.get_mut(index), scratches.get_mut(index))
-            else {
-                continue;
-            };
-            if namespace != current {
+        while let Some(mut smallest) = heads.peek_mut() {
+            let Reverse((head, index)) = &mut *smallest;
+            if head.namespace != current {
                 orders.insert(current, std::mem::replace(&mut builder, KeyOrder::from_sorted()).finish());
-                current = namespace;
+                current = head.namespace;
             }
-            if let Some(offset) = source.offsets.get(*position) {
-                if self.keydir.holds(self.hash(namespace, &key), source.segment.location(offset)) {
-                    let record = source
-                        .segment
-                        .record(offset, scratch)
-                        .map_err(|error| self.read_error(source.segment.id(), offset, error))?;
-                    source.segment.counters.add_live(record.header.record_len());
-                    builder.push(&key, super::write::flags(&record.header));
-                    if record.header.expiry.is_some() {
-                        expiring.insert(namespace);
-                    }
-                }
+            builder.push(&head.key, head.flags);
+            if head.flags.contains(KeyFlags::EXPIRES) {
+                expiring.insert(current);
             }
-            *position += 1;
-            heads.extend(self.head(source, *position, scratch)?.map(|key| Reverse((key, index))));
+            // The next of the same segment takes its place; the heap puts itself in order.
+            match walks.get_mut(*index).map(|walk| walk.next_live(self)).transpose()?.flatten() {
+                Some(next) => *head = next,
+                None => drop(PeekMut::pop(smallest)),
+            }
         }
         orders.insert(current, builder.finish());
         for (number, (stable_id, name)) in names {
@@ -369,15 +372,58 @@ impl Engine {
         }
         Ok(())
     }
+}
 
-    /// Namespace and key of the n-th record of a segment.
-    fn head(&self, source: &Source, position: usize, scratch: &mut Vec<u8>) -> Result<Option<(u32, Vec<u8>)>> {
-        let Some(offset) = source.offsets.get(position) else { return Ok(None) };
-        let record = source
-            .segment
-            .record(offset, scratch)
-            .map_err(|error| self.read_error(source.segment.id(), offset, error))?;
-        Ok(Some((record.header.namespace, record.key().to_vec())))
+/// A walk through a segment in key order.
+struct Walk<'a> {
+    source: &'a Source,
+    hashes: &'a [u64],
+    position: usize,
+    scratch: Vec<u8>,
+}
+
+/// A live record, ordered by namespace and key.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head<'a> {
+    namespace: u32,
+    /// The first bytes of the key: most comparisons end here, without a look at the key.
+    prefix: u64,
+    key: Cow<'a, [u8]>,
+    flags: KeyFlags,
+}
+
+impl<'a> Walk<'a> {
+    /// The next record that the keydir points at; it is counted as live.
+    fn next_live(&mut self, engine: &Engine) -> Result<Option<Head<'a>>> {
+        let segment = &self.source.segment;
+        while let (Some(offset), Some(&hash)) = (self.source.offsets.get(self.position), self.hashes.get(self.position)) {
+            self.position += 1;
+            if !engine.keydir.holds(hash, segment.location(offset)) {
+                continue;
+            }
+            let fail = |error| engine.read_error(segment.id(), offset, error);
+            let (header, key) = match segment.memory(offset) {
+                Some(bytes) => {
+                    let record = Record::parse_checked(bytes, segment.place(offset)).map_err(|damage| fail(damage.into()))?;
+                    (record.header, Cow::Borrowed(record.key()))
+                }
+                None => {
+                    let record = segment.record(offset, &mut self.scratch).map_err(fail)?;
+                    (record.header, Cow::Owned(record.key().to_vec()))
+                }
+            };
+            segment.counters.add_live(header.record_len());
+            let mut prefix = [0; 8];
+            let length = key.len().min(8);
+            prefix[..length].copy_from_slice(&key[..length]);
+            return Ok(Some(Head {
+                namespace: header.namespace,
+                prefix: u64::from_be_bytes(prefix),
+                key,
+                flags: super::write::flags(&header),
+            }));
+        }
+        Ok(None)
     }
 }
 

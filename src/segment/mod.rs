@@ -192,6 +192,14 @@ impl Segment {
         }
     }
 
+    /// The bytes from this offset to the end of the data, if they lie in memory.
+    pub(crate) fn memory(&self, offset: u64) -> Option<&[u8]> {
+        match &self.source {
+            Source::Memory(stripes) => stripes[stripe()].bytes().get(offset as usize..),
+            Source::File { .. } => None,
+        }
+    }
+
     /// Touches the first byte of a record, if it lies in memory.
     pub(crate) fn peek(&self, offset: u64) -> u8 {
         match &self.source {

@@ -44,7 +44,7 @@ use pending::Log;
 use tree::Tree;
 
 /// What a listing needs to know of a key's record without looking at it. Two bits; an entry has no room for more.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(crate) struct KeyFlags(u8);
 
 impl KeyFlags {
