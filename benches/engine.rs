@@ -26,10 +26,16 @@ fn put(c: &mut Criterion) {
         b.iter(|| file.write_all(black_box(&record)).expect("a write"));
     });
     for (name, durability) in [("os", Durability::Os), ("buffered", Durability::Buffered)] {
-        for (order, key) in [("in order", ordered_key as fn(u64) -> Vec<u8>), ("at random", random_key)] {
+        for (order, key) in [
+            ("in order", ordered_key as fn(u64) -> Vec<u8>),
+            ("at random", random_key),
+        ] {
             group.bench_function(BenchmarkId::new(name, order), |b| {
                 let directory = directory();
-                let store = Store::options().durability(durability).open(directory.path()).expect("a store");
+                let store = Store::options()
+                    .durability(durability)
+                    .open(directory.path())
+                    .expect("a store");
                 let namespace = store.namespace("BENCH").expect("a namespace");
                 let mut number = 0;
                 b.iter(|| {
@@ -98,8 +104,9 @@ fn get(c: &mut Criterion) {
     let mut group = c.benchmark_group("get");
     group.throughput(Throughput::Elements(1));
     {
-        let map: HashMap<Vec<u8>, Vec<u8>> =
-            (0..KEYS).map(|number| (random_key(number), value(number).to_vec())).collect();
+        let map: HashMap<Vec<u8>, Vec<u8>> = (0..KEYS)
+            .map(|number| (random_key(number), value(number).to_vec()))
+            .collect();
         let mut number = 0;
         group.bench_function("yardstick: HashMap, hit", |b| {
             b.iter(|| {
@@ -121,19 +128,28 @@ fn get(c: &mut Criterion) {
     group.bench_function("hit", |b| {
         b.iter(|| {
             number += 1;
-            namespace.get(random_key(mix(number) % KEYS)).expect("a get").map(|value| value[0])
+            namespace
+                .get(random_key(mix(number) % KEYS))
+                .expect("a get")
+                .map(|value| value[0])
         });
     });
     group.bench_function("miss", |b| {
         b.iter(|| {
             number += 1;
-            namespace.get(random_key(KEYS + mix(number) % KEYS)).expect("a get").is_some()
+            namespace
+                .get(random_key(KEYS + mix(number) % KEYS))
+                .expect("a get")
+                .is_some()
         });
     });
     group.bench_function("just written", |b| {
         b.iter(|| {
             number += 1;
-            namespace.get(random_key(KEYS - 1 - mix(number) % 1000)).expect("a get").map(|value| value[0])
+            namespace
+                .get(random_key(KEYS - 1 - mix(number) % 1000))
+                .expect("a get")
+                .map(|value| value[0])
         });
     });
     group.throughput(Throughput::Elements(100));
@@ -170,7 +186,10 @@ fn list(c: &mut Criterion) {
         group.bench_function("yardstick: BTreeMap", |b| {
             b.iter(|| {
                 number += 1;
-                map.range(random_key(mix(number))..).take(1000).map(|(key, ())| key.len()).sum::<usize>()
+                map.range(random_key(mix(number))..)
+                    .take(1000)
+                    .map(|(key, ())| key.len())
+                    .sum::<usize>()
             });
         });
     }
@@ -178,27 +197,47 @@ fn list(c: &mut Criterion) {
     let (store, namespace) = filled(directory.path(), KEYS);
     let details = store.namespace("DETAILS").expect("a namespace");
     for number in 0..KEYS / 10 {
-        let options = PutOptions::new().metadata("{\"size\":100}").ttl(Duration::from_secs(86_400));
-        details.put_with(random_key(number), value(number), options).expect("a put");
+        let options = PutOptions::new()
+            .metadata("{\"size\":100}")
+            .ttl(Duration::from_secs(86_400));
+        details
+            .put_with(random_key(number), value(number), options)
+            .expect("a put");
     }
     store.maintain().expect("maintenance");
     let mut number = 0;
     group.bench_function("keys", |b| {
         b.iter(|| {
             number += 1;
-            namespace.list().start(random_key(mix(number))).page().expect("a page").len()
+            namespace
+                .list()
+                .start(random_key(mix(number)))
+                .page()
+                .expect("a page")
+                .len()
         });
     });
     group.bench_function("keys, expiry and metadata", |b| {
         b.iter(|| {
             number += 1;
-            details.list().start(random_key(mix(number))).page().expect("a page").len()
+            details
+                .list()
+                .start(random_key(mix(number)))
+                .page()
+                .expect("a page")
+                .len()
         });
     });
     group.bench_function("keys and values", |b| {
         b.iter(|| {
             number += 1;
-            namespace.list().start(random_key(mix(number))).with_values().page().expect("a page").len()
+            namespace
+                .list()
+                .start(random_key(mix(number)))
+                .with_values()
+                .page()
+                .expect("a page")
+                .len()
         });
     });
     group.finish();
@@ -213,7 +252,9 @@ fn change(c: &mut Criterion) {
     group.bench_function("overwrite at random", |b| {
         b.iter(|| {
             number += 1;
-            namespace.put(random_key(mix(number) % KEYS), value(number)).expect("a put")
+            namespace
+                .put(random_key(mix(number) % KEYS), value(number))
+                .expect("a put")
         });
     });
     let mut next = 0;
@@ -246,7 +287,9 @@ fn open(c: &mut Criterion) {
     group.bench_function("yardstick: read all its bytes", |b| {
         b.iter(|| {
             let files = std::fs::read_dir(directory.path()).expect("a directory");
-            files.map(|file| std::fs::read(file.expect("a file").path()).map_or(0, |bytes| bytes.len())).sum::<usize>()
+            files
+                .map(|file| std::fs::read(file.expect("a file").path()).map_or(0, |bytes| bytes.len()))
+                .sum::<usize>()
         });
     });
     group.bench_function("after close", |b| {

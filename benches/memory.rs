@@ -19,10 +19,16 @@ fn main() {
         assert_eq!(stats.keys, keys, "all keys are there");
         drop(namespace);
         store.close().expect("a close");
-        let user_bytes: u64 = (0..keys).map(|number| (random_key(number).len() + VALUE_BYTES) as u64).sum();
+        let user_bytes: u64 = (0..keys)
+            .map(|number| (random_key(number).len() + VALUE_BYTES) as u64)
+            .sum();
         let files = std::fs::read_dir(directory.path()).expect("a directory");
-        let disk_bytes: u64 =
-            files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len())).sum();
+        let disk_bytes: u64 = files
+            .map(|file| {
+                file.and_then(|file| file.metadata())
+                    .map_or(0, |metadata| metadata.len())
+            })
+            .sum();
         let each = |bytes: u64| bytes as f64 / keys as f64;
         println!(
             "| {keys} | {:.2} | {:.2} | {:.2} | {:.3} |",

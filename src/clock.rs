@@ -21,14 +21,18 @@ pub struct SystemClock {
 
 impl Default for SystemClock {
     fn default() -> Self {
-        SystemClock { started: Instant::now() }
+        SystemClock {
+            started: Instant::now(),
+        }
     }
 }
 
 impl Clock for SystemClock {
     fn wall_ms(&self) -> u64 {
         // A clock before 1970 counts as 1970: nothing has expired then.
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64)
     }
 
     fn monotonic_ms(&self) -> u64 {
@@ -46,7 +50,10 @@ pub struct ManualClock {
 impl ManualClock {
     /// Starts at this many milliseconds since the epoch.
     pub fn new(wall_ms: u64) -> ManualClock {
-        ManualClock { wall: Arc::new(AtomicU64::new(wall_ms)), monotonic: Arc::default() }
+        ManualClock {
+            wall: Arc::new(AtomicU64::new(wall_ms)),
+            monotonic: Arc::default(),
+        }
     }
 
     /// Time passes: both clocks go on by `ms`.
@@ -99,7 +106,15 @@ struct Jumps {
 impl StoreTime {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> StoreTime {
         let (wall, monotonic) = (clock.wall_ms(), clock.monotonic_ms());
-        StoreTime { clock, latest: AtomicU64::new(wall), jumps: Mutex::new(Jumps { wall, monotonic, pause_until: 0 }) }
+        StoreTime {
+            clock,
+            latest: AtomicU64::new(wall),
+            jumps: Mutex::new(Jumps {
+                wall,
+                monotonic,
+                pause_until: 0,
+            }),
+        }
     }
 
     /// Now, in milliseconds since the epoch; never less than a call before has returned.

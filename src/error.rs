@@ -172,15 +172,26 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path: path.to_owned() },
-            _ => Error::Io { action, path: path.to_owned(), source: Arc::new(source) },
+            _ => Error::Io {
+                action,
+                path: path.to_owned(),
+                source: Arc::new(source),
+            },
         }
     }
 
     /// Damage at an offset of a file; a newer version is told apart.
     pub(crate) fn damage(path: &Path, offset: u64, damage: Damage) -> Error {
         match damage {
-            Damage::Version(version) => Error::NewerFormat { path: path.to_owned(), version },
-            _ => Error::Corruption { path: path.to_owned(), offset, cause: damage.to_string() },
+            Damage::Version(version) => Error::NewerFormat {
+                path: path.to_owned(),
+                version,
+            },
+            _ => Error::Corruption {
+                path: path.to_owned(),
+                offset,
+                cause: damage.to_string(),
+            },
         }
     }
 

@@ -66,10 +66,14 @@ impl Limits {
         }
         if self.url_safe_keys {
             if key == b"." || key == b".." {
-                return Err(Error::invalid("\".\" and \"..\" are not allowed as keys; choose another"));
+                return Err(Error::invalid(
+                    "\".\" and \"..\" are not allowed as keys; choose another",
+                ));
             }
             if std::str::from_utf8(key).is_err() {
-                return Err(Error::invalid("the key is not UTF-8, which this store's limits ask for"));
+                return Err(Error::invalid(
+                    "the key is not UTF-8, which this store's limits ask for",
+                ));
             }
         }
         Ok(())
@@ -92,14 +96,21 @@ impl Limits {
     /// The expiry that a lifetime from now means.
     pub(crate) fn expiry_after(&self, ttl: Duration, now_ms: u64) -> Result<u64> {
         if ttl < self.ttl_min {
-            return Err(Error::invalid(format!("the lifetime of {ttl:?} is too short; at least {:?} is asked for", self.ttl_min)));
+            return Err(Error::invalid(format!(
+                "the lifetime of {ttl:?} is too short; at least {:?} is asked for",
+                self.ttl_min
+            )));
         }
         // Rounded up, so that nothing lives shorter than asked.
         let ms = ttl.as_nanos().div_ceil(1_000_000);
         u64::try_from(ms)
             .ok()
             .and_then(|ms| now_ms.checked_add(ms))
-            .ok_or_else(|| Error::invalid(format!("the lifetime of {ttl:?} ends beyond what a 64-bit time can say; leave it out")))
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "the lifetime of {ttl:?} ends beyond what a 64-bit time can say; leave it out"
+                ))
+            })
     }
 
     /// Whether an absolute expiry, in milliseconds since the epoch, lies far enough in the future.
@@ -122,5 +133,7 @@ impl Default for Limits {
 }
 
 fn too_long(what: &str, length: usize, limit: usize) -> Error {
-    Error::invalid(format!("the {what} of {length} bytes exceeds the limit of {limit}; shorten it or split it"))
+    Error::invalid(format!(
+        "the {what} of {length} bytes exceeds the limit of {limit}; shorten it or split it"
+    ))
 }

@@ -214,10 +214,15 @@ impl Options {
             )));
         }
         if !(1.1..=10.0).contains(&self.waste_ceiling) {
-            return Err(Error::invalid(format!("a waste ceiling of {} is not possible; choose 1.1 to 10", self.waste_ceiling)));
+            return Err(Error::invalid(format!(
+                "a waste ceiling of {} is not possible; choose 1.1 to 10",
+                self.waste_ceiling
+            )));
         }
         if self.compaction_bytes_per_second == Some(0) {
-            return Err(Error::invalid("a compaction rate of zero is not possible; pause compaction instead"));
+            return Err(Error::invalid(
+                "a compaction rate of zero is not possible; pause compaction instead",
+            ));
         }
         Ok(())
     }

@@ -89,7 +89,11 @@ impl Control {
         if self.closing.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
-        if self.cancelled.load(Ordering::Acquire) { Err(Error::Cancelled) } else { Ok(()) }
+        if self.cancelled.load(Ordering::Acquire) {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     fn begin(&self) {
@@ -176,9 +180,16 @@ impl Engine {
         self.seal_all()?;
         let _running = lock(&self.compaction.running);
         self.compaction.begin();
-        let sealed = self.segments.all().into_iter().filter(|segment| segment.summary.is_some());
-        let chosen: Vec<_> =
-            sealed.enumerate().filter(|(index, _)| mask >> (index % 64) & 1 == 1).map(|(_, segment)| segment).collect();
+        let sealed = self
+            .segments
+            .all()
+            .into_iter()
+            .filter(|segment| segment.summary.is_some());
+        let chosen: Vec<_> = sealed
+            .enumerate()
+            .filter(|(index, _)| mask >> (index % 64) & 1 == 1)
+            .map(|(_, segment)| segment)
+            .collect();
         if chosen.is_empty() {
             return Ok(CompactionReport::default());
         }

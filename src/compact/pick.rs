@@ -119,7 +119,7 @@ impl Engine {
             let wasteful = candidate.counts.dead_puts() > 0
                 || candidate.counts.tombstones > 0
                 || candidate.gain > overhead + candidate.bytes / 20;
-            if !wasteful && !(several_small && small(&candidate)) {
+            if !(wasteful || several_small && small(&candidate)) {
                 continue;
             }
             bytes += candidate.bytes;

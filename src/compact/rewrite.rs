@@ -50,13 +50,18 @@ impl Engine {
     /// Replaces these segments, all of them sealed, by as few as hold what is left of them. The caller holds
     /// `compaction.running`.
     pub(super) fn rewrite(&self, inputs: &[Arc<Segment>], throttled: bool) -> Result<CompactionReport> {
-        debug_assert!(inputs.iter().all(|segment| segment.summary.is_some()), "only sealed segments are compacted");
+        debug_assert!(
+            inputs.iter().all(|segment| segment.summary.is_some()),
+            "only sealed segments are compacted"
+        );
         self.throttle(0, throttled)?;
         self.sweep_expired();
         let guard = self.lock_writer();
         if guard.is_recovering() {
             // Until then the log's end is not where the manifest says.
-            return Err(Error::NoSpace { path: self.directory.clone() });
+            return Err(Error::NoSpace {
+                path: self.directory.clone(),
+            });
         }
         let rollbacks = guard.rollbacks;
         drop(guard);
@@ -70,7 +75,9 @@ impl Engine {
         let published = self.sync().and_then(|()| self.publish(inputs, &outputs, rollbacks));
         if let Err(error) = published {
             if self.lock_writer().poisoned().is_none() {
-                outputs.iter().for_each(|segment| self.remove_segment_files(segment.id()));
+                outputs
+                    .iter()
+                    .for_each(|segment| self.remove_segment_files(segment.id()));
             }
             return Err(error);
         }
@@ -88,7 +95,12 @@ impl Engine {
         let bytes = |segments: &[Arc<Segment>]| segments.iter().map(|segment| segment.data_end()).sum::<u64>();
         let (read_bytes, written_bytes) = (bytes(inputs), bytes(&outputs));
         let reclaimed_bytes = read_bytes.saturating_sub(written_bytes);
-        let report = CompactionReport { runs: 1, read_bytes, written_bytes, reclaimed_bytes };
+        let report = CompactionReport {
+            runs: 1,
+            read_bytes,
+            written_bytes,
+            reclaimed_bytes,
+        };
         self.compaction.note(&report);
         Ok(report)
     }
@@ -122,7 +134,9 @@ impl Engine {
                 continue;
             }
             let mut scratch = Vec::new();
-            let bytes = input.all_bytes(&mut scratch).map_err(|error| self.read_error(input.id(), 0, error))?;
+            let bytes = input
+                .all_bytes(&mut scratch)
+                .map_err(|error| self.read_error(input.id(), 0, error))?;
             let mut scanner = Scanner::new(bytes, input.header);
             let mut looked_at = 0;
             let end = loop {
@@ -142,7 +156,12 @@ impl Engine {
                         let newest = newest_shadow.entry(key).or_default();
                         *newest = sequence.max(*newest);
                     }
-                    survivors.push(Survivor { sequence, input: index, offset: found.offset, fate });
+                    survivors.push(Survivor {
+                        sequence,
+                        input: index,
+                        offset: found.offset,
+                        fate,
+                    });
                 }
             };
             if let End::Damaged { offset, damage } = end {
@@ -154,18 +173,28 @@ impl Engine {
         let mut scratch = Vec::new();
         let mut copied = 0;
         for survivor in survivors {
-            let Some(input) = inputs.get(survivor.input) else { continue };
+            let Some(input) = inputs.get(survivor.input) else {
+                continue;
+            };
             let fail = |error| self.read_error(input.id(), survivor.offset, error);
             let record = input.record(survivor.offset, &mut scratch).map_err(fail)?;
             record.check_body().map_err(|damage| fail(damage.into()))?;
             let (header, key) = (record.header, record.key());
             let shadow = header.kind == Kind::Tombstone || matches!(survivor.fate, Fate::Bury);
-            if shadow && newest_shadow.get(&(header.namespace, key.to_vec())).is_some_and(|newest| *newest > header.sequence) {
+            if shadow
+                && newest_shadow
+                    .get(&(header.namespace, key.to_vec()))
+                    .is_some_and(|newest| *newest > header.sequence)
+            {
                 continue;
             }
             match survivor.fate {
                 Fate::Copy => {
-                    output.copy(input.location(survivor.offset), &record, self.hash(header.namespace, key))?;
+                    output.copy(
+                        input.location(survivor.offset),
+                        &record,
+                        self.hash(header.namespace, key),
+                    )?;
                 }
                 Fate::Bury => output.tombstone(header.namespace, key, header.sequence)?,
             }
@@ -180,11 +209,13 @@ impl Engine {
 
     /// Whether nothing in this segment is live and nothing in it hides anything: then it need not even be read.
     fn can_go_unread(&self, input: &Segment, rules: &Rules) -> bool {
-        let (Some(summary), counts) = (input.summary, input.counters.get()) else { return false };
+        let (Some(summary), counts) = (input.summary, input.counters.get()) else {
+            return false;
+        };
         let hides_nothing = (summary.tombstones == 0 && summary.expiring == 0)
             || summary.max_sequence <= rules.shadow_floor.min(rules.namespace_shadow_floor);
-        let expired_long_ago = summary.expiring == 0
-            || rules.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
+        let expired_long_ago =
+            summary.expiring == 0 || rules.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
         counts.live_puts == 0 && hides_nothing && expired_long_ago
     }
 
@@ -196,24 +227,35 @@ impl Engine {
             return Ok(Some(Fate::Copy));
         }
         let dropped = header.namespace != SYSTEM_NAMESPACE
-            && self.namespaces.by_number(header.namespace).is_none_or(|namespace| namespace.is_dropped());
+            && self
+                .namespaces
+                .by_number(header.namespace)
+                .is_none_or(|namespace| namespace.is_dropped());
         if dropped {
             // The namespace's own shadow covers all its records.
             return Ok(None);
         }
         let shadow = header.kind == Kind::Tombstone
-            || header.expiry.is_some_and(|expiry| crate::clock::is_expired(Some(expiry), rules.now_ms));
+            || header
+                .expiry
+                .is_some_and(|expiry| crate::clock::is_expired(Some(expiry), rules.now_ms));
         if !shadow || self.find_header(header.namespace, key, hash)?.is_some() {
             // A newer record of the key is in the log, and will be durable before this one goes.
             return Ok(None);
         }
-        let floor = if header.namespace == SYSTEM_NAMESPACE { rules.namespace_shadow_floor } else { rules.shadow_floor };
+        let floor = if header.namespace == SYSTEM_NAMESPACE {
+            rules.namespace_shadow_floor
+        } else {
+            rules.shadow_floor
+        };
         let hides_nothing = header.sequence <= floor;
         if header.kind == Kind::Tombstone {
             return Ok((!hides_nothing).then_some(Fate::Copy));
         }
         // It is expired and has left the indexes, but perhaps only a moment ago.
-        let long_ago = rules.horizon.is_some_and(|horizon| header.expiry.is_some_and(|expiry| expiry <= horizon));
+        let long_ago = rules
+            .horizon
+            .is_some_and(|horizon| header.expiry.is_some_and(|expiry| expiry <= horizon));
         Ok(match (long_ago, hides_nothing) {
             (false, _) => Some(Fate::Copy),
             (true, false) => Some(Fate::Bury),

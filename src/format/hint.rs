@@ -30,7 +30,7 @@ impl Offsets {
 
     /// Offsets in a segment are below [`RECORD_START_MAX`] and fit.
     pub(crate) fn push(&mut self, offset: u64) {
-        debug_assert!(offset % ALIGNMENT == 0 && offset < RECORD_START_MAX);
+        debug_assert!(offset.is_multiple_of(ALIGNMENT) && offset < RECORD_START_MAX);
         self.0.push((offset / ALIGNMENT) as u32);
     }
 
@@ -95,7 +95,14 @@ impl Hint {
             }
             offsets.0.push(units);
         }
-        Ok(Hint { store_id, segment_id, data_end, records_crc, keys_crc, offsets })
+        Ok(Hint {
+            store_id,
+            segment_id,
+            data_end,
+            records_crc,
+            keys_crc,
+            offsets,
+        })
     }
 }
 
@@ -108,7 +115,14 @@ mod tests {
         for offset in [128, 64, 4096 - 8] {
             offsets.push(offset);
         }
-        Hint { store_id: [1; 16], segment_id: 3, data_end, records_crc: 4, keys_crc: 5, offsets }
+        Hint {
+            store_id: [1; 16],
+            segment_id: 3,
+            data_end,
+            records_crc: 4,
+            keys_crc: 5,
+            offsets,
+        }
     }
 
     #[test]

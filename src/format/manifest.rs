@@ -98,7 +98,11 @@ impl Manifest {
             }
             manifest.segments.push(SegmentEntry { id, state });
         }
-        if fields.0.is_empty() { Ok(manifest) } else { Err(Damage::Field("manifest length")) }
+        if fields.0.is_empty() {
+            Ok(manifest)
+        } else {
+            Err(Damage::Field("manifest length"))
+        }
     }
 }
 
@@ -107,7 +111,11 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let summary = Summary { data_end: 64, min_sequence: u64::MAX, ..Summary::default() };
+        let summary = Summary {
+            data_end: 64,
+            min_sequence: u64::MAX,
+            ..Summary::default()
+        };
         Manifest {
             store_id: [8; 16],
             generation: 3,
@@ -115,9 +123,18 @@ mod tests {
             next_sequence: 77,
             next_namespace: 2,
             segments: vec![
-                SegmentEntry { id: 4, state: SegmentState::Sealed(summary) },
-                SegmentEntry { id: 1, state: SegmentState::Cut(summary) },
-                SegmentEntry { id: 8, state: SegmentState::Open },
+                SegmentEntry {
+                    id: 4,
+                    state: SegmentState::Sealed(summary),
+                },
+                SegmentEntry {
+                    id: 1,
+                    state: SegmentState::Cut(summary),
+                },
+                SegmentEntry {
+                    id: 8,
+                    state: SegmentState::Open,
+                },
             ],
         }
     }

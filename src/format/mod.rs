@@ -191,7 +191,13 @@ mod tests {
         assert_eq!(classify(&segment_file(0xabc)), FileName::Segment(0xabc));
         assert_eq!(classify(&hint_file(u64::MAX)), FileName::Hint(u64::MAX));
         assert_eq!(classify("MANIFEST"), FileName::Own);
-        for foreign in ["notes.txt", "1.segment", "00000000000000zz.segment", "0000000000000001.segment.bak", ""] {
+        for foreign in [
+            "notes.txt",
+            "1.segment",
+            "00000000000000zz.segment",
+            "0000000000000001.segment.bak",
+            "",
+        ] {
             assert_eq!(classify(foreign), FileName::Foreign, "{foreign}");
         }
     }

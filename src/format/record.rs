@@ -22,7 +22,7 @@ pub(crate) const METADATA_LEN_MAX: usize = 1 << 16;
 /// Longest value, in bytes: 1 GiB.
 pub(crate) const VALUE_LEN_MAX: usize = 1 << 30;
 
-const _: () = assert!(FIXED_HEADER_LEN % ALIGNMENT as usize == 0);
+const _: () = assert!(FIXED_HEADER_LEN.is_multiple_of(ALIGNMENT as usize));
 const _: () = assert!(KEY_LEN_MAX - 1 == u16::MAX as usize);
 
 /// What a record says. 0 is invalid, so that a zeroed range is never a record.
@@ -98,7 +98,11 @@ impl Header {
     pub(crate) fn header_len(&self) -> usize {
         FIXED_HEADER_LEN
             + if self.expiry.is_some() { EXPIRY_LEN } else { 0 }
-            + if self.metadata_len.is_some() { METADATA_LEN_LEN } else { 0 }
+            + if self.metadata_len.is_some() {
+                METADATA_LEN_LEN
+            } else {
+                0
+            }
     }
 
     /// Bytes of key, metadata and value.
@@ -174,13 +178,24 @@ impl Header {
             return Err(Damage::Field("record flags"));
         }
         let mut optional = super::Fields(bytes.get(FIXED_HEADER_LEN..encoded_len(flags)).ok_or(Damage::Short)?);
-        let expiry = if flags & FLAG_EXPIRY != 0 { Some(optional.u64()?) } else { None };
-        let metadata_len = if flags & FLAG_METADATA != 0 { Some(optional.u32()?) } else { None };
+        let expiry = if flags & FLAG_EXPIRY != 0 {
+            Some(optional.u64()?)
+        } else {
+            None
+        };
+        let metadata_len = if flags & FLAG_METADATA != 0 {
+            Some(optional.u32()?)
+        } else {
+            None
+        };
         let stored_key_len = u32::from(u16::from_le_bytes([fixed[10], fixed[11]]));
         let header = Header {
             kind,
             namespace: u32_at(16),
-            sequence: place.base_sequence.checked_add(u64::from(u32_at(20))).ok_or(Damage::Field("sequence"))?,
+            sequence: place
+                .base_sequence
+                .checked_add(u64::from(u32_at(20)))
+                .ok_or(Damage::Field("sequence"))?,
             expiry,
             key_len: if kind.has_key() { stored_key_len + 1 } else { 0 },
             metadata_len,
@@ -210,13 +225,19 @@ impl Header {
 fn encoded_len(flags: u8) -> usize {
     FIXED_HEADER_LEN
         + if flags & FLAG_EXPIRY != 0 { EXPIRY_LEN } else { 0 }
-        + if flags & FLAG_METADATA != 0 { METADATA_LEN_LEN } else { 0 }
+        + if flags & FLAG_METADATA != 0 {
+            METADATA_LEN_LEN
+        } else {
+            0
+        }
         + if flags & FLAG_COMPRESSED != 0 { CODEC_LEN } else { 0 }
 }
 
 /// Whether a segment with this base can hold this sequence.
 pub(crate) fn sequence_fits(base_sequence: u64, sequence: u64) -> bool {
-    sequence.checked_sub(base_sequence).is_some_and(|above| above <= u64::from(u32::MAX))
+    sequence
+        .checked_sub(base_sequence)
+        .is_some_and(|above| above <= u64::from(u32::MAX))
 }
 
 fn header_crc(covered: &[u8], salt: u32) -> u32 {
@@ -269,13 +290,19 @@ impl<'a> Record<'a> {
             return Err(Damage::Short);
         }
         let start = header.header_len();
-        let body = bytes.get(start..start + header.body_len() as usize).ok_or(Damage::Short)?;
+        let body = bytes
+            .get(start..start + header.body_len() as usize)
+            .ok_or(Damage::Short)?;
         Ok(Record { header, body })
     }
 
     /// Compares the body with its checksum.
     pub(crate) fn check_body(&self) -> Result<(), Damage> {
-        if crc32fast::hash(self.body) == self.header.body_crc { Ok(()) } else { Err(Damage::BodyChecksum) }
+        if crc32fast::hash(self.body) == self.header.body_crc {
+            Ok(())
+        } else {
+            Err(Damage::BodyChecksum)
+        }
     }
 
     pub(crate) fn key(&self) -> &'a [u8] {
@@ -284,7 +311,9 @@ impl<'a> Record<'a> {
 
     pub(crate) fn metadata(&self) -> Option<&'a [u8]> {
         let start = self.header.key_len as usize;
-        self.header.metadata_len.map(|length| self.body.get(start..start + length as usize).unwrap_or_default())
+        self.header
+            .metadata_len
+            .map(|length| self.body.get(start..start + length as usize).unwrap_or_default())
     }
 
     /// Where the value begins in the body; it goes on to the body's end.
@@ -322,8 +351,12 @@ impl BatchBegin {
 
     pub(crate) fn decode(body: &[u8]) -> Result<BatchBegin, Damage> {
         let mut fields = super::Fields(body);
-        let begin = BatchBegin { count: fields.u32()?, run_crc: fields.u32()?, bytes: fields.u64()? };
-        if !fields.0.is_empty() || begin.count == 0 || begin.bytes % ALIGNMENT != 0 {
+        let begin = BatchBegin {
+            count: fields.u32()?,
+            run_crc: fields.u32()?,
+            bytes: fields.u64()?,
+        };
+        if !fields.0.is_empty() || begin.count == 0 || !begin.bytes.is_multiple_of(ALIGNMENT) {
             return Err(Damage::Field("batch frame"));
         }
         Ok(begin)
@@ -349,7 +382,11 @@ impl RunCrc {
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place { salt: 0x1234_5678, base_sequence: 1000, offset: 64 };
+    const PLACE: Place = Place {
+        salt: 0x1234_5678,
+        base_sequence: 1000,
+        offset: 64,
+    };
 
     fn encoded(header: &Header, body: &[u8]) -> Vec<u8> {
         let mut bytes = header.encode(PLACE).as_bytes().to_vec();
@@ -387,14 +424,22 @@ mod tests {
             let record = Record::parse(&bytes, PLACE).unwrap();
             record.check_body().unwrap();
             assert_eq!(record.header, header);
-            assert_eq!((record.key(), record.metadata(), record.value()), (key, metadata, value));
+            assert_eq!(
+                (record.key(), record.metadata(), record.value()),
+                (key, metadata, value)
+            );
             assert_eq!(bytes.len() % 8, 0);
         }
     }
 
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let (_, bytes) = put(b"user-123", Some(b"{\"plan\":\"pro\"}"), b"logged-in", Some(1_700_000_000_000));
+        let (_, bytes) = put(
+            b"user-123",
+            Some(b"{\"plan\":\"pro\"}"),
+            b"logged-in",
+            Some(1_700_000_000_000),
+        );
         let used = 24 + 8 + 4 + 8 + 14 + 9;
         for bit in 0..used * 8 {
             let mut damaged = bytes.clone();
@@ -423,6 +468,16 @@ mod tests {
     #[test]
     fn zeros_are_not_a_record() {
         assert!(Record::parse(&[0; 4096], PLACE).is_err());
-        assert!(Record::parse(&[0; 4096], Place { salt: 0, base_sequence: 0, offset: 0 }).is_err());
+        assert!(
+            Record::parse(
+                &[0; 4096],
+                Place {
+                    salt: 0,
+                    base_sequence: 0,
+                    offset: 0
+                }
+            )
+            .is_err()
+        );
     }
 }

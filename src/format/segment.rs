@@ -130,7 +130,11 @@ impl Summary {
     pub(crate) fn decode(body: &[u8]) -> Result<Summary, Damage> {
         let mut fields = Fields(body);
         let summary = Summary::read(&mut fields)?;
-        if fields.0.is_empty() { Ok(summary) } else { Err(Damage::Field("segment summary")) }
+        if fields.0.is_empty() {
+            Ok(summary)
+        } else {
+            Err(Damage::Field("segment summary"))
+        }
     }
 }
 
@@ -159,8 +163,16 @@ impl Start {
 
     pub(crate) fn decode(body: &[u8]) -> Result<Start, Damage> {
         let mut fields = Fields(body);
-        let start = Start { previous_id: fields.u64()?, previous_end: fields.u64()?, previous_crc: fields.u32()? };
-        if fields.0.is_empty() { Ok(start) } else { Err(Damage::Field("segment start")) }
+        let start = Start {
+            previous_id: fields.u64()?,
+            previous_end: fields.u64()?,
+            previous_crc: fields.u32()?,
+        };
+        if fields.0.is_empty() {
+            Ok(start)
+        } else {
+            Err(Damage::Field("segment start"))
+        }
     }
 }
 
@@ -186,8 +198,15 @@ impl Mark {
 
     pub(crate) fn decode(body: &[u8]) -> Result<Mark, Damage> {
         let mut fields = Fields(body);
-        let mark = Mark { segment_id: fields.u64()?, offset: fields.u64()? };
-        if fields.0.is_empty() { Ok(mark) } else { Err(Damage::Field("mark")) }
+        let mark = Mark {
+            segment_id: fields.u64()?,
+            offset: fields.u64()?,
+        };
+        if fields.0.is_empty() {
+            Ok(mark)
+        } else {
+            Err(Damage::Field("mark"))
+        }
     }
 }
 
@@ -197,8 +216,13 @@ mod tests {
 
     #[test]
     fn a_segment_header_notices_every_flipped_bit() {
-        let header =
-            SegmentHeader { salt: 9, store_id: [3; 16], segment_id: 5, base_sequence: 77, created_ms: 1_700_000_000_000 };
+        let header = SegmentHeader {
+            salt: 9,
+            store_id: [3; 16],
+            segment_id: 5,
+            base_sequence: 77,
+            created_ms: 1_700_000_000_000,
+        };
         let bytes = header.encode();
         assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {
@@ -223,11 +247,18 @@ mod tests {
             records_crc: 0xdead_beef,
         };
         assert_eq!(Summary::decode(&summary.encode()), Ok(summary));
-        let start = Start { previous_id: 4, previous_end: 4096, previous_crc: 1 };
+        let start = Start {
+            previous_id: 4,
+            previous_end: 4096,
+            previous_crc: 1,
+        };
         assert_eq!(Start::decode(&start.encode()), Ok(start));
         assert!(Summary::decode(&[0; Summary::LEN]).is_err());
         assert!(Start::decode(&[0; 3]).is_err());
-        let mark = Mark { segment_id: 4, offset: 4096 };
+        let mark = Mark {
+            segment_id: 4,
+            offset: 4096,
+        };
         assert_eq!(Mark::decode(&mark.encode()), Ok(mark));
         assert!(Mark::decode(&[0; 17]).is_err());
     }

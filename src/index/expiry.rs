@@ -39,7 +39,10 @@ impl ExpiryQueue {
 
     /// How many entries are due; looks at all of them.
     pub(crate) fn due(&self, now_ms: u64) -> u64 {
-        self.heap.iter().filter(|Reverse((expiry, _))| *expiry <= now_ms).count() as u64
+        self.heap
+            .iter()
+            .filter(|Reverse((expiry, _))| *expiry <= now_ms)
+            .count() as u64
     }
 
     /// Whether so much was added since the last cleaning that a look for stale entries pays.
@@ -49,7 +52,10 @@ impl ExpiryQueue {
 
     /// Takes everything out, for a cleaning; what is pushed meanwhile stays. Give the rest back with [`ExpiryQueue::give_back`].
     pub(crate) fn take(&mut self) -> Vec<(u64, Location)> {
-        std::mem::take(&mut self.heap).into_iter().map(|Reverse(entry)| entry).collect()
+        std::mem::take(&mut self.heap)
+            .into_iter()
+            .map(|Reverse(entry)| entry)
+            .collect()
     }
 
     /// Ends a cleaning.

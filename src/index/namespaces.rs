@@ -31,7 +31,14 @@ pub(crate) struct NamespaceState {
 
 impl NamespaceState {
     pub(crate) fn new(number: u32, stable_id: u128, name: &str, order: KeyOrder) -> NamespaceState {
-        NamespaceState { number, stable_id, name: RwLock::new(name.into()), order, has_expiring: AtomicBool::new(false), dropped: AtomicBool::new(false) }
+        NamespaceState {
+            number,
+            stable_id,
+            name: RwLock::new(name.into()),
+            order,
+            has_expiring: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
@@ -93,7 +100,10 @@ impl Namespaces {
     pub(crate) fn rename(&self, namespace: &Arc<NamespaceState>, name: &str) {
         let mut inner = self.write();
         let new: Arc<str> = name.into();
-        let old = std::mem::replace(&mut *namespace.name.write().unwrap_or_else(PoisonError::into_inner), new.clone());
+        let old = std::mem::replace(
+            &mut *namespace.name.write().unwrap_or_else(PoisonError::into_inner),
+            new.clone(),
+        );
         inner.by_name.remove(&old);
         inner.by_name.insert(new, namespace.clone());
     }
@@ -117,7 +127,12 @@ impl Namespaces {
 
     /// Those dropped whose keys have not all left the indexes.
     pub(crate) fn dropped(&self) -> Vec<Arc<NamespaceState>> {
-        self.read().by_number.values().filter(|namespace| namespace.is_dropped()).cloned().collect()
+        self.read()
+            .by_number
+            .values()
+            .filter(|namespace| namespace.is_dropped())
+            .cloned()
+            .collect()
     }
 }
 

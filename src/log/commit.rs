@@ -106,8 +106,15 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn new() -> Account {
-        let summary = Summary { data_end: SEGMENT_HEADER_LEN, min_sequence: u64::MAX, ..Summary::default() };
-        Account { crc: RunCrc::default(), summary }
+        let summary = Summary {
+            data_end: SEGMENT_HEADER_LEN,
+            min_sequence: u64::MAX,
+            ..Summary::default()
+        };
+        Account {
+            crc: RunCrc::default(),
+            summary,
+        }
     }
 
     /// Counts a record, given as stored.
@@ -118,7 +125,10 @@ impl Account {
     }
 
     pub(super) fn summary(&self) -> Summary {
-        Summary { records_crc: self.crc.value(), ..self.summary }
+        Summary {
+            records_crc: self.crc.value(),
+            ..self.summary
+        }
     }
 }
 
@@ -149,7 +159,10 @@ pub(super) struct LogFile {
 
 impl LogFile {
     fn new(file: Arc<dyn StorageFile>) -> Arc<LogFile> {
-        Arc::new(LogFile { file, sync_failed: Mutex::new(false) })
+        Arc::new(LogFile {
+            file,
+            sync_failed: Mutex::new(false),
+        })
     }
 
     /// Makes durable what was written before. After a failure never again: the system may have thrown the data away.
@@ -228,13 +241,17 @@ impl Writer {
         }
         let to: HashMap<Location, Location> = moves.iter().map(|step| (step.from, step.to)).collect();
         for undo in &mut self.undo {
-            undo.previous = undo.previous.map(|previous| to.get(&previous).copied().unwrap_or(previous));
+            undo.previous = undo
+                .previous
+                .map(|previous| to.get(&previous).copied().unwrap_or(previous));
         }
     }
 
     /// Bytes that only memory holds.
     pub(crate) fn pending_bytes(&self) -> u64 {
-        self.active.as_ref().map_or(0, |active| active.appender.len() as u64 - active.written)
+        self.active
+            .as_ref()
+            .map_or(0, |active| active.appender.len() as u64 - active.written)
     }
 
     /// Memory of the active segment and those not sealed yet.
@@ -252,11 +269,19 @@ impl Writer {
             previous_crc: summary.records_crc,
         };
         let synced = AtomicBool::new(false);
-        self.sealing.push(Arc::new(Rotated { segment: old.segment, file: old.file, summary, synced }));
+        self.sealing.push(Arc::new(Rotated {
+            segment: old.segment,
+            file: old.file,
+            summary,
+            synced,
+        }));
     }
 
     fn failure_of(&self, sequence: u64) -> Option<&Error> {
-        let failure = self.failed.iter().find(|failure| (failure.from..=failure.to).contains(&sequence))?;
+        let failure = self
+            .failed
+            .iter()
+            .find(|failure| (failure.from..=failure.to).contains(&sequence))?;
         Some(&failure.error)
     }
 
@@ -309,7 +334,10 @@ impl Engine {
 
     /// Floors for the manifest, as of now.
     pub(super) fn floors(&self, guard: &Guard<'_>) -> Floors {
-        Floors { next_sequence: guard.next_sequence, next_namespace: self.next_namespace.load(Ordering::Acquire) }
+        Floors {
+            next_sequence: guard.next_sequence,
+            next_namespace: self.next_namespace.load(Ordering::Acquire),
+        }
     }
 
     /// Changes the manifest; poisons the store if it is unknown which one stands. The writer lock must not be held.
@@ -370,8 +398,11 @@ impl Engine {
             guard.rotated_out(old);
             self.wake.wake();
         }
-        let segment =
-            Arc::new(Segment::active(next.header, next.appender.buffer().clone(), Arc::new(Counters::default())));
+        let segment = Arc::new(Segment::active(
+            next.header,
+            next.appender.buffer().clone(),
+            Arc::new(Counters::default()),
+        ));
         self.segments.set(segment.clone());
         guard.acknowledged_end = 0;
         guard.active = Some(Active {
@@ -393,7 +424,10 @@ impl Engine {
         let path = self.segment_path(id);
         let header = self.new_segment_header(id, floors.next_sequence);
         let file = self.create_segment_file(&header)?;
-        let entry = SegmentEntry { id, state: SegmentState::Open };
+        let entry = SegmentEntry {
+            id,
+            state: SegmentState::Open,
+        };
         let listed = match self.manifest.update(floors, |manifest| manifest.segments.push(entry)) {
             Ok(()) => Ok(()),
             Err(ReplaceError::Unchanged(error)) => {
@@ -404,14 +438,21 @@ impl Engine {
             Err(ReplaceError::Unknown(error)) => Err(error),
         };
         listed?;
-        let capacity = self.options.segment_bytes.max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD);
+        let capacity = self
+            .options
+            .segment_bytes
+            .max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD);
         let mut appender = Appender::new(capacity as usize);
         let encoded = header.encode();
         if let Some(spare) = appender.spare().get_mut(..encoded.len()) {
             spare.copy_from_slice(&encoded);
         }
         appender.publish(encoded.len());
-        Ok(Prepared { header, file: LogFile::new(file), appender })
+        Ok(Prepared {
+            header,
+            file: LogFile::new(file),
+            appender,
+        })
     }
 
     pub(super) fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
@@ -427,7 +468,10 @@ impl Engine {
     /// Creates a segment's file with nothing but its header, name and content durable.
     pub(super) fn create_segment_file(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
         let path = self.segment_path(header.segment_id);
-        let file = self.storage.create(&path).map_err(|error| Error::io("create", &path, error))?;
+        let file = self
+            .storage
+            .create(&path)
+            .map_err(|error| Error::io("create", &path, error))?;
         let filled = write_all_at(&*file, &header.encode(), 0)
             .map_err(|error| Error::io("write", &path, error))
             .and_then(|()| file.sync().map_err(|error| Error::io("sync", &path, error)))
@@ -449,7 +493,10 @@ impl Engine {
         let guard = self.lock_writer();
         let wanted = guard.check_open().is_ok()
             && guard.prepared.is_none()
-            && guard.active.as_ref().is_some_and(|active| active.appender.spare_len() < active.appender.len());
+            && guard
+                .active
+                .as_ref()
+                .is_some_and(|active| active.appender.spare_len() < active.appender.len());
         if !wanted {
             return Ok(());
         }
@@ -472,7 +519,9 @@ impl Engine {
         let id = prepared.header.segment_id;
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
         let path = self.segment_path(id);
-        self.storage.remove(&path).map_err(|error| Error::io("remove", &path, error))
+        self.storage
+            .remove(&path)
+            .map_err(|error| Error::io("remove", &path, error))
     }
 
     /// Appends one record that is about the log itself.
@@ -504,7 +553,9 @@ impl Engine {
         if let Err(error) = guard.check_poison() {
             return (guard, Err(error));
         }
-        let Some(active) = &guard.active else { return (guard, Ok(())) };
+        let Some(active) = &guard.active else {
+            return (guard, Ok(()));
+        };
         let (from, to) = (active.written, active.appender.len() as u64);
         if from == to {
             return (guard, Ok(()));
@@ -531,7 +582,12 @@ impl Engine {
             return Ok(());
         }
         let (account, last) = (active.account.clone(), guard.last_sequence);
-        let pending = active.appender.buffer().published().get(from as usize..to as usize).unwrap_or_default();
+        let pending = active
+            .appender
+            .buffer()
+            .published()
+            .get(from as usize..to as usize)
+            .unwrap_or_default();
         let result = active.file.write(pending, from);
         let result = self.written_out(guard, to, account, last, result);
         self.notify(guard);
@@ -550,7 +606,9 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.events.write_outs.fetch_add(1, Ordering::Relaxed);
-                self.events.written_bytes.fetch_add(to - active.written, Ordering::Relaxed);
+                self.events
+                    .written_bytes
+                    .fetch_add(to - active.written, Ordering::Relaxed);
                 active.written = to;
                 active.written_account = account;
                 guard.written_sequence = last;
@@ -572,7 +630,11 @@ impl Engine {
     /// After a failed write-out: cuts the file back, and takes back all pending records that nobody was told of.
     fn roll_back(&self, guard: &mut Guard<'_>, error: &Error) {
         self.note_full(error);
-        let failure = Failure { from: guard.written_sequence + 1, to: guard.next_sequence - 1, error: error.clone() };
+        let failure = Failure {
+            from: guard.written_sequence + 1,
+            to: guard.next_sequence - 1,
+            error: error.clone(),
+        };
         if guard.in_flight > 0 {
             guard.failed.push(failure);
         }
@@ -581,7 +643,11 @@ impl Engine {
         let Some(active) = &mut guard.active else { return };
         let keep_end = keep_end.max(active.written);
         if let Err(source) = active.file.cut(active.written) {
-            let cause = Error::io("cut back after a failed write", &self.segment_path(active.segment.id()), source);
+            let cause = Error::io(
+                "cut back after a failed write",
+                &self.segment_path(active.segment.id()),
+                source,
+            );
             guard.undo = undo;
             self.poison(guard, &cause);
             return;
@@ -651,10 +717,11 @@ impl Engine {
             }
             let (back, result) = self.write_out(guard);
             guard = back;
-            if let Err(error) = result {
-                if guard.failure_of(sequence).is_none() && guard.written_sequence < sequence {
-                    return (guard, Err(error));
-                }
+            if let Err(error) = result
+                && guard.failure_of(sequence).is_none()
+                && guard.written_sequence < sequence
+            {
+                return (guard, Err(error));
             }
         }
     }
@@ -710,18 +777,32 @@ impl Engine {
     fn sync_written<'a>(&'a self, guard: Guard<'a>) -> (Guard<'a>, Result<()>) {
         let target = guard.written_sequence;
         let written_bytes = self.events.written_bytes.load(Ordering::Relaxed);
-        let rotated: Vec<_> =
-            guard.sealing.iter().filter(|rotated| !rotated.synced.load(Ordering::Acquire)).cloned().collect();
-        let active = guard.active.as_ref().map(|active| (active.segment.id(), active.file.clone(), active.written));
+        let rotated: Vec<_> = guard
+            .sealing
+            .iter()
+            .filter(|rotated| !rotated.synced.load(Ordering::Acquire))
+            .cloned()
+            .collect();
+        let active = guard
+            .active
+            .as_ref()
+            .map(|active| (active.segment.id(), active.file.clone(), active.written));
         let end = match (&active, rotated.last()) {
-            (Some((segment_id, _, offset)), _) => Mark { segment_id: *segment_id, offset: *offset },
-            (None, Some(last)) => Mark { segment_id: last.segment.id(), offset: last.summary.data_end },
+            (Some((segment_id, _, offset)), _) => Mark {
+                segment_id: *segment_id,
+                offset: *offset,
+            },
+            (None, Some(last)) => Mark {
+                segment_id: last.segment.id(),
+                offset: last.summary.data_end,
+            },
             (None, None) => guard.durable_end,
         };
         drop(guard);
         let sync = |id: u64, file: &LogFile| {
             self.events.syncs.fetch_add(1, Ordering::Relaxed);
-            file.sync().map_err(|error| Error::io("sync", &self.segment_path(id), error))
+            file.sync()
+                .map_err(|error| Error::io("sync", &self.segment_path(id), error))
         };
         let mut result = Ok(());
         for rotated in rotated {
@@ -820,7 +901,11 @@ impl Engine {
     }
 
     fn sync_for_close(&self) -> Result<()> {
-        if self.lock_writer().is_recovering() { Ok(()) } else { self.sync() }
+        if self.lock_writer().is_recovering() {
+            Ok(())
+        } else {
+            self.sync()
+        }
     }
 
     fn note_full(&self, error: &Error) {
@@ -851,7 +936,9 @@ impl Active {
         let offset = (self.appender.len() + ahead) as u64;
         let encoded = header.encode(self.segment.place(offset));
         let length = header.record_len() as usize;
-        let Some(room) = self.appender.spare().get_mut(ahead..ahead + length) else { return };
+        let Some(room) = self.appender.spare().get_mut(ahead..ahead + length) else {
+            return;
+        };
         let mut room_left = &mut *room;
         for part in std::iter::once(encoded.as_bytes()).chain(parts.iter().copied()) {
             let (target, rest) = room_left.split_at_mut(part.len());
@@ -874,17 +961,24 @@ impl Active {
     /// Forgets all records at or beyond this offset: a new buffer, since somebody may still read the old one.
     fn take_back_to(&mut self, end: u64) {
         self.appender = self.appender.copy_of_first(end as usize);
-        let segment =
-            Segment::active(self.segment.header, self.appender.buffer().clone(), self.segment.counters.clone());
+        let segment = Segment::active(
+            self.segment.header,
+            self.appender.buffer().clone(),
+            self.segment.counters.clone(),
+        );
         self.segment = Arc::new(segment);
         self.account = self.written_account.clone();
         let mut offset = self.written;
         while offset < end {
             let mut unused = Vec::new();
-            let Ok(record) = self.segment.record(offset, &mut unused) else { break };
+            let Ok(record) = self.segment.record(offset, &mut unused) else {
+                break;
+            };
             let (header, length) = (record.header, record.header.record_len());
             let bytes = self.appender.buffer().published();
-            let stored = bytes.get(offset as usize..(offset + length) as usize).unwrap_or_default();
+            let stored = bytes
+                .get(offset as usize..(offset + length) as usize)
+                .unwrap_or_default();
             self.account.add(&header, stored);
             offset += length;
         }
@@ -893,6 +987,7 @@ impl Active {
 
 impl Prepared {
     fn has_room(&self, length: u64, next_sequence: u64) -> bool {
-        self.appender.spare_len() as u64 >= length + SEGMENT_OVERHEAD && sequence_fits(self.header.base_sequence, next_sequence)
+        self.appender.spare_len() as u64 >= length + SEGMENT_OVERHEAD
+            && sequence_fits(self.header.base_sequence, next_sequence)
     }
 }

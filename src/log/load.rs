@@ -57,7 +57,11 @@ struct Contribution {
 impl Source {
     /// The offsets of a segment that was scanned.
     pub(super) fn scanned(segment: Arc<Segment>, offsets: Offsets) -> Source {
-        Source { segment, offsets, keys_crc: None }
+        Source {
+            segment,
+            offsets,
+            keys_crc: None,
+        }
     }
 }
 
@@ -65,7 +69,10 @@ impl Engine {
     /// Fills the indexes. `known` are sources that need no hint.
     pub(super) fn load(&mut self, segments: &[Arc<Segment>], known: Vec<Source>) -> Result<Loaded> {
         let total_bytes = segments.iter().map(|segment| segment.data_end()).sum();
-        let progress = LoadProgress { done: AtomicU64::new(0), total_bytes };
+        let progress = LoadProgress {
+            done: AtomicU64::new(0),
+            total_bytes,
+        };
         let mut distrusted = Vec::new();
         let mut known: HashMap<u64, Source> = known.into_iter().map(|source| (source.segment.id(), source)).collect();
         loop {
@@ -86,7 +93,11 @@ impl Engine {
             if !wrong_hints.is_empty() {
                 // A hint that lists other keys than the segment has: begin again without it.
                 distrusted.extend(wrong_hints);
-                known = sources.into_iter().filter(|source| source.keys_crc.is_none()).map(|source| (source.segment.id(), source)).collect();
+                known = sources
+                    .into_iter()
+                    .filter(|source| source.keys_crc.is_none())
+                    .map(|source| (source.segment.id(), source))
+                    .collect();
                 progress.done.store(0, Ordering::Relaxed);
                 continue;
             }
@@ -99,7 +110,10 @@ impl Engine {
             }
             drop(queue);
             self.load_orders(&sources, &contributions, names)?;
-            let scanned = sources.iter().filter(|source| source.keys_crc.is_none()).map(|source| source.segment.id());
+            let scanned = sources
+                .iter()
+                .filter(|source| source.keys_crc.is_none())
+                .map(|source| source.segment.id());
             return Ok(Loaded {
                 keys: self.keydir.len(),
                 hints_used: sources.iter().filter(|source| source.keys_crc.is_some()).count() as u64,
@@ -120,10 +134,14 @@ impl Engine {
             if let Some(source) = lock(&known).remove(&segment.id()) {
                 return Ok(source);
             }
-            if !distrusted.contains(&segment.id()) {
-                if let Some(hint) = self.read_hint(segment)? {
-                    return Ok(Source { segment: segment.clone(), keys_crc: Some(hint.keys_crc), offsets: hint.offsets });
-                }
+            if !distrusted.contains(&segment.id())
+                && let Some(hint) = self.read_hint(segment)?
+            {
+                return Ok(Source {
+                    segment: segment.clone(),
+                    keys_crc: Some(hint.keys_crc),
+                    offsets: hint.offsets,
+                });
             }
             self.scan(segment)
         })
@@ -132,7 +150,9 @@ impl Engine {
     /// The hint of a segment; None if it is missing, damaged, or another segment's.
     fn read_hint(&self, segment: &Segment) -> Result<Option<Hint>> {
         let path = self.directory.join(hint_file(segment.id()));
-        let Some(summary) = segment.summary else { return Ok(None) };
+        let Some(summary) = segment.summary else {
+            return Ok(None);
+        };
         let bytes = match read_file(&*self.storage, &path, Hint::len_max(&summary)) {
             Ok(bytes) => bytes,
             Err(error) => match error.kind() {
@@ -153,7 +173,9 @@ impl Engine {
     /// Reads a whole segment that no longer grows, everything in it checked.
     fn scan(&self, segment: &Arc<Segment>) -> Result<Source> {
         let mut scratch = Vec::new();
-        let bytes = segment.all_bytes(&mut scratch).map_err(|error| self.read_error(segment.id(), 0, error))?;
+        let bytes = segment
+            .all_bytes(&mut scratch)
+            .map_err(|error| self.read_error(segment.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, segment.header);
         let mut sorter = Sorter::default();
         let end = loop {
@@ -170,12 +192,18 @@ impl Engine {
             let damage = Damage::Mismatch("the manifest's account of the segment");
             return Err(Error::damage(&path, scanner.valid_end(), damage));
         }
-        Ok(Source { segment: segment.clone(), offsets: sorter.finish().0, keys_crc: None })
+        Ok(Source {
+            segment: segment.clone(),
+            offsets: sorter.finish().0,
+            keys_crc: None,
+        })
     }
 
     /// Runs `work` on every item, on as many threads as the machine has; the first error wins.
     fn in_parallel<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(items.len());
         if threads <= 1 {
             return items.iter().map(work).collect();
         }
@@ -186,7 +214,9 @@ impl Engine {
                 scope.spawn(|| {
                     while !failed.load(Ordering::Relaxed) {
                         let index = next.fetch_add(1, Ordering::Relaxed);
-                        let (Some(item), Some(slot)) = (items.get(index), results.get(index)) else { return };
+                        let (Some(item), Some(slot)) = (items.get(index), results.get(index)) else {
+                            return;
+                        };
                         let result = work(item);
                         if result.is_err() {
                             failed.store(true, Ordering::Relaxed);
@@ -232,7 +262,10 @@ impl Engine {
                         (number, Some((id, name.to_owned())))
                     }
                     _ => {
-                        let key = record.key().try_into().map_err(|_| fail(Damage::Field("namespace record").into()))?;
+                        let key = record
+                            .key()
+                            .try_into()
+                            .map_err(|_| fail(Damage::Field("namespace record").into()))?;
                         (u32::from_be_bytes(key), None)
                     }
                 };
@@ -243,8 +276,12 @@ impl Engine {
             }
         }
         let highest = newest.keys().max().copied().unwrap_or(0);
-        self.next_namespace.fetch_max(highest.saturating_add(1), Ordering::AcqRel);
-        Ok(newest.into_iter().filter_map(|(number, (_, entry))| Some((number, entry?))).collect())
+        self.next_namespace
+            .fetch_max(highest.saturating_add(1), Ordering::AcqRel);
+        Ok(newest
+            .into_iter()
+            .filter_map(|(number, (_, entry))| Some((number, entry?)))
+            .collect())
     }
 
     /// Enters the records of one segment into the keydir. None if its hint turns out to be of other keys.
@@ -256,7 +293,10 @@ impl Engine {
     ) -> Result<Option<Contribution>> {
         let segment = &source.segment;
         let now_ms = self.time.now_ms();
-        let mut contribution = Contribution { hashes: Vec::with_capacity(source.offsets.len()), ..Contribution::default() };
+        let mut contribution = Contribution {
+            hashes: Vec::with_capacity(source.offsets.len()),
+            ..Contribution::default()
+        };
         let mut keys = crate::segment::scan::KeysCrc::default();
         let (mut scratch, mut other_scratch) = (Vec::new(), Vec::new());
         for (count, offset) in source.offsets.iter().enumerate() {
@@ -291,13 +331,15 @@ impl Engine {
                 let other_record = other_segment
                     .record(other.offset(), &mut other_scratch)
                     .map_err(|error| self.read_error(other_segment.id(), other.offset(), error))?;
-                Ok(if other_record.header.namespace != header.namespace || other_record.key() != record.key() {
-                    Relation::OtherKey
-                } else if other_record.header.sequence < header.sequence {
-                    Relation::SameKeyOlder
-                } else {
-                    Relation::SameKeyNewer
-                })
+                Ok(
+                    if other_record.header.namespace != header.namespace || other_record.key() != record.key() {
+                        Relation::OtherKey
+                    } else if other_record.header.sequence < header.sequence {
+                        Relation::SameKeyOlder
+                    } else {
+                        Relation::SameKeyNewer
+                    },
+                )
             })?;
             if upsert == Upsert::Full {
                 return Err(Error::invalid("the store has more keys than the hash index can hold"));
@@ -321,7 +363,10 @@ impl Engine {
     fn report_progress(&self, progress: &LoadProgress, bytes: u64) {
         let done_bytes = progress.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if let Some(callback) = &self.options.progress {
-            callback(Progress { done_bytes, total_bytes: progress.total_bytes });
+            callback(Progress {
+                done_bytes,
+                total_bytes: progress.total_bytes,
+            });
         }
     }
 
@@ -335,7 +380,12 @@ impl Engine {
         let mut walks: Vec<_> = sources
             .iter()
             .zip(contributions)
-            .map(|(source, contribution)| Walk { source, hashes: &contribution.hashes, position: 0, scratch: Vec::new() })
+            .map(|(source, contribution)| Walk {
+                source,
+                hashes: &contribution.hashes,
+                position: 0,
+                scratch: Vec::new(),
+            })
             .collect();
         let mut heads = BinaryHeap::new();
         for (index, walk) in walks.iter_mut().enumerate() {
@@ -348,7 +398,10 @@ impl Engine {
         while let Some(mut smallest) = heads.peek_mut() {
             let Reverse((head, index)) = &mut *smallest;
             if head.namespace != current {
-                orders.insert(current, std::mem::replace(&mut builder, KeyOrder::from_sorted()).finish());
+                orders.insert(
+                    current,
+                    std::mem::replace(&mut builder, KeyOrder::from_sorted()).finish(),
+                );
                 current = head.namespace;
             }
             builder.push(&head.key, head.flags);
@@ -356,7 +409,12 @@ impl Engine {
                 expiring.insert(current);
             }
             // The next of the same segment takes its place; the heap puts itself in order.
-            match walks.get_mut(*index).map(|walk| walk.next_live(self)).transpose()?.flatten() {
+            match walks
+                .get_mut(*index)
+                .map(|walk| walk.next_live(self))
+                .transpose()?
+                .flatten()
+            {
                 Some(next) => *head = next,
                 None => drop(PeekMut::pop(smallest)),
             }
@@ -396,7 +454,8 @@ impl<'a> Walk<'a> {
     /// The next record that the keydir points at; it is counted as live.
     fn next_live(&mut self, engine: &Engine) -> Result<Option<Head<'a>>> {
         let segment = &self.source.segment;
-        while let (Some(offset), Some(&hash)) = (self.source.offsets.get(self.position), self.hashes.get(self.position)) {
+        while let (Some(offset), Some(&hash)) = (self.source.offsets.get(self.position), self.hashes.get(self.position))
+        {
             self.position += 1;
             if !engine.keydir.holds(hash, segment.location(offset)) {
                 continue;
@@ -404,7 +463,8 @@ impl<'a> Walk<'a> {
             let fail = |error| engine.read_error(segment.id(), offset, error);
             let (header, key) = match segment.memory(offset) {
                 Some(bytes) => {
-                    let record = Record::parse_checked(bytes, segment.place(offset)).map_err(|damage| fail(damage.into()))?;
+                    let record =
+                        Record::parse_checked(bytes, segment.place(offset)).map_err(|damage| fail(damage.into()))?;
                     (record.header, Cow::Borrowed(record.key()))
                 }
                 None => {

@@ -40,20 +40,29 @@ const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 impl ManifestStore {
     /// Takes over a manifest that was read from, or written to, this directory.
     pub(crate) fn new(storage: Arc<dyn Storage>, directory: &Path, manifest: Manifest) -> ManifestStore {
-        ManifestStore { storage, directory: directory.to_owned(), current: Mutex::new(manifest) }
+        ManifestStore {
+            storage,
+            directory: directory.to_owned(),
+            current: Mutex::new(manifest),
+        }
     }
 
     /// Reads the manifest of a store; None if there is no such file.
     pub(crate) fn read(storage: &dyn Storage, directory: &Path) -> Result<Option<Manifest>> {
         let path = directory.join(MANIFEST_FILE);
-        if !storage.exists(&path).map_err(|error| Error::io("look for", &path, error))? {
+        if !storage
+            .exists(&path)
+            .map_err(|error| Error::io("look for", &path, error))?
+        {
             return Ok(None);
         }
         let bytes = read_file(storage, &path, MANIFEST_BYTES_MAX).map_err(|error| match error.kind() {
             std::io::ErrorKind::InvalidData => Error::damage(&path, 0, Damage::Field("length")),
             _ => Error::io("read", &path, error),
         })?;
-        Manifest::decode(&bytes).map(Some).map_err(|damage| Error::damage(&path, 0, damage))
+        Manifest::decode(&bytes)
+            .map(Some)
+            .map_err(|damage| Error::damage(&path, 0, damage))
     }
 
     /// Writes a manifest beside the old one, syncs it, and puts it in its place.
@@ -61,15 +70,22 @@ impl ManifestStore {
         let (path, temporary) = (directory.join(MANIFEST_FILE), directory.join(MANIFEST_TEMPORARY_FILE));
         let unchanged = |action, error| ReplaceError::Unchanged(Error::io(action, &temporary, error));
         // One may be left from an attempt that failed.
-        if storage.exists(&temporary).map_err(|error| unchanged("look for", error))? {
+        if storage
+            .exists(&temporary)
+            .map_err(|error| unchanged("look for", error))?
+        {
             storage.remove(&temporary).map_err(|error| unchanged("remove", error))?;
         }
         let file = storage.create(&temporary).map_err(|error| unchanged("create", error))?;
         write_all_at(&*file, &manifest.encode(), 0).map_err(|error| unchanged("write", error))?;
         file.sync().map_err(|error| unchanged("sync", error))?;
         let unknown = |action, error| ReplaceError::Unknown(Error::io(action, &path, error));
-        storage.rename(&temporary, &path).map_err(|error| unknown("rename the new manifest to", error))?;
-        storage.sync_directory(directory).map_err(|error| unknown("sync the directory of", error))?;
+        storage
+            .rename(&temporary, &path)
+            .map_err(|error| unknown("rename the new manifest to", error))?;
+        storage
+            .sync_directory(directory)
+            .map_err(|error| unknown("sync the directory of", error))?;
         Ok(())
     }
 
@@ -93,7 +109,9 @@ impl ManifestStore {
         let taken: std::collections::HashSet<u16> =
             current.segments.iter().map(|entry| segment_index(entry.id)).collect();
         if taken.len() > usize::from(u16::MAX) {
-            return Err(Error::invalid("the store has 65,536 segments, the most it can have; use larger segments, or compact"));
+            return Err(Error::invalid(
+                "the store has 65,536 segments, the most it can have; use larger segments, or compact",
+            ));
         }
         let mut id = current.next_segment_id;
         while taken.contains(&segment_index(id)) {

@@ -179,7 +179,9 @@ impl Engine {
         let number = namespace.number;
         let mut found = None;
         self.find(hash, |segment, offset| {
-            found = segment.value(offset, |record| record.header.namespace == number && record.key() == key)?;
+            found = segment.value(offset, |record| {
+                record.header.namespace == number && record.key() == key
+            })?;
             Ok(found.is_some())
         })?;
         Ok(found.filter(|value| {
@@ -210,8 +212,9 @@ impl Engine {
             let mut failed = None;
             let found = self.keydir.find(hash, |location| {
                 let answer = match self.segments.load(location.segment_index()).as_deref() {
-                    Some(Some(segment)) => confirm(segment, location.offset())
-                        .map_err(|error| LookError::Read(segment.id(), error)),
+                    Some(Some(segment)) => {
+                        confirm(segment, location.offset()).map_err(|error| LookError::Read(segment.id(), error))
+                    }
                     _ => Err(LookError::Gone),
                 };
                 answer.inspect_err(|_| failed = Some(location))
@@ -220,7 +223,10 @@ impl Engine {
                 (Ok(location), _) => return Ok(location),
                 // Only what still stands in the index is an error; anything else was replaced meanwhile.
                 (Err(LookError::Read(id, error)), Some(location)) if self.keydir.holds(hash, location) => {
-                    let still = self.segments.get(location.segment_index()).is_some_and(|segment| segment.id() == id);
+                    let still = self
+                        .segments
+                        .get(location.segment_index())
+                        .is_some_and(|segment| segment.id() == id);
                     if still && self.keydir.holds(hash, location) {
                         return Err(self.read_error(id, location.offset(), error));
                     }
@@ -257,7 +263,11 @@ impl Engine {
         let mut spins = 0u32;
         while self.batch_epoch.load(Ordering::Acquire) % 2 == 1 {
             spins += 1;
-            if spins < 64 { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < 64 {
+                std::hint::spin_loop()
+            } else {
+                std::thread::yield_now()
+            }
         }
     }
 
@@ -267,7 +277,7 @@ impl Engine {
             self.await_batch();
             let before = self.batch_epoch.load(Ordering::Acquire);
             let answer = look();
-            if before % 2 == 0 && self.batch_epoch.load(Ordering::Acquire) == before {
+            if before.is_multiple_of(2) && self.batch_epoch.load(Ordering::Acquire) == before {
                 return answer;
             }
         }
@@ -287,12 +297,13 @@ impl Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }
 
-/// A random number from the system, by way of the standard library's hash seeds.
-
+/// A random number from the system, by way of the standard library's hash seeds: the one place where randomness enters.
 pub(crate) fn random_u64() -> u64 {
     let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.write_u64(0);

@@ -7,10 +7,10 @@ use super::Engine;
 use super::commit::Account;
 use crate::error::{Error, Result};
 use crate::format::hint::Hint;
+use crate::format::hint_file;
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
-use crate::format::hint_file;
 use crate::index::keydir::Location;
 use crate::options::ReadMode;
 use crate::segment::scan::{Scanner, Sorter};
@@ -56,7 +56,13 @@ impl Output {
 
 impl<'a> OutputWriter<'a> {
     pub(crate) fn new(engine: &'a Engine) -> OutputWriter<'a> {
-        OutputWriter { engine, current: None, finished: Vec::new(), moves: Vec::new(), written_bytes: 0 }
+        OutputWriter {
+            engine,
+            current: None,
+            finished: Vec::new(),
+            moves: Vec::new(),
+            written_bytes: 0,
+        }
     }
 
     /// Copies a record; its body is not touched, its header differs in nothing but what binds it to its place.
@@ -64,7 +70,13 @@ impl<'a> OutputWriter<'a> {
         let to = self.push(&record.header, record.body)?;
         if record.header.kind == Kind::Put {
             let (length, expiry) = (record.header.record_len(), record.header.expiry);
-            self.moves.push(Move { hash, from, to, length, expiry });
+            self.moves.push(Move {
+                hash,
+                from,
+                to,
+                length,
+                expiry,
+            });
         }
         Ok(())
     }
@@ -94,14 +106,22 @@ impl<'a> OutputWriter<'a> {
             self.end_segment()?;
             self.begin_segment(header.sequence)?;
         }
-        let Some(output) = &mut self.current else { return Err(Error::Closed) };
+        let Some(output) = &mut self.current else {
+            return Err(Error::Closed);
+        };
         let offset = output.end();
-        let place = Place { salt: output.header.salt, base_sequence: output.header.base_sequence, offset };
+        let place = Place {
+            salt: output.header.salt,
+            base_sequence: output.header.base_sequence,
+            offset,
+        };
         let start = output.buffer.len();
         output.buffer.extend_from_slice(header.encode(place).as_bytes());
         output.buffer.extend_from_slice(body);
         output.buffer.resize(start + length as usize, 0);
-        output.account.add(header, output.buffer.get(start..).unwrap_or_default());
+        output
+            .account
+            .add(header, output.buffer.get(start..).unwrap_or_default());
         self.written_bytes += length;
         let location = Location::new(crate::segment::segment_index(output.header.segment_id), offset);
         if output.buffer.len() >= WRITE_BYTES {
@@ -125,7 +145,9 @@ impl<'a> OutputWriter<'a> {
     }
 
     fn end_segment(&mut self) -> Result<()> {
-        let Some(mut output) = self.current.take() else { return Ok(()) };
+        let Some(mut output) = self.current.take() else {
+            return Ok(());
+        };
         let result = self.engine.seal_output(&mut output);
         match result {
             Ok(segment) => self.finished.push(segment),
@@ -162,7 +184,10 @@ impl<'a> OutputWriter<'a> {
 /// Manifest entries of new segments.
 pub(crate) fn sealed_entries(segments: &[Arc<Segment>]) -> impl Iterator<Item = SegmentEntry> + '_ {
     segments.iter().filter_map(|segment| {
-        Some(SegmentEntry { id: segment.id(), state: SegmentState::Sealed(segment.summary?) })
+        Some(SegmentEntry {
+            id: segment.id(),
+            state: SegmentState::Sealed(segment.summary?),
+        })
     })
 }
 
@@ -200,7 +225,9 @@ impl Engine {
         Ok(Arc::new(match self.options.read_mode {
             ReadMode::Map => {
                 let path = self.segment_path(header.segment_id);
-                let map = file.map(summary.data_end).map_err(|error| Error::io("map", &path, error))?;
+                let map = file
+                    .map(summary.data_end)
+                    .map_err(|error| Error::io("map", &path, error))?;
                 Segment::mapped(header, summary, cut, Arc::new(map), counters)
             }
             ReadMode::Pread => Segment::unmapped(header, summary, cut, file, counters),
@@ -211,7 +238,9 @@ impl Engine {
     pub(super) fn write_hint(&self, segment: &Segment) -> Result<()> {
         let Some(summary) = segment.summary else { return Ok(()) };
         let mut scratch = Vec::new();
-        let bytes = segment.all_bytes(&mut scratch).map_err(|error| self.read_error(segment.id(), 0, error))?;
+        let bytes = segment
+            .all_bytes(&mut scratch)
+            .map_err(|error| self.read_error(segment.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, segment.header);
         let mut sorter = Sorter::default();
         while let Ok(found) = scanner.next() {
@@ -243,10 +272,10 @@ impl Engine {
     /// next.
     pub(crate) fn remove_segment_files(&self, id: u64) {
         for path in [self.segment_path(id), self.directory.join(hint_file(id))] {
-            if let Err(error) = self.storage.remove(&path) {
-                if error.kind() != std::io::ErrorKind::NotFound {
-                    self.events.note_background_error(&Error::io("remove", &path, error));
-                }
+            if let Err(error) = self.storage.remove(&path)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                self.events.note_background_error(&Error::io("remove", &path, error));
             }
         }
     }
@@ -266,7 +295,11 @@ pub(super) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> 
         value_len: body.len() as u32,
         body_crc: crc32fast::hash(&body),
     };
-    let place = Place { salt: header.salt, base_sequence: header.base_sequence, offset: summary.data_end };
+    let place = Place {
+        salt: header.salt,
+        base_sequence: header.base_sequence,
+        offset: summary.data_end,
+    };
     let mut bytes = seal.encode(place).as_bytes().to_vec();
     bytes.extend_from_slice(&body);
     bytes.resize(seal.record_len() as usize, 0);

@@ -127,7 +127,10 @@ pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, Recove
     let time = StoreTime::new(options.clock.clone());
     let started_ms = time.monotonic_ms();
     let opening = enter(directory, &options)?;
-    let mut report = RecoveryReport { created: opening.created, ..RecoveryReport::default() };
+    let mut report = RecoveryReport {
+        created: opening.created,
+        ..RecoveryReport::default()
+    };
     let mut engine = new_engine(opening, options, time);
     engine.recover(&mut report)?;
     report.duration = Duration::from_millis(engine.time.monotonic_ms().saturating_sub(started_ms));
@@ -137,11 +140,18 @@ pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, Recove
 /// From a path to a locked directory with a manifest.
 fn enter(directory: &Path, options: &Options) -> Result<Opening> {
     let storage = options.storage.clone();
-    let not_a_store = |what: &str| Error::NotAStore { path: directory.to_owned(), what: what.to_owned() };
-    let exists = storage.exists(directory).map_err(|error| Error::io("look for", directory, error))?;
+    let not_a_store = |what: &str| Error::NotAStore {
+        path: directory.to_owned(),
+        what: what.to_owned(),
+    };
+    let exists = storage
+        .exists(directory)
+        .map_err(|error| Error::io("look for", directory, error))?;
     if !exists {
         if !options.create {
-            return Err(not_a_store("the directory does not exist, and creating a store was not asked for"));
+            return Err(not_a_store(
+                "the directory does not exist, and creating a store was not asked for",
+            ));
         }
         create_directory_durably(&*storage, directory)?;
     }
@@ -150,11 +160,18 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
     let lock_path = directory.join(LOCK_FILE);
     let owner = format!("process {}", std::process::id());
     let lock = storage.lock(&lock_path, &owner).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::InUse { path: directory.to_owned(), holder: error.to_string() },
+        std::io::ErrorKind::WouldBlock => Error::InUse {
+            path: directory.to_owned(),
+            holder: error.to_string(),
+        },
         _ => Error::io("lock", &lock_path, error),
     })?;
     // Somebody may have created or changed the store while this one came for the lock.
-    let found = if manifest { ManifestStore::read(&*storage, directory)? } else { None };
+    let found = if manifest {
+        ManifestStore::read(&*storage, directory)?
+    } else {
+        None
+    };
     let found = match found {
         Some(found) => Some(found),
         None if check_directory(&*storage, directory, options.create)? => ManifestStore::read(&*storage, directory)?,
@@ -177,7 +194,13 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
             (manifest, true)
         }
     };
-    Ok(Opening { directory: directory.to_owned(), storage, lock, manifest, created })
+    Ok(Opening {
+        directory: directory.to_owned(),
+        storage,
+        lock,
+        manifest,
+        created,
+    })
 }
 
 /// Creates a directory and those above it, each name durable.
@@ -185,16 +208,22 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     let mut missing = Vec::new();
     for ancestor in directory.ancestors() {
         if ancestor.as_os_str().is_empty()
-            || storage.exists(ancestor).map_err(|error| Error::io("look for", ancestor, error))?
+            || storage
+                .exists(ancestor)
+                .map_err(|error| Error::io("look for", ancestor, error))?
         {
             break;
         }
         missing.push(ancestor);
     }
-    storage.create_directory(directory).map_err(|error| Error::io("create", directory, error))?;
+    storage
+        .create_directory(directory)
+        .map_err(|error| Error::io("create", directory, error))?;
     for created in missing {
         if let Some(parent) = created.parent() {
-            storage.sync_directory(parent).map_err(|error| Error::io("sync", parent, error))?;
+            storage
+                .sync_directory(parent)
+                .map_err(|error| Error::io("sync", parent, error))?;
         }
     }
     Ok(())
@@ -202,7 +231,10 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
 
 /// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted creation leaves.
 fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Result<bool> {
-    let not_a_store = |what: String| Error::NotAStore { path: directory.to_owned(), what };
+    let not_a_store = |what: String| Error::NotAStore {
+        path: directory.to_owned(),
+        what,
+    };
     let names = storage.list(directory).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotADirectory => not_a_store("this is a file; name a directory".to_owned()),
         _ => Error::io("list", directory, error),
@@ -226,10 +258,14 @@ fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Res
         return Err(not_a_store(what.to_owned()));
     }
     if let Some(foreign) = foreign {
-        return Err(not_a_store(format!("the directory has other files in it ({foreign}); name an empty or a new one")));
+        return Err(not_a_store(format!(
+            "the directory has other files in it ({foreign}); name an empty or a new one"
+        )));
     }
     if !create {
-        return Err(not_a_store("the directory is empty, and creating a store was not asked for".to_owned()));
+        return Err(not_a_store(
+            "the directory is empty, and creating a store was not asked for".to_owned(),
+        ));
     }
     Ok(false)
 }
@@ -239,7 +275,10 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
     Engine {
         directory: opening.directory,
         storage: opening.storage,
-        options: Options { limits: options.limits.clipped(), ..options },
+        options: Options {
+            limits: options.limits.clipped(),
+            ..options
+        },
         time,
         hash_state: Engine::new_hash_state(),
         keydir: Keydir::new(),
@@ -340,7 +379,11 @@ impl Engine {
 
     fn open_file(&self, path: &Path) -> Result<Arc<dyn StorageFile>> {
         self.storage.open(path, false).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::damage(path, 0, Damage::Mismatch("the manifest: it lists this file, which is missing;")),
+            std::io::ErrorKind::NotFound => Error::damage(
+                path,
+                0,
+                Damage::Mismatch("the manifest: it lists this file, which is missing;"),
+            ),
             _ => Error::io("open", path, error),
         })
     }
@@ -350,9 +393,17 @@ impl Engine {
         let path = self.segment_path(id);
         let file = self.open_file(&path)?;
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
-        let expected = if cut { summary.data_end } else { summary.data_end + SEAL_LEN };
+        let expected = if cut {
+            summary.data_end
+        } else {
+            summary.data_end + SEAL_LEN
+        };
         if length < expected || (!cut && length > expected) {
-            return Err(Error::damage(&path, length.min(expected), Damage::Mismatch("the length that the manifest gives")));
+            return Err(Error::damage(
+                &path,
+                length.min(expected),
+                Damage::Mismatch("the length that the manifest gives"),
+            ));
         }
         let header = self.read_header(&path, &*file, id)?;
         if !cut {
@@ -388,11 +439,23 @@ impl Engine {
         let (valid_end, start, summary) = (scanner.valid_end(), scanner.start(), scanner.summary());
         let claim = match end {
             // Sealing syncs, and in the order of the log.
-            End::Sealed => Some(Mark { segment_id: id, offset: valid_end }),
+            End::Sealed => Some(Mark {
+                segment_id: id,
+                offset: valid_end,
+            }),
             End::Clean => scanner.mark(),
             End::Damaged { .. } => last_mark_after(bytes.get(), &header, valid_end).or(scanner.mark()),
         };
-        Ok(Opened { header, file, bytes, end, valid_end, start, summary, claim })
+        Ok(Opened {
+            header,
+            file,
+            bytes,
+            end,
+            valid_end,
+            start,
+            summary,
+            claim,
+        })
     }
 
     /// Decides where the log ends.
@@ -411,7 +474,11 @@ impl Engine {
         let mut kept = 0;
         for (index, candidate) in log.iter().enumerate() {
             let previous = candidate.start.unwrap_or_default();
-            let before = log.iter().take(index).chain(&unstarted).find(|other| other.header.segment_id == previous.previous_id);
+            let before = log
+                .iter()
+                .take(index)
+                .chain(&unstarted)
+                .find(|other| other.header.segment_id == previous.previous_id);
             // What follows the data of the one before, a seal that was being written, does not matter.
             let whole = before.is_none_or(|before| {
                 before.valid_end == previous.previous_end && before.summary.records_crc == previous.previous_crc
@@ -432,27 +499,42 @@ impl Engine {
             let is_kept = log.iter().any(|opened| opened.header.segment_id == claim.segment_id);
             if about.valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN) {
                 // Something that was durable is missing or damaged; the first such place is where the log ends.
-                let torn = log.iter().rev().chain(&unstarted).find(|opened| opened.end != End::Sealed).unwrap_or(about);
+                let torn = log
+                    .iter()
+                    .rev()
+                    .chain(&unstarted)
+                    .find(|opened| opened.end != End::Sealed)
+                    .unwrap_or(about);
                 let torn = if about.valid_end < claim.offset { about } else { torn };
                 let (offset, damage) = match torn.end {
                     End::Damaged { offset, damage } => (offset, damage),
                     _ => (torn.valid_end, Damage::Short),
                 };
-                return Err(Error::damage(&self.segment_path(torn.header.segment_id), offset, damage));
+                return Err(Error::damage(
+                    &self.segment_path(torn.header.segment_id),
+                    offset,
+                    damage,
+                ));
             }
         }
         for opened in discarded.iter().chain(&unstarted) {
             report.discarded_bytes += opened.bytes.get().len() as u64 - SEGMENT_HEADER_LEN;
         }
         let mut unrecovered = Unrecovered {
-            dropped: discarded.iter().chain(&unstarted).map(|opened| opened.header.segment_id).collect(),
+            dropped: discarded
+                .iter()
+                .chain(&unstarted)
+                .map(|opened| opened.header.segment_id)
+                .collect(),
             ..Unrecovered::default()
         };
         // Up to which segment of the log, and where in it, everything is known to be durable.
         let durable = claims
             .iter()
             .filter_map(|claim| {
-                let index = log.iter().position(|opened| opened.header.segment_id == claim.segment_id)?;
+                let index = log
+                    .iter()
+                    .position(|opened| opened.header.segment_id == claim.segment_id)?;
                 Some((index, claim.offset))
             })
             .max();
@@ -499,10 +581,14 @@ impl Engine {
     /// Writes anew what is not known to be durable, and lets the manifest say where the log ended. Returns the bytes
     /// written. On an error everything is as before, and it can be tried again.
     pub(super) fn finish_recovery(&self, guard: &mut Guard<'_>) -> Result<u64> {
-        let Some(unrecovered) = &guard.unrecovered else { return Ok(0) };
+        let Some(unrecovered) = &guard.unrecovered else {
+            return Ok(0);
+        };
         let mut output = OutputWriter::new(self);
         for unsealed in &unrecovered.unsealed {
-            let Some(segment) = self.segments.get(crate::segment::segment_index(unsealed.id)) else { continue };
+            let Some(segment) = self.segments.get(crate::segment::segment_index(unsealed.id)) else {
+                continue;
+            };
             let durable_end = unsealed.durable.map_or(0, |durable| durable.data_end);
             if let Err(error) = self.copy_beyond(&segment, durable_end, &mut output) {
                 output.discard();
@@ -522,7 +608,10 @@ impl Engine {
             }
             let gone = |entry: &SegmentEntry| {
                 unrecovered.dropped.contains(&entry.id)
-                    || unrecovered.unsealed.iter().any(|unsealed| unsealed.id == entry.id && unsealed.durable.is_none())
+                    || unrecovered
+                        .unsealed
+                        .iter()
+                        .any(|unsealed| unsealed.id == entry.id && unsealed.durable.is_none())
             };
             manifest.segments.retain(|entry| !gone(entry));
             manifest.segments.extend(sealed_entries(&outputs));
@@ -530,7 +619,9 @@ impl Engine {
         match updated {
             Ok(()) => {}
             Err(ReplaceError::Unchanged(error)) => {
-                outputs.iter().for_each(|segment| self.remove_segment_files(segment.id()));
+                outputs
+                    .iter()
+                    .for_each(|segment| self.remove_segment_files(segment.id()));
                 return Err(error);
             }
             Err(ReplaceError::Unknown(error)) => {
@@ -538,17 +629,24 @@ impl Engine {
                 return Err(error);
             }
         }
-        let Some(unrecovered) = guard.unrecovered.take() else { return Ok(written) };
+        let Some(unrecovered) = guard.unrecovered.take() else {
+            return Ok(written);
+        };
         outputs.into_iter().for_each(|segment| self.segments.set(segment));
         self.apply_moves(&moves);
         for unsealed in unrecovered.unsealed {
-            let Some(old) = self.segments.get(crate::segment::segment_index(unsealed.id)) else { continue };
+            let Some(old) = self.segments.get(crate::segment::segment_index(unsealed.id)) else {
+                continue;
+            };
             match unsealed.durable {
                 Some(durable) => {
                     let counters = Counters::of(&durable);
                     counters.set_live(&old.counters.get());
                     let path = self.segment_path(unsealed.id);
-                    let file = self.storage.open(&path, false).map_err(|error| Error::io("open", &path, error))?;
+                    let file = self
+                        .storage
+                        .open(&path, false)
+                        .map_err(|error| Error::io("open", &path, error))?;
                     let segment = self.readable(old.header, durable, true, file, Arc::new(counters))?;
                     self.segments.set(segment);
                 }
@@ -565,7 +663,9 @@ impl Engine {
     /// Copies all records at or beyond an offset.
     fn copy_beyond(&self, segment: &Segment, offset: u64, output: &mut OutputWriter<'_>) -> Result<()> {
         let mut scratch = Vec::new();
-        let bytes = segment.all_bytes(&mut scratch).map_err(|error| self.read_error(segment.id(), 0, error))?;
+        let bytes = segment
+            .all_bytes(&mut scratch)
+            .map_err(|error| self.read_error(segment.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, segment.header);
         while let Ok(found) = scanner.next() {
             if found.offset >= offset {
@@ -579,7 +679,10 @@ impl Engine {
     /// Removes what interrupted steps left: files of ours that the manifest does not list.
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
         let manifest = self.manifest.current();
-        let names = self.storage.list(&self.directory).map_err(|error| Error::io("list", &self.directory, error))?;
+        let names = self
+            .storage
+            .list(&self.directory)
+            .map_err(|error| Error::io("list", &self.directory, error))?;
         for name in names {
             let junk = match classify(&name.to_string_lossy()) {
                 FileName::Segment(id) | FileName::Hint(id) => !manifest.segments.iter().any(|entry| entry.id == id),

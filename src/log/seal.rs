@@ -21,7 +21,9 @@ impl Engine {
         let _one_at_a_time = lock(&self.sealing);
         loop {
             let guard = self.lock_writer();
-            let Some(oldest) = guard.sealing.first().cloned() else { return Ok(()) };
+            let Some(oldest) = guard.sealing.first().cloned() else {
+                return Ok(());
+            };
             guard.check_poison()?;
             drop(guard);
             self.with_reserve(true, || self.seal(&oldest))?;
@@ -37,7 +39,10 @@ impl Engine {
         }
         let mut guard = self.lock_writer();
         // It is the oldest, so nothing before its end is in a page cache only.
-        let end = Mark { segment_id: id, offset: rotated.summary.data_end };
+        let end = Mark {
+            segment_id: id,
+            offset: rotated.summary.data_end,
+        };
         guard.durable_up_to(rotated.summary.max_sequence, end);
         drop(guard);
         if rotated.summary.puts + rotated.summary.tombstones == 0 {
@@ -50,7 +55,10 @@ impl Engine {
             return Err(Error::io("seal", &path, error));
         }
         self.sync_for_good(rotated)?;
-        let file = self.storage.open(&path, false).map_err(|error| Error::io("open", &path, error))?;
+        let file = self
+            .storage
+            .open(&path, false)
+            .map_err(|error| Error::io("open", &path, error))?;
         let counters = rotated.segment.counters.clone();
         let segment = self.readable(rotated.segment.header, rotated.summary, false, file, counters)?;
         // A hint only makes opening faster.
@@ -117,7 +125,11 @@ impl Engine {
         let _one_at_a_time = lock(&self.reserve);
         let path = self.directory.join(RESERVE_FILE);
         let length = RESERVE_BYTES.min(self.options.segment_bytes);
-        let there = self.storage.open(&path, false).and_then(|file| file.len()).is_ok_and(|found| found >= length);
+        let there = self
+            .storage
+            .open(&path, false)
+            .and_then(|file| file.len())
+            .is_ok_and(|found| found >= length);
         if !there {
             let made = match self.storage.remove(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),

@@ -63,10 +63,14 @@ impl Engine {
     /// Removes the key of this record from the indexes if this is still its newest record and `wanted` says so of its expiry.
     /// The caller holds the writer lock.
     fn forget(&self, location: Location, wanted: impl FnOnce(Option<u64>) -> bool) {
-        let Some(segment) = self.segments.get(location.segment_index()) else { return };
+        let Some(segment) = self.segments.get(location.segment_index()) else {
+            return;
+        };
         let mut scratch = Vec::new();
         // A damaged record stays where it is: whoever asks for its key is told.
-        let Ok(record) = segment.record(location.offset(), &mut scratch) else { return };
+        let Ok(record) = segment.record(location.offset(), &mut scratch) else {
+            return;
+        };
         let (header, key) = (record.header, record.key());
         if !wanted(header.expiry) || header.namespace == SYSTEM_NAMESPACE {
             return;
@@ -97,11 +101,14 @@ impl Engine {
 
     /// Whether the keydir points at this record.
     fn is_current(&self, location: Location) -> bool {
-        let Some(segment) = self.segments.get(location.segment_index()) else { return false };
+        let Some(segment) = self.segments.get(location.segment_index()) else {
+            return false;
+        };
         let mut scratch = Vec::new();
-        segment
-            .record(location.offset(), &mut scratch)
-            .is_ok_and(|record| self.keydir.holds(self.hash(record.header.namespace, record.key()), location))
+        segment.record(location.offset(), &mut scratch).is_ok_and(|record| {
+            self.keydir
+                .holds(self.hash(record.header.namespace, record.key()), location)
+        })
     }
 
     /// Takes the keys of dropped namespaces out of the indexes, in small steps.

@@ -33,7 +33,11 @@ pub(crate) struct Operation<'a> {
 /// What becomes of the key.
 #[derive(Debug)]
 pub(crate) enum Action<'a> {
-    Put { value: &'a [u8], metadata: Option<&'a [u8]>, expiry: Option<u64> },
+    Put {
+        value: &'a [u8],
+        metadata: Option<&'a [u8]>,
+        expiry: Option<u64>,
+    },
     Delete,
 }
 
@@ -72,7 +76,11 @@ impl Ready<'_> {
 impl Engine {
     fn ready<'a>(&self, operation: &'a Operation<'a>) -> Ready<'a> {
         let (kind, value, metadata, expiry) = match operation.action {
-            Action::Put { value, metadata, expiry } => (Kind::Put, value, metadata, expiry),
+            Action::Put {
+                value,
+                metadata,
+                expiry,
+            } => (Kind::Put, value, metadata, expiry),
             Action::Delete => (Kind::Tombstone, &[][..], None, None),
         };
         let header = Header {
@@ -85,7 +93,11 @@ impl Engine {
             value_len: value.len() as u32,
             body_crc: body_crc(&[operation.key, metadata.unwrap_or_default(), value]),
         };
-        Ready { operation, hash: self.hash(operation.namespace.number, operation.key), header }
+        Ready {
+            operation,
+            hash: self.hash(operation.namespace.number, operation.key),
+            header,
+        }
     }
 
     /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
@@ -114,7 +126,9 @@ impl Engine {
 
     /// Writes all operations or none.
     pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
-        let deletes = operations.iter().all(|operation| matches!(operation.action, Action::Delete));
+        let deletes = operations
+            .iter()
+            .all(|operation| matches!(operation.action, Action::Delete));
         self.with_reserve(deletes, || self.try_write_batch(operations, durability))
     }
 
@@ -151,7 +165,12 @@ impl Engine {
     pub(crate) fn drop_namespace(&self, namespace: &NamespaceState) -> Result<()> {
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
         let key = encode_number(namespace.number);
-        let operation = Operation { namespace: &system, key: &key, action: Action::Delete, condition: None };
+        let operation = Operation {
+            namespace: &system,
+            key: &key,
+            action: Action::Delete,
+            condition: None,
+        };
         let ready = self.ready(&operation);
         self.with_reserve(true, || {
             let length = ready.header.record_len() + MARK_LEN;
@@ -173,7 +192,10 @@ impl Engine {
         let headers: Vec<_> = ready
             .iter()
             .zip(first..)
-            .map(|(ready, sequence)| Header { sequence, ..ready.header })
+            .map(|(ready, sequence)| Header {
+                sequence,
+                ..ready.header
+            })
             .collect();
         let Some(active) = &guard.active else { return Ok(()) };
         let segment = active.segment.clone();
@@ -184,7 +206,11 @@ impl Engine {
             run.add(header.encode(segment.place(offset)).as_bytes());
             offset += header.record_len();
         }
-        let frame = BatchBegin { count: ready.len() as u32, run_crc: run.value(), bytes };
+        let frame = BatchBegin {
+            count: ready.len() as u32,
+            run_crc: run.value(),
+            bytes,
+        };
         self.append(guard, Kind::BatchBegin, &frame.encode());
         // All records are in the buffer before the first is looked for: an operation may find one of its own batch.
         let Some(active) = &mut guard.active else { return Ok(()) };
@@ -201,7 +227,15 @@ impl Engine {
             // Found before anything was written, unless an earlier operation of this batch is about the same key. A damaged
             // record in the way is left to itself: the new one is listed beside it.
             let current = self.current(ready).unwrap_or(None);
-            self.index(guard, &segment, ready.hash, offset, header, ready.operation, current.as_ref());
+            self.index(
+                guard,
+                &segment,
+                ready.hash,
+                offset,
+                header,
+                ready.operation,
+                current.as_ref(),
+            );
             offset += header.record_len();
         }
         Ok(())
@@ -236,10 +270,15 @@ impl Engine {
     }
 
     fn append_ready(&self, guard: &mut Guard<'_>, ready: &Ready<'_>, current: Option<&Current>) -> u64 {
-        let header = Header { sequence: guard.next_sequence, ..ready.header };
+        let header = Header {
+            sequence: guard.next_sequence,
+            ..ready.header
+        };
         guard.next_sequence += 1;
         guard.last_sequence = header.sequence;
-        let Some(active) = &mut guard.active else { return header.sequence };
+        let Some(active) = &mut guard.active else {
+            return header.sequence;
+        };
         let offset = active.appender.len() as u64;
         debug_assert_eq!(offset % ALIGNMENT, 0);
         active.put_record(&header, &ready.parts());
@@ -250,7 +289,10 @@ impl Engine {
     }
 
     /// Lets the indexes and counters know of a record that was just published.
-    #[expect(clippy::too_many_arguments, reason = "each is a fact about one record; a struct would only rename them")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a fact about one record; a struct would only rename them"
+    )]
     fn index(
         &self,
         guard: &mut Guard<'_>,
@@ -264,7 +306,12 @@ impl Engine {
         let location = segment.location(offset);
         let length = header.record_len();
         let previous = current.map(|current| current.location);
-        guard.undo.push(Undo { offset, sequence: header.sequence, hash, previous });
+        guard.undo.push(Undo {
+            offset,
+            sequence: header.sequence,
+            hash,
+            previous,
+        });
         if let Some(current) = current {
             self.no_longer_live(current.location, &current.header);
         }
@@ -303,7 +350,9 @@ impl Engine {
     /// Takes one record back out of the indexes and counters. Called newest first, the record still readable.
     pub(super) fn take_back(&self, segment: &Segment, undo: &Undo) {
         let mut scratch = Vec::new();
-        let Ok(record) = segment.record(undo.offset, &mut scratch) else { return };
+        let Ok(record) = segment.record(undo.offset, &mut scratch) else {
+            return;
+        };
         let location = segment.location(undo.offset);
         let (header, key) = (record.header, record.key());
         let length = header.record_len();
@@ -323,25 +372,35 @@ impl Engine {
             let _ = self.keydir.insert(undo.hash, previous);
         }
         segment.counters.take_back(header.kind == Kind::Put, length);
-        if header.namespace != SYSTEM_NAMESPACE {
-            if let Some(namespace) = self.namespaces.by_number(header.namespace) {
-                change_order(&namespace, key, previous.map(|(_, header)| flags(&header)));
-            }
+        if header.namespace != SYSTEM_NAMESPACE
+            && let Some(namespace) = self.namespaces.by_number(header.namespace)
+        {
+            change_order(&namespace, key, previous.map(|(_, header)| flags(&header)));
         }
     }
 }
 
 fn check_namespace(operation: &Operation<'_>) -> Result<()> {
     if operation.namespace.is_dropped() {
-        return Err(Error::NamespaceNotFound { name: operation.namespace.name().to_string() });
+        return Err(Error::NamespaceNotFound {
+            name: operation.namespace.name().to_string(),
+        });
     }
     Ok(())
 }
 
 /// What the key order keeps of a record.
 pub(crate) fn flags(header: &Header) -> KeyFlags {
-    let expires = if header.expiry.is_some() { KeyFlags::EXPIRES } else { KeyFlags::NONE };
-    let metadata = if header.metadata_len.is_some() { KeyFlags::METADATA } else { KeyFlags::NONE };
+    let expires = if header.expiry.is_some() {
+        KeyFlags::EXPIRES
+    } else {
+        KeyFlags::NONE
+    };
+    let metadata = if header.metadata_len.is_some() {
+        KeyFlags::METADATA
+    } else {
+        KeyFlags::NONE
+    };
     expires.union(metadata)
 }
 

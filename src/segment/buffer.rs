@@ -68,7 +68,14 @@ impl Appender {
         let Some(memory) = NonNull::new(memory) else {
             handle_alloc_error(layout);
         };
-        Appender { buffer: Arc::new(AppendBuffer { memory, layout, published: AtomicUsize::new(0) }), end: 0 }
+        Appender {
+            buffer: Arc::new(AppendBuffer {
+                memory,
+                layout,
+                published: AtomicUsize::new(0),
+            }),
+            end: 0,
+        }
     }
 
     /// A new buffer that begins with the first `length` published bytes of this one.
@@ -103,7 +110,10 @@ impl Appender {
         // SAFETY: the range begins at `published` (nobody else changes it) and ends with the allocation; readers see only
         // what lies before it; `&mut self` on the only appender makes this the only such slice.
         unsafe {
-            std::slice::from_raw_parts_mut(self.buffer.memory.as_ptr().add(self.end), self.buffer.layout.size() - self.end)
+            std::slice::from_raw_parts_mut(
+                self.buffer.memory.as_ptr().add(self.end),
+                self.buffer.layout.size() - self.end,
+            )
         }
     }
 

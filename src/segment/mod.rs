@@ -103,13 +103,34 @@ impl From<io::Error> for ReadError {
 impl Segment {
     /// The segment that is being written to.
     pub(crate) fn active(header: SegmentHeader, buffer: Arc<AppendBuffer>, counters: Arc<Counters>) -> Segment {
-        Segment { header, summary: None, cut: false, source: stripes(Bytes::Buffer(buffer)), counters }
+        Segment {
+            header,
+            summary: None,
+            cut: false,
+            source: stripes(Bytes::Buffer(buffer)),
+            counters,
+        }
     }
 
     /// A segment that no longer changes, read through a map.
-    pub(crate) fn mapped(header: SegmentHeader, summary: Summary, cut: bool, map: Arc<Map>, counters: Arc<Counters>) -> Segment {
-        let bytes = Bytes::Map { map, data_end: summary.data_end as usize };
-        Segment { header, summary: Some(summary), cut, source: stripes(bytes), counters }
+    pub(crate) fn mapped(
+        header: SegmentHeader,
+        summary: Summary,
+        cut: bool,
+        map: Arc<Map>,
+        counters: Arc<Counters>,
+    ) -> Segment {
+        let bytes = Bytes::Map {
+            map,
+            data_end: summary.data_end as usize,
+        };
+        Segment {
+            header,
+            summary: Some(summary),
+            cut,
+            source: stripes(bytes),
+            counters,
+        }
     }
 
     /// A segment that no longer changes, read call by call.
@@ -120,8 +141,17 @@ impl Segment {
         file: Arc<dyn StorageFile>,
         counters: Arc<Counters>,
     ) -> Segment {
-        let source = Source::File { file, data_end: summary.data_end };
-        Segment { header, summary: Some(summary), cut, source, counters }
+        let source = Source::File {
+            file,
+            data_end: summary.data_end,
+        };
+        Segment {
+            header,
+            summary: Some(summary),
+            cut,
+            source,
+            counters,
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -140,7 +170,11 @@ impl Segment {
 
     /// The place of the record at this offset.
     pub(crate) fn place(&self, offset: u64) -> Place {
-        Place { salt: self.header.salt, base_sequence: self.header.base_sequence, offset }
+        Place {
+            salt: self.header.salt,
+            base_sequence: self.header.base_sequence,
+            offset,
+        }
     }
 
     /// The record at this offset, its header checked, its body not yet. `scratch` holds the bytes where the segment is
@@ -308,8 +342,12 @@ impl Counters {
         counters.puts.store(summary.puts, Ordering::Relaxed);
         counters.put_bytes.store(summary.put_bytes, Ordering::Relaxed);
         counters.tombstones.store(summary.tombstones, Ordering::Relaxed);
-        counters.tombstone_bytes.store(summary.tombstone_bytes, Ordering::Relaxed);
-        counters.min_sequence_plus_one.store(summary.min_sequence.wrapping_add(1), Ordering::Relaxed);
+        counters
+            .tombstone_bytes
+            .store(summary.tombstone_bytes, Ordering::Relaxed);
+        counters
+            .min_sequence_plus_one
+            .store(summary.min_sequence.wrapping_add(1), Ordering::Relaxed);
         counters
     }
 
@@ -337,8 +375,11 @@ impl Counters {
 
     /// Takes back what [`Counters::add_put`] or [`Counters::add_tombstone`] counted.
     pub(crate) fn take_back(&self, put: bool, bytes: u64) {
-        let (count, sum) =
-            if put { (&self.puts, &self.put_bytes) } else { (&self.tombstones, &self.tombstone_bytes) };
+        let (count, sum) = if put {
+            (&self.puts, &self.put_bytes)
+        } else {
+            (&self.tombstones, &self.tombstone_bytes)
+        };
         count.fetch_sub(1, Ordering::Relaxed);
         sum.fetch_sub(bytes, Ordering::Relaxed);
     }

@@ -45,7 +45,10 @@ impl<'a> Scanner<'a> {
             offset: SEGMENT_HEADER_LEN,
             batch_end: 0,
             crc: RunCrc::default(),
-            summary: Summary { min_sequence: u64::MAX, ..Summary::default() },
+            summary: Summary {
+                min_sequence: u64::MAX,
+                ..Summary::default()
+            },
             start: None,
             mark: None,
         }
@@ -58,7 +61,11 @@ impl<'a> Scanner<'a> {
 
     /// What has been seen so far, as a seal at this point would say it.
     pub(crate) fn summary(&self) -> Summary {
-        Summary { data_end: self.offset, records_crc: self.crc.value(), ..self.summary }
+        Summary {
+            data_end: self.offset,
+            records_crc: self.crc.value(),
+            ..self.summary
+        }
     }
 
     /// How the segment is chained to its predecessor, if its first record has been seen and says so.
@@ -124,12 +131,18 @@ impl<'a> Scanner<'a> {
 
     /// The record at this offset, everything about it checked.
     fn parse(&self, offset: u64, previous_sequence: u64) -> Result<Record<'a>, Damage> {
-        let place = Place { salt: self.header.salt, base_sequence: self.header.base_sequence, offset };
+        let place = Place {
+            salt: self.header.salt,
+            base_sequence: self.header.base_sequence,
+            offset,
+        };
         let bytes = self.bytes.get(offset as usize..).ok_or(Damage::Short)?;
         let record = Record::parse(bytes, place)?;
         record.check_body()?;
         let used = record.header.header_len() as u64 + record.header.body_len();
-        let padding = bytes.get(used as usize..record.header.record_len() as usize).ok_or(Damage::Short)?;
+        let padding = bytes
+            .get(used as usize..record.header.record_len() as usize)
+            .ok_or(Damage::Short)?;
         if padding.iter().any(|&byte| byte != 0) {
             return Err(Damage::Padding);
         }
@@ -197,7 +210,11 @@ pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -
     while let Some(rest) = bytes.get(offset as usize..).filter(|rest| !rest.is_empty()) {
         // The kind is the ninth byte: most places are sorted out by it.
         if rest.get(8) == Some(&(Kind::Mark as u8)) {
-            let place = Place { salt: header.salt, base_sequence: header.base_sequence, offset };
+            let place = Place {
+                salt: header.salt,
+                base_sequence: header.base_sequence,
+                offset,
+            };
             let mark = Record::parse(rest, place)
                 .and_then(|record| record.check_body().map(|()| record))
                 .ok()
@@ -228,7 +245,9 @@ impl<'a> Sorter<'a> {
     /// `bytes` are those of the segment; `found` a record in it.
     pub(crate) fn push(&mut self, bytes: &'a [u8], found: &Found<'a>) {
         let start = found.offset as usize;
-        let header = bytes.get(start..start + found.record.header.header_len()).unwrap_or_default();
+        let header = bytes
+            .get(start..start + found.record.header.header_len())
+            .unwrap_or_default();
         self.entries.push(Entry {
             namespace: found.record.header.namespace,
             key: found.record.key(),
@@ -241,9 +260,12 @@ impl<'a> Sorter<'a> {
     pub(crate) fn finish(mut self) -> (Offsets, u32) {
         // Later offsets have higher sequences; of each key the last one counts.
         self.entries.sort_unstable_by(|a, b| {
-            (a.namespace, a.key).cmp(&(b.namespace, b.key)).then(b.offset.cmp(&a.offset))
+            (a.namespace, a.key)
+                .cmp(&(b.namespace, b.key))
+                .then(b.offset.cmp(&a.offset))
         });
-        self.entries.dedup_by(|later, kept| later.namespace == kept.namespace && later.key == kept.key);
+        self.entries
+            .dedup_by(|later, kept| later.namespace == kept.namespace && later.key == kept.key);
         let mut offsets = Offsets::with_capacity(self.entries.len());
         let mut keys = KeysCrc::default();
         for entry in &self.entries {

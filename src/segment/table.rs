@@ -7,21 +7,31 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::Segment;
 use crate::index::keydir::Location;
 
+/// Segments on a page of the table.
 const PAGE: usize = 256;
 
 /// All live segments by their index. Pages of the table come into being as ids reach them.
 #[derive(Debug)]
 pub(crate) struct SegmentTable {
-    pages: Box<[OnceLock<Box<[ArcSwapOption<Segment>]>>]>,
+    pages: Box<[OnceLock<Page>]>,
 }
+
+type Page = Box<[ArcSwapOption<Segment>]>;
 
 impl SegmentTable {
     pub(crate) fn new() -> SegmentTable {
-        SegmentTable { pages: (0..Location::SEGMENTS_MAX as usize / PAGE).map(|_| OnceLock::new()).collect() }
+        SegmentTable {
+            pages: (0..Location::SEGMENTS_MAX as usize / PAGE)
+                .map(|_| OnceLock::new())
+                .collect(),
+        }
     }
 
     fn slot(&self, index: u16) -> Option<&ArcSwapOption<Segment>> {
-        self.pages.get(usize::from(index) / PAGE)?.get()?.get(usize::from(index) % PAGE)
+        self.pages
+            .get(usize::from(index) / PAGE)?
+            .get()?
+            .get(usize::from(index) % PAGE)
     }
 
     /// The segment behind an index, for a short look.
@@ -52,7 +62,9 @@ impl SegmentTable {
     /// All live segments, by ascending id.
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         let pages = self.pages.iter().filter_map(OnceLock::get);
-        let mut all: Vec<_> = pages.flat_map(|page| page.iter().filter_map(ArcSwapOption::load_full)).collect();
+        let mut all: Vec<_> = pages
+            .flat_map(|page| page.iter().filter_map(ArcSwapOption::load_full))
+            .collect();
         all.sort_by_key(|segment| segment.id());
         all
     }

@@ -71,20 +71,25 @@ impl Value {
 
     /// The bytes as text; [`Error::Decode`] if they are not UTF-8.
     pub fn as_str(&self) -> Result<&str> {
-        std::str::from_utf8(self.as_bytes())
-            .map_err(|error| Error::Decode { expected: "UTF-8", cause: error.to_string() })
+        std::str::from_utf8(self.as_bytes()).map_err(|error| Error::Decode {
+            expected: "UTF-8",
+            cause: error.to_string(),
+        })
     }
 
     /// The bytes as JSON of this type; [`Error::Decode`] if they are not.
     #[cfg(feature = "json")]
     pub fn to_json<T: serde::de::DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(self.as_bytes())
-            .map_err(|error| Error::Decode { expected: "JSON of this type", cause: error.to_string() })
+        serde_json::from_slice(self.as_bytes()).map_err(|error| Error::Decode {
+            expected: "JSON of this type",
+            cause: error.to_string(),
+        })
     }
 
     /// What was put beside the value; `None` if nothing was.
     pub fn metadata(&self) -> Option<&[u8]> {
-        self.has_metadata.then(|| self.slice(self.metadata_start, self.value_start))
+        self.has_metadata
+            .then(|| self.slice(self.metadata_start, self.value_start))
     }
 
     /// When the key expires, in milliseconds since the Unix epoch; `None` if never.
@@ -122,7 +127,10 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Value")
             .field("value", &self.as_bytes().escape_ascii().to_string())
-            .field("metadata", &self.metadata().map(|metadata| metadata.escape_ascii().to_string()))
+            .field(
+                "metadata",
+                &self.metadata().map(|metadata| metadata.escape_ascii().to_string()),
+            )
             .field("expiry_ms", &self.expiry)
             .field("sequence", &self.sequence)
             .finish()

@@ -30,9 +30,15 @@ struct Stop {
 impl Workers {
     pub(super) fn start(engine: &Arc<Engine>) -> Result<Workers> {
         let stop = Arc::new(Stop::default());
-        let mut workers = Workers { stop: stop.clone(), engine: engine.clone(), threads: Vec::new() };
+        let mut workers = Workers {
+            stop: stop.clone(),
+            engine: engine.clone(),
+            threads: Vec::new(),
+        };
         let (maintained, maintenance_stop) = (engine.clone(), stop.clone());
-        workers.spawn("embercask-maintenance", move || maintain(&maintained, &maintenance_stop))?;
+        workers.spawn("embercask-maintenance", move || {
+            maintain(&maintained, &maintenance_stop)
+        })?;
         let (compacted, compaction_stop) = (engine.clone(), stop);
         workers.spawn("embercask-compaction", move || compact(&compacted, &compaction_stop))?;
         Ok(workers)
@@ -43,12 +49,15 @@ impl Workers {
         let guarded = move || {
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 // What it was at is not known: better no more writes than wrong ones.
-                let cause = Error::Poisoned { cause: "a background thread of the store panicked".to_owned() };
+                let cause = Error::Poisoned {
+                    cause: "a background thread of the store panicked".to_owned(),
+                };
                 engine.poison(&mut engine.lock_writer(), &cause);
             }
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
-        self.threads.push(thread.map_err(|error| Error::io("start a thread for", &self.engine.directory, error))?);
+        self.threads
+            .push(thread.map_err(|error| Error::io("start a thread for", &self.engine.directory, error))?);
         Ok(())
     }
 }

@@ -37,7 +37,12 @@ enum Change {
 
 impl Batch {
     pub(super) fn new(store: &Store) -> Batch {
-        Batch { store: store.clone(), durability: None, writes: Vec::new(), stranger: false }
+        Batch {
+            store: store.clone(),
+            durability: None,
+            writes: Vec::new(),
+            stranger: false,
+        }
     }
 
     /// Puts a value, without expiry or metadata.
@@ -54,7 +59,15 @@ impl Batch {
         options: PutOptions,
     ) -> Batch {
         let condition = options.condition;
-        self.push(namespace, key.as_ref(), Change::Put { value: value.as_ref().to_vec(), options }, condition)
+        self.push(
+            namespace,
+            key.as_ref(),
+            Change::Put {
+                value: value.as_ref().to_vec(),
+                options,
+            },
+            condition,
+        )
     }
 
     /// Deletes a key; nothing if it is absent.
@@ -75,7 +88,12 @@ impl Batch {
 
     fn push(mut self, namespace: &Namespace, key: &[u8], change: Change, condition: Option<Condition>) -> Batch {
         self.stranger |= !std::sync::Arc::ptr_eq(&namespace.store().inner, &self.store.inner);
-        self.writes.push(Write { namespace: namespace.clone(), key: key.to_vec(), change, condition });
+        self.writes.push(Write {
+            namespace: namespace.clone(),
+            key: key.to_vec(),
+            change,
+            condition,
+        });
         self
     }
 
@@ -97,7 +115,9 @@ impl Batch {
     /// namespace belongs to another store.
     pub fn commit(self) -> Result<u64> {
         if self.stranger {
-            return Err(Error::invalid("a namespace of another store was used in the batch; use one batch for each store"));
+            return Err(Error::invalid(
+                "a namespace of another store was used in the batch; use one batch for each store",
+            ));
         }
         let engine = self.store.engine();
         let mut operations = Vec::with_capacity(self.writes.len());
@@ -105,7 +125,11 @@ impl Batch {
             let action = match &write.change {
                 Change::Put { value, options } => {
                     let expiry = checked_put(engine, &write.key, value, options)?;
-                    Action::Put { value, metadata: options.metadata.as_deref(), expiry }
+                    Action::Put {
+                        value,
+                        metadata: options.metadata.as_deref(),
+                        expiry,
+                    }
                 }
                 Change::Delete => {
                     engine.options.limits.check_key(&write.key)?;

@@ -136,7 +136,10 @@ impl List {
         self.namespace.check()?;
         let most = self.namespace.engine().options.limits.page_keys_max;
         if self.limit == 0 || self.limit > most {
-            return Err(Error::invalid(format!("a page of {} keys is not possible; ask for 1 to {most}", self.limit)));
+            return Err(Error::invalid(format!(
+                "a page of {} keys is not possible; ask for 1 to {most}",
+                self.limit
+            )));
         }
         let after = match &self.cursor {
             Some(cursor) => Some(self.decode_cursor(cursor)?),
@@ -218,7 +221,11 @@ impl List {
                 }
                 if let Some((expiry, value)) = self.detail(key, flags, now_ms)? {
                     page.keys.extend_from_slice(key);
-                    page.details.push(Detail { key_end: page.keys.len(), expiry, value });
+                    page.details.push(Detail {
+                        key_end: page.keys.len(),
+                        expiry,
+                        value,
+                    });
                 }
             }
             match keys.len().checked_sub(1).and_then(|last| keys.get(last)) {
@@ -230,7 +237,6 @@ impl List {
     }
 
     /// Expiry and, if it is needed, value of a key; None if it is not there any more.
-    #[expect(clippy::type_complexity, reason = "a pair that is taken apart at once")]
     fn detail(&self, key: &[u8], flags: KeyFlags, now_ms: u64) -> Result<Option<(Option<u64>, Option<Value>)>> {
         let (engine, state) = (self.namespace.engine(), &self.namespace.state);
         if self.values || flags.contains(KeyFlags::METADATA) {
@@ -323,12 +329,22 @@ impl Page {
             None => 0,
         };
         let key = self.keys.get(start..detail.key_end)?;
-        Some(EntryRef { key, expiry: detail.expiry, value: detail.value.as_ref() })
+        Some(EntryRef {
+            key,
+            expiry: detail.expiry,
+            value: detail.value.as_ref(),
+        })
     }
 
     /// Its keys, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = EntryRef<'_>> {
-        (0..self.len()).map(|index| self.get(index).unwrap_or(EntryRef { key: &[], expiry: None, value: None }))
+        (0..self.len()).map(|index| {
+            self.get(index).unwrap_or(EntryRef {
+                key: &[],
+                expiry: None,
+                value: None,
+            })
+        })
     }
 }
 
@@ -387,7 +403,10 @@ impl Entry {
 }
 
 fn text(key: &[u8]) -> Result<&str> {
-    std::str::from_utf8(key).map_err(|error| Error::Decode { expected: "UTF-8", cause: error.to_string() })
+    std::str::from_utf8(key).map_err(|error| Error::Decode {
+        expected: "UTF-8",
+        cause: error.to_string(),
+    })
 }
 
 /// Walks a listing key by key, fetching page after page. After an error it gives that error again and again: keys are
@@ -412,7 +431,12 @@ impl IntoIterator for List {
     type IntoIter = Keys;
 
     fn into_iter(self) -> Keys {
-        Keys { list: self, page: Page::default(), position: 0, state: Walk::Begin }
+        Keys {
+            list: self,
+            page: Page::default(),
+            position: 0,
+            state: Walk::Begin,
+        }
     }
 }
 

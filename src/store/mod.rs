@@ -85,8 +85,18 @@ impl Store {
         let background = options.maintenance == Maintenance::Background;
         let (engine, recovery) = recovery::open(directory, options)?;
         let engine = Arc::new(engine);
-        let workers = if background { Some(Workers::start(&engine)?) } else { None };
-        Ok(Store { inner: Arc::new(Inner { engine, workers: Mutex::new(workers), recovery }) })
+        let workers = if background {
+            Some(Workers::start(&engine)?)
+        } else {
+            None
+        };
+        Ok(Store {
+            inner: Arc::new(Inner {
+                engine,
+                workers: Mutex::new(workers),
+                recovery,
+            }),
+        })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -196,6 +206,10 @@ impl Engine {
 
     /// Refuses work on a closed store.
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Namespace, NamespaceInfo, Store};
 use crate::error::{Error, Result};
-use crate::index::namespaces::{
-    NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE, encode_entry, encode_number,
-};
+use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE, encode_entry, encode_number};
 use crate::index::order::KeyOrder;
 use crate::log::write::{Action, Operation};
 use crate::log::{lock, random_id};
@@ -27,19 +25,29 @@ impl Store {
 
     /// Opens a namespace that exists; [`Error::NamespaceNotFound`] if there is none of this name.
     pub fn open_namespace(&self, name: &str) -> Result<Namespace> {
-        self.existing_namespace(name)?.ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })
+        self.existing_namespace(name)?
+            .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })
     }
 
     /// Opens the namespace with this stable id, if there is one.
     pub fn namespace_by_id(&self, id: u128) -> Result<Option<Namespace>> {
         self.engine().check_open()?;
-        let found = self.engine().namespaces.all().into_iter().find(|state| state.stable_id == id);
+        let found = self
+            .engine()
+            .namespaces
+            .all()
+            .into_iter()
+            .find(|state| state.stable_id == id);
         Ok(found.map(|state| Namespace::new(self.clone(), state)))
     }
 
     fn existing_namespace(&self, name: &str) -> Result<Option<Namespace>> {
         self.engine().check_open()?;
-        Ok(self.engine().namespaces.by_name(name).map(|state| Namespace::new(self.clone(), state)))
+        Ok(self
+            .engine()
+            .namespaces
+            .by_name(name)
+            .map(|state| Namespace::new(self.clone(), state)))
     }
 
     /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if there is one of this name. Durable when it returns.
@@ -58,14 +66,25 @@ impl Store {
             return Err(Error::NamespaceExists { name: name.to_owned() });
         }
         if engine.namespaces.all().iter().any(|state| state.stable_id == id) {
-            return Err(Error::invalid(format!("the namespace id {id:032x} is in use; choose another")));
+            return Err(Error::invalid(format!(
+                "the namespace id {id:032x} is in use; choose another"
+            )));
         }
         let number = engine.next_namespace.fetch_add(1, Ordering::AcqRel);
         if number == u32::MAX {
-            return Err(Error::invalid("the store has no namespace numbers left; copy what is needed into a new one"));
+            return Err(Error::invalid(
+                "the store has no namespace numbers left; copy what is needed into a new one",
+            ));
         }
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
-        self.write_entry(number, Action::Put { value: &encode_entry(id, name), metadata: None, expiry: None })?;
+        self.write_entry(
+            number,
+            Action::Put {
+                value: &encode_entry(id, name),
+                metadata: None,
+                expiry: None,
+            },
+        )?;
         engine.namespaces.insert(state.clone());
         Ok(Namespace::new(self.clone(), state))
     }
@@ -75,12 +94,24 @@ impl Store {
         check_name(new_name)?;
         let engine = self.engine();
         let _changes = lock(&engine.namespace_changes);
-        let state = engine.namespaces.by_name(name).ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
+        let state = engine
+            .namespaces
+            .by_name(name)
+            .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
         if engine.namespaces.by_name(new_name).is_some() {
-            return Err(Error::NamespaceExists { name: new_name.to_owned() });
+            return Err(Error::NamespaceExists {
+                name: new_name.to_owned(),
+            });
         }
         let value = encode_entry(state.stable_id, new_name);
-        self.write_entry(state.number, Action::Put { value: &value, metadata: None, expiry: None })?;
+        self.write_entry(
+            state.number,
+            Action::Put {
+                value: &value,
+                metadata: None,
+                expiry: None,
+            },
+        )?;
         engine.namespaces.rename(&state, new_name);
         Ok(())
     }
@@ -90,7 +121,10 @@ impl Store {
     pub fn drop_namespace(&self, name: &str) -> Result<()> {
         let engine = self.engine();
         let _changes = lock(&engine.namespace_changes);
-        let state = engine.namespaces.by_name(name).ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
+        let state = engine
+            .namespaces
+            .by_name(name)
+            .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
         engine.drop_namespace(&state)?;
         engine.namespaces.forget_name(&state);
         engine.wake.wake();
@@ -101,20 +135,33 @@ impl Store {
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
         self.engine().check_open()?;
         let all = self.engine().namespaces.all();
-        Ok(all.iter().map(|state| NamespaceInfo { name: state.name().to_string(), id: state.stable_id }).collect())
+        Ok(all
+            .iter()
+            .map(|state| NamespaceInfo {
+                name: state.name().to_string(),
+                id: state.stable_id,
+            })
+            .collect())
     }
 
     fn write_entry(&self, number: u32, action: Action<'_>) -> Result<()> {
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
         let key = encode_number(number);
-        let operation = Operation { namespace: &system, key: &key, action, condition: None };
+        let operation = Operation {
+            namespace: &system,
+            key: &key,
+            action,
+            condition: None,
+        };
         self.engine().write(&operation, Durability::Sync).map(drop)
     }
 }
 
 fn check_name(name: &str) -> Result<()> {
     if name.is_empty() {
-        return Err(Error::invalid("the name of the namespace is empty; a name has at least one byte"));
+        return Err(Error::invalid(
+            "the name of the namespace is empty; a name has at least one byte",
+        ));
     }
     if name.len() > NAME_LEN_MAX {
         return Err(Error::invalid(format!(

@@ -100,7 +100,9 @@ impl Namespace {
 
     /// The value of a key as text. [`Error::Decode`] if it is not UTF-8.
     pub fn get_text(&self, key: impl AsRef<[u8]>) -> Result<Option<String>> {
-        self.get(key)?.map(|value| value.as_str().map(str::to_owned)).transpose()
+        self.get(key)?
+            .map(|value| value.as_str().map(str::to_owned))
+            .transpose()
     }
 
     /// The values of many keys, in the order of the keys. Faster than one after the other, since waiting for memory overlaps; and
@@ -108,12 +110,17 @@ impl Namespace {
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check()?;
         let engine = self.engine();
-        let hashes: Vec<_> = keys.iter().map(|key| engine.hash(self.state.number, key.as_ref())).collect();
+        let hashes: Vec<_> = keys
+            .iter()
+            .map(|key| engine.hash(self.state.number, key.as_ref()))
+            .collect();
         engine.consistently(|| {
             let now_ms = engine.time.now_ms();
             engine.warm_up(&hashes);
             let pairs = keys.iter().zip(&hashes);
-            pairs.map(|(key, hash)| engine.get_hashed(&self.state, key.as_ref(), *hash, Some(now_ms))).collect()
+            pairs
+                .map(|(key, hash)| engine.get_hashed(&self.state, key.as_ref(), *hash, Some(now_ms)))
+                .collect()
         })
     }
 
@@ -144,8 +151,17 @@ impl Namespace {
         let engine = self.engine();
         let expiry = checked_put(engine, key, value, &options)?;
         let metadata = options.metadata.as_deref();
-        let action = Action::Put { value, metadata, expiry };
-        let operation = Operation { namespace: &self.state, key, action, condition: options.condition };
+        let action = Action::Put {
+            value,
+            metadata,
+            expiry,
+        };
+        let operation = Operation {
+            namespace: &self.state,
+            key,
+            action,
+            condition: options.condition,
+        };
         let written = engine.write(&operation, engine.durability(options.durability))?;
         self.relieve();
         Ok(written.sequence)
@@ -194,10 +210,17 @@ impl Namespace {
     ) -> Result<Deleted> {
         let (engine, key) = (self.engine(), key.as_ref());
         engine.options.limits.check_key(key)?;
-        let operation = Operation { namespace: &self.state, key, action: Action::Delete, condition };
+        let operation = Operation {
+            namespace: &self.state,
+            key,
+            action: Action::Delete,
+            condition,
+        };
         let written = engine.write(&operation, engine.durability(durability))?;
         self.relieve();
-        Ok(Deleted { existed: written.existed })
+        Ok(Deleted {
+            existed: written.existed,
+        })
     }
 
     /// Lets a key expire after this time, its value and metadata unchanged. False if the key is absent.
@@ -212,7 +235,10 @@ impl Namespace {
 
     /// Lets a key live for ever, its value and metadata unchanged. False if the key is absent.
     pub fn remove_expiry(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.change(key.as_ref(), |options, _| PutOptions { lifetime: Lifetime::Forever, ..options })
+        self.change(key.as_ref(), |options, _| PutOptions {
+            lifetime: Lifetime::Forever,
+            ..options
+        })
     }
 
     /// Replaces the metadata of a key (`None` removes it), its value and expiry unchanged. False if the key is absent.
@@ -220,7 +246,10 @@ impl Namespace {
         if let Some(metadata) = metadata {
             self.limits().check_metadata(metadata)?;
         }
-        self.change(key.as_ref(), |options, _| PutOptions { metadata: metadata.map(<[u8]>::to_vec), ..options })
+        self.change(key.as_ref(), |options, _| PutOptions {
+            metadata: metadata.map(<[u8]>::to_vec),
+            ..options
+        })
     }
 
     /// Writes a key again with options made from those it has, until nobody else came in between.
