@@ -850,6 +850,10 @@ impl Engine {
     pub(crate) fn retire_active(&self) -> Result<()> {
         let mut guard = self.lock_writer();
         while guard.writing {
+        if guard.is_recovering() {
+            // What recovery found and could not write anew for lack of space is not durable yet.
+            self.finish_recovery(&mut guard)?;
+        }
             guard = self.wait(guard);
         }
         self.write_out_held(&mut guard)?;
@@ -884,28 +888,15 @@ impl Engine {
 
     /// Writes out, syncs and seals everything; nothing is written afterwards.
     pub(crate) fn close_log(&self) -> Result<()> {
-        let result = self.sync_for_close();
+        let result = self.sync();
         let mut guard = self.lock_writer();
         guard.closed = true;
         let prepared = guard.prepared.take();
-        let recovering = guard.is_recovering();
         drop(guard);
         result?;
-        if recovering {
-            // Nothing was written, and the next opening finds the same again.
-            return Ok(());
-        }
         self.retire_active()?;
         self.seal_all()?;
         prepared.map_or(Ok(()), |prepared| self.discard_prepared(prepared))
-    }
-
-    fn sync_for_close(&self) -> Result<()> {
-        if self.lock_writer().is_recovering() {
-            Ok(())
-        } else {
-            self.sync()
-        }
     }
 
     fn note_full(&self, error: &Error) {

@@ -331,7 +331,9 @@ impl Engine {
         report.keys = loaded.keys;
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
-        // From here on everything is decided, and the disk may change.
+        // From here on everything is decided, and the disk may change. Left-over files go first: a new segment may be given the
+        // id of one, if it was never listed.
+        self.remove_junk(report)?;
         if let Some(unrecovered) = unrecovered {
             let mut guard = self.lock_writer();
             guard.unrecovered = Some(unrecovered);
@@ -350,7 +352,6 @@ impl Engine {
                 Err(error) => self.events.note_background_error(&error),
             }
         }
-        self.remove_junk(report)?;
         if let Err(error) = self.restore_reserve() {
             self.events.note_background_error(&error);
         }
@@ -573,8 +574,7 @@ impl Engine {
         }
         let offsets = sorter.finish().0;
         let counters = Arc::new(Counters::of(&opened.summary));
-        let cut = opened.end != End::Sealed;
-        let segment = self.readable(opened.header, opened.summary, cut, opened.file, counters)?;
+        let segment = self.readable(opened.header, opened.summary, true, opened.file, counters)?;
         Ok(Source::scanned(segment, offsets))
     }
 
@@ -601,7 +601,8 @@ impl Engine {
                 let sealed = unrecovered.sealed.iter().find(|(id, _)| *id == entry.id);
                 let cut = unrecovered.unsealed.iter().find(|unsealed| unsealed.id == entry.id);
                 if let Some((_, summary)) = sealed {
-                    entry.state = SegmentState::Sealed(*summary);
+                    // The data were synced before the seal was written; the seal itself may be in the page cache only.
+                    entry.state = SegmentState::Cut(*summary);
                 } else if let Some(durable) = cut.and_then(|unsealed| unsealed.durable) {
                     entry.state = SegmentState::Cut(durable);
                 }
