@@ -385,7 +385,7 @@ impl Engine {
             unfit => {
                 let created = self.create_segment(self.floors(guard), length);
                 guard.prepared = unfit;
-                created.inspect_err(|error| self.note_full(error))?
+                created.map_err(|error| self.not_created(guard, error))?
             }
         };
         if let Err(error) = self.write_out_held(guard) {
@@ -419,24 +419,20 @@ impl Engine {
     }
 
     /// Creates the file of a segment with room for at least `length` bytes, and lists it as open.
-    fn create_segment(&self, floors: Floors, length: u64) -> Result<Prepared> {
-        let id = self.manifest.allocate_id()?;
+    fn create_segment(&self, floors: Floors, length: u64) -> Result<Prepared, ReplaceError> {
+        let id = self.manifest.allocate_id().map_err(ReplaceError::Unchanged)?;
         let path = self.segment_path(id);
         let header = self.new_segment_header(id, floors.next_sequence);
-        let file = self.create_segment_file(&header)?;
+        let file = self.create_segment_file(&header).map_err(ReplaceError::Unchanged)?;
         let entry = SegmentEntry {
             id,
             state: SegmentState::Open,
         };
-        let listed = match self.manifest.update(floors, |manifest| manifest.segments.push(entry)) {
-            Ok(()) => Ok(()),
-            Err(ReplaceError::Unchanged(error)) => {
-                // Not listed, so it is junk; if it cannot be removed now, the next opening does.
-                let _ = self.storage.remove(&path);
-                Err(error)
-            }
-            Err(ReplaceError::Unknown(error)) => Err(error),
-        };
+        let listed = self.manifest.update(floors, |manifest| manifest.segments.push(entry));
+        if let Err(ReplaceError::Unchanged(_)) = &listed {
+            // Not listed, so it is junk; if it cannot be removed now, the next opening does.
+            let _ = self.storage.remove(&path);
+        }
         listed?;
         let capacity = self
             .options
@@ -453,6 +449,20 @@ impl Engine {
             file: LogFile::new(file),
             appender,
         })
+    }
+
+    /// Why no segment was created. If it is unknown which manifest stands, nothing more may be written.
+    fn not_created(&self, guard: &mut Guard<'_>, error: ReplaceError) -> Error {
+        match error {
+            ReplaceError::Unchanged(error) => {
+                self.note_full(&error);
+                error
+            }
+            ReplaceError::Unknown(error) => {
+                self.poison(guard, &error);
+                error
+            }
+        }
     }
 
     pub(super) fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
@@ -502,8 +512,9 @@ impl Engine {
         }
         let floors = self.floors(&guard);
         drop(guard);
-        let next = self.create_segment(floors, 0)?;
+        let created = self.create_segment(floors, 0);
         let mut guard = self.lock_writer();
+        let next = created.map_err(|error| self.not_created(&mut guard, error))?;
         // A writer may have been faster, but then it needed a larger one or an earlier one; either way this one is next.
         if guard.prepared.is_none() && !guard.closed {
             guard.prepared = Some(next);
