@@ -850,6 +850,10 @@ impl Engine {
     pub(crate) fn sync(&self) -> Result<()> {
         let mut guard = self.lock_writer();
         guard.check_poison()?;
+        if guard.is_recovering() {
+            // What recovery found and could not write anew for lack of space is not durable yet.
+            self.finish_recovery(&mut guard)?;
+        }
         let sequence = guard.last_sequence;
         guard.in_flight += 1;
         let (mut guard, result) = self.wait_durable(guard, sequence);
@@ -861,10 +865,6 @@ impl Engine {
     pub(crate) fn retire_active(&self) -> Result<()> {
         let mut guard = self.lock_writer();
         while guard.writing {
-        if guard.is_recovering() {
-            // What recovery found and could not write anew for lack of space is not durable yet.
-            self.finish_recovery(&mut guard)?;
-        }
             guard = self.wait(guard);
         }
         self.write_out_held(&mut guard)?;
@@ -928,8 +928,12 @@ impl Writer {
 
 impl Active {
     fn has_room(&self, length: u64, next_sequence: u64) -> bool {
+        let begin = self.appender.len() as u64;
+        // A segment made for one huge record is larger than what locations reach. If that record never came, several
+        // small ones must not begin beyond their reach; the first write fits by itself, whatever its size.
+        let is_fresh = begin <= SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD;
         self.appender.spare_len() as u64 >= length
-            && (self.appender.len() as u64) < RECORD_START_MAX
+            && (is_fresh || begin + length <= RECORD_START_MAX)
             && sequence_fits(self.segment.header.base_sequence, next_sequence)
     }
 
