@@ -28,7 +28,7 @@ use foldhash::quality::SeedableRandomState;
 
 use crate::clock::{StoreTime, is_expired};
 use crate::error::{Error, Result};
-use crate::format::record::Header;
+use crate::format::record::{Header, Record};
 use crate::format::{Damage, segment_file};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::keydir::{Keydir, Location};
@@ -179,10 +179,12 @@ impl Engine {
         let number = namespace.number;
         let mut found = None;
         self.find(hash, |segment, offset| {
+            let mut checked = Ok(false);
             found = segment.value(offset, |record| {
-                record.header.namespace == number && record.key() == key
+                checked = self.leads_to(hash, number, key, record);
+                matches!(checked, Ok(true))
             })?;
-            Ok(found.is_some())
+            Ok(checked?)
         })?;
         Ok(found.filter(|value| {
             value.expiry_ms().is_none() || !is_expired(value.expiry_ms(), now_ms.unwrap_or_else(|| self.time.now_ms()))
@@ -195,11 +197,25 @@ impl Engine {
         let mut scratch = Vec::new();
         let location = self.find(hash, |segment, offset| {
             let record = segment.record(offset, &mut scratch)?;
-            let same = record.header.namespace == namespace && record.key() == key;
+            let same = self.leads_to(hash, namespace, key, &record)?;
             header = same.then_some(record.header);
             Ok(same)
         })?;
         Ok(location.zip(header))
+    }
+
+    /// Whether this is a record of the key that was asked for. Damage if it is one of a key that the index would not have
+    /// led here: then the stored key is not what was written, and to say that the key is absent would hide that.
+    fn leads_to(&self, hash: u64, namespace: u32, key: &[u8], record: &Record<'_>) -> Result<bool, Damage> {
+        if record.header.namespace == namespace && record.key() == key {
+            return Ok(true);
+        }
+        let other = self.hash(record.header.namespace, record.key());
+        if Keydir::same_slot(hash, other) {
+            Ok(false)
+        } else {
+            Err(Damage::OtherKey)
+        }
     }
 
     /// Finds the location for which `confirm` says yes, looking again when a segment is replaced under it.
