@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::commit::Account;
 use crate::error::{Error, Result};
+use crate::format::Damage;
 use crate::format::hint::Hint;
 use crate::format::hint_file;
 use crate::format::manifest::{SegmentEntry, SegmentState};
@@ -13,7 +14,7 @@ use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::index::keydir::Location;
 use crate::options::ReadMode;
-use crate::segment::scan::{Scanner, Sorter};
+use crate::segment::scan::{End, Scanner, Sorter};
 use crate::segment::{Counters, Segment};
 use crate::storage::{StorageFile, write_all_at};
 
@@ -243,8 +244,23 @@ impl Engine {
             .map_err(|error| self.read_error(segment.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, segment.header);
         let mut sorter = Sorter::default();
-        while let Ok(found) = scanner.next() {
-            sorter.push(bytes, &found);
+        let end = loop {
+            match scanner.next() {
+                Ok(found) => sorter.push(bytes, &found),
+                Err(end) => break end,
+            }
+        };
+        // A hint of a part would let the rest vanish in silence.
+        if let End::Damaged { offset, damage } = end {
+            return Err(Error::damage(&self.segment_path(segment.id()), offset, damage));
+        }
+        if scanner.summary() != summary {
+            let damage = Damage::Mismatch("the account of the segment");
+            return Err(Error::damage(
+                &self.segment_path(segment.id()),
+                scanner.valid_end(),
+                damage,
+            ));
         }
         let (offsets, keys_crc) = sorter.finish();
         self.write_hint_file(&Hint {

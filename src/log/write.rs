@@ -361,6 +361,10 @@ impl Engine {
             let segment = self.segments.get(previous.segment_index())?;
             let header = segment.record(previous.offset(), &mut unused).ok()?.header;
             segment.counters.add_live(header.record_len());
+            if let Some(expiry) = header.expiry {
+                // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
+                lock(&self.expiry).push(expiry, previous);
+            }
             Some((previous, header))
         });
         // It may have expired meanwhile, and be gone already.
