@@ -50,12 +50,12 @@ pub fn options() -> Options {
     Store::options().durability(Durability::Os)
 }
 
-/// A store with this many random keys.
-pub fn filled(directory: &std::path::Path, keys: u64) -> (Store, Namespace) {
+/// A store with the first so many of these keys.
+pub fn filled(directory: &std::path::Path, keys: u64, key: fn(u64) -> Vec<u8>) -> (Store, Namespace) {
     let store = options().open(directory).expect("a store");
     let namespace = store.namespace("BENCH").expect("a namespace");
     for number in 0..keys {
-        namespace.put(random_key(number), value(number)).expect("a put");
+        namespace.put(key(number), value(number)).expect("a put");
     }
     (store, namespace)
 }
