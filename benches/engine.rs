@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use common::{KEYS, directory, filled, mix, options, ordered_key, random_key, value};
+use common::{KEYS, KeyOf, directory, filled, mix, options, ordered_key, random_key, value};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use embercask::{Durability, PutOptions, Store};
 
@@ -26,10 +26,7 @@ fn put(c: &mut Criterion) {
         b.iter(|| file.write_all(black_box(&record)).expect("a write"));
     });
     for (name, durability) in [("os", Durability::Os), ("buffered", Durability::Buffered)] {
-        for (order, key) in [
-            ("in order", ordered_key as fn(u64) -> Vec<u8>),
-            ("at random", random_key),
-        ] {
+        for (order, key) in [("in order", ordered_key as KeyOf), ("at random", random_key)] {
             group.bench_function(BenchmarkId::new(name, order), |b| {
                 let directory = directory();
                 let store = Store::options()

@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{KEYS, VALUE_BYTES, directory, filled, ordered_key, random_key};
+use common::{KEYS, KeyOf, VALUE_BYTES, directory, filled, ordered_key, random_key};
 
 /// Names of the orders in which keys are put, and the keys.
-const ORDERS: [(&str, fn(u64) -> Vec<u8>); 2] = [("at random", random_key), ("in order", ordered_key)];
+const ORDERS: [(&str, KeyOf); 2] = [("at random", random_key), ("in order", ordered_key)];
 
 fn main() {
     let short = std::env::args().any(|argument| argument == "--test");
@@ -21,7 +21,7 @@ fn main() {
     }
 }
 
-fn measure(keys: u64, order: &str, key: fn(u64) -> Vec<u8>) {
+fn measure(keys: u64, order: &str, key: KeyOf) {
     let directory = directory();
     let (store, namespace) = filled(directory.path(), keys, key);
     store.maintain().expect("maintenance");
