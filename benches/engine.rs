@@ -1,5 +1,5 @@
 //! Throughput of each operation at a million keys, and beside each a yardstick: the least that the machine could do for it with no
-//! engine around. Only the ratio within one run says something; see `docs/performance.md` for how to read it.
+//! engine around. Only the ratio within one run on an otherwise idle machine says something.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use common::{KEYS, directory, filled, mix, options, ordered_key, random_key, value};
+use common::{KEYS, KeyOf, directory, filled, mix, options, ordered_key, random_key, value};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use embercask::{Durability, PutOptions, Store};
 
@@ -26,10 +26,7 @@ fn put(c: &mut Criterion) {
         b.iter(|| file.write_all(black_box(&record)).expect("a write"));
     });
     for (name, durability) in [("os", Durability::Os), ("buffered", Durability::Buffered)] {
-        for (order, key) in [
-            ("in order", ordered_key as fn(u64) -> Vec<u8>),
-            ("at random", random_key),
-        ] {
+        for (order, key) in [("in order", ordered_key as KeyOf), ("at random", random_key)] {
             group.bench_function(BenchmarkId::new(name, order), |b| {
                 let directory = directory();
                 let store = Store::options()
@@ -122,7 +119,7 @@ fn get(c: &mut Criterion) {
         });
     }
     let directory = directory();
-    let (store, namespace) = filled(directory.path(), KEYS);
+    let (store, namespace) = filled(directory.path(), KEYS, random_key);
     store.sync().expect("a sync");
     let mut number = 0;
     group.bench_function("hit", |b| {
@@ -194,7 +191,7 @@ fn list(c: &mut Criterion) {
         });
     }
     let directory = directory();
-    let (store, namespace) = filled(directory.path(), KEYS);
+    let (store, namespace) = filled(directory.path(), KEYS, random_key);
     let details = store.namespace("DETAILS").expect("a namespace");
     for number in 0..KEYS / 10 {
         let options = PutOptions::new()
@@ -247,7 +244,7 @@ fn change(c: &mut Criterion) {
     let mut group = c.benchmark_group("change");
     group.throughput(Throughput::Elements(1)).sample_size(10);
     let directory = directory();
-    let (store, namespace) = filled(directory.path(), KEYS);
+    let (store, namespace) = filled(directory.path(), KEYS, random_key);
     let mut number = 0;
     group.bench_function("overwrite at random", |b| {
         b.iter(|| {
@@ -281,7 +278,7 @@ fn open(c: &mut Criterion) {
     let mut group = c.benchmark_group("open a million keys");
     group.sample_size(10);
     let directory = directory();
-    let (store, namespace) = filled(directory.path(), KEYS);
+    let (store, namespace) = filled(directory.path(), KEYS, random_key);
     drop(namespace);
     store.close().expect("a close");
     group.bench_function("yardstick: read all its bytes", |b| {
@@ -316,7 +313,7 @@ fn compaction(c: &mut Criterion) {
             let mut spent = Duration::ZERO;
             for _ in 0..iterations {
                 let directory = directory();
-                let (store, namespace) = filled(directory.path(), keys);
+                let (store, namespace) = filled(directory.path(), keys, random_key);
                 for number in 0..keys / 2 {
                     namespace.put(random_key(number * 2), value(number)).expect("a put");
                 }

@@ -7,6 +7,9 @@ pub const KEYS: u64 = 1_000_000;
 /// Bytes of a value.
 pub const VALUE_BYTES: usize = 100;
 
+/// Makes the key of a number.
+pub type KeyOf = fn(u64) -> Vec<u8>;
+
 /// Turns a number into another that looks random (splitmix64).
 pub fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -50,12 +53,12 @@ pub fn options() -> Options {
     Store::options().durability(Durability::Os)
 }
 
-/// A store with this many random keys.
-pub fn filled(directory: &std::path::Path, keys: u64) -> (Store, Namespace) {
+/// A store with the first so many of these keys.
+pub fn filled(directory: &std::path::Path, keys: u64, key: KeyOf) -> (Store, Namespace) {
     let store = options().open(directory).expect("a store");
     let namespace = store.namespace("BENCH").expect("a namespace");
     for number in 0..keys {
-        namespace.put(random_key(number), value(number)).expect("a put");
+        namespace.put(key(number), value(number)).expect("a put");
     }
     (store, namespace)
 }

@@ -13,6 +13,7 @@
 //! Nothing is changed on disk before the third step, and that is one atomic step: recovery can be cut off anywhere and
 //! begun again.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
@@ -352,6 +353,7 @@ impl Engine {
                 Err(error) => self.events.note_background_error(&error),
             }
         }
+        self.trim_cut_segments();
         if let Err(error) = self.restore_reserve() {
             self.events.note_background_error(&error);
         }
@@ -679,14 +681,14 @@ impl Engine {
 
     /// Removes what interrupted steps left: files of ours that the manifest does not list.
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
-        let manifest = self.manifest.current();
+        let listed: HashSet<u64> = self.manifest.current().segments.iter().map(|entry| entry.id).collect();
         let names = self
             .storage
             .list(&self.directory)
             .map_err(|error| Error::io("list", &self.directory, error))?;
         for name in names {
             let junk = match classify(&name.to_string_lossy()) {
-                FileName::Segment(id) | FileName::Hint(id) => !manifest.segments.iter().any(|entry| entry.id == id),
+                FileName::Segment(id) | FileName::Hint(id) => !listed.contains(&id),
                 FileName::Own => name == MANIFEST_TEMPORARY_FILE,
                 FileName::Foreign => false,
             };
@@ -700,6 +702,27 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Gives back what lies beyond the ends of cut segments. Called before anybody can hold a value that lies there.
+    fn trim_cut_segments(&self) {
+        for entry in self.manifest.current().segments {
+            let SegmentState::Cut(summary) = entry.state else {
+                continue;
+            };
+            let path = self.segment_path(entry.id);
+            let trimmed = self.storage.open(&path, true).and_then(|file| {
+                if file.len()? > summary.data_end {
+                    file.set_len(summary.data_end)
+                } else {
+                    Ok(())
+                }
+            });
+            if let Err(error) = trimmed {
+                // It only takes space.
+                self.events.note_background_error(&Error::io("trim", &path, error));
+            }
+        }
     }
 
     /// Lets the next one in. The last step of closing.
