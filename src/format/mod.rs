@@ -4,6 +4,8 @@
 //! the byte. All integers are little-endian; lengths and offsets are in bytes unless a name says otherwise.
 //! Numbers of kinds and flags are never given a second meaning.
 
+#[cfg(test)]
+mod example;
 pub(crate) mod hint;
 pub(crate) mod manifest;
 pub(crate) mod record;
