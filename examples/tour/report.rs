@@ -13,6 +13,10 @@ use crate::{Result, ensure};
 pub(crate) fn compaction(store: &Store) -> Result<()> {
     let before = store.stats();
     let disk_before = disk_bytes(store.directory())?;
+    println!(
+        "  given back in the background before: {}",
+        HumanBytes(before.compaction.reclaimed_bytes)
+    );
     let report = store.compact()?;
     println!(
         "  before: {} live, {} dead, {} on disk",
