@@ -333,6 +333,8 @@ impl Engine {
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
         // From here on everything is decided, and the disk may change.
+        // Junk goes first: an unfinished segment may stand where recovery is about to create one of the same id.
+        self.remove_junk(report)?;
         if let Some(unrecovered) = unrecovered {
             let mut guard = self.lock_writer();
             guard.unrecovered = Some(unrecovered);
@@ -351,7 +353,6 @@ impl Engine {
                 Err(error) => self.events.note_background_error(&error),
             }
         }
-        self.remove_junk(report)?;
         self.trim_cut_segments();
         if let Err(error) = self.restore_reserve() {
             self.events.note_background_error(&error);

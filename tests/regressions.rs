@@ -1,0 +1,64 @@
+//! Bugs that were found once, each as the smallest story that shows it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
+use embercask::{Durability, Maintenance, Options, PutOptions, Result, Store};
+
+const DIRECTORY: &str = "/data/store";
+
+fn options(storage: Arc<dyn Storage>) -> Options {
+    Store::options().segment_bytes(4096).maintenance(Maintenance::Manual).storage(storage)
+}
+
+fn open(disk: &MemStorage) -> Store {
+    options(Arc::new(disk.clone())).open(DIRECTORY).unwrap()
+}
+
+/// Stops the machine at this step of whatever is done.
+fn stopping(disk: &MemStorage, step: u64) -> FaultStorage {
+    let faults = FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only();
+    faults.stop_at(step);
+    faults
+}
+
+fn buffered() -> PutOptions {
+    PutOptions::new().durability(Durability::Buffered)
+}
+
+/// Runs opening again and again, each time stopped one step later, until it gets through; hands each disk that a stopped one leaves
+/// behind to `check`.
+fn at_every_step_of_opening(disk: &MemStorage, mut check: impl FnMut(u64, &MemStorage, Result<Store>)) {
+    for step in 0.. {
+        let copy = disk.crash_process();
+        let faults = stopping(&copy, step);
+        let opened = options(Arc::new(faults.clone())).open(DIRECTORY);
+        let stopped = faults.is_stopped();
+        check(step, &copy, opened);
+        if !stopped {
+            assert!(step > 0, "opening took no step");
+            return;
+        }
+    }
+}
+
+/// A recovery that is cut off has created the segment it writes to, which no manifest lists yet; the next one chose the same
+/// id for its own and failed, for ever.
+#[test]
+fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    store.namespace("N").unwrap().put_with("k", "v", buffered()).unwrap();
+    store.flush().unwrap();
+    let killed = disk.crash_process();
+    at_every_step_of_opening(&killed, |step, disk, _stopped| {
+        for policy in [CutPolicy::LoseUnsynced, CutPolicy::KeepAll] {
+            let again = disk.power_cut(&policy);
+            options(Arc::new(again)).open(DIRECTORY).unwrap_or_else(|error| panic!("step {step}, {policy:?}: {error}"));
+        }
+        let again = disk.crash_process();
+        let store = open(&again);
+        assert_eq!(store.open_namespace("N").unwrap().get("k").unwrap().unwrap(), *b"v", "step {step}");
+    });
+}
