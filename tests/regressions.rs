@@ -62,3 +62,26 @@ fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next(
         assert_eq!(store.open_namespace("N").unwrap().get("k").unwrap().unwrap(), *b"v", "step {step}");
     });
 }
+
+/// Killed between writing a segment's seal and syncing it. The next process took the seal that it saw for durable and said so in
+/// the manifest; the power cut after that took the seal, and the store could not be opened any more.
+#[test]
+fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
+    let disk = MemStorage::new();
+    let mut last = 0;
+    for step in 0.. {
+        let disk = disk.crash_process();
+        let faults = stopping(&disk, step);
+        let Ok(store) = options(Arc::new(faults.clone())).open(DIRECTORY) else { continue };
+        let closed = store.namespace("N").and_then(|namespace| namespace.put("k", "v")).and_then(|_| store.close());
+        let killed = disk.crash_process();
+        let seen = open(&killed).namespace("N").unwrap().get("k").unwrap().is_some();
+        let store = open(&killed.power_cut(&CutPolicy::LoseUnsynced));
+        assert_eq!(store.namespace("N").unwrap().get("k").unwrap().is_some(), seen, "step {step}");
+        last = step;
+        if closed.is_ok() && !faults.is_stopped() {
+            break;
+        }
+    }
+    assert!(last > 10, "only {last} steps");
+}

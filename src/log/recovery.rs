@@ -69,10 +69,9 @@ pub struct RecoveryReport {
 /// acknowledged on top of them.
 #[derive(Debug, Default)]
 pub(crate) struct Unrecovered {
-    /// Segments of the log without a seal, in its order.
+    /// Segments of the log that were listed as open, in its order. A seal that is found in one is not relied on: it
+    /// may be in the page cache only, and gone after the next crash.
     unsealed: Vec<Unsealed>,
-    /// Segments that were listed as open and had a seal.
-    sealed: Vec<(u64, Summary)>,
     /// Listed segments that hold nothing that counts.
     dropped: Vec<u64>,
 }
@@ -441,7 +440,7 @@ impl Engine {
         };
         let (valid_end, start, summary) = (scanner.valid_end(), scanner.start(), scanner.summary());
         let claim = match end {
-            // Sealing syncs, and in the order of the log.
+            // The data were synced before the seal was written, and in the order of the log.
             End::Sealed => Some(Mark {
                 segment_id: id,
                 offset: valid_end,
@@ -548,9 +547,7 @@ impl Engine {
             }
             let id = opened.header.segment_id;
             let has_keys = opened.summary.puts + opened.summary.tombstones > 0;
-            if opened.end == End::Sealed {
-                unrecovered.sealed.push((id, opened.summary));
-            } else if has_keys {
+            if has_keys {
                 let durable_end = match durable {
                     Some((last, _)) if index < last => opened.valid_end,
                     Some((last, offset)) if index == last => offset,
@@ -576,8 +573,7 @@ impl Engine {
         }
         let offsets = sorter.finish().0;
         let counters = Arc::new(Counters::of(&opened.summary));
-        let cut = opened.end != End::Sealed;
-        let segment = self.readable(opened.header, opened.summary, cut, opened.file, counters)?;
+        let segment = self.readable(opened.header, opened.summary, true, opened.file, counters)?;
         Ok(Source::scanned(segment, offsets))
     }
 
@@ -601,11 +597,8 @@ impl Engine {
         let (outputs, moves, written) = output.finish()?;
         let updated = self.manifest.update(self.floors(guard), |manifest| {
             for entry in &mut manifest.segments {
-                let sealed = unrecovered.sealed.iter().find(|(id, _)| *id == entry.id);
                 let cut = unrecovered.unsealed.iter().find(|unsealed| unsealed.id == entry.id);
-                if let Some((_, summary)) = sealed {
-                    entry.state = SegmentState::Sealed(*summary);
-                } else if let Some(durable) = cut.and_then(|unsealed| unsealed.durable) {
+                if let Some(durable) = cut.and_then(|unsealed| unsealed.durable) {
                     entry.state = SegmentState::Cut(durable);
                 }
             }
