@@ -85,3 +85,25 @@ fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
     }
     assert!(last > 10, "only {last} steps");
 }
+
+/// Killed between renaming the manifest and syncing the directory. The next process found nothing to recover, and acknowledged a
+/// `sync` although the manifest that it went by was in memory only.
+#[test]
+fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    store.namespace("N").unwrap().put_with("k", "v", buffered()).unwrap();
+    store.flush().unwrap();
+    let killed = disk.crash_process();
+    at_every_step_of_opening(&killed, |step, disk, _stopped| {
+        let again = disk.crash_process();
+        let store = open(&again);
+        assert!(store.open_namespace("N").unwrap().contains("k").unwrap(), "step {step}");
+        store.sync().unwrap();
+        for seed in 0..20 {
+            let cut = again.power_cut(&CutPolicy::Random { seed, grain: 512 });
+            let store = options(Arc::new(cut)).open(DIRECTORY).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            assert!(store.open_namespace("N").unwrap().contains("k").unwrap(), "step {step}");
+        }
+    });
+}

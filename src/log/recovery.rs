@@ -332,6 +332,12 @@ impl Engine {
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
         // From here on everything is decided, and the disk may change.
+        // The process before may have been killed when it had renamed the manifest, and before that was durable.
+        if !report.created {
+            self.storage
+                .sync_directory(&self.directory)
+                .map_err(|error| Error::io("sync", &self.directory, error))?;
+        }
         // Junk goes first: an unfinished segment may stand where recovery is about to create one of the same id.
         self.remove_junk(report)?;
         if let Some(unrecovered) = unrecovered {
