@@ -107,3 +107,16 @@ fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
         }
     });
 }
+
+/// Killed after creating the directory and before its name was durable. The next process found the directory there, created the store in
+/// it, and acknowledged writes that a power cut took away with the directory.
+#[test]
+fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store() {
+    at_every_step_of_opening(&MemStorage::new(), |step, disk, _stopped| {
+        let again = disk.crash_process();
+        open(&again).namespace("N").unwrap().put("k", "v").unwrap();
+        let cut = again.power_cut(&CutPolicy::LoseUnsynced);
+        assert!(cut.exists(Path::new(DIRECTORY)).unwrap(), "step {step}");
+        assert!(open(&cut).open_namespace("N").unwrap().contains("k").unwrap(), "step {step}");
+    });
+}

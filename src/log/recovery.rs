@@ -14,6 +14,7 @@
 //! begun again.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
@@ -180,6 +181,9 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
     let (manifest, created) = match found {
         Some(manifest) => (manifest, false),
         None => {
+            if exists {
+                create_directory_durably(&*storage, directory)?;
+            }
             let manifest = Manifest {
                 store_id: random_id(),
                 generation: 1,
@@ -203,27 +207,18 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
     })
 }
 
-/// Creates a directory and those above it, each name durable.
+/// Creates a directory and those above it, each name durable. Those that are there already may have been left by a process
+/// that was killed before it came to sync them, so all names are synced.
 pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) -> Result<()> {
-    let mut missing = Vec::new();
-    for ancestor in directory.ancestors() {
-        if ancestor.as_os_str().is_empty()
-            || storage
-                .exists(ancestor)
-                .map_err(|error| Error::io("look for", ancestor, error))?
-        {
-            break;
-        }
-        missing.push(ancestor);
-    }
     storage
         .create_directory(directory)
         .map_err(|error| Error::io("create", directory, error))?;
-    for created in missing {
-        if let Some(parent) = created.parent() {
-            storage
-                .sync_directory(parent)
-                .map_err(|error| Error::io("sync", parent, error))?;
+    for parent in directory.ancestors().filter_map(Path::parent) {
+        match storage.sync_directory(parent) {
+            Ok(()) => {}
+            // Nobody has created anything there of late who is no more entitled to than this process.
+            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => break,
+            Err(error) => return Err(Error::io("sync", parent, error)),
         }
     }
     Ok(())
