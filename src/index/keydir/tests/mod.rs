@@ -9,7 +9,6 @@ mod model;
 mod threads;
 
 use std::convert::Infallible;
-use std::time::Instant;
 
 use super::*;
 
