@@ -190,7 +190,8 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
 
-fn decode_mark(body: &[u8]) -> Result<u64, Damage> {
+/// The sequence that a mark calls durable.
+pub(super) fn decode_mark(body: &[u8]) -> Result<u64, Damage> {
     let bytes: [u8; 8] = body.try_into().map_err(|_| Damage::Field("mark"))?;
     Ok(u64::from_le_bytes(bytes))
 }
