@@ -34,7 +34,11 @@ impl Engine {
             .iter()
             .map(|rotated| {
                 let end = rotated.summary.data_end;
-                GrowingSegment { segment: rotated.segment.clone(), written: end, end }
+                GrowingSegment {
+                    segment: rotated.segment.clone(),
+                    written: end,
+                    end,
+                }
             })
             .collect();
         growing.extend(guard.active.as_ref().map(|active| GrowingSegment {
@@ -42,7 +46,12 @@ impl Engine {
             written: active.written,
             end: active.appender.len() as u64,
         }));
-        let ended = self.segments.all().into_iter().filter(|segment| segment.summary.is_some()).collect();
+        let ended = self
+            .segments
+            .all()
+            .into_iter()
+            .filter(|segment| segment.summary.is_some())
+            .collect();
         AllSegments { ended, growing }
     }
 
@@ -56,7 +65,9 @@ impl Engine {
         guard.check_open()?;
         if guard.is_recovering() {
             // Until then what lies in the open segments is not known to be durable, and nothing can be sealed behind it.
-            return Err(Error::NoSpace { path: self.directory.clone() });
+            return Err(Error::NoSpace {
+                path: self.directory.clone(),
+            });
         }
         let acknowledged = guard.last_sequence;
         drop(guard);
@@ -71,7 +82,9 @@ impl Engine {
             SegmentState::Sealed(summary) | SegmentState::Cut(summary) => Some(summary),
             SegmentState::Open => None,
         });
-        let last = summaries.map(|summary| summary.max_sequence).fold(acknowledged, u64::max);
+        let last = summaries
+            .map(|summary| summary.max_sequence)
+            .fold(acknowledged, u64::max);
         Ok((manifest, last))
     }
 }

@@ -75,7 +75,10 @@ impl<'a> Walker<'a> {
             reach,
             offset: SEGMENT_HEADER_LEN.min(bytes.len() as u64),
             crc: RunCrc::default(),
-            summary: Summary { min_sequence: u64::MAX, ..Summary::default() },
+            summary: Summary {
+                min_sequence: u64::MAX,
+                ..Summary::default()
+            },
             batch: None,
             broken_batch: None,
             queued: VecDeque::new(),
@@ -92,7 +95,11 @@ impl<'a> Walker<'a> {
 
     /// Account of what was sound so far; that of the segment if there was no damage.
     pub(crate) fn summary(&self) -> Summary {
-        Summary { data_end: self.offset, records_crc: self.crc.value(), ..self.summary }
+        Summary {
+            data_end: self.offset,
+            records_crc: self.crc.value(),
+            ..self.summary
+        }
     }
 
     /// Whether a sound seal ended the walk.
@@ -181,7 +188,13 @@ impl<'a> Walker<'a> {
                 batch.run.add(rest);
                 batch.begin
             });
-            self.queued.push_back(Step::Record { found: Found { offset, record: *record }, batch });
+            self.queued.push_back(Step::Record {
+                found: Found {
+                    offset,
+                    record: *record,
+                },
+                batch,
+            });
         }
         if let Some(fault) = fault {
             self.damage(offset, length, fault);
@@ -198,14 +211,23 @@ impl<'a> Walker<'a> {
         let frame_len = begin.header.record_len();
         let end = self.offset.saturating_add(frame_len).saturating_add(frame.bytes);
         let begin = self.offset;
-        self.batch =
-            Some(OpenBatch { begin, frame_len, end, frame, seen: 0, run: RunCrc::default(), damaged: false });
+        self.batch = Some(OpenBatch {
+            begin,
+            frame_len,
+            end,
+            frame,
+            seen: 0,
+            run: RunCrc::default(),
+            damaged: false,
+        });
         Ok(())
     }
 
     /// Checks the batch that ends here, if one does.
     fn end_batch(&mut self) {
-        let Some(batch) = self.batch.take_if(|batch| batch.end <= self.offset) else { return };
+        let Some(batch) = self.batch.take_if(|batch| batch.end <= self.offset) else {
+            return;
+        };
         let whole = batch.end == self.offset && batch.seen == batch.frame.count;
         let fault = if !whole {
             Some(Damage::Mismatch("the batch's length"))
@@ -240,9 +262,15 @@ impl<'a> Walker<'a> {
     /// The first place from here on where a record is sound; the end of the bytes if there is none.
     fn next_sound(&self, from: u64) -> u64 {
         let mut offset = from;
-        while let Some(rest) = self.bytes.get(offset as usize..).filter(|rest| rest.len() >= FIXED_HEADER_LEN) {
+        while let Some(rest) = self
+            .bytes
+            .get(offset as usize..)
+            .filter(|rest| rest.len() >= FIXED_HEADER_LEN)
+        {
             // The ninth byte is the kind: most places are sorted out by it.
-            let possible = rest.get(8).is_some_and(|&kind| (Kind::Put as u8..=Kind::Seal as u8).contains(&kind));
+            let possible = rest
+                .get(8)
+                .is_some_and(|&kind| (Kind::Put as u8..=Kind::Seal as u8).contains(&kind));
             if possible && Record::parse(rest, self.place(offset)).is_ok_and(|record| record.check_body().is_ok()) {
                 return offset;
             }
@@ -252,7 +280,11 @@ impl<'a> Walker<'a> {
     }
 
     fn place(&self, offset: u64) -> Place {
-        Place { salt: self.header.salt, base_sequence: self.header.base_sequence, offset }
+        Place {
+            salt: self.header.salt,
+            base_sequence: self.header.base_sequence,
+            offset,
+        }
     }
 }
 
@@ -260,15 +292,24 @@ impl<'a> Walker<'a> {
 mod tests {
     use super::*;
 
-    const HEADER: SegmentHeader =
-        SegmentHeader { salt: 7, store_id: [1; 16], segment_id: 1, base_sequence: 1, created_ms: 0 };
+    const HEADER: SegmentHeader = SegmentHeader {
+        salt: 7,
+        store_id: [1; 16],
+        segment_id: 1,
+        base_sequence: 1,
+        created_ms: 0,
+    };
 
     /// A segment with these records, and where each begins.
     fn segment(records: &[(Kind, &[u8], usize)]) -> (Vec<u8>, Vec<usize>) {
         let mut bytes = HEADER.encode().to_vec();
         let mut offsets = Vec::new();
         for (sequence, (kind, key, value_len)) in (1..).zip(records) {
-            let body = if kind.has_key() { [*key, &vec![b'v'; *value_len][..]].concat() } else { key.to_vec() };
+            let body = if kind.has_key() {
+                [*key, &vec![b'v'; *value_len][..]].concat()
+            } else {
+                key.to_vec()
+            };
             let header = Header {
                 kind: *kind,
                 namespace: 1,
@@ -280,7 +321,11 @@ mod tests {
                 body_crc: crc32fast::hash(&body),
             };
             let offset = bytes.len();
-            let place = Place { salt: HEADER.salt, base_sequence: HEADER.base_sequence, offset: offset as u64 };
+            let place = Place {
+                salt: HEADER.salt,
+                base_sequence: HEADER.base_sequence,
+                offset: offset as u64,
+            };
             offsets.push(offset);
             bytes.extend_from_slice(header.encode(place).as_bytes());
             bytes.extend_from_slice(&body);
@@ -302,8 +347,12 @@ mod tests {
         (keys, damaged, walker.broken_batch())
     }
 
-    const PUTS: [(Kind, &[u8], usize); 4] =
-        [(Kind::Put, b"a", 50), (Kind::Put, b"b", 50), (Kind::Put, b"c", 50), (Kind::Tombstone, b"d", 0)];
+    const PUTS: [(Kind, &[u8], usize); 4] = [
+        (Kind::Put, b"a", 50),
+        (Kind::Put, b"b", 50),
+        (Kind::Put, b"c", 50),
+        (Kind::Tombstone, b"d", 0),
+    ];
 
     #[test]
     fn a_bad_body_costs_one_record() {
@@ -369,7 +418,10 @@ mod tests {
             }
             let (keys, damaged, _) = walk(&bytes[..length], Reach::Unknown);
             assert_eq!(keys, ["a", "b"], "{length}");
-            assert!(matches!(damaged[..], [(offset, size, _)] if offset == at[2] && size == length - at[2]), "{length}");
+            assert!(
+                matches!(damaged[..], [(offset, size, _)] if offset == at[2] && size == length - at[2]),
+                "{length}"
+            );
         }
     }
 
@@ -378,7 +430,11 @@ mod tests {
         let (plain, at) = segment(&[(Kind::BatchBegin, &[0; BatchBegin::LEN], 0), PUTS[0], PUTS[1]]);
         let mut run = RunCrc::default();
         at[1..].iter().for_each(|&offset| run.add(&plain[offset..]));
-        let frame = BatchBegin { count: 2, run_crc: run.value(), bytes: (plain.len() - at[1]) as u64 };
+        let frame = BatchBegin {
+            count: 2,
+            run_crc: run.value(),
+            bytes: (plain.len() - at[1]) as u64,
+        };
         let (bytes, at) = segment(&[(Kind::BatchBegin, &frame.encode(), 0), PUTS[0], PUTS[1], PUTS[2]]);
         assert_eq!(walk(&bytes, Reach::Unknown).1, []);
         let (keys, damaged, broken) = walk(&bytes[..at[2]], Reach::Unknown);

@@ -28,7 +28,13 @@ pub struct Damaged {
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damaged { path, offset, length, cause, .. } = self;
+        let Damaged {
+            path,
+            offset,
+            length,
+            cause,
+            ..
+        } = self;
         write!(f, "{cause}: {length} bytes of {} at offset {offset}", path.display())
     }
 }
@@ -78,14 +84,27 @@ impl Content {
     }
 
     /// A damaged range of this content. If it could not even be read, that is the cause.
-    pub(super) fn damaged(&self, path: &Path, segment: Option<u64>, offset: u64, length: u64, damage: Damage) -> Damaged {
+    pub(super) fn damaged(
+        &self,
+        path: &Path,
+        segment: Option<u64>,
+        offset: u64,
+        length: u64,
+        damage: Damage,
+    ) -> Damaged {
         let inside = |block: u64| block < offset + length.max(1) && offset < block + BLOCK_BYTES as u64;
         let unreadable = self.unreadable.iter().find(|(block, _)| inside(*block));
         let cause = match unreadable {
             Some((_, error)) => format!("cannot be read: {error}"),
             None => damage.to_string(),
         };
-        Damaged { path: path.to_owned(), segment, offset, length, cause }
+        Damaged {
+            path: path.to_owned(),
+            segment,
+            offset,
+            length,
+            cause,
+        }
     }
 }
 

@@ -89,7 +89,10 @@ impl Store {
             report: VerifyReport::default(),
             content: Content::default(),
             progress,
-            state: Progress { done_bytes: 0, total_bytes: ended_bytes + growing_bytes },
+            state: Progress {
+                done_bytes: 0,
+                total_bytes: ended_bytes + growing_bytes,
+            },
         };
         let manifest = verify.manifest()?;
         for segment in &segments.ended {
@@ -100,7 +103,9 @@ impl Store {
         }
         verify.indexes()?;
         let mut report = verify.report;
-        report.damaged.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
+        report
+            .damaged
+            .sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
         report.duration = Duration::from_millis(engine.time.monotonic_ms().saturating_sub(started_ms));
         Ok(report)
     }
@@ -124,13 +129,23 @@ struct Walked {
 impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
     fn go_on(&mut self, bytes: u64) -> Result<()> {
         self.state.done_bytes += bytes;
-        if (self.progress)(self.state) { Ok(()) } else { Err(Error::Cancelled) }
+        if (self.progress)(self.state) {
+            Ok(())
+        } else {
+            Err(Error::Cancelled)
+        }
     }
 
     /// Compares the manifest on disk with the one in memory, and returns the latter.
     fn manifest(&mut self) -> Result<Manifest> {
         let path = self.engine.directory.join(MANIFEST_FILE);
-        let damaged = |damage: String| Damaged { path: path.clone(), segment: None, offset: 0, length: 0, cause: damage };
+        let damaged = |damage: String| Damaged {
+            path: path.clone(),
+            segment: None,
+            offset: 0,
+            length: 0,
+            cause: damage,
+        };
         let mut before = self.engine.manifest.current();
         for _ in 0..MANIFEST_ATTEMPTS_MAX {
             let read = ManifestStore::read(&*self.engine.storage, &self.engine.directory);
@@ -148,8 +163,12 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => self.report.damaged.push(damaged("the manifest is missing".to_owned())),
+                // It was of this version when it was written or read.
+                Err(error @ Error::NewerFormat { .. }) => self.report.damaged.push(damaged(error.to_string())),
                 Err(Error::Corruption { cause, .. }) => self.report.damaged.push(damaged(cause)),
-                Err(Error::Io { source, action: "read", .. }) => {
+                Err(Error::Io {
+                    source, action: "read", ..
+                }) => {
                     self.report.damaged.push(damaged(format!("cannot be read: {source}")));
                 }
                 Err(error) => return Err(error),
@@ -166,18 +185,32 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
     }
 
     fn is_listed(&self, segment: &Segment) -> bool {
-        self.engine.manifest.current().segments.iter().any(|entry| entry.id == segment.id())
+        self.engine
+            .manifest
+            .current()
+            .segments
+            .iter()
+            .any(|entry| entry.id == segment.id())
     }
 
     /// A segment that no longer grows: all of it is in its file.
     fn ended(&mut self, segment: &Segment, manifest: &Manifest) -> Result<()> {
         let Some(summary) = segment.summary else { return Ok(()) };
-        let expected = if segment.cut { summary.data_end } else { summary.data_end + SEAL_LEN };
+        let expected = if segment.cut {
+            summary.data_end
+        } else {
+            summary.data_end + SEAL_LEN
+        };
         let path = self.engine.segment_path(segment.id());
         let Some(file) = open_if_there(&*self.engine.storage, &path)? else {
             if self.is_listed(segment) {
                 self.content = Content::default();
-                self.note(segment, 0, expected, Damage::Mismatch("the manifest: it lists this file, which is missing;"));
+                self.note(
+                    segment,
+                    0,
+                    expected,
+                    Damage::Mismatch("the manifest: it lists this file, which is missing;"),
+                );
             }
             return self.go_on(segment.data_end());
         };
@@ -190,11 +223,21 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         if length < expected {
             self.note(segment, length, expected - length, Damage::Short);
         } else if length > expected && !segment.cut {
-            self.note(segment, expected, length - expected, Damage::Mismatch("the length that the manifest gives"));
+            self.note(
+                segment,
+                expected,
+                length - expected,
+                Damage::Mismatch("the length that the manifest gives"),
+            );
         }
         if !walked.damaged && length >= expected {
             if walked.summary != summary {
-                self.note(segment, 0, summary.data_end, Damage::Mismatch("the manifest's account of the segment"));
+                self.note(
+                    segment,
+                    0,
+                    summary.data_end,
+                    Damage::Mismatch("the manifest's account of the segment"),
+                );
             }
             self.hint(segment, summary, sorter)?;
         }
@@ -202,7 +245,11 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         if !segment.cut && length >= expected && seal != encode_seal(&segment.header, &summary) {
             self.note(segment, summary.data_end, SEAL_LEN, Damage::Mismatch("the seal"));
         }
-        let listed = manifest.segments.iter().find(|entry| entry.id == segment.id()).map(|entry| entry.state);
+        let listed = manifest
+            .segments
+            .iter()
+            .find(|entry| entry.id == segment.id())
+            .map(|entry| entry.state);
         if let Some(SegmentState::Sealed(listed) | SegmentState::Cut(listed)) = listed {
             if listed != summary {
                 self.note(segment, 0, 0, Damage::Mismatch("the manifest's account of the segment"));
@@ -217,7 +264,9 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         let segment = &growing.segment;
         let path = self.engine.segment_path(segment.id());
         let mut scratch = Vec::new();
-        let memory = segment.all_bytes(&mut scratch).map_err(|error| self.engine.read_error(segment.id(), 0, error))?;
+        let memory = segment
+            .all_bytes(&mut scratch)
+            .map_err(|error| self.engine.read_error(segment.id(), 0, error))?;
         match open_if_there(&*self.engine.storage, &path)? {
             Some(file) => self.content.read(&*file, &path, growing.written)?,
             None => {
@@ -227,7 +276,9 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                     self.note(segment, 0, growing.written, damage);
                 }
                 // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still holds.
-                self.content.bytes.extend_from_slice(memory.get(..growing.written as usize).unwrap_or_default());
+                self.content
+                    .bytes
+                    .extend_from_slice(memory.get(..growing.written as usize).unwrap_or_default());
             }
         }
         let mut bytes = std::mem::take(&mut self.content.bytes);
@@ -235,7 +286,11 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         if found < growing.written {
             self.note(segment, found, growing.written - found, Damage::Short);
         } else {
-            bytes.extend_from_slice(memory.get(growing.written as usize..growing.end as usize).unwrap_or_default());
+            bytes.extend_from_slice(
+                memory
+                    .get(growing.written as usize..growing.end as usize)
+                    .unwrap_or_default(),
+            );
         }
         self.walk(segment, &bytes, Reach::Known, None)?;
         self.content.bytes = bytes;
@@ -284,13 +339,18 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         self.report.segments += 1;
         self.report.bytes += bytes.len() as u64;
         self.go_on((bytes.len() as u64).saturating_sub(reported))?;
-        Ok(Walked { summary: walker.summary(), damaged })
+        Ok(Walked {
+            summary: walker.summary(),
+            damaged,
+        })
     }
 
     /// The hint of a sound segment. That there is none is no damage: it is made anew when the store is opened.
     fn hint(&mut self, segment: &Segment, summary: Summary, sorter: Sorter<'_>) -> Result<()> {
         let path = self.engine.directory.join(hint_file(segment.id()));
-        let Some(file) = open_if_there(&*self.engine.storage, &path)? else { return Ok(()) };
+        let Some(file) = open_if_there(&*self.engine.storage, &path)? else {
+            return Ok(());
+        };
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
         let mut content = Content::default();
         content.read(&*file, &path, Hint::len_max(&summary).min(length))?;
@@ -353,11 +413,18 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         drop(guard);
         self.content = Content::default();
         for segment in miscounted {
-            self.note(&segment, 0, 0, Damage::Mismatch("the count of keys that lead into the segment"));
+            self.note(
+                &segment,
+                0,
+                0,
+                Damage::Mismatch("the count of keys that lead into the segment"),
+            );
         }
         for location in astray {
             let segment = engine.segments.get(location.segment_index());
-            let path = segment.as_ref().map_or(engine.directory.clone(), |segment| engine.segment_path(segment.id()));
+            let path = segment
+                .as_ref()
+                .map_or(engine.directory.clone(), |segment| engine.segment_path(segment.id()));
             let id = segment.map(|segment| segment.id());
             let at = |damaged: &Damaged| {
                 let end = damaged.offset + damaged.length;
@@ -366,7 +433,13 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             if !self.report.damaged.iter().any(at) {
                 let cause = "the index leads here, but not to a record of its key".to_owned();
                 let offset = location.offset();
-                self.report.damaged.push(Damaged { path, segment: id, offset, length: 0, cause });
+                self.report.damaged.push(Damaged {
+                    path,
+                    segment: id,
+                    offset,
+                    length: 0,
+                    cause,
+                });
             }
         }
         Ok(())
@@ -380,7 +453,9 @@ fn differ(a: &Manifest, b: &Manifest) -> bool {
 
 /// Whether a put stands at this location whose key leads back to it.
 fn leads_to_its_record(engine: &Engine, location: Location, scratch: &mut Vec<u8>) -> bool {
-    let Some(segment) = engine.segments.get(location.segment_index()) else { return false };
+    let Some(segment) = engine.segments.get(location.segment_index()) else {
+        return false;
+    };
     segment.record(location.offset(), scratch).is_ok_and(|record| {
         let hash = engine.hash(record.header.namespace, record.key());
         record.header.kind == Kind::Put && engine.keydir.holds(hash, location)
