@@ -35,6 +35,9 @@ const PENDING_MAX_BYTES: usize = 4 << 20;
 
 /// Bytes written since the last sync at which the maintenance thread syncs.
 const SYNC_BEHIND_BYTES: u64 = 16 << 20;
+/// Segments that wait to be sealed at the most: each is in memory until then, so a writer that is faster than the device seals
+/// them itself before it begins another one.
+const SEALING_MAX: usize = 4;
 /// Room that a start record and a mark take, generously.
 const SEGMENT_OVERHEAD: u64 = 256;
 
@@ -363,6 +366,11 @@ impl Engine {
             match &guard.active {
                 Some(active) if active.has_room(length, guard.next_sequence + count) => return Ok(guard),
                 Some(_) if guard.writing => guard = self.wait(guard),
+                Some(_) if guard.sealing.len() >= SEALING_MAX => {
+                    drop(guard);
+                    self.seal_all()?;
+                    guard = self.lock_writer();
+                }
                 _ => self.rotate(&mut guard, length)?,
             }
         }

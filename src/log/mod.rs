@@ -15,6 +15,7 @@ pub(crate) mod manifest;
 pub(crate) mod output;
 pub(crate) mod recovery;
 pub(crate) mod seal;
+pub(crate) mod snapshot;
 pub(crate) mod sweep;
 pub(crate) mod write;
 

@@ -298,7 +298,7 @@ impl Engine {
 }
 
 /// The record that ends a segment.
-pub(super) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> {
+pub(crate) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> {
     let body = summary.encode();
     let seal = Header {
         kind: Kind::Seal,
@@ -323,5 +323,5 @@ pub(super) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> 
 }
 
 /// Bytes that a seal takes.
-pub(super) const SEAL_LEN: u64 =
+pub(crate) const SEAL_LEN: u64 =
     crate::format::aligned((crate::format::record::FIXED_HEADER_LEN + Summary::LEN) as u64);

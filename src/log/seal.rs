@@ -16,18 +16,22 @@ use crate::storage::write_all_at;
 const RESERVE_BYTES: u64 = 4 << 20;
 
 impl Engine {
-    /// Seals all segments that were rotated out, oldest first.
+    /// Seals all segments that were rotated out before the call, oldest first. Not those rotated out meanwhile: writers that
+    /// fill segments faster than the device syncs them would keep the caller here for ever.
     pub(crate) fn seal_all(&self) -> Result<()> {
+        let rotated = self.lock_writer().sealing.clone();
         let _one_at_a_time = lock(&self.sealing);
-        loop {
+        for oldest in rotated {
             let guard = self.lock_writer();
-            let Some(oldest) = guard.sealing.first().cloned() else {
-                return Ok(());
-            };
+            if !guard.sealing.iter().any(|waiting| Arc::ptr_eq(waiting, &oldest)) {
+                // Somebody else has sealed it.
+                continue;
+            }
             guard.check_poison()?;
             drop(guard);
             self.with_reserve(true, || self.seal(&oldest))?;
         }
+        Ok(())
     }
 
     fn seal(&self, rotated: &Arc<Rotated>) -> Result<()> {

@@ -2,13 +2,15 @@
 
 mod background;
 mod batch;
-// mod checkpoint;
+mod checkpoint;
+mod damage;
 mod list;
 mod names;
 mod namespace;
-// mod salvage;
+mod salvage;
+mod staging;
 mod stats;
-// mod verify;
+mod verify;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -22,12 +24,13 @@ use crate::options::{Durability, Maintenance, Options};
 
 use background::Workers;
 pub use batch::Batch;
-// pub use checkpoint::CheckpointReport;
+pub use checkpoint::CheckpointReport;
+pub use damage::Damaged;
 pub use list::{Entry, EntryRef, Keys, List, Page};
 pub use namespace::{Deleted, Namespace, NamespaceInfo};
-// pub use salvage::{SalvageReport, SalvagedSegment, salvage};
+pub use salvage::{SalvageReport, SalvagedSegment, salvage, salvage_with};
 pub use stats::{SegmentStats, Stats};
-// pub use verify::{Damaged, VerifyReport};
+pub use verify::VerifyReport;
 
 /// An open store: a directory of segments, and the indexes over them.
 ///
