@@ -315,10 +315,10 @@ impl Engine {
         for step in moves {
             if !self.keydir.replace(step.hash, step.from, step.to) {
                 // Perhaps it had expired: then the copy waits out the grace period as the original did.
-                if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index())) {
-                    if is_expired(step.expiry, self.time.now_ms()) {
-                        to.counters.note_expired(expiry);
-                    }
+                if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
+                    && is_expired(step.expiry, self.time.now_ms())
+                {
+                    to.counters.note_expired(expiry);
                 }
                 continue;
             }
