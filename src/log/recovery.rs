@@ -14,6 +14,7 @@
 //! begun again.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
@@ -69,10 +70,9 @@ pub struct RecoveryReport {
 /// acknowledged on top of them.
 #[derive(Debug, Default)]
 pub(crate) struct Unrecovered {
-    /// Segments of the log without a seal, in its order.
+    /// Segments of the log that were listed as open, in its order. A seal that is found in one is not relied on: it
+    /// may be in the page cache only, and gone after the next crash.
     unsealed: Vec<Unsealed>,
-    /// Segments that were listed as open and had a seal.
-    sealed: Vec<(u64, Summary)>,
     /// Listed segments that hold nothing that counts.
     dropped: Vec<u64>,
 }
@@ -181,6 +181,9 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
     let (manifest, created) = match found {
         Some(manifest) => (manifest, false),
         None => {
+            if exists {
+                create_directory_durably(&*storage, directory)?;
+            }
             let manifest = Manifest {
                 store_id: random_id(),
                 generation: 1,
@@ -204,27 +207,25 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
     })
 }
 
-/// Creates a directory and those above it, each name durable.
+/// Creates a directory and those above it, each name durable. Those that are there already may have been left by a process
+/// that was killed before it came to sync them, so all names are synced.
 pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) -> Result<()> {
-    let mut missing = Vec::new();
-    for ancestor in directory.ancestors() {
-        if ancestor.as_os_str().is_empty()
-            || storage
-                .exists(ancestor)
-                .map_err(|error| Error::io("look for", ancestor, error))?
-        {
-            break;
-        }
-        missing.push(ancestor);
-    }
     storage
         .create_directory(directory)
         .map_err(|error| Error::io("create", directory, error))?;
-    for created in missing {
-        if let Some(parent) = created.parent() {
-            storage
-                .sync_directory(parent)
-                .map_err(|error| Error::io("sync", parent, error))?;
+    for parent in directory.ancestors().filter_map(Path::parent) {
+        match storage.sync_directory(parent) {
+            Ok(()) => {}
+            // Nobody has created anything there of late who is no more entitled to than this process.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                break;
+            }
+            Err(error) => return Err(Error::io("sync", parent, error)),
         }
     }
     Ok(())
@@ -332,8 +333,14 @@ impl Engine {
         report.keys = loaded.keys;
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
-        // From here on everything is decided, and the disk may change. Left-over files go first: a new segment may be given the
-        // id of one, if it was never listed.
+        // From here on everything is decided, and the disk may change.
+        // The process before may have been killed when it had renamed the manifest, and before that was durable.
+        if !report.created {
+            self.storage
+                .sync_directory(&self.directory)
+                .map_err(|error| Error::io("sync", &self.directory, error))?;
+        }
+        // Junk goes first: an unfinished segment may stand where recovery is about to create one of the same id.
         self.remove_junk(report)?;
         if let Some(unrecovered) = unrecovered {
             let mut guard = self.lock_writer();
@@ -441,7 +448,7 @@ impl Engine {
         };
         let (valid_end, start, summary) = (scanner.valid_end(), scanner.start(), scanner.summary());
         let claim = match end {
-            // Sealing syncs, and in the order of the log.
+            // The data were synced before the seal was written, and in the order of the log.
             End::Sealed => Some(Mark {
                 segment_id: id,
                 offset: valid_end,
@@ -548,9 +555,7 @@ impl Engine {
             }
             let id = opened.header.segment_id;
             let has_keys = opened.summary.puts + opened.summary.tombstones > 0;
-            if opened.end == End::Sealed {
-                unrecovered.sealed.push((id, opened.summary));
-            } else if has_keys {
+            if has_keys {
                 let durable_end = match durable {
                     Some((last, _)) if index < last => opened.valid_end,
                     Some((last, offset)) if index == last => offset,
@@ -600,12 +605,8 @@ impl Engine {
         let (outputs, moves, written) = output.finish()?;
         let updated = self.manifest.update(self.floors(guard), |manifest| {
             for entry in &mut manifest.segments {
-                let sealed = unrecovered.sealed.iter().find(|(id, _)| *id == entry.id);
                 let cut = unrecovered.unsealed.iter().find(|unsealed| unsealed.id == entry.id);
-                if let Some((_, summary)) = sealed {
-                    // The data were synced before the seal was written; the seal itself may be in the page cache only.
-                    entry.state = SegmentState::Cut(*summary);
-                } else if let Some(durable) = cut.and_then(|unsealed| unsealed.durable) {
+                if let Some(durable) = cut.and_then(|unsealed| unsealed.durable) {
                     entry.state = SegmentState::Cut(durable);
                 }
             }

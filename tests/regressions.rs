@@ -1,0 +1,145 @@
+//! Bugs that were found once, each as the smallest story that shows it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
+use embercask::{Durability, Maintenance, Options, PutOptions, Result, Store};
+
+const DIRECTORY: &str = "/data/store";
+
+fn options(storage: Arc<dyn Storage>) -> Options {
+    Store::options()
+        .segment_bytes(4096)
+        .maintenance(Maintenance::Manual)
+        .storage(storage)
+}
+
+fn open(disk: &MemStorage) -> Store {
+    options(Arc::new(disk.clone())).open(DIRECTORY).unwrap()
+}
+
+/// Stops the machine at this step of whatever is done.
+fn stopping(disk: &MemStorage, step: u64) -> FaultStorage {
+    let faults = FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only();
+    faults.stop_at(step);
+    faults
+}
+
+fn buffered() -> PutOptions {
+    PutOptions::new().durability(Durability::Buffered)
+}
+
+/// Runs opening again and again, each time stopped one step later, until it gets through; hands each disk that a stopped one leaves
+/// behind to `check`.
+fn at_every_step_of_opening(disk: &MemStorage, mut check: impl FnMut(u64, &MemStorage, Result<Store>)) {
+    for step in 0.. {
+        let copy = disk.crash_process();
+        let faults = stopping(&copy, step);
+        let opened = options(Arc::new(faults.clone())).open(DIRECTORY);
+        let stopped = faults.is_stopped();
+        check(step, &copy, opened);
+        if !stopped {
+            assert!(step > 0, "opening took no step");
+            return;
+        }
+    }
+}
+
+/// A recovery that is cut off has created the segment it writes to, which no manifest lists yet; the next one chose the same
+/// id for its own and failed, for ever.
+#[test]
+fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    store.namespace("N").unwrap().put_with("k", "v", buffered()).unwrap();
+    store.flush().unwrap();
+    let killed = disk.crash_process();
+    at_every_step_of_opening(&killed, |step, disk, _stopped| {
+        for policy in [CutPolicy::LoseUnsynced, CutPolicy::KeepAll] {
+            let again = disk.power_cut(&policy);
+            options(Arc::new(again))
+                .open(DIRECTORY)
+                .unwrap_or_else(|error| panic!("step {step}, {policy:?}: {error}"));
+        }
+        let again = disk.crash_process();
+        let store = open(&again);
+        assert_eq!(
+            store.open_namespace("N").unwrap().get("k").unwrap().unwrap(),
+            *b"v",
+            "step {step}"
+        );
+    });
+}
+
+/// Killed between writing a segment's seal and syncing it. The next process took the seal that it saw for durable and said so in
+/// the manifest; the power cut after that took the seal, and the store could not be opened any more.
+#[test]
+fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
+    let disk = MemStorage::new();
+    let mut last = 0;
+    for step in 0.. {
+        let disk = disk.crash_process();
+        let faults = stopping(&disk, step);
+        let Ok(store) = options(Arc::new(faults.clone())).open(DIRECTORY) else {
+            continue;
+        };
+        let closed = store
+            .namespace("N")
+            .and_then(|namespace| namespace.put("k", "v"))
+            .and_then(|_| store.close());
+        let killed = disk.crash_process();
+        let seen = open(&killed).namespace("N").unwrap().get("k").unwrap().is_some();
+        let store = open(&killed.power_cut(&CutPolicy::LoseUnsynced));
+        assert_eq!(
+            store.namespace("N").unwrap().get("k").unwrap().is_some(),
+            seen,
+            "step {step}"
+        );
+        last = step;
+        if closed.is_ok() && !faults.is_stopped() {
+            break;
+        }
+    }
+    assert!(last > 10, "only {last} steps");
+}
+
+/// Killed between renaming the manifest and syncing the directory. The next process found nothing to recover, and acknowledged a
+/// `sync` although the manifest that it went by was in memory only.
+#[test]
+fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    store.namespace("N").unwrap().put_with("k", "v", buffered()).unwrap();
+    store.flush().unwrap();
+    let killed = disk.crash_process();
+    at_every_step_of_opening(&killed, |step, disk, _stopped| {
+        let again = disk.crash_process();
+        let store = open(&again);
+        assert!(store.open_namespace("N").unwrap().contains("k").unwrap(), "step {step}");
+        store.sync().unwrap();
+        for seed in 0..20 {
+            let cut = again.power_cut(&CutPolicy::Random { seed, grain: 512 });
+            let store = options(Arc::new(cut))
+                .open(DIRECTORY)
+                .unwrap_or_else(|error| panic!("step {step}: {error}"));
+            assert!(store.open_namespace("N").unwrap().contains("k").unwrap(), "step {step}");
+        }
+    });
+}
+
+/// Killed after creating the directory and before its name was durable. The next process found the directory there, created the store in
+/// it, and acknowledged writes that a power cut took away with the directory.
+#[test]
+fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store() {
+    at_every_step_of_opening(&MemStorage::new(), |step, disk, _stopped| {
+        let again = disk.crash_process();
+        open(&again).namespace("N").unwrap().put("k", "v").unwrap();
+        let cut = again.power_cut(&CutPolicy::LoseUnsynced);
+        assert!(cut.exists(Path::new(DIRECTORY)).unwrap(), "step {step}");
+        assert!(
+            open(&cut).open_namespace("N").unwrap().contains("k").unwrap(),
+            "step {step}"
+        );
+    });
+}
