@@ -1005,3 +1005,40 @@ impl Prepared {
             && sequence_fits(self.header.base_sequence, next_sequence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{MemStorage, Storage};
+
+    fn active(capacity: usize, used: usize) -> Active {
+        let header = SegmentHeader {
+            salt: 0,
+            store_id: [0; 16],
+            segment_id: 1,
+            base_sequence: 1,
+            created_ms: 0,
+        };
+        let mut appender = Appender::new(capacity);
+        appender.publish(used);
+        let file = MemStorage::new().create("/1.segment".as_ref()).unwrap();
+        Active {
+            segment: Arc::new(Segment::active(header, appender.buffer().clone(), Arc::default())),
+            file: LogFile::new(file),
+            appender,
+            written: used as u64,
+            account: Account::new(),
+            written_account: Account::new(),
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri really takes the memory")]
+    fn no_record_of_a_batch_begins_beyond_what_a_location_reaches() {
+        let (mib, huge) = (1 << 20, 1 << 30);
+        assert!(active(huge + mib, 120).has_room(huge as u64, 2));
+        assert!(active(huge, 300 * mib).has_room(200 << 20, 2));
+        assert!(!active(huge, 300 * mib).has_room(250 << 20, 2));
+        assert!(!active(huge, 600 * mib).has_room(64, 2));
+    }
+}

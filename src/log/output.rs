@@ -325,3 +325,35 @@ pub(crate) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> 
 /// Bytes that a seal takes.
 pub(crate) const SEAL_LEN: u64 =
     crate::format::aligned((crate::format::record::FIXED_HEADER_LEN + Summary::LEN) as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemStorage;
+    use crate::{ErrorKind, Maintenance, Store};
+
+    #[test]
+    fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
+        let disk = MemStorage::new();
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .read_mode(ReadMode::Pread)
+            .storage(Arc::new(disk.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        for key in ["a", "b", "c"] {
+            namespace.put(key, "value").unwrap();
+        }
+        let engine = store.engine();
+        engine.retire_active().unwrap();
+        engine.seal_all().unwrap();
+        let segment = engine.segments.all().remove(0);
+        engine.write_hint(&segment).unwrap();
+        let data_end = segment.summary.unwrap().data_end;
+        disk.flip_bit("/store/0000000000000001.segment", (data_end - 16) * 8)
+            .unwrap();
+        let error = engine.write_hint(&segment).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+    }
+}
