@@ -9,7 +9,10 @@ use embercask::{Durability, Maintenance, Options, PutOptions, Result, Store};
 const DIRECTORY: &str = "/data/store";
 
 fn options(storage: Arc<dyn Storage>) -> Options {
-    Store::options().segment_bytes(4096).maintenance(Maintenance::Manual).storage(storage)
+    Store::options()
+        .segment_bytes(4096)
+        .maintenance(Maintenance::Manual)
+        .storage(storage)
 }
 
 fn open(disk: &MemStorage) -> Store {
@@ -55,11 +58,17 @@ fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next(
     at_every_step_of_opening(&killed, |step, disk, _stopped| {
         for policy in [CutPolicy::LoseUnsynced, CutPolicy::KeepAll] {
             let again = disk.power_cut(&policy);
-            options(Arc::new(again)).open(DIRECTORY).unwrap_or_else(|error| panic!("step {step}, {policy:?}: {error}"));
+            options(Arc::new(again))
+                .open(DIRECTORY)
+                .unwrap_or_else(|error| panic!("step {step}, {policy:?}: {error}"));
         }
         let again = disk.crash_process();
         let store = open(&again);
-        assert_eq!(store.open_namespace("N").unwrap().get("k").unwrap().unwrap(), *b"v", "step {step}");
+        assert_eq!(
+            store.open_namespace("N").unwrap().get("k").unwrap().unwrap(),
+            *b"v",
+            "step {step}"
+        );
     });
 }
 
@@ -72,12 +81,21 @@ fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
     for step in 0.. {
         let disk = disk.crash_process();
         let faults = stopping(&disk, step);
-        let Ok(store) = options(Arc::new(faults.clone())).open(DIRECTORY) else { continue };
-        let closed = store.namespace("N").and_then(|namespace| namespace.put("k", "v")).and_then(|_| store.close());
+        let Ok(store) = options(Arc::new(faults.clone())).open(DIRECTORY) else {
+            continue;
+        };
+        let closed = store
+            .namespace("N")
+            .and_then(|namespace| namespace.put("k", "v"))
+            .and_then(|_| store.close());
         let killed = disk.crash_process();
         let seen = open(&killed).namespace("N").unwrap().get("k").unwrap().is_some();
         let store = open(&killed.power_cut(&CutPolicy::LoseUnsynced));
-        assert_eq!(store.namespace("N").unwrap().get("k").unwrap().is_some(), seen, "step {step}");
+        assert_eq!(
+            store.namespace("N").unwrap().get("k").unwrap().is_some(),
+            seen,
+            "step {step}"
+        );
         last = step;
         if closed.is_ok() && !faults.is_stopped() {
             break;
@@ -102,7 +120,9 @@ fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
         store.sync().unwrap();
         for seed in 0..20 {
             let cut = again.power_cut(&CutPolicy::Random { seed, grain: 512 });
-            let store = options(Arc::new(cut)).open(DIRECTORY).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            let store = options(Arc::new(cut))
+                .open(DIRECTORY)
+                .unwrap_or_else(|error| panic!("step {step}: {error}"));
             assert!(store.open_namespace("N").unwrap().contains("k").unwrap(), "step {step}");
         }
     });
@@ -117,6 +137,9 @@ fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store()
         open(&again).namespace("N").unwrap().put("k", "v").unwrap();
         let cut = again.power_cut(&CutPolicy::LoseUnsynced);
         assert!(cut.exists(Path::new(DIRECTORY)).unwrap(), "step {step}");
-        assert!(open(&cut).open_namespace("N").unwrap().contains("k").unwrap(), "step {step}");
+        assert!(
+            open(&cut).open_namespace("N").unwrap().contains("k").unwrap(),
+            "step {step}"
+        );
     });
 }

@@ -217,7 +217,14 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
         match storage.sync_directory(parent) {
             Ok(()) => {}
             // Nobody has created anything there of late who is no more entitled to than this process.
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => break,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                break;
+            }
             Err(error) => return Err(Error::io("sync", parent, error)),
         }
     }
