@@ -1,0 +1,66 @@
+//! The model test: whatever is done to a store, and however it ends, it shows what a plain ordered map would.
+//!
+//! Random sequences of operations run against a store on a simulated disk and against a model ([`model`]), and after each
+//! everything that can be seen is compared ([`driver`]). Crashes strike between operations, within them at any storage
+//! call, and within the recovery that follows; the store must then show exactly one of the states that the acknowledgements
+//! given before allow.
+//!
+//! `EMBERCASK_MODEL_CASES` says how many sequences each test runs. A failing one is shrunk, printed and kept in
+//! `proptest-regressions/`, from where it is run again before any other.
+
+mod driver;
+mod model;
+mod ops;
+
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+
+fn cases() -> u32 {
+    std::env::var("EMBERCASK_MODEL_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(300)
+}
+
+fn config(regressions: &'static str) -> ProptestConfig {
+    ProptestConfig {
+        cases: cases(),
+        max_shrink_iters: 3000,
+        max_shrink_time: 60_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(regressions))),
+        ..ProptestConfig::default()
+    }
+}
+
+fn run(settings: &ops::Settings, ops: &[ops::Op]) {
+    let mut driver = driver::Driver::new(settings);
+    for op in ops {
+        driver.run(op);
+    }
+}
+
+proptest! {
+    #![proptest_config(config("proptest-regressions/model-short.txt"))]
+
+    /// Short lives: many stores, each soon at its first crash.
+    #[test]
+    fn a_store_shows_what_an_ordered_map_would_in_short_lives(
+        settings in ops::settings(),
+        ops in prop::collection::vec(ops::op(), 1..40),
+    ) {
+        run(&settings, &ops);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 6, ..config("proptest-regressions/model-long.txt") })]
+
+    /// Long lives: segments pile up, and compaction meets what compaction left.
+    #[test]
+    fn a_store_shows_what_an_ordered_map_would_in_long_lives(
+        settings in ops::settings(),
+        ops in prop::collection::vec(ops::op(), 100..260),
+    ) {
+        run(&settings, &ops);
+    }
+}

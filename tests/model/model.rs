@@ -1,0 +1,184 @@
+//! What a store should hold: plain ordered maps with expiry, and the states it went through since it was last durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the store holds of one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) value: Arc<[u8]>,
+    pub(crate) metadata: Option<Arc<[u8]>>,
+    pub(crate) expiry: Option<u64>,
+    /// 0 if it is not known.
+    pub(crate) sequence: u64,
+}
+
+impl Item {
+    pub(crate) fn is_visible(&self, now: u64) -> bool {
+        self.expiry.is_none_or(|expiry| now < expiry)
+    }
+
+    /// Sequences of writes that a crash cut short are not known, so they are not compared here.
+    fn looks_like(&self, other: &Item) -> bool {
+        self.value == other.value && self.metadata == other.metadata && self.expiry == other.expiry
+    }
+}
+
+/// One namespace. Expired keys stay in it until they are swept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keyspace {
+    pub(crate) id: u128,
+    pub(crate) items: BTreeMap<Vec<u8>, Item>,
+}
+
+impl Keyspace {
+    pub(crate) fn visible(&self, now: u64) -> impl Iterator<Item = (&[u8], &Item)> {
+        self.items
+            .iter()
+            .filter(move |(_, item)| item.is_visible(now))
+            .map(|(key, item)| (key.as_slice(), item))
+    }
+
+    pub(crate) fn get(&self, key: &[u8], now: u64) -> Option<&Item> {
+        self.items.get(key).filter(|item| item.is_visible(now))
+    }
+}
+
+/// All of a store.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) namespaces: BTreeMap<String, Keyspace>,
+}
+
+impl State {
+    /// What expired is gone for good.
+    pub(crate) fn sweep(&mut self, now: u64) {
+        for keyspace in self.namespaces.values_mut() {
+            keyspace.items.retain(|_, item| item.is_visible(now));
+        }
+    }
+
+    /// Keys, those that expired and were not swept among them.
+    pub(crate) fn keys(&self) -> u64 {
+        self.namespaces
+            .values()
+            .map(|keyspace| keyspace.items.len() as u64)
+            .sum()
+    }
+
+    pub(crate) fn visible_keys(&self, now: u64) -> u64 {
+        self.namespaces
+            .values()
+            .map(|keyspace| keyspace.visible(now).count() as u64)
+            .sum()
+    }
+
+    /// Whether nobody who looks at this time could tell the two apart.
+    pub(crate) fn looks_like(&self, other: &State, now: u64) -> bool {
+        let same_keys = |own: &Keyspace, other: &Keyspace| {
+            let (own, other): (Vec<_>, Vec<_>) = (own.visible(now).collect(), other.visible(now).collect());
+            let same = |((key, item), (other_key, other)): (&(&[u8], &Item), &(&[u8], &Item))| {
+                key == other_key && item.looks_like(other)
+            };
+            own.len() == other.len() && own.iter().zip(&other).all(same)
+        };
+        self.namespaces.len() == other.namespaces.len()
+            && self
+                .namespaces
+                .iter()
+                .zip(&other.namespaces)
+                .all(|((name, own), (other_name, others))| {
+                    name == other_name && own.id == others.id && same_keys(own, others)
+                })
+    }
+}
+
+/// What an acknowledgement promised to survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Promise {
+    Nothing,
+    Kill,
+    PowerCut,
+}
+
+/// The states since the last one that survives everything: after a crash the store must show one of them.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// The oldest survives a power cut.
+    states: Vec<State>,
+    /// The first that survives a kill.
+    after_kill: usize,
+}
+
+impl History {
+    pub(crate) fn new() -> History {
+        History {
+            states: vec![State::default()],
+            after_kill: 0,
+        }
+    }
+
+    /// The newest state.
+    pub(crate) fn now(&self) -> &State {
+        self.states.last().expect("there is always one")
+    }
+
+    /// The newest state, to note in it what is no change: a sequence that was learnt, keys that were swept.
+    pub(crate) fn now_mut(&mut self) -> &mut State {
+        self.states.last_mut().expect("there is always one")
+    }
+
+    /// A write changes the state.
+    pub(crate) fn push(&mut self, state: State) {
+        self.states.push(state);
+    }
+
+    /// The newest state and all before it are covered by an acknowledgement of this class.
+    pub(crate) fn acknowledge(&mut self, promise: Promise) {
+        let last = self.states.len() - 1;
+        match promise {
+            Promise::Nothing => {}
+            Promise::Kill => self.after_kill = last,
+            Promise::PowerCut => {
+                self.states.drain(..last);
+                self.after_kill = 0;
+            }
+        }
+    }
+
+    /// A crash that leaves what survives this has happened, and `found` is what the store shows afterwards. From here on
+    /// that is the only state; an error if it is none of those it might be.
+    pub(crate) fn settle(&mut self, survived: Promise, found: &State, now: u64) -> Result<(), String> {
+        let first = if survived == Promise::PowerCut {
+            0
+        } else {
+            self.after_kill
+        };
+        let possible = &self.states[first..];
+        if !possible.iter().any(|state| state.looks_like(found, now)) {
+            let states: Vec<_> = possible.iter().map(|state| describe(state, now)).collect();
+            return Err(format!(
+                "what the store shows after a crash is none of the {} states it may be in:\n{}\npossible, oldest first:\n{}",
+                states.len(),
+                describe(found, now),
+                states.join("\n")
+            ));
+        }
+        self.states = vec![found.clone()];
+        self.after_kill = 0;
+        Ok(())
+    }
+}
+
+fn describe(state: &State, now: u64) -> String {
+    let mut text = String::from("  {");
+    for (name, keyspace) in &state.namespaces {
+        text += &format!(" {name}:");
+        for (key, item) in keyspace.visible(now) {
+            let (key, value) = (&key[..key.len().min(12)], &item.value[..item.value.len().min(8)]);
+            text += &format!(" {}={}@{}", key.escape_ascii(), value.escape_ascii(), item.sequence);
+        }
+        text += ";";
+    }
+    text + " }"
+}

@@ -1,0 +1,337 @@
+//! What can happen to a store, and how likely.
+
+use embercask::Durability;
+use embercask::storage::CutPolicy;
+use proptest::prelude::*;
+
+/// Names of namespaces.
+pub(crate) const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];
+
+/// Names that exist from the beginning.
+pub(crate) const FIRST_NAMES: usize = 2;
+
+/// Every key that is ever used: few, so that they meet; with shared prefixes, zeros, 0xFF, and one longer than what is read
+/// at first.
+pub(crate) fn keys() -> Vec<Vec<u8>> {
+    let mut keys: Vec<Vec<u8>> = [
+        &b"a"[..],
+        b"ab",
+        b"abc",
+        b"abc\0",
+        b"abd",
+        b"b",
+        b"\0",
+        b"\0\0",
+        b"\0\xff",
+        b"\xff",
+        b"\xff\xff",
+        b"\xff\xff\0",
+        b"a\xff",
+        b"a\xffz",
+        b"user-1",
+        b"user-10",
+        b"user-2",
+        b"user-",
+        b"~",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    keys.push(
+        b"long-"
+            .iter()
+            .copied()
+            .chain((b'a'..=b'z').cycle().take(295))
+            .collect(),
+    );
+    keys.sort();
+    keys
+}
+
+/// Number of keys, see [`keys`].
+pub(crate) const KEYS: usize = 20;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Guard {
+    Absent,
+    Present,
+    /// The sequence that stands there.
+    Current,
+    /// A sequence that does not.
+    Stale,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Put {
+    pub(crate) length: usize,
+    pub(crate) ttl: Option<u64>,
+    pub(crate) metadata: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct BatchItem {
+    pub(crate) namespace: usize,
+    pub(crate) key: usize,
+    /// None deletes.
+    pub(crate) put: Option<Put>,
+    pub(crate) guard: Option<Guard>,
+}
+
+/// A change of what is stored.
+#[derive(Clone, Debug)]
+pub(crate) enum Write {
+    Put {
+        namespace: usize,
+        key: usize,
+        put: Put,
+        guard: Option<Guard>,
+        durability: Option<Durability>,
+    },
+    Delete {
+        namespace: usize,
+        key: usize,
+        guard: Option<Guard>,
+        durability: Option<Durability>,
+    },
+    Batch {
+        items: Vec<BatchItem>,
+        durability: Option<Durability>,
+    },
+    SetTtl {
+        namespace: usize,
+        key: usize,
+        ttl: u64,
+    },
+    RemoveExpiry {
+        namespace: usize,
+        key: usize,
+    },
+    SetMetadata {
+        namespace: usize,
+        key: usize,
+        metadata: Option<usize>,
+    },
+    CreateNamespace {
+        name: usize,
+    },
+    RenameNamespace {
+        from: usize,
+        to: usize,
+    },
+    DropNamespace {
+        name: usize,
+    },
+}
+
+/// What leaves all as it is, to whoever looks.
+#[derive(Clone, Debug)]
+pub(crate) enum Upkeep {
+    Flush,
+    Sync,
+    Maintain,
+    Compact,
+    CompactSubset(u64),
+    CompactIfWorthwhile,
+    Close,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Crash {
+    Kill,
+    PowerCut(CutPolicy),
+}
+
+/// A crash while the store is being opened after another one.
+#[derive(Clone, Debug)]
+pub(crate) struct Relapse {
+    /// Storage calls that opening still gets through.
+    pub(crate) calls: u64,
+    pub(crate) crash: Crash,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Write(Write),
+    Upkeep(Upkeep),
+    Advance(u64),
+    /// Moves the wall clock alone.
+    ShiftWall(i64),
+    Reopen {
+        delete_hints: bool,
+        settings: Settings,
+    },
+    Crash {
+        crash: Crash,
+        relapses: Vec<Relapse>,
+        delete_hints: bool,
+        settings: Settings,
+    },
+    /// The machine stops within a write or upkeep, after so many storage calls that change something.
+    CrashWithin {
+        doing: Doing,
+        calls: u64,
+        crash: Crash,
+        relapses: Vec<Relapse>,
+        settings: Settings,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Doing {
+    Write(Write),
+    Upkeep(Upkeep),
+}
+
+/// How the store is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) pread: bool,
+    pub(crate) segment_bytes: u64,
+    pub(crate) durability: Durability,
+    pub(crate) grace_ms: u64,
+}
+
+fn durability() -> BoxedStrategy<Durability> {
+    prop_oneof![Just(Durability::Buffered), Just(Durability::Os), Just(Durability::Sync)].boxed()
+}
+
+fn own_durability() -> BoxedStrategy<Option<Durability>> {
+    prop_oneof![1 => Just(None), 4 => durability().prop_map(Some)].boxed()
+}
+
+fn guard() -> BoxedStrategy<Option<Guard>> {
+    prop_oneof![
+        12 => Just(None),
+        2 => Just(Some(Guard::Absent)),
+        1 => Just(Some(Guard::Present)),
+        1 => Just(Some(Guard::Current)),
+        1 => Just(Some(Guard::Stale)),
+    ]
+    .boxed()
+}
+
+fn ttl() -> BoxedStrategy<u64> {
+    prop::sample::select(vec![1, 2, 5, 10, 50, 1_000, 12_000, 1_000_000]).boxed()
+}
+
+fn put() -> BoxedStrategy<Put> {
+    let length = prop_oneof![10 => 0..40usize, 6 => 40..400usize, 4 => 400..1800usize, 1 => 4000..9000usize];
+    let metadata = prop_oneof![3 => Just(None), 1 => (0..60usize).prop_map(Some)];
+    (length, prop::option::weighted(0.35, ttl()), metadata)
+        .prop_map(|(length, ttl, metadata)| Put { length, ttl, metadata })
+        .boxed()
+}
+
+/// Most happens in one namespace, so that its keys are written again and again.
+fn namespace() -> BoxedStrategy<usize> {
+    prop_oneof![6 => Just(0usize), 2 => Just(1usize), 1 => 2..NAMES.len()].boxed()
+}
+
+fn batch_item() -> BoxedStrategy<BatchItem> {
+    (
+        namespace(),
+        0..KEYS,
+        prop::option::weighted(0.7, put()),
+        prop_oneof![30 => Just(None), 1 => guard()],
+    )
+        .prop_map(|(namespace, key, put, guard)| BatchItem {
+            namespace,
+            key,
+            put,
+            guard,
+        })
+        .boxed()
+}
+
+fn write() -> BoxedStrategy<Write> {
+    let target = || (namespace(), 0..KEYS);
+    prop_oneof![
+        30 => (target(), put(), guard(), own_durability()).prop_map(|((namespace, key), put, guard, durability)| {
+            Write::Put { namespace, key, put, guard, durability }
+        }),
+        12 => (target(), guard(), own_durability())
+            .prop_map(|((namespace, key), guard, durability)| Write::Delete { namespace, key, guard, durability }),
+        9 => (prop::collection::vec(batch_item(), 0..7), own_durability())
+            .prop_map(|(items, durability)| Write::Batch { items, durability }),
+        2 => (target(), ttl()).prop_map(|((namespace, key), ttl)| Write::SetTtl { namespace, key, ttl }),
+        1 => target().prop_map(|(namespace, key)| Write::RemoveExpiry { namespace, key }),
+        1 => (target(), prop::option::of(0..60usize))
+            .prop_map(|((namespace, key), metadata)| Write::SetMetadata { namespace, key, metadata }),
+        2 => (0..NAMES.len()).prop_map(|name| Write::CreateNamespace { name }),
+        1 => (0..NAMES.len(), 0..NAMES.len()).prop_map(|(from, to)| Write::RenameNamespace { from, to }),
+        1 => (0..NAMES.len()).prop_map(|name| Write::DropNamespace { name }),
+    ]
+    .boxed()
+}
+
+fn upkeep() -> BoxedStrategy<Upkeep> {
+    prop_oneof![
+        2 => Just(Upkeep::Flush),
+        2 => Just(Upkeep::Sync),
+        3 => Just(Upkeep::Maintain),
+        1 => Just(Upkeep::Compact),
+        6 => any::<u64>().prop_map(Upkeep::CompactSubset),
+        2 => (0..6u64).prop_map(|n| Upkeep::CompactSubset(1 << n)),
+        1 => Just(Upkeep::CompactIfWorthwhile),
+    ]
+    .boxed()
+}
+
+fn crash() -> BoxedStrategy<Crash> {
+    prop_oneof![
+        3 => Just(Crash::Kill),
+        1 => Just(Crash::PowerCut(CutPolicy::LoseUnsynced)),
+        1 => Just(Crash::PowerCut(CutPolicy::KeepAll)),
+        2 => (0..40usize).prop_map(|operations| Crash::PowerCut(CutPolicy::KeepPrefix { operations })),
+        4 => (any::<u64>(), prop::bool::ANY).prop_map(|(seed, large)| {
+            Crash::PowerCut(CutPolicy::Random { seed, grain: if large { 4096 } else { 512 } })
+        }),
+    ]
+    .boxed()
+}
+
+fn relapses() -> BoxedStrategy<Vec<Relapse>> {
+    let relapse = (0..25u64, crash()).prop_map(|(calls, crash)| Relapse { calls, crash });
+    prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(relapse, 1..3)].boxed()
+}
+
+pub(crate) fn settings() -> BoxedStrategy<Settings> {
+    let segment_bytes = prop_oneof![4 => Just(4096u64), 1 => Just(6000u64), 1 => Just(20_000u64)];
+    (
+        prop::bool::ANY,
+        segment_bytes,
+        durability(),
+        prop::sample::select(vec![0, 0, 5, 10_000]),
+    )
+        .prop_map(|(pread, segment_bytes, durability, grace_ms)| Settings {
+            pread,
+            segment_bytes,
+            durability,
+            grace_ms,
+        })
+        .boxed()
+}
+
+fn doing() -> BoxedStrategy<Doing> {
+    prop_oneof![
+        2 => write().prop_map(Doing::Write),
+        3 => upkeep().prop_map(Doing::Upkeep),
+        1 => Just(Doing::Upkeep(Upkeep::Close)),
+    ]
+    .boxed()
+}
+
+pub(crate) fn op() -> BoxedStrategy<Op> {
+    prop_oneof![
+        60 => write().prop_map(Op::Write),
+        10 => upkeep().prop_map(Op::Upkeep),
+        5 => prop::sample::select(vec![1u64, 3, 8, 60, 2_000, 15_000, 900_000]).prop_map(Op::Advance),
+        2 => prop::sample::select(vec![-900_000i64, -11_000, -50, -1, 1, 40, 11_000, 900_000]).prop_map(Op::ShiftWall),
+        3 => (prop::bool::ANY, settings())
+            .prop_map(|(delete_hints, settings)| Op::Reopen { delete_hints, settings }),
+        3 => (crash(), relapses(), prop::bool::ANY, settings())
+            .prop_map(|(crash, relapses, delete_hints, settings)| Op::Crash { crash, relapses, delete_hints, settings }),
+        4 => (doing(), 0..30u64, crash(), relapses(), settings())
+            .prop_map(|(doing, calls, crash, relapses, settings)| Op::CrashWithin { doing, calls, crash, relapses, settings }),
+    ]
+    .boxed()
+}
