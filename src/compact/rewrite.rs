@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::CompactionReport;
 use super::pick::shadow_floor;
+use super::{CompactionReport, Pace};
 use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::record::{Kind, Record};
@@ -55,12 +55,12 @@ struct Rules {
 impl Engine {
     /// Replaces these segments, all of them sealed, by as few as hold what is left of them. The caller holds
     /// `compaction.running`.
-    pub(super) fn rewrite(&self, inputs: &[Arc<Segment>], throttled: bool) -> Result<CompactionReport> {
+    pub(super) fn rewrite(&self, inputs: &[Arc<Segment>], pace: Pace) -> Result<CompactionReport> {
         debug_assert!(
             inputs.iter().all(|segment| segment.summary.is_some()),
             "only sealed segments are compacted"
         );
-        self.throttle(0, throttled)?;
+        self.keep_pace(0, pace)?;
         self.sweep_expired();
         let guard = self.lock_writer();
         if guard.is_recovering() {
@@ -73,7 +73,7 @@ impl Engine {
         drop(guard);
         let rules = self.rules(inputs);
         let mut output = OutputWriter::new(self);
-        if let Err(error) = self.copy_survivors(inputs, &rules, throttled, &mut output) {
+        if let Err(error) = self.copy_survivors(inputs, &rules, pace, &mut output) {
             output.discard();
             return Err(error);
         }
@@ -128,7 +128,7 @@ impl Engine {
         &self,
         inputs: &[Arc<Segment>],
         rules: &Rules,
-        throttled: bool,
+        pace: Pace,
         output: &mut OutputWriter<'_>,
     ) -> Result<()> {
         let mut survivors = Vec::new();
@@ -158,7 +158,7 @@ impl Engine {
                 let record = &found.record;
                 if found.offset - looked_at > THROTTLE_BYTES {
                     looked_at = found.offset;
-                    self.throttle(0, throttled)?;
+                    self.keep_pace(0, pace)?;
                 }
                 let fate = self.fate(input.location(found.offset), record, rules)?;
                 let sequence = record.header.sequence;
@@ -219,7 +219,7 @@ impl Engine {
             }
             copied += header.record_len();
             if copied > THROTTLE_BYTES {
-                self.throttle(copied, throttled)?;
+                self.keep_pace(copied, pace)?;
                 copied = 0;
             }
         }

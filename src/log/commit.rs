@@ -11,6 +11,7 @@
 //! is no longer known, and nothing may be acknowledged on top of it.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -174,16 +175,21 @@ impl LogFile {
         if *failed {
             return Err(std::io::Error::other("an earlier sync of this file failed"));
         }
-        self.file.sync().inspect_err(|_| *failed = true)
+        no_panic(|| self.file.sync()).inspect_err(|_| *failed = true)
     }
 
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-        write_all_at(&*self.file, bytes, offset)
+        no_panic(|| write_all_at(&*self.file, bytes, offset))
     }
 
     pub(super) fn cut(&self, length: u64) -> std::io::Result<()> {
         self.file.set_len(length)
     }
+}
+
+/// A storage that panics has failed: who leads must come back and say so, or all who wait would wait for ever.
+fn no_panic(work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(std::io::Error::other("the storage panicked")))
 }
 
 /// How to take back one record.

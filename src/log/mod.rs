@@ -6,7 +6,8 @@
 //!   segment is sealed, compacted, unlinked); then the location they hold fails to lead to its key, and they look again.
 //! * Everything that changes what a reader finds happens under the one writer lock ([`Engine::lock_writer`]): appending,
 //!   index updates, counters, the moves of compaction, expiry.
-//! * Files are written and synced outside that lock by one leader at a time (`commit`).
+//! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it only what is rare:
+//!   the rest of a segment that is full, the record of a namespace, what recovery writes anew.
 //! * Lock order: namespace changes, compaction, sealing, writer, manifest, then the locks inside indexes.
 
 pub(crate) mod commit;
@@ -305,10 +306,16 @@ impl Engine {
 
     /// Marks the beginning and the end of applying a batch. The caller holds the writer lock.
     pub(crate) fn while_applying_batch<T>(&self, apply: impl FnOnce() -> T) -> T {
+        /// Ends the epoch even if applying panics: readers must not wait for ever.
+        struct Applying<'a>(&'a AtomicU64);
+        impl Drop for Applying<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::AcqRel);
+            }
+        }
         self.batch_epoch.fetch_add(1, Ordering::AcqRel);
-        let answer = apply();
-        self.batch_epoch.fetch_add(1, Ordering::AcqRel);
-        answer
+        let _applying = Applying(&self.batch_epoch);
+        apply()
     }
 }
 

@@ -38,6 +38,11 @@ use crate::segment::table::SegmentTable;
 use crate::segment::{Counters, Segment};
 use crate::storage::{Map, Storage, StorageFile, StorageLock, read_exact_at};
 
+/// Sequences left out after an unclean end, so that none that was given to a lost write is given out again. The log is synced
+/// far more often than once in so many writes; and a segment's records span at most 2^32 sequences, which leaves room
+/// for many such gaps in one segment.
+const SEQUENCE_GAP: u64 = 1 << 24;
+
 /// What opening a store found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -323,6 +328,12 @@ impl Engine {
             .map(|summary| summary.max_sequence.saturating_add(1))
             .fold(manifest.next_sequence, u64::max);
         report.clean = opened.is_empty();
+        // What was lost with the end of the log had sequences that somebody may remember.
+        let next_sequence = if report.clean {
+            next_sequence
+        } else {
+            next_sequence.saturating_add(SEQUENCE_GAP)
+        };
         report.unsealed_segments = opened.len() as u64;
         let (unrecovered, sources) = self.find_end(opened, report)?;
         segments.extend(sources.iter().map(|source| source.segment.clone()));

@@ -148,7 +148,8 @@ impl List {
         self.page_after(after.as_deref())
     }
 
-    /// How many keys there are in all pages. Looks at each key that has an expiry.
+    /// How many keys there are in all pages. Where some have an expiry it looks at each of those, and may count a part of a
+    /// batch that is being written meanwhile.
     pub fn count(&self) -> Result<u64> {
         self.namespace.check()?;
         let engine = self.namespace.engine();
@@ -156,7 +157,7 @@ impl List {
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
         if !state.has_expiring() {
-            return Ok(state.order.count(lower, upper));
+            return engine.consistently(|| Ok(state.order.count(lower, upper)));
         }
         let now_ms = engine.time.now_ms();
         let mut count = 0;

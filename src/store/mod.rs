@@ -160,7 +160,7 @@ impl Store {
         self.engine().compact_subset(mask)
     }
 
-    /// Background compaction stands still until [`Store::resume_compaction`]. Disk space of overwritten records is not given
+    /// Background compaction stands still until [`Store::resume_compaction`]; its run under way, if there is one, is given up. Disk space of overwritten records is not given
     /// back meanwhile.
     pub fn pause_compaction(&self) {
         self.engine().compaction.pause();
@@ -169,7 +169,6 @@ impl Store {
     /// Ends [`Store::pause_compaction`].
     pub fn resume_compaction(&self) {
         self.engine().compaction.resume();
-        self.engine().wake.wake();
     }
 
     /// Gives up the compaction run under way, if there is one; what it wrote so far is removed.
