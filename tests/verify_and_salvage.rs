@@ -298,6 +298,7 @@ fn damaged_and_swapped_hints_seals_and_manifests_are_found() {
     };
     let paths = segments(&disk);
     let hint = |path: &PathBuf| path.with_extension("hint");
+    let of_third = &paths[2];
     assert_eq!(
         damaged(&|| disk.flip_bit(hint(&paths[0]), 99).unwrap()),
         [hint(&paths[0])]
@@ -314,21 +315,24 @@ fn damaged_and_swapped_hints_seals_and_manifests_are_found() {
     let length = disk.read_file(&paths[2]).unwrap().len() as u64;
     assert_eq!(
         damaged(&|| disk.flip_bit(&paths[2], length * 8 - 60).unwrap()),
-        [paths[2].clone()]
+        [of_third.as_path()]
     );
     assert_eq!(
         damaged(&|| disk.truncate(&paths[2], length - 1).unwrap()),
-        [paths[2].clone()]
+        [of_third.as_path()]
     );
     assert_eq!(
         damaged(&|| disk.truncate(&paths[2], length + 1).unwrap()),
-        [paths[2].clone()]
+        [of_third.as_path()]
     );
-    assert_eq!(damaged(&|| disk.remove_file(&paths[2]).unwrap()), [paths[2].clone()]);
+    assert_eq!(damaged(&|| disk.remove_file(&paths[2]).unwrap()), [of_third.as_path()]);
     let manifest = PathBuf::from("/store/MANIFEST");
-    assert_eq!(damaged(&|| disk.flip_bit(&manifest, 80).unwrap()), [manifest.clone()]);
-    assert_eq!(damaged(&|| disk.flip_bit(&manifest, 300).unwrap()), [manifest.clone()]);
-    assert_eq!(damaged(&|| disk.remove_file(&manifest).unwrap()), [manifest.clone()]);
+    assert_eq!(damaged(&|| disk.flip_bit(&manifest, 80).unwrap()), [manifest.as_path()]);
+    assert_eq!(
+        damaged(&|| disk.flip_bit(&manifest, 300).unwrap()),
+        [manifest.as_path()]
+    );
+    assert_eq!(damaged(&|| disk.remove_file(&manifest).unwrap()), [manifest.as_path()]);
 }
 
 #[test]
