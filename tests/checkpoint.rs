@@ -45,6 +45,15 @@ fn check(store: &Store, keys: u64) {
     assert!(report.is_sound(), "{:?}", report.damaged);
 }
 
+/// Ends the threads of a test that fails, so that it fails and does not hang.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_checkpoint_holds_everything_acknowledged_before_it_with_metadata_and_expiry() {
     let disk = MemStorage::new();
@@ -189,6 +198,7 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
     let stop = AtomicBool::new(false);
     let namespace = store.namespace("N").unwrap();
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         for (writer, count) in counts.iter().enumerate() {
             let (store, namespace, stop) = (&store, &namespace, &stop);
             scope.spawn(move || {
@@ -245,7 +255,6 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
             std::fs::remove_dir_all(&target).unwrap();
             round += 1;
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(store.stats().compaction.runs > 0);
 }

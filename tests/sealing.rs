@@ -17,6 +17,15 @@ fn store(disk: &MemStorage) -> Store {
         .unwrap()
 }
 
+/// Ends the threads of a test that fails, so that it fails and does not hang.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn full_segments_do_not_pile_up_in_memory_when_nobody_else_seals_them() {
     let disk = MemStorage::new();
@@ -40,6 +49,7 @@ fn sealing_ends_although_writers_go_on() {
     let namespace = store.namespace("N").unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -51,6 +61,5 @@ fn sealing_ends_although_writers_go_on() {
             store.maintain().unwrap();
             store.compact().unwrap();
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }

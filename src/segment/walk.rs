@@ -334,8 +334,10 @@ mod tests {
         (bytes, offsets)
     }
 
-    /// Keys that came out, and damaged ranges.
-    fn walk(bytes: &[u8], reach: Reach) -> (Vec<String>, Vec<(usize, usize, Damage)>, Option<u64>) {
+    type Ranges = Vec<(usize, usize, Damage)>;
+
+    /// Keys that came out, damaged ranges, and a batch that is not whole at the end.
+    fn walk(bytes: &[u8], reach: Reach) -> (Vec<String>, Ranges, Option<u64>) {
         let mut walker = Walker::new(bytes, HEADER, reach);
         let (mut keys, mut damaged) = (Vec::new(), Vec::new());
         while let Some(step) = walker.next() {

@@ -250,10 +250,10 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             .iter()
             .find(|entry| entry.id == segment.id())
             .map(|entry| entry.state);
-        if let Some(SegmentState::Sealed(listed) | SegmentState::Cut(listed)) = listed {
-            if listed != summary {
-                self.note(segment, 0, 0, Damage::Mismatch("the manifest's account of the segment"));
-            }
+        if let Some(SegmentState::Sealed(listed) | SegmentState::Cut(listed)) = listed
+            && listed != summary
+        {
+            self.note(segment, 0, 0, Damage::Mismatch("the manifest's account of the segment"));
         }
         self.content.bytes = bytes;
         Ok(())
@@ -371,12 +371,13 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         };
         self.report.hints += 1;
         self.report.bytes += length;
-        if let Some(damage) = damage {
-            let damaged = content.damaged(&path, Some(segment.id()), 0, length, damage);
-            // Compacted away since: then the hint may have been removed at any moment.
-            if self.is_listed(segment) {
-                self.report.damaged.push(damaged);
-            }
+        // Where the segment was compacted away since, the hint may have been removed at any moment.
+        if let Some(damage) = damage
+            && self.is_listed(segment)
+        {
+            self.report
+                .damaged
+                .push(content.damaged(&path, Some(segment.id()), 0, length, damage));
         }
         Ok(())
     }
