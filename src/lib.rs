@@ -69,7 +69,8 @@
 //! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.
 //!
 //! The repository's `docs/` explain the design (`design.md`), draw the files to the byte (`format.md`), word the promises
-//! and name the tests that hold them (`durability.md`), and tell how to run a store (`operations.md`).
+//! and name the tests that hold them (`durability.md`), tell how to run a store (`operations.md`), and say what later
+//! versions will read (`compatibility.md`).
 //!
 //! # Features
 //!
