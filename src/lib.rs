@@ -64,12 +64,14 @@
 //!
 //! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] says how.
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
+//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`salvage`] saves what is sound.
 //! * [`Durability`] says what a write has survived when it returns.
 //! * [`Error::kind`] says what can be done about an error.
 //! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.
 //!
 //! The repository's `docs/` explain the design (`design.md`), draw the files to the byte (`format.md`), word the promises
-//! and name the tests that hold them (`durability.md`), and tell how to run a store (`operations.md`).
+//! and name the tests that hold them (`durability.md`), tell how to run a store (`operations.md`), and say what later
+//! versions will read (`compatibility.md`).
 //!
 //! # Features
 //!
