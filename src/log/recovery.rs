@@ -341,7 +341,8 @@ impl Engine {
             self.segments.set(segment.clone());
         }
         let loaded = self.load(&segments, sources)?;
-        report.keys = loaded.keys;
+        // Each namespace has an entry of its own in the same index.
+        report.keys = loaded.keys.saturating_sub(self.namespaces.all().len() as u64);
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
         // From here on everything is decided, and the disk may change.
