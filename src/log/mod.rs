@@ -10,15 +10,18 @@
 //!   the rest of a segment that is full, the record of a namespace, what recovery writes anew.
 //! * Lock order: namespace changes, compaction, sealing, writer, manifest, then the locks inside indexes.
 
+mod active;
 pub(crate) mod commit;
 mod load;
 pub(crate) mod manifest;
 pub(crate) mod output;
 pub(crate) mod recovery;
+mod rotate;
 pub(crate) mod seal;
 pub(crate) mod snapshot;
 pub(crate) mod sweep;
 pub(crate) mod write;
+mod writer;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
@@ -39,8 +42,8 @@ use crate::options::Options;
 use crate::segment::table::SegmentTable;
 use crate::segment::{ReadError, Segment, Value};
 use crate::storage::{Storage, StorageLock};
-use commit::Writer;
 use manifest::ManifestStore;
+use writer::Writer;
 
 /// An open store, below the handles that users hold.
 pub(crate) struct Engine {

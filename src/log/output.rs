@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::commit::Account;
+use super::active::Account;
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::hint::Hint;

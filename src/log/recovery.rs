@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::commit::{Guard, Writer};
 use super::load::Source;
 use super::manifest::{ManifestStore, ReplaceError};
 use super::output::{OutputWriter, SEAL_LEN, sealed_entries};
+use super::writer::{Guard, Writer};
 use super::{Engine, Events, Wake, lock, random_id};
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};

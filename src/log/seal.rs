@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit::Rotated;
+use super::active::Rotated;
 use super::output::encode_seal;
 use super::{Engine, lock};
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::commit::{Guard, Undo};
+use super::writer::{Guard, Undo};
 use super::{Engine, lock};
 use crate::clock::is_expired;
 use crate::error::{Error, Result};
