@@ -14,6 +14,7 @@ mod active;
 pub(crate) mod commit;
 mod load;
 pub(crate) mod manifest;
+pub(crate) mod opening;
 pub(crate) mod output;
 pub(crate) mod recovery;
 mod rotate;

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use crate::compact::CompactionReport;
 use crate::error::{Error, Result};
 use crate::log::recovery::RecoveryReport;
-use crate::log::{Engine, lock, recovery};
+use crate::log::{Engine, lock, opening};
 use crate::options::{Durability, Maintenance, Options};
 
 use background::Workers;
@@ -86,7 +86,7 @@ impl Store {
 
     pub(crate) fn open_with(directory: &Path, options: Options) -> Result<Store> {
         let background = options.maintenance == Maintenance::Background;
-        let (engine, recovery) = recovery::open(directory, options)?;
+        let (engine, recovery) = opening::open(directory, options)?;
         let engine = Arc::new(engine);
         let workers = if background {
             Some(Workers::start(&engine)?)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{FileName, classify};
-use crate::log::recovery::create_directory_durably;
+use crate::log::opening::create_directory_durably;
 use crate::storage::Storage;
 
 /// A directory under construction; removed when dropped without [`Staging::publish`].
