@@ -910,6 +910,19 @@ impl Engine {
         prepared.map_or(Ok(()), |prepared| self.discard_prepared(prepared))
     }
 
+    /// Closing has failed, and something may be left to be written, synced or sealed: others that still hold a handle must not
+    /// do it once somebody else has the directory.
+    pub(crate) fn stop_writing(&self, cause: &Error) {
+        let mut guard = self.lock_writer();
+        self.poison(&mut guard, cause);
+        while guard.writing || guard.syncing {
+            guard = self.wait(guard);
+        }
+        drop(guard);
+        // Whoever is sealing ends with the segment under way.
+        drop(lock(&self.sealing));
+    }
+
     fn note_full(&self, error: &Error) {
         if error.is_no_space() {
             self.full.store(true, Ordering::Relaxed);
