@@ -143,11 +143,14 @@ const FORCED_ROUNDS_MAX: usize = 4;
 impl Engine {
     /// Compacts as long as there is enough waste. Called in the background.
     pub(crate) fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
+        self.check_open()?;
         let mut report = CompactionReport::default();
         if self.compaction.is_paused() {
             return Ok(report);
         }
         let _running = lock(&self.compaction.running);
+        // Closing holds that lock to the end: who gets it afterwards must leave the directory alone.
+        self.check_open()?;
         self.compaction.begin();
         loop {
             let Some(pick) = self.pick() else { return Ok(report) };
@@ -161,10 +164,12 @@ impl Engine {
 
     /// Gives back all space that can be given back now.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
+        self.check_open()?;
         self.retire_active()?;
         self.seal_all()?;
         self.empty_dropped_namespaces()?;
         let _running = lock(&self.compaction.running);
+        self.check_open()?;
         self.compaction.begin();
         let mut report = CompactionReport::default();
         for _ in 0..FORCED_ROUNDS_MAX {
@@ -188,8 +193,10 @@ impl Engine {
     /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests choose any subset.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
+        self.check_open()?;
         self.seal_all()?;
         let _running = lock(&self.compaction.running);
+        self.check_open()?;
         self.compaction.begin();
         let sealed = self
             .segments

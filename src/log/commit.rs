@@ -12,9 +12,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Engine;
 use super::active::{Account, LogFile};
 use super::writer::{Failure, Guard};
+use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Kind};
 use crate::format::segment::Mark;
@@ -388,6 +388,19 @@ impl Engine {
         self.retire_active()?;
         self.seal_all()?;
         prepared.map_or(Ok(()), |prepared| self.discard_prepared(prepared))
+    }
+
+    /// Closing has failed, and something may be left to be written, synced or sealed: others that still hold a handle must not
+    /// do it once somebody else has the directory.
+    pub(crate) fn stop_writing(&self, cause: &Error) {
+        let mut guard = self.lock_writer();
+        self.poison(&mut guard, cause);
+        while guard.writing || guard.syncing {
+            guard = self.wait(guard);
+        }
+        drop(guard);
+        // Whoever is sealing ends with the segment under way.
+        drop(lock(&self.sealing));
     }
 
     pub(super) fn note_full(&self, error: &Error) {

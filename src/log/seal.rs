@@ -107,6 +107,7 @@ impl Engine {
     pub(crate) fn with_reserve<T>(&self, may_use_reserve: bool, work: impl Fn() -> Result<T>) -> Result<T> {
         if !may_use_reserve {
             if self.full.load(Ordering::Relaxed) {
+                self.check_open()?;
                 self.restore_reserve()?;
             }
             return work();

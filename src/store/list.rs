@@ -64,13 +64,14 @@ pub struct EntryRef<'a> {
 
 impl List {
     pub(super) fn new(namespace: Namespace) -> List {
+        let most = namespace.engine().options.limits.page_keys_max;
         List {
             namespace,
             prefix: Vec::new(),
             start: Bound::Unbounded,
             end: Bound::Unbounded,
             reverse: false,
-            limit: PAGE_KEYS_DEFAULT,
+            limit: PAGE_KEYS_DEFAULT.min(most),
             values: false,
             cursor: None,
         }
@@ -106,7 +107,7 @@ impl List {
         self
     }
 
-    /// Most keys of a page. Default: 1,000. At least 1, at most what the store's limits say.
+    /// Most keys of a page. At least 1, at most what the store's limits say. Default: 1,000, or that if it is less.
     pub fn limit(mut self, keys: usize) -> List {
         self.limit = keys;
         self

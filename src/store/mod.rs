@@ -123,11 +123,13 @@ impl Store {
 
     /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they survive the end of this process.
     pub fn flush(&self) -> Result<()> {
+        self.engine().check_open()?;
         self.engine().flush()
     }
 
     /// Makes durable, against power loss too, every write of every thread that was acknowledged before this call.
     pub fn sync(&self) -> Result<()> {
+        self.engine().check_open()?;
         self.engine().sync()
     }
 
@@ -197,6 +199,9 @@ impl Engine {
             return Ok(());
         }
         let result = self.close_log();
+        if let Err(error) = &result {
+            self.stop_writing(error);
+        }
         self.unlock_directory();
         result
     }
