@@ -282,6 +282,12 @@ impl Engine {
     pub(crate) fn apply_moves(&self, moves: &[Move]) {
         for step in moves {
             if !self.keydir.replace(step.hash, step.from, step.to) {
+                // If it has expired, its new segment must know until when to keep it, as the old one did.
+                if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
+                    && crate::clock::is_expired(step.expiry, self.time.now_ms())
+                {
+                    to.counters.note_expired(expiry);
+                }
                 continue;
             }
             if let Some(from) = self.segments.get(step.from.segment_index()) {
