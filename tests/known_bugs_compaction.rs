@@ -171,7 +171,7 @@ fn an_expired_put_does_not_uncover_the_value_below_it() {
     let clock = ManualClock::new(START_MS);
     let ttl = PutOptions::new().ttl(Duration::from_secs(5));
     let disk = with_hidden_value(&clock, |namespace| {
-        drop(namespace.put_with("k", "new", ttl.clone()).unwrap())
+        assert!(namespace.put_with("k", "new", ttl.clone()).unwrap() > 0)
     });
     stays_hidden_whatever_is_compacted(&disk, &clock);
 }
@@ -212,15 +212,15 @@ fn the_newest_record_wins_whatever_file_it_lies_in() {
     let clock = ManualClock::new(START_MS);
     type Change = fn(&Namespace);
     let changes: [(Change, Option<&[u8]>); 3] = [
-        (|namespace| drop(namespace.put("k", "new").unwrap()), Some(b"new")),
-        (|namespace| drop(namespace.delete("k").unwrap()), None),
+        (
+            |namespace| assert!(namespace.put("k", "new").unwrap() > 0),
+            Some(b"new"),
+        ),
+        (|namespace| assert!(namespace.delete("k").unwrap()), None),
         (
             |namespace| {
-                drop(
-                    namespace
-                        .put_with("k", "short", PutOptions::new().ttl(Duration::from_millis(1)))
-                        .unwrap(),
-                )
+                let ttl = PutOptions::new().ttl(Duration::from_millis(1));
+                assert!(namespace.put_with("k", "short", ttl).unwrap() > 0);
             },
             None,
         ),
@@ -475,13 +475,11 @@ fn a_crash_at_any_step_of_a_compaction_changes_nothing() {
 
 fn segment_ids(disk: &MemStorage) -> Vec<u64> {
     let name = |path: &Path| Some(path.file_name()?.to_str()?.strip_suffix(".segment")?.to_owned());
-    let ids = disk
-        .files(DIRECTORY)
+    disk.files(DIRECTORY)
         .iter()
         .filter_map(|path| name(path))
         .map(|name| u64::from_str_radix(&name, 16).unwrap())
-        .collect();
-    ids
+        .collect()
 }
 
 /// B14
