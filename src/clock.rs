@@ -87,6 +87,10 @@ pub(crate) fn is_expired(expiry: Option<u64>, now_ms: u64) -> bool {
 /// that was set wrongly can be set right: 10 minutes.
 const PAUSE_AFTER_JUMP_MS: u64 = 10 * 60 * 1000;
 
+/// What the two clocks may differ by from look to look without a jump, whatever the grace: each rounds down to its
+/// own millisecond, and the wall clock is slewed. 1 second.
+const JUMP_MS_MIN: u64 = 1000;
+
 /// The time as one open store sees it.
 #[derive(Debug)]
 pub(crate) struct StoreTime {
@@ -124,13 +128,13 @@ impl StoreTime {
     }
 
     /// The time by which a record must have expired to be dropped from disk: `grace_ms` ago. None while a forward
-    /// jump of the wall clock, larger than the grace, is fresh.
+    /// jump of the wall clock, larger than the grace and than a second, is fresh.
     pub(crate) fn drop_horizon(&self, grace_ms: u64) -> Option<u64> {
         let now = self.now_ms();
         let (wall, monotonic) = (self.clock.wall_ms(), self.clock.monotonic_ms());
         let mut jumps = self.jumps.lock().unwrap_or_else(PoisonError::into_inner);
         let passed = monotonic.saturating_sub(jumps.monotonic);
-        if wall.saturating_sub(jumps.wall) > passed.saturating_add(grace_ms) {
+        if wall.saturating_sub(jumps.wall) > passed.saturating_add(grace_ms.max(JUMP_MS_MIN)) {
             jumps.pause_until = monotonic.saturating_add(PAUSE_AFTER_JUMP_MS);
         }
         (jumps.wall, jumps.monotonic) = (wall, monotonic);
@@ -166,6 +170,15 @@ mod tests {
         assert_eq!(time.now_ms(), 9000);
         clock.set_wall(1000);
         assert_eq!(time.now_ms(), 9000);
+    }
+
+    #[test]
+    fn two_clocks_that_tick_a_millisecond_apart_are_no_jump() {
+        let clock = ManualClock::new(1_000_000);
+        let time = StoreTime::new(Arc::new(clock.clone()));
+        clock.advance(5000);
+        clock.set_wall(1_005_001);
+        assert_eq!(time.drop_horizon(0), Some(1_005_001));
     }
 
     #[test]

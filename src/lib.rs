@@ -1,4 +1,85 @@
-//! embercask: a log-structured, persistent key-value store with the data model of Workers KV.
+//! A log-structured, persistent key-value store with the data model of Workers KV: namespaces, expiry, metadata beside
+//! the value, listing by prefix with cursors.
+//!
+//! A store is a directory. Every write is appended to a log of segments; a hash index in memory leads to each key's
+//! newest record, and a sorted index of keys serves listings. Expired, overwritten and deleted records are dropped by
+//! compaction. A read sees every write that was acknowledged before it, and a write that returned has survived what
+//! its [`Durability`] says.
+//!
+//! ```
+//! use embercask::{Condition, Error, PutOptions, Store};
+//! use std::time::Duration;
+//!
+//! # #[derive(serde::Serialize, serde::Deserialize, Debug, PartialEq)]
+//! # struct User { name: String }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("data");
+//! # let user = User { name: "Ada".to_owned() };
+//! let store = Store::open(&path)?; // or Store::options().segment_bytes(16 << 20).open(&path)
+//! let sessions = store.namespace("SESSIONS")?; // opened, or created
+//!
+//! sessions.put("user-123", "logged-in")?;
+//! if let Some(status) = sessions.get("user-123")? {
+//!     assert_eq!(status.as_str()?, "logged-in"); // the bytes are not copied
+//! }
+//! assert!(sessions.get("nobody")?.is_none());
+//!
+//! // A lifetime and metadata. A put replaces value, expiry and metadata together.
+//! let options = PutOptions::new().ttl(Duration::from_secs(3600)).metadata(r#"{"plan":"pro"}"#);
+//! sessions.put_with("user-123", "logged-in", options)?;
+//!
+//! # #[cfg(feature = "json")] {
+//! // JSON, with feature "json".
+//! sessions.put_json("user-456", &user)?;
+//! let found: Option<User> = sessions.get_json("user-456")?;
+//! assert_eq!(found, Some(user));
+//! # }
+//!
+//! // Listing: key by key, or page by page with a cursor. Reverse, ranges and values are options of the listing.
+//! for entry in sessions.list().prefix("user-") {
+//!     let entry = entry?;
+//!     println!("{} {:?} {:?}", entry.key_str()?, entry.expiry_ms(), entry.metadata());
+//! }
+//! let first = sessions.list().prefix("user-").limit(1).page()?;
+//! if let Some(cursor) = first.cursor() {
+//!     let second = sessions.list().prefix("user-").cursor(cursor).page()?;
+//!     assert!(second.is_last());
+//! }
+//!
+//! // Several writes of which all are done or none.
+//! store.batch().put(&sessions, "a", "1").delete(&sessions, "user-456").commit()?;
+//!
+//! // A conditional write: here only if the key is absent. The conflict tells what stands there.
+//! let conflict = sessions.put_if("a", "2", Condition::Absent);
+//! assert!(matches!(conflict, Err(Error::Conflict { found: Some(_) })));
+//!
+//! sessions.delete("a")?;
+//! store.close()?; // dropping the last handle does it too, but cannot tell of an error
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look
+//!
+//! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] says how.
+//! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
+//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`salvage`] saves what is sound.
+//! * [`Durability`] says what a write has survived when it returns.
+//! * [`Error::kind`] says what can be done about an error.
+//! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.
+//!
+//! The repository's `docs/` explain the design (`design.md`), draw the files to the byte (`format.md`), word the promises
+//! and name the tests that hold them (`durability.md`), tell how to run a store (`operations.md`), and say what later
+//! versions will read (`compatibility.md`).
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! * `json`: `put_json`, `get_json` and their kin on [`Namespace`], and `to_json` on [`Value`]; adds serde and serde_json.
+//! * `testing`: a simulated disk with power cuts and injected faults, for tests of programs that use a store; see
+//!   [`storage`].
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -34,3 +115,8 @@ pub use options::{
 };
 pub use segment::Value;
 pub use store::*;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,6 +25,17 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::log::{Engine, lock};
 
+/// How a run goes about its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Somebody waits for it.
+    Forced,
+    /// In the background, at full speed.
+    Hurried,
+    /// In the background, no faster than the options say.
+    Throttled,
+}
+
 /// Whether and how compaction runs.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
@@ -66,7 +77,7 @@ impl CompactionReport {
 }
 
 impl Control {
-    /// Background compaction begins nothing new, and a run under way waits, until resumed.
+    /// Background compaction begins nothing new until resumed, and its run under way is given up.
     pub(crate) fn pause(&self) {
         self.paused.store(true, Ordering::Release);
     }
@@ -132,15 +143,18 @@ const FORCED_ROUNDS_MAX: usize = 4;
 impl Engine {
     /// Compacts as long as there is enough waste. Called in the background.
     pub(crate) fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
+        self.check_open()?;
         let mut report = CompactionReport::default();
         if self.compaction.is_paused() {
             return Ok(report);
         }
         let _running = lock(&self.compaction.running);
+        // Closing holds that lock to the end: who gets it afterwards must leave the directory alone.
+        self.check_open()?;
         self.compaction.begin();
         loop {
             let Some(pick) = self.pick() else { return Ok(report) };
-            let run = self.with_reserve(true, || self.rewrite(&pick.inputs, pick.throttled))?;
+            let run = self.with_reserve(true, || self.rewrite(&pick.inputs, pick.pace))?;
             report.add(run);
             if run.reclaimed_bytes == 0 && run.read_bytes == run.written_bytes {
                 return Ok(report);
@@ -150,10 +164,12 @@ impl Engine {
 
     /// Gives back all space that can be given back now.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
+        self.check_open()?;
         self.retire_active()?;
         self.seal_all()?;
         self.empty_dropped_namespaces()?;
         let _running = lock(&self.compaction.running);
+        self.check_open()?;
         self.compaction.begin();
         let mut report = CompactionReport::default();
         for _ in 0..FORCED_ROUNDS_MAX {
@@ -163,7 +179,7 @@ impl Engine {
             }
             let mut gained = false;
             for group in groups {
-                let run = self.with_reserve(true, || self.rewrite(&group, false))?;
+                let run = self.with_reserve(true, || self.rewrite(&group, Pace::Forced))?;
                 gained |= run.reclaimed_bytes > 0;
                 report.add(run);
             }
@@ -177,8 +193,10 @@ impl Engine {
     /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests choose any subset.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
+        self.check_open()?;
         self.seal_all()?;
         let _running = lock(&self.compaction.running);
+        self.check_open()?;
         self.compaction.begin();
         let sealed = self
             .segments
@@ -193,23 +211,29 @@ impl Engine {
         if chosen.is_empty() {
             return Ok(CompactionReport::default());
         }
-        self.with_reserve(true, || self.rewrite(&chosen, false))
+        self.with_reserve(true, || self.rewrite(&chosen, Pace::Forced))
     }
 
-    /// Sleeps as long as the rate limit asks after this many bytes, and while compaction is paused.
-    fn throttle(&self, bytes: u64, throttled: bool) -> Result<()> {
+    /// Sleeps as long as the pace asks after this many bytes; an error if the run is to be given up.
+    fn keep_pace(&self, bytes: u64, pace: Pace) -> Result<()> {
         const STEP: Duration = Duration::from_millis(20);
-        let mut left = match self.options.compaction_bytes_per_second.filter(|_| throttled) {
-            Some(rate) => Duration::from_secs_f64(bytes as f64 / rate as f64),
-            None => Duration::ZERO,
-        };
+        let rate = self
+            .options
+            .compaction_bytes_per_second
+            .filter(|_| pace == Pace::Throttled);
+        let mut left = rate.map_or(Duration::ZERO, |rate| {
+            Duration::from_secs_f64(bytes as f64 / rate as f64)
+        });
         loop {
             self.compaction.check_cancelled()?;
-            let paused = throttled && self.compaction.is_paused();
-            if left.is_zero() && !paused {
+            if pace != Pace::Forced && self.compaction.is_paused() {
+                // Waiting would keep out a forced run, and a checkpoint.
+                return Err(Error::Cancelled);
+            }
+            if left.is_zero() {
                 return Ok(());
             }
-            let step = if paused { STEP } else { left.min(STEP) };
+            let step = left.min(STEP);
             std::thread::sleep(step);
             left = left.saturating_sub(step);
         }

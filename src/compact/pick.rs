@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Pace;
 use crate::log::Engine;
 use crate::segment::{Counts, Segment};
 
@@ -17,7 +18,7 @@ const OVERDUE: f64 = 1.25;
 /// What to compact next.
 pub(super) struct Pick {
     pub(super) inputs: Vec<Arc<Segment>>,
-    pub(super) throttled: bool,
+    pub(super) pace: Pace,
 }
 
 /// A segment that may be compacted.
@@ -55,9 +56,9 @@ impl Engine {
 
     pub(super) fn pick(&self) -> Option<Pick> {
         let candidates = self.candidates();
-        let take = |chosen: Vec<&Candidate>, throttled| {
+        let take = |chosen: Vec<&Candidate>, pace| {
             let inputs: Vec<_> = chosen.into_iter().map(|candidate| candidate.segment.clone()).collect();
-            (!inputs.is_empty()).then_some(Pick { inputs, throttled })
+            (!inputs.is_empty()).then_some(Pick { inputs, pace })
         };
         // Nothing live: space for nothing. What has only just expired waits.
         let horizon = self.time.drop_horizon(self.grace_ms());
@@ -66,12 +67,12 @@ impl Engine {
                 && candidate.gain > candidate.bytes / 2
                 && horizon.is_some_and(|horizon| candidate.counts.latest_expired <= horizon)
         });
-        if let Some(pick) = take(free.collect(), false) {
+        if let Some(pick) = take(free.collect(), Pace::Hurried) {
             return Some(pick);
         }
         let small = |candidate: &&Candidate| candidate.bytes < self.options.segment_bytes / 4;
         if candidates.iter().filter(small).count() >= SMALL_SEGMENTS_MAX {
-            return take(candidates.iter().filter(small).collect(), true);
+            return take(candidates.iter().filter(small).collect(), Pace::Throttled);
         }
         let total: u64 = candidates.iter().map(|candidate| candidate.bytes).sum();
         let live: u64 = candidates.iter().map(|candidate| candidate.counts.live_bytes).sum();
@@ -80,7 +81,8 @@ impl Engine {
         if ratio <= self.options.waste_ceiling {
             return None;
         }
-        let throttled = ratio <= self.options.waste_ceiling * OVERDUE;
+        let overdue = ratio > self.options.waste_ceiling * OVERDUE;
+        let pace = if overdue { Pace::Hurried } else { Pace::Throttled };
         let mut by_gain: Vec<_> = candidates
             .iter()
             .filter(|candidate| {
@@ -104,7 +106,7 @@ impl Engine {
             })
             .take(RUN_SEGMENTS_MAX as usize * 2)
             .collect();
-        take(chosen, throttled)
+        take(chosen, pace)
     }
 
     /// Everything that has waste in it or is small, in groups of bounded size, oldest first.

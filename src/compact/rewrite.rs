@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::CompactionReport;
 use super::pick::shadow_floor;
+use super::{CompactionReport, Pace};
+use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::record::{Kind, Record};
 use crate::index::keydir::Location;
@@ -19,12 +20,18 @@ const MOVES_STEP: usize = 64;
 /// Bytes copied between two looks at throttle and cancellation.
 const THROTTLE_BYTES: u64 = 1 << 20;
 
-/// What becomes of a record that is carried on.
-#[derive(Clone, Copy)]
+/// What becomes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Copy,
     /// An expired put, written as a tombstone.
     Bury,
+    /// An expired put that is copied, since it has not been expired for long.
+    Linger,
+    /// A shadow that hides nothing outside the inputs: it goes, and with it all older shadows of its key among them.
+    Spent,
+    /// A newer record of the key stands elsewhere.
+    Gone,
 }
 
 /// A record that is carried on.
@@ -43,18 +50,17 @@ struct Rules {
     namespace_shadow_floor: u64,
     /// Up to this time what has expired may be dropped; None if nothing may.
     horizon: Option<u64>,
-    now_ms: u64,
 }
 
 impl Engine {
     /// Replaces these segments, all of them sealed, by as few as hold what is left of them. The caller holds
     /// `compaction.running`.
-    pub(super) fn rewrite(&self, inputs: &[Arc<Segment>], throttled: bool) -> Result<CompactionReport> {
+    pub(super) fn rewrite(&self, inputs: &[Arc<Segment>], pace: Pace) -> Result<CompactionReport> {
         debug_assert!(
             inputs.iter().all(|segment| segment.summary.is_some()),
             "only sealed segments are compacted"
         );
-        self.throttle(0, throttled)?;
+        self.keep_pace(0, pace)?;
         self.sweep_expired();
         let guard = self.lock_writer();
         if guard.is_recovering() {
@@ -67,7 +73,7 @@ impl Engine {
         drop(guard);
         let rules = self.rules(inputs);
         let mut output = OutputWriter::new(self);
-        if let Err(error) = self.copy_survivors(inputs, &rules, throttled, &mut output) {
+        if let Err(error) = self.copy_survivors(inputs, &rules, pace, &mut output) {
             output.discard();
             return Err(error);
         }
@@ -115,7 +121,6 @@ impl Engine {
             shadow_floor,
             namespace_shadow_floor: if dropping { 0 } else { shadow_floor },
             horizon: self.time.drop_horizon(self.grace_ms()),
-            now_ms: self.time.now_ms(),
         }
     }
 
@@ -123,14 +128,20 @@ impl Engine {
         &self,
         inputs: &[Arc<Segment>],
         rules: &Rules,
-        throttled: bool,
+        pace: Pace,
         output: &mut OutputWriter<'_>,
     ) -> Result<()> {
         let mut survivors = Vec::new();
         // Of several shadows of a key only the newest is carried on.
         let mut newest_shadow: HashMap<(u32, Vec<u8>), u64> = HashMap::new();
+        let unread = self.unread(inputs, rules);
+        // Only an expired put that is copied needs to know of newer shadows that go.
+        let some_expire = inputs
+            .iter()
+            .zip(&unread)
+            .any(|(input, unread)| !unread && input.summary.is_some_and(|summary| summary.expiring > 0));
         for (index, input) in inputs.iter().enumerate() {
-            if self.can_go_unread(input, rules) {
+            if unread.get(index).copied().unwrap_or(false) {
                 continue;
             }
             let mut scratch = Vec::new();
@@ -147,15 +158,22 @@ impl Engine {
                 let record = &found.record;
                 if found.offset - looked_at > THROTTLE_BYTES {
                     looked_at = found.offset;
-                    self.throttle(0, throttled)?;
+                    self.keep_pace(0, pace)?;
                 }
-                if let Some(fate) = self.fate(input.location(found.offset), record, rules)? {
-                    let sequence = record.header.sequence;
-                    if record.header.kind == Kind::Tombstone || matches!(fate, Fate::Bury) {
-                        let key = (record.header.namespace, record.key().to_vec());
-                        let newest = newest_shadow.entry(key).or_default();
-                        *newest = sequence.max(*newest);
-                    }
+                let fate = self.fate(input.location(found.offset), record, rules)?;
+                let sequence = record.header.sequence;
+                let is_shadow = match fate {
+                    Fate::Copy => record.header.kind == Kind::Tombstone,
+                    Fate::Bury | Fate::Linger => true,
+                    Fate::Spent => some_expire,
+                    Fate::Gone => false,
+                };
+                if is_shadow {
+                    let key = (record.header.namespace, record.key().to_vec());
+                    let newest = newest_shadow.entry(key).or_default();
+                    *newest = sequence.max(*newest);
+                }
+                if !matches!(fate, Fate::Spent | Fate::Gone) {
                     survivors.push(Survivor {
                         sequence,
                         input: index,
@@ -180,7 +198,7 @@ impl Engine {
             let record = input.record(survivor.offset, &mut scratch).map_err(fail)?;
             record.check_body().map_err(|damage| fail(damage.into()))?;
             let (header, key) = (record.header, record.key());
-            let shadow = header.kind == Kind::Tombstone || matches!(survivor.fate, Fate::Bury);
+            let shadow = header.kind == Kind::Tombstone || matches!(survivor.fate, Fate::Bury | Fate::Linger);
             if shadow
                 && newest_shadow
                     .get(&(header.namespace, key.to_vec()))
@@ -189,7 +207,7 @@ impl Engine {
                 continue;
             }
             match survivor.fate {
-                Fate::Copy => {
+                Fate::Copy | Fate::Linger => {
                     output.copy(
                         input.location(survivor.offset),
                         &record,
@@ -197,34 +215,49 @@ impl Engine {
                     )?;
                 }
                 Fate::Bury => output.tombstone(header.namespace, key, header.sequence)?,
+                Fate::Spent | Fate::Gone => {}
             }
             copied += header.record_len();
             if copied > THROTTLE_BYTES {
-                self.throttle(copied, throttled)?;
+                self.keep_pace(copied, pace)?;
                 copied = 0;
             }
         }
         Ok(())
     }
 
-    /// Whether nothing in this segment is live and nothing in it hides anything: then it need not even be read.
-    fn can_go_unread(&self, input: &Segment, rules: &Rules) -> bool {
-        let (Some(summary), counts) = (input.summary, input.counters.get()) else {
-            return false;
+    /// Which inputs need not even be read, because nothing in them is live and nothing in them hides anything.
+    fn unread(&self, inputs: &[Arc<Segment>], rules: &Rules) -> Vec<bool> {
+        let can = |input: &Arc<Segment>| {
+            let (Some(summary), counts) = (input.summary, input.counters.get()) else {
+                return false;
+            };
+            let hides_nothing =
+                !has_shadows(input) || summary.max_sequence <= rules.shadow_floor.min(rules.namespace_shadow_floor);
+            let expired_long_ago =
+                summary.expiring == 0 || rules.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
+            counts.live_puts == 0 && hides_nothing && expired_long_ago
         };
-        let hides_nothing = (summary.tombstones == 0 && summary.expiring == 0)
-            || summary.max_sequence <= rules.shadow_floor.min(rules.namespace_shadow_floor);
-        let expired_long_ago =
-            summary.expiring == 0 || rules.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
-        counts.live_puts == 0 && hides_nothing && expired_long_ago
+        let mut unread: Vec<bool> = inputs.iter().map(can).collect();
+        let some_expire = inputs
+            .iter()
+            .zip(&unread)
+            .any(|(input, unread)| !unread && input.summary.is_some_and(|summary| summary.expiring > 0));
+        if some_expire {
+            // An expired put that is copied may be older than a shadow in one that would go unread.
+            for (unread, input) in unread.iter_mut().zip(inputs) {
+                *unread &= !has_shadows(input);
+            }
+        }
+        unread
     }
 
     /// Whether a record is carried on, and as what.
-    fn fate(&self, location: Location, record: &Record<'_>, rules: &Rules) -> Result<Option<Fate>> {
+    fn fate(&self, location: Location, record: &Record<'_>, rules: &Rules) -> Result<Fate> {
         let (header, key) = (record.header, record.key());
         let hash = self.hash(header.namespace, key);
         if header.kind == Kind::Put && self.keydir.holds(hash, location) {
-            return Ok(Some(Fate::Copy));
+            return Ok(Fate::Copy);
         }
         let dropped = header.namespace != SYSTEM_NAMESPACE
             && self
@@ -233,15 +266,14 @@ impl Engine {
                 .is_none_or(|namespace| namespace.is_dropped());
         if dropped {
             // The namespace's own shadow covers all its records.
-            return Ok(None);
+            return Ok(Fate::Gone);
         }
-        let shadow = header.kind == Kind::Tombstone
-            || header
-                .expiry
-                .is_some_and(|expiry| crate::clock::is_expired(Some(expiry), rules.now_ms));
+        // The time is taken after the look at the keydir: a sweep may have removed the entry since the run began, and what
+        // it took for expired must not be taken for overwritten here.
+        let shadow = header.kind == Kind::Tombstone || is_expired(header.expiry, self.time.now_ms());
         if !shadow || self.find_header(header.namespace, key, hash)?.is_some() {
             // A newer record of the key is in the log, and will be durable before this one goes.
-            return Ok(None);
+            return Ok(Fate::Gone);
         }
         let floor = if header.namespace == SYSTEM_NAMESPACE {
             rules.namespace_shadow_floor
@@ -250,16 +282,16 @@ impl Engine {
         };
         let hides_nothing = header.sequence <= floor;
         if header.kind == Kind::Tombstone {
-            return Ok((!hides_nothing).then_some(Fate::Copy));
+            return Ok(if hides_nothing { Fate::Spent } else { Fate::Copy });
         }
         // It is expired and has left the indexes, but perhaps only a moment ago.
         let long_ago = rules
             .horizon
             .is_some_and(|horizon| header.expiry.is_some_and(|expiry| expiry <= horizon));
         Ok(match (long_ago, hides_nothing) {
-            (false, _) => Some(Fate::Copy),
-            (true, false) => Some(Fate::Bury),
-            (true, true) => None,
+            (false, _) => Fate::Linger,
+            (true, false) => Fate::Bury,
+            (true, true) => Fate::Spent,
         })
     }
 
@@ -282,9 +314,9 @@ impl Engine {
     pub(crate) fn apply_moves(&self, moves: &[Move]) {
         for step in moves {
             if !self.keydir.replace(step.hash, step.from, step.to) {
-                // If it has expired, its new segment must know until when to keep it, as the old one did.
+                // Perhaps it had expired: then the copy waits out the grace period as the original did.
                 if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
-                    && crate::clock::is_expired(step.expiry, self.time.now_ms())
+                    && is_expired(step.expiry, self.time.now_ms())
                 {
                     to.counters.note_expired(expiry);
                 }
@@ -300,5 +332,95 @@ impl Engine {
                 lock(&self.expiry).push(expiry, step.to);
             }
         }
+    }
+}
+
+/// Whether anything in this segment hides, or may hide once expired, an older record.
+fn has_shadows(segment: &Segment) -> bool {
+    segment
+        .summary
+        .is_none_or(|summary| summary.tombstones > 0 || summary.expiring > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::storage::MemStorage;
+    use crate::{Maintenance, ManualClock, Namespace, PutOptions, Store};
+
+    fn open(disk: &MemStorage, clock: &ManualClock) -> (Store, Namespace) {
+        let store = Store::options()
+            .segment_bytes(4096)
+            .maintenance(Maintenance::Manual)
+            .clock(clock.clone())
+            .storage(Arc::new(disk.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        (store, namespace)
+    }
+
+    #[test]
+    fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+        let (store, namespace) = open(&disk, &clock);
+        let engine = store.engine();
+        namespace.put("key", "for ever").unwrap();
+        engine.retire_active().unwrap();
+        engine.seal_all().unwrap();
+        let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+        namespace.put_with("key", "for five seconds", five_seconds).unwrap();
+        engine.retire_active().unwrap();
+        engine.seal_all().unwrap();
+
+        let input = engine.segments.all().pop().unwrap();
+        let rules = engine.rules(std::slice::from_ref(&input));
+        clock.advance(5000);
+        engine.sweep_expired();
+        let mut scratch = Vec::new();
+        let mut scanner = Scanner::new(input.all_bytes(&mut scratch).unwrap(), input.header);
+        let found = scanner.next().unwrap();
+        assert_eq!(found.record.key(), b"key");
+        // Were it left out, the older put, which never expires, would be there again after the next opening.
+        let fate = engine
+            .fate(input.location(found.offset), &found.record, &rules)
+            .unwrap();
+        assert_eq!(fate, Fate::Linger);
+    }
+
+    #[test]
+    fn a_delete_is_not_forgotten_while_the_put_it_ended_lingers_as_expired() {
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+        let (store, namespace) = open(&disk, &clock);
+        let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+        namespace.put_with("key", "value", five_seconds).unwrap();
+        namespace.delete("key").unwrap();
+        clock.advance(6000);
+        store.compact().unwrap();
+        drop(namespace);
+        store.close().unwrap();
+        // The clock had been fast, and is set right before the store is opened again.
+        clock.set_wall(1_001_000);
+        let (_store, namespace) = open(&disk, &clock);
+        assert!(namespace.get("key").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_has_only_just_expired_outlives_two_runs() {
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+        let (store, namespace) = open(&disk, &clock);
+        let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+        namespace.put_with("key", "value", five_seconds).unwrap();
+        clock.advance(6000);
+        store.compact().unwrap();
+        store.compact().unwrap();
+        store.compact_if_worthwhile().unwrap();
+        drop(namespace);
+        store.close().unwrap();
+        clock.set_wall(1_001_000);
+        let (_store, namespace) = open(&disk, &clock);
+        assert!(namespace.get("key").unwrap().is_some());
     }
 }

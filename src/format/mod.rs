@@ -4,6 +4,8 @@
 //! the byte. All integers are little-endian; lengths and offsets are in bytes unless a name says otherwise.
 //! Numbers of kinds and flags are never given a second meaning.
 
+#[cfg(test)]
+mod example;
 pub(crate) mod hint;
 pub(crate) mod manifest;
 pub(crate) mod record;
@@ -65,10 +67,19 @@ pub(crate) fn classify(name: &str) -> FileName {
     if [MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, LOCK_FILE, RESERVE_FILE].contains(&name) {
         return FileName::Own;
     }
-    if let Some(id) = name.strip_suffix(SEGMENT_SUFFIX).and_then(id) {
+    // Only as we write them: other spellings of the same number (`+`, capitals) are somebody else's files.
+    if let Some(id) = name
+        .strip_suffix(SEGMENT_SUFFIX)
+        .and_then(id)
+        .filter(|id| segment_file(*id) == name)
+    {
         return FileName::Segment(id);
     }
-    if let Some(id) = name.strip_suffix(HINT_SUFFIX).and_then(id) {
+    if let Some(id) = name
+        .strip_suffix(HINT_SUFFIX)
+        .and_then(id)
+        .filter(|id| hint_file(*id) == name)
+    {
         return FileName::Hint(id);
     }
     FileName::Foreign
@@ -100,6 +111,8 @@ pub(crate) enum Damage {
     Padding,
     /// Sequences must rise from record to record.
     Order,
+    /// The key found is not the key that leads here.
+    OtherKey,
     /// The file belongs to another store or another segment.
     Stranger,
     /// The length or content is not what seal, manifest or the next segment say.
@@ -118,6 +131,7 @@ impl fmt::Display for Damage {
             Damage::Field(what) => write!(f, "impossible {what}"),
             Damage::Padding => f.write_str("padding is not zero"),
             Damage::Order => f.write_str("sequence out of order"),
+            Damage::OtherKey => f.write_str("another key is stored here than the index says"),
             Damage::Stranger => f.write_str("the file belongs to another store or segment"),
             Damage::Mismatch(what) => write!(f, "{what} differs from what is recorded elsewhere"),
         }
@@ -191,13 +205,19 @@ mod tests {
         assert_eq!(classify(&segment_file(0xabc)), FileName::Segment(0xabc));
         assert_eq!(classify(&hint_file(u64::MAX)), FileName::Hint(u64::MAX));
         assert_eq!(classify("MANIFEST"), FileName::Own);
-        for foreign in [
+        let spellings = [
+            "+000000000000001.segment",
+            "00000000000000AB.segment",
+            "+000000000000001.hint",
+        ];
+        let others = [
             "notes.txt",
             "1.segment",
             "00000000000000zz.segment",
             "0000000000000001.segment.bak",
             "",
-        ] {
+        ];
+        for foreign in spellings.into_iter().chain(others) {
             assert_eq!(classify(foreign), FileName::Foreign, "{foreign}");
         }
     }

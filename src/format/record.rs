@@ -22,6 +22,10 @@ pub(crate) const METADATA_LEN_MAX: usize = 1 << 16;
 /// Longest value, in bytes: 1 GiB.
 pub(crate) const VALUE_LEN_MAX: usize = 1 << 30;
 
+/// Longest record, in bytes.
+pub(crate) const RECORD_LEN_MAX: u64 =
+    aligned((HEADER_LEN_MAX + KEY_LEN_MAX + METADATA_LEN_MAX + VALUE_LEN_MAX) as u64);
+
 const _: () = assert!(FIXED_HEADER_LEN.is_multiple_of(ALIGNMENT as usize));
 const _: () = assert!(KEY_LEN_MAX - 1 == u16::MAX as usize);
 

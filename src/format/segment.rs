@@ -50,6 +50,9 @@ impl SegmentHeader {
         if crc32fast::hash(&bytes[..60]).to_le_bytes() != bytes[60..] {
             return Err(Damage::HeaderChecksum);
         }
+        if version == 0 {
+            return Err(Damage::Field("version"));
+        }
         Ok(SegmentHeader {
             salt: fields.u32()?,
             store_id: fields.bytes()?,

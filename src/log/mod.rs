@@ -6,17 +6,23 @@
 //!   segment is sealed, compacted, unlinked); then the location they hold fails to lead to its key, and they look again.
 //! * Everything that changes what a reader finds happens under the one writer lock ([`Engine::lock_writer`]): appending,
 //!   index updates, counters, the moves of compaction, expiry.
-//! * Files are written and synced outside that lock by one leader at a time (`commit`).
+//! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it only what is rare:
+//!   the rest of a segment that is full, the record of a namespace, what recovery writes anew.
 //! * Lock order: namespace changes, compaction, sealing, writer, manifest, then the locks inside indexes.
 
+mod active;
 pub(crate) mod commit;
 mod load;
 pub(crate) mod manifest;
+pub(crate) mod opening;
 pub(crate) mod output;
 pub(crate) mod recovery;
+mod rotate;
 pub(crate) mod seal;
+pub(crate) mod snapshot;
 pub(crate) mod sweep;
 pub(crate) mod write;
+mod writer;
 
 use std::hash::{BuildHasher, Hasher};
 use std::path::PathBuf;
@@ -28,7 +34,7 @@ use foldhash::quality::SeedableRandomState;
 
 use crate::clock::{StoreTime, is_expired};
 use crate::error::{Error, Result};
-use crate::format::record::Header;
+use crate::format::record::{Header, Record};
 use crate::format::{Damage, segment_file};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::keydir::{Keydir, Location};
@@ -37,8 +43,8 @@ use crate::options::Options;
 use crate::segment::table::SegmentTable;
 use crate::segment::{ReadError, Segment, Value};
 use crate::storage::{Storage, StorageLock};
-use commit::Writer;
 use manifest::ManifestStore;
+use writer::Writer;
 
 /// An open store, below the handles that users hold.
 pub(crate) struct Engine {
@@ -179,10 +185,12 @@ impl Engine {
         let number = namespace.number;
         let mut found = None;
         self.find(hash, |segment, offset| {
+            let mut checked = Ok(false);
             found = segment.value(offset, |record| {
-                record.header.namespace == number && record.key() == key
+                checked = self.leads_to(hash, number, key, record);
+                matches!(checked, Ok(true))
             })?;
-            Ok(found.is_some())
+            Ok(checked?)
         })?;
         Ok(found.filter(|value| {
             value.expiry_ms().is_none() || !is_expired(value.expiry_ms(), now_ms.unwrap_or_else(|| self.time.now_ms()))
@@ -195,11 +203,25 @@ impl Engine {
         let mut scratch = Vec::new();
         let location = self.find(hash, |segment, offset| {
             let record = segment.record(offset, &mut scratch)?;
-            let same = record.header.namespace == namespace && record.key() == key;
+            let same = self.leads_to(hash, namespace, key, &record)?;
             header = same.then_some(record.header);
             Ok(same)
         })?;
         Ok(location.zip(header))
+    }
+
+    /// Whether this is a record of the key that was asked for. Damage if it is one of a key that the index would not have
+    /// led here: then the stored key is not what was written, and to say that the key is absent would hide that.
+    fn leads_to(&self, hash: u64, namespace: u32, key: &[u8], record: &Record<'_>) -> Result<bool, Damage> {
+        if record.header.namespace == namespace && record.key() == key {
+            return Ok(true);
+        }
+        let other = self.hash(record.header.namespace, record.key());
+        if Keydir::same_slot(hash, other) {
+            Ok(false)
+        } else {
+            Err(Damage::OtherKey)
+        }
     }
 
     /// Finds the location for which `confirm` says yes, looking again when a segment is replaced under it.
@@ -288,10 +310,16 @@ impl Engine {
 
     /// Marks the beginning and the end of applying a batch. The caller holds the writer lock.
     pub(crate) fn while_applying_batch<T>(&self, apply: impl FnOnce() -> T) -> T {
+        /// Ends the epoch even if applying panics: readers must not wait for ever.
+        struct Applying<'a>(&'a AtomicU64);
+        impl Drop for Applying<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Ordering::AcqRel);
+            }
+        }
         self.batch_epoch.fetch_add(1, Ordering::AcqRel);
-        let answer = apply();
-        self.batch_epoch.fetch_add(1, Ordering::AcqRel);
-        answer
+        let _applying = Applying(&self.batch_epoch);
+        apply()
     }
 }
 

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::commit::Account;
+use super::active::Account;
 use crate::error::{Error, Result};
+use crate::format::Damage;
 use crate::format::hint::Hint;
 use crate::format::hint_file;
 use crate::format::manifest::{SegmentEntry, SegmentState};
@@ -13,7 +14,7 @@ use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::index::keydir::Location;
 use crate::options::ReadMode;
-use crate::segment::scan::{Scanner, Sorter};
+use crate::segment::scan::{End, Scanner, Sorter};
 use crate::segment::{Counters, Segment};
 use crate::storage::{StorageFile, write_all_at};
 
@@ -243,8 +244,23 @@ impl Engine {
             .map_err(|error| self.read_error(segment.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, segment.header);
         let mut sorter = Sorter::default();
-        while let Ok(found) = scanner.next() {
-            sorter.push(bytes, &found);
+        let end = loop {
+            match scanner.next() {
+                Ok(found) => sorter.push(bytes, &found),
+                Err(end) => break end,
+            }
+        };
+        // A hint of a part would let the rest vanish in silence.
+        if let End::Damaged { offset, damage } = end {
+            return Err(Error::damage(&self.segment_path(segment.id()), offset, damage));
+        }
+        if scanner.summary() != summary {
+            let damage = Damage::Mismatch("the account of the segment");
+            return Err(Error::damage(
+                &self.segment_path(segment.id()),
+                scanner.valid_end(),
+                damage,
+            ));
         }
         let (offsets, keys_crc) = sorter.finish();
         self.write_hint_file(&Hint {
@@ -282,7 +298,7 @@ impl Engine {
 }
 
 /// The record that ends a segment.
-pub(super) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> {
+pub(crate) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> {
     let body = summary.encode();
     let seal = Header {
         kind: Kind::Seal,
@@ -307,5 +323,37 @@ pub(super) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> 
 }
 
 /// Bytes that a seal takes.
-pub(super) const SEAL_LEN: u64 =
+pub(crate) const SEAL_LEN: u64 =
     crate::format::aligned((crate::format::record::FIXED_HEADER_LEN + Summary::LEN) as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemStorage;
+    use crate::{ErrorKind, Maintenance, Store};
+
+    #[test]
+    fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
+        let disk = MemStorage::new();
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .read_mode(ReadMode::Pread)
+            .storage(Arc::new(disk.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        for key in ["a", "b", "c"] {
+            namespace.put(key, "value").unwrap();
+        }
+        let engine = store.engine();
+        engine.retire_active().unwrap();
+        engine.seal_all().unwrap();
+        let segment = engine.segments.all().remove(0);
+        engine.write_hint(&segment).unwrap();
+        let data_end = segment.summary.unwrap().data_end;
+        disk.flip_bit("/store/0000000000000001.segment", (data_end - 16) * 8)
+            .unwrap();
+        let error = engine.write_hint(&segment).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+    }
+}

@@ -1,4 +1,4 @@
-//! Opening a store: from a directory to an engine, whatever happened before.
+//! Recovery: from the segments that a manifest lists to indexes and a log that can be written to, whatever happened before.
 //!
 //! After a clean close every segment is sealed, and opening reads hints. After any other end some segments are listed as
 //! open; their ends are found by reading them:
@@ -14,29 +14,28 @@
 //! begun again.
 
 use std::collections::HashSet;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::commit::{Guard, Writer};
 use super::load::Source;
-use super::manifest::{ManifestStore, ReplaceError};
+use super::manifest::ReplaceError;
 use super::output::{OutputWriter, SEAL_LEN, sealed_entries};
-use super::{Engine, Events, Wake, lock, random_id};
-use crate::clock::StoreTime;
+use super::writer::{Guard, Writer};
+use super::{Engine, lock};
 use crate::error::{Error, Result};
-use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
+use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
-use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, classify};
-use crate::index::keydir::Keydir;
-use crate::index::namespaces::Namespaces;
-use crate::options::{Options, ReadMode};
+use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, classify};
+use crate::options::ReadMode;
 use crate::segment::scan::{End, Scanner, Sorter, last_mark_after};
-use crate::segment::table::SegmentTable;
 use crate::segment::{Counters, Segment};
-use crate::storage::{Map, Storage, StorageFile, StorageLock, read_exact_at};
+use crate::storage::{Map, StorageFile, read_exact_at};
+
+/// Sequences left out after an unclean end, so that none that was given to a lost write is given out again. The log is synced
+/// far more often than once in so many writes; and a segment's records span at most 2^32 sequences, which leaves room
+/// for many such gaps in one segment.
+const SEQUENCE_GAP: u64 = 1 << 24;
 
 /// What opening a store found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,199 +112,8 @@ impl SegmentBytes {
     }
 }
 
-/// Begins at the lock, ends with the store.
-struct Opening {
-    directory: PathBuf,
-    storage: Arc<dyn Storage>,
-    lock: Box<dyn StorageLock>,
-    manifest: Manifest,
-    created: bool,
-}
-
-/// Opens the store in this directory, or creates one.
-pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, RecoveryReport)> {
-    options.check()?;
-    let time = StoreTime::new(options.clock.clone());
-    let started_ms = time.monotonic_ms();
-    let opening = enter(directory, &options)?;
-    let mut report = RecoveryReport {
-        created: opening.created,
-        ..RecoveryReport::default()
-    };
-    let mut engine = new_engine(opening, options, time);
-    engine.recover(&mut report)?;
-    report.duration = Duration::from_millis(engine.time.monotonic_ms().saturating_sub(started_ms));
-    Ok((engine, report))
-}
-
-/// From a path to a locked directory with a manifest.
-fn enter(directory: &Path, options: &Options) -> Result<Opening> {
-    let storage = options.storage.clone();
-    let not_a_store = |what: &str| Error::NotAStore {
-        path: directory.to_owned(),
-        what: what.to_owned(),
-    };
-    let exists = storage
-        .exists(directory)
-        .map_err(|error| Error::io("look for", directory, error))?;
-    if !exists {
-        if !options.create {
-            return Err(not_a_store(
-                "the directory does not exist, and creating a store was not asked for",
-            ));
-        }
-        create_directory_durably(&*storage, directory)?;
-    }
-    // Looked at before the lock file is created, so that nothing is left in a directory that is not ours.
-    let manifest = check_directory(&*storage, directory, options.create)?;
-    let lock_path = directory.join(LOCK_FILE);
-    let owner = format!("process {}", std::process::id());
-    let lock = storage.lock(&lock_path, &owner).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::InUse {
-            path: directory.to_owned(),
-            holder: error.to_string(),
-        },
-        _ => Error::io("lock", &lock_path, error),
-    })?;
-    // Somebody may have created or changed the store while this one came for the lock.
-    let found = if manifest {
-        ManifestStore::read(&*storage, directory)?
-    } else {
-        None
-    };
-    let found = match found {
-        Some(found) => Some(found),
-        None if check_directory(&*storage, directory, options.create)? => ManifestStore::read(&*storage, directory)?,
-        None => None,
-    };
-    let (manifest, created) = match found {
-        Some(manifest) => (manifest, false),
-        None => {
-            if exists {
-                create_directory_durably(&*storage, directory)?;
-            }
-            let manifest = Manifest {
-                store_id: random_id(),
-                generation: 1,
-                next_segment_id: 1,
-                next_sequence: 1,
-                next_namespace: 1,
-                segments: Vec::new(),
-            };
-            ManifestStore::write(&*storage, directory, &manifest).map_err(|error| match error {
-                ReplaceError::Unchanged(error) | ReplaceError::Unknown(error) => error,
-            })?;
-            (manifest, true)
-        }
-    };
-    Ok(Opening {
-        directory: directory.to_owned(),
-        storage,
-        lock,
-        manifest,
-        created,
-    })
-}
-
-/// Creates a directory and those above it, each name durable. Those that are there already may have been left by a process
-/// that was killed before it came to sync them, so all names are synced.
-pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) -> Result<()> {
-    storage
-        .create_directory(directory)
-        .map_err(|error| Error::io("create", directory, error))?;
-    for parent in directory.ancestors().filter_map(Path::parent) {
-        match storage.sync_directory(parent) {
-            Ok(()) => {}
-            // Nobody has created anything there of late who is no more entitled to than this process.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                break;
-            }
-            Err(error) => return Err(Error::io("sync", parent, error)),
-        }
-    }
-    Ok(())
-}
-
-/// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted creation leaves.
-fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Result<bool> {
-    let not_a_store = |what: String| Error::NotAStore {
-        path: directory.to_owned(),
-        what,
-    };
-    let names = storage.list(directory).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotADirectory => not_a_store("this is a file; name a directory".to_owned()),
-        _ => Error::io("list", directory, error),
-    })?;
-    let mut manifest = false;
-    let mut segment = false;
-    let mut foreign = None;
-    for name in &names {
-        let name = name.to_string_lossy();
-        match classify(&name) {
-            FileName::Own => manifest |= name == MANIFEST_FILE,
-            FileName::Segment(_) | FileName::Hint(_) => segment = true,
-            FileName::Foreign => foreign = Some(name.into_owned()),
-        }
-    }
-    if manifest {
-        return Ok(true);
-    }
-    if segment {
-        let what = "there are segments but no manifest; restore the manifest, or salvage what the segments hold";
-        return Err(not_a_store(what.to_owned()));
-    }
-    if let Some(foreign) = foreign {
-        return Err(not_a_store(format!(
-            "the directory has other files in it ({foreign}); name an empty or a new one"
-        )));
-    }
-    if !create {
-        return Err(not_a_store(
-            "the directory is empty, and creating a store was not asked for".to_owned(),
-        ));
-    }
-    Ok(false)
-}
-
-fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
-    let manifest = ManifestStore::new(opening.storage.clone(), &opening.directory, opening.manifest);
-    Engine {
-        directory: opening.directory,
-        storage: opening.storage,
-        options: Options {
-            limits: options.limits.clipped(),
-            ..options
-        },
-        time,
-        hash_state: Engine::new_hash_state(),
-        keydir: Keydir::new(),
-        segments: SegmentTable::new(),
-        namespaces: Namespaces::default(),
-        next_namespace: AtomicU32::new(manifest.current().next_namespace),
-        namespace_changes: Mutex::new(()),
-        manifest,
-        writer: Mutex::new(Writer::new(1)),
-        progressed: Condvar::new(),
-        sealing: Mutex::new(()),
-        expiry: Mutex::default(),
-        batch_epoch: AtomicU64::new(0),
-        compaction: crate::compact::Control::default(),
-        events: Events::default(),
-        wake: Wake::default(),
-        closed: AtomicBool::new(false),
-        full: AtomicBool::new(false),
-        reserve: Mutex::new(()),
-        directory_lock: Mutex::new(Some(opening.lock)),
-    }
-}
-
 impl Engine {
-    fn recover(&mut self, report: &mut RecoveryReport) -> Result<()> {
+    pub(super) fn recover(&mut self, report: &mut RecoveryReport) -> Result<()> {
         let manifest = self.manifest.current();
         let mut segments = Vec::new();
         let mut opened = Vec::new();
@@ -323,6 +131,12 @@ impl Engine {
             .map(|summary| summary.max_sequence.saturating_add(1))
             .fold(manifest.next_sequence, u64::max);
         report.clean = opened.is_empty();
+        // What was lost with the end of the log had sequences that somebody may remember.
+        let next_sequence = if report.clean {
+            next_sequence
+        } else {
+            next_sequence.saturating_add(SEQUENCE_GAP)
+        };
         report.unsealed_segments = opened.len() as u64;
         let (unrecovered, sources) = self.find_end(opened, report)?;
         segments.extend(sources.iter().map(|source| source.segment.clone()));
@@ -330,7 +144,8 @@ impl Engine {
             self.segments.set(segment.clone());
         }
         let loaded = self.load(&segments, sources)?;
-        report.keys = loaded.keys;
+        // Each namespace has an entry of its own in the same index.
+        report.keys = loaded.keys.saturating_sub(self.namespaces.all().len() as u64);
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
         // From here on everything is decided, and the disk may change.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit::Rotated;
+use super::active::Rotated;
 use super::output::encode_seal;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
@@ -16,18 +16,22 @@ use crate::storage::write_all_at;
 const RESERVE_BYTES: u64 = 4 << 20;
 
 impl Engine {
-    /// Seals all segments that were rotated out, oldest first.
+    /// Seals all segments that were rotated out before the call, oldest first. Not those rotated out meanwhile: writers that
+    /// fill segments faster than the device syncs them would keep the caller here for ever.
     pub(crate) fn seal_all(&self) -> Result<()> {
+        let rotated = self.lock_writer().sealing.clone();
         let _one_at_a_time = lock(&self.sealing);
-        loop {
+        for oldest in rotated {
             let guard = self.lock_writer();
-            let Some(oldest) = guard.sealing.first().cloned() else {
-                return Ok(());
-            };
+            if !guard.sealing.iter().any(|waiting| Arc::ptr_eq(waiting, &oldest)) {
+                // Somebody else has sealed it.
+                continue;
+            }
             guard.check_poison()?;
             drop(guard);
             self.with_reserve(true, || self.seal(&oldest))?;
         }
+        Ok(())
     }
 
     fn seal(&self, rotated: &Arc<Rotated>) -> Result<()> {
@@ -103,6 +107,7 @@ impl Engine {
     pub(crate) fn with_reserve<T>(&self, may_use_reserve: bool, work: impl Fn() -> Result<T>) -> Result<T> {
         if !may_use_reserve {
             if self.full.load(Ordering::Relaxed) {
+                self.check_open()?;
                 self.restore_reserve()?;
             }
             return work();

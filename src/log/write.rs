@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::commit::{Guard, Undo};
+use super::writer::{Guard, Undo};
 use super::{Engine, lock};
 use crate::clock::is_expired;
 use crate::error::{Error, Result};
@@ -160,28 +160,30 @@ impl Engine {
         applied.map(|()| sequence)
     }
 
-    /// Writes the tombstone of a namespace and marks it as dropped, with nothing between the two: whoever writes to it afterwards is
-    /// refused, and whatever was written before lies below the tombstone.
-    pub(crate) fn drop_namespace(&self, namespace: &NamespaceState) -> Result<()> {
+    /// Writes or deletes the record of a namespace, alone: what is pending is written out before it, and itself at once, with
+    /// nothing between. So it is in the log or it is not; it never stays pending behind an error, and once `then` has run,
+    /// whatever was written before lies below it. Durable when this returns.
+    pub(crate) fn write_namespace(&self, number: u32, action: Action<'_>, then: impl Fn()) -> Result<()> {
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
-        let key = encode_number(namespace.number);
+        let key = encode_number(number);
+        let deletes = matches!(action, Action::Delete);
         let operation = Operation {
             namespace: &system,
             key: &key,
-            action: Action::Delete,
+            action,
             condition: None,
         };
         let ready = self.ready(&operation);
-        self.with_reserve(true, || {
+        self.with_reserve(deletes, || {
             let length = ready.header.record_len() + MARK_LEN;
             let mut guard = self.ensure_room_when_idle(self.lock_writer(), length, 2)?;
             self.write_out_held(&mut guard)?;
             let current = self.current(&ready)?;
             self.mark_if_due(&mut guard);
             let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
-            // If this fails, the tombstone is taken back: nothing acknowledged lies behind it.
+            // If this fails, the record is taken back: nothing acknowledged lies behind it.
             self.write_out_held(&mut guard)?;
-            namespace.set_dropped();
+            then();
             self.finish(guard, Durability::Sync, sequence)
         })
     }
@@ -361,6 +363,10 @@ impl Engine {
             let segment = self.segments.get(previous.segment_index())?;
             let header = segment.record(previous.offset(), &mut unused).ok()?.header;
             segment.counters.add_live(header.record_len());
+            if let Some(expiry) = header.expiry {
+                // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
+                lock(&self.expiry).push(expiry, previous);
+            }
             Some((previous, header))
         });
         // It may have expired meanwhile, and be gone already.

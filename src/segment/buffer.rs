@@ -15,8 +15,12 @@ use std::sync::Arc;
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Cache lines of the memory do not mix with those of neighbours.
-const MEMORY_ALIGNMENT: usize = 64;
+/// No more than the system's allocator grants anyway. Beyond that the standard library fills the memory with zeros by hand, which
+/// takes all of it from the system at once; up to that it asks for fresh pages, which are taken when they are touched.
+const MEMORY_ALIGNMENT: usize = 8;
+
+/// The smallest buffer that is allocated: a layout must not be empty.
+const CAPACITY_MIN: usize = 64;
 
 /// The bytes of an active segment, as readers see them.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ pub(crate) struct Appender {
 impl Appender {
     /// A buffer of zeros, nothing of it published. Memory that is never written to is not taken from the system.
     pub(crate) fn new(capacity: usize) -> Appender {
-        let capacity = capacity.max(MEMORY_ALIGNMENT);
+        let capacity = capacity.max(CAPACITY_MIN);
         let Ok(layout) = Layout::from_size_align(capacity, MEMORY_ALIGNMENT) else {
             handle_alloc_error(Layout::new::<u8>());
         };

@@ -4,6 +4,7 @@ pub(crate) mod buffer;
 pub(crate) mod scan;
 pub(crate) mod table;
 mod value;
+pub(crate) mod walk;
 
 use std::io;
 use std::sync::Arc;

@@ -64,13 +64,14 @@ pub struct EntryRef<'a> {
 
 impl List {
     pub(super) fn new(namespace: Namespace) -> List {
+        let most = namespace.engine().options.limits.page_keys_max;
         List {
             namespace,
             prefix: Vec::new(),
             start: Bound::Unbounded,
             end: Bound::Unbounded,
             reverse: false,
-            limit: PAGE_KEYS_DEFAULT,
+            limit: PAGE_KEYS_DEFAULT.min(most),
             values: false,
             cursor: None,
         }
@@ -106,7 +107,7 @@ impl List {
         self
     }
 
-    /// Most keys of a page. Default: 1,000. At least 1, at most what the store's limits say.
+    /// Most keys of a page. At least 1, at most what the store's limits say. Default: 1,000, or that if it is less.
     pub fn limit(mut self, keys: usize) -> List {
         self.limit = keys;
         self
@@ -148,7 +149,8 @@ impl List {
         self.page_after(after.as_deref())
     }
 
-    /// How many keys there are in all pages. Looks at each key that has an expiry.
+    /// How many keys there are in all pages. Where some have an expiry it looks at each of those, and may count a part of a
+    /// batch that is being written meanwhile.
     pub fn count(&self) -> Result<u64> {
         self.namespace.check()?;
         let engine = self.namespace.engine();
@@ -156,7 +158,7 @@ impl List {
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
         if !state.has_expiring() {
-            return Ok(state.order.count(lower, upper));
+            return engine.consistently(|| Ok(state.order.count(lower, upper)));
         }
         let now_ms = engine.time.now_ms();
         let mut count = 0;

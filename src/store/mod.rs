@@ -2,13 +2,15 @@
 
 mod background;
 mod batch;
-// mod checkpoint;
+mod checkpoint;
+mod damage;
 mod list;
 mod names;
 mod namespace;
-// mod salvage;
+mod salvage;
+mod staging;
 mod stats;
-// mod verify;
+mod verify;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -17,17 +19,18 @@ use std::sync::{Arc, Mutex};
 use crate::compact::CompactionReport;
 use crate::error::{Error, Result};
 use crate::log::recovery::RecoveryReport;
-use crate::log::{Engine, lock, recovery};
+use crate::log::{Engine, lock, opening};
 use crate::options::{Durability, Maintenance, Options};
 
 use background::Workers;
 pub use batch::Batch;
-// pub use checkpoint::CheckpointReport;
+pub use checkpoint::CheckpointReport;
+pub use damage::Damaged;
 pub use list::{Entry, EntryRef, Keys, List, Page};
 pub use namespace::{Deleted, Namespace, NamespaceInfo};
-// pub use salvage::{SalvageReport, SalvagedSegment, salvage};
+pub use salvage::{SalvageReport, SalvagedSegment, salvage, salvage_with};
 pub use stats::{SegmentStats, Stats};
-// pub use verify::{Damaged, VerifyReport};
+pub use verify::VerifyReport;
 
 /// An open store: a directory of segments, and the indexes over them.
 ///
@@ -83,7 +86,7 @@ impl Store {
 
     pub(crate) fn open_with(directory: &Path, options: Options) -> Result<Store> {
         let background = options.maintenance == Maintenance::Background;
-        let (engine, recovery) = recovery::open(directory, options)?;
+        let (engine, recovery) = opening::open(directory, options)?;
         let engine = Arc::new(engine);
         let workers = if background {
             Some(Workers::start(&engine)?)
@@ -120,11 +123,13 @@ impl Store {
 
     /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they survive the end of this process.
     pub fn flush(&self) -> Result<()> {
+        self.engine().check_open()?;
         self.engine().flush()
     }
 
     /// Makes durable, against power loss too, every write of every thread that was acknowledged before this call.
     pub fn sync(&self) -> Result<()> {
+        self.engine().check_open()?;
         self.engine().sync()
     }
 
@@ -157,7 +162,7 @@ impl Store {
         self.engine().compact_subset(mask)
     }
 
-    /// Background compaction stands still until [`Store::resume_compaction`]. Disk space of overwritten records is not given
+    /// Background compaction stands still until [`Store::resume_compaction`]; its run under way, if there is one, is given up. Disk space of overwritten records is not given
     /// back meanwhile.
     pub fn pause_compaction(&self) {
         self.engine().compaction.pause();
@@ -166,7 +171,6 @@ impl Store {
     /// Ends [`Store::pause_compaction`].
     pub fn resume_compaction(&self) {
         self.engine().compaction.resume();
-        self.engine().wake.wake();
     }
 
     /// Gives up the compaction run under way, if there is one; what it wrote so far is removed.
@@ -195,6 +199,9 @@ impl Engine {
             return Ok(());
         }
         let result = self.close_log();
+        if let Err(error) = &result {
+            self.stop_writing(error);
+        }
         self.unlock_directory();
         result
     }

@@ -5,11 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::{Namespace, NamespaceInfo, Store};
 use crate::error::{Error, Result};
-use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE, encode_entry, encode_number};
+use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry};
 use crate::index::order::KeyOrder;
-use crate::log::write::{Action, Operation};
+use crate::log::write::Action;
 use crate::log::{lock, random_id};
-use crate::options::Durability;
 
 impl Store {
     /// Opens a namespace, creating it if there is none of this name. Names are 1 to 2,048 bytes of UTF-8.
@@ -70,21 +69,15 @@ impl Store {
                 "the namespace id {id:032x} is in use; choose another"
             )));
         }
-        let number = engine.next_namespace.fetch_add(1, Ordering::AcqRel);
-        if number == u32::MAX {
-            return Err(Error::invalid(
-                "the store has no namespace numbers left; copy what is needed into a new one",
-            ));
-        }
+        let next = |number: u32| number.checked_add(1);
+        let number = engine
+            .next_namespace
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            .map_err(|_| {
+                Error::invalid("the store has no namespace numbers left; copy what is needed into a new one")
+            })?;
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
-        self.write_entry(
-            number,
-            Action::Put {
-                value: &encode_entry(id, name),
-                metadata: None,
-                expiry: None,
-            },
-        )?;
+        engine.write_namespace(number, put(&encode_entry(id, name)), || ())?;
         engine.namespaces.insert(state.clone());
         Ok(Namespace::new(self.clone(), state))
     }
@@ -104,14 +97,7 @@ impl Store {
             });
         }
         let value = encode_entry(state.stable_id, new_name);
-        self.write_entry(
-            state.number,
-            Action::Put {
-                value: &value,
-                metadata: None,
-                expiry: None,
-            },
-        )?;
+        engine.write_namespace(state.number, put(&value), || ())?;
         engine.namespaces.rename(&state, new_name);
         Ok(())
     }
@@ -125,7 +111,7 @@ impl Store {
             .namespaces
             .by_name(name)
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
-        engine.drop_namespace(&state)?;
+        engine.write_namespace(state.number, Action::Delete, || state.set_dropped())?;
         engine.namespaces.forget_name(&state);
         engine.wake.wake();
         Ok(())
@@ -143,17 +129,13 @@ impl Store {
             })
             .collect())
     }
+}
 
-    fn write_entry(&self, number: u32, action: Action<'_>) -> Result<()> {
-        let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
-        let key = encode_number(number);
-        let operation = Operation {
-            namespace: &system,
-            key: &key,
-            action,
-            condition: None,
-        };
-        self.engine().write(&operation, Durability::Sync).map(drop)
+fn put(value: &[u8]) -> Action<'_> {
+    Action::Put {
+        value,
+        metadata: None,
+        expiry: None,
     }
 }
 

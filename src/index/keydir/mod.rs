@@ -238,6 +238,12 @@ impl Keydir {
         }
     }
 
+    /// Whether the keydir tells keys with these hashes apart; if it cannot, a look-up of one comes by the other.
+    pub(crate) fn same_slot(hash: u64, other: u64) -> bool {
+        let shard = |hash: u64| hash >> (u64::BITS - SHARD_BITS);
+        shard(hash) == shard(other) && Tag::of(hash) == Tag::of(other)
+    }
+
     /// The shard of a hash.
     fn shard(&self, hash: u64) -> &Shard {
         // `SHARD_BITS` bits are left of the hash, so the index is below `SHARDS`, the number of shards.

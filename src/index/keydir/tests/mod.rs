@@ -9,7 +9,6 @@ mod model;
 mod threads;
 
 use std::convert::Infallible;
-use std::time::Instant;
 
 use super::*;
 
@@ -373,44 +372,5 @@ fn a_million_keys_take_less_than_13_bytes_each() {
         println!("{how}: {per_key:.2} bytes a key at {KEYS} keys");
         assert!(per_key < 13.0, "{per_key} bytes a key, {how}");
         assert_eq!(keydir.len(), KEYS);
-    }
-}
-
-/// Prints what an operation takes. `cargo test --release --lib keydir -- --ignored --nocapture`
-#[test]
-#[ignore = "measures, and so wants a release build and a quiet machine"]
-fn measure_operations() {
-    for keys in [100_000u64, 1_000_000, 10_000_000] {
-        let keydir = Keydir::new();
-        // Long strides, so that neighbours in time are no neighbours in memory, and no two look-ups wait for each
-        // other.
-        let measure = |what: &str, operation: &mut dyn FnMut(u64)| {
-            let start = Instant::now();
-            (0..keys).for_each(|step| operation(step.wrapping_mul(7_654_321) % keys));
-            println!(
-                "{keys} keys: {what} {:.0} ns",
-                start.elapsed().as_nanos() as f64 / keys as f64
-            );
-        };
-        let place = |key: u64| Location::new((key >> 20) as u16, Location::OFFSET_MIN + (key & 0xf_ffff) * 8);
-        measure("insert", &mut |key| {
-            assert!(keydir.insert(mixed(key), place(key)).is_ok())
-        });
-        measure("find", &mut |key| {
-            let found = keydir.find::<Infallible>(mixed(key), |location| Ok(location == place(key)));
-            assert!(found.is_ok_and(|location| location.is_some()));
-        });
-        measure("find an absent key", &mut |key| {
-            let found = keydir.find::<Infallible>(mixed(key + keys), |_| Ok(false));
-            assert!(found.is_ok_and(|location| location.is_none()));
-        });
-        measure("replace", &mut |key| {
-            assert!(keydir.replace(mixed(key), place(key), place(key + 1)))
-        });
-        println!(
-            "{keys} keys: {:.2} bytes a key",
-            keydir.memory_bytes() as f64 / keys as f64
-        );
-        measure("remove", &mut |key| assert!(keydir.remove(mixed(key), place(key + 1))));
     }
 }

@@ -1,0 +1,230 @@
+//! The active segment, and what it was before and becomes after: prepared, and rotated out.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use super::lock;
+use crate::format::record::{Header, RunCrc, sequence_fits};
+use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::segment::Segment;
+use crate::segment::buffer::Appender;
+use crate::segment::scan::add_to_summary;
+use crate::storage::{StorageFile, write_all_at};
+
+/// Room that a start record and a mark take, generously.
+pub(super) const SEGMENT_OVERHEAD: u64 = 256;
+
+/// The segment that is being written to.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<LogFile>,
+    pub(super) appender: Appender,
+    /// Bytes of it that are in the file.
+    pub(super) written: u64,
+    /// Account of all records in the buffer.
+    pub(super) account: Account,
+    /// Account of those that are in the file.
+    pub(super) written_account: Account,
+}
+
+/// What a seal will say.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) crc: RunCrc,
+    pub(super) summary: Summary,
+}
+
+impl Account {
+    pub(super) fn new() -> Account {
+        let summary = Summary {
+            data_end: SEGMENT_HEADER_LEN,
+            min_sequence: u64::MAX,
+            ..Summary::default()
+        };
+        Account {
+            crc: RunCrc::default(),
+            summary,
+        }
+    }
+
+    /// Counts a record, given as stored.
+    pub(super) fn add(&mut self, header: &Header, record: &[u8]) {
+        add_to_summary(&mut self.summary, header);
+        self.crc.add(record);
+        self.summary.data_end += record.len() as u64;
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        Summary {
+            records_crc: self.crc.value(),
+            ..self.summary
+        }
+    }
+}
+
+/// A segment that will be written to next.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) header: SegmentHeader,
+    pub(super) file: Arc<LogFile>,
+    pub(super) appender: Appender,
+}
+
+/// A segment that no longer grows but has no seal yet.
+#[derive(Debug)]
+pub(super) struct Rotated {
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<LogFile>,
+    pub(super) summary: Summary,
+    pub(super) synced: AtomicBool,
+}
+
+/// The file of a segment that is being written to. Two threads may want to sync it, the leader of the writers and the one who
+/// seals; the system tells only one of them of a failure, so they take turns, and who comes second is told as well.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    pub(super) file: Arc<dyn StorageFile>,
+    pub(super) sync_failed: Mutex<bool>,
+}
+
+impl LogFile {
+    pub(super) fn new(file: Arc<dyn StorageFile>) -> Arc<LogFile> {
+        Arc::new(LogFile {
+            file,
+            sync_failed: Mutex::new(false),
+        })
+    }
+
+    /// Makes durable what was written before. After a failure never again: the system may have thrown the data away.
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        let mut failed = lock(&self.sync_failed);
+        if *failed {
+            return Err(std::io::Error::other("an earlier sync of this file failed"));
+        }
+        no_panic(|| self.file.sync()).inspect_err(|_| *failed = true)
+    }
+
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        no_panic(|| write_all_at(&*self.file, bytes, offset))
+    }
+
+    pub(super) fn cut(&self, length: u64) -> std::io::Result<()> {
+        self.file.set_len(length)
+    }
+}
+
+/// A storage that panics has failed: who leads must come back and say so, or all who wait would wait for ever.
+fn no_panic(work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(std::io::Error::other("the storage panicked")))
+}
+
+impl Active {
+    pub(super) fn has_room(&self, length: u64, next_sequence: u64) -> bool {
+        let begin = self.appender.len() as u64;
+        // A segment made for one huge record is larger than what locations reach. If that record never came, several
+        // small ones must not begin beyond their reach; the first write fits by itself, whatever its size.
+        let is_fresh = begin <= SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD;
+        self.appender.spare_len() as u64 >= length
+            && (is_fresh || begin + length <= RECORD_START_MAX)
+            && sequence_fits(self.segment.header.base_sequence, next_sequence)
+    }
+
+    /// Encodes a record behind the published bytes, and `ahead` bytes further on. Returns nothing: room was made before.
+    pub(super) fn put_record_ahead(&mut self, ahead: usize, header: &Header, parts: &[&[u8]]) {
+        let offset = (self.appender.len() + ahead) as u64;
+        let encoded = header.encode(self.segment.place(offset));
+        let length = header.record_len() as usize;
+        let Some(room) = self.appender.spare().get_mut(ahead..ahead + length) else {
+            return;
+        };
+        let mut room_left = &mut *room;
+        for part in std::iter::once(encoded.as_bytes()).chain(parts.iter().copied()) {
+            let (target, rest) = room_left.split_at_mut(part.len());
+            target.copy_from_slice(part);
+            room_left = rest;
+        }
+        room_left.fill(0);
+        self.account.add(header, room);
+    }
+
+    /// Encodes a record behind the published bytes.
+    pub(super) fn put_record(&mut self, header: &Header, parts: &[&[u8]]) {
+        self.put_record_ahead(0, header, parts);
+    }
+
+    pub(super) fn publish(&mut self, length: usize) {
+        self.appender.publish(length);
+    }
+
+    /// Forgets all records at or beyond this offset: a new buffer, since somebody may still read the old one.
+    pub(super) fn take_back_to(&mut self, end: u64) {
+        self.appender = self.appender.copy_of_first(end as usize);
+        let segment = Segment::active(
+            self.segment.header,
+            self.appender.buffer().clone(),
+            self.segment.counters.clone(),
+        );
+        self.segment = Arc::new(segment);
+        self.account = self.written_account.clone();
+        let mut offset = self.written;
+        while offset < end {
+            let mut unused = Vec::new();
+            let Ok(record) = self.segment.record(offset, &mut unused) else {
+                break;
+            };
+            let (header, length) = (record.header, record.header.record_len());
+            let bytes = self.appender.buffer().published();
+            let stored = bytes
+                .get(offset as usize..(offset + length) as usize)
+                .unwrap_or_default();
+            self.account.add(&header, stored);
+            offset += length;
+        }
+    }
+}
+
+impl Prepared {
+    pub(super) fn has_room(&self, length: u64, next_sequence: u64) -> bool {
+        self.appender.spare_len() as u64 >= length + SEGMENT_OVERHEAD
+            && sequence_fits(self.header.base_sequence, next_sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{MemStorage, Storage};
+
+    fn active(capacity: usize, used: usize) -> Active {
+        let header = SegmentHeader {
+            salt: 0,
+            store_id: [0; 16],
+            segment_id: 1,
+            base_sequence: 1,
+            created_ms: 0,
+        };
+        let mut appender = Appender::new(capacity);
+        appender.publish(used);
+        let file = MemStorage::new().create("/1.segment".as_ref()).unwrap();
+        Active {
+            segment: Arc::new(Segment::active(header, appender.buffer().clone(), Arc::default())),
+            file: LogFile::new(file),
+            appender,
+            written: used as u64,
+            account: Account::new(),
+            written_account: Account::new(),
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri really takes the memory")]
+    fn no_record_of_a_batch_begins_beyond_what_a_location_reaches() {
+        let (mib, huge) = (1 << 20, 1 << 30);
+        assert!(active(huge + mib, 120).has_room(huge as u64, 2));
+        assert!(active(huge, 300 * mib).has_room(200 << 20, 2));
+        assert!(!active(huge, 300 * mib).has_room(250 << 20, 2));
+        assert!(!active(huge, 600 * mib).has_room(64, 2));
+    }
+}

@@ -1,0 +1,221 @@
+//! From one active segment to the next.
+
+use std::sync::Arc;
+
+use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
+use super::manifest::{Floors, ReplaceError};
+use super::writer::Guard;
+use super::{Engine, random_u64};
+use crate::error::{Error, Result};
+use crate::format::manifest::{SegmentEntry, SegmentState};
+use crate::format::record::Kind;
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::segment::buffer::Appender;
+use crate::segment::{Counters, Segment};
+use crate::storage::{StorageFile, write_all_at};
+
+/// Segments that wait to be sealed at the most: each is in memory until then, so a writer that is faster than the device seals
+/// them itself before it begins another one.
+const SEALING_MAX: usize = 4;
+
+impl Engine {
+    /// Makes sure that the active segment has room for records of this length and number, beginning a new segment if need be.
+    pub(super) fn ensure_room<'a>(&'a self, mut guard: Guard<'a>, length: u64, count: u64) -> Result<Guard<'a>> {
+        loop {
+            guard.check_open()?;
+            if guard.unrecovered.is_some() {
+                self.finish_recovery(&mut guard)?;
+            }
+            match &guard.active {
+                Some(active) if active.has_room(length, guard.next_sequence + count) => return Ok(guard),
+                Some(_) if guard.writing => guard = self.wait(guard),
+                Some(_) if guard.sealing.len() >= SEALING_MAX => {
+                    drop(guard);
+                    self.seal_all()?;
+                    guard = self.lock_writer();
+                }
+                _ => self.rotate(&mut guard, length)?,
+            }
+        }
+    }
+
+    /// As [`Engine::ensure_room`], and nobody is writing out.
+    pub(super) fn ensure_room_when_idle<'a>(&'a self, guard: Guard<'a>, length: u64, count: u64) -> Result<Guard<'a>> {
+        let mut guard = self.ensure_room(guard, length, count)?;
+        while guard.writing {
+            guard = self.wait(guard);
+            guard = self.ensure_room(guard, length, count)?;
+        }
+        Ok(guard)
+    }
+
+    /// Begins a new active segment with room for `length` bytes. Nobody may be writing out.
+    fn rotate(&self, guard: &mut Guard<'_>, length: u64) -> Result<()> {
+        let next = match guard.prepared.take() {
+            Some(next) if next.has_room(length, guard.next_sequence) => next,
+            unfit => {
+                let created = self.create_segment(self.floors(guard), length);
+                guard.prepared = unfit;
+                created.map_err(|error| self.not_created(guard, error))?
+            }
+        };
+        if let Err(error) = self.write_out_held(guard) {
+            if guard.prepared.is_none() {
+                guard.prepared = Some(next);
+            }
+            return Err(error);
+        }
+        if let Some(old) = guard.active.take() {
+            guard.rotated_out(old);
+            self.wake.wake();
+        }
+        let segment = Arc::new(Segment::active(
+            next.header,
+            next.appender.buffer().clone(),
+            Arc::new(Counters::default()),
+        ));
+        self.segments.set(segment.clone());
+        guard.acknowledged_end = 0;
+        guard.active = Some(Active {
+            segment,
+            file: next.file,
+            written: next.appender.len() as u64,
+            appender: next.appender,
+            account: Account::new(),
+            written_account: Account::new(),
+        });
+        let start = guard.previous.encode();
+        self.append(guard, Kind::Start, &start);
+        Ok(())
+    }
+
+    /// Creates the file of a segment with room for at least `length` bytes, and lists it as open.
+    fn create_segment(&self, floors: Floors, length: u64) -> Result<Prepared, ReplaceError> {
+        let id = self.manifest.allocate_id().map_err(ReplaceError::Unchanged)?;
+        let path = self.segment_path(id);
+        let header = self.new_segment_header(id, floors.next_sequence);
+        let file = self.create_segment_file(&header).map_err(ReplaceError::Unchanged)?;
+        let entry = SegmentEntry {
+            id,
+            state: SegmentState::Open,
+        };
+        let listed = self.manifest.update(floors, |manifest| manifest.segments.push(entry));
+        if let Err(ReplaceError::Unchanged(_)) = &listed {
+            // Not listed, so it is junk; if it cannot be removed now, the next opening does.
+            let _ = self.storage.remove(&path);
+        }
+        listed?;
+        let capacity = self
+            .options
+            .segment_bytes
+            .max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD);
+        let mut appender = Appender::new(capacity as usize);
+        let encoded = header.encode();
+        if let Some(spare) = appender.spare().get_mut(..encoded.len()) {
+            spare.copy_from_slice(&encoded);
+        }
+        appender.publish(encoded.len());
+        Ok(Prepared {
+            header,
+            file: LogFile::new(file),
+            appender,
+        })
+    }
+
+    /// Why no segment was created. If it is unknown which manifest stands, nothing more may be written.
+    fn not_created(&self, guard: &mut Guard<'_>, error: ReplaceError) -> Error {
+        match error {
+            ReplaceError::Unchanged(error) => {
+                self.note_full(&error);
+                error
+            }
+            ReplaceError::Unknown(error) => {
+                self.poison(guard, &error);
+                error
+            }
+        }
+    }
+
+    pub(super) fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
+        SegmentHeader {
+            salt: random_u64() as u32,
+            store_id: self.manifest.store_id(),
+            segment_id: id,
+            base_sequence,
+            created_ms: self.time.wall_ms(),
+        }
+    }
+
+    /// Creates a segment's file with nothing but its header, name and content durable.
+    pub(super) fn create_segment_file(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
+        let path = self.segment_path(header.segment_id);
+        let file = self
+            .storage
+            .create(&path)
+            .map_err(|error| Error::io("create", &path, error))?;
+        let filled = write_all_at(&*file, &header.encode(), 0)
+            .map_err(|error| Error::io("write", &path, error))
+            .and_then(|()| file.sync().map_err(|error| Error::io("sync", &path, error)))
+            .and_then(|()| {
+                self.storage
+                    .sync_directory(&self.directory)
+                    .map_err(|error| Error::io("sync the directory of", &path, error))
+            });
+        if let Err(error) = filled {
+            // Listed nowhere; if it cannot be removed now, the next opening does.
+            let _ = self.storage.remove(&path);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Prepares the next segment once the active one is half full. Called by the maintenance thread.
+    pub(crate) fn prepare_ahead(&self) -> Result<()> {
+        let guard = self.lock_writer();
+        let wanted = guard.check_open().is_ok()
+            && guard.prepared.is_none()
+            && guard
+                .active
+                .as_ref()
+                .is_some_and(|active| active.appender.spare_len() < active.appender.len());
+        if !wanted {
+            return Ok(());
+        }
+        let floors = self.floors(&guard);
+        drop(guard);
+        let created = self.create_segment(floors, 0);
+        let mut guard = self.lock_writer();
+        let next = created.map_err(|error| self.not_created(&mut guard, error))?;
+        // A writer may have been faster, but then it needed a larger one or an earlier one; either way this one is next.
+        if guard.prepared.is_none() && !guard.closed {
+            guard.prepared = Some(next);
+        } else {
+            drop(guard);
+            self.discard_prepared(next)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a prepared segment that will not be used.
+    pub(super) fn discard_prepared(&self, prepared: Prepared) -> Result<()> {
+        let id = prepared.header.segment_id;
+        self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
+        let path = self.segment_path(id);
+        self.storage
+            .remove(&path)
+            .map_err(|error| Error::io("remove", &path, error))
+    }
+
+    /// Puts the active segment among those to be sealed, so that all data lie in segments that no longer grow.
+    pub(crate) fn retire_active(&self) -> Result<()> {
+        let mut guard = self.lock_writer();
+        while guard.writing {
+            guard = self.wait(guard);
+        }
+        self.write_out_held(&mut guard)?;
+        if let Some(old) = guard.active.take() {
+            guard.rotated_out(old);
+        }
+        Ok(())
+    }
+}

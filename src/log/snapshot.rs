@@ -1,0 +1,90 @@
+//! Looks at the log as a whole while it goes on: what a checkpoint copies, and what verify reads.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::segment::Segment;
+
+/// All segments at one moment.
+pub(crate) struct AllSegments {
+    /// Those that no longer grow, by ascending id.
+    pub(crate) ended: Vec<Arc<Segment>>,
+    /// The active one, and those that were rotated out and are not sealed yet.
+    pub(crate) growing: Vec<GrowingSegment>,
+}
+
+/// A segment without a seal.
+pub(crate) struct GrowingSegment {
+    pub(crate) segment: Arc<Segment>,
+    /// So much of it is in its file.
+    pub(crate) written: u64,
+    /// And so much in all.
+    pub(crate) end: u64,
+}
+
+impl Engine {
+    /// All live segments. Nothing of a record, and nothing of a batch, lies beyond the ends.
+    pub(crate) fn all_segments(&self) -> AllSegments {
+        // Appending, and giving a sealed segment its new object, happen under this lock.
+        let guard = self.lock_writer();
+        let mut growing: Vec<_> = guard
+            .sealing
+            .iter()
+            .map(|rotated| {
+                let end = rotated.summary.data_end;
+                GrowingSegment {
+                    segment: rotated.segment.clone(),
+                    written: end,
+                    end,
+                }
+            })
+            .collect();
+        growing.extend(guard.active.as_ref().map(|active| GrowingSegment {
+            segment: active.segment.clone(),
+            written: active.written,
+            end: active.appender.len() as u64,
+        }));
+        let ended = self
+            .segments
+            .all()
+            .into_iter()
+            .filter(|segment| segment.summary.is_some())
+            .collect();
+        AllSegments { ended, growing }
+    }
+
+    /// Seals everything acknowledged so far, and returns a manifest of all that is sealed then, with the highest sequence that it
+    /// covers: every record up to it is in these segments, or a newer one of its key or namespace is; no record beyond it is.
+    ///
+    /// The caller holds `compaction.running`, and has held it since before this call. See `store::checkpoint` for what
+    /// that is good for.
+    pub(crate) fn sealed_prefix(&self) -> Result<(Manifest, u64)> {
+        let guard = self.lock_writer();
+        guard.check_open()?;
+        if guard.is_recovering() {
+            // Until then what lies in the open segments is not known to be durable, and nothing can be sealed behind it.
+            return Err(Error::NoSpace {
+                path: self.directory.clone(),
+            });
+        }
+        let acknowledged = guard.last_sequence;
+        drop(guard);
+        self.retire_active()?;
+        self.seal_all()?;
+        let floors = self.floors(&self.lock_writer());
+        let mut manifest = self.manifest.current();
+        manifest.segments.retain(|entry| entry.state != SegmentState::Open);
+        manifest.next_sequence = manifest.next_sequence.max(floors.next_sequence);
+        manifest.next_namespace = manifest.next_namespace.max(floors.next_namespace);
+        let summaries = manifest.segments.iter().filter_map(|entry| match entry.state {
+            SegmentState::Sealed(summary) | SegmentState::Cut(summary) => Some(summary),
+            SegmentState::Open => None,
+        });
+        let last = summaries
+            .map(|summary| summary.max_sequence)
+            .fold(acknowledged, u64::max);
+        Ok((manifest, last))
+    }
+}

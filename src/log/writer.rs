@@ -1,0 +1,237 @@
+//! What the writer lock protects: how far the log has come, and what is still under way.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::active::{Active, Prepared, Rotated};
+use super::manifest::{Floors, ReplaceError};
+use super::output::Move;
+use super::{Engine, lock};
+use crate::error::{Error, Result};
+use crate::format::manifest::Manifest;
+use crate::format::segment::{Mark, Start};
+use crate::index::keydir::Location;
+
+/// What the writer lock protects.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// Given to the next record.
+    pub(crate) next_sequence: u64,
+    /// Of the newest record in the log.
+    pub(crate) last_sequence: u64,
+    /// Everything up to here is in the page cache.
+    pub(crate) written_sequence: u64,
+    /// Everything up to here is on the device.
+    pub(crate) durable_sequence: u64,
+    /// Bytes that had been written since opening when the last sync began.
+    pub(super) synced_bytes: u64,
+    /// Where that ends in the log.
+    pub(super) durable_end: Mark,
+    /// What was durable when the newest mark was written.
+    pub(super) marked_sequence: u64,
+    pub(super) active: Option<Active>,
+    /// The next active segment, created and listed ahead of time.
+    pub(super) prepared: Option<Prepared>,
+    /// Segments that were rotated out and are not sealed yet, oldest first.
+    pub(super) sealing: Vec<Arc<Rotated>>,
+    /// Where the segment before the active one ended.
+    pub(super) previous: Start,
+    /// A leader is writing out, or syncing.
+    pub(super) writing: bool,
+    pub(super) syncing: bool,
+    /// Threads that wait for a leader.
+    pub(super) waiting: usize,
+    /// How to take back each pending record, oldest first.
+    pub(super) undo: Vec<Undo>,
+    /// Pending bytes before this offset of the active segment were acknowledged.
+    pub(super) acknowledged_end: u64,
+    /// Sequences whose write-out failed, while somebody may still ask.
+    pub(super) failed: Vec<Failure>,
+    /// Writes that have not yet learnt how they ended.
+    pub(super) in_flight: usize,
+    /// Rises whenever records are taken back.
+    pub(crate) rollbacks: u64,
+    /// What recovery could not yet write anew for lack of space.
+    pub(super) unrecovered: Option<super::recovery::Unrecovered>,
+    pub(super) poisoned: Option<String>,
+    pub(super) closed: bool,
+}
+
+/// How to take back one record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Undo {
+    pub(super) offset: u64,
+    pub(super) sequence: u64,
+    pub(super) hash: u64,
+    /// What the keydir said before.
+    pub(super) previous: Option<Location>,
+}
+
+/// Sequences that were not written out, and why.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) error: Error,
+}
+
+impl Writer {
+    pub(crate) fn new(next_sequence: u64) -> Writer {
+        let last = next_sequence.saturating_sub(1);
+        Writer {
+            next_sequence,
+            last_sequence: last,
+            written_sequence: last,
+            durable_sequence: last,
+            marked_sequence: last,
+            ..Writer::default()
+        }
+    }
+
+    /// Refuses if nothing may be written any more.
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        match &self.poisoned {
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// Whether recovery still has to write anew what it found.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.unrecovered.is_some()
+    }
+
+    /// Records were copied: pending records that stand in front of them would, taken back, uncover the copies.
+    pub(crate) fn forward(&mut self, moves: &[Move]) {
+        if self.undo.is_empty() {
+            return;
+        }
+        let to: HashMap<Location, Location> = moves.iter().map(|step| (step.from, step.to)).collect();
+        for undo in &mut self.undo {
+            undo.previous = undo
+                .previous
+                .map(|previous| to.get(&previous).copied().unwrap_or(previous));
+        }
+    }
+
+    /// Bytes that only memory holds.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.active
+            .as_ref()
+            .map_or(0, |active| active.appender.len() as u64 - active.written)
+    }
+
+    /// Memory of the active segment and those not sealed yet.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        let rotated: u64 = self.sealing.iter().map(|rotated| rotated.summary.data_end).sum();
+        rotated + self.active.as_ref().map_or(0, |active| active.appender.len() as u64)
+    }
+
+    /// The active segment grows no more.
+    pub(super) fn rotated_out(&mut self, old: Active) {
+        let summary = old.account.summary();
+        self.previous = Start {
+            previous_id: old.segment.id(),
+            previous_end: summary.data_end,
+            previous_crc: summary.records_crc,
+        };
+        let synced = AtomicBool::new(false);
+        self.sealing.push(Arc::new(Rotated {
+            segment: old.segment,
+            file: old.file,
+            summary,
+            synced,
+        }));
+    }
+
+    pub(super) fn failure_of(&self, sequence: u64) -> Option<&Error> {
+        let failure = self
+            .failed
+            .iter()
+            .find(|failure| (failure.from..=failure.to).contains(&sequence))?;
+        Some(&failure.error)
+    }
+
+    /// The log is durable up to this sequence, which ends here.
+    pub(super) fn durable_up_to(&mut self, sequence: u64, end: Mark) {
+        if sequence > self.durable_sequence {
+            (self.durable_sequence, self.durable_end) = (sequence, end);
+        }
+    }
+
+    /// A write has learnt how it ended.
+    pub(super) fn landed(&mut self) {
+        self.in_flight -= 1;
+        if self.in_flight == 0 {
+            self.failed.clear();
+        }
+    }
+
+    pub(super) fn check_poison(&self) -> Result<()> {
+        match &self.poisoned {
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The writer lock, held.
+pub(crate) type Guard<'a> = MutexGuard<'a, Writer>;
+
+impl Engine {
+    /// Takes the writer lock.
+    pub(crate) fn lock_writer(&self) -> Guard<'_> {
+        lock(&self.writer)
+    }
+
+    /// Gives up the lock until a leader has ended its work.
+    pub(super) fn wait<'a>(&'a self, mut guard: Guard<'a>) -> Guard<'a> {
+        guard.waiting += 1;
+        let mut guard = self.progressed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        guard.waiting -= 1;
+        guard
+    }
+
+    pub(super) fn notify(&self, guard: &Guard<'_>) {
+        if guard.waiting > 0 {
+            self.progressed.notify_all();
+        }
+    }
+
+    /// Refuses all further writes.
+    pub(crate) fn poison(&self, guard: &mut Guard<'_>, cause: &Error) {
+        if guard.poisoned.is_none() {
+            guard.poisoned = Some(cause.to_string());
+        }
+        self.notify(guard);
+    }
+
+    /// Floors for the manifest, as of now.
+    pub(super) fn floors(&self, guard: &Guard<'_>) -> Floors {
+        Floors {
+            next_sequence: guard.next_sequence,
+            next_namespace: self.next_namespace.load(Ordering::Acquire),
+        }
+    }
+
+    /// Changes the manifest; poisons the store if it is unknown which one stands. The writer lock must not be held.
+    pub(crate) fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let floors = self.floors(&self.lock_writer());
+        match self.manifest.update(floors, change) {
+            Ok(()) => Ok(()),
+            Err(ReplaceError::Unchanged(error)) => Err(error),
+            Err(ReplaceError::Unknown(error)) => {
+                self.poison(&mut self.lock_writer(), &error);
+                Err(error)
+            }
+        }
+    }
+}

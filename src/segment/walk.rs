@@ -1,0 +1,451 @@
+//! Walking a segment past its damage: what verify and salvage do, where recovery stops at the first thing that is wrong.
+//!
+//! After damage the walk goes on as far as it can tell where the next record begins:
+//!
+//! * If a record's header is good but its body is not, the header says where the record ends: exactly that range is
+//!   damaged, and the walk goes on behind it.
+//! * If the header is not good, nothing says where the record ends. Every multiple of eight is tried for a record whose header
+//!   and body both fit their checksums. Header checksums cover the segment's salt and the record's offset, so that neither a
+//!   value that holds bytes of a segment nor a stale block passes for a record; by chance one place in 2^32 does. All that
+//!   lies between is damaged.
+//!
+//! Every record that comes out has passed all that recovery asks of a single record. What recovery asks of several (order,
+//! frames of batches, the seal's account) is reported as damage, but does not hold records back.
+
+use std::collections::VecDeque;
+
+use super::scan::{Found, add_to_summary};
+use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, Place, Record, RunCrc};
+use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::{ALIGNMENT, Damage};
+
+/// What a walk comes across.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
+    /// A sound put or tombstone, and where the batch begins that it is part of.
+    Record { found: Found<'a>, batch: Option<u64> },
+    /// These bytes are not what they should be.
+    Damaged { offset: u64, length: u64, damage: Damage },
+}
+
+/// How far the bytes of a walk are known to reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The data end exactly where the bytes end, and no seal is among them.
+    Known,
+    /// The data end at a seal, or at the end of the bytes, or where nothing but zeros follow.
+    Unknown,
+}
+
+/// Walks the records of a segment in order, past damage.
+pub(crate) struct Walker<'a> {
+    bytes: &'a [u8],
+    header: SegmentHeader,
+    reach: Reach,
+    offset: u64,
+    crc: RunCrc,
+    summary: Summary,
+    batch: Option<OpenBatch>,
+    /// Where a batch begins that is not whole, nothing sound having come after it.
+    broken_batch: Option<u64>,
+    queued: VecDeque<Step<'a>>,
+    damaged: bool,
+    sealed: bool,
+    ended: bool,
+}
+
+/// A batch whose records are coming by.
+struct OpenBatch {
+    begin: u64,
+    frame_len: u64,
+    end: u64,
+    frame: BatchBegin,
+    seen: u32,
+    run: RunCrc,
+    /// Damage lies inside.
+    damaged: bool,
+}
+
+impl<'a> Walker<'a> {
+    /// `bytes` are those of the segment from its header on, up to where its data may reach.
+    pub(crate) fn new(bytes: &'a [u8], header: SegmentHeader, reach: Reach) -> Walker<'a> {
+        Walker {
+            bytes,
+            header,
+            reach,
+            offset: SEGMENT_HEADER_LEN.min(bytes.len() as u64),
+            crc: RunCrc::default(),
+            summary: Summary {
+                min_sequence: u64::MAX,
+                ..Summary::default()
+            },
+            batch: None,
+            broken_batch: None,
+            queued: VecDeque::new(),
+            damaged: false,
+            sealed: false,
+            ended: false,
+        }
+    }
+
+    /// How far the walk has come.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Account of what was sound so far; that of the segment if there was no damage.
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
+            data_end: self.offset,
+            records_crc: self.crc.value(),
+            ..self.summary
+        }
+    }
+
+    /// Whether a sound seal ended the walk.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// After the end: where a batch begins that is not whole and behind which nothing sound was found.
+    pub(crate) fn broken_batch(&self) -> Option<u64> {
+        self.broken_batch
+    }
+
+    /// The next record or damaged range; None at the end.
+    pub(crate) fn next(&mut self) -> Option<Step<'a>> {
+        loop {
+            if let Some(step) = self.queued.pop_front() {
+                return Some(step);
+            }
+            if self.ended {
+                return None;
+            }
+            self.advance();
+        }
+    }
+
+    /// Looks at what begins at the offset, and queues what there is to say of it.
+    fn advance(&mut self) {
+        self.end_batch();
+        let rest = self.bytes.get(self.offset as usize..).unwrap_or_default();
+        let may_be_unused = self.reach == Reach::Unknown || rest.is_empty();
+        if may_be_unused && rest.iter().all(|&byte| byte == 0) {
+            return self.end();
+        }
+        let place = self.place(self.offset);
+        match Header::decode(rest, place) {
+            Ok(header) if header.record_len() > rest.len() as u64 => {
+                // The record goes on beyond the end, so there is no place for another.
+                self.damage(self.offset, rest.len() as u64, Damage::Short);
+                self.offset = self.bytes.len() as u64;
+            }
+            Ok(header) => match Record::parse(rest, place) {
+                Ok(record) if record.check_body().is_ok() => self.sound(rest, &record),
+                _ => {
+                    self.damage(self.offset, header.record_len(), Damage::BodyChecksum);
+                    self.offset += header.record_len();
+                }
+            },
+            Err(damage) => {
+                let next = self.next_sound(self.offset + ALIGNMENT);
+                self.damage(self.offset, next - self.offset, damage);
+                self.offset = next;
+            }
+        }
+    }
+
+    /// A record whose checksums fit.
+    fn sound(&mut self, rest: &'a [u8], record: &Record<'a>) {
+        let (offset, header) = (self.offset, record.header);
+        let length = header.record_len();
+        if self.batch.is_none() {
+            self.broken_batch = None;
+        }
+        if header.kind == Kind::Seal && self.reach == Reach::Unknown {
+            if !self.damaged && Summary::decode(record.body) != Ok(self.summary()) {
+                self.damage(offset, length, Damage::Mismatch("the seal's account of the segment"));
+            }
+            self.sealed = true;
+            return self.end();
+        }
+        let fault = match header.kind {
+            _ if header.sequence <= self.summary.max_sequence => Some(Damage::Order),
+            Kind::Seal => Some(Damage::Field("place of a seal")),
+            Kind::Start if offset != SEGMENT_HEADER_LEN => Some(Damage::Field("place of a start record")),
+            Kind::Start => Start::decode(record.body).err(),
+            Kind::Mark => Mark::decode(record.body).err(),
+            Kind::BatchBegin if self.batch.is_some() => Some(Damage::Field("batch inside a batch")),
+            Kind::BatchBegin => self.begin_batch(record).err(),
+            Kind::Put | Kind::Tombstone => None,
+        };
+        add_to_summary(&mut self.summary, &header);
+        self.crc.add(rest);
+        self.offset += length;
+        if header.kind.has_key() {
+            let batch = self.batch.as_mut().map(|batch| {
+                batch.seen = batch.seen.saturating_add(1);
+                batch.run.add(rest);
+                batch.begin
+            });
+            self.queued.push_back(Step::Record {
+                found: Found {
+                    offset,
+                    record: *record,
+                },
+                batch,
+            });
+        }
+        if let Some(fault) = fault {
+            self.damage(offset, length, fault);
+        }
+        let used = header.header_len() as u64 + header.body_len();
+        let padding = rest.get(used as usize..length as usize).unwrap_or_default();
+        if padding.iter().any(|&byte| byte != 0) {
+            self.damage(offset + used, length - used, Damage::Padding);
+        }
+    }
+
+    fn begin_batch(&mut self, begin: &Record<'_>) -> Result<(), Damage> {
+        let frame = BatchBegin::decode(begin.body)?;
+        let frame_len = begin.header.record_len();
+        let end = self.offset.saturating_add(frame_len).saturating_add(frame.bytes);
+        let begin = self.offset;
+        self.batch = Some(OpenBatch {
+            begin,
+            frame_len,
+            end,
+            frame,
+            seen: 0,
+            run: RunCrc::default(),
+            damaged: false,
+        });
+        Ok(())
+    }
+
+    /// Checks the batch that ends here, if one does.
+    fn end_batch(&mut self) {
+        let Some(batch) = self.batch.take_if(|batch| batch.end <= self.offset) else {
+            return;
+        };
+        let whole = batch.end == self.offset && batch.seen == batch.frame.count;
+        let fault = if !whole {
+            Some(Damage::Mismatch("the batch's length"))
+        } else {
+            (batch.run.value() != batch.frame.run_crc).then_some(Damage::Checksum)
+        };
+        let Some(fault) = fault else { return };
+        if !batch.damaged {
+            self.damage(batch.begin, batch.frame_len, fault);
+        }
+        self.broken_batch = Some(batch.begin);
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        if let Some(batch) = self.batch.take() {
+            if !batch.damaged {
+                self.damage(batch.begin, self.offset - batch.begin, Damage::Short);
+            }
+            self.broken_batch = Some(batch.begin);
+        }
+    }
+
+    fn damage(&mut self, offset: u64, length: u64, damage: Damage) {
+        self.damaged = true;
+        if let Some(batch) = &mut self.batch {
+            batch.damaged = true;
+        }
+        self.queued.push_back(Step::Damaged { offset, length, damage });
+    }
+
+    /// The first place from here on where a record is sound; the end of the bytes if there is none.
+    fn next_sound(&self, from: u64) -> u64 {
+        let mut offset = from;
+        while let Some(rest) = self
+            .bytes
+            .get(offset as usize..)
+            .filter(|rest| rest.len() >= FIXED_HEADER_LEN)
+        {
+            // The ninth byte is the kind: most places are sorted out by it.
+            let possible = rest
+                .get(8)
+                .is_some_and(|&kind| (Kind::Put as u8..=Kind::Seal as u8).contains(&kind));
+            if possible && Record::parse(rest, self.place(offset)).is_ok_and(|record| record.check_body().is_ok()) {
+                return offset;
+            }
+            offset += ALIGNMENT;
+        }
+        self.bytes.len() as u64
+    }
+
+    fn place(&self, offset: u64) -> Place {
+        Place {
+            salt: self.header.salt,
+            base_sequence: self.header.base_sequence,
+            offset,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        salt: 7,
+        store_id: [1; 16],
+        segment_id: 1,
+        base_sequence: 1,
+        created_ms: 0,
+    };
+
+    /// A segment with these records, and where each begins.
+    fn segment(records: &[(Kind, &[u8], usize)]) -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = HEADER.encode().to_vec();
+        let mut offsets = Vec::new();
+        for (sequence, (kind, key, value_len)) in (1..).zip(records) {
+            let body = if kind.has_key() {
+                [*key, &vec![b'v'; *value_len][..]].concat()
+            } else {
+                key.to_vec()
+            };
+            let header = Header {
+                kind: *kind,
+                namespace: 1,
+                sequence,
+                expiry: None,
+                key_len: if kind.has_key() { key.len() as u32 } else { 0 },
+                metadata_len: None,
+                value_len: (body.len() - if kind.has_key() { key.len() } else { 0 }) as u32,
+                body_crc: crc32fast::hash(&body),
+            };
+            let offset = bytes.len();
+            let place = Place {
+                salt: HEADER.salt,
+                base_sequence: HEADER.base_sequence,
+                offset: offset as u64,
+            };
+            offsets.push(offset);
+            bytes.extend_from_slice(header.encode(place).as_bytes());
+            bytes.extend_from_slice(&body);
+            bytes.resize(offset + header.record_len() as usize, 0);
+        }
+        (bytes, offsets)
+    }
+
+    type Ranges = Vec<(usize, usize, Damage)>;
+
+    /// Keys that came out, damaged ranges, and a batch that is not whole at the end.
+    fn walk(bytes: &[u8], reach: Reach) -> (Vec<String>, Ranges, Option<u64>) {
+        let mut walker = Walker::new(bytes, HEADER, reach);
+        let (mut keys, mut damaged) = (Vec::new(), Vec::new());
+        while let Some(step) = walker.next() {
+            match step {
+                Step::Record { found, .. } => keys.push(String::from_utf8_lossy(found.record.key()).into_owned()),
+                Step::Damaged { offset, length, damage } => damaged.push((offset as usize, length as usize, damage)),
+            }
+        }
+        (keys, damaged, walker.broken_batch())
+    }
+
+    const PUTS: [(Kind, &[u8], usize); 4] = [
+        (Kind::Put, b"a", 50),
+        (Kind::Put, b"b", 50),
+        (Kind::Put, b"c", 50),
+        (Kind::Tombstone, b"d", 0),
+    ];
+
+    #[test]
+    fn a_bad_body_costs_one_record() {
+        let (mut bytes, at) = segment(&PUTS);
+        bytes[at[1] + 40] ^= 1;
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["a", "c", "d"]);
+        assert_eq!(damaged, [(at[1], at[2] - at[1], Damage::BodyChecksum)]);
+    }
+
+    #[test]
+    fn a_bad_header_costs_all_up_to_the_next_sound_record() {
+        let (mut bytes, at) = segment(&PUTS);
+        bytes[at[1] + 13] ^= 1;
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["a", "c", "d"]);
+        assert_eq!(damaged, [(at[1], at[2] - at[1], Damage::HeaderChecksum)]);
+    }
+
+    #[test]
+    fn two_damages_are_two_ranges() {
+        let (mut bytes, at) = segment(&PUTS);
+        bytes[at[0]] ^= 1;
+        bytes[at[2] + 40] ^= 1;
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["b", "d"]);
+        assert_eq!(damaged.len(), 2, "{damaged:?}");
+    }
+
+    #[test]
+    fn damaged_padding_is_reported_and_costs_nothing() {
+        let (mut bytes, at) = segment(&PUTS);
+        bytes[at[1] - 1] = 1;
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["a", "b", "c", "d"]);
+        assert!(matches!(damaged[..], [(_, _, Damage::Padding)]), "{damaged:?}");
+    }
+
+    #[test]
+    fn bytes_of_a_segment_inside_a_value_are_no_records() {
+        let (inner, _) = segment(&PUTS);
+        let (mut bytes, at) = segment(&[(Kind::Put, &inner, 8), (Kind::Put, b"z", 1)]);
+        bytes[at[0]] ^= 1;
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["z"]);
+        assert_eq!(damaged.len(), 1);
+    }
+
+    #[test]
+    fn zeros_end_a_segment_whose_end_is_unknown_and_are_damage_in_another() {
+        let (mut bytes, _) = segment(&PUTS);
+        bytes.resize(bytes.len() + 512, 0);
+        assert!(walk(&bytes, Reach::Unknown).1.is_empty());
+        assert_eq!(walk(&bytes, Reach::Known).1.len(), 1);
+    }
+
+    #[test]
+    fn a_cut_record_is_damage_up_to_the_end() {
+        let (bytes, at) = segment(&PUTS);
+        for length in at[2] + 1..at[3] {
+            if bytes[at[2]..length].iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            let (keys, damaged, _) = walk(&bytes[..length], Reach::Unknown);
+            assert_eq!(keys, ["a", "b"], "{length}");
+            assert!(
+                matches!(damaged[..], [(offset, size, _)] if offset == at[2] && size == length - at[2]),
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_not_whole_at_the_end_is_told() {
+        let (plain, at) = segment(&[(Kind::BatchBegin, &[0; BatchBegin::LEN], 0), PUTS[0], PUTS[1]]);
+        let mut run = RunCrc::default();
+        at[1..].iter().for_each(|&offset| run.add(&plain[offset..]));
+        let frame = BatchBegin {
+            count: 2,
+            run_crc: run.value(),
+            bytes: (plain.len() - at[1]) as u64,
+        };
+        let (bytes, at) = segment(&[(Kind::BatchBegin, &frame.encode(), 0), PUTS[0], PUTS[1], PUTS[2]]);
+        assert_eq!(walk(&bytes, Reach::Unknown).1, []);
+        let (keys, damaged, broken) = walk(&bytes[..at[2]], Reach::Unknown);
+        assert_eq!((keys, broken), (vec!["a".to_owned()], Some(at[0] as u64)));
+        assert_eq!(damaged, [(at[0], at[2] - at[0], Damage::Short)]);
+        // With something sound behind it, it was whole once.
+        let mut rotten = bytes.clone();
+        rotten[at[2] + 40] ^= 1;
+        let (keys, damaged, broken) = walk(&rotten, Reach::Unknown);
+        assert_eq!((keys.join(" "), broken, damaged.len()), ("a c".to_owned(), None, 1));
+    }
+}

@@ -1,0 +1,180 @@
+//! A consistent copy of a running store.
+//!
+//! What is copied: everything is sealed, and then all segments that one manifest calls sealed (or cut) are linked into a new
+//! directory, with a manifest that lists just these. Sealed segments never change, so a link is as good as a copy.
+//!
+//! Why that is a prefix of the log, although writers go on:
+//!
+//! 1. Segments of the log are sealed in the order of the log, one at a time, and the manifest says so before the next one
+//!    is begun. So those that one manifest calls sealed are the log up to some segment's end. That end is at or behind
+//!    everything that was acknowledged before the call, since all of it was sealed before the manifest was looked at. Segments
+//!    that were filled and sealed meanwhile are in the copy with all that came before them.
+//! 2. A batch never spans segments, and dropping a namespace is one record: each is on one side of that end.
+//! 3. Outputs of compaction hold older records only. But compaction leaves a put out when a newer record of its key is
+//!    durable, and that one may lie in an open segment, which is not copied. So `compaction.running` is taken *before*
+//!    sealing: whatever any earlier run relied on lay in the log then, is sealed by the first step, and is in the copy; and no later
+//!    run begins before the copy is made.
+//! 4. For the same reason nothing is unlinked meanwhile: only compaction removes segments that were sealed.
+//!
+//! The copy has the store's id, since the segments say so. It is a store of its own all the same: files must not be
+//! carried from one to the other.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Store;
+use super::staging::Staging;
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::{hint_file, segment_file};
+use crate::log::manifest::{ManifestStore, ReplaceError};
+use crate::log::output::SEAL_LEN;
+use crate::log::{Engine, lock};
+use crate::storage::write_all_at;
+
+/// Bytes copied in one call, where links cannot be made.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// What [`Store::checkpoint`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckpointReport {
+    /// Segments in the copy.
+    pub segments: u64,
+    /// Files, hints included, that the copy shares with the store.
+    pub linked: u64,
+    /// Files that had to be copied, since the file system has no links or the target is on another one.
+    pub copied: u64,
+    /// Bytes of all segments in the copy.
+    pub bytes: u64,
+    /// Every write up to this sequence is in the copy (or a later one of the same key is), none beyond it.
+    pub last_sequence: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Store {
+    /// Makes a consistent copy of the store in another directory, which can be opened as a store: everything acknowledged
+    /// before the call, of whatever durability, and of what was written meanwhile a prefix in the order of the log, each batch and
+    /// each drop of a namespace as a whole or not at all. The copy is durable when this returns.
+    ///
+    /// On the same file system the copy shares the segments with the store, and takes next to no space until compaction replaces
+    /// them in one of the two; on another one they are copied. Readers and writers go on; compaction and closing wait. The
+    /// directory appears under its name complete or not at all: it is made in `<directory>.partial`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`] if the directory exists and is not empty, [`Error::NoSpace`], [`Error::Io`], and what
+    /// [`Store::sync`] fails with. Nothing is left behind then, but for what could not be removed from
+    /// `<directory>.partial`; the next attempt removes that.
+    pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<CheckpointReport> {
+        self.engine().checkpoint(directory.as_ref())
+    }
+}
+
+/// How a file came into the copy.
+enum Way {
+    Linked,
+    Copied,
+}
+
+impl Engine {
+    fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
+        let started_ms = self.time.monotonic_ms();
+        let _no_compaction = lock(&self.compaction.running);
+        self.check_open()?;
+        let staging = Staging::begin(self.storage.clone(), target)?;
+        let (manifest, last_sequence) = self.sealed_prefix()?;
+        let mut report = CheckpointReport {
+            last_sequence,
+            ..CheckpointReport::default()
+        };
+        self.carry_over(&manifest, staging.directory(), &mut report)?;
+        ManifestStore::write(&*self.storage, staging.directory(), &manifest).map_err(|error| match error {
+            ReplaceError::Unchanged(error) | ReplaceError::Unknown(error) => error,
+        })?;
+        staging.publish()?;
+        report.duration = Duration::from_millis(self.time.monotonic_ms().saturating_sub(started_ms));
+        Ok(report)
+    }
+
+    /// Brings all segments of a manifest, and their hints, into a directory.
+    fn carry_over(&self, manifest: &Manifest, directory: &Path, report: &mut CheckpointReport) -> Result<()> {
+        for entry in &manifest.segments {
+            let (summary, length) = match entry.state {
+                SegmentState::Sealed(summary) => (summary, summary.data_end + SEAL_LEN),
+                SegmentState::Cut(summary) => (summary, summary.data_end),
+                SegmentState::Open => continue,
+            };
+            let segment = segment_file(entry.id);
+            report.count(self.link_or_copy(&self.directory.join(&segment), &directory.join(&segment), Some(length))?);
+            report.segments += 1;
+            report.bytes += summary.data_end;
+            let hint = hint_file(entry.id);
+            match self.link_or_copy(&self.directory.join(&hint), &directory.join(&hint), None) {
+                Ok(way) => report.count(way),
+                // Then opening the copy makes one.
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a file a second name, or else copies it up to `length` and syncs the copy.
+    fn link_or_copy(&self, from: &Path, to: &Path, length: Option<u64>) -> Result<Way> {
+        match self.storage.hard_link(from, to) {
+            Ok(()) => Ok(Way::Linked),
+            Err(error) if links_are_impossible(&error) => {
+                self.copy_file(from, to, length)?;
+                Ok(Way::Copied)
+            }
+            Err(error) => Err(Error::io("link", from, error)),
+        }
+    }
+
+    fn copy_file(&self, from: &Path, to: &Path, length: Option<u64>) -> Result<()> {
+        let source = self
+            .storage
+            .open(from, false)
+            .map_err(|error| Error::io("open", from, error))?;
+        let length = match length {
+            Some(length) => length,
+            None => source.len().map_err(|error| Error::io("measure", from, error))?,
+        };
+        let target = self
+            .storage
+            .create(to)
+            .map_err(|error| Error::io("create", to, error))?;
+        let mut buffer = vec![0; length.min(COPY_BYTES) as usize];
+        let mut offset = 0;
+        while offset < length {
+            let part = buffer
+                .get_mut(..(length - offset).min(COPY_BYTES) as usize)
+                .unwrap_or_default();
+            crate::storage::read_exact_at(&*source, part, offset).map_err(|error| Error::io("read", from, error))?;
+            write_all_at(&*target, part, offset).map_err(|error| Error::io("write", to, error))?;
+            offset += part.len() as u64;
+        }
+        target.sync().map_err(|error| Error::io("sync", to, error))
+    }
+}
+
+impl CheckpointReport {
+    fn count(&mut self, way: Way) {
+        match way {
+            Way::Linked => self.linked += 1,
+            Way::Copied => self.copied += 1,
+        }
+    }
+}
+
+/// Whether a file may be copied where a link could not be made.
+fn links_are_impossible(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(
+        error.kind(),
+        Unsupported | CrossesDevices | TooManyLinks | PermissionDenied
+    )
+}

@@ -1,0 +1,121 @@
+//! What verify and salvage have in common: damaged ranges, and reading as much of a file as can be read.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::Damage;
+use crate::format::record::RECORD_LEN_MAX;
+use crate::format::segment::RECORD_START_MAX;
+use crate::storage::{StorageFile, read_exact_at};
+
+/// A range of a file that is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damaged {
+    /// The file.
+    pub path: PathBuf,
+    /// The segment that it is, or that it belongs to; `None` for the manifest.
+    pub segment: Option<u64>,
+    /// Where the range begins, in bytes from the beginning of the file.
+    pub offset: u64,
+    /// Bytes in it; 0 where no range can be told.
+    pub length: u64,
+    /// Which check failed.
+    pub cause: String,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damaged {
+            path,
+            offset,
+            length,
+            cause,
+            ..
+        } = self;
+        write!(f, "{cause}: {length} bytes of {} at offset {offset}", path.display())
+    }
+}
+
+/// No segment is longer.
+const SEGMENT_BYTES_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX;
+/// Bytes asked for in one call.
+const READ_BYTES: usize = 1 << 20;
+/// Where a read fails, what surrounds it is read in blocks of this size.
+const BLOCK_BYTES: usize = 4 << 10;
+
+/// The content of a file, as far as the system gives it out.
+#[derive(Default)]
+pub(super) struct Content {
+    /// Zeros stand where nothing could be read.
+    pub(super) bytes: Vec<u8>,
+    /// Offsets of blocks that could not be read, and why.
+    unreadable: Vec<(u64, String)>,
+}
+
+impl Content {
+    /// Reads the first `length` bytes, or as many as there are. A read that fails costs the block that it is about, no more.
+    pub(super) fn read(&mut self, file: &dyn StorageFile, path: &Path, length: u64) -> Result<()> {
+        let there = file.len().map_err(|error| Error::io("measure", path, error))?;
+        self.unreadable.clear();
+        self.bytes.clear();
+        self.bytes.resize(length.min(there).min(SEGMENT_BYTES_MAX) as usize, 0);
+        let mut offset = 0;
+        for part in self.bytes.chunks_mut(READ_BYTES) {
+            if read_exact_at(file, part, offset).is_err() {
+                for (index, block) in part.chunks_mut(BLOCK_BYTES).enumerate() {
+                    let block_offset = offset + (index * BLOCK_BYTES) as u64;
+                    if let Err(error) = read_exact_at(file, block, block_offset) {
+                        block.fill(0);
+                        self.unreadable.push((block_offset, error.to_string()));
+                    }
+                }
+            }
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether nothing was left out.
+    pub(super) fn is_whole(&self) -> bool {
+        self.unreadable.is_empty()
+    }
+
+    /// A damaged range of this content. If it could not even be read, that is the cause.
+    pub(super) fn damaged(
+        &self,
+        path: &Path,
+        segment: Option<u64>,
+        offset: u64,
+        length: u64,
+        damage: Damage,
+    ) -> Damaged {
+        let inside = |block: u64| block < offset + length.max(1) && offset < block + BLOCK_BYTES as u64;
+        let unreadable = self.unreadable.iter().find(|(block, _)| inside(*block));
+        let cause = match unreadable {
+            Some((_, error)) => format!("cannot be read: {error}"),
+            None => damage.to_string(),
+        };
+        Damaged {
+            path: path.to_owned(),
+            segment,
+            offset,
+            length,
+            cause,
+        }
+    }
+}
+
+/// Reads a file that must be there; None if it is not.
+pub(super) fn open_if_there(
+    storage: &dyn crate::storage::Storage,
+    path: &Path,
+) -> Result<Option<Arc<dyn StorageFile>>> {
+    match storage.open(path, false) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("open", path, error)),
+    }
+}

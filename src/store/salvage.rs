@@ -1,0 +1,729 @@
+//! Getting out of a damaged store what is not damaged.
+//!
+//! Two passes, one segment in memory at a time. The first walks all segments past their damage and keeps, of every key, where
+//! the sound record with the highest sequence lies; tombstones count like puts. The second copies what stands then into a new
+//! store. The index of the first pass is in memory: about 60 bytes a key and the key itself.
+//!
+//! What salvage believes:
+//!
+//! * The manifest, if it is sound: segments that it does not list are left-overs and are ignored, since what they hold may
+//!   have been deleted since; of those it calls sealed or cut, only what lies before the end of their data counts.
+//!   Without one, all segments of the directory are taken (those of the store that most of them belong to): then what a compaction that
+//!   was cut off had dropped can come back, and so can writes that recovery had discarded.
+//! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit in it is put right: the
+//!   checksum tells which, and changes of up to three bits cannot be taken for another one. If more is damaged, the
+//!   segment is lost.
+//! * Records one by one. A batch at the end of the log that is not whole was torn, and is left out as recovery would leave it
+//!   out; inside damage, the sound records of a batch are kept, although others of it are lost.
+//!
+//! What no salvage can know: that the newest record of a key was among what is lost. Then an older value of the key comes
+//! out, or one that had been deleted. The report lists every range that was lost.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Store;
+use super::damage::{Content, Damaged, open_if_there};
+use super::staging::{Staging, list};
+use crate::clock::{StoreTime, is_expired};
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::record::{Kind, Place, Record};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
+use crate::log::write::{Action, Operation};
+use crate::options::{Durability, Options, Progress};
+use crate::segment::walk::{Reach, Step, Walker};
+use crate::storage::{Storage, StorageLock};
+
+/// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles up in memory.
+const ROUND_BYTES: u64 = 4 << 20;
+/// Bytes between two reports of progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// What [`salvage`] found, what it got out, and what was lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SalvageReport {
+    /// Whether the manifest could be read; without it, deleted data may have come back.
+    pub manifest: bool,
+    /// The segments, by id.
+    pub segments: Vec<SalvagedSegment>,
+    /// Namespaces in the new store.
+    pub namespaces: u64,
+    /// Names given to namespaces whose own record was lost.
+    pub recovered_namespaces: Vec<String>,
+    /// Keys in the new store.
+    pub keys: u64,
+    /// Bytes of their keys, metadata and values.
+    pub bytes: u64,
+    /// Keys left out because they had expired.
+    pub expired: u64,
+    /// Damage outside segments: the manifest.
+    pub lost: Vec<Damaged>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// One segment as [`salvage`] found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SalvagedSegment {
+    /// The file.
+    pub path: PathBuf,
+    /// Its id.
+    pub id: u64,
+    /// Sound puts and tombstones in it, dead ones too.
+    pub records: u64,
+    /// Sound records of a batch at the end of the log that was not whole; left out.
+    pub torn_records: u64,
+    /// Ranges that could not be used.
+    pub lost: Vec<Damaged>,
+}
+
+impl SalvageReport {
+    /// Whether nothing was lost: every record was sound, and the manifest too.
+    pub fn is_complete(&self) -> bool {
+        self.manifest && self.all_lost().next().is_none()
+    }
+
+    /// All ranges that could not be used.
+    pub fn all_lost(&self) -> impl Iterator<Item = &Damaged> {
+        self.lost
+            .iter()
+            .chain(self.segments.iter().flat_map(|segment| &segment.lost))
+    }
+}
+
+/// Copies what is sound in the store in `from`, which may be too damaged to be opened, into a new store in `to`: namespaces
+/// with names and ids, keys with values, metadata and expiry. Damage is not an error: the report lists it.
+///
+/// The source is not changed (but for the owner's name in its lock file). `to` must be missing or an empty directory, and
+/// appears complete or not at all: it is built in `<to>.partial`. `options` are those of the new store, their storage that
+/// of both. Records get new sequences. Values that exceed the limits in `options` are copied all the same.
+///
+/// Keys of a namespace whose own record is lost come into one named `recovered-<number>`. If the newest record of a key is
+/// among what is lost, an older one may come out instead; see [`SalvageReport::all_lost`].
+///
+/// # Errors
+///
+/// [`Error::InUse`] if the store in `from` is open, [`Error::NotAStore`] if there is none, [`Error::NewerFormat`],
+/// [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and [`Error::Io`]. Blocks that cannot be read are
+/// listed as lost instead.
+pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>, options: Options) -> Result<SalvageReport> {
+    salvage_with(from, to, options, |_| true)
+}
+
+/// As [`salvage`]; calls `progress` now and then, with bytes of segments read so far and in all (each is read twice). If it
+/// answers false, salvaging stops with [`Error::Cancelled`], and `to` does not come into being.
+pub fn salvage_with(
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+    options: Options,
+    progress: impl FnMut(Progress) -> bool,
+) -> Result<SalvageReport> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    options.check()?;
+    let time = StoreTime::new(options.clock.clone());
+    let started_ms = time.monotonic_ms();
+    let storage = options.storage.clone();
+    let names = list(&*storage, from)?.unwrap_or_default();
+    let ours = |name: &String| name == MANIFEST_FILE || matches!(classify(name), FileName::Segment(_));
+    if !names.iter().any(ours) {
+        let what = "there is neither a manifest nor a segment to salvage from".to_owned();
+        return Err(Error::NotAStore {
+            path: from.to_owned(),
+            what,
+        });
+    }
+    if to.starts_with(from) {
+        return Err(Error::invalid(format!(
+            "the target lies in the source; name another: {}",
+            to.display()
+        )));
+    }
+    let _lock = lock_source(&*storage, from, &names)?;
+    let mut report = SalvageReport::default();
+    let manifest = read_manifest(&*storage, from, &mut report)?;
+    report.manifest = manifest.is_some();
+    let sources = sources(&*storage, from, &names, manifest.as_ref())?;
+    let total_bytes = sources.iter().map(|source| source.length).sum::<u64>() * 2;
+    let mut run = Run {
+        storage,
+        sources,
+        report,
+        content: Content::default(),
+        newest: BTreeMap::new(),
+        torn: Vec::new(),
+        last_sequence: 0,
+        progress,
+        state: Progress {
+            done_bytes: 0,
+            total_bytes,
+        },
+    };
+    run.read_all()?;
+    let staging = Staging::begin(run.storage.clone(), to)?;
+    let store = options.create(true).open(staging.directory())?;
+    run.write_all(&store, time.now_ms())?;
+    store.close()?;
+    staging.publish()?;
+    run.report.duration = Duration::from_millis(time.monotonic_ms().saturating_sub(started_ms));
+    Ok(run.report)
+}
+
+/// Takes the lock of the store, if it has one that can be taken.
+fn lock_source(storage: &dyn Storage, from: &Path, names: &[String]) -> Result<Option<Box<dyn StorageLock>>> {
+    // Without a lock file nobody holds it, and creating one would change the source.
+    if !names.iter().any(|name| name == LOCK_FILE) {
+        return Ok(None);
+    }
+    match storage.lock(
+        &from.join(LOCK_FILE),
+        &format!("process {} (salvage)", std::process::id()),
+    ) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::InUse {
+            path: from.to_owned(),
+            holder: error.to_string(),
+        }),
+        // A read-only copy, or a damaged file system: salvage all the same.
+        Err(_) => Ok(None),
+    }
+}
+
+/// The manifest, if it is there and sound.
+fn read_manifest(storage: &dyn Storage, from: &Path, report: &mut SalvageReport) -> Result<Option<Manifest>> {
+    let path = from.join(MANIFEST_FILE);
+    let Some(file) = open_if_there(storage, &path)? else {
+        let cause = "the manifest is missing".to_owned();
+        report.lost.push(Damaged {
+            path,
+            segment: None,
+            offset: 0,
+            length: 0,
+            cause,
+        });
+        return Ok(None);
+    };
+    let mut content = Content::default();
+    content.read(&*file, &path, u64::MAX)?;
+    match Manifest::decode(&content.bytes) {
+        Ok(manifest) if content.is_whole() => return Ok(Some(manifest)),
+        Ok(_) => report
+            .lost
+            .push(content.damaged(&path, None, 0, content.bytes.len() as u64, Damage::Short)),
+        // A version that is too new may be damage like any other; the segments tell.
+        Err(damage) => report
+            .lost
+            .push(content.damaged(&path, None, 0, content.bytes.len() as u64, damage)),
+    }
+    Ok(None)
+}
+
+/// A segment to be read.
+struct SourceSegment {
+    id: u64,
+    path: PathBuf,
+    /// What counts of it.
+    reach: Reach,
+    /// Bytes to read.
+    length: u64,
+    /// Or why it cannot be used.
+    header: Result<SegmentHeader, Damaged>,
+    /// Its version is newer than this program.
+    newer: Option<u32>,
+}
+
+/// The segments that count.
+fn sources(
+    storage: &dyn Storage,
+    from: &Path,
+    names: &[String],
+    manifest: Option<&Manifest>,
+) -> Result<Vec<SourceSegment>> {
+    let mut wanted: Vec<(u64, Option<u64>)> = match manifest {
+        Some(manifest) => manifest
+            .segments
+            .iter()
+            .map(|entry| match entry.state {
+                SegmentState::Sealed(summary) | SegmentState::Cut(summary) => (entry.id, Some(summary.data_end)),
+                SegmentState::Open => (entry.id, None),
+            })
+            .collect(),
+        None => names
+            .iter()
+            .filter_map(|name| match classify(name) {
+                FileName::Segment(id) => Some((id, None)),
+                _ => None,
+            })
+            .collect(),
+    };
+    wanted.sort_unstable();
+    let mut sources = Vec::new();
+    for (id, data_end) in wanted {
+        let path = from.join(segment_file(id));
+        let reach = if data_end.is_some() {
+            Reach::Known
+        } else {
+            Reach::Unknown
+        };
+        let missing = Damage::Mismatch("the manifest: it lists this file, which is missing;");
+        let mut content = Content::default();
+        let (length, header) = match open_if_there(storage, &path)? {
+            Some(file) => {
+                let there = file.len().map_err(|error| Error::io("measure", &path, error))?;
+                content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
+                (data_end.unwrap_or(there), read_header(&content.bytes, id))
+            }
+            None => (data_end.unwrap_or(0), Err(missing)),
+        };
+        let newer = match header {
+            Err(Damage::Version(version)) => Some(version),
+            _ => None,
+        };
+        let header = header.map_err(|damage| content.damaged(&path, Some(id), 0, length, damage));
+        sources.push(SourceSegment {
+            id,
+            path,
+            reach,
+            length,
+            header,
+            newer,
+        });
+    }
+    if sources.iter().all(|source| source.header.is_err()) {
+        let newer = sources
+            .iter()
+            .find_map(|source| source.newer.map(|version| (&source.path, version)));
+        if let Some((path, version)) = newer {
+            return Err(Error::NewerFormat {
+                path: path.clone(),
+                version,
+            });
+        }
+    }
+    // Segments of another store are none of ours, whatever their names.
+    let store_id = manifest
+        .map(|manifest| manifest.store_id)
+        .or_else(|| most_common_store(&sources));
+    for source in &mut sources {
+        if source
+            .header
+            .as_ref()
+            .is_ok_and(|header| Some(header.store_id) != store_id)
+        {
+            let stranger = Damage::Stranger;
+            source.header = Err(Content::default().damaged(&source.path, Some(source.id), 0, source.length, stranger));
+        }
+    }
+    Ok(sources)
+}
+
+fn most_common_store(sources: &[SourceSegment]) -> Option<[u8; 16]> {
+    let mut counts: BTreeMap<[u8; 16], usize> = BTreeMap::new();
+    for header in sources.iter().filter_map(|source| source.header.as_ref().ok()) {
+        *counts.entry(header.store_id).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| id)
+}
+
+/// The header of the segment with this id, one flipped bit in it put right.
+fn read_header(bytes: &[u8], id: u64) -> Result<SegmentHeader, Damage> {
+    let ours = |header: SegmentHeader| {
+        if header.segment_id == id {
+            Ok(header)
+        } else {
+            Err(Damage::Stranger)
+        }
+    };
+    let damage = match SegmentHeader::decode(bytes) {
+        Ok(header) => return ours(header),
+        Err(damage) => damage,
+    };
+    let mut bytes = bytes.to_vec();
+    for bit in 0..bytes.len() * 8 {
+        let Some(byte) = bytes.get_mut(bit / 8) else { break };
+        *byte ^= 1 << (bit % 8);
+        if let Ok(header) = SegmentHeader::decode(&bytes).and_then(ours) {
+            return Ok(header);
+        }
+        if let Some(byte) = bytes.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
+    Err(damage)
+}
+
+/// The sound record of a key with the highest sequence so far.
+#[derive(Clone, Copy)]
+struct Newest {
+    sequence: u64,
+    source: u32,
+    put: bool,
+    offset: u64,
+}
+
+/// A record of a batch that was not whole when its segment ended.
+struct Torn {
+    source: usize,
+    namespace: u32,
+    key: Box<[u8]>,
+    newest: Newest,
+}
+
+/// A put that goes into the new store.
+struct Chosen {
+    offset: u64,
+    namespace: u32,
+}
+
+/// A run of salvage.
+struct Run<P> {
+    storage: Arc<dyn Storage>,
+    sources: Vec<SourceSegment>,
+    report: SalvageReport,
+    content: Content,
+    newest: BTreeMap<u32, HashMap<Box<[u8]>, Newest>>,
+    torn: Vec<Torn>,
+    /// Highest sequence of a sound record that is not torn.
+    last_sequence: u64,
+    progress: P,
+    state: Progress,
+}
+
+impl<P: FnMut(Progress) -> bool> Run<P> {
+    fn go_on(&mut self, bytes: u64) -> Result<()> {
+        self.state.done_bytes += bytes;
+        if (self.progress)(self.state) {
+            Ok(())
+        } else {
+            Err(Error::Cancelled)
+        }
+    }
+
+    /// The first pass.
+    fn read_all(&mut self) -> Result<()> {
+        for index in 0..self.sources.len() {
+            let salvaged = self.read(index)?;
+            self.report.segments.extend(salvaged);
+        }
+        // What was torn at the end of the log was never acknowledged. If the log goes on behind it, it was whole once.
+        for torn in std::mem::take(&mut self.torn) {
+            let segment = self.report.segments.get_mut(torn.source);
+            if self.last_sequence > torn.newest.sequence {
+                keep(&mut self.newest, torn.namespace, &torn.key, torn.newest);
+            } else if let Some(segment) = segment {
+                segment.records -= 1;
+                segment.torn_records += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize) -> Result<Option<SalvagedSegment>> {
+        let Some(source) = self.sources.get(index) else {
+            return Ok(None);
+        };
+        let (id, path, length, reach) = (source.id, source.path.clone(), source.length, source.reach);
+        let mut salvaged = SalvagedSegment {
+            path: path.clone(),
+            id,
+            records: 0,
+            torn_records: 0,
+            lost: Vec::new(),
+        };
+        let header = match &source.header {
+            Ok(header) => *header,
+            Err(damaged) => {
+                salvaged.lost.push(damaged.clone());
+                self.go_on(length)?;
+                return Ok(Some(salvaged));
+            }
+        };
+        self.load(&path, length)?;
+        let bytes = std::mem::take(&mut self.content.bytes);
+        if let Err(damage) = SegmentHeader::decode(&bytes) {
+            salvaged
+                .lost
+                .push(self.content.damaged(&path, Some(id), 0, SEGMENT_HEADER_LEN, damage));
+        }
+        let mut walker = Walker::new(&bytes, header, reach);
+        let (mut batch_begin, mut batch_records) = (None, Vec::new());
+        let mut reported = 0;
+        while let Some(step) = walker.next() {
+            match step {
+                Step::Record { found, batch } => {
+                    salvaged.records += 1;
+                    let record = &found.record;
+                    let newest = Newest {
+                        sequence: record.header.sequence,
+                        source: index as u32,
+                        put: record.header.kind == Kind::Put,
+                        offset: found.offset,
+                    };
+                    if batch != batch_begin {
+                        self.take_over(&mut batch_records);
+                        batch_begin = batch;
+                    }
+                    let (namespace, key) = (record.header.namespace, record.key());
+                    if batch.is_some() && reach == Reach::Unknown {
+                        batch_records.push(Torn {
+                            source: index,
+                            namespace,
+                            key: key.into(),
+                            newest,
+                        });
+                    } else {
+                        self.last_sequence = self.last_sequence.max(newest.sequence);
+                        keep(&mut self.newest, namespace, key, newest);
+                    }
+                }
+                Step::Damaged { offset, length, damage } => {
+                    salvaged
+                        .lost
+                        .push(self.content.damaged(&path, Some(id), offset, length, damage));
+                }
+            }
+            if walker.offset() - reported >= PROGRESS_BYTES {
+                let bytes = walker.offset() - reported;
+                reported = walker.offset();
+                self.go_on(bytes)?;
+            }
+        }
+        if batch_begin.is_some() && walker.broken_batch() == batch_begin && !walker.is_sealed() {
+            self.torn.append(&mut batch_records);
+        } else {
+            self.take_over(&mut batch_records);
+        }
+        let found = bytes.len() as u64;
+        if reach == Reach::Known && found < length {
+            salvaged.lost.push(
+                self.content
+                    .damaged(&path, Some(id), found, length - found, Damage::Short),
+            );
+        }
+        self.content.bytes = bytes;
+        self.go_on(length.saturating_sub(reported))?;
+        Ok(Some(salvaged))
+    }
+
+    /// Records of a batch that is not torn.
+    fn take_over(&mut self, records: &mut Vec<Torn>) {
+        for record in records.drain(..) {
+            self.last_sequence = self.last_sequence.max(record.newest.sequence);
+            keep(&mut self.newest, record.namespace, &record.key, record.newest);
+        }
+    }
+
+    fn load(&mut self, path: &Path, length: u64) -> Result<()> {
+        let file = self
+            .storage
+            .open(path, false)
+            .map_err(|error| Error::io("open", path, error))?;
+        self.content.read(&*file, path, length)
+    }
+
+    /// The second pass.
+    fn write_all(&mut self, store: &Store, now_ms: u64) -> Result<()> {
+        let namespaces = self.create_namespaces(store)?;
+        // By segment, in the order of offsets; the keys are in the segments.
+        let mut chosen: Vec<Vec<Chosen>> = self.sources.iter().map(|_| Vec::new()).collect();
+        for (namespace, keys) in std::mem::take(&mut self.newest) {
+            if namespaces.contains_key(&namespace) {
+                for newest in keys.values().filter(|newest| newest.put) {
+                    if let Some(of_source) = chosen.get_mut(newest.source as usize) {
+                        of_source.push(Chosen {
+                            offset: newest.offset,
+                            namespace,
+                        });
+                    }
+                }
+            }
+        }
+        let mut unwritten = 0;
+        for (index, mut chosen) in chosen.into_iter().enumerate() {
+            let Some(source) = self.sources.get(index) else {
+                continue;
+            };
+            let (path, id, length) = (source.path.clone(), source.id, source.length);
+            let Ok(header) = &source.header else { continue };
+            let header = *header;
+            if chosen.is_empty() {
+                self.go_on(length)?;
+                continue;
+            }
+            chosen.sort_unstable_by_key(|chosen| chosen.offset);
+            self.load(&path, length)?;
+            let bytes = std::mem::take(&mut self.content.bytes);
+            let mut reported = 0;
+            for Chosen { offset, namespace } in chosen {
+                let place = Place {
+                    salt: header.salt,
+                    base_sequence: header.base_sequence,
+                    offset,
+                };
+                let rest = bytes.get(offset as usize..).unwrap_or_default();
+                let sound = Record::parse(rest, place).and_then(|record| record.check_body().map(|()| record));
+                let record = match sound {
+                    Ok(record) => record,
+                    // It was good in the first pass: the device is failing.
+                    Err(damage) => {
+                        let damaged = self.content.damaged(&path, Some(id), offset, 0, damage);
+                        self.report
+                            .segments
+                            .iter_mut()
+                            .filter(|segment| segment.id == id)
+                            .for_each(|segment| {
+                                segment.lost.push(damaged.clone());
+                            });
+                        continue;
+                    }
+                };
+                let Some(state) = namespaces.get(&namespace) else {
+                    continue;
+                };
+                if is_expired(record.header.expiry, now_ms) {
+                    self.report.expired += 1;
+                    continue;
+                }
+                put(store, state, &record)?;
+                self.report.keys += 1;
+                self.report.bytes += record.header.body_len();
+                unwritten += record.header.record_len();
+                if unwritten >= ROUND_BYTES {
+                    unwritten = 0;
+                    store.engine().seal_all()?;
+                    store.engine().merge_large_orders();
+                }
+                if offset - reported >= PROGRESS_BYTES {
+                    self.go_on(offset - reported)?;
+                    reported = offset;
+                }
+            }
+            self.content.bytes = bytes;
+            self.go_on(length.saturating_sub(reported))?;
+        }
+        Ok(())
+    }
+
+    /// Creates the namespaces of the new store: those whose records say that they exist, and one for each number whose record
+    /// is lost.
+    fn create_namespaces(&mut self, store: &Store) -> Result<HashMap<u32, Arc<NamespaceState>>> {
+        let mut created = HashMap::new();
+        let mut dropped = HashSet::new();
+        let mut entries: Vec<(Newest, Box<[u8]>)> = self
+            .newest
+            .remove(&SYSTEM_NAMESPACE)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, newest)| (newest, key))
+            .collect();
+        // Of two that claim one name, one was renamed or dropped in a record that is lost; the later claim is the right one.
+        entries.sort_unstable_by_key(|(newest, _)| std::cmp::Reverse(newest.sequence));
+        for (newest, key) in entries {
+            if !newest.put {
+                if let Ok(number) = <[u8; 4]>::try_from(&*key) {
+                    dropped.insert(u32::from_be_bytes(number));
+                }
+                continue;
+            }
+            let Some((number, id, name)) = self.namespace_entry(newest)? else {
+                continue;
+            };
+            match store.create_namespace_with_id(&name, id) {
+                Ok(namespace) => {
+                    created.insert(number, namespace.state);
+                }
+                Err(Error::NamespaceExists { .. } | Error::InvalidInput { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let orphans: Vec<_> = self
+            .newest
+            .iter()
+            .filter(|(number, _)| !created.contains_key(number) && !dropped.contains(number))
+            .filter(|(_, keys)| keys.values().any(|newest| newest.put))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in orphans {
+            let mut name = format!("recovered-{number}");
+            let namespace = loop {
+                match store.create_namespace(&name) {
+                    Err(Error::NamespaceExists { .. }) => name.push('\''),
+                    created => break created?,
+                }
+            };
+            self.report.recovered_namespaces.push(name);
+            created.insert(number, namespace.state);
+        }
+        self.report.namespaces = created.len() as u64;
+        Ok(created)
+    }
+
+    /// Number, id and name from the record of a namespace.
+    fn namespace_entry(&mut self, newest: Newest) -> Result<Option<(u32, u128, String)>> {
+        let Some(source) = self.sources.get(newest.source as usize) else {
+            return Ok(None);
+        };
+        let Ok(header) = &source.header else { return Ok(None) };
+        let path = source.path.clone();
+        let file = self
+            .storage
+            .open(&path, false)
+            .map_err(|error| Error::io("open", &path, error))?;
+        let mut bytes = vec![0; crate::format::aligned((crate::index::namespaces::NAME_LEN_MAX + 128) as u64) as usize];
+        let mut filled = 0;
+        // The file may end behind the record.
+        while let Some(part) = bytes.get_mut(filled..).filter(|part| !part.is_empty()) {
+            match file.read_at(part, newest.offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let place = Place {
+            salt: header.salt,
+            base_sequence: header.base_sequence,
+            offset: newest.offset,
+        };
+        let record = bytes.get(..filled).and_then(|bytes| Record::parse(bytes, place).ok());
+        let record = record.filter(|record| record.check_body().is_ok());
+        let entry = record.and_then(|record| decode_entry(record.key(), record.value()).ok());
+        Ok(entry.map(|(number, id, name)| (number, id, name.to_owned())))
+    }
+}
+
+/// Keeps a record if it is the newest of its key so far.
+fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, key: &[u8], newest: Newest) {
+    let keys = index.entry(namespace).or_default();
+    match keys.get_mut(key) {
+        // Of two with the same sequence, one is a copy; without a manifest it may also be a write that recovery discarded, and then
+        // the later segment is right.
+        Some(known) if newest.sequence >= known.sequence => *known = newest,
+        Some(_) => {}
+        None => {
+            keys.insert(key.into(), newest);
+        }
+    }
+}
+
+/// Writes a record into the new store, as it is: limits and lifetimes were checked when it was first put.
+fn put(store: &Store, namespace: &NamespaceState, record: &Record<'_>) -> Result<()> {
+    let action = Action::Put {
+        value: record.value(),
+        metadata: record.metadata(),
+        expiry: record.header.expiry,
+    };
+    let operation = Operation {
+        namespace,
+        key: record.key(),
+        action,
+        condition: None,
+    };
+    store.engine().write(&operation, Durability::Buffered).map(drop)
+}

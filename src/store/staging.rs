@@ -1,0 +1,116 @@
+//! Building a directory so that it appears under its name whole or not at all.
+//!
+//! Everything is made in a sibling, `<name>.partial`, which is renamed when it is complete and durable. What an interrupted
+//! attempt leaves is that sibling; the next attempt removes it, if it holds nothing but files of ours. Two attempts on one
+//! target at the same time are the caller's to avoid.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::{FileName, classify};
+use crate::log::opening::create_directory_durably;
+use crate::storage::Storage;
+
+/// A directory under construction; removed when dropped without [`Staging::publish`].
+#[derive(Debug)]
+pub(super) struct Staging {
+    storage: Arc<dyn Storage>,
+    target: PathBuf,
+    partial: PathBuf,
+    published: bool,
+}
+
+impl Staging {
+    /// Creates the sibling. The target must be missing or an empty directory.
+    pub(super) fn begin(storage: Arc<dyn Storage>, target: &Path) -> Result<Staging> {
+        let Some(name) = target.file_name() else {
+            return Err(Error::invalid(format!(
+                "{} has no name of its own; name a new directory",
+                target.display()
+            )));
+        };
+        let mut partial_name = name.to_owned();
+        partial_name.push(".partial");
+        let partial = target.with_file_name(partial_name);
+        if let Some(name) = list(&*storage, target)?.unwrap_or_default().first() {
+            return Err(Error::invalid(format!(
+                "the target is not empty, it holds {name}; name an empty or a new directory: {}",
+                target.display()
+            )));
+        }
+        if let Some(names) = list(&*storage, &partial)? {
+            if let Some(foreign) = names.iter().find(|name| classify(name) == FileName::Foreign) {
+                return Err(Error::invalid(format!(
+                    "what an interrupted attempt seems to have left holds another file, {foreign}; move it away: {}",
+                    partial.display()
+                )));
+            }
+            let removed = storage.remove_directory(&partial);
+            removed.map_err(|error| Error::io("remove what an interrupted attempt left in", &partial, error))?;
+        }
+        // From here on what is there is ours to remove.
+        let staging = Staging {
+            storage,
+            target: target.to_owned(),
+            partial,
+            published: false,
+        };
+        create_directory_durably(&*staging.storage, &staging.partial)?;
+        Ok(staging)
+    }
+
+    /// Where to build. What is put there must be durable, names included, before it is published.
+    pub(super) fn directory(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Gives the directory its name, durably.
+    pub(super) fn publish(mut self) -> Result<()> {
+        let renamed = match self.storage.rename(&self.partial, &self.target) {
+            // Not every system replaces an empty directory.
+            Err(_) if list(&*self.storage, &self.target)?.is_some_and(|names| names.is_empty()) => self
+                .storage
+                .remove_directory(&self.target)
+                .and_then(|()| self.storage.rename(&self.partial, &self.target)),
+            result => result,
+        };
+        renamed.map_err(|error| Error::io("rename the finished directory to", &self.target, error))?;
+        let parent = self.target.parent().unwrap_or(Path::new(""));
+        if let Err(error) = self.storage.sync_directory(parent) {
+            // So that an error leaves nothing under that name; `drop` removes the rest.
+            self.published = self.storage.rename(&self.target, &self.partial).is_err();
+            return Err(Error::io("sync", parent, error));
+        }
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            // If this fails, the next attempt removes it.
+            let _ = self.storage.remove_directory(&self.partial);
+        }
+    }
+}
+
+/// Names in a directory, sorted; None if there is nothing of that name. A file in its place is an error.
+pub(super) fn list(storage: &dyn Storage, directory: &Path) -> Result<Option<Vec<String>>> {
+    if !storage
+        .exists(directory)
+        .map_err(|error| Error::io("look for", directory, error))?
+    {
+        return Ok(None);
+    }
+    let names = storage.list(directory).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotADirectory => {
+            Error::invalid(format!("this is a file; name a directory: {}", directory.display()))
+        }
+        _ => Error::io("list", directory, error),
+    })?;
+    let mut names: Vec<_> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    Ok(Some(names))
+}

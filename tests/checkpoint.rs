@@ -1,0 +1,375 @@
+//! A checkpoint is the store as it was at one moment, whatever goes on meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
+use embercask::{Durability, ErrorKind, Maintenance, ManualClock, Options, PutOptions, Store};
+
+const NOW: u64 = 1_700_000_000_000;
+
+fn options(storage: Arc<dyn Storage>) -> Options {
+    Store::options()
+        .segment_bytes(4096)
+        .durability(Durability::Sync)
+        .maintenance(Maintenance::Manual)
+        .clock(ManualClock::new(NOW))
+        .storage(storage)
+}
+
+fn on(disk: &MemStorage) -> Options {
+    options(Arc::new(disk.clone()))
+}
+
+fn fill(store: &Store, keys: u64) {
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..keys {
+        namespace
+            .put(format!("key-{n:04}"), format!("value {n} {}", "x".repeat(60)))
+            .unwrap();
+    }
+}
+
+fn check(store: &Store, keys: u64) {
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!(namespace.count().unwrap(), keys);
+    for n in 0..keys {
+        let value = namespace.get(format!("key-{n:04}")).unwrap().unwrap();
+        assert_eq!(value, format!("value {n} {}", "x".repeat(60)));
+    }
+    let report = store.verify().unwrap();
+    assert!(report.is_sound(), "{:?}", report.damaged);
+}
+
+/// Ends the threads of a test that fails, so that it fails and does not hang.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_everything_acknowledged_before_it_with_metadata_and_expiry() {
+    let disk = MemStorage::new();
+    let store = on(&disk).open("/store").unwrap();
+    fill(&store, 150);
+    let namespace = store.namespace("N").unwrap();
+    let put = PutOptions::new()
+        .metadata("{}")
+        .expires_at_ms(NOW + 5000)
+        .durability(Durability::Buffered);
+    let sequence = namespace.put_with("rich", "r", put).unwrap();
+    let report = store.checkpoint("/copies/one").unwrap();
+    namespace.put("later", "1").unwrap();
+    assert!(
+        report.segments > 2 && report.linked == 2 * report.segments && report.copied == 0,
+        "{report:?}"
+    );
+    assert_eq!(report.last_sequence, sequence);
+    // Durable as it stands.
+    let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
+    for disk in [disk.clone(), cut] {
+        let copy = on(&disk).create(false).open("/copies/one").unwrap();
+        assert!(copy.recovery_report().clean);
+        assert_eq!(copy.recovery_report().hints_used, report.segments);
+        let namespace = copy.open_namespace("N").unwrap();
+        let rich = namespace.get("rich").unwrap().unwrap();
+        assert_eq!(
+            (rich.metadata(), rich.expiry_ms(), rich.sequence()),
+            (Some(&b"{}"[..]), Some(NOW + 5000), sequence)
+        );
+        assert!(namespace.get("later").unwrap().is_none());
+        namespace.delete("rich").unwrap();
+        check(&copy, 150);
+    }
+}
+
+#[test]
+fn store_and_copy_go_their_own_ways() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("store"), directory.path().join("copy"));
+    let real = || Store::options().segment_bytes(4096).durability(Durability::Os);
+    let store = real().open(&from).unwrap();
+    fill(&store, 200);
+    let report = store.checkpoint(&to).unwrap();
+    assert!(report.linked > 0, "{report:?}");
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..150 {
+        namespace.delete(format!("key-{n:04}")).unwrap();
+    }
+    store.compact().unwrap();
+    let copy = real().create(false).open(&to).unwrap();
+    check(&copy, 200);
+    copy.namespace("N").unwrap().put("key-0000", "changed").unwrap();
+    copy.compact().unwrap();
+    assert_eq!(namespace.count().unwrap(), 50);
+    assert!(store.verify().unwrap().is_sound() && copy.verify().unwrap().is_sound());
+    drop(namespace);
+    store.close().unwrap();
+    let store = real().open(&from).unwrap();
+    assert_eq!(store.open_namespace("N").unwrap().count().unwrap(), 50);
+}
+
+#[test]
+fn a_target_in_use_is_refused_and_an_empty_one_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path().join("store")).unwrap();
+    fill(&store, 3);
+    let file = directory.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    let taken = directory.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("notes.txt"), "mine").unwrap();
+    for target in [
+        &file,
+        &taken,
+        &directory.path().join("store"),
+        &directory.path().join(".."),
+    ] {
+        assert_eq!(
+            store.checkpoint(target).unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "{}",
+            target.display()
+        );
+    }
+    assert_eq!(std::fs::read(taken.join("notes.txt")).unwrap(), b"mine");
+    let empty = directory.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    store.checkpoint(&empty).unwrap();
+    check(&Store::open(&empty).unwrap(), 3);
+    assert_eq!(store.checkpoint(&empty).unwrap_err().kind(), ErrorKind::InvalidInput);
+    store.clone().close().unwrap();
+    assert_eq!(
+        store.checkpoint(directory.path().join("x")).unwrap_err().kind(),
+        ErrorKind::Closed
+    );
+}
+
+#[test]
+fn what_an_interrupted_checkpoint_left_is_removed_unless_it_is_somebody_elses() {
+    let disk = MemStorage::new();
+    let store = on(&disk).open("/store").unwrap();
+    fill(&store, 30);
+    disk.create_directory(Path::new("/copy.partial")).unwrap();
+    disk.write_file("/copy.partial/0000000000000001.segment", b"half")
+        .unwrap();
+    disk.write_file("/copy.partial/notes.txt", b"mine").unwrap();
+    assert_eq!(store.checkpoint("/copy").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(disk.read_file("/copy.partial/notes.txt").unwrap(), b"mine");
+    disk.remove_file("/copy.partial/notes.txt").unwrap();
+    store.checkpoint("/copy").unwrap();
+    check(&on(&disk).open("/copy").unwrap(), 30);
+    assert!(!disk.exists(Path::new("/copy.partial")).unwrap());
+}
+
+#[test]
+fn where_there_are_no_links_files_are_copied() {
+    use std::io::ErrorKind::{CrossesDevices, TooManyLinks, Unsupported};
+    for kind in [CrossesDevices, TooManyLinks, Unsupported] {
+        let disk = MemStorage::new();
+        let faulty = FaultStorage::new(Arc::new(disk.clone()));
+        faulty.inject(Fault::new(FaultKind::Error(kind)).on(Operation::HardLink).repeated());
+        let store = options(Arc::new(faulty)).open("/store").unwrap();
+        fill(&store, 100);
+        let report = store.checkpoint("/copy").unwrap();
+        assert!(report.linked == 0 && report.copied == 2 * report.segments, "{report:?}");
+        let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
+        check(&on(&cut).create(false).open("/copy").unwrap(), 100);
+    }
+}
+
+#[test]
+fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let real = || {
+        Store::options()
+            .segment_bytes(32 << 10)
+            .durability(Durability::Buffered)
+    };
+    let store = real().open(directory.path().join("store")).unwrap();
+    let counts: Vec<AtomicU64> = (0..2).map(|_| AtomicU64::new(0)).collect();
+    let stop = AtomicBool::new(false);
+    let namespace = store.namespace("N").unwrap();
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        for (writer, count) in counts.iter().enumerate() {
+            let (store, namespace, stop) = (&store, &namespace, &stop);
+            scope.spawn(move || {
+                let mut n = 0u64;
+                while !stop.load(Ordering::Relaxed) {
+                    // A new key, and an old one that is written again and again; both or none.
+                    let (key, latest) = (format!("{writer}-{n:08}"), format!("latest-{writer}"));
+                    let batch =
+                        store
+                            .batch()
+                            .put(namespace, &key, n.to_string())
+                            .put(namespace, &latest, n.to_string());
+                    batch.commit().unwrap();
+                    n += 1;
+                    count.store(n, Ordering::Release);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                store.compact().unwrap();
+            }
+        });
+        let started = Instant::now();
+        let mut round = 0;
+        while round < 4 || started.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(20));
+            let target = directory.path().join(format!("copy-{round}"));
+            let before: Vec<_> = counts.iter().map(|count| count.load(Ordering::Acquire)).collect();
+            let report = store.checkpoint(&target).unwrap();
+            let copy = real()
+                .maintenance(Maintenance::Manual)
+                .create(false)
+                .open(&target)
+                .unwrap();
+            let copied = copy.open_namespace("N").unwrap();
+            for (writer, before) in before.iter().enumerate() {
+                let keys: Vec<_> = copied
+                    .list()
+                    .prefix(format!("{writer}-"))
+                    .into_iter()
+                    .map(|entry| entry.unwrap())
+                    .collect();
+                let count = keys.len() as u64;
+                assert!(count >= *before, "writer {writer}: {count} of {before}");
+                for (n, entry) in keys.iter().enumerate() {
+                    assert_eq!(entry.key_str().unwrap(), format!("{writer}-{n:08}"));
+                }
+                let latest = copied.get_text(format!("latest-{writer}")).unwrap();
+                assert_eq!(latest, count.checked_sub(1).map(|n| n.to_string()), "{report:?}");
+            }
+            assert!(copy.verify().unwrap().is_sound());
+            drop((copied, copy));
+            std::fs::remove_dir_all(&target).unwrap();
+            round += 1;
+        }
+    });
+    assert!(store.stats().compaction.runs > 0);
+}
+
+#[test]
+fn power_lost_at_any_step_leaves_the_store_sound_and_the_copy_whole_or_absent() {
+    let run = |stop_at: Option<u64>| {
+        let disk = MemStorage::new();
+        let faulty = FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only();
+        let store = options(Arc::new(faulty.clone())).open("/store").unwrap();
+        fill(&store, 45);
+        disk.create_directory(Path::new("/copies")).unwrap();
+        disk.sync_directory(Path::new("/")).unwrap();
+        let first = faulty.steps();
+        if let Some(step) = stop_at {
+            faulty.stop_at(first + step);
+        }
+        let result = store.checkpoint("/copies/one");
+        (disk, store, result.is_ok(), faulty.steps() - first)
+    };
+    let (_, _, done, steps) = run(None);
+    assert!(done && steps > 10);
+    let (mut absent, mut whole) = (0, 0);
+    for step in 0..=steps {
+        let (disk, _store, done, _) = run(Some(step));
+        assert_eq!(done, step == steps, "{step}");
+        let pending = disk.pending_operations();
+        let random = (0..3).map(|seed| CutPolicy::Random { seed, grain: 512 });
+        let prefixes = (step as usize % 4..=pending)
+            .step_by(4)
+            .map(|operations| CutPolicy::KeepPrefix { operations });
+        for policy in random
+            .chain(prefixes)
+            .chain([CutPolicy::LoseUnsynced, CutPolicy::KeepAll])
+        {
+            let cut = disk.power_cut(&policy);
+            if cut.exists(Path::new("/copies/one")).unwrap() {
+                check(&on(&cut).create(false).open("/copies/one").unwrap(), 45);
+                whole += 1;
+            } else {
+                assert!(!done, "step {step}, {policy:?}");
+                absent += 1;
+            }
+            let store = on(&cut).open("/store").unwrap();
+            check(&store, 45);
+            if !done && !cut.exists(Path::new("/copies/one")).unwrap() {
+                store.checkpoint("/copies/one").unwrap();
+                check(&on(&cut).create(false).open("/copies/one").unwrap(), 45);
+            }
+        }
+    }
+    assert!(absent > 0 && whole > 0);
+}
+
+#[test]
+fn a_failed_checkpoint_leaves_nothing_and_can_be_made_again() {
+    let disk = MemStorage::new();
+    let faulty = FaultStorage::new(Arc::new(disk.clone()));
+    let store = options(Arc::new(faulty.clone())).open("/store").unwrap();
+    fill(&store, 60);
+    let first = faulty.steps();
+    store.checkpoint("/warm").unwrap();
+    let steps = faulty.steps() - first;
+    let mut failures = 0;
+    for step in 0..steps {
+        for operation in [
+            Operation::HardLink,
+            Operation::Create,
+            Operation::Write,
+            Operation::Rename,
+            Operation::CreateDirectory,
+        ] {
+            let at = faulty.steps() + step;
+            faulty.inject(
+                Fault::new(FaultKind::Error(std::io::ErrorKind::StorageFull))
+                    .on(operation)
+                    .path("/copy")
+                    .at(at),
+            );
+            let result = store.checkpoint("/copy");
+            faulty.clear();
+            match result {
+                Ok(_) => disk.remove_directory(Path::new("/copy")).unwrap(),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                    failures += 1;
+                }
+            }
+            assert!(!disk.exists(Path::new("/copy")).unwrap());
+            assert!(!disk.exists(Path::new("/copy.partial")).unwrap());
+        }
+    }
+    assert!(failures > 10);
+    store.checkpoint("/copy").unwrap();
+    check(&on(&disk).open("/copy").unwrap(), 60);
+    check(&store, 60);
+}
+
+#[test]
+fn dropped_and_renamed_namespaces_are_in_the_copy_as_they_were() {
+    let disk = MemStorage::new();
+    let store = on(&disk).open("/store").unwrap();
+    for name in ["A", "B", "C"] {
+        store.namespace(name).unwrap().put("key", name).unwrap();
+    }
+    store.drop_namespace("A").unwrap();
+    store.rename_namespace("B", "D").unwrap();
+    store.checkpoint("/copy").unwrap();
+    store.drop_namespace("C").unwrap();
+    let copy = on(&disk).open("/copy").unwrap();
+    let names: Vec<_> = copy.namespaces().unwrap().into_iter().map(|info| info.name).collect();
+    assert_eq!(names, ["C", "D"]);
+    assert_eq!(copy.open_namespace("D").unwrap().get("key").unwrap().unwrap(), *b"B");
+    // Numbers are not given out twice.
+    copy.namespace("E").unwrap().put("key", "new").unwrap();
+    copy.compact().unwrap();
+    assert!(copy.open_namespace("A").is_err());
+}

@@ -1,0 +1,97 @@
+//! What several of the integration tests need: a seeded generator that prints its seed, and the options of a store that does
+//! nothing by itself.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use embercask::storage::{MemStorage, Storage};
+use embercask::{Durability, Maintenance, Namespace, Options, PutOptions, Store};
+
+/// Where the stores of these tests lie on a simulated disk.
+pub(crate) const DIRECTORY: &str = "/store";
+
+/// Small segments, so that rotating, sealing and compacting happen all the time; no thread that nobody asked for.
+pub(crate) fn manual(storage: Arc<dyn Storage>) -> Options {
+    Store::options()
+        .segment_bytes(4096)
+        .maintenance(Maintenance::Manual)
+        .storage(storage)
+}
+
+/// Opens, or creates, the store on this disk.
+#[track_caller]
+pub(crate) fn open(disk: &MemStorage) -> Store {
+    manual(Arc::new(disk.clone())).open(DIRECTORY).unwrap()
+}
+
+pub(crate) fn class(durability: Durability) -> PutOptions {
+    PutOptions::new().durability(durability)
+}
+
+/// The value of a key as text; what an error says if there is one.
+#[track_caller]
+pub(crate) fn text(namespace: &Namespace, key: &str) -> Option<String> {
+    namespace.get_text(key).unwrap()
+}
+
+/// All keys, in the order of the listing.
+#[track_caller]
+pub(crate) fn keys(namespace: &Namespace) -> Vec<String> {
+    namespace
+        .list()
+        .limit(7)
+        .into_iter()
+        .map(|entry| entry.unwrap().key_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Names of the files in a store's directory on a real disk, sorted.
+pub(crate) fn file_names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// SplitMix64: small, and the same everywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// Another generator, for another thread.
+    pub(crate) fn split(&mut self) -> Rng {
+        Rng(self.next())
+    }
+}
+
+/// The generator of a test. Its seed is printed, which a failing test shows; `EMBERCASK_SEED` replays it.
+pub(crate) fn rng() -> Rng {
+    let seed = match std::env::var("EMBERCASK_SEED") {
+        Ok(seed) => seed.parse().expect("EMBERCASK_SEED is a number"),
+        Err(_) => std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |since| since.as_nanos() as u64),
+    };
+    println!("replay with EMBERCASK_SEED={seed}");
+    Rng::new(seed)
+}
