@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
-use embercask::{Durability, Maintenance, Options, PutOptions, Result, Store};
+use embercask::{Durability, Maintenance, ManualClock, Options, PutOptions, Result, Store};
 
 const DIRECTORY: &str = "/data/store";
 
@@ -142,4 +143,42 @@ fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store()
             "step {step}"
         );
     });
+}
+
+/// An expired put that was copied, since it had expired only just, lay in a segment that did not know of it. The next compaction
+/// took that segment for one that nothing in is worth keeping, and dropped the put before its grace was over.
+#[test]
+fn what_has_only_just_expired_outlives_more_than_one_compaction() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_700_000_000_000));
+    let open = |disk: &MemStorage| {
+        let options = options(Arc::new(disk.clone())).clock(clock.clone());
+        options.expiry_grace(Duration::from_secs(10)).open(DIRECTORY).unwrap()
+    };
+    open(&disk).namespace("N").unwrap();
+    let store = open(&disk);
+    let namespace = store.open_namespace("N").unwrap();
+    namespace
+        .put_with("k", "v", PutOptions::new().ttl(Duration::from_secs(5)))
+        .unwrap();
+    clock.advance(6_000);
+    // Seals the segment; nothing is due for compaction.
+    store.close().unwrap();
+    let store = open(&disk);
+    let namespace = store.open_namespace("N").unwrap();
+    for _ in 0..3 {
+        // The second segment: the put, and nothing else.
+        store.maintain().unwrap();
+        assert_eq!(store.stats().segments.len(), 2);
+        store.compact_subset(0b10).unwrap();
+        assert!(namespace.get("k").unwrap().is_none());
+    }
+    store.close().unwrap();
+    // The clock had been wrong by two seconds: it is set right, and the key is there again.
+    clock.set_wall(1_700_000_004_000);
+    let store = open(&disk);
+    assert!(store.open_namespace("N").unwrap().contains("k").unwrap());
+    // Once the grace is over it goes for good.
+    clock.advance(20_000);
+    store.compact().unwrap();
+    assert_eq!((store.stats().dead_bytes, store.stats().keys), (0, 0));
 }

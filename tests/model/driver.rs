@@ -650,7 +650,7 @@ impl Driver {
         assert!(matches!(self.store.namespaces(), Err(Error::Closed)));
         self.history.acknowledge(Promise::PowerCut);
         // What a clean close leaves is durable. Only the names of hints may not be.
-        let power_cut = self.step % 2 == 0;
+        let power_cut = self.step.is_multiple_of(2);
         let disk = if power_cut {
             self.disk.power_cut(&CutPolicy::LoseUnsynced)
         } else {
@@ -863,7 +863,7 @@ impl Driver {
         let prefix = prefixes[step % prefixes.len()];
         let (low, high) = (&keys[step % keys.len()], &keys[(step / 3) % keys.len()]);
         let (with_start, after_start, with_end) = (step % 5 == 1, step % 5 == 2, step % 5 >= 3);
-        let reverse = step % 2 == 0;
+        let reverse = step.is_multiple_of(2);
         let mut list = handle.list().limit(1 + step % 4).prefix(prefix);
         if with_start {
             list = list.start(low);
@@ -888,7 +888,7 @@ impl Driver {
             part.reverse();
             list = list.reverse();
         }
-        if step % 3 == 0 {
+        if step.is_multiple_of(3) {
             list = list.with_values();
         }
         let mut found = Vec::new();
@@ -918,7 +918,7 @@ impl Driver {
             .map(|(key, item)| (key.clone(), item.expiry, item.metadata.as_deref().map(<[u8]>::to_vec)))
             .collect();
         assert_eq!(seen, wanted, "{list:?}");
-        if step % 3 == 0 {
+        if step.is_multiple_of(3) {
             let values: Vec<_> = found.iter().map(|(_, _, _, value)| value.as_deref()).collect();
             let wanted: Vec<_> = part.iter().map(|(_, item)| Some(&*item.value)).collect();
             assert_eq!(values, wanted, "values of {list:?}");

@@ -77,10 +77,11 @@ impl State {
     pub(crate) fn looks_like(&self, other: &State, now: u64) -> bool {
         let same_keys = |own: &Keyspace, other: &Keyspace| {
             let (own, other): (Vec<_>, Vec<_>) = (own.visible(now).collect(), other.visible(now).collect());
-            let same = |((key, item), (other_key, other)): (&(&[u8], &Item), &(&[u8], &Item))| {
-                key == other_key && item.looks_like(other)
-            };
-            own.len() == other.len() && own.iter().zip(&other).all(same)
+            own.len() == other.len()
+                && own
+                    .iter()
+                    .zip(&other)
+                    .all(|((key, item), (other_key, other))| key == other_key && item.looks_like(other))
         };
         self.namespaces.len() == other.namespaces.len()
             && self

@@ -195,7 +195,7 @@ fn durability() -> BoxedStrategy<Durability> {
 }
 
 fn own_durability() -> BoxedStrategy<Option<Durability>> {
-    prop_oneof![1 => Just(None), 4 => durability().prop_map(Some)].boxed()
+    prop_oneof![3 => Just(None), 1 => durability().prop_map(Some)].boxed()
 }
 
 fn guard() -> BoxedStrategy<Option<Guard>> {
