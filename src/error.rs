@@ -68,7 +68,7 @@ pub enum Error {
         version: u32,
     },
     /// Stored data fail a check in a place that no crash explains. Nothing was changed.
-    #[error("stored data are damaged: {cause}; run verify to see all damage, salvage to save the rest: {} at offset {offset}", path.display())]
+    #[error("stored data are damaged: {cause}; restore a checkpoint, or salvage what is sound: {} at offset {offset}", path.display())]
     Corruption {
         /// The damaged file.
         path: PathBuf,
@@ -84,7 +84,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The system refused an operation on a file.
-    #[error("cannot {action}: {source}: {}", path.display())]
+    #[error("cannot {action}: {source}; {}: {}", advice(source), path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -103,16 +103,26 @@ pub enum Error {
     #[error("the store is closed; open it again")]
     Closed,
     /// The work was stopped on request; the store is sound.
-    #[error("stopped on request; what was done so far is kept")]
+    #[error("stopped on request; the store is as sound as before")]
     Cancelled,
     /// The bytes are not the text or JSON they were asked for as.
-    #[error("the value is not {expected}: {cause}")]
+    #[error("the value is not {expected}; read it as bytes: {cause}")]
     Decode {
         /// `UTF-8` or `JSON of this type`.
         expected: &'static str,
         /// Where it goes wrong.
         cause: String,
     },
+}
+
+/// What to do about a failure of the system.
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "let this process read and write there",
+        io::ErrorKind::ReadOnlyFilesystem => "mount the file system writable",
+        io::ErrorKind::NotFound => "see whether somebody else removed it",
+        _ => "see to the device or the limits of the process, then try again",
+    }
 }
 
 /// Errors by what a program can do about them.

@@ -38,10 +38,10 @@ pub enum ReadMode {
 /// Who does what can wait: sealing, hints, merging of the key order, expiry, flushing and compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Maintenance {
-    /// Two threads of the store.
+    /// Three threads of the store.
     #[default]
     Background,
-    /// Only [`Store::maintain`] and [`Store::compact`]: no thread is started. For deterministic tests, and for
+    /// Whoever writes seals what is full, and the rest is left to [`Store::maintain`] and [`Store::compact`]: no thread is started. For deterministic tests, and for
     /// programs that schedule such work themselves.
     Manual,
 }

@@ -52,7 +52,11 @@ impl Hint {
     /// The largest size, in bytes, that a hint of this segment can have.
     pub(crate) fn len_max(summary: &Summary) -> u64 {
         let bytes_each = 4;
-        128 + bytes_each * (summary.puts + summary.tombstones)
+        summary
+            .puts
+            .saturating_add(summary.tombstones)
+            .saturating_mul(bytes_each)
+            .saturating_add(128)
     }
 
     /// Three bytes hold the offsets of segments up to 128 MiB.

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::keydir::Location;
 
 /// Locations of records with an expiry, the earliest first. An entry whose record was overwritten, deleted or moved stays
-/// behind until it is due or [`ExpiryQueue::retain`] is called; the keydir tells then that it is stale.
+/// behind until it is due or a cleaning takes it out; the keydir tells then that it is stale.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryQueue {
     heap: BinaryHeap<Reverse<(u64, Location)>>,

@@ -186,7 +186,7 @@ impl Engine {
             }
             drop(guard);
             if pending >= PENDING_WAKE_BYTES {
-                self.wake.wake();
+                self.flush_wake.wake();
             }
             return Ok(());
         }

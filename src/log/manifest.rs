@@ -117,7 +117,7 @@ impl ManifestStore {
         while taken.contains(&segment_index(id)) {
             id += 1;
         }
-        current.next_segment_id = id + 1;
+        current.next_segment_id = id.saturating_add(1);
         Ok(id)
     }
 

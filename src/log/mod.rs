@@ -71,6 +71,9 @@ pub(crate) struct Engine {
     batch_epoch: AtomicU64,
     pub(crate) compaction: crate::compact::Control,
     pub(crate) events: Events,
+    /// Wakes the thread that flushes and prepares.
+    pub(crate) flush_wake: Wake,
+    /// Wakes the thread for all other maintenance.
     pub(crate) wake: Wake,
     /// The store was closed: others may have the directory by now.
     pub(crate) closed: AtomicBool,
@@ -98,7 +101,7 @@ impl Events {
     }
 }
 
-/// Wakes the maintenance thread.
+/// Wakes a background thread.
 #[derive(Debug, Default)]
 pub(crate) struct Wake {
     requested: Mutex<bool>,

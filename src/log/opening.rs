@@ -204,6 +204,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         batch_epoch: AtomicU64::new(0),
         compaction: crate::compact::Control::default(),
         events: Events::default(),
+        flush_wake: Wake::default(),
         wake: Wake::default(),
         closed: AtomicBool::new(false),
         full: AtomicBool::new(false),

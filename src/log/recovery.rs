@@ -25,12 +25,16 @@ use super::writer::{Guard, Writer};
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
-use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::record::RECORD_LEN_MAX;
+use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, classify};
 use crate::options::ReadMode;
 use crate::segment::scan::{End, Scanner, Sorter, last_mark_after};
 use crate::segment::{Counters, Segment};
 use crate::storage::{Map, StorageFile, read_exact_at};
+
+/// No segment is longer: the last record begins below the highest location and is as long as a record can be.
+const SEGMENT_LEN_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX + SEAL_LEN;
 
 /// Sequences left out after an unclean end, so that none that was given to a lost write is given out again. The log is synced
 /// far more often than once in so many writes; and a segment's records span at most 2^32 sequences, which leaves room
@@ -163,7 +167,10 @@ impl Engine {
             match self.with_reserve_held(&mut guard, |guard| self.finish_recovery(guard)) {
                 Ok(rewritten) => report.rewritten_bytes = rewritten,
                 // Reads go on; the first write tries again.
-                Err(error) if error.is_no_space() => self.events.note_background_error(&error),
+                Err(error) if error.is_no_space() => {
+                    self.events.note_background_error(&error);
+                    self.read_without_maps(&guard)?;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -221,7 +228,7 @@ impl Engine {
         let expected = if cut {
             summary.data_end
         } else {
-            summary.data_end + SEAL_LEN
+            summary.data_end.saturating_add(SEAL_LEN)
         };
         if length < expected || (!cut && length > expected) {
             return Err(Error::damage(
@@ -247,6 +254,9 @@ impl Engine {
         let file = self.open_file(&path)?;
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
         let header = self.read_header(&path, &*file, id)?;
+        if length > SEGMENT_LEN_MAX {
+            return Err(Error::damage(&path, SEGMENT_LEN_MAX, Damage::Field("segment length")));
+        }
         let bytes = match self.options.read_mode {
             ReadMode::Map => SegmentBytes::Map(file.map(length).map_err(|error| Error::io("map", &path, error))?),
             ReadMode::Pread => {
@@ -515,6 +525,19 @@ impl Engine {
                     // It does no harm where it is.
                     Err(error) => self.events.note_background_error(&Error::io("remove", &path, error)),
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What still waits to be written anew is read without maps: its files will be cut one day, and no value may lie there then.
+    fn read_without_maps(&self, guard: &Guard<'_>) -> Result<()> {
+        for unsealed in guard.unrecovered.iter().flat_map(|unrecovered| &unrecovered.unsealed) {
+            let found = self.segments.get(crate::segment::segment_index(unsealed.id));
+            if let Some((segment, summary)) = found.and_then(|segment| Some((segment.clone(), segment.summary?))) {
+                let file = self.open_file(&self.segment_path(unsealed.id))?;
+                let unmapped = Segment::unmapped(segment.header, summary, true, file, segment.counters.clone());
+                self.segments.set(Arc::new(unmapped));
             }
         }
         Ok(())

@@ -51,6 +51,7 @@ impl Engine {
 
     /// Begins a new active segment with room for `length` bytes. Nobody may be writing out.
     fn rotate(&self, guard: &mut Guard<'_>, length: u64) -> Result<()> {
+        self.write_out_held(guard)?;
         let next = match guard.prepared.take() {
             Some(next) if next.has_room(length, guard.next_sequence) => next,
             unfit => {
@@ -59,15 +60,10 @@ impl Engine {
                 created.map_err(|error| self.not_created(guard, error))?
             }
         };
-        if let Err(error) = self.write_out_held(guard) {
-            if guard.prepared.is_none() {
-                guard.prepared = Some(next);
-            }
-            return Err(error);
-        }
         if let Some(old) = guard.active.take() {
             guard.rotated_out(old);
             self.wake.wake();
+            self.flush_wake.wake();
         }
         let segment = Arc::new(Segment::active(
             next.header,
@@ -169,15 +165,15 @@ impl Engine {
         Ok(file)
     }
 
-    /// Prepares the next segment once the active one is half full. Called by the maintenance thread.
+    /// Prepares the next segment once the active one is half full, or at once if it is not the first: whoever fills one soon fills
+    /// another. Called in the background.
     pub(crate) fn prepare_ahead(&self) -> Result<()> {
         let guard = self.lock_writer();
         let wanted = guard.check_open().is_ok()
             && guard.prepared.is_none()
-            && guard
-                .active
-                .as_ref()
-                .is_some_and(|active| active.appender.spare_len() < active.appender.len());
+            && guard.active.as_ref().is_some_and(|active| {
+                guard.previous.previous_id != 0 || active.appender.spare_len() < active.appender.len()
+            });
         if !wanted {
             return Ok(());
         }

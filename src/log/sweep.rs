@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Engine, lock};
 use crate::clock::is_expired;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::keydir::Location;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 
@@ -122,9 +122,15 @@ impl Engine {
                 let _writer = self.lock_writer();
                 for (key, _) in page.iter() {
                     let hash = self.hash(namespace.number, key);
-                    if let Some((location, header)) = self.find_header(namespace.number, key, hash)? {
-                        self.keydir.remove(hash, location);
-                        self.no_longer_live(location, &header);
+                    match self.find_header(namespace.number, key, hash) {
+                        Ok(Some((location, header))) => {
+                            self.keydir.remove(hash, location);
+                            self.no_longer_live(location, &header);
+                        }
+                        Ok(None) => {}
+                        // Its slot stays, and leads nobody anywhere; the others must not wait for it.
+                        Err(error @ Error::Corruption { .. }) => self.events.note_background_error(&error),
+                        Err(error) => return Err(error),
                     }
                     namespace.order.remove(key);
                 }

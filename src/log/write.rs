@@ -1,5 +1,6 @@
 //! Writing: from checked operations to records in the log and entries in the indexes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::writer::{Guard, Undo};
@@ -58,10 +59,11 @@ struct Ready<'a> {
     header: Header,
 }
 
-/// The record that the keydir points at before the operation.
-struct Current {
-    location: Location,
-    header: Header,
+/// The record that the keydir points at before an operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    pub(super) location: Location,
+    pub(super) header: Header,
 }
 
 impl Ready<'_> {
@@ -142,11 +144,13 @@ impl Engine {
         }
         let begin_len = aligned((FIXED_HEADER_LEN + BatchBegin::LEN) as u64);
         let mut guard = self.ensure_room(self.lock_writer(), MARK_LEN + begin_len + bytes, ready.len() as u64 + 2)?;
+        // Everything that can fail comes before anything is appended.
+        let mut currents = Vec::with_capacity(ready.len());
         for ready in &ready {
             check_namespace(ready.operation)?;
-            if ready.operation.condition.is_some() {
-                self.check_condition(ready, self.current(ready)?.as_ref())?;
-            }
+            let current = self.current(ready)?;
+            self.check_condition(ready, current.as_ref())?;
+            currents.push(current);
         }
         if ready.is_empty() {
             let sequence = guard.last_sequence;
@@ -154,10 +158,10 @@ impl Engine {
             return Ok(sequence);
         }
         self.mark_if_due(&mut guard);
-        let applied = self.while_applying_batch(|| self.append_batch(&mut guard, &ready, begin_len, bytes));
+        self.while_applying_batch(|| self.append_batch(&mut guard, &ready, &currents, begin_len, bytes));
         let sequence = guard.last_sequence;
         self.finish(guard, durability, sequence)?;
-        applied.map(|()| sequence)
+        Ok(sequence)
     }
 
     /// Writes or deletes the record of a namespace, alone: what is pending is written out before it, and itself at once, with
@@ -188,7 +192,15 @@ impl Engine {
         })
     }
 
-    fn append_batch(&self, guard: &mut Guard<'_>, ready: &[Ready<'_>], begin_len: u64, bytes: u64) -> Result<()> {
+    /// `currents` is what the keydir points at before the batch, for each operation.
+    fn append_batch(
+        &self,
+        guard: &mut Guard<'_>,
+        ready: &[Ready<'_>],
+        currents: &[Option<Current>],
+        begin_len: u64,
+        bytes: u64,
+    ) {
         // Sequences are known, so the frame can be written first, although it sums up what follows.
         let first = guard.next_sequence + 1;
         let headers: Vec<_> = ready
@@ -199,7 +211,7 @@ impl Engine {
                 ..ready.header
             })
             .collect();
-        let Some(active) = &guard.active else { return Ok(()) };
+        let Some(active) = &guard.active else { return };
         let segment = active.segment.clone();
         let base = active.appender.len() as u64;
         let mut run = RunCrc::default();
@@ -214,8 +226,7 @@ impl Engine {
             bytes,
         };
         self.append(guard, Kind::BatchBegin, &frame.encode());
-        // All records are in the buffer before the first is looked for: an operation may find one of its own batch.
-        let Some(active) = &mut guard.active else { return Ok(()) };
+        let Some(active) = &mut guard.active else { return };
         let mut ahead = 0;
         for (ready, header) in ready.iter().zip(&headers) {
             active.put_record_ahead(ahead, header, &ready.parts());
@@ -225,10 +236,11 @@ impl Engine {
         guard.next_sequence = first + ready.len() as u64;
         guard.last_sequence = guard.next_sequence - 1;
         let mut offset = base + begin_len;
-        for (ready, header) in ready.iter().zip(&headers) {
-            // Found before anything was written, unless an earlier operation of this batch is about the same key. A damaged
-            // record in the way is left to itself: the new one is listed beside it.
-            let current = self.current(ready).unwrap_or(None);
+        // What earlier operations of this batch have made of their keys.
+        let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::with_capacity(ready.len());
+        for ((ready, header), before) in ready.iter().zip(&headers).zip(currents) {
+            let key = (header.namespace, ready.operation.key);
+            let current = within.get(&key).copied().unwrap_or(*before);
             self.index(
                 guard,
                 &segment,
@@ -238,9 +250,14 @@ impl Engine {
                 ready.operation,
                 current.as_ref(),
             );
+            let location = segment.location(offset);
+            let made = (header.kind == Kind::Put).then_some(Current {
+                location,
+                header: *header,
+            });
+            within.insert(key, made);
             offset += header.record_len();
         }
-        Ok(())
     }
 
     /// What the keydir points at for this key.
@@ -312,7 +329,7 @@ impl Engine {
             offset,
             sequence: header.sequence,
             hash,
-            previous,
+            previous: current.copied(),
         });
         if let Some(current) = current {
             self.no_longer_live(current.location, &current.header);
@@ -349,39 +366,41 @@ impl Engine {
         }
     }
 
-    /// Takes one record back out of the indexes and counters. Called newest first, the record still readable.
+    /// Takes one record back out of the indexes and counters, newest first. What was there before is put back without being
+    /// read: that must not fail.
     pub(super) fn take_back(&self, segment: &Segment, undo: &Undo) {
         let mut scratch = Vec::new();
+        // It lies in the append buffer, as all pending records do.
         let Ok(record) = segment.record(undo.offset, &mut scratch) else {
             return;
         };
         let location = segment.location(undo.offset);
         let (header, key) = (record.header, record.key());
         let length = header.record_len();
-        let mut unused = Vec::new();
-        let previous = undo.previous.and_then(|previous| {
-            let segment = self.segments.get(previous.segment_index())?;
-            let header = segment.record(previous.offset(), &mut unused).ok()?.header;
-            segment.counters.add_live(header.record_len());
-            if let Some(expiry) = header.expiry {
-                // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
-                lock(&self.expiry).push(expiry, previous);
+        let put = header.kind == Kind::Put;
+        if let Some(previous) = undo.previous {
+            // In place if the new record still stands there, so that no reader misses the key; it may have expired meanwhile.
+            if put && self.keydir.replace(undo.hash, location, previous.location) {
+                segment.counters.remove_live(length);
+            } else {
+                // There is room: it stood here before.
+                let _ = self.keydir.insert(undo.hash, previous.location);
             }
-            Some((previous, header))
-        });
-        // It may have expired meanwhile, and be gone already.
-        if header.kind == Kind::Put && self.keydir.remove(undo.hash, location) {
+            if let Some(before) = self.segments.get(previous.location.segment_index()) {
+                before.counters.add_live(previous.header.record_len());
+            }
+            if let Some(expiry) = previous.header.expiry {
+                // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
+                lock(&self.expiry).push(expiry, previous.location);
+            }
+        } else if put && self.keydir.remove(undo.hash, location) {
             segment.counters.remove_live(length);
         }
-        if let Some((previous, _)) = previous {
-            // There is room: it stood here before.
-            let _ = self.keydir.insert(undo.hash, previous);
-        }
-        segment.counters.take_back(header.kind == Kind::Put, length);
+        segment.counters.take_back(put, length);
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
-            change_order(&namespace, key, previous.map(|(_, header)| flags(&header)));
+            change_order(&namespace, key, undo.previous.map(|previous| flags(&previous.header)));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use super::active::{Active, Prepared, Rotated};
 use super::manifest::{Floors, ReplaceError};
 use super::output::Move;
+use super::write::Current;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
@@ -65,7 +66,7 @@ pub(super) struct Undo {
     pub(super) sequence: u64,
     pub(super) hash: u64,
     /// What the keydir said before.
-    pub(super) previous: Option<Location>,
+    pub(super) previous: Option<Current>,
 }
 
 /// Sequences that were not written out, and why.
@@ -116,9 +117,11 @@ impl Writer {
         }
         let to: HashMap<Location, Location> = moves.iter().map(|step| (step.from, step.to)).collect();
         for undo in &mut self.undo {
-            undo.previous = undo
-                .previous
-                .map(|previous| to.get(&previous).copied().unwrap_or(previous));
+            if let Some(previous) = &mut undo.previous
+                && let Some(copy) = to.get(&previous.location)
+            {
+                previous.location = *copy;
+            }
         }
     }
 

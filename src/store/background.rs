@@ -1,4 +1,5 @@
-//! The store's two threads. Whatever fails in them is kept for `stats`; a panic ends nobody else's wait, since nobody waits for
+//! The store's three threads: one that flushes and prepares, and so is never long at anything else; one for all other
+//! maintenance; one for compaction. Whatever fails in them is kept for `stats`; a panic ends nobody else's wait, since nobody waits for
 //! them: what they do, every writer can do itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +36,8 @@ impl Workers {
             engine: engine.clone(),
             threads: Vec::new(),
         };
+        let (flushed, flush_stop) = (engine.clone(), stop.clone());
+        workers.spawn("embercask-flush", move || flush(&flushed, &flush_stop))?;
         let (maintained, maintenance_stop) = (engine.clone(), stop.clone());
         workers.spawn("embercask-maintenance", move || {
             maintain(&maintained, &maintenance_stop)
@@ -66,6 +69,7 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.requested.store(true, Ordering::Release);
         self.engine.compaction.shut_down();
+        self.engine.flush_wake.wake();
         self.engine.wake.wake();
         self.stop.compaction_wake.wake();
         for thread in self.threads.drain(..) {
@@ -75,23 +79,34 @@ impl Drop for Workers {
     }
 }
 
-fn maintain(engine: &Engine, stop: &Stop) {
-    let interval = engine.options.flush_interval.min(TICK).max(Duration::from_millis(1));
+fn flush(engine: &Engine, stop: &Stop) {
+    let interval = engine.options.flush_interval.clamp(Duration::from_millis(1), TICK);
     while !stop.requested.load(Ordering::Acquire) {
-        engine.wake.wait(interval);
-        let work = [
-            engine.flush_pending(),
-            engine.prepare_ahead(),
-            engine.seal_all(),
-            engine.sync_behind(),
-            engine.empty_dropped_namespaces(),
-        ];
-        for error in work.into_iter().filter_map(Result::err) {
-            engine.events.note_background_error(&error);
-        }
+        engine.flush_wake.wait(interval);
+        note_errors(engine, [engine.flush_pending(), engine.prepare_ahead()]);
+    }
+}
+
+fn maintain(engine: &Engine, stop: &Stop) {
+    while !stop.requested.load(Ordering::Acquire) {
+        engine.wake.wait(TICK);
+        note_errors(
+            engine,
+            [
+                engine.seal_all(),
+                engine.sync_behind(),
+                engine.empty_dropped_namespaces(),
+            ],
+        );
         engine.sweep_expired();
         engine.clean_expiry_queue();
         engine.merge_large_orders();
+    }
+}
+
+fn note_errors<const N: usize>(engine: &Engine, results: [Result<()>; N]) {
+    for error in results.into_iter().filter_map(Result::err) {
+        engine.events.note_background_error(&error);
     }
 }
 

@@ -74,7 +74,7 @@ impl Store {
     ///
     /// [`Error::InUse`] if another handle has it open, [`Error::NotAStore`] if the directory holds something else,
     /// [`Error::NewerFormat`], [`Error::Corruption`] if stored data are damaged in a way that no crash explains, and
-    /// [`Error::Io`] or [`Error::NoSpace`] if the system fails. After an error the directory is as it was, but for a lock file.
+    /// [`Error::Io`] or [`Error::NoSpace`] if the system fails. After an error no record has been changed; an interrupted creation or recovery may have been completed, and a lock file may be there.
     pub fn open(directory: impl AsRef<Path>) -> Result<Store> {
         Options::default().open(directory)
     }

@@ -268,7 +268,8 @@ impl Namespace {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Conflict { found: None })
+        let found = self.get(key)?.map(|value| value.sequence());
+        Err(Error::Conflict { found })
     }
 
     /// Begins a listing of keys, in the order of their bytes.

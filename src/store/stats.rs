@@ -14,7 +14,7 @@ pub struct Stats {
     pub keys: u64,
     /// Namespaces that exist.
     pub namespaces: u64,
-    /// Keys that have expired and still are in the indexes.
+    /// Entries of the expiry queue that are due and not swept yet. Keys that were overwritten since may be among them.
     pub expired_not_swept: u64,
     /// Bytes of records that are live, headers and padding included.
     pub live_bytes: u64,
@@ -79,7 +79,7 @@ pub struct SegmentStats {
 }
 
 impl Store {
-    /// A look at the store. Takes time proportional to the number of key blocks and segments.
+    /// A look at the store. Takes time proportional to the number of key blocks, segments and keys with an expiry.
     pub fn stats(&self) -> Stats {
         let engine = self.engine();
         let segments: Vec<_> = engine
@@ -106,30 +106,38 @@ impl Store {
         drop(expiry);
         let events = &engine.events;
         let background_error = lock(&events.background_error).clone();
+        let keys = engine.keydir.len();
+        let keydir_bytes = engine.keydir.memory_bytes() as u64;
+        let key_order_bytes = namespaces.iter().map(|state| state.order.memory_bytes() as u64).sum();
+        // Held for a few fields only: writers wait for it.
         let writer = engine.lock_writer();
+        let (buffer_bytes, pending_bytes) = (writer.buffer_bytes(), writer.pending_bytes());
+        let (last_sequence, durable_sequence) = (writer.last_sequence, writer.durable_sequence);
+        let poisoned = writer.poisoned().map(str::to_owned);
+        drop(writer);
         Stats {
             // Namespaces have an entry each in the same index.
-            keys: engine.keydir.len().saturating_sub(namespaces.len() as u64),
+            keys: keys.saturating_sub(namespaces.len() as u64),
             namespaces: namespaces.len() as u64,
             expired_not_swept,
             live_bytes: sum(|segment| segment.live_bytes),
             dead_bytes: sum(|segment| segment.dead_bytes),
             tombstone_bytes: sum(|segment| segment.tombstone_bytes),
             segment_bytes: sum(|segment| segment.bytes),
-            keydir_bytes: engine.keydir.memory_bytes() as u64,
-            key_order_bytes: namespaces.iter().map(|state| state.order.memory_bytes() as u64).sum(),
+            keydir_bytes,
+            key_order_bytes,
             expiry_queue_bytes,
-            buffer_bytes: writer.buffer_bytes(),
-            pending_bytes: writer.pending_bytes(),
-            last_sequence: writer.last_sequence,
-            durable_sequence: writer.durable_sequence,
+            buffer_bytes,
+            pending_bytes,
+            last_sequence,
+            durable_sequence,
             write_outs: events.write_outs.load(Ordering::Relaxed),
             written_bytes: events.written_bytes.load(Ordering::Relaxed),
             syncs: events.syncs.load(Ordering::Relaxed),
             expired: events.expired.load(Ordering::Relaxed),
             compaction: engine.compaction.totals(),
             disk_full: engine.full.load(Ordering::Relaxed),
-            poisoned: writer.poisoned().map(str::to_owned),
+            poisoned,
             background_error,
             segments,
         }
