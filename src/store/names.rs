@@ -77,16 +77,11 @@ impl Store {
             ));
         }
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
-        self.write_entry(
-            number,
-            Action::Put {
-                value: &encode_entry(id, name),
-                metadata: None,
-                expiry: None,
-            },
-        )?;
-        engine.namespaces.insert(state.clone());
-        Ok(Namespace::new(self.clone(), state))
+        let (written, stands) = self.write_entry(number, &encode_entry(id, name));
+        if stands {
+            engine.namespaces.insert(state.clone());
+        }
+        written.map(|()| Namespace::new(self.clone(), state))
     }
 
     /// Gives a namespace another name; handles on it go on. Durable when it returns.
@@ -104,16 +99,11 @@ impl Store {
             });
         }
         let value = encode_entry(state.stable_id, new_name);
-        self.write_entry(
-            state.number,
-            Action::Put {
-                value: &value,
-                metadata: None,
-                expiry: None,
-            },
-        )?;
-        engine.namespaces.rename(&state, new_name);
-        Ok(())
+        let (written, stands) = self.write_entry(state.number, &value);
+        if stands {
+            engine.namespaces.rename(&state, new_name);
+        }
+        written
     }
 
     /// Drops a namespace with all its keys, whatever their number, in one step: it is gone as a whole, durably, when this
@@ -144,16 +134,29 @@ impl Store {
             .collect())
     }
 
-    fn write_entry(&self, number: u32, action: Action<'_>) -> Result<()> {
+    /// Writes what a namespace is called. Says how that went, and whether it stands: a write that failed may stay in the log
+    /// when a later one was acknowledged already, and then two namespaces would come to have one name.
+    fn write_entry(&self, number: u32, value: &[u8]) -> (Result<()>, bool) {
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
         let key = encode_number(number);
+        let action = Action::Put {
+            value,
+            metadata: None,
+            expiry: None,
+        };
         let operation = Operation {
             namespace: &system,
             key: &key,
             action,
             condition: None,
         };
-        self.engine().write(&operation, Durability::Sync).map(drop)
+        let written = self.engine().write(&operation, Durability::Sync).map(drop);
+        let stands = written.is_ok()
+            || self
+                .engine()
+                .get(&system, &key)
+                .is_ok_and(|found| found.is_some_and(|found| found == value));
+        (written, stands)
     }
 }
 
