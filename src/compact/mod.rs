@@ -18,12 +18,13 @@ mod pick;
 mod rewrite;
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::log::{Engine, lock};
+use crate::segment::Segment;
 
 /// How a run goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,7 @@ impl Engine {
         self.compaction.begin();
         loop {
             let Some(pick) = self.pick() else { return Ok(report) };
-            let run = self.with_reserve(true, || self.rewrite(&pick.inputs, pick.pace))?;
+            let run = self.rewrite_as_space_allows(pick.inputs, pick.pace)?;
             report.add(run);
             if run.reclaimed_bytes == 0 && run.read_bytes == run.written_bytes {
                 return Ok(report);
@@ -179,7 +180,7 @@ impl Engine {
             }
             let mut gained = false;
             for group in groups {
-                let run = self.with_reserve(true, || self.rewrite(&group, Pace::Forced))?;
+                let run = self.rewrite_as_space_allows(group, Pace::Forced)?;
                 gained |= run.reclaimed_bytes > 0;
                 report.add(run);
             }
@@ -188,6 +189,32 @@ impl Engine {
             }
         }
         Ok(report)
+    }
+
+    /// Replaces all of these segments at once, or, if the disk is too full for that, one after the other: the one with the
+    /// least in it first, so that each makes room for the next. Takes them over, since the space of a segment does not come
+    /// back while anybody holds it.
+    fn rewrite_as_space_allows(&self, mut inputs: Vec<Arc<Segment>>, pace: Pace) -> Result<CompactionReport> {
+        let mut full = match self.with_reserve(true, || self.rewrite(&inputs, pace)) {
+            Err(error) if error.is_no_space() && inputs.len() > 1 => error,
+            result => return result,
+        };
+        let mut report = CompactionReport::default();
+        inputs.retain(|segment| segment.counters.get().is_wasteful());
+        inputs.sort_by_key(|segment| segment.counters.get().live_bytes);
+        for input in inputs {
+            match self.with_reserve(true, || self.rewrite(std::slice::from_ref(&input), pace)) {
+                Ok(run) => report.add(run),
+                Err(error) if error.is_no_space() => full = error,
+                Err(error) => return Err(error),
+            }
+        }
+        // What did not fit now may do so in the next round.
+        if report.reclaimed_bytes > 0 {
+            Ok(report)
+        } else {
+            Err(full)
+        }
     }
 
     /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests choose any subset.

@@ -118,9 +118,7 @@ impl Engine {
         let mut groups: Vec<Vec<Arc<Segment>>> = Vec::new();
         let mut bytes = 0;
         for candidate in candidates {
-            let wasteful = candidate.counts.dead_puts() > 0
-                || candidate.counts.tombstones > 0
-                || candidate.gain > overhead + candidate.bytes / 20;
+            let wasteful = candidate.counts.is_wasteful() || candidate.gain > overhead + candidate.bytes / 20;
             if !(wasteful || several_small && small(&candidate)) {
                 continue;
             }

@@ -331,6 +331,11 @@ impl Counts {
         self.puts.saturating_sub(self.live_puts)
     }
 
+    /// Whether there is anything in it that compaction may be able to drop.
+    pub(crate) fn is_wasteful(&self) -> bool {
+        self.dead_puts() > 0 || self.tombstones > 0
+    }
+
     pub(crate) fn dead_bytes(&self) -> u64 {
         self.put_bytes.saturating_sub(self.live_bytes)
     }

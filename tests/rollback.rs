@@ -1,0 +1,117 @@
+//! What a write that fails leaves of what was there before it: everything, for every reader, at every moment.
+
+use std::io::ErrorKind as IoErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+use embercask::{Durability, ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
+
+/// A store that reads call by call, the value of "key" in a sealed segment.
+fn open(faults: &FaultStorage, mode: ReadMode) -> (Store, Namespace) {
+    let store = Store::options()
+        .segment_bytes(4096)
+        .maintenance(Maintenance::Manual)
+        .durability(Durability::Os)
+        .read_mode(mode)
+        .storage(Arc::new(faults.clone()))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    namespace.put("key", "old").unwrap();
+    for number in 0..60 {
+        namespace.put(format!("fill {number}"), [7; 200]).unwrap();
+    }
+    store.maintain().unwrap();
+    (store, namespace)
+}
+
+fn disk_with_faults() -> FaultStorage {
+    FaultStorage::new(Arc::new(MemStorage::new()))
+}
+
+fn failing(operation: Operation) -> Fault {
+    Fault::new(FaultKind::Error(IoErrorKind::Other))
+        .on(operation)
+        .path(".segment")
+}
+
+#[test]
+fn a_batch_that_cannot_read_what_it_replaces_is_not_acknowledged() {
+    let faults = disk_with_faults();
+    let (store, namespace) = open(&faults, ReadMode::Pread);
+    faults.inject(failing(Operation::Read));
+    let refused = store.batch().put(&namespace, "key", "new").commit().unwrap_err();
+    faults.clear();
+    assert_eq!(refused.kind(), ErrorKind::Io);
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+    faults.inject(failing(Operation::Read));
+    store.batch().delete(&namespace, "key").commit().unwrap_err();
+    faults.clear();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+    store.batch().delete(&namespace, "key").commit().unwrap();
+    assert!(namespace.get("key").unwrap().is_none());
+    assert_eq!(namespace.count().unwrap(), store.stats().keys);
+}
+
+#[test]
+fn a_later_write_of_a_batch_finds_the_earlier_one_of_the_same_key() {
+    let faults = disk_with_faults();
+    let (store, namespace) = open(&faults, ReadMode::Map);
+    let batch = store
+        .batch()
+        .put(&namespace, "key", "one")
+        .put(&namespace, "key", "two");
+    let batch = batch.put(&namespace, "new", "one").delete(&namespace, "new");
+    batch
+        .delete(&namespace, "fill 1")
+        .put(&namespace, "fill 1", "again")
+        .commit()
+        .unwrap();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"two");
+    assert!(namespace.get("new").unwrap().is_none());
+    assert_eq!(namespace.get("fill 1").unwrap().unwrap(), *b"again");
+    let stats = store.stats();
+    assert_eq!(stats.keys, 61);
+    let live: u64 = stats.segments.iter().map(|segment| segment.live_records).sum();
+    assert_eq!(live, stats.keys + stats.namespaces);
+}
+
+#[test]
+fn a_write_that_failed_gives_back_what_was_there_though_nothing_can_be_read() {
+    let faults = disk_with_faults();
+    let (store, namespace) = open(&faults, ReadMode::Pread);
+    faults.inject(failing(Operation::Write));
+    // The first read is the look-up of the put; those of the roll-back, if there were any, would fail.
+    faults.inject(failing(Operation::Read).at(faults.steps() + 1).repeated());
+    namespace.put("key", "new").unwrap_err();
+    faults.clear();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+    store.compact().unwrap();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+}
+
+#[test]
+fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_taken_back() {
+    let faults = disk_with_faults();
+    let (_store, namespace) = open(&faults, ReadMode::Map);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..3000 {
+                faults.inject(failing(Operation::Write));
+                let options = PutOptions::new().durability(Durability::Os);
+                namespace.put_with("key", format!("new {number}"), options).unwrap_err();
+                faults.clear();
+            }
+            done.store(true, Ordering::Release);
+        });
+        while !done.load(Ordering::Acquire) {
+            assert!(
+                namespace.get("key").unwrap().is_some(),
+                "an acknowledged key was missed"
+            );
+        }
+    });
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+}
