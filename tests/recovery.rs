@@ -591,7 +591,7 @@ fn names_of_files_are_durable_when_what_is_in_them_is() {
     let check = |written: usize| {
         let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
         let store = manual(Arc::new(cut)).open("/new/deep/store").unwrap();
-        assert_eq!(store.recovery_report().created, false);
+        assert!(!store.recovery_report().created);
         assert_eq!(store.open_namespace("N").unwrap().count().unwrap(), written as u64);
     };
     let namespace = store.namespace("N").unwrap();
