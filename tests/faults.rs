@@ -566,8 +566,11 @@ fn a_killed_store_opens_on_a_full_disk_and_shows_everything() {
 
 // Opening.
 
+/// How a store was left, its disk, and what it holds.
+type Found = (&'static str, MemStorage, BTreeMap<String, Vec<u8>>);
+
 /// Stores as they may be found: closed, and killed with several segments that have no seal.
-fn found() -> [(&'static str, MemStorage, BTreeMap<String, Vec<u8>>); 2] {
+fn found() -> [Found; 2] {
     let disk = MemStorage::new();
     let store = open(&disk);
     let namespace = store.namespace("N").unwrap();
@@ -838,16 +841,19 @@ fn one_failure_anywhere_loses_nothing_acknowledged() {
 
 // Threads.
 
+/// Asked before a call; its error is the call's.
+type Hook = Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>;
+
 /// A storage that asks before each call that creates or writes a file.
 struct Hooked {
     inner: MemStorage,
-    hook: Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>,
+    hook: Hook,
 }
 
 struct HookedFile {
     path: PathBuf,
     inner: Arc<dyn StorageFile>,
-    hook: Arc<dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync>,
+    hook: Hook,
 }
 
 impl std::fmt::Debug for Hooked {
@@ -1043,8 +1049,8 @@ fn failures_in_the_background_are_kept_for_the_stats_and_hang_nobody() {
     }
 }
 
-/// The leader's write fails while somebody else has acknowledged a later, Buffered, write: then the record of the namespace stays
-/// in the log, although its creation was reported as failed. Creating it again must not make two of them.
+/// The write of a namespace's record fails while somebody else is about to write: the record must not stay in the log behind what
+/// the other is told. Creating the namespace again must not make two of them.
 #[test]
 fn a_namespace_whose_creation_failed_can_be_created_again_and_is_one() {
     let disk = MemStorage::new();
@@ -1080,11 +1086,10 @@ fn a_namespace_whose_creation_failed_can_be_created_again_and_is_one() {
                 }
             });
             at_write.recv().unwrap();
-            namespace
-                .put_with("buffered", "1", class(Durability::Buffered))
-                .unwrap();
+            let buffered = scope.spawn(|| namespace.put_with("buffered", "1", class(Durability::Buffered)));
             go_on.send(()).unwrap();
             assert_eq!(kind(failing.join().unwrap()), ErrorKind::Io);
+            buffered.join().unwrap().unwrap();
         });
         // Whoever asks again gets one, whether the failed attempt counts or not.
         let names = || {
