@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::planted::{Planted, planted};
+
 /// Where a store reads the time. Calls come from several threads.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Wall clock: milliseconds since the Unix epoch.
@@ -124,6 +126,9 @@ impl StoreTime {
     /// Now, in milliseconds since the epoch; never less than a call before has returned.
     pub(crate) fn now_ms(&self) -> u64 {
         let wall = self.clock.wall_ms();
+        if planted(Planted::ClockStepsBack) {
+            return wall;
+        }
         wall.max(self.latest.fetch_max(wall, Ordering::AcqRel))
     }
 

@@ -100,6 +100,7 @@ mod index;
 mod limits;
 mod log;
 mod options;
+mod planted;
 mod segment;
 pub mod storage;
 mod store;

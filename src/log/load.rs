@@ -22,6 +22,7 @@ use crate::index::keydir::{Keydir, Location, Relation, Upsert};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
 use crate::index::order::{KeyFlags, KeyOrder};
 use crate::options::Progress;
+use crate::planted::{Planted, planted};
 use crate::segment::scan::{Scanner, Sorter};
 use crate::segment::{ReadError, Segment};
 use crate::storage::read_file;
@@ -163,10 +164,11 @@ impl Engine {
             },
         };
         Ok(Hint::decode(&bytes).ok().filter(|hint| {
-            hint.store_id == segment.header.store_id
-                && hint.segment_id == segment.id()
-                && hint.data_end == summary.data_end
-                && hint.records_crc == summary.records_crc
+            planted(Planted::TrustHint)
+                || hint.store_id == segment.header.store_id
+                    && hint.segment_id == segment.id()
+                    && hint.data_end == summary.data_end
+                    && hint.records_crc == summary.records_crc
         }))
     }
 
@@ -353,7 +355,7 @@ impl Engine {
                 contribution.expiring.push((expiry, location));
             }
         }
-        if source.keys_crc.is_some_and(|expected| expected != keys.value()) {
+        if source.keys_crc.is_some_and(|expected| expected != keys.value()) && !planted(Planted::TrustHint) {
             return Ok(None);
         }
         self.report_progress(progress, segment.data_end());

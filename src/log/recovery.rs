@@ -29,6 +29,7 @@ use crate::format::record::RECORD_LEN_MAX;
 use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, classify};
 use crate::options::ReadMode;
+use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner, Sorter, last_mark_after};
 use crate::segment::{Counters, Segment};
 use crate::storage::{Map, StorageFile, read_exact_at};
@@ -261,7 +262,10 @@ impl Engine {
             ReadMode::Map => SegmentBytes::Map(file.map(length).map_err(|error| Error::io("map", &path, error))?),
             ReadMode::Pread => {
                 let mut bytes = vec![0; length as usize];
-                read_exact_at(&*file, &mut bytes, 0).map_err(|error| Error::io("read", &path, error))?;
+                match read_exact_at(&*file, &mut bytes, 0) {
+                    Err(_) if planted(Planted::ReadErrorIsEnd) => bytes.truncate(SEGMENT_HEADER_LEN as usize),
+                    read => read.map_err(|error| Error::io("read", &path, error))?,
+                }
                 SegmentBytes::Memory(bytes)
             }
         };
@@ -332,7 +336,8 @@ impl Engine {
                 continue;
             };
             let is_kept = log.iter().any(|opened| opened.header.segment_id == claim.segment_id);
-            if about.valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN) {
+            let is_missing = about.valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN);
+            if is_missing && !planted(Planted::DamageIsEnd) {
                 // Something that was durable is missing or damaged; the first such place is where the log ends.
                 let torn = log
                     .iter()
@@ -382,6 +387,7 @@ impl Engine {
             let has_keys = opened.summary.puts + opened.summary.tombstones > 0;
             if has_keys {
                 let durable_end = match durable {
+                    _ if planted(Planted::TrustTail) => opened.valid_end,
                     Some((last, _)) if index < last => opened.valid_end,
                     Some((last, offset)) if index == last => offset,
                     _ => 0,

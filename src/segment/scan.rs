@@ -4,6 +4,7 @@ use crate::format::hint::Offsets;
 use crate::format::record::{BatchBegin, Header, Kind, Place, Record, RunCrc};
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{ALIGNMENT, Damage};
+use crate::planted::{Planted, planted};
 
 /// How a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,7 @@ impl<'a> Scanner<'a> {
                     }
                     return Err(End::Sealed);
                 }
+                Kind::BatchBegin if planted(Planted::HalfBatch) => {}
                 Kind::BatchBegin => self.check_batch(offset, &record)?,
                 Kind::Start if offset == SEGMENT_HEADER_LEN => {
                     self.start = Some(Start::decode(record.body).map_err(damaged)?);
