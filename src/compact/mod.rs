@@ -18,13 +18,13 @@ mod pick;
 mod rewrite;
 
 use std::collections::HashSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::log::{Engine, lock};
-use crate::segment::Segment;
+use crate::segment::SealedSegment;
 
 /// How a run goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl Engine {
     /// Replaces all of these segments at once, or, if the disk is too full for that, one after the other: the one with the
     /// least in it first, so that each makes room for the next. Takes them over, since the space of a segment does not come
     /// back while anybody holds it.
-    fn rewrite_as_space_allows(&self, mut inputs: Vec<Arc<Segment>>, pace: Pace) -> Result<CompactionReport> {
+    fn rewrite_as_space_allows(&self, mut inputs: Vec<SealedSegment>, pace: Pace) -> Result<CompactionReport> {
         let mut full = match self.with_reserve(true, || self.rewrite(&inputs, pace)) {
             Err(error) if error.is_no_space() && inputs.len() > 1 => error,
             result => return result,
@@ -225,11 +225,7 @@ impl Engine {
         let _running = lock(&self.compaction.running);
         self.check_open()?;
         self.compaction.begin();
-        let sealed = self
-            .segments
-            .all()
-            .into_iter()
-            .filter(|segment| segment.summary.is_some());
+        let sealed = self.segments.all().into_iter().filter_map(SealedSegment::of);
         let chosen: Vec<_> = sealed
             .enumerate()
             .filter(|(index, _)| mask >> (index % 64) & 1 == 1)

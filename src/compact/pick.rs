@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Pace;
 use crate::log::Engine;
-use crate::segment::{Counts, Segment};
+use crate::segment::{Counts, SealedSegment, Segment};
 
 /// Live bytes that one run copies at the most, in full segments.
 const RUN_SEGMENTS_MAX: u64 = 4;
@@ -17,13 +17,13 @@ const OVERDUE: f64 = 1.25;
 
 /// What to compact next.
 pub(super) struct Pick {
-    pub(super) inputs: Vec<Arc<Segment>>,
+    pub(super) inputs: Vec<SealedSegment>,
     pub(super) pace: Pace,
 }
 
 /// A segment that may be compacted.
 struct Candidate {
-    segment: Arc<Segment>,
+    segment: SealedSegment,
     bytes: u64,
     counts: Counts,
     /// Bytes that compacting it gives back.
@@ -37,17 +37,18 @@ impl Engine {
         let mut candidates: Vec<_> = all
             .iter()
             .filter(|segment| !self.compaction.is_damaged(segment.id()))
-            .filter_map(|segment| {
-                let (summary, counts) = (segment.summary?, segment.counters.get());
+            .filter_map(|segment| SealedSegment::of(segment.clone()))
+            .map(|segment| {
+                let (summary, counts) = (segment.summary(), segment.counters.get());
                 let others = all.iter().filter(|other| other.id() != segment.id());
                 let shadows_can_go = shadow_floor(others) >= summary.max_sequence;
                 let kept = counts.live_bytes + if shadows_can_go { 0 } else { counts.tombstone_bytes };
-                Some(Candidate {
-                    segment: segment.clone(),
+                Candidate {
                     bytes: summary.data_end,
                     counts,
                     gain: summary.data_end.saturating_sub(kept),
-                })
+                    segment,
+                }
             })
             .collect();
         candidates.sort_by_key(|candidate| candidate.counts.min_sequence);
@@ -110,12 +111,12 @@ impl Engine {
     }
 
     /// Everything that has waste in it or is small, in groups of bounded size, oldest first.
-    pub(super) fn pick_all(&self) -> Vec<Vec<Arc<Segment>>> {
+    pub(super) fn pick_all(&self) -> Vec<Vec<SealedSegment>> {
         let candidates = self.candidates();
         let overhead = 4096;
         let small = |candidate: &Candidate| candidate.bytes < self.options.segment_bytes / 2;
         let several_small = candidates.iter().filter(|candidate| small(candidate)).count() > 1;
-        let mut groups: Vec<Vec<Arc<Segment>>> = Vec::new();
+        let mut groups: Vec<Vec<SealedSegment>> = Vec::new();
         let mut bytes = 0;
         for candidate in candidates {
             let wasteful = candidate.counts.is_wasteful() || candidate.gain > overhead + candidate.bytes / 20;

@@ -12,8 +12,9 @@ use crate::index::keydir::Location;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::log::output::{Move, OutputWriter, sealed_entries};
 use crate::log::{Engine, lock};
-use crate::segment::Segment;
+use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner};
+use crate::segment::{SealedSegment, Segment};
 
 /// Index entries moved under one taking of the writer lock.
 const MOVES_STEP: usize = 64;
@@ -53,13 +54,9 @@ struct Rules {
 }
 
 impl Engine {
-    /// Replaces these segments, all of them sealed, by as few as hold what is left of them. The caller holds
+    /// Replaces these segments by as few as hold what is left of them. The caller holds
     /// `compaction.running`.
-    pub(super) fn rewrite(&self, inputs: &[Arc<Segment>], pace: Pace) -> Result<CompactionReport> {
-        debug_assert!(
-            inputs.iter().all(|segment| segment.summary.is_some()),
-            "only sealed segments are compacted"
-        );
+    pub(super) fn rewrite(&self, inputs: &[SealedSegment], pace: Pace) -> Result<CompactionReport> {
         self.keep_pace(0, pace)?;
         self.sweep_expired();
         let guard = self.lock_writer();
@@ -78,6 +75,9 @@ impl Engine {
             return Err(error);
         }
         let (outputs, moves, _) = output.finish()?;
+        if planted(Planted::UnlinkBeforePublish) {
+            inputs.iter().for_each(|input| self.remove_segment_files(input.id()));
+        }
         let published = self.sync().and_then(|()| self.publish(inputs, &outputs, rollbacks));
         if let Err(error) = published {
             if self.lock_writer().poisoned().is_none() {
@@ -98,8 +98,8 @@ impl Engine {
             self.segments.remove(input.index());
             self.remove_segment_files(input.id());
         }
-        let bytes = |segments: &[Arc<Segment>]| segments.iter().map(|segment| segment.data_end()).sum::<u64>();
-        let (read_bytes, written_bytes) = (bytes(inputs), bytes(&outputs));
+        let read_bytes: u64 = inputs.iter().map(|segment| segment.summary().data_end).sum();
+        let written_bytes: u64 = outputs.iter().map(|segment| segment.data_end()).sum();
         let reclaimed_bytes = read_bytes.saturating_sub(written_bytes);
         let report = CompactionReport {
             runs: 1,
@@ -111,7 +111,7 @@ impl Engine {
         Ok(report)
     }
 
-    fn rules(&self, inputs: &[Arc<Segment>]) -> Rules {
+    fn rules(&self, inputs: &[SealedSegment]) -> Rules {
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
         // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
         let dropping = !self.namespaces.dropped().is_empty();
@@ -126,7 +126,7 @@ impl Engine {
 
     fn copy_survivors(
         &self,
-        inputs: &[Arc<Segment>],
+        inputs: &[SealedSegment],
         rules: &Rules,
         pace: Pace,
         output: &mut OutputWriter<'_>,
@@ -139,7 +139,7 @@ impl Engine {
         let some_expire = inputs
             .iter()
             .zip(&unread)
-            .any(|(input, unread)| !unread && input.summary.is_some_and(|summary| summary.expiring > 0));
+            .any(|(input, unread)| !unread && input.summary().expiring > 0);
         for (index, input) in inputs.iter().enumerate() {
             if unread.get(index).copied().unwrap_or(false) {
                 continue;
@@ -227,11 +227,9 @@ impl Engine {
     }
 
     /// Which inputs need not even be read, because nothing in them is live and nothing in them hides anything.
-    fn unread(&self, inputs: &[Arc<Segment>], rules: &Rules) -> Vec<bool> {
-        let can = |input: &Arc<Segment>| {
-            let (Some(summary), counts) = (input.summary, input.counters.get()) else {
-                return false;
-            };
+    fn unread(&self, inputs: &[SealedSegment], rules: &Rules) -> Vec<bool> {
+        let can = |input: &SealedSegment| {
+            let (summary, counts) = (input.summary(), input.counters.get());
             let hides_nothing =
                 !has_shadows(input) || summary.max_sequence <= rules.shadow_floor.min(rules.namespace_shadow_floor);
             let expired_long_ago =
@@ -242,7 +240,7 @@ impl Engine {
         let some_expire = inputs
             .iter()
             .zip(&unread)
-            .any(|(input, unread)| !unread && input.summary.is_some_and(|summary| summary.expiring > 0));
+            .any(|(input, unread)| !unread && input.summary().expiring > 0);
         if some_expire {
             // An expired put that is copied may be older than a shadow in one that would go unread.
             for (unread, input) in unread.iter_mut().zip(inputs) {
@@ -280,14 +278,16 @@ impl Engine {
         } else {
             rules.shadow_floor
         };
-        let hides_nothing = header.sequence <= floor;
+        let hides_nothing = header.sequence <= floor || planted(Planted::DropShadowEarly);
         if header.kind == Kind::Tombstone {
             return Ok(if hides_nothing { Fate::Spent } else { Fate::Copy });
         }
         // It is expired and has left the indexes, but perhaps only a moment ago.
         let long_ago = rules
             .horizon
-            .is_some_and(|horizon| header.expiry.is_some_and(|expiry| expiry <= horizon));
+            .is_some_and(|horizon| header.expiry.is_some_and(|expiry| expiry <= horizon))
+            || planted(Planted::IgnoreGrace);
+        let hides_nothing = hides_nothing || planted(Planted::DropExpiredShadow);
         Ok(match (long_ago, hides_nothing) {
             (false, _) => Fate::Linger,
             (true, false) => Fate::Bury,
@@ -296,7 +296,7 @@ impl Engine {
     }
 
     /// Lets the manifest put the outputs in the place of the inputs.
-    fn publish(&self, inputs: &[Arc<Segment>], outputs: &[Arc<Segment>], rollbacks: u64) -> Result<()> {
+    fn publish(&self, inputs: &[SealedSegment], outputs: &[Arc<Segment>], rollbacks: u64) -> Result<()> {
         let guard = self.lock_writer();
         if guard.rollbacks != rollbacks {
             // A decision may rest on a record that was taken back.
@@ -313,6 +313,9 @@ impl Engine {
     /// Lets index entries that still point at what was copied point at the copies. The caller holds the writer lock.
     pub(crate) fn apply_moves(&self, moves: &[Move]) {
         for step in moves {
+            if planted(Planted::MoveBlindly) && self.keydir.insert(step.hash, step.to).is_ok() {
+                continue;
+            }
             if !self.keydir.replace(step.hash, step.from, step.to) {
                 // Perhaps it had expired: then the copy waits out the grace period as the original did.
                 if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
@@ -336,10 +339,9 @@ impl Engine {
 }
 
 /// Whether anything in this segment hides, or may hide once expired, an older record.
-fn has_shadows(segment: &Segment) -> bool {
-    segment
-        .summary
-        .is_none_or(|summary| summary.tombstones > 0 || summary.expiring > 0)
+fn has_shadows(segment: &SealedSegment) -> bool {
+    let summary = segment.summary();
+    summary.tombstones > 0 || summary.expiring > 0
 }
 
 #[cfg(test)]
@@ -375,7 +377,7 @@ mod tests {
         engine.retire_active().unwrap();
         engine.seal_all().unwrap();
 
-        let input = engine.segments.all().pop().unwrap();
+        let input = SealedSegment::of(engine.segments.all().pop().unwrap()).unwrap();
         let rules = engine.rules(std::slice::from_ref(&input));
         clock.advance(5000);
         engine.sweep_expired();
