@@ -13,12 +13,13 @@
 use std::sync::atomic::Ordering;
 
 use super::active::{Account, LogFile};
-use super::writer::{Failure, Guard};
+use super::writer::Guard;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Kind};
 use crate::format::segment::Mark;
 use crate::options::{Durability, Maintenance};
+use crate::planted::{Planted, planted};
 
 /// Pending bytes of class `Buffered` at which the maintenance thread is asked to write them out.
 const PENDING_WAKE_BYTES: usize = 256 << 10;
@@ -133,15 +134,10 @@ impl Engine {
 
     /// After a failed write-out: cuts the file back, and takes back all pending records that nobody was told of.
     fn roll_back(&self, guard: &mut Guard<'_>, error: &Error) {
-        self.note_full(error);
-        let failure = Failure {
-            from: guard.written_sequence + 1,
-            to: guard.next_sequence - 1,
-            error: error.clone(),
-        };
-        if guard.in_flight > 0 {
-            guard.failed.push(failure);
+        if planted(Planted::KeepFailedAppend) {
+            return;
         }
+        self.note_full(error);
         let keep_end = guard.acknowledged_end;
         let undo = std::mem::take(&mut guard.undo);
         let Some(active) = &mut guard.active else { return };
@@ -153,6 +149,8 @@ impl Engine {
                 source,
             );
             guard.undo = undo;
+            let from = guard.written_sequence + 1;
+            guard.note_failure(from, error);
             self.poison(guard, &cause);
             return;
         }
@@ -169,6 +167,9 @@ impl Engine {
             guard.last_sequence = active.account.summary.max_sequence.max(guard.written_sequence);
             guard.undo = kept.to_vec();
             guard.rollbacks += 1;
+            // What stays pending has not failed yet: whoever waits for it tries again.
+            let from = guard.last_sequence + 1;
+            guard.note_failure(from, error);
         } else {
             guard.undo = undo;
         }
@@ -176,7 +177,7 @@ impl Engine {
 
     /// A write of this durability has been applied up to `sequence`: waits until that holds, giving up the lock.
     pub(super) fn finish<'a>(&'a self, mut guard: Guard<'a>, durability: Durability, sequence: u64) -> Result<()> {
-        if durability == Durability::Buffered {
+        if durability == Durability::Buffered || planted(Planted::AcknowledgeUnwritten) {
             let Some(active) = &guard.active else { return Ok(()) };
             let end = active.appender.len() as u64;
             let pending = (end - active.written) as usize;
@@ -258,7 +259,9 @@ impl Engine {
             let (back, result) = self.sync_written(guard);
             guard = back;
             guard.syncing = false;
-            if let Err(error) = &result {
+            if let Err(error) = &result
+                && !planted(Planted::SyncAgainAfterFailure)
+            {
                 self.poison(&mut guard, error);
             }
             self.notify(&guard);
@@ -377,13 +380,15 @@ impl Engine {
         self.sync()
     }
 
-    /// Writes out, syncs and seals everything; nothing is written afterwards.
+    /// No write begins from here on; those that have been appended end as they may. The first step of closing.
+    pub(crate) fn refuse_writes(&self) {
+        self.lock_writer().closed = true;
+    }
+
+    /// Writes out, syncs and seals everything. The caller has refused further writes.
     pub(crate) fn close_log(&self) -> Result<()> {
         let result = self.sync();
-        let mut guard = self.lock_writer();
-        guard.closed = true;
-        let prepared = guard.prepared.take();
-        drop(guard);
+        let prepared = self.lock_writer().prepared.take();
         result?;
         self.retire_active()?;
         self.seal_all()?;
@@ -407,5 +412,38 @@ impl Engine {
         if error.is_no_space() {
             self.full.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+    use crate::{Durability, ErrorKind, Maintenance, PutOptions, Store};
+
+    #[test]
+    fn what_stayed_pending_behind_a_failed_write_is_flushed_although_the_failure_is_still_to_be_told() {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(faults.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let class = |durability| PutOptions::new().durability(durability);
+        namespace.put_with("kept", "1", class(Durability::Buffered)).unwrap();
+        // Another writer has not learnt yet how it ended, so failures are kept for it.
+        store.engine().lock_writer().in_flight += 1;
+        faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(Operation::Write));
+        let error = namespace
+            .put_with("taken back", "2", class(Durability::Os))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        store.flush().unwrap();
+        assert_eq!(store.engine().lock_writer().pending_bytes(), 0);
+        assert!(namespace.contains("kept").unwrap());
+        assert!(!namespace.contains("taken back").unwrap());
+        store.engine().lock_writer().landed();
     }
 }

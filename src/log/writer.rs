@@ -72,9 +72,9 @@ pub(super) struct Undo {
 /// Sequences that were not written out, and why.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) from: u64,
-    pub(super) to: u64,
-    pub(super) error: Error,
+    from: u64,
+    to: u64,
+    error: Error,
 }
 
 impl Writer {
@@ -153,6 +153,17 @@ impl Writer {
             summary,
             synced,
         }));
+    }
+
+    /// Records from this sequence on were not written out, and never will be.
+    pub(super) fn note_failure(&mut self, from: u64, error: &Error) {
+        if self.in_flight > 0 {
+            self.failed.push(Failure {
+                from,
+                to: self.next_sequence - 1,
+                error: error.clone(),
+            });
+        }
     }
 
     pub(super) fn failure_of(&self, sequence: u64) -> Option<&Error> {
