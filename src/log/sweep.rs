@@ -140,3 +140,49 @@ impl Engine {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::storage::MemStorage;
+    use crate::{Maintenance, ManualClock, PutOptions, Store};
+
+    #[test]
+    fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
+        let clock = ManualClock::new(1_000_000);
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .clock(clock.clone())
+            .storage(Arc::new(MemStorage::new()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let second = PutOptions::new().ttl(Duration::from_secs(1));
+        for key in ["renewed", "deleted", "left alone"] {
+            namespace.put_with(key, "old", second.clone()).unwrap();
+        }
+        clock.advance(1000);
+        let engine = store.engine();
+        let now_ms = engine.time.now_ms();
+        let due = lock(&engine.expiry).pop_due(now_ms, STEP);
+        assert_eq!(due.len(), 3);
+        // The sweep has taken them for expired, and has yet to take the writer lock.
+        namespace.put("renewed", "new").unwrap();
+        namespace.delete("deleted").unwrap();
+        namespace.put_with("deleted", "again", second).unwrap();
+        let writer = engine.lock_writer();
+        due.into_iter()
+            .for_each(|location| engine.forget(location, |expiry| is_expired(expiry, now_ms)));
+        drop(writer);
+        assert_eq!(namespace.get_text("renewed").unwrap().as_deref(), Some("new"));
+        assert_eq!(namespace.get_text("deleted").unwrap().as_deref(), Some("again"));
+        assert!(namespace.get("left alone").unwrap().is_none());
+        assert_eq!(store.stats().expired, 1);
+        let live: u64 = store.stats().segments.iter().map(|segment| segment.live_records).sum();
+        // The namespace has a record of its own.
+        assert_eq!(live, 3);
+    }
+}

@@ -62,6 +62,8 @@ impl Drop for Inner {
 
 impl Inner {
     fn close(&self) -> Result<()> {
+        // Before the threads are waited for: seals and compaction that busy writers keep coming would keep them, and this, going.
+        self.engine.refuse_writes();
         drop(lock(&self.workers).take());
         self.engine.close()
     }

@@ -1,0 +1,120 @@
+//! The counters of live and dead bytes, which decide what is compacted, never drift: after any operations they are what a
+//! recount from the log gives.
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{DIRECTORY, Rng, class, manual, rng};
+use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+use embercask::{Durability, ManualClock, Namespace, PutOptions, SegmentStats, Store};
+
+const START_MS: u64 = 1_700_000_000_000;
+
+/// One random change; failures of the storage are taken as they come.
+fn change(store: &Store, namespaces: &[Namespace], clock: &ManualClock, faults: &FaultStorage, rng: &mut Rng) {
+    let namespace = &namespaces[rng.below(namespaces.len() as u64) as usize];
+    let key = format!("key {}", rng.below(30));
+    let value = vec![b'v'; rng.below(300) as usize];
+    let durability = [Durability::Buffered, Durability::Os, Durability::Sync][rng.below(3) as usize];
+    let lifetime = PutOptions::new().ttl(Duration::from_millis(1 + rng.below(20)));
+    // What fails is taken back, and counted back.
+    let fails = rng.below(12) == 0;
+    if fails {
+        faults.inject(Fault::new(FaultKind::Full).on(Operation::Write).path(".segment"));
+    }
+    let _ = match rng.below(12) {
+        0..4 => namespace.put_with(&key, &value, class(durability)).map(drop),
+        4..6 => namespace
+            .put_with(&key, &value, lifetime.durability(durability))
+            .map(drop),
+        6..8 => namespace.delete_with(&key, None, Some(durability)).map(drop),
+        8 => store
+            .batch()
+            .put(namespace, &key, &value)
+            .delete(namespace, "key 1")
+            .put(&namespaces[0], &key, "again")
+            .put(namespace, &key, "and again")
+            .durability(durability)
+            .commit()
+            .map(drop),
+        9 => namespace.set_metadata(&key, Some(b"metadata")).map(drop),
+        10 => store.compact_subset(rng.next()).map(drop),
+        _ => {
+            clock.advance(rng.below(8));
+            store.maintain()
+        }
+    };
+    faults.clear();
+}
+
+/// What is counted of each segment, and in all.
+fn counted(store: &Store) -> (Vec<SegmentStats>, [u64; 7]) {
+    let stats = store.stats();
+    let sums = [
+        stats.keys,
+        stats.namespaces,
+        stats.live_bytes,
+        stats.dead_bytes,
+        stats.tombstone_bytes,
+        stats.segment_bytes,
+        stats.expired_not_swept,
+    ];
+    (stats.segments, sums)
+}
+
+/// B34.
+#[test]
+fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
+    let mut rng = rng();
+    let clock = ManualClock::new(START_MS);
+    let mut disk = MemStorage::new();
+    for round in 0..60 {
+        let faults = FaultStorage::new(Arc::new(disk.clone()));
+        let store = manual(Arc::new(faults.clone()))
+            .clock(clock.clone())
+            .expiry_grace(Duration::from_millis(rng.below(20)))
+            .open(DIRECTORY)
+            .unwrap();
+        let namespaces = ["A", "B"].map(|name| store.namespace(name).unwrap());
+        for _ in 0..80 {
+            change(&store, &namespaces, &clock, &faults, &mut rng);
+        }
+        if rng.below(8) == 0 {
+            store.drop_namespace("B").unwrap();
+        }
+        // What has expired leaves the indexes here by the sweep, and at the recount by itself.
+        store.maintain().unwrap();
+        store.clone().close().unwrap();
+        let before = counted(&store);
+        drop((store, namespaces));
+        for path in disk.files(DIRECTORY) {
+            if path.extension().is_some_and(|extension| extension == "hint") && rng.below(2) == 0 {
+                disk.remove_file(path).unwrap();
+            }
+        }
+        let recounted = manual(Arc::new(disk.clone()))
+            .clock(clock.clone())
+            .open(DIRECTORY)
+            .unwrap();
+        assert_eq!(
+            counted(&recounted),
+            before,
+            "round {round}: counted anew, and kept while writing"
+        );
+        let listed: u64 = recounted
+            .namespaces()
+            .unwrap()
+            .iter()
+            .map(|info| recounted.open_namespace(&info.name).unwrap().count().unwrap())
+            .sum();
+        assert_eq!(
+            recounted.stats().keys,
+            listed,
+            "round {round}: what is counted is what can be listed"
+        );
+        recounted.close().unwrap();
+        disk = disk.crash_process();
+    }
+}
