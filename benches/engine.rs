@@ -7,14 +7,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{KEYS, KeyOf, directory, filled, mix, options, ordered_key, random_key, value};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use embercask::{Durability, PutOptions, Store};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use embercask::{Durability, PutOptions, ReadMode, Store};
 
 /// Bytes that a record of the benches takes in a log: what a raw write has to carry.
 const RECORD_BYTES: usize = 24 + 28 + 100;
+/// Bytes of a segment, as by default.
+const SEGMENT_BYTES: usize = 64 << 20;
 
 fn put(c: &mut Criterion) {
     let mut group = c.benchmark_group("put");
@@ -24,6 +29,20 @@ fn put(c: &mut Criterion) {
         let mut file = File::create(directory.path().join("log")).expect("a file");
         let record = [7; RECORD_BYTES];
         b.iter(|| file.write_all(black_box(&record)).expect("a write"));
+    });
+    group.bench_function("yardstick: a copy of the same bytes in memory", |b| {
+        // As large as a segment's buffer, so that it does not stay in the processor's cache.
+        let mut buffer = vec![1u8; SEGMENT_BYTES];
+        let record = [7; RECORD_BYTES];
+        let mut offset = 0;
+        b.iter(|| {
+            if offset + RECORD_BYTES > buffer.len() {
+                offset = 0;
+            }
+            buffer[offset..offset + RECORD_BYTES].copy_from_slice(black_box(&record));
+            offset += RECORD_BYTES;
+        });
+        black_box(buffer);
     });
     for (name, durability) in [("os", Durability::Os), ("buffered", Durability::Buffered)] {
         for (order, key) in [("in order", ordered_key as KeyOf), ("at random", random_key)] {
@@ -70,6 +89,17 @@ fn put(c: &mut Criterion) {
             file.sync_data().expect("a sync");
         });
     });
+    group.throughput(Throughput::Elements(8));
+    group.bench_function("yardstick: one write of eight and one data sync", |b| {
+        let directory = directory();
+        let mut file = File::create(directory.path().join("log")).expect("a file");
+        let records = [7; RECORD_BYTES * 8];
+        b.iter(|| {
+            file.write_all(black_box(&records)).expect("a write");
+            file.sync_data().expect("a sync");
+        });
+    });
+    group.throughput(Throughput::Elements(1));
     for writers in [1u64, 8] {
         group.bench_function(BenchmarkId::new("sync, writers", writers), |b| {
             let directory = directory();
@@ -160,18 +190,58 @@ fn get(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1)).sample_size(10);
     drop(namespace);
     store.close().expect("a close");
-    group.bench_function("cold: first touch after opening", |b| {
+    cold(&mut group, directory.path());
+    group.finish();
+}
+
+/// Gets whose values are on the device only: read call by call, since what is mapped stays in memory, after the page cache was
+/// emptied. Beside them reads of one page at random places of the same files.
+fn cold(group: &mut BenchmarkGroup<'_, WallTime>, directory: &Path) {
+    if !drop_page_cache() {
+        println!("cold gets: left out, since the page cache cannot be emptied without the right to do so");
+        return;
+    }
+    let store = options().read_mode(ReadMode::Pread).open(directory).expect("a store");
+    let namespace = store.namespace("BENCH").expect("a namespace");
+    let segment = std::fs::read_dir(directory)
+        .expect("a directory")
+        .map(|file| file.expect("a file").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "segment"))
+        .max_by_key(|path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()))
+        .expect("a segment");
+    let pages = std::fs::metadata(&segment).expect("a length").len() / 4096;
+    let mut round = 0;
+    group.bench_function("yardstick: one page of a file, cold", |b| {
         b.iter_custom(|iterations| {
-            let store = options().open(directory.path()).expect("a store");
-            let namespace = store.namespace("BENCH").expect("a namespace");
+            drop_page_cache();
+            round += 1;
+            let file = File::open(&segment).expect("a file");
+            let mut page = [0; 4096];
             let started = Instant::now();
             for number in 0..iterations {
-                black_box(namespace.get(random_key(mix(number) % KEYS)).expect("a get"));
+                let offset = mix(number ^ (round << 40)) % pages * 4096;
+                file.read_exact_at(&mut page, offset).expect("a read");
             }
             started.elapsed()
         });
     });
-    group.finish();
+    group.bench_function("hit, cold", |b| {
+        b.iter_custom(|iterations| {
+            drop_page_cache();
+            round += 1;
+            let started = Instant::now();
+            for number in 0..iterations {
+                let key = random_key(mix(number ^ (round << 40)) % KEYS);
+                black_box(namespace.get(key).expect("a get"));
+            }
+            started.elapsed()
+        });
+    });
+}
+
+/// Empties the page cache of what is clean; false if this process may not.
+fn drop_page_cache() -> bool {
+    std::fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
 }
 
 fn list(c: &mut Criterion) {
@@ -243,6 +313,33 @@ fn list(c: &mut Criterion) {
 fn change(c: &mut Criterion) {
     let mut group = c.benchmark_group("change");
     group.throughput(Throughput::Elements(1)).sample_size(10);
+    {
+        let mut map: HashMap<Vec<u8>, Vec<u8>> = (0..KEYS)
+            .map(|number| (random_key(number), value(number).to_vec()))
+            .collect();
+        let mut number = 0;
+        group.bench_function("yardstick: HashMap, overwrite", |b| {
+            b.iter(|| {
+                number += 1;
+                map.insert(random_key(mix(number) % KEYS), value(number).to_vec())
+            });
+        });
+        let mut next = 0;
+        group.bench_function("yardstick: HashMap, remove", |b| {
+            b.iter_custom(|iterations| {
+                let first = next;
+                next += iterations;
+                for number in first.max(KEYS)..next.max(KEYS) {
+                    map.insert(random_key(number), value(number).to_vec());
+                }
+                let started = Instant::now();
+                for number in first..next {
+                    black_box(map.remove(&random_key(number)));
+                }
+                started.elapsed()
+            });
+        });
+    }
     let directory = directory();
     let (store, namespace) = filled(directory.path(), KEYS, random_key);
     let mut number = 0;
@@ -301,14 +398,39 @@ fn open(c: &mut Criterion) {
             spent
         });
     });
+    // A copy of the files of a store that is open is what a killed process leaves.
+    let store = options().open(directory.path()).expect("a store");
+    let namespace = store.namespace("BENCH").expect("a namespace");
+    for number in 0..KEYS / 4 {
+        namespace.put(random_key(number), value(number)).expect("a put");
+    }
+    group.bench_function("after a kill, a quarter of them written since the last opening", |b| {
+        b.iter_custom(|iterations| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..iterations {
+                let killed = common::directory();
+                for file in std::fs::read_dir(directory.path()).expect("a directory") {
+                    let path = file.expect("a file").path();
+                    let name = path.file_name().expect("a name");
+                    std::fs::copy(&path, killed.path().join(name)).expect("a copy");
+                }
+                let started = Instant::now();
+                let store = options().open(killed.path()).expect("a store");
+                spent += started.elapsed();
+                assert!(!store.recovery_report().clean, "it was killed");
+                store.close().expect("a close");
+            }
+            spent
+        });
+    });
     group.finish();
 }
 
 fn compaction(c: &mut Criterion) {
     let mut group = c.benchmark_group("compaction");
     group.sample_size(10);
-    let keys = KEYS / 4;
-    group.bench_function("half of 250,000 keys overwritten", |b| {
+    let keys = KEYS;
+    group.bench_function("half of a million keys overwritten", |b| {
         b.iter_custom(|iterations| {
             let mut spent = Duration::ZERO;
             for _ in 0..iterations {
