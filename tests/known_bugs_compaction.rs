@@ -1,5 +1,5 @@
 //! Accidents that other engines had with compaction, recovery and crashes, each as a test that fails if the answer is taken
-//! out. Comments name the row of the list of known bugs in `docs/`.
+//! out. Comments name the row of `docs/known-bugs.md`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
