@@ -943,10 +943,6 @@ impl StorageFile for HookedFile {
         self.inner.set_len(length)
     }
 
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.inner.allocate(offset, length)
-    }
-
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

@@ -294,6 +294,8 @@ impl Engine {
         progress: &LoadProgress,
     ) -> Result<Option<Contribution>> {
         let segment = &source.segment;
+        // The order of keys leads all over the segment.
+        segment.read_ahead();
         let now_ms = self.time.now_ms();
         let mut contribution = Contribution {
             hashes: Vec::with_capacity(source.offsets.len()),

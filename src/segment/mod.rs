@@ -277,16 +277,29 @@ impl Segment {
         }
     }
 
-    /// All bytes up to the end of the data: borrowed where they are in memory or mapped, else read into `scratch`.
+    /// All bytes up to the end of the data, for somebody who goes through them from front to back: borrowed where they are in
+    /// memory or mapped, else read into `scratch`.
     pub(crate) fn all_bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {
-            Source::Memory(stripes) => Ok(stripes[stripe()].bytes()),
+            Source::Memory(stripes) => {
+                self.read_ahead();
+                Ok(stripes[stripe()].bytes())
+            }
             Source::File { file, data_end } => {
                 scratch.clear();
                 scratch.resize(*data_end as usize, 0);
                 read_exact_at(&**file, scratch, 0)?;
                 Ok(scratch)
             }
+        }
+    }
+
+    /// Lets the system begin to read all of it from the device.
+    pub(crate) fn read_ahead(&self) {
+        if let Source::Memory(stripes) = &self.source
+            && let Some(Bytes::Map { map, .. }) = stripes.first().map(|backing| &backing.0)
+        {
+            map.read_ahead();
         }
     }
 

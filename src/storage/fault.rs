@@ -47,8 +47,6 @@ pub enum Operation {
     Sync,
     /// [`StorageFile::set_len`].
     SetLen,
-    /// [`StorageFile::allocate`].
-    Allocate,
     /// [`StorageFile::map`].
     Map,
 }
@@ -81,7 +79,7 @@ pub enum FaultKind {
     FailedSync,
     /// The machine stops: this call and all after it fail, without effect, until [`FaultStorage::clear`].
     Stop,
-    /// The disk is full: `StorageFull` for calls that take space (creating, linking, writing, allocating,
+    /// The disk is full: `StorageFull` for calls that take space (creating, linking, writing,
     /// extending), or for whatever [`Fault::operation`] names.
     Full,
 }
@@ -260,11 +258,7 @@ impl FaultStorage {
     fn call(&self, operation: Operation, paths: &[&Path]) -> io::Result<Verdict> {
         let takes_space = matches!(
             operation,
-            Operation::CreateDirectory
-                | Operation::Create
-                | Operation::HardLink
-                | Operation::Write
-                | Operation::Allocate
+            Operation::CreateDirectory | Operation::Create | Operation::HardLink | Operation::Write
         );
         self.state().judge(&Call {
             operation,
@@ -436,11 +430,6 @@ impl StorageFile for FaultFile {
         };
         self.storage.state().judge(&call)?;
         self.inner.set_len(length)
-    }
-
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.call(Operation::Allocate)?;
-        self.inner.allocate(offset, length)
     }
 
     fn len(&self) -> io::Result<u64> {

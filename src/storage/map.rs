@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::Arc;
 
@@ -39,17 +39,6 @@ enum Backing {
     },
 }
 
-/// How a map, or a part of it, is about to be read. Only ever a hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Here and there: reading ahead would be wasted. What a new map starts with.
-    Random,
-    /// From front to back, each byte once.
-    Sequential,
-    /// Soon: start reading it from the device now.
-    WillNeed,
-}
-
 impl Map {
     /// Maps the first `length` bytes of `file`, announced as read at random.
     ///
@@ -70,7 +59,7 @@ impl Map {
         // file is at least `length` long (checked above), and the map keeps the content alive after an unlink.
         let map = unsafe { MmapOptions::new().len(length).map(file)? };
         let map = Self(Backing::File(map));
-        map.advise(Access::Random);
+        map.advise_random();
         Ok(map)
     }
 
@@ -87,34 +76,23 @@ impl Map {
         }))
     }
 
-    /// Tells the system how the whole map will be read. Never fails: a system that takes no hint ignores it.
-    pub fn advise(&self, access: Access) {
-        self.advise_range(0..self.len(), access);
-    }
-
-    /// Tells the system how these bytes of the map will be read; what lies outside the map is left out of the range.
-    pub fn advise_range(&self, range: Range<usize>, access: Access) {
-        let end = range.end.min(self.len());
-        if range.start < end {
-            self.hint(range.start, end - range.start, access);
-        }
-    }
-
-    #[cfg(unix)]
-    fn hint(&self, offset: usize, length: usize, access: Access) {
-        let advice = match access {
-            Access::Random => memmap2::Advice::Random,
-            Access::Sequential => memmap2::Advice::Sequential,
-            Access::WillNeed => memmap2::Advice::WillNeed,
-        };
+    /// Lets the system begin to read all of it from the device, for somebody who is about to go through it from front to
+    /// back. Never fails: a system that takes no hint ignores it.
+    pub fn read_ahead(&self) {
+        #[cfg(unix)]
         if let Backing::File(map) = &self.0 {
-            // Some systems and file systems refuse a hint; then reading is merely slower.
-            let _ = map.advise_range(advice, offset, length);
+            // Some file systems refuse a hint; then reading is merely slower.
+            let _ = map.advise(memmap2::Advice::WillNeed);
         }
     }
 
-    #[cfg(not(unix))]
-    fn hint(&self, _offset: usize, _length: usize, _access: Access) {}
+    /// Reading ahead would be wasted on gets.
+    fn advise_random(&self) {
+        #[cfg(unix)]
+        if let Backing::File(map) = &self.0 {
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+    }
 }
 
 fn check_length(wanted: u64, available: u64) -> io::Result<()> {
@@ -198,17 +176,12 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri cannot map files")]
-    fn hints_take_any_range() {
+    fn reading_ahead_changes_nothing() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10_000]).unwrap();
         let mapped = Map::of_file(&file, 10_000).unwrap();
         for map in [&mapped, &of_bytes(b"abc"), &of_bytes(b"")] {
-            for access in [Access::Random, Access::Sequential, Access::WillNeed] {
-                map.advise(access);
-                map.advise_range(1..3, access);
-                map.advise_range(5000..usize::MAX, access);
-                map.advise_range(usize::MAX..usize::MAX, access);
-            }
+            map.read_ahead();
         }
         assert_eq!(mapped[9_999], 7);
     }

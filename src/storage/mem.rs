@@ -116,7 +116,7 @@ impl MemStorage {
         Ok(())
     }
 
-    /// Limits the disk to so many bytes of file content and reservations, or not at all. What is beyond it already
+    /// Limits the disk to so many bytes of file content, or not at all. What is beyond it already
     /// stays. On a full disk, whatever takes space fails with `StorageFull`, and so do new names; a write for
     /// which some space is left is a short one.
     pub fn set_capacity(&self, bytes: Option<u64>) {
@@ -413,10 +413,6 @@ impl StorageFile for MemFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         self.mutate(length)?.set_length(self.opened.inode, length)
-    }
-
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.mutate(u64::MAX)?.allocate(self.opened.inode, offset, length)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 #[cfg(any(test, feature = "testing"))]
 pub use fault::{Fault, FaultKind, FaultStorage, Operation};
-pub use map::{Access, Map};
+pub use map::Map;
 #[cfg(any(test, feature = "testing"))]
 pub use mem::{CutPolicy, MemStorage};
 pub use os::OsStorage;
@@ -91,13 +91,9 @@ pub trait StorageFile: Send + Sync + std::fmt::Debug {
     /// Makes content and length durable (a data sync).
     fn sync(&self) -> io::Result<()>;
 
-    /// Cuts or extends (with zeros) the file, and gives back blocks reserved beyond that length. `InvalidInput` if this
-    /// handle has mapped more than that.
+    /// Cuts or extends (with zeros) the file. `InvalidInput` if this handle has mapped more than
+    /// that.
     fn set_len(&self, length: u64) -> io::Result<()>;
-
-    /// Takes disk blocks for the range now, so that writing there cannot run out of space; leaves the length as
-    /// it is if the system can, else extends it with zeros. `ErrorKind::Unsupported` where it cannot be done.
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
 
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;

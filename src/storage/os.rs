@@ -130,15 +130,6 @@ impl StorageFile for OsFile {
         result
     }
 
-    /// Always unsupported. What fs2 offers is `posix_fallocate` from offset 0, which extends the length (so that a
-    /// log would end in zeros that recovery has to tell from damage); where the file system cannot do it, the C
-    /// library writes into every block instead; and since fs2 looks for the error in `errno`, where this call does
-    /// not put it, a full disk would be reported as something else. Reserving without the length
-    /// (`FALLOC_FL_KEEP_SIZE`) takes the libc crate, which is not among the dependencies.
-    fn allocate(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
@@ -235,13 +226,6 @@ mod tests {
         assert!(is_full());
         file.sync().unwrap();
         assert!(!is_full());
-    }
-
-    #[test]
-    fn blocks_cannot_be_reserved() {
-        let file = OsFile::new(tempfile::tempfile().unwrap());
-        assert_eq!(file.allocate(0, 4096).unwrap_err().kind(), io::ErrorKind::Unsupported);
-        assert_eq!(file.len().unwrap(), 0);
     }
 
     #[test]

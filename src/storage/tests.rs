@@ -135,17 +135,6 @@ fn the_length_can_be_cut_and_extended_with_zeros() {
 }
 
 #[test]
-fn allocation_keeps_the_content_or_is_unsupported() {
-    for setup in setups() {
-        let file = setup.create("a", b"0123");
-        match file.allocate(4, 1000) {
-            Ok(()) => assert_eq!(setup.content("a"), b"0123"),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
-        }
-    }
-}
-
-#[test]
 fn a_listing_names_files_and_directories() {
     for setup in setups() {
         setup.create("b", b"");

@@ -47,8 +47,6 @@ pub(super) struct File {
     pub(super) durable: Arc<Vec<u8>>,
     /// With their places among all pending operations of the disk.
     pub(super) pending: Vec<(u64, FileChange)>,
-    /// Up to where blocks are taken, if that is beyond the length.
-    pub(super) reserved_bytes: u64,
     /// Live names.
     links: usize,
     /// Handles, maps and lock guards.
@@ -72,12 +70,6 @@ pub(super) struct Disk {
     pub(super) capacity_bytes: Option<u64>,
     /// Mutating calls so far.
     pub(super) operation_count: u64,
-}
-
-impl File {
-    fn taken_bytes(&self) -> u64 {
-        self.reserved_bytes.max(self.live.len() as u64)
-    }
 }
 
 impl FileChange {
@@ -130,7 +122,7 @@ impl Disk {
     pub(super) fn write(&mut self, inode: Inode, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let file = self.files.get(&inode).ok_or(ErrorKind::NotFound)?;
         let end = check_end(offset, bytes.len() as u64)?;
-        let growth = end.saturating_sub(file.taken_bytes());
+        let growth = end.saturating_sub(file.live.len() as u64);
         let missing = self.free_bytes().map_or(0, |free| growth.saturating_sub(free));
         // What lies beyond the space left is not written; a hole before `offset` takes space too.
         let count = (bytes.len() as u64).saturating_sub(missing) as usize;
@@ -154,22 +146,9 @@ impl Disk {
     pub(super) fn set_length(&mut self, inode: Inode, length: u64) -> io::Result<()> {
         check_end(length, 0)?;
         let file = self.files.get_mut(&inode).ok_or(ErrorKind::NotFound)?;
-        let growth = length.saturating_sub(file.taken_bytes());
+        let growth = length.saturating_sub(file.live.len() as u64);
         self.check_space_for(growth)?;
         self.change_file(inode, FileChange::SetLength { length });
-        if let Some(file) = self.files.get_mut(&inode) {
-            file.reserved_bytes = file.reserved_bytes.min(length);
-        }
-        Ok(())
-    }
-
-    pub(super) fn allocate(&mut self, inode: Inode, offset: u64, length: u64) -> io::Result<()> {
-        let end = check_end(offset, length)?;
-        let taken = self.files.get(&inode).ok_or(ErrorKind::NotFound)?.taken_bytes();
-        self.check_space_for(end.saturating_sub(taken))?;
-        if let Some(file) = self.files.get_mut(&inode) {
-            file.reserved_bytes = file.reserved_bytes.max(end);
-        }
         Ok(())
     }
 
@@ -185,7 +164,11 @@ impl Disk {
 
     pub(super) fn used_bytes(&self) -> u64 {
         let there = |file: &&File| file.links > 0 || file.open > 0;
-        self.files.values().filter(there).map(File::taken_bytes).sum()
+        self.files
+            .values()
+            .filter(there)
+            .map(|file| file.live.len() as u64)
+            .sum()
     }
 
     /// Unlimited if `None`.
@@ -336,7 +319,6 @@ impl Disk {
         for file in self.files.values_mut() {
             file.live = Arc::clone(&file.durable);
             file.pending.clear();
-            file.reserved_bytes = 0;
             file.links = 0;
             file.open = 0;
         }

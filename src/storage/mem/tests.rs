@@ -388,19 +388,6 @@ fn a_replaced_file_frees_its_space() {
 }
 
 #[test]
-fn reserved_space_cannot_run_out() {
-    let disk = MemStorage::new();
-    disk.set_capacity(Some(100));
-    let file = create(&disk, "/a", &[1; 10]);
-    assert_eq!(file.allocate(10, 91).unwrap_err().kind(), ErrorKind::StorageFull);
-    file.allocate(10, 90).unwrap();
-    assert_eq!((disk.used(), file.len().unwrap()), (100, 10));
-    assert_eq!(file.write_at(&[1; 90], 10).unwrap(), 90);
-    file.set_len(20).unwrap();
-    assert_eq!(disk.used(), 20, "cutting gives the reserved blocks back");
-}
-
-#[test]
 fn a_full_disk_can_still_be_locked() {
     let disk = MemStorage::new();
     drop(disk.lock(Path::new("/LOCK"), "me").unwrap());
