@@ -55,14 +55,27 @@ fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A small store that was killed: sealed segments, an active one, every kind of record; and what was in it after each write, the
-/// last of which was synced.
+/// Bytes in the segment that still grows.
+fn active_bytes(store: &Store) -> u64 {
+    let segments = store.stats().segments;
+    segments
+        .iter()
+        .filter(|segment| !segment.sealed)
+        .map(|segment| segment.bytes)
+        .sum()
+}
+
+/// A small store that was killed: sealed segments, an active one with several synced writes in it, every kind of record; and what
+/// was in it after each write, the last of which was synced.
 fn killed() -> (MemStorage, Vec<Content>) {
     let disk = MemStorage::new();
     let store = open(&disk);
     let namespace = store.namespace("N").unwrap();
     let mut history = vec![Content::new(), content(&store).unwrap()];
-    for n in 0..30 {
+    for n in 0.. {
+        if n >= 30 && active_bytes(&store) > 2_500 {
+            break;
+        }
         let key = format!("key {}", n % 11);
         let value = format!("value {n} {}", "x".repeat(300));
         match n % 6 {
@@ -181,6 +194,8 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
 #[test]
 fn a_file_of_a_closed_store_that_was_cut_or_grew_is_found_or_does_no_harm() {
     let (disk, expected) = closed();
+    // Recovery has said where the segment ends that was active at the kill; what lies beyond is no part of it.
+    let cut_by_recovery = active(&killed().0);
     for path in ending(&disk, "") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let length = disk.read_file(&path).unwrap().len() as u64;
@@ -191,7 +206,8 @@ fn a_file_of_a_closed_store_that_was_cut_or_grew_is_found_or_does_no_harm() {
             damaged.truncate(&path, cut).unwrap();
             let context = format!("{name} of {length} bytes cut at {cut}");
             let found = judge(&damaged, ReadMode::Map, std::slice::from_ref(&expected), &context);
-            assert_eq!(found.is_some(), unimportant, "{context}");
+            let harmless = unimportant || cut > length && path == cut_by_recovery;
+            assert_eq!(found.is_some(), harmless, "{context}");
         }
     }
 }
@@ -266,7 +282,7 @@ fn a_flipped_bit_in_the_active_segment_is_corruption_if_a_later_mark_covers_it()
         "{lost:?}"
     );
     assert!(
-        bytes.len() - first < 1_000,
+        bytes.len() > 2_500 && bytes.len() - first < 1_000,
         "only the last write, its mark and its batch: {first} of {}",
         bytes.len()
     );
