@@ -96,6 +96,8 @@ mod clock;
 mod compact;
 mod error;
 mod format;
+#[cfg(all(any(test, fuzzing), not(shuttle)))]
+pub mod fuzzing;
 mod index;
 mod limits;
 mod log;

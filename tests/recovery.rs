@@ -496,6 +496,29 @@ fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
     }
 }
 
+/// Found by the fuzz target `hint_load`: opening took a wrong hint of a sound segment for damage of the segment.
+#[test]
+fn a_hint_whose_own_checksum_fits_but_whose_offsets_lead_nowhere_is_made_anew() {
+    let (disk, expected) = closed();
+    for hint in ending(&disk, ".hint") {
+        let bytes = disk.read_file(&hint).unwrap();
+        for entry in (60..bytes.len() - 4).step_by(3) {
+            let copy = disk.crash_process();
+            let mut wrong = bytes.clone();
+            wrong[entry] ^= 1;
+            let content = wrong.len() - 4;
+            let crc = crc32fast::hash(&wrong[..content]);
+            wrong[content..].copy_from_slice(&crc.to_le_bytes());
+            copy.write_file(&hint, &wrong).unwrap();
+            let context = format!("{}, entry at {entry}", hint.display());
+            let store = try_open(&copy, ReadMode::Map).unwrap_or_else(|error| panic!("{context}: {error}"));
+            assert_eq!(self::content(&store).unwrap(), expected, "{context}");
+            assert_eq!(store.recovery_report().hints_rebuilt, 1, "{context}");
+            assert_eq!(copy.read_file(&hint).unwrap(), bytes, "{context}");
+        }
+    }
+}
+
 /// Invariant 1: hints are derived.
 #[test]
 fn without_any_hint_nothing_is_lost() {

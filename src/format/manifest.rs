@@ -3,6 +3,9 @@
 use super::segment::Summary;
 use super::{Damage, MANIFEST_MAGIC, begin_envelope, end_envelope, open_envelope};
 
+/// No two live segments have the same id modulo this.
+const SEGMENT_INDEXES: u64 = 1 << 16;
+
 /// A manifest in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
@@ -84,7 +87,7 @@ impl Manifest {
         if count > fields.0.len() as u64 / shortest_entry {
             return Err(Damage::Field("segment count"));
         }
-        let mut ids = std::collections::HashSet::new();
+        let mut indexes = std::collections::HashSet::new();
         for _ in 0..count {
             let id = fields.u64()?;
             let state = match fields.u8()? {
@@ -93,7 +96,8 @@ impl Manifest {
                 SegmentState::CUT => SegmentState::Cut(Summary::read(&mut fields)?),
                 _ => return Err(Damage::Field("segment state")),
             };
-            if id == 0 || id >= manifest.next_segment_id || !ids.insert(id) {
+            // A location in memory holds the low 16 bits of an id: two segments that share them would be taken for one.
+            if id == 0 || id >= manifest.next_segment_id || !indexes.insert(id % SEGMENT_INDEXES) {
                 return Err(Damage::Field("segment id"));
             }
             manifest.segments.push(SegmentEntry { id, state });
@@ -159,6 +163,22 @@ mod tests {
             let mut wrong = manifest();
             wrong.segments[2].id = id;
             assert!(Manifest::decode(&wrong.encode()).is_err(), "{id}");
+        }
+    }
+
+    /// Found by the fuzz target `manifest_load`.
+    #[test]
+    fn ids_that_are_the_same_modulo_65536_are_refused() {
+        let mut wrong = manifest();
+        wrong.next_segment_id = 1 << 32;
+        for (id, refused) in [
+            (8, false),
+            (4 + 65_536, true),
+            (5 + 65_536, false),
+            (1 + (65_536 << 4), true),
+        ] {
+            wrong.segments[2].id = id;
+            assert_eq!(Manifest::decode(&wrong.encode()).is_err(), refused, "{id}");
         }
     }
 }

@@ -152,8 +152,24 @@ pub(crate) fn decode_entry<'a>(key: &[u8], value: &'a [u8]) -> Result<(u32, u128
     let number = u32::from_be_bytes(key.try_into().map_err(|_| wrong)?);
     let (id, name) = value.split_first_chunk().ok_or(wrong)?;
     let name = std::str::from_utf8(name).map_err(|_| wrong)?;
-    if number == SYSTEM_NAMESPACE {
+    if number == SYSTEM_NAMESPACE || name.is_empty() || name.len() > NAME_LEN_MAX {
         return Err(wrong);
     }
     Ok((number, u128::from_le_bytes(*id), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `namespace_record`.
+    #[test]
+    fn a_record_with_a_name_that_no_namespace_can_have_is_refused() {
+        let key = encode_number(1);
+        for (name, refused) in [(0, true), (1, false), (NAME_LEN_MAX, false), (NAME_LEN_MAX + 1, true)] {
+            let value = encode_entry(7, &"n".repeat(name));
+            assert_eq!(decode_entry(&key, &value).is_err(), refused, "{name} bytes");
+        }
+        assert!(decode_entry(&encode_number(SYSTEM_NAMESPACE), &encode_entry(7, "n")).is_err());
+    }
 }

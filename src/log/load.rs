@@ -81,14 +81,16 @@ impl Engine {
             let sources = self.sources(segments, kept, &distrusted)?;
             self.keydir = Keydir::with_capacity(sources.iter().map(|source| source.offsets.len()).sum());
             lock(&self.expiry).take();
-            let names = self.load_names(&sources)?;
-            let results = self.in_parallel(&sources, |source| self.load_segment(source, &names, &progress))?;
             let mut wrong_hints = Vec::new();
             let mut contributions = Vec::new();
-            for (source, result) in sources.iter().zip(results) {
-                match result {
-                    Some(contribution) => contributions.push(contribution),
-                    None => wrong_hints.push(source.segment.id()),
+            let names = self.load_names(&sources, &mut wrong_hints)?;
+            if wrong_hints.is_empty() {
+                let results = self.in_parallel(&sources, |source| self.load_segment(source, &names, &progress))?;
+                for (source, result) in sources.iter().zip(results) {
+                    match result {
+                        Some(contribution) => contributions.push(contribution),
+                        None => wrong_hints.push(source.segment.id()),
+                    }
                 }
             }
             if !wrong_hints.is_empty() {
@@ -244,36 +246,26 @@ impl Engine {
         }
     }
 
-    /// The namespaces that exist: of each number the newest record counts.
-    fn load_names(&self, sources: &[Source]) -> Result<HashMap<u32, (u128, String)>> {
+    /// The namespaces that exist: of each number the newest record counts. Hints that lead to no record are added to
+    /// `wrong_hints`; if the segment itself is at fault, the scan that follows will say so.
+    fn load_names(&self, sources: &[Source], wrong_hints: &mut Vec<u64>) -> Result<HashMap<u32, (u128, String)>> {
         let mut newest: HashMap<u32, (u64, Option<(u128, String)>)> = HashMap::new();
         for source in sources {
             let mut scratch = Vec::new();
             for offset in source.offsets.iter() {
-                let fail = |error| self.read_error(source.segment.id(), offset, error);
-                let record = source.segment.record(offset, &mut scratch).map_err(fail)?;
-                if record.header.namespace != SYSTEM_NAMESPACE {
-                    break;
-                }
-                record.check_body().map_err(|damage| fail(damage.into()))?;
-                let sequence = record.header.sequence;
-                let (number, entry) = match record.header.kind {
-                    Kind::Put => {
-                        let (number, id, name) =
-                            decode_entry(record.key(), record.value()).map_err(|damage| fail(damage.into()))?;
-                        (number, Some((id, name.to_owned())))
+                match read_name(&source.segment, offset, &mut scratch) {
+                    Ok(Some((number, sequence, entry))) => {
+                        let known = newest.entry(number).or_default();
+                        if sequence >= known.0 {
+                            *known = (sequence, entry);
+                        }
                     }
-                    _ => {
-                        let key = record
-                            .key()
-                            .try_into()
-                            .map_err(|_| fail(Damage::Field("namespace record").into()))?;
-                        (u32::from_be_bytes(key), None)
+                    Ok(None) => break,
+                    Err(ReadError::Damage(_)) if source.keys_crc.is_some() => {
+                        wrong_hints.push(source.segment.id());
+                        break;
                     }
-                };
-                let known = newest.entry(number).or_default();
-                if sequence >= known.0 {
-                    *known = (sequence, entry);
+                    Err(error) => return Err(self.read_error(source.segment.id(), offset, error)),
                 }
             }
         }
@@ -434,6 +426,30 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Number, sequence, and stable id and name of a namespace that is put; None behind the store's own keyspace, which
+/// comes first in the order of the keys.
+type Named = Option<(u32, u64, Option<(u128, String)>)>;
+
+fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Named, ReadError> {
+    let record = segment.record(offset, scratch)?;
+    if record.header.namespace != SYSTEM_NAMESPACE {
+        return Ok(None);
+    }
+    record.check_body()?;
+    let (number, entry) = match record.header.kind {
+        Kind::Put => {
+            let (number, id, name) = decode_entry(record.key(), record.value())?;
+            (number, Some((id, name.to_owned())))
+        }
+        _ => {
+            let key = record.key().try_into();
+            let key = key.map_err(|_| Damage::Field("namespace record"))?;
+            (u32::from_be_bytes(key), None)
+        }
+    };
+    Ok(Some((number, record.header.sequence, entry)))
 }
 
 /// A walk through a segment in key order.

@@ -166,6 +166,7 @@ impl<'a> Walker<'a> {
             if !self.damaged && Summary::decode(record.body) != Ok(self.summary()) {
                 self.damage(offset, length, Damage::Mismatch("the seal's account of the segment"));
             }
+            self.check_padding(rest, offset, &header);
             self.sealed = true;
             return self.end();
         }
@@ -174,6 +175,7 @@ impl<'a> Walker<'a> {
             Kind::Seal => Some(Damage::Field("place of a seal")),
             Kind::Start if offset != SEGMENT_HEADER_LEN => Some(Damage::Field("place of a start record")),
             Kind::Start => Start::decode(record.body).err(),
+            Kind::Mark if self.batch.is_some() => Some(Damage::Field("record kind inside a batch")),
             Kind::Mark => Mark::decode(record.body).err(),
             Kind::BatchBegin if self.batch.is_some() => Some(Damage::Field("batch inside a batch")),
             Kind::BatchBegin => self.begin_batch(record).err(),
@@ -199,7 +201,11 @@ impl<'a> Walker<'a> {
         if let Some(fault) = fault {
             self.damage(offset, length, fault);
         }
-        let used = header.header_len() as u64 + header.body_len();
+        self.check_padding(rest, offset, &header);
+    }
+
+    fn check_padding(&mut self, rest: &[u8], offset: u64, header: &Header) {
+        let (used, length) = (header.header_len() as u64 + header.body_len(), header.record_len());
         let padding = rest.get(used as usize..length as usize).unwrap_or_default();
         if padding.iter().any(|&byte| byte != 0) {
             self.damage(offset + used, length - used, Damage::Padding);
@@ -391,6 +397,52 @@ mod tests {
         let (keys, damaged, _) = walk(&bytes, Reach::Known);
         assert_eq!(keys, ["a", "b", "c", "d"]);
         assert!(matches!(damaged[..], [(_, _, Damage::Padding)]), "{damaged:?}");
+    }
+
+    /// Found by the fuzz target `segment_scan`: the walk let pass what recovery refuses.
+    #[test]
+    fn damaged_padding_of_a_seal_is_reported() {
+        let (records, _) = segment(&PUTS);
+        let summary = walked_summary(&records);
+        let (mut bytes, at) = segment(&[PUTS[0], PUTS[1], PUTS[2], PUTS[3], (Kind::Seal, &summary.encode(), 0)]);
+        assert_eq!(walk(&bytes, Reach::Unknown).1, []);
+        *bytes.last_mut().unwrap() = 1;
+        let (keys, damaged, _) = walk(&bytes, Reach::Unknown);
+        assert_eq!(keys, ["a", "b", "c", "d"]);
+        assert_eq!(damaged, [(at[4] + 100, 4, Damage::Padding)]);
+    }
+
+    fn walked_summary(bytes: &[u8]) -> Summary {
+        let mut walker = Walker::new(bytes, HEADER, Reach::Known);
+        while walker.next().is_some() {}
+        walker.summary()
+    }
+
+    /// Found by the fuzz target `segment_scan`: as above.
+    #[test]
+    fn a_mark_inside_a_batch_is_reported() {
+        let mark = Mark::default().encode();
+        let inside: [(Kind, &[u8], usize); 3] = [PUTS[0], (Kind::Mark, &mark, 0), PUTS[1]];
+        let (plain, at) = segment(&[
+            (Kind::BatchBegin, &[0; BatchBegin::LEN], 0),
+            inside[0],
+            inside[1],
+            inside[2],
+        ]);
+        let mut run = RunCrc::default();
+        [at[1], at[3]].iter().for_each(|&offset| run.add(&plain[offset..]));
+        let frame = BatchBegin {
+            count: 2,
+            run_crc: run.value(),
+            bytes: (plain.len() - at[1]) as u64,
+        };
+        let (bytes, at) = segment(&[(Kind::BatchBegin, &frame.encode(), 0), inside[0], inside[1], inside[2]]);
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["a", "b"]);
+        assert_eq!(
+            damaged,
+            [(at[2], at[3] - at[2], Damage::Field("record kind inside a batch"))]
+        );
     }
 
     #[test]

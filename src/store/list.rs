@@ -1,6 +1,6 @@
 //! Listing keys: by prefix or range, forwards or backwards, page by page.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 use super::Namespace;
 use crate::clock::is_expired;
@@ -271,7 +271,7 @@ impl List {
         hasher.finalize()
     }
 
-    fn encode_cursor(&self, last_key: &[u8]) -> String {
+    pub(crate) fn encode_cursor(&self, last_key: &[u8]) -> String {
         let mut bytes = vec![CURSOR_VERSION];
         bytes.extend_from_slice(&self.fingerprint().to_le_bytes());
         bytes.extend_from_slice(last_key);
@@ -280,7 +280,7 @@ impl List {
         base64url_encode(&bytes)
     }
 
-    fn decode_cursor(&self, cursor: &str) -> Result<Vec<u8>> {
+    pub(crate) fn decode_cursor(&self, cursor: &str) -> Result<Vec<u8>> {
         let bytes = base64url_decode(cursor).ok_or(Error::InvalidCursor)?;
         let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Error::InvalidCursor)?;
         if crc32fast::hash(content).to_le_bytes() != *crc {
@@ -289,6 +289,12 @@ impl List {
         let (version, rest) = content.split_first().ok_or(Error::InvalidCursor)?;
         let (fingerprint, key) = rest.split_first_chunk::<4>().ok_or(Error::InvalidCursor)?;
         if *version != CURSOR_VERSION || u32::from_le_bytes(*fingerprint) != self.fingerprint() {
+            return Err(Error::InvalidCursor);
+        }
+        // Anybody can compute a CRC. A page ends at a key of its listing; a cursor that names another one was made up, and
+        // would let who made it see keys beyond the prefix or range that the program has chosen.
+        let (lower, upper) = self.bounds();
+        if !(as_ref(&lower), as_ref(&upper)).contains(key) {
             return Err(Error::InvalidCursor);
         }
         Ok(key.to_vec())
@@ -515,6 +521,28 @@ fn base64url_decode(text: &str) -> Option<Vec<u8>> {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+
+    /// Found by the fuzz target `cursor`.
+    #[test]
+    fn a_cursor_that_somebody_made_up_does_not_lead_out_of_the_listing() {
+        let storage = std::sync::Arc::new(crate::storage::MemStorage::new());
+        let store = crate::Store::options().storage(storage).open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        for key in ["mine/1", "mine/2", "other/1", "yours/1"] {
+            namespace.put(key, "v").unwrap();
+        }
+        for list in [
+            namespace.list().prefix("mine/"),
+            namespace.list().prefix("mine/").reverse(),
+        ] {
+            for outside in ["", "a", "other", "zzz"] {
+                let page = list.clone().cursor(list.encode_cursor(outside.as_bytes())).page();
+                assert!(matches!(page, Err(Error::InvalidCursor)), "{outside:?}: {page:?}");
+            }
+            let inside = list.clone().limit(1).page().unwrap();
+            assert_eq!(list.clone().cursor(inside.cursor().unwrap()).page().unwrap().len(), 1);
+        }
+    }
 
     #[test]
     fn base64url_goes_there_and_back() {

@@ -1,0 +1,214 @@
+//! Writes the first inputs of all targets into `corpus/`: pieces of the golden stores, small stores made for the purpose, and
+//! random operations. What they hold changes with the random numbers of a store; run it again only when a target's
+//! inputs get another form.
+//!
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
+
+#[path = "../../src/fuzzing/input.rs"]
+mod input;
+#[path = "../../src/fuzzing/repair.rs"]
+mod repair;
+#[path = "../../tests/fuzz_corpus/store_open.rs"]
+#[allow(dead_code, reason = "only its encoding is wanted")]
+mod store_open;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use embercask::storage::MemStorage;
+use embercask::{Durability, Maintenance, ManualClock, PutOptions, Store};
+
+type Files = Vec<(String, Vec<u8>)>;
+
+/// SplitMix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next() as u8).collect()
+    }
+}
+
+fn save(target: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(name), bytes)
+}
+
+fn is(name: &str, ending: &str) -> bool {
+    name.ends_with(ending)
+}
+
+/// The files of a golden store.
+fn golden(name: &str) -> io::Result<Files> {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
+    let mut files = Files::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        files.push((
+            entry.file_name().to_string_lossy().into_owned(),
+            std::fs::read(entry.path())?,
+        ));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files of a small store, closed or killed after so many lives.
+fn small(lives: usize, closed: bool) -> embercask::Result<Files> {
+    let disk = MemStorage::new();
+    for life in 0..lives {
+        let store = Store::options()
+            .segment_bytes(4096)
+            .maintenance(Maintenance::Manual)
+            .clock(ManualClock::new(1_700_000_000_000))
+            .storage(Arc::new(disk.clone()))
+            .open("/store")?;
+        let (a, b) = (store.namespace("a")?, store.namespace("b")?);
+        a.put("key", format!("value {life}"))?;
+        a.put_with("for a while", "v", PutOptions::new().expires_at_ms(1_700_000_000_001))?;
+        b.put_with(
+            "with both",
+            "v",
+            PutOptions::new().metadata("m").expires_at_ms(4_102_444_800_000),
+        )?;
+        store
+            .batch()
+            .put(&a, "one", "1")
+            .put(&b, "two", "2")
+            .delete(&a, "for a while")
+            .commit()?;
+        b.put_with("torn", "v", PutOptions::new().durability(Durability::Os))?;
+        if life + 1 < lives || closed {
+            store.close()?;
+        } else {
+            // Killed: its files as they are now, without the zeros that are reserved ahead.
+            return Ok(files(&disk.crash_process(), &store));
+        }
+    }
+    let files = disk.files("/store");
+    Ok(named(&disk, &files))
+}
+
+fn files(disk: &MemStorage, _alive: &Store) -> Files {
+    named(disk, &disk.files("/store"))
+}
+
+fn named(disk: &MemStorage, paths: &[PathBuf]) -> Files {
+    let file = |path: &PathBuf| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        Some((name, disk.read_file(path).ok()?))
+    };
+    let wanted = |(name, _): &(String, Vec<u8>)| name != "LOCK" && name != "RESERVE";
+    paths.iter().filter_map(file).filter(wanted).collect()
+}
+
+/// Segments, hints and manifests, with what each target wants before them.
+fn pieces(store: &str, files: &Files) -> io::Result<()> {
+    for (name, bytes) in files {
+        let stem = format!("{store}-{}", &name[..name.len().min(24)].trim_start_matches('0'));
+        let raw = |mode: u8, bytes: &[u8]| [&[mode; 1][..], &[0; 6], bytes].concat();
+        if is(name, ".segment") {
+            // The salt, and base 1; the records of a segment under other numbers have their checksums put right.
+            for (label, mode) in [("plain", 0), ("checked", 1), ("shaped", 15), ("struck", 1 | 1 << 4)] {
+                let head = [&[mode], &bytes[12..16], &[0], &[9, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0][..]].concat();
+                let records = &bytes[64..bytes.len().min(1500)];
+                save(
+                    "segment_scan",
+                    &format!("{stem}-{label}"),
+                    &[&head[..], records].concat(),
+                )?;
+            }
+            let mut at = 64;
+            for n in 0..8 {
+                let Some(record) = bytes.get(at..at + 160) else { break };
+                let head = [
+                    &[n & 1],
+                    &bytes[12..16],
+                    &bytes[40..48],
+                    &((at / 8) as u32).to_le_bytes(),
+                    &[n; 6][..],
+                ]
+                .concat();
+                save("record_decode", &format!("{stem}-{n}"), &[&head[..], record].concat())?;
+                at += 40 + 8 * usize::from(n);
+            }
+        } else if is(name, ".hint") {
+            for mode in [0, 1, 4 | 2, 16 | 4 | 2, 8 | 4 | 1] {
+                save("hint_load", &format!("{stem}-{mode}"), &raw(mode, bytes))?;
+            }
+        } else if name == "MANIFEST" {
+            for mode in [0, 1, 4 | 2, 8 | 4 | 2, 16 | 8 | 4 | 1] {
+                save("manifest_load", &format!("{stem}-{mode}"), &raw(mode, bytes))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let small_stores = [
+        ("one", small(1, true)?),
+        ("three", small(3, true)?),
+        ("killed", small(2, false)?),
+    ];
+    for (label, files) in &small_stores {
+        pieces(label, files)?;
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.clone()))
+            .collect();
+        for mode in [0, store_open::REPAIRED | store_open::RELATED, 0x7f] {
+            save(
+                "store_open",
+                &format!("{label}-{mode:02x}"),
+                &store_open::encode(mode, &files),
+            )?;
+        }
+    }
+    for name in ["v1", "v1-unclean"] {
+        let files = golden(name)?;
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.clone()))
+            .collect();
+        save("store_open", name, &store_open::encode(0, &files))?;
+    }
+    let mut rng = Rng(1);
+    for n in 0..24u8 {
+        let operations = 1 + usize::from(n) * 2;
+        save(
+            "store_model",
+            &format!("random-{n:02}"),
+            &[&[n * 11][..], &rng.bytes(24 * operations)].concat(),
+        )?;
+    }
+    for mode in 0..32u8 {
+        save(
+            "cursor",
+            &format!("made-{mode:02}"),
+            &[&[mode | 32, 3, 5, mode % 3][..], b"user-1"].concat(),
+        )?;
+    }
+    save("cursor", "not-one", b"\0\0\0\0AAAA")?;
+    for (name, value) in [
+        ("plain", &b"\x04\0\0\0\x010123456789abcdefname"[..]),
+        ("nothing", b"\x04\0\0\0\x01"),
+        ("zero", b"\x04\0\0\0\x000123456789abcdefn"),
+    ] {
+        save("namespace_record", name, value)?;
+    }
+    for name in store_open::NAMES {
+        save("file_name", name, name.as_bytes())?;
+    }
+    Ok(())
+}

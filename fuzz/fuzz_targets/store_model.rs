@@ -1,0 +1,15 @@
+#![no_main]
+
+#[path = "../../tests/model/driver.rs"]
+mod driver;
+#[path = "../../src/fuzzing/input.rs"]
+mod input;
+#[path = "../../tests/model/model.rs"]
+mod model;
+#[path = "../../tests/model/ops.rs"]
+#[allow(dead_code, reason = "operations come from bytes here, not from a strategy")]
+mod ops;
+#[path = "../../tests/fuzz_corpus/store_model.rs"]
+mod store_model;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| store_model::store_model(data));

@@ -1,0 +1,11 @@
+#![no_main]
+
+#[path = "../../src/fuzzing/input.rs"]
+mod input;
+#[path = "../../src/fuzzing/repair.rs"]
+mod repair;
+#[path = "../../tests/fuzz_corpus/store_open.rs"]
+#[allow(dead_code, reason = "seeds are made elsewhere")]
+mod store_open;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| store_open::store_open(data));

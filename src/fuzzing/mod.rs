@@ -1,0 +1,27 @@
+//! The bodies of the fuzz targets that reach inside the library: one function for each parser of bytes from outside.
+//!
+//! Each takes any bytes at all and asserts what must hold of them, not only that nothing panics: what decodes encodes to
+//! the same bytes; whatever one bit less or one byte less makes of it is refused; no length exceeds what is there; and two ways
+//! to read the same bytes agree. The first bytes of an input say how the rest is used: as it is, or with its checksums put
+//! right ([`repair`]), so that the code behind the checksums is reached; and which damage is done to it.
+//!
+//! Compiled for tests and for fuzzing only (`fuzz/README.md` tells how to run them); as ordinary tests they run over the
+//! corpus and past findings. The targets that need no more than the public interface are in `tests/fuzz_corpus`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "to panic is how a target tells what it found"
+)]
+
+mod format;
+mod input;
+mod repair;
+mod segment;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use format::{file_name, namespace_record, record_decode};
+pub use segment::segment_scan;
+pub use store::{cursor, hint_load, manifest_load};

@@ -1,0 +1,362 @@
+//! A small store of known content, of which one file is replaced; and its listings, whose cursors come from anywhere.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use super::format::{hint_decode, manifest_decode};
+use super::input::Input;
+use super::repair;
+use crate::format::hint::Hint;
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::record::{Place, Record};
+use crate::format::segment::{SegmentHeader, Summary};
+use crate::format::{MANIFEST_FILE, hint_file, segment_file};
+use crate::segment::scan::KeysCrc;
+use crate::storage::MemStorage;
+use crate::{Error, Maintenance, ManualClock, PutOptions, ReadMode, Result, Store};
+
+const DIRECTORY: &str = "/store";
+const NOW_MS: u64 = 1_700_000_000_000;
+
+type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+
+/// A closed store: its files, what it shows, and every pair of key and value that was ever written to it.
+struct Prepared {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    manifest: Manifest,
+    listing: Listing,
+    written: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+fn open(disk: &MemStorage, mode: ReadMode) -> Result<Store> {
+    Store::options()
+        .segment_bytes(4096)
+        .maintenance(Maintenance::Manual)
+        .read_mode(mode)
+        .clock(ManualClock::new(NOW_MS))
+        .storage(Arc::new(disk.clone()))
+        .open(DIRECTORY)
+}
+
+fn listing(store: &Store) -> Result<Listing> {
+    let mut listing = Listing::new();
+    for info in store.namespaces()? {
+        for entry in store.open_namespace(&info.name)?.list().with_values() {
+            let entry = entry?;
+            let value = entry.value().expect("asked for values").to_vec();
+            listing.insert((info.name.clone(), entry.key().to_vec()), value);
+        }
+    }
+    Ok(listing)
+}
+
+fn prepared() -> &'static Prepared {
+    static PREPARED: OnceLock<Prepared> = OnceLock::new();
+    PREPARED.get_or_init(|| {
+        let disk = MemStorage::new();
+        let mut written = Vec::new();
+        let mut shown = Listing::new();
+        // Two lives, each with a segment of its own: what is overwritten, deleted or expired lies in the first.
+        for life in 0..2 {
+            let store = open(&disk, ReadMode::Map).unwrap();
+            let (a, b) = (store.namespace("a").unwrap(), store.namespace("b").unwrap());
+            for n in (0..8).filter(|n| life == 0 || n % 2 == 0) {
+                let (key, value) = (format!("key {n}"), format!("value {n} of life {life}"));
+                let namespace = if n % 4 < 2 { &a } else { &b };
+                let options = match n {
+                    3 => PutOptions::new().metadata("metadata"),
+                    4 if life == 0 => PutOptions::new().expires_at_ms(NOW_MS + 1),
+                    5 => PutOptions::new().expires_at_ms(u64::MAX),
+                    _ => PutOptions::new(),
+                };
+                namespace.put_with(&key, &value, options).unwrap();
+                written.push((key.into_bytes(), value.into_bytes()));
+            }
+            a.delete("key 1").unwrap();
+            shown = listing(&store).unwrap();
+            store.close().unwrap();
+        }
+        let read = |path: PathBuf| {
+            let bytes = disk.read_file(&path).unwrap();
+            (path, bytes)
+        };
+        let manifest = disk.read_file(Path::new(DIRECTORY).join(MANIFEST_FILE)).unwrap();
+        Prepared {
+            files: disk.files(DIRECTORY).into_iter().map(read).collect(),
+            manifest: Manifest::decode(&manifest).unwrap(),
+            listing: shown,
+            written,
+        }
+    })
+}
+
+impl Prepared {
+    /// The store with other content in the file of this name.
+    fn with(&self, name: &str, content: &[u8]) -> MemStorage {
+        let disk = MemStorage::new();
+        crate::storage::Storage::create_directory(&disk, Path::new(DIRECTORY)).unwrap();
+        let replaced = Path::new(DIRECTORY).join(name);
+        for (path, bytes) in self.files.iter().filter(|(path, _)| *path != replaced) {
+            disk.write_file(path, bytes).unwrap();
+        }
+        disk.write_file(replaced, content).unwrap();
+        disk
+    }
+
+    /// Its first segment.
+    fn segment(&self) -> (u64, Summary, &[u8]) {
+        let entry = &self.manifest.segments[0];
+        let SegmentState::Sealed(summary) = entry.state else {
+            panic!("after a close everything is sealed");
+        };
+        let path = Path::new(DIRECTORY).join(segment_file(entry.id));
+        let (_, bytes) = self.files.iter().find(|(file, _)| *file == path).unwrap();
+        (entry.id, summary, bytes)
+    }
+
+    /// Whatever is shown was written once.
+    fn check_written(&self, shown: &Listing) {
+        for ((name, key), value) in shown {
+            let known = self
+                .written
+                .iter()
+                .any(|(written_key, written)| written_key == key && written == value);
+            assert!(known, "{name}/{} was never written", key.escape_ascii());
+        }
+    }
+}
+
+/// Opens, and shows everything; damage that is named is an answer too, unless it must not be.
+fn shown(disk: &MemStorage, mode: ReadMode) -> Result<Listing> {
+    let shown = open(disk, mode).and_then(|store| {
+        let shown = listing(&store)?;
+        store.close()?;
+        Ok(shown)
+    });
+    if let Err(error) = &shown {
+        assert!(
+            matches!(error, Error::Corruption { .. } | Error::NewerFormat { .. }),
+            "not an error that tells what is damaged: {error}"
+        );
+    }
+    shown
+}
+
+/// A hint file, alone and in a store: whatever it holds, the store shows what it would without it.
+pub fn hint_load(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mode = input.u8();
+    let mut damage = Input::new(input.bytes(6));
+    let mut bytes = input.rest().to_vec();
+    let prepared = prepared();
+    let (id, summary, segment) = prepared.segment();
+    if mode & 4 != 0 && bytes.len() >= 64 {
+        // A hint that claims to be of this segment.
+        bytes[12..28].copy_from_slice(&prepared.manifest.store_id);
+        bytes[28..36].copy_from_slice(&id.to_le_bytes());
+        bytes[36..44].copy_from_slice(&summary.data_end.to_le_bytes());
+        bytes[44..48].copy_from_slice(&summary.records_crc.to_le_bytes());
+    }
+    match mode & 3 {
+        0 => {}
+        1 => repair::envelope(&mut bytes, b"EMBRHINT"),
+        _ => repair::hint(&mut bytes),
+    }
+    let truth = keys_crc(&bytes, segment);
+    if let Some(crc) = truth.filter(|_| mode & 16 != 0) {
+        bytes[48..52].copy_from_slice(&crc.to_le_bytes());
+        repair::envelope(&mut bytes, b"EMBRHINT");
+    }
+    let forged = truth.is_some_and(|crc| bytes[48..52] == crc.to_le_bytes());
+    hint_decode(&bytes, &mut damage);
+    let disk = prepared.with(&hint_file(id), &bytes);
+    let read_mode = if mode & 8 == 0 { ReadMode::Map } else { ReadMode::Pread };
+    match shown(&disk, read_mode) {
+        // A list that leaves records out, and says so with the right checksum, is none that damage makes. It may hide
+        // what was written, and cannot make up what was not.
+        Ok(listing) if forged => prepared.check_written(&listing),
+        Err(_) if forged => {}
+        listing => assert_eq!(
+            listing.unwrap(),
+            prepared.listing,
+            "a hint changed what the store shows"
+        ),
+    }
+}
+
+/// The checksum over headers and keys of the records that a hint lists, if there is one at each offset.
+fn keys_crc(hint: &[u8], segment: &[u8]) -> Option<u32> {
+    let hint = Hint::decode(hint).ok()?;
+    let header = SegmentHeader::decode(segment).ok()?;
+    let mut keys = KeysCrc::default();
+    for offset in hint.offsets.iter() {
+        let place = Place {
+            salt: header.salt,
+            base_sequence: header.base_sequence,
+            offset,
+        };
+        let stored = segment.get(offset as usize..)?;
+        let record = Record::parse(stored, place).ok()?;
+        keys.add(&stored[..record.header.header_len()], record.key());
+    }
+    Some(keys.value())
+}
+
+/// A manifest, alone and in a store: it opens, or names what is damaged, and nothing shows that was never written.
+pub fn manifest_load(data: &[u8]) {
+    manifest_decode(data);
+    let mut input = Input::new(data);
+    let mode = input.u8();
+    input.bytes(6);
+    let mut bytes = input.rest().to_vec();
+    let prepared = prepared();
+    if mode & 4 != 0 && bytes.len() >= 28 {
+        bytes[12..28].copy_from_slice(&prepared.manifest.store_id);
+    }
+    if mode & 8 != 0 {
+        adopt_summaries(&mut bytes, &prepared.manifest);
+    }
+    match mode & 3 {
+        0 => {}
+        1 => repair::envelope(&mut bytes, b"EMBRMANI"),
+        _ => repair::manifest(&mut bytes),
+    }
+    let disk = prepared.with(MANIFEST_FILE, &bytes);
+    let read_mode = if mode & 16 == 0 { ReadMode::Map } else { ReadMode::Pread };
+    if let Ok(listing) = shown(&disk, read_mode) {
+        prepared.check_written(&listing);
+        assert_eq!(
+            shown(&disk, read_mode).unwrap(),
+            listing,
+            "opened again, it shows something else"
+        );
+    }
+}
+
+/// What the manifest says of sealed segments that it lists by their right ids becomes what is true.
+fn adopt_summaries(bytes: &mut [u8], truth: &Manifest) {
+    let mut at = 64;
+    while let Some(entry) = bytes.get_mut(at..) {
+        let Some((id, rest)) = entry.split_first_chunk_mut::<8>() else {
+            return;
+        };
+        let known = truth.segments.iter().find(|known| known.id.to_le_bytes() == *id);
+        at += match rest.split_first_mut() {
+            Some((2 | 3, summary)) => {
+                if let (Some(SegmentState::Sealed(known)), Some(summary)) =
+                    (known.map(|known| known.state), summary.first_chunk_mut())
+                {
+                    *summary = known.encode();
+                }
+                85
+            }
+            _ => 9,
+        };
+    }
+}
+
+/// Keys of the store whose listings are asked for.
+const LISTED: [&str; 7] = ["a", "ab", "abc", "b", "ba", "user-1", "user-2"];
+
+/// A cursor of a listing, from anybody: refused, or the listing goes on exactly where it says.
+pub fn cursor(data: &[u8]) {
+    static STORE: OnceLock<Store> = OnceLock::new();
+    let store = STORE.get_or_init(|| {
+        let store = open(&MemStorage::new(), ReadMode::Map).unwrap();
+        let namespace = store.create_namespace_with_id("listed", 7).unwrap();
+        for key in LISTED {
+            namespace.put(key, "v").unwrap();
+        }
+        store
+    });
+    let namespace = store.open_namespace("listed").unwrap();
+    let mut input = Input::new(data);
+    let mode = input.u8();
+    let (low, high) = (input.choose(&LISTED), input.choose(&LISTED));
+    let mut list = namespace.list().limit(1 + input.below(3));
+    let (mut lower, mut upper, mut prefix) = (Bound::Unbounded, Bound::Unbounded, "");
+    if mode & 1 != 0 {
+        prefix = &low[..1];
+        list = list.prefix(prefix);
+    }
+    match mode >> 1 & 3 {
+        1 => {
+            lower = Bound::Included(low);
+            list = list.start(low);
+        }
+        2 => {
+            lower = Bound::Excluded(low);
+            list = list.start_after(low);
+        }
+        _ => {}
+    }
+    if mode & 8 != 0 {
+        upper = Bound::Excluded(high);
+        list = list.end(high);
+    }
+    let reverse = mode & 16 != 0;
+    if reverse {
+        list = list.reverse();
+    }
+    // As it is, or one that this listing could have given out for that key.
+    let text = if mode & 32 == 0 {
+        String::from_utf8_lossy(input.rest()).into_owned()
+    } else {
+        list.encode_cursor(input.rest())
+    };
+    if text.is_empty() {
+        return;
+    }
+    let page = list.clone().cursor(text.clone()).page();
+    let Ok(after) = list.decode_cursor(&text) else {
+        assert!(matches!(page, Err(Error::InvalidCursor)), "{page:?}");
+        return;
+    };
+    assert_eq!(list.encode_cursor(&after), text, "two cursors for the same place");
+    let other = if reverse {
+        namespace.list()
+    } else {
+        namespace.list().reverse()
+    };
+    assert!(
+        matches!(other.cursor(text.clone()).page(), Err(Error::InvalidCursor)),
+        "accepted by a listing that it does not belong to"
+    );
+    for index in [0, text.len() / 2, text.len() - 1] {
+        let mut wrong = text.clone().into_bytes();
+        wrong[index] = if wrong[index] == b'A' { b'B' } else { b'A' };
+        let wrong = String::from_utf8(wrong).expect("a cursor is ASCII");
+        assert!(list.decode_cursor(&wrong).is_err(), "{wrong} is accepted as {text} is");
+    }
+    let in_bounds = |key: &&&str| {
+        let goes_on = if reverse {
+            key.as_bytes() < &*after
+        } else {
+            key.as_bytes() > &*after
+        };
+        let low = match lower {
+            Bound::Included(low) => ***key >= *low,
+            Bound::Excluded(low) => ***key > *low,
+            Bound::Unbounded => true,
+        };
+        let high = !matches!(upper, Bound::Excluded(high) if ***key >= *high);
+        goes_on && low && high && key.starts_with(prefix)
+    };
+    let mut expected: Vec<&str> = LISTED.iter().filter(in_bounds).copied().collect();
+    if reverse {
+        expected.reverse();
+    }
+    // All pages from there on.
+    let mut found = Vec::new();
+    let mut page = page.expect("a cursor of this listing");
+    loop {
+        found.extend(page.iter().map(|entry| entry.key_str().unwrap().to_owned()));
+        match page.cursor() {
+            Some(next) => page = list.clone().cursor(next).page().unwrap(),
+            None => break,
+        }
+    }
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,55 @@
+//! The fuzz targets that use the public interface alone, each over its corpus and over what was found in the past.
+//!
+//! Bodies are shared with `fuzz/fuzz_targets`; those of the targets that reach inside are in `src/fuzzing`. A packaged crate comes
+//! without corpus. `EMBERCASK_FUZZ_INPUT` names one more file, which both targets are run on: to see on a stable compiler, with
+//! the operations or files that it stands for, what a fuzzer found.
+
+#[path = "../model/driver.rs"]
+mod driver;
+#[path = "../../src/fuzzing/input.rs"]
+mod input;
+#[path = "../model/model.rs"]
+mod model;
+#[path = "../model/ops.rs"]
+#[allow(dead_code, reason = "operations come from bytes here, not from a strategy")]
+mod ops;
+#[path = "../../src/fuzzing/repair.rs"]
+mod repair;
+mod store_model;
+mod store_open;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+
+fn replay(name: &str, target: fn(&[u8])) {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let mut paths = Vec::new();
+    for folder in ["corpus", "regressions"] {
+        let Ok(entries) = std::fs::read_dir(fuzz.join(folder).join(name)) else {
+            continue;
+        };
+        let before = paths.len();
+        paths.extend(entries.map(|entry| entry.unwrap().path()));
+        assert!(paths.len() > before, "fuzz/{folder}/{name} is empty");
+    }
+    paths.sort();
+    paths.extend(std::env::var_os("EMBERCASK_FUZZ_INPUT").map(PathBuf::from));
+    target(&[]);
+    for path in paths {
+        let bytes = std::fs::read(&path).unwrap();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&bytes))) {
+            println!("rerun with: cargo +nightly fuzz run {name} {}", path.display());
+            resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn stores_of_any_files_open_or_tell_what_is_wrong() {
+    replay("store_open", store_open::store_open);
+}
+
+#[test]
+fn stores_show_what_an_ordered_map_would_whatever_a_fuzzer_does_to_them() {
+    replay("store_model", store_model::store_model);
+}
