@@ -40,6 +40,11 @@ pub(crate) fn report(line: std::fmt::Arguments<'_>) {
     println!("{MARK}{line}");
 }
 
+/// Waits to be killed; at the latest until there is no parent any more.
+pub(crate) fn wait_for_the_kill() {
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+}
+
 /// Ends this process at once, as a kill from outside would: nothing is flushed, closed or unwound.
 pub(crate) fn die() -> ! {
     #[cfg(unix)]
@@ -77,7 +82,7 @@ impl Child {
             .env(ROLE, role)
             .env(DIRECTORY, directory)
             .env(NUMBERS, numbers.join(" "))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a child process");
@@ -110,8 +115,9 @@ impl Child {
         let _ = self.process.kill();
     }
 
-    /// Waits for its end, after all reports were read.
+    /// Waits for its end, after all reports were read. A child that waits for a kill ends.
     pub(crate) fn wait(mut self) -> ExitStatus {
+        drop(self.process.stdin.take());
         while self.next_report().is_some() {}
         self.process.wait().expect("a child can be waited for")
     }

@@ -129,7 +129,7 @@ impl Plan {
         } else {
             2 + rng.below(WRITERS_MAX as u64 - 1) as usize
         };
-        let operations = 20 + rng.below(60);
+        let operations = 20 + rng.below(130);
         let reports = 2 * operations * writers as u64;
         let moment = [Moment::Before, Moment::Within, Moment::After][rng.below(3) as usize];
         let (phase, calls) = match rng.below(6) {

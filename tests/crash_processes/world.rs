@@ -31,7 +31,7 @@ pub(crate) struct Tally {
     pub(crate) kills: BTreeMap<Phase, u64>,
     pub(crate) finished: u64,
     pub(crate) acknowledged: u64,
-    pub(crate) lost: u64,
+    pub(crate) unpromised: u64,
     pub(crate) checkpoints_made: u64,
     pub(crate) checkpoints_cut: u64,
     pub(crate) recovered: u64,
@@ -257,7 +257,7 @@ impl Story {
         again.close().unwrap_or_else(|error| panic!("{context} close: {error}"));
         let acknowledged: usize = told.heard.ended.iter().map(Vec::len).sum();
         let least: usize = bounds.iter().map(|(least, _)| least).sum();
-        self.tally.lost += (acknowledged - least) as u64;
+        self.tally.unpromised += (acknowledged - least) as u64;
         self.expected = settled;
         for state in &mut self.expected {
             state.sweep(plan.looked_at_ms());
