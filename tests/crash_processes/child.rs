@@ -66,10 +66,10 @@ pub(crate) fn work(role: &Role) {
 }
 
 fn enter(plan: &Plan, fuse: &Fuse, entered: Phase) {
-    if let Kill::AtCall { phase, calls, .. } = plan.kill {
-        if phase == entered {
-            fuse.light(calls);
-        }
+    if let Kill::AtCall { phase, calls, .. } = plan.kill
+        && phase == entered
+    {
+        fuse.light(calls);
     }
 }
 

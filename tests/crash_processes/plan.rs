@@ -211,7 +211,7 @@ impl Plan {
     fn create(&self, writer: usize, name: usize, number: u64) -> Operation {
         Operation::Create {
             name,
-            id: u128::from(self.round) << 64 | (writer as u128) << 32 | u128::from(number) + 1,
+            id: (u128::from(self.round) << 64) | ((writer as u128) << 32) | (u128::from(number) + 1),
         }
     }
 
