@@ -123,7 +123,7 @@ fn options(maintenance: Maintenance) -> Options {
 
 /// Mostly of class `Os`: a kill is all that comes.
 fn put(namespace: &Namespace, key: &str, value: &[u8], number: u64) -> embercask::Result<u64> {
-    let durability = if number % 64 == 0 {
+    let durability = if number.is_multiple_of(64) {
         Durability::Sync
     } else {
         Durability::Os
@@ -205,7 +205,7 @@ fn holds(namespace: &Namespace, content: &Content, perhaps: &[String]) {
 fn delete_oldest(store: &Store, namespace: &Namespace, content: &mut Content, count: usize) {
     let doomed: Vec<String> = content.keys().take(count).cloned().collect();
     for (number, key) in doomed.iter().enumerate() {
-        let deleted = if number % 64 == 0 {
+        let deleted = if number.is_multiple_of(64) {
             namespace.delete(key)
         } else {
             let deleted = namespace.delete_with(key, None, Some(Durability::Os));
