@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use embercask::storage::{Map, OsStorage, Storage, StorageFile, StorageLock};
 
@@ -58,6 +58,13 @@ pub(crate) struct Deadly {
     fuse: Arc<Fuse>,
     /// Whose files are told of; None to tell of nothing.
     told_of: Option<Arc<Path>>,
+    /// The manifest was replaced since the directory was last synced.
+    replaced: Arc<AtomicBool>,
+}
+
+/// Where the manifest is kept that stood there when the directory was last synced, if it was replaced since.
+pub(crate) fn replaced_manifest(directory: &Path) -> PathBuf {
+    directory.with_extension("replaced")
 }
 
 impl Deadly {
@@ -65,6 +72,7 @@ impl Deadly {
         Deadly {
             fuse,
             told_of: told_of.map(Into::into),
+            replaced: Arc::default(),
         }
     }
 
@@ -122,8 +130,12 @@ impl Storage for Deadly {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call(|| {
             let names = self.told(from).zip(self.told(to));
-            if let Some((from, to)) = &names {
-                report(format_args!("R {from} {to}"));
+            if let Some((from, to_name)) = &names {
+                // The first manifest of all replaces none.
+                if to.exists() && !self.replaced.swap(true, Ordering::SeqCst) {
+                    std::fs::copy(to, replaced_manifest(to.parent().unwrap_or(to)))?;
+                }
+                report(format_args!("R {from} {to_name}"));
             }
             OsStorage.rename(from, to)?;
             if let Some((from, _)) = &names {
@@ -153,6 +165,7 @@ impl Storage for Deadly {
             }
             OsStorage.sync_directory(directory)?;
             if told {
+                self.replaced.store(false, Ordering::SeqCst);
                 report(format_args!("S"));
             }
             Ok(())

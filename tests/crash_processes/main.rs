@@ -18,7 +18,7 @@
 //! * a store whose creation was cut short can be created by the next process (B37);
 //! * the store does not grow without bound, and the parent keeps no file of it open.
 //!
-//! `EMBERCASK_KILL_ROUNDS` says how many rounds; `EMBERCASK_SEED` replays all plans (not the moments at which a kill
+//! `EMBERCASK_KILL_ROUNDS` says how many rounds (300); `EMBERCASK_SEED` replays all plans (not the moments at which a kill
 //! from outside strikes). A failed round keeps its directories and says where.
 //!
 //! `tests/recovery.rs` has the smallest test of this kind, for one writer of batches. Crashes of a simulated machine, at
@@ -47,7 +47,7 @@ use world::Story;
 
 fn rounds() -> u64 {
     let rounds = std::env::var("EMBERCASK_KILL_ROUNDS").ok();
-    rounds.map_or(600, |rounds| rounds.parse().expect("EMBERCASK_KILL_ROUNDS is a number"))
+    rounds.map_or(300, |rounds| rounds.parse().expect("EMBERCASK_KILL_ROUNDS is a number"))
 }
 
 const KILLED: &str = "a_store_whose_process_is_killed_hundreds_of_times_keeps_its_promises";
@@ -63,7 +63,7 @@ fn a_store_whose_process_is_killed_hundreds_of_times_keeps_its_promises() {
         story.round(round);
     }
     println!("{:#?}", story.tally);
-    if rounds() >= 600 {
+    if rounds() >= 300 {
         let struck = |phase| story.tally.kills.get(&phase).copied().unwrap_or(0);
         use Phase::{Checkpointing, Closing, Compacting, Opening, Working};
         for phase in [Opening, Working, Compacting, Checkpointing, Closing] {

@@ -2,8 +2,8 @@
 //! process had not been told is durable.
 //!
 //! Of each file, what lies beyond its last sync may be missing from a border of 512 bytes on, and any blocks of 512 bytes there
-//! may be zeros. Names that were created since the directory was last synced may be missing, the later ones first, if no
-//! rename has been begun since. The simulated disk of other tests loses more; here are the real file system and real
+//! may be zeros. Of what happened to names since the directory was last synced, the later part may be missing: a manifest that was
+//! put in the place of another, and with it files that were created. The simulated disk of other tests loses more; here are the real file system and real
 //! threads.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::common::Rng;
 
+const MANIFEST: &str = "MANIFEST";
 const BLOCK_BYTES: u64 = 512;
 
 /// What is durable, by name of file.
@@ -53,7 +54,8 @@ impl Durable {
                 self.lengths.insert(name.to_owned(), length);
             }
             ["R", from, to] => {
-                self.renamed_since_sync = true;
+                // The first manifest of all replaces none, so nothing else can be there.
+                self.renamed_since_sync |= self.lengths.contains_key(to);
                 self.renames.insert(from.to_owned(), to.to_owned());
             }
             ["r", from] => self.renamed(from),
@@ -84,18 +86,36 @@ impl Durable {
             }
         }
         self.renames.clear();
+    }
+
+    /// The next process comes; to its names alone something may happen.
+    pub(crate) fn begin(&mut self) {
+        self.created.clear();
         self.syncing.clear();
+        self.renamed_since_sync = false;
     }
 
     /// Cuts what is in a directory that is as the process left it. Says what was done.
-    pub(crate) fn cut(&self, directory: &Path, rng: &mut Rng) -> String {
+    /// `replaced` is the manifest that stood there when the directory was last synced.
+    pub(crate) fn cut(&self, directory: &Path, replaced: &Path, rng: &mut Rng) -> String {
         let mut done = String::new();
-        if !self.renamed_since_sync && !self.created.is_empty() {
-            let kept = rng.below(self.created.len() as u64 + 1) as usize;
-            for name in &self.created[kept..] {
-                if std::fs::remove_file(directory.join(name)).is_ok() {
-                    done += &format!(" without {name};");
-                }
+        let mut lengths: BTreeMap<&str, u64> = self.lengths.iter().map(|(name, length)| (&name[..], *length)).collect();
+        let mut created = &self.created[..];
+        if self.renamed_since_sync {
+            // Files that were created before the manifest was replaced stay, unless that is lost as well.
+            if rng.below(2) == 0 {
+                let before = std::fs::read(replaced).expect("the manifest that was replaced");
+                std::fs::write(directory.join(MANIFEST), &before).expect("a file");
+                lengths.insert(MANIFEST, before.len() as u64);
+                done += " with the manifest before;";
+            } else {
+                created = &[];
+            }
+        }
+        let kept = rng.below(created.len() as u64 + 1) as usize;
+        for name in &created[kept..] {
+            if std::fs::remove_file(directory.join(name)).is_ok() {
+                done += &format!(" without {name};");
             }
         }
         for entry in std::fs::read_dir(directory).expect("a directory") {
@@ -105,7 +125,7 @@ impl Durable {
                 continue;
             }
             let found = entry.metadata().expect("its length").len();
-            let durable = self.lengths.get(&name).copied().unwrap_or(0);
+            let durable = lengths.get(&name[..]).copied().unwrap_or(0);
             if durable < found {
                 done += &cut_file(&entry.path(), durable, found, rng);
             }

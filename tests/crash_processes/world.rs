@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::child::{checkpoint_in, store_in};
 use crate::common::Rng;
+use crate::deadly::replaced_manifest;
 use crate::expect::{Expectation, Heard, World, nothing};
 use crate::look::look;
 use crate::model::Promise;
@@ -122,6 +123,7 @@ impl Story {
 
     /// Runs a child until its end, whatever that is.
     fn live(&mut self, plan: &Plan) -> Told {
+        self.durable.begin();
         let mut child = Child::spawn(self.test, "work", self.root(), &[self.seed, plan.round]);
         let mut heard = Heard {
             begun: vec![Vec::new(); WRITERS_MAX],
@@ -206,7 +208,11 @@ impl Story {
         }
         let cut = self.root().join("cut");
         copy_directory(killed, &cut);
-        let done = self.durable.cut(&cut, &mut Rng::new(self.seed ^ plan.round));
+        let done = self.durable.cut(
+            &cut,
+            &replaced_manifest(&store_in(self.root())),
+            &mut Rng::new(self.seed ^ plan.round),
+        );
         let context = format!("round {}, and a power cut:{done}", plan.round);
         let store = open(plan, &cut).unwrap_or_else(|error| panic!("{context} open: {error}"));
         let found = look(&store);
