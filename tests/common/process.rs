@@ -1,0 +1,179 @@
+//! Child processes of a test: the test binary, run again for one test with a role in its environment.
+//!
+//! A child reports on its standard output, a line at a time, each begun by `# `, since the test runner writes there too. A
+//! line counts once its end has arrived, so a report that a kill cut short was never made.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+
+const ROLE: &str = "EMBERCASK_CHILD_ROLE";
+const DIRECTORY: &str = "EMBERCASK_CHILD_DIRECTORY";
+const NUMBERS: &str = "EMBERCASK_CHILD_NUMBERS";
+const MARK: &str = "# ";
+
+/// What this process is to do if it is a child.
+pub(crate) struct Role {
+    pub(crate) name: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) numbers: Vec<u64>,
+}
+
+/// None in the process that was started by whoever runs the tests.
+pub(crate) fn role() -> Option<Role> {
+    let name = std::env::var(ROLE).ok()?;
+    let numbers = std::env::var(NUMBERS).expect("numbers of the child");
+    Some(Role {
+        name,
+        directory: std::env::var_os(DIRECTORY).expect("directory of the child").into(),
+        numbers: numbers
+            .split_terminator(' ')
+            .map(|number| number.parse().expect("a number"))
+            .collect(),
+    })
+}
+
+/// Tells the parent. Whole lines, in the order in which the threads come by.
+pub(crate) fn report(line: std::fmt::Arguments<'_>) {
+    println!("{MARK}{line}");
+}
+
+/// Waits to be killed; at the latest until there is no parent any more.
+pub(crate) fn wait_for_the_kill() {
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+}
+
+/// Ends this process at once, as a kill from outside would: nothing is flushed, closed or unwound.
+pub(crate) fn die() -> ! {
+    #[cfg(unix)]
+    {
+        const SIGKILL: i32 = 9;
+        unsafe extern "C" {
+            safe fn raise(signal: i32) -> i32;
+        }
+        raise(SIGKILL);
+    }
+    std::process::abort()
+}
+
+/// Killed, at the latest, when this is dropped.
+pub(crate) struct Child {
+    process: std::process::Child,
+    reports: BufReader<ChildStdout>,
+}
+
+impl Child {
+    /// Runs one test of this binary in a process of its own.
+    pub(crate) fn spawn(test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
+        Child::spawn_under(&[], test, role, directory, numbers)
+    }
+
+    /// As [`spawn`](Self::spawn), with a command in front that runs what follows it.
+    pub(crate) fn spawn_under(command: &[&str], test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
+        let binary = std::env::current_exe().expect("the path of this binary");
+        let mut line: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+        line.push(binary.as_os_str());
+        let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
+        let mut process = Command::new(line[0])
+            .args(&line[1..])
+            .args([test, "--exact", "--nocapture"])
+            .env(ROLE, role)
+            .env(DIRECTORY, directory)
+            .env(NUMBERS, numbers.join(" "))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child process");
+        let reports = BufReader::new(process.stdout.take().expect("its output"));
+        Child { process, reports }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The next report; None once the child has ended.
+    pub(crate) fn next_report(&mut self) -> Option<String> {
+        loop {
+            let mut line = Vec::new();
+            self.reports.read_until(b'\n', &mut line).expect("a pipe can be read");
+            if line.pop() != Some(b'\n') {
+                return None;
+            }
+            let line = String::from_utf8(line).expect("reports are text");
+            if let Some((_, report)) = line.split_once(MARK) {
+                return Some(report.to_owned());
+            }
+        }
+    }
+
+    /// Kills it, wherever it is.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+    }
+
+    /// Waits for its end, after all reports were read. A child that waits for a kill ends.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        drop(self.process.stdin.take());
+        while self.next_report().is_some() {}
+        self.process.wait().expect("a child can be waited for")
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Whether a process was ended by a kill, from outside or by [`die`].
+pub(crate) fn was_killed(status: ExitStatus) -> bool {
+    // A child that fails panics, and the test runner says so with its code.
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status).is_some();
+    #[cfg(not(unix))]
+    return status.code() != Some(0) && status.code() != Some(101);
+}
+
+/// Copies the files of a directory into another one, which is made anew.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    remove_directory(to);
+    std::fs::create_dir_all(to).expect("a directory");
+    let Ok(entries) = std::fs::read_dir(from) else { return };
+    for entry in entries {
+        let entry = entry.expect("an entry");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
+
+/// Removes a directory if there is one.
+pub(crate) fn remove_directory(directory: &Path) {
+    if directory.exists() {
+        std::fs::remove_dir_all(directory).expect("a directory can be removed");
+    }
+}
+
+/// Bytes of all files in a directory.
+pub(crate) fn bytes_in(directory: &Path) -> u64 {
+    std::fs::read_dir(directory)
+        .expect("a directory")
+        .map(|entry| entry.expect("an entry").metadata().expect("its length").len())
+        .sum()
+}
+
+/// Open files and maps of this process that lie in this directory; empty where the system does not tell.
+pub(crate) fn open_in(directory: &Path) -> Vec<String> {
+    let directory = directory.canonicalize().expect("a directory").display().to_string();
+    let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let descriptors =
+        descriptors.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string()));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    descriptors
+        .chain(maps.lines().map(str::to_owned))
+        .filter(|path| path.contains(&directory))
+        .collect()
+}
