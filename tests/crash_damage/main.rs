@@ -1,0 +1,122 @@
+//! Damage, in every place: whatever happened to the files of a store, it shows what is right or says what is wrong.
+//!
+//! Stores with every kind of record ([`subject`]) are damaged in all ways ([`damages`]) and opened in both read modes. Held for each
+//! ([`judge`]):
+//!
+//! * opening succeeds, or fails with an error of the right kind that names a damaged file, and the damaged part of it;
+//! * every way to read a key gives the right answer or such an error: never another value, never "absent" for a key that was
+//!   there, never a key that had been deleted, dropped or had expired;
+//! * `verify` lists every damaged record of a store that opens, by segment and offset, and nothing else;
+//! * `salvage` brings out, of every key, the newest record that is not damaged: which ones these are is computed from the
+//!   format by a second reader of it ([`records`]), not by the engine;
+//! * nothing panics, and nobody asks for more memory than the files justify ([`allocations`]).
+//!
+//! What promise 10 excuses, and how much of it, is said where it is tested: the end of the log of a store that was not closed
+//! (`unclean`), and a manifest rolled back to an older state (`files`).
+//!
+//! Every state is tried where one pass takes seconds: all bits and all lengths of a store of a few kilobytes. Of larger stores and of several
+//! damages at once a sample is tried, `EMBERCASK_DAMAGE_STATES` of each. A failure names the damage; `EMBERCASK_DAMAGE` set to that
+//! text tries it alone, in all ways (ids and salts differ from run to run, what lies where does not).
+//!
+//! `tests/recovery.rs` has the single cases behind this, `tests/verify_and_salvage.rs` the reports of verify and salvage,
+//! and `tests/damage_while_open.rs` bytes that change under an open store.
+
+mod allocations;
+#[path = "../common/mod.rs"]
+mod common;
+mod damages;
+mod files;
+mod judge;
+mod records;
+mod run;
+mod subject;
+mod unclean;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use embercask::ReadMode;
+
+use damages::{Damage, Damaged};
+use judge::{Verdict, judge, judge_salvage};
+use subject::Subject;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Watched = allocations::Watched;
+
+/// Files that say nothing: one in so many bits is tried.
+const UNIMPORTANT_STEP: usize = 251;
+
+fn is_unimportant(path: &std::path::Path) -> bool {
+    path.ends_with("RESERVE") || path.ends_with("LOCK")
+}
+
+/// Whether all ways of opening are tried for each damage, and not one after the other for one damage after the other.
+fn is_thorough() -> bool {
+    std::env::var_os("EMBERCASK_DAMAGE_THOROUGH").is_some()
+}
+
+/// With hints in both modes, and without in one of them; and salvage. Returns how often a store was opened.
+fn judge_everything(subject: &Subject, damage: &Damage) -> u64 {
+    let damaged = Damaged::new(subject, damage);
+    let by_map = judge(&damaged, ReadMode::Map, true);
+    let by_reads = judge(&damaged, ReadMode::Pread, true);
+    assert_eq!(by_map, by_reads, "the two read modes disagree");
+    judge_without_hints(&damaged, ReadMode::Map);
+    judge_without_hints(&damaged, ReadMode::Pread);
+    judge_salvage(&damaged, false);
+    5
+}
+
+/// Without hints everything is read on opening, so that nothing is found out later, and nothing is overlooked.
+fn judge_without_hints(damaged: &Damaged<'_>, mode: ReadMode) {
+    let verdict = judge(damaged, mode, false);
+    assert_ne!(verdict, Verdict::Harmed, "found out late");
+    assert!(verdict == Verdict::Refused || !damaged.hurts_a_segment(), "not noticed");
+}
+
+/// One of the ways of opening, always with the hints in one of the two modes, and now and then the others: whatever counts up through
+/// the damages decides. All of them with `EMBERCASK_DAMAGE_THOROUGH`.
+fn judge_one_way(subject: &Subject, damage: &Damage) -> u64 {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    if is_thorough() || std::env::var_os("EMBERCASK_DAMAGE").is_some() {
+        return judge_everything(subject, damage);
+    }
+    // Seven goes through all remainders of eight, whatever the other thread takes.
+    let count = COUNT.fetch_add(7, Ordering::Relaxed);
+    let damaged = Damaged::new(subject, damage);
+    let [mode, other] = if count % 2 == 0 {
+        [ReadMode::Map, ReadMode::Pread]
+    } else {
+        [ReadMode::Pread, ReadMode::Map]
+    };
+    judge(&damaged, mode, true);
+    match count % 8 {
+        1 | 2 => judge_without_hints(&damaged, other),
+        3 | 6 => judge_salvage(&damaged, false),
+        _ => return 1,
+    }
+    2
+}
+
+fn every_bit(subject: &Subject) -> impl Iterator<Item = Damage> + Send + use<> {
+    let lengths: Vec<(PathBuf, usize)> = subject
+        .files
+        .iter()
+        .map(|(path, bytes)| (path.clone(), bytes.len()))
+        .collect();
+    lengths.into_iter().flat_map(|(path, length)| {
+        let step = if is_unimportant(&path) { UNIMPORTANT_STEP } else { 1 };
+        (0..length * 8)
+            .step_by(step)
+            .map(move |bit| Damage::Flip(path.clone(), bit))
+    })
+}
+
+#[test]
+fn every_flipped_bit_of_every_file_of_a_closed_store_is_found_or_does_no_harm() {
+    let subject = subject::small();
+    run::run("flipped bits", every_bit(&subject), |damage| {
+        judge_one_way(&subject, damage)
+    });
+}

@@ -1,0 +1,144 @@
+//! A store that was not closed. What a mark covers is durable, so that damage to it is corruption. Behind the last mark damage looks like a
+//! torn write: promise 10 excuses its loss, and these tests say of how much: of what begins at the damage, and nothing
+//! before it, batches as a whole.
+
+use std::path::PathBuf;
+
+use embercask::storage::CutPolicy;
+use embercask::{ErrorKind, ReadMode};
+
+use crate::common::DIRECTORY;
+use crate::damages::{Damage, Damaged};
+use crate::judge::{content, judge_salvage};
+use crate::records::{Content, Record, SEGMENT_HEADER_LEN, resolve, segment_id};
+use crate::run::run;
+use crate::subject::{NOW_MS, Subject, is_segment, killed, options};
+
+/// The segment that was being written to: the newest.
+fn active(subject: &Subject) -> PathBuf {
+    subject
+        .files
+        .keys()
+        .filter(|path| is_segment(path))
+        .max()
+        .unwrap()
+        .clone()
+}
+
+/// What the store has to show, or None if it has to say that it is damaged.
+fn expected(damaged: &Damaged<'_>, active: &PathBuf) -> Option<Content> {
+    if damaged.is_touched(active, 0..SEGMENT_HEADER_LEN) {
+        // Synced before the manifest names the segment.
+        return None;
+    }
+    let own: Vec<&Record> = damaged
+        .subject
+        .records
+        .iter()
+        .filter(|record| record.path == *active)
+        .collect();
+    let is_touched = |record: &&Record| damaged.is_touched(active, record.start..record.end);
+    let end = own
+        .iter()
+        .find(|record| is_touched(record))
+        .map_or(usize::MAX, |record| record.batch.unwrap_or(record.start));
+    let id = segment_id(&damaged.subject.files[active]);
+    let marks = own
+        .iter()
+        .filter(|record| !is_touched(record))
+        .filter_map(|record| record.mark());
+    let durable_end = marks
+        .filter(|(segment, _)| *segment == id)
+        .map(|(_, offset)| offset)
+        .max();
+    if durable_end.is_some_and(|durable_end| durable_end > end) {
+        return None;
+    }
+    let others = damaged.subject.records.iter().filter(|record| record.path != *active);
+    Some(resolve(
+        others.chain(own.into_iter().filter(|record| record.start < end)),
+        NOW_MS,
+    ))
+}
+
+fn judge_unclean(subject: &Subject, active: &PathBuf, damage: &Damage, mode: ReadMode) -> u64 {
+    let damaged = Damaged::new(subject, damage);
+    let expected = expected(&damaged, active);
+    let disk = damaged.disk();
+    match (options(&disk, NOW_MS).read_mode(mode).open(DIRECTORY), expected) {
+        (Ok(store), Some(expected)) => {
+            assert_eq!(content(&store).unwrap(), expected);
+            // Decided for good.
+            let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
+            assert_eq!(
+                content(&options(&cut, NOW_MS).open(DIRECTORY).unwrap()).unwrap(),
+                expected
+            );
+        }
+        (Ok(store), None) => panic!("not noticed; it shows {:?}", content(&store)),
+        (Err(error), Some(_)) => panic!("this is how a torn write looks: {error}"),
+        (Err(error), None) => match error.kind() {
+            ErrorKind::Corruption => assert!(error.to_string().contains(&*active.to_string_lossy()), "{error}"),
+            _ => assert!(damaged.is_touched(active, 8..12), "{error}"),
+        },
+    }
+    judge_salvage(&damaged, true);
+    3
+}
+
+#[test]
+fn every_flipped_bit_before_the_last_mark_is_corruption_and_one_behind_it_costs_the_end_only() {
+    let subject = killed();
+    let path = active(&subject);
+    let length = subject.files[&path].len();
+    let (mut noticed, mut lost) = (0, 0);
+    for bit in 0..length * 8 {
+        match expected(&Damaged::new(&subject, &Damage::Flip(path.clone(), bit)), &path) {
+            None => noticed += 1,
+            Some(_) => lost += 1,
+        }
+    }
+    println!("{noticed} bits lie before the last mark, {lost} behind it");
+    assert!(noticed > 4_000 && lost > 4_000, "both are to be tried");
+    // Two of each byte by default, one in each mode.
+    let tried = move |bit: &usize| crate::is_thorough() || bit % 8 == bit / 8 % 8 || bit % 8 == (bit / 8 + 3) % 8;
+    let flips = (0..length * 8).filter(tried).map(|bit| Damage::Flip(path.clone(), bit));
+    run("flipped bits of a killed store", flips, |damage| {
+        let first = matches!(damage, Damage::Flip(_, bit) if bit % 8 == bit / 8 % 8);
+        let mode = if first { ReadMode::Map } else { ReadMode::Pread };
+        judge_unclean(&subject, &path, damage, mode)
+    });
+}
+
+#[test]
+fn a_log_cut_at_any_length_loses_what_was_cut_off_and_nothing_before_it() {
+    let subject = killed();
+    let path = active(&subject);
+    let cuts = (0..=subject.files[&path].len()).map(|cut| Damage::SetLength(path.clone(), cut));
+    run("cut logs of a killed store", cuts, |damage| {
+        let even = matches!(damage, Damage::SetLength(_, cut) if cut % 2 == 0);
+        judge_unclean(
+            &subject,
+            &path,
+            damage,
+            if even { ReadMode::Map } else { ReadMode::Pread },
+        )
+    });
+}
+
+/// Blocks that were written out of order, as a device may: those of the end are lost, those before a later mark are not.
+#[test]
+fn blocks_of_the_log_that_never_arrived_are_judged_by_the_marks_behind_them() {
+    let subject = killed();
+    let path = active(&subject);
+    let length = subject.files[&path].len();
+    let fills = [64, 128, 512].into_iter().flat_map(|size: usize| {
+        let path = path.clone();
+        (0..length)
+            .step_by(8)
+            .map(move |at| Damage::Fill(path.clone(), at..at + size, 0))
+    });
+    run("lost blocks of a killed store", fills, |damage| {
+        judge_unclean(&subject, &path, damage, ReadMode::Map)
+    });
+}
