@@ -5,16 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embercask::storage::{CutPolicy, FaultStorage, MemStorage};
+use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
 use embercask::{
-    Condition, Durability, Error, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result, Store, Value,
+    Clock, Condition, Durability, Error, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result, Store, Value,
 };
 
 use crate::model::{History, Item, Keyspace, Promise, State};
 use crate::ops::{BatchItem, Crash, Doing, FIRST_NAMES, Guard, NAMES, Op, Put, Relapse, Settings, Upkeep, Write, keys};
 
-const DIRECTORY: &str = "/data/store";
-const START_MS: u64 = 1_700_000_000_000;
+pub(crate) const DIRECTORY: &str = "/data/store";
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
+/// More steps than any life has.
+const STEPS_MAX: usize = 1_000_000;
 /// Values that are kept across everything that happens.
 const HELD_MAX: usize = 6;
 
@@ -42,7 +44,34 @@ enum Plan {
     Exists,
 }
 
+/// Follows what a driver does. The default only looks away.
+pub(crate) trait Observer: Send + Sync {
+    /// What the store works on, in the place of the disk itself.
+    fn storage(&self, disk: &MemStorage) -> Arc<dyn Storage> {
+        Arc::new(disk.clone())
+    }
+
+    /// Whether the driver may let power fail where nothing can be lost by it.
+    fn may_lose_power(&self) -> bool {
+        true
+    }
+
+    /// A write begins that leads to this state.
+    fn begins(&self, _state: &State) {}
+
+    /// The write that began has led to this state.
+    fn changed(&self, _state: &State) {}
+
+    /// The newest state and all before it are covered by an acknowledgement of this class.
+    fn acknowledged(&self, _promise: Promise) {}
+}
+
+struct Nobody;
+
+impl Observer for Nobody {}
+
 pub(crate) struct Driver {
+    observer: Arc<dyn Observer>,
     disk: MemStorage,
     faults: FaultStorage,
     clock: ManualClock,
@@ -77,8 +106,8 @@ fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Resu
         .open(DIRECTORY)
 }
 
-fn faults_over(disk: &MemStorage) -> FaultStorage {
-    FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only()
+fn faults_over(storage: Arc<dyn Storage>) -> FaultStorage {
+    FaultStorage::new(storage).counting_mutating_steps_only()
 }
 
 fn after(disk: &MemStorage, crash: &Crash) -> MemStorage {
@@ -106,7 +135,7 @@ fn delete_hints(disk: &MemStorage) {
 }
 
 /// Everything that the store shows.
-fn look(store: &Store) -> Result<State> {
+pub(crate) fn look(store: &Store) -> Result<State> {
     let mut state = State::default();
     for info in store.namespaces()? {
         let mut keyspace = Keyspace {
@@ -138,11 +167,40 @@ fn record_bytes(key: usize, item: &Item) -> u64 {
 
 impl Driver {
     pub(crate) fn new(settings: &Settings) -> Driver {
-        let disk = MemStorage::new();
-        let faults = faults_over(&disk);
-        let clock = ManualClock::new(START_MS);
-        let store = open(&faults, &clock, settings).unwrap();
-        let mut driver = Driver {
+        Driver::observed(settings, &ManualClock::new(START_MS), Arc::new(Nobody))
+    }
+
+    /// As [`new`](Self::new), with somebody who follows, at a time that they know.
+    pub(crate) fn observed(settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Driver {
+        let mut driver = Driver::on(MemStorage::new(), settings, clock, observer).unwrap();
+        for name in 0..FIRST_NAMES {
+            driver.write(&Write::CreateNamespace { name });
+        }
+        driver
+    }
+
+    /// Goes on with what is on this disk, whatever that is. Values of writes from here on are unlike those from before.
+    pub(crate) fn resume(
+        disk: MemStorage,
+        settings: &Settings,
+        clock: &ManualClock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Driver> {
+        let mut driver = Driver::on(disk, settings, clock, observer)?;
+        driver.step = STEPS_MAX;
+        driver.meet_namespaces()?;
+        driver.history.push(look(&driver.store)?);
+        driver.history.acknowledge(Promise::PowerCut);
+        driver.last_sequence = driver.store.stats().last_sequence;
+        Ok(driver)
+    }
+
+    fn on(disk: MemStorage, settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Result<Driver> {
+        let faults = faults_over(observer.storage(&disk));
+        let (clock, now) = (clock.clone(), clock.wall_ms());
+        let store = open(&faults, &clock, settings)?;
+        Ok(Driver {
+            observer,
             disk,
             faults,
             clock,
@@ -152,18 +210,14 @@ impl Driver {
             stale: BTreeMap::new(),
             history: History::new(),
             keys: keys(),
-            now: START_MS,
-            wall: START_MS,
+            now,
+            wall: now,
             wall_shifted: false,
             last_sequence: 0,
             dropped_keys: 0,
             step: 0,
             held: Vec::new(),
-        };
-        for name in 0..FIRST_NAMES {
-            driver.write(&Write::CreateNamespace { name });
-        }
-        driver
+        })
     }
 
     /// Does one thing, and looks at everything afterwards.
@@ -207,14 +261,30 @@ impl Driver {
         self.check();
     }
 
-    fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         self.history.now()
+    }
+
+    pub(crate) fn disk(&self) -> &MemStorage {
+        &self.disk
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn acknowledge(&mut self, promise: Promise) {
+        self.history.acknowledge(promise);
+        self.observer.acknowledged(promise);
     }
 
     // Writes.
 
     fn write(&mut self, write: &Write) {
         let plan = self.plan(write);
+        if let Plan::Change { state, .. } = &plan {
+            self.observer.begins(state);
+        }
         let done = self.perform(write);
         self.settle_write(write, plan, done);
     }
@@ -263,8 +333,9 @@ impl Driver {
                     Done::Nothing => {}
                 }
                 self.dropped_keys += dropped;
+                self.observer.changed(&state);
                 self.history.push(state);
-                self.history.acknowledge(promise);
+                self.acknowledge(promise);
             }
             (Plan::Conflict(expected), Err(Error::Conflict { found })) => {
                 assert_eq!(found, expected, "{write:?}: what the conflict says is there");
@@ -610,10 +681,10 @@ impl Driver {
 
     fn settle_upkeep(&mut self, upkeep: &Upkeep) {
         match upkeep {
-            Upkeep::Flush => self.history.acknowledge(Promise::Kill),
-            Upkeep::Sync | Upkeep::Close => self.history.acknowledge(Promise::PowerCut),
+            Upkeep::Flush => self.acknowledge(Promise::Kill),
+            Upkeep::Sync | Upkeep::Close => self.acknowledge(Promise::PowerCut),
             Upkeep::Maintain => {
-                self.history.acknowledge(Promise::Kill);
+                self.acknowledge(Promise::Kill);
                 self.swept();
             }
             Upkeep::Compact => {
@@ -648,9 +719,9 @@ impl Driver {
         self.store.clone().close().unwrap();
         assert!(matches!(self.store.sync(), Ok(()) | Err(Error::Closed)));
         assert!(matches!(self.store.namespaces(), Err(Error::Closed)));
-        self.history.acknowledge(Promise::PowerCut);
+        self.acknowledge(Promise::PowerCut);
         // What a clean close leaves is durable. Only the names of hints may not be.
-        let power_cut = self.step.is_multiple_of(2);
+        let power_cut = self.step.is_multiple_of(2) && self.observer.may_lose_power();
         let disk = if power_cut {
             self.disk.power_cut(&CutPolicy::LoseUnsynced)
         } else {
@@ -700,8 +771,12 @@ impl Driver {
         self.dropped_keys = 0;
         self.settings = settings.clone();
         self.disk = disk;
-        self.faults = faults_over(&self.disk);
+        self.faults = faults_over(self.observer.storage(&self.disk));
         self.store = open(&self.faults, &self.clock, settings)?;
+        self.meet_namespaces()
+    }
+
+    fn meet_namespaces(&mut self) -> Result<()> {
         for info in self.store.namespaces()? {
             self.handles
                 .insert(info.name.clone(), self.store.open_namespace(&info.name)?);
@@ -747,7 +822,7 @@ impl Driver {
             delete_hints(&disk);
         }
         for relapse in relapses {
-            let faults = faults_over(&disk);
+            let faults = faults_over(Arc::new(disk.clone()));
             faults.stop_at(relapse.calls);
             self.wall = self.wall.max(self.now);
             self.clock.set_wall(self.wall);
@@ -781,7 +856,7 @@ impl Driver {
     // Checks.
 
     /// Everything that the store shows is what the model says.
-    fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         let state = self.history.now();
         let (now, keys) = (self.now, &self.keys);
         let infos: Vec<_> = self

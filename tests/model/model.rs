@@ -171,7 +171,7 @@ impl History {
     }
 }
 
-fn describe(state: &State, now: u64) -> String {
+pub(crate) fn describe(state: &State, now: u64) -> String {
     let mut text = String::from("  {");
     for (name, keyspace) in &state.namespaces {
         text += &format!(" {name}:");

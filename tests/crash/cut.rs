@@ -1,0 +1,89 @@
+//! How a crash cuts a run off, and how a cut is written down, so that one state can be built again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use embercask::storage::CutPolicy;
+
+/// What happens to the machine, or to the process on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// The process is killed between two calls.
+    Kill,
+    /// It is killed within a write, of which the system has taken so many bytes.
+    KillWithin(usize),
+    /// Power fails.
+    Power(CutPolicy),
+}
+
+impl Cut {
+    /// Whether all is there that the system had taken.
+    pub(crate) fn keeps_everything(&self) -> bool {
+        !matches!(self, Cut::Power(policy) if *policy != CutPolicy::KeepAll)
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cut::Kill => write!(f, "kill"),
+            Cut::KillWithin(bytes) => write!(f, "kill-within:{bytes}"),
+            Cut::Power(CutPolicy::LoseUnsynced) => write!(f, "lose"),
+            Cut::Power(CutPolicy::KeepAll) => write!(f, "keep"),
+            Cut::Power(CutPolicy::KeepPrefix { operations }) => write!(f, "prefix:{operations}"),
+            Cut::Power(CutPolicy::Random { seed, grain }) => write!(f, "random:{seed}:{grain}"),
+        }
+    }
+}
+
+impl FromStr for Cut {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Cut, String> {
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let mut number = || -> Result<u64, String> {
+            let part = parts.next().ok_or_else(|| format!("{text}: a number is missing"))?;
+            part.parse().map_err(|_| format!("{text}: {part} is no number"))
+        };
+        Ok(match name {
+            "kill" => Cut::Kill,
+            "kill-within" => Cut::KillWithin(number()? as usize),
+            "lose" => Cut::Power(CutPolicy::LoseUnsynced),
+            "keep" => Cut::Power(CutPolicy::KeepAll),
+            "prefix" => Cut::Power(CutPolicy::KeepPrefix {
+                operations: number()? as usize,
+            }),
+            "random" => Cut::Power(CutPolicy::Random {
+                seed: number()?,
+                grain: number()? as usize,
+            }),
+            _ => return Err(format!("{text} is no cut")),
+        })
+    }
+}
+
+/// Where a state lies: the step of the workload before which it was cut off, and how; then, if there was another crash, the
+/// step of the recovery, and so on.
+pub(crate) type Place = Vec<(usize, Cut)>;
+
+pub(crate) fn write_place(workload: &str, place: &Place) -> String {
+    let mut text = workload.to_owned();
+    for (step, cut) in place {
+        text += &format!("/{step}/{cut}");
+    }
+    text
+}
+
+/// The workload and the place in it.
+pub(crate) fn read_place(text: &str) -> Result<(String, Place), String> {
+    let mut parts = text.split('/');
+    let workload = parts.next().unwrap_or_default().to_owned();
+    let mut place = Place::new();
+    while let Some(step) = parts.next() {
+        let step = step.parse().map_err(|_| format!("{step} is no step"))?;
+        let cut = parts.next().ok_or_else(|| format!("{text}: a cut is missing"))?;
+        place.push((step, cut.parse()?));
+    }
+    Ok((workload, place))
+}

@@ -1,0 +1,400 @@
+//! Builds the states that crashes leave, opens each, and holds it against the promises.
+//!
+//! Of each state is asked, with the promises of `docs/durability.md` in brackets:
+//!
+//! * it opens (1), and opening it leaves no file behind that belongs to nothing;
+//! * what it shows is, to the last sequence, a state that the total order of writes went through, none older than what had been
+//!   acknowledged for such a crash (2, 3), none in the middle of a batch (4), and so with nothing in it that was deleted,
+//!   had expired, or was never written (5, 6);
+//! * `get`, `get_many`, `contains`, `list` and `count` agree on it, and `verify` finds no damage (6);
+//! * a checkpoint is there as a whole or not at all, and is there if it was acknowledged;
+//! * it takes writes, and a power cut after that loses nothing of what was seen or acknowledged (7);
+//! * a second crash at any step of the opening leaves a state of which all the same holds (1, 7), and so on.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use embercask::storage::{CutPolicy, MemStorage, Storage};
+use embercask::{Maintenance, ManualClock, Store};
+
+use crate::crash::cut::{Cut, Place, read_place, write_place};
+use crate::crash::recording::{Allowed, Moment, Recorder, Recording};
+use crate::crash::workload::Workload;
+use crate::driver::{DIRECTORY, Driver, look};
+use crate::model::{State, describe};
+use crate::ops::{Op, Put, Settings, Upkeep, Write};
+
+/// Which cuts to make of a moment; the first argument is where it lies, the second itself.
+pub(crate) type Choose<'a> = &'a (dyn Fn(&Place, usize, &Moment) -> Vec<Cut> + Sync);
+
+/// The variable that names one state, to build and examine just that.
+const PLACE: &str = "EMBERCASK_CRASH_PLACE";
+
+#[derive(Debug, Default)]
+pub(crate) struct Explorer {
+    /// States that were built.
+    built: AtomicU64,
+    /// Those that differed from all before, and so were opened.
+    opened: AtomicU64,
+    /// Of these, those after a second or later crash.
+    relapsed: AtomicU64,
+    /// Checkpoints that were found whole.
+    copies: AtomicU64,
+    seen: Mutex<HashSet<u64>>,
+}
+
+/// The opening of a state that held good.
+struct Examined {
+    /// The disk before each step of it, and at its end.
+    recovery: Recording,
+    /// What each of these may show.
+    allowed: Allowed,
+    /// What it showed.
+    found: Allowed,
+}
+
+/// A run, or the opening of what it left, as it was recorded.
+struct Line<'a> {
+    moments: &'a [Moment],
+    allowed: &'a (dyn Fn(usize) -> Allowed + Sync),
+}
+
+impl Explorer {
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn summary(&self) -> String {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        format!(
+            "{} states built, {} of them different and opened, {} of these after a second or third crash; {} checkpoints found whole",
+            count(&self.built),
+            count(&self.opened),
+            count(&self.relapsed),
+            count(&self.copies)
+        )
+    }
+
+    /// Cuts the workload off at every step. An error says which state broke which promise, and how to build it again.
+    pub(crate) fn explore(&self, workload: &Workload, recording: &Recording, choose: Choose<'_>) -> Result<(), String> {
+        let allowed = |step: usize| recording.allowed(&recording.moments[step]);
+        let line = Line {
+            moments: &recording.moments,
+            allowed: &allowed,
+        };
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+                scope.spawn(|| {
+                    while !failed.load(Ordering::Relaxed) {
+                        let step = next.fetch_add(1, Ordering::Relaxed);
+                        if step >= recording.moments.len() {
+                            return;
+                        }
+                        if let Err(error) = self.step(workload, recording, &line, step, &Place::new(), choose) {
+                            failed.store(true, Ordering::Relaxed);
+                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// All cuts before one step, and what follows from each.
+    fn step(
+        &self,
+        workload: &Workload,
+        recording: &Recording,
+        line: &Line<'_>,
+        step: usize,
+        before: &Place,
+        choose: Choose<'_>,
+    ) -> Result<(), String> {
+        let moment = &line.moments[step];
+        for cut in choose(before, step, moment) {
+            let mut place = before.clone();
+            place.push((step, cut));
+            let Some(examined) = self.examine(workload, recording, line, &place)? else {
+                continue;
+            };
+            let allowed = |step: usize| examined.allowed_at(step);
+            let deeper = Line {
+                moments: &examined.recovery.moments,
+                allowed: &allowed,
+            };
+            for step in 0..deeper.moments.len() {
+                self.step(workload, recording, &deeper, step, &place, choose)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One state. None if one just like it was examined before.
+    fn examine(
+        &self,
+        workload: &Workload,
+        recording: &Recording,
+        line: &Line<'_>,
+        place: &Place,
+    ) -> Result<Option<Examined>, String> {
+        let Some((step, cut)) = place.last() else {
+            return Ok(None);
+        };
+        let moment = &line.moments[*step];
+        let allowed = (line.allowed)(*step).after(cut);
+        let depth = place.len();
+        let disk = moment.cut(cut);
+        self.built.fetch_add(1, Ordering::Relaxed);
+        // After a kill, what is not durable yet matters as well, so that its states are never alike.
+        if matches!(cut, Cut::Power(_)) && !self.is_new(&disk, &allowed, moment, depth) {
+            return Ok(None);
+        }
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.relapsed.fetch_add(u64::from(depth > 1), Ordering::Relaxed);
+        let settings = Settings {
+            // Both ways to read, in turn.
+            pread: (step + depth).is_multiple_of(2),
+            ..workload.settings.clone()
+        };
+        let trial = Trial {
+            recording,
+            settings: &settings,
+            moment,
+            allowed: &allowed,
+            copies: (depth == 1).then_some(*step),
+            counter: &self.copies,
+        };
+        match catch_unwind(AssertUnwindSafe(|| trial.run(&disk))) {
+            Ok(Ok(examined)) => Ok(Some(examined)),
+            Ok(Err(error)) => Err(report(workload, place, moment, &error)),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                Err(report(workload, place, moment, text.unwrap_or("a panic without a word")))
+            }
+        }
+    }
+
+    fn is_new(&self, disk: &MemStorage, allowed: &Allowed, moment: &Moment, depth: usize) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (allowed.range(), moment.now, moment.copies, depth > 1).hash(&mut hasher);
+        hash_directory(disk, Path::new("/data"), &mut hasher);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(hasher.finish())
+    }
+
+    /// Forgets which states were seen, before another run begins.
+    pub(crate) fn forget(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn hash_directory(disk: &MemStorage, directory: &Path, hasher: &mut DefaultHasher) {
+    let mut names = disk.list(directory).unwrap_or_default();
+    names.sort();
+    for name in names {
+        let path = directory.join(&name);
+        name.hash(hasher);
+        match disk.read_file(&path) {
+            Ok(bytes) => bytes.hash(hasher),
+            Err(_) => hash_directory(disk, &path, hasher),
+        }
+    }
+    hasher.write_u8(0xff);
+}
+
+impl Examined {
+    /// Before the end of the opening nothing is promised beyond what was before; afterwards, what was seen.
+    fn allowed_at(&self, step: usize) -> Allowed {
+        if step + 1 == self.recovery.moments.len() {
+            self.found.clone()
+        } else {
+            self.allowed.clone()
+        }
+    }
+}
+
+/// One state and what is asked of it.
+struct Trial<'a> {
+    recording: &'a Recording,
+    settings: &'a Settings,
+    moment: &'a Moment,
+    allowed: &'a Allowed,
+    /// The step, if checkpoints are to be looked at.
+    copies: Option<usize>,
+    counter: &'a AtomicU64,
+}
+
+impl Trial<'_> {
+    fn run(&self, disk: &MemStorage) -> Result<Examined, String> {
+        if let Some(step) = self.copies {
+            self.look_at_copies(disk, step)?;
+        }
+        let clock = ManualClock::new(self.moment.now);
+        let recorder = Recorder::over_the_disk(&clock);
+        let mut driver = Driver::resume(disk.clone(), self.settings, &clock, Arc::new(recorder.clone()))
+            .map_err(|error| format!("it does not open: {error}"))?;
+        recorder.mark(disk, "the end of the opening");
+        let recovery = recorder.finish();
+        let found = driver.state().clone();
+        expect(self.allowed.states(), &found, self.moment.now)?;
+        driver.check();
+        let verified = driver.store().verify().map_err(|error| format!("verify: {error}"))?;
+        if !verified.is_sound() {
+            return Err(format!("verify finds damage: {:?}", verified.damaged));
+        }
+        self.go_on(&mut driver, disk)?;
+        Ok(Examined {
+            recovery,
+            allowed: self.allowed.clone(),
+            found: Allowed::only(Arc::new(found)),
+        })
+    }
+
+    /// Writes, and loses power. Everything acknowledged is there, and everything that had been seen.
+    fn go_on(&self, driver: &mut Driver, disk: &MemStorage) -> Result<(), String> {
+        driver.run(&Op::Write(Write::CreateNamespace { name: 0 }));
+        for (key, length) in [(0, 100), (7, 500)] {
+            let put = Put {
+                length,
+                ttl: None,
+                metadata: Some(3),
+            };
+            driver.run(&Op::Write(Write::Put {
+                namespace: 0,
+                key,
+                put,
+                guard: None,
+                durability: None,
+            }));
+        }
+        driver.run(&Op::Write(Write::Delete {
+            namespace: 0,
+            key: 0,
+            guard: None,
+            durability: None,
+        }));
+        driver.run(&Op::Upkeep(Upkeep::Sync));
+        let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
+        let store = self
+            .options(&cut)
+            .open(DIRECTORY)
+            .map_err(|error| format!("after writes and another power cut it does not open: {error}"))?;
+        let found = look(&store).map_err(|error| format!("after writes and another power cut: {error}"))?;
+        expect(&[Arc::new(driver.state().clone())], &found, self.moment.now)
+            .map_err(|error| format!("after writes, a sync and another power cut: {error}"))
+    }
+
+    fn options(&self, disk: &MemStorage) -> embercask::Options {
+        Store::options()
+            .segment_bytes(self.settings.segment_bytes)
+            .maintenance(Maintenance::Manual)
+            .clock(ManualClock::new(self.moment.now))
+            .storage(Arc::new(disk.clone()))
+    }
+
+    fn look_at_copies(&self, disk: &MemStorage, step: usize) -> Result<(), String> {
+        let (begun, acknowledged) = self.moment.copies;
+        for (number, copied) in self.recording.copies.iter().enumerate().take(begun) {
+            let path = &copied.path;
+            let is_acknowledged = number < acknowledged;
+            if !disk.exists(path).map_err(|error| error.to_string())? {
+                if is_acknowledged {
+                    return Err(format!("{}: an acknowledged checkpoint is missing", path.display()));
+                }
+                continue;
+            }
+            // Long after, it is only looked for.
+            if is_acknowledged && step > copied.acknowledged_at + STEPS_AFTER_CHECKPOINT {
+                continue;
+            }
+            let on = |error| format!("{}: {error}", path.display());
+            let store = self.options(&disk.crash_process()).create(false).open(path).map_err(on)?;
+            let found = look(&store).map_err(on)?;
+            expect(
+                &[Arc::new(self.recording.copied(copied).clone())],
+                &found,
+                self.moment.now,
+            )
+            .map_err(|error| format!("the checkpoint {}: {error}", path.display()))?;
+            if !store.verify().map_err(on)?.is_sound() {
+                return Err(format!("the checkpoint {} is damaged", path.display()));
+            }
+            self.counter.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+const STEPS_AFTER_CHECKPOINT: usize = 6;
+
+/// One of these states is what was found, sequences and all.
+fn expect(possible: &[Arc<State>], found: &State, now: u64) -> Result<(), String> {
+    if possible
+        .iter()
+        .any(|state| state.looks_like(found, now) && same_sequences(state, found, now))
+    {
+        return Ok(());
+    }
+    let mut text = format!(
+        "what the store shows is none of the {} states it may be in:\n{}\npossible, oldest first:",
+        possible.len(),
+        describe(found, now)
+    );
+    for state in possible {
+        let _ = write!(text, "\n{}", describe(state, now));
+    }
+    Err(text)
+}
+
+/// Of two states that look alike.
+fn same_sequences(one: &State, other: &State, now: u64) -> bool {
+    one.namespaces
+        .values()
+        .zip(other.namespaces.values())
+        .all(|(own, others)| {
+            own.visible(now)
+                .zip(others.visible(now))
+                .all(|((_, own), (_, other))| own.sequence == other.sequence)
+        })
+}
+
+fn report(workload: &Workload, place: &Place, moment: &Moment, error: &str) -> String {
+    format!(
+        "cut off before step {:?} of workload {}: {error}\nonly this state again: {PLACE}='{}'",
+        moment.step,
+        workload.name,
+        write_place(&workload.name, place)
+    )
+}
+
+/// The state that the environment names, if it names one.
+pub(crate) fn place_to_replay() -> Option<(String, Place)> {
+    let text = std::env::var(PLACE).ok()?;
+    Some(read_place(&text).unwrap_or_else(|error| panic!("{PLACE}: {error}")))
+}
+
+/// Builds this state again, and every one on the way to it.
+pub(crate) fn replay(name: &str, place: &Place, below: crate::crash::recording::Below) -> Result<(), String> {
+    let workload = Workload::named(name)?;
+    let recording = workload.record(below);
+    let wanted = |before: &Place, step: usize, _: &Moment| -> Vec<Cut> {
+        match place.get(before.len()) {
+            Some((at, cut)) if place.starts_with(before) && *at == step => vec![cut.clone()],
+            _ => Vec::new(),
+        }
+    };
+    let explorer = Explorer::default();
+    explorer.explore(&workload, &recording, &wanted)?;
+    assert_eq!(explorer.opened() as usize, place.len(), "there is no such state");
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Devices that lie. What such a device does, no engine can survive; an exploration that does not notice it looks at nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use embercask::storage::{MemStorage, Operation, Storage, StorageFile};
+
+use crate::crash::interposer::{Call, Interposed, Interposer, Verdict};
+use crate::crash::recording::Below;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// Syncs of files do nothing.
+    FileSyncs,
+    /// Syncs of directories do nothing.
+    DirectorySyncs,
+    /// Names are durable before what the files hold.
+    RenameBeforeData,
+    /// One write in the middle never becomes durable, and nobody is told.
+    MiddleWrite,
+}
+
+/// The write that is lost, of those to segments.
+const LOST_WRITE: usize = 9;
+
+impl Lie {
+    pub(crate) fn below(self) -> Below {
+        Arc::new(move |disk: &MemStorage| -> Arc<dyn Storage> {
+            let liar = Liar {
+                lie: self,
+                disk: disk.clone(),
+                writes: AtomicUsize::new(0),
+            };
+            Interposed::new(Arc::new(disk.clone()), Arc::new(liar))
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Liar {
+    lie: Lie,
+    disk: MemStorage,
+    writes: AtomicUsize,
+}
+
+fn is_temporary(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "tmp")
+}
+
+impl Interposer for Liar {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        let lies = match self.lie {
+            Lie::FileSyncs => call.operation == Operation::Sync,
+            Lie::DirectorySyncs => call.operation == Operation::SyncDirectory,
+            Lie::RenameBeforeData => call.operation == Operation::Sync && is_temporary(call.path),
+            Lie::MiddleWrite => false,
+        };
+        if lies { Verdict::Pretend } else { Verdict::Pass }
+    }
+
+    fn after(&self, call: &Call<'_>, file: Option<&dyn StorageFile>) {
+        match (self.lie, call.operation) {
+            (Lie::RenameBeforeData, Operation::Rename) => {
+                let directory = call.path.parent().unwrap_or(Path::new("/"));
+                self.disk.sync_directory(directory).unwrap();
+            }
+            (Lie::MiddleWrite, Operation::Write)
+                if call.path.extension().is_some_and(|extension| extension == "segment")
+                    && self.writes.fetch_add(1, Ordering::Relaxed) == LOST_WRITE =>
+            {
+                if let Some(file) = file {
+                    file.mark_clean();
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A store is cut off before every step that it takes on the disk, and what the crash leaves is opened.
+//!
+//! A step is a call that changes what is stored or makes it durable. Of each, these crashes are made: the process is killed
+//! before it, or within it if it is a write; power fails, and of what was not synced nothing is left, or everything, or the
+//! first so many operations, or any of them out of order and in parts of 512 bytes or 4 KiB. What each state is asked is said in
+//! [`crash::explorer`]; how a run is recorded in [`crash::recording`]. Where recovery itself is cut off, the same is asked again.
+//!
+//! `a_checkpoint...at_any_step` in `tests/checkpoint.rs` and `tests/second_crash.rs` do this for single stories; the model test
+//! (`tests/model/`) crashes at random places. Here every place is visited.
+//!
+//! * `EMBERCASK_SEED` seeds the random lives and which of their states are built.
+//! * `EMBERCASK_CRASH_STATES` says how many states of random lives are opened at least.
+//! * `EMBERCASK_CRASH_PLACE` names one state, as a failure prints it, for `the_state_that_the_environment_names_holds`.
+
+mod common;
+mod crash;
+#[path = "model/driver.rs"]
+#[allow(dead_code, reason = "crashes are made otherwise here")]
+mod driver;
+#[path = "model/model.rs"]
+#[allow(dead_code, reason = "crashes are made otherwise here")]
+mod model;
+#[path = "model/ops.rs"]
+#[allow(dead_code, reason = "crashes are made otherwise here")]
+mod ops;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use embercask::storage::{CutPolicy, MemStorage, Storage};
+
+use crash::cut::{Cut, Place};
+use crash::explorer::{self, Explorer};
+use crash::liar::Lie;
+use crash::recording::{Below, Moment};
+use crash::workload::Workload;
+
+/// States of random lives, unless the environment says otherwise.
+const RANDOM_STATES: u64 = 50_000;
+
+fn honest() -> Below {
+    Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> { Arc::new(disk.clone()) })
+}
+
+/// The same number for the same place.
+fn fate(seed: u64, place: &Place, step: usize) -> common::Rng {
+    let mut hasher = DefaultHasher::new();
+    for (step, cut) in place {
+        (step, cut.to_string()).hash(&mut hasher);
+    }
+    (seed, step).hash(&mut hasher);
+    common::Rng::new(hasher.finish())
+}
+
+fn random_cut(fate: &mut common::Rng) -> Cut {
+    let seed = fate.next() >> 32;
+    let grain = if fate.below(2) == 0 { 512 } else { 4096 };
+    Cut::Power(CutPolicy::Random { seed, grain })
+}
+
+/// Kills within the write that is next: with its first byte, one in its middle and all but its last.
+fn torn(moment: &Moment, fate: &mut common::Rng) -> Vec<Cut> {
+    let length = moment.write.as_ref().map_or(0, |write| write.bytes.len());
+    let mut parts = vec![1, length.saturating_sub(1), length / 2];
+    if length > 1 {
+        parts.push(1 + fate.below(length as u64 - 1) as usize);
+    }
+    parts.retain(|bytes| (1..length).contains(bytes));
+    parts.sort_unstable();
+    parts.dedup();
+    parts.into_iter().map(Cut::KillWithin).collect()
+}
+
+/// Every cut there is of this moment, and so many random ones.
+fn every_cut(moment: &Moment, random: u64, fate: &mut common::Rng) -> Vec<Cut> {
+    let mut cuts = vec![Cut::Kill, Cut::Power(CutPolicy::LoseUnsynced)];
+    cuts.extend(torn(moment, fate));
+    let pending = moment.disk.pending_operations();
+    if pending > 0 {
+        let prefixes = (1..pending).map(|operations| CutPolicy::KeepPrefix { operations });
+        cuts.extend(prefixes.chain([CutPolicy::KeepAll]).map(Cut::Power));
+        cuts.extend((0..random).map(|_| random_cut(fate)));
+    }
+    cuts
+}
+
+/// Of a small life every step is taken, with every cut; of the recovery from each again every step, with the cuts that differ
+/// most; of the recovery from those a sample.
+fn exhaustively(place: &Place, step: usize, moment: &Moment) -> Vec<Cut> {
+    let mut fate = fate(0, place, step);
+    match place.len() {
+        0 => every_cut(moment, 24, &mut fate),
+        1 => vec![Cut::Kill, Cut::Power(CutPolicy::LoseUnsynced), random_cut(&mut fate)],
+        2 if fate.below(200) == 0 => vec![random_cut(&mut fate)],
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every_step_of_the_recovery() {
+    let workload = Workload::every_kind();
+    let recording = workload.record(honest());
+    let explorer = Explorer::default();
+    let result = explorer.explore(&workload, &recording, &exhaustively);
+    println!("{} steps: {}", recording.moments.len(), explorer.summary());
+    result.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn random_lives_survive_crashes_at_sampled_steps() {
+    let states = std::env::var("EMBERCASK_CRASH_STATES").map_or(RANDOM_STATES, |states| states.parse().unwrap());
+    let mut seeds = common::rng();
+    let explorer = Explorer::default();
+    let mut lives = 0;
+    while explorer.opened() < states {
+        let seed = seeds.next() >> 16;
+        let workload = Workload::random(seed);
+        let recording = workload.record(honest());
+        let sample = |place: &Place, step: usize, moment: &Moment| -> Vec<Cut> {
+            let mut fate = fate(seed, place, step);
+            let cuts = every_cut(moment, 6, &mut fate);
+            let wanted = match place.len() {
+                0 => 1,
+                1 => u64::from(fate.below(12) == 0),
+                _ => u64::from(fate.below(40) == 0),
+            };
+            (0..wanted)
+                .map(|_| cuts[fate.below(cuts.len() as u64) as usize].clone())
+                .collect()
+        };
+        let result = explorer.explore(&workload, &recording, &sample);
+        result.unwrap_or_else(|error| panic!("{error}"));
+        explorer.forget();
+        lives += 1;
+    }
+    println!("{lives} lives: {}", explorer.summary());
+}
+
+#[test]
+fn the_state_that_the_environment_names_holds() {
+    let Some((workload, place)) = explorer::place_to_replay() else {
+        return;
+    };
+    explorer::replay(&workload, &place, honest()).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// An exploration of a device that lies must end in an error, and replaying what the error names must as well.
+fn notices(lie: Lie, expected: &str) {
+    let workload = Workload::every_kind();
+    let recording = workload.record(lie.below());
+    let cuts = |place: &Place, step: usize, moment: &Moment| match place.len() {
+        0 => every_cut(moment, 4, &mut fate(0, place, step)),
+        _ => Vec::new(),
+    };
+    let error = Explorer::default().explore(&workload, &recording, &cuts).unwrap_err();
+    println!("{lie:?}: {error}");
+    assert!(error.contains(expected), "{error}");
+    let named = error.rsplit('\'').nth(1).unwrap();
+    let (name, place) = crash::cut::read_place(named).unwrap();
+    explorer::replay(&name, &place, lie.below()).unwrap_err();
+}
+
+#[test]
+fn a_device_that_ignores_syncs_of_files_is_noticed() {
+    notices(Lie::FileSyncs, "");
+}
+
+#[test]
+fn a_device_that_ignores_syncs_of_directories_is_noticed() {
+    notices(Lie::DirectorySyncs, "");
+}
+
+#[test]
+fn a_device_that_renames_before_the_data_are_there_is_noticed() {
+    notices(Lie::RenameBeforeData, "");
+}
+
+#[test]
+fn a_device_that_loses_a_write_in_the_middle_is_noticed() {
+    notices(Lie::MiddleWrite, "");
+}
