@@ -115,3 +115,36 @@ fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_taken_back() {
     });
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
 }
+
+/// A store with one namespace whose very first write to the log failed, and was tried again.
+fn store_whose_first_write_failed(faults: &FaultStorage) -> Namespace {
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .storage(Arc::new(faults.clone()))
+        .open("/store")
+        .unwrap();
+    // The segment's own header comes first, then the first record.
+    let mut failures = 0;
+    loop {
+        faults.inject(failing(Operation::Write).at(faults.steps() + failures));
+        let namespace = store.namespace("N");
+        faults.clear();
+        match namespace {
+            Ok(namespace) => return namespace,
+            Err(_) => failures += 1,
+        }
+    }
+}
+
+#[test]
+fn a_segment_whose_first_write_failed_is_part_of_the_log_all_the_same() {
+    let disk = MemStorage::new();
+    let namespace = store_whose_first_write_failed(&FaultStorage::new(Arc::new(disk.clone())));
+    namespace.put("key", "value").unwrap();
+    namespace.put("another", "value").unwrap();
+    let killed = Arc::new(disk.crash_process());
+    let store = Store::options().storage(killed).open("/store").unwrap();
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"value");
+    assert_eq!(namespace.get("another").unwrap().unwrap(), *b"value");
+}
