@@ -148,3 +148,30 @@ fn a_segment_whose_first_write_failed_is_part_of_the_log_all_the_same() {
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"value");
     assert_eq!(namespace.get("another").unwrap().unwrap(), *b"value");
 }
+
+#[test]
+fn damage_to_what_was_durable_is_told_although_the_write_that_was_to_mark_it_failed() {
+    let disk = MemStorage::new();
+    let faults = FaultStorage::new(Arc::new(disk.clone()));
+    let open = |disk: Arc<dyn embercask::storage::Storage>| {
+        Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(disk)
+            .open("/store")
+    };
+    let store = open(Arc::new(faults.clone())).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    namespace.put("durable", [1; 64]).unwrap();
+    faults.inject(failing(Operation::Write));
+    namespace.put("failed", [2; 64]).unwrap_err();
+    faults.clear();
+    namespace.put("later", [3; 64]).unwrap();
+
+    let killed = disk.crash_process();
+    let path = "/store/0000000000000001.segment";
+    let bytes = killed.read_file(path).unwrap();
+    let value = bytes.windows(64).position(|window| window == [1; 64]).unwrap();
+    killed.flip_bit(path, value as u64 * 8).unwrap();
+    let error = open(Arc::new(killed)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+}
