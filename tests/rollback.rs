@@ -115,3 +115,63 @@ fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_taken_back() {
     });
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
 }
+
+/// A store with one namespace whose very first write to the log failed, and was tried again.
+fn store_whose_first_write_failed(faults: &FaultStorage) -> Namespace {
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .storage(Arc::new(faults.clone()))
+        .open("/store")
+        .unwrap();
+    // The segment's own header comes first, then the first record.
+    let mut failures = 0;
+    loop {
+        faults.inject(failing(Operation::Write).at(faults.steps() + failures));
+        let namespace = store.namespace("N");
+        faults.clear();
+        match namespace {
+            Ok(namespace) => return namespace,
+            Err(_) => failures += 1,
+        }
+    }
+}
+
+#[test]
+fn a_segment_whose_first_write_failed_is_part_of_the_log_all_the_same() {
+    let disk = MemStorage::new();
+    let namespace = store_whose_first_write_failed(&FaultStorage::new(Arc::new(disk.clone())));
+    namespace.put("key", "value").unwrap();
+    namespace.put("another", "value").unwrap();
+    let killed = Arc::new(disk.crash_process());
+    let store = Store::options().storage(killed).open("/store").unwrap();
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"value");
+    assert_eq!(namespace.get("another").unwrap().unwrap(), *b"value");
+}
+
+#[test]
+fn damage_to_what_was_durable_is_told_although_the_write_that_was_to_mark_it_failed() {
+    let disk = MemStorage::new();
+    let faults = FaultStorage::new(Arc::new(disk.clone()));
+    let open = |disk: Arc<dyn embercask::storage::Storage>| {
+        Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(disk)
+            .open("/store")
+    };
+    let store = open(Arc::new(faults.clone())).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    namespace.put("durable", [1; 64]).unwrap();
+    faults.inject(failing(Operation::Write));
+    namespace.put("failed", [2; 64]).unwrap_err();
+    faults.clear();
+    namespace.put("later", [3; 64]).unwrap();
+
+    let killed = disk.crash_process();
+    let path = "/store/0000000000000001.segment";
+    let bytes = killed.read_file(path).unwrap();
+    let value = bytes.windows(64).position(|window| window == [1; 64]).unwrap();
+    killed.flip_bit(path, value as u64 * 8).unwrap();
+    let error = open(Arc::new(killed)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+}

@@ -167,6 +167,8 @@ impl Engine {
             guard.last_sequence = active.account.summary.max_sequence.max(guard.written_sequence);
             guard.undo = kept.to_vec();
             guard.rollbacks += 1;
+            // The newest mark may be among what was taken back; the next write sets it again.
+            guard.marked_sequence = 0;
             // What stays pending has not failed yet: whoever waits for it tries again.
             let from = guard.last_sequence + 1;
             guard.note_failure(from, error);

@@ -71,7 +71,6 @@ impl Engine {
             Arc::new(Counters::default()),
         ));
         self.segments.set(segment.clone());
-        guard.acknowledged_end = 0;
         guard.active = Some(Active {
             segment,
             file: next.file,
@@ -82,6 +81,9 @@ impl Engine {
         });
         let start = guard.previous.encode();
         self.append(guard, Kind::Start, &start);
+        // It is nobody's, so no failed write may take it back: without it recovery takes the segment for one that was never
+        // written to.
+        guard.acknowledged_end = guard.active.as_ref().map_or(0, |active| active.appender.len() as u64);
         Ok(())
     }
 
