@@ -100,13 +100,19 @@ impl Explorer {
                         }
                         if let Err(error) = self.step(workload, recording, &line, step, &Place::new(), choose) {
                             failed.store(true, Ordering::Relaxed);
-                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                            failure
+                                .lock()
+                                .unwrap_or_else(PoisonError::into_inner)
+                                .get_or_insert(error);
                         }
                     }
                 });
             }
         });
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        failure
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Err)
     }
 
     /// All cuts before one step, and what follows from each.
@@ -179,7 +185,12 @@ impl Explorer {
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                Err(report(workload, place, moment, text.unwrap_or("a panic without a word")))
+                Err(report(
+                    workload,
+                    place,
+                    moment,
+                    text.unwrap_or("a panic without a word"),
+                ))
             }
         }
     }
@@ -318,7 +329,11 @@ impl Trial<'_> {
                 continue;
             }
             let on = |error| format!("{}: {error}", path.display());
-            let store = self.options(&disk.crash_process()).create(false).open(path).map_err(on)?;
+            let store = self
+                .options(&disk.crash_process())
+                .create(false)
+                .open(path)
+                .map_err(on)?;
             let found = look(&store).map_err(on)?;
             expect(
                 &[Arc::new(self.recording.copied(copied).clone())],

@@ -183,10 +183,6 @@ impl StorageFile for InterposedFile {
         self.change(Operation::SetLen, || self.inner.set_len(length))
     }
 
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.change(Operation::Allocate, || self.inner.allocate(offset, length))
-    }
-
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

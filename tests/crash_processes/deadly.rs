@@ -224,10 +224,6 @@ impl StorageFile for DeadlyFile {
         self.storage.call(|| self.inner.set_len(length))
     }
 
-    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.storage.call(|| self.inner.allocate(offset, length))
-    }
-
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
 use embercask::{
-    Clock, Condition, Durability, Error, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result, Store, Value,
+    Clock, Condition, Durability, Error, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result, Store,
+    Value,
 };
 
 use crate::model::{History, Item, Keyspace, Promise, State};
