@@ -24,7 +24,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use common::class;
-use embercask::storage::{MemStorage, OsStorage, Storage};
+use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, OsStorage, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, Store};
 use process::{Child, remove_directory, report, role, was_killed};
 
@@ -288,7 +288,8 @@ fn goes_on_after_opening(disk: &Disk, maintenance: Maintenance, mut content: Con
     holds(&namespace, &content, &[]);
     delete_oldest(&store, &namespace, &mut content, 1_000);
     holds(&namespace, &content, &[]);
-    assert!(store.verify().unwrap().is_sound());
+    let report = store.verify().unwrap();
+    assert!(report.is_sound(), "verify found: {:#?}", report.damaged);
     store.close().unwrap();
     drop(namespace);
     let store = disk.open(maintenance);
@@ -375,6 +376,30 @@ fn everything(disk: &Disk) {
 fn a_full_disk_loses_nothing_and_takes_puts_again_simulated() {
     println!("runs on a simulated disk");
     everything(&Disk::Simulated(MemStorage::new()));
+}
+
+/// Found on ext4: the hint was created, and not a byte of it fitted.
+#[test]
+fn a_hint_that_does_not_fit_leaves_nothing_that_verify_takes_for_damage() {
+    for operation in [Operation::Write, Operation::Sync] {
+        let disk = MemStorage::new();
+        let faults = FaultStorage::new(Arc::new(disk.clone()));
+        let store = common::manual(Arc::new(faults.clone())).open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        faults.inject(Fault::new(FaultKind::Full).on(operation).path(".hint").repeated());
+        for number in 0..10 {
+            namespace.put(format!("{number}"), [7; 1_000]).unwrap();
+        }
+        store.maintain().unwrap();
+        assert!(store.stats().segments.iter().any(|segment| segment.sealed));
+        let report = store.verify().unwrap();
+        assert!(report.is_sound(), "{operation:?}: {:#?}", report.damaged);
+        let hints = disk.files("/store").into_iter();
+        let hints = hints.filter(|path| path.extension().is_some_and(|extension| extension == "hint"));
+        assert_eq!(hints.count(), 0, "{operation:?}: hints that are none");
+        faults.clear();
+        store.close().unwrap();
+    }
 }
 
 const ON_TMPFS: &str = "a_full_disk_loses_nothing_and_takes_puts_again_on_tmpfs";

@@ -283,8 +283,14 @@ impl Engine {
             self.storage.remove(&path).map_err(|error| fail("remove", error))?;
         }
         let file = self.storage.create(&path).map_err(|error| fail("create", error))?;
-        write_all_at(&*file, &hint.encode(), 0).map_err(|error| fail("write", error))?;
-        file.sync().map_err(|error| fail("sync", error))
+        let written = write_all_at(&*file, &hint.encode(), 0)
+            .map_err(|error| fail("write", error))
+            .and_then(|()| file.sync().map_err(|error| fail("sync", error)));
+        if written.is_err() {
+            // A part of a hint is of no use, takes space that may be short, and would pass for damage.
+            let _ = self.storage.remove(&path);
+        }
+        written
     }
 
     /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is removed when the store is opened
