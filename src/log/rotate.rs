@@ -189,13 +189,13 @@ impl Engine {
             guard.prepared = Some(next);
         } else {
             drop(guard);
-            self.discard_prepared(next)?;
+            self.discard_prepared(&next)?;
         }
         Ok(())
     }
 
     /// Removes a prepared segment that will not be used.
-    pub(super) fn discard_prepared(&self, prepared: Prepared) -> Result<()> {
+    pub(super) fn discard_prepared(&self, prepared: &Prepared) -> Result<()> {
         let id = prepared.header.segment_id;
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
         let path = self.segment_path(id);
