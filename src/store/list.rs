@@ -1,6 +1,6 @@
 //! Listing keys: by prefix or range, forwards or backwards, page by page.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 
 use super::Namespace;
 use crate::clock::is_expired;
@@ -291,6 +291,11 @@ impl List {
         if *version != CURSOR_VERSION || u32::from_le_bytes(*fingerprint) != self.fingerprint() {
             return Err(Error::InvalidCursor);
         }
+        // A cursor comes from outside, and its checksums are no secret: it must not lead out of the listing.
+        let (lower, upper) = self.bounds();
+        if !(as_ref(&lower), as_ref(&upper)).contains(key) {
+            return Err(Error::InvalidCursor);
+        }
         Ok(key.to_vec())
     }
 }
@@ -515,6 +520,27 @@ fn base64url_decode(text: &str) -> Option<Vec<u8>> {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_forged_cursor_does_not_lead_out_of_its_listing() {
+        let storage = std::sync::Arc::new(crate::storage::MemStorage::new());
+        let store = crate::Store::options().storage(storage).open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        for key in ["a", "b/1", "b/2", "c"] {
+            namespace.put(key, "").unwrap();
+        }
+        for list in [
+            namespace.list().prefix("b/"),
+            namespace.list().prefix("b/").reverse(),
+            namespace.list().start_after("b/1").end("c"),
+        ] {
+            for outside in ["", "a", "b", "c", "d"] {
+                let page = list.clone().cursor(list.encode_cursor(outside.as_bytes())).page();
+                assert!(matches!(page, Err(Error::InvalidCursor)), "{outside}");
+            }
+            assert!(list.clone().cursor(list.encode_cursor(b"b/2")).page().is_ok());
+        }
+    }
 
     #[test]
     fn base64url_goes_there_and_back() {
