@@ -373,3 +373,22 @@ fn dropped_and_renamed_namespaces_are_in_the_copy_as_they_were() {
     copy.compact().unwrap();
     assert!(copy.open_namespace("A").is_err());
 }
+
+#[test]
+fn a_store_in_use_under_the_name_of_the_staging_directory_is_not_removed() {
+    let disk = MemStorage::new();
+    let open = |path: &str| {
+        Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(disk.clone()))
+            .open(path)
+            .unwrap()
+    };
+    let (store, other) = (open("/store"), open("/copy.partial"));
+    other.namespace("N").unwrap().put("key", "value").unwrap();
+    let error = store.checkpoint("/copy").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    other.close().unwrap();
+    let namespace = open("/copy.partial").open_namespace("N").unwrap();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"value");
+}

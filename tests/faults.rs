@@ -391,6 +391,41 @@ fn holds(namespace: &Namespace, expected: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
+/// A store on a disk that is full, one acknowledged write of class `Buffered` not written out.
+fn full_disk_with_a_pending_write() -> (MemStorage, Store, Namespace) {
+    let disk = MemStorage::new();
+    let store = manual(Arc::new(disk.clone())).open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..100 {
+        namespace.put(format!("{}", n % 10), [1; 1_000]).unwrap();
+    }
+    namespace
+        .put_with("pending", "value", class(Durability::Buffered))
+        .unwrap();
+    disk.set_capacity(Some(disk.used()));
+    (disk, store, namespace)
+}
+
+#[test]
+fn closing_on_a_full_disk_writes_out_what_was_acknowledged() {
+    let (disk, store, namespace) = full_disk_with_a_pending_write();
+    drop(namespace);
+    store.close().unwrap();
+    let store = manual(Arc::new(disk)).open(DIRECTORY).unwrap();
+    assert!(store.recovery_report().clean);
+    let namespace = store.open_namespace("N").unwrap();
+    assert!(namespace.get("pending").unwrap().is_some());
+}
+
+#[test]
+fn on_a_full_disk_compaction_works_although_writes_are_pending() {
+    let (disk, store, namespace) = full_disk_with_a_pending_write();
+    let before = disk.used();
+    store.compact().unwrap();
+    assert!(disk.used() < before);
+    assert!(namespace.get("pending").unwrap().is_some());
+}
+
 #[test]
 fn on_a_full_disk_puts_are_refused_and_work_again_once_there_is_room() {
     let (disk, store, namespace, mut acknowledged) = full_disk(Maintenance::Manual);

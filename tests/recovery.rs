@@ -962,3 +962,31 @@ fn a_process_that_is_killed_again_and_again_loses_nothing_acknowledged() {
         }
     }
 }
+
+#[test]
+fn damage_before_a_seal_that_no_manifest_knows_is_no_torn_tail() {
+    let disk = MemStorage::new();
+    let faults = embercask::storage::FaultStorage::new(Arc::new(disk.clone()));
+    let options = || {
+        Store::options()
+            .maintenance(embercask::Maintenance::Manual)
+            .durability(embercask::Durability::Os)
+    };
+    let store = options().storage(Arc::new(faults.clone())).open("/store").unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for key in ["a", "b", "c"] {
+        namespace.put(key, [key.as_bytes()[0]; 64]).unwrap();
+    }
+    drop(namespace);
+    // Synced and sealed, but the manifest that says so never comes to stand.
+    let failing = embercask::storage::FaultKind::Error(std::io::ErrorKind::Other);
+    faults.inject(embercask::storage::Fault::new(failing).on(embercask::storage::Operation::Rename));
+    store.close().unwrap_err();
+    let killed = disk.crash_process();
+    let path = "/store/0000000000000001.segment";
+    let bytes = killed.read_file(path).unwrap();
+    let value = bytes.windows(64).position(|window| window == [b'b'; 64]).unwrap();
+    killed.flip_bit(path, value as u64 * 8).unwrap();
+    let error = options().storage(Arc::new(killed)).open("/store").unwrap_err();
+    assert_eq!(error.kind(), embercask::ErrorKind::Corruption);
+}

@@ -166,7 +166,7 @@ impl Engine {
     /// Gives back all space that can be given back now.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
         self.check_open()?;
-        self.retire_active()?;
+        self.with_reserve(true, || self.retire_active())?;
         self.seal_all()?;
         self.empty_dropped_namespaces()?;
         let _running = lock(&self.compaction.running);

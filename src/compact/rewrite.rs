@@ -160,7 +160,14 @@ impl Engine {
                     looked_at = found.offset;
                     self.keep_pace(0, pace)?;
                 }
-                let fate = self.fate(input.location(found.offset), record, rules)?;
+                let fate = self
+                    .fate(input.location(found.offset), record, rules)
+                    .inspect_err(|error| {
+                        if matches!(error, Error::Corruption { .. }) {
+                            // Damage elsewhere hides what has become of this record. It stays, and the others do not wait for it.
+                            lock(&self.compaction.damaged).insert(input.id());
+                        }
+                    })?;
                 let sequence = record.header.sequence;
                 let is_shadow = match fate {
                     Fate::Copy => record.header.kind == Kind::Tombstone,

@@ -387,14 +387,17 @@ impl Engine {
         self.lock_writer().closed = true;
     }
 
-    /// Writes out, syncs and seals everything. The caller has refused further writes.
+    /// Writes out, syncs and seals everything. The caller has refused further writes. On a full disk what was acknowledged
+    /// before gets the reserve: there is no later for it.
     pub(crate) fn close_log(&self) -> Result<()> {
-        let result = self.sync();
+        let result = self.with_reserve(true, || self.sync());
         let prepared = self.lock_writer().prepared.take();
         result?;
         self.retire_active()?;
         self.seal_all()?;
-        prepared.map_or(Ok(()), |prepared| self.discard_prepared(prepared))
+        prepared.map_or(Ok(()), |prepared| {
+            self.with_reserve(true, || self.discard_prepared(&prepared))
+        })
     }
 
     /// Closing has failed, and something may be left to be written, synced or sealed: others that still hold a handle must not

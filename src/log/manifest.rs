@@ -35,6 +35,10 @@ pub(crate) struct ManifestStore {
     current: Mutex<Manifest>,
 }
 
+/// Of the segments that a store can have, so many are only for the outputs of compaction and recovery, without which a store
+/// that has all the others could never have fewer.
+pub(crate) const SEGMENTS_HELD_BACK: usize = 64;
+
 /// No manifest is longer: as many segments as can be live at a time, and then some.
 const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 
@@ -107,12 +111,13 @@ impl ManifestStore {
     }
 
     /// Gives out a segment id that was never used, nor will be again, and whose index no live segment has. It is known to be
-    /// used from the next [`ManifestStore::update`] on; a file of this id that no manifest lists is junk.
-    pub(crate) fn allocate_id(&self) -> Result<u64> {
+    /// used from the next [`ManifestStore::update`] on; a file of this id that no manifest lists is junk. `held_back` indexes
+    /// are not given out.
+    pub(crate) fn allocate_id(&self, held_back: usize) -> Result<u64> {
         let mut current = lock(&self.current);
         let taken: std::collections::HashSet<u16> =
             current.segments.iter().map(|entry| segment_index(entry.id)).collect();
-        if taken.len() > usize::from(u16::MAX) {
+        if taken.len() + held_back > usize::from(u16::MAX) {
             return Err(Error::invalid(
                 "the store has 65,536 segments, the most it can have; use larger segments, or compact",
             ));
@@ -133,5 +138,33 @@ impl ManifestStore {
     /// A copy of the manifest as it stands.
     pub(crate) fn current(&self) -> Manifest {
         lock(&self.current).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::{SegmentEntry, SegmentState};
+    use crate::storage::MemStorage;
+
+    #[test]
+    fn a_store_with_all_segments_that_writers_may_have_can_still_be_compacted() {
+        let listed = u64::from(u16::MAX) + 1 - SEGMENTS_HELD_BACK as u64;
+        let manifest = Manifest {
+            store_id: [0; 16],
+            generation: 1,
+            next_segment_id: listed + 1,
+            next_sequence: 1,
+            next_namespace: 1,
+            segments: (1..=listed)
+                .map(|id| SegmentEntry {
+                    id,
+                    state: SegmentState::Open,
+                })
+                .collect(),
+        };
+        let store = ManifestStore::new(Arc::new(MemStorage::new()), Path::new("/store"), manifest);
+        assert!(store.allocate_id(SEGMENTS_HELD_BACK).is_err());
+        assert!(store.allocate_id(0).is_ok());
     }
 }

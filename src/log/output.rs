@@ -133,7 +133,7 @@ impl<'a> OutputWriter<'a> {
     }
 
     fn begin_segment(&mut self, base_sequence: u64) -> Result<()> {
-        let id = self.engine.manifest.allocate_id()?;
+        let id = self.engine.manifest.allocate_id(0)?;
         let header = self.engine.new_segment_header(id, base_sequence);
         let file = self.engine.create_segment_file(&header)?;
         self.current = Some(Output {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
-use super::manifest::{Floors, ReplaceError};
+use super::manifest::{Floors, ReplaceError, SEGMENTS_HELD_BACK};
 use super::writer::Guard;
 use super::{Engine, random_u64};
 use crate::error::{Error, Result};
@@ -89,7 +89,10 @@ impl Engine {
 
     /// Creates the file of a segment with room for at least `length` bytes, and lists it as open.
     fn create_segment(&self, floors: Floors, length: u64) -> Result<Prepared, ReplaceError> {
-        let id = self.manifest.allocate_id().map_err(ReplaceError::Unchanged)?;
+        let id = self
+            .manifest
+            .allocate_id(SEGMENTS_HELD_BACK)
+            .map_err(ReplaceError::Unchanged)?;
         let path = self.segment_path(id);
         let header = self.new_segment_header(id, floors.next_sequence);
         let file = self.create_segment_file(&header).map_err(ReplaceError::Unchanged)?;
@@ -189,13 +192,13 @@ impl Engine {
             guard.prepared = Some(next);
         } else {
             drop(guard);
-            self.discard_prepared(next)?;
+            self.discard_prepared(&next)?;
         }
         Ok(())
     }
 
     /// Removes a prepared segment that will not be used.
-    pub(super) fn discard_prepared(&self, prepared: Prepared) -> Result<()> {
+    pub(super) fn discard_prepared(&self, prepared: &Prepared) -> Result<()> {
         let id = prepared.header.segment_id;
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
         let path = self.segment_path(id);

@@ -204,24 +204,32 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
 
-/// The last valid mark at or after `from`. Looks at every place where a record could begin: used beyond a tear, where nothing
+/// The last valid mark at or after `from`; a seal is as good as one. Looks at every place where a record could begin: used beyond a tear, where nothing
 /// says where the next record is.
 pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> Option<Mark> {
     let mut last = None;
     let mut offset = from.next_multiple_of(ALIGNMENT);
     while let Some(rest) = bytes.get(offset as usize..).filter(|rest| !rest.is_empty()) {
         // The kind is the ninth byte: most places are sorted out by it.
-        if rest.get(8) == Some(&(Kind::Mark as u8)) {
+        if [Kind::Mark as u8, Kind::Seal as u8]
+            .map(Some)
+            .contains(&rest.get(8).copied())
+        {
             let place = Place {
                 salt: header.salt,
                 base_sequence: header.base_sequence,
                 offset,
             };
-            let mark = Record::parse(rest, place)
-                .and_then(|record| record.check_body().map(|()| record))
-                .ok()
-                .filter(|record| record.header.kind == Kind::Mark)
-                .and_then(|record| Mark::decode(record.body).ok());
+            let record = Record::parse(rest, place).and_then(|record| record.check_body().map(|()| record));
+            let mark = record.ok().and_then(|record| match record.header.kind {
+                Kind::Mark => Mark::decode(record.body).ok(),
+                // The data were synced before their seal was written.
+                Kind::Seal => Summary::decode(record.body).ok().map(|_| Mark {
+                    segment_id: header.segment_id,
+                    offset,
+                }),
+                _ => None,
+            });
             last = mark.or(last);
         }
         offset += ALIGNMENT;

@@ -187,7 +187,7 @@ impl Store {
     /// # Errors
     ///
     /// What [`Store::sync`] and sealing may fail with. The store is closed all the same; opening it again recovers what was
-    /// acknowledged.
+    /// acknowledged, but for writes of class [`Durability::Buffered`] that could not be written out.
     pub fn close(self) -> Result<()> {
         self.inner.close()
     }

@@ -18,7 +18,7 @@ use crate::segment::Value;
 #[derive(Clone, Debug)]
 pub struct Namespace {
     pub(super) store: Store,
-    pub(super) state: Arc<NamespaceState>,
+    pub(crate) state: Arc<NamespaceState>,
 }
 
 /// A namespace as a listing of them shows it.

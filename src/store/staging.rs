@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{FileName, classify};
+use crate::format::{FileName, LOCK_FILE, classify};
 use crate::log::opening::create_directory_durably;
 use crate::storage::Storage;
 
@@ -45,6 +45,19 @@ impl Staging {
                     "what an interrupted attempt seems to have left holds another file, {foreign}; move it away: {}",
                     partial.display()
                 )));
+            }
+            // Salvage builds by way of a store, so a lock file says nothing; that somebody holds it does.
+            let lock = partial.join(LOCK_FILE);
+            if names.iter().any(|name| name == LOCK_FILE)
+                && let Err(error) = storage.lock(&lock, &format!("process {}", std::process::id()))
+            {
+                return Err(match error.kind() {
+                    std::io::ErrorKind::WouldBlock => Error::InUse {
+                        path: partial,
+                        holder: error.to_string(),
+                    },
+                    _ => Error::io("lock", &lock, error),
+                });
             }
             let removed = storage.remove_directory(&partial);
             removed.map_err(|error| Error::io("remove what an interrupted attempt left in", &partial, error))?;
