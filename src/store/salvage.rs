@@ -6,8 +6,8 @@
 //!
 //! What salvage believes:
 //!
-//! * The manifest, if it is sound: segments that it does not list are left-overs and are ignored, since what they hold may
-//!   have been deleted since; of those it calls sealed or cut, only what lies before the end of their data counts.
+//! * The manifest, if it is sound and not that of another store than all segments are of: segments that it does not list are
+//!   left-overs and are ignored, since what they hold may have been deleted since; of those it calls sealed or cut, only what lies before the end of their data counts.
 //!   Without one, all segments of the directory are taken (those of the store that most of them belong to): then what a compaction that
 //!   was cut off had dropped can come back, and so can writes that recovery had discarded.
 //! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit in it is put right: the
@@ -147,7 +147,16 @@ pub fn salvage_with(
     }
     let _lock = lock_source(&*storage, from, &names)?;
     let mut report = SalvageReport::default();
-    let manifest = read_manifest(&*storage, from, &mut report)?;
+    let mut manifest = read_manifest(&*storage, from, &mut report)?;
+    if let Some(found) = &manifest
+        && is_of_another_store(&*storage, from, &names, found)?
+    {
+        let path = from.join(MANIFEST_FILE);
+        report
+            .lost
+            .push(Content::default().damaged(&path, None, 0, 0, Damage::Stranger));
+        manifest = None;
+    }
     report.manifest = manifest.is_some();
     let sources = sources(&*storage, from, &names, manifest.as_ref())?;
     let total_bytes = sources.iter().map(|source| source.length).sum::<u64>() * 2;
@@ -222,6 +231,28 @@ fn read_manifest(storage: &dyn Storage, from: &Path, report: &mut SalvageReport)
             .push(content.damaged(&path, None, 0, content.bytes.len() as u64, damage)),
     }
     Ok(None)
+}
+
+/// Whether there are segments, and none of them belongs to the store that the manifest belongs to.
+fn is_of_another_store(storage: &dyn Storage, from: &Path, names: &[String], manifest: &Manifest) -> Result<bool> {
+    let mut others = false;
+    for name in names
+        .iter()
+        .filter(|name| matches!(classify(name), FileName::Segment(_)))
+    {
+        let path = from.join(name);
+        let Some(file) = open_if_there(storage, &path)? else {
+            continue;
+        };
+        let mut content = Content::default();
+        content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
+        match SegmentHeader::decode(&content.bytes) {
+            Ok(header) if header.store_id == manifest.store_id => return Ok(false),
+            Ok(_) => others = true,
+            Err(_) => {}
+        }
+    }
+    Ok(others)
 }
 
 /// A segment to be read.

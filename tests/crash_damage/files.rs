@@ -8,7 +8,7 @@ use embercask::{PutOptions, ReadMode, salvage};
 
 use crate::common::{DIRECTORY, Rng, rng};
 use crate::damages::{Damage, Damaged};
-use crate::judge::content;
+use crate::judge::{content, judge_salvage};
 use crate::records::Content;
 use crate::run::{run, samples};
 use crate::subject::{NOW_MS, Subject, WRITTEN_MS, is_hint, is_segment, large, options, small};
@@ -230,9 +230,9 @@ fn a_manifest_from_an_earlier_point_is_refused_or_shows_a_state_that_once_was() 
     assert!(refused > 0 && opened > 0);
 }
 
-/// A manifest of another store lists other segments.
+/// A manifest of another store lists other segments; salvage goes by the segments then.
 #[test]
-fn the_manifest_of_another_store_is_refused() {
+fn the_manifest_of_another_store_is_refused_and_not_believed_by_salvage() {
     let (subject, stranger) = (small(), small());
     let manifest = Path::new(DIRECTORY).join("MANIFEST");
     let damage = Damage::Replace(
@@ -240,11 +240,13 @@ fn the_manifest_of_another_store_is_refused() {
         stranger.files[&manifest].clone(),
         "another one".to_owned(),
     );
-    let disk = Damaged::new(&subject, &damage).disk();
+    let damaged = Damaged::new(&subject, &damage);
+    let disk = damaged.disk();
     let error = options(&disk, NOW_MS).open(DIRECTORY).unwrap_err();
     assert_eq!(error.kind(), embercask::ErrorKind::Corruption, "{error}");
-    let report = salvage(DIRECTORY, "/out", options(&disk, NOW_MS)).unwrap();
-    assert!(!report.is_complete());
+    let report = salvage(DIRECTORY, "/report", options(&disk, NOW_MS)).unwrap();
+    assert!(!report.manifest && report.lost[0].path == manifest, "{report:?}");
+    judge_salvage(&damaged, false);
 }
 
 /// Some damage, anywhere.

@@ -85,7 +85,7 @@ fn judge_one_way(subject: &Subject, damage: &Damage) -> u64 {
     // Seven goes through all remainders of eight, whatever the other thread takes.
     let count = COUNT.fetch_add(7, Ordering::Relaxed);
     let damaged = Damaged::new(subject, damage);
-    let [mode, other] = if count % 2 == 0 {
+    let [mode, other] = if count.is_multiple_of(2) {
         [ReadMode::Map, ReadMode::Pread]
     } else {
         [ReadMode::Pread, ReadMode::Map]

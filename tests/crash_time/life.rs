@@ -1,97 +1,26 @@
-//! Time that jumps both ways, around crashes, openings, compaction and sweeps: what has expired is gone, for as long as the
-//! documentation says, and nothing else is.
-//!
-//! A seeded machine of states moves the clocks, writes, sweeps, compacts any subset of segments, and ends the store in every way: closed,
-//! killed, without power, and in the middle of maintenance. After each step everything that can be seen is compared with a small
-//! oracle. Held:
-//!
-//! * At its expiry a record is gone, and not a millisecond before, by the time of the store: the latest wall clock that this
-//!   opening has seen. So what was seen expired stays expired until the store is opened again.
-//! * Across openings the wall clock decides: a put that had expired is there again after the clock was set back, the newest
-//!   put of its key with its own value, or, if compaction was entitled to drop it, nothing.
-//! * Compaction is entitled to that once a put has been expired for the grace period by the wall clock, and not within ten
-//!   minutes of a look at the clocks that showed a jump forward by more than the grace and a second.
-//! * Whatever was dropped, and whichever crash came in between, nothing older of the key comes back: neither a replaced
-//!   value, nor a deleted one.
-//! * Checkpoint, salvage and verify see the same.
-//!
-//! `EMBERCASK_TIME_CASES` says how many lives are lived; a failure prints the seed of its life, which `EMBERCASK_TIME_LIFE` lives
-//! again alone, and all that happened in it.
-//!
-//! `tests/expiry.rs` holds the table of paths that read or change a key, at one millisecond before its expiry and at it; the second
-//! half of this file adds the conditions on sequences, and the places that table does not reach: recovered, cut, salvaged and
-//! copied stores.
-
-mod common;
+//! One store through all its openings, under clocks that jump, and what it has to show at each step.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{DIRECTORY, Rng, keys, manual, rng};
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage};
 use embercask::{Condition, ErrorKind, ManualClock, Namespace, Options, PutOptions, ReadMode, Result, Store, salvage};
 
-const START_MS: u64 = 2_000_000_000_000;
+use crate::START_MS;
+use crate::common::{DIRECTORY, Rng, keys, manual};
+use crate::oracle::{Grace, Newest, OnDisk, PAUSE_MS};
+
 const HOUR_MS: u64 = 3_600_000;
-/// How long nothing is dropped from disk after a jump: see `docs/decisions/0010`.
-const PAUSE_MS: u64 = 10 * 60_000;
-/// The least difference of the clocks that counts as a jump.
-const JUMP_MS_MIN: u64 = 1_000;
 const KEYS: u64 = 5;
 const STEPS: usize = 60;
 /// A key that never ends in these tests, but has an expiry: who reads it has the store look at the clock.
 const WITNESS: &str = "witness";
 const NEVER_MS: u64 = 1 << 50;
 
-/// The newest write of a key, a put.
-#[derive(Clone, Debug)]
-struct Newest {
-    value: String,
-    expiry: Option<u64>,
-    sequence: u64,
-    on_disk: OnDisk,
-}
-
-/// Whether the record of an expired put is still on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OnDisk {
-    Yes,
-    /// Something was entitled to drop it since it expired.
-    Perhaps,
-    No,
-}
-
-impl Newest {
-    fn is_visible(&self, now: u64) -> bool {
-        self.on_disk != OnDisk::No && self.expiry.is_none_or(|expiry| now < expiry)
-    }
-}
-
-/// What the documentation says of when an expired put may leave the disk, seen from outside.
-struct Grace {
-    grace_ms: u64,
-    wall: u64,
-    monotonic: u64,
-    pause_until: u64,
-}
-
-impl Grace {
-    /// Compaction looks at the clocks. Puts that expired up to the returned time may go.
-    fn look(&mut self, wall: u64, monotonic: u64) -> Option<u64> {
-        let passed = monotonic - self.monotonic;
-        if wall.saturating_sub(self.wall) > passed + self.grace_ms.max(JUMP_MS_MIN) {
-            self.pause_until = monotonic + PAUSE_MS;
-        }
-        (self.wall, self.monotonic) = (wall, monotonic);
-        (monotonic >= self.pause_until).then(|| wall.saturating_sub(self.grace_ms))
-    }
-}
-
 /// One life: a disk, its clocks, the stores opened on it one after the other, and what they have to show.
-struct Life {
+pub(crate) struct Life {
     rng: Rng,
     disk: MemStorage,
     faults: FaultStorage,
@@ -107,7 +36,7 @@ struct Life {
     newest: BTreeMap<String, Newest>,
     copies: usize,
     writes: usize,
-    trace: String,
+    pub(crate) trace: String,
 }
 
 fn options(faults: &FaultStorage, clock: &ManualClock, grace_ms: u64, mode: ReadMode) -> Options {
@@ -138,7 +67,7 @@ fn shown(namespace: &Namespace) -> Shown {
 }
 
 impl Life {
-    fn new(seed: u64) -> Life {
+    pub(crate) fn new(seed: u64) -> Life {
         let mut rng = Rng::new(seed);
         let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
         let faults = faults_over(&disk);
@@ -530,7 +459,7 @@ impl Life {
         assert_eq!(self.namespace.count().unwrap(), there.len() as u64, "count");
     }
 
-    fn live(&mut self) {
+    pub(crate) fn live(&mut self) {
         for _ in 0..STEPS {
             match self.rng.below(20) {
                 0..6 => self.put(),
@@ -542,17 +471,6 @@ impl Life {
                 _ => self.copy(),
             }
             self.check();
-        }
-    }
-}
-
-impl OnDisk {
-    /// As much of it as can be hoped for when something was entitled to drop it.
-    fn max_doubt(self) -> OnDisk {
-        if self == OnDisk::No {
-            OnDisk::No
-        } else {
-            OnDisk::Perhaps
         }
     }
 }
@@ -575,216 +493,4 @@ fn held<T>(result: &Result<T>, expected: Option<bool>) -> bool {
     };
     assert_eq!(held, expected.unwrap_or(true), "the condition");
     held
-}
-
-#[test]
-fn what_has_expired_is_gone_whichever_way_the_clock_jumps_and_nothing_older_comes_back() {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    let lives: Vec<u64> = match number("EMBERCASK_TIME_LIFE") {
-        Some(seed) => vec![seed],
-        None => {
-            let mut rng = rng();
-            (0..number("EMBERCASK_TIME_CASES").unwrap_or(1_200))
-                .map(|_| rng.next())
-                .collect()
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for seeds in lives.chunks(lives.len().div_ceil(threads)) {
-            scope.spawn(move || {
-                for seed in seeds {
-                    let mut life = Life::new(*seed);
-                    let lived = catch_unwind(AssertUnwindSafe(|| life.live()));
-                    assert!(
-                        lived.is_ok(),
-                        "{}see the panic above; EMBERCASK_TIME_LIFE={seed}",
-                        life.trace
-                    );
-                }
-            });
-        }
-    });
-}
-
-type Question = fn(&Store, &Namespace, &str, u64) -> bool;
-
-/// Ways to ask whether a key is there, beyond those of `tests/expiry.rs`: those that need the sequence of its last write, and those that
-/// say when it expires. Some change the key, so that each has one of its own.
-const QUESTIONS: [(&str, Question); 10] = [
-    ("get", |_, n, key, _| n.get(key).unwrap().is_some()),
-    ("contains", |_, n, key, _| n.contains(key).unwrap()),
-    ("expiry of get_many", |_, n, key, _| {
-        n.get_many(&[key]).unwrap()[0]
-            .as_ref()
-            .is_some_and(|value| value.expiry_ms().is_some())
-    }),
-    ("expiry of list", |_, n, key, _| {
-        let mut found = n.list().prefix(key).into_iter();
-        found.any(|entry| entry.unwrap().expiry_ms().is_some())
-    }),
-    ("expiry of list with values", |_, n, key, _| {
-        let mut found = n.list().prefix(key).with_values().into_iter();
-        found.any(|entry| entry.unwrap().value().unwrap().expiry_ms().is_some())
-    }),
-    ("count of a listing", |_, n, key, _| {
-        n.list().prefix(key).count().unwrap() == 1
-    }),
-    ("put_if sequence", |_, n, key, sequence| {
-        n.put_if(key, "2", Condition::Sequence(sequence)).is_ok()
-    }),
-    ("delete_if sequence", |_, n, key, sequence| {
-        n.delete_if(key, Condition::Sequence(sequence)).is_ok()
-    }),
-    ("batch put if sequence", |store, n, key, sequence| {
-        let put = PutOptions::new().condition(Condition::Sequence(sequence));
-        store.batch().put_with(n, key, "2", put).commit().is_ok()
-    }),
-    ("batch delete if sequence", |store, n, key, sequence| {
-        store
-            .batch()
-            .delete_if(n, key, Condition::Sequence(sequence))
-            .commit()
-            .is_ok()
-    }),
-];
-
-/// From a store in use to one that was come by in some other way, at the time that the clock says.
-type Place = fn(&MemStorage, &ManualClock, Store) -> Store;
-
-fn open_at(disk: &MemStorage, clock: &ManualClock, directory: &str) -> Store {
-    manual(Arc::new(disk.clone()))
-        .clock(clock.clone())
-        .open(directory)
-        .unwrap()
-}
-
-const PLACES: [(&str, Place); 7] = [
-    ("in use", |_, _, store| store),
-    ("swept", |_, _, store| {
-        store.maintain().unwrap();
-        store
-    }),
-    ("killed and recovered", |disk, clock, _store| {
-        open_at(&disk.crash_process(), clock, DIRECTORY)
-    }),
-    (
-        "killed, recovered, without power and opened again",
-        |disk, clock, _store| {
-            let disk = disk.crash_process();
-            drop(open_at(&disk, clock, DIRECTORY));
-            open_at(&disk.power_cut(&CutPolicy::LoseUnsynced), clock, DIRECTORY)
-        },
-    ),
-    ("checkpoint", |disk, clock, store| {
-        store.checkpoint("/copy").unwrap();
-        open_at(disk, clock, "/copy")
-    }),
-    ("compacted, then salvaged", |disk, clock, store| {
-        store.compact().unwrap();
-        store.close().unwrap();
-        salvage(DIRECTORY, "/out", manual(Arc::new(disk.clone())).clock(clock.clone())).unwrap();
-        open_at(disk, clock, "/out")
-    }),
-    ("killed, then salvaged", |disk, clock, _store| {
-        let disk = disk.crash_process();
-        salvage(DIRECTORY, "/out", manual(Arc::new(disk.clone())).clock(clock.clone())).unwrap();
-        open_at(&disk, clock, "/out")
-    }),
-];
-
-#[test]
-fn conditions_on_sequences_and_every_way_to_come_by_a_store_agree_on_the_millisecond() {
-    let expiry = START_MS + 5_000;
-    for (place, come_by) in PLACES {
-        for (early_ms, there) in [(1, true), (0, false)] {
-            // The store is come by while all is there, or at the very moment.
-            for moves_first in [false, true] {
-                for older in [false, true] {
-                    let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
-                    let store = open_at(&disk, &clock, DIRECTORY);
-                    let namespace = store.namespace("N").unwrap();
-                    namespace.put("stays", "1").unwrap();
-                    let mut sequences = Vec::new();
-                    for (name, _) in QUESTIONS {
-                        // What lies below must not be uncovered.
-                        if older {
-                            namespace.put(format!("{name}/key"), "older").unwrap();
-                        }
-                        let put = PutOptions::new().expires_at_ms(expiry).metadata("m");
-                        sequences.push(namespace.put_with(format!("{name}/key"), "1", put).unwrap());
-                    }
-                    drop(namespace);
-                    if moves_first {
-                        clock.advance(5_000 - early_ms);
-                    }
-                    let store = come_by(&disk, &clock, store);
-                    let namespace = store.open_namespace("N").unwrap();
-                    // Salvage gives out new sequences. What is absent has none at all, not even its last one.
-                    for ((name, _), sequence) in QUESTIONS.iter().zip(&mut sequences) {
-                        let found = namespace.get(format!("{name}/key")).unwrap();
-                        *sequence = found.map_or(*sequence, |value| value.sequence());
-                    }
-                    if !moves_first {
-                        clock.advance(5_000 - early_ms);
-                    }
-                    let context = format!("{place}, {early_ms} ms before, moved first {moves_first}, older {older}");
-                    let expected = if there { 1 + QUESTIONS.len() as u64 } else { 1 };
-                    assert_eq!(namespace.count().unwrap(), expected, "{context}");
-                    assert!(store.verify().unwrap().is_sound(), "{context}");
-                    for ((name, question), sequence) in QUESTIONS.iter().zip(sequences) {
-                        let answer = question(&store, &namespace, &format!("{name}/key"), sequence);
-                        assert_eq!(answer, there, "{name}, {context}");
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The boundaries of what nobody asks for: sweep, verify, salvage and compaction.
-#[test]
-fn sweep_salvage_and_compaction_take_what_is_over_and_not_a_millisecond_earlier() {
-    const GRACE_MS: u64 = 10_000;
-    let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
-    let store = open_at(&disk, &clock, DIRECTORY);
-    let namespace = store.namespace("N").unwrap();
-    namespace.put("key", "older").unwrap();
-    namespace
-        .put_with("key", "value", PutOptions::new().expires_at_ms(START_MS + 5_000))
-        .unwrap();
-    let salvaged = |to: &str| {
-        let disk = disk.crash_process();
-        let report = salvage(DIRECTORY, to, manual(Arc::new(disk.clone())).clock(clock.clone())).unwrap();
-        (report.keys, report.expired)
-    };
-    // Whether the put is there again once the clock is set back and the store is opened.
-    let survives = |how: &str| {
-        let back = ManualClock::new(START_MS);
-        let store = open_at(&disk.crash_process(), &back, DIRECTORY);
-        let found = store.open_namespace("N").unwrap().get_text("key").unwrap();
-        assert_ne!(found.as_deref(), Some("older"), "{how}");
-        found.is_some()
-    };
-    clock.advance(4_999);
-    store.maintain().unwrap();
-    assert_eq!((store.stats().expired, store.stats().keys), (0, 1), "swept early");
-    assert_eq!(salvaged("/before"), (1, 0));
-    clock.advance(1);
-    assert_eq!(salvaged("/at"), (0, 1));
-    assert_eq!(store.stats().expired_not_swept, 1);
-    store.maintain().unwrap();
-    assert_eq!((store.stats().expired, store.stats().keys), (1, 0), "not swept");
-    store.compact().unwrap();
-    clock.advance(GRACE_MS - 1);
-    store.compact().unwrap();
-    assert!(survives("within the grace"), "dropped before the grace was over");
-    clock.advance(1);
-    store.compact().unwrap();
-    assert!(!survives("after the grace"), "still there");
-    assert!(store.verify().unwrap().is_sound());
 }
