@@ -226,7 +226,11 @@ fn every_kind() -> Vec<Deed> {
         write(Write::RemoveExpiry { namespace: 0, key: 3 }),
         write(Write::CreateNamespace { name: 2 }),
         batch(
-            &[(2, 6, Some(value(900))), (2, 7, Some(value(900))), (2, 19, Some(value(1100)))],
+            &[
+                (2, 6, Some(value(900))),
+                (2, 7, Some(value(900))),
+                (2, 19, Some(value(1100))),
+            ],
             Buffered,
         ),
         write(Write::RenameNamespace { from: 2, to: 3 }),

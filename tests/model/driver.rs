@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
 use embercask::{
-    Clock, Condition, Durability, Error, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result, Store, Value,
+    Clock, Condition, Durability, Error, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result, Store,
+    Value,
 };
 
 use crate::model::{History, Item, Keyspace, Promise, State};
@@ -222,6 +223,12 @@ impl Driver {
 
     /// Does one thing, and looks at everything afterwards.
     pub(crate) fn run(&mut self, op: &Op) {
+        self.act(op);
+        self.check();
+    }
+
+    /// Does one thing.
+    pub(crate) fn act(&mut self, op: &Op) {
         self.step += 1;
         match op {
             Op::Write(write) => self.write(write),
@@ -258,7 +265,6 @@ impl Driver {
                 self.crash(crash, relapses, false, settings);
             }
         }
-        self.check();
     }
 
     pub(crate) fn state(&self) -> &State {
