@@ -84,6 +84,11 @@ impl Rng {
     }
 }
 
+/// One number that stands for all of these, in this order.
+pub(crate) fn mix(numbers: &[u64]) -> u64 {
+    numbers.iter().fold(0, |mixed, number| Rng(mixed ^ number).next())
+}
+
 /// The generator of a test. Its seed is printed, which a failing test shows; `EMBERCASK_SEED` replays it.
 pub(crate) fn rng() -> Rng {
     let seed = match std::env::var("EMBERCASK_SEED") {

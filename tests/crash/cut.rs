@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use embercask::storage::CutPolicy;
 
+use crate::common::mix;
+
 /// What happens to the machine, or to the process on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
@@ -20,6 +22,18 @@ impl Cut {
     /// Whether all is there that the system had taken.
     pub(crate) fn keeps_everything(&self) -> bool {
         !matches!(self, Cut::Power(policy) if *policy != CutPolicy::KeepAll)
+    }
+
+    /// Another number for another cut.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Cut::Kill => mix(&[0]),
+            Cut::KillWithin(bytes) => mix(&[1, *bytes as u64]),
+            Cut::Power(CutPolicy::LoseUnsynced) => mix(&[2]),
+            Cut::Power(CutPolicy::KeepAll) => mix(&[3]),
+            Cut::Power(CutPolicy::KeepPrefix { operations }) => mix(&[4, *operations as u64]),
+            Cut::Power(CutPolicy::Random { seed, grain }) => mix(&[5, *seed, *grain as u64]),
+        }
     }
 }
 

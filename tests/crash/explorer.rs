@@ -13,7 +13,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use embercask::storage::{CutPolicy, MemStorage, Storage};
 use embercask::{Maintenance, ManualClock, Store};
 
+use crate::common::mix;
 use crate::crash::cut::{Cut, Place, read_place, write_place};
 use crate::crash::recording::{Allowed, Moment, Recorder, Recording};
 use crate::crash::workload::Workload;
@@ -178,6 +178,7 @@ impl Explorer {
             allowed: &allowed,
             copies: (depth == 1).then_some(*step),
             counter: &self.copies,
+            goes_on: depth == 1 || step.is_multiple_of(RELAPSES_PER_WRITTEN),
         };
         match catch_unwind(AssertUnwindSafe(|| trial.run(&disk))) {
             Ok(Ok(examined)) => Ok(Some(examined)),
@@ -196,11 +197,19 @@ impl Explorer {
     }
 
     fn is_new(&self, disk: &MemStorage, allowed: &Allowed, moment: &Moment, depth: usize) -> bool {
-        let mut hasher = DefaultHasher::new();
-        (allowed.range(), moment.now, moment.copies, depth > 1).hash(&mut hasher);
-        hash_directory(disk, Path::new("/data"), &mut hasher);
+        let (killed, last) = allowed.range();
+        let (begun, acknowledged) = moment.copies;
+        let mut numbers = vec![
+            killed as u64,
+            last as u64,
+            moment.now,
+            begun as u64,
+            acknowledged as u64,
+            u64::from(depth > 1),
+        ];
+        digest_directory(disk, Path::new("/data"), &mut numbers);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.insert(hasher.finish())
+        seen.insert(mix(&numbers))
     }
 
     /// Forgets which states were seen, before another run begins.
@@ -209,18 +218,19 @@ impl Explorer {
     }
 }
 
-fn hash_directory(disk: &MemStorage, directory: &Path, hasher: &mut DefaultHasher) {
+/// Where two states agree in this they are taken for the same; in the worst case one in some billions is not opened.
+fn digest_directory(disk: &MemStorage, directory: &Path, numbers: &mut Vec<u64>) {
     let mut names = disk.list(directory).unwrap_or_default();
     names.sort();
     for name in names {
         let path = directory.join(&name);
-        name.hash(hasher);
+        numbers.push(u64::from(crc32fast::hash(name.as_encoded_bytes())));
         match disk.read_file(&path) {
-            Ok(bytes) => bytes.hash(hasher),
-            Err(_) => hash_directory(disk, &path, hasher),
+            Ok(bytes) => numbers.push((bytes.len() as u64) << 32 | u64::from(crc32fast::hash(&bytes))),
+            Err(_) => digest_directory(disk, &path, numbers),
         }
     }
-    hasher.write_u8(0xff);
+    numbers.push(u64::MAX);
 }
 
 impl Examined {
@@ -243,6 +253,8 @@ struct Trial<'a> {
     /// The step, if checkpoints are to be looked at.
     copies: Option<usize>,
     counter: &'a AtomicU64,
+    /// Whether it is written to afterwards.
+    goes_on: bool,
 }
 
 impl Trial<'_> {
@@ -263,7 +275,9 @@ impl Trial<'_> {
         if !verified.is_sound() {
             return Err(format!("verify finds damage: {:?}", verified.damaged));
         }
-        self.go_on(&mut driver, disk)?;
+        if self.goes_on {
+            self.go_on(&mut driver, disk)?;
+        }
         Ok(Examined {
             recovery,
             allowed: self.allowed.clone(),
@@ -273,14 +287,14 @@ impl Trial<'_> {
 
     /// Writes, and loses power. Everything acknowledged is there, and everything that had been seen.
     fn go_on(&self, driver: &mut Driver, disk: &MemStorage) -> Result<(), String> {
-        driver.run(&Op::Write(Write::CreateNamespace { name: 0 }));
+        driver.act(&Op::Write(Write::CreateNamespace { name: 0 }));
         for (key, length) in [(0, 100), (7, 500)] {
             let put = Put {
                 length,
                 ttl: None,
                 metadata: Some(3),
             };
-            driver.run(&Op::Write(Write::Put {
+            driver.act(&Op::Write(Write::Put {
                 namespace: 0,
                 key,
                 put,
@@ -288,13 +302,14 @@ impl Trial<'_> {
                 durability: None,
             }));
         }
-        driver.run(&Op::Write(Write::Delete {
+        driver.act(&Op::Write(Write::Delete {
             namespace: 0,
             key: 0,
             guard: None,
             durability: None,
         }));
-        driver.run(&Op::Upkeep(Upkeep::Sync));
+        driver.act(&Op::Upkeep(Upkeep::Sync));
+        driver.check();
         let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
         let store = self
             .options(&cut)
@@ -350,6 +365,8 @@ impl Trial<'_> {
     }
 }
 
+/// After a second crash, only the states of every so manieth step are written to.
+const RELAPSES_PER_WRITTEN: usize = 5;
 const STEPS_AFTER_CHECKPOINT: usize = 6;
 
 /// One of these states is what was found, sequences and all.

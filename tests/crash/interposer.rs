@@ -41,7 +41,7 @@ pub(crate) struct Interposed {
 }
 
 impl Interposed {
-    pub(crate) fn new(inner: Arc<dyn Storage>, interposer: Arc<dyn Interposer>) -> Arc<dyn Storage> {
+    pub(crate) fn over(inner: Arc<dyn Storage>, interposer: Arc<dyn Interposer>) -> Arc<dyn Storage> {
         Arc::new(Interposed { inner, interposer })
     }
 

@@ -32,7 +32,7 @@ impl Lie {
                 disk: disk.clone(),
                 writes: AtomicUsize::new(0),
             };
-            Interposed::new(Arc::new(disk.clone()), Arc::new(liar))
+            Interposed::over(Arc::new(disk.clone()), Arc::new(liar))
         })
     }
 }

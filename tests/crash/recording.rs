@@ -230,7 +230,7 @@ impl Observer for Recorder {
             recorder: self.clone(),
             disk: disk.clone(),
         };
-        Interposed::new((self.below)(disk), Arc::new(taker))
+        Interposed::over((self.below)(disk), Arc::new(taker))
     }
 
     /// Power fails in the copies alone; what is recorded goes on, even on a device that lies.

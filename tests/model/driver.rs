@@ -246,6 +246,12 @@ impl Driver {
 
     /// Does one thing, and looks at everything afterwards.
     pub(crate) fn run(&mut self, op: &Op) {
+        self.act(op);
+        self.check();
+    }
+
+    /// Does one thing.
+    pub(crate) fn act(&mut self, op: &Op) {
         self.step += 1;
         match op {
             Op::Write(write) => self.write(write),
@@ -294,7 +300,6 @@ impl Driver {
                 self.crash(crash, &[], false, settings);
             }
         }
-        self.check();
     }
 
     pub(crate) fn state(&self) -> &State {

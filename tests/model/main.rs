@@ -8,6 +8,7 @@
 //! `EMBERCASK_MODEL_CASES` says how many sequences each test runs. A failing one is shrunk, printed and kept in
 //! `proptest-regressions/`, from where it is run again before any other.
 
+#[allow(dead_code, reason = "the crash tests use other parts of it")]
 mod driver;
 mod model;
 mod ops;
