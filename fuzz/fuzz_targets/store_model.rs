@@ -1,10 +1,12 @@
 #![no_main]
 
 #[path = "../../tests/model/driver.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod driver;
 #[path = "../../src/fuzzing/input.rs"]
 mod input;
 #[path = "../../tests/model/model.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod model;
 #[path = "../../tests/model/ops.rs"]
 #[allow(dead_code, reason = "operations come from bytes here, not from a strategy")]

@@ -5,10 +5,12 @@
 //! the operations or files that it stands for, what a fuzzer found.
 
 #[path = "../model/driver.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod driver;
 #[path = "../../src/fuzzing/input.rs"]
 mod input;
 #[path = "../model/model.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
 mod model;
 #[path = "../model/ops.rs"]
 #[allow(dead_code, reason = "operations come from bytes here, not from a strategy")]
