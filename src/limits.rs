@@ -115,7 +115,7 @@ impl Limits {
 
     /// Whether an absolute expiry, in milliseconds since the epoch, lies far enough in the future.
     pub(crate) fn check_expiry(&self, expiry_ms: u64, now_ms: u64) -> Result<u64> {
-        let earliest = now_ms.saturating_add(self.ttl_min.as_millis() as u64);
+        let earliest = now_ms.saturating_add(self.ttl_min.as_millis().try_into().unwrap_or(u64::MAX));
         if expiry_ms < earliest {
             return Err(Error::invalid(format!(
                 "the expiry {expiry_ms} is too early; at least {:?} from now is asked for, that is {earliest} ms since the epoch",

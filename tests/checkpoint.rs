@@ -170,6 +170,61 @@ fn what_an_interrupted_checkpoint_left_is_removed_unless_it_is_somebody_elses() 
 }
 
 #[test]
+fn a_store_with_the_name_of_an_unfinished_copy_is_left_alone() {
+    let disk = MemStorage::new();
+    let store = on(&disk).open("/store").unwrap();
+    fill(&store, 30);
+    let other = on(&disk).open("/copy.partial").unwrap();
+    fill(&other, 20);
+    assert_eq!(store.checkpoint("/copy").unwrap_err().kind(), ErrorKind::InUse);
+    other.close().unwrap();
+    let error = store.checkpoint("/copy").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("move it away"), "{error}");
+    let other = on(&disk).open("/copy.partial").unwrap();
+    check(&other, 20);
+    other.close().unwrap();
+}
+
+/// The next attempt at a copy succeeds, and the copy opens, wherever an attempt was cut off.
+#[test]
+fn a_copy_can_be_made_after_one_was_cut_off_at_any_step() {
+    let (mut step, mut finished) = (0, false);
+    while !finished {
+        let disk = MemStorage::new();
+        let faulty = FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only();
+        let store = options(Arc::new(faulty.clone())).open("/store").unwrap();
+        fill(&store, 30);
+        faulty.stop_at(faulty.steps() + step);
+        finished = store.checkpoint("/copy").is_ok();
+        for (name, found) in [
+            ("killed", disk.crash_process()),
+            ("nothing kept", disk.power_cut(&CutPolicy::LoseUnsynced)),
+            ("all kept", disk.power_cut(&CutPolicy::KeepAll)),
+            (
+                "any of it",
+                disk.power_cut(&CutPolicy::Random { seed: step, grain: 512 }),
+            ),
+        ] {
+            let again = on(&found).open("/store").unwrap();
+            let copied = found.exists(Path::new("/copy")).unwrap();
+            if !copied {
+                again
+                    .checkpoint("/copy")
+                    .unwrap_or_else(|error| panic!("step {step}, {name}: {error}"));
+            }
+            check(&on(&found).create(false).open("/copy").unwrap(), 30);
+            assert!(
+                !found.exists(Path::new("/copy/UNFINISHED")).unwrap(),
+                "step {step}, {name}"
+            );
+        }
+        step += 1;
+    }
+    assert!(step > 10, "{step} steps");
+}
+
+#[test]
 fn where_there_are_no_links_files_are_copied() {
     use std::io::ErrorKind::{CrossesDevices, TooManyLinks, Unsupported};
     for kind in [CrossesDevices, TooManyLinks, Unsupported] {

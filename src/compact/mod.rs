@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::log::seal::ReservePart;
 use crate::log::{Engine, lock};
 use crate::segment::SealedSegment;
 
@@ -166,7 +167,7 @@ impl Engine {
     /// Gives back all space that can be given back now.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
         self.check_open()?;
-        self.with_reserve(true, || self.retire_active())?;
+        self.with_reserve(ReservePart::Whole, || self.retire_active())?;
         self.seal_all()?;
         self.empty_dropped_namespaces()?;
         let _running = lock(&self.compaction.running);
@@ -195,7 +196,7 @@ impl Engine {
     /// least in it first, so that each makes room for the next. Takes them over, since the space of a segment does not come
     /// back while anybody holds it.
     fn rewrite_as_space_allows(&self, mut inputs: Vec<SealedSegment>, pace: Pace) -> Result<CompactionReport> {
-        let mut full = match self.with_reserve(true, || self.rewrite(&inputs, pace)) {
+        let mut full = match self.with_reserve(ReservePart::Whole, || self.rewrite(&inputs, pace)) {
             Err(error) if error.is_no_space() && inputs.len() > 1 => error,
             result => return result,
         };
@@ -203,7 +204,7 @@ impl Engine {
         inputs.retain(|segment| segment.counters.get().is_wasteful());
         inputs.sort_by_key(|segment| segment.counters.get().live_bytes);
         for input in inputs {
-            match self.with_reserve(true, || self.rewrite(std::slice::from_ref(&input), pace)) {
+            match self.with_reserve(ReservePart::Whole, || self.rewrite(std::slice::from_ref(&input), pace)) {
                 Ok(run) => report.add(run),
                 Err(error) if error.is_no_space() => full = error,
                 Err(error) => return Err(error),
@@ -234,7 +235,7 @@ impl Engine {
         if chosen.is_empty() {
             return Ok(CompactionReport::default());
         }
-        self.with_reserve(true, || self.rewrite(&chosen, Pace::Forced))
+        self.with_reserve(ReservePart::Whole, || self.rewrite(&chosen, Pace::Forced))
     }
 
     /// Sleeps as long as the pace asks after this many bytes; an error if the run is to be given up.

@@ -136,7 +136,7 @@ impl Engine {
     }
 
     pub(super) fn grace_ms(&self) -> u64 {
-        self.options.expiry_grace.as_millis() as u64
+        self.options.expiry_grace.as_millis().try_into().unwrap_or(u64::MAX)
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) const LOCK_FILE: &str = "LOCK";
 /// Disk space held back for deletes and compaction on a full disk.
 pub(crate) const RESERVE_FILE: &str = "RESERVE";
 
+/// Stands in a copy of a store that is being made, until it is complete.
+pub(crate) const UNFINISHED_FILE: &str = "UNFINISHED";
+
 const SEGMENT_SUFFIX: &str = ".segment";
 const HINT_SUFFIX: &str = ".hint";
 
@@ -55,7 +58,7 @@ pub(crate) enum FileName {
     Segment(u64),
     /// The hint of the segment with this id.
     Hint(u64),
-    /// Manifest, temporary manifest, lock or reserve.
+    /// Manifest, temporary manifest, lock, reserve, or the mark of an unfinished copy.
     Own,
     /// Not ours: never touched.
     Foreign,
@@ -64,7 +67,14 @@ pub(crate) enum FileName {
 /// Sorts a name found in a store's directory.
 pub(crate) fn classify(name: &str) -> FileName {
     let id = |stem: &str| (stem.len() == 16).then(|| u64::from_str_radix(stem, 16).ok()).flatten();
-    if [MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, LOCK_FILE, RESERVE_FILE].contains(&name) {
+    let own = [
+        MANIFEST_FILE,
+        MANIFEST_TEMPORARY_FILE,
+        LOCK_FILE,
+        RESERVE_FILE,
+        UNFINISHED_FILE,
+    ];
+    if own.contains(&name) {
         return FileName::Own;
     }
     // Only as we write them: other spellings of the same number (`+`, capitals) are somebody else's files.

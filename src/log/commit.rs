@@ -13,6 +13,7 @@
 use std::sync::atomic::Ordering;
 
 use super::active::{Account, LogFile};
+use super::seal::ReservePart;
 use super::writer::Guard;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
@@ -390,13 +391,13 @@ impl Engine {
     /// Writes out, syncs and seals everything. The caller has refused further writes. On a full disk what was acknowledged
     /// before gets the reserve: there is no later for it.
     pub(crate) fn close_log(&self) -> Result<()> {
-        let result = self.with_reserve(true, || self.sync());
+        let result = self.with_reserve(ReservePart::Whole, || self.sync());
         let prepared = self.lock_writer().prepared.take();
         result?;
         self.retire_active()?;
         self.seal_all()?;
         prepared.map_or(Ok(()), |prepared| {
-            self.with_reserve(true, || self.discard_prepared(&prepared))
+            self.with_reserve(ReservePart::Whole, || self.discard_prepared(&prepared))
         })
     }
 

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::RECORD_LEN_MAX;
 use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
-use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, classify};
+use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
 use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner, Sorter, last_mark_after};
@@ -184,7 +184,7 @@ impl Engine {
             }
         }
         self.trim_cut_segments();
-        if let Err(error) = self.restore_reserve() {
+        if let Err(error) = self.restore_reserve(self.reserve_bytes()) {
             self.events.note_background_error(&error);
         }
         Ok(())
@@ -192,7 +192,10 @@ impl Engine {
 
     fn with_reserve_held<T>(&self, guard: &mut Guard<'_>, work: impl Fn(&mut Guard<'_>) -> Result<T>) -> Result<T> {
         match work(guard) {
-            Err(error) if error.is_no_space() && self.release_reserve() => work(guard),
+            Err(error) if error.is_no_space() => {
+                self.release_reserve(0);
+                work(guard)
+            }
             result => result,
         }
     }
@@ -521,7 +524,8 @@ impl Engine {
         for name in names {
             let junk = match classify(&name.to_string_lossy()) {
                 FileName::Segment(id) | FileName::Hint(id) => !listed.contains(&id),
-                FileName::Own => name == MANIFEST_TEMPORARY_FILE,
+                // A store that was created just now may be a copy in the making; in any other the copy was finished.
+                FileName::Own => name == MANIFEST_TEMPORARY_FILE || (name == UNFINISHED_FILE && !report.created),
                 FileName::Foreign => false,
             };
             if junk {

@@ -16,6 +16,33 @@ use crate::storage::write_all_at;
 /// Disk space held back for deletes and compaction, unless segments are smaller: 4 MiB.
 const RESERVE_BYTES: u64 = 4 << 20;
 
+/// What a piece of work may take of the reserve when the disk is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReservePart {
+    /// Puts.
+    None,
+    /// Deletes: were they to take all of it, nothing would be left for the compaction that gives back what they free.
+    Half,
+    /// What ends up freeing space, or has been acknowledged already.
+    Whole,
+}
+
+impl ReservePart {
+    /// Bytes of the reserve that are not for this work.
+    fn kept(self, reserve_bytes: u64) -> u64 {
+        match self {
+            ReservePart::None => reserve_bytes,
+            ReservePart::Half => reserve_bytes / 2,
+            ReservePart::Whole => 0,
+        }
+    }
+
+    /// Of a write, by whether it only deletes.
+    pub(super) fn of_write(deletes: bool) -> ReservePart {
+        if deletes { ReservePart::Half } else { ReservePart::None }
+    }
+}
+
 impl Engine {
     /// Seals all segments that were rotated out before the call, oldest first. Not those rotated out meanwhile: writers that
     /// fill segments faster than the device syncs them would keep the caller here for ever.
@@ -30,7 +57,7 @@ impl Engine {
             }
             guard.check_poison()?;
             drop(guard);
-            self.with_reserve(true, || self.seal(&oldest))?;
+            self.with_reserve(ReservePart::Whole, || self.seal(&oldest))?;
         }
         Ok(())
     }
@@ -105,54 +132,84 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs `work`. On a full disk, work that ends up freeing space (`may_use_reserve`) gets the reserve; any other is refused
-    /// until the reserve is whole again.
-    pub(crate) fn with_reserve<T>(&self, may_use_reserve: bool, work: impl Fn() -> Result<T>) -> Result<T> {
-        if !may_use_reserve {
-            if self.full.load(Ordering::Relaxed) {
-                self.check_open()?;
-                self.restore_reserve()?;
-            }
-            return work();
+    /// Runs `work`. On a full disk it gets its part of the reserve; and it is refused while that of the others is not whole.
+    pub(crate) fn with_reserve<T>(&self, part: ReservePart, work: impl Fn() -> Result<T>) -> Result<T> {
+        let kept = part.kept(self.reserve_bytes());
+        if kept > 0 && self.full.load(Ordering::Relaxed) {
+            self.check_open()?;
+            self.restore_reserve(kept)?;
         }
         match work() {
-            Err(error) if error.is_no_space() && self.release_reserve() => work(),
+            // Somebody else may have given the reserve up, or taken it back for a moment: then there is room now, too.
+            Err(error) if error.is_no_space() && part != ReservePart::None => {
+                self.release_reserve(kept);
+                work()
+            }
             result => result,
         }
     }
 
-    /// Gives the reserve back to the file system; false if there was none.
-    pub(super) fn release_reserve(&self) -> bool {
+    /// Gives the reserve back to the file system but for so many bytes.
+    pub(super) fn release_reserve(&self, kept: u64) {
         let _one_at_a_time = lock(&self.reserve);
         self.full.store(true, Ordering::Relaxed);
-        self.storage.remove(&self.directory.join(RESERVE_FILE)).is_ok()
+        let path = self.directory.join(RESERVE_FILE);
+        if kept == 0 {
+            let _ = self.storage.remove(&path);
+            return;
+        }
+        // If it is shorter than that already, there is nothing to be had.
+        let _ = self.storage.open(&path, true).and_then(|file| match file.len()? {
+            length if length > kept => file.set_len(kept),
+            _ => Ok(()),
+        });
     }
 
-    /// Makes sure that the reserve is there. Zeros are written, since a file's length alone reserves nothing.
-    pub(crate) fn restore_reserve(&self) -> Result<()> {
+    /// Makes sure that so much of the reserve is there. Zeros are written, since a file's length alone reserves nothing.
+    pub(crate) fn restore_reserve(&self, length: u64) -> Result<()> {
         let _one_at_a_time = lock(&self.reserve);
         let path = self.directory.join(RESERVE_FILE);
-        let length = RESERVE_BYTES.min(self.options.segment_bytes);
-        let there = self
-            .storage
-            .open(&path, false)
-            .and_then(|file| file.len())
-            .is_ok_and(|found| found >= length);
-        if !there {
-            let made = match self.storage.remove(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => self
-                    .storage
-                    .create(&path)
-                    .and_then(|file| write_all_at(&*file, &vec![0; length as usize], 0).and_then(|()| file.sync())),
-            };
-            if let Err(error) = made {
-                let _ = self.storage.remove(&path);
-                self.full.store(true, Ordering::Relaxed);
-                return Err(Error::io("hold back a reserve in", &path, error));
+        let found = match self.storage.open(&path, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            file => file.and_then(|file| file.len()),
+        };
+        let made = found.and_then(|found| {
+            if found >= length {
+                return Ok(());
             }
+            let file = if found == 0 {
+                self.storage.remove(&path).or_else(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => Ok(()),
+                    _ => Err(error),
+                })?;
+                self.storage.create(&path)?
+            } else {
+                self.storage.open(&path, true)?
+            };
+            let zeros = vec![0; (length - found) as usize];
+            write_all_at(&*file, &zeros, found)
+                .and_then(|()| file.sync())
+                .inspect_err(|_| {
+                    // A part of it would be in the way of those for whom it is not.
+                    let _ = if found == 0 {
+                        self.storage.remove(&path)
+                    } else {
+                        file.set_len(found)
+                    };
+                })
+        });
+        if let Err(error) = made {
+            self.full.store(true, Ordering::Relaxed);
+            return Err(Error::io("hold back a reserve in", &path, error));
         }
-        self.full.store(false, Ordering::Relaxed);
+        if length >= self.reserve_bytes() {
+            self.full.store(false, Ordering::Relaxed);
+        }
         Ok(())
+    }
+
+    /// How long the reserve is when it is whole.
+    pub(super) fn reserve_bytes(&self) -> u64 {
+        RESERVE_BYTES.min(self.options.segment_bytes)
     }
 }

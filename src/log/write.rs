@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::seal::ReservePart;
 use super::writer::{Guard, Undo};
 use super::{Engine, lock};
 use crate::clock::is_expired;
@@ -105,7 +106,7 @@ impl Engine {
     /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         let deletes = matches!(operation.action, Action::Delete);
-        self.with_reserve(deletes, || self.try_write(operation, durability))
+        self.with_reserve(ReservePart::of_write(deletes), || self.try_write(operation, durability))
     }
 
     fn try_write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
@@ -131,7 +132,9 @@ impl Engine {
         let deletes = operations
             .iter()
             .all(|operation| matches!(operation.action, Action::Delete));
-        self.with_reserve(deletes, || self.try_write_batch(operations, durability))
+        self.with_reserve(ReservePart::of_write(deletes), || {
+            self.try_write_batch(operations, durability)
+        })
     }
 
     fn try_write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
@@ -178,7 +181,7 @@ impl Engine {
             condition: None,
         };
         let ready = self.ready(&operation);
-        self.with_reserve(deletes, || {
+        self.with_reserve(ReservePart::of_write(deletes), || {
             let length = ready.header.record_len() + MARK_LEN;
             let mut guard = self.ensure_room_when_idle(self.lock_writer(), length, 2)?;
             self.write_out_held(&mut guard)?;

@@ -1,14 +1,16 @@
 //! Building a directory so that it appears under its name whole or not at all.
 //!
 //! Everything is made in a sibling, `<name>.partial`, which is renamed when it is complete and durable. What an interrupted
-//! attempt leaves is that sibling; the next attempt removes it, if it holds nothing but files of ours. Two attempts on one
-//! target at the same time are the caller's to avoid.
+//! attempt leaves is that sibling; the next attempt removes it, if it holds nothing but files of ours and is no store that
+//! somebody gave that name: a manifest counts for one unless the file `UNFINISHED` stands beside it. That file is there before
+//! anything else is, and goes when the sibling has its name; the manifest is what is removed first. Two attempts on one target at the
+//! same time are the caller's to avoid.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::format::{FileName, LOCK_FILE, classify};
+use crate::format::{FileName, LOCK_FILE, MANIFEST_FILE, UNFINISHED_FILE, classify};
 use crate::log::opening::create_directory_durably;
 use crate::storage::Storage;
 
@@ -59,8 +61,15 @@ impl Staging {
                     _ => Error::io("lock", &lock, error),
                 });
             }
-            let removed = storage.remove_directory(&partial);
-            removed.map_err(|error| Error::io("remove what an interrupted attempt left in", &partial, error))?;
+            let holds = |file: &str| names.iter().any(|name| name == file);
+            if holds(MANIFEST_FILE) && !holds(UNFINISHED_FILE) {
+                return Err(Error::invalid(format!(
+                    "the copy would be built where a store is; move it away, or name another target: {}",
+                    partial.display()
+                )));
+            }
+            remove(&*storage, &partial)
+                .map_err(|error| Error::io("remove what an interrupted attempt left in", &partial, error))?;
         }
         // From here on what is there is ours to remove.
         let staging = Staging {
@@ -70,6 +79,12 @@ impl Staging {
             published: false,
         };
         create_directory_durably(&*staging.storage, &staging.partial)?;
+        let unfinished = staging.partial.join(UNFINISHED_FILE);
+        staging
+            .storage
+            .create(&unfinished)
+            .and_then(|_| staging.storage.sync_directory(&staging.partial))
+            .map_err(|error| Error::io("create", &unfinished, error))?;
         Ok(staging)
     }
 
@@ -96,6 +111,8 @@ impl Staging {
             return Err(Error::io("sync", parent, error));
         }
         self.published = true;
+        // If it stays, the next opening removes it.
+        let _ = self.storage.remove(&self.target.join(UNFINISHED_FILE));
         Ok(())
     }
 }
@@ -104,9 +121,18 @@ impl Drop for Staging {
     fn drop(&mut self) {
         if !self.published {
             // If this fails, the next attempt removes it.
-            let _ = self.storage.remove_directory(&self.partial);
+            let _ = remove(&*self.storage, &self.partial);
         }
     }
+}
+
+/// Removes an unfinished directory, in such an order that what is left if that is cut off cannot be taken for a store.
+fn remove(storage: &dyn Storage, partial: &Path) -> std::io::Result<()> {
+    match storage.remove(&partial.join(MANIFEST_FILE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => storage.sync_directory(partial)?,
+    }
+    storage.remove_directory(partial)
 }
 
 /// Names in a directory, sorted; None if there is nothing of that name. A file in its place is an error.
