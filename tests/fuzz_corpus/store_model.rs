@@ -9,7 +9,7 @@ use embercask::storage::CutPolicy;
 
 use crate::driver::Driver;
 use crate::input::Input;
-use crate::ops::{BatchItem, Crash, Doing, Guard, KEYS, NAMES, Op, Put, Relapse, Settings, Upkeep, Write};
+use crate::ops::{BatchItem, Crash, Doing, Failure, Guard, KEYS, NAMES, Op, Put, Relapse, Settings, Upkeep, Write};
 
 /// Bytes of one operation.
 pub(crate) const PIECE: usize = 24;
@@ -204,6 +204,29 @@ fn relapses(input: &mut Input<'_>) -> Vec<Relapse> {
     (0..count).map(relapse).collect()
 }
 
+fn doing(input: &mut Input<'_>) -> Doing {
+    match input.u8() % 8 {
+        0..=3 => Doing::Write(write(input)),
+        7 => Doing::Upkeep(Upkeep::Close),
+        _ => Doing::Upkeep(upkeep(input)),
+    }
+}
+
+fn failure(input: &mut Input<'_>) -> Failure {
+    match input.u8() % 16 {
+        0 | 1 => Failure::Write,
+        2 => Failure::ShortWrite(input.below(200)),
+        3 => Failure::Sync,
+        4..=6 => Failure::SyncThatLoses,
+        7 => Failure::DirectorySync,
+        8 => Failure::Create,
+        9 => Failure::Rename,
+        10 => Failure::Remove,
+        11 => Failure::SetLen,
+        _ => Failure::Full,
+    }
+}
+
 /// Any bytes are an operation.
 fn op(input: &mut Input<'_>) -> Op {
     match input.u8() % 32 {
@@ -221,15 +244,21 @@ fn op(input: &mut Input<'_>) -> Op {
             delete_hints: input.u8() & 1 != 0,
             relapses: relapses(input),
         },
+        28 => {
+            let (settings, calls) = (settings(input), u64::from(input.u8() % 16));
+            Op::FailWithin {
+                calls,
+                failure: failure(input),
+                crash: crash(input),
+                doing: doing(input),
+                settings,
+            }
+        }
         _ => {
             // What is done comes last: a batch takes all the bytes that are left.
             let (settings, calls) = (settings(input), u64::from(input.u8() % 48));
             let (crash, relapses) = (crash(input), relapses(input));
-            let doing = match input.u8() % 8 {
-                0..=3 => Doing::Write(write(input)),
-                7 => Doing::Upkeep(Upkeep::Close),
-                _ => Doing::Upkeep(upkeep(input)),
-            };
+            let doing = doing(input);
             Op::CrashWithin {
                 doing,
                 calls,

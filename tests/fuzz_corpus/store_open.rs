@@ -263,8 +263,11 @@ fn used(store: &Store, report: &VerifyReport) -> Result<()> {
             "compaction has changed what is shown: {report:?}"
         );
     }
-    let report = store.verify()?;
-    assert!(report.is_sound(), "after compaction: {report:?}");
+    // Damage stays where it is: compaction does not read segments in which nothing is wasted.
+    if report.is_sound() {
+        let report = store.verify()?;
+        assert!(report.is_sound(), "after compaction: {report:?}");
+    }
     Ok(())
 }
 

@@ -129,6 +129,29 @@ fn look(store: &Store) -> Result<State> {
     Ok(state)
 }
 
+fn fault(failure: crate::ops::Failure) -> embercask::storage::Fault {
+    use crate::ops::Failure;
+    use embercask::storage::{Fault, FaultKind, Operation};
+    let on = |operation| Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(operation);
+    match failure {
+        Failure::Write => on(Operation::Write),
+        Failure::ShortWrite(bytes) => Fault::new(FaultKind::ShortWrite { bytes }),
+        Failure::Sync => on(Operation::Sync),
+        Failure::SyncThatLoses => Fault::new(FaultKind::FailedSync).on(Operation::Sync),
+        Failure::DirectorySync => on(Operation::SyncDirectory),
+        Failure::Create => on(Operation::Create),
+        Failure::Rename => on(Operation::Rename),
+        Failure::Remove => on(Operation::Remove),
+        Failure::SetLen => on(Operation::SetLen),
+        Failure::Full => Fault::new(FaultKind::Full).repeated(),
+    }
+}
+
+/// Errors that a failing storage explains.
+fn is_of_storage(error: &Error) -> bool {
+    matches!(error, Error::Io { .. } | Error::NoSpace { .. } | Error::Poisoned { .. })
+}
+
 /// Bytes that a put takes in the log, see `docs/format.md`.
 fn record_bytes(key: usize, item: &Item) -> u64 {
     let optional = if item.expiry.is_some() { 8 } else { 0 } + if item.metadata.is_some() { 4 } else { 0 };
@@ -202,6 +225,18 @@ impl Driver {
                 self.faults.stop_at(self.faults.steps() + calls);
                 self.attempt(doing);
                 self.crash(crash, relapses, false, settings);
+            }
+            Op::FailWithin {
+                doing,
+                calls,
+                failure,
+                crash,
+                settings,
+            } => {
+                self.faults.inject(fault(*failure).at(self.faults.steps() + calls));
+                self.fail(doing);
+                self.faults.clear();
+                self.crash(crash, &[], false, settings);
             }
         }
         self.check();
@@ -738,6 +773,52 @@ impl Driver {
                 (Err(error), _) => assert!(self.faults.is_stopped(), "{upkeep:?}: {error}"),
             },
         }
+    }
+
+    /// Tries something while a storage call may fail. Whatever comes of it, reads go on, and show what was before or after.
+    fn fail(&mut self, doing: &Doing) {
+        let before = self.state().clone();
+        let failed = match doing {
+            Doing::Write(write) => {
+                let plan = self.plan(write);
+                match (plan, self.perform(write)) {
+                    (Plan::Change { state, .. }, Err(error)) => {
+                        // It may or may not have happened, as a whole.
+                        self.history.push(state);
+                        Some(error)
+                    }
+                    // What went well is compared across the crash, where sequences are not.
+                    (Plan::Change { state, promise, .. }, Ok(_)) => {
+                        self.history.push(state);
+                        self.history.acknowledge(promise);
+                        None
+                    }
+                    (_, Err(error)) => Some(error).filter(is_of_storage),
+                    (plan, Ok(done)) => panic!("{write:?} ended in {done:?}; expected was {plan:?}"),
+                }
+            }
+            Doing::Upkeep(upkeep) => {
+                let result = self.perform_upkeep(upkeep);
+                match (&result, upkeep) {
+                    (Ok(()), Upkeep::Flush | Upkeep::Maintain) => self.history.acknowledge(Promise::Kill),
+                    (Ok(()), Upkeep::Sync | Upkeep::Close) => self.history.acknowledge(Promise::PowerCut),
+                    _ => {}
+                }
+                result.err()
+            }
+        };
+        if let Some(error) = &failed {
+            assert!(is_of_storage(error), "{doing:?}: {error:?}");
+        }
+        if matches!(doing, Doing::Upkeep(Upkeep::Close)) {
+            return;
+        }
+        let found = look(&self.store).unwrap_or_else(|error| panic!("reading after {doing:?} failed: {error}"));
+        let (now, after) = (self.now, self.state());
+        assert!(
+            after.looks_like(&found, now) || (failed.is_some() && before.looks_like(&found, now)),
+            "what {doing:?}, which returned {failed:?}, left is neither all of it nor nothing"
+        );
     }
 
     fn crash(&mut self, crash: &Crash, relapses: &[Relapse], without_hints: bool, settings: &Settings) {

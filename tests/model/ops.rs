@@ -173,6 +173,32 @@ pub(crate) enum Op {
         relapses: Vec<Relapse>,
         settings: Settings,
     },
+    /// A storage call fails within a write or upkeep, and the machine goes on; then all is looked at, and a crash follows.
+    FailWithin {
+        doing: Doing,
+        /// Storage calls that change something and go well before.
+        calls: u64,
+        failure: Failure,
+        crash: Crash,
+        settings: Settings,
+    },
+}
+
+/// How a storage call fails. None of these strikes a read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    Write,
+    ShortWrite(usize),
+    Sync,
+    /// What it should have made durable never will be, although reads show it.
+    SyncThatLoses,
+    DirectorySync,
+    Create,
+    Rename,
+    Remove,
+    SetLen,
+    /// Of this call and all that take space.
+    Full,
 }
 
 #[derive(Clone, Debug)]
@@ -320,6 +346,22 @@ fn doing() -> BoxedStrategy<Doing> {
     .boxed()
 }
 
+fn failure() -> BoxedStrategy<Failure> {
+    prop_oneof![
+        3 => Just(Failure::Write),
+        2 => (0..200usize).prop_map(Failure::ShortWrite),
+        2 => Just(Failure::Sync),
+        3 => Just(Failure::SyncThatLoses),
+        1 => Just(Failure::DirectorySync),
+        1 => Just(Failure::Create),
+        1 => Just(Failure::Rename),
+        1 => Just(Failure::Remove),
+        1 => Just(Failure::SetLen),
+        2 => Just(Failure::Full),
+    ]
+    .boxed()
+}
+
 pub(crate) fn op() -> BoxedStrategy<Op> {
     prop_oneof![
         60 => write().prop_map(Op::Write),
@@ -332,6 +374,8 @@ pub(crate) fn op() -> BoxedStrategy<Op> {
             .prop_map(|(crash, relapses, delete_hints, settings)| Op::Crash { crash, relapses, delete_hints, settings }),
         4 => (doing(), 0..30u64, crash(), relapses(), settings())
             .prop_map(|(doing, calls, crash, relapses, settings)| Op::CrashWithin { doing, calls, crash, relapses, settings }),
+        2 => (doing(), 0..8u64, failure(), crash(), settings())
+            .prop_map(|(doing, calls, failure, crash, settings)| Op::FailWithin { doing, calls, failure, crash, settings }),
     ]
     .boxed()
 }
