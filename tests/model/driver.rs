@@ -236,6 +236,13 @@ impl Driver {
                 self.faults.inject(fault(*failure).at(self.faults.steps() + calls));
                 self.fail(doing);
                 self.faults.clear();
+                let crash = match (failure, crash) {
+                    // What such a sync has lost is lost even where a power cut takes nothing.
+                    (crate::ops::Failure::SyncThatLoses, Crash::PowerCut(CutPolicy::KeepAll)) => {
+                        &Crash::PowerCut(CutPolicy::KeepPrefix { operations: usize::MAX })
+                    }
+                    (_, crash) => crash,
+                };
                 self.crash(crash, &[], false, settings);
             }
         }
