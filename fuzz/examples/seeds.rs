@@ -155,6 +155,13 @@ fn pieces(store: &str, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
+fn borrowed(files: &Files) -> Vec<(&str, Vec<u8>)> {
+    files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.clone()))
+        .collect()
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let small_stores = [
         ("one", small(1, true)?),
@@ -163,10 +170,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     for (label, files) in &small_stores {
         pieces(label, files)?;
-        let files: Vec<_> = files
-            .iter()
-            .map(|(name, bytes)| (name.as_str(), bytes.clone()))
-            .collect();
+        let files = borrowed(files);
         for mode in [0, store_open::REPAIRED | store_open::RELATED, 0x7f] {
             save(
                 "store_open",
@@ -175,14 +179,30 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             )?;
         }
     }
+    // The small closed store with damage in a value, in the header of a record, in a hint and in the manifest.
+    for (n, (ending, at)) in [(".segment", 313), (".segment", 300), (".hint", 61), ("MANIFEST", 70)]
+        .into_iter()
+        .enumerate()
+    {
+        let mut files = small_stores[0].1.clone();
+        for (_, bytes) in files.iter_mut().filter(|(name, _)| is(name, ending)) {
+            bytes[at] ^= 4;
+        }
+        save(
+            "store_open",
+            &format!("damaged-{n}"),
+            &store_open::encode(0, &borrowed(&files)),
+        )?;
+    }
     for name in ["v1", "v1-unclean"] {
         let files = golden(name)?;
-        let files: Vec<_> = files
-            .iter()
-            .map(|(name, bytes)| (name.as_str(), bytes.clone()))
-            .collect();
+        let files = borrowed(&files);
         save("store_open", name, &store_open::encode(0, &files))?;
     }
+    // A hint of nothing, whose checksum over keys is not that of nothing: not to be believed.
+    let mut nothing = [&[6; 1][..], &[0; 6], &[0; 64]].concat();
+    nothing[7 + 48] = 1;
+    save("hint_load", "nothing", &nothing)?;
     let mut rng = Rng(1);
     for n in 0..24u8 {
         let operations = 1 + usize::from(n) * 2;

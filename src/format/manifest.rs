@@ -46,6 +46,9 @@ impl SegmentState {
     const CUT: u8 = 3;
 }
 
+/// Generations, segment ids and sequences rise by steps; none gets this far, and so none runs over.
+const NUMBER_MAX: u64 = 1 << 62;
+
 impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = begin_envelope(&MANIFEST_MAGIC);
@@ -82,6 +85,10 @@ impl Manifest {
             next_namespace: fields.u32()?,
             segments: Vec::new(),
         };
+        let numbers = [manifest.generation, manifest.next_segment_id, manifest.next_sequence];
+        if numbers.iter().any(|number| *number > NUMBER_MAX) {
+            return Err(Damage::Field("a number that no store comes to"));
+        }
         let count = fields.u64()?;
         let shortest_entry = 9;
         if count > fields.0.len() as u64 / shortest_entry {
@@ -163,6 +170,20 @@ mod tests {
             let mut wrong = manifest();
             wrong.segments[2].id = id;
             assert!(Manifest::decode(&wrong.encode()).is_err(), "{id}");
+        }
+    }
+
+    /// Found by the fuzz target `manifest_load`.
+    #[test]
+    fn numbers_that_would_soon_run_over_are_refused() {
+        for change in [
+            |manifest: &mut Manifest| manifest.generation = u64::MAX,
+            |manifest: &mut Manifest| manifest.next_segment_id = u64::MAX,
+            |manifest: &mut Manifest| manifest.next_sequence = NUMBER_MAX + 1,
+        ] {
+            let mut wrong = manifest();
+            change(&mut wrong);
+            assert!(Manifest::decode(&wrong.encode()).is_err(), "{wrong:?}");
         }
     }
 

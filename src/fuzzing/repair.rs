@@ -162,6 +162,22 @@ pub(crate) fn record(bytes: &mut [u8], offset: usize, at: u64, salt: u32) {
     write(bytes, offset, &hasher.finalize().to_le_bytes());
 }
 
+/// Bodies of all puts of a segment that fit their checksums, wherever they lie, with the length of their metadata.
+pub(crate) fn sound_bodies(bytes: &[u8]) -> Vec<(Option<usize>, &[u8])> {
+    let body = |offset: usize| {
+        let shape = Shape::of(bytes, offset).filter(|shape| shape.kind == PUT)?;
+        let start = offset + shape.header;
+        let body = bytes.get(start..start + shape.body)?;
+        let has_metadata = bytes[offset + 9] & METADATA != 0;
+        let metadata = has_metadata.then(|| u32_at(bytes, start - 4) as usize);
+        (crc32fast::hash(body) == u32_at(bytes, offset + 4)).then_some((metadata, body))
+    };
+    (SEGMENT_HEADER_LEN..bytes.len())
+        .step_by(ALIGNMENT)
+        .filter_map(body)
+        .collect()
+}
+
 /// Kind, flags and lengths that a writer could have written, and that fit more often than not.
 fn reshape(bytes: &mut [u8], offset: usize) {
     let kind = match bytes[offset + 8] {

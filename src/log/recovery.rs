@@ -25,7 +25,7 @@ use super::writer::{Guard, Writer};
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
-use crate::format::record::RECORD_LEN_MAX;
+use crate::format::record::{RECORD_LEN_MAX, sequence_fits};
 use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
 use crate::options::ReadMode;
@@ -245,7 +245,9 @@ impl Engine {
         if !cut {
             let mut seal = [0; SEAL_LEN as usize];
             read_exact_at(&*file, &mut seal, summary.data_end).map_err(|error| Error::io("read", &path, error))?;
-            if seal[..] != super::output::encode_seal(&header, &summary) {
+            // Of a header and a manifest that do not belong together the seal cannot even be made.
+            let fits = sequence_fits(header.base_sequence, summary.max_sequence.max(header.base_sequence));
+            if !fits || seal[..] != super::output::encode_seal(&header, &summary) {
                 return Err(Error::damage(&path, summary.data_end, Damage::Mismatch("the seal")));
             }
         }
