@@ -182,29 +182,6 @@ pub(crate) fn look(store: &Store) -> Result<State> {
     Ok(state)
 }
 
-fn fault(failure: crate::ops::Failure) -> embercask::storage::Fault {
-    use crate::ops::Failure;
-    use embercask::storage::{Fault, FaultKind, Operation};
-    let on = |operation| Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(operation);
-    match failure {
-        Failure::Write => on(Operation::Write),
-        Failure::ShortWrite(bytes) => Fault::new(FaultKind::ShortWrite { bytes }),
-        Failure::Sync => on(Operation::Sync),
-        Failure::SyncThatLoses => Fault::new(FaultKind::FailedSync).on(Operation::Sync),
-        Failure::DirectorySync => on(Operation::SyncDirectory),
-        Failure::Create => on(Operation::Create),
-        Failure::Rename => on(Operation::Rename),
-        Failure::Remove => on(Operation::Remove),
-        Failure::SetLen => on(Operation::SetLen),
-        Failure::Full => Fault::new(FaultKind::Full).repeated(),
-    }
-}
-
-/// Errors that a failing storage explains.
-fn is_of_storage(error: &Error) -> bool {
-    matches!(error, Error::Io { .. } | Error::NoSpace { .. } | Error::Poisoned { .. })
-}
-
 /// Bytes that a put takes in the log, see `docs/format.md`.
 fn record_bytes(key: usize, item: &Item) -> u64 {
     let optional = if item.expiry.is_some() { 8 } else { 0 } + if item.metadata.is_some() { 4 } else { 0 };
@@ -322,7 +299,7 @@ impl Driver {
                 self.faults.clear();
                 let crash = match (failure, crash) {
                     // What such a sync has lost is lost even where a power cut takes nothing.
-                    (crate::ops::Failure::SyncThatLoses, Crash::PowerCut(CutPolicy::KeepAll)) => {
+                    (Failure::SyncThatLoses, Crash::PowerCut(CutPolicy::KeepAll)) => {
                         &Crash::PowerCut(CutPolicy::KeepPrefix { operations: usize::MAX })
                     }
                     (_, crash) => crash,
