@@ -26,3 +26,20 @@ fn a_new_segment_whose_manifest_may_or_may_not_stand_poisons_the_store() {
     assert_eq!(namespace.put("key", "value").unwrap_err().kind(), ErrorKind::Poisoned);
     assert!(namespace.get("key 0").unwrap().is_some());
 }
+
+#[test]
+fn a_namespace_whose_drop_could_not_be_synced_is_gone_as_a_whole() {
+    let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .storage(Arc::new(faults.clone()))
+        .open("/store")
+        .unwrap();
+    store.namespace("N").unwrap().put("key", "value").unwrap();
+    faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync));
+    assert_eq!(store.drop_namespace("N").unwrap_err().kind(), ErrorKind::Io);
+    // It cannot be opened any more, so it must not be listed either.
+    assert_eq!(store.open_namespace("N").unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(store.namespaces().unwrap().is_empty());
+    assert!(store.stats().poisoned.is_some());
+}

@@ -186,6 +186,7 @@ struct State {
     stop_at: Option<u64>,
     stopped: bool,
     faults: Vec<Fault>,
+    struck: u64,
 }
 
 /// A storage that passes all calls on to another one, counts them, and makes chosen ones fail. Clones share the
@@ -240,6 +241,12 @@ impl FaultStorage {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.state().stopped
+    }
+
+    /// How many calls an injected fault has struck so far.
+    #[must_use]
+    pub fn struck(&self) -> u64 {
+        self.state().struck
     }
 
     /// Takes back all faults and lets a stopped machine go on. The counters stay.
@@ -297,6 +304,7 @@ impl State {
             return Ok(Verdict::GoOn);
         };
         let kind = fault.kind;
+        self.struck += 1;
         if !fault.repeats {
             self.faults.remove(index);
         }

@@ -111,10 +111,13 @@ impl Store {
             .namespaces
             .by_name(name)
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
-        engine.write_namespace(state.number, Action::Delete, || state.set_dropped())?;
-        engine.namespaces.forget_name(&state);
-        engine.wake.wake();
-        Ok(())
+        let result = engine.write_namespace(state.number, Action::Delete, || state.set_dropped());
+        // It may have been written out and not synced: then it has happened, though that may not last.
+        if state.is_dropped() {
+            engine.namespaces.forget_name(&state);
+            engine.wake.wake();
+        }
+        result
     }
 
     /// All namespaces, by name.

@@ -246,6 +246,13 @@ fn every_kind() -> Vec<Deed> {
         write(Write::DropNamespace { name: 3 }),
         upkeep(Upkeep::CompactIfWorthwhile),
     ];
+    // A put that expires hides an older one in another segment, and its own segment is compacted alone.
+    deeds.push(put(0, 13, value(70), Os));
+    deeds.extend((0..4).map(|n| put(1, 15 + n, value(900), Os)));
+    deeds.push(put(0, 13, lasting(second, value(80)), Os));
+    deeds.extend((0..4).map(|n| put(1, 15 + n, value(800), Os)));
+    deeds.extend([Deed::Op(Op::Advance(1_500)), upkeep(Upkeep::Maintain)]);
+    deeds.extend((1..5).map(|bit| upkeep(Upkeep::CompactSubset(1 << bit))));
     // Segments that fill while nothing is synced.
     deeds.extend((0..9).map(|n| put(n % 2, 10 + n / 2, value(900), if n % 3 == 0 { Os } else { Buffered })));
     deeds.extend([

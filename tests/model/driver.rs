@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{
-    Clock, Condition, Durability, Error, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result, Store,
-    Value,
+    Clock, Condition, Durability, Error, ErrorKind, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Result,
+    Store, Value,
 };
 
-use crate::model::{History, Item, Keyspace, Promise, State};
+use crate::model::{History, Item, Keyspace, Promise, State, describe};
 use crate::ops::{
     BatchItem, Crash, Doing, FIRST_NAMES, Failure, Guard, NAMES, Op, Put, Relapse, Settings, Upkeep, Write, keys,
 };
@@ -58,6 +58,9 @@ pub(crate) trait Observer: Send + Sync {
     fn may_lose_power(&self) -> bool {
         true
     }
+
+    /// The driver looks at the store, or goes on: meanwhile no disk may fail.
+    fn calm(&self, _is_calm: bool) {}
 
     /// A write begins that leads to this state.
     fn begins(&self, _state: &State) {}
@@ -145,9 +148,9 @@ fn fault(failure: Failure) -> Fault {
     }
 }
 
-/// Errors that a failing storage explains.
-fn is_of_storage(error: &Error) -> bool {
-    matches!(error, Error::Io { .. } | Error::NoSpace { .. } | Error::Poisoned { .. })
+/// What a disk that fails may be answered with.
+fn is_failure(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Poisoned)
 }
 
 fn delete_hints(disk: &MemStorage) {
@@ -219,7 +222,13 @@ impl Driver {
         Ok(driver)
     }
 
-    fn on(disk: MemStorage, settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Result<Driver> {
+    /// As [`observed`](Self::observed), without any namespace, on a disk that may fail.
+    pub(crate) fn on(
+        disk: MemStorage,
+        settings: &Settings,
+        clock: &ManualClock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Driver> {
         let faults = faults_over(observer.storage(&disk));
         let (clock, now) = (clock.clone(), clock.wall_ms());
         let store = open(&faults, &clock, settings)?;
@@ -896,7 +905,7 @@ impl Driver {
             }
         };
         if let Some(error) = &failed {
-            assert!(is_of_storage(error), "{doing:?}: {error:?}");
+            assert!(is_failure(error), "{doing:?}: {error:?}");
         }
         if matches!(doing, Doing::Upkeep(Upkeep::Close)) {
             return;
@@ -944,6 +953,108 @@ impl Driver {
     fn settle_crash(&mut self, survived: Promise, found: &State) {
         if let Err(error) = self.history.settle(survived, found, self.now) {
             panic!("{error}");
+        }
+    }
+
+    // On a disk that may fail.
+
+    /// Does a write. One that fails has happened or not, as a whole, and after a crash it may be the other way round.
+    pub(crate) fn try_write(&mut self, write: &Write) -> Result<()> {
+        self.step += 1;
+        let plan = self.plan(write);
+        let done = self.perform(write);
+        self.observer.calm(true);
+        let result = match (plan, done) {
+            (plan, Err(error)) if is_failure(&error) => {
+                let found =
+                    look(&self.store).unwrap_or_else(|other| panic!("reading after {write:?}, {error}: {other}"));
+                let happened = matches!(&plan, Plan::Change { state, .. } if state.looks_like(&found, self.now));
+                assert!(
+                    happened || self.state().looks_like(&found, self.now),
+                    "{write:?} failed, {error}, and left\n{}\nof\n{}",
+                    describe(&found, self.now),
+                    describe(self.state(), self.now)
+                );
+                if let Plan::Change { state, .. } = plan {
+                    self.history.push(state);
+                }
+                self.history.push(found);
+                self.last_sequence = self.last_sequence.max(self.store.stats().last_sequence);
+                self.handles.clear();
+                self.meet_namespaces().unwrap();
+                Err(error)
+            }
+            (plan, done) => {
+                self.settle_write(write, plan, done);
+                Ok(())
+            }
+        };
+        self.observer.calm(false);
+        result
+    }
+
+    /// Does something that leaves all as it is, failed or not.
+    pub(crate) fn try_upkeep(&mut self, upkeep: &Upkeep) -> Result<()> {
+        let result = self.perform_upkeep(upkeep);
+        match (&result, upkeep) {
+            (Ok(()), Upkeep::Flush | Upkeep::Maintain) => self.history.acknowledge(Promise::Kill),
+            (Ok(()), Upkeep::Sync | Upkeep::Close) => self.history.acknowledge(Promise::PowerCut),
+            (Ok(()), _) => {}
+            (Err(error), _) => assert!(is_failure(error), "{upkeep:?}: {error}"),
+        }
+        result
+    }
+
+    /// Lets go of the store, closed or not, and opens it again; on a disk that works, if on this one it cannot be done.
+    pub(crate) fn try_reopen(&mut self, settings: &Settings) -> Result<()> {
+        let mut result = self.begin(self.disk.crash_process(), settings);
+        self.observer.calm(true);
+        if let Err(error) = &result {
+            assert!(is_failure(error), "opening: {error}");
+            self.begin(self.disk.crash_process(), settings)
+                .unwrap_or_else(|second| panic!("opening again after {error}: {second}"));
+        }
+        // An opening that went well may have failed to hand out a namespace.
+        result = result.and_then(|()| self.meet_namespaces());
+        let found = look(&self.store).unwrap();
+        self.settle_crash(Promise::Kill, &found);
+        self.last_sequence = self.store.stats().last_sequence;
+        self.observer.calm(false);
+        result
+    }
+
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.act(&Op::Advance(ms));
+    }
+
+    /// What the store shows is what the model says, however it fares otherwise.
+    pub(crate) fn check_shown(&self) {
+        self.observer.calm(true);
+        let found = look(&self.store).unwrap_or_else(|error| panic!("reading: {error}"));
+        assert!(
+            self.state().looks_like(&found, self.now),
+            "the store shows\n{}\ninstead of\n{}",
+            describe(&found, self.now),
+            describe(self.state(), self.now)
+        );
+        self.observer.calm(false);
+    }
+
+    /// Whether a crash just now would leave what was promised, without damage.
+    pub(crate) fn outlives(&self, crash: &Crash) -> Result<(), String> {
+        let disk = after(&self.disk, crash);
+        let clock = ManualClock::new(self.now);
+        let store = open(&faults_over(Arc::new(disk)), &clock, &self.settings);
+        let store = store.map_err(|error| format!("opening after {crash:?}: {error}"))?;
+        let found = look(&store).map_err(|error| format!("reading after {crash:?}: {error}"))?;
+        let mut history = self.history.clone();
+        history
+            .settle(survived_by(crash), &found, self.now)
+            .map_err(|error| format!("after {crash:?}: {error}"))?;
+        match store.verify() {
+            Ok(report) if report.is_sound() => Ok(()),
+            Ok(report) => Err(format!("damage after {crash:?}: {:?}", report.damaged)),
+            Err(error) => Err(format!("verify after {crash:?}: {error}")),
         }
     }
 

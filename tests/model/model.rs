@@ -103,7 +103,7 @@ pub(crate) enum Promise {
 }
 
 /// The states since the last one that survives everything: after a crash the store must show one of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct History {
     /// The oldest survives a power cut.
     states: Vec<State>,

@@ -1,0 +1,147 @@
+//! What can go wrong with a disk, and a storage on which it does, from one step of a life on.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use embercask::ErrorKind;
+use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
+
+use crate::driver::Observer;
+
+/// A kind of trouble; begins at a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    pub(crate) name: &'static str,
+    pub(crate) kind: FaultKind,
+    /// None strikes whatever call it is.
+    pub(crate) operation: Option<Operation>,
+    /// It goes on until things are put in order.
+    pub(crate) lasts: bool,
+    /// Steps are calls of all kinds, not only those that change something.
+    pub(crate) all_calls: bool,
+    /// What the failed call may end in, other than that the store is poisoned.
+    pub(crate) answer: ErrorKind,
+}
+
+/// Counts the calls of a whole life, over all disks on which it is lived, and lets them fail.
+pub(crate) struct Troublemaker {
+    pub(crate) trouble: Trouble,
+    pub(crate) at: u64,
+    state: Mutex<Troubled>,
+}
+
+#[derive(Default)]
+struct Troubled {
+    storage: Option<FaultStorage>,
+    /// Calls on earlier disks, and faults that struck there.
+    steps_before: u64,
+    struck_before: u64,
+    in_order: bool,
+    calm: bool,
+}
+
+impl Troublemaker {
+    pub(crate) fn new(trouble: &Trouble, at: u64) -> Arc<Troublemaker> {
+        Arc::new(Troublemaker {
+            trouble: trouble.clone(),
+            at,
+            state: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, Troubled> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn struck(&self) -> bool {
+        let state = self.state();
+        state.struck_before + state.storage.as_ref().map_or(0, FaultStorage::struck) > 0
+    }
+
+    pub(crate) fn put_in_order(&self) {
+        self.state().in_order = true;
+        self.arm();
+    }
+
+    /// The disk fails from here on as it should, or works.
+    fn arm(&self) {
+        let (struck, state) = (self.struck(), self.state());
+        let Some(storage) = &state.storage else { return };
+        storage.clear();
+        let is_over = state.in_order || (struck && !self.trouble.lasts);
+        if !state.calm && !is_over {
+            let at = self.at.saturating_sub(state.steps_before);
+            let mut fault = Fault::new(self.trouble.kind).at(at);
+            fault.repeats = self.trouble.lasts;
+            fault.operation = self.trouble.operation;
+            storage.inject(fault);
+        }
+    }
+}
+
+impl Observer for Troublemaker {
+    fn storage(&self, disk: &MemStorage) -> Arc<dyn Storage> {
+        let mut storage = FaultStorage::new(Arc::new(disk.clone()));
+        if !self.trouble.all_calls {
+            storage = storage.counting_mutating_steps_only();
+        }
+        let mut state = self.state();
+        if let Some(before) = state.storage.replace(storage.clone()) {
+            state.steps_before += before.steps();
+            state.struck_before += before.struck();
+        }
+        drop(state);
+        self.arm();
+        Arc::new(storage)
+    }
+
+    fn may_lose_power(&self) -> bool {
+        false
+    }
+
+    fn calm(&self, is_calm: bool) {
+        self.state().calm = is_calm;
+        self.arm();
+    }
+}
+
+fn trouble(name: &'static str, kind: FaultKind, operation: Option<Operation>, lasts: bool) -> Trouble {
+    Trouble {
+        name,
+        kind,
+        operation,
+        lasts,
+        all_calls: false,
+        answer: if kind == FaultKind::Full {
+            ErrorKind::NoSpace
+        } else {
+            ErrorKind::Io
+        },
+    }
+}
+
+const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
+
+/// Everything that can go wrong, by name.
+pub(crate) fn troubles() -> Vec<Trouble> {
+    let mut troubles = vec![
+        Trouble {
+            all_calls: true,
+            ..trouble("an input or output error", FAILED, None, false)
+        },
+        trouble("a short write", FaultKind::ShortWrite { bytes: 7 }, None, false),
+        trouble("a write of nothing", FaultKind::ShortWrite { bytes: 0 }, None, false),
+        trouble("a full disk", FaultKind::Full, None, true),
+        trouble("a failed sync", FaultKind::FailedSync, None, false),
+        trouble("syncs that fail", FaultKind::FailedSync, None, true),
+    ];
+    use Operation::{Create, HardLink, Map, OpenRead, Remove, Rename};
+    troubles
+        .extend([Create, OpenRead, Map].map(|operation| trouble("too many open files", FAILED, Some(operation), true)));
+    let denied = FaultKind::Error(io::ErrorKind::PermissionDenied);
+    troubles.extend(
+        [Create, OpenRead, Rename, Remove, HardLink]
+            .map(|operation| trouble("no permission", denied, Some(operation), true)),
+    );
+    troubles
+}

@@ -1,0 +1,424 @@
+//! Something goes wrong at every step of a life in turn, and the store answers as it promised.
+//!
+//! The life is the one of `tests/crash_every_step.rs`: every kind of operation in a few hundred steps. It is lived again for each
+//! of its calls, and that call fails; or, from it on, calls of a kind fail until things are put in order. From then on, deed
+//! by deed (promise 8 of `docs/durability.md`, and 9):
+//!
+//! * the call returns an error of the kind that fits, or goes well; it hangs nobody, and is never an error about damage;
+//! * what failed has happened or not, as a whole; reads go on and show just that;
+//! * after a failed sync of the log writes are refused until the store is opened again, and nothing is acknowledged meanwhile;
+//! * a store that is not poisoned goes on, and works again as soon as the disk does;
+//! * a kill or a power cut at any of these points leaves what was acknowledged, in order and without damage, also when what a
+//!   failed sync was to make durable is lost although reads still show it.
+//!
+//! `tests/faults.rs` tells single stories of this, and has those of threads, of the directory and of the disk that is full for
+//! good.
+//!
+//! A failure prints the variable that repeats just that life: `EMBERCASK_FAULT_PLACE`.
+
+mod common;
+#[allow(dead_code, reason = "only the workload is used here")]
+mod crash;
+#[path = "model/driver.rs"]
+#[allow(dead_code, reason = "crashes are made otherwise here")]
+mod driver;
+#[path = "model/model.rs"]
+#[allow(dead_code, reason = "crashes are made otherwise here")]
+mod model;
+#[path = "model/ops.rs"]
+#[allow(dead_code, reason = "crashes are made otherwise here")]
+mod ops;
+#[path = "crash/trouble.rs"]
+mod trouble;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use embercask::storage::{CutPolicy, FaultKind, MemStorage, Operation, Storage};
+use embercask::{Durability, Error, ErrorKind, ManualClock, Result};
+
+use crash::workload::{Deed, Workload};
+use driver::{Driver, Observer, START_MS};
+use ops::{Crash, FIRST_NAMES, Op, Settings, Upkeep, Write};
+use trouble::{Trouble, Troublemaker, troubles};
+
+/// Deeds that are done after the first that failed.
+const DEEDS_AFTER: usize = 6;
+/// Of these, so many before things are put in order.
+const DEEDS_IN_TROUBLE: usize = 3;
+/// A life that takes longer hangs. It takes a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// More calls than the life makes.
+const CALLS_MAX: u64 = 100_000;
+/// Openings and maps are no steps; trouble with them begins at every so manieth.
+const STEPS_BETWEEN_OPENINGS: usize = 3;
+const PLACE: &str = "EMBERCASK_FAULT_PLACE";
+
+/// One life with trouble from one step on.
+struct Life<'a> {
+    workload: &'a Workload,
+    /// What changes something in it when all goes well, in words.
+    steps: &'a [String],
+    settings: Settings,
+    maker: Arc<Troublemaker>,
+    driver: Driver,
+}
+
+/// Lives it. False if there is no such step.
+fn live(workload: &Workload, steps: &[String], trouble: &Trouble, at: u64, pread: bool) -> bool {
+    let maker = Troublemaker::new(trouble, at);
+    let settings = Settings {
+        pread,
+        ..workload.settings.clone()
+    };
+    let clock = ManualClock::new(START_MS);
+    let disk = MemStorage::new();
+    let begin = |disk: &MemStorage| Driver::on(disk.clone(), &settings, &clock, maker.clone());
+    let driver = begin(&disk).unwrap_or_else(|error| {
+        assert_answer(trouble, &error);
+        maker.put_in_order();
+        // What a creation that failed has left is no obstacle.
+        begin(&disk.crash_process()).unwrap_or_else(|second| panic!("creating again after {error}: {second}"))
+    });
+    let mut life = Life {
+        workload,
+        steps,
+        settings: settings.clone(),
+        maker,
+        driver,
+    };
+    life.go_through();
+    life.maker.struck()
+}
+
+fn assert_answer(trouble: &Trouble, error: &Error) {
+    assert!(
+        [trouble.answer, ErrorKind::Poisoned].contains(&error.kind()),
+        "{} is answered with {error:?}",
+        trouble.name
+    );
+}
+
+impl Life<'_> {
+    fn go_through(&mut self) {
+        let creations = (0..FIRST_NAMES).map(|name| Deed::Op(Op::Write(Write::CreateNamespace { name })));
+        let deeds: Vec<Deed> = creations.chain(self.workload.deeds.iter().cloned()).collect();
+        let mut after = 0;
+        for (number, deed) in deeds.iter().enumerate() {
+            let before = self.maker.struck();
+            let result = self.deed(number, deed);
+            if let Err(error) = &result {
+                assert!(self.maker.struck(), "{deed:?}: {error}, and nothing was wrong");
+                assert_answer(&self.maker.trouble, error);
+            }
+            if !self.maker.struck() {
+                continue;
+            }
+            self.examine(number, deed, &result, !before);
+            after += 1;
+            if after == DEEDS_IN_TROUBLE {
+                self.maker.put_in_order();
+            }
+            if after > DEEDS_AFTER {
+                break;
+            }
+        }
+        self.end();
+    }
+
+    fn deed(&mut self, number: usize, deed: &Deed) -> Result<()> {
+        match deed {
+            Deed::Op(Op::Write(write)) => self.driver.try_write(write),
+            Deed::Op(Op::Upkeep(upkeep)) => self.driver.try_upkeep(upkeep),
+            Deed::Op(Op::Advance(ms)) => {
+                self.driver.advance(*ms);
+                Ok(())
+            }
+            Deed::Op(Op::Reopen { settings, .. }) => {
+                let settings = Settings {
+                    pread: self.settings.pread,
+                    ..settings.clone()
+                };
+                let closed = self.driver.try_upkeep(&Upkeep::Close);
+                let opened = self.driver.try_reopen(&settings);
+                closed.and(opened)
+            }
+            Deed::Checkpoint => {
+                let path = format!("/data/copy-{number}");
+                self.driver.store().checkpoint(path).map(drop)
+            }
+            Deed::Verify => match self.driver.store().verify() {
+                Ok(report) => {
+                    // What cannot be read is in the report, and says why.
+                    let mut causes = report.damaged.iter().map(|damaged| &damaged.cause);
+                    assert!(
+                        causes.all(|cause| cause.contains("injected fault")),
+                        "{:?}",
+                        report.damaged
+                    );
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            Deed::Op(op) => panic!("{op:?} is no part of this life"),
+        }
+    }
+
+    /// After each deed from the first on that met with trouble.
+    fn examine(&mut self, number: usize, deed: &Deed, result: &Result<()>, first: bool) {
+        self.driver.check_shown();
+        let seed = number as u64 + self.maker.at * 1000;
+        let cuts = [CutPolicy::LoseUnsynced, CutPolicy::Random { seed, grain: 512 }];
+        for crash in [Crash::Kill].into_iter().chain(cuts.map(Crash::PowerCut)) {
+            self.driver.outlives(&crash).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let poisoned = self.driver.store().stats().poisoned;
+        if matches!(result, Err(error) if error.kind() == ErrorKind::Poisoned) {
+            assert!(poisoned.is_some(), "{result:?}");
+        }
+        let writes = matches!(deed, Deed::Op(Op::Write(_) | Op::Upkeep(Upkeep::Sync)));
+        if first && writes && result.is_err() && self.lost_a_sync_of_the_log() {
+            assert!(poisoned.is_some(), "a sync of the log failed, and the store goes on");
+        }
+        if poisoned.is_some() {
+            self.refuses();
+            // Opening anew is the cure.
+            let settings = self.settings.clone();
+            // What the disk refuses still is tried again on one that works.
+            let _ = self.driver.try_reopen(&settings);
+            self.driver.check_shown();
+        }
+    }
+
+    /// Whether the trouble is a failed sync of a segment that the store goes on with, not of one that it has thrown away.
+    fn lost_a_sync_of_the_log(&self) -> bool {
+        let trouble = &self.maker.trouble;
+        let step = self.steps.get(self.maker.at as usize);
+        trouble.kind == FaultKind::FailedSync
+            && step.and_then(|step| step.strip_prefix("Sync ")).is_some_and(|file| {
+                let segments = self.driver.store().stats().segments;
+                segments
+                    .iter()
+                    .any(|segment| file == format!("{:016x}.segment", segment.id))
+            })
+    }
+
+    /// Every kind of write, and reads do not care.
+    fn refuses(&mut self) {
+        self.maker.calm(true);
+        let put = |durability| Write::Put {
+            namespace: 0,
+            key: 0,
+            put: ops::Put {
+                length: 5,
+                ttl: None,
+                metadata: None,
+            },
+            guard: None,
+            durability: Some(durability),
+        };
+        let delete = Write::Delete {
+            namespace: 0,
+            key: 0,
+            guard: None,
+            durability: None,
+        };
+        let create = Write::CreateNamespace { name: 2 };
+        let has_namespace = self.driver.state().namespaces.contains_key(ops::NAMES[0]);
+        let writes = [
+            put(Durability::Buffered),
+            put(Durability::Os),
+            put(Durability::Sync),
+            delete,
+        ];
+        let mut results: Vec<_> = writes
+            .iter()
+            .filter(|_| has_namespace)
+            .map(|write| self.driver.try_write(write))
+            .collect();
+        if !self.driver.state().namespaces.contains_key(ops::NAMES[2]) {
+            results.push(self.driver.try_write(&create));
+        }
+        results.push(self.driver.try_upkeep(&Upkeep::Flush));
+        results.push(self.driver.try_upkeep(&Upkeep::Sync));
+        results.push(self.driver.try_upkeep(&Upkeep::Compact));
+        for (index, result) in results.iter().enumerate() {
+            let refused = matches!(result, Err(Error::Poisoned { .. }));
+            assert!(refused, "write {index} on a poisoned store ended in {result:?}");
+        }
+        self.driver.check_shown();
+        self.maker.calm(false);
+    }
+
+    /// In order again, everything works, and what is acknowledged lasts.
+    fn end(&mut self) {
+        self.maker.put_in_order();
+        let put = Write::Put {
+            namespace: 0,
+            key: 1,
+            put: ops::Put {
+                length: 50,
+                ttl: None,
+                metadata: None,
+            },
+            guard: None,
+            durability: Some(Durability::Sync),
+        };
+        self.driver
+            .try_write(&put)
+            .and_then(|()| self.driver.try_upkeep(&Upkeep::Compact))
+            .and_then(|()| self.driver.try_upkeep(&Upkeep::Sync))
+            .and_then(|()| self.driver.try_upkeep(&Upkeep::Close))
+            .unwrap_or_else(|error| panic!("with everything in order again: {error}"));
+        let lost = Crash::PowerCut(CutPolicy::LoseUnsynced);
+        self.driver.outlives(&lost).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// Lives one life, on a thread of its own, so that one that hangs is noticed.
+fn live_in_time(workload: &Arc<Workload>, steps: &Arc<Vec<String>>, index: usize, at: u64, pread: bool) -> bool {
+    let (sender, receiver) = mpsc::channel();
+    let (workload, steps) = (workload.clone(), steps.clone());
+    std::thread::spawn(move || {
+        let trouble = &troubles()[index];
+        let lived = catch_unwind(AssertUnwindSafe(|| live(&workload, &steps, trouble, at, pread)));
+        let _ = sender.send(lived.map_err(|panic| match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or("a panic").to_owned(),
+        }));
+    });
+    let error = match receiver.recv_timeout(PATIENCE) {
+        Ok(Ok(struck)) => return struck,
+        Ok(Err(error)) => error,
+        Err(_) => "it hangs".to_owned(),
+    };
+    let trouble = &troubles()[index];
+    let mode = if pread { "pread" } else { "map" };
+    panic!(
+        "{}, {:?} from step {at} on, {mode}: {error}\nonly this life again: {PLACE}='{index}/{at}/{mode}'",
+        trouble.name, trouble.operation
+    );
+}
+
+/// The steps of a life in which all goes well.
+fn steps_of(workload: &Workload) -> Arc<Vec<String>> {
+    let recording = workload.record(Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> {
+        Arc::new(disk.clone())
+    }));
+    Arc::new(recording.moments.into_iter().map(|moment| moment.step).collect())
+}
+
+/// Where one kind of trouble begins: at each step that it strikes. How many calls there are of all kinds is not known, nor which
+/// steps are next to calls that are none.
+fn beginnings(trouble: &Trouble, steps: &[String]) -> Vec<u64> {
+    let prefixes: Vec<String> = match (trouble.kind, trouble.operation) {
+        _ if trouble.all_calls => return (0..CALLS_MAX).collect(),
+        (_, Some(Operation::OpenRead | Operation::Map)) => {
+            return (0..steps.len() as u64).step_by(STEPS_BETWEEN_OPENINGS).collect();
+        }
+        (_, Some(operation)) => vec![format!("{operation:?} ")],
+        (FaultKind::ShortWrite { .. }, _) => vec!["Write".to_owned()],
+        (FaultKind::FailedSync, _) => vec!["Sync".to_owned()],
+        _ => ["Write", "Create", "SetLen", "HardLink"].map(str::to_owned).to_vec(),
+    };
+    let strikes = |step: &String| prefixes.iter().any(|prefix| step.starts_with(prefix));
+    (0..steps.len() as u64)
+        .filter(|at| strikes(&steps[*at as usize]))
+        .collect()
+}
+
+/// One kind of trouble wherever it can begin, by all cores. How many lives that were.
+fn wherever_it_begins(index: usize, mode: impl Fn(u64) -> bool + Sync) -> usize {
+    let workload = Arc::new(Workload::every_kind());
+    let steps = steps_of(&workload);
+    let beginnings = beginnings(&troubles()[index], &steps);
+    let (next, lived) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(at) = beginnings.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !live_in_time(&workload, &steps, index, *at, mode(*at)) {
+                        return;
+                    }
+                    lived.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    lived.into_inner()
+}
+
+fn indexes(name: &str) -> Vec<usize> {
+    let troubles = troubles();
+    (0..troubles.len())
+        .filter(|index| troubles[*index].name == name)
+        .collect()
+}
+
+/// In turn for each step, unless both ways to read are asked for.
+fn trouble_at_every_step(name: &str) {
+    for index in indexes(name) {
+        let maps = troubles()[index].operation == Some(Operation::Map);
+        let lived = wherever_it_begins(index, |at| !maps && at.is_multiple_of(2));
+        println!("{name}, {:?}: {lived} lives", troubles()[index].operation);
+        assert!(lived > 0, "it never struck");
+    }
+}
+
+#[test]
+fn an_error_at_any_call_through_maps_is_told_and_loses_nothing() {
+    let lived = wherever_it_begins(indexes("an input or output error")[0], |_| false);
+    println!("{lived} lives");
+    assert!(lived > 500, "{lived}");
+}
+
+#[test]
+fn an_error_at_any_call_through_reads_is_told_and_loses_nothing() {
+    let lived = wherever_it_begins(indexes("an input or output error")[0], |_| true);
+    println!("{lived} lives");
+    assert!(lived > 500, "{lived}");
+}
+
+#[test]
+fn a_write_that_takes_a_part_or_nothing_loses_nothing() {
+    trouble_at_every_step("a short write");
+    trouble_at_every_step("a write of nothing");
+}
+
+#[test]
+fn a_disk_that_is_full_from_any_step_on_until_there_is_room_again_loses_nothing() {
+    trouble_at_every_step("a full disk");
+}
+
+#[test]
+fn a_failed_sync_is_never_made_good_by_a_later_one() {
+    trouble_at_every_step("a failed sync");
+    trouble_at_every_step("syncs that fail");
+}
+
+#[test]
+fn too_many_open_files_from_any_step_on_lose_nothing() {
+    trouble_at_every_step("too many open files");
+}
+
+#[test]
+fn permissions_that_are_taken_away_at_any_step_lose_nothing() {
+    trouble_at_every_step("no permission");
+}
+
+#[test]
+fn the_life_that_the_environment_names_holds() {
+    let Ok(place) = std::env::var(PLACE) else { return };
+    let parts: Vec<_> = place.split('/').collect();
+    let [index, at, mode] = parts[..] else {
+        panic!("{PLACE}: {place} names no life");
+    };
+    let workload = Arc::new(Workload::every_kind());
+    let (index, at) = (index.parse().unwrap(), at.parse().unwrap());
+    assert!(
+        live_in_time(&workload, &steps_of(&workload), index, at, mode == "pread"),
+        "there is no such step"
+    );
+}
