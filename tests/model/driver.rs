@@ -890,7 +890,7 @@ impl Driver {
                         self.history.acknowledge(promise);
                         None
                     }
-                    (_, Err(error)) => Some(error).filter(is_of_storage),
+                    (_, Err(error)) => Some(error).filter(is_failure),
                     (plan, Ok(done)) => panic!("{write:?} ended in {done:?}; expected was {plan:?}"),
                 }
             }
