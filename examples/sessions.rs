@@ -1,49 +1,30 @@
-//! A session cache: log in, look up, stay logged in, list a user's sessions, log out.
-//!
-//! `cargo run --example sessions`
+//! A session cache: log in, look up, stay logged in, list a user's sessions, log out. `cargo run --example sessions`
 
-use embercask::{Namespace, PutOptions, Store};
-use serde::{Deserialize, Serialize};
-use std::{error::Error, time::Duration};
+use embercask::{PutOptions, Store};
+use std::time::Duration;
 
-const IDLE: Duration = Duration::from_secs(30 * 60);
-
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
 struct Session {
     user: String,
     device: String,
 }
 
-fn log_in(sessions: &Namespace, key: &str, user: &str, device: &str) -> embercask::Result<u64> {
-    let session = Session {
-        user: user.to_owned(),
-        device: device.to_owned(),
-    };
-    sessions.put_json_with(key, &session, PutOptions::new().ttl(IDLE))
-}
-
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let half_an_hour = Duration::from_secs(30 * 60);
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path())?;
     let sessions = store.namespace("SESSIONS")?;
-    log_in(&sessions, "ada/6f1c", "ada", "laptop")?;
-    log_in(&sessions, "ada/90be", "ada", "phone")?;
-
-    let session: Option<Session> = sessions.get_json("ada/6f1c")?;
-    println!("looked up: {session:?}");
-    println!("another half hour: {}", sessions.set_ttl("ada/6f1c", IDLE)?);
+    for (key, device) in [("ada/6f1c", "laptop"), ("ada/90be", "phone")] {
+        let (user, device) = ("ada".to_owned(), device.to_owned());
+        sessions.put_json_with(key, &Session { user, device }, PutOptions::new().ttl(half_an_hour))?;
+    }
+    println!("looked up: {:?}", sessions.get_json::<Session>("ada/6f1c")?);
+    println!("another half hour: {}", sessions.set_ttl("ada/6f1c", half_an_hour)?);
     for entry in sessions.list().prefix("ada/") {
         let entry = entry?;
-        println!(
-            "{} until {} ms since the epoch",
-            entry.key_str()?,
-            entry.expiry_ms().unwrap_or_default()
-        );
+        println!("{} until {:?} ms since the epoch", entry.key_str()?, entry.expiry_ms());
     }
-    println!(
-        "logged out: {}; sessions left: {}",
-        sessions.delete("ada/90be")?,
-        sessions.count()?
-    );
+    println!("logged out: {}", sessions.delete("ada/90be")?);
+    println!("sessions left: {}", sessions.count()?);
     Ok(store.close()?)
 }

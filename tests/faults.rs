@@ -1246,3 +1246,30 @@ fn compacted_segments_leave_the_directory_at_once_and_the_disk_with_their_last_r
         assert_eq!(deleted(open_in(directory.path())), 0, "{:?}", open_in(directory.path()));
     }
 }
+
+/// Deletes all over the place, until they are refused: what they have freed can still be given back.
+#[test]
+fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
+    let disk = MemStorage::new();
+    let store = manual(Arc::new(disk.clone()))
+        .segment_bytes(256 << 10)
+        .durability(Durability::Os)
+        .open(DIRECTORY)
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    disk.set_capacity(Some(4 << 20));
+    let mut count = 0;
+    while namespace.put(format!("{count:05}"), [b'v'; 2_000]).is_ok() {
+        count += 1;
+    }
+    assert!(count > 1_000, "{count}");
+    for n in (0..count).filter(|n| n % 10 != 0) {
+        if let Err(error) = namespace.delete(format!("{n:05}")) {
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            break;
+        }
+    }
+    let report = store.compact().unwrap();
+    assert!(report.reclaimed_bytes > 256 << 10, "{report:?}");
+    namespace.put("again", "1").unwrap();
+}
