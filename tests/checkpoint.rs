@@ -335,7 +335,8 @@ fn power_lost_at_any_step_leaves_the_store_sound_and_the_copy_whole_or_absent() 
     let (mut absent, mut whole) = (0, 0);
     for step in 0..=steps {
         let (disk, _store, done, _) = run(Some(step));
-        assert_eq!(done, step == steps, "{step}");
+        // The last step only removes the mark of an unfinished copy from one that is finished.
+        assert_eq!(done, step + 1 >= steps, "{step}");
         let pending = disk.pending_operations();
         let random = (0..3).map(|seed| CutPolicy::Random { seed, grain: 512 });
         let prefixes = (step as usize % 4..=pending)
