@@ -109,6 +109,10 @@ impl Manifest {
             }
             manifest.segments.push(SegmentEntry { id, state });
         }
+        // 0 is no segment, no namespace but the store's own, and no sequence: what comes next is above it.
+        if manifest.next_segment_id == 0 || manifest.next_sequence == 0 || manifest.next_namespace == 0 {
+            return Err(Damage::Field("next number"));
+        }
         if fields.0.is_empty() {
             Ok(manifest)
         } else {
@@ -170,6 +174,22 @@ mod tests {
             let mut wrong = manifest();
             wrong.segments[2].id = id;
             assert!(Manifest::decode(&wrong.encode()).is_err(), "{id}");
+        }
+    }
+
+    /// Found by the fuzz target `store_open`: the first segment of such a store could not be read again.
+    #[test]
+    fn numbers_that_begin_at_zero_are_refused() {
+        for change in [
+            |manifest: &mut Manifest| manifest.next_segment_id = 0,
+            |manifest: &mut Manifest| manifest.next_sequence = 0,
+            |manifest: &mut Manifest| manifest.next_namespace = 0,
+        ] {
+            let mut wrong = manifest();
+            wrong.segments.clear();
+            assert!(Manifest::decode(&wrong.encode()).is_ok());
+            change(&mut wrong);
+            assert!(Manifest::decode(&wrong.encode()).is_err(), "{wrong:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The header and the seal of a segment, and the record that chains it to its predecessor.
 
+use super::record::{FIXED_HEADER_LEN, RECORD_LEN_MAX};
 use super::{Damage, Fields, SEGMENT_MAGIC, VERSION};
 
 /// Bytes of a segment's header; the first record follows.
@@ -123,11 +124,22 @@ impl Summary {
             max_sequence: fields.u64()?,
             records_crc: fields.u32()?,
         };
-        let counted = summary.puts.checked_add(summary.tombstones);
-        if summary.data_end < SEGMENT_HEADER_LEN || counted.is_none_or(|count| count > summary.records) {
-            return Err(Damage::Field("segment summary"));
+        if summary.is_possible() {
+            Ok(summary)
+        } else {
+            Err(Damage::Field("segment summary"))
         }
-        Ok(summary)
+    }
+
+    /// Whether any segment can have this account. What is added up from it later cannot run over.
+    fn is_possible(&self) -> bool {
+        let at_most = |parts: [u64; 2], whole: u64| parts[0].checked_add(parts[1]).is_some_and(|sum| sum <= whole);
+        let bytes = self.data_end.saturating_sub(SEGMENT_HEADER_LEN);
+        (SEGMENT_HEADER_LEN..=RECORD_START_MAX + RECORD_LEN_MAX).contains(&self.data_end)
+            && self.records <= bytes / FIXED_HEADER_LEN as u64
+            && at_most([self.puts, self.tombstones], self.records)
+            && at_most([self.put_bytes, self.tombstone_bytes], bytes)
+            && self.expiring <= self.puts
     }
 
     pub(crate) fn decode(body: &[u8]) -> Result<Summary, Damage> {
@@ -257,6 +269,17 @@ mod tests {
         };
         assert_eq!(Start::decode(&start.encode()), Ok(start));
         assert!(Summary::decode(&[0; Summary::LEN]).is_err());
+        for change in [
+            |summary: &mut Summary| summary.data_end = u64::MAX - 7,
+            |summary: &mut Summary| summary.records = 4096 / 24,
+            |summary: &mut Summary| summary.puts = u64::MAX,
+            |summary: &mut Summary| summary.put_bytes = 4096 - 64,
+            |summary: &mut Summary| summary.expiring = 6,
+        ] {
+            let mut impossible = summary;
+            change(&mut impossible);
+            assert!(Summary::decode(&impossible.encode()).is_err(), "{impossible:?}");
+        }
         assert!(Start::decode(&[0; 3]).is_err());
         let mark = Mark {
             segment_id: 4,
