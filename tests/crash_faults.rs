@@ -36,13 +36,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use embercask::storage::{CutPolicy, FaultKind, MemStorage, Operation, Storage};
+use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, Error, ErrorKind, ManualClock, Result};
 
+use crash::cut::Cut;
 use crash::workload::{Deed, Workload};
-use driver::{Driver, Observer, START_MS};
+use driver::{Driver, Observer, START_MS, look};
 use ops::{Crash, FIRST_NAMES, Op, Settings, Upkeep, Write};
-use trouble::{Trouble, Troublemaker, troubles};
+use trouble::{FAILED, Trouble, Troublemaker, troubles};
 
 /// Deeds that are done after the first that failed.
 const DEEDS_AFTER: usize = 6;
@@ -54,6 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const CALLS_MAX: u64 = 100_000;
 /// Openings and maps are no steps; trouble with them begins at every so manieth.
 const STEPS_BETWEEN_OPENINGS: usize = 3;
+/// Of the steps of a life, before every so manieth it is killed and opened with trouble.
+const STEPS_BETWEEN_KILLS: usize = 9;
 const PLACE: &str = "EMBERCASK_FAULT_PLACE";
 
 /// One life with trouble from one step on.
@@ -406,6 +409,55 @@ fn too_many_open_files_from_any_step_on_lose_nothing() {
 #[test]
 fn permissions_that_are_taken_away_at_any_step_lose_nothing() {
     trouble_at_every_step("no permission");
+}
+
+#[test]
+fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
+    let workload = Workload::every_kind();
+    let recording = workload.record(Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> {
+        Arc::new(disk.clone())
+    }));
+    let mut openings = 0;
+    for (step, moment) in recording.moments.iter().enumerate().step_by(STEPS_BETWEEN_KILLS) {
+        let allowed = recording.allowed(moment).after(&Cut::Kill);
+        for (call, pread) in (0..CALLS_MAX).flat_map(|call| [(call, false), (call, true)]) {
+            let context = || {
+                format!(
+                    "killed before step {step}, {:?}; call {call} of the opening, pread {pread}",
+                    moment.step
+                )
+            };
+            let disk = moment.cut(&Cut::Kill);
+            let faults = FaultStorage::new(Arc::new(disk.clone()));
+            faults.inject(Fault::new(FAILED).at(call));
+            let settings = Settings {
+                pread,
+                ..workload.settings.clone()
+            };
+            let clock = ManualClock::new(moment.now);
+            match driver::open(&faults, &clock, &settings) {
+                Ok(store) => drop(store),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "{}: {error}", context()),
+            }
+            openings += 1;
+            let struck = faults.struck() > 0;
+            let store = driver::open(&FaultStorage::new(Arc::new(disk.crash_process())), &clock, &settings);
+            let found = look(&store.unwrap_or_else(|error| panic!("{}, then again: {error}", context()))).unwrap();
+            assert!(
+                allowed
+                    .states()
+                    .iter()
+                    .any(|state| state.looks_like(&found, moment.now)),
+                "{}: the next opening shows\n{}",
+                context(),
+                model::describe(&found, moment.now)
+            );
+            if !struck {
+                break;
+            }
+        }
+    }
+    println!("{openings} openings");
 }
 
 #[test]

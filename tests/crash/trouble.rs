@@ -120,7 +120,7 @@ fn trouble(name: &'static str, kind: FaultKind, operation: Option<Operation>, la
     }
 }
 
-const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
+pub(crate) const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
 
 /// Everything that can go wrong, by name.
 pub(crate) fn troubles() -> Vec<Trouble> {

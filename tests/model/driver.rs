@@ -100,7 +100,7 @@ pub(crate) struct Driver {
     held: Vec<(Value, Arc<[u8]>)>,
 }
 
-fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
+pub(crate) fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
     Store::options()
         .segment_bytes(settings.segment_bytes)
         .durability(settings.durability)
