@@ -35,7 +35,7 @@ use crash::recording::{Below, Moment};
 use crash::workload::Workload;
 
 /// States of random lives, unless the environment says otherwise.
-const RANDOM_STATES: u64 = 30_000;
+const RANDOM_STATES: u64 = 36_000;
 
 fn honest() -> Below {
     Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> { Arc::new(disk.clone()) })
@@ -82,14 +82,19 @@ fn every_cut(moment: &Moment, random: u64, fate: &mut common::Rng) -> Vec<Cut> {
     cuts
 }
 
-/// Of a small life every step is taken, with every cut; of the recovery from each again every step, with the cuts that differ
-/// most; of the recovery from those a sample.
+/// Of a small life every step is taken, with every cut. Of the recovery from the plainest cuts again every step, with the cuts
+/// that differ most; of the other recoveries, and of those after a second crash, a sample.
 fn exhaustively(place: &Place, step: usize, moment: &Moment) -> Vec<Cut> {
     let mut fate = fate(0, place, step);
-    match place.len() {
-        0 => every_cut(moment, 24, &mut fate),
-        1 => vec![Cut::Kill, Cut::Power(CutPolicy::LoseUnsynced), random_cut(&mut fate)],
-        2 if fate.below(200) == 0 => vec![random_cut(&mut fate)],
+    let one_in = match place.last() {
+        None => return every_cut(moment, 24, &mut fate),
+        _ if place.len() > 2 => return Vec::new(),
+        _ if place.len() == 2 => 150,
+        Some((_, Cut::Kill | Cut::Power(CutPolicy::LoseUnsynced | CutPolicy::KeepAll))) => 1,
+        Some(_) => 4,
+    };
+    match fate.below(one_in) {
+        0 => vec![Cut::Kill, Cut::Power(CutPolicy::LoseUnsynced), random_cut(&mut fate)],
         _ => Vec::new(),
     }
 }
