@@ -2,8 +2,8 @@
 //! no suite.
 //!
 //! Only in builds with `--cfg planted`, and there only the one that the environment variable `EMBERCASK_PLANTED` names; in
-//! any other build [`planted`] is a constant `false`. `.ci/planted` plants one after the other and demands that the
-//! crash suite fails.
+//! any other build [`planted`] is a constant `false`. `.ci/planted` plants one after the other and demands that a
+//! test fails.
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -147,7 +147,7 @@ fn the_state_that_the_environment_names_holds() {
 }
 
 /// An exploration of a device that lies must end in an error, and replaying what the error names must as well.
-fn notices(lie: Lie, expected: &str) {
+fn notices(lie: Lie) {
     let workload = Workload::every_kind();
     let recording = workload.record(lie.below());
     let cuts = |place: &Place, step: usize, moment: &Moment| match place.len() {
@@ -156,7 +156,6 @@ fn notices(lie: Lie, expected: &str) {
     };
     let error = Explorer::default().explore(&workload, &recording, &cuts).unwrap_err();
     println!("{lie:?}: {error}");
-    assert!(error.contains(expected), "{error}");
     let named = error.rsplit('\'').nth(1).unwrap();
     let (name, place) = crash::cut::read_place(named).unwrap();
     explorer::replay(&name, &place, lie.below()).unwrap_err();
@@ -164,20 +163,20 @@ fn notices(lie: Lie, expected: &str) {
 
 #[test]
 fn a_device_that_ignores_syncs_of_files_is_noticed() {
-    notices(Lie::FileSyncs, "");
+    notices(Lie::FileSyncs);
 }
 
 #[test]
 fn a_device_that_ignores_syncs_of_directories_is_noticed() {
-    notices(Lie::DirectorySyncs, "");
+    notices(Lie::DirectorySyncs);
 }
 
 #[test]
 fn a_device_that_renames_before_the_data_are_there_is_noticed() {
-    notices(Lie::RenameBeforeData, "");
+    notices(Lie::RenameBeforeData);
 }
 
 #[test]
 fn a_device_that_loses_a_write_in_the_middle_is_noticed() {
-    notices(Lie::MiddleWrite, "");
+    notices(Lie::MiddleWrite);
 }

@@ -4,7 +4,7 @@ use super::segment::Summary;
 use super::{Damage, MANIFEST_MAGIC, begin_envelope, end_envelope, open_envelope};
 
 /// No two live segments have the same id modulo this.
-const SEGMENT_INDEXES: u64 = 1 << 16;
+pub(crate) const SEGMENT_INDEXES: u64 = 1 << 16;
 
 /// A manifest in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

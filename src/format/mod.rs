@@ -214,7 +214,9 @@ mod tests {
     fn file_names_are_told_apart() {
         assert_eq!(classify(&segment_file(0xabc)), FileName::Segment(0xabc));
         assert_eq!(classify(&hint_file(u64::MAX)), FileName::Hint(u64::MAX));
-        assert_eq!(classify("MANIFEST"), FileName::Own);
+        for own in ["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "UNFINISHED"] {
+            assert_eq!(classify(own), FileName::Own);
+        }
         let spellings = [
             "+000000000000001.segment",
             "00000000000000AB.segment",

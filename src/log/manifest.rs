@@ -119,7 +119,7 @@ impl ManifestStore {
             current.segments.iter().map(|entry| segment_index(entry.id)).collect();
         if taken.len() + held_back > usize::from(u16::MAX) {
             return Err(Error::invalid(
-                "the store has 65,536 segments, the most it can have; use larger segments, or compact",
+                "the store has as many segments as it can have; use larger segments, or compact",
             ));
         }
         let mut id = current.next_segment_id;

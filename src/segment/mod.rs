@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::format::manifest::SEGMENT_INDEXES;
 use crate::format::record::{Place, Record};
 use crate::format::segment::{SegmentHeader, Summary};
 use crate::format::{Damage, record};
@@ -311,6 +312,11 @@ impl Segment {
         }
     }
 }
+
+const _: () = assert!(
+    Location::SEGMENTS_MAX == SEGMENT_INDEXES,
+    "a manifest lists no two segments that a location cannot tell apart"
+);
 
 /// Ids are never reused; their low 16 bits stand for them in memory, and no two live segments share these.
 pub(crate) fn segment_index(id: u64) -> u16 {

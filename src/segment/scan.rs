@@ -204,16 +204,17 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
 
-/// The last valid mark at or after `from`; a seal is as good as one. Looks at every place where a record could begin: used beyond a tear, where nothing
+/// The last valid mark at or after `from`; a seal is as good as one. Looks at every place where a record could begin: used
+/// beyond a tear, where nothing
 /// says where the next record is.
 pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> Option<Mark> {
     let mut last = None;
     let mut offset = from.next_multiple_of(ALIGNMENT);
     while let Some(rest) = bytes.get(offset as usize..).filter(|rest| !rest.is_empty()) {
         // The kind is the ninth byte: most places are sorted out by it.
-        if [Kind::Mark as u8, Kind::Seal as u8]
-            .map(Some)
-            .contains(&rest.get(8).copied())
+        if rest
+            .get(8)
+            .is_some_and(|kind| [Kind::Mark as u8, Kind::Seal as u8].contains(kind))
         {
             let place = Place {
                 salt: header.salt,

@@ -7,7 +7,8 @@
 //! What salvage believes:
 //!
 //! * The manifest, if it is sound and not that of another store than all segments are of: segments that it does not list are
-//!   left-overs and are ignored, since what they hold may have been deleted since; of those it calls sealed or cut, only what lies before the end of their data counts.
+//!   left-overs and are ignored, since what they hold may have been deleted since; of those it calls sealed or cut, only what
+//!   lies before the end of their data counts.
 //!   Without one, all segments of the directory are taken (those of the store that most of them belong to): then what a compaction that
 //!   was cut off had dropped can come back, and so can writes that recovery had discarded.
 //! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit in it is put right: the

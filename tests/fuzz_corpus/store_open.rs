@@ -41,6 +41,7 @@ pub(crate) const NAMES: [&str; 20] = [
     "ffffffffffffffff.segment",
     "00000000000000AB.segment",
     "notes.txt",
+    "UNFINISHED",
 ];
 
 /// Checksums of all files are put right.
