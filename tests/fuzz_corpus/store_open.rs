@@ -20,7 +20,7 @@ const SAVED: &str = "/saved";
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// Names of files that an input can hold.
-pub(crate) const NAMES: [&str; 20] = [
+pub(crate) const NAMES: [&str; 21] = [
     "MANIFEST",
     "0000000000000001.segment",
     "0000000000000002.segment",
