@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use common::{KEYS, KeyOf, directory, filled, mix, options, ordered_key, random_key, value};
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group};
 use embercask::{Durability, PutOptions, ReadMode, Store};
 
 /// Bytes that a record of the benches takes in a log: what a raw write has to carry.
 const RECORD_BYTES: usize = 24 + 28 + 100;
 /// Bytes of a segment, as by default.
 const SEGMENT_BYTES: usize = 64 << 20;
+/// Names the directory in which this program, started once more, is to leave the store of a killed process.
+const KILLED_IN: &str = "EMBERCASK_BENCH_KILLED_IN";
 
 fn put(c: &mut Criterion) {
     let mut group = c.benchmark_group("put");
@@ -398,16 +400,16 @@ fn open(c: &mut Criterion) {
             spent
         });
     });
-    // A copy of the files of a store that is open is what a killed process leaves.
-    let store = options().open(directory.path()).expect("a store");
-    let namespace = store.namespace("BENCH").expect("a namespace");
-    for number in 0..KEYS / 4 {
-        namespace.put(random_key(number), value(number)).expect("a put");
-    }
+    let status = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .env(KILLED_IN, directory.path())
+        .status()
+        .expect("a child");
+    assert!(!status.success(), "the child ends by a kill");
     group.bench_function("after a kill, a quarter of them written since the last opening", |b| {
         b.iter_custom(|iterations| {
             let mut spent = Duration::ZERO;
             for _ in 0..iterations {
+                // Opening recovers the store, so that each needs the files as the kill left them.
                 let killed = common::directory();
                 for file in std::fs::read_dir(directory.path()).expect("a directory") {
                     let path = file.expect("a file").path();
@@ -424,6 +426,17 @@ fn open(c: &mut Criterion) {
         });
     });
     group.finish();
+}
+
+/// Writes a quarter of a store's keys anew and dies without closing it. A copy of its files made beside the running
+/// process would not do: background work may replace files between two of the copies.
+fn be_killed(directory: &Path) -> ! {
+    let store = options().open(directory).expect("a store");
+    let namespace = store.namespace("BENCH").expect("a namespace");
+    for number in 0..KEYS / 4 {
+        namespace.put(random_key(number), value(number)).expect("a put");
+    }
+    std::process::abort()
 }
 
 fn compaction(c: &mut Criterion) {
@@ -463,4 +476,11 @@ criterion_group! {
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     targets = put, get, list, change, open, compaction
 }
-criterion_main!(benches);
+
+fn main() {
+    if let Some(directory) = std::env::var_os(KILLED_IN) {
+        be_killed(Path::new(&directory));
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
