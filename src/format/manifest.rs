@@ -75,6 +75,12 @@ impl Manifest {
         end_envelope(bytes)
     }
 
+    /// Whether no number has come to where it could run over. No store comes there, unless by damage.
+    pub(crate) fn numbers_fit(&self) -> bool {
+        let numbers = [self.generation, self.next_segment_id, self.next_sequence];
+        numbers.iter().all(|number| *number <= NUMBER_MAX)
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, Damage> {
         let mut fields = open_envelope(bytes, &MANIFEST_MAGIC)?;
         let mut manifest = Manifest {
@@ -85,8 +91,7 @@ impl Manifest {
             next_namespace: fields.u32()?,
             segments: Vec::new(),
         };
-        let numbers = [manifest.generation, manifest.next_segment_id, manifest.next_sequence];
-        if numbers.iter().any(|number| *number > NUMBER_MAX) {
+        if !manifest.numbers_fit() {
             return Err(Damage::Field("a number that no store comes to"));
         }
         let count = fields.u64()?;

@@ -72,6 +72,12 @@ impl ManifestStore {
 
     /// Writes a manifest beside the old one, syncs it, and puts it in its place.
     pub(crate) fn write(storage: &dyn Storage, directory: &Path, manifest: &Manifest) -> Result<(), ReplaceError> {
+        // Else the store could not be opened again.
+        if !manifest.numbers_fit() {
+            return Err(ReplaceError::Unchanged(Error::invalid(
+                "the store has used up its numbers, which no store does unless it was damaged; salvage it into a new one",
+            )));
+        }
         let (path, temporary) = (directory.join(MANIFEST_FILE), directory.join(MANIFEST_TEMPORARY_FILE));
         let unchanged = |action, error| ReplaceError::Unchanged(Error::io(action, &temporary, error));
         // One may be left from an attempt that failed.
@@ -166,5 +172,31 @@ mod tests {
         let store = ManifestStore::new(Arc::new(MemStorage::new()), Path::new("/store"), manifest);
         assert!(store.allocate_id(SEGMENTS_HELD_BACK).is_err());
         assert!(store.allocate_id(0).is_ok());
+    }
+
+    /// Found by the fuzz target `manifest_load`: such a store opened once, and then never again.
+    #[test]
+    fn a_manifest_that_could_not_be_read_again_is_not_written() {
+        let disk = Arc::new(MemStorage::new());
+        let directory = Path::new("/store");
+        disk.create_directory(directory).unwrap();
+        let manifest = Manifest {
+            store_id: [0; 16],
+            generation: 1,
+            next_segment_id: 1 << 62,
+            next_sequence: 1,
+            next_namespace: 1,
+            segments: Vec::new(),
+        };
+        ManifestStore::write(&*disk, directory, &manifest).unwrap();
+        let store = ManifestStore::new(disk.clone(), directory, manifest.clone());
+        store.allocate_id(0).unwrap();
+        let floors = Floors {
+            next_sequence: 1,
+            next_namespace: 1,
+        };
+        let refused = store.update(floors, |_| {});
+        assert!(matches!(refused, Err(ReplaceError::Unchanged(_))), "{refused:?}");
+        assert_eq!(ManifestStore::read(&*disk, directory).unwrap(), Some(manifest));
     }
 }
