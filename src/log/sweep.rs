@@ -8,6 +8,7 @@ use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::index::keydir::Location;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
+use crate::segment::ReadError;
 
 /// Keys handled under one taking of the writer lock.
 const STEP: usize = 64;
@@ -48,32 +49,35 @@ impl Engine {
     /// Removes all expired keys from the indexes; their records stay as shadows until compaction drops them.
     pub(crate) fn sweep_expired(&self) {
         let now_ms = self.time.now_ms();
+        let mut unread = Vec::new();
         loop {
             let due = lock(&self.expiry).pop_due(now_ms, STEP);
             if due.is_empty() {
-                return;
+                break;
             }
             let _writer = self.lock_writer();
-            for location in due {
-                self.forget(location, |expiry| is_expired(expiry, now_ms));
-            }
+            unread.extend(due.into_iter().filter(|location| !self.forget(*location, now_ms)));
         }
+        let mut queue = lock(&self.expiry);
+        unread.into_iter().for_each(|location| queue.push(now_ms, location));
     }
 
-    /// Removes the key of this record from the indexes if this is still its newest record and `wanted` says so of its expiry.
-    /// The caller holds the writer lock.
-    fn forget(&self, location: Location, wanted: impl FnOnce(Option<u64>) -> bool) {
+    /// Removes the key of this record from the indexes if the record has expired and is still the newest of its key. False if
+    /// the record could not be read just now. The caller holds the writer lock.
+    fn forget(&self, location: Location, now_ms: u64) -> bool {
         let Some(segment) = self.segments.get(location.segment_index()) else {
-            return;
+            return true;
         };
         let mut scratch = Vec::new();
-        // A damaged record stays where it is: whoever asks for its key is told.
-        let Ok(record) = segment.record(location.offset(), &mut scratch) else {
-            return;
+        let record = match segment.record(location.offset(), &mut scratch) {
+            Ok(record) => record,
+            // A damaged record stays where it is: whoever asks for its key is told.
+            Err(ReadError::Damage(_)) => return true,
+            Err(ReadError::Io(_)) => return false,
         };
         let (header, key) = (record.header, record.key());
-        if !wanted(header.expiry) || header.namespace == SYSTEM_NAMESPACE {
-            return;
+        if !is_expired(header.expiry, now_ms) || header.namespace == SYSTEM_NAMESPACE {
+            return true;
         }
         if self.keydir.remove(self.hash(header.namespace, key), location) {
             segment.counters.remove_live(header.record_len());
@@ -83,6 +87,7 @@ impl Engine {
                 namespace.order.remove(key);
             }
         }
+        true
     }
 
     /// Drops entries of the expiry queue whose records were overwritten, deleted or moved, once there may be many.
@@ -99,16 +104,19 @@ impl Engine {
         lock(&self.expiry).give_back(entries);
     }
 
-    /// Whether the keydir points at this record.
+    /// Whether the keydir points at this record, as far as that can be told just now.
     fn is_current(&self, location: Location) -> bool {
         let Some(segment) = self.segments.get(location.segment_index()) else {
             return false;
         };
         let mut scratch = Vec::new();
-        segment.record(location.offset(), &mut scratch).is_ok_and(|record| {
-            self.keydir
-                .holds(self.hash(record.header.namespace, record.key()), location)
-        })
+        match segment.record(location.offset(), &mut scratch) {
+            Ok(record) => self
+                .keydir
+                .holds(self.hash(record.header.namespace, record.key()), location),
+            Err(ReadError::Damage(_)) => false,
+            Err(ReadError::Io(_)) => true,
+        }
     }
 
     /// Takes the keys of dropped namespaces out of the indexes, in small steps.
@@ -147,8 +155,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::storage::MemStorage;
-    use crate::{Maintenance, ManualClock, PutOptions, Store};
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+    use crate::{Maintenance, ManualClock, PutOptions, ReadMode, Store};
 
     #[test]
     fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
@@ -174,8 +182,7 @@ mod tests {
         namespace.delete("deleted").unwrap();
         namespace.put_with("deleted", "again", second).unwrap();
         let writer = engine.lock_writer();
-        due.into_iter()
-            .for_each(|location| engine.forget(location, |expiry| is_expired(expiry, now_ms)));
+        assert!(due.into_iter().all(|location| engine.forget(location, now_ms)));
         drop(writer);
         assert_eq!(namespace.get_text("renewed").unwrap().as_deref(), Some("new"));
         assert_eq!(namespace.get_text("deleted").unwrap().as_deref(), Some("again"));
@@ -184,5 +191,35 @@ mod tests {
         let live: u64 = store.stats().segments.iter().map(|segment| segment.live_records).sum();
         // The namespace has a record of its own.
         assert_eq!(live, 3);
+    }
+
+    #[test]
+    fn a_read_that_fails_in_a_sweep_does_not_keep_the_key_in_memory_for_good() {
+        let clock = ManualClock::new(1_000_000);
+        let faulty = FaultStorage::new(Arc::new(MemStorage::new()));
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .read_mode(ReadMode::Pread)
+            .clock(clock.clone())
+            .storage(Arc::new(faulty.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let second = PutOptions::new().ttl(Duration::from_secs(1));
+        namespace.put_with("key", "value", second).unwrap();
+        store.engine().retire_active().unwrap();
+        store.engine().seal_all().unwrap();
+        clock.advance(1000);
+        faulty.inject(
+            Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
+                .on(Operation::Read)
+                .repeated(),
+        );
+        store.engine().sweep_expired();
+        assert!(faulty.struck() > 0);
+        assert_eq!(store.stats().expired, 0);
+        faulty.clear();
+        store.engine().sweep_expired();
+        assert_eq!(store.stats().expired, 1);
     }
 }
