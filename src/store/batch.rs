@@ -143,6 +143,10 @@ impl Batch {
                 condition: write.condition,
             });
         }
-        engine.write_batch(&operations, engine.durability(self.durability))
+        let sequence = engine.write_batch(&operations, engine.durability(self.durability))?;
+        for write in &self.writes {
+            write.namespace.state.order.relieve();
+        }
+        Ok(sequence)
     }
 }

@@ -163,7 +163,7 @@ impl Namespace {
             condition: options.condition,
         };
         let written = engine.write(&operation, engine.durability(options.durability))?;
-        self.relieve();
+        self.state.order.relieve();
         Ok(written.sequence)
     }
 
@@ -217,7 +217,7 @@ impl Namespace {
             condition,
         };
         let written = engine.write(&operation, engine.durability(durability))?;
-        self.relieve();
+        self.state.order.relieve();
         Ok(Deleted {
             existed: written.existed,
         })
@@ -280,14 +280,6 @@ impl Namespace {
     /// How many keys there are that have not expired. Looks at each key that has an expiry.
     pub fn count(&self) -> Result<u64> {
         self.list().count()
-    }
-
-    /// Folds the key order's queue on this thread if the background does not keep up.
-    fn relieve(&self) {
-        const QUEUE_MAX: usize = 1 << 17;
-        if self.state.order.pending_len() > QUEUE_MAX {
-            self.state.order.merge();
-        }
     }
 }
 

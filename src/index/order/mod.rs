@@ -43,6 +43,9 @@ pub(crate) use page::KeyPage;
 use pending::Log;
 use tree::Tree;
 
+/// Queued changes of a key order from which on writers help to bring them into its tree.
+const QUEUE_MAX: usize = 1 << 17;
+
 /// What a listing needs to know of a key's record without looking at it. Two bits; an entry has no room for more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(crate) struct KeyFlags(u8);
@@ -170,6 +173,13 @@ impl KeyOrder {
     pub(crate) fn merge(&self) {
         if self.pending_len() > 0 {
             self.merge_all(&mut self.write_tree());
+        }
+    }
+
+    /// Brings what was queued into the tree, on the thread of a writer, if so much waits that the background does not keep up.
+    pub(crate) fn relieve(&self) {
+        if self.pending_len() > QUEUE_MAX {
+            self.merge();
         }
     }
 
