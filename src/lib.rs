@@ -64,7 +64,8 @@
 //!
 //! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] says how.
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
-//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`salvage`] saves what is sound.
+//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] that of one that does not open, and
+//!   [`salvage`] saves what is sound.
 //! * [`Durability`] says what a write has survived when it returns.
 //! * [`Error::kind`] says what can be done about an error.
 //! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.

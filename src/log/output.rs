@@ -331,6 +331,13 @@ pub(crate) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> 
     bytes
 }
 
+/// Whether these bytes are the seal of a segment with this header and this account.
+pub(crate) fn is_seal_of(bytes: &[u8], header: &SegmentHeader, summary: &Summary) -> bool {
+    // Of a header and a manifest that do not belong together the seal cannot even be made.
+    sequence_fits(header.base_sequence, summary.max_sequence.max(header.base_sequence))
+        && bytes == encode_seal(header, summary)
+}
+
 /// Bytes that a seal takes.
 pub(crate) const SEAL_LEN: u64 =
     crate::format::aligned((crate::format::record::FIXED_HEADER_LEN + Summary::LEN) as u64);

@@ -20,17 +20,17 @@ use std::time::Duration;
 
 use super::load::Source;
 use super::manifest::ReplaceError;
-use super::output::{OutputWriter, SEAL_LEN, sealed_entries};
+use super::output::{OutputWriter, SEAL_LEN, is_seal_of, sealed_entries};
 use super::writer::{Guard, Writer};
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
-use crate::format::record::{RECORD_LEN_MAX, sequence_fits};
-use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::record::RECORD_LEN_MAX;
+use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
 use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
-use crate::segment::scan::{End, Scanner, Sorter, last_mark_after};
+use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
 use crate::storage::{Map, StorageFile, read_exact_at};
 
@@ -93,13 +93,7 @@ struct Opened {
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
     bytes: SegmentBytes,
-    end: End,
-    valid_end: u64,
-    start: Option<Start>,
-    /// Of the valid part.
-    summary: Summary,
-    /// What it says of how far the log was durable.
-    claim: Option<Mark>,
+    scan: ScanEnd,
 }
 
 /// The bytes of a file.
@@ -132,7 +126,7 @@ impl Engine {
         let next_sequence = segments
             .iter()
             .filter_map(|segment: &Arc<Segment>| segment.summary)
-            .chain(opened.iter().map(|opened| opened.summary))
+            .chain(opened.iter().map(|opened| opened.scan.summary))
             .map(|summary| summary.max_sequence.saturating_add(1))
             .fold(manifest.next_sequence, u64::max);
         report.clean = opened.is_empty();
@@ -245,9 +239,7 @@ impl Engine {
         if !cut {
             let mut seal = [0; SEAL_LEN as usize];
             read_exact_at(&*file, &mut seal, summary.data_end).map_err(|error| Error::io("read", &path, error))?;
-            // Of a header and a manifest that do not belong together the seal cannot even be made.
-            let fits = sequence_fits(header.base_sequence, summary.max_sequence.max(header.base_sequence));
-            if !fits || seal[..] != super::output::encode_seal(&header, &summary) {
+            if !is_seal_of(&seal, &header, &summary) {
                 return Err(Error::damage(&path, summary.data_end, Damage::Mismatch("the seal")));
             }
         }
@@ -274,31 +266,12 @@ impl Engine {
                 SegmentBytes::Memory(bytes)
             }
         };
-        let mut scanner = Scanner::new(bytes.get(), header);
-        let end = loop {
-            if let Err(end) = scanner.next() {
-                break end;
-            }
-        };
-        let (valid_end, start, summary) = (scanner.valid_end(), scanner.start(), scanner.summary());
-        let claim = match end {
-            // The data were synced before the seal was written, and in the order of the log.
-            End::Sealed => Some(Mark {
-                segment_id: id,
-                offset: valid_end,
-            }),
-            End::Clean => scanner.mark(),
-            End::Damaged { .. } => last_mark_after(bytes.get(), &header, valid_end).or(scanner.mark()),
-        };
+        let scan = scan_to_end(bytes.get(), &header);
         Ok(Opened {
             header,
             file,
             bytes,
-            end,
-            valid_end,
-            start,
-            summary,
-            claim,
+            scan,
         })
     }
 
@@ -313,11 +286,11 @@ impl Engine {
         }
         // The order of the log is that of the sequences with which segments begin. One that has no start record was never
         // written to, or its very beginning is torn.
-        let (mut log, unstarted): (Vec<_>, Vec<_>) = opened.drain(..).partition(|opened| opened.start.is_some());
-        log.sort_by_key(|opened| opened.summary.min_sequence.min(opened.summary.max_sequence));
+        let (mut log, unstarted): (Vec<_>, Vec<_>) = opened.drain(..).partition(|opened| opened.scan.start.is_some());
+        log.sort_by_key(|opened| opened.scan.summary.min_sequence.min(opened.scan.summary.max_sequence));
         let mut kept = 0;
         for (index, candidate) in log.iter().enumerate() {
-            let previous = candidate.start.unwrap_or_default();
+            let previous = candidate.scan.start.unwrap_or_default();
             let before = log
                 .iter()
                 .take(index)
@@ -325,7 +298,8 @@ impl Engine {
                 .find(|other| other.header.segment_id == previous.previous_id);
             // What follows the data of the one before, a seal that was being written, does not matter.
             let whole = before.is_none_or(|before| {
-                before.valid_end == previous.previous_end && before.summary.records_crc == previous.previous_crc
+                before.scan.valid_end == previous.previous_end
+                    && before.scan.summary.records_crc == previous.previous_crc
             });
             if !whole {
                 break;
@@ -334,26 +308,30 @@ impl Engine {
         }
         let discarded = log.split_off(kept);
         let all = || log.iter().chain(&discarded).chain(&unstarted);
-        let claims: Vec<Mark> = all().filter_map(|opened| opened.claim).collect();
+        let claims: Vec<Mark> = all().filter_map(|opened| opened.scan.claim).collect();
         for claim in &claims {
             let Some(about) = all().find(|opened| opened.header.segment_id == claim.segment_id) else {
                 // Sealed since, and perhaps compacted away.
                 continue;
             };
             let is_kept = log.iter().any(|opened| opened.header.segment_id == claim.segment_id);
-            let is_missing = about.valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN);
+            let is_missing = about.scan.valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN);
             if is_missing && !planted(Planted::DamageIsEnd) {
                 // Something that was durable is missing or damaged; the first such place is where the log ends.
                 let torn = log
                     .iter()
                     .rev()
                     .chain(&unstarted)
-                    .find(|opened| opened.end != End::Sealed)
+                    .find(|opened| opened.scan.end != End::Sealed)
                     .unwrap_or(about);
-                let torn = if about.valid_end < claim.offset { about } else { torn };
-                let (offset, damage) = match torn.end {
+                let torn = if about.scan.valid_end < claim.offset {
+                    about
+                } else {
+                    torn
+                };
+                let (offset, damage) = match torn.scan.end {
                     End::Damaged { offset, damage } => (offset, damage),
-                    _ => (torn.valid_end, Damage::Short),
+                    _ => (torn.scan.valid_end, Damage::Short),
                 };
                 return Err(Error::damage(
                     &self.segment_path(torn.header.segment_id),
@@ -385,15 +363,15 @@ impl Engine {
             .max();
         let mut sources = Vec::new();
         for (index, opened) in log.into_iter().enumerate() {
-            if let End::Damaged { .. } = opened.end {
-                report.discarded_bytes += opened.bytes.get().len() as u64 - opened.valid_end;
+            if let End::Damaged { .. } = opened.scan.end {
+                report.discarded_bytes += opened.bytes.get().len() as u64 - opened.scan.valid_end;
             }
             let id = opened.header.segment_id;
-            let has_keys = opened.summary.puts + opened.summary.tombstones > 0;
+            let has_keys = opened.scan.summary.puts + opened.scan.summary.tombstones > 0;
             if has_keys {
                 let durable_end = match durable {
-                    _ if planted(Planted::TrustTail) => opened.valid_end,
-                    Some((last, _)) if index < last => opened.valid_end,
+                    _ if planted(Planted::TrustTail) => opened.scan.valid_end,
+                    Some((last, _)) if index < last => opened.scan.valid_end,
                     Some((last, offset)) if index == last => offset,
                     _ => 0,
                 };
@@ -416,8 +394,8 @@ impl Engine {
             sorter.push(bytes, &found);
         }
         let offsets = sorter.finish().0;
-        let counters = Arc::new(Counters::of(&opened.summary));
-        let segment = self.readable(opened.header, opened.summary, true, opened.file, counters)?;
+        let counters = Arc::new(Counters::of(&opened.scan.summary));
+        let segment = self.readable(opened.header, opened.scan.summary, true, opened.file, counters)?;
         Ok(Source::scanned(segment, offsets))
     }
 
@@ -427,6 +405,17 @@ impl Engine {
         let Some(unrecovered) = &guard.unrecovered else {
             return Ok(0);
         };
+        // Opened first, since nothing may fail once the manifest is replaced.
+        let mut cut = Vec::new();
+        for unsealed in &unrecovered.unsealed {
+            let old = self.segments.get(crate::segment::segment_index(unsealed.id));
+            if let (Some(old), Some(durable)) = (old, unsealed.durable) {
+                let file = self.open_file(&self.segment_path(unsealed.id))?;
+                let counters = Arc::new(Counters::of(&durable));
+                let segment = self.readable(old.header, durable, true, file, counters)?;
+                cut.push((old, segment));
+            }
+        }
         let mut output = OutputWriter::new(self);
         for unsealed in &unrecovered.unsealed {
             let Some(segment) = self.segments.get(crate::segment::segment_index(unsealed.id)) else {
@@ -474,27 +463,17 @@ impl Engine {
         };
         outputs.into_iter().for_each(|segment| self.segments.set(segment));
         self.apply_moves(&moves);
-        for unsealed in unrecovered.unsealed {
-            let Some(old) = self.segments.get(crate::segment::segment_index(unsealed.id)) else {
-                continue;
-            };
-            match unsealed.durable {
-                Some(durable) => {
-                    let counters = Counters::of(&durable);
-                    counters.set_live(&old.counters.get());
-                    let path = self.segment_path(unsealed.id);
-                    let file = self
-                        .storage
-                        .open(&path, false)
-                        .map_err(|error| Error::io("open", &path, error))?;
-                    let segment = self.readable(old.header, durable, true, file, Arc::new(counters))?;
-                    self.segments.set(segment);
-                }
-                None => {
-                    self.segments.remove(old.index());
-                    self.remove_segment_files(unsealed.id);
-                }
-            }
+        for (old, segment) in cut {
+            segment.counters.set_live(&old.counters.get());
+            self.segments.set(segment);
+        }
+        for unsealed in unrecovered
+            .unsealed
+            .iter()
+            .filter(|unsealed| unsealed.durable.is_none())
+        {
+            self.segments.remove(crate::segment::segment_index(unsealed.id));
+            self.remove_segment_files(unsealed.id);
         }
         unrecovered.dropped.iter().for_each(|id| self.remove_segment_files(*id));
         Ok(written)

@@ -185,6 +185,44 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// What a scan of a whole segment found.
+pub(crate) struct ScanEnd {
+    pub(crate) end: End,
+    pub(crate) valid_end: u64,
+    pub(crate) start: Option<Start>,
+    /// Of the valid part.
+    pub(crate) summary: Summary,
+    /// What it says of how far the log was durable.
+    pub(crate) claim: Option<Mark>,
+}
+
+/// Scans a segment of the log whose end is not known. `bytes` are those of its file.
+pub(crate) fn scan_to_end(bytes: &[u8], header: &SegmentHeader) -> ScanEnd {
+    let mut scanner = Scanner::new(bytes, *header);
+    let end = loop {
+        if let Err(end) = scanner.next() {
+            break end;
+        }
+    };
+    let valid_end = scanner.valid_end();
+    let claim = match end {
+        // The data were synced before the seal was written, and in the order of the log.
+        End::Sealed => Some(Mark {
+            segment_id: header.segment_id,
+            offset: valid_end,
+        }),
+        End::Clean => scanner.mark(),
+        End::Damaged { .. } => last_mark_after(bytes, header, valid_end).or(scanner.mark()),
+    };
+    ScanEnd {
+        end,
+        valid_end,
+        start: scanner.start(),
+        summary: scanner.summary(),
+        claim,
+    }
+}
+
 /// Counts one more record. `data_end` and the checksum are the caller's.
 pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.records += 1;

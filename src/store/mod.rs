@@ -8,6 +8,7 @@ mod list;
 mod names;
 mod namespace;
 mod salvage;
+mod source;
 mod staging;
 mod stats;
 mod verify;
@@ -30,7 +31,7 @@ pub use list::{Entry, EntryRef, Keys, List, Page};
 pub use namespace::{Deleted, Namespace, NamespaceInfo};
 pub use salvage::{SalvageReport, SalvagedSegment, salvage, salvage_with};
 pub use stats::{SegmentStats, Stats};
-pub use verify::VerifyReport;
+pub use verify::{VerifyReport, verify, verify_with};
 
 /// An open store: a directory of segments, and the indexes over them.
 ///

@@ -6,14 +6,9 @@
 //!
 //! What salvage believes:
 //!
-//! * The manifest, if it is sound and not that of another store than all segments are of: segments that it does not list are
-//!   left-overs and are ignored, since what they hold may have been deleted since; of those it calls sealed or cut, only what
-//!   lies before the end of their data counts.
-//!   Without one, all segments of the directory are taken (those of the store that most of them belong to): then what a compaction that
-//!   was cut off had dropped can come back, and so can writes that recovery had discarded.
-//! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit in it is put right: the
-//!   checksum tells which, and changes of up to three bits cannot be taken for another one. If more is damaged, the
-//!   segment is lost.
+//! * The manifest, if it is sound: see `source`. Without one, what a compaction that was cut off had dropped can come back, and so
+//!   can writes that recovery had discarded.
+//! * A segment's header, one flipped bit in it put right. If more is damaged, the segment is lost.
 //! * Records one by one. A batch at the end of the log that is not whole was torn, and is left out as recovery would leave it
 //!   out; inside damage, the sound records of a batch are kept, although others of it are lost.
 //!
@@ -26,19 +21,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Store;
-use super::damage::{Content, Damaged, open_if_there};
-use super::staging::{Staging, list};
+use super::damage::{Content, Damaged};
+use super::source::{Source, SourceSegment};
+use super::staging::Staging;
 use crate::clock::{StoreTime, is_expired};
 use crate::error::{Error, Result};
-use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::Damage;
 use crate::format::record::{Kind, Place, Record};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
 use crate::log::write::{Action, Operation};
 use crate::options::{Durability, Options, Progress};
 use crate::segment::walk::{Reach, Step, Walker};
-use crate::storage::{Storage, StorageLock};
+use crate::storage::Storage;
 
 /// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles up in memory.
 const ROUND_BYTES: u64 = 4 << 20;
@@ -131,35 +126,23 @@ pub fn salvage_with(
     let time = StoreTime::new(options.clock.clone());
     let started_ms = time.monotonic_ms();
     let storage = options.storage.clone();
-    let names = list(&*storage, from)?.unwrap_or_default();
-    let ours = |name: &String| name == MANIFEST_FILE || matches!(classify(name), FileName::Segment(_));
-    if !names.iter().any(ours) {
-        let what = "there is neither a manifest nor a segment to salvage from".to_owned();
-        return Err(Error::NotAStore {
-            path: from.to_owned(),
-            what,
-        });
-    }
     if to.starts_with(from) {
         return Err(Error::invalid(format!(
             "the target lies in the source; name another: {}",
             to.display()
         )));
     }
-    let _lock = lock_source(&*storage, from, &names)?;
-    let mut report = SalvageReport::default();
-    let mut manifest = read_manifest(&*storage, from, &mut report)?;
-    if let Some(found) = &manifest
-        && is_of_another_store(&*storage, from, &names, found)?
-    {
-        let path = from.join(MANIFEST_FILE);
-        report
-            .lost
-            .push(Content::default().damaged(&path, None, 0, 0, Damage::Stranger));
-        manifest = None;
-    }
-    report.manifest = manifest.is_some();
-    let sources = sources(&*storage, from, &names, manifest.as_ref())?;
+    let Source {
+        lock: _lock,
+        manifest,
+        damaged,
+        segments: sources,
+    } = Source::find(&*storage, from, "salvage")?;
+    let report = SalvageReport {
+        manifest: manifest.is_some(),
+        lost: damaged,
+        ..SalvageReport::default()
+    };
     let total_bytes = sources.iter().map(|source| source.length).sum::<u64>() * 2;
     let mut run = Run {
         storage,
@@ -183,211 +166,6 @@ pub fn salvage_with(
     staging.publish()?;
     run.report.duration = Duration::from_millis(time.monotonic_ms().saturating_sub(started_ms));
     Ok(run.report)
-}
-
-/// Takes the lock of the store, if it has one that can be taken.
-fn lock_source(storage: &dyn Storage, from: &Path, names: &[String]) -> Result<Option<Box<dyn StorageLock>>> {
-    // Without a lock file nobody holds it, and creating one would change the source.
-    if !names.iter().any(|name| name == LOCK_FILE) {
-        return Ok(None);
-    }
-    match storage.lock(
-        &from.join(LOCK_FILE),
-        &format!("process {} (salvage)", std::process::id()),
-    ) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::InUse {
-            path: from.to_owned(),
-            holder: error.to_string(),
-        }),
-        // A read-only copy, or a damaged file system: salvage all the same.
-        Err(_) => Ok(None),
-    }
-}
-
-/// The manifest, if it is there and sound.
-fn read_manifest(storage: &dyn Storage, from: &Path, report: &mut SalvageReport) -> Result<Option<Manifest>> {
-    let path = from.join(MANIFEST_FILE);
-    let Some(file) = open_if_there(storage, &path)? else {
-        let cause = "the manifest is missing".to_owned();
-        report.lost.push(Damaged {
-            path,
-            segment: None,
-            offset: 0,
-            length: 0,
-            cause,
-        });
-        return Ok(None);
-    };
-    let mut content = Content::default();
-    content.read(&*file, &path, u64::MAX)?;
-    match Manifest::decode(&content.bytes) {
-        Ok(manifest) if content.is_whole() => return Ok(Some(manifest)),
-        Ok(_) => report
-            .lost
-            .push(content.damaged(&path, None, 0, content.bytes.len() as u64, Damage::Short)),
-        // A version that is too new may be damage like any other; the segments tell.
-        Err(damage) => report
-            .lost
-            .push(content.damaged(&path, None, 0, content.bytes.len() as u64, damage)),
-    }
-    Ok(None)
-}
-
-/// Whether there are segments, and none of them belongs to the store that the manifest belongs to.
-fn is_of_another_store(storage: &dyn Storage, from: &Path, names: &[String], manifest: &Manifest) -> Result<bool> {
-    let mut others = false;
-    for name in names
-        .iter()
-        .filter(|name| matches!(classify(name), FileName::Segment(_)))
-    {
-        let path = from.join(name);
-        let Some(file) = open_if_there(storage, &path)? else {
-            continue;
-        };
-        let mut content = Content::default();
-        content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
-        match SegmentHeader::decode(&content.bytes) {
-            Ok(header) if header.store_id == manifest.store_id => return Ok(false),
-            Ok(_) => others = true,
-            Err(_) => {}
-        }
-    }
-    Ok(others)
-}
-
-/// A segment to be read.
-struct SourceSegment {
-    id: u64,
-    path: PathBuf,
-    /// What counts of it.
-    reach: Reach,
-    /// Bytes to read.
-    length: u64,
-    /// Or why it cannot be used.
-    header: Result<SegmentHeader, Damaged>,
-    /// Its version is newer than this program.
-    newer: Option<u32>,
-}
-
-/// The segments that count.
-fn sources(
-    storage: &dyn Storage,
-    from: &Path,
-    names: &[String],
-    manifest: Option<&Manifest>,
-) -> Result<Vec<SourceSegment>> {
-    let mut wanted: Vec<(u64, Option<u64>)> = match manifest {
-        Some(manifest) => manifest
-            .segments
-            .iter()
-            .map(|entry| match entry.state {
-                SegmentState::Sealed(summary) | SegmentState::Cut(summary) => (entry.id, Some(summary.data_end)),
-                SegmentState::Open => (entry.id, None),
-            })
-            .collect(),
-        None => names
-            .iter()
-            .filter_map(|name| match classify(name) {
-                FileName::Segment(id) => Some((id, None)),
-                _ => None,
-            })
-            .collect(),
-    };
-    wanted.sort_unstable();
-    let mut sources = Vec::new();
-    for (id, data_end) in wanted {
-        let path = from.join(segment_file(id));
-        let reach = if data_end.is_some() {
-            Reach::Known
-        } else {
-            Reach::Unknown
-        };
-        let missing = Damage::Mismatch("the manifest: it lists this file, which is missing;");
-        let mut content = Content::default();
-        let (length, header) = match open_if_there(storage, &path)? {
-            Some(file) => {
-                let there = file.len().map_err(|error| Error::io("measure", &path, error))?;
-                content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
-                (data_end.unwrap_or(there), read_header(&content.bytes, id))
-            }
-            None => (data_end.unwrap_or(0), Err(missing)),
-        };
-        let newer = match header {
-            Err(Damage::Version(version)) => Some(version),
-            _ => None,
-        };
-        let header = header.map_err(|damage| content.damaged(&path, Some(id), 0, length, damage));
-        sources.push(SourceSegment {
-            id,
-            path,
-            reach,
-            length,
-            header,
-            newer,
-        });
-    }
-    if sources.iter().all(|source| source.header.is_err()) {
-        let newer = sources
-            .iter()
-            .find_map(|source| source.newer.map(|version| (&source.path, version)));
-        if let Some((path, version)) = newer {
-            return Err(Error::NewerFormat {
-                path: path.clone(),
-                version,
-            });
-        }
-    }
-    // Segments of another store are none of ours, whatever their names.
-    let store_id = manifest
-        .map(|manifest| manifest.store_id)
-        .or_else(|| most_common_store(&sources));
-    for source in &mut sources {
-        if source
-            .header
-            .as_ref()
-            .is_ok_and(|header| Some(header.store_id) != store_id)
-        {
-            let stranger = Damage::Stranger;
-            source.header = Err(Content::default().damaged(&source.path, Some(source.id), 0, source.length, stranger));
-        }
-    }
-    Ok(sources)
-}
-
-fn most_common_store(sources: &[SourceSegment]) -> Option<[u8; 16]> {
-    let mut counts: BTreeMap<[u8; 16], usize> = BTreeMap::new();
-    for header in sources.iter().filter_map(|source| source.header.as_ref().ok()) {
-        *counts.entry(header.store_id).or_default() += 1;
-    }
-    counts.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| id)
-}
-
-/// The header of the segment with this id, one flipped bit in it put right.
-fn read_header(bytes: &[u8], id: u64) -> Result<SegmentHeader, Damage> {
-    let ours = |header: SegmentHeader| {
-        if header.segment_id == id {
-            Ok(header)
-        } else {
-            Err(Damage::Stranger)
-        }
-    };
-    let damage = match SegmentHeader::decode(bytes) {
-        Ok(header) => return ours(header),
-        Err(damage) => damage,
-    };
-    let mut bytes = bytes.to_vec();
-    for bit in 0..bytes.len() * 8 {
-        let Some(byte) = bytes.get_mut(bit / 8) else { break };
-        *byte ^= 1 << (bit % 8);
-        if let Ok(header) = SegmentHeader::decode(&bytes).and_then(ours) {
-            return Ok(header);
-        }
-        if let Some(byte) = bytes.get_mut(bit / 8) {
-            *byte ^= 1 << (bit % 8);
-        }
-    }
-    Err(damage)
 }
 
 /// The sound record of a key with the highest sequence so far.
@@ -460,7 +238,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         let Some(source) = self.sources.get(index) else {
             return Ok(None);
         };
-        let (id, path, length, reach) = (source.id, source.path.clone(), source.length, source.reach);
+        let (id, path, length, reach) = (source.id, source.path.clone(), source.length, source.reach());
         let mut salvaged = SalvagedSegment {
             path: path.clone(),
             id,

@@ -6,7 +6,8 @@
 //! * what it shows is, to the last sequence, a state that the total order of writes went through, none older than what had been
 //!   acknowledged for such a crash (2, 3), none in the middle of a batch (4), and so with nothing in it that was deleted,
 //!   had expired, or was never written (5, 6);
-//! * `get`, `get_many`, `contains`, `list` and `count` agree on it, and `verify` finds no damage (6);
+//! * `get`, `get_many`, `contains`, `list` and `count` agree on it, and `verify` finds no damage, neither in it nor before in its
+//!   files alone (6);
 //! * a checkpoint is there as a whole or not at all, and is there if it was acknowledged;
 //! * it takes writes, and a power cut after that loses nothing of what was seen or acknowledged (7);
 //! * a second crash at any step of the opening leaves a state of which all the same holds (1, 7), and so on.
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use embercask::storage::{CutPolicy, MemStorage, Storage};
-use embercask::{Maintenance, ManualClock, Store};
+use embercask::{Error, Maintenance, ManualClock, Store, verify};
 
 use crate::common::mix;
 use crate::crash::cut::{Cut, Place, read_place, write_place};
@@ -262,6 +263,7 @@ impl Trial<'_> {
         if let Some(step) = self.copies {
             self.look_at_copies(disk, step)?;
         }
+        self.verify_files(disk)?;
         let clock = ManualClock::new(self.moment.now);
         let recorder = Recorder::over_the_disk(&clock);
         let mut driver = Driver::resume(disk.clone(), self.settings, &clock, Arc::new(recorder.clone()))
@@ -283,6 +285,17 @@ impl Trial<'_> {
             allowed: self.allowed.clone(),
             found: Allowed::only(Arc::new(found)),
         })
+    }
+
+    /// No crash looks like damage to who reads the files alone.
+    fn verify_files(&self, disk: &MemStorage) -> Result<(), String> {
+        match verify(DIRECTORY, &self.options(&disk.crash_process())) {
+            Ok(report) if report.is_sound() => Ok(()),
+            Ok(report) => Err(format!("verify finds damage in the files: {:?}", report.damaged)),
+            // It is not there yet, or no more than its directory.
+            Err(Error::NotAStore { .. }) => Ok(()),
+            Err(error) => Err(format!("verify of the files: {error}")),
+        }
     }
 
     /// Writes, and loses power. Everything acknowledged is there, and everything that had been seen.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use embercask::{Error, ReadMode, Result, Store, VerifyReport, salvage};
+use embercask::{Error, ReadMode, Result, Store, VerifyReport, salvage, verify};
 
 use crate::common::DIRECTORY;
 use crate::damages::Damaged;
@@ -81,7 +81,16 @@ pub(crate) fn judge(damaged: &Damaged<'_>, mode: ReadMode, hints: bool) -> Verdi
             disk.remove_file(path).unwrap();
         }
     }
-    let store = match options(&disk, NOW_MS).read_mode(mode).open(DIRECTORY) {
+    let closed = verify(DIRECTORY, &options(&disk.crash_process(), NOW_MS));
+    let store = options(&disk, NOW_MS).read_mode(mode).open(DIRECTORY);
+    match &closed {
+        Ok(report) => check_closed(damaged, report, store.is_ok()),
+        Err(error) => {
+            check_error(damaged, error);
+            assert!(store.is_err(), "verify refuses what opens: {error}");
+        }
+    }
+    let store = match store {
         Ok(store) => store,
         Err(error) => {
             check_error(damaged, &error);
@@ -169,23 +178,19 @@ fn look(damaged: &Damaged<'_>, store: &Store) -> bool {
     whole
 }
 
+/// That verifying the files lists every damaged part of every segment, why the store does not open if it does not, and nothing
+/// that is sound.
+fn check_closed(damaged: &Damaged<'_>, report: &VerifyReport, opens: bool) {
+    check_all_listed(damaged, report, |path, at| can_be_known(damaged, path, at));
+    assert!(opens || !report.is_sound(), "it does not open, and nothing is said");
+    for range in report.damaged.iter().chain(&report.discarded) {
+        assert!(damaged.is_changed(&range.path), "this is sound: {range}");
+    }
+}
+
 /// That verify lists every damaged part of every segment, by segment and offset, and nothing that is sound.
 fn check_verify(damaged: &Damaged<'_>, report: &VerifyReport) {
-    let listed = |path: &Path, at: usize| {
-        report.damaged.iter().any(|range| {
-            range.path == path && (range.offset as usize..(range.offset + range.length) as usize).contains(&at)
-        })
-    };
-    for record in &damaged.subject.records {
-        if let Some(at) = damaged.first_touched(&record.path, record.start..record.end) {
-            assert!(
-                listed(&record.path, at),
-                "byte {at} of {} is not listed: {:?}",
-                record.path.display(),
-                report.damaged
-            );
-        }
-    }
+    check_all_listed(damaged, report, |_, _| true);
     for range in &report.damaged {
         let (start, end) = (range.offset as usize, (range.offset + range.length) as usize);
         assert!(
@@ -197,6 +202,35 @@ fn check_verify(damaged: &Damaged<'_>, report: &VerifyReport) {
         // No more than the damaged parts, so that an operator sees what was lost.
         let first = part_at(damaged, &range.path, start);
         assert!(start >= first.start && start < first.end, "{range}");
+    }
+}
+
+/// Whether the files tell that there was something at this place. Without the manifest nobody knows what a segment had beyond
+/// where it ends, or is nothing but zeros.
+fn can_be_known(damaged: &Damaged<'_>, path: &Path, at: usize) -> bool {
+    let knows_ends = !damaged.is_changed(&Path::new(DIRECTORY).join("MANIFEST"));
+    let is_inside = |bytes: &[u8]| bytes.iter().skip(at).any(|&byte| byte != 0);
+    knows_ends || damaged.bytes(path).is_some_and(is_inside)
+}
+
+/// That of every damaged record that can be known the first wrong byte is listed.
+fn check_all_listed(damaged: &Damaged<'_>, report: &VerifyReport, can_be_known: impl Fn(&Path, usize) -> bool) {
+    let listed = |path: &Path, at: usize| {
+        report.damaged.iter().any(|range| {
+            range.path == path && (range.offset as usize..(range.offset + range.length) as usize).contains(&at)
+        })
+    };
+    for record in &damaged.subject.records {
+        if let Some(at) = damaged.first_touched(&record.path, record.start..record.end)
+            && can_be_known(&record.path, at)
+        {
+            assert!(
+                listed(&record.path, at),
+                "byte {at} of {} is not listed: {:?}",
+                record.path.display(),
+                report.damaged
+            );
+        }
     }
 }
 
@@ -255,11 +289,9 @@ pub(crate) fn judge_salvage(damaged: &Damaged<'_>, unclean: bool) {
     let manifest_damaged = !report.manifest;
     assert_eq!(found, salvageable(damaged, unclean || manifest_damaged), "salvaged");
     assert_eq!(report.keys, found.items.len() as u64);
-    let lost = damaged
-        .subject
-        .records
-        .iter()
-        .find(|record| record.has_key() && !is_usable(damaged, record));
+    let lost = damaged.subject.records.iter().find(|record| {
+        record.has_key() && !is_usable(damaged, record) && can_be_known(damaged, &record.path, record.start)
+    });
     if let Some(lost) = lost {
         assert!(
             report.all_lost().any(|range| range.path == lost.path)

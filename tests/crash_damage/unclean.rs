@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use embercask::storage::CutPolicy;
-use embercask::{ErrorKind, ReadMode};
+use embercask::{ErrorKind, ReadMode, verify};
 
 use crate::common::DIRECTORY;
 use crate::damages::{Damage, Damaged};
@@ -65,6 +65,10 @@ fn judge_unclean(subject: &Subject, active: &PathBuf, damage: &Damage, mode: Rea
     let damaged = Damaged::new(subject, damage);
     let expected = expected(&damaged, active);
     let disk = damaged.disk();
+    match verify(DIRECTORY, &options(&disk.crash_process(), NOW_MS)) {
+        Ok(report) => assert_eq!(report.is_sound(), expected.is_some(), "{report:?}"),
+        Err(error) => assert!(damaged.is_touched(active, 8..12), "{error}"),
+    }
     match (options(&disk, NOW_MS).read_mode(mode).open(DIRECTORY), expected) {
         (Ok(store), Some(expected)) => {
             assert_eq!(content(&store).unwrap(), expected);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use embercask::storage::{MemStorage, Storage};
-use embercask::{Error, Maintenance, ManualClock, Options, ReadMode, Result, Store, VerifyReport, salvage};
+use embercask::{Error, Maintenance, ManualClock, Options, ReadMode, Result, Store, VerifyReport, salvage, verify};
 
 use crate::input::Input;
 use crate::repair::{self, Repair};
@@ -207,10 +207,15 @@ fn told(error: &Error) {
 /// Opens, and if that goes well uses the store in every way. What it showed if it was closed cleanly before and is sound.
 fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
     let before = records(disk);
+    let files = verify(DIRECTORY, &options(&disk.crash_process(), read_mode)).inspect_err(told);
     let store = match options(disk, read_mode).open(DIRECTORY) {
         Ok(store) => store,
         Err(error) => {
             told(&error);
+            assert!(
+                !matches!((&error, &files), (Error::Corruption { .. }, Ok(report)) if report.is_sound()),
+                "it does not open, and nothing is wrong with its files: {error}"
+            );
             assert_eq!(records(disk), before, "opening failed, and has changed something");
             assert!(
                 options(disk, read_mode).open(DIRECTORY).is_err(),

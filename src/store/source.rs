@@ -1,0 +1,276 @@
+//! A store that is read from its files alone, without being opened: the way of salvage, and of verifying a closed store.
+//!
+//! What is believed of the files:
+//!
+//! * The manifest, if it is sound and not that of another store than all segments are of: segments that it does not list are
+//!   left-overs and are ignored, since what they hold may have been deleted since; of those it calls sealed or cut, only what
+//!   lies before the end of their data counts. Without one, all segments of the directory are taken (those of the store that most of
+//!   them belong to).
+//! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit in it is put right: the
+//!   checksum tells which, and changes of up to three bits cannot be taken for another one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::damage::{Content, Damaged, open_if_there};
+use super::staging::list;
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
+use crate::segment::walk::Reach;
+use crate::storage::{Storage, StorageLock};
+
+/// What a directory holds of a store.
+pub(super) struct Source {
+    /// Keeps others from opening the store; None where no lock can be taken.
+    pub(super) lock: Option<Box<dyn StorageLock>>,
+    pub(super) manifest: Option<Manifest>,
+    /// What is wrong with the manifest.
+    pub(super) damaged: Vec<Damaged>,
+    /// The segments that count, by id.
+    pub(super) segments: Vec<SourceSegment>,
+}
+
+/// A segment to be read.
+pub(super) struct SourceSegment {
+    pub(super) id: u64,
+    pub(super) path: PathBuf,
+    /// As the manifest has it; open if there is no manifest.
+    pub(super) state: SegmentState,
+    /// Bytes to read.
+    pub(super) length: u64,
+    /// Or why it cannot be used.
+    pub(super) header: Result<SegmentHeader, Damaged>,
+    /// Its version is newer than this program.
+    newer: Option<u32>,
+}
+
+impl SourceSegment {
+    /// What counts of it.
+    pub(super) fn reach(&self) -> Reach {
+        match self.state {
+            SegmentState::Sealed(_) | SegmentState::Cut(_) => Reach::Known,
+            SegmentState::Open => Reach::Unknown,
+        }
+    }
+}
+
+impl Source {
+    /// Takes the lock and looks at manifest and headers. `purpose` is what a process that finds the lock taken is told.
+    pub(super) fn find(storage: &dyn Storage, directory: &Path, purpose: &str) -> Result<Source> {
+        let names = list(storage, directory)?.unwrap_or_default();
+        let ours = |name: &String| name == MANIFEST_FILE || matches!(classify(name), FileName::Segment(_));
+        if !names.iter().any(ours) {
+            let what = format!("there is neither a manifest nor a segment to {purpose}");
+            return Err(Error::NotAStore {
+                path: directory.to_owned(),
+                what,
+            });
+        }
+        let lock = take_lock(storage, directory, &names, purpose)?;
+        let mut damaged = Vec::new();
+        let mut manifest = read_manifest(storage, directory, &mut damaged)?;
+        if let Some(found) = &manifest
+            && is_of_another_store(storage, directory, &names, found)?
+        {
+            let path = directory.join(MANIFEST_FILE);
+            damaged.push(Content::default().damaged(&path, None, 0, 0, Damage::Stranger));
+            manifest = None;
+        }
+        let segments = segments(storage, directory, &names, manifest.as_ref())?;
+        Ok(Source {
+            lock,
+            manifest,
+            damaged,
+            segments,
+        })
+    }
+}
+
+/// Takes the lock of the store, if it has one that can be taken.
+fn take_lock(
+    storage: &dyn Storage,
+    from: &Path,
+    names: &[String],
+    purpose: &str,
+) -> Result<Option<Box<dyn StorageLock>>> {
+    // Without a lock file nobody holds it, and creating one would change the source.
+    if !names.iter().any(|name| name == LOCK_FILE) {
+        return Ok(None);
+    }
+    match storage.lock(
+        &from.join(LOCK_FILE),
+        &format!("process {} ({purpose})", std::process::id()),
+    ) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::InUse {
+            path: from.to_owned(),
+            holder: error.to_string(),
+        }),
+        // A read-only copy, or a damaged file system: read it all the same.
+        Err(_) => Ok(None),
+    }
+}
+
+/// The manifest, if it is there and sound.
+fn read_manifest(storage: &dyn Storage, from: &Path, damaged: &mut Vec<Damaged>) -> Result<Option<Manifest>> {
+    let path = from.join(MANIFEST_FILE);
+    let Some(file) = open_if_there(storage, &path)? else {
+        let cause = "the manifest is missing".to_owned();
+        damaged.push(Damaged {
+            path,
+            segment: None,
+            offset: 0,
+            length: 0,
+            cause,
+        });
+        return Ok(None);
+    };
+    let mut content = Content::default();
+    content.read(&*file, &path, u64::MAX)?;
+    match Manifest::decode(&content.bytes) {
+        Ok(manifest) if content.is_whole() => return Ok(Some(manifest)),
+        Ok(_) => damaged.push(content.damaged(&path, None, 0, content.bytes.len() as u64, Damage::Short)),
+        // A version that is too new may be damage like any other; the segments tell.
+        Err(damage) => damaged.push(content.damaged(&path, None, 0, content.bytes.len() as u64, damage)),
+    }
+    Ok(None)
+}
+
+/// Whether there are segments, and none of them belongs to the store that the manifest belongs to.
+fn is_of_another_store(storage: &dyn Storage, from: &Path, names: &[String], manifest: &Manifest) -> Result<bool> {
+    let mut others = false;
+    for name in names
+        .iter()
+        .filter(|name| matches!(classify(name), FileName::Segment(_)))
+    {
+        let path = from.join(name);
+        let Some(file) = open_if_there(storage, &path)? else {
+            continue;
+        };
+        let mut content = Content::default();
+        content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
+        match SegmentHeader::decode(&content.bytes) {
+            Ok(header) if header.store_id == manifest.store_id => return Ok(false),
+            Ok(_) => others = true,
+            Err(_) => {}
+        }
+    }
+    Ok(others)
+}
+
+/// The segments that count.
+fn segments(
+    storage: &dyn Storage,
+    from: &Path,
+    names: &[String],
+    manifest: Option<&Manifest>,
+) -> Result<Vec<SourceSegment>> {
+    let mut wanted: Vec<SegmentEntry> = match manifest {
+        Some(manifest) => manifest.segments.clone(),
+        None => names
+            .iter()
+            .filter_map(|name| match classify(name) {
+                FileName::Segment(id) => Some(SegmentEntry {
+                    id,
+                    state: SegmentState::Open,
+                }),
+                _ => None,
+            })
+            .collect(),
+    };
+    wanted.sort_unstable_by_key(|entry| entry.id);
+    let mut sources = Vec::new();
+    for SegmentEntry { id, state } in wanted {
+        let path = from.join(segment_file(id));
+        let data_end = match state {
+            SegmentState::Sealed(summary) | SegmentState::Cut(summary) => Some(summary.data_end),
+            SegmentState::Open => None,
+        };
+        let missing = Damage::Mismatch("the manifest: it lists this file, which is missing;");
+        let mut content = Content::default();
+        let (length, header) = match open_if_there(storage, &path)? {
+            Some(file) => {
+                let there = file.len().map_err(|error| Error::io("measure", &path, error))?;
+                content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
+                (data_end.unwrap_or(there), read_header(&content.bytes, id))
+            }
+            None => (data_end.unwrap_or(0), Err(missing)),
+        };
+        let newer = match header {
+            Err(Damage::Version(version)) => Some(version),
+            _ => None,
+        };
+        let header = header.map_err(|damage| content.damaged(&path, Some(id), 0, length, damage));
+        sources.push(SourceSegment {
+            id,
+            path,
+            state,
+            length,
+            header,
+            newer,
+        });
+    }
+    if sources.iter().all(|source| source.header.is_err()) {
+        let newer = sources
+            .iter()
+            .find_map(|source| source.newer.map(|version| (&source.path, version)));
+        if let Some((path, version)) = newer {
+            return Err(Error::NewerFormat {
+                path: path.clone(),
+                version,
+            });
+        }
+    }
+    // Segments of another store are none of ours, whatever their names.
+    let store_id = manifest
+        .map(|manifest| manifest.store_id)
+        .or_else(|| most_common_store(&sources));
+    for source in &mut sources {
+        if source
+            .header
+            .as_ref()
+            .is_ok_and(|header| Some(header.store_id) != store_id)
+        {
+            let stranger = Damage::Stranger;
+            source.header = Err(Content::default().damaged(&source.path, Some(source.id), 0, source.length, stranger));
+        }
+    }
+    Ok(sources)
+}
+
+fn most_common_store(sources: &[SourceSegment]) -> Option<[u8; 16]> {
+    let mut counts: BTreeMap<[u8; 16], usize> = BTreeMap::new();
+    for header in sources.iter().filter_map(|source| source.header.as_ref().ok()) {
+        *counts.entry(header.store_id).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| id)
+}
+
+/// The header of the segment with this id, one flipped bit in it put right.
+fn read_header(bytes: &[u8], id: u64) -> Result<SegmentHeader, Damage> {
+    let ours = |header: SegmentHeader| {
+        if header.segment_id == id {
+            Ok(header)
+        } else {
+            Err(Damage::Stranger)
+        }
+    };
+    let damage = match SegmentHeader::decode(bytes) {
+        Ok(header) => return ours(header),
+        Err(damage) => damage,
+    };
+    let mut bytes = bytes.to_vec();
+    for bit in 0..bytes.len() * 8 {
+        let Some(byte) = bytes.get_mut(bit / 8) else { break };
+        *byte ^= 1 << (bit % 8);
+        if let Ok(header) = SegmentHeader::decode(&bytes).and_then(ours) {
+            return Ok(header);
+        }
+        if let Some(byte) = bytes.get_mut(bit / 8) {
+            *byte ^= 1 << (bit % 8);
+        }
+    }
+    Err(damage)
+}

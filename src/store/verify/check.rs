@@ -1,0 +1,234 @@
+//! What verifying an open store and a closed one have in common: reading segments and hints, and noting what is wrong.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::VerifyReport;
+use crate::clock::StoreTime;
+use crate::error::{Error, Result};
+use crate::format::hint::Hint;
+use crate::format::record::Kind;
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::format::{Damage, hint_file, segment_file};
+use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
+use crate::log::output::{SEAL_LEN, is_seal_of};
+use crate::options::Progress;
+use crate::segment::scan::Sorter;
+use crate::segment::walk::{Reach, Step, Walker};
+use crate::storage::Storage;
+use crate::store::damage::{Content, open_if_there};
+
+/// Bytes between two reports of progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// That a listed file is missing.
+pub(super) const MISSING: Damage = Damage::Mismatch("the manifest: it lists this file, which is missing;");
+
+/// A run of verify.
+pub(super) struct Check<P> {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) directory: PathBuf,
+    pub(super) report: VerifyReport,
+    pub(super) content: Content,
+    progress: P,
+    state: Progress,
+}
+
+/// A segment that no longer grows, as the manifest has it.
+pub(super) struct Ended {
+    pub(super) header: SegmentHeader,
+    pub(super) summary: Summary,
+    /// It has no seal: recovery cut it.
+    pub(super) cut: bool,
+}
+
+/// What a walk over one segment found.
+pub(super) struct Walked {
+    pub(super) summary: Summary,
+    pub(super) sealed: bool,
+    pub(super) damaged: bool,
+}
+
+impl<P: FnMut(Progress) -> bool> Check<P> {
+    pub(super) fn new(storage: Arc<dyn Storage>, directory: &Path, total_bytes: u64, progress: P) -> Check<P> {
+        Check {
+            storage,
+            directory: directory.to_owned(),
+            report: VerifyReport::default(),
+            content: Content::default(),
+            progress,
+            state: Progress {
+                done_bytes: 0,
+                total_bytes,
+            },
+        }
+    }
+
+    pub(super) fn finish(self, time: &StoreTime, started_ms: u64) -> VerifyReport {
+        let mut report = self.report;
+        for ranges in [&mut report.damaged, &mut report.discarded] {
+            ranges.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
+        }
+        report.duration = Duration::from_millis(time.monotonic_ms().saturating_sub(started_ms));
+        report
+    }
+
+    /// Reports progress, and stops if that is wanted.
+    pub(super) fn go_on(&mut self, bytes: u64) -> Result<()> {
+        self.state.done_bytes += bytes;
+        if (self.progress)(self.state) {
+            Ok(())
+        } else {
+            Err(Error::Cancelled)
+        }
+    }
+
+    pub(super) fn note(&mut self, id: u64, offset: u64, length: u64, damage: Damage) {
+        let path = self.directory.join(segment_file(id));
+        let damaged = self.content.damaged(&path, Some(id), offset, length, damage);
+        self.report.damaged.push(damaged);
+    }
+
+    /// A segment that no longer grows: all of it is in its file.
+    pub(super) fn ended(&mut self, segment: &Ended, is_listed: impl Fn() -> bool) -> Result<()> {
+        let (id, summary) = (segment.header.segment_id, segment.summary);
+        let expected = if segment.cut {
+            summary.data_end
+        } else {
+            summary.data_end.saturating_add(SEAL_LEN)
+        };
+        let path = self.directory.join(segment_file(id));
+        let Some(file) = open_if_there(&*self.storage, &path)? else {
+            if is_listed() {
+                self.content = Content::default();
+                self.note(id, 0, expected, MISSING);
+            }
+            return self.go_on(summary.data_end);
+        };
+        let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
+        self.content.read(&*file, &path, expected)?;
+        let bytes = std::mem::take(&mut self.content.bytes);
+        let data = bytes.get(..summary.data_end as usize).unwrap_or(&bytes);
+        let mut sorter = Sorter::default();
+        let walked = self.walk(&segment.header, data, Reach::Known, Some(&mut sorter))?;
+        if length < expected {
+            self.note(id, length, expected - length, Damage::Short);
+        } else if length > expected && !segment.cut {
+            self.note(
+                id,
+                expected,
+                length - expected,
+                Damage::Mismatch("the length that the manifest gives"),
+            );
+        }
+        if !walked.damaged && length >= expected {
+            if walked.summary != summary {
+                self.note(
+                    id,
+                    0,
+                    summary.data_end,
+                    Damage::Mismatch("the manifest's account of the segment"),
+                );
+            }
+            self.hint(segment, sorter, is_listed)?;
+        }
+        let seal = bytes.get(summary.data_end as usize..).unwrap_or_default();
+        if !segment.cut && length >= expected && !is_seal_of(seal, &segment.header, &summary) {
+            self.note(id, summary.data_end, SEAL_LEN, Damage::Mismatch("the seal"));
+        }
+        self.content.bytes = bytes;
+        Ok(())
+    }
+
+    /// Walks over a segment, noting all damage.
+    pub(super) fn walk<'b>(
+        &mut self,
+        expected: &SegmentHeader,
+        bytes: &'b [u8],
+        reach: Reach,
+        mut sorter: Option<&mut Sorter<'b>>,
+    ) -> Result<Walked> {
+        let mut damaged = false;
+        let header = SegmentHeader::decode(bytes).and_then(|header| match header == *expected {
+            true => Ok(header),
+            false => Err(Damage::Stranger),
+        });
+        if let Err(damage) = header {
+            damaged = true;
+            self.note(expected.segment_id, 0, SEGMENT_HEADER_LEN, damage);
+        }
+        // The expected header is good, so the records can be checked all the same.
+        let mut walker = Walker::new(bytes, *expected, reach);
+        let mut reported = 0;
+        while let Some(step) = walker.next() {
+            match step {
+                Step::Record { found, .. } => {
+                    self.report.records += 1;
+                    let (header, key) = (found.record.header, found.record.key());
+                    let names_a_namespace = header.namespace == SYSTEM_NAMESPACE && header.kind == Kind::Put;
+                    if names_a_namespace && let Err(damage) = decode_entry(key, found.record.value()) {
+                        damaged = true;
+                        self.note(expected.segment_id, found.offset, header.record_len(), damage);
+                    }
+                    if let Some(sorter) = &mut sorter {
+                        sorter.push(bytes, &found);
+                    }
+                }
+                Step::Damaged { offset, length, damage } => {
+                    damaged = true;
+                    self.note(expected.segment_id, offset, length, damage);
+                }
+            }
+            if walker.offset() - reported >= PROGRESS_BYTES {
+                let bytes = walker.offset() - reported;
+                reported = walker.offset();
+                self.go_on(bytes)?;
+            }
+        }
+        self.report.segments += 1;
+        self.report.bytes += bytes.len() as u64;
+        self.go_on((bytes.len() as u64).saturating_sub(reported))?;
+        Ok(Walked {
+            summary: walker.summary(),
+            sealed: walker.is_sealed(),
+            damaged,
+        })
+    }
+
+    /// The hint of a sound segment. That there is none is no damage: it is made anew when the store is opened.
+    pub(super) fn hint(&mut self, segment: &Ended, sorter: Sorter<'_>, is_listed: impl Fn() -> bool) -> Result<()> {
+        let (id, summary) = (segment.header.segment_id, segment.summary);
+        let path = self.directory.join(hint_file(id));
+        let Some(file) = open_if_there(&*self.storage, &path)? else {
+            return Ok(());
+        };
+        let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
+        let mut content = Content::default();
+        content.read(&*file, &path, Hint::len_max(&summary).min(length))?;
+        let (offsets, keys_crc) = sorter.finish();
+        let damage = match Hint::decode(&content.bytes) {
+            _ if length > Hint::len_max(&summary) => Some(Damage::Field("hint length")),
+            Err(damage) => Some(damage),
+            Ok(hint) if hint.store_id != segment.header.store_id || hint.segment_id != id => Some(Damage::Stranger),
+            // Recovery cut the segment behind what the hint knew; the next opening makes another.
+            Ok(hint) if segment.cut && hint.data_end > summary.data_end => None,
+            Ok(hint) if hint.data_end != summary.data_end || hint.records_crc != summary.records_crc => {
+                Some(Damage::Mismatch("the hint"))
+            }
+            Ok(hint) if hint.offsets != offsets || hint.keys_crc != keys_crc => Some(Damage::Mismatch("the hint")),
+            Ok(_) => None,
+        };
+        self.report.hints += 1;
+        self.report.bytes += length;
+        // Where the segment was compacted away since, the hint may have been removed at any moment.
+        if let Some(damage) = damage
+            && is_listed()
+        {
+            self.report
+                .damaged
+                .push(content.damaged(&path, Some(id), 0, length, damage));
+        }
+        Ok(())
+    }
+}

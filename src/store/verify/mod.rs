@@ -1,0 +1,315 @@
+//! Reading everything that is on disk, and telling all that is wrong with it.
+//!
+//! Everything is read anew from the files, with positioned reads and not through maps, one segment at a time: a block that the
+//! device cannot read is then listed as damaged, where a map would end the process. Readers, writers and compaction go on
+//! meanwhile. A segment that is compacted away while it waits for its turn is not there any more, and cannot be
+//! damaged; the segments that hold what was live in it are checked by the compaction that wrote them, and by the next
+//! verify.
+
+mod check;
+mod closed;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use self::check::{Check, Ended, MISSING};
+pub use self::closed::{verify, verify_with};
+use super::Store;
+use super::damage::{Content, Damaged, open_if_there};
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::record::Kind;
+use crate::format::{Damage, MANIFEST_FILE};
+use crate::index::keydir::Location;
+use crate::log::Engine;
+use crate::log::manifest::ManifestStore;
+use crate::log::snapshot::GrowingSegment;
+use crate::options::Progress;
+use crate::segment::Segment;
+use crate::segment::walk::Reach;
+
+/// Looks at the manifest while others replace it, before the comparison is given up.
+const MANIFEST_ATTEMPTS_MAX: usize = 16;
+
+/// What [`Store::verify`] or [`verify`] read and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Segments that were read.
+    pub segments: u64,
+    /// Sound puts and tombstones in them.
+    pub records: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Hint files that were compared with their segments.
+    pub hints: u64,
+    /// Keys in the indexes that were followed to their records; 0 for a store that is not open, which has none.
+    pub keys: u64,
+    /// Everything that is not as it should be, by file and offset.
+    pub damaged: Vec<Damaged>,
+    /// Of a store that is not open: what opening it will discard or make anew, so that nothing is lost by it. What was being written
+    /// when a process ended and was not known to be durable, and hints that do not fit their segments.
+    pub discarded: Vec<Damaged>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl VerifyReport {
+    /// Whether nothing is damaged.
+    pub fn is_sound(&self) -> bool {
+        self.damaged.is_empty()
+    }
+}
+
+impl Store {
+    /// Reads everything the store has on disk and checks every byte of it that means anything: headers, bodies, padding, order, batches,
+    /// seals, manifest and hints; and that every key in the indexes leads to a record. Changes nothing. Damage is not an
+    /// error: the report lists all of it, each range with file, offset, length and cause.
+    ///
+    /// Readers, writers and compaction go on; writers wait for as long as a look over the hash index takes (about 10 ns a key). Takes
+    /// memory for one segment at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`], and [`Error::Io`] if a file cannot be opened or measured. A block that cannot be read is listed as
+    /// damaged.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.verify_with(|_| true)
+    }
+
+    /// As [`Store::verify`]; calls `progress` now and then, with bytes read so far and in all. If it answers false, verifying
+    /// stops with [`Error::Cancelled`].
+    pub fn verify_with(&self, progress: impl FnMut(Progress) -> bool) -> Result<VerifyReport> {
+        let engine = &**self.engine();
+        engine.check_open()?;
+        let started_ms = engine.time.monotonic_ms();
+        let segments = engine.all_segments();
+        let ended_bytes: u64 = segments.ended.iter().map(|segment| segment.data_end()).sum();
+        let growing_bytes: u64 = segments.growing.iter().map(|growing| growing.end).sum();
+        let check = Check::new(
+            engine.storage.clone(),
+            &engine.directory,
+            ended_bytes + growing_bytes,
+            progress,
+        );
+        let mut verify = Verify { engine, check };
+        let manifest = verify.manifest()?;
+        for segment in &segments.ended {
+            verify.ended(segment, &manifest)?;
+        }
+        for growing in &segments.growing {
+            verify.growing(growing)?;
+        }
+        verify.indexes()?;
+        Ok(verify.check.finish(&engine.time, started_ms))
+    }
+}
+
+/// A run of verify on an open store.
+struct Verify<'a, P> {
+    engine: &'a Engine,
+    check: Check<P>,
+}
+
+impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
+    /// Compares the manifest on disk with the one in memory, and returns the latter.
+    fn manifest(&mut self) -> Result<Manifest> {
+        let path = self.engine.directory.join(MANIFEST_FILE);
+        let damaged = |damage: String| Damaged {
+            path: path.clone(),
+            segment: None,
+            offset: 0,
+            length: 0,
+            cause: damage,
+        };
+        let mut before = self.engine.manifest.current();
+        for _ in 0..MANIFEST_ATTEMPTS_MAX {
+            let read = ManifestStore::read(&*self.engine.storage, &self.engine.directory);
+            let after = self.engine.manifest.current();
+            if after.generation != before.generation {
+                // Replaced meanwhile: look again.
+                before = after;
+                continue;
+            }
+            match read {
+                // After a failed sync of the directory nobody knows which one stands.
+                Ok(Some(found)) if differ(&found, &after) && self.engine.lock_writer().poisoned().is_none() => {
+                    let cause = Damage::Mismatch("the list of segments in the manifest").to_string();
+                    self.check.report.damaged.push(damaged(cause));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => self
+                    .check
+                    .report
+                    .damaged
+                    .push(damaged("the manifest is missing".to_owned())),
+                // It was of this version when it was written or read.
+                Err(error @ Error::NewerFormat { .. }) => self.check.report.damaged.push(damaged(error.to_string())),
+                Err(Error::Corruption { cause, .. }) => self.check.report.damaged.push(damaged(cause)),
+                Err(Error::Io {
+                    source, action: "read", ..
+                }) => {
+                    self.check
+                        .report
+                        .damaged
+                        .push(damaged(format!("cannot be read: {source}")));
+                }
+                Err(error) => return Err(error),
+            }
+            break;
+        }
+        Ok(before)
+    }
+
+    /// A segment that no longer grows: all of it is in its file.
+    fn ended(&mut self, segment: &Segment, manifest: &Manifest) -> Result<()> {
+        let Some(summary) = segment.summary else { return Ok(()) };
+        let ended = Ended {
+            header: segment.header,
+            summary,
+            cut: segment.cut,
+        };
+        let engine = self.engine;
+        self.check.ended(&ended, || is_listed(engine, segment))?;
+        let listed = manifest
+            .segments
+            .iter()
+            .find(|entry| entry.id == segment.id())
+            .map(|entry| entry.state);
+        if let Some(SegmentState::Sealed(listed) | SegmentState::Cut(listed)) = listed
+            && listed != summary
+        {
+            self.check.note(
+                segment.id(),
+                0,
+                0,
+                Damage::Mismatch("the manifest's account of the segment"),
+            );
+        }
+        Ok(())
+    }
+
+    /// A segment that grows, or did so just now: what is written is read from its file, the rest from memory.
+    fn growing(&mut self, growing: &GrowingSegment) -> Result<()> {
+        let segment = &growing.segment;
+        let path = self.engine.segment_path(segment.id());
+        let mut scratch = Vec::new();
+        let memory = segment
+            .all_bytes(&mut scratch)
+            .map_err(|error| self.engine.read_error(segment.id(), 0, error))?;
+        match open_if_there(&*self.engine.storage, &path)? {
+            Some(file) => self.check.content.read(&*file, &path, growing.written)?,
+            None => {
+                self.check.content = Content::default();
+                if is_listed(self.engine, segment) {
+                    self.check.note(segment.id(), 0, growing.written, MISSING);
+                }
+                // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still holds.
+                self.check
+                    .content
+                    .bytes
+                    .extend_from_slice(memory.get(..growing.written as usize).unwrap_or_default());
+            }
+        }
+        let mut bytes = std::mem::take(&mut self.check.content.bytes);
+        let found = bytes.len() as u64;
+        if found < growing.written {
+            self.check
+                .note(segment.id(), found, growing.written - found, Damage::Short);
+        } else {
+            bytes.extend_from_slice(
+                memory
+                    .get(growing.written as usize..growing.end as usize)
+                    .unwrap_or_default(),
+            );
+        }
+        self.check.walk(&segment.header, &bytes, Reach::Known, None)?;
+        self.check.content.bytes = bytes;
+        Ok(())
+    }
+
+    /// That every key in the indexes leads to a record, and that as many lead into each segment as its counters say.
+    fn indexes(&mut self) -> Result<()> {
+        let engine = self.engine;
+        let (mut keys, mut suspects, mut scratch) = (0u64, HashSet::new(), Vec::new());
+        engine.keydir.for_each(|location| {
+            keys += 1;
+            if !leads_to_its_record(engine, location, &mut scratch) {
+                suspects.insert(location);
+            }
+        });
+        self.check.report.keys = keys;
+        self.check.go_on(0)?;
+        // What was replaced or moved meanwhile is no fault. Under the writer lock nothing is.
+        let guard = engine.lock_writer();
+        let mut live: HashMap<u16, u64> = HashMap::new();
+        let mut astray = Vec::new();
+        engine.keydir.for_each(|location| {
+            *live.entry(location.segment_index()).or_default() += 1;
+            if suspects.contains(&location) {
+                astray.push(location);
+            }
+        });
+        astray.retain(|location| !leads_to_its_record(engine, *location, &mut scratch));
+        let mut miscounted = Vec::new();
+        for segment in engine.segments.all() {
+            if live.get(&segment.index()).copied().unwrap_or(0) != segment.counters.get().live_puts {
+                miscounted.push(segment);
+            }
+        }
+        drop(guard);
+        self.check.content = Content::default();
+        for segment in miscounted {
+            self.check.note(
+                segment.id(),
+                0,
+                0,
+                Damage::Mismatch("the count of keys that lead into the segment"),
+            );
+        }
+        for location in astray {
+            let segment = engine.segments.get(location.segment_index());
+            let path = segment
+                .as_ref()
+                .map_or(engine.directory.clone(), |segment| engine.segment_path(segment.id()));
+            let id = segment.map(|segment| segment.id());
+            let at = |damaged: &Damaged| {
+                let end = damaged.offset + damaged.length;
+                damaged.segment == id && (damaged.offset..end).contains(&location.offset())
+            };
+            if !self.check.report.damaged.iter().any(at) {
+                let cause = "the index leads here, but not to a record of its key".to_owned();
+                let offset = location.offset();
+                self.check.report.damaged.push(Damaged {
+                    path,
+                    segment: id,
+                    offset,
+                    length: 0,
+                    cause,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_listed(engine: &Engine, segment: &Segment) -> bool {
+    let manifest = engine.manifest.current();
+    manifest.segments.iter().any(|entry| entry.id == segment.id())
+}
+
+/// Whether two manifests list different segments.
+fn differ(a: &Manifest, b: &Manifest) -> bool {
+    a.store_id != b.store_id || a.generation != b.generation || a.segments != b.segments
+}
+
+/// Whether a put stands at this location whose key leads back to it.
+fn leads_to_its_record(engine: &Engine, location: Location, scratch: &mut Vec<u8>) -> bool {
+    let Some(segment) = engine.segments.get(location.segment_index()) else {
+        return false;
+    };
+    segment.record(location.offset(), scratch).is_ok_and(|record| {
+        let hash = engine.hash(record.header.namespace, record.key());
+        record.header.kind == Kind::Put && engine.keydir.holds(hash, location)
+    })
+}

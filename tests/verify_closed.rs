@@ -1,0 +1,263 @@
+//! The files of a store that is not open are verified, whether it can be opened or not.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
+use embercask::{
+    Damaged, Durability, Error, ErrorKind, Maintenance, ManualClock, Options, Store, VerifyReport, verify, verify_with,
+};
+
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn options(disk: &MemStorage) -> Options {
+    Store::options()
+        .segment_bytes(4096)
+        .durability(Durability::Os)
+        .maintenance(Maintenance::Manual)
+        .clock(ManualClock::new(NOW_MS))
+        .storage(Arc::new(disk.clone()))
+}
+
+/// A store of several segments, open.
+fn filled(disk: &MemStorage) -> Store {
+    let store = options(disk).open("/store").unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for number in 0..60 {
+        namespace
+            .put(
+                format!("key-{number:03}"),
+                format!("value of {number}, and some more").repeat(4),
+            )
+            .unwrap();
+    }
+    store
+        .batch()
+        .put(&namespace, "a", "1")
+        .delete(&namespace, "key-001")
+        .commit()
+        .unwrap();
+    store
+}
+
+fn closed() -> MemStorage {
+    let disk = MemStorage::new();
+    filled(&disk).close().unwrap();
+    disk
+}
+
+fn files(disk: &MemStorage, extension: &str) -> Vec<PathBuf> {
+    let is_wanted = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
+    disk.files("/store").into_iter().filter(is_wanted).collect()
+}
+
+fn verified(disk: &MemStorage) -> VerifyReport {
+    verify("/store", &options(disk)).unwrap()
+}
+
+#[track_caller]
+fn assert_names(ranges: &[Damaged], path: &Path, offset: u64) {
+    let covers = |range: &Damaged| range.path == path && (range.offset..range.offset + range.length).contains(&offset);
+    assert!(ranges.iter().any(covers), "{}, {offset}: {ranges:?}", path.display());
+}
+
+#[test]
+fn a_sound_closed_store_is_found_sound_and_not_changed() {
+    let disk = closed();
+    let segments = files(&disk, "segment");
+    let content = || {
+        let files = disk.files("/store").into_iter().filter(|path| !path.ends_with("LOCK"));
+        files
+            .map(|path| (disk.read_file(&path).unwrap(), path))
+            .collect::<Vec<_>>()
+    };
+    let before = content();
+    let report = verified(&disk);
+    assert!(report.is_sound() && report.discarded.is_empty(), "{report:?}");
+    assert_eq!(
+        (report.segments, report.hints),
+        (segments.len() as u64, segments.len() as u64)
+    );
+    // The namespace has a record of its own.
+    assert_eq!((report.records, report.keys), (63, 0));
+    assert!(content() == before);
+    options(&disk).open("/store").unwrap();
+}
+
+#[test]
+fn flipped_bits_in_any_file_of_a_closed_store_are_found() {
+    let disk = closed();
+    for path in disk.files("/store") {
+        if path.ends_with("LOCK") || path.ends_with("RESERVE") {
+            continue;
+        }
+        let length = disk.read_file(&path).unwrap().len() as u64;
+        for at in (0..length).step_by(3) {
+            let damaged = disk.crash_process();
+            damaged.flip_bit(&path, at * 8 + at % 8).unwrap();
+            let report = verified(&damaged);
+            match path.extension() {
+                Some(extension) if extension == "hint" => assert_names(&report.discarded, &path, at),
+                _ => assert_names(&report.damaged, &path, at),
+            }
+        }
+    }
+}
+
+#[test]
+fn all_that_keeps_a_store_from_opening_is_listed_at_once() {
+    let disk = closed();
+    let segments = files(&disk, "segment");
+    assert!(segments.len() > 2, "{segments:?}");
+    let [missing, short, rotten] = [&segments[0], &segments[1], &segments[2]];
+    disk.remove_file(missing).unwrap();
+    let length = disk.read_file(short).unwrap().len() as u64;
+    disk.truncate(short, length - 100).unwrap();
+    disk.flip_bit(rotten, 30 * 8).unwrap();
+    assert_eq!(options(&disk).open("/store").unwrap_err().kind(), ErrorKind::Corruption);
+    let report = verified(&disk);
+    assert_names(&report.damaged, missing, 0);
+    assert_names(&report.damaged, short, length - 1);
+    assert_names(&report.damaged, rotten, 30);
+    // Salvage says the same of what it could not use.
+    let salvaged = embercask::salvage("/store", "/out", options(&disk)).unwrap();
+    for lost in salvaged.all_lost() {
+        assert!(report.damaged.iter().any(|range| range.path == lost.path), "{lost}");
+    }
+}
+
+#[test]
+fn without_a_manifest_the_segments_are_verified_all_the_same() {
+    let disk = closed();
+    let segments = files(&disk, "segment");
+    let manifest = Path::new("/store/MANIFEST");
+    disk.remove_file(manifest).unwrap();
+    let value = disk.read_file(&segments[1]).unwrap().len() as u64 / 2;
+    disk.flip_bit(&segments[1], value * 8).unwrap();
+    let report = verified(&disk);
+    assert_eq!(report.segments, segments.len() as u64);
+    assert!(
+        report
+            .damaged
+            .iter()
+            .any(|range| range.path == manifest && range.segment.is_none())
+    );
+    assert_names(&report.damaged, &segments[1], value);
+    assert_eq!(report.damaged.len(), 2, "{report:?}");
+}
+
+#[test]
+fn a_torn_tail_is_told_from_damage() {
+    let disk = MemStorage::new();
+    let store = filled(&disk);
+    let active = files(&disk, "segment").pop().unwrap();
+    let killed = disk.crash_process();
+    assert!(verified(&killed).is_sound());
+    // The last bytes never arrived.
+    let mut torn_ones = 0;
+    let content = killed.read_file(&active).unwrap();
+    let end = content.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
+    for cut in (64..end).rev().step_by(8) {
+        let torn = killed.crash_process();
+        torn.truncate(&active, cut).unwrap();
+        let report = verified(&torn);
+        match options(&torn).open("/store") {
+            Ok(_) => {
+                assert!(report.is_sound(), "{cut}: {report:?}");
+                torn_ones += u64::from(!report.discarded.is_empty());
+            }
+            Err(error) => assert!(!report.is_sound(), "{cut}: {error}"),
+        }
+    }
+    assert!(torn_ones > 0);
+    // What was synced is damaged, and nothing else, once it cannot be read.
+    store.sync().unwrap();
+    store.namespace("N").unwrap().put("after", "the mark").unwrap();
+    store.sync().unwrap();
+    store.namespace("N").unwrap().put("after", "another").unwrap();
+    store.flush().unwrap();
+    let killed = disk.crash_process();
+    let active = files(&killed, "segment").pop().unwrap();
+    killed.flip_bit(&active, 80 * 8).unwrap();
+    let report = verified(&killed);
+    assert_names(&report.damaged, &active, 80);
+    assert_eq!(
+        options(&killed).open("/store").unwrap_err().kind(),
+        ErrorKind::Corruption
+    );
+}
+
+#[test]
+fn a_power_cut_leaves_no_damage() {
+    let disk = MemStorage::new();
+    let store = filled(&disk);
+    store.sync().unwrap();
+    store.namespace("N").unwrap().put("unsynced", "value").unwrap();
+    for seed in 0..64 {
+        let cut = disk.power_cut(&CutPolicy::Random { seed, grain: 512 });
+        let report = verified(&cut);
+        assert!(report.is_sound(), "{seed}: {report:?}");
+        options(&cut).open("/store").unwrap();
+    }
+}
+
+#[test]
+fn a_store_that_is_open_and_a_directory_that_is_no_store_are_refused() {
+    let disk = MemStorage::new();
+    let store = filled(&disk);
+    assert_eq!(verify("/store", &options(&disk)).unwrap_err().kind(), ErrorKind::InUse);
+    store.close().unwrap();
+    assert!(verified(&disk).is_sound());
+    let error = verify("/nowhere", &options(&disk)).unwrap_err();
+    assert!(matches!(error, Error::NotAStore { .. }), "{error}");
+    assert!(!disk.files("/").iter().any(|path| path.starts_with("/nowhere")));
+}
+
+#[test]
+fn a_block_that_cannot_be_read_is_listed_and_the_rest_is_read() {
+    let disk = closed();
+    let second = files(&disk, "segment").swap_remove(1);
+    let mut struck = 0;
+    for step in 0..60 {
+        let faulty = FaultStorage::new(Arc::new(disk.crash_process()));
+        // Some read of this segment fails, and then the read of one of its blocks.
+        for _ in 0..2 {
+            faulty.inject(
+                Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
+                    .on(Operation::Read)
+                    .path(&second.to_string_lossy())
+                    .at(step),
+            );
+        }
+        match verify("/store", &options(&disk).storage(Arc::new(faulty.clone()))) {
+            Ok(report) if report.is_sound() => {}
+            Ok(report) => {
+                struck += 1;
+                let is_told = |range: &Damaged| range.path == second && range.cause.contains("cannot be read");
+                assert!(report.damaged.iter().all(is_told), "step {step}: {report:?}");
+                assert!(report.segments > 1, "step {step}: {report:?}");
+            }
+            // The length of the file could not be told.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "step {step}: {error}"),
+        }
+    }
+    assert!(struck > 0);
+}
+
+#[test]
+fn progress_is_told_up_to_the_end_and_can_stop_it() {
+    let disk = closed();
+    let mut last = None;
+    verify_with("/store", &options(&disk), |progress| {
+        last = Some(progress);
+        true
+    })
+    .unwrap();
+    let last = last.unwrap();
+    assert!(last.done_bytes > 0 && last.done_bytes == last.total_bytes, "{last:?}");
+    let stopped = verify_with("/store", &options(&disk), |_| false).unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Cancelled);
+    options(&disk).open("/store").unwrap();
+}
