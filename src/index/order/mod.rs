@@ -41,6 +41,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 pub(crate) use builder::OrderBuilder;
 pub(crate) use page::KeyPage;
 use pending::Log;
+pub(crate) use pending::rank;
 use tree::Tree;
 
 /// What a listing needs to know of a key's record without looking at it. Two bits; an entry has no room for more.
