@@ -87,6 +87,7 @@
 #![warn(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::todo,
     clippy::unimplemented,

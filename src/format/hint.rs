@@ -75,7 +75,7 @@ impl Hint {
         bytes.extend_from_slice(&self.keys_crc.to_le_bytes());
         bytes.extend_from_slice(&(self.offsets.len() as u64).to_le_bytes());
         for units in &self.offsets.0 {
-            bytes.extend_from_slice(&units.to_le_bytes()[..width]);
+            bytes.extend(units.to_le_bytes().into_iter().take(width));
         }
         end_envelope(bytes)
     }
@@ -90,8 +90,11 @@ impl Hint {
         }
         let mut offsets = Offsets::with_capacity(count as usize);
         for packed in fields.0.chunks_exact(width) {
-            let mut units = [0; 4];
-            units[..width].copy_from_slice(packed);
+            let units = match *packed {
+                [a, b, c] => [a, b, c, 0],
+                [a, b, c, d] => [a, b, c, d],
+                _ => return Err(Damage::Field("hint length")),
+            };
             let units = u32::from_le_bytes(units);
             let offset = u64::from(units) * ALIGNMENT;
             if offset < SEGMENT_HEADER_LEN || offset >= data_end.min(RECORD_START_MAX) {

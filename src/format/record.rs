@@ -120,6 +120,10 @@ impl Header {
     }
 
     /// Encodes the header for `place`. The sequence must not be below the segment's base, nor 2^32 or more above it.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "no field is put twice, and `bytes` have room for all of them and the offset"
+    )]
     pub(crate) fn encode(&self, place: Place) -> EncodedHeader {
         debug_assert!(sequence_fits(place.base_sequence, self.sequence));
         debug_assert!(!self.kind.has_key() || (1..=KEY_LEN_MAX as u32).contains(&self.key_len));
@@ -163,9 +167,11 @@ impl Header {
         let flags = *bytes.get(9).ok_or(Damage::Short)?;
         let covered = bytes.get(4..encoded_len(flags)).ok_or(Damage::Short)?;
         let mut buffer = [0; HEADER_LEN_MAX];
-        buffer[..covered.len()].copy_from_slice(covered);
-        buffer[covered.len()..covered.len() + 4].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_le_bytes());
-        if header_crc(&buffer[..covered.len() + 4], place.salt) == u32::from_le_bytes(*stored) {
+        let buffer = buffer.get_mut(..covered.len() + 4).ok_or(Damage::Short)?;
+        let (header, offset) = buffer.split_last_chunk_mut::<4>().ok_or(Damage::Short)?;
+        header.copy_from_slice(covered);
+        *offset = ((place.offset / ALIGNMENT) as u32).to_le_bytes();
+        if header_crc(buffer, place.salt) == u32::from_le_bytes(*stored) {
             Ok(())
         } else {
             Err(Damage::HeaderChecksum)
@@ -174,10 +180,20 @@ impl Header {
 
     /// As [`Header::decode`], of a header whose checksum was compared a moment ago.
     pub(crate) fn fields(bytes: &[u8], place: Place) -> Result<Header, Damage> {
-        let fixed: &[u8; FIXED_HEADER_LEN] = bytes.first_chunk().ok_or(Damage::Short)?;
-        let u32_at = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
-        let flags = fixed[9];
-        let kind = Kind::from_byte(fixed[8]).ok_or(Damage::Field("record kind"))?;
+        let (words, _) = bytes.as_chunks::<4>();
+        let &[
+            _crc,
+            body_crc,
+            [kind, flags, key_len @ ..],
+            value_len,
+            namespace,
+            sequence,
+            ..,
+        ] = words
+        else {
+            return Err(Damage::Short);
+        };
+        let kind = Kind::from_byte(kind).ok_or(Damage::Field("record kind"))?;
         if flags & !(FLAG_EXPIRY | FLAG_METADATA) != 0 {
             return Err(Damage::Field("record flags"));
         }
@@ -192,19 +208,19 @@ impl Header {
         } else {
             None
         };
-        let stored_key_len = u32::from(u16::from_le_bytes([fixed[10], fixed[11]]));
+        let stored_key_len = u32::from(u16::from_le_bytes(key_len));
         let header = Header {
             kind,
-            namespace: u32_at(16),
+            namespace: u32::from_le_bytes(namespace),
             sequence: place
                 .base_sequence
-                .checked_add(u64::from(u32_at(20)))
+                .checked_add(u64::from(u32::from_le_bytes(sequence)))
                 .ok_or(Damage::Field("sequence"))?,
             expiry,
             key_len: if kind.has_key() { stored_key_len + 1 } else { 0 },
             metadata_len,
-            value_len: u32_at(12),
-            body_crc: u32_at(4),
+            value_len: u32::from_le_bytes(value_len),
+            body_crc: u32::from_le_bytes(body_crc),
         };
         if metadata_len.is_some_and(|length| length as usize > METADATA_LEN_MAX) {
             return Err(Damage::Field("metadata length"));
@@ -257,6 +273,7 @@ pub(crate) struct EncodedHeader {
 }
 
 impl EncodedHeader {
+    #[expect(clippy::indexing_slicing, reason = "`len` bytes were put into `bytes`")]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

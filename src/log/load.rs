@@ -20,7 +20,7 @@ use crate::format::record::{Kind, Record};
 use crate::format::{Damage, hint_file};
 use crate::index::keydir::{Keydir, Location, Relation, Upsert};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
-use crate::index::order::{KeyFlags, KeyOrder};
+use crate::index::order::{KeyFlags, KeyOrder, rank};
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{Scanner, Sorter};
@@ -464,8 +464,8 @@ struct Walk<'a> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head<'a> {
     namespace: u32,
-    /// The first bytes of the key: most comparisons end here, without a look at the key.
-    prefix: u64,
+    /// The key's [`rank`]: most comparisons end here, without a look at the key.
+    rank: u64,
     key: Cow<'a, [u8]>,
     flags: KeyFlags,
 }
@@ -493,12 +493,9 @@ impl<'a> Walk<'a> {
                 }
             };
             segment.counters.add_live(header.record_len());
-            let mut prefix = [0; 8];
-            let length = key.len().min(8);
-            prefix[..length].copy_from_slice(&key[..length]);
             return Ok(Some(Head {
                 namespace: header.namespace,
-                prefix: u64::from_be_bytes(prefix),
+                rank: rank(&key),
                 key,
                 flags: super::write::flags(&header),
             }));

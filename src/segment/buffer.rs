@@ -131,6 +131,8 @@ impl Appender {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test fails by panicking, in its helpers too")]
+
     use super::*;
 
     fn append(appender: &mut Appender, bytes: &[u8]) {

@@ -69,14 +69,18 @@ fn stripes(bytes: Bytes) -> Source {
     Source::Memory((0..STRIPES).map(|_| Arc::new(Backing(bytes.clone()))).collect())
 }
 
-/// The stripe of this thread.
-fn stripe() -> usize {
+/// Of the stripes that [`stripes`] made, the one of this thread.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the index is a remainder by `STRIPES`, and there are as many"
+)]
+fn own_stripe(stripes: &[Arc<Backing>]) -> &Arc<Backing> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local! {
         static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) as usize % STRIPES;
     }
     // While a thread ends its locals may be gone already; any stripe will do then.
-    STRIPE.try_with(|stripe| *stripe).unwrap_or(0)
+    &stripes[STRIPE.try_with(|stripe| *stripe).unwrap_or(0)]
 }
 
 /// Why a record could not be read.
@@ -218,7 +222,7 @@ impl Segment {
     /// The bytes from this offset on: to the end of the data, or, read into `scratch`, to the end of the record.
     pub(crate) fn stored<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {
-            Source::Memory(stripes) => Ok(tail(stripes[stripe()].bytes(), offset)?),
+            Source::Memory(stripes) => Ok(tail(own_stripe(stripes).bytes(), offset)?),
             Source::File { file, data_end } => {
                 read_record(&**file, *data_end, self.place(offset), scratch)?;
                 Ok(scratch)
@@ -235,7 +239,7 @@ impl Segment {
     ) -> Result<Option<Value>, ReadError> {
         match &self.source {
             Source::Memory(stripes) => {
-                let backing = &stripes[stripe()];
+                let backing = own_stripe(stripes);
                 let record = Record::parse(tail(backing.bytes(), offset)?, self.place(offset))?;
                 if !wanted(&record) {
                     return Ok(None);
@@ -265,7 +269,7 @@ impl Segment {
     /// The bytes from this offset to the end of the data, if they lie in memory.
     pub(crate) fn memory(&self, offset: u64) -> Option<&[u8]> {
         match &self.source {
-            Source::Memory(stripes) => stripes[stripe()].bytes().get(offset as usize..),
+            Source::Memory(stripes) => own_stripe(stripes).bytes().get(offset as usize..),
             Source::File { .. } => None,
         }
     }
@@ -273,7 +277,7 @@ impl Segment {
     /// Touches the first byte of a record, if it lies in memory.
     pub(crate) fn peek(&self, offset: u64) -> u8 {
         match &self.source {
-            Source::Memory(stripes) => stripes[stripe()].bytes().get(offset as usize).copied().unwrap_or(0),
+            Source::Memory(stripes) => own_stripe(stripes).bytes().get(offset as usize).copied().unwrap_or(0),
             Source::File { .. } => 0,
         }
     }
@@ -284,7 +288,7 @@ impl Segment {
         match &self.source {
             Source::Memory(stripes) => {
                 self.read_ahead();
-                Ok(stripes[stripe()].bytes())
+                Ok(own_stripe(stripes).bytes())
             }
             Source::File { file, data_end } => {
                 scratch.clear();
@@ -307,7 +311,7 @@ impl Segment {
     /// Where the data end by now.
     pub(crate) fn data_end(&self) -> u64 {
         match &self.source {
-            Source::Memory(stripes) => stripes[stripe()].bytes().len() as u64,
+            Source::Memory(stripes) => own_stripe(stripes).bytes().len() as u64,
             Source::File { data_end, .. } => *data_end,
         }
     }

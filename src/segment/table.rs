@@ -46,6 +46,10 @@ impl SegmentTable {
     }
 
     /// Puts a segment in its place, or replaces the object that stood for the same segment.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "an index is below `SEGMENTS_MAX`, and there are pages of `PAGE` segments for as many"
+    )]
     pub(crate) fn set(&self, segment: Arc<Segment>) {
         let index = usize::from(segment.index());
         let page = self.pages[index / PAGE].get_or_init(|| (0..PAGE).map(|_| ArcSwapOption::empty()).collect());

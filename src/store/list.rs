@@ -487,11 +487,13 @@ const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 fn base64url_encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let mut group = [0; 4];
-        group[1..=chunk.len()].copy_from_slice(chunk);
-        let bits = u32::from_be_bytes(group);
+        let mut bits = 0u32;
+        for (index, &byte) in chunk.iter().enumerate() {
+            bits |= u32::from(byte) << (16 - 8 * index);
+        }
         for index in 0..=chunk.len() {
             let digit = bits >> (18 - 6 * index) & 63;
+            #[expect(clippy::indexing_slicing, reason = "there is a digit for each value of six bits")]
             text.push(char::from(BASE64URL[digit as usize]));
         }
     }

@@ -245,8 +245,11 @@ impl Keydir {
     }
 
     /// The shard of a hash.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`SHARD_BITS` bits are left of the hash, so the index is below `SHARDS`, the number of shards"
+    )]
     fn shard(&self, hash: u64) -> &Shard {
-        // `SHARD_BITS` bits are left of the hash, so the index is below `SHARDS`, the number of shards.
         &self.shards[(hash >> (u64::BITS - SHARD_BITS)) as usize]
     }
 }

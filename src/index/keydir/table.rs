@@ -89,15 +89,17 @@ impl Table {
         let distance = self.chain(slot.tag()).position(|(_, standing)| standing == slot)?;
         let capacity = self.capacity();
         let at = (slot.tag().home(capacity) + distance) % capacity;
-        // The remainders keep both indices below the capacity, which is not zero because an entry was found.
-        if load(&self.slots[(at + 1) % capacity]) != Slot::EMPTY {
-            store(&self.slots[at], Slot::DELETED);
+        // The remainder keeps it below the capacity, which is not zero because an entry was found.
+        let (before, from) = self.slots.split_at(at);
+        let (cell, behind) = from.split_first()?;
+        let next = behind.first().or(before.first());
+        if next.is_none_or(|next| load(next) != Slot::EMPTY) {
+            store(cell, Slot::DELETED);
             return Some(Removed::Marked);
         }
-        store(&self.slots[at], Slot::EMPTY);
+        store(cell, Slot::EMPTY);
         // Backwards from the slot before, around the beginning of the table; it ends at this slot, now EMPTY, at the
         // latest.
-        let (before, from) = self.slots.split_at(at);
         let marks = before
             .iter()
             .rev()

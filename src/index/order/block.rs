@@ -126,6 +126,10 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> usize {
 }
 
 /// How many bytes the two begin with in common.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "`common` is eight times a number of words that both have, so it is within both"
+)]
 #[inline]
 pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     let (a_words, _) = a.as_chunks::<8>();
@@ -138,7 +142,6 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
         }
         common += 8;
     }
-    // `common` is eight times a number of words that both have, so it is within both.
     common + a[common..].iter().zip(&b[common..]).take_while(|(x, y)| x == y).count()
 }
 
@@ -208,12 +211,19 @@ impl Block {
     }
 
     /// The entries from a place on; from place 0 all but the first key's.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a place comes from a search in this very block, so its offset is an entry's border"
+    )]
     pub(super) fn entries_from(&self, place: Place) -> Reader<'_> {
-        // A place comes from a search in this very block, so its offset is an entry's border.
         Reader::new(&self.rest[place.offset..])
     }
 
     /// The place before the first key that is not less than `target`; `first` is the block's first key.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`shared` bytes of the target agree with a key, so it has as many"
+    )]
     fn seek(&self, first: &[u8], target: &[u8]) -> Place {
         let (order, mut shared) = compare(first, target);
         if order != Ordering::Less {
@@ -239,7 +249,6 @@ impl Block {
                 return place;
             }
             if entry.shared == shared {
-                // `shared` bytes of the target agree with a key, so it has as many.
                 let (order, more) = compare(entry.suffix, &target[shared..]);
                 match order {
                     Ordering::Less => shared += more,
@@ -314,6 +323,10 @@ impl Block {
 /// Entries are relative to the one before, so a block's entries are a slice of the run; only the key at each
 /// cut has to be put together. `fill` says how large blocks become when there are several: full ones, if
 /// keys are being appended and the last block is the one that will grow, or even ones.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the reader goes through `start`, so what is behind it is no longer"
+)]
 pub(super) fn cut(run: &[u8], count: usize, fill: Fill, mut take: impl FnMut(&[u8], Block)) {
     let mut reader = Reader::new(run);
     let Some(entry) = reader.next() else { return };

@@ -24,13 +24,13 @@ pub(crate) struct OrderBuilder {
 impl OrderBuilder {
     /// Adds a key greater than all before it. One that is not is queued as if inserted later: keys out of order cost
     /// time and memory, but are not lost.
+    #[expect(clippy::indexing_slicing, reason = "what two keys share, both have")]
     pub(crate) fn push(&mut self, key: &[u8], flags: KeyFlags) {
         let (order, shared) = compare(&self.last, key);
         if order != Ordering::Less && self.first.is_some() {
             self.order.change([Change::Insert(key, flags)].into_iter());
             return;
         }
-        // What two keys share, both have.
         let suffix = &key[shared..];
         if self.first.is_some() {
             let bytes_before = self.rest.len();

@@ -91,6 +91,10 @@ struct Merger<'a, 'r> {
     dropped: &'a [u8],
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "what keys share is within both, and what is left of a reader is a tail of what was left before"
+)]
 impl<'a> Merger<'a, '_> {
     /// Copies the old keys less than `key`, steps over the key itself, and says whether it was there.
     /// `key_shares` is what the key has in common with the last key, before and after.

@@ -41,6 +41,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 pub(crate) use builder::OrderBuilder;
 pub(crate) use page::KeyPage;
 use pending::Log;
+pub(crate) use pending::rank;
 use tree::Tree;
 
 /// Queued changes of a key order from which on writers help to bring them into its tree.

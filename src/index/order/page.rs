@@ -52,7 +52,8 @@ impl KeyPage {
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], KeyFlags)> + ExactSizeIterator {
         self.keys.iter().enumerate().map(|(index, key)| {
             // Ends ascend and the last is the buffer's own.
-            (&self.bytes[self.start(index)..key.end], key.flags)
+            let key_bytes = self.bytes.get(self.start(index)..key.end);
+            (key_bytes.unwrap_or_default(), key.flags)
         })
     }
 

@@ -47,13 +47,14 @@ impl Log {
         let skip = shared_by_all(&bytes);
         let mut order = Vec::with_capacity(self.count);
         let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let start = bytes.len() - rest.len();
-            let key = take_change(&mut rest).key();
+        let mut start = 0;
+        while let Some(change) = take_change(&mut rest) {
+            let distinct = change.key().get(skip..).unwrap_or_default();
             order.push(Ranked {
-                rank: rank(&key[skip..]),
+                rank: rank(distinct),
                 start,
             });
+            start = bytes.len() - rest.len();
         }
         // Of several changes of a key the latest comes first, and is the one that stays.
         order.sort_unstable_by(|a, b| a.key_order(b, &bytes).then(b.start.cmp(&a.start)));
@@ -83,8 +84,8 @@ impl Batch {
 
     /// The changes still to be done, in ascending order of their keys.
     pub(super) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        // `done` never passes the end.
-        self.order[self.done..].iter().map(|ranked| ranked.change(&self.bytes))
+        let order = self.order.get(self.done..).unwrap_or_default();
+        order.iter().filter_map(|ranked| ranked.change(&self.bytes))
     }
 
     /// Notes that the next `count` are done; the memory goes with the last of them.
@@ -110,54 +111,59 @@ struct Ranked {
 }
 
 impl Ranked {
-    /// The change itself.
-    fn change<'a>(&self, bytes: &'a [u8]) -> Change<'a> {
-        // `start` was found by walking over these same bytes.
-        take_change(&mut &bytes[self.start..])
+    /// The change itself; never None, since `start` was found by walking over these same bytes.
+    fn change<'a>(&self, bytes: &'a [u8]) -> Option<Change<'a>> {
+        take_change(&mut bytes.get(self.start..)?)
+    }
+
+    /// The key that is changed.
+    fn key<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        self.change(bytes).map(|change| change.key())
     }
 
     /// The order of the two keys.
     fn key_order(&self, other: &Ranked, bytes: &[u8]) -> Ordering {
         self.rank
             .cmp(&other.rank)
-            .then_with(|| self.change(bytes).key().cmp(other.change(bytes).key()))
+            .then_with(|| self.key(bytes).cmp(&other.key(bytes)))
     }
 }
 
 /// The first 8 bytes as a number, shorter keys filled up with zeros: never greater for the lesser of two keys.
-fn rank(key: &[u8]) -> u64 {
+pub(crate) fn rank(key: &[u8]) -> u64 {
     if let Some(head) = key.first_chunk() {
         return u64::from_be_bytes(*head);
     }
     let mut head = [0; 8];
-    head[..key.len()].copy_from_slice(key);
+    for (to, from) in head.iter_mut().zip(key) {
+        *to = *from;
+    }
     u64::from_be_bytes(head)
 }
 
 /// How many bytes all keys begin with in common. Keys of one namespace often share a long prefix, and ranks
 /// that are all the same would decide nothing.
 fn shared_by_all(mut bytes: &[u8]) -> usize {
-    if bytes.is_empty() {
+    let Some(first) = take_change(&mut bytes) else {
         return 0;
-    }
-    let first = take_change(&mut bytes).key();
-    let mut shared = first.len();
-    while !bytes.is_empty() && shared > 0 {
-        // Never more than the shortest key so far, so it stays within the first one.
-        shared = common_prefix(&first[..shared], take_change(&mut bytes).key());
+    };
+    let mut shared = first.key().len();
+    while shared > 0
+        && let Some(change) = take_change(&mut bytes)
+    {
+        shared = shared.min(common_prefix(first.key(), change.key()));
     }
     shared
 }
 
-/// Reads a change and steps over it. `bytes` begin where [`Log::push`] began one.
-fn take_change<'a>(bytes: &mut &'a [u8]) -> Change<'a> {
-    let head = bytes[0];
-    let mut rest = &bytes[1..];
+/// Reads a change and steps over it. `bytes` begin where [`Log::push`] began one, or are at their end.
+fn take_change<'a>(bytes: &mut &'a [u8]) -> Option<Change<'a>> {
+    let (&head, mut rest) = bytes.split_first()?;
     let length = take_varint(&mut rest);
-    let (key, rest) = rest.split_at(length);
+    let (key, rest) = rest.split_at_checked(length)?;
     *bytes = rest;
-    match head & REMOVED {
+    Some(match head & REMOVED {
         0 => Change::Insert(key, KeyFlags::from_bits_truncate(head)),
         _ => Change::Remove(key),
-    }
+    })
 }

@@ -266,6 +266,10 @@ impl Span<'_> {
     }
 
     /// Copies the first `limit` keys, or as many as there are.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the key at the start shares no less with `from` than with the key before it"
+    )]
     fn copy_to(&self, page: &mut KeyPage, limit: usize) {
         let count = self.len().min(limit);
         let mut entries = self.block.entries_from(self.start);

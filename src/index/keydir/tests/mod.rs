@@ -1,6 +1,7 @@
 //! The keydir by itself: here at the edges of its tables, beside it against a map and with real threads.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::panic,
     reason = "a test fails by panicking, in its helpers too"
 )]
