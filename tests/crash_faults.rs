@@ -19,7 +19,7 @@
 mod common;
 #[allow(dead_code, reason = "only the workload is used here")]
 mod crash;
-#[path = "model/driver.rs"]
+#[path = "model/driver/mod.rs"]
 #[allow(dead_code, reason = "crashes are made otherwise here")]
 mod driver;
 #[path = "model/model.rs"]
