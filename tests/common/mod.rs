@@ -2,8 +2,9 @@
 //! nothing by itself.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use embercask::storage::{MemStorage, Storage};
 use embercask::{Durability, Maintenance, Namespace, Options, PutOptions, Store};
@@ -54,6 +55,29 @@ pub(crate) fn file_names(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Files of the store on this disk whose names end so, sorted.
+pub(crate) fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
+    disk.files(DIRECTORY)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(end))
+        .collect()
+}
+
+pub(crate) fn delete_hints(disk: &MemStorage) {
+    for hint in ending(disk, ".hint") {
+        disk.remove_file(hint).unwrap();
+    }
+}
+
+/// Ends the threads of a test that fails, so that it fails and does not hang.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// SplitMix64: small, and the same everywhere.
