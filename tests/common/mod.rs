@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use embercask::storage::{MemStorage, Storage};
-use embercask::{Durability, Maintenance, Namespace, Options, PutOptions, Store};
+use embercask::{Durability, Error, Maintenance, Namespace, Options, PutOptions, Store};
 
 /// Where the stores of these tests lie on a simulated disk.
 pub(crate) const DIRECTORY: &str = "/store";
@@ -69,6 +69,18 @@ pub(crate) fn delete_hints(disk: &MemStorage) {
     for hint in ending(disk, ".hint") {
         disk.remove_file(hint).unwrap();
     }
+}
+
+/// The error names a file on this disk, and an offset in it.
+#[track_caller]
+pub(crate) fn is_corruption(error: &Error, disk: &MemStorage, context: &str) {
+    let Error::Corruption { path, offset, .. } = error else {
+        panic!("{context}: {error:?}")
+    };
+    let length = disk.read_file(path).map_or(0, |bytes| bytes.len() as u64);
+    assert!(*offset <= length, "{context}: {error}");
+    let says = format!("{} at offset {offset}", path.display());
+    assert!(error.to_string().ends_with(&says), "{context}: {error}");
 }
 
 /// Ends the threads of a test that fails, so that it fails and does not hang.
