@@ -1,5 +1,5 @@
-//! What several of the integration tests need: a seeded generator that prints its seed, and the options of a store that does
-//! nothing by itself.
+//! What several of the integration tests need: the options of a store that does nothing by itself, what it shows, its files, and a
+//! seeded generator that prints its seed.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::path::{Path, PathBuf};
