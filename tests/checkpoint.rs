@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::StopOnDrop;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, ManualClock, Options, PutOptions, Store};
 
@@ -43,15 +46,6 @@ fn check(store: &Store, keys: u64) {
     }
     let report = store.verify().unwrap();
     assert!(report.is_sound(), "{:?}", report.damaged);
-}
-
-/// Ends the threads of a test that fails, so that it fails and does not hang.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -14,7 +14,7 @@
 
 mod common;
 mod crash;
-#[path = "model/driver.rs"]
+#[path = "model/driver/mod.rs"]
 #[allow(dead_code, reason = "crashes are made otherwise here")]
 mod driver;
 #[path = "model/model.rs"]

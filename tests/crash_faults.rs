@@ -11,7 +11,7 @@
 //! * a kill or a power cut at any of these points leaves what was acknowledged, in order and without damage, also when what a
 //!   failed sync was to make durable is lost although reads still show it.
 //!
-//! `tests/faults.rs` tells single stories of this, and has those of threads, of the directory and of the disk that is full for
+//! `tests/faults/` tells single stories of this, and has those of threads, of the directory and of the disk that is full for
 //! good.
 //!
 //! A failure prints the variable that repeats just that life: `EMBERCASK_FAULT_PLACE`.
@@ -19,7 +19,7 @@
 mod common;
 #[allow(dead_code, reason = "only the workload is used here")]
 mod crash;
-#[path = "model/driver.rs"]
+#[path = "model/driver/mod.rs"]
 #[allow(dead_code, reason = "crashes are made otherwise here")]
 mod driver;
 #[path = "model/model.rs"]

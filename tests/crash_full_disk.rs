@@ -9,7 +9,7 @@
 //!
 //! The file systems are a tmpfs and an ext4 image on a loop device, mounted in a mount namespace of their own, so that no mount
 //! outlives its test, however that ends. Where this process may not mount, that test says so in a line and
-//! passes; the same on a simulated disk runs everywhere. Single points on a simulated disk are in `tests/faults.rs`.
+//! passes; the same on a simulated disk runs everywhere. Single points on a simulated disk are in `tests/faults/full_disk.rs`.
 
 #![cfg(unix)]
 

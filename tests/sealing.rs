@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::StopOnDrop;
 use embercask::storage::MemStorage;
 use embercask::{Durability, Maintenance, Store};
 
@@ -15,15 +18,6 @@ fn store(disk: &MemStorage) -> Store {
         .storage(Arc::new(disk.clone()))
         .open("/store")
         .unwrap()
-}
-
-/// Ends the threads of a test that fails, so that it fails and does not hang.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../tests/model/driver.rs"]
+#[path = "../../tests/model/driver/mod.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod driver;
 #[path = "../../src/fuzzing/input.rs"]

@@ -1,12 +1,13 @@
-//! What several of the integration tests need: a seeded generator that prints its seed, and the options of a store that does
-//! nothing by itself.
+//! What several of the integration tests need: the options of a store that does nothing by itself, what it shows, its files, and a
+//! seeded generator that prints its seed.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use embercask::storage::{MemStorage, Storage};
-use embercask::{Durability, Maintenance, Namespace, Options, PutOptions, Store};
+use embercask::{Durability, Error, Maintenance, Namespace, Options, PutOptions, Store};
 
 /// Where the stores of these tests lie on a simulated disk.
 pub(crate) const DIRECTORY: &str = "/store";
@@ -54,6 +55,41 @@ pub(crate) fn file_names(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Files of the store on this disk whose names end so, sorted.
+pub(crate) fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
+    disk.files(DIRECTORY)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(end))
+        .collect()
+}
+
+pub(crate) fn delete_hints(disk: &MemStorage) {
+    for hint in ending(disk, ".hint") {
+        disk.remove_file(hint).unwrap();
+    }
+}
+
+/// The error names a file on this disk, and an offset in it.
+#[track_caller]
+pub(crate) fn is_corruption(error: &Error, disk: &MemStorage, context: &str) {
+    let Error::Corruption { path, offset, .. } = error else {
+        panic!("{context}: {error:?}")
+    };
+    let length = disk.read_file(path).map_or(0, |bytes| bytes.len() as u64);
+    assert!(*offset <= length, "{context}: {error}");
+    let says = format!("{} at offset {offset}", path.display());
+    assert!(error.to_string().ends_with(&says), "{context}: {error}");
+}
+
+/// Ends the threads of a test that fails, so that it fails and does not hang.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// SplitMix64: small, and the same everywhere.

@@ -21,7 +21,7 @@
 //! `EMBERCASK_KILL_ROUNDS` says how many rounds (300); `EMBERCASK_SEED` replays all plans (not the moments at which a kill
 //! from outside strikes). A failed round keeps its directories and says where.
 //!
-//! `tests/recovery.rs` has the smallest test of this kind, for one writer of batches. Crashes of a simulated machine, at
+//! `tests/recovery/killed_process.rs` has the smallest test of this kind, for one writer of batches. Crashes of a simulated machine, at
 //! every call, are in the model test and others.
 
 #![cfg(unix)]

@@ -4,7 +4,7 @@
 //! without corpus. `EMBERCASK_FUZZ_INPUT` names one more file, which both targets are run on: to see on a stable compiler, with
 //! the operations or files that it stands for, what a fuzzer found.
 
-#[path = "../model/driver.rs"]
+#[path = "../model/driver/mod.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod driver;
 #[path = "../../src/fuzzing/input.rs"]

@@ -1,0 +1,51 @@
+//! Threads that write, read, list, compact, drop and close at once. What each of them may see is checked against what was
+//! acknowledged before it looked. Bounded by numbers of operations, not by time; the order is the scheduler's, everything else comes
+//! from a seed.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod conditions;
+mod ends;
+mod group_commit;
+mod namespaces;
+mod storm;
+
+use std::sync::Arc;
+
+use embercask::storage::MemStorage;
+use embercask::{Durability, Options, Store};
+
+use common::Rng;
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+
+fn number(value: &[u8]) -> u64 {
+    u64::from_le_bytes(*value.first_chunk().expect("a number is in each value"))
+}
+
+/// A number, and as much after it as makes segments fill up; all of it made from the number.
+fn value_of(number: u64) -> Vec<u8> {
+    number.to_le_bytes().repeat(2 + number as usize % 40)
+}
+
+/// The number of a value, the rest of which is as it was written.
+#[track_caller]
+fn intact(value: &[u8]) -> u64 {
+    let number = number(value);
+    assert_eq!(value, value_of(number), "a value that nobody wrote");
+    number
+}
+
+fn random_class(rng: &mut Rng) -> Durability {
+    match rng.below(60) {
+        0 => Durability::Sync,
+        1..20 => Durability::Os,
+        _ => Durability::Buffered,
+    }
+}
+
+fn small(disk: &MemStorage) -> Options {
+    Store::options()
+        .segment_bytes(SEGMENT_BYTES)
+        .storage(Arc::new(disk.clone()))
+}

@@ -1,0 +1,80 @@
+//! Many keys that expire, and expiries at the far end of time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use embercask::storage::MemStorage;
+use embercask::{Durability, ErrorKind, ManualClock, PutOptions};
+
+use crate::common::{DIRECTORY, class, keys, manual};
+
+/// B17. A million keys would take too long without optimisation.
+#[test]
+fn fifty_thousand_cold_keys_leave_memory_without_being_asked_for() {
+    let disk = MemStorage::new();
+    let clock = ManualClock::new(2_000_000_000_000);
+    let options = || {
+        manual(Arc::new(disk.clone()))
+            .clock(clock.clone())
+            .segment_bytes(1 << 20)
+    };
+    let store = options().open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    let cold = class(Durability::Buffered).ttl(Duration::from_secs(60));
+    for n in 0..50_000 {
+        namespace.put_with(format!("cold {n:06}"), "1", cold.clone()).unwrap();
+    }
+    store.maintain().unwrap();
+    drop((store, namespace));
+    // Also those that this process did not put itself.
+    let store = options().open(DIRECTORY).unwrap();
+    let full = store.stats();
+    assert_eq!(full.keys, 50_000);
+    clock.advance(60_000);
+    store.maintain().unwrap();
+    let swept = store.stats();
+    assert_eq!((swept.keys, swept.expired, swept.expired_not_swept), (0, 50_000, 0));
+    assert!(
+        swept.key_order_bytes < full.key_order_bytes / 10,
+        "{} of {}",
+        swept.key_order_bytes,
+        full.key_order_bytes
+    );
+    clock.advance(10_000);
+    store.compact_if_worthwhile().unwrap();
+    assert!(
+        store.stats().segment_bytes < full.segment_bytes / 10,
+        "{:?}",
+        store.stats().segment_bytes
+    );
+}
+
+/// B19, and the arithmetic around it at the far end of time.
+#[test]
+fn expiries_near_the_end_of_time_survive_everything() {
+    let disk = MemStorage::new();
+    let clock = ManualClock::new(u64::MAX - 100_000);
+    let options = || manual(Arc::new(disk.clone())).clock(clock.clone());
+    let store = options().open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    let ttl = |ms| PutOptions::new().ttl(Duration::from_millis(ms));
+    namespace.put_with("last", "1", ttl(100_000)).unwrap();
+    namespace.put_with("first", "1", ttl(1)).unwrap();
+    assert_eq!(
+        namespace.put_with("beyond", "1", ttl(100_001)).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    clock.advance(99_999);
+    store.maintain().unwrap();
+    store.compact().unwrap();
+    assert_eq!(keys(&namespace), ["last"]);
+    drop((store, namespace));
+    let store = options().open(DIRECTORY).unwrap();
+    assert_eq!(keys(&store.open_namespace("N").unwrap()), ["last"]);
+    clock.advance(1);
+    assert_eq!(
+        keys(&store.open_namespace("N").unwrap()),
+        [""; 0],
+        "equality is expiry, even here"
+    );
+}

@@ -1,0 +1,69 @@
+//! Accidents that other engines had, each as a test that fails if the answer is taken out. Comments name the row of
+//! `docs/known-bugs.md`, which names those that are tested elsewhere, too.
+
+mod batches;
+#[path = "../common/mod.rs"]
+mod common;
+mod creation;
+mod cut_compaction;
+mod expiry;
+#[path = "../common/hooked.rs"]
+mod hooked;
+mod hot_keys;
+mod listings;
+mod numbers;
+mod order;
+mod recovery;
+mod shadows;
+mod values;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use embercask::storage::{CutPolicy, FaultStorage, MemStorage};
+use embercask::{Durability, ManualClock, Namespace, Store};
+
+use common::{DIRECTORY, class, manual};
+
+const START_MS: u64 = 1_700_000_000_000;
+
+fn open_at(disk: &MemStorage, clock: &ManualClock) -> Store {
+    manual(Arc::new(disk.clone()))
+        .clock(clock.clone())
+        .expiry_grace(Duration::ZERO)
+        .open(DIRECTORY)
+        .unwrap()
+}
+
+/// A storage whose steps are those that change something.
+fn stepped(disk: &MemStorage) -> FaultStorage {
+    FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only()
+}
+
+/// Fills the active segment, so that what comes next lies in another one.
+fn next_segment(namespace: &Namespace, filler: &str) {
+    let before = namespace.store().stats().segments.len();
+    for n in 0.. {
+        namespace
+            .put_with(format!("{filler}-{n}"), [b'x'; 900], class(Durability::Os))
+            .unwrap();
+        if namespace.store().stats().segments.len() > before {
+            return;
+        }
+    }
+}
+
+/// What a power cut or a kill may leave.
+fn after_crashes(disk: &MemStorage, seeds: u64) -> Vec<(String, MemStorage)> {
+    let random = (0..seeds).map(|seed| CutPolicy::Random {
+        seed,
+        grain: if seed % 4 == 3 { 4096 } else { 512 },
+    });
+    let mut disks: Vec<_> = [CutPolicy::LoseUnsynced, CutPolicy::KeepAll]
+        .into_iter()
+        .chain(random)
+        .map(|policy| (format!("{policy:?}"), disk.power_cut(&policy)))
+        .collect();
+    disks.push(("a kill".to_owned(), disk.crash_process()));
+    disks
+}

@@ -1,0 +1,169 @@
+//! The end of a store and the beginning of the next: closed, killed or cut off, between operations and within them.
+
+use std::sync::Arc;
+
+use embercask::storage::{CutPolicy, MemStorage};
+use embercask::{Error, Result};
+
+use super::plan::Plan;
+use super::{DIRECTORY, Driver, faults_over, look, open};
+use crate::model::{Promise, State};
+use crate::ops::{Crash, Doing, Relapse, Settings, Upkeep};
+
+pub(super) fn after(disk: &MemStorage, crash: &Crash) -> MemStorage {
+    match crash {
+        Crash::Kill => disk.crash_process(),
+        Crash::PowerCut(policy) => disk.power_cut(policy),
+    }
+}
+
+pub(super) fn survived_by(crash: &Crash) -> Promise {
+    match crash {
+        Crash::Kill => Promise::Kill,
+        // Everything survives, so that this is no worse than a kill.
+        Crash::PowerCut(CutPolicy::KeepAll) => Promise::Kill,
+        Crash::PowerCut(_) => Promise::PowerCut,
+    }
+}
+
+fn delete_hints(disk: &MemStorage) {
+    for path in disk.files(DIRECTORY) {
+        if path.extension().is_some_and(|extension| extension == "hint") {
+            disk.remove_file(&path).unwrap();
+        }
+    }
+}
+
+impl Driver {
+    pub(super) fn reopen(&mut self, without_hints: bool, settings: &Settings) {
+        let unswept = self.state().keys() != self.state().visible_keys(self.now) || self.dropped_keys > 0;
+        let before = self.store.stats();
+        self.store.clone().close().unwrap();
+        assert!(matches!(self.store.sync(), Ok(()) | Err(Error::Closed)));
+        assert!(matches!(self.store.namespaces(), Err(Error::Closed)));
+        self.acknowledge(Promise::PowerCut);
+        // What a clean close leaves is durable. Only the names of hints may not be.
+        let power_cut = self.step.is_multiple_of(2) && self.observer.may_lose_power();
+        let disk = if power_cut {
+            self.disk.power_cut(&CutPolicy::LoseUnsynced)
+        } else {
+            self.disk.crash_process()
+        };
+        if without_hints {
+            delete_hints(&disk);
+        }
+        self.begin(disk, settings)
+            .unwrap_or_else(|error| panic!("opening after a clean close: {error}"));
+        let report = self.store.recovery_report();
+        assert!(report.clean && !report.created, "{report:?}");
+        assert!(
+            report.hints_rebuilt == 0 || without_hints || power_cut,
+            "hints do not fit: {report:?}"
+        );
+        self.history.now_mut().sweep(self.now);
+        if !unswept {
+            let after = self.store.stats();
+            for segment in &after.segments {
+                let same = before
+                    .segments
+                    .iter()
+                    .find(|other| other.id == segment.id)
+                    .map(|other| {
+                        let mut other = *other;
+                        other.sealed = true;
+                        other
+                    });
+                assert_eq!(
+                    Some(*segment),
+                    same,
+                    "counters differ from a recount; before: {before:?}"
+                );
+            }
+        }
+        self.check_exact_counts();
+    }
+
+    /// Opens the store on this disk.
+    pub(super) fn begin(&mut self, disk: MemStorage, settings: &Settings) -> Result<()> {
+        self.handles.clear();
+        self.stale.clear();
+        self.wall = self.wall.max(self.now);
+        self.clock.set_wall(self.wall);
+        self.wall_shifted = false;
+        self.dropped_keys = 0;
+        self.settings = settings.clone();
+        self.disk = disk;
+        self.faults = faults_over(self.observer.storage(&self.disk));
+        self.store = open(&self.faults, &self.clock, settings)?;
+        self.meet_namespaces()
+    }
+
+    /// Tries something while the machine may stop.
+    pub(super) fn attempt(&mut self, doing: &Doing) {
+        match doing {
+            Doing::Write(write) => {
+                let plan = self.plan(write);
+                let done = self.perform(write);
+                let stopped = self.faults.is_stopped();
+                match (plan, done) {
+                    (Plan::Change { state, .. }, Err(error)) => {
+                        assert!(stopped, "{write:?}: {error}");
+                        // It may or may not have happened, as a whole.
+                        self.history.push(state);
+                    }
+                    // Sequences may not be read any more; they are not compared across a crash.
+                    (Plan::Change { state, promise, .. }, Ok(_)) if stopped => {
+                        self.history.push(state);
+                        self.history.acknowledge(promise);
+                    }
+                    (_, Err(_)) if stopped => {}
+                    (plan, done) => self.settle_write(write, plan, done),
+                }
+            }
+            Doing::Upkeep(upkeep) => match (self.perform_upkeep(upkeep), upkeep) {
+                (Ok(()), Upkeep::Flush | Upkeep::Maintain) => self.history.acknowledge(Promise::Kill),
+                (Ok(()), Upkeep::Sync | Upkeep::Close) => self.history.acknowledge(Promise::PowerCut),
+                (Ok(()), _) => {}
+                (Err(error), _) => assert!(self.faults.is_stopped(), "{upkeep:?}: {error}"),
+            },
+        }
+    }
+
+    pub(super) fn crash(&mut self, crash: &Crash, relapses: &[Relapse], without_hints: bool, settings: &Settings) {
+        let mut disk = after(&self.disk, crash);
+        let mut survived = survived_by(crash);
+        if without_hints {
+            delete_hints(&disk);
+        }
+        for relapse in relapses {
+            let faults = faults_over(Arc::new(disk.clone()));
+            faults.stop_at(relapse.calls);
+            self.wall = self.wall.max(self.now);
+            self.clock.set_wall(self.wall);
+            let opened = open(&faults, &self.clock, settings);
+            match &opened {
+                Err(error) => assert!(faults.is_stopped(), "opening after {crash:?}: {error}"),
+                Ok(store) if !faults.is_stopped() => {
+                    let found = look(store).unwrap();
+                    self.settle_crash(survived, &found);
+                    survived = Promise::Kill;
+                }
+                Ok(_) => {}
+            }
+            disk = after(&disk, &relapse.crash);
+            survived = survived.max(survived_by(&relapse.crash));
+        }
+        self.begin(disk, settings)
+            .unwrap_or_else(|error| panic!("opening after {crash:?} and {relapses:?}: {error}"));
+        let found = look(&self.store).unwrap();
+        self.settle_crash(survived, &found);
+        self.last_sequence = self.store.stats().last_sequence;
+        self.check_exact_counts();
+    }
+
+    pub(super) fn settle_crash(&mut self, survived: Promise, found: &State) {
+        if let Err(error) = self.history.settle(survived, found, self.now) {
+            panic!("{error}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! A store, read into the form of its model.
+
+use std::collections::BTreeMap;
+
+use embercask::{Result, Store};
+
+use crate::model::{Item, Keyspace, State};
+
+/// Everything that the store shows.
+pub(crate) fn look(store: &Store) -> Result<State> {
+    let mut state = State::default();
+    for info in store.namespaces()? {
+        let mut keyspace = Keyspace {
+            id: info.id,
+            items: BTreeMap::new(),
+        };
+        for entry in store.open_namespace(&info.name)?.list().limit(7).with_values() {
+            let entry = entry?;
+            let value = entry.value().unwrap();
+            let item = Item {
+                value: value.as_bytes().into(),
+                metadata: value.metadata().map(Into::into),
+                expiry: value.expiry_ms(),
+                sequence: value.sequence(),
+            };
+            keyspace.items.insert(entry.key().to_vec(), item);
+        }
+        state.namespaces.insert(info.name, keyspace);
+    }
+    Ok(state)
+}

@@ -1,0 +1,232 @@
+//! Does to a store and to its model the same, and compares what both show.
+//!
+//! A write is planned by the rules alone ([`plan`]), done ([`perform`]), and held against its plan ([`writes`]). Then everything
+//! that can be seen is compared ([`compare`]). Upkeep ([`upkeep`]) changes nothing of it; of what is lost by a crash ([`crashes`])
+//! or on a disk that fails ([`failures`]), the promises decide.
+
+mod compare;
+mod crashes;
+mod failures;
+mod look;
+mod observer;
+mod perform;
+mod plan;
+mod upkeep;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
+use embercask::{Clock, Maintenance, ManualClock, Namespace, ReadMode, Result, Store, Value};
+
+use crate::model::{History, Promise, State};
+use crate::ops::{Crash, FIRST_NAMES, Failure, Op, Settings, Write, keys};
+
+pub(crate) use look::look;
+pub(crate) use observer::Observer;
+
+use failures::fault;
+use observer::Nobody;
+
+pub(crate) const DIRECTORY: &str = "/data/store";
+pub(crate) const START_MS: u64 = 1_700_000_000_000;
+/// More steps than any life has.
+const STEPS_MAX: usize = 1_000_000;
+
+pub(crate) struct Driver {
+    observer: Arc<dyn Observer>,
+    disk: MemStorage,
+    faults: FaultStorage,
+    clock: ManualClock,
+    settings: Settings,
+    store: Store,
+    handles: BTreeMap<String, Namespace>,
+    /// The last handle of each name that was dropped.
+    stale: BTreeMap<usize, Namespace>,
+    history: History,
+    keys: Vec<Vec<u8>>,
+    now: u64,
+    wall: u64,
+    /// Somebody has set the wall clock since the store was opened.
+    wall_shifted: bool,
+    /// The highest sequence that a write returned.
+    last_sequence: u64,
+    /// Keys of dropped namespaces that may still be in the indexes.
+    dropped_keys: u64,
+    step: usize,
+    held: Vec<(Value, Arc<[u8]>)>,
+}
+
+pub(crate) fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
+    Store::options()
+        .segment_bytes(settings.segment_bytes)
+        .durability(settings.durability)
+        .expiry_grace(Duration::from_millis(settings.grace_ms))
+        .read_mode(if settings.pread { ReadMode::Pread } else { ReadMode::Map })
+        .maintenance(Maintenance::Manual)
+        .clock(clock.clone())
+        .storage(Arc::new(faults.clone()))
+        .open(DIRECTORY)
+}
+
+fn faults_over(storage: Arc<dyn Storage>) -> FaultStorage {
+    FaultStorage::new(storage).counting_mutating_steps_only()
+}
+
+impl Driver {
+    pub(crate) fn new(settings: &Settings) -> Driver {
+        Driver::observed(settings, &ManualClock::new(START_MS), Arc::new(Nobody))
+    }
+
+    /// As [`new`](Self::new), with somebody who follows, at a time that they know.
+    pub(crate) fn observed(settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Driver {
+        let mut driver = Driver::on(MemStorage::new(), settings, clock, observer).unwrap();
+        for name in 0..FIRST_NAMES {
+            driver.write(&Write::CreateNamespace { name });
+        }
+        driver
+    }
+
+    /// Goes on with what is on this disk, whatever that is. Values of writes from here on are unlike those from before.
+    pub(crate) fn resume(
+        disk: MemStorage,
+        settings: &Settings,
+        clock: &ManualClock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Driver> {
+        let mut driver = Driver::on(disk, settings, clock, observer)?;
+        driver.step = STEPS_MAX;
+        driver.meet_namespaces()?;
+        driver.history.push(look(&driver.store)?);
+        driver.history.acknowledge(Promise::PowerCut);
+        driver.last_sequence = driver.store.stats().last_sequence;
+        Ok(driver)
+    }
+
+    /// As [`observed`](Self::observed), without any namespace, on a disk that may fail.
+    pub(crate) fn on(
+        disk: MemStorage,
+        settings: &Settings,
+        clock: &ManualClock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Driver> {
+        let faults = faults_over(observer.storage(&disk));
+        let (clock, now) = (clock.clone(), clock.wall_ms());
+        let store = open(&faults, &clock, settings)?;
+        Ok(Driver {
+            observer,
+            disk,
+            faults,
+            clock,
+            settings: settings.clone(),
+            store,
+            handles: BTreeMap::new(),
+            stale: BTreeMap::new(),
+            history: History::new(),
+            keys: keys(),
+            now,
+            wall: now,
+            wall_shifted: false,
+            last_sequence: 0,
+            dropped_keys: 0,
+            step: 0,
+            held: Vec::new(),
+        })
+    }
+
+    /// Does one thing, and looks at everything afterwards.
+    pub(crate) fn run(&mut self, op: &Op) {
+        self.act(op);
+        self.check();
+    }
+
+    /// Does one thing.
+    pub(crate) fn act(&mut self, op: &Op) {
+        self.step += 1;
+        match op {
+            Op::Write(write) => self.write(write),
+            Op::Upkeep(upkeep) => self.upkeep(upkeep),
+            Op::Advance(ms) => {
+                self.clock.advance(*ms);
+                self.wall += ms;
+                self.now = self.now.max(self.wall);
+            }
+            Op::ShiftWall(ms) => {
+                self.wall = self.wall.saturating_add_signed(*ms);
+                self.clock.set_wall(self.wall);
+                self.now = self.now.max(self.wall);
+                self.wall_shifted = true;
+            }
+            Op::Reopen { delete_hints, settings } => self.reopen(*delete_hints, settings),
+            Op::Crash {
+                crash,
+                relapses,
+                delete_hints,
+                settings,
+            } => {
+                self.crash(crash, relapses, *delete_hints, settings);
+            }
+            Op::CrashWithin {
+                doing,
+                calls,
+                crash,
+                relapses,
+                settings,
+            } => {
+                self.faults.stop_at(self.faults.steps() + calls);
+                self.attempt(doing);
+                self.crash(crash, relapses, false, settings);
+            }
+            Op::FailWithin {
+                doing,
+                calls,
+                failure,
+                crash,
+                settings,
+            } => {
+                self.faults.inject(fault(*failure).at(self.faults.steps() + calls));
+                self.fail(doing);
+                self.faults.clear();
+                let crash = match (failure, crash) {
+                    // What such a sync has lost is lost even where a power cut takes nothing.
+                    (Failure::SyncThatLoses, Crash::PowerCut(CutPolicy::KeepAll)) => {
+                        &Crash::PowerCut(CutPolicy::KeepPrefix { operations: usize::MAX })
+                    }
+                    (_, crash) => crash,
+                };
+                self.crash(crash, &[], false, settings);
+            }
+        }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        self.history.now()
+    }
+
+    pub(crate) fn disk(&self) -> &MemStorage {
+        &self.disk
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn advance(&mut self, ms: u64) {
+        self.act(&Op::Advance(ms));
+    }
+
+    fn acknowledge(&mut self, promise: Promise) {
+        self.history.acknowledge(promise);
+        self.observer.acknowledged(promise);
+    }
+
+    fn meet_namespaces(&mut self) -> Result<()> {
+        for info in self.store.namespaces()? {
+            self.handles
+                .insert(info.name.clone(), self.store.open_namespace(&info.name)?);
+        }
+        Ok(())
+    }
+}
