@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use embercask::storage::{CutPolicy, MemStorage};
+use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, Store};
 
 use crate::common::{DIRECTORY, class, manual, open};
-use crate::{holds, kind};
+use crate::{FAILED, holds, kind, on_segments};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 
@@ -269,4 +269,39 @@ fn a_killed_store_opens_on_a_full_disk_and_shows_everything() {
             holds(&open(&killed).open_namespace("N").unwrap(), &acknowledged);
         }
     }
+}
+
+/// Too many open files at the moment when the first write finishes the recovery: nothing has changed, and the next one does it.
+#[test]
+fn a_recovery_that_a_full_disk_put_off_and_that_cannot_open_a_file_is_tried_again() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    let namespace = store.namespace("N").unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for n in 0..6 {
+        let (key, value) = (format!("{n:05}"), vec![n as u8; 300]);
+        // The first are durable where they are, and marked; the others must be written anew.
+        let durability = if n < 3 { Durability::Sync } else { Durability::Os };
+        namespace.put_with(&key, &value, class(durability)).unwrap();
+        acknowledged.insert(key, value);
+    }
+    let killed = disk.crash_process();
+    killed.remove_file(format!("{DIRECTORY}/RESERVE")).unwrap();
+    killed.set_capacity(Some(killed.used()));
+    let faults = FaultStorage::new(Arc::new(killed.clone()));
+    let store = manual(Arc::new(faults.clone())).open(DIRECTORY).unwrap();
+    let namespace = store.open_namespace("N").unwrap();
+    killed.set_capacity(None);
+    faults.inject(on_segments(FAILED, Operation::OpenRead));
+    assert_eq!(kind(namespace.put("new", "1")), ErrorKind::Io);
+    assert_eq!(faults.struck(), 1);
+    holds(&namespace, &acknowledged);
+    namespace.put("new", "1").unwrap();
+    acknowledged.insert("new".to_owned(), b"1".to_vec());
+    holds(&namespace, &acknowledged);
+    let report = store.verify().unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    store.compact().unwrap();
+    store.close().unwrap();
+    holds(&open(&killed).open_namespace("N").unwrap(), &acknowledged);
 }

@@ -1,5 +1,6 @@
 //! Damage is found, all of it, and what is not damaged comes out.
 
+mod closed;
 #[path = "../common/mod.rs"]
 mod common;
 mod salvage_of_content;

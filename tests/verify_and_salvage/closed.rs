@@ -1,25 +1,13 @@
 //! The files of a store that is not open are verified, whether it can be opened or not.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
-use embercask::{
-    Damaged, Durability, Error, ErrorKind, Maintenance, ManualClock, Options, Store, VerifyReport, verify, verify_with,
-};
+use embercask::{Damaged, Error, ErrorKind, Store, VerifyReport, verify, verify_with};
 
-const NOW_MS: u64 = 1_700_000_000_000;
-
-fn options(disk: &MemStorage) -> Options {
-    Store::options()
-        .segment_bytes(4096)
-        .durability(Durability::Os)
-        .maintenance(Maintenance::Manual)
-        .clock(ManualClock::new(NOW_MS))
-        .storage(Arc::new(disk.clone()))
-}
+use crate::common::ending;
+use crate::options;
 
 /// A store of several segments, open.
 fn filled(disk: &MemStorage) -> Store {
@@ -48,11 +36,6 @@ fn closed() -> MemStorage {
     disk
 }
 
-fn files(disk: &MemStorage, extension: &str) -> Vec<PathBuf> {
-    let is_wanted = |path: &PathBuf| path.extension().is_some_and(|found| found == extension);
-    disk.files("/store").into_iter().filter(is_wanted).collect()
-}
-
 fn verified(disk: &MemStorage) -> VerifyReport {
     verify("/store", &options(disk)).unwrap()
 }
@@ -66,7 +49,7 @@ fn assert_names(ranges: &[Damaged], path: &Path, offset: u64) {
 #[test]
 fn a_sound_closed_store_is_found_sound_and_not_changed() {
     let disk = closed();
-    let segments = files(&disk, "segment");
+    let segments = ending(&disk, ".segment");
     let content = || {
         let files = disk.files("/store").into_iter().filter(|path| !path.ends_with("LOCK"));
         files
@@ -109,7 +92,7 @@ fn flipped_bits_in_any_file_of_a_closed_store_are_found() {
 #[test]
 fn all_that_keeps_a_store_from_opening_is_listed_at_once() {
     let disk = closed();
-    let segments = files(&disk, "segment");
+    let segments = ending(&disk, ".segment");
     assert!(segments.len() > 2, "{segments:?}");
     let [missing, short, rotten] = [&segments[0], &segments[1], &segments[2]];
     disk.remove_file(missing).unwrap();
@@ -131,7 +114,7 @@ fn all_that_keeps_a_store_from_opening_is_listed_at_once() {
 #[test]
 fn without_a_manifest_the_segments_are_verified_all_the_same() {
     let disk = closed();
-    let segments = files(&disk, "segment");
+    let segments = ending(&disk, ".segment");
     let manifest = Path::new("/store/MANIFEST");
     disk.remove_file(manifest).unwrap();
     let value = disk.read_file(&segments[1]).unwrap().len() as u64 / 2;
@@ -152,7 +135,7 @@ fn without_a_manifest_the_segments_are_verified_all_the_same() {
 fn a_torn_tail_is_told_from_damage() {
     let disk = MemStorage::new();
     let store = filled(&disk);
-    let active = files(&disk, "segment").pop().unwrap();
+    let active = ending(&disk, ".segment").pop().unwrap();
     let killed = disk.crash_process();
     assert!(verified(&killed).is_sound());
     // The last bytes never arrived.
@@ -179,7 +162,7 @@ fn a_torn_tail_is_told_from_damage() {
     store.namespace("N").unwrap().put("after", "another").unwrap();
     store.flush().unwrap();
     let killed = disk.crash_process();
-    let active = files(&killed, "segment").pop().unwrap();
+    let active = ending(&killed, ".segment").pop().unwrap();
     killed.flip_bit(&active, 80 * 8).unwrap();
     let report = verified(&killed);
     assert_names(&report.damaged, &active, 80);
@@ -218,7 +201,7 @@ fn a_store_that_is_open_and_a_directory_that_is_no_store_are_refused() {
 #[test]
 fn a_block_that_cannot_be_read_is_listed_and_the_rest_is_read() {
     let disk = closed();
-    let second = files(&disk, "segment").swap_remove(1);
+    let second = ending(&disk, ".segment").swap_remove(1);
     let mut struck = 0;
     for step in 0..60 {
         let faulty = FaultStorage::new(Arc::new(disk.crash_process()));
