@@ -72,13 +72,12 @@ impl ManifestStore {
 
     /// Writes a manifest beside the old one, syncs it, and puts it in its place.
     pub(crate) fn write(storage: &dyn Storage, directory: &Path, manifest: &Manifest) -> Result<(), ReplaceError> {
+        let (path, temporary) = (directory.join(MANIFEST_FILE), directory.join(MANIFEST_TEMPORARY_FILE));
         // Else the store could not be opened again.
         if !manifest.numbers_fit() {
-            return Err(ReplaceError::Unchanged(Error::invalid(
-                "the store has used up its numbers, which no store does unless it was damaged; salvage it into a new one",
-            )));
+            let damage = Damage::Field("a number that no store comes to");
+            return Err(ReplaceError::Unchanged(Error::damage(&path, 0, damage)));
         }
-        let (path, temporary) = (directory.join(MANIFEST_FILE), directory.join(MANIFEST_TEMPORARY_FILE));
         let unchanged = |action, error| ReplaceError::Unchanged(Error::io(action, &temporary, error));
         // One may be left from an attempt that failed.
         if storage
