@@ -409,7 +409,7 @@ fn open(c: &mut Criterion) {
         b.iter_custom(|iterations| {
             let mut spent = Duration::ZERO;
             for _ in 0..iterations {
-                // Opening recovers the store, so that each needs the files as the kill left them.
+                // Opening recovers the store, so that each iteration needs the files as the kill left them.
                 let killed = common::directory();
                 for file in std::fs::read_dir(directory.path()).expect("a directory") {
                     let path = file.expect("a file").path();

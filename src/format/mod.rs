@@ -129,6 +129,11 @@ pub(crate) enum Damage {
     Mismatch(&'static str),
 }
 
+impl Damage {
+    /// Of a file that the manifest lists.
+    pub(crate) const MISSING: Damage = Damage::Mismatch("the manifest: it lists this file, which is missing;");
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

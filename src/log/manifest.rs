@@ -40,7 +40,7 @@ pub(crate) struct ManifestStore {
 pub(crate) const SEGMENTS_HELD_BACK: usize = 64;
 
 /// No manifest is longer: as many segments as can be live at a time, and then some.
-const MANIFEST_BYTES_MAX: u64 = 16 << 20;
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 
 impl ManifestStore {
     /// Takes over a manifest that was read from, or written to, this directory.

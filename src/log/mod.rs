@@ -12,6 +12,7 @@
 
 mod active;
 pub(crate) mod commit;
+pub(crate) mod end;
 mod load;
 pub(crate) mod manifest;
 pub(crate) mod opening;

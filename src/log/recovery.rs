@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::end::find_log_end;
 use super::load::Source;
 use super::manifest::ReplaceError;
 use super::output::{OutputWriter, SEAL_LEN, is_seal_of, sealed_entries};
@@ -26,7 +27,7 @@ use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::RECORD_LEN_MAX;
-use crate::format::segment::{Mark, RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
 use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
@@ -209,11 +210,7 @@ impl Engine {
 
     fn open_file(&self, path: &Path) -> Result<Arc<dyn StorageFile>> {
         self.storage.open(path, false).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::damage(
-                path,
-                0,
-                Damage::Mismatch("the manifest: it lists this file, which is missing;"),
-            ),
+            std::io::ErrorKind::NotFound => Error::damage(path, 0, Damage::MISSING),
             _ => Error::io("open", path, error),
         })
     }
@@ -276,91 +273,32 @@ impl Engine {
     }
 
     /// Decides where the log ends.
-    fn find_end(
-        &self,
-        mut opened: Vec<Opened>,
-        report: &mut RecoveryReport,
-    ) -> Result<(Option<Unrecovered>, Vec<Source>)> {
+    fn find_end(&self, opened: Vec<Opened>, report: &mut RecoveryReport) -> Result<(Option<Unrecovered>, Vec<Source>)> {
         if opened.is_empty() {
             return Ok((None, Vec::new()));
         }
-        // The order of the log is that of the sequences with which segments begin. One that has no start record was never
-        // written to, or its very beginning is torn.
-        let (mut log, unstarted): (Vec<_>, Vec<_>) = opened.drain(..).partition(|opened| opened.scan.start.is_some());
-        log.sort_by_key(|opened| opened.scan.summary.min_sequence.min(opened.scan.summary.max_sequence));
-        let mut kept = 0;
-        for (index, candidate) in log.iter().enumerate() {
-            let previous = candidate.scan.start.unwrap_or_default();
-            let before = log
-                .iter()
-                .take(index)
-                .chain(&unstarted)
-                .find(|other| other.header.segment_id == previous.previous_id);
-            // What follows the data of the one before, a seal that was being written, does not matter.
-            let whole = before.is_none_or(|before| {
-                before.scan.valid_end == previous.previous_end
-                    && before.scan.summary.records_crc == previous.previous_crc
-            });
-            if !whole {
-                break;
-            }
-            kept = index + 1;
+        let scans: Vec<_> = opened.iter().map(|opened| (opened.header, &opened.scan)).collect();
+        let end = find_log_end(&scans);
+        if let Some((index, offset, damage)) = end.missing {
+            let id = scans.get(index).map_or(0, |(header, _)| header.segment_id);
+            return Err(Error::damage(&self.segment_path(id), offset, damage));
         }
-        let discarded = log.split_off(kept);
-        let all = || log.iter().chain(&discarded).chain(&unstarted);
-        let claims: Vec<Mark> = all().filter_map(|opened| opened.scan.claim).collect();
-        for claim in &claims {
-            let Some(about) = all().find(|opened| opened.header.segment_id == claim.segment_id) else {
-                // Sealed since, and perhaps compacted away.
-                continue;
-            };
-            let is_kept = log.iter().any(|opened| opened.header.segment_id == claim.segment_id);
-            let is_missing = about.scan.valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN);
-            if is_missing && !planted(Planted::DamageIsEnd) {
-                // Something that was durable is missing or damaged; the first such place is where the log ends.
-                let torn = log
-                    .iter()
-                    .rev()
-                    .chain(&unstarted)
-                    .find(|opened| opened.scan.end != End::Sealed)
-                    .unwrap_or(about);
-                let torn = if about.scan.valid_end < claim.offset {
-                    about
-                } else {
-                    torn
-                };
-                let (offset, damage) = match torn.scan.end {
-                    End::Damaged { offset, damage } => (offset, damage),
-                    _ => (torn.scan.valid_end, Damage::Short),
-                };
-                return Err(Error::damage(
-                    &self.segment_path(torn.header.segment_id),
-                    offset,
-                    damage,
-                ));
-            }
-        }
-        for opened in discarded.iter().chain(&unstarted) {
+        let durable = end.durable(&end.kept, &scans);
+        let mut opened: Vec<_> = opened.into_iter().map(Some).collect();
+        let mut take = |indexes: &[usize]| -> Vec<Opened> {
+            let taken = indexes.iter().filter_map(|index| opened.get_mut(*index)?.take());
+            taken.collect()
+        };
+        let log = take(&end.kept);
+        let mut dropped = take(&end.discarded);
+        dropped.extend(take(&end.unstarted));
+        for opened in &dropped {
             report.discarded_bytes += opened.bytes.get().len() as u64 - SEGMENT_HEADER_LEN;
         }
         let mut unrecovered = Unrecovered {
-            dropped: discarded
-                .iter()
-                .chain(&unstarted)
-                .map(|opened| opened.header.segment_id)
-                .collect(),
+            dropped: dropped.iter().map(|opened| opened.header.segment_id).collect(),
             ..Unrecovered::default()
         };
-        // Up to which segment of the log, and where in it, everything is known to be durable.
-        let durable = claims
-            .iter()
-            .filter_map(|claim| {
-                let index = log
-                    .iter()
-                    .position(|opened| opened.header.segment_id == claim.segment_id)?;
-                Some((index, claim.offset))
-            })
-            .max();
         let mut sources = Vec::new();
         for (index, opened) in log.into_iter().enumerate() {
             if let End::Damaged { .. } = opened.scan.end {

@@ -14,6 +14,8 @@ use crate::segment::ReadError;
 const STEP: usize = 64;
 /// Queued changes of a key order from which on they are merged.
 const MERGE_FROM: usize = 1024;
+/// After so long a record that could not be read is looked at again.
+const RETRY_MS: u64 = 10_000;
 
 impl Engine {
     /// One round of all work that needs no caller: everything that is due is done when it returns.
@@ -59,7 +61,9 @@ impl Engine {
             unread.extend(due.into_iter().filter(|location| !self.forget(*location, now_ms)));
         }
         let mut queue = lock(&self.expiry);
-        unread.into_iter().for_each(|location| queue.push(now_ms, location));
+        for location in unread {
+            queue.push(now_ms.saturating_add(RETRY_MS), location);
+        }
     }
 
     /// Removes the key of this record from the indexes if the record has expired and is still the newest of its key. False if
@@ -219,6 +223,7 @@ mod tests {
         assert!(faulty.struck() > 0);
         assert_eq!(store.stats().expired, 0);
         faulty.clear();
+        clock.advance(RETRY_MS);
         store.engine().sweep_expired();
         assert_eq!(store.stats().expired, 1);
     }

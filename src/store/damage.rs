@@ -78,6 +78,20 @@ impl Content {
         Ok(())
     }
 
+    /// Blocks that could not be read and that no range of this list covers.
+    pub(super) fn unlisted(&self, path: &Path, segment: u64, listed: &[Damaged]) -> Vec<Damaged> {
+        let is_listed = |block: u64| {
+            let covers = |range: &Damaged| (range.offset..range.offset + range.length).contains(&block);
+            listed.iter().any(|range| range.path == path && covers(range))
+        };
+        let blocks = self.unreadable.iter().map(|(block, _)| *block);
+        let length = |block: u64| (self.bytes.len() as u64).saturating_sub(block).min(BLOCK_BYTES as u64);
+        blocks
+            .filter(|block| !is_listed(*block))
+            .map(|block| self.damaged(path, Some(segment), block, length(block), Damage::Short))
+            .collect()
+    }
+
     /// Whether nothing was left out.
     pub(super) fn is_whole(&self) -> bool {
         self.unreadable.is_empty()

@@ -106,8 +106,9 @@ impl SalvageReport {
 ///
 /// # Errors
 ///
-/// [`Error::InUse`] if the store in `from` is open, [`Error::NotAStore`] if there is none, [`Error::NewerFormat`],
-/// [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and [`Error::Io`]. Blocks that cannot be read are
+/// [`Error::InUse`] if the store in `from` is open, as far as its lock can be taken at all: in a directory that this process may only
+/// read it cannot, so close the store first. [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no segment is of a
+/// version that this program reads, [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and [`Error::Io`]. Blocks that cannot be read are
 /// listed as lost instead.
 pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>, options: Options) -> Result<SalvageReport> {
     salvage_with(from, to, options, |_| true)
@@ -310,13 +311,14 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             self.take_over(&mut batch_records);
         }
         let found = bytes.len() as u64;
+        self.content.bytes = bytes;
+        salvaged.lost.extend(self.content.unlisted(&path, id, &salvaged.lost));
         if reach == Reach::Known && found < length {
             salvaged.lost.push(
                 self.content
                     .damaged(&path, Some(id), found, length - found, Damage::Short),
             );
         }
-        self.content.bytes = bytes;
         self.go_on(length.saturating_sub(reported))?;
         Ok(Some(salvaged))
     }

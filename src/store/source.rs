@@ -1,4 +1,4 @@
-//! A store that is read from its files alone, without being opened: the way of salvage, and of verifying a closed store.
+//! A store that is read from its files alone, without being opened, as salvage and the verifying of a closed store do.
 //!
 //! What is believed of the files:
 //!
@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
+use crate::log::manifest::MANIFEST_BYTES_MAX;
 use crate::segment::walk::Reach;
 use crate::storage::{Storage, StorageLock};
 
@@ -42,8 +43,6 @@ pub(super) struct SourceSegment {
     pub(super) length: u64,
     /// Or why it cannot be used.
     pub(super) header: Result<SegmentHeader, Damaged>,
-    /// Its version is newer than this program.
-    newer: Option<u32>,
 }
 
 impl SourceSegment {
@@ -128,7 +127,7 @@ fn read_manifest(storage: &dyn Storage, from: &Path, damaged: &mut Vec<Damaged>)
         return Ok(None);
     };
     let mut content = Content::default();
-    content.read(&*file, &path, u64::MAX)?;
+    content.read(&*file, &path, MANIFEST_BYTES_MAX)?;
     match Manifest::decode(&content.bytes) {
         Ok(manifest) if content.is_whole() => return Ok(Some(manifest)),
         Ok(_) => damaged.push(content.damaged(&path, None, 0, content.bytes.len() as u64, Damage::Short)),
@@ -182,13 +181,13 @@ fn segments(
     };
     wanted.sort_unstable_by_key(|entry| entry.id);
     let mut sources = Vec::new();
+    let mut newer = None;
     for SegmentEntry { id, state } in wanted {
         let path = from.join(segment_file(id));
         let data_end = match state {
             SegmentState::Sealed(summary) | SegmentState::Cut(summary) => Some(summary.data_end),
             SegmentState::Open => None,
         };
-        let missing = Damage::Mismatch("the manifest: it lists this file, which is missing;");
         let mut content = Content::default();
         let (length, header) = match open_if_there(storage, &path)? {
             Some(file) => {
@@ -196,12 +195,11 @@ fn segments(
                 content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
                 (data_end.unwrap_or(there), read_header(&content.bytes, id))
             }
-            None => (data_end.unwrap_or(0), Err(missing)),
+            None => (data_end.unwrap_or(0), Err(Damage::MISSING)),
         };
-        let newer = match header {
-            Err(Damage::Version(version)) => Some(version),
-            _ => None,
-        };
+        if let Err(Damage::Version(version)) = header {
+            newer.get_or_insert((path.clone(), version));
+        }
         let header = header.map_err(|damage| content.damaged(&path, Some(id), 0, length, damage));
         sources.push(SourceSegment {
             id,
@@ -209,19 +207,12 @@ fn segments(
             state,
             length,
             header,
-            newer,
         });
     }
-    if sources.iter().all(|source| source.header.is_err()) {
-        let newer = sources
-            .iter()
-            .find_map(|source| source.newer.map(|version| (&source.path, version)));
-        if let Some((path, version)) = newer {
-            return Err(Error::NewerFormat {
-                path: path.clone(),
-                version,
-            });
-        }
+    if let Some((path, version)) = newer
+        && sources.iter().all(|source| source.header.is_err())
+    {
+        return Err(Error::NewerFormat { path, version });
     }
     // Segments of another store are none of ours, whatever their names.
     let store_id = manifest

@@ -17,13 +17,10 @@ use crate::options::Progress;
 use crate::segment::scan::Sorter;
 use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Storage;
-use crate::store::damage::{Content, open_if_there};
+use crate::store::damage::{Content, Damaged, open_if_there};
 
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
-
-/// That a listed file is missing.
-pub(super) const MISSING: Damage = Damage::Mismatch("the manifest: it lists this file, which is missing;");
 
 /// A run of verify.
 pub(super) struct Check<P> {
@@ -31,6 +28,8 @@ pub(super) struct Check<P> {
     pub(super) directory: PathBuf,
     pub(super) report: VerifyReport,
     pub(super) content: Content,
+    /// Hints that do not fit their segments, though they can be read.
+    pub(super) unfit_hints: Vec<Damaged>,
     progress: P,
     state: Progress,
 }
@@ -57,6 +56,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
             directory: directory.to_owned(),
             report: VerifyReport::default(),
             content: Content::default(),
+            unfit_hints: Vec::new(),
             progress,
             state: Progress {
                 done_bytes: 0,
@@ -102,7 +102,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         let Some(file) = open_if_there(&*self.storage, &path)? else {
             if is_listed() {
                 self.content = Content::default();
-                self.note(id, 0, expected, MISSING);
+                self.note(id, 0, expected, Damage::MISSING);
             }
             return self.go_on(summary.data_end);
         };
@@ -225,9 +225,12 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         if let Some(damage) = damage
             && is_listed()
         {
-            self.report
-                .damaged
-                .push(content.damaged(&path, Some(id), 0, length, damage));
+            let damaged = content.damaged(&path, Some(id), 0, length, damage);
+            if content.is_whole() {
+                self.unfit_hints.push(damaged);
+            } else {
+                self.report.damaged.push(damaged);
+            }
         }
         Ok(())
     }

@@ -1,18 +1,18 @@
 //! Verifying a store that is not open, and perhaps cannot be.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::VerifyReport;
 use super::check::{Check, Ended};
 use crate::clock::StoreTime;
 use crate::error::Result;
+use crate::format::Damage;
 use crate::format::manifest::SegmentState;
-use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start};
-use crate::format::{Damage, FileName, classify};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::log::end::{LogEnd, find_log_end};
 use crate::log::output::SEAL_LEN;
 use crate::options::{Options, Progress};
-use crate::segment::scan::{ScanEnd, Sorter, scan_to_end};
+use crate::segment::scan::{End, ScanEnd, Sorter, scan_to_end};
 use crate::segment::walk::Reach;
 use crate::store::damage::{Content, Damaged, open_if_there};
 use crate::store::source::{Source, SourceSegment};
@@ -30,7 +30,9 @@ use crate::store::source::{Source, SourceSegment};
 ///
 /// # Errors
 ///
-/// [`Error::InUse`](crate::Error::InUse) if the store is open, [`Error::NotAStore`](crate::Error::NotAStore) if there is none, [`Error::NewerFormat`](crate::Error::NewerFormat), and [`Error::Io`](crate::Error::Io) if a
+/// [`Error::InUse`](crate::Error::InUse) if the store is open, as far as its lock can be taken at all: in a directory that this process may
+/// only read it cannot, so close the store first. [`Error::NotAStore`](crate::Error::NotAStore) if there is none, [`Error::NewerFormat`](crate::Error::NewerFormat) if no
+/// segment is of a version that this program reads, and [`Error::Io`](crate::Error::Io) if a
 /// file cannot be opened or measured. A block that cannot be read is listed as damaged.
 pub fn verify(directory: impl AsRef<Path>, options: &Options) -> Result<VerifyReport> {
     verify_with(directory, options, |_| true)
@@ -81,12 +83,7 @@ pub fn verify_with(
             SegmentState::Open => unsealed.extend(check.unsealed(segment, header)?),
         }
     }
-    let found = std::mem::take(&mut check.report.damaged);
-    let is_hint = |damaged: &Damaged| {
-        let name = damaged.path.file_name().unwrap_or_default().to_string_lossy();
-        matches!(classify(&name), FileName::Hint(_))
-    };
-    (check.report.discarded, check.report.damaged) = found.into_iter().partition(is_hint);
+    check.report.discarded.append(&mut check.unfit_hints);
     if manifest.is_some() {
         judge(&unsealed, &mut check.report);
     } else {
@@ -101,18 +98,16 @@ pub fn verify_with(
 struct Unsealed {
     header: SegmentHeader,
     path: PathBuf,
+    length: u64,
     /// What recovery sees.
-    end: ScanEnd,
-    /// Ranges that are not as they should be. Whether one was torn or is damaged, the other segments must say.
+    scan: ScanEnd,
+    /// Ranges that are not as they should be. Whether one was torn or is damaged, the segments must say together.
     ranges: Vec<Damaged>,
+    /// A read of it failed: recovery will fail too, and discard nothing.
+    is_unreadable: bool,
 }
 
 impl Unsealed {
-    /// What comes first in the log comes first in this order.
-    fn place(&self, offset: u64) -> (u64, u64, u64) {
-        (self.header.base_sequence, self.header.segment_id, offset)
-    }
-
     fn range(&self, offset: u64, length: u64, damage: Damage) -> Damaged {
         let id = Some(self.header.segment_id);
         Content::default().damaged(&self.path, id, offset, length, damage)
@@ -120,10 +115,12 @@ impl Unsealed {
 }
 
 impl<P: FnMut(Progress) -> bool> Check<P> {
-    /// Reads a segment whose end the manifest does not know.
+    /// Reads a segment whose end the manifest does not know. None if it has gone since it was looked for.
     fn unsealed(&mut self, segment: &SourceSegment, header: SegmentHeader) -> Result<Option<Unsealed>> {
         let Some(file) = open_if_there(&*self.storage, &segment.path)? else {
-            return Ok(None);
+            self.content = Content::default();
+            self.note(segment.id, 0, segment.length, Damage::MISSING);
+            return self.go_on(segment.length).map(|()| None);
         };
         self.content.read(&*file, &segment.path, segment.length)?;
         let bytes = std::mem::take(&mut self.content.bytes);
@@ -134,7 +131,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         let known = self.report.damaged.len();
         let mut sorter = Sorter::default();
         let walked = self.walk(&header, &bytes, Reach::Unknown, Some(&mut sorter))?;
-        let ranges = self.report.damaged.split_off(known);
+        let mut ranges = self.report.damaged.split_off(known);
         if walked.sealed && ranges.is_empty() {
             let ended = Ended {
                 header,
@@ -143,63 +140,75 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
             };
             self.hint(&ended, sorter, || true)?;
         }
-        let end = scan_to_end(&bytes, &header);
+        let scan = scan_to_end(&bytes, &header);
         self.content.bytes = bytes;
+        ranges.extend(self.content.unlisted(&segment.path, segment.id, &ranges));
         Ok(Some(Unsealed {
             header,
             path: segment.path.clone(),
-            end,
+            length: segment.length,
+            scan,
             ranges,
+            is_unreadable: !self.content.is_whole(),
         }))
     }
 }
 
-/// Tells apart what is damaged and what was torn, by the rules of recovery: what any segment of the log says was durable
-/// is damaged; the rest is a tail that nobody was told of.
+/// Tells apart what is damaged and what was torn, as recovery does: what any segment of the log says was durable is damaged;
+/// the rest is a tail that nobody was told of.
 fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
-    let with_id = |id: u64| unsealed.iter().find(|segment| segment.header.segment_id == id);
-    let durable = unsealed
+    let scans: Vec<_> = unsealed.iter().map(|segment| (segment.header, &segment.scan)).collect();
+    let end = find_log_end(&scans);
+    let is_unreadable = unsealed.iter().any(|segment| segment.is_unreadable);
+    let known = report.damaged.len();
+    let order = end.order(&scans);
+    let durable = end.durable(&order, &scans);
+    for (position, segment) in order
         .iter()
-        .filter_map(|segment| segment.end.claim)
-        .filter_map(|claim| Some(with_id(claim.segment_id)?.place(claim.offset)))
-        .max();
-    let followers: HashMap<u64, Start> = unsealed
-        .iter()
-        .filter_map(|segment| segment.end.start)
-        .map(|start| (start.previous_id, start))
-        .collect();
-    let claims: Vec<Mark> = unsealed.iter().filter_map(|segment| segment.end.claim).collect();
-    for segment in unsealed {
-        let id = segment.header.segment_id;
-        let follower = followers.get(&id);
-        let claimed_end = claims
-            .iter()
-            .filter(|claim| claim.segment_id == id)
-            .map(|claim| claim.offset)
-            .max();
-        // Behind the data that the next segment knows of there can only be a seal that was being written.
-        let data_end = follower.map_or(u64::MAX, |start| start.previous_end);
-        let mut ranges = segment.ranges.clone();
-        let (found_end, known_end) = (segment.end.valid_end, follower.map(|start| start.previous_end));
-        if !ranges.iter().any(|range| range.offset < data_end) {
-            let expected_end = known_end.max(claimed_end).unwrap_or(found_end);
-            if found_end < expected_end {
-                ranges.push(segment.range(found_end, expected_end - found_end, Damage::Short));
-            } else if let Some(start) = follower
-                && (start.previous_end, start.previous_crc) != (found_end, segment.end.summary.records_crc)
-            {
-                let damage = Damage::Mismatch("what the next segment knows of this one");
-                ranges.push(segment.range(0, data_end, damage));
-            }
-        }
-        for range in ranges {
-            let is_durable = range.offset < data_end && durable > Some(segment.place(range.offset));
-            // A header is synced before a manifest lists its segment.
-            if is_durable || range.offset < SEGMENT_HEADER_LEN {
-                report.damaged.push(range);
-            } else {
-                report.discarded.push(range);
+        .enumerate()
+        .filter_map(|(at, index)| Some((at, unsealed.get(*index)?)))
+    {
+        for range in &segment.ranges {
+            let is_durable = end.missing.is_some() && durable > Some((position, range.offset));
+            // Headers are synced before a manifest lists their segments; and what a scan lets pass, recovery keeps.
+            let is_kept = range.offset < SEGMENT_HEADER_LEN.max(segment.scan.valid_end);
+            if is_durable || is_kept || segment.is_unreadable {
+                report.damaged.push(range.clone());
             }
         }
     }
+    if let Some((index, offset, damage)) = end.missing {
+        let Some(segment) = unsealed.get(index) else { return };
+        let covers = |range: &Damaged| {
+            range.path == segment.path && (range.offset..range.offset + range.length.max(1)).contains(&offset)
+        };
+        if !report.damaged.iter().skip(known).any(covers) {
+            let length = segment.length.saturating_sub(offset);
+            report.damaged.push(segment.range(offset, length, damage));
+        }
+    } else if !is_unreadable {
+        report.discarded.extend(discarded(&end, unsealed));
+    }
+}
+
+/// What recovery discards.
+fn discarded(end: &LogEnd, unsealed: &[Unsealed]) -> Vec<Damaged> {
+    let torn = end.kept.iter().filter_map(|index| unsealed.get(*index));
+    let torn = torn.filter_map(|segment| match segment.scan.end {
+        End::Damaged { damage, .. } => Some((segment, segment.scan.valid_end, damage)),
+        _ => None,
+    });
+    let does_not_follow = Damage::Mismatch("where the segment before it ends");
+    let dropped = end.discarded.iter().filter_map(|index| unsealed.get(*index));
+    let dropped = dropped.map(|segment| (segment, SEGMENT_HEADER_LEN, does_not_follow));
+    // Of one that was prepared and never written to there is nothing to tell.
+    let unstarted = end.unstarted.iter().filter_map(|index| unsealed.get(*index));
+    let unstarted = unstarted.filter_map(|segment| match segment.scan.end {
+        End::Damaged { damage, .. } => Some((segment, SEGMENT_HEADER_LEN, damage)),
+        _ => None,
+    });
+    torn.chain(dropped)
+        .chain(unstarted)
+        .map(|(segment, offset, damage)| segment.range(offset, segment.length.saturating_sub(offset), damage))
+        .collect()
 }

@@ -1,8 +1,8 @@
 //! Reading everything that is on disk, and telling all that is wrong with it.
 //!
 //! Everything is read anew from the files, with positioned reads and not through maps, one segment at a time: a block that the
-//! device cannot read is then listed as damaged, where a map would end the process. Readers, writers and compaction go on
-//! meanwhile. A segment that is compacted away while it waits for its turn is not there any more, and cannot be
+//! device cannot read is then listed as damaged, where a map would end the process. Of an open store, readers, writers and compaction
+//! go on meanwhile. A segment that is compacted away while it waits for its turn is not there any more, and cannot be
 //! damaged; the segments that hold what was live in it are checked by the compaction that wrote them, and by the next
 //! verify.
 
@@ -12,7 +12,7 @@ mod closed;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use self::check::{Check, Ended, MISSING};
+use self::check::{Check, Ended};
 pub use self::closed::{verify, verify_with};
 use super::Store;
 use super::damage::{Content, Damaged, open_if_there};
@@ -47,8 +47,8 @@ pub struct VerifyReport {
     pub keys: u64,
     /// Everything that is not as it should be, by file and offset.
     pub damaged: Vec<Damaged>,
-    /// Of a store that is not open: what opening it will discard or make anew, so that nothing is lost by it. What was being written
-    /// when a process ended and was not known to be durable, and hints that do not fit their segments.
+    /// Of a store that is not open: what opening it will discard or make anew, so that nothing is lost by it. The torn end of the log,
+    /// which was not known to be durable when a process ended, and hints that do not fit their segments.
     pub discarded: Vec<Damaged>,
     /// How long it took.
     pub duration: Duration,
@@ -101,7 +101,9 @@ impl Store {
             verify.growing(growing)?;
         }
         verify.indexes()?;
-        Ok(verify.check.finish(&engine.time, started_ms))
+        let mut check = verify.check;
+        check.report.damaged.append(&mut check.unfit_hints);
+        Ok(check.finish(&engine.time, started_ms))
     }
 }
 
@@ -202,7 +204,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             None => {
                 self.check.content = Content::default();
                 if is_listed(self.engine, segment) {
-                    self.check.note(segment.id(), 0, growing.written, MISSING);
+                    self.check.note(segment.id(), 0, growing.written, Damage::MISSING);
                 }
                 // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still holds.
                 self.check

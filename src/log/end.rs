@@ -1,0 +1,221 @@
+//! Where a log ends whose last segments were never sealed: what recovery does with them, and what verify says of them.
+
+use crate::format::Damage;
+use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::planted::{Planted, planted};
+use crate::segment::scan::{End, ScanEnd};
+
+/// Segments are named by their position in the slice that was looked at.
+pub(crate) struct LogEnd {
+    /// Those that make up the log, in its order.
+    pub(crate) kept: Vec<usize>,
+    /// Those that do not follow on what lies before them, in their order.
+    pub(crate) discarded: Vec<usize>,
+    /// Those that were never written to, or whose very beginning is torn.
+    pub(crate) unstarted: Vec<usize>,
+    /// Up to where everything is known to be durable: what the claims of all segments come to.
+    claims: Vec<Mark>,
+    /// The first place where something that was durable is missing or damaged.
+    pub(crate) missing: Option<(usize, u64, Damage)>,
+}
+
+/// Decides where the log ends.
+pub(crate) fn find_log_end(segments: &[(SegmentHeader, &ScanEnd)]) -> LogEnd {
+    let scan = |index: usize| segments.get(index).map(|(_, scan)| *scan);
+    let with_id = |id: u64| segments.iter().position(|(header, _)| header.segment_id == id);
+    // The order of the log is that of the sequences with which segments begin. One that has no start record was never
+    // written to, or its very beginning is torn.
+    let (mut log, unstarted): (Vec<_>, Vec<_>) =
+        (0..segments.len()).partition(|index| scan(*index).is_some_and(|scan| scan.start.is_some()));
+    log.sort_by_key(|index| scan(*index).map(|scan| scan.summary.min_sequence.min(scan.summary.max_sequence)));
+    let mut kept = 0;
+    for (position, candidate) in log.iter().enumerate() {
+        let previous = scan(*candidate).and_then(|scan| scan.start).unwrap_or_default();
+        let before = with_id(previous.previous_id)
+            .filter(|before| log.iter().take(position).chain(&unstarted).any(|index| index == before))
+            .and_then(scan);
+        // What follows the data of the one before, a seal that was being written, does not matter.
+        let whole = before.is_none_or(|before| {
+            before.valid_end == previous.previous_end && before.summary.records_crc == previous.previous_crc
+        });
+        if !whole {
+            break;
+        }
+        kept = position + 1;
+    }
+    let discarded = log.split_off(kept);
+    let all = log.iter().chain(&discarded).chain(&unstarted);
+    let claims = all.filter_map(|index| scan(*index)?.claim).collect();
+    let mut end = LogEnd {
+        kept: log,
+        discarded,
+        unstarted,
+        claims,
+        missing: None,
+    };
+    end.missing = end.claims.iter().find_map(|claim| {
+        // Else it was sealed since, and perhaps compacted away.
+        let about = with_id(claim.segment_id)?;
+        let valid_end = scan(about)?.valid_end;
+        let is_kept = end.kept.contains(&about);
+        let is_missing = valid_end < claim.offset || (!is_kept && claim.offset > SEGMENT_HEADER_LEN);
+        if !is_missing || planted(Planted::DamageIsEnd) {
+            return None;
+        }
+        let torn = if valid_end < claim.offset {
+            about
+        } else {
+            let unsealed = |index: &&usize| scan(**index).is_some_and(|scan| scan.end != End::Sealed);
+            let mut candidates = end.kept.iter().rev().chain(&end.unstarted);
+            candidates.find(unsealed).copied().unwrap_or(about)
+        };
+        let scan = scan(torn)?;
+        Some(match scan.end {
+            End::Damaged { offset, damage } => (torn, offset, damage),
+            _ => (torn, scan.valid_end, Damage::Short),
+        })
+    });
+    end
+}
+
+impl LogEnd {
+    /// The last segment of which something is known to be durable, and the offset up to which it is; all segments before it
+    /// in this order are durable as a whole.
+    pub(crate) fn durable(&self, order: &[usize], segments: &[(SegmentHeader, &ScanEnd)]) -> Option<(usize, u64)> {
+        let position = |id: u64| {
+            let has_id = |(header, _): &(SegmentHeader, &ScanEnd)| header.segment_id == id;
+            order.iter().position(|index| segments.get(*index).is_some_and(has_id))
+        };
+        let claims = self.claims.iter();
+        claims
+            .filter_map(|claim| Some((position(claim.segment_id)?, claim.offset)))
+            .max()
+    }
+
+    /// All segments in the order in which they were written. One whose beginning is torn comes before the one that says it
+    /// does, or else last.
+    pub(crate) fn order(&self, segments: &[(SegmentHeader, &ScanEnd)]) -> Vec<usize> {
+        let mut order: Vec<usize> = self.kept.iter().chain(&self.discarded).copied().collect();
+        for unstarted in &self.unstarted {
+            let id = segments.get(*unstarted).map(|(header, _)| header.segment_id);
+            let names_it = |index: &usize| {
+                let start = segments.get(*index).and_then(|(_, scan)| scan.start);
+                start.map(|start| start.previous_id) == id
+            };
+            let place = order.iter().position(names_it).unwrap_or(order.len());
+            order.insert(place, *unstarted);
+        }
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::segment::{Start, Summary};
+
+    fn header(segment_id: u64, base_sequence: u64) -> SegmentHeader {
+        SegmentHeader {
+            salt: 1,
+            store_id: [0; 16],
+            segment_id,
+            base_sequence,
+            created_ms: 0,
+        }
+    }
+
+    /// A segment with ten records from this sequence on and data up to 1,000, behind another one.
+    fn scan(first_sequence: u64, previous_id: u64, end: End) -> ScanEnd {
+        let valid_end = match end {
+            End::Damaged { offset, .. } => offset,
+            _ => 1_000,
+        };
+        ScanEnd {
+            end,
+            valid_end,
+            start: Some(Start {
+                previous_id,
+                previous_end: 1_000,
+                previous_crc: 7,
+            }),
+            summary: Summary {
+                min_sequence: first_sequence,
+                max_sequence: first_sequence + 9,
+                records_crc: 7,
+                ..Summary::default()
+            },
+            claim: None,
+        }
+    }
+
+    const TORN: End = End::Damaged {
+        offset: 500,
+        damage: Damage::HeaderChecksum,
+    };
+
+    fn mark(segment_id: u64, offset: u64) -> Option<Mark> {
+        Some(Mark { segment_id, offset })
+    }
+
+    /// The second was prepared first, but was too small for a value, for which the third was made; then its turn came.
+    #[test]
+    fn the_order_is_that_of_the_records_and_not_that_of_the_headers() {
+        let (first, prepared, large) = (
+            scan(1, 0, End::Clean),
+            scan(200, 3, End::Clean),
+            scan(150, 1, End::Clean),
+        );
+        let segments = [
+            (header(1, 1), &first),
+            (header(2, 100), &prepared),
+            (header(3, 150), &large),
+        ];
+        let end = find_log_end(&segments);
+        assert_eq!(end.kept, [0, 2, 1]);
+        assert!(end.missing.is_none() && end.discarded.is_empty() && end.unstarted.is_empty());
+        // A torn tail of the last one, the one before having been sealed.
+        let (prepared, mut large) = (scan(200, 3, TORN), scan(150, 1, End::Sealed));
+        large.claim = mark(3, 1_000);
+        let segments = [
+            (header(1, 1), &first),
+            (header(2, 100), &prepared),
+            (header(3, 150), &large),
+        ];
+        let end = find_log_end(&segments);
+        assert!(end.missing.is_none());
+        assert_eq!(end.durable(&end.order(&segments), &segments), Some((1, 1_000)));
+        // Damage to the one before, with a mark that says that the last one had been durable.
+        let (mut prepared, large) = (scan(200, 3, End::Clean), scan(150, 1, TORN));
+        prepared.claim = mark(2, 600);
+        let segments = [
+            (header(1, 1), &first),
+            (header(2, 100), &prepared),
+            (header(3, 150), &large),
+        ];
+        let end = find_log_end(&segments);
+        assert_eq!((end.kept.clone(), end.discarded.clone()), (vec![0, 2], vec![1]));
+        assert_eq!(end.missing, Some((2, 500, Damage::HeaderChecksum)));
+        assert_eq!(end.durable(&end.order(&segments), &segments), Some((2, 600)));
+    }
+
+    #[test]
+    fn a_segment_whose_beginning_is_torn_comes_before_the_one_that_names_it_or_else_last() {
+        let beginning = End::Damaged {
+            offset: SEGMENT_HEADER_LEN,
+            damage: Damage::HeaderChecksum,
+        };
+        let mut torn = scan(0, 0, beginning);
+        torn.start = None;
+        let (first, second) = (scan(1, 0, End::Clean), scan(30, 2, End::Clean));
+        let named = [(header(2, 20), &torn), (header(3, 30), &second), (header(1, 1), &first)];
+        let end = find_log_end(&named);
+        assert_eq!((end.unstarted.clone(), end.order(&named)), (vec![0], vec![2, 0, 1]));
+        let follows_the_first = scan(30, 1, End::Clean);
+        let unnamed = [
+            (header(2, 20), &torn),
+            (header(3, 30), &follows_the_first),
+            (header(1, 1), &first),
+        ];
+        assert_eq!(find_log_end(&unnamed).order(&unnamed), [2, 1, 0]);
+    }
+}
