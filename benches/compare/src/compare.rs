@@ -110,7 +110,7 @@ fn chosen_workloads(names: &[String]) -> Result<Vec<&'static Workload>> {
 fn note(engine: &Description, durability: Durability) -> EngineNote {
     EngineNote {
         name: engine.name.into(),
-        version: versions::version(engine.package),
+        version: versions::of_engine(engine),
         settings: (engine.settings)(durability),
         settings_sync: (engine.settings)(Durability::Sync),
         is_yardstick: engine.is_yardstick,

@@ -93,6 +93,8 @@ pub struct Description {
     pub name: &'static str,
     /// The package whose version the report gives; none for yardsticks.
     pub package: Option<&'static str>,
+    /// The library inside with its version, where the package is a binding to one.
+    pub library: Option<fn() -> String>,
     /// Whether it is no engine but what engines are held against.
     pub is_yardstick: bool,
     /// How it is set up in a class, and why: printed in the report.

@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
 
 fn list() {
     for engine in engines::ALL {
-        println!("engine    {:<18} {}", engine.name, versions::version(engine.package));
+        println!("engine    {:<18} {}", engine.name, versions::of_engine(engine));
     }
     for workload in workloads::all() {
         println!("workload  {:<18} {}", workload.name, workload.title);

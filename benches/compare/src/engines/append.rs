@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 pub const RAW_WRITE: Description = Description {
     name: "raw-write",
     package: None,
+    library: None,
     is_yardstick: true,
     settings: raw_write_settings,
     lacks: &[
@@ -30,6 +31,7 @@ pub const RAW_WRITE: Description = Description {
 pub const MEMORY_COPY: Description = Description {
     name: "memory-copy",
     package: None,
+    library: None,
     is_yardstick: true,
     settings: memory_copy_settings,
     lacks: &[

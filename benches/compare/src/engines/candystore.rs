@@ -15,6 +15,7 @@ use std::path::Path;
 pub const DESCRIPTION: Description = Description {
     name: "candystore",
     package: Some("candystore"),
+    library: None,
     is_yardstick: false,
     settings,
     lacks: &[

@@ -16,6 +16,7 @@ const PAGE_KEYS: usize = 10_000;
 pub const DESCRIPTION: Description = Description {
     name: "embercask",
     package: Some("embercask"),
+    library: None,
     is_yardstick: false,
     settings,
     lacks: &[],

@@ -13,6 +13,7 @@ use std::path::Path;
 pub const DESCRIPTION: Description = Description {
     name: "fjall",
     package: Some("fjall"),
+    library: None,
     is_yardstick: false,
     settings,
     lacks: &[
@@ -117,11 +118,11 @@ impl Engine for Fjall {
     }
 
     fn settle(&self) -> Result<()> {
-        self.keyspace.rotate_memtable_and_wait()?;
         self.compact()
     }
 
     fn compact(&self) -> Result<()> {
+        self.keyspace.rotate_memtable_and_wait()?;
         Ok(self.keyspace.major_compact()?)
     }
 

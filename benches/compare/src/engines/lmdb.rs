@@ -15,7 +15,8 @@ use std::path::Path;
 
 pub const DESCRIPTION: Description = Description {
     name: "lmdb",
-    package: Some("lmdb-master-sys"),
+    package: Some("heed"),
+    library: Some(library),
     is_yardstick: false,
     settings,
     lacks: &[
@@ -25,6 +26,11 @@ pub const DESCRIPTION: Description = Description {
     ],
     open,
 };
+
+fn library() -> String {
+    let version = heed::lmdb_version();
+    format!("LMDB {}.{}.{}", version.major, version.minor, version.patch)
+}
 
 fn settings(durability: Durability) -> String {
     match durability {

@@ -13,6 +13,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub const HASH_MAP: Description = Description {
     name: "hash-map",
     package: None,
+    library: None,
     is_yardstick: true,
     settings: hash_map_settings,
     lacks: &[

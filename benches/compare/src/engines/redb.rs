@@ -17,6 +17,7 @@ const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("compare");
 pub const DESCRIPTION: Description = Description {
     name: "redb",
     package: Some("redb"),
+    library: None,
     is_yardstick: false,
     settings,
     lacks: &[

@@ -18,7 +18,8 @@ use std::path::Path;
 
 pub const DESCRIPTION: Description = Description {
     name: "rocksdb",
-    package: Some("librocksdb-sys"),
+    package: Some("rocksdb"),
+    library: Some(library),
     is_yardstick: false,
     settings,
     lacks: &[
@@ -27,6 +28,12 @@ pub const DESCRIPTION: Description = Description {
     ],
     open,
 };
+
+/// The package with RocksDB's source has RocksDB's version behind its own.
+fn library() -> String {
+    let version = crate::versions::of_package("librocksdb-sys");
+    format!("RocksDB {}", version.rsplit('+').next().unwrap_or_default())
+}
 
 fn settings(durability: Durability) -> String {
     let sync = match durability {
@@ -139,10 +146,10 @@ impl Engine for RocksDb {
     }
 
     fn settle(&self) -> Result<()> {
-        self.database.flush()?;
         self.compact()
     }
 
+    /// Writes out what is in memory first, by itself.
     fn compact(&self) -> Result<()> {
         self.database.compact_range(None::<&[u8]>, None::<&[u8]>);
         Ok(())
@@ -154,12 +161,11 @@ impl Engine for RocksDb {
     }
 }
 
+/// Looks at an entry and says whether to go on.
+type VisitUntil<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool>;
+
 /// Shows entries from where the iterator stands until the visitor has enough, without copying them.
-fn each_entry(
-    mut iterator: DBRawIterator,
-    count: usize,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool>,
-) -> Result<()> {
+fn each_entry(mut iterator: DBRawIterator, count: usize, visit: VisitUntil) -> Result<()> {
     for _ in 0..count {
         let Some((key, value)) = iterator.item() else { break };
         if !visit(key, value)? {

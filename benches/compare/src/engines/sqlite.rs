@@ -18,7 +18,8 @@ const PUT: &str =
 
 pub const DESCRIPTION: Description = Description {
     name: "sqlite",
-    package: Some("libsqlite3-sys"),
+    package: Some("rusqlite"),
+    library: Some(library),
     is_yardstick: false,
     settings,
     lacks: &[
@@ -31,6 +32,10 @@ pub const DESCRIPTION: Description = Description {
     ],
     open,
 };
+
+fn library() -> String {
+    format!("SQLite {}", rusqlite::version())
+}
 
 fn settings(durability: Durability) -> String {
     let synchronous = synchronous(durability);

@@ -96,9 +96,7 @@ fn write_table(text: &mut String, summary: &Summary) {
             most,
             ..
         } = row;
-        let ratio = row
-            .against_best_peer
-            .map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}"));
+        let ratio = row.against_best_peer.map_or_else(|| "-".into(), readable);
         let name = if row.is_yardstick {
             format!("*{engine}*")
         } else {
@@ -109,12 +107,13 @@ fn write_table(text: &mut String, summary: &Summary) {
     }
 }
 
-/// Three digits that count, or whole thousands with commas.
+/// About three digits that count, or whole thousands with commas.
 pub fn readable(value: f64) -> String {
     match value {
         _ if value >= 100.0 => grouped(value),
         _ if value >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        _ if value >= 0.1 || value <= 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
     }
 }
 
@@ -138,6 +137,7 @@ mod tests {
     fn numbers_are_short_and_readable() {
         let cases = [
             (0.0, "0.00"),
+            (0.01234, "0.0123"),
             (1.234, "1.23"),
             (45.67, "45.7"),
             (999.6, "1,000"),
