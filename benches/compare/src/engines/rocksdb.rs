@@ -16,6 +16,8 @@ use rocksdb::{
 };
 use std::path::Path;
 
+const FAMILY: &str = "default";
+
 pub const DESCRIPTION: Description = Description {
     name: "rocksdb",
     package: Some("rocksdb"),
@@ -52,7 +54,10 @@ struct RocksDb {
 }
 
 fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
-    let database = DB::open(&options(), directory).context("open the database")?;
+    let options = options();
+    // Named, though it is the only one: getting many keys at a time asks for a column family.
+    let families = [(FAMILY, options.clone())];
+    let database = DB::open_cf_with_opts(&options, directory, families).context("open the database")?;
     let mut write_options = WriteOptions::default();
     write_options.set_sync(durability == Durability::Sync);
     Ok(Box::new(RocksDb {
@@ -104,10 +109,7 @@ impl Engine for RocksDb {
     }
 
     fn get_many(&self, keys: &[Key], check: CheckMany) -> Result<()> {
-        let family = self
-            .database
-            .cf_handle("default")
-            .context("the default column family")?;
+        let family = self.database.cf_handle(FAMILY).context("the default column family")?;
         let keys = keys.iter().map(|key| -> &[u8] { key });
         let values = self.database.batched_multi_get_cf(&family, keys, false);
         for (index, value) in values.into_iter().enumerate() {
