@@ -6,6 +6,10 @@ use std::path::Path;
 
 /// The cache that engines with one of their own are given: more than the default data take, so that no engine reads
 /// from the page cache what another has in its own.
+#[cfg_attr(
+    not(any(feature = "rocksdb", feature = "redb", feature = "fjall")),
+    expect(dead_code)
+)]
 pub const CACHE_BYTES: usize = 512 << 20;
 
 /// A key with its value.

@@ -1,7 +1,8 @@
 //! Yardsticks: what it costs to only put the bytes somewhere.
 //!
-//! `raw-write` appends key and value to a file with one `write` (class `os`) and one data sync (class `sync`) for each commit: no engine
-//! that keeps the class can be faster without sharing them among writers. `memory-copy` appends them to a vector. Neither can find anything again.
+//! `raw-write` appends key and value to a file with one `write` (class `os`), and with one data sync as well (class
+//! `sync`), for each commit: what an engine that does so cannot be faster than, unless writers share them.
+//! `memory-copy` appends them to a vector. Neither can find anything again.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

@@ -1,10 +1,13 @@
 //! LMDB through heed.
 //!
-//! Settings: class `os` has `NO_SYNC` and `WRITE_MAP`: a commit changes pages of a shared map, which survive the process, and LMDB's
-//! documentation recommends the pair for speed. Class `sync` has neither: `WRITE_MAP` with sync writes whole pages through the map and loses protection
-//! against stray writes, so the default is kept. `NO_MEM_INIT` in both, since nothing is secret, and `NO_READ_AHEAD` in none, since
-//! the data fit in memory. The map has a size of 64 GiB, which costs address space alone. Each get opens a read transaction of its own, as it must
-//! to see every write before it; get many, lists and walks open one for all. LMDB has no compaction in place: freed pages are used again.
+//! Settings: class `os` has `NO_SYNC` and `WRITE_MAP`, its fastest: a commit changes pages of a shared map, which
+//! survive the process, and calls nothing. Class `sync` has neither: with `WRITE_MAP` whole pages would go through the
+//! map at each commit, and protection against stray writes is lost, so the default is kept. `NO_MEM_INIT` in both,
+//! since nothing is secret, and `NO_READ_AHEAD` in none, since the data fit in memory. The map has a size of 64 GiB,
+//! which costs address space alone.
+//!
+//! Each get opens a read transaction of its own, as it must to see every write before it; get many, lists and walks
+//! open one for all. LMDB has no compaction in place: freed pages are used again.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
