@@ -119,6 +119,11 @@ fn note(engine: &Description, durability: Durability) -> EngineNote {
 
 /// What to type for the same, without the path of this program.
 fn command() -> String {
+    let features = if cfg!(feature = "rocksdb") {
+        " --features rocksdb"
+    } else {
+        ""
+    };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    format!("cargo run --release -- {}", arguments.join(" "))
+    format!("cargo run --release{features} -- {}", arguments.join(" "))
 }
