@@ -1,0 +1,45 @@
+//! Runs in processes of their own, so that no engine inherits memory, threads or caches of the one before it.
+
+use crate::arguments::ChildArguments;
+use crate::context::Context;
+use crate::outcome::Outcome;
+use crate::workloads::{self, Workload};
+use anyhow::{Context as _, Result, bail};
+use std::process::{Command, Stdio};
+
+/// Starts a process for one run and reads the line it prints.
+pub fn start(workload: &Workload, context: &Context) -> Result<Outcome> {
+    let output = Command::new(std::env::current_exe().context("the path of this program")?)
+        .args(["child", "--workload", workload.name, "--engine", context.engine.name])
+        .args([
+            "--keys",
+            &context.keys.to_string(),
+            "--value-bytes",
+            &context.value_bytes.to_string(),
+        ])
+        .args(["--durability", context.durability.name(), "--directory"])
+        .arg(&context.directory)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("start a process for a run")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.lines().last() {
+        Some(line) if output.status.success() => serde_json::from_str(line).with_context(|| format!("read \"{line}\"")),
+        _ => bail!("the process of the run ended with {}", output.status),
+    }
+}
+
+/// What that process does.
+pub fn run(arguments: ChildArguments) -> Result<()> {
+    let workload = workloads::find(&arguments.workload)?;
+    let context = arguments.store.context()?;
+    let outcome = match context.engine.reason_to_skip(workload.needs) {
+        Some(reason) => Outcome::Skipped(reason.to_owned()),
+        None => match (workload.run)(&context) {
+            Ok(measures) => Outcome::Measured(measures),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        },
+    };
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! embercask, from this repository.
+//!
+//! Settings: its defaults, but for the class of a write: `Durability::Os` in class `os`, where a put returns when one
+//! write to the page cache has taken it, and `Durability::Sync` in class `sync`. It has no cache of its own: values are
+//! read through maps of its files. All keys are in one namespace.
+
+use crate::durability::Durability;
+use crate::{data::Key, engine::*};
+use anyhow::{Context, Result};
+use embercask::{Namespace, PutOptions, Store};
+use std::path::Path;
+
+/// Keys of a page when all are walked.
+const PAGE_KEYS: usize = 10_000;
+
+pub const DESCRIPTION: Description = Description {
+    name: "embercask",
+    package: Some("embercask"),
+    library: None,
+    is_yardstick: false,
+    settings,
+    lacks: &[],
+    open,
+};
+
+fn settings(durability: Durability) -> String {
+    match durability {
+        Durability::Os => "defaults, Durability::Os".into(),
+        Durability::Sync => "defaults, Durability::Sync".into(),
+    }
+}
+
+struct Embercask {
+    store: Store,
+    namespace: Namespace,
+}
+
+fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+    let class = match durability {
+        Durability::Os => embercask::Durability::Os,
+        Durability::Sync => embercask::Durability::Sync,
+    };
+    let store = Store::options()
+        .durability(class)
+        .open(directory)
+        .context("open the store")?;
+    let namespace = store.namespace("COMPARE")?;
+    Ok(Box::new(Embercask { store, namespace }))
+}
+
+impl Engine for Embercask {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.namespace.put(key, value)?;
+        Ok(())
+    }
+
+    fn put_batch(&self, entries: &[Entry]) -> Result<()> {
+        let mut batch = self.store.batch();
+        for (key, value) in entries {
+            batch = batch.put(&self.namespace, key, value);
+        }
+        batch.commit()?;
+        Ok(())
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        self.namespace.delete(key)?;
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        check(self.namespace.get(key)?.as_deref())
+    }
+
+    fn get_many(&self, keys: &[Key], check: CheckMany) -> Result<()> {
+        let values = self.namespace.get_many(keys)?;
+        values
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, value)| check(index, value.as_deref()))
+    }
+
+    fn list_prefix(&self, prefix: &[u8], visit: VisitKey) -> Result<()> {
+        self.list_pages(prefix, false, &mut |key, _| visit(key))
+    }
+
+    fn scan(&self, start: &[u8], count: usize, visit: VisitEntry) -> Result<()> {
+        let page = self.namespace.list().start(start).limit(count).with_values().page()?;
+        for entry in page.iter() {
+            visit(entry.key(), entry.value().context("a listing with values has none")?)?;
+        }
+        Ok(())
+    }
+
+    fn walk(&self, visit: VisitKey) -> Result<()> {
+        self.list_pages(&[], false, &mut |key, _| visit(key))
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.store.sync()?)
+    }
+
+    fn settle(&self) -> Result<()> {
+        Ok(self.store.maintain()?)
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.store.compact()?;
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        drop(self.namespace);
+        Ok(self.store.close()?)
+    }
+
+    fn put_with_metadata(&self, key: &[u8], value: &[u8], metadata: &[u8]) -> Result<()> {
+        self.namespace
+            .put_with(key, value, PutOptions::new().metadata(metadata))?;
+        Ok(())
+    }
+
+    fn list_metadata(&self, prefix: &[u8], visit: VisitEntry) -> Result<()> {
+        self.list_pages(prefix, true, visit)
+    }
+
+    fn put_until(&self, key: &[u8], value: &[u8], milliseconds: u64) -> Result<()> {
+        self.namespace
+            .put_with(key, value, PutOptions::new().expires_at_ms(milliseconds))?;
+        Ok(())
+    }
+
+    fn count(&self) -> Result<u64> {
+        Ok(self.namespace.count()?)
+    }
+}
+
+impl Embercask {
+    /// Page by page, since a page is the unit that costs no vector a key.
+    fn list_pages(&self, prefix: &[u8], with_metadata: bool, visit: VisitEntry) -> Result<()> {
+        let mut cursor = String::new();
+        loop {
+            let page = self
+                .namespace
+                .list()
+                .prefix(prefix)
+                .limit(PAGE_KEYS)
+                .cursor(cursor)
+                .page()?;
+            for entry in page.iter() {
+                let metadata = if with_metadata {
+                    entry.metadata().unwrap_or_default()
+                } else {
+                    &[]
+                };
+                visit(entry.key(), metadata)?;
+            }
+            match page.cursor() {
+                Some(next) => cursor = next.to_owned(),
+                None => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! LMDB through heed.
+//!
+//! Settings: class `os` has `NO_SYNC` and `WRITE_MAP`, its fastest: a commit changes pages of a shared map, which
+//! survive the process, and calls nothing. Class `sync` has neither: with `WRITE_MAP` whole pages would go through the
+//! map at each commit, and protection against stray writes is lost, so the default is kept. `NO_MEM_INIT` in both,
+//! since nothing is secret, and `NO_READ_AHEAD` in none, since the data fit in memory. The map has a size of 64 GiB,
+//! which costs address space alone.
+//!
+//! Each get opens a read transaction of its own, as it must to see every write before it; get many, lists and walks
+//! open one for all. LMDB has no compaction in place: freed pages are used again.
+
+use crate::durability::Durability;
+use crate::{data::Key, engine::*};
+use anyhow::{Context, Result};
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
+use std::path::Path;
+
+pub const DESCRIPTION: Description = Description {
+    name: "lmdb",
+    package: Some("heed"),
+    library: Some(library),
+    is_yardstick: false,
+    settings,
+    lacks: &[
+        (Need::CompactionInUse, "no compaction: freed pages are used again"),
+        (Need::Metadata, "no metadata beside values"),
+        (Need::Expiry, "no expiry of single keys"),
+    ],
+    open,
+};
+
+fn library() -> String {
+    let version = heed::lmdb_version();
+    format!("LMDB {}.{}.{}", version.major, version.minor, version.patch)
+}
+
+fn settings(durability: Durability) -> String {
+    match durability {
+        Durability::Os => "NOSYNC, WRITEMAP, NOMEMINIT; map 64 GiB".into(),
+        Durability::Sync => "NOMEMINIT, synchronous commits; map 64 GiB".into(),
+    }
+}
+
+struct Lmdb {
+    environment: Env,
+    database: Database<'static, Bytes, Bytes>,
+}
+
+fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+    let mut flags = EnvFlags::NO_MEM_INIT;
+    if durability == Durability::Os {
+        flags |= EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP;
+    }
+    let mut options = EnvOpenOptions::new();
+    options.map_size(64 << 30);
+    // SAFETY: the directory is this run's own, so no other process changes the file under the map, and no pointer is written through.
+    let environment = unsafe { options.flags(flags).open(directory) }.context("open the environment")?;
+    let transaction = environment.write_txn()?;
+    let database = environment
+        .create_databases_and_commit(transaction, |opener, transaction| {
+            opener
+                .create_database::<Bytes, Bytes>(transaction, None)
+                .map(CommitOrAbort::<_, ()>::Commit)
+        })?
+        .unwrap_commit();
+    Ok(Box::new(Lmdb { environment, database }))
+}
+
+impl Engine for Lmdb {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let mut transaction = self.environment.write_txn()?;
+        self.database.put(&mut transaction, key, value)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn put_batch(&self, entries: &[Entry]) -> Result<()> {
+        let mut transaction = self.environment.write_txn()?;
+        for (key, value) in entries {
+            self.database.put(&mut transaction, key, value)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        let mut transaction = self.environment.write_txn()?;
+        self.database.delete(&mut transaction, key)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        let transaction = self.environment.read_txn()?;
+        check(self.database.get(&transaction, key)?)
+    }
+
+    fn get_many(&self, keys: &[Key], check: CheckMany) -> Result<()> {
+        let transaction = self.environment.read_txn()?;
+        for (index, key) in keys.iter().enumerate() {
+            check(index, self.database.get(&transaction, key)?)?;
+        }
+        Ok(())
+    }
+
+    fn list_prefix(&self, prefix: &[u8], visit: VisitKey) -> Result<()> {
+        let transaction = self.environment.read_txn()?;
+        for entry in self.database.prefix_iter(&transaction, prefix)? {
+            visit(entry?.0)?;
+        }
+        Ok(())
+    }
+
+    fn scan(&self, start: &[u8], count: usize, visit: VisitEntry) -> Result<()> {
+        let transaction = self.environment.read_txn()?;
+        let range = (std::ops::Bound::Included(start), std::ops::Bound::Unbounded);
+        for entry in self.database.range(&transaction, &range)?.take(count) {
+            let (key, value) = entry?;
+            visit(key, value)?;
+        }
+        Ok(())
+    }
+
+    fn walk(&self, visit: VisitKey) -> Result<()> {
+        let transaction = self.environment.read_txn()?;
+        for entry in self.database.iter(&transaction)? {
+            visit(entry?.0)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.environment.force_sync()?)
+    }
+
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn compact(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.environment.prepare_for_closing().wait();
+        Ok(())
+    }
+}

@@ -1,0 +1,49 @@
+//! The engines that were built in, each in a file of its own.
+
+use crate::engine::Description;
+use anyhow::{Context, Result};
+
+mod append;
+#[cfg(feature = "candystore")]
+mod candystore;
+mod embercask;
+#[cfg(feature = "fjall")]
+mod fjall;
+#[cfg(feature = "lmdb")]
+mod lmdb;
+mod maps;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+/// embercask, its peers, the yardsticks: the order of the report.
+pub const ALL: &[Description] = &[
+    embercask::DESCRIPTION,
+    #[cfg(feature = "rocksdb")]
+    rocksdb::DESCRIPTION,
+    #[cfg(feature = "lmdb")]
+    lmdb::DESCRIPTION,
+    #[cfg(feature = "redb")]
+    redb::DESCRIPTION,
+    #[cfg(feature = "fjall")]
+    fjall::DESCRIPTION,
+    #[cfg(feature = "candystore")]
+    candystore::DESCRIPTION,
+    #[cfg(feature = "sqlite")]
+    sqlite::DESCRIPTION,
+    append::RAW_WRITE,
+    append::MEMORY_COPY,
+    maps::HASH_MAP,
+    maps::BTREE_MAP,
+];
+
+/// The engine of a name.
+pub fn find(name: &str) -> Result<&'static Description> {
+    ALL.iter().find(|engine| engine.name == name).with_context(|| {
+        let names: Vec<&str> = ALL.iter().map(|engine| engine.name).collect();
+        format!("no engine \"{name}\" in this build; there are {}", names.join(", "))
+    })
+}

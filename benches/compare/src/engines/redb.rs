@@ -1,0 +1,177 @@
+//! redb.
+//!
+//! Settings: defaults with a cache in which all data fit. Class `sync` is `Durability::Immediate`. Nothing in redb is
+//! of class `os`: commits of `Durability::None` are kept in memory until the next immediate one, so they are lost with
+//! the process. It takes part in class `os` with them all the same, since an immediate commit would promise more and
+//! cost a sync, and the report says that it promises less there.
+//!
+//! Each get opens a read transaction of its own, as it must to see every write before it; get many, lists and walks
+//! open one for all.
+
+use crate::durability::Durability;
+use crate::{data::Key, engine::*};
+use anyhow::{Context, Result};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use std::path::Path;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("compare");
+
+pub const DESCRIPTION: Description = Description {
+    name: "redb",
+    package: Some("redb"),
+    library: None,
+    is_yardstick: false,
+    settings,
+    lacks: &[
+        (Need::CompactionInUse, "compaction needs the database for itself"),
+        (Need::Metadata, "no metadata beside values"),
+        (Need::Expiry, "no expiry of single keys"),
+    ],
+    open,
+};
+
+fn settings(durability: Durability) -> String {
+    match durability {
+        Durability::Os => {
+            "Durability::None, which promises less than the class: kept in memory until a sync; cache 512 MiB".into()
+        }
+        Durability::Sync => "Durability::Immediate; cache 512 MiB".into(),
+    }
+}
+
+struct Redb {
+    /// Locked for writing by compaction alone, which redb allows to nobody else.
+    database: RwLock<Database>,
+    durability: redb::Durability,
+}
+
+fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+    let path = directory.join("compare.redb");
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create(path)
+        .context("open the database")?;
+    let durability = match durability {
+        Durability::Os => redb::Durability::None,
+        Durability::Sync => redb::Durability::Immediate,
+    };
+    let engine = Redb {
+        database: RwLock::new(database),
+        durability,
+    };
+    // Readers expect the table.
+    engine.write(redb::Durability::Immediate, |_| Ok(()))?;
+    Ok(Box::new(engine))
+}
+
+impl Redb {
+    fn database(&self) -> RwLockReadGuard<'_, Database> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(
+        &self,
+        durability: redb::Durability,
+        change: impl FnOnce(&mut redb::Table<&[u8], &[u8]>) -> Result<()>,
+    ) -> Result<()> {
+        let mut transaction: WriteTransaction = self.database().begin_write()?;
+        transaction.set_durability(durability)?;
+        change(&mut transaction.open_table(TABLE)?)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&redb::ReadOnlyTable<&[u8], &[u8]>) -> Result<T>) -> Result<T> {
+        look(&self.database().begin_read()?.open_table(TABLE)?)
+    }
+}
+
+impl Engine for Redb {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.write(self.durability, |table| {
+            table.insert(key, value)?;
+            Ok(())
+        })
+    }
+
+    fn put_batch(&self, entries: &[Entry]) -> Result<()> {
+        self.write(self.durability, |table| {
+            for (key, value) in entries {
+                table.insert(&**key, value.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        self.write(self.durability, |table| {
+            table.remove(key)?;
+            Ok(())
+        })
+    }
+
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        self.read(|table| check(table.get(key)?.as_ref().map(|value| value.value())))
+    }
+
+    fn get_many(&self, keys: &[Key], check: CheckMany) -> Result<()> {
+        self.read(|table| {
+            for (index, key) in keys.iter().enumerate() {
+                check(index, table.get(&**key)?.as_ref().map(|value| value.value()))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn list_prefix(&self, prefix: &[u8], visit: VisitKey) -> Result<()> {
+        self.read(|table| {
+            for entry in table.range(prefix..)? {
+                let (key, _) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                visit(key.value())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn scan(&self, start: &[u8], count: usize, visit: VisitEntry) -> Result<()> {
+        self.read(|table| {
+            for entry in table.range(start..)?.take(count) {
+                let (key, value) = entry?;
+                visit(key.value(), value.value())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn walk(&self, visit: VisitKey) -> Result<()> {
+        self.read(|table| {
+            for entry in table.iter()? {
+                visit(entry?.0.value())?;
+            }
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.write(redb::Durability::Immediate, |_| Ok(()))
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.sync()
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .compact()?;
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.sync()
+    }
+}

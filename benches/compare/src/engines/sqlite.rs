@@ -1,0 +1,220 @@
+//! SQLite through rusqlite, with SQLite's own source.
+//!
+//! Settings: write-ahead log, a table `WITHOUT ROWID` with the key as its primary key, prepared statements that are
+//! kept, a page cache of 64 MiB a connection over a memory map in which all data fit, and a checkpoint each 16,000
+//! pages, so that loading does not checkpoint all the time. Class `os` is `synchronous=OFF`, class `sync` is
+//! `synchronous=FULL`.
+//!
+//! One connection writes, since there is one writer at a time in any case, and each reader takes a connection from a
+//! pool.
+
+use crate::durability::Durability;
+use crate::{data::Key, engine::*};
+use anyhow::{Context, Result};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+const GET: &str = "SELECT value FROM entries WHERE key = ?1";
+const PUT: &str =
+    "INSERT INTO entries (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+
+pub const DESCRIPTION: Description = Description {
+    name: "sqlite",
+    package: Some("rusqlite"),
+    library: Some(library),
+    is_yardstick: false,
+    settings,
+    lacks: &[
+        (
+            Need::CompactionInUse,
+            "VACUUM locks writers out for as long as it takes",
+        ),
+        (Need::Metadata, "no metadata beside values"),
+        (Need::Expiry, "no expiry of single keys"),
+    ],
+    open,
+};
+
+fn library() -> String {
+    format!("SQLite {}", rusqlite::version())
+}
+
+fn settings(durability: Durability) -> String {
+    let synchronous = synchronous(durability);
+    format!(
+        "journal_mode=WAL, synchronous={synchronous}, cache 64 MiB a connection, mmap_size 4 GiB, wal_autocheckpoint 16000, \
+         WITHOUT ROWID"
+    )
+}
+
+fn synchronous(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Os => "OFF",
+        Durability::Sync => "FULL",
+    }
+}
+
+struct Sqlite {
+    path: PathBuf,
+    durability: Durability,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+    let path = directory.join("compare.sqlite");
+    let writer = connect(&path, durability)?;
+    writer.execute(
+        "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        [],
+    )?;
+    Ok(Box::new(Sqlite {
+        path,
+        durability,
+        writer: Mutex::new(writer),
+        readers: Mutex::new(Vec::new()),
+    }))
+}
+
+fn connect(path: &Path, durability: Durability) -> Result<Connection> {
+    let connection = Connection::open(path).context("open the database")?;
+    let synchronous = synchronous(durability);
+    connection.execute_batch(&format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -65536; \
+         PRAGMA mmap_size = 4294967296; PRAGMA wal_autocheckpoint = 16000; PRAGMA temp_store = MEMORY; \
+         PRAGMA busy_timeout = 60000;"
+    ))?;
+    Ok(connection)
+}
+
+impl Sqlite {
+    fn writer(&self) -> MutexGuard<'_, Connection> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.path, self.durability)?,
+        };
+        let result = look(&connection);
+        self.readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
+        result
+    }
+}
+
+fn get(connection: &Connection, key: &[u8], check: Check) -> Result<()> {
+    let mut statement = connection.prepare_cached(GET)?;
+    let mut checked = None;
+    let found = statement
+        .query_row([key], |row| {
+            checked = Some(check(Some(row.get_ref(0)?.as_blob()?)));
+            Ok(())
+        })
+        .optional()?;
+    match (found, checked) {
+        (Some(()), Some(result)) => result,
+        _ => check(None),
+    }
+}
+
+impl Engine for Sqlite {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.writer().prepare_cached(PUT)?.execute(params![key, value])?;
+        Ok(())
+    }
+
+    fn put_batch(&self, entries: &[Entry]) -> Result<()> {
+        let mut writer = self.writer();
+        let transaction = writer.transaction()?;
+        {
+            let mut statement = transaction.prepare_cached(PUT)?;
+            for (key, value) in entries {
+                statement.execute(params![&**key, value])?;
+            }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn delete(&self, key: &[u8]) -> Result<()> {
+        self.writer()
+            .prepare_cached("DELETE FROM entries WHERE key = ?1")?
+            .execute([key])?;
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        self.read(|connection| get(connection, key, check))
+    }
+
+    fn get_many(&self, keys: &[Key], check: CheckMany) -> Result<()> {
+        self.read(|connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            for (index, key) in keys.iter().enumerate() {
+                get(connection, key, &mut |value| check(index, value))?;
+            }
+            Ok(snapshot.commit()?)
+        })
+    }
+
+    fn list_prefix(&self, prefix: &[u8], visit: VisitKey) -> Result<()> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT key FROM entries WHERE key >= ?1 ORDER BY key")?;
+            let mut rows = statement.query([prefix])?;
+            while let Some(row) = rows.next()? {
+                let key = row.get_ref(0)?.as_blob()?;
+                if !key.starts_with(prefix) {
+                    break;
+                }
+                visit(key)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn scan(&self, start: &[u8], count: usize, visit: VisitEntry) -> Result<()> {
+        self.read(|connection| {
+            let query = "SELECT key, value FROM entries WHERE key >= ?1 ORDER BY key LIMIT ?2";
+            let mut statement = connection.prepare_cached(query)?;
+            let mut rows = statement.query(params![start, count as i64])?;
+            while let Some(row) = rows.next()? {
+                visit(row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn walk(&self, visit: VisitKey) -> Result<()> {
+        self.list_prefix(&[], visit)
+    }
+
+    fn sync(&self) -> Result<()> {
+        let writer = self.writer();
+        writer.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(FULL);")?;
+        Ok(writer.execute_batch(&format!("PRAGMA synchronous = {};", synchronous(self.durability)))?)
+    }
+
+    fn settle(&self) -> Result<()> {
+        Ok(self.writer().execute_batch("PRAGMA wal_checkpoint(TRUNCATE);")?)
+    }
+
+    fn compact(&self) -> Result<()> {
+        self.writer().execute_batch("VACUUM;")?;
+        self.settle()
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        let Sqlite { writer, readers, .. } = *self;
+        drop(readers);
+        writer
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .close()
+            .map_err(|(_, error)| error.into())
+    }
+}

@@ -1,0 +1,68 @@
+//! A process that fills a store and ends in one of two ways, so that the process that opens it has touched nothing before.
+
+use crate::context::Context;
+use crate::data::Key;
+use crate::durability::Durability;
+use anyhow::{Context as _, Result, ensure};
+use std::process::{Command, Stdio};
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ending {
+    /// It closes the store.
+    Close,
+    /// It syncs half of the keys, puts the others one by one and aborts.
+    Abort,
+}
+
+/// The keys that are synced before an abort.
+pub fn synced(keys: u64) -> u64 {
+    keys / 2
+}
+
+/// Fills in a process of its own and waits for its end.
+pub fn fill_elsewhere(context: &Context, ending: Ending) -> Result<()> {
+    let program = std::env::current_exe().context("the path of this program")?;
+    let ending_name = match ending {
+        Ending::Close => "close",
+        Ending::Abort => "abort",
+    };
+    let status = Command::new(program)
+        .args(["filler", "--engine", context.engine.name, "--ending", ending_name])
+        .args([
+            "--keys",
+            &context.keys.to_string(),
+            "--value-bytes",
+            &context.value_bytes.to_string(),
+        ])
+        .args(["--durability", context.durability.name(), "--directory"])
+        .arg(&context.directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .status()
+        .context("start a process that fills")?;
+    ensure!(
+        status.success() == (ending == Ending::Close),
+        "the process that fills ended with {status}"
+    );
+    Ok(())
+}
+
+/// What that process does.
+pub fn fill(context: &Context, ending: Ending) -> Result<()> {
+    let engine = context.open()?;
+    if ending == Ending::Close {
+        context.load(&*engine, Key::random, 0..context.keys)?;
+        return engine.close();
+    }
+    context.load(&*engine, Key::random, 0..synced(context.keys))?;
+    engine.sync()?;
+    let singles = match context.durability {
+        Durability::Os => context.keys - synced(context.keys),
+        Durability::Sync => context.writes().min(context.keys - synced(context.keys)),
+    };
+    for number in (synced(context.keys)..).take(singles as usize) {
+        engine.put(&Key::random(number), &context.value(number, 0))?;
+    }
+    std::process::abort()
+}

@@ -1,0 +1,55 @@
+//! What a run tells, and how a child process tells it to the one that started it.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether more or less of a measure is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Better {
+    Higher,
+    Lower,
+}
+
+/// One number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measure {
+    /// What was measured; unique in its workload.
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
+    pub better: Better,
+}
+
+impl Measure {
+    /// Operations in a time.
+    pub fn rate(name: impl Into<String>, operations: u64, elapsed: std::time::Duration) -> Measure {
+        let value = operations as f64 / elapsed.as_secs_f64().max(1e-9);
+        Measure {
+            name: name.into(),
+            value,
+            unit: "operations/s".into(),
+            better: Better::Higher,
+        }
+    }
+
+    /// Something of which less is better.
+    pub fn cost(name: impl Into<String>, value: f64, unit: &str) -> Measure {
+        Measure {
+            name: name.into(),
+            value,
+            unit: unit.into(),
+            better: Better::Lower,
+        }
+    }
+}
+
+/// The single line that a child prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Measured(Vec<Measure>),
+    /// Why this engine has no part in this workload.
+    Skipped(String),
+    /// What went wrong, a value that was not as written for one.
+    Failed(String),
+}

@@ -1,0 +1,150 @@
+//! The text of the report.
+
+use super::summary::{Row, Summary};
+use super::{PLOTS, Section, file_name};
+use crate::outcome::Better;
+use crate::results::Results;
+use std::fmt::Write as _;
+
+/// The whole text.
+pub fn text(results: &Results, sections: &[Section]) -> String {
+    let mut text = introduction(results);
+    for section in sections {
+        write_section(&mut text, section);
+    }
+    text
+}
+
+fn introduction(results: &Results) -> String {
+    let machine = &results.machine;
+    let mut text = format!(
+        "# Performance\n\n\
+         Written by `benches/compare`, whose README says what is measured and how. Every value that was read was compared \
+         with what was written. Medians of {} round(s); *against the best peer* is how many times as good an engine is as \
+         the best of the others, yardsticks left out.\n\n\
+         | | |\n| --- | --- |\n\
+         | date | {} |\n| machine | {} cores, {}, {:.0} GiB of memory |\n| kernel | {} |\n| file system | {} |\n\
+         | keys | {} of 16 to 40 bytes, values of {} bytes |\n| class | `{}` |\n| command | `{}` |\n\n",
+        results.rounds,
+        results.date,
+        machine.cores,
+        machine.processor,
+        machine.memory_bytes as f64 / f64::from(1 << 30),
+        machine.kernel,
+        machine.file_system,
+        grouped(results.keys as f64),
+        results.value_bytes,
+        results.durability.name(),
+        results.command,
+    );
+    text.push_str("| engine | version | settings | settings where each commit waits for the device |\n| --- | --- | --- | --- |\n");
+    for engine in &results.engines {
+        let yardstick = if engine.is_yardstick { " (yardstick)" } else { "" };
+        let same = if engine.settings == engine.settings_sync {
+            "the same"
+        } else {
+            &engine.settings_sync
+        };
+        let _ = writeln!(
+            text,
+            "| {}{yardstick} | {} | {} | {same} |",
+            engine.name, engine.version, engine.settings
+        );
+    }
+    text
+}
+
+fn write_section(text: &mut String, section: &Section) {
+    let workload = section.workload;
+    let _ = writeln!(text, "\n## `{}`\n\n{}.", workload.name, workload.title);
+    for summary in &section.summaries {
+        write_table(text, summary);
+        let _ = writeln!(
+            text,
+            "\n![{}: {}]({PLOTS}/{})",
+            workload.name,
+            summary.measure,
+            file_name(workload, summary)
+        );
+    }
+    if !section.absent.is_empty() {
+        text.push_str("\nWithout numbers: ");
+        let reasons: Vec<String> = section
+            .absent
+            .iter()
+            .map(|(engine, reason)| format!("{engine} ({reason})"))
+            .collect();
+        let _ = writeln!(text, "{}.", reasons.join("; "));
+    }
+}
+
+fn write_table(text: &mut String, summary: &Summary) {
+    let better = match summary.better {
+        Better::Higher => "more is better",
+        Better::Lower => "less is better",
+    };
+    let (measure, unit) = (&summary.measure, &summary.unit);
+    let _ = write!(
+        text,
+        "\n| {measure}, {unit}, {better} | median | least to most | against the best peer |\n| --- | ---: | ---: | ---: |\n"
+    );
+    for row in &summary.rows {
+        let Row {
+            engine,
+            median,
+            least,
+            most,
+            ..
+        } = row;
+        let ratio = row.against_best_peer.map_or_else(|| "-".into(), readable);
+        let name = if row.is_yardstick {
+            format!("*{engine}*")
+        } else {
+            engine.clone()
+        };
+        let range = format!("{} to {}", readable(*least), readable(*most));
+        let _ = writeln!(text, "| {name} | {} | {range} | {ratio} |", readable(*median));
+    }
+}
+
+/// About three digits that count, or whole thousands with commas.
+pub fn readable(value: f64) -> String {
+    match value {
+        _ if value >= 100.0 => grouped(value),
+        _ if value >= 10.0 => format!("{value:.1}"),
+        _ if value >= 0.1 || value <= 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+fn grouped(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable;
+
+    #[test]
+    fn numbers_are_short_and_readable() {
+        let cases = [
+            (0.0, "0.00"),
+            (0.01234, "0.0123"),
+            (1.234, "1.23"),
+            (45.67, "45.7"),
+            (999.6, "1,000"),
+            (1_234_567.0, "1,234,567"),
+        ];
+        cases
+            .iter()
+            .for_each(|(value, text)| assert_eq!(readable(*value), *text));
+    }
+}
