@@ -179,7 +179,7 @@ impl Explorer {
             allowed: &allowed,
             copies: (depth == 1).then_some(*step),
             counter: &self.copies,
-            goes_on: depth == 1 || step.is_multiple_of(RELAPSES_PER_WRITTEN),
+            is_thorough: depth == 1 || step.is_multiple_of(RELAPSES_PER_THOROUGH),
         };
         match catch_unwind(AssertUnwindSafe(|| trial.run(&disk))) {
             Ok(Ok(examined)) => Ok(Some(examined)),
@@ -254,8 +254,8 @@ struct Trial<'a> {
     /// The step, if checkpoints are to be looked at.
     copies: Option<usize>,
     counter: &'a AtomicU64,
-    /// Whether it is written to afterwards.
-    goes_on: bool,
+    /// Whether its files are verified before it is opened, and it is written to afterwards.
+    is_thorough: bool,
 }
 
 impl Trial<'_> {
@@ -263,7 +263,9 @@ impl Trial<'_> {
         if let Some(step) = self.copies {
             self.look_at_copies(disk, step)?;
         }
-        self.verify_files(disk)?;
+        if self.is_thorough {
+            self.verify_files(disk)?;
+        }
         let clock = ManualClock::new(self.moment.now);
         let recorder = Recorder::over_the_disk(&clock);
         let mut driver = Driver::resume(disk.clone(), self.settings, &clock, Arc::new(recorder.clone()))
@@ -277,7 +279,7 @@ impl Trial<'_> {
         if !verified.is_sound() {
             return Err(format!("verify finds damage: {:?}", verified.damaged));
         }
-        if self.goes_on {
+        if self.is_thorough {
             self.go_on(&mut driver, disk)?;
         }
         Ok(Examined {
@@ -378,8 +380,8 @@ impl Trial<'_> {
     }
 }
 
-/// After a second crash, only the states of every so manieth step are written to.
-const RELAPSES_PER_WRITTEN: usize = 5;
+/// After a second crash, only the states of every so manieth step are verified as files and written to.
+const RELAPSES_PER_THOROUGH: usize = 5;
 const STEPS_AFTER_CHECKPOINT: usize = 6;
 
 /// One of these states is what was found, sequences and all.
