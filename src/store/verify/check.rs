@@ -113,7 +113,13 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         let mut sorter = Sorter::default();
         let walked = self.walk(&segment.header, data, Reach::Known, Some(&mut sorter))?;
         if length < expected {
-            self.note(id, length, expected - length, Damage::Short);
+            // Of a seal that is not whole no part can be checked.
+            let sound_end = if segment.cut {
+                length
+            } else {
+                length.min(summary.data_end)
+            };
+            self.note(id, sound_end, expected - sound_end, Damage::Short);
         } else if length > expected && !segment.cut {
             self.note(
                 id,
