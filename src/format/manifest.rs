@@ -75,10 +75,13 @@ impl Manifest {
         end_envelope(bytes)
     }
 
-    /// Whether no number has come to where it could run over. No store comes there, unless by damage.
-    pub(crate) fn numbers_fit(&self) -> bool {
+    /// That no number has come to where it could run over. No store comes there, unless by damage.
+    pub(crate) fn check_numbers(&self) -> Result<(), Damage> {
         let numbers = [self.generation, self.next_segment_id, self.next_sequence];
-        numbers.iter().all(|number| *number <= NUMBER_MAX)
+        if numbers.iter().any(|number| *number > NUMBER_MAX) {
+            return Err(Damage::Field("a number that no store comes to"));
+        }
+        Ok(())
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, Damage> {
@@ -91,9 +94,7 @@ impl Manifest {
             next_namespace: fields.u32()?,
             segments: Vec::new(),
         };
-        if !manifest.numbers_fit() {
-            return Err(Damage::Field("a number that no store comes to"));
-        }
+        manifest.check_numbers()?;
         let count = fields.u64()?;
         let shortest_entry = 9;
         if count > fields.0.len() as u64 / shortest_entry {

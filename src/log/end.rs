@@ -1,7 +1,7 @@
 //! Where a log ends whose last segments were never sealed: what recovery does with them, and what verify says of them.
 
 use crate::format::Damage;
-use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::format::segment::{Mark, SEGMENT_HEADER_LEN};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd};
 
@@ -20,9 +20,9 @@ pub(crate) struct LogEnd {
 }
 
 /// Decides where the log ends.
-pub(crate) fn find_log_end(segments: &[(SegmentHeader, &ScanEnd)]) -> LogEnd {
-    let scan = |index: usize| segments.get(index).map(|(_, scan)| *scan);
-    let with_id = |id: u64| segments.iter().position(|(header, _)| header.segment_id == id);
+pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
+    let scan = |index: usize| segments.get(index).copied();
+    let with_id = |id: u64| segments.iter().position(|scan| scan.segment_id == id);
     // The order of the log is that of the sequences with which segments begin. One that has no start record was never
     // written to, or its very beginning is torn.
     let (mut log, unstarted): (Vec<_>, Vec<_>) =
@@ -81,25 +81,26 @@ pub(crate) fn find_log_end(segments: &[(SegmentHeader, &ScanEnd)]) -> LogEnd {
 impl LogEnd {
     /// The last segment of which something is known to be durable, and the offset up to which it is; all segments before it
     /// in this order are durable as a whole.
-    pub(crate) fn durable(&self, order: &[usize], segments: &[(SegmentHeader, &ScanEnd)]) -> Option<(usize, u64)> {
+    pub(crate) fn durable(&self, order: &[usize], segments: &[&ScanEnd]) -> Option<(usize, u64)> {
         let position = |id: u64| {
-            let has_id = |(header, _): &(SegmentHeader, &ScanEnd)| header.segment_id == id;
-            order.iter().position(|index| segments.get(*index).is_some_and(has_id))
+            order
+                .iter()
+                .position(|index| segments.get(*index).is_some_and(|scan| scan.segment_id == id))
         };
-        let claims = self.claims.iter();
-        claims
+        self.claims
+            .iter()
             .filter_map(|claim| Some((position(claim.segment_id)?, claim.offset)))
             .max()
     }
 
     /// All segments in the order in which they were written. One whose beginning is torn comes before the one that says it
     /// does, or else last.
-    pub(crate) fn order(&self, segments: &[(SegmentHeader, &ScanEnd)]) -> Vec<usize> {
+    pub(crate) fn order(&self, segments: &[&ScanEnd]) -> Vec<usize> {
         let mut order: Vec<usize> = self.kept.iter().chain(&self.discarded).copied().collect();
         for unstarted in &self.unstarted {
-            let id = segments.get(*unstarted).map(|(header, _)| header.segment_id);
+            let id = segments.get(*unstarted).map(|scan| scan.segment_id);
             let names_it = |index: &usize| {
-                let start = segments.get(*index).and_then(|(_, scan)| scan.start);
+                let start = segments.get(*index).and_then(|scan| scan.start);
                 start.map(|start| start.previous_id) == id
             };
             let place = order.iter().position(names_it).unwrap_or(order.len());
@@ -114,23 +115,14 @@ mod tests {
     use super::*;
     use crate::format::segment::{Start, Summary};
 
-    fn header(segment_id: u64, base_sequence: u64) -> SegmentHeader {
-        SegmentHeader {
-            salt: 1,
-            store_id: [0; 16],
-            segment_id,
-            base_sequence,
-            created_ms: 0,
-        }
-    }
-
     /// A segment with ten records from this sequence on and data up to 1,000, behind another one.
-    fn scan(first_sequence: u64, previous_id: u64, end: End) -> ScanEnd {
+    fn scan(segment_id: u64, first_sequence: u64, previous_id: u64, end: End) -> ScanEnd {
         let valid_end = match end {
             End::Damaged { offset, .. } => offset,
             _ => 1_000,
         };
         ScanEnd {
+            segment_id,
             end,
             valid_end,
             start: Some(Start {
@@ -159,39 +151,23 @@ mod tests {
 
     /// The second was prepared first, but was too small for a value, for which the third was made; then its turn came.
     #[test]
-    fn the_order_is_that_of_the_records_and_not_that_of_the_headers() {
-        let (first, prepared, large) = (
-            scan(1, 0, End::Clean),
-            scan(200, 3, End::Clean),
-            scan(150, 1, End::Clean),
-        );
-        let segments = [
-            (header(1, 1), &first),
-            (header(2, 100), &prepared),
-            (header(3, 150), &large),
-        ];
-        let end = find_log_end(&segments);
+    fn the_order_is_that_of_the_records_and_not_that_of_the_ids() {
+        let first = scan(1, 1, 0, End::Clean);
+        let (prepared, large) = (scan(2, 200, 3, End::Clean), scan(3, 150, 1, End::Clean));
+        let end = find_log_end(&[&first, &prepared, &large]);
         assert_eq!(end.kept, [0, 2, 1]);
         assert!(end.missing.is_none() && end.discarded.is_empty() && end.unstarted.is_empty());
         // A torn tail of the last one, the one before having been sealed.
-        let (prepared, mut large) = (scan(200, 3, TORN), scan(150, 1, End::Sealed));
+        let (prepared, mut large) = (scan(2, 200, 3, TORN), scan(3, 150, 1, End::Sealed));
         large.claim = mark(3, 1_000);
-        let segments = [
-            (header(1, 1), &first),
-            (header(2, 100), &prepared),
-            (header(3, 150), &large),
-        ];
+        let segments = [&first, &prepared, &large];
         let end = find_log_end(&segments);
         assert!(end.missing.is_none());
         assert_eq!(end.durable(&end.order(&segments), &segments), Some((1, 1_000)));
         // Damage to the one before, with a mark that says that the last one had been durable.
-        let (mut prepared, large) = (scan(200, 3, End::Clean), scan(150, 1, TORN));
+        let (mut prepared, large) = (scan(2, 200, 3, End::Clean), scan(3, 150, 1, TORN));
         prepared.claim = mark(2, 600);
-        let segments = [
-            (header(1, 1), &first),
-            (header(2, 100), &prepared),
-            (header(3, 150), &large),
-        ];
+        let segments = [&first, &prepared, &large];
         let end = find_log_end(&segments);
         assert_eq!((end.kept.clone(), end.discarded.clone()), (vec![0, 2], vec![1]));
         assert_eq!(end.missing, Some((2, 500, Damage::HeaderChecksum)));
@@ -204,18 +180,14 @@ mod tests {
             offset: SEGMENT_HEADER_LEN,
             damage: Damage::HeaderChecksum,
         };
-        let mut torn = scan(0, 0, beginning);
+        let mut torn = scan(2, 0, 0, beginning);
         torn.start = None;
-        let (first, second) = (scan(1, 0, End::Clean), scan(30, 2, End::Clean));
-        let named = [(header(2, 20), &torn), (header(3, 30), &second), (header(1, 1), &first)];
-        let end = find_log_end(&named);
-        assert_eq!((end.unstarted.clone(), end.order(&named)), (vec![0], vec![2, 0, 1]));
-        let follows_the_first = scan(30, 1, End::Clean);
-        let unnamed = [
-            (header(2, 20), &torn),
-            (header(3, 30), &follows_the_first),
-            (header(1, 1), &first),
-        ];
-        assert_eq!(find_log_end(&unnamed).order(&unnamed), [2, 1, 0]);
+        let (first, names_it) = (scan(1, 1, 0, End::Clean), scan(3, 30, 2, End::Clean));
+        let segments = [&torn, &names_it, &first];
+        let end = find_log_end(&segments);
+        assert_eq!((end.unstarted.clone(), end.order(&segments)), (vec![0], vec![2, 0, 1]));
+        let names_the_first = scan(3, 30, 1, End::Clean);
+        let segments = [&torn, &names_the_first, &first];
+        assert_eq!(find_log_end(&segments).order(&segments), [2, 1, 0]);
     }
 }

@@ -74,10 +74,9 @@ impl ManifestStore {
     pub(crate) fn write(storage: &dyn Storage, directory: &Path, manifest: &Manifest) -> Result<(), ReplaceError> {
         let (path, temporary) = (directory.join(MANIFEST_FILE), directory.join(MANIFEST_TEMPORARY_FILE));
         // Else the store could not be opened again.
-        if !manifest.numbers_fit() {
-            let damage = Damage::Field("a number that no store comes to");
-            return Err(ReplaceError::Unchanged(Error::damage(&path, 0, damage)));
-        }
+        manifest
+            .check_numbers()
+            .map_err(|damage| ReplaceError::Unchanged(Error::damage(&path, 0, damage)))?;
         let unchanged = |action, error| ReplaceError::Unchanged(Error::io(action, &temporary, error));
         // One may be left from an attempt that failed.
         if storage

@@ -277,10 +277,10 @@ impl Engine {
         if opened.is_empty() {
             return Ok((None, Vec::new()));
         }
-        let scans: Vec<_> = opened.iter().map(|opened| (opened.header, &opened.scan)).collect();
+        let scans: Vec<_> = opened.iter().map(|opened| &opened.scan).collect();
         let end = find_log_end(&scans);
         if let Some((index, offset, damage)) = end.missing {
-            let id = scans.get(index).map_or(0, |(header, _)| header.segment_id);
+            let id = scans.get(index).map_or(0, |scan| scan.segment_id);
             return Err(Error::damage(&self.segment_path(id), offset, damage));
         }
         let durable = end.durable(&end.kept, &scans);

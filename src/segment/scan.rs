@@ -187,6 +187,7 @@ impl<'a> Scanner<'a> {
 
 /// What a scan of a whole segment found.
 pub(crate) struct ScanEnd {
+    pub(crate) segment_id: u64,
     pub(crate) end: End,
     pub(crate) valid_end: u64,
     pub(crate) start: Option<Start>,
@@ -215,6 +216,7 @@ pub(crate) fn scan_to_end(bytes: &[u8], header: &SegmentHeader) -> ScanEnd {
         End::Damaged { .. } => last_mark_after(bytes, header, valid_end).or(scanner.mark()),
     };
     ScanEnd {
+        segment_id: header.segment_id,
         end,
         valid_end,
         start: scanner.start(),
@@ -243,8 +245,7 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
 }
 
 /// The last valid mark at or after `from`; a seal is as good as one. Looks at every place where a record could begin: used
-/// beyond a tear, where nothing
-/// says where the next record is.
+/// beyond a tear, where nothing says where the next record is.
 pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> Option<Mark> {
     let mut last = None;
     let mut offset = from.next_multiple_of(ALIGNMENT);

@@ -106,10 +106,10 @@ impl SalvageReport {
 ///
 /// # Errors
 ///
-/// [`Error::InUse`] if the store in `from` is open, as far as its lock can be taken at all: in a directory that this process may only
-/// read it cannot, so close the store first. [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no segment is of a
-/// version that this program reads, [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and [`Error::Io`]. Blocks that cannot be read are
-/// listed as lost instead.
+/// [`Error::InUse`] if the store in `from` is open, as far as its lock can be taken at all: in a directory that this process
+/// may only read it cannot, so close the store first. [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no
+/// segment is of a version that this program reads, [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and
+/// [`Error::Io`]. Blocks that cannot be read are listed as lost instead.
 pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>, options: Options) -> Result<SalvageReport> {
     salvage_with(from, to, options, |_| true)
 }

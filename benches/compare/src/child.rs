@@ -5,20 +5,13 @@ use crate::context::Context;
 use crate::outcome::Outcome;
 use crate::workloads::{self, Workload};
 use anyhow::{Context as _, Result, bail};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Starts a process for one run and reads the line it prints.
 pub fn start(workload: &Workload, context: &Context) -> Result<Outcome> {
-    let output = Command::new(std::env::current_exe().context("the path of this program")?)
-        .args(["child", "--workload", workload.name, "--engine", context.engine.name])
-        .args([
-            "--keys",
-            &context.keys.to_string(),
-            "--value-bytes",
-            &context.value_bytes.to_string(),
-        ])
-        .args(["--durability", context.durability.name(), "--directory"])
-        .arg(&context.directory)
+    let output = context
+        .command("child")?
+        .args(["--workload", workload.name])
         .stderr(Stdio::inherit())
         .output()
         .context("start a process for a run")?;

@@ -5,6 +5,7 @@ use crate::durability::Durability;
 use crate::engine::{Description, Engine};
 use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Makes the key of a number.
 pub type MakeKey = fn(u64) -> Key;
@@ -25,6 +26,19 @@ pub struct Context {
 }
 
 impl Context {
+    /// A process of this program that is given this run: what `StoreArguments` reads.
+    pub fn command(&self, subcommand: &str) -> Result<Command> {
+        let program = std::env::current_exe().context("the path of this program")?;
+        let mut command = Command::new(program);
+        command
+            .args([subcommand, "--engine", self.engine.name])
+            .args(["--keys", &self.keys.to_string()])
+            .args(["--value-bytes", &self.value_bytes.to_string()])
+            .args(["--durability", self.durability.name(), "--directory"])
+            .arg(&self.directory);
+        Ok(command)
+    }
+
     /// Opens the engine.
     pub fn open(&self) -> Result<Box<dyn Engine>> {
         (self.engine.open)(&self.directory, self.durability).with_context(|| format!("open {}", self.engine.name))

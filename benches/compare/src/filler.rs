@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::data::Key;
 use crate::durability::Durability;
 use anyhow::{Context as _, Result, ensure};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -22,21 +22,13 @@ pub fn synced(keys: u64) -> u64 {
 
 /// Fills in a process of its own and waits for its end.
 pub fn fill_elsewhere(context: &Context, ending: Ending) -> Result<()> {
-    let program = std::env::current_exe().context("the path of this program")?;
     let ending_name = match ending {
         Ending::Close => "close",
         Ending::Abort => "abort",
     };
-    let status = Command::new(program)
-        .args(["filler", "--engine", context.engine.name, "--ending", ending_name])
-        .args([
-            "--keys",
-            &context.keys.to_string(),
-            "--value-bytes",
-            &context.value_bytes.to_string(),
-        ])
-        .args(["--durability", context.durability.name(), "--directory"])
-        .arg(&context.directory)
+    let status = context
+        .command("filler")?
+        .args(["--ending", ending_name])
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .status()

@@ -30,10 +30,15 @@ use crate::store::source::{Source, SourceSegment};
 ///
 /// # Errors
 ///
-/// [`Error::InUse`](crate::Error::InUse) if the store is open, as far as its lock can be taken at all: in a directory that this process may
-/// only read it cannot, so close the store first. [`Error::NotAStore`](crate::Error::NotAStore) if there is none, [`Error::NewerFormat`](crate::Error::NewerFormat) if no
-/// segment is of a version that this program reads, and [`Error::Io`](crate::Error::Io) if a
-/// file cannot be opened or measured. A block that cannot be read is listed as damaged.
+/// [`Error::InUse`] if the store is open, as far as its lock can be taken at all: in a directory that this process may only
+/// read it cannot, so close the store first. [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no segment is of
+/// a version that this program reads, and [`Error::Io`] if a file cannot be opened or measured. A block that cannot be read is
+/// listed as damaged.
+///
+/// [`Error::InUse`]: crate::Error::InUse
+/// [`Error::NotAStore`]: crate::Error::NotAStore
+/// [`Error::NewerFormat`]: crate::Error::NewerFormat
+/// [`Error::Io`]: crate::Error::Io
 pub fn verify(directory: impl AsRef<Path>, options: &Options) -> Result<VerifyReport> {
     verify_with(directory, options, |_| true)
 }
@@ -63,6 +68,7 @@ pub fn verify_with(
             Ok(header) => *header,
             Err(damaged) => {
                 let mut damaged = damaged.clone();
+                // What cannot be used goes up to the end of the data; its seal is lost as well.
                 if let SegmentState::Sealed(summary) = segment.state {
                     damaged.length = summary.data_end.saturating_add(SEAL_LEN);
                 }
@@ -96,7 +102,6 @@ pub fn verify_with(
 
 /// A segment whose end the manifest does not know.
 struct Unsealed {
-    header: SegmentHeader,
     path: PathBuf,
     length: u64,
     /// What recovery sees.
@@ -109,7 +114,7 @@ struct Unsealed {
 
 impl Unsealed {
     fn range(&self, offset: u64, length: u64, damage: Damage) -> Damaged {
-        let id = Some(self.header.segment_id);
+        let id = Some(self.scan.segment_id);
         Content::default().damaged(&self.path, id, offset, length, damage)
     }
 }
@@ -144,7 +149,6 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         self.content.bytes = bytes;
         ranges.extend(self.content.unlisted(&segment.path, segment.id, &ranges));
         Ok(Some(Unsealed {
-            header,
             path: segment.path.clone(),
             length: segment.length,
             scan,
@@ -157,7 +161,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
 /// Tells apart what is damaged and what was torn, as recovery does: what any segment of the log says was durable is damaged;
 /// the rest is a tail that nobody was told of.
 fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
-    let scans: Vec<_> = unsealed.iter().map(|segment| (segment.header, &segment.scan)).collect();
+    let scans: Vec<_> = unsealed.iter().map(|segment| &segment.scan).collect();
     let end = find_log_end(&scans);
     let is_unreadable = unsealed.iter().any(|segment| segment.is_unreadable);
     let known = report.damaged.len();
