@@ -12,7 +12,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Engine, lock};
+use super::{Engine, WARM_UP, lock};
 use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::hint::{Hint, Offsets};
@@ -26,6 +26,9 @@ use crate::planted::{Planted, planted};
 use crate::segment::scan::{Scanner, Sorter};
 use crate::segment::{ReadError, Segment};
 use crate::storage::read_file;
+
+/// Groups of [`WARM_UP`] records after which progress is reported.
+const PROGRESS_GROUPS: usize = 16;
 
 /// A segment and its records in key order.
 pub(super) struct Source {
@@ -204,7 +207,11 @@ impl Engine {
     }
 
     /// Runs `work` on every item, on as many threads as the machine has; the first error wins.
-    fn in_parallel<T: Sync, R: Send>(&self, items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+    pub(super) fn in_parallel<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        work: impl Fn(&T) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .min(items.len());
@@ -295,58 +302,55 @@ impl Engine {
         };
         let mut keys = crate::segment::scan::KeysCrc::default();
         let (mut scratch, mut other_scratch) = (Vec::new(), Vec::new());
-        for (count, offset) in source.offsets.iter().enumerate() {
-            let stored = match segment.stored(offset, &mut scratch) {
-                Ok(stored) => stored,
-                Err(ReadError::Damage(_)) if source.keys_crc.is_some() => return Ok(None),
-                Err(error) => return Err(self.read_error(segment.id(), offset, error)),
-            };
-            let record = match Record::parse(stored, segment.place(offset)) {
-                Ok(record) if record.header.kind.has_key() => record,
-                // If the segment itself is at fault, the scan that follows will say so.
-                _ if source.keys_crc.is_some() => return Ok(None),
-                Ok(_) => return Err(self.read_error(segment.id(), offset, Damage::Field("record kind").into())),
-                Err(damage) => return Err(self.read_error(segment.id(), offset, damage.into())),
-            };
-            let header = record.header;
-            if source.keys_crc.is_some() {
-                keys.add(stored.get(..header.header_len()).unwrap_or_default(), record.key());
+        let mut offsets = source.offsets.iter();
+        for number in 0.. {
+            // The order of keys leads all over the segment and the keydir; so what is needed is touched some time before.
+            let group: Vec<_> = offsets.by_ref().take(WARM_UP).collect();
+            if group.is_empty() {
+                break;
             }
-            if count % 1024 == 0 {
+            if number % PROGRESS_GROUPS == 0 {
                 self.report_progress(progress, 0);
             }
-            let (location, hash) = (segment.location(offset), self.hash(header.namespace, record.key()));
-            contribution.hashes.push(hash);
-            if header.namespace != SYSTEM_NAMESPACE && !names.contains_key(&header.namespace) {
-                continue;
-            }
-            let upsert = self.keydir.upsert(hash, location, |other| {
-                let Some(other_segment) = self.segments.get(other.segment_index()) else {
-                    return Ok(Relation::OtherKey);
+            segment.touch_all(&group);
+            let mut entries = Vec::with_capacity(group.len());
+            for offset in group {
+                let stored = match segment.stored(offset, &mut scratch) {
+                    Ok(stored) => stored,
+                    Err(ReadError::Damage(_)) if source.keys_crc.is_some() => return Ok(None),
+                    Err(error) => return Err(self.read_error(segment.id(), offset, error)),
                 };
-                let other_record = other_segment
-                    .record(other.offset(), &mut other_scratch)
-                    .map_err(|error| self.read_error(other_segment.id(), other.offset(), error))?;
-                Ok(
-                    if other_record.header.namespace != header.namespace || other_record.key() != record.key() {
-                        Relation::OtherKey
-                    } else if other_record.header.sequence < header.sequence {
-                        Relation::SameKeyOlder
-                    } else {
-                        Relation::SameKeyNewer
-                    },
-                )
-            })?;
-            if upsert == Upsert::Full {
-                return Err(Error::invalid("the store has more keys than the hash index can hold"));
+                let record = match Record::parse(stored, segment.place(offset)) {
+                    Ok(record) if record.header.kind.has_key() => record,
+                    // If the segment itself is at fault, the scan that follows will say so.
+                    _ if source.keys_crc.is_some() => return Ok(None),
+                    Ok(_) => return Err(self.read_error(segment.id(), offset, Damage::Field("record kind").into())),
+                    Err(damage) => return Err(self.read_error(segment.id(), offset, damage.into())),
+                };
+                let header = record.header;
+                if source.keys_crc.is_some() {
+                    keys.add(stored.get(..header.header_len()).unwrap_or_default(), record.key());
+                }
+                let hash = self.hash(header.namespace, record.key());
+                contribution.hashes.push(hash);
+                entries.push((offset, hash, header));
             }
-            if let Some(expiry) = header.expiry.filter(|_| is_expired(header.expiry, now_ms)) {
-                segment.counters.note_expired(expiry);
-                contribution.shadows.push((hash, location));
-            } else if header.kind == Kind::Tombstone {
-                contribution.shadows.push((hash, location));
-            } else if let Some(expiry) = header.expiry {
-                contribution.expiring.push((expiry, location));
+            let hashes: Vec<_> = entries.iter().map(|(_, hash, _)| *hash).collect();
+            self.warm_up(&hashes);
+            for (offset, hash, header) in entries {
+                if header.namespace != SYSTEM_NAMESPACE && !names.contains_key(&header.namespace) {
+                    continue;
+                }
+                let location = segment.location(offset);
+                self.enter(segment, location, hash, [&mut scratch, &mut other_scratch])?;
+                if let Some(expiry) = header.expiry.filter(|_| is_expired(header.expiry, now_ms)) {
+                    segment.counters.note_expired(expiry);
+                    contribution.shadows.push((hash, location));
+                } else if header.kind == Kind::Tombstone {
+                    contribution.shadows.push((hash, location));
+                } else if let Some(expiry) = header.expiry {
+                    contribution.expiring.push((expiry, location));
+                }
             }
         }
         if source.keys_crc.is_some_and(|expected| expected != keys.value()) && !planted(Planted::TrustHint) {
@@ -354,6 +358,43 @@ impl Engine {
         }
         self.report_progress(progress, segment.data_end());
         Ok(Some(contribution))
+    }
+
+    /// Enters the record at this location into the keydir, unless a newer one of its key is there.
+    fn enter(
+        &self,
+        segment: &Segment,
+        location: Location,
+        hash: u64,
+        [scratch, other_scratch]: [&mut Vec<u8>; 2],
+    ) -> Result<()> {
+        let fail =
+            |segment: &Segment, location: Location, error| self.read_error(segment.id(), location.offset(), error);
+        let upsert = self.keydir.upsert(hash, location, |other| {
+            let Some(other_segment) = self.segments.get(other.segment_index()) else {
+                return Ok(Relation::OtherKey);
+            };
+            let record = segment
+                .record(location.offset(), scratch)
+                .map_err(|error| fail(segment, location, error))?;
+            let other_record = other_segment
+                .record(other.offset(), other_scratch)
+                .map_err(|error| fail(&other_segment, other, error))?;
+            let (header, other_header) = (record.header, other_record.header);
+            Ok(
+                if other_header.namespace != header.namespace || other_record.key() != record.key() {
+                    Relation::OtherKey
+                } else if other_header.sequence < header.sequence {
+                    Relation::SameKeyOlder
+                } else {
+                    Relation::SameKeyNewer
+                },
+            )
+        })?;
+        if upsert == Upsert::Full {
+            return Err(Error::invalid("the store has more keys than the hash index can hold"));
+        }
+        Ok(())
     }
 
     fn report_progress(&self, progress: &LoadProgress, bytes: u64) {
@@ -380,6 +421,7 @@ impl Engine {
                 source,
                 hashes: &contribution.hashes,
                 position: 0,
+                found: Vec::new(),
                 scratch: Vec::new(),
             })
             .collect();
@@ -457,6 +499,8 @@ struct Walk<'a> {
     source: &'a Source,
     hashes: &'a [u64],
     position: usize,
+    /// Live records already found, the next one last.
+    found: Vec<Head<'a>>,
     scratch: Vec<u8>,
 }
 
@@ -473,13 +517,26 @@ struct Head<'a> {
 impl<'a> Walk<'a> {
     /// The next record that the keydir points at; it is counted as live.
     fn next_live(&mut self, engine: &Engine) -> Result<Option<Head<'a>>> {
+        while self.found.is_empty() && self.position < self.hashes.len() {
+            self.find_more(engine)?;
+        }
+        Ok(self.found.pop())
+    }
+
+    /// Looks at some more records, fetched into the processor's cache together.
+    fn find_more(&mut self, engine: &Engine) -> Result<()> {
         let segment = &self.source.segment;
-        while let (Some(offset), Some(&hash)) = (self.source.offsets.get(self.position), self.hashes.get(self.position))
-        {
-            self.position += 1;
-            if !engine.keydir.holds(hash, segment.location(offset)) {
-                continue;
-            }
+        let hashes = self.hashes.get(self.position..).unwrap_or_default();
+        let hashes = hashes.get(..WARM_UP).unwrap_or(hashes);
+        engine.keydir.candidates(hashes, &mut Vec::with_capacity(WARM_UP));
+        let offsets = (self.position..).filter_map(|position| self.source.offsets.get(position));
+        let live: Vec<_> = (hashes.iter().zip(offsets))
+            .filter(|(hash, offset)| engine.keydir.holds(**hash, segment.location(*offset)))
+            .map(|(_, offset)| offset)
+            .collect();
+        self.position += hashes.len();
+        segment.touch_all(&live);
+        for offset in live {
             let fail = |error| engine.read_error(segment.id(), offset, error);
             let (header, key) = match segment.memory(offset) {
                 Some(bytes) => {
@@ -493,14 +550,15 @@ impl<'a> Walk<'a> {
                 }
             };
             segment.counters.add_live(header.record_len());
-            return Ok(Some(Head {
+            self.found.push(Head {
                 namespace: header.namespace,
                 rank: rank(&key),
                 key,
                 flags: super::write::flags(&header),
-            }));
+            });
         }
-        Ok(None)
+        self.found.reverse();
+        Ok(())
     }
 }
 

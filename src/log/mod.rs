@@ -65,8 +65,12 @@ pub(crate) struct Engine {
     writer: Mutex<Writer>,
     /// Signalled when a write-out, a sync or a failure ends.
     progressed: Condvar,
+    /// Rises whenever `progressed` is signalled, or would be if anybody slept.
+    progress: AtomicU64,
     /// Held by the one who seals.
     sealing: Mutex<()>,
+    /// Segments that were opened without a hint, and have none yet.
+    pub(crate) missing_hints: Mutex<Vec<u64>>,
     pub(crate) expiry: Mutex<ExpiryQueue>,
     /// Odd while a batch is being applied to the indexes.
     batch_epoch: AtomicU64,
@@ -137,6 +141,15 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Retries of a read that races with compaction. Each needs another segment to vanish in between, so that more than a few
 /// mean that index and log disagree.
 const READ_ATTEMPTS_MAX: u32 = 10_000;
+
+/// Records fetched into the processor's cache at a time: many enough to overlap, few enough to stay there.
+pub(crate) const WARM_UP: usize = 64;
+
+/// Where the record of a key probably is.
+pub(crate) struct Candidate {
+    segment: Arc<Segment>,
+    offset: u64,
+}
 
 /// Why a location did not lead to a record.
 enum LookError {
@@ -272,22 +285,63 @@ impl Engine {
         Err(Error::damage(&self.directory, 0, Damage::Mismatch("the index")))
     }
 
-    /// Touches the keydir and the records that these hashes probably lead to, one kind of memory after the other, so that the
-    /// waiting for each overlaps.
-    pub(crate) fn warm_up(&self, hashes: &[u64]) {
-        let mut touched = 0u64;
-        let mut candidates = [None; 64];
-        for chunk in hashes.chunks(candidates.len()) {
-            for (candidate, hash) in candidates.iter_mut().zip(chunk) {
-                *candidate = self.keydir.candidate(*hash);
-            }
-            for location in candidates.iter().take(chunk.len()).flatten() {
-                if let Some(Some(segment)) = self.segments.load(location.segment_index()).as_deref() {
-                    touched = touched.wrapping_add(u64::from(segment.peek(location.offset())));
-                }
+    /// Finds where the records of these keys probably are, and touches them, one kind of memory after the other, so that the
+    /// waiting for each overlaps. Between the touches of one kind there is nothing but plain loads: an atomic operation
+    /// that writes would make the processor wait for all loads before it.
+    pub(crate) fn warm_up(&self, hashes: &[u64]) -> Vec<Option<Candidate>> {
+        let mut locations = Vec::with_capacity(hashes.len());
+        self.keydir.candidates(hashes, &mut locations);
+        let candidates: Vec<_> = (locations.into_iter())
+            .map(|location| {
+                let location = location?;
+                let segment = self.segments.get(location.segment_index())?;
+                Some(Candidate {
+                    segment,
+                    offset: location.offset(),
+                })
+            })
+            .collect();
+        let touch = |touched, candidate: &Candidate| touched ^ candidate.segment.touch(candidate.offset);
+        std::hint::black_box(candidates.iter().flatten().fold(0, touch));
+        candidates
+    }
+
+    /// As [`Engine::get_hashed`], beginning at what [`Engine::warm_up`] found. If that is a record of the key, the keydir
+    /// pointed at it a moment ago, which is all that a look-up can say; if it is anything else, the look-up begins anew.
+    pub(crate) fn get_warm(
+        &self,
+        namespace: &NamespaceState,
+        key: &[u8],
+        hash: u64,
+        candidate: Option<&Candidate>,
+        now_ms: u64,
+    ) -> Result<Option<Value>> {
+        let is_wanted = |record: &Record<'_>| record.header.namespace == namespace.number && record.key() == key;
+        match candidate.map(|candidate| candidate.segment.value(candidate.offset, is_wanted)) {
+            Some(Ok(Some(value))) => Ok(Some(value).filter(|value| !is_expired(value.expiry_ms(), now_ms))),
+            _ => self.get_hashed(namespace, key, hash, Some(now_ms)),
+        }
+    }
+
+    /// Hands the values of many keys to `take`, in their order, as of one moment of the clock.
+    pub(crate) fn get_many<K: AsRef<[u8]>>(
+        &self,
+        namespace: &NamespaceState,
+        keys: &[K],
+        mut take: impl FnMut(Option<Value>),
+    ) -> Result<()> {
+        let now_ms = self.time.now_ms();
+        for keys in keys.chunks(WARM_UP) {
+            let hashes: Vec<_> = keys
+                .iter()
+                .map(|key| self.hash(namespace.number, key.as_ref()))
+                .collect();
+            let candidates = self.warm_up(&hashes);
+            for ((key, hash), candidate) in keys.iter().zip(hashes).zip(&candidates) {
+                take(self.get_warm(namespace, key.as_ref(), hash, candidate.as_ref(), now_ms)?);
             }
         }
-        std::hint::black_box(touched);
+        Ok(())
     }
 
     /// Waits while a batch is being applied, so that nobody who has seen one part of it misses another.

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use super::active::Account;
+use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::hint::Hint;
@@ -16,7 +16,7 @@ use crate::index::keydir::Location;
 use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner, Sorter};
-use crate::segment::{Counters, Segment};
+use crate::segment::{Counters, Segment, segment_index};
 use crate::storage::{StorageFile, write_all_at};
 
 /// Bytes gathered before they are written.
@@ -274,6 +274,29 @@ impl Engine {
             keys_crc,
             offsets,
         })
+    }
+
+    /// Writes the hints of the segments that were opened without one. One that cannot be written is not missed: the next opening
+    /// reads its segment whole again.
+    pub(crate) fn write_missing_hints(&self) {
+        let missing = std::mem::take(&mut *lock(&self.missing_hints));
+        let live = |id: u64| {
+            self.segments
+                .get(segment_index(id))
+                .filter(|segment| segment.id() == id)
+        };
+        for segment in missing.into_iter().filter_map(live) {
+            if self.check_open().is_err() {
+                return;
+            }
+            if let Err(error) = self.write_hint(&segment) {
+                self.events.note_background_error(&error);
+            }
+            // It may have been compacted away meanwhile.
+            if live(segment.id()).is_none() {
+                self.remove_segment_files(segment.id());
+            }
+        }
     }
 
     pub(super) fn write_hint_file(&self, hint: &Hint) -> Result<()> {

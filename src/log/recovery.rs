@@ -29,7 +29,7 @@ use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::RECORD_LEN_MAX;
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
-use crate::options::ReadMode;
+use crate::options::{Maintenance, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
@@ -57,7 +57,8 @@ pub struct RecoveryReport {
     pub keys: u64,
     /// Segments whose hints were used.
     pub hints_used: u64,
-    /// Segments whose hints were missing or did not fit, and that were read whole; their hints were written anew.
+    /// Segments whose hints were missing or did not fit, and that were read whole. Their hints are written anew, in the background
+    /// if the store has threads for that.
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,
@@ -116,14 +117,15 @@ impl Engine {
     pub(super) fn recover(&mut self, report: &mut RecoveryReport) -> Result<()> {
         let manifest = self.manifest.current();
         let mut segments = Vec::new();
-        let mut opened = Vec::new();
+        let mut unknown = Vec::new();
         for entry in &manifest.segments {
             match entry.state {
                 SegmentState::Sealed(summary) => segments.push(self.open_known(entry.id, summary, false)?),
                 SegmentState::Cut(summary) => segments.push(self.open_known(entry.id, summary, true)?),
-                SegmentState::Open => opened.push(self.open_unknown(entry.id)?),
+                SegmentState::Open => unknown.push(entry.id),
             }
         }
+        let opened = self.in_parallel(&unknown, |id| self.open_unknown(*id))?;
         let next_sequence = segments
             .iter()
             .filter_map(|segment: &Arc<Segment>| segment.summary)
@@ -172,11 +174,15 @@ impl Engine {
         }
         let live = self.segments.all();
         report.segments = live.len() as u64;
-        for segment in live.iter().filter(|segment| loaded.scanned.contains(&segment.id())) {
-            match self.write_hint(segment) {
-                Ok(()) => report.hints_rebuilt += 1,
-                Err(error) => self.events.note_background_error(&error),
-            }
+        let without_hints = live
+            .iter()
+            .map(|segment| segment.id())
+            .filter(|id| loaded.scanned.contains(id));
+        *lock(&self.missing_hints) = without_hints.collect();
+        report.hints_rebuilt = lock(&self.missing_hints).len() as u64;
+        if self.options.maintenance == Maintenance::Manual {
+            // Nobody else writes them.
+            self.write_missing_hints();
         }
         self.trim_cut_segments();
         if let Err(error) = self.restore_reserve(self.reserve_bytes()) {
@@ -299,7 +305,7 @@ impl Engine {
             dropped: dropped.iter().map(|opened| opened.header.segment_id).collect(),
             ..Unrecovered::default()
         };
-        let mut sources = Vec::new();
+        let mut kept = Vec::new();
         for (index, opened) in log.into_iter().enumerate() {
             if let End::Damaged { .. } = opened.scan.end {
                 report.discarded_bytes += opened.bytes.get().len() as u64 - opened.scan.valid_end;
@@ -319,12 +325,13 @@ impl Engine {
                 unrecovered.dropped.push(id);
                 continue;
             }
-            sources.push(self.source_of(opened)?);
+            kept.push(opened);
         }
+        let sources = self.in_parallel(&kept, |opened| self.source_of(opened))?;
         Ok((Some(unrecovered), sources))
     }
 
-    fn source_of(&self, opened: Opened) -> Result<Source> {
+    fn source_of(&self, opened: &Opened) -> Result<Source> {
         let bytes = opened.bytes.get();
         let mut scanner = Scanner::new(bytes, opened.header);
         let mut sorter = Sorter::default();
@@ -333,7 +340,7 @@ impl Engine {
         }
         let offsets = sorter.finish().0;
         let counters = Arc::new(Counters::of(&opened.scan.summary));
-        let segment = self.readable(opened.header, opened.scan.summary, true, opened.file, counters)?;
+        let segment = self.readable(opened.header, opened.scan.summary, true, opened.file.clone(), counters)?;
         Ok(Source::scanned(segment, offsets))
     }
 

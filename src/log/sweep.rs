@@ -7,13 +7,13 @@ use super::{Engine, lock};
 use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::index::keydir::Location;
-use crate::index::namespaces::SYSTEM_NAMESPACE;
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::segment::ReadError;
 
 /// Keys handled under one taking of the writer lock.
 const STEP: usize = 64;
-/// Queued changes of a key order from which on they are merged.
-const MERGE_FROM: usize = 1024;
+/// Changes of a key order merged under one taking of its lock.
+const MERGE_STEP: usize = 512;
 /// After so long a record that could not be read is looked at again.
 const RETRY_MS: u64 = 10_000;
 
@@ -25,7 +25,7 @@ impl Engine {
         self.sweep_expired();
         self.clean_expiry_queue();
         self.empty_dropped_namespaces()?;
-        self.merge_orders(0);
+        self.merge_orders();
         Ok(())
     }
 
@@ -34,18 +34,27 @@ impl Engine {
         self.flush()
     }
 
-    /// Folds queued changes into the key orders that have more than `above`.
-    pub(crate) fn merge_orders(&self, above: usize) {
+    /// Folds all queued changes into the key orders.
+    fn merge_orders(&self) {
         for namespace in self.namespaces.all() {
-            if namespace.order.pending_len() > above {
-                while namespace.order.merge_step(STEP) {}
+            while namespace.order.merge_step(MERGE_STEP) {}
+        }
+    }
+
+    /// Folds queued changes into the key orders where that pays.
+    pub(crate) fn merge_due_orders(&self) {
+        for namespace in self.namespaces.all() {
+            if namespace.order.is_merge_due() {
+                while namespace.order.merge_step(MERGE_STEP) {}
             }
         }
     }
 
-    /// Folds queued changes where there are many.
-    pub(crate) fn merge_large_orders(&self) {
-        self.merge_orders(MERGE_FROM);
+    /// A writer has changed keys of this namespace: it helps, or asks for help, if too many changes wait for their place in the order.
+    pub(crate) fn relieve_order(&self, namespace: &NamespaceState) {
+        if namespace.order.relieve() {
+            self.wake.wake();
+        }
     }
 
     /// Removes all expired keys from the indexes; their records stay as shadows until compaction drops them.

@@ -148,6 +148,8 @@ impl Engine {
         let begin_len = aligned((FIXED_HEADER_LEN + BatchBegin::LEN) as u64);
         let mut guard = self.ensure_room(self.lock_writer(), MARK_LEN + begin_len + bytes, ready.len() as u64 + 2)?;
         // Everything that can fail comes before anything is appended.
+        let hashes: Vec<_> = ready.iter().map(|ready| ready.hash).collect();
+        self.warm_up(&hashes);
         let mut currents = Vec::with_capacity(ready.len());
         for ready in &ready {
             check_namespace(ready.operation)?;
@@ -161,7 +163,9 @@ impl Engine {
             return Ok(sequence);
         }
         self.mark_if_due(&mut guard);
-        self.while_applying_batch(|| self.append_batch(&mut guard, &ready, &currents, begin_len, bytes));
+        self.while_applying_batch(|| {
+            self.append_batch(&mut guard, &ready, &currents, has_repeats(hashes), begin_len, bytes)
+        });
         let sequence = guard.last_sequence;
         self.finish(guard, durability, sequence)?;
         Ok(sequence)
@@ -195,12 +199,13 @@ impl Engine {
         })
     }
 
-    /// `currents` is what the keydir points at before the batch, for each operation.
+    /// `currents` is what the keydir points at before the batch, for each operation. `repeats` is false only if each key comes once.
     fn append_batch(
         &self,
         guard: &mut Guard<'_>,
         ready: &[Ready<'_>],
         currents: &[Option<Current>],
+        repeats: bool,
         begin_len: u64,
         bytes: u64,
     ) {
@@ -240,7 +245,7 @@ impl Engine {
         guard.last_sequence = guard.next_sequence - 1;
         let mut offset = base + begin_len;
         // What earlier operations of this batch have made of their keys.
-        let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::with_capacity(ready.len());
+        let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::new();
         for ((ready, header), before) in ready.iter().zip(&headers).zip(currents) {
             let key = (header.namespace, ready.operation.key);
             let current = within.get(&key).copied().unwrap_or(*before);
@@ -253,12 +258,14 @@ impl Engine {
                 ready.operation,
                 current.as_ref(),
             );
-            let location = segment.location(offset);
-            let made = (header.kind == Kind::Put).then_some(Current {
-                location,
-                header: *header,
-            });
-            within.insert(key, made);
+            if repeats {
+                let location = segment.location(offset);
+                let made = (header.kind == Kind::Put).then_some(Current {
+                    location,
+                    header: *header,
+                });
+                within.insert(key, made);
+            }
             offset += header.record_len();
         }
     }
@@ -406,6 +413,12 @@ impl Engine {
             change_order(&namespace, key, undo.previous.map(|previous| flags(&previous.header)));
         }
     }
+}
+
+/// Whether two keys of these hashes may be the same.
+fn has_repeats(mut hashes: Vec<u64>) -> bool {
+    hashes.sort_unstable();
+    hashes.array_windows().any(|[hash, next]| hash == next)
 }
 
 fn check_namespace(operation: &Operation<'_>) -> Result<()> {

@@ -14,6 +14,9 @@ use crate::format::manifest::Manifest;
 use crate::format::segment::{Mark, Start};
 use crate::index::keydir::Location;
 
+/// Looks at whether a write-out has ended before a thread goes to sleep over it: a few microseconds.
+const SPINS_MAX: u32 = 100;
+
 /// What the writer lock protects.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
@@ -206,15 +209,33 @@ impl Engine {
         lock(&self.writer)
     }
 
-    /// Gives up the lock until a leader has ended its work.
-    pub(super) fn wait<'a>(&'a self, mut guard: Guard<'a>) -> Guard<'a> {
+    /// Gives up the lock until a leader has ended its work, or for no reason at all.
+    pub(super) fn wait<'a>(&'a self, guard: Guard<'a>) -> Guard<'a> {
+        let before = self.progress.load(Ordering::Relaxed);
+        let mut guard = guard;
+        if guard.writing {
+            // A write-out takes about as long as falling asleep, and less than being woken. A sync takes far longer.
+            drop(guard);
+            for _ in 0..SPINS_MAX {
+                if self.progress.load(Ordering::Relaxed) != before {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            guard = self.lock_writer();
+            if self.progress.load(Ordering::Relaxed) != before {
+                return guard;
+            }
+        }
         guard.waiting += 1;
         let mut guard = self.progressed.wait(guard).unwrap_or_else(PoisonError::into_inner);
         guard.waiting -= 1;
         guard
     }
 
+    /// Lets all who wait look again.
     pub(super) fn notify(&self, guard: &Guard<'_>) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
         if guard.waiting > 0 {
             self.progressed.notify_all();
         }

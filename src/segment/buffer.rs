@@ -7,11 +7,17 @@
 //! * Bytes at or beyond `published` are never read by others: [`AppendBuffer::published`] ends there.
 //! * `published` only grows. Taking back what was published means a new buffer ([`Appender::copy_of_first`]), since somebody
 //!   may still be reading the old one.
+//!
+//! A large buffer is a map of memory that the system may fill with huge pages: taking it page by page costs a fault for every
+//! two dozen small records, a fifth of a put (measured; see `docs/decisions/0012-where-a-put-spends-its-time.md`). The first
+//! part is taken by small pages all the same, so that a store with little in it stays small.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
+
+use memmap2::MmapMut;
 
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -22,15 +28,26 @@ const MEMORY_ALIGNMENT: usize = 8;
 /// The smallest buffer that is allocated: a layout must not be empty.
 const CAPACITY_MIN: usize = 64;
 
+/// A buffer of this capacity or more is mapped, and from this offset on may be taken by huge pages.
+const MAPPED_MIN: usize = 2 << 20;
+
 /// The bytes of an active segment, as readers see them.
 #[derive(Debug)]
 pub(crate) struct AppendBuffer {
     memory: NonNull<u8>,
-    layout: Layout,
+    capacity: usize,
+    owner: Owner,
     published: AtomicUsize,
 }
 
-// SAFETY: the memory is owned by the buffer, and shared access to it is divided by `published` as the module says.
+/// What the memory came from, and goes back to.
+#[derive(Debug)]
+enum Owner {
+    Allocator(Layout),
+    Map { _map: MmapMut },
+}
+
+// SAFETY: the memory is owned by the buffer, by way of `owner`, and shared access to it is divided by `published` as the module says.
 unsafe impl Send for AppendBuffer {}
 // SAFETY: as above.
 unsafe impl Sync for AppendBuffer {}
@@ -40,16 +57,60 @@ impl AppendBuffer {
     pub(crate) fn published(&self) -> &[u8] {
         // Acquire pairs with the Release in `Appender::publish`: who sees the length sees the bytes.
         let length = self.published.load(Ordering::Acquire);
-        // SAFETY: `length` is at most the size of the allocation, whose bytes are initialised (zeroed at first), and bytes below
+        // SAFETY: `length` is at most the capacity, whose bytes are initialised (zeroed at first), and bytes below
         // it are not written any more.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) }
     }
 }
 
+impl AppendBuffer {
+    /// So many zeros, nothing of them published.
+    fn new(capacity: usize) -> AppendBuffer {
+        let capacity = capacity.max(CAPACITY_MIN);
+        // Without a map a buffer costs more faults; it is no worse otherwise. Miri has none.
+        let mapped = (capacity >= MAPPED_MIN && !cfg!(miri)).then(|| Self::mapped(capacity));
+        mapped.flatten().unwrap_or_else(|| Self::allocated(capacity))
+    }
+
+    fn mapped(capacity: usize) -> Option<AppendBuffer> {
+        let mut map = MmapMut::map_anon(capacity).ok()?;
+        #[cfg(target_os = "linux")]
+        {
+            // Only a hint: a system that has no huge pages fills the map with small ones.
+            let _ = map.advise_range(memmap2::Advice::HugePage, MAPPED_MIN, capacity - MAPPED_MIN);
+        }
+        Some(AppendBuffer {
+            memory: NonNull::new(map.as_mut_ptr())?,
+            capacity,
+            owner: Owner::Map { _map: map },
+            published: AtomicUsize::new(0),
+        })
+    }
+
+    fn allocated(capacity: usize) -> AppendBuffer {
+        let Ok(layout) = Layout::from_size_align(capacity, MEMORY_ALIGNMENT) else {
+            handle_alloc_error(Layout::new::<u8>());
+        };
+        // SAFETY: the layout's size is not zero, since the capacity is at least `CAPACITY_MIN`.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(memory) = NonNull::new(memory) else {
+            handle_alloc_error(layout);
+        };
+        AppendBuffer {
+            memory,
+            capacity,
+            owner: Owner::Allocator(layout),
+            published: AtomicUsize::new(0),
+        }
+    }
+}
+
 impl Drop for AppendBuffer {
     fn drop(&mut self) {
-        // SAFETY: `memory` came from `alloc_zeroed` with this layout, and nobody else is left to use it.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
+        if let Owner::Allocator(layout) = self.owner {
+            // SAFETY: `memory` came from `alloc_zeroed` with this layout, and nobody else is left to use it.
+            unsafe { dealloc(self.memory.as_ptr(), layout) }
+        }
     }
 }
 
@@ -63,28 +124,15 @@ pub(crate) struct Appender {
 impl Appender {
     /// A buffer of zeros, nothing of it published. Memory that is never written to is not taken from the system.
     pub(crate) fn new(capacity: usize) -> Appender {
-        let capacity = capacity.max(CAPACITY_MIN);
-        let Ok(layout) = Layout::from_size_align(capacity, MEMORY_ALIGNMENT) else {
-            handle_alloc_error(Layout::new::<u8>());
-        };
-        // SAFETY: the layout's size is not zero.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else {
-            handle_alloc_error(layout);
-        };
         Appender {
-            buffer: Arc::new(AppendBuffer {
-                memory,
-                layout,
-                published: AtomicUsize::new(0),
-            }),
+            buffer: Arc::new(AppendBuffer::new(capacity)),
             end: 0,
         }
     }
 
     /// A new buffer that begins with the first `length` published bytes of this one.
     pub(crate) fn copy_of_first(&self, length: usize) -> Appender {
-        let mut copy = Appender::new(self.buffer.layout.size());
+        let mut copy = Appender::new(self.buffer.capacity);
         let kept = self.buffer.published();
         let kept = kept.get(..length).unwrap_or(kept);
         if let Some(spare) = copy.spare().get_mut(..kept.len()) {
@@ -106,7 +154,7 @@ impl Appender {
 
     /// Bytes that still fit.
     pub(crate) fn spare_len(&self) -> usize {
-        self.buffer.layout.size() - self.end
+        self.buffer.capacity - self.end
     }
 
     /// What lies beyond the published bytes: zeros, or what was written here and not published.
@@ -116,7 +164,7 @@ impl Appender {
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.buffer.memory.as_ptr().add(self.end),
-                self.buffer.layout.size() - self.end,
+                self.buffer.capacity - self.end,
             )
         }
     }

@@ -1,9 +1,12 @@
 //! Walking a segment from its first record to its end, everything checked on the way.
 
+use std::collections::HashMap;
+
 use crate::format::hint::Offsets;
 use crate::format::record::{BatchBegin, Header, Kind, Place, Record, RunCrc};
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{ALIGNMENT, Damage};
+use crate::index::order::{common_prefix, rank};
 use crate::planted::{Planted, planted};
 
 /// How a walk ended.
@@ -285,11 +288,16 @@ pub(crate) struct Sorter<'a> {
 
 struct Entry<'a> {
     namespace: u32,
+    /// The [`rank`] of the key behind what all keys of its namespace begin with: most comparisons end here.
+    rank: u64,
     key: &'a [u8],
     offset: u64,
     /// Encoded header, for the checksum over headers and keys.
     header: &'a [u8],
 }
+
+/// Records that are on their way into the processor's cache while one is read.
+const AHEAD: usize = 16;
 
 impl<'a> Sorter<'a> {
     /// `bytes` are those of the segment; `found` a record in it.
@@ -300,6 +308,7 @@ impl<'a> Sorter<'a> {
             .unwrap_or_default();
         self.entries.push(Entry {
             namespace: found.record.header.namespace,
+            rank: 0,
             key: found.record.key(),
             offset: found.offset,
             header,
@@ -308,21 +317,38 @@ impl<'a> Sorter<'a> {
 
     /// The offsets in key order, and the checksum that a hint carries.
     pub(crate) fn finish(mut self) -> (Offsets, u32) {
+        self.find_ranks();
         // Later offsets have higher sequences; of each key the last one counts.
         self.entries.sort_unstable_by(|a, b| {
-            (a.namespace, a.key)
-                .cmp(&(b.namespace, b.key))
+            (a.namespace, a.rank)
+                .cmp(&(b.namespace, b.rank))
+                .then_with(|| a.key.cmp(b.key))
                 .then(b.offset.cmp(&a.offset))
         });
         self.entries
             .dedup_by(|later, kept| later.namespace == kept.namespace && later.key == kept.key);
         let mut offsets = Offsets::with_capacity(self.entries.len());
         let mut keys = KeysCrc::default();
-        for entry in &self.entries {
+        for (number, entry) in self.entries.iter().enumerate() {
+            let ahead = self.entries.get(number + AHEAD);
+            std::hint::black_box(ahead.and_then(|ahead| ahead.header.first()).copied());
             offsets.push(entry.offset);
             keys.add(entry.header, entry.key);
         }
         (offsets, keys.value())
+    }
+
+    fn find_ranks(&mut self) {
+        // By namespace: a key of it, and how many bytes all begin with in common.
+        let mut shared: HashMap<u32, (&[u8], usize)> = HashMap::new();
+        for entry in &self.entries {
+            let (first, length) = shared.entry(entry.namespace).or_insert((entry.key, entry.key.len()));
+            *length = (*length).min(common_prefix(first, entry.key));
+        }
+        for entry in &mut self.entries {
+            let length = shared.get(&entry.namespace).map_or(0, |(_, length)| *length);
+            entry.rank = rank(entry.key.get(length..).unwrap_or_default());
+        }
     }
 }
 

@@ -88,6 +88,7 @@ fn flush(engine: &Engine, stop: &Stop) {
 }
 
 fn maintain(engine: &Engine, stop: &Stop) {
+    engine.write_missing_hints();
     while !stop.requested.load(Ordering::Acquire) {
         engine.wake.wait(TICK);
         note_errors(
@@ -100,7 +101,7 @@ fn maintain(engine: &Engine, stop: &Stop) {
         );
         engine.sweep_expired();
         engine.clean_expiry_queue();
-        engine.merge_large_orders();
+        engine.merge_due_orders();
     }
 }
 

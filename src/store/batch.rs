@@ -1,5 +1,8 @@
 //! Several writes as one.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::namespace::checked_put;
 use super::{Namespace, Store};
 use crate::error::{Error, Result};
@@ -16,23 +19,25 @@ use crate::options::{Condition, Durability, PutOptions};
 pub struct Batch {
     store: Store,
     durability: Option<Durability>,
+    /// Those written to; most batches know one.
+    namespaces: Vec<Namespace>,
     writes: Vec<Write>,
+    /// Key and value of each write, one after the other.
+    bytes: Vec<u8>,
     /// A namespace of another store was used.
     stranger: bool,
 }
 
 #[derive(Debug)]
 struct Write {
-    namespace: Namespace,
-    key: Vec<u8>,
-    change: Change,
+    /// Which of the batch's.
+    namespace: usize,
+    /// The bytes of the key; those of the value follow, up to `value_end`.
+    key: Range<usize>,
+    value_end: usize,
+    /// None if the key is deleted.
+    put: Option<PutOptions>,
     condition: Option<Condition>,
-}
-
-#[derive(Debug)]
-enum Change {
-    Put { value: Vec<u8>, options: PutOptions },
-    Delete,
 }
 
 impl Batch {
@@ -40,7 +45,9 @@ impl Batch {
         Batch {
             store: store.clone(),
             durability: None,
+            namespaces: Vec::new(),
             writes: Vec::new(),
+            bytes: Vec::new(),
             stranger: false,
         }
     }
@@ -59,25 +66,17 @@ impl Batch {
         options: PutOptions,
     ) -> Batch {
         let condition = options.condition;
-        self.push(
-            namespace,
-            key.as_ref(),
-            Change::Put {
-                value: value.as_ref().to_vec(),
-                options,
-            },
-            condition,
-        )
+        self.push(namespace, [key.as_ref(), value.as_ref()], Some(options), condition)
     }
 
     /// Deletes a key; nothing if it is absent.
     pub fn delete(self, namespace: &Namespace, key: impl AsRef<[u8]>) -> Batch {
-        self.push(namespace, key.as_ref(), Change::Delete, None)
+        self.push(namespace, [key.as_ref(), &[]], None, None)
     }
 
     /// Deletes a key, and lets the batch be written only if the condition holds.
     pub fn delete_if(self, namespace: &Namespace, key: impl AsRef<[u8]>, condition: Condition) -> Batch {
-        self.push(namespace, key.as_ref(), Change::Delete, Some(condition))
+        self.push(namespace, [key.as_ref(), &[]], None, Some(condition))
     }
 
     /// Another durability than the store's.
@@ -86,12 +85,30 @@ impl Batch {
         self
     }
 
-    fn push(mut self, namespace: &Namespace, key: &[u8], change: Change, condition: Option<Condition>) -> Batch {
-        self.stranger |= !std::sync::Arc::ptr_eq(&namespace.store().inner, &self.store.inner);
+    fn push(
+        mut self,
+        namespace: &Namespace,
+        [key, value]: [&[u8]; 2],
+        put: Option<PutOptions>,
+        condition: Option<Condition>,
+    ) -> Batch {
+        let known = self
+            .namespaces
+            .iter()
+            .rposition(|known| Arc::ptr_eq(&known.state, &namespace.state));
+        let number = known.unwrap_or_else(|| {
+            self.stranger |= !Arc::ptr_eq(&namespace.store().inner, &self.store.inner);
+            self.namespaces.push(namespace.clone());
+            self.namespaces.len() - 1
+        });
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
         self.writes.push(Write {
-            namespace: namespace.clone(),
-            key: key.to_vec(),
-            change,
+            namespace: number,
+            key: start..start + key.len(),
+            value_end: self.bytes.len(),
+            put,
             condition,
         });
         self
@@ -122,30 +139,36 @@ impl Batch {
         let engine = self.store.engine();
         let mut operations = Vec::with_capacity(self.writes.len());
         for write in &self.writes {
-            let action = match &write.change {
-                Change::Put { value, options } => {
-                    let expiry = checked_put(engine, &write.key, value, options)?;
+            // Both were put there by `push`.
+            let Some(namespace) = self.namespaces.get(write.namespace) else {
+                continue;
+            };
+            let key = self.bytes.get(write.key.clone()).unwrap_or_default();
+            let action = match &write.put {
+                Some(options) => {
+                    let value = self.bytes.get(write.key.end..write.value_end).unwrap_or_default();
+                    let expiry = checked_put(engine, key, value, options)?;
                     Action::Put {
                         value,
                         metadata: options.metadata.as_deref(),
                         expiry,
                     }
                 }
-                Change::Delete => {
-                    engine.options.limits.check_key(&write.key)?;
+                None => {
+                    engine.options.limits.check_key(key)?;
                     Action::Delete
                 }
             };
             operations.push(Operation {
-                namespace: &write.namespace.state,
-                key: &write.key,
+                namespace: &namespace.state,
+                key,
                 action,
                 condition: write.condition,
             });
         }
         let sequence = engine.write_batch(&operations, engine.durability(self.durability))?;
-        for write in &self.writes {
-            write.namespace.state.order.relieve();
+        for operation in &operations {
+            engine.relieve_order(operation.namespace);
         }
         Ok(sequence)
     }

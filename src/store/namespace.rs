@@ -110,17 +110,10 @@ impl Namespace {
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check()?;
         let engine = self.engine();
-        let hashes: Vec<_> = keys
-            .iter()
-            .map(|key| engine.hash(self.state.number, key.as_ref()))
-            .collect();
         engine.consistently(|| {
-            let now_ms = engine.time.now_ms();
-            engine.warm_up(&hashes);
-            let pairs = keys.iter().zip(&hashes);
-            pairs
-                .map(|(key, hash)| engine.get_hashed(&self.state, key.as_ref(), *hash, Some(now_ms)))
-                .collect()
+            let mut values = Vec::with_capacity(keys.len());
+            engine.get_many(&self.state, keys, |value| values.push(value))?;
+            Ok(values)
         })
     }
 
@@ -163,7 +156,7 @@ impl Namespace {
             condition: options.condition,
         };
         let written = engine.write(&operation, engine.durability(options.durability))?;
-        self.state.order.relieve();
+        engine.relieve_order(&self.state);
         Ok(written.sequence)
     }
 
@@ -217,7 +210,7 @@ impl Namespace {
             condition,
         };
         let written = engine.write(&operation, engine.durability(durability))?;
-        self.state.order.relieve();
+        engine.relieve_order(&self.state);
         Ok(Deleted {
             existed: written.existed,
         })

@@ -409,7 +409,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 if unwritten >= ROUND_BYTES {
                     unwritten = 0;
                     store.engine().seal_all()?;
-                    store.engine().merge_large_orders();
+                    store.engine().merge_due_orders();
                 }
                 if offset - reported >= PROGRESS_BYTES {
                     self.go_on(offset - reported)?;

@@ -18,7 +18,7 @@
 //!
 //! # Who may do what
 //!
-//! Readers ([`Keydir::find`], [`Keydir::holds`], [`Keydir::candidate`], [`Keydir::for_each`]) take no lock.
+//! Readers ([`Keydir::find`], [`Keydir::holds`], [`Keydir::candidates`], [`Keydir::for_each`]) take no lock.
 //! Writers take the mutex of one shard, so any number of them may run; the store, which serialises them anyway,
 //! finds it uncontended. Callbacks given to readers may call the keydir again. The one given to
 //! [`Keydir::upsert`] runs under the shard's mutex and must not.
@@ -82,6 +82,7 @@ mod interleavings;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 pub(crate) use location::Location;
@@ -93,6 +94,9 @@ use table::Table;
 /// How many of the upper bits of a hash choose the shard. A thousand shards keep the largest rebuild, at 100 million
 /// keys, near a millisecond; under shuttle there are two, so that an exploration spends its steps on slots.
 const SHARD_BITS: u32 = if cfg!(shuttle) { 1 } else { 10 };
+
+/// Tables held at a time by [`Keydir::candidates`]: as many as a thread can borrow without counting references.
+const CANDIDATES_GROUP: usize = 8;
 
 /// The number of shards.
 const SHARDS: usize = 1 << SHARD_BITS;
@@ -179,11 +183,24 @@ impl Keydir {
         table.candidates(Tag::of(hash)).any(|standing| standing == location)
     }
 
-    /// The first location under the hash's tag, unconfirmed and without a lock. It is very likely the key's own if
-    /// the key is present, which is good enough to prefetch the records of many keys before finding them.
-    pub(crate) fn candidate(&self, hash: u64) -> Option<Location> {
-        let table = self.shard(hash).table();
-        table.candidates(Tag::of(hash)).next()
+    /// For each hash the first location under its tag, unconfirmed and without a lock: very likely the key's own if the key is
+    /// present, which is good enough to prefetch the records of many keys before finding them. The waiting for the slots
+    /// overlaps: in each group nothing but plain loads stands between them.
+    pub(crate) fn candidates(&self, hashes: &[u64], found: &mut Vec<Option<Location>>) {
+        for group in hashes.chunks(CANDIDATES_GROUP) {
+            let tables: [_; CANDIDATES_GROUP] =
+                std::array::from_fn(|number| group.get(number).map(|hash| self.shard(*hash).table()));
+            let pairs = || {
+                tables
+                    .iter()
+                    .flatten()
+                    .zip(group)
+                    .map(|(table, hash)| (table, Tag::of(*hash)))
+            };
+            // A look that has to decide something waits for its slot; so first a touch of all of them.
+            black_box(pairs().fold(0, |touched, (table, tag)| touched ^ table.touch(tag)));
+            found.extend(pairs().map(|(table, tag)| table.candidates(tag).next()));
+        }
     }
 
     /// Enters a key that the caller knows to be absent. Entering one that is present would give it two slots, the older

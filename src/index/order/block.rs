@@ -131,7 +131,7 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> usize {
     reason = "`common` is eight times a number of words that both have, so it is within both"
 )]
 #[inline]
-pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     let (a_words, _) = a.as_chunks::<8>();
     let (b_words, _) = b.as_chunks::<8>();
     let mut common = 0;

@@ -38,14 +38,31 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
+pub(crate) use block::common_prefix;
 pub(crate) use builder::OrderBuilder;
 pub(crate) use page::KeyPage;
 use pending::Log;
 pub(crate) use pending::rank;
 use tree::Tree;
 
-/// Queued changes of a key order from which on writers help to bring them into its tree.
-const QUEUE_MAX: usize = 1 << 17;
+/// Queued changes from which on they are worth a merge if the tree is small. A merge writes every block anew that it touches, so
+/// the more changes fall into one block, the less each of them costs.
+const MERGE_MIN: usize = 1 << 12;
+
+/// Queued changes that are worth a merge however large the tree is: a listing may have to wait for so many.
+const MERGE_MAX: usize = 1 << 18;
+
+/// A tree of so many times the queued changes is rather left alone until more come.
+const MERGE_SHARE: usize = 16;
+
+/// Queued changes from which on the background does not keep up, and writers help to bring them into the tree.
+const QUEUE_MAX: usize = 1 << 19;
+
+/// As many changes a helping writer brings into the tree with each of its own: that takes it well under a millisecond.
+const HELP: usize = 256;
+
+/// When so many changes were queued, or merged, since the background last looked, it is asked to look again.
+const LOOK_EVERY: usize = 1 << 14;
 
 /// What a listing needs to know of a key's record without looking at it. Two bits; an entry has no room for more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
@@ -107,6 +124,10 @@ pub(crate) struct KeyOrder {
     queued: AtomicUsize,
     /// `tree.waiting.len()`, stored under its lock, likewise.
     waiting: AtomicUsize,
+    /// The number of keys in the blocks, stored under the tree's lock, likewise.
+    merged: AtomicUsize,
+    /// What was pending when the background last looked.
+    seen: AtomicUsize,
 }
 
 impl KeyOrder {
@@ -123,6 +144,7 @@ impl KeyOrder {
     /// This order's queue over a tree of blocks, in place of its own tree.
     fn with_tree(self, tree: Tree) -> Self {
         KeyOrder {
+            merged: AtomicUsize::new(tree.len() as usize),
             tree: RwLock::new(tree),
             ..self
         }
@@ -177,11 +199,24 @@ impl KeyOrder {
         }
     }
 
-    /// Brings what was queued into the tree, on the thread of a writer, if so much waits that the background does not keep up.
-    pub(crate) fn relieve(&self) {
-        if self.pending_len() > QUEUE_MAX {
+    /// Called by writers, after each change: helps to bring what is queued into the tree if the background does not keep up. True if
+    /// the background should look.
+    pub(crate) fn relieve(&self) -> bool {
+        let pending = self.pending_len();
+        if pending > 2 * QUEUE_MAX {
             self.merge();
+        } else if pending > QUEUE_MAX && self.waiting.load(Ordering::Relaxed) > 0 {
+            self.apply_waiting(&mut self.write_tree(), HELP);
         }
+        pending.abs_diff(self.seen.load(Ordering::Relaxed)) >= LOOK_EVERY
+    }
+
+    /// Asked by the background at every look: whether so much waits that a merge pays, or nothing has come since the last look.
+    pub(crate) fn is_merge_due(&self) -> bool {
+        let pending = self.pending_len();
+        let is_idle = self.seen.swap(pending, Ordering::Relaxed) == pending;
+        let enough = (self.merged.load(Ordering::Relaxed) / MERGE_SHARE).clamp(MERGE_MIN, MERGE_MAX);
+        pending >= enough || (pending > 0 && is_idle)
     }
 
     /// At most `limit` keys between the bounds, from the lower bound up or, if `reverse`, from the upper one down.
@@ -257,6 +292,7 @@ impl KeyOrder {
     /// Brings up to `limit` waiting changes into the blocks.
     fn apply_waiting(&self, tree: &mut Tree, limit: usize) {
         tree.apply_waiting(limit);
+        self.merged.store(tree.len() as usize, Ordering::Relaxed);
         self.waiting.store(tree.waiting.len(), Ordering::Release);
     }
 

@@ -13,6 +13,8 @@ const KEY_BYTES_EXPECTED: usize = 32;
 pub(crate) struct KeyPage {
     bytes: Vec<u8>,
     keys: Vec<PageKey>,
+    /// The flags of all keys that were ever pushed.
+    flags: KeyFlags,
 }
 
 /// A key of a page. It begins where the one before it ends.
@@ -29,6 +31,7 @@ impl KeyPage {
         KeyPage {
             bytes: Vec::with_capacity(keys * KEY_BYTES_EXPECTED),
             keys: Vec::with_capacity(keys),
+            flags: KeyFlags::NONE,
         }
     }
 
@@ -46,6 +49,23 @@ impl KeyPage {
     pub(crate) fn get(&self, index: usize) -> Option<(&[u8], KeyFlags)> {
         let key = self.keys.get(index)?;
         Some((self.bytes.get(self.start(index)..key.end)?, key.flags))
+    }
+
+    /// The last key of the page.
+    pub(crate) fn last(&self) -> Option<(&[u8], KeyFlags)> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    /// Whether `wanted` says yes to the flags of some key. Looks at the keys only if it says yes to the flags of all taken
+    /// together; so it must not say no to more flags and yes to fewer.
+    pub(crate) fn any(&self, wanted: impl Fn(KeyFlags) -> bool) -> bool {
+        wanted(self.flags) && self.keys.iter().any(|key| wanted(key.flags))
+    }
+
+    /// Forgets all keys but the first so many.
+    pub(crate) fn truncate(&mut self, keys: usize) {
+        self.keys.truncate(keys);
+        self.bytes.truncate(self.start(keys));
     }
 
     /// The keys in the order of the page.
@@ -66,7 +86,8 @@ impl KeyPage {
     }
 
     /// Adds a key, given in two parts.
-    pub(super) fn push(&mut self, parts: [&[u8]; 2], flags: KeyFlags) {
+    pub(crate) fn push(&mut self, parts: [&[u8]; 2], flags: KeyFlags) {
+        self.flags = self.flags.union(flags);
         self.bytes.extend_from_slice(parts[0]);
         self.bytes.extend_from_slice(parts[1]);
         self.keys.push(PageKey {
@@ -78,6 +99,7 @@ impl KeyPage {
     /// Adds a key that begins with the first `shared` bytes of the one added last, which has as many.
     #[inline]
     pub(super) fn push_sharing(&mut self, shared: usize, suffix: &[u8], flags: KeyFlags) {
+        self.flags = self.flags.union(flags);
         let start = self.start(self.keys.len().saturating_sub(1));
         self.bytes.extend_from_within(start..start + shared);
         self.bytes.extend_from_slice(suffix);

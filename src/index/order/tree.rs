@@ -54,7 +54,6 @@ impl Tree {
         }
     }
 
-    #[cfg(test)]
     /// How many keys are in the blocks.
     pub(super) fn len(&self) -> u64 {
         self.keys

@@ -1,0 +1,290 @@
+//! Listing keys: by prefix or range, forwards or backwards, page by page.
+
+mod cursor;
+mod page;
+
+use std::ops::Bound;
+
+use super::Namespace;
+use crate::clock::is_expired;
+use crate::error::{Error, Result};
+use crate::index::order::{KeyFlags, KeyPage, prefix_successor};
+use crate::log::{Candidate, WARM_UP};
+use page::Detail;
+pub use page::{Entry, EntryRef, Keys, Page};
+
+/// Keys of a page where nobody says how many, as in Workers KV.
+const PAGE_KEYS_DEFAULT: usize = 1000;
+/// Keys looked at in one go when counting.
+const COUNT_STEP: usize = 4096;
+
+/// A listing of a namespace's keys, in the order of their bytes. Iterate over it, or take it page by page.
+///
+/// Each page is a short look at the store as it is then; nothing is held between pages. A key that is there during the whole
+/// walk comes exactly once; one that is put or deleted meanwhile may come or not. Expired keys do not come.
+#[derive(Clone, Debug)]
+pub struct List {
+    namespace: Namespace,
+    prefix: Vec<u8>,
+    start: Bound<Vec<u8>>,
+    end: Bound<Vec<u8>>,
+    reverse: bool,
+    limit: usize,
+    values: bool,
+    cursor: Option<String>,
+}
+
+/// The hash of a key, and where its record probably is.
+struct Warm<'a> {
+    hash: u64,
+    candidate: Option<&'a Candidate>,
+}
+
+impl List {
+    pub(super) fn new(namespace: Namespace) -> List {
+        let most = namespace.engine().options.limits.page_keys_max;
+        List {
+            namespace,
+            prefix: Vec::new(),
+            start: Bound::Unbounded,
+            end: Bound::Unbounded,
+            reverse: false,
+            limit: PAGE_KEYS_DEFAULT.min(most),
+            values: false,
+            cursor: None,
+        }
+    }
+
+    /// Only keys that begin with these bytes.
+    pub fn prefix(mut self, prefix: impl AsRef<[u8]>) -> List {
+        self.prefix = prefix.as_ref().to_vec();
+        self
+    }
+
+    /// Only keys from this one on (itself included).
+    pub fn start(mut self, key: impl AsRef<[u8]>) -> List {
+        self.start = Bound::Included(key.as_ref().to_vec());
+        self
+    }
+
+    /// Only keys after this one.
+    pub fn start_after(mut self, key: impl AsRef<[u8]>) -> List {
+        self.start = Bound::Excluded(key.as_ref().to_vec());
+        self
+    }
+
+    /// Only keys before this one (itself excluded).
+    pub fn end(mut self, key: impl AsRef<[u8]>) -> List {
+        self.end = Bound::Excluded(key.as_ref().to_vec());
+        self
+    }
+
+    /// From the last key to the first. Start and end keep their meaning: the start is the lower one.
+    pub fn reverse(mut self) -> List {
+        self.reverse = true;
+        self
+    }
+
+    /// Most keys of a page. At least 1, at most what the store's limits say. Default: 1,000, or that if it is less.
+    pub fn limit(mut self, keys: usize) -> List {
+        self.limit = keys;
+        self
+    }
+
+    /// With the values. They are not copied, but reading them costs a memory access each; without, only keys that have an
+    /// expiry or metadata are looked up.
+    pub fn with_values(mut self) -> List {
+        self.values = true;
+        self
+    }
+
+    /// Goes on where a page ended: its [`Page::cursor`]. The listing must otherwise be the same, but for the limit.
+    pub fn cursor(mut self, cursor: impl Into<String>) -> List {
+        let cursor = cursor.into();
+        self.cursor = (!cursor.is_empty()).then_some(cursor);
+        self
+    }
+
+    /// The next page: with a cursor the one after it, else the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`] if the limit is not possible, [`Error::InvalidCursor`] if the cursor is of another listing or
+    /// damaged, and those of [`Namespace::get`].
+    pub fn page(&self) -> Result<Page> {
+        self.namespace.check()?;
+        let most = self.namespace.engine().options.limits.page_keys_max;
+        if self.limit == 0 || self.limit > most {
+            return Err(Error::invalid(format!(
+                "a page of {} keys is not possible; ask for 1 to {most}",
+                self.limit
+            )));
+        }
+        let after = match &self.cursor {
+            Some(cursor) => Some(self.decode_cursor(cursor)?),
+            None => None,
+        };
+        self.page_after(after.as_deref())
+    }
+
+    /// How many keys there are in all pages. Where some have an expiry it looks at each of those, and may count a part of a
+    /// batch that is being written meanwhile.
+    pub fn count(&self) -> Result<u64> {
+        self.namespace.check()?;
+        let engine = self.namespace.engine();
+        let state = &self.namespace.state;
+        let (lower, upper) = self.bounds();
+        let (lower, upper) = (as_ref(&lower), as_ref(&upper));
+        if !state.has_expiring() {
+            return engine.consistently(|| Ok(state.order.count(lower, upper)));
+        }
+        let now_ms = engine.time.now_ms();
+        let mut count = 0;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let from = after.as_deref().map_or(lower, Bound::Excluded);
+            let page = state.order.page(from, upper, false, COUNT_STEP);
+            let expires = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES);
+            self.look_up(&page, expires, |key, _, warm| {
+                let counts = match warm {
+                    Some(warm) => engine
+                        .find_header(state.number, key, warm.hash)?
+                        .is_some_and(|(_, header)| !is_expired(header.expiry, now_ms)),
+                    None => true,
+                };
+                count += u64::from(counts);
+                Ok(true)
+            })?;
+            match page.last() {
+                Some((last, _)) if page.len() == COUNT_STEP => after = Some(last.to_vec()),
+                _ => return Ok(count),
+            }
+        }
+    }
+
+    /// Lower and upper bound of the keys that can come.
+    fn bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        let prefix_start = Bound::Included(self.prefix.clone());
+        let prefix_end = prefix_successor(&self.prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        let lower = match &self.start {
+            Bound::Included(start) | Bound::Excluded(start) if *start >= self.prefix => self.start.clone(),
+            _ => prefix_start,
+        };
+        let upper = match (&self.end, prefix_end) {
+            (Bound::Excluded(end), Bound::Excluded(successor)) => Bound::Excluded(end.clone().min(successor)),
+            (Bound::Unbounded, successor) => successor,
+            (end, _) => end.clone(),
+        };
+        (lower, upper)
+    }
+
+    /// The page after this key.
+    fn page_after(&self, after: Option<&[u8]>) -> Result<Page> {
+        self.namespace.engine().consistently(|| self.look(after))
+    }
+
+    fn look(&self, after: Option<&[u8]>) -> Result<Page> {
+        let now_ms = self.namespace.engine().time.now_ms();
+        let (lower, upper) = self.bounds();
+        let mut page = Page::default();
+        let mut after = after.map(<[u8]>::to_vec);
+        loop {
+            let (mut from, mut to) = (as_ref(&lower), as_ref(&upper));
+            if let Some(after) = &after {
+                let bound = Bound::Excluded(after.as_slice());
+                if self.reverse { to = bound } else { from = bound }
+            }
+            // One more than is wanted tells whether this is the last page.
+            let wanted = self.limit - page.len() + 1;
+            let keys = self.namespace.state.order.page(from, to, self.reverse, wanted);
+            let is_end = keys.len() < wanted;
+            if page.is_empty() && !keys.any(|flags| self.is_looked_up(flags)) {
+                page = Page::of_plain(keys);
+                if !is_end {
+                    page.end_at(self.limit, |last| self.encode_cursor(last));
+                }
+                return Ok(page);
+            }
+            let mut is_full = false;
+            self.look_up(
+                &keys,
+                |flags| self.is_looked_up(flags),
+                |key, flags, warm| {
+                    is_full = page.len() == self.limit;
+                    if !is_full && let Some(detail) = self.detail(key, flags, warm, now_ms)? {
+                        page.push(key, flags, detail);
+                    }
+                    Ok(!is_full)
+                },
+            )?;
+            if is_full {
+                page.end_at(self.limit, |last| self.encode_cursor(last));
+                return Ok(page);
+            }
+            match keys.last() {
+                // Some were not visible: look further.
+                Some((last, _)) if !is_end => after = Some(last.to_vec()),
+                _ => return Ok(page),
+            }
+        }
+    }
+
+    /// Whether this listing has to look at the records of keys with these flags.
+    fn is_looked_up(&self, flags: KeyFlags) -> bool {
+        self.values || flags != KeyFlags::NONE
+    }
+
+    /// Calls `look` on one key after the other until it says no, with what helps to look up each for whose flags
+    /// `wanted` says yes: the records of those are fetched into the processor's cache before, many at a time.
+    fn look_up(
+        &self,
+        keys: &KeyPage,
+        wanted: impl Fn(KeyFlags) -> bool,
+        mut look: impl FnMut(&[u8], KeyFlags, Option<Warm<'_>>) -> Result<bool>,
+    ) -> Result<()> {
+        let (engine, state) = (self.namespace.engine(), &self.namespace.state);
+        let mut keys = keys.iter();
+        loop {
+            let group: Vec<_> = keys.by_ref().take(WARM_UP).collect();
+            if group.is_empty() {
+                return Ok(());
+            }
+            let looked_up = group.iter().filter(|(_, flags)| wanted(*flags));
+            let hashes: Vec<_> = looked_up.map(|(key, _)| engine.hash(state.number, key)).collect();
+            let candidates = engine.warm_up(&hashes);
+            let mut warm = hashes.into_iter().zip(&candidates);
+            for (key, flags) in group {
+                let warm = if wanted(flags) { warm.next() } else { None };
+                if !look(
+                    key,
+                    flags,
+                    warm.map(|(hash, candidate)| Warm {
+                        hash,
+                        candidate: candidate.as_ref(),
+                    }),
+                )? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// What the page has to say of a key, with `warm` if its record has to be looked at; None if it is not there any more.
+    fn detail(&self, key: &[u8], flags: KeyFlags, warm: Option<Warm<'_>>, now_ms: u64) -> Result<Option<Detail>> {
+        let Some(Warm { hash, candidate }) = warm else {
+            return Ok(Some(Detail::Plain));
+        };
+        let (engine, state) = (self.namespace.engine(), &self.namespace.state);
+        if self.values || flags.contains(KeyFlags::METADATA) {
+            let value = engine.get_warm(state, key, hash, candidate, now_ms)?;
+            return Ok(value.map(Detail::Value));
+        }
+        let found = engine.find_header(state.number, key, hash)?;
+        let live = found.filter(|(_, header)| !is_expired(header.expiry, now_ms));
+        Ok(live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry)))
+    }
+}
+
+fn as_ref(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
