@@ -76,6 +76,7 @@ pub struct Options {
     pub(crate) compaction_bytes_per_second: Option<u64>,
     pub(crate) expiry_grace: Duration,
     pub(crate) create: bool,
+    pub(crate) index_file: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) progress: Option<ProgressFn>,
@@ -94,6 +95,7 @@ impl Default for Options {
             compaction_bytes_per_second: None,
             expiry_grace: Duration::from_secs(10),
             create: true,
+            index_file: true,
             clock: Arc::new(SystemClock::default()),
             storage: Arc::new(OsStorage),
             progress: None,
@@ -114,6 +116,7 @@ impl fmt::Debug for Options {
             .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
             .field("expiry_grace", &self.expiry_grace)
             .field("create", &self.create)
+            .field("index_file", &self.index_file)
             .finish_non_exhaustive()
     }
 }
@@ -141,6 +144,14 @@ impl Options {
     /// What keys, values, metadata and lifetimes are accepted. Default: [`Limits::ENGINE`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether closing the store writes its indexes to a file, so that the next opening need not build them: that takes about
+    /// as many bytes on disk as [`crate::Stats`] shows for the indexes in memory, until the store is written to again. Default: true.
+    /// Without it, and after any other end than closing, opening reads hints and the keys of all records.
+    pub fn index_file(mut self, write: bool) -> Self {
+        self.index_file = write;
         self
     }
 

@@ -28,6 +28,8 @@ pub(crate) enum Planted {
     MoveBlindly,
     /// A hint is believed whatever segment it belongs to and whatever keys it lists.
     TrustHint,
+    /// An index file is believed whatever manifest it was written with.
+    TrustIndexFile,
     /// Recovery takes what it finds in the page cache for durable.
     TrustTail,
     /// A batch that is not whole is taken for as much as there is of it.

@@ -41,17 +41,20 @@ pub(crate) fn recovery(report: &RecoveryReport) {
         println!("  created");
         return;
     }
+    let indexes = if report.index_file_used {
+        "indexes read from their file".to_owned()
+    } else {
+        format!("{} hints used, {} rebuilt", report.hints_used, report.hints_rebuilt)
+    };
     println!(
-        "  {}: {} keys in {} segments, {} hints used, {} rebuilt",
+        "  {}: {} keys in {} segments, {indexes}",
         if report.clean {
             "closed properly before"
         } else {
             "not closed before, recovered"
         },
         HumanCount(report.keys),
-        report.segments,
-        report.hints_used,
-        report.hints_rebuilt
+        report.segments
     );
     println!(
         "  discarded {}, rewritten {}, files removed {}, opening took {}",

@@ -75,6 +75,12 @@ impl Manifest {
         end_envelope(bytes)
     }
 
+    /// The checksum of the manifest as it lies on disk, which tells it from any other.
+    pub(crate) fn checksum(&self) -> u32 {
+        let encoded = self.encode();
+        encoded.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc))
+    }
+
     /// That no number has come to where it could run over. No store comes there, unless by damage.
     pub(crate) fn check_numbers(&self) -> Result<(), Damage> {
         let numbers = [self.generation, self.next_segment_id, self.next_sequence];

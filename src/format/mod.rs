@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod example;
 pub(crate) mod hint;
+pub(crate) mod index;
 pub(crate) mod manifest;
 pub(crate) mod record;
 pub(crate) mod segment;
@@ -23,6 +24,8 @@ pub(crate) const ALIGNMENT: u64 = 8;
 pub(crate) const SEGMENT_MAGIC: [u8; 8] = *b"EMBRSEGM";
 /// First bytes of a hint file.
 pub(crate) const HINT_MAGIC: [u8; 8] = *b"EMBRHINT";
+/// First bytes of an index file.
+pub(crate) const INDEX_MAGIC: [u8; 8] = *b"EMBRINDX";
 /// First bytes of the manifest.
 pub(crate) const MANIFEST_MAGIC: [u8; 8] = *b"EMBRMANI";
 
@@ -34,6 +37,9 @@ pub(crate) const MANIFEST_TEMPORARY_FILE: &str = "MANIFEST.tmp";
 pub(crate) const LOCK_FILE: &str = "LOCK";
 /// Disk space held back for deletes and compaction on a full disk.
 pub(crate) const RESERVE_FILE: &str = "RESERVE";
+
+/// The indexes as they were when the store was closed.
+pub(crate) const INDEX_FILE: &str = "INDEX";
 
 /// Stands in a copy of a store that is being made, until it is complete.
 pub(crate) const UNFINISHED_FILE: &str = "UNFINISHED";
@@ -58,7 +64,7 @@ pub(crate) enum FileName {
     Segment(u64),
     /// The hint of the segment with this id.
     Hint(u64),
-    /// Manifest, temporary manifest, lock, reserve, or the mark of an unfinished copy.
+    /// Manifest, temporary manifest, lock, reserve, index, or the mark of an unfinished copy.
     Own,
     /// Not ours: never touched.
     Foreign,
@@ -72,6 +78,7 @@ pub(crate) fn classify(name: &str) -> FileName {
         MANIFEST_TEMPORARY_FILE,
         LOCK_FILE,
         RESERVE_FILE,
+        INDEX_FILE,
         UNFINISHED_FILE,
     ];
     if own.contains(&name) {
@@ -156,11 +163,18 @@ impl fmt::Display for Damage {
 /// Reads little-endian integers one after the other; [`Damage::Short`] at the end.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     pub(crate) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(Damage::Short)?;
         self.0 = rest;
         Ok(*head)
+    }
+
+    /// So many bytes as they are.
+    pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], Damage> {
+        let (head, rest) = self.0.split_at_checked(length).ok_or(Damage::Short)?;
+        self.0 = rest;
+        Ok(head)
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, Damage> {
@@ -219,7 +233,7 @@ mod tests {
     fn file_names_are_told_apart() {
         assert_eq!(classify(&segment_file(0xabc)), FileName::Segment(0xabc));
         assert_eq!(classify(&hint_file(u64::MAX)), FileName::Hint(u64::MAX));
-        for own in ["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "UNFINISHED"] {
+        for own in ["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "INDEX", "UNFINISHED"] {
             assert_eq!(classify(own), FileName::Own);
         }
         let spellings = [

@@ -37,6 +37,11 @@ impl ExpiryQueue {
         due
     }
 
+    /// All entries, in no particular order.
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = (u64, Location)> + '_ {
+        self.heap.iter().map(|Reverse(entry)| *entry)
+    }
+
     /// How many entries are due; looks at all of them.
     pub(crate) fn due(&self, now_ms: u64) -> u64 {
         self.heap

@@ -58,6 +58,16 @@ struct Contribution {
     expiring: Vec<(u64, Location)>,
 }
 
+impl Loaded {
+    /// Nothing was read of the segments.
+    pub(super) fn of_index_file(keys: u64) -> Loaded {
+        Loaded {
+            keys,
+            ..Loaded::default()
+        }
+    }
+}
+
 impl Source {
     /// The offsets of a segment that was scanned.
     pub(super) fn scanned(segment: Arc<Segment>, offsets: Offsets) -> Source {

@@ -1,12 +1,13 @@
 //! The manifest on disk: replaced as a whole, atomically, or not at all.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::lock;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::format::{Damage, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE};
+use crate::format::{Damage, INDEX_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE};
 use crate::planted::{Planted, planted};
 use crate::segment::segment_index;
 use crate::storage::{Storage, read_file, write_all_at};
@@ -33,6 +34,8 @@ pub(crate) struct ManifestStore {
     storage: Arc<dyn Storage>,
     directory: PathBuf,
     current: Mutex<Manifest>,
+    /// An index file stands that fits this manifest.
+    index_file: AtomicBool,
 }
 
 /// Of the segments that a store can have, so many are only for the outputs of compaction and recovery, without which a store
@@ -49,6 +52,7 @@ impl ManifestStore {
             storage,
             directory: directory.to_owned(),
             current: Mutex::new(manifest),
+            index_file: AtomicBool::new(false),
         }
     }
 
@@ -111,7 +115,20 @@ impl ManifestStore {
         change(&mut next);
         Self::write(&*self.storage, &self.directory, &next)?;
         *current = next;
+        if self.index_file.swap(false, Ordering::AcqRel) {
+            // It is of no use from here on. Where it cannot be removed it takes space, until the next one is written.
+            let _ = self.storage.remove(&self.directory.join(INDEX_FILE));
+        }
         Ok(())
+    }
+
+    /// Whether an index file stands that fits the current manifest.
+    pub(crate) fn has_index_file(&self) -> bool {
+        self.index_file.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_index_file(&self, stands: bool) {
+        self.index_file.store(stands, Ordering::Release);
     }
 
     /// Gives out a segment id that was never used, nor will be again, and whose index no live segment has. It is known to be

@@ -13,6 +13,7 @@
 mod active;
 pub(crate) mod commit;
 pub(crate) mod end;
+mod index_file;
 mod load;
 pub(crate) mod manifest;
 pub(crate) mod opening;
@@ -30,14 +31,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use foldhash::SharedSeed;
-use foldhash::quality::SeedableRandomState;
-
 use crate::clock::{StoreTime, is_expired};
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Record};
 use crate::format::{Damage, segment_file};
 use crate::index::expiry::ExpiryQueue;
+use crate::index::hash::KeyHasher;
 use crate::index::keydir::{Keydir, Location};
 use crate::index::namespaces::{NamespaceState, Namespaces};
 use crate::options::Options;
@@ -53,7 +52,7 @@ pub(crate) struct Engine {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: Options,
     pub(crate) time: StoreTime,
-    hash_state: SeedableRandomState,
+    hasher: KeyHasher,
     pub(crate) keydir: Keydir,
     pub(crate) segments: SegmentTable,
     pub(crate) namespaces: Namespaces,
@@ -159,16 +158,9 @@ enum LookError {
 }
 
 impl Engine {
-    /// Hash of a key; differs from store to store and from run to run, since keys come from outside.
+    /// Hash of a key; differs from store to store, and whenever the indexes are built anew.
     pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
-        let mut hasher = self.hash_state.build_hasher();
-        hasher.write(key);
-        hasher.write_u32(namespace);
-        hasher.finish()
-    }
-
-    fn new_hash_state() -> SeedableRandomState {
-        SeedableRandomState::with_seed(random_u64(), SharedSeed::global_random())
+        self.hasher.hash(namespace, key)
     }
 
     pub(crate) fn segment_path(&self, id: u64) -> PathBuf {

@@ -10,11 +10,12 @@ use std::time::Duration;
 use super::manifest::{ManifestStore, ReplaceError};
 use super::recovery::RecoveryReport;
 use super::writer::Writer;
-use super::{Engine, Events, Wake, random_id};
+use super::{Engine, Events, Wake, random_id, random_u64};
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{FileName, LOCK_FILE, MANIFEST_FILE, classify};
+use crate::index::hash::KeyHasher;
 use crate::index::keydir::Keydir;
 use crate::index::namespaces::Namespaces;
 use crate::options::Options;
@@ -190,7 +191,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
             ..options
         },
         time,
-        hash_state: Engine::new_hash_state(),
+        hasher: KeyHasher::new([random_u64(), random_u64()]),
         keydir: Keydir::new(),
         segments: SegmentTable::new(),
         namespaces: Namespaces::default(),

@@ -14,12 +14,13 @@
 //! begun again.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::end::find_log_end;
-use super::load::Source;
+use super::load::{Loaded, Source};
 use super::manifest::ReplaceError;
 use super::output::{OutputWriter, SEAL_LEN, is_seal_of, sealed_entries};
 use super::writer::{Guard, Writer};
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::RECORD_LEN_MAX;
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
-use crate::format::{Damage, FileName, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
+use crate::format::{Damage, FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify, hint_file};
 use crate::options::{Maintenance, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
@@ -55,6 +56,8 @@ pub struct RecoveryReport {
     pub segments: u64,
     /// Keys in the indexes.
     pub keys: u64,
+    /// The indexes were taken from the file that closing the store had written.
+    pub index_file_used: bool,
     /// Segments whose hints were used.
     pub hints_used: u64,
     /// Segments whose hints were missing or did not fit, and that were read whole. Their hints are written anew, in the background
@@ -145,7 +148,14 @@ impl Engine {
         for segment in &segments {
             self.segments.set(segment.clone());
         }
-        let loaded = self.load(&segments, sources)?;
+        report.index_file_used = report.clean && self.load_index_file(&segments);
+        let loaded = if report.index_file_used {
+            // What has expired since it was written.
+            self.sweep_expired();
+            Loaded::of_index_file(self.keydir.len())
+        } else {
+            self.load(&segments, sources)?
+        };
         // Each namespace has an entry of its own in the same index.
         report.keys = loaded.keys.saturating_sub(self.namespaces.all().len() as u64);
         report.hints_used = loaded.hints_used;
@@ -174,11 +184,11 @@ impl Engine {
         }
         let live = self.segments.all();
         report.segments = live.len() as u64;
-        let without_hints = live
-            .iter()
-            .map(|segment| segment.id())
-            .filter(|id| loaded.scanned.contains(id));
-        *lock(&self.missing_hints) = without_hints.collect();
+        let names = self.list_directory()?;
+        let has_hint = |id: u64| names.contains(OsStr::new(&hint_file(id)));
+        let without_hint = |id: &u64| loaded.scanned.contains(id) || (report.index_file_used && !has_hint(*id));
+        let ids = live.iter().map(|segment| segment.id());
+        *lock(&self.missing_hints) = ids.filter(without_hint).collect();
         report.hints_rebuilt = lock(&self.missing_hints).len() as u64;
         if self.options.maintenance == Maintenance::Manual {
             // Nobody else writes them.
@@ -440,18 +450,24 @@ impl Engine {
         Ok(())
     }
 
+    fn list_directory(&self) -> Result<HashSet<OsString>> {
+        let names = self.storage.list(&self.directory);
+        let names = names.map_err(|error| Error::io("list", &self.directory, error))?;
+        Ok(names.into_iter().collect())
+    }
+
     /// Removes what interrupted steps left: files of ours that the manifest does not list.
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
         let listed: HashSet<u64> = self.manifest.current().segments.iter().map(|entry| entry.id).collect();
-        let names = self
-            .storage
-            .list(&self.directory)
-            .map_err(|error| Error::io("list", &self.directory, error))?;
-        for name in names {
+        for name in self.list_directory()? {
             let junk = match classify(&name.to_string_lossy()) {
                 FileName::Segment(id) | FileName::Hint(id) => !listed.contains(&id),
                 // A store that was created just now may be a copy in the making; in any other the copy was finished.
-                FileName::Own => name == MANIFEST_TEMPORARY_FILE || (name == UNFINISHED_FILE && !report.created),
+                FileName::Own => {
+                    name == MANIFEST_TEMPORARY_FILE
+                        || (name == INDEX_FILE && !report.index_file_used)
+                        || (name == UNFINISHED_FILE && !report.created)
+                }
                 FileName::Foreign => false,
             };
             if junk {

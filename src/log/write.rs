@@ -418,7 +418,9 @@ impl Engine {
 /// Whether two keys of these hashes may be the same.
 fn has_repeats(mut hashes: Vec<u64>) -> bool {
     hashes.sort_unstable();
-    hashes.array_windows().any(|[hash, next]| hash == next)
+    hashes
+        .windows(2)
+        .any(|pair| matches!(pair, [hash, next] if hash == next))
 }
 
 fn check_namespace(operation: &Operation<'_>) -> Result<()> {

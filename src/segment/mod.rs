@@ -477,6 +477,7 @@ impl Counters {
 
     /// A put is no longer pointed at.
     pub(crate) fn remove_live(&self, bytes: u64) {
+        debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more dies than was live");
         subtract(&self.live_puts, 1);
         subtract(&self.live_bytes, bytes);
     }
@@ -509,7 +510,8 @@ fn add(counter: &AtomicU64, amount: u64) {
 
 /// Takes from a counter that only the caller moves.
 fn subtract(counter: &AtomicU64, amount: u64) {
-    let before = counter.load(Ordering::Relaxed);
-    debug_assert!(before >= amount, "a counter went below zero");
-    counter.store(before.wrapping_sub(amount), Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed).saturating_sub(amount),
+        Ordering::Relaxed,
+    );
 }

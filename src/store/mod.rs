@@ -204,6 +204,8 @@ impl Engine {
         let result = self.close_log();
         if let Err(error) = &result {
             self.stop_writing(error);
+        } else {
+            self.write_index_file();
         }
         self.unlock_directory();
         result

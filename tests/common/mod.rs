@@ -65,7 +65,16 @@ pub(crate) fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-pub(crate) fn delete_hints(disk: &MemStorage) {
+/// Removes the index file, if there is one: opening then reads hints.
+pub(crate) fn delete_index_file(disk: &MemStorage) {
+    for index in ending(disk, "/INDEX") {
+        disk.remove_file(index).unwrap();
+    }
+}
+
+/// Removes everything that can be made anew: opening then reads whole segments.
+pub(crate) fn delete_derived(disk: &MemStorage) {
+    delete_index_file(disk);
     for hint in ending(disk, ".hint") {
         disk.remove_file(hint).unwrap();
     }

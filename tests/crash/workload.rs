@@ -177,9 +177,9 @@ fn upkeep(upkeep: Upkeep) -> Deed {
     Deed::Op(Op::Upkeep(upkeep))
 }
 
-fn reopen(delete_hints: bool, durability: Durability) -> Deed {
+fn reopen(delete_derived: bool, durability: Durability) -> Deed {
     Deed::Op(Op::Reopen {
-        delete_hints,
+        delete_derived,
         settings: settings(durability),
     })
 }

@@ -49,7 +49,7 @@ pub(crate) struct Plan {
     pub(crate) writers: usize,
     pub(crate) kill: Kill,
     /// Hints are deleted after the kill.
-    pub(crate) delete_hints: bool,
+    pub(crate) delete_derived: bool,
     /// The parent opens the store itself, not a copy of it; else the next child finds it as the kill left it.
     pub(crate) open_original: bool,
     /// The parent compacts what it opened.
@@ -151,7 +151,7 @@ impl Plan {
             round,
             writers,
             kill,
-            delete_hints: rng.below(5) == 0,
+            delete_derived: rng.below(5) == 0,
             open_original: rng.below(5) < 2,
             compact: rng.below(3) == 0,
             operations,

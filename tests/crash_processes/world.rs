@@ -97,8 +97,8 @@ impl Story {
         let store = store_in(self.root());
         let told = self.live(&plan);
         self.durable.settle(&store);
-        if plan.delete_hints {
-            delete_hints(&store);
+        if plan.delete_derived {
+            delete_derived(&store);
         }
         let killed = self.root().join("killed");
         copy_directory(&store, &killed);
@@ -333,7 +333,7 @@ fn open(plan: &Plan, directory: &Path) -> Result<Store> {
     store
 }
 
-fn delete_hints(directory: &Path) {
+fn delete_derived(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten() {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "hint") {

@@ -97,7 +97,7 @@ fn junk(disk: &MemStorage, store: &Store) -> Vec<PathBuf> {
         .iter()
         .map(|segment| format!("{:016x}", segment.id))
         .collect();
-    let own = ["LOCK", "MANIFEST", "RESERVE"];
+    let own = ["INDEX", "LOCK", "MANIFEST", "RESERVE"];
     let files = disk.files(DIRECTORY).into_iter();
     let is_junk = |path: &PathBuf| {
         let (name, stem) = (

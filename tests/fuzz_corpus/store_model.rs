@@ -236,12 +236,12 @@ fn op(input: &mut Input<'_>) -> Op {
         23 => Op::ShiftWall(input.choose(&[-900_000, -11_000, -50, -1, 1, 40, 11_000, 900_000])),
         24 => Op::Reopen {
             settings: settings(input),
-            delete_hints: input.u8() & 1 != 0,
+            delete_derived: input.u8() & 1 != 0,
         },
         25..=27 => Op::Crash {
             settings: settings(input),
             crash: crash(input),
-            delete_hints: input.u8() & 1 != 0,
+            delete_derived: input.u8() & 1 != 0,
             relapses: relapses(input),
         },
         28 => {

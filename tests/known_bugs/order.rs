@@ -7,7 +7,7 @@ use std::time::Duration;
 use embercask::storage::{MemStorage, Operation};
 use embercask::{Durability, ManualClock, Namespace, PutOptions};
 
-use crate::common::{DIRECTORY, class, delete_hints, manual, open};
+use crate::common::{DIRECTORY, class, delete_derived, manual, open};
 use crate::hooked::Hooked;
 use crate::{START_MS, after_crashes, next_segment, open_at};
 
@@ -57,7 +57,7 @@ fn the_newest_record_wins_whatever_file_it_lies_in() {
         }
         store.close().unwrap();
         assert_eq!(look(&disk).as_deref(), expected);
-        delete_hints(&disk);
+        delete_derived(&disk);
         assert_eq!(look(&disk).as_deref(), expected, "without hints");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Error, ManualClock, Namespace, PutOptions, Store};
 
-use crate::common::delete_hints;
+use crate::common::delete_derived;
 use crate::{START_MS, next_segment, open_at};
 
 /// A closed store of several segments, in which `hide` has hidden the first value of the key `k`.
@@ -51,7 +51,7 @@ fn stays_hidden_whatever_is_compacted(disk: &MemStorage, clock: &ManualClock) {
         store.compact_subset(second).unwrap();
         check(&store, "after the second");
         store.close().unwrap();
-        delete_hints(&disk);
+        delete_derived(&disk);
         let store = open_at(&disk, clock);
         check(&store, "after opening again");
         store.compact().unwrap();

@@ -156,13 +156,13 @@ pub(crate) enum Op {
     /// Moves the wall clock alone.
     ShiftWall(i64),
     Reopen {
-        delete_hints: bool,
+        delete_derived: bool,
         settings: Settings,
     },
     Crash {
         crash: Crash,
         relapses: Vec<Relapse>,
-        delete_hints: bool,
+        delete_derived: bool,
         settings: Settings,
     },
     /// The machine stops within a write or upkeep, after so many storage calls that change something.
@@ -369,9 +369,9 @@ pub(crate) fn op() -> BoxedStrategy<Op> {
         5 => prop::sample::select(vec![1u64, 3, 8, 60, 2_000, 15_000, 900_000]).prop_map(Op::Advance),
         2 => prop::sample::select(vec![-900_000i64, -11_000, -50, -1, 1, 40, 11_000, 900_000]).prop_map(Op::ShiftWall),
         3 => (prop::bool::ANY, settings())
-            .prop_map(|(delete_hints, settings)| Op::Reopen { delete_hints, settings }),
+            .prop_map(|(delete_derived, settings)| Op::Reopen { delete_derived, settings }),
         3 => (crash(), relapses(), prop::bool::ANY, settings())
-            .prop_map(|(crash, relapses, delete_hints, settings)| Op::Crash { crash, relapses, delete_hints, settings }),
+            .prop_map(|(crash, relapses, delete_derived, settings)| Op::Crash { crash, relapses, delete_derived, settings }),
         4 => (doing(), 0..30u64, crash(), relapses(), settings())
             .prop_map(|(doing, calls, crash, relapses, settings)| Op::CrashWithin { doing, calls, crash, relapses, settings }),
         2 => (doing(), 0..8u64, failure(), crash(), settings())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Error, PutOptions, ReadMode, Result, Store};
 
-use crate::common::{DIRECTORY, delete_hints, ending, is_corruption, open};
+use crate::common::{DIRECTORY, delete_derived, delete_index_file, ending, is_corruption, open};
 use crate::{active, closed, judge, killed, try_open};
 
 /// B8 and B12 for everything a closed store consists of: any flipped bit is found, or does not matter.
@@ -33,7 +33,9 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
             // Without hints a segment is read whole.
             let read_whole = is_segment && at % 4 < 2;
             if read_whole {
-                delete_hints(&damaged);
+                delete_derived(&damaged);
+            } else if at % 4 == 2 && name != "INDEX" {
+                delete_index_file(&damaged);
             }
             let version = (8..12).contains(&at) && (is_segment || name == "MANIFEST");
             if version && matches!(try_open(&damaged, read_mode), Err(Error::NewerFormat { .. })) {
@@ -43,9 +45,10 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
             let harmless = judge(&damaged, read_mode, std::slice::from_ref(&expected), &context).is_some();
             looked_at += 1;
             found += usize::from(!harmless);
-            // Hints are derived; lock and reserve say nothing; nobody reads the values of dead records. All else is under
+            // Hints and index are derived; lock and reserve say nothing; nobody reads the values of dead records. All else is under
             // a checksum, and looked at.
-            let may_be_harmless = says_nothing || name.ends_with(".hint") || (is_segment && !read_whole);
+            let derived = name.ends_with(".hint") || name == "INDEX";
+            let may_be_harmless = says_nothing || derived || (is_segment && !read_whole);
             assert!(!harmless || may_be_harmless, "{context}: not noticed");
         }
     }
@@ -60,7 +63,7 @@ fn a_file_of_a_closed_store_that_was_cut_or_grew_is_found_or_does_no_harm() {
     for path in ending(&disk, "") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let length = disk.read_file(&path).unwrap().len() as u64;
-        let unimportant = name.ends_with(".hint") || name == "LOCK" || name == "RESERVE";
+        let unimportant = name.ends_with(".hint") || ["LOCK", "RESERVE", "INDEX"].contains(&name.as_str());
         let lengths = (0..length).filter(|at| at % 13 == 0 || length - at < 100 || *at < 100);
         for cut in lengths.chain([length + 1, length + 8, length + 4096]) {
             let damaged = disk.crash_process();
@@ -84,7 +87,7 @@ fn segments_of_different_stores_cannot_be_mixed() {
         let copy = disk.crash_process();
         copy.write_file(&path, &other.read_file(&path).unwrap()).unwrap();
         let found = judge(&copy, ReadMode::Map, std::slice::from_ref(&expected), &name);
-        let unimportant = name.ends_with(".hint") || name == "LOCK" || name == "RESERVE";
+        let unimportant = name.ends_with(".hint") || ["LOCK", "RESERVE", "INDEX"].contains(&name.as_str());
         assert_eq!(found.is_some(), unimportant, "{name}");
     }
 }
@@ -178,7 +181,7 @@ fn every_byte_of_a_header_is_under_the_checksum() {
 
 fn open_ignoring_hints(disk: &MemStorage, ignoring: bool) -> Result<Store> {
     if ignoring {
-        delete_hints(disk);
+        delete_derived(disk);
     }
     try_open(disk, ReadMode::Map)
 }

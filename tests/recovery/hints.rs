@@ -2,13 +2,14 @@
 
 use embercask::ReadMode;
 
-use crate::common::{delete_hints, ending, open};
+use crate::common::{delete_derived, delete_index_file, ending, open};
 use crate::{closed, content, killed, try_open};
 
 /// B13.
 #[test]
 fn a_hint_of_another_segment_is_ignored_and_made_anew() {
     let (disk, expected) = closed();
+    delete_index_file(&disk);
     let hints = ending(&disk, ".hint");
     assert!(hints.len() >= 3);
     let bytes: Vec<_> = hints.iter().map(|path| disk.read_file(path).unwrap()).collect();
@@ -33,6 +34,7 @@ fn a_hint_of_another_segment_is_ignored_and_made_anew() {
 #[test]
 fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
     let (disk, expected) = closed();
+    delete_index_file(&disk);
     let hint = ending(&disk, ".hint").remove(0);
     let bytes = disk.read_file(&hint).unwrap();
     let check = |damaged: Option<Vec<u8>>, context: String| {
@@ -45,6 +47,7 @@ fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
         assert_eq!(content(&store).unwrap(), expected, "{context}");
         assert_eq!(store.recovery_report().hints_rebuilt, 1, "{context}");
         drop(store);
+        delete_index_file(&copy);
         let store = open(&copy);
         assert_eq!(store.recovery_report().hints_rebuilt, 0, "{context}");
         assert_eq!(copy.read_file(&hint).unwrap(), bytes, "{context}");
@@ -64,6 +67,7 @@ fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
 #[test]
 fn a_hint_whose_own_checksum_fits_but_whose_offsets_lead_nowhere_is_made_anew() {
     let (disk, expected) = closed();
+    delete_index_file(&disk);
     for hint in ending(&disk, ".hint") {
         let bytes = disk.read_file(&hint).unwrap();
         for entry in (60..bytes.len() - 4).step_by(3) {
@@ -90,7 +94,7 @@ fn without_any_hint_nothing_is_lost() {
         let (disk, history) = killed();
         (disk, history.last().unwrap().clone())
     }] {
-        delete_hints(&disk);
+        delete_derived(&disk);
         let store = open(&disk);
         assert_eq!(content(&store).unwrap(), expected);
         assert_eq!(store.recovery_report().hints_used, 0);

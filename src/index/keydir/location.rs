@@ -52,8 +52,8 @@ impl Location {
         Self((u64::from(segment_index) << Self::OFFSET_BITS) | (offset / Self::UNIT))
     }
 
-    /// The location with these bits, as a slot keeps them.
-    pub(super) fn from_bits(bits: u64) -> Self {
+    /// The location with these bits, as a slot keeps them; those above are ignored.
+    pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits & ((1 << Self::BITS) - 1))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It holds one 8-byte slot a key and no keys. A slot is a tag (22 bits of the hash) and a [`Location`]; that a
 //! slot is really the one of a key is confirmed in the record it points to, by the caller, because the keydir
-//! knows no files. Nothing in it is written to disk: it is rebuilt from the log.
+//! knows no files. It can be rebuilt from the log at any time, and written out and read back as it is.
 //!
 //! ```text
 //!   hash   63        54 53             32 31                0
@@ -83,7 +83,10 @@ mod interleavings;
 mod tests;
 
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::sync::Arc;
+
+use crate::format::{Damage, Fields};
 
 pub(crate) use location::Location;
 use shard::Shard;
@@ -253,6 +256,24 @@ impl Keydir {
         for shard in &self.shards {
             shard.table().slots().filter_map(Slot::location).for_each(&mut f);
         }
+    }
+
+    /// Writes all tables as they are, marks included.
+    pub(crate) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&(SHARDS as u32).to_le_bytes())?;
+        self.shards.iter().try_for_each(|shard| shard.write_to(out))
+    }
+
+    /// Reads what [`Keydir::write_to`] wrote. Each location must be one for which `is_known` says yes.
+    pub(crate) fn read_from(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> Result<Self, Damage> {
+        if fields.u32()? as usize != SHARDS {
+            return Err(Damage::Field("number of shards"));
+        }
+        let empty = Arc::new(Table::new(0));
+        let shards = (0..SHARDS)
+            .map(|index| Shard::read_from(Sizing::of_shard(index, SHARDS), fields, &empty, &is_known))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shards })
     }
 
     /// Whether the keydir tells keys with these hashes apart; if it cannot, a look-up of one comes by the other.

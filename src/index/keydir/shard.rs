@@ -1,11 +1,13 @@
 //! One shard: the table that readers see, and the mutex under which it is changed and replaced.
 
+use std::io::{self, Write};
 use std::sync::{Arc, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::table::Removed;
 use super::{Full, Location, Relation, Sizing, Slot, Table, Upsert};
+use crate::format::{Damage, Fields};
 use crate::sync::{Mutex, MutexGuard};
 
 /// A part of the keydir that grows on its own.
@@ -42,6 +44,48 @@ impl Shard {
             writer: Mutex::new(Writer::default()),
             sizing,
         }
+    }
+
+    /// Writes the table as it is.
+    pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let _writer = self.write();
+        let table = self.table();
+        out.write_all(&(table.capacity() as u32).to_le_bytes())?;
+        table
+            .slots()
+            .try_for_each(|slot| out.write_all(&slot.bits().to_le_bytes()))
+    }
+
+    /// Reads what [`Shard::write_to`] wrote.
+    pub(super) fn read_from(
+        sizing: Sizing,
+        fields: &mut Fields<'_>,
+        empty: &Arc<Table>,
+        is_known: impl Fn(Location) -> bool,
+    ) -> Result<Self, Damage> {
+        let capacity = fields.u32()? as usize;
+        if capacity == 0 {
+            return Ok(Self::new(sizing, 0, empty));
+        }
+        let (slots, _) = fields.slice(capacity.saturating_mul(size_of::<u64>()))?.as_chunks();
+        let table = Table::of_slots(slots.iter().map(|bits| Slot::from_bits(u64::from_le_bytes(*bits))));
+        let mut writer = Writer::default();
+        for slot in table.slots() {
+            match slot.location() {
+                Some(location) if is_known(location) => writer.live += 1,
+                Some(_) => return Err(Damage::Field("location")),
+                None => writer.deleted += usize::from(slot == Slot::DELETED),
+            }
+        }
+        let used_max = sizing.used_max(capacity);
+        if writer.live > sizing.live_max() || writer.live + writer.deleted > used_max {
+            return Err(Damage::Field("fill of a shard"));
+        }
+        Ok(Self {
+            table: ArcSwap::new(Arc::new(table)),
+            writer: Mutex::new(writer),
+            sizing,
+        })
     }
 
     /// The current table. It is kept alive by the answer, and stays correct for the look-up that asked.

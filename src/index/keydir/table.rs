@@ -26,6 +26,13 @@ impl Table {
         }
     }
 
+    /// A table of these slots, in the order of memory.
+    pub(super) fn of_slots(slots: impl Iterator<Item = Slot>) -> Self {
+        Self {
+            slots: slots.map(|slot| AtomicU64::new(slot.bits())).collect(),
+        }
+    }
+
     /// A table of so many slots with the entries of this one and none of its DELETED marks. The capacity must exceed
     /// the number of entries.
     pub(super) fn rebuilt(&self, capacity: usize) -> Self {

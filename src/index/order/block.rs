@@ -17,9 +17,12 @@
 //! less lies behind it. Only an entry that shares exactly `n` has to be compared.
 
 use std::cmp::Ordering;
+use std::io::{self, Write};
 use std::ops::Bound;
 
 use super::KeyFlags;
+use crate::format::record::KEY_LEN_MAX;
+use crate::format::{Damage, Fields};
 
 /// A block that would grow beyond this is split. Two counts pull at it: every block costs about 120 bytes
 /// beside its entries, and every search reads half a block.
@@ -67,11 +70,11 @@ impl<'a> Iterator for Reader<'a> {
         let (&[head, length], mut rest) = self.bytes.split_first_chunk()?;
         let mut shared = usize::from(head >> 2);
         if shared == SHARED_LONG {
-            shared += take_varint(&mut rest);
+            shared = shared.saturating_add(take_varint(&mut rest));
         }
         let mut length = usize::from(length);
         if length == SUFFIX_LONG {
-            length += take_varint(&mut rest);
+            length = length.saturating_add(take_varint(&mut rest));
         }
         let (suffix, rest) = rest.split_at_checked(length)?;
         self.bytes = rest;
@@ -184,6 +187,43 @@ impl Block {
             count: count as u32,
             first_flags,
         }
+    }
+
+    /// Writes all but the first key.
+    pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.count.to_le_bytes())?;
+        out.write_all(&[self.first_flags.bits()])?;
+        out.write_all(&(self.rest.len() as u32).to_le_bytes())?;
+        out.write_all(&self.rest)
+    }
+
+    /// Reads what [`Block::write_to`] wrote. `key` is the block's first key, and afterwards its last one.
+    pub(super) fn read_from(fields: &mut Fields<'_>, key: &mut Vec<u8>) -> Result<Self, Damage> {
+        let (count, first_flags) = (fields.u32()?, fields.u8()?);
+        let length = fields.u32()? as usize;
+        let rest = fields.slice(length)?;
+        let mut entries = Reader::new(rest);
+        let mut found = 1;
+        for entry in entries.by_ref() {
+            let ascends = match key.get(entry.shared) {
+                Some(before) => entry.suffix.first() > Some(before),
+                None => entry.shared == key.len() && !entry.suffix.is_empty(),
+            };
+            if !ascends || entry.shared + entry.suffix.len() > KEY_LEN_MAX {
+                return Err(Damage::Field("key of a block"));
+            }
+            key.truncate(entry.shared);
+            key.extend_from_slice(entry.suffix);
+            found += 1;
+        }
+        if found != count || !entries.rest().is_empty() || length > BLOCK_BYTES_MAX {
+            return Err(Damage::Field("entries of a block"));
+        }
+        Ok(Block::new(
+            KeyFlags::from_bits_truncate(first_flags),
+            rest,
+            count as usize,
+        ))
     }
 
     /// How many keys there are.

@@ -34,10 +34,12 @@ mod pending;
 mod tests;
 mod tree;
 
+use std::io::{self, Write};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
+use crate::format::{Damage, Fields};
 pub(crate) use block::common_prefix;
 pub(crate) use builder::OrderBuilder;
 pub(crate) use page::KeyPage;
@@ -248,6 +250,16 @@ impl KeyOrder {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         let tree_bytes = tree.memory_bytes() + tree.waiting.memory_bytes();
         size_of::<Self>() + tree_bytes + self.lock_queue().memory_bytes()
+    }
+
+    /// Writes all blocks as they are, when everything queued before the call is in them.
+    pub(crate) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.look(|tree| tree.write_to(out))
+    }
+
+    /// Reads what [`KeyOrder::write_to`] wrote.
+    pub(crate) fn read_from(fields: &mut Fields<'_>) -> Result<KeyOrder, Damage> {
+        Ok(KeyOrder::new().with_tree(Tree::read_from(fields)?))
     }
 
     /// Looks at the blocks when everything queued before the call is in them.

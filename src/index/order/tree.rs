@@ -1,12 +1,15 @@
 //! The tree: blocks by their first key, and the part of a sorted batch that is not yet in them.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::ops::Bound;
 
 use super::block::{Block, Place, cut};
 use super::merge::merge;
 use super::page::KeyPage;
 use super::pending::Batch;
+use crate::format::record::KEY_LEN_MAX;
+use crate::format::{Damage, Fields};
 
 /// A block smaller than this, after a change, is joined with a neighbour if the two fit in one.
 const JOIN_BELOW_BYTES: usize = 1024;
@@ -57,6 +60,35 @@ impl Tree {
     /// How many keys are in the blocks.
     pub(super) fn len(&self) -> u64 {
         self.keys
+    }
+
+    /// Writes all blocks as they are.
+    pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&(self.blocks.len() as u64).to_le_bytes())?;
+        for (first, block) in &self.blocks {
+            out.write_all(&(first.len() as u32).to_le_bytes())?;
+            out.write_all(first)?;
+            block.write_to(out)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Tree::write_to`] wrote: keys that do not ascend are refused, since all searching rests on that.
+    pub(super) fn read_from(fields: &mut Fields<'_>) -> Result<Self, Damage> {
+        let count = fields.u64()?;
+        let mut blocks = Vec::new();
+        let mut last = Vec::new();
+        for _ in 0..count {
+            let length = fields.u32()? as usize;
+            let first = fields.slice(length)?;
+            if first.is_empty() || first.len() > KEY_LEN_MAX || *first <= *last {
+                return Err(Damage::Field("first key of a block"));
+            }
+            last.clear();
+            last.extend_from_slice(first);
+            blocks.push((first.into(), Block::read_from(fields, &mut last)?));
+        }
+        Ok(Self::from_blocks(blocks))
     }
 
     /// What is allocated, without the waiting changes. Looks at every block.

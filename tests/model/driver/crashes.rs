@@ -26,7 +26,7 @@ pub(super) fn survived_by(crash: &Crash) -> Promise {
     }
 }
 
-fn delete_hints(disk: &MemStorage) {
+fn delete_derived(disk: &MemStorage) {
     for path in disk.files(DIRECTORY) {
         if path.extension().is_some_and(|extension| extension == "hint") {
             disk.remove_file(&path).unwrap();
@@ -50,7 +50,7 @@ impl Driver {
             self.disk.crash_process()
         };
         if without_hints {
-            delete_hints(&disk);
+            delete_derived(&disk);
         }
         self.begin(disk, settings)
             .unwrap_or_else(|error| panic!("opening after a clean close: {error}"));
@@ -133,7 +133,7 @@ impl Driver {
         let mut disk = after(&self.disk, crash);
         let mut survived = survived_by(crash);
         if without_hints {
-            delete_hints(&disk);
+            delete_derived(&disk);
         }
         for relapse in relapses {
             let faults = faults_over(Arc::new(disk.clone()));

@@ -159,14 +159,17 @@ impl Driver {
                 self.now = self.now.max(self.wall);
                 self.wall_shifted = true;
             }
-            Op::Reopen { delete_hints, settings } => self.reopen(*delete_hints, settings),
+            Op::Reopen {
+                delete_derived,
+                settings,
+            } => self.reopen(*delete_derived, settings),
             Op::Crash {
                 crash,
                 relapses,
-                delete_hints,
+                delete_derived,
                 settings,
             } => {
-                self.crash(crash, relapses, *delete_hints, settings);
+                self.crash(crash, relapses, *delete_derived, settings);
             }
             Op::CrashWithin {
                 doing,

@@ -1,0 +1,395 @@
+//! The index file: the indexes as they were when the store was closed, so that opening reads tables, not records.
+//!
+//! It is an aid, like hints: derived from the log, and worth nothing unless it fits. It is written when everything else is
+//! done, never synced, and bound to the manifest that stands then, whose segments are all sealed: nothing can come into the
+//! log without another manifest. Torn, out of date, missing or of another program, it is ignored, and the indexes are built
+//! from segments and hints. It goes with the first change of the manifest.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::manifest::ManifestStore;
+use super::{Engine, lock};
+use crate::format::index::{IndexHead, SECTIONS, Section};
+use crate::format::manifest::SegmentState;
+use crate::format::{Damage, Fields, INDEX_FILE};
+use crate::index::expiry::ExpiryQueue;
+use crate::index::hash::KeyHasher;
+use crate::index::keydir::{Keydir, Location};
+use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::order::KeyOrder;
+use crate::options::ReadMode;
+use crate::planted::{Planted, planted};
+use crate::segment::{Counts, Segment};
+use crate::storage::{StorageFile, read_exact_at, write_all_at};
+
+/// Bytes gathered before they are written.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// What an index file holds, checked.
+struct Indexes {
+    hasher: KeyHasher,
+    keydir: Keydir,
+    namespaces: Vec<NamespaceState>,
+    others: Others,
+}
+
+/// The third section.
+struct Others {
+    next_namespace: u32,
+    /// What is live in each segment, by its id.
+    live: HashMap<u64, Counts>,
+    expiry: ExpiryQueue,
+}
+
+impl Others {
+    /// The latest expiry of a record that left the indexes because it expired, and may still be on disk.
+    fn latest_expired(&self) -> u64 {
+        self.live
+            .values()
+            .map(|counts| counts.latest_expired)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+impl Engine {
+    fn index_path(&self) -> PathBuf {
+        self.directory.join(INDEX_FILE)
+    }
+
+    /// Takes the indexes from the index file. False, nothing changed, if there is none that fits. The segments have been opened.
+    pub(super) fn load_index_file(&mut self, segments: &[Arc<Segment>]) -> bool {
+        if !self.options.index_file {
+            return false;
+        }
+        let indexes = match self.read_index_file(segments) {
+            Ok(Some(indexes)) => indexes,
+            Ok(None) => return false,
+            Err(error) => {
+                // The log says the same.
+                let error = crate::Error::io("read", &self.index_path(), error);
+                self.events.note_background_error(&error);
+                return false;
+            }
+        };
+        self.hasher = indexes.hasher;
+        self.keydir = indexes.keydir;
+        *lock(&self.expiry) = indexes.others.expiry;
+        self.next_namespace
+            .fetch_max(indexes.others.next_namespace, Ordering::AcqRel);
+        for namespace in indexes.namespaces {
+            self.namespaces.insert(Arc::new(namespace));
+        }
+        for segment in segments {
+            if let Some(live) = indexes.others.live.get(&segment.id()) {
+                segment.counters.set_live(live);
+            }
+        }
+        self.manifest.set_index_file(true);
+        true
+    }
+
+    fn read_index_file(&self, segments: &[Arc<Segment>]) -> io::Result<Option<Indexes>> {
+        let file = match self.storage.open(&self.index_path(), false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let length = file.len()?;
+        if length < IndexHead::LEN as u64 {
+            return Ok(None);
+        }
+        let mut head = [0; IndexHead::LEN];
+        read_exact_at(&*file, &mut head, 0)?;
+        let Ok(head) = IndexHead::decode(&head) else {
+            return Ok(None);
+        };
+        let manifest = self.manifest.current();
+        let hasher = KeyHasher::new(head.hash_seeds);
+        let fits = (head.store_id, head.generation, head.manifest_crc)
+            == (manifest.store_id, manifest.generation, manifest.checksum());
+        if !(fits || planted(Planted::TrustIndexFile)) || head.hash_probe != hasher.probe() {
+            return Ok(None);
+        }
+        if head.file_len() != Some(length) {
+            return Ok(None);
+        }
+        let (map, bytes);
+        let content: &[u8] = match self.options.read_mode {
+            ReadMode::Map => {
+                map = file.map(length)?;
+                map.read_ahead();
+                &map
+            }
+            ReadMode::Pread => {
+                let mut all = vec![0; length as usize];
+                read_exact_at(&*file, &mut all, 0)?;
+                bytes = all;
+                &bytes
+            }
+        };
+        let indexes = decode(hasher, &head, content, segments).ok();
+        // What had expired when the file was written is not in it. By an earlier clock it may be there again.
+        let now_ms = self.time.now_ms();
+        Ok(indexes.filter(|indexes| now_ms >= indexes.others.latest_expired()))
+    }
+
+    /// Writes the index file, if the store was closed in good order. A failure costs nothing but time at the next opening.
+    pub(crate) fn write_index_file(&self) {
+        if !self.options.index_file || self.manifest.has_index_file() {
+            return;
+        }
+        if let Err(error) = self.try_write_index_file() {
+            // A part of it is of no use, and takes space that may be short.
+            let _ = self.storage.remove(&self.index_path());
+            self.events
+                .note_background_error(&crate::Error::io("write", &self.index_path(), error));
+        }
+    }
+
+    fn try_write_index_file(&self) -> io::Result<()> {
+        // As it is on disk: in memory it may have gone further, by numbers that were given out and not used.
+        let manifest = match ManifestStore::read(&*self.storage, &self.directory) {
+            Ok(Some(manifest)) => manifest,
+            _ => return Ok(()),
+        };
+        let is_sealed = |state: &SegmentState| *state != SegmentState::Open;
+        let quiet = {
+            let guard = self.lock_writer();
+            guard.poisoned().is_none() && !guard.is_recovering() && guard.pending_bytes() == 0
+        };
+        if !quiet || !manifest.segments.iter().all(|entry| is_sealed(&entry.state)) {
+            return Ok(());
+        }
+        if !self.namespaces.dropped().is_empty() {
+            // Their keys have not all left the indexes.
+            return Ok(());
+        }
+        let path = self.index_path();
+        if self.storage.exists(&path)? {
+            self.storage.remove(&path)?;
+        }
+        let file = self.storage.create(&path)?;
+        let mut out = SectionWriter::new(&*file);
+        self.keydir.write_to(&mut out)?;
+        let keydir = out.end_section()?;
+        self.write_namespaces(&mut out)?;
+        let namespaces = out.end_section()?;
+        self.write_others(&mut out)?;
+        let others = out.end_section()?;
+        let head = IndexHead {
+            store_id: manifest.store_id,
+            generation: manifest.generation,
+            manifest_crc: manifest.checksum(),
+            hash_seeds: self.hasher.seeds(),
+            hash_probe: self.hasher.probe(),
+            sections: [keydir, namespaces, others],
+        };
+        // Last, so that a file without its end has no head either.
+        write_all_at(&*file, &head.encode(), 0)
+    }
+
+    fn write_namespaces(&self, out: &mut SectionWriter<'_>) -> io::Result<()> {
+        let namespaces = self.namespaces.all();
+        out.write_all(&(namespaces.len() as u32).to_le_bytes())?;
+        for namespace in namespaces {
+            let name = namespace.name();
+            out.write_all(&namespace.number.to_le_bytes())?;
+            out.write_all(&namespace.stable_id.to_le_bytes())?;
+            out.write_all(&[u8::from(namespace.has_expiring())])?;
+            out.write_all(&(name.len() as u32).to_le_bytes())?;
+            out.write_all(name.as_bytes())?;
+            namespace.order.write_to(out)?;
+        }
+        Ok(())
+    }
+
+    fn write_others(&self, out: &mut SectionWriter<'_>) -> io::Result<()> {
+        out.write_all(&self.next_namespace.load(Ordering::Acquire).to_le_bytes())?;
+        let segments = self.segments.all();
+        out.write_all(&(segments.len() as u64).to_le_bytes())?;
+        for segment in segments {
+            let counts = segment.counters.get();
+            for number in [segment.id(), counts.live_puts, counts.live_bytes, counts.latest_expired] {
+                out.write_all(&number.to_le_bytes())?;
+            }
+        }
+        let queue = lock(&self.expiry);
+        let entries = queue.entries();
+        out.write_all(&(entries.len() as u64).to_le_bytes())?;
+        for (expiry, location) in entries {
+            out.write_all(&expiry.to_le_bytes())?;
+            out.write_all(&location.bits().to_le_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads all sections of an index file, keydir and key orders side by side.
+fn decode(hasher: KeyHasher, head: &IndexHead, content: &[u8], segments: &[Arc<Segment>]) -> Result<Indexes, Damage> {
+    let mut rest = Fields(content.get(IndexHead::LEN..).unwrap_or_default());
+    let mut sections = [&[][..]; SECTIONS];
+    for (section, part) in sections.iter_mut().zip(&head.sections) {
+        *section = rest.slice(part.length as usize)?;
+    }
+    let checked = |section: usize| -> Result<Fields<'_>, Damage> {
+        let (Some(bytes), Some(part)) = (sections.get(section), head.sections.get(section)) else {
+            return Err(Damage::Short);
+        };
+        if crc32fast::hash(bytes) != part.crc {
+            return Err(Damage::Checksum);
+        }
+        Ok(Fields(bytes))
+    };
+    let mut ends = vec![0; Location::SEGMENTS_MAX as usize];
+    for segment in segments {
+        if let Some(end) = ends.get_mut(usize::from(segment.index())) {
+            *end = segment.data_end();
+        }
+    }
+    let is_known = |location: Location| {
+        let end = ends.get(usize::from(location.segment_index())).copied().unwrap_or(0);
+        (Location::OFFSET_MIN..end).contains(&location.offset())
+    };
+    std::thread::scope(|scope| {
+        let namespaces = scope.spawn(|| read_to_end(checked(1)?, read_namespaces));
+        // How many locations lead into each segment.
+        let pointed_at = vec![Cell::new(0u64); Location::SEGMENTS_MAX as usize];
+        let count = |location: Location| {
+            if let Some(count) = pointed_at.get(usize::from(location.segment_index())) {
+                count.set(count.get() + 1);
+            }
+            is_known(location)
+        };
+        let keydir = read_to_end(checked(0)?, |fields| Keydir::read_from(fields, count))?;
+        let others = read_to_end(checked(2)?, |fields| read_others(fields, is_known))?;
+        let fits = |segment: &Arc<Segment>| {
+            let live = others.live.get(&segment.id());
+            live.map(|live| live.live_puts) == pointed_at.get(usize::from(segment.index())).map(Cell::get)
+        };
+        if others.live.len() != segments.len() || !segments.iter().all(fits) {
+            return Err(Damage::Mismatch("the account of live records"));
+        }
+        Ok(Indexes {
+            hasher,
+            keydir,
+            namespaces: namespaces.join().unwrap_or(Err(Damage::Field("namespaces")))?,
+            others,
+        })
+    })
+}
+
+fn read_to_end<'a, T>(
+    mut fields: Fields<'a>,
+    read: impl FnOnce(&mut Fields<'a>) -> Result<T, Damage>,
+) -> Result<T, Damage> {
+    let value = read(&mut fields)?;
+    match fields.0 {
+        [] => Ok(value),
+        _ => Err(Damage::Field("length of a section")),
+    }
+}
+
+fn read_namespaces(fields: &mut Fields<'_>) -> Result<Vec<NamespaceState>, Damage> {
+    let count = fields.u32()?;
+    let mut namespaces: Vec<NamespaceState> = Vec::new();
+    let mut known = std::collections::HashSet::new();
+    for _ in 0..count {
+        let (number, stable_id) = (fields.u32()?, u128::from_le_bytes(fields.bytes()?));
+        let has_expiring = fields.u8()? != 0;
+        let length = fields.u32()? as usize;
+        let name = std::str::from_utf8(fields.slice(length)?).map_err(|_| Damage::Field("name of a namespace"))?;
+        let is_new = known.insert((Some(number), None)) && known.insert((None, Some(name.to_owned())));
+        if number == SYSTEM_NAMESPACE || name.is_empty() || name.len() > NAME_LEN_MAX || !is_new {
+            return Err(Damage::Field("namespace"));
+        }
+        let namespace = NamespaceState::new(number, stable_id, name, KeyOrder::read_from(fields)?);
+        if has_expiring {
+            namespace.set_has_expiring();
+        }
+        namespaces.push(namespace);
+    }
+    Ok(namespaces)
+}
+
+fn read_others(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> Result<Others, Damage> {
+    let next_namespace = fields.u32()?;
+    let mut live = HashMap::new();
+    for _ in 0..fields.u64()? {
+        let id = fields.u64()?;
+        let counts = Counts {
+            live_puts: fields.u64()?,
+            live_bytes: fields.u64()?,
+            latest_expired: fields.u64()?,
+            ..Counts::default()
+        };
+        live.insert(id, counts);
+    }
+    let mut entries = Vec::new();
+    for _ in 0..fields.u64()? {
+        let (expiry, location) = (fields.u64()?, Location::from_bits(fields.u64()?));
+        if !is_known(location) {
+            return Err(Damage::Field("location"));
+        }
+        entries.push((expiry, location));
+    }
+    let mut expiry = ExpiryQueue::default();
+    expiry.give_back(entries);
+    Ok(Others {
+        next_namespace,
+        live,
+        expiry,
+    })
+}
+
+/// Writes sections one behind the other, behind the room for the head.
+struct SectionWriter<'a> {
+    file: &'a dyn StorageFile,
+    buffer: Vec<u8>,
+    /// Where the buffer's bytes go.
+    offset: u64,
+    section_start: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl<'a> SectionWriter<'a> {
+    fn new(file: &'a dyn StorageFile) -> SectionWriter<'a> {
+        SectionWriter {
+            file,
+            buffer: Vec::with_capacity(WRITE_BYTES),
+            offset: IndexHead::LEN as u64,
+            section_start: IndexHead::LEN as u64,
+            crc: crc32fast::Hasher::new(),
+        }
+    }
+
+    fn end_section(&mut self) -> io::Result<Section> {
+        self.flush()?;
+        let length = self.offset - self.section_start;
+        self.section_start = self.offset;
+        let crc = std::mem::take(&mut self.crc).finalize();
+        Ok(Section { length, crc })
+    }
+}
+
+impl Write for SectionWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() + bytes.len() > WRITE_BYTES {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.crc.update(&self.buffer);
+        write_all_at(self.file, &self.buffer, self.offset)?;
+        self.offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
