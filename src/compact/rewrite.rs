@@ -336,7 +336,7 @@ impl Engine {
                 from.counters.remove_live(step.length);
             }
             if let Some(to) = self.segments.get(step.to.segment_index()) {
-                to.counters.add_live(step.length);
+                to.counters.add_live(1, step.length);
             }
             if let Some(expiry) = step.expiry {
                 lock(&self.expiry).push(expiry, step.to);

@@ -282,7 +282,7 @@ impl EncodedHeader {
 /// CRC-32 of a body, given in parts.
 pub(crate) fn body_crc(parts: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    for part in parts {
+    for part in parts.iter().filter(|part| !part.is_empty()) {
         hasher.update(part);
     }
     hasher.finalize()

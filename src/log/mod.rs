@@ -68,8 +68,8 @@ pub(crate) struct Engine {
     progress: AtomicU64,
     /// Held by the one who seals.
     sealing: Mutex<()>,
-    /// Segments that were opened without a hint, and have none yet.
-    pub(crate) missing_hints: Mutex<Vec<u64>>,
+    /// Segments whose hints may be missing, or unfit.
+    pub(crate) unchecked_hints: Mutex<Vec<u64>>,
     pub(crate) expiry: Mutex<ExpiryQueue>,
     /// Odd while a batch is being applied to the indexes.
     batch_epoch: AtomicU64,

@@ -202,7 +202,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         progressed: Condvar::new(),
         progress: AtomicU64::new(0),
         sealing: Mutex::new(()),
-        missing_hints: Mutex::default(),
+        unchecked_hints: Mutex::default(),
         expiry: Mutex::default(),
         batch_epoch: AtomicU64::new(0),
         compaction: crate::compact::Control::default(),

@@ -276,27 +276,35 @@ impl Engine {
         })
     }
 
-    /// Writes the hints of the segments that were opened without one. One that cannot be written is not missed: the next opening
-    /// reads its segment whole again.
-    pub(crate) fn write_missing_hints(&self) {
-        let missing = std::mem::take(&mut *lock(&self.missing_hints));
+    /// Sees to the hints of segments that opening has not read, or found unfit: those that do not fit are written anew. Returns how
+    /// many. One that cannot be written is not missed: the next opening reads its segment whole again.
+    pub(crate) fn renew_hints(&self) -> u64 {
+        let unchecked = std::mem::take(&mut *lock(&self.unchecked_hints));
         let live = |id: u64| {
             self.segments
                 .get(segment_index(id))
                 .filter(|segment| segment.id() == id)
         };
-        for segment in missing.into_iter().filter_map(live) {
+        let mut renewed = 0;
+        for segment in unchecked.into_iter().filter_map(live) {
             if self.check_open().is_err() {
-                return;
+                break;
             }
-            if let Err(error) = self.write_hint(&segment) {
-                self.events.note_background_error(&error);
+            let result = match self.read_hint(&segment) {
+                Ok(Some(_)) => continue,
+                Ok(None) => self.write_hint(&segment),
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => renewed += 1,
+                Err(error) => self.events.note_background_error(&error),
             }
             // It may have been compacted away meanwhile.
             if live(segment.id()).is_none() {
                 self.remove_segment_files(segment.id());
             }
         }
+        renewed
     }
 
     pub(super) fn write_hint_file(&self, hint: &Hint) -> Result<()> {

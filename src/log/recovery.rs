@@ -14,7 +14,6 @@
 //! begun again.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::RECORD_LEN_MAX;
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
-use crate::format::{Damage, FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify, hint_file};
+use crate::format::{Damage, FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
 use crate::options::{Maintenance, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
@@ -60,8 +59,8 @@ pub struct RecoveryReport {
     pub index_file_used: bool,
     /// Segments whose hints were used.
     pub hints_used: u64,
-    /// Segments whose hints were missing or did not fit, and that were read whole. Their hints are written anew, in the background
-    /// if the store has threads for that.
+    /// Segments whose hints were missing or did not fit, so that they were read whole and their hints are written anew: in the
+    /// background, if the store has threads for that.
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,
@@ -184,15 +183,16 @@ impl Engine {
         }
         let live = self.segments.all();
         report.segments = live.len() as u64;
-        let names = self.list_directory()?;
-        let has_hint = |id: u64| names.contains(OsStr::new(&hint_file(id)));
-        let without_hint = |id: &u64| loaded.scanned.contains(id) || (report.index_file_used && !has_hint(*id));
         let ids = live.iter().map(|segment| segment.id());
-        *lock(&self.missing_hints) = ids.filter(without_hint).collect();
-        report.hints_rebuilt = lock(&self.missing_hints).len() as u64;
+        *lock(&self.unchecked_hints) = if report.index_file_used {
+            ids.collect()
+        } else {
+            ids.filter(|id| loaded.scanned.contains(id)).collect()
+        };
+        report.hints_rebuilt = loaded.scanned.len() as u64;
         if self.options.maintenance == Maintenance::Manual {
-            // Nobody else writes them.
-            self.write_missing_hints();
+            // Nobody else does it.
+            report.hints_rebuilt = self.renew_hints();
         }
         self.trim_cut_segments();
         if let Err(error) = self.restore_reserve(self.reserve_bytes()) {
@@ -450,16 +450,14 @@ impl Engine {
         Ok(())
     }
 
-    fn list_directory(&self) -> Result<HashSet<OsString>> {
-        let names = self.storage.list(&self.directory);
-        let names = names.map_err(|error| Error::io("list", &self.directory, error))?;
-        Ok(names.into_iter().collect())
-    }
-
     /// Removes what interrupted steps left: files of ours that the manifest does not list.
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
         let listed: HashSet<u64> = self.manifest.current().segments.iter().map(|entry| entry.id).collect();
-        for name in self.list_directory()? {
+        let names = self
+            .storage
+            .list(&self.directory)
+            .map_err(|error| Error::io("list", &self.directory, error))?;
+        for name in names {
             let junk = match classify(&name.to_string_lossy()) {
                 FileName::Segment(id) | FileName::Hint(id) => !listed.contains(&id),
                 // A store that was created just now may be a copy in the making; in any other the copy was finished.

@@ -346,7 +346,7 @@ impl Engine {
         }
         if header.kind == Kind::Put {
             segment.counters.add_put(length, header.sequence);
-            segment.counters.add_live(length);
+            segment.counters.add_live(1, length);
             let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
             if !replaced && self.keydir.insert(hash, location).is_err() {
                 let cause = Error::invalid("the hash index can hold no more keys; split the store");
@@ -397,7 +397,7 @@ impl Engine {
                 let _ = self.keydir.insert(undo.hash, previous.location);
             }
             if let Some(before) = self.segments.get(previous.location.segment_index()) {
-                before.counters.add_live(previous.header.record_len());
+                before.counters.add_live(1, previous.header.record_len());
             }
             if let Some(expiry) = previous.header.expiry {
                 // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.

@@ -469,9 +469,9 @@ impl Counters {
         self.latest_expired.store(latest, Ordering::Relaxed);
     }
 
-    /// A put came to be pointed at.
-    pub(crate) fn add_live(&self, bytes: u64) {
-        add(&self.live_puts, 1);
+    /// So many puts, of so many bytes, came to be pointed at.
+    pub(crate) fn add_live(&self, puts: u64, bytes: u64) {
+        add(&self.live_puts, puts);
         add(&self.live_bytes, bytes);
     }
 

@@ -339,15 +339,21 @@ impl<'a> Sorter<'a> {
     }
 
     fn find_ranks(&mut self) {
-        // By namespace: a key of it, and how many bytes all begin with in common.
+        // By namespace: a key of it, and how many bytes all begin with in common. Most segments are of few namespaces.
         let mut shared: HashMap<u32, (&[u8], usize)> = HashMap::new();
-        for entry in &self.entries {
-            let (first, length) = shared.entry(entry.namespace).or_insert((entry.key, entry.key.len()));
-            *length = (*length).min(common_prefix(first, entry.key));
+        for run in self.entries.chunk_by(|a, b| a.namespace == b.namespace) {
+            let Some(head) = run.first() else { continue };
+            let (first, length) = shared.entry(head.namespace).or_insert((head.key, head.key.len()));
+            *length = run
+                .iter()
+                .fold(*length, |length, entry| length.min(common_prefix(first, entry.key)));
         }
-        for entry in &mut self.entries {
-            let length = shared.get(&entry.namespace).map_or(0, |(_, length)| *length);
-            entry.rank = rank(entry.key.get(length..).unwrap_or_default());
+        for run in self.entries.chunk_by_mut(|a, b| a.namespace == b.namespace) {
+            let namespace = run.first().map_or(0, |head| head.namespace);
+            let length = shared.get(&namespace).map_or(0, |(_, length)| *length);
+            for entry in run {
+                entry.rank = rank(entry.key.get(length..).unwrap_or_default());
+            }
         }
     }
 }

@@ -88,7 +88,7 @@ fn flush(engine: &Engine, stop: &Stop) {
 }
 
 fn maintain(engine: &Engine, stop: &Stop) {
-    engine.write_missing_hints();
+    engine.renew_hints();
     while !stop.requested.load(Ordering::Acquire) {
         engine.wake.wait(TICK);
         note_errors(

@@ -175,13 +175,14 @@ impl Shard {
         if writer.live >= self.sizing.live_max() {
             return Err(Full);
         }
-        let table = self.table();
+        let mut table = self.table();
         if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
             // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay or
             // shrink.
             self.rebuild(writer, &table, self.sizing.capacity_for(writer.live + 1));
+            table = self.table();
         }
-        match self.table().place(slot) {
+        match table.place(slot) {
             Some(Slot::DELETED) => writer.deleted -= 1,
             Some(_) => {}
             // Cannot be, since `used_max` is below the capacity; said to be full rather than lost in silence.

@@ -27,7 +27,7 @@ impl OrderBuilder {
     #[expect(clippy::indexing_slicing, reason = "what two keys share, both have")]
     pub(crate) fn push(&mut self, key: &[u8], flags: KeyFlags) {
         let (order, shared) = compare(&self.last, key);
-        if order != Ordering::Less && self.first.is_some() {
+        if order != Ordering::Less && (self.first.is_some() || !self.blocks.is_empty()) {
             self.order.change([Change::Insert(key, flags)].into_iter());
             return;
         }
@@ -46,6 +46,29 @@ impl OrderBuilder {
         self.count += 1;
         self.last.truncate(shared);
         self.last.extend_from_slice(suffix);
+    }
+
+    /// Adds all keys of another one. If they all come behind the keys here, that costs nothing for each.
+    pub(crate) fn append(&mut self, mut other: OrderBuilder) {
+        self.finish_block();
+        other.finish_block();
+        self.order.take_over(other.order);
+        let Some((first, _)) = other.blocks.first() else {
+            return;
+        };
+        if self.blocks.is_empty() || **first > *self.last {
+            self.last = other.last;
+            self.blocks.extend(other.blocks);
+            return;
+        }
+        let mut key = Vec::new();
+        for (first, block) in &other.blocks {
+            for entry in std::iter::once(block.first_entry(first)).chain(block.entries()) {
+                key.truncate(entry.shared);
+                key.extend_from_slice(entry.suffix);
+                self.push(&key, entry.flags);
+            }
+        }
     }
 
     /// The key order of all keys pushed.

@@ -138,11 +138,6 @@ impl KeyOrder {
         KeyOrder::default()
     }
 
-    /// Builds the order of keys that come in ascending order, packed tightly.
-    pub(crate) fn from_sorted() -> OrderBuilder {
-        OrderBuilder::default()
-    }
-
     /// This order's queue over a tree of blocks, in place of its own tree.
     fn with_tree(self, tree: Tree) -> Self {
         KeyOrder {
@@ -170,6 +165,14 @@ impl KeyOrder {
             queue.push(change);
             self.queued.store(queue.len(), Ordering::Release);
         }
+    }
+
+    /// Queues what another order, whose tree is empty, has queued.
+    fn take_over(&self, other: KeyOrder) {
+        let log = other.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.lock_queue();
+        queue.append(&log);
+        self.queued.store(queue.len(), Ordering::Release);
     }
 
     /// How many changes are not in the tree yet. Takes no lock. 0 only if every change queued before the call is in

@@ -31,6 +31,12 @@ impl Log {
         self.count += 1;
     }
 
+    /// Adds all changes of another log.
+    pub(super) fn append(&mut self, other: &Log) {
+        self.bytes.extend_from_slice(&other.bytes);
+        self.count += other.count;
+    }
+
     /// How many changes there are, those counted that a later one outdoes.
     pub(super) fn len(&self) -> usize {
         self.count

@@ -166,7 +166,7 @@ fn run(steps: Vec<Step>) {
             }
             Step::Len => assert_eq!(order.len(), model.len() as u64),
             Step::Rebuild => {
-                let mut builder = KeyOrder::from_sorted();
+                let mut builder = OrderBuilder::default();
                 for (key, flags) in order.page(ALL.0, ALL.1, false, usize::MAX).iter() {
                     builder.push(key, flags);
                 }
@@ -294,7 +294,7 @@ fn keys_filled_in_order_leave_full_blocks() {
         check_all(&order, &model);
         let tree = order.tree.read().unwrap();
         // All but the last block are full: packing them anew would not save one.
-        let mut builder = KeyOrder::from_sorted();
+        let mut builder = OrderBuilder::default();
         model.iter().for_each(|(key, flags)| builder.push(key, *flags));
         let packed = builder.finish().tree.read().unwrap().blocks();
         assert!(
@@ -427,7 +427,7 @@ fn a_walk_in_pages_sees_every_key_once_in_both_directions() {
 
 #[test]
 fn keys_pushed_out_of_order_are_not_lost() {
-    let mut builder = KeyOrder::from_sorted();
+    let mut builder = OrderBuilder::default();
     for key in [&b"b"[..], b"d", b"a", b"d", b"c", b"e"] {
         builder.push(key, KeyFlags::EXPIRES);
     }
@@ -491,7 +491,7 @@ fn memory_beside_the_keys_is_small() {
     }
     assert_eq!(filled.len(), count);
     keys.sort();
-    let mut builder = KeyOrder::from_sorted();
+    let mut builder = OrderBuilder::default();
     let mut suffix_bytes = 0;
     let mut last: &[u8] = &[];
     for key in &keys {
@@ -622,4 +622,39 @@ fn a_page_sees_all_of_a_change_or_nothing() {
             );
         }
     });
+}
+
+#[test]
+fn what_is_appended_to_a_builder_comes_behind_or_is_put_in_its_place() {
+    let keys: Vec<String> = (0..3_000).map(|number| format!("key {number:05}")).collect();
+    let build = |keys: &[String]| {
+        let mut builder = OrderBuilder::default();
+        keys.iter().for_each(|key| builder.push(key.as_bytes(), KeyFlags::NONE));
+        builder
+    };
+    // In order, in the wrong order, interleaved, and with nothing on one side.
+    let halves = [
+        (0..1500, 1500..3000),
+        (1500..3000, 0..1500),
+        (0..0, 0..3000),
+        (0..3000, 0..0),
+    ];
+    for (first, second) in halves {
+        let mut builder = build(&keys[first.clone()]);
+        builder.append(build(&keys[second.clone()]));
+        builder.push(b"zzz", KeyFlags::METADATA);
+        let order = builder.finish();
+        let page = order.page(Bound::Unbounded, Bound::Unbounded, false, usize::MAX);
+        let found: Vec<_> = page.iter().map(|(key, _)| key.to_vec()).collect();
+        let mut expected: Vec<_> = keys.iter().map(|key| key.clone().into_bytes()).collect();
+        expected.push(b"zzz".to_vec());
+        assert_eq!(found, expected, "{first:?} {second:?}");
+    }
+    let (even, odd): (Vec<_>, Vec<_>) = keys
+        .iter()
+        .cloned()
+        .partition(|key| key.ends_with(['0', '2', '4', '6', '8']));
+    let mut builder = build(&even);
+    builder.append(build(&odd));
+    assert_eq!(builder.finish().len(), 3_000);
 }

@@ -2,13 +2,11 @@
 //!
 //! Segments are read in parallel and in any order: the keydir keeps, of each key, the record with the highest sequence, of
 //! whatever kind. When all are in, shadows (tombstones, and puts that have expired) are taken out again: they have done
-//! their work. Then the sorted offsets of all segments are merged into the key orders; the hashes computed before tell, without
-//! another look at the keys, which of them are live.
+//! their work. Then the sorted offsets of all segments are merged into the key orders, which is the part of `orders`.
 
-use std::borrow::Cow;
-use std::cmp::Reverse;
-use std::collections::binary_heap::PeekMut;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+mod orders;
+
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -19,8 +17,7 @@ use crate::format::hint::{Hint, Offsets};
 use crate::format::record::{Kind, Record};
 use crate::format::{Damage, hint_file};
 use crate::index::keydir::{Keydir, Location, Relation, Upsert};
-use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
-use crate::index::order::{KeyFlags, KeyOrder, rank};
+use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{Scanner, Sorter};
@@ -164,7 +161,7 @@ impl Engine {
     }
 
     /// The hint of a segment; None if it is missing, damaged, or another segment's.
-    fn read_hint(&self, segment: &Segment) -> Result<Option<Hint>> {
+    pub(in crate::log) fn read_hint(&self, segment: &Segment) -> Result<Option<Hint>> {
         let path = self.directory.join(hint_file(segment.id()));
         let Some(summary) = segment.summary else {
             return Ok(None);
@@ -416,68 +413,6 @@ impl Engine {
             });
         }
     }
-
-    /// Merges the key orders of all segments into those of the namespaces, and counts what is live.
-    fn load_orders(
-        &self,
-        sources: &[Source],
-        contributions: &[Contribution],
-        names: HashMap<u32, (u128, String)>,
-    ) -> Result<()> {
-        let mut walks: Vec<_> = sources
-            .iter()
-            .zip(contributions)
-            .map(|(source, contribution)| Walk {
-                source,
-                hashes: &contribution.hashes,
-                position: 0,
-                found: Vec::new(),
-                scratch: Vec::new(),
-            })
-            .collect();
-        let mut heads = BinaryHeap::new();
-        for (index, walk) in walks.iter_mut().enumerate() {
-            heads.extend(walk.next_live(self)?.map(|head| Reverse((head, index))));
-        }
-        let mut orders: HashMap<u32, KeyOrder> = HashMap::new();
-        let mut expiring = HashSet::new();
-        let mut builder = KeyOrder::from_sorted();
-        let mut current = SYSTEM_NAMESPACE;
-        while let Some(mut smallest) = heads.peek_mut() {
-            let Reverse((head, index)) = &mut *smallest;
-            if head.namespace != current {
-                orders.insert(
-                    current,
-                    std::mem::replace(&mut builder, KeyOrder::from_sorted()).finish(),
-                );
-                current = head.namespace;
-            }
-            builder.push(&head.key, head.flags);
-            if head.flags.contains(KeyFlags::EXPIRES) {
-                expiring.insert(current);
-            }
-            // The next of the same segment takes its place; the heap puts itself in order.
-            match walks
-                .get_mut(*index)
-                .map(|walk| walk.next_live(self))
-                .transpose()?
-                .flatten()
-            {
-                Some(next) => *head = next,
-                None => drop(PeekMut::pop(smallest)),
-            }
-        }
-        orders.insert(current, builder.finish());
-        for (number, (stable_id, name)) in names {
-            let order = orders.remove(&number).unwrap_or_default();
-            let state = NamespaceState::new(number, stable_id, &name, order);
-            if expiring.contains(&number) {
-                state.set_has_expiring();
-            }
-            self.namespaces.insert(Arc::new(state));
-        }
-        Ok(())
-    }
 }
 
 /// Number, sequence, and stable id and name of a namespace that is put; None behind the store's own keyspace, which
@@ -502,74 +437,6 @@ fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Na
         }
     };
     Ok(Some((number, record.header.sequence, entry)))
-}
-
-/// A walk through a segment in key order.
-struct Walk<'a> {
-    source: &'a Source,
-    hashes: &'a [u64],
-    position: usize,
-    /// Live records already found, the next one last.
-    found: Vec<Head<'a>>,
-    scratch: Vec<u8>,
-}
-
-/// A live record, ordered by namespace and key.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Head<'a> {
-    namespace: u32,
-    /// The key's [`rank`]: most comparisons end here, without a look at the key.
-    rank: u64,
-    key: Cow<'a, [u8]>,
-    flags: KeyFlags,
-}
-
-impl<'a> Walk<'a> {
-    /// The next record that the keydir points at; it is counted as live.
-    fn next_live(&mut self, engine: &Engine) -> Result<Option<Head<'a>>> {
-        while self.found.is_empty() && self.position < self.hashes.len() {
-            self.find_more(engine)?;
-        }
-        Ok(self.found.pop())
-    }
-
-    /// Looks at some more records, fetched into the processor's cache together.
-    fn find_more(&mut self, engine: &Engine) -> Result<()> {
-        let segment = &self.source.segment;
-        let hashes = self.hashes.get(self.position..).unwrap_or_default();
-        let hashes = hashes.get(..WARM_UP).unwrap_or(hashes);
-        engine.keydir.candidates(hashes, &mut Vec::with_capacity(WARM_UP));
-        let offsets = (self.position..).filter_map(|position| self.source.offsets.get(position));
-        let live: Vec<_> = (hashes.iter().zip(offsets))
-            .filter(|(hash, offset)| engine.keydir.holds(**hash, segment.location(*offset)))
-            .map(|(_, offset)| offset)
-            .collect();
-        self.position += hashes.len();
-        segment.touch_all(&live);
-        for offset in live {
-            let fail = |error| engine.read_error(segment.id(), offset, error);
-            let (header, key) = match segment.memory(offset) {
-                Some(bytes) => {
-                    let record =
-                        Record::parse_checked(bytes, segment.place(offset)).map_err(|damage| fail(damage.into()))?;
-                    (record.header, Cow::Borrowed(record.key()))
-                }
-                None => {
-                    let record = segment.record(offset, &mut self.scratch).map_err(fail)?;
-                    (record.header, Cow::Owned(record.key().to_vec()))
-                }
-            };
-            segment.counters.add_live(header.record_len());
-            self.found.push(Head {
-                namespace: header.namespace,
-                rank: rank(&key),
-                key,
-                flags: super::write::flags(&header),
-            });
-        }
-        self.found.reverse();
-        Ok(())
-    }
 }
 
 struct LoadProgress {
