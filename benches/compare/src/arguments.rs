@@ -18,6 +18,8 @@ pub enum Command {
     Run(RunArguments),
     /// Writes tables and plots from that file.
     Report(ReportArguments),
+    /// Writes tables and plots of how costs grow with the number of keys, from a file for each number.
+    Growth(GrowthArguments),
     /// Lists engines and workloads.
     List,
     /// A single run in this process; `run` starts it.
@@ -62,6 +64,16 @@ pub struct ReportArguments {
     #[arg(long, default_value = "compare-results.json")]
     pub results: PathBuf,
     /// The folder that takes `performance.md` and `performance/*.svg`.
+    #[arg(long, default_value = "docs")]
+    pub into: PathBuf,
+}
+
+#[derive(Args)]
+pub struct GrowthArguments {
+    /// Files that `run` wrote, each of another number of keys, of the same value size and class of durability.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub results: Vec<PathBuf>,
+    /// The folder that takes `performance-growth.md` and `performance/growth-*.svg`.
     #[arg(long, default_value = "docs")]
     pub into: PathBuf,
 }

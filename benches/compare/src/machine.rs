@@ -17,6 +17,12 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The hardware, in words.
+    pub fn hardware(&self) -> String {
+        let gibibytes = self.memory_bytes as f64 / f64::from(1 << 30);
+        format!("{} cores, {}, {gibibytes:.0} GiB of memory", self.cores, self.processor)
+    }
+
     /// This machine.
     pub fn of(directory: &Path) -> Result<Machine> {
         let kilobytes =

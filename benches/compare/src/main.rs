@@ -29,6 +29,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Run(arguments) => compare::run(&arguments),
         Command::Report(arguments) => report::write(&arguments),
+        Command::Growth(arguments) => report::growth::write(&arguments),
         Command::List => {
             list();
             Ok(())

@@ -24,7 +24,7 @@ pub struct Results {
 }
 
 /// What is said of an engine.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineNote {
     pub name: String,
     pub version: String,

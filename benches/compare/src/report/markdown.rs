@@ -3,7 +3,7 @@
 use super::summary::{Row, Summary};
 use super::{PLOTS, Section, file_name};
 use crate::outcome::Better;
-use crate::results::Results;
+use crate::results::{EngineNote, Results};
 use std::fmt::Write as _;
 
 /// The whole text.
@@ -23,13 +23,11 @@ fn introduction(results: &Results) -> String {
          with what was written. Medians of {} round(s); *against the best peer* is how many times as good an engine is as \
          the best of the others, yardsticks left out.\n\n\
          | | |\n| --- | --- |\n\
-         | date | {} |\n| machine | {} cores, {}, {:.0} GiB of memory |\n| kernel | {} |\n| file system | {} |\n\
+         | date | {} |\n| machine | {} |\n| kernel | {} |\n| file system | {} |\n\
          | keys | {} of 16 to 40 bytes, values of {} bytes |\n| class | `{}` |\n| command | `{}` |\n\n",
         results.rounds,
         results.date,
-        machine.cores,
-        machine.processor,
-        machine.memory_bytes as f64 / f64::from(1 << 30),
+        machine.hardware(),
         machine.kernel,
         machine.file_system,
         grouped(results.keys as f64),
@@ -37,8 +35,14 @@ fn introduction(results: &Results) -> String {
         results.durability.name(),
         results.command,
     );
+    write_engines(&mut text, &results.engines);
+    text
+}
+
+/// The versions of engines and how they were set.
+pub fn write_engines(text: &mut String, engines: &[EngineNote]) {
     text.push_str("| engine | version | settings | settings where each commit waits for the device |\n| --- | --- | --- | --- |\n");
-    for engine in &results.engines {
+    for engine in engines {
         let yardstick = if engine.is_yardstick { " (yardstick)" } else { "" };
         let same = if engine.settings == engine.settings_sync {
             "the same"
@@ -51,7 +55,6 @@ fn introduction(results: &Results) -> String {
             engine.name, engine.version, engine.settings
         );
     }
-    text
 }
 
 fn write_section(text: &mut String, section: &Section) {
@@ -59,18 +62,21 @@ fn write_section(text: &mut String, section: &Section) {
     let _ = writeln!(text, "\n## `{}`\n\n{}.", workload.name, workload.title);
     for summary in &section.summaries {
         write_table(text, summary);
-        let _ = writeln!(
-            text,
-            "\n![{}: {}]({PLOTS}/{})",
-            workload.name,
-            summary.measure,
-            file_name(workload, summary)
-        );
+        write_plot(text, workload.name, &summary.measure, &file_name(workload, summary));
     }
-    if !section.absent.is_empty() {
+    write_absent(text, &section.absent);
+}
+
+/// Shows a plot.
+pub fn write_plot(text: &mut String, workload: &str, measure: &str, file: &str) {
+    let _ = writeln!(text, "\n![{workload}: {measure}]({PLOTS}/{file})");
+}
+
+/// Which engines have no numbers, and why.
+pub fn write_absent(text: &mut String, absent: &[(String, String)]) {
+    if !absent.is_empty() {
         text.push_str("\nWithout numbers: ");
-        let reasons: Vec<String> = section
-            .absent
+        let reasons: Vec<String> = absent
             .iter()
             .map(|(engine, reason)| format!("{engine} ({reason})"))
             .collect();
@@ -97,13 +103,18 @@ fn write_table(text: &mut String, summary: &Summary) {
             ..
         } = row;
         let ratio = row.against_best_peer.map_or_else(|| "-".into(), readable);
-        let name = if row.is_yardstick {
-            format!("*{engine}*")
-        } else {
-            engine.clone()
-        };
+        let name = name_of(engine, row.is_yardstick);
         let range = format!("{} to {}", readable(*least), readable(*most));
         let _ = writeln!(text, "| {name} | {} | {range} | {ratio} |", readable(*median));
+    }
+}
+
+/// The name of an engine in a table; those of yardsticks lean.
+pub fn name_of(engine: &str, is_yardstick: bool) -> String {
+    if is_yardstick {
+        format!("*{engine}*")
+    } else {
+        engine.to_owned()
     }
 }
 
@@ -117,7 +128,8 @@ pub fn readable(value: f64) -> String {
     }
 }
 
-fn grouped(value: f64) -> String {
+/// Whole, with commas between thousands.
+pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -1,12 +1,14 @@
-//! The report: `performance.md` with its tables, and a plot for each measure beside it.
+//! The report: `performance.md` with its tables, and a plot for each measure beside it; `growth` writes that of several
+//! numbers of keys.
 
 use crate::arguments::ReportArguments;
 use crate::results::Results;
 use crate::workloads::{self, Workload};
 use anyhow::{Context as _, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use summary::Summary;
 
+pub mod growth;
 mod markdown;
 mod plot;
 mod summary;
@@ -25,8 +27,7 @@ pub struct Section {
 /// Writes all of it.
 pub fn write(arguments: &ReportArguments) -> Result<()> {
     let results = Results::read(&arguments.results)?;
-    let plots = arguments.into.join(PLOTS);
-    std::fs::create_dir_all(&plots).with_context(|| format!("make {}", plots.display()))?;
+    let plots = make_plots_folder(&arguments.into)?;
     let mut sections = Vec::new();
     for workload in workloads::all() {
         let (summaries, absent) = summary::of_workload(&results, workload.name);
@@ -60,6 +61,13 @@ pub fn file_name(workload: &Workload, summary: &Summary) -> String {
         .filter(|w| !w.is_empty())
         .collect();
     format!("{}-{}.svg", workload.name, words.join("-"))
+}
+
+/// Makes the folder of the plots below that of the text.
+fn make_plots_folder(into: &Path) -> Result<PathBuf> {
+    let plots = into.join(PLOTS);
+    std::fs::create_dir_all(&plots).with_context(|| format!("make {}", plots.display()))?;
+    Ok(plots)
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
