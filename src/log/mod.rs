@@ -69,7 +69,7 @@ pub(crate) struct Engine {
     /// Held by the one who seals.
     sealing: Mutex<()>,
     /// Segments whose hints may be missing, or unfit.
-    pub(crate) unchecked_hints: Mutex<Vec<u64>>,
+    pub(crate) unchecked_hints: Mutex<Vec<(u64, HintDoubt)>>,
     pub(crate) expiry: Mutex<ExpiryQueue>,
     /// Odd while a batch is being applied to the indexes.
     batch_epoch: AtomicU64,
@@ -86,6 +86,15 @@ pub(crate) struct Engine {
     /// Held by the one who touches the reserve.
     reserve: Mutex<()>,
     directory_lock: Mutex<Option<Box<dyn StorageLock>>>,
+}
+
+/// Why a hint may have to be written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HintDoubt {
+    /// Opening had no need of it.
+    Unread,
+    /// Opening had to read the segment whole.
+    Unfit,
 }
 
 /// Counts of what happened since the store was opened.

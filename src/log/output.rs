@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::active::Account;
-use super::{Engine, lock};
+use super::{Engine, HintDoubt, lock};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::hint::Hint;
@@ -286,14 +286,14 @@ impl Engine {
                 .filter(|segment| segment.id() == id)
         };
         let mut renewed = 0;
-        for segment in unchecked.into_iter().filter_map(live) {
+        for (id, doubt) in unchecked {
+            let Some(segment) = live(id) else { continue };
             if self.check_open().is_err() {
                 break;
             }
-            let result = match self.read_hint(&segment) {
-                Ok(Some(_)) => continue,
-                Ok(None) => self.write_hint(&segment),
-                Err(error) => Err(error),
+            let result = match doubt {
+                HintDoubt::Unread if matches!(self.read_hint(&segment), Ok(Some(_))) => continue,
+                _ => self.write_hint(&segment),
             };
             match result {
                 Ok(()) => renewed += 1,

@@ -23,7 +23,7 @@ use super::load::{Loaded, Source};
 use super::manifest::ReplaceError;
 use super::output::{OutputWriter, SEAL_LEN, is_seal_of, sealed_entries};
 use super::writer::{Guard, Writer};
-use super::{Engine, lock};
+use super::{Engine, HintDoubt, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::RECORD_LEN_MAX;
@@ -184,11 +184,11 @@ impl Engine {
         let live = self.segments.all();
         report.segments = live.len() as u64;
         let ids = live.iter().map(|segment| segment.id());
-        *lock(&self.unchecked_hints) = if report.index_file_used {
-            ids.collect()
-        } else {
-            ids.filter(|id| loaded.scanned.contains(id)).collect()
-        };
+        let doubtful = ids.filter_map(|id| match loaded.scanned.contains(&id) {
+            true => Some((id, HintDoubt::Unfit)),
+            false => report.index_file_used.then_some((id, HintDoubt::Unread)),
+        });
+        *lock(&self.unchecked_hints) = doubtful.collect();
         report.hints_rebuilt = loaded.scanned.len() as u64;
         if self.options.maintenance == Maintenance::Manual {
             // Nobody else does it.
