@@ -357,3 +357,24 @@ fn an_earlier_clock_shows_what_a_later_one_took_for_expired() {
     assert!(!store.recovery_report().index_file_used);
     assert_eq!(common::keys(&store.open_namespace("N").unwrap()), ["brief", "stays"]);
 }
+
+/// Their entries stay in the expiry queue until they are due, and lead to segments that are gone.
+#[test]
+fn keys_with_an_expiry_that_were_overwritten_and_compacted_away_do_not_make_the_file_useless() {
+    let disk = MemStorage::new();
+    let store = options(&disk).open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..100 {
+        let options = PutOptions::new().expires_at_ms(NOW_MS + 1_000_000);
+        namespace.put_with(format!("{n}"), [1; 100], options).unwrap();
+    }
+    for n in 0..90 {
+        namespace.put(format!("{n}"), [2; 100]).unwrap();
+    }
+    store.compact().unwrap();
+    let expected = content(&store).unwrap();
+    store.close().unwrap();
+    let store = options(&disk).open(DIRECTORY).unwrap();
+    assert!(store.recovery_report().index_file_used);
+    assert!(content(&store).unwrap() == expected);
+}
