@@ -157,7 +157,9 @@ pub fn file_name(data: &[u8]) {
     match classify(&name) {
         FileName::Segment(id) => assert_eq!(segment_file(id), name),
         FileName::Hint(id) => assert_eq!(hint_file(id), name),
-        FileName::Own => assert!(["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "UNFINISHED"].contains(&&*name)),
+        FileName::Own => {
+            assert!(["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "INDEX", "UNFINISHED"].contains(&&*name))
+        }
         FileName::Foreign => {
             let stem = name.strip_suffix(".segment").or(name.strip_suffix(".hint"));
             let is_id = |stem: &str| stem.len() == 16 && stem.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
