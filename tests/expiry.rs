@@ -278,14 +278,15 @@ fn expiry_and_metadata_survive_sealing_reopening_compaction_and_recovery() {
     assert_eq!(look(&namespace), written, "compacted");
     drop((store, namespace));
     let (store, namespace) = world.open();
+    assert!(store.recovery_report().index_file_used);
+    assert_eq!(look(&namespace), written, "reopened by the index file");
+    drop((store, namespace));
+    common::delete_index_file(&world.disk);
+    let (store, namespace) = world.open();
     assert!(store.recovery_report().hints_used > 0);
     assert_eq!(look(&namespace), written, "reopened with hints");
     drop((store, namespace));
-    for path in world.disk.files(DIRECTORY) {
-        if path.extension().is_some_and(|name| name == "hint") {
-            world.disk.remove_file(path).unwrap();
-        }
-    }
+    common::delete_derived(&world.disk);
     let (store, namespace) = world.open();
     assert_eq!(store.recovery_report().hints_used, 0);
     assert_eq!(look(&namespace), written, "reopened without hints");
