@@ -149,7 +149,8 @@ impl Options {
 
     /// Whether closing the store writes its indexes to a file, so that the next opening need not build them: that takes about
     /// as many bytes on disk as [`crate::Stats`] shows for the indexes in memory, until the store is written to again. Default: true.
-    /// Without it, and after any other end than closing, opening reads hints and the keys of all records.
+    /// If false, opening does not use such a file either, and removes one that is there. Without one, as after any other end than
+    /// closing, opening reads hints and the keys of all records.
     pub fn index_file(mut self, write: bool) -> Self {
         self.index_file = write;
         self

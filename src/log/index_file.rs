@@ -22,7 +22,7 @@ use crate::index::hash::KeyHasher;
 use crate::index::keydir::{Keydir, Location};
 use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::KeyOrder;
-use crate::options::ReadMode;
+use crate::options::{Progress, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::{Counts, Segment};
 use crate::storage::{StorageFile, read_exact_at, write_all_at};
@@ -91,6 +91,14 @@ impl Engine {
             }
         }
         self.manifest.set_index_file(true);
+        if let Some(callback) = &self.options.progress {
+            // No segment has to be read.
+            let total_bytes = segments.iter().map(|segment| segment.data_end()).sum();
+            callback(Progress {
+                done_bytes: total_bytes,
+                total_bytes,
+            });
+        }
         true
     }
 

@@ -7,7 +7,7 @@ use super::active::Account;
 use super::{Engine, HintDoubt, lock};
 use crate::error::{Error, Result};
 use crate::format::Damage;
-use crate::format::hint::Hint;
+use crate::format::hint::{Hint, Offsets};
 use crate::format::hint_file;
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
@@ -241,6 +241,20 @@ impl Engine {
     /// Writes and syncs the hint of a segment that no longer grows, in place of any that stands there.
     pub(super) fn write_hint(&self, segment: &Segment) -> Result<()> {
         let Some(summary) = segment.summary else { return Ok(()) };
+        // If a part is damaged, a hint of the rest would let that part vanish in silence.
+        let (offsets, keys_crc) = self.sort_records(segment)?;
+        self.write_hint_file(&Hint {
+            store_id: segment.header.store_id,
+            segment_id: segment.id(),
+            data_end: summary.data_end,
+            records_crc: summary.records_crc,
+            keys_crc,
+            offsets,
+        })
+    }
+
+    /// Reads a whole segment that no longer grows, everything in it checked: what its hint says of its records.
+    pub(super) fn sort_records(&self, segment: &Segment) -> Result<(Offsets, u32)> {
         let mut scratch = Vec::new();
         let bytes = segment
             .all_bytes(&mut scratch)
@@ -253,27 +267,15 @@ impl Engine {
                 Err(end) => break end,
             }
         };
-        // A hint of a part would let the rest vanish in silence.
+        let path = self.segment_path(segment.id());
         if let End::Damaged { offset, damage } = end {
-            return Err(Error::damage(&self.segment_path(segment.id()), offset, damage));
+            return Err(Error::damage(&path, offset, damage));
         }
-        if scanner.summary() != summary {
+        if segment.summary.is_some_and(|summary| summary != scanner.summary()) {
             let damage = Damage::Mismatch("the account of the segment");
-            return Err(Error::damage(
-                &self.segment_path(segment.id()),
-                scanner.valid_end(),
-                damage,
-            ));
+            return Err(Error::damage(&path, scanner.valid_end(), damage));
         }
-        let (offsets, keys_crc) = sorter.finish();
-        self.write_hint_file(&Hint {
-            store_id: segment.header.store_id,
-            segment_id: segment.id(),
-            data_end: summary.data_end,
-            records_crc: summary.records_crc,
-            keys_crc,
-            offsets,
-        })
+        Ok(sorter.finish())
     }
 
     /// Sees to the hints of segments that opening has not read, or found unfit: those that do not fit are written anew. Returns how

@@ -59,8 +59,8 @@ pub struct RecoveryReport {
     pub index_file_used: bool,
     /// Segments whose hints were used.
     pub hints_used: u64,
-    /// Segments whose hints were missing or did not fit, so that they were read whole and their hints are written anew: in the
-    /// background, if the store has threads for that.
+    /// Segments whose hints were found missing or unfit, and are written anew: in the background, if the store has threads for that, and
+    /// then those that opening had no need of are not counted.
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,

@@ -19,7 +19,7 @@ use crate::options::{Condition, Durability, PutOptions};
 pub struct Batch {
     store: Store,
     durability: Option<Durability>,
-    /// Those written to; most batches know one.
+    /// Those written to, in the order of the writes; one after the other that is the same stands once.
     namespaces: Vec<Namespace>,
     writes: Vec<Write>,
     /// Key and value of each write, one after the other.
@@ -92,26 +92,29 @@ impl Batch {
         put: Option<PutOptions>,
         condition: Option<Condition>,
     ) -> Batch {
-        let known = self
-            .namespaces
-            .iter()
-            .rposition(|known| Arc::ptr_eq(&known.state, &namespace.state));
-        let number = known.unwrap_or_else(|| {
+        let last = self.namespaces.last();
+        if last.is_none_or(|last| !Arc::ptr_eq(&last.state, &namespace.state)) {
             self.stranger |= !Arc::ptr_eq(&namespace.store().inner, &self.store.inner);
             self.namespaces.push(namespace.clone());
-            self.namespaces.len() - 1
-        });
+        }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
         self.writes.push(Write {
-            namespace: number,
+            namespace: self.namespaces.len() - 1,
             key: start..start + key.len(),
             value_end: self.bytes.len(),
             put,
             condition,
         });
         self
+    }
+
+    /// Namespace, key and value of a write.
+    #[expect(clippy::indexing_slicing, reason = "`push` put there what it says of each write")]
+    fn parts(&self, write: &Write) -> (&Namespace, &[u8], &[u8]) {
+        let value = &self.bytes[write.key.end..write.value_end];
+        (&self.namespaces[write.namespace], &self.bytes[write.key.clone()], value)
     }
 
     /// Writes in it so far.
@@ -139,14 +142,9 @@ impl Batch {
         let engine = self.store.engine();
         let mut operations = Vec::with_capacity(self.writes.len());
         for write in &self.writes {
-            // Both were put there by `push`.
-            let Some(namespace) = self.namespaces.get(write.namespace) else {
-                continue;
-            };
-            let key = self.bytes.get(write.key.clone()).unwrap_or_default();
+            let (namespace, key, value) = self.parts(write);
             let action = match &write.put {
                 Some(options) => {
-                    let value = self.bytes.get(write.key.end..write.value_end).unwrap_or_default();
                     let expiry = checked_put(engine, key, value, options)?;
                     Action::Put {
                         value,

@@ -658,3 +658,51 @@ fn what_is_appended_to_a_builder_comes_behind_or_is_put_in_its_place() {
     builder.append(build(&odd));
     assert_eq!(builder.finish().len(), 3_000);
 }
+
+#[test]
+fn a_merge_is_due_when_it_pays_or_when_nothing_more_comes() {
+    let order = KeyOrder::new();
+    let insert = |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            order.insert(format!("{number:08}").as_bytes(), KeyFlags::NONE);
+        }
+    };
+    assert!(!order.is_merge_due(), "nothing waits");
+    insert(0..MERGE_MIN - 1);
+    assert!(!order.is_merge_due(), "more is coming");
+    insert(MERGE_MIN - 1..MERGE_MIN);
+    assert!(order.is_merge_due(), "enough for a small tree");
+    insert(MERGE_MIN..20 * MERGE_MIN);
+    order.merge();
+    assert!(!order.is_merge_due());
+    insert(20 * MERGE_MIN..21 * MERGE_MIN);
+    assert!(!order.is_merge_due(), "too little for a tree of twenty times as many");
+    assert!(order.is_merge_due(), "nothing has come since the last look");
+}
+
+#[test]
+fn a_writer_that_helps_takes_a_small_part_of_what_waits() {
+    let order = KeyOrder::new();
+    let mut number = 0;
+    let mut insert = |count: usize| {
+        for _ in 0..count {
+            order.insert(format!("{number:08}").as_bytes(), KeyFlags::NONE);
+            number += 1;
+        }
+    };
+    insert(LOOK_EVERY - 1);
+    assert!(!order.relieve(), "the background need not look yet");
+    insert(1);
+    assert!(order.relieve(), "it should look now");
+    insert(QUEUE_MAX);
+    // The background has begun, and does not keep up.
+    assert!(order.merge_step(1));
+    let before = order.pending_len();
+    order.relieve();
+    assert_eq!(order.pending_len(), before - HELP);
+    // Where nobody else does it, it is done before it takes too much memory.
+    insert(2 * QUEUE_MAX);
+    order.relieve();
+    assert_eq!(order.pending_len(), 0);
+    assert_eq!(order.len(), number as u64);
+}

@@ -20,7 +20,6 @@ use crate::index::keydir::{Keydir, Location, Relation, Upsert};
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
-use crate::segment::scan::{Scanner, Sorter};
 use crate::segment::{ReadError, Segment};
 use crate::storage::read_file;
 
@@ -186,31 +185,8 @@ impl Engine {
 
     /// Reads a whole segment that no longer grows, everything in it checked.
     fn scan(&self, segment: &Arc<Segment>) -> Result<Source> {
-        let mut scratch = Vec::new();
-        let bytes = segment
-            .all_bytes(&mut scratch)
-            .map_err(|error| self.read_error(segment.id(), 0, error))?;
-        let mut scanner = Scanner::new(bytes, segment.header);
-        let mut sorter = Sorter::default();
-        let end = loop {
-            match scanner.next() {
-                Ok(found) => sorter.push(bytes, &found),
-                Err(end) => break end,
-            }
-        };
-        let path = self.segment_path(segment.id());
-        if let crate::segment::scan::End::Damaged { offset, damage } = end {
-            return Err(Error::damage(&path, offset, damage));
-        }
-        if segment.summary.is_some_and(|summary| summary != scanner.summary()) {
-            let damage = Damage::Mismatch("the manifest's account of the segment");
-            return Err(Error::damage(&path, scanner.valid_end(), damage));
-        }
-        Ok(Source {
-            segment: segment.clone(),
-            offsets: sorter.finish().0,
-            keys_crc: None,
-        })
+        let (offsets, _) = self.sort_records(segment)?;
+        Ok(Source::scanned(segment.clone(), offsets))
     }
 
     /// Runs `work` on every item, on as many threads as the machine has; the first error wins.

@@ -9,7 +9,7 @@ use crate::segment::Value;
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     keys: KeyPage,
-    /// Of each key; empty as long as all keys are plain.
+    /// Of each key, or empty if all keys are plain.
     details: Vec<Detail>,
     cursor: Option<String>,
 }

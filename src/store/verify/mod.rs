@@ -63,7 +63,8 @@ impl VerifyReport {
 
 impl Store {
     /// Reads everything the store has on disk and checks every byte of it that means anything: headers, bodies, padding, order, batches,
-    /// seals, manifest and hints; and that every key in the indexes leads to a record. Changes nothing. Damage is not an
+    /// seals, manifest and hints; and that every key in the indexes leads to a record. Changes nothing but hints that opening had
+    /// no need of and that do not fit: those are written anew first. Damage is not an
     /// error: the report lists all of it, each range with file, offset, length and cause.
     ///
     /// Readers, writers and compaction go on; writers wait for as long as a look over the hash index takes (about 10 ns a key). Takes
