@@ -219,6 +219,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &[&[mode | 32, 3, 5, mode % 3][..], b"user-1"].concat(),
         )?;
     }
+    // The index file is that of the target's own store; these say what is changed in it: slots and counts of the keydir, blocks of
+    // the key order, accounts of segments, lengths of sections, nothing, everything.
+    for (name, bytes) in [
+        ("true", &[0][..]),
+        ("slot", &[4, 255, 120, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("capacity", &[4, 128 + 3, 104, 0, 1, 0, 0, 0]),
+        ("many-slots", &[4, 128 + 3, 104, 0, 0xff, 0xff, 0xff, 0xff]),
+        ("section", &[6, 128 + 1, 64, 0, 9, 9]),
+        ("block", &[4, 128, 0, 0x14, 1, 128, 0x10, 0x14, 2]),
+        ("account", &[4, 128, 0xf0, 0x14, 7]),
+        ("bits", &[4, 0, 1, 20, 8, 0, 2, 20, 9]),
+        ("bits-unrepaired", &[0, 0, 1, 20, 8]),
+        ("cut", &[4, 0, 1, 20, 5]),
+        ("zeros", &[4 | 8, 0, 1, 4, 4]),
+    ] {
+        save("index_load", name, bytes)?;
+    }
+    save("index_load", "whole", &[&[1 | 2 | 4][..], &[0; 200]].concat())?;
     save("cursor", "not-one", b"\0\0\0\0AAAA")?;
     for (name, value) in [
         ("plain", &b"\x04\0\0\0\x010123456789abcdefname"[..]),

@@ -98,6 +98,20 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// Of a record that is about the log itself.
+    pub(crate) fn of_log(kind: Kind, sequence: u64, body: &[u8]) -> Header {
+        Header {
+            kind,
+            namespace: 0,
+            sequence,
+            expiry: None,
+            key_len: 0,
+            metadata_len: None,
+            value_len: body.len() as u32,
+            body_crc: crc32fast::hash(body),
+        }
+    }
+
     /// Bytes of the encoded header.
     pub(crate) fn header_len(&self) -> usize {
         FIXED_HEADER_LEN

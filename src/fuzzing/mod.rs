@@ -16,6 +16,7 @@
 )]
 
 mod format;
+mod index;
 mod input;
 mod repair;
 mod segment;
@@ -24,5 +25,6 @@ mod store;
 mod tests;
 
 pub use format::{file_name, namespace_record, record_decode};
+pub use index::index_load;
 pub use segment::segment_scan;
 pub use store::{cursor, hint_load, manifest_load};

@@ -20,13 +20,13 @@ use crate::{Error, Maintenance, ManualClock, PutOptions, ReadMode, Result, Store
 const DIRECTORY: &str = "/store";
 const NOW_MS: u64 = 1_700_000_000_000;
 
-type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;
+pub(super) type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
 /// A closed store: its files, what it shows, and every pair of key and value that was ever written to it.
-struct Prepared {
+pub(super) struct Prepared {
     files: Vec<(PathBuf, Vec<u8>)>,
     manifest: Manifest,
-    listing: Listing,
+    pub(super) listing: Listing,
     written: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -52,7 +52,7 @@ fn listing(store: &Store) -> Result<Listing> {
     Ok(listing)
 }
 
-fn prepared() -> &'static Prepared {
+pub(super) fn prepared() -> &'static Prepared {
     static PREPARED: OnceLock<Prepared> = OnceLock::new();
     PREPARED.get_or_init(|| {
         let disk = MemStorage::new();
@@ -94,7 +94,7 @@ fn prepared() -> &'static Prepared {
 
 impl Prepared {
     /// The store with other content in the file of this name.
-    fn with(&self, name: &str, content: &[u8]) -> MemStorage {
+    pub(super) fn with(&self, name: &str, content: &[u8]) -> MemStorage {
         let disk = MemStorage::new();
         crate::storage::Storage::create_directory(&disk, Path::new(DIRECTORY)).unwrap();
         let replaced = Path::new(DIRECTORY).join(name);
@@ -105,19 +105,24 @@ impl Prepared {
         disk
     }
 
+    /// The content of the file of this name.
+    pub(super) fn file(&self, name: &str) -> &[u8] {
+        let path = Path::new(DIRECTORY).join(name);
+        let (_, bytes) = self.files.iter().find(|(file, _)| *file == path).unwrap();
+        bytes
+    }
+
     /// Its first segment.
     fn segment(&self) -> (u64, Summary, &[u8]) {
         let entry = &self.manifest.segments[0];
         let SegmentState::Sealed(summary) = entry.state else {
             panic!("after a close everything is sealed");
         };
-        let path = Path::new(DIRECTORY).join(segment_file(entry.id));
-        let (_, bytes) = self.files.iter().find(|(file, _)| *file == path).unwrap();
-        (entry.id, summary, bytes)
+        (entry.id, summary, self.file(&segment_file(entry.id)))
     }
 
     /// Whatever is shown was written once.
-    fn check_written(&self, shown: &Listing) {
+    pub(super) fn check_written(&self, shown: &Listing) {
         for ((name, key), value) in shown {
             let known = self
                 .written
@@ -129,7 +134,7 @@ impl Prepared {
 }
 
 /// Opens, and shows everything; damage that is named is an answer too, unless it must not be.
-fn shown(disk: &MemStorage, mode: ReadMode) -> Result<Listing> {
+pub(super) fn shown(disk: &MemStorage, mode: ReadMode) -> Result<Listing> {
     let shown = open(disk, mode).and_then(|store| {
         let shown = listing(&store)?;
         store.close()?;

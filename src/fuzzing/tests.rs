@@ -41,6 +41,7 @@ replayed!(
     cursor,
     file_name,
     hint_load,
+    index_load,
     manifest_load,
     namespace_record,
     record_decode,

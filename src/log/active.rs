@@ -135,13 +135,14 @@ impl Active {
             && sequence_fits(self.segment.header.base_sequence, next_sequence)
     }
 
-    /// Encodes a record behind the published bytes, and `ahead` bytes further on. Returns nothing: room was made before.
-    pub(super) fn put_record_ahead(&mut self, ahead: usize, header: &Header, parts: &[&[u8]]) {
+    /// Encodes a record behind the published bytes, and `ahead` bytes further on, and returns it as stored. It is not counted yet.
+    pub(super) fn encode_ahead(&mut self, ahead: usize, header: &Header, parts: &[&[u8]]) -> &[u8] {
         let offset = (self.appender.len() + ahead) as u64;
         let encoded = header.encode(self.segment.place(offset));
         let length = header.record_len() as usize;
+        // Room was made before.
         let Some(room) = self.appender.spare().get_mut(ahead..ahead + length) else {
-            return;
+            return &[];
         };
         let mut room_left = &mut *room;
         for part in std::iter::once(encoded.as_bytes()).chain(parts.iter().copied()) {
@@ -150,16 +151,27 @@ impl Active {
             room_left = rest;
         }
         room_left.fill(0);
-        self.account.add(header, room);
+        room
     }
 
-    /// Encodes a record behind the published bytes.
-    pub(super) fn put_record(&mut self, header: &Header, parts: &[&[u8]]) {
-        self.put_record_ahead(0, header, parts);
-    }
-
-    pub(super) fn publish(&mut self, length: usize) {
+    /// Counts the records with these headers, which were encoded one behind the other, and lets readers see them.
+    pub(super) fn publish<'h>(&mut self, headers: impl IntoIterator<Item = &'h Header>) {
+        let mut unpublished = &*self.appender.spare();
+        let mut length = 0;
+        for header in headers {
+            let record_len = header.record_len() as usize;
+            let (record, rest) = unpublished.split_at_checked(record_len).unwrap_or_default();
+            self.account.add(header, record);
+            unpublished = rest;
+            length += record_len;
+        }
         self.appender.publish(length);
+    }
+
+    /// Encodes a record behind the published bytes, counts it, and lets readers see it.
+    pub(super) fn put_record(&mut self, header: &Header, parts: &[&[u8]]) {
+        self.encode_ahead(0, header, parts);
+        self.publish([header]);
     }
 
     /// Forgets all records at or beyond this offset: a new buffer, since somebody may still read the old one.

@@ -36,18 +36,8 @@ impl Engine {
         guard.next_sequence += 1;
         guard.last_sequence = sequence;
         if let Some(active) = &mut guard.active {
-            let header = Header {
-                kind,
-                namespace: 0,
-                sequence,
-                expiry: None,
-                key_len: 0,
-                metadata_len: None,
-                value_len: body.len() as u32,
-                body_crc: crc32fast::hash(body),
-            };
+            let header = Header::of_log(kind, sequence, body);
             active.put_record(&header, &[body]);
-            active.publish(header.record_len() as usize);
         }
     }
 

@@ -342,17 +342,9 @@ impl Engine {
 /// The record that ends a segment.
 pub(crate) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> {
     let body = summary.encode();
-    let seal = Header {
-        kind: Kind::Seal,
-        namespace: 0,
-        // Sequences of a segment never lie below its base; a segment without records has none yet.
-        sequence: summary.max_sequence.max(header.base_sequence),
-        expiry: None,
-        key_len: 0,
-        metadata_len: None,
-        value_len: body.len() as u32,
-        body_crc: crc32fast::hash(&body),
-    };
+    // Sequences of a segment never lie below its base; a segment without records has none yet.
+    let sequence = summary.max_sequence.max(header.base_sequence);
+    let seal = Header::of_log(Kind::Seal, sequence, &body);
     let place = Place {
         salt: header.salt,
         base_sequence: header.base_sequence,

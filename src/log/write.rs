@@ -13,7 +13,7 @@ use crate::format::segment::Mark;
 use crate::format::{ALIGNMENT, aligned};
 use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
-use crate::index::order::{KeyFlags, KeyOrder};
+use crate::index::order::{Change, KeyFlags, KeyOrder};
 use crate::options::{Condition, Durability};
 use crate::segment::Segment;
 
@@ -78,6 +78,7 @@ impl Ready<'_> {
 
 impl Engine {
     fn ready<'a>(&self, operation: &'a Operation<'a>) -> Ready<'a> {
+        let hash = self.hash(operation.namespace.number, operation.key);
         let (kind, value, metadata, expiry) = match operation.action {
             Action::Put {
                 value,
@@ -98,7 +99,7 @@ impl Engine {
         };
         Ready {
             operation,
-            hash: self.hash(operation.namespace.number, operation.key),
+            hash,
             header,
         }
     }
@@ -111,7 +112,8 @@ impl Engine {
 
     fn try_write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         let ready = self.ready(operation);
-        let mut guard = self.ensure_room(self.lock_writer(), ready.header.record_len() + MARK_LEN, 2)?;
+        let guard = self.lock_writer_to_change(&[ready.hash]);
+        let mut guard = self.ensure_room(guard, ready.header.record_len() + MARK_LEN, 2)?;
         check_namespace(operation)?;
         let current = self.current(&ready)?;
         let existed = self.check_condition(&ready, current.as_ref())?;
@@ -209,47 +211,43 @@ impl Engine {
         begin_len: u64,
         bytes: u64,
     ) {
-        // Sequences are known, so the frame can be written first, although it sums up what follows.
-        let first = guard.next_sequence + 1;
-        let headers: Vec<_> = ready
-            .iter()
-            .zip(first..)
-            .map(|(ready, sequence)| Header {
-                sequence,
-                ..ready.header
-            })
-            .collect();
-        let Some(active) = &guard.active else { return };
+        // The frame, which sums up what follows it, comes first in the log and has the first sequence.
+        let frame_sequence = guard.next_sequence;
+        let first = frame_sequence + 1;
+        let Some(active) = &mut guard.active else { return };
         let segment = active.segment.clone();
         let base = active.appender.len() as u64;
         let mut run = RunCrc::default();
-        let mut offset = base + begin_len;
-        for header in &headers {
-            run.add(header.encode(segment.place(offset)).as_bytes());
-            offset += header.record_len();
+        let mut headers = Vec::with_capacity(ready.len());
+        let mut ahead = begin_len as usize;
+        for (ready, sequence) in ready.iter().zip(first..) {
+            let header = Header {
+                sequence,
+                ..ready.header
+            };
+            run.add(active.encode_ahead(ahead, &header, &ready.parts()));
+            ahead += header.record_len() as usize;
+            headers.push(header);
         }
         let frame = BatchBegin {
             count: ready.len() as u32,
             run_crc: run.value(),
             bytes,
         };
-        self.append(guard, Kind::BatchBegin, &frame.encode());
-        let Some(active) = &mut guard.active else { return };
-        let mut ahead = 0;
-        for (ready, header) in ready.iter().zip(&headers) {
-            active.put_record_ahead(ahead, header, &ready.parts());
-            ahead += header.record_len() as usize;
-        }
-        active.publish(ahead);
+        let frame = frame.encode();
+        let frame_header = Header::of_log(Kind::BatchBegin, frame_sequence, &frame);
+        active.encode_ahead(0, &frame_header, &[&frame]);
+        active.publish(std::iter::once(&frame_header).chain(&headers));
         guard.next_sequence = first + ready.len() as u64;
         guard.last_sequence = guard.next_sequence - 1;
         let mut offset = base + begin_len;
         // What earlier operations of this batch have made of their keys.
         let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::new();
+        let mut changes: Vec<(&NamespaceState, Change<'_>)> = Vec::with_capacity(ready.len());
         for ((ready, header), before) in ready.iter().zip(&headers).zip(currents) {
             let key = (header.namespace, ready.operation.key);
             let current = within.get(&key).copied().unwrap_or(*before);
-            self.index(
+            let change = self.index(
                 guard,
                 &segment,
                 ready.hash,
@@ -258,6 +256,7 @@ impl Engine {
                 ready.operation,
                 current.as_ref(),
             );
+            changes.extend(change.map(|change| (ready.operation.namespace, change)));
             if repeats {
                 let location = segment.location(offset);
                 let made = (header.kind == Kind::Put).then_some(Current {
@@ -267,6 +266,11 @@ impl Engine {
                 within.insert(key, made);
             }
             offset += header.record_len();
+        }
+        for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
+            if let Some((namespace, _)) = together.first() {
+                change_order(namespace, together.iter().map(|(_, change)| *change));
+            }
         }
     }
 
@@ -311,27 +315,29 @@ impl Engine {
         let offset = active.appender.len() as u64;
         debug_assert_eq!(offset % ALIGNMENT, 0);
         active.put_record(&header, &ready.parts());
-        active.publish(header.record_len() as usize);
         let segment = active.segment.clone();
-        self.index(guard, &segment, ready.hash, offset, &header, ready.operation, current);
+        if let Some(change) = self.index(guard, &segment, ready.hash, offset, &header, ready.operation, current) {
+            change_order(ready.operation.namespace, [change]);
+        }
         header.sequence
     }
 
-    /// Lets the indexes and counters know of a record that was just published.
+    /// Lets the keydir, the expiry queue and the counters know of a record that was just published, and returns what the key order
+    /// has to know.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is a fact about one record; a struct would only rename them"
     )]
-    fn index(
+    fn index<'a>(
         &self,
         guard: &mut Guard<'_>,
         segment: &Arc<Segment>,
         hash: u64,
         offset: u64,
         header: &Header,
-        operation: &Operation<'_>,
+        operation: &Operation<'a>,
         current: Option<&Current>,
-    ) {
+    ) -> Option<Change<'a>> {
         let location = segment.location(offset);
         let length = header.record_len();
         let previous = current.map(|current| current.location);
@@ -364,9 +370,7 @@ impl Engine {
         }
         let before = current.map(|current| flags(&current.header));
         let after = (header.kind == Kind::Put).then(|| flags(header));
-        if before != after {
-            change_order(operation.namespace, operation.key, after);
-        }
+        (before != after).then(|| Change::of(operation.key, after))
     }
 
     /// The record at this location is no longer what the keydir points at.
@@ -410,7 +414,8 @@ impl Engine {
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
-            change_order(&namespace, key, undo.previous.map(|previous| flags(&previous.header)));
+            let before = undo.previous.map(|previous| flags(&previous.header));
+            change_order(&namespace, [Change::of(key, before)]);
         }
     }
 }
@@ -447,13 +452,9 @@ pub(crate) fn flags(header: &Header) -> KeyFlags {
     expires.union(metadata)
 }
 
-/// The key is there with these flags, or is not.
-pub(super) fn change_order(namespace: &NamespaceState, key: &[u8], flags: Option<KeyFlags>) {
-    if namespace.number == SYSTEM_NAMESPACE {
-        return;
-    }
-    match flags {
-        Some(flags) => namespace.order.insert(key, flags),
-        None => namespace.order.remove(key),
+/// Lets the key order know of changes.
+pub(super) fn change_order<'a>(namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
+    if namespace.number != SYSTEM_NAMESPACE {
+        namespace.order.change(changes.into_iter());
     }
 }

@@ -209,6 +209,18 @@ impl Engine {
         lock(&self.writer)
     }
 
+    /// Takes the writer lock; whoever has to wait for it looks up the keys of these hashes meanwhile, so that under the lock their
+    /// slots and records are in the processor's cache.
+    pub(super) fn lock_writer_to_change(&self, hashes: &[u64]) -> Guard<'_> {
+        match self.writer.try_lock() {
+            Ok(guard) => guard,
+            Err(_) => {
+                self.warm_up(hashes);
+                self.lock_writer()
+            }
+        }
+    }
+
     /// Gives up the lock until a leader has ended its work, or for no reason at all.
     pub(super) fn wait<'a>(&'a self, guard: Guard<'a>) -> Guard<'a> {
         let before = self.progress.load(Ordering::Relaxed);

@@ -109,6 +109,11 @@ pub(crate) enum Change<'a> {
 }
 
 impl<'a> Change<'a> {
+    /// The key is there with these flags, or is not.
+    pub(crate) fn of(key: &'a [u8], flags: Option<KeyFlags>) -> Change<'a> {
+        flags.map_or(Change::Remove(key), |flags| Change::Insert(key, flags))
+    }
+
     /// The key that is changed.
     fn key(&self) -> &'a [u8] {
         match self {
@@ -147,6 +152,7 @@ impl KeyOrder {
         }
     }
 
+    #[cfg(test)]
     /// Queues: the key is there with these flags.
     pub(crate) fn insert(&self, key: &[u8], flags: KeyFlags) {
         self.change(std::iter::once(Change::Insert(key, flags)));

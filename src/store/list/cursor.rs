@@ -27,7 +27,8 @@ impl List {
     }
 
     pub(crate) fn encode_cursor(&self, last_key: &[u8]) -> String {
-        let mut bytes = vec![CURSOR_VERSION];
+        let mut bytes = Vec::with_capacity(1 + 4 + last_key.len() + 4);
+        bytes.push(CURSOR_VERSION);
         bytes.extend_from_slice(&self.fingerprint().to_le_bytes());
         bytes.extend_from_slice(last_key);
         let crc = crc32fast::hash(&bytes);

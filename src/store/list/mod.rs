@@ -205,6 +205,7 @@ impl List {
                 }
                 return Ok(page);
             }
+            page.reserve(wanted);
             let mut is_full = false;
             self.look_up(
                 &keys,
@@ -244,22 +245,26 @@ impl List {
     ) -> Result<()> {
         let (engine, state) = (self.namespace.engine(), &self.namespace.state);
         let mut keys = keys.iter();
+        let mut group = Vec::with_capacity(keys.len().min(WARM_UP));
+        let mut hashes = Vec::with_capacity(group.capacity());
         loop {
-            let group: Vec<_> = keys.by_ref().take(WARM_UP).collect();
+            group.clear();
+            group.extend(keys.by_ref().take(WARM_UP));
             if group.is_empty() {
                 return Ok(());
             }
             let looked_up = group.iter().filter(|(_, flags)| wanted(*flags));
-            let hashes: Vec<_> = looked_up.map(|(key, _)| engine.hash(state.number, key)).collect();
+            hashes.clear();
+            hashes.extend(looked_up.map(|(key, _)| engine.hash(state.number, key)));
             let candidates = engine.warm_up(&hashes);
-            let mut warm = hashes.into_iter().zip(&candidates);
-            for (key, flags) in group {
+            let mut warm = hashes.iter().zip(&candidates);
+            for &(key, flags) in &group {
                 let warm = if wanted(flags) { warm.next() } else { None };
                 if !look(
                     key,
                     flags,
                     warm.map(|(hash, candidate)| Warm {
-                        hash,
+                        hash: *hash,
                         candidate: candidate.as_ref(),
                     }),
                 )? {

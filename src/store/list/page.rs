@@ -62,6 +62,13 @@ impl Page {
         }
     }
 
+    /// Makes room for so many more keys, as far as they are likely. Vectors that grow by and by may be moved by the allocator each
+    /// time, and under a lock that threads share.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        self.keys.reserve(keys);
+        self.details.reserve(keys.min(KeyPage::EXPECTED_MAX));
+    }
+
     /// Adds a key.
     pub(super) fn push(&mut self, key: &[u8], flags: KeyFlags, detail: Detail) {
         self.keys.push([key, &[]], flags);

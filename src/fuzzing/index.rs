@@ -1,0 +1,94 @@
+//! The index file of a store of known content, as it is, changed here and there, or replaced.
+
+use std::path::Path;
+
+use super::input::{Input, strike};
+use super::repair;
+use super::store::{prepared, shown};
+use crate::ReadMode;
+use crate::format::INDEX_FILE;
+
+/// The input is a whole file; else it says what is changed in the true one.
+const WHOLE: u8 = 1;
+/// The head names the store and its manifest.
+const RELATED: u8 = 2;
+/// Lengths and checksums of head and sections are put right.
+const REPAIRED: u8 = 4;
+/// Read without maps.
+const PREAD: u8 = 8;
+
+/// Where the head names store, manifest and hash.
+const BINDING: std::ops::Range<usize> = 12..64;
+
+/// An index file: if its checksums are wrong, the store shows what it would without it. One that somebody made up with the right
+/// ones may hide what was written, and cannot make up what was not.
+///
+/// The true file differs from run to run, by the store's random numbers; its form does not.
+pub fn index_load(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mode = input.u8();
+    let prepared = prepared();
+    let truth = prepared.file(INDEX_FILE);
+    let mut bytes = if mode & WHOLE != 0 {
+        input.rest().to_vec()
+    } else {
+        changed(truth, &mut input)
+    };
+    if mode & RELATED != 0 && bytes.len() >= BINDING.end {
+        bytes[BINDING].copy_from_slice(&truth[BINDING]);
+    }
+    if mode & REPAIRED != 0 {
+        repair::index(&mut bytes);
+    }
+    let read_mode = if mode & PREAD == 0 {
+        ReadMode::Map
+    } else {
+        ReadMode::Pread
+    };
+    let disk = prepared.with(INDEX_FILE, &bytes);
+    let listing = shown(&disk, read_mode);
+    if mode & REPAIRED == 0 {
+        assert_eq!(
+            listing.unwrap(),
+            prepared.listing,
+            "an index file changed what the store shows"
+        );
+        assert_eq!(
+            shown(&disk, read_mode).unwrap(),
+            prepared.listing,
+            "and so did what it left"
+        );
+        return;
+    }
+    if let Ok(listing) = listing {
+        prepared.check_written(&listing);
+    }
+    // Without it the truth comes back: what it made the store say was never written to the log.
+    let aside = Path::new("/store").join(INDEX_FILE);
+    if crate::storage::Storage::exists(&disk, &aside).unwrap() {
+        crate::storage::Storage::remove(&disk, &aside).unwrap();
+    }
+    assert_eq!(
+        shown(&disk, read_mode).unwrap(),
+        prepared.listing,
+        "an index file changed the store itself"
+    );
+}
+
+/// The true file with some bytes changed: words of it replaced, or struck.
+fn changed(truth: &[u8], input: &mut Input<'_>) -> Vec<u8> {
+    let mut bytes = truth.to_vec();
+    while !input.is_empty() && !bytes.is_empty() {
+        let how = input.u8();
+        if how < 128 {
+            strike(&mut bytes, input);
+            continue;
+        }
+        // A number of one to eight bytes: a length, a slot, a location, a count.
+        let at = usize::from(input.u16()) % bytes.len();
+        let number = input.bytes(1 + usize::from(how % 8));
+        let end = bytes.len().min(at + number.len());
+        bytes[at..end].copy_from_slice(&number[..end - at]);
+    }
+    bytes
+}
