@@ -7,7 +7,8 @@
 //! Another compiler makes other instructions, and a processor with other extensions takes other ways: count the state before a
 //! change first, and accept that, when either differs from where the file was written.
 //!
-//! This program starts itself under callgrind for each operation, once with so many calls and once with twice as many. What
+//! This program starts itself under callgrind for each operation, with so many calls and with twice as many, three times each, of which
+//! the lowest counts. What
 //! both do besides (opening a store, making keys) cancels out. Both open a copy of one store, and so hash keys alike.
 
 #[allow(dead_code, reason = "no bench uses all of it")]

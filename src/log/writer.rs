@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
 use super::active::{Active, Prepared, Rotated};
 use super::manifest::{Floors, ReplaceError};
@@ -214,7 +214,9 @@ impl Engine {
     pub(super) fn lock_writer_to_change(&self, hashes: &[u64]) -> Guard<'_> {
         match self.writer.try_lock() {
             Ok(guard) => guard,
-            Err(_) => {
+            // It has the lock in it; nothing under it is left half done.
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
                 self.warm_up(hashes);
                 self.lock_writer()
             }

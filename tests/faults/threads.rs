@@ -12,6 +12,39 @@ use crate::common::{DIRECTORY, class, keys, manual, open, text};
 use crate::hooked::Hooked;
 use crate::{FAILED, kind, poisoned};
 
+/// B24: a storage panics in the middle of a put, with the lock of all writers held. The put is lost to its caller; the next one
+/// is not kept waiting for ever by the lock that was left behind.
+#[test]
+fn a_put_that_panics_leaves_no_lock_that_others_wait_for() {
+    let disk = MemStorage::new();
+    let armed = Arc::new(AtomicBool::new(false));
+    let hook_armed = armed.clone();
+    let hook = move |operation: Operation, path: &Path| {
+        let strikes = operation == Operation::Create && path.extension().is_some_and(|end| end == "segment");
+        assert!(!(strikes && hook_armed.swap(false, Ordering::SeqCst)), "injected panic");
+        Ok(())
+    };
+    let store = manual(Hooked::over(&disk, hook)).open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    namespace.put("key", "before").unwrap();
+    armed.store(true, Ordering::SeqCst);
+    // The segment is full sooner or later, and a writer creates the next one.
+    let writer = namespace.clone();
+    let panicked =
+        std::thread::spawn(move || (0..100).try_for_each(|n| writer.put(format!("{n}"), [7; 500]).map(drop)));
+    assert!(panicked.join().is_err(), "no put came to create a segment");
+    let (done, is_done) = mpsc::channel();
+    let writer = namespace.clone();
+    std::thread::spawn(move || done.send(writer.put("key", "after").is_ok()));
+    let written = is_done.recv_timeout(std::time::Duration::from_secs(60));
+    assert!(
+        written.expect("the put does not come back"),
+        "there is no reason to refuse it"
+    );
+    assert_eq!(text(&namespace, "key").as_deref(), Some("after"));
+    store.close().unwrap();
+}
+
 /// B24: the worker dies at its work. Everybody who writes is told, nobody waits for it, and the store can be opened again.
 #[test]
 fn a_background_thread_that_panics_poisons_the_store_and_hangs_nobody() {

@@ -205,7 +205,7 @@ impl List {
                 }
                 return Ok(page);
             }
-            page.reserve(wanted);
+            page.reserve(keys.len());
             let mut is_full = false;
             self.look_up(
                 &keys,
