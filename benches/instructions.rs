@@ -7,9 +7,9 @@
 //! Another compiler makes other instructions, and a processor with other extensions takes other ways: count the state before a
 //! change first, and accept that, when either differs from where the file was written.
 //!
-//! This program starts itself under callgrind for each operation, with so many calls and with twice as many, three times each, of which
-//! the lowest counts. What
-//! both do besides (opening a store, making keys) cancels out. Both open a copy of one store, and so hash keys alike.
+//! This program starts itself under callgrind for each operation, with so many calls and with twice as many, several times each, of
+//! which the lowest counts. What both do besides (opening a store, making keys) cancels out. Both open a copy of one store, and so hash
+//! keys alike.
 
 #[allow(dead_code, reason = "no bench uses all of it")]
 mod common;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::input::{Input, strike};
 use super::repair;
-use super::store::{prepared, shown};
+use super::store::{DIRECTORY, prepared, shown};
 use crate::ReadMode;
 use crate::format::INDEX_FILE;
 use crate::format::index::IndexHead;
@@ -65,9 +65,9 @@ pub fn index_load(data: &[u8]) {
         prepared.check_written(&listing);
     }
     // Without it the truth comes back: what it made the store say was never written to the log.
-    let aside = Path::new("/store").join(INDEX_FILE);
-    if crate::storage::Storage::exists(&disk, &aside).unwrap() {
-        crate::storage::Storage::remove(&disk, &aside).unwrap();
+    let path = Path::new(DIRECTORY).join(INDEX_FILE);
+    if disk.files(DIRECTORY).contains(&path) {
+        disk.remove_file(path).unwrap();
     }
     assert_eq!(
         shown(&disk, read_mode).unwrap(),

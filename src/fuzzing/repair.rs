@@ -52,7 +52,7 @@ fn write(bytes: &mut [u8], at: usize, field: &[u8]) {
     bytes[at..at + field.len()].copy_from_slice(field);
 }
 
-/// Magic, version and checksum of a hint or a manifest.
+/// Magic, version and checksum of a hint, a manifest, or the head of an index file.
 pub(crate) fn envelope(bytes: &mut [u8], magic: &[u8; 8]) {
     if bytes.len() < 16 {
         return;

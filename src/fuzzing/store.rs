@@ -17,7 +17,7 @@ use crate::segment::scan::KeysCrc;
 use crate::storage::MemStorage;
 use crate::{Error, Maintenance, ManualClock, PutOptions, ReadMode, Result, Store};
 
-const DIRECTORY: &str = "/store";
+pub(super) const DIRECTORY: &str = "/store";
 const NOW_MS: u64 = 1_700_000_000_000;
 
 pub(super) type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;

@@ -160,7 +160,10 @@ impl Active {
         let mut length = 0;
         for header in headers {
             let record_len = header.record_len() as usize;
-            let (record, rest) = unpublished.split_at_checked(record_len).unwrap_or_default();
+            let Some((record, rest)) = unpublished.split_at_checked(record_len) else {
+                debug_assert!(false, "a record was let in for which there is no room");
+                break;
+            };
             self.account.add(header, record);
             unpublished = rest;
             length += record_len;

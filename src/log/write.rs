@@ -78,7 +78,6 @@ impl Ready<'_> {
 
 impl Engine {
     fn ready<'a>(&self, operation: &'a Operation<'a>) -> Ready<'a> {
-        let hash = self.hash(operation.namespace.number, operation.key);
         let (kind, value, metadata, expiry) = match operation.action {
             Action::Put {
                 value,
@@ -99,7 +98,7 @@ impl Engine {
         };
         Ready {
             operation,
-            hash,
+            hash: self.hash(operation.namespace.number, operation.key),
             header,
         }
     }
@@ -112,7 +111,7 @@ impl Engine {
 
     fn try_write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         let ready = self.ready(operation);
-        let guard = self.lock_writer_to_change(&[ready.hash]);
+        let guard = self.lock_writer_to_change(ready.hash);
         let mut guard = self.ensure_room(guard, ready.header.record_len() + MARK_LEN, 2)?;
         check_namespace(operation)?;
         let current = self.current(&ready)?;
@@ -148,10 +147,11 @@ impl Engine {
             )));
         }
         let begin_len = aligned((FIXED_HEADER_LEN + BatchBegin::LEN) as u64);
+        let hashes: Vec<_> = ready.iter().map(|ready| ready.hash).collect();
+        // Before others have to wait for it.
+        self.warm_up(&hashes);
         let mut guard = self.ensure_room(self.lock_writer(), MARK_LEN + begin_len + bytes, ready.len() as u64 + 2)?;
         // Everything that can fail comes before anything is appended.
-        let hashes: Vec<_> = ready.iter().map(|ready| ready.hash).collect();
-        self.warm_up(&hashes);
         let mut currents = Vec::with_capacity(ready.len());
         for ready in &ready {
             check_namespace(ready.operation)?;

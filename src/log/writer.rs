@@ -209,15 +209,15 @@ impl Engine {
         lock(&self.writer)
     }
 
-    /// Takes the writer lock; whoever has to wait for it looks up the keys of these hashes meanwhile, so that under the lock their
-    /// slots and records are in the processor's cache.
-    pub(super) fn lock_writer_to_change(&self, hashes: &[u64]) -> Guard<'_> {
+    /// Takes the writer lock; whoever has to wait for it looks up the key of this hash meanwhile, so that under the lock its slot and
+    /// its record are in the processor's cache.
+    pub(super) fn lock_writer_to_change(&self, hash: u64) -> Guard<'_> {
         match self.writer.try_lock() {
             Ok(guard) => guard,
-            // It has the lock in it; nothing under it is left half done.
+            // As in `lock`. This guard holds the lock already.
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                self.warm_up(hashes);
+                self.warm_up(&[hash]);
                 self.lock_writer()
             }
         }

@@ -4,7 +4,7 @@
 //! It is memory only, and can be rebuilt from the log at any time.
 //!
 //! ```text
-//!   insert, remove, change            page, count, len, merge, merge_step
+//!       remove, change                page, count, len, merge, merge_step
 //!            |                                     |
 //!            v              take all, sort         v          merge into blocks
 //!       [ queue: Log ] -----------------> [ waiting: Batch ] -----------------> [ blocks ]
@@ -164,7 +164,7 @@ impl KeyOrder {
     }
 
     /// Queues several changes, of which every page and count sees all or none. The iterator runs under the lock of the
-    /// queue: it must be short and must not come back here.
+    /// queue: it must do nothing but hand over what is there, and must not come back here.
     pub(crate) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) {
         let mut queue = self.lock_queue();
         for change in changes {

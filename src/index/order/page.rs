@@ -2,6 +2,9 @@
 
 use super::KeyFlags;
 
+/// A page's first guess at how many keys it will hold; the buffers grow when there are more.
+const KEYS_EXPECTED_MAX: usize = 1024;
+
 /// A page's first guess at how long its keys are.
 const KEY_BYTES_EXPECTED: usize = 32;
 
@@ -22,14 +25,20 @@ struct PageKey {
 }
 
 impl KeyPage {
-    /// A page's first guess at how many keys it will hold; the buffers grow when there are more.
-    pub(crate) const EXPECTED_MAX: usize = 1024;
+    /// An empty page with room for as many keys as are likely.
+    pub(super) fn with_limit(limit: usize) -> Self {
+        let keys = limit.min(KEYS_EXPECTED_MAX);
+        KeyPage {
+            bytes: Vec::with_capacity(keys * KEY_BYTES_EXPECTED),
+            keys: Vec::with_capacity(keys),
+            flags: KeyFlags::NONE,
+        }
+    }
 
-    /// Makes room for so many more keys, as far as they are likely.
-    pub(crate) fn reserve(&mut self, keys: usize) {
-        let keys = keys.min(Self::EXPECTED_MAX);
-        self.bytes.reserve(keys * KEY_BYTES_EXPECTED);
-        self.keys.reserve(keys);
+    /// Makes room for all keys of another page.
+    pub(crate) fn reserve(&mut self, other: &KeyPage) {
+        self.bytes.reserve(other.bytes.len());
+        self.keys.reserve(other.keys.len());
     }
 
     /// How many keys there are.

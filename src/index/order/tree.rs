@@ -180,8 +180,7 @@ impl Tree {
 
     /// Copies at most `limit` keys between the bounds, from the lower one up or from the upper one down.
     pub(super) fn page(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, reverse: bool, limit: usize) -> KeyPage {
-        let mut page = KeyPage::default();
-        page.reserve(limit);
+        let mut page = KeyPage::with_limit(limit);
         if reverse {
             let mut ascending = KeyPage::default();
             for span in self.spans(from, to).rev() {

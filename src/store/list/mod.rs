@@ -205,7 +205,7 @@ impl List {
                 }
                 return Ok(page);
             }
-            page.reserve(keys.len());
+            page.reserve(&keys);
             let mut is_full = false;
             self.look_up(
                 &keys,

@@ -62,11 +62,11 @@ impl Page {
         }
     }
 
-    /// Makes room for so many more keys, as far as they are likely. Vectors that grow by and by may be moved by the allocator each
-    /// time, and under a lock that threads share.
-    pub(super) fn reserve(&mut self, keys: usize) {
+    /// Makes room for these keys. Vectors that grow by and by may be moved by the allocator each time, and under a lock that threads
+    /// share.
+    pub(super) fn reserve(&mut self, keys: &KeyPage) {
         self.keys.reserve(keys);
-        self.details.reserve(keys.min(KeyPage::EXPECTED_MAX));
+        self.details.reserve(keys.len());
     }
 
     /// Adds a key.
