@@ -51,7 +51,7 @@ pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
 /// Largest segment size that is accepted: 512 MiB.
 pub const SEGMENT_BYTES_MAX: u64 = RECORD_START_MAX;
 
-/// Progress of opening a store: bytes of segments read so far, of how many.
+/// How far long work has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes done.

@@ -49,6 +49,35 @@ fn check(store: &Store, keys: u64) {
 }
 
 #[test]
+fn a_checkpoint_tells_how_far_it_has_come_and_can_be_stopped() {
+    let disk = MemStorage::new();
+    let store = on(&disk).open("/store").unwrap();
+    fill(&store, 150);
+    let mut told = Vec::new();
+    let report = store
+        .checkpoint_with("/copies/one", |progress| {
+            told.push(progress);
+            true
+        })
+        .unwrap();
+    assert_eq!(told.len() as u64, report.segments);
+    assert!(told.is_sorted_by_key(|progress| progress.done_bytes));
+    let last = told.last().unwrap();
+    assert_eq!((last.done_bytes, last.total_bytes), (report.bytes, report.bytes));
+    for stop_at in 1..report.segments {
+        let mut calls = 0;
+        let stopped = store.checkpoint_with("/copies/two", |_| {
+            calls += 1;
+            calls < stop_at
+        });
+        assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert!(!disk.exists(Path::new("/copies/two")).unwrap());
+        assert!(!disk.exists(Path::new("/copies/two.partial")).unwrap());
+    }
+    check(&store, 150);
+}
+
+#[test]
 fn a_checkpoint_holds_everything_acknowledged_before_it_with_metadata_and_expiry() {
     let disk = MemStorage::new();
     let store = on(&disk).open("/store").unwrap();

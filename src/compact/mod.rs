@@ -25,6 +25,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::log::seal::ReservePart;
 use crate::log::{Engine, lock};
+use crate::options::Progress;
 use crate::segment::SealedSegment;
 
 /// How a run goes about its work.
@@ -53,6 +54,9 @@ pub(crate) struct Control {
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     reclaimed_bytes: AtomicU64,
+    /// Of the segments chosen since the compaction under way began: bytes replaced, and bytes in all.
+    done_bytes: AtomicU64,
+    total_bytes: AtomicU64,
 }
 
 /// What compaction did: one run, or all since the store was opened.
@@ -111,6 +115,27 @@ impl Control {
 
     fn begin(&self) {
         self.cancelled.store(false, Ordering::Release);
+        self.done_bytes.store(0, Ordering::Relaxed);
+        self.total_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// These segments are to be replaced.
+    fn plan(&self, inputs: &[SealedSegment]) {
+        let bytes = inputs.iter().map(|segment| segment.summary().data_end).sum();
+        self.total_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many more bytes are done.
+    fn go_on(&self, bytes: u64) {
+        self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let total_bytes = self.total_bytes.load(Ordering::Relaxed);
+        Progress {
+            done_bytes: self.done_bytes.load(Ordering::Relaxed).min(total_bytes),
+            total_bytes,
+        }
     }
 
     fn is_paused(&self) -> bool {
@@ -156,6 +181,7 @@ impl Engine {
         self.compaction.begin();
         loop {
             let Some(pick) = self.pick() else { return Ok(report) };
+            self.compaction.plan(&pick.inputs);
             let run = self.rewrite_as_space_allows(pick.inputs, pick.pace)?;
             report.add(run);
             if run.reclaimed_bytes == 0 && run.read_bytes == run.written_bytes {
@@ -180,6 +206,7 @@ impl Engine {
                 break;
             }
             let mut gained = false;
+            groups.iter().for_each(|group| self.compaction.plan(group));
             for group in groups {
                 let run = self.rewrite_as_space_allows(group, Pace::Forced)?;
                 gained |= run.reclaimed_bytes > 0;

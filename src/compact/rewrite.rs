@@ -58,6 +58,7 @@ impl Engine {
     /// `compaction.running`.
     pub(super) fn rewrite(&self, inputs: &[SealedSegment], pace: Pace) -> Result<CompactionReport> {
         self.keep_pace(0, pace)?;
+        let done_before = self.compaction.progress().done_bytes;
         self.sweep_expired();
         let guard = self.lock_writer();
         if guard.is_recovering() {
@@ -108,6 +109,9 @@ impl Engine {
             reclaimed_bytes,
         };
         self.compaction.note(&report);
+        // What was dropped need not be copied.
+        self.compaction
+            .go_on((done_before + read_bytes).saturating_sub(self.compaction.progress().done_bytes));
         Ok(report)
     }
 
@@ -157,6 +161,8 @@ impl Engine {
                 };
                 let record = &found.record;
                 if found.offset - looked_at > THROTTLE_BYTES {
+                    // Reading is half of the work.
+                    self.compaction.go_on((found.offset - looked_at) / 2);
                     looked_at = found.offset;
                     self.keep_pace(0, pace)?;
                 }
@@ -226,6 +232,7 @@ impl Engine {
             }
             copied += header.record_len();
             if copied > THROTTLE_BYTES {
+                self.compaction.go_on(copied / 2);
                 self.keep_pace(copied, pace)?;
                 copied = 0;
             }
@@ -329,6 +336,7 @@ impl Engine {
                     && is_expired(step.expiry, self.time.now_ms())
                 {
                     to.counters.note_expired(expiry);
+                    to.counters.add_expired(step.length);
                 }
                 continue;
             }

@@ -49,6 +49,9 @@ impl Offsets {
 }
 
 impl Hint {
+    /// Bytes before the offsets.
+    pub(crate) const HEAD_LEN: usize = 12 + 16 + 8 + 8 + 4 + 4 + 8;
+
     /// The largest size, in bytes, that a hint of this segment can have.
     pub(crate) fn len_max(summary: &Summary) -> u64 {
         let bytes_each = 4;

@@ -50,6 +50,9 @@ impl SegmentState {
 const NUMBER_MAX: u64 = 1 << 62;
 
 impl Manifest {
+    /// Bytes before the list of segments.
+    pub(crate) const HEAD_LEN: usize = 12 + 16 + 8 + 8 + 8 + 4 + 8;
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = begin_envelope(&MANIFEST_MAGIC);
         bytes.extend_from_slice(&self.store_id);

@@ -96,6 +96,7 @@ fn walk(bytes: &[u8], header: SegmentHeader, reach: Reach) -> Walked<'_> {
     while let Some(step) = walker.next() {
         match step {
             Step::Record { found: record, .. } => found.push(record),
+            Step::Log(_) => {}
             Step::Damaged { offset, length, damage } => damaged.push((offset, length, damage)),
         }
     }

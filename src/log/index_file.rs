@@ -222,7 +222,14 @@ impl Engine {
         out.write_all(&(segments.len() as u64).to_le_bytes())?;
         for segment in segments {
             let counts = segment.counters.get();
-            for number in [segment.id(), counts.live_puts, counts.live_bytes, counts.latest_expired] {
+            let numbers = [
+                segment.id(),
+                counts.live_puts,
+                counts.live_bytes,
+                counts.latest_expired,
+                counts.expired_bytes,
+            ];
+            for number in numbers {
                 out.write_all(&number.to_le_bytes())?;
             }
         }
@@ -333,6 +340,7 @@ fn read_others(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> 
             live_puts: fields.u64()?,
             live_bytes: fields.u64()?,
             latest_expired: fields.u64()?,
+            expired_bytes: fields.u64()?,
             ..Counts::default()
         };
         live.insert(id, counts);

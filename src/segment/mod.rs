@@ -381,6 +381,8 @@ pub(crate) struct Counters {
     tombstone_bytes: AtomicU64,
     /// The latest expiry of a record that left the indexes because it expired.
     latest_expired: AtomicU64,
+    /// Bytes of the puts that are not in the indexes because they have expired.
+    expired_bytes: AtomicU64,
     /// Lowest sequence plus one; 0 if there is no put or tombstone yet.
     min_sequence_plus_one: AtomicU64,
 }
@@ -396,6 +398,8 @@ pub(crate) struct Counts {
     pub(crate) tombstone_bytes: u64,
     /// The latest expiry of a record that left the indexes because it expired; 0 if none did.
     pub(crate) latest_expired: u64,
+    /// Bytes of the puts that are not in the indexes because they have expired; part of the dead.
+    pub(crate) expired_bytes: u64,
     /// `u64::MAX` if there is no put or tombstone.
     pub(crate) min_sequence: u64,
 }
@@ -463,10 +467,15 @@ impl Counters {
         subtract(sum, bytes);
     }
 
-    /// A put left the indexes because it expired.
+    /// There is a put that has expired.
     pub(crate) fn note_expired(&self, expiry_ms: u64) {
         let latest = self.latest_expired.load(Ordering::Relaxed).max(expiry_ms);
         self.latest_expired.store(latest, Ordering::Relaxed);
+    }
+
+    /// A put of so many bytes is not in the indexes because it has expired, and for no other reason.
+    pub(crate) fn add_expired(&self, bytes: u64) {
+        add(&self.expired_bytes, bytes);
     }
 
     /// So many puts, of so many bytes, came to be pointed at.
@@ -487,6 +496,7 @@ impl Counters {
         self.live_puts.store(counts.live_puts, Ordering::Relaxed);
         self.live_bytes.store(counts.live_bytes, Ordering::Relaxed);
         self.latest_expired.store(counts.latest_expired, Ordering::Relaxed);
+        self.expired_bytes.store(counts.expired_bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> Counts {
@@ -498,6 +508,7 @@ impl Counters {
             tombstones: self.tombstones.load(Ordering::Relaxed),
             tombstone_bytes: self.tombstone_bytes.load(Ordering::Relaxed),
             latest_expired: self.latest_expired.load(Ordering::Relaxed),
+            expired_bytes: self.expired_bytes.load(Ordering::Relaxed),
             min_sequence: self.min_sequence_plus_one.load(Ordering::Relaxed).wrapping_sub(1),
         }
     }

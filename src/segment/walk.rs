@@ -24,6 +24,8 @@ use crate::format::{ALIGNMENT, Damage};
 pub(crate) enum Step<'a> {
     /// A sound put or tombstone, and where the batch begins that it is part of.
     Record { found: Found<'a>, batch: Option<u64> },
+    /// A sound record that is about the log itself; a seal is the last.
+    Log(Found<'a>),
     /// These bytes are not what they should be.
     Damaged { offset: u64, length: u64, damage: Damage },
 }
@@ -166,6 +168,10 @@ impl<'a> Walker<'a> {
             if !self.damaged && Summary::decode(record.body) != Ok(self.summary()) {
                 self.damage(offset, length, Damage::Mismatch("the seal's account of the segment"));
             }
+            self.queued.push_back(Step::Log(Found {
+                offset,
+                record: *record,
+            }));
             self.check_padding(rest, offset, &header);
             self.sealed = true;
             return self.end();
@@ -184,20 +190,20 @@ impl<'a> Walker<'a> {
         add_to_summary(&mut self.summary, &header);
         self.crc.add(rest);
         self.offset += length;
-        if header.kind.has_key() {
+        let found = Found {
+            offset,
+            record: *record,
+        };
+        self.queued.push_back(if header.kind.has_key() {
             let batch = self.batch.as_mut().map(|batch| {
                 batch.seen = batch.seen.saturating_add(1);
                 batch.run.add(rest);
                 batch.begin
             });
-            self.queued.push_back(Step::Record {
-                found: Found {
-                    offset,
-                    record: *record,
-                },
-                batch,
-            });
-        }
+            Step::Record { found, batch }
+        } else {
+            Step::Log(found)
+        });
         if let Some(fault) = fault {
             self.damage(offset, length, fault);
         }
@@ -349,6 +355,7 @@ mod tests {
         while let Some(step) = walker.next() {
             match step {
                 Step::Record { found, .. } => keys.push(String::from_utf8_lossy(found.record.key()).into_owned()),
+                Step::Log(_) => {}
                 Step::Damaged { offset, length, damage } => damaged.push((offset as usize, length as usize, damage)),
             }
         }

@@ -26,11 +26,12 @@ use std::time::Duration;
 use super::Store;
 use super::staging::Staging;
 use crate::error::{Error, Result};
-use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::{hint_file, segment_file};
 use crate::log::manifest::{ManifestStore, ReplaceError};
 use crate::log::output::SEAL_LEN;
 use crate::log::{Engine, lock};
+use crate::options::Progress;
 use crate::storage::write_all_at;
 
 /// Bytes copied in one call, where links cannot be made.
@@ -69,7 +70,17 @@ impl Store {
     /// [`Store::sync`] fails with. Nothing is left behind then, but for what could not be removed from
     /// `<directory>.partial`; the next attempt removes that.
     pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<CheckpointReport> {
-        self.engine().checkpoint(directory.as_ref())
+        self.checkpoint_with(directory, |_| true)
+    }
+
+    /// As [`Store::checkpoint`]; calls `progress` after each segment, with bytes linked or copied so far and in all. If it answers
+    /// false, the work stops with [`Error::Cancelled`], and the directory does not come into being.
+    pub fn checkpoint_with(
+        &self,
+        directory: impl AsRef<Path>,
+        mut progress: impl FnMut(Progress) -> bool,
+    ) -> Result<CheckpointReport> {
+        self.engine().checkpoint(directory.as_ref(), &mut progress)
     }
 }
 
@@ -80,7 +91,7 @@ enum Way {
 }
 
 impl Engine {
-    fn checkpoint(&self, target: &Path) -> Result<CheckpointReport> {
+    fn checkpoint(&self, target: &Path, progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckpointReport> {
         let started_ms = self.time.monotonic_ms();
         let _no_compaction = lock(&self.compaction.running);
         self.check_open()?;
@@ -90,7 +101,7 @@ impl Engine {
             last_sequence,
             ..CheckpointReport::default()
         };
-        self.carry_over(&manifest, staging.directory(), &mut report)?;
+        self.carry_over(&manifest, staging.directory(), &mut report, progress)?;
         ManifestStore::write(&*self.storage, staging.directory(), &manifest).map_err(|error| match error {
             ReplaceError::Unchanged(error) | ReplaceError::Unknown(error) => error,
         })?;
@@ -100,12 +111,27 @@ impl Engine {
     }
 
     /// Brings all segments of a manifest, and their hints, into a directory.
-    fn carry_over(&self, manifest: &Manifest, directory: &Path, report: &mut CheckpointReport) -> Result<()> {
+    fn carry_over(
+        &self,
+        manifest: &Manifest,
+        directory: &Path,
+        report: &mut CheckpointReport,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<()> {
+        let ended = |entry: &SegmentEntry| match entry.state {
+            SegmentState::Sealed(summary) => Some((summary, summary.data_end + SEAL_LEN)),
+            SegmentState::Cut(summary) => Some((summary, summary.data_end)),
+            SegmentState::Open => None,
+        };
+        let total_bytes = manifest
+            .segments
+            .iter()
+            .filter_map(ended)
+            .map(|(summary, _)| summary.data_end)
+            .sum();
         for entry in &manifest.segments {
-            let (summary, length) = match entry.state {
-                SegmentState::Sealed(summary) => (summary, summary.data_end + SEAL_LEN),
-                SegmentState::Cut(summary) => (summary, summary.data_end),
-                SegmentState::Open => continue,
+            let Some((summary, length)) = ended(entry) else {
+                continue;
             };
             let segment = segment_file(entry.id);
             report.count(self.link_or_copy(&self.directory.join(&segment), &directory.join(&segment), Some(length))?);
@@ -117,6 +143,13 @@ impl Engine {
                 // Then opening the copy makes one.
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
+            }
+            let done_bytes = report.bytes;
+            if !progress(Progress {
+                done_bytes,
+                total_bytes,
+            }) {
+                return Err(Error::Cancelled);
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ mod background;
 mod batch;
 mod checkpoint;
 mod damage;
+mod inspect;
 mod list;
 mod names;
 mod namespace;
@@ -21,12 +22,13 @@ use crate::compact::CompactionReport;
 use crate::error::{Error, Result};
 use crate::log::recovery::RecoveryReport;
 use crate::log::{Engine, lock, opening};
-use crate::options::{Durability, Maintenance, Options};
+use crate::options::{Durability, Maintenance, Options, Progress};
 
 use background::Workers;
 pub use batch::Batch;
 pub use checkpoint::CheckpointReport;
 pub use damage::Damaged;
+pub use inspect::{FileKind, Part, PartKind, PartValue, inspect};
 pub use list::{Entry, EntryRef, Keys, List, Page};
 pub use namespace::{Deleted, Namespace, NamespaceInfo};
 pub use salvage::{SalvageReport, SalvagedSegment, salvage, salvage_with};
@@ -174,6 +176,12 @@ impl Store {
     /// Ends [`Store::pause_compaction`].
     pub fn resume_compaction(&self) {
         self.engine().compaction.resume();
+    }
+
+    /// How far the compaction under way has come, in bytes of the segments that it replaces; of the last one, if none is. What one
+    /// run uncovers is compacted by the next: then there is more than was foreseen.
+    pub fn compaction_progress(&self) -> Progress {
+        self.engine().compaction.progress()
     }
 
     /// Gives up the compaction run under way, if there is one; what it wrote so far is removed.

@@ -293,6 +293,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                         keep(&mut self.newest, namespace, key, newest);
                     }
                 }
+                Step::Log(_) => {}
                 Step::Damaged { offset, length, damage } => {
                     salvaged
                         .lost

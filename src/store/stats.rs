@@ -20,6 +20,8 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Bytes of puts that were overwritten, deleted or have expired, not yet given back.
     pub dead_bytes: u64,
+    /// Of these, the bytes of puts that have expired.
+    pub expired_bytes: u64,
     /// Bytes of tombstones.
     pub tombstone_bytes: u64,
     /// Bytes that all segments take on disk, as far as written.
@@ -74,6 +76,8 @@ pub struct SegmentStats {
     pub live_bytes: u64,
     /// Bytes of puts that are not.
     pub dead_bytes: u64,
+    /// Of these, the bytes of puts that have expired.
+    pub expired_bytes: u64,
     /// Bytes of tombstones.
     pub tombstone_bytes: u64,
 }
@@ -95,6 +99,7 @@ impl Store {
                     live_records: counts.live_puts,
                     live_bytes: counts.live_bytes,
                     dead_bytes: counts.dead_bytes(),
+                    expired_bytes: counts.expired_bytes.min(counts.dead_bytes()),
                     tombstone_bytes: counts.tombstone_bytes,
                 }
             })
@@ -122,6 +127,7 @@ impl Store {
             expired_not_swept,
             live_bytes: sum(|segment| segment.live_bytes),
             dead_bytes: sum(|segment| segment.dead_bytes),
+            expired_bytes: sum(|segment| segment.expired_bytes),
             tombstone_bytes: sum(|segment| segment.tombstone_bytes),
             segment_bytes: sum(|segment| segment.bytes),
             keydir_bytes,

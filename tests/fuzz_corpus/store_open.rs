@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use embercask::storage::{MemStorage, Storage};
-use embercask::{Error, Maintenance, ManualClock, Options, ReadMode, Result, Store, VerifyReport, salvage, verify};
+use embercask::{
+    Error, Maintenance, ManualClock, Options, PartKind, ReadMode, Result, Store, VerifyReport, inspect, salvage, verify,
+};
 
 use crate::input::Input;
 use crate::repair::{self, Repair};
@@ -104,11 +106,46 @@ pub(crate) fn store_open(data: &[u8]) {
     } else {
         ReadMode::Pread
     };
+    inspected(&disk(), &files);
     let saved = save(&disk(), read_mode);
     let opened = live(&disk(), read_mode);
     // Where nothing had to be found out and nothing is damaged, the two ways to read a store agree.
     if let (Some(opened), Some(saved)) = (opened, saved) {
         assert_eq!(saved, opened, "salvage gets out something else than opening shows");
+    }
+}
+
+/// Shows every file part by part: in order, and nothing that is not in it.
+fn inspected(disk: &MemStorage, files: &Files) {
+    let options = options(disk, ReadMode::Pread);
+    for (name, bytes) in files {
+        let mut end = 0;
+        let shown = inspect(Path::new(DIRECTORY).join(name), &options, |part| {
+            // What is damaged inside a part may be told once more behind it.
+            assert!(
+                part.kind == PartKind::Damaged || part.offset >= end,
+                "{part:?} begins before {end}"
+            );
+            end = end.max(part.offset + part.length);
+            true
+        });
+        if let Err(error) = shown {
+            assert!(
+                matches!(error, Error::NewerFormat { .. } | Error::InvalidInput { .. }),
+                "{error:?}"
+            );
+            continue;
+        }
+        // Of several files of a name the last counts.
+        let is_last = files
+            .iter()
+            .rfind(|(other, _)| other == name)
+            .is_some_and(|(_, last)| last == bytes);
+        assert!(
+            !is_last || end <= bytes.len() as u64,
+            "{name}: {end} of {}",
+            bytes.len()
+        );
     }
 }
 

@@ -48,8 +48,8 @@ pub(super) struct Loaded {
 struct Contribution {
     /// Of each listed record.
     hashes: Vec<u64>,
-    /// Tombstones and expired puts.
-    shadows: Vec<(u64, Location)>,
+    /// Tombstones and expired puts, with the bytes of the latter.
+    shadows: Vec<(u64, Location, u64)>,
     /// Puts that will expire.
     expiring: Vec<(u64, Location)>,
 }
@@ -113,8 +113,12 @@ impl Engine {
                 progress.done.store(0, Ordering::Relaxed);
                 continue;
             }
-            for (hash, location) in contributions.iter().flat_map(|contribution| &contribution.shadows) {
-                self.keydir.remove(*hash, *location);
+            for (hash, location, expired_bytes) in contributions.iter().flat_map(|contribution| &contribution.shadows) {
+                if self.keydir.remove(*hash, *location)
+                    && let Some(segment) = self.segments.get(location.segment_index())
+                {
+                    segment.counters.add_expired(*expired_bytes);
+                }
             }
             let mut queue = lock(&self.expiry);
             for (expiry, location) in contributions.iter().flat_map(|contribution| &contribution.expiring) {
@@ -328,9 +332,9 @@ impl Engine {
                 self.enter(segment, location, hash, [&mut scratch, &mut other_scratch])?;
                 if let Some(expiry) = header.expiry.filter(|_| is_expired(header.expiry, now_ms)) {
                     segment.counters.note_expired(expiry);
-                    contribution.shadows.push((hash, location));
+                    contribution.shadows.push((hash, location, header.record_len()));
                 } else if header.kind == Kind::Tombstone {
-                    contribution.shadows.push((hash, location));
+                    contribution.shadows.push((hash, location, 0));
                 } else if let Some(expiry) = header.expiry {
                     contribution.expiring.push((expiry, location));
                 }

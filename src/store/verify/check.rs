@@ -181,6 +181,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
                         sorter.push(bytes, &found);
                     }
                 }
+                Step::Log(_) => {}
                 Step::Damaged { offset, length, damage } => {
                     damaged = true;
                     self.note(expected.segment_id, offset, length, damage);
