@@ -64,8 +64,8 @@
 //!
 //! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] says how.
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
-//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] that of one that does not open, and
-//!   [`salvage`] saves what is sound.
+//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] that of one that does not open,
+//!   [`salvage`] saves what is sound, and [`inspect`] shows a file part by part.
 //! * [`Durability`] says what a write has survived when it returns.
 //! * [`Error::kind`] says what can be done about an error.
 //! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.
@@ -79,6 +79,7 @@
 //! None is on by default.
 //!
 //! * `json`: `put_json`, `get_json` and their kin on [`Namespace`], and `to_json` on [`Value`]; adds serde and serde_json.
+//! * `cli`: the command `embercask`, a program beside this library; see `docs/command-line.md`. The library is the same without it.
 //! * `testing`: a simulated disk with power cuts and injected faults, for tests of programs that use a store; see
 //!   [`storage`].
 

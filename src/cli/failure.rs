@@ -1,0 +1,145 @@
+//! What goes wrong, how it is told, and with which exit status.
+
+use std::io;
+use std::process::ExitCode;
+
+use embercask::{Error, ErrorKind};
+
+/// How a command ends.
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// Exit statuses; `embercask --help` documents them.
+pub(crate) mod status {
+    /// The answer is no: a key or namespace is absent, or there already, or a condition does not hold.
+    pub(crate) const NO: u8 = 1;
+    /// The arguments or the input are wrong. Also what clap exits with.
+    pub(crate) const USAGE: u8 = 2;
+    /// Stored data are damaged.
+    pub(crate) const DAMAGED: u8 = 3;
+    /// Another process has the store open.
+    pub(crate) const IN_USE: u8 = 4;
+    /// The system failed: no space, no permission, a device.
+    pub(crate) const SYSTEM: u8 = 5;
+    /// Stopped by Ctrl-C or a signal.
+    pub(crate) const STOPPED: u8 = 130;
+}
+
+/// Why a command did not do what was asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// One line, perhaps with a hint of what to do.
+    Told { message: String, hint: String, status: u8 },
+    /// Everything has been said on standard output.
+    Silent(u8),
+    /// Nobody reads standard output any more: no fault of ours.
+    BrokenPipe,
+}
+
+impl Failure {
+    fn told(message: impl Into<String>, hint: impl Into<String>, status: u8) -> Failure {
+        Failure::Told {
+            message: message.into(),
+            hint: hint.into(),
+            status,
+        }
+    }
+
+    /// The arguments or the input are wrong.
+    pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure::told(message, hint, status::USAGE)
+    }
+
+    /// The answer is no.
+    pub(crate) fn no(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure::told(message, hint, status::NO)
+    }
+
+    /// Something of the system failed on a file.
+    pub(crate) fn file(action: &str, path: impl std::fmt::Display, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+                Failure::usage(format!("cannot {action} {path}: {error}"), "")
+            }
+            _ => Failure::told(format!("cannot {action} {path}: {error}"), "", status::SYSTEM),
+        }
+    }
+
+    /// Stopped on request.
+    pub(crate) fn stopped(what: &str) -> Failure {
+        Failure::told(format!("stopped; {what}"), "", status::STOPPED)
+    }
+
+    /// Whether the user wanted it.
+    pub(crate) fn is_stop(&self) -> bool {
+        matches!(
+            self,
+            Failure::Told {
+                status: status::STOPPED,
+                ..
+            }
+        )
+    }
+
+    /// Tells of it, and says with which status to exit.
+    pub(crate) fn report(&self) -> ExitCode {
+        match self {
+            Failure::Told { message, hint, status } => {
+                let style = anstyle::AnsiColor::Red.on_default().bold();
+                anstream::eprintln!("{style}error:{style:#} {message}");
+                if !hint.is_empty() {
+                    anstream::eprintln!("hint: {hint}");
+                }
+                ExitCode::from(*status)
+            }
+            Failure::Silent(status) => ExitCode::from(*status),
+            Failure::BrokenPipe => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let (status, hint) = match error.kind() {
+            ErrorKind::NotFound => (
+                status::NO,
+                "`embercask namespace list` shows those that are there; `embercask namespace create NAME` makes one",
+            ),
+            ErrorKind::AlreadyExists | ErrorKind::Conflict => (status::NO, ""),
+            ErrorKind::InvalidInput => (status::USAGE, ""),
+            ErrorKind::NotAStore => (
+                status::USAGE,
+                "name the directory of a store by --store or EMBERCASK_STORE; `embercask namespace create NAME` makes a new store there",
+            ),
+            ErrorKind::Corruption => (
+                status::DAMAGED,
+                "`embercask verify` lists all damage; `embercask salvage TO` copies what is sound",
+            ),
+            ErrorKind::InUse => (status::IN_USE, ""),
+            ErrorKind::Cancelled => (status::STOPPED, ""),
+            ErrorKind::Io if is_absent(&error) => (status::USAGE, ""),
+            _ => (status::SYSTEM, ""),
+        };
+        Failure::told(error.to_string(), hint, status)
+    }
+}
+
+/// Whether a file that was named is not there.
+fn is_absent(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// Of standard output; what concerns a file is told by [`Failure::file`].
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
+            _ => Failure::told(format!("cannot write the output: {error}"), "", status::SYSTEM),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        io::Error::from(error).into()
+    }
+}

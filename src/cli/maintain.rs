@@ -1,0 +1,197 @@
+//! `embercask compact`, `verify`, `salvage` and `checkpoint`.
+
+use std::io::Write;
+use std::time::Duration;
+
+use embercask::{CompactionReport, Damaged, Options, Progress, Store};
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::arguments::{Checkpoint, Salvage, Verify};
+use super::failure::{Failure, Outcome, status};
+use super::interrupt;
+use super::output::{json_line, stdout};
+use super::session::Session;
+use super::text::{bytes, count};
+
+/// How often a bar is drawn anew.
+const DRAW_EVERY: Duration = Duration::from_millis(50);
+
+/// Shows progress, and says whether to go on.
+fn follow(bar: &ProgressBar) -> impl FnMut(Progress) -> bool + '_ {
+    |progress| {
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.done_bytes);
+        !interrupt::is_requested()
+    }
+}
+
+pub(crate) fn compact(session: &Session) -> Outcome {
+    let store = session.store()?;
+    interrupt::expect();
+    let before = store.stats().segment_bytes;
+    let bar = session.bytes_bar("compacting");
+    let report = compact_watched(&store, &bar);
+    bar.finish_and_clear();
+    let report = report?;
+    session.say(format_args!(
+        "Gave back {} of {}: {} runs read {} and wrote {}.",
+        bytes(report.reclaimed_bytes),
+        bytes(before),
+        count(report.runs),
+        bytes(report.read_bytes),
+        bytes(report.written_bytes)
+    ))
+}
+
+/// Compacts in a thread of its own, so that this one can draw, and look for Ctrl-C.
+fn compact_watched(store: &Store, bar: &ProgressBar) -> Outcome<CompactionReport> {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| store.compact());
+        while !work.is_finished() {
+            let progress = store.compaction_progress();
+            bar.set_length(progress.total_bytes);
+            bar.set_position(progress.done_bytes);
+            if interrupt::is_requested() {
+                // Again and again, since it counts for the run that is under way.
+                store.cancel_compaction();
+            }
+            std::thread::sleep(DRAW_EVERY);
+        }
+        match work.join() {
+            Ok(report) => Ok(report?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn damage_json(damaged: &Damaged) -> serde_json::Value {
+    json!({
+        "file": damaged.path.display().to_string(),
+        "segment": damaged.segment,
+        "offset": damaged.offset,
+        "length": damaged.length,
+        "cause": damaged.cause,
+    })
+}
+
+pub(crate) fn verify(session: &Session, arguments: &Verify) -> Outcome {
+    interrupt::expect();
+    let bar = session.bytes_bar("verifying");
+    let verified = match session.opened() {
+        // In a shell it is open, and the keys in memory are followed too.
+        Some(store) => store.verify_with(follow(&bar)),
+        None => embercask::verify_with(session.path()?, &Options::default(), follow(&bar)),
+    };
+    bar.finish_and_clear();
+    let report = verified?;
+    let mut out = stdout();
+    if arguments.json {
+        let ranges = |ranges: &[Damaged]| ranges.iter().map(damage_json).collect::<Vec<_>>();
+        let line = json!({
+            "sound": report.is_sound(),
+            "segments": report.segments,
+            "records": report.records,
+            "bytes": report.bytes,
+            "hints": report.hints,
+            "keys": report.keys,
+            "damaged": ranges(&report.damaged),
+            "discarded": ranges(&report.discarded),
+        });
+        json_line(&mut out, &line)?;
+    } else {
+        for damaged in &report.damaged {
+            writeln!(out, "damaged: {damaged}")?;
+        }
+        for discarded in &report.discarded {
+            writeln!(out, "opening discards or makes anew: {discarded}")?;
+        }
+        let verdict = match report.damaged.len() {
+            0 => "sound".to_owned(),
+            1 => "1 range is damaged".to_owned(),
+            ranges => format!("{} ranges are damaged", count(ranges as u64)),
+        };
+        writeln!(
+            out,
+            "{verdict}: {} segments, {} records, {}",
+            count(report.segments),
+            count(report.records),
+            bytes(report.bytes)
+        )?;
+    }
+    out.flush()?;
+    if report.is_sound() {
+        Ok(())
+    } else {
+        Err(Failure::Silent(status::DAMAGED))
+    }
+}
+
+pub(crate) fn salvage(session: &Session, arguments: &Salvage) -> Outcome {
+    if session.opened().is_some() {
+        return Err(Failure::usage(
+            "an open store cannot be salvaged",
+            "leave the shell, then `embercask salvage TO`",
+        ));
+    }
+    interrupt::expect();
+    let bar = session.bytes_bar("salvaging");
+    let salvaged = embercask::salvage_with(session.path()?, &arguments.to, Options::default(), follow(&bar));
+    bar.finish_and_clear();
+    let report = salvaged?;
+    let mut out = stdout();
+    if arguments.json {
+        let line = json!({
+            "complete": report.is_complete(),
+            "manifest": report.manifest,
+            "namespaces": report.namespaces,
+            "recovered_namespaces": report.recovered_namespaces,
+            "keys": report.keys,
+            "bytes": report.bytes,
+            "expired": report.expired,
+            "lost": report.all_lost().map(damage_json).collect::<Vec<_>>(),
+        });
+        json_line(&mut out, &line)?;
+    } else {
+        if !report.manifest {
+            writeln!(out, "the manifest could not be read: deleted keys may have come back")?;
+        }
+        for lost in report.all_lost() {
+            writeln!(out, "lost: {lost}")?;
+        }
+        for name in &report.recovered_namespaces {
+            writeln!(out, "the name of a namespace was lost; it is called {name} now")?;
+        }
+        writeln!(
+            out,
+            "saved {} keys in {} namespaces, {}, to {}",
+            count(report.keys),
+            count(report.namespaces),
+            bytes(report.bytes),
+            arguments.to.display()
+        )?;
+    }
+    out.flush()?;
+    if report.is_complete() {
+        Ok(())
+    } else {
+        Err(Failure::Silent(status::DAMAGED))
+    }
+}
+
+pub(crate) fn checkpoint(session: &Session, arguments: &Checkpoint) -> Outcome {
+    let store = session.store()?;
+    interrupt::expect();
+    let bar = session.bytes_bar("copying");
+    let made = store.checkpoint_with(&arguments.to, follow(&bar));
+    bar.finish_and_clear();
+    let report = made?;
+    session.say(format_args!(
+        "Copied {} segments, {}, to {}: {} files linked, {} copied.",
+        count(report.segments),
+        bytes(report.bytes),
+        arguments.to.display(),
+        count(report.linked),
+        count(report.copied)
+    ))
+}

@@ -1,0 +1,185 @@
+//! The store that commands work on: opened when the first one needs it, closed at the end.
+
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use embercask::{Namespace, Options, Store};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::arguments::{Global, Target};
+use super::failure::{Failure, Outcome};
+
+/// What the commands of one call, or of one shell, share.
+pub(crate) struct Session {
+    path: Option<PathBuf>,
+    quiet: bool,
+    shell: bool,
+    store: RefCell<Option<Store>>,
+}
+
+impl Session {
+    pub(crate) fn new(global: &Global) -> Session {
+        Session {
+            path: global.store.clone(),
+            quiet: global.quiet,
+            shell: false,
+            store: RefCell::new(None),
+        }
+    }
+
+    /// The session of a shell on the same store, which stays open from command to command.
+    pub(crate) fn of_shell(&self) -> Outcome<Session> {
+        let session = Session {
+            path: Some(self.path()?.to_owned()),
+            quiet: self.quiet,
+            shell: true,
+            store: RefCell::new(None),
+        };
+        session.store()?;
+        Ok(session)
+    }
+
+    pub(crate) fn is_shell(&self) -> bool {
+        self.shell
+    }
+
+    /// The directory of the store.
+    pub(crate) fn path(&self) -> Outcome<&Path> {
+        self.path.as_deref().ok_or_else(|| {
+            Failure::usage(
+                "no store is named",
+                "name its directory by --store DIR, or in the environment as EMBERCASK_STORE",
+            )
+        })
+    }
+
+    /// The store, which must exist.
+    pub(crate) fn store(&self) -> Outcome<Store> {
+        self.open(false)
+    }
+
+    /// The store, made if there is none.
+    pub(crate) fn store_or_new(&self) -> Outcome<Store> {
+        self.open(true)
+    }
+
+    /// The store if it is open.
+    pub(crate) fn opened(&self) -> Option<Store> {
+        self.store.borrow().clone()
+    }
+
+    fn open(&self, create: bool) -> Outcome<Store> {
+        if let Some(store) = self.opened() {
+            return Ok(store);
+        }
+        let bar = self.bytes_bar("opening");
+        let shown = bar.clone();
+        let options = Options::default().create(create).on_recovery_progress(move |progress| {
+            shown.set_length(progress.total_bytes);
+            shown.set_position(progress.done_bytes);
+        });
+        let opened = options.open(self.path()?);
+        bar.finish_and_clear();
+        let store = opened?;
+        *self.store.borrow_mut() = Some(store.clone());
+        Ok(store)
+    }
+
+    /// The namespace that is meant, which must exist.
+    pub(crate) fn namespace(&self, target: &Target) -> Outcome<Namespace> {
+        let store = self.store()?;
+        match (&target.namespace, &target.namespace_id) {
+            (Some(name), _) => Ok(store.open_namespace(name)?),
+            (None, Some(id)) => self.namespace_by_id(id),
+            (None, None) => Err(Failure::usage("no namespace is named", "name it by -n NAME")),
+        }
+    }
+
+    /// The namespace of this id.
+    pub(crate) fn namespace_by_id(&self, id: &str) -> Outcome<Namespace> {
+        let is_id = id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let number = u128::from_str_radix(id, 16).ok().filter(|_| is_id);
+        let number = number.ok_or_else(|| {
+            Failure::usage(
+                format!("{id:?} is no id of a namespace"),
+                "an id has 32 hexadecimal digits; `embercask namespace list` shows them",
+            )
+        })?;
+        self.store()?.namespace_by_id(number)?.ok_or_else(|| {
+            Failure::no(
+                format!("there is no namespace with the id {id}"),
+                "`embercask namespace list` shows those that are there",
+            )
+        })
+    }
+
+    /// Closes the store. What every command has acknowledged is as safe before as after.
+    pub(crate) fn close(&self) -> Outcome {
+        match self.store.borrow_mut().take() {
+            Some(store) => Ok(store.close()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Says something on standard output, unless nobody wants to hear it.
+    pub(crate) fn say(&self, line: impl std::fmt::Display) -> Outcome {
+        if self.quiet {
+            return Ok(());
+        }
+        Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+    }
+
+    /// Says something beside the output.
+    pub(crate) fn note(&self, line: impl std::fmt::Display) {
+        if !self.quiet {
+            anstream::eprintln!("{line}");
+        }
+    }
+
+    /// Asks for a yes. Without a terminal there is nobody to ask, and the answer is an error that says so.
+    pub(crate) fn confirm(&self, question: &str, flag: &str) -> Outcome<bool> {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::usage(
+                format!("nobody is there to ask: {question}"),
+                format!("say {flag} to do it without being asked"),
+            ));
+        }
+        let mut answer = String::new();
+        anstream::eprint!("{question} [y/N] ");
+        std::io::stdin()
+            .read_line(&mut answer)
+            .map_err(|error| Failure::file("read", "the answer", &error))?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
+    /// A bar over bytes, with rate and time left; shown on a terminal only.
+    pub(crate) fn bytes_bar(&self, what: &'static str) -> ProgressBar {
+        self.bar(
+            what,
+            "{msg:10} {bar:30} {binary_bytes:>11} of {binary_total_bytes}  {binary_bytes_per_sec}  {eta} left",
+        )
+    }
+
+    /// As [`Session::bytes_bar`], over keys.
+    pub(crate) fn keys_bar(&self, what: &'static str) -> ProgressBar {
+        self.bar(
+            what,
+            "{msg:10} {bar:30} {human_pos:>11} of {human_len}  {per_sec}  {eta} left",
+        )
+    }
+
+    fn bar(&self, what: &'static str, template: &str) -> ProgressBar {
+        let target = if self.quiet {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_message(what);
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            // A template is either good or found wanting by the first test.
+            Err(_) => bar,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The lines of an export. Each is a JSON object; exactly the bytes that went in come out again.
+
+use embercask::{EntryRef, Namespace};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::output::{JsonOrBase64, TextOrBase64};
+use crate::cli::text::decode_base64;
+
+/// A namespace: stands before its keys, so that one without keys is not lost, and ids are kept.
+#[derive(Serialize)]
+struct NamespaceLine<'a> {
+    namespace: &'a str,
+    id: String,
+}
+
+#[derive(Serialize)]
+struct KeyLine<'a> {
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_base64: Option<String>,
+}
+
+/// A pair of `bulk put`.
+#[derive(Serialize)]
+struct BulkPair<'a> {
+    key: &'a str,
+    value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    base64: bool,
+}
+
+/// The line that stands before the keys of a namespace.
+pub(super) fn namespace_line(namespace: &Namespace) -> Outcome<Vec<u8>> {
+    line(&NamespaceLine {
+        namespace: &namespace.name(),
+        id: format!("{:032x}", namespace.id()),
+    })
+}
+
+/// The line of a key.
+pub(super) fn key_line(namespace: &str, entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
+    let key = TextOrBase64::of(entry.key());
+    let value = entry.value().map(|value| value.as_bytes()).unwrap_or_default();
+    let value = TextOrBase64::of(value);
+    let metadata = JsonOrBase64::of(entry.metadata());
+    line(&KeyLine {
+        namespace,
+        key: key.text,
+        key_base64: key.base64,
+        value: value.text,
+        value_base64: value.base64,
+        expiration_ms: entry.expiry_ms(),
+        metadata: metadata.json,
+        metadata_base64: metadata.base64,
+    })
+}
+
+/// A key as `bulk put` takes it; an error if that cannot say it.
+pub(super) fn bulk_pair(entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
+    let cannot = |what: &str| {
+        let key = crate::cli::text::escape_short(entry.key(), 100);
+        Failure::usage(
+            format!("the {what} of the key \"{key}\" cannot stand in a bulk file"),
+            "export with --format lines, which holds any bytes",
+        )
+    };
+    let key = std::str::from_utf8(entry.key()).map_err(|_| cannot("name"))?;
+    let value = TextOrBase64::of(entry.value().map(|value| value.as_bytes()).unwrap_or_default());
+    let metadata = JsonOrBase64::of(entry.metadata());
+    if metadata.base64.is_some() {
+        return Err(cannot("metadata"));
+    }
+    let base64 = value.base64.is_some();
+    let pair = BulkPair {
+        key,
+        value: value
+            .base64
+            .unwrap_or_else(|| value.text.unwrap_or_default().to_owned()),
+        expiration: entry.expiry_ms().map(|ms| ms.div_ceil(1000)),
+        metadata: metadata.json,
+        base64,
+    };
+    Ok(serde_json::to_vec(&pair)?)
+}
+
+fn line(value: &impl Serialize) -> Outcome<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// A line as it is read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    namespace: Option<String>,
+    id: Option<String>,
+    key: Option<String>,
+    key_base64: Option<String>,
+    value: Option<String>,
+    value_base64: Option<String>,
+    expiration_ms: Option<u64>,
+    metadata: Option<Box<RawValue>>,
+    metadata_base64: Option<String>,
+}
+
+/// What a line says.
+pub(super) enum Read {
+    Namespace { name: String, id: Option<u128> },
+    Key(Record),
+}
+
+/// A key with all that belongs to it.
+pub(super) struct Record {
+    pub(super) namespace: Option<String>,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    pub(super) expiry_ms: Option<u64>,
+    pub(super) metadata: Option<Vec<u8>>,
+}
+
+/// Reads a line. The error does not say which one it is.
+pub(super) fn read(line: &[u8]) -> Outcome<Read> {
+    let wrong = |what: String| Failure::usage(what, "");
+    let line: Line = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    let either = |text: Option<String>, base64: Option<String>, what: &str| match (text, base64) {
+        (Some(_), Some(_)) => Err(wrong(format!("it has a {what} and a {what}_base64"))),
+        (Some(text), None) => Ok(Some(text.into_bytes())),
+        (None, Some(base64)) => decode_base64(&base64).map(Some),
+        (None, None) => Ok(None),
+    };
+    let metadata = line.metadata.map(|json| json.get().to_owned());
+    let metadata = either(metadata, line.metadata_base64, "metadata")?;
+    let value = either(line.value, line.value_base64, "value")?;
+    match (either(line.key, line.key_base64, "key")?, value) {
+        (Some(key), Some(value)) => Ok(Read::Key(Record {
+            namespace: line.namespace,
+            key,
+            value,
+            expiry_ms: line.expiration_ms,
+            metadata,
+        })),
+        (None, None) => {
+            let name = line
+                .namespace
+                .ok_or_else(|| wrong("it has neither key nor namespace".to_owned()))?;
+            let id = match line.id {
+                Some(id) => Some(u128::from_str_radix(&id, 16).map_err(|_| wrong(format!("{id:?} is no id")))?),
+                None => None,
+            };
+            Ok(Read::Namespace { name, id })
+        }
+        (Some(_), None) => Err(wrong("it has a key and no value".to_owned())),
+        (None, Some(_)) => Err(wrong("it has a value and no key".to_owned())),
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line: the shell, help, completions, manual pages, bench.
+
+#[path = "common/command.rs"]
+#[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
+mod command;
+
+use command::Workplace;
+use serde_json::Value;
+
+#[test]
+fn a_script_of_commands_runs_on_one_open_store() {
+    let at = Workplace::with_namespace();
+    let script = "\
+# a comment, and an empty line
+
+key put -n N 'a key' \"a value\"
+namespace create OTHER
+key put -n OTHER k v --os
+key get -n N 'a key' --text
+key list -n OTHER --count
+verify
+help key put
+exit
+key get -n N nobody
+";
+    let output = at.fed(["shell"], script.as_bytes());
+    let (said, told) = (
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    );
+    assert!(output.status.success() && told.is_empty(), "{told}");
+    for part in ["a value\n", "\n1\n", "sound: ", "--if-absent"] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    assert_eq!(at.text(["key", "get", "-n", "OTHER", "k"]), "v");
+}
+
+#[test]
+fn a_script_ends_where_it_goes_wrong() {
+    let at = Workplace::with_namespace();
+    let output = at.fed(["shell"], b"key get -n N nobody\nkey put -n N k v\n");
+    assert_eq!(output.status.code(), Some(1));
+    at.fails(1, ["key", "get", "-n", "N", "k"]);
+    let output = at.fed(["shell"], b"key frobnicate\n");
+    assert_eq!(output.status.code(), Some(2));
+    let output = at.fed(["shell"], b"key put -n N 'k\n");
+    assert_eq!(output.status.code(), Some(2));
+    let output = at.fed(["shell"], b"shell\n");
+    assert_eq!(output.status.code(), Some(2));
+    at.fails(2, ["--store", "nowhere", "shell"]);
+}
+
+/// All commands, with the words that lead to them.
+fn commands() -> Vec<Vec<&'static str>> {
+    let mut all: Vec<Vec<&str>> = vec![vec![]];
+    all.extend(
+        [
+            "export",
+            "import",
+            "stats",
+            "compact",
+            "verify",
+            "salvage",
+            "checkpoint",
+        ]
+        .map(|name| vec![name]),
+    );
+    all.extend(["inspect", "shell", "bench", "completions", "man"].map(|name| vec![name]));
+    for (group, names) in [
+        ("namespace", &["create", "list", "rename", "delete"][..]),
+        ("key", &["put", "get", "delete", "list"]),
+        ("bulk", &["put", "get", "delete"]),
+    ] {
+        all.push(vec![group]);
+        all.extend(names.iter().map(|name| vec![group, name]));
+    }
+    all
+}
+
+#[test]
+fn the_help_of_every_command_fits_a_screen() {
+    let at = Workplace::new();
+    for mut words in commands() {
+        let is_group = words.is_empty() || matches!(words[..], ["namespace" | "key" | "bulk"]);
+        words.push("--help");
+        let help = at.text(words.iter().copied());
+        let (lines, widest) = (
+            help.lines().count(),
+            help.lines().map(|line| line.chars().count()).max(),
+        );
+        assert!(
+            lines <= 50 && widest <= Some(110),
+            "{words:?}: {lines} lines, {widest:?} wide\n{help}"
+        );
+        assert!(is_group || !help.contains("Usage: embercask ["), "{help}");
+    }
+    assert!(at.text(["--version"]).starts_with("embercask "));
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    let at = Workplace::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = at.text(["completions", shell]);
+        assert!(script.contains("checkpoint"), "{shell}");
+    }
+    assert!(at.text(["man"]).contains(".TH embercask"));
+    at.done(["man", "--directory", "man1"]);
+    for page in ["embercask.1", "embercask-key-put.1", "embercask-export.1"] {
+        assert!(at.path("man1").join(page).exists(), "{page}");
+    }
+}
+
+#[test]
+fn the_bench_measures_and_leaves_nothing_behind() {
+    let at = Workplace::new();
+    std::fs::create_dir(at.path("scratch")).unwrap();
+    let run = [
+        "bench",
+        "--directory",
+        "scratch",
+        "--keys",
+        "2000",
+        "--seconds",
+        "0.05",
+        "--os",
+    ];
+    let lines = at.text(run.iter().copied().chain(["--json"]));
+    let loads: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(loads.len(), 7);
+    for load in &loads {
+        assert!(load["per_second"].as_f64().unwrap() > 0.0 && load["p999_ns"].as_u64() >= load["p50_ns"].as_u64());
+    }
+    assert!(at.text(run).contains("p99.9"));
+    assert_eq!(std::fs::read_dir(at.path("scratch")).unwrap().count(), 0);
+    at.fails(2, ["bench", "--keys", "0"]);
+    at.fails(2, ["bench", "--seconds", "-1"]);
+    at.fails(2, ["bench", "--directory", "nowhere"]);
+}

@@ -1,0 +1,101 @@
+//! Running the command `embercask`, and looking at what it says.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use embercask::Store;
+
+/// A directory for a store and files, and the command on it.
+pub struct Workplace {
+    directory: tempfile::TempDir,
+}
+
+impl Workplace {
+    pub fn new() -> Workplace {
+        Workplace {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// With a namespace N.
+    pub fn with_namespace() -> Workplace {
+        let workplace = Workplace::new();
+        workplace.done(["namespace", "create", "N"]);
+        workplace
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The store, opened by the library.
+    pub fn store(&self) -> Store {
+        Store::options().create(false).open(self.path("store")).unwrap()
+    }
+
+    /// The command with these arguments, on the store.
+    pub fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_embercask"));
+        command
+            .current_dir(self.directory.path())
+            .env("EMBERCASK_STORE", "store")
+            .env("XDG_STATE_HOME", self.path("state"))
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// As `run`, with this on standard input.
+    pub fn fed<'a>(&self, arguments: impl IntoIterator<Item = &'a str>, input: &[u8]) -> Output {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        // It may end before it has read all.
+        let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().unwrap();
+        feeder.join().unwrap();
+        output
+    }
+
+    /// What it prints when all goes well.
+    pub fn done<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{:?}: {errors}", output.status);
+        assert_eq!(errors, "", "something on standard error");
+        output.stdout
+    }
+
+    /// As `done`, as text.
+    pub fn text<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
+        String::from_utf8(self.done(arguments)).unwrap()
+    }
+
+    /// As `done`, as JSON.
+    pub fn json<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> serde_json::Value {
+        serde_json::from_slice(&self.done(arguments)).unwrap()
+    }
+
+    /// What it says on standard error when it exits with this status, and prints nothing.
+    pub fn fails<'a>(&self, status: i32, arguments: impl IntoIterator<Item = &'a str>) -> String {
+        let output = self.run(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{errors}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "",
+            "something on standard output"
+        );
+        errors
+    }
+}
