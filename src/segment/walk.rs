@@ -165,13 +165,13 @@ impl<'a> Walker<'a> {
             self.broken_batch = None;
         }
         if header.kind == Kind::Seal && self.reach == Reach::Unknown {
-            if !self.damaged && Summary::decode(record.body) != Ok(self.summary()) {
-                self.damage(offset, length, Damage::Mismatch("the seal's account of the segment"));
-            }
             self.queued.push_back(Step::Log(Found {
                 offset,
                 record: *record,
             }));
+            if !self.damaged && Summary::decode(record.body) != Ok(self.summary()) {
+                self.damage(offset, length, Damage::Mismatch("the seal's account of the segment"));
+            }
             self.check_padding(rest, offset, &header);
             self.sealed = true;
             return self.end();
