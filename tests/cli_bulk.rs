@@ -4,7 +4,9 @@
 #[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 mod command;
 
-use command::Workplace;
+use std::io::Write;
+
+use command::{Workplace, interrupt, stopped, wait_until};
 use serde_json::json;
 
 /// As wrangler's documentation and its schema have it.
@@ -101,11 +103,74 @@ fn a_file_that_is_wrong_is_told_by_place() {
         (r#"[{"key": "k", "value": "?", "base64": true}]"#, "base64"),
         (r#"[{"key": "k", "value": "v"}"#, "EOF"),
         (r#"[] more"#, "trailing"),
+        (
+            r#"[{"key": "a", "value": "v"}, {"key": "k", "value": "?", "base64": true}]"#,
+            "pair 2, key \"k\"",
+        ),
+        (
+            r#"[{"key": "a", "value": "v"}, {"key": "", "value": "v"}]"#,
+            "the first 1 are done",
+        ),
+        (r#"[{"key": "a", "value": "v", "expiration": 5}]"#, "pair 1, key \"a\""),
+        (
+            r#"[{"key": "a", "value": "v", "expiration_ttl": 0}]"#,
+            "pair 1, key \"a\"",
+        ),
     ] {
         std::fs::write(at.path("wrong.json"), content).unwrap();
         let told = at.fails(2, ["bulk", "put", "-n", "N", "wrong.json"]);
         assert!(told.contains(expected), "{content}: {told}");
     }
     at.fails(2, ["bulk", "put", "-n", "N", "missing.json"]);
+    std::fs::write(at.path("wrong.json"), r#"["a", 1]"#).unwrap();
+    let told = at.fails(2, ["bulk", "get", "-n", "N", "wrong.json"]);
+    assert!(told.contains("a key is a string"), "{told}");
     at.fails(1, ["bulk", "put", "-n", "NOWHERE", "wrong.json"]);
+}
+
+#[test]
+fn keys_that_are_no_text_are_deleted_by_their_listing() {
+    let at = Workplace::with_namespace();
+    at.done(["key", "put", "-n", "N", "/w==", "v", "--key-format", "base64"]);
+    at.done(["key", "put", "-n", "N", "text", "v"]);
+    std::fs::write(at.path("listed.json"), at.done(["key", "list", "-n", "N"])).unwrap();
+    let output = at.run(["bulk", "get", "-n", "N", "listed.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("\\xff") && told.contains("hint: "), "{told}");
+    at.done(["bulk", "delete", "-n", "N", "listed.json", "--force"]);
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "0\n");
+}
+
+#[test]
+fn a_bulk_put_that_waits_is_stopped() {
+    let at = Workplace::with_namespace();
+    let mut child = at.spawned(["bulk", "put", "-n", "N", "-", "--os"]);
+    let mut stdin = child.stdin.take().unwrap();
+    let pairs: Vec<_> = (0..4500)
+        .map(|n| format!("{{\"key\": \"key-{n:04}\", \"value\": \"v\"}}"))
+        .collect();
+    write!(stdin, "[{}", pairs.join(",")).unwrap();
+    wait_until("four batches", || {
+        let segments = std::fs::read_dir(at.path("store")).unwrap();
+        let mut segments = segments.map(|entry| std::fs::read(entry.unwrap().path()).unwrap_or_default());
+        segments.any(|bytes| bytes.windows(8).any(|bytes| bytes == b"key-3999"))
+    });
+    interrupt(&child);
+    let told = stopped(child);
+    assert!(told.contains("the first 4,000 are done"), "{told}");
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "4000\n");
+}
+
+#[test]
+fn a_signal_that_nobody_expects_ends_the_command() {
+    let at = Workplace::with_namespace();
+    // Nothing expects a signal while a key is read from a pipe: one is enough.
+    let mut child = at.spawned(["key", "put", "-n", "N", "k", "--path", "-"]);
+    let stdin = child.stdin.take().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    interrupt(&child);
+    assert!(!child.wait_with_output().unwrap().status.success());
+    drop(stdin);
+    at.fails(1, ["key", "get", "-n", "N", "k"]);
 }

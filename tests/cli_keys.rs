@@ -38,7 +38,7 @@ fn namespaces_are_created_listed_renamed_and_deleted() {
     let told = at.fails(2, ["namespace", "delete", "SESSIONS"]);
     assert!(told.contains("-y"), "{told}");
     at.done(["namespace", "delete", "SESSIONS", "-y"]);
-    at.done(["namespace", "delete", "FLAGS", "--skip-confirmation"]);
+    at.done(["namespace", "delete", "--binding", "FLAGS", "--skip-confirmation"]);
     assert_eq!(at.json(["namespace", "list"]), json!([]));
     at.fails(1, ["namespace", "delete", "SESSIONS", "-y"]);
 }
@@ -59,6 +59,8 @@ fn a_value_comes_out_as_it_went_in() {
     assert_eq!(at.done(["--quiet", "key", "put", "-n", "N", "empty", ""]), b"");
     assert_eq!(at.done(["key", "get", "-n", "N", "empty"]), b"");
     assert_eq!(at.done(["key", "get", "-n", "N", "k", "--text"]), b"value one\n");
+    at.done(["key", "put", "-n", "N", "-1", "-5.5"]);
+    assert_eq!(at.done(["key", "get", "-n", "N", "-1"]), b"-5.5");
     for class in ["--sync", "--os", "--buffered"] {
         let value = class.trim_start_matches('-');
         at.done(["key", "put", "-n", "N", "k", value, class]);
@@ -217,6 +219,9 @@ fn keys_and_values_that_are_no_text_are_escaped_or_base64() {
         "escaped",
     ]);
     assert_eq!(shown, "\\xfe\\\\");
+    for wrong in ["\\q", "\\x+f"] {
+        at.fails(2, ["key", "get", "-n", "N", wrong, "--key-format", "escaped"]);
+    }
     let told = at.fails(2, ["key", "get", "-n", "N", "\\q", "--key-format", "escaped"]);
     assert!(told.contains("hint: "), "{told}");
     at.fails(2, ["key", "get", "-n", "N", "?", "--key-format", "base64"]);
@@ -304,4 +309,62 @@ fn colours_are_for_terminals_only() {
     assert!(forced.stdout.contains(&0x1b));
     let without = at.command(["stats"]).env("NO_COLOR", "1").output().unwrap();
     assert!(!without.stdout.contains(&0x1b));
+}
+
+#[test]
+fn names_and_values_cannot_command_the_terminal() {
+    let at = Workplace::new();
+    let name = "a\u{1b}]0;owned\u{7}\nerror: b";
+    let mut said = at.text(["namespace", "create", name]);
+    said += &at.text([
+        "key",
+        "put",
+        "-n",
+        name,
+        "k\u{9b}",
+        "v\u{202e}",
+        "--metadata",
+        "{\"m\": \"\u{9b}\"}",
+    ]);
+    said += &at.fails(1, ["key", "get", "-n", name, "nobody"]);
+    said += &at.fails(1, ["namespace", "create", name]);
+    said += &at.fails(1, ["key", "get", "-n", "\u{1b}[2J", "nobody"]);
+    for arguments in [
+        &["key", "list", "-n", name][..],
+        &["key", "list", "-n", name, "--json", "--values"],
+        &["key", "list", "-n", name, "--text"],
+        &["key", "get", "-n", name, "k\u{9b}", "--json"],
+        &["namespace", "list"],
+        &["namespace", "list", "--json"],
+    ] {
+        said += &at.text(arguments.iter().copied());
+    }
+    for character in ['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}'] {
+        assert!(!said.contains(character), "{character:?} in {said:?}");
+    }
+    assert!(!said.lines().any(|line| line.starts_with("error: b")), "{said}");
+    let listed = at.json(["key", "list", "-n", name]);
+    assert_eq!(listed, json!([{"name": "k\u{9b}", "metadata": {"m": "\u{9b}"}}]));
+}
+
+/// A person's metadata may have lines; those of a listing have not.
+#[test]
+fn metadata_in_several_lines_come_as_one() {
+    let at = Workplace::with_namespace();
+    at.done([
+        "key",
+        "put",
+        "-n",
+        "N",
+        "k",
+        "v",
+        "--metadata",
+        "{\n  \"a b\": [1,\t2.50]\n}",
+    ]);
+    let expected = "{\"name\":\"k\",\"metadata\":{\"a b\":[1,2.50]}}\n";
+    assert_eq!(at.text(["key", "list", "-n", "N", "--json"]), expected);
+    assert_eq!(
+        at.json(["key", "get", "-n", "N", "k", "--json"])["metadata"],
+        json!({"a b": [1, 2.5]})
+    );
 }

@@ -4,15 +4,20 @@
 #[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 mod command;
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-use command::Workplace;
+use command::{Workplace, bytes_in, interrupt, stopped, wait_until};
 use embercask::{Durability, Maintenance, PutOptions, Store};
 use serde_json::Value;
 
 /// A store of so many keys, each overwritten once, closed.
 fn wasteful(keys: u32, value_bytes: usize) -> Workplace {
+    overwritten(keys, value_bytes, 1)
+}
+
+/// The same, with only one of so many keys overwritten.
+fn overwritten(keys: u32, value_bytes: usize, one_of: usize) -> Workplace {
     let at = Workplace::new();
     let store = Store::options()
         .maintenance(Maintenance::Manual)
@@ -21,8 +26,8 @@ fn wasteful(keys: u32, value_bytes: usize) -> Workplace {
         .open(at.path("store"))
         .unwrap();
     let namespace = store.namespace("N").unwrap();
-    for life in 0..2_u8 {
-        for n in 0..keys {
+    for (life, step) in [(0, 1), (1, one_of)] {
+        for n in (0..keys).step_by(step) {
             namespace.put(format!("key-{n:08}"), vec![life; value_bytes]).unwrap();
         }
     }
@@ -68,6 +73,8 @@ fn statistics_are_for_people_and_for_programs() {
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
+    // Nothing was compacted yet.
+    assert!(!text.contains("compaction ") && numbers["segments"][0]["rewritten"] == false);
     at.fails(2, ["stats", "--every", "0"]);
 }
 
@@ -100,13 +107,15 @@ fn what_has_expired_is_told_apart_from_what_is_dead() {
 #[test]
 fn statistics_come_again_until_somebody_has_seen_enough() {
     let at = Workplace::with_namespace();
-    let mut command = at.command(["stats", "--json", "--every", "0.05"]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(700));
-    interrupt(child.id());
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{:?}", output.status);
-    assert!(lines(&String::from_utf8(output.stdout).unwrap()).len() > 1);
+    let mut child = at.spawned(["stats", "--json", "--every", "0.05"]);
+    let mut shown = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let line: Value = serde_json::from_str(&shown.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["keys"].as_u64(), Some(0));
+    }
+    interrupt(&child);
+    assert!(shown.all(|line| line.is_ok()));
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -116,46 +125,52 @@ fn compaction_gives_back_what_is_dead() {
     assert!(told.starts_with("Gave back ") && told.contains("runs"), "{told}");
     let numbers = at.json(["stats", "--json"]);
     assert_eq!(numbers["dead_bytes"].as_u64(), Some(0));
+    let segments = numbers["segments"].as_array().unwrap();
+    assert!(segments.iter().any(|segment| segment["rewritten"] == true), "{numbers}");
+    assert!(at.text(["stats"]).contains("compaction "));
     assert_eq!(at.done(["key", "get", "-n", "N", "key-00001999"]), [1; 1000]);
-}
-
-/// Ctrl-C, as the terminal sends it.
-fn interrupt(process: u32) {
-    let killed = Command::new("kill")
-        .args(["-INT", &process.to_string()])
-        .status()
-        .unwrap();
-    assert!(killed.success());
 }
 
 #[test]
 fn ctrl_c_in_the_middle_of_compaction_leaves_a_sound_store() {
-    let at = wasteful(60_000, 1000);
-    let mut stopped = 0;
-    for wait_ms in [0, 5, 20, 60, 150] {
-        let mut command = at.command(["compact"]);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Not before the handler stands, or the signal ends the process.
-        std::thread::sleep(std::time::Duration::from_millis(150 + wait_ms));
-        interrupt(child.id());
-        let output = child.wait_with_output().unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        match output.status.code() {
-            Some(130) => {
-                assert!(told.contains("stopped"), "{told}");
-                stopped += 1;
-            }
-            Some(0) => {}
-            // The signal came before anybody expected it: then it did what signals do.
-            None => {}
-            status => panic!("{status:?}: {told}"),
-        }
+    let at = overwritten(200_000, 1000, 2);
+    // The more is in new segments when the signal comes, the later it is.
+    for later_bytes in [0, 3 << 20, 12 << 20] {
+        let known = files(&at, ".segment");
+        let child = at.spawned(["compact"]);
+        wait_until("a segment that compaction writes", || {
+            let new = files(&at, ".segment").into_iter().filter(|file| !known.contains(file));
+            new.map(|file| bytes_in(&file)).sum::<u64>() > later_bytes
+        });
+        interrupt(&child);
+        stopped(child);
         at.done(["verify"]);
-        assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "60000\n");
+        assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "200000\n");
     }
-    println!("{stopped} of 5 were stopped in the middle");
     at.done(["compact"]);
     assert_eq!(at.json(["stats", "--json"])["dead_bytes"].as_u64(), Some(0));
+}
+
+#[test]
+fn damage_counts_also_if_nobody_reads_of_it() {
+    let at = wasteful(2000, 1000);
+    let newest = files(&at, ".segment").pop().unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    for at in (5000..bytes.len()).step_by(2000) {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(&newest, &bytes).unwrap();
+    for arguments in [
+        &["verify"][..],
+        &["salvage", "saved"],
+        &["inspect", newest.to_str().unwrap()],
+    ] {
+        let mut child = at.spawned(arguments.iter().copied());
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        assert_eq!(output.stderr, b"");
+    }
 }
 
 #[test]

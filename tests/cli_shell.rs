@@ -45,6 +45,10 @@ fn a_script_ends_where_it_goes_wrong() {
     assert_eq!(output.status.code(), Some(2));
     let output = at.fed(["shell"], b"key put -n N 'k\n");
     assert_eq!(output.status.code(), Some(2));
+    for line in ["import -\n", "key put -n N k --path -\n", "bulk put -n N -\n"] {
+        let output = at.fed(["shell"], line.as_bytes());
+        assert_eq!(output.status.code(), Some(2), "{line}");
+    }
     let output = at.fed(["shell"], b"shell\n");
     assert_eq!(output.status.code(), Some(2));
     at.fails(2, ["--store", "nowhere", "shell"]);
@@ -89,7 +93,7 @@ fn the_help_of_every_command_fits_a_screen() {
             help.lines().map(|line| line.chars().count()).max(),
         );
         assert!(
-            lines <= 50 && widest <= Some(110),
+            lines <= 40 && widest <= Some(100),
             "{words:?}: {lines} lines, {widest:?} wide\n{help}"
         );
         assert!(is_group || !help.contains("Usage: embercask ["), "{help}");
@@ -134,6 +138,16 @@ fn the_bench_measures_and_leaves_nothing_behind() {
     assert!(at.text(run).contains("p99.9"));
     assert_eq!(std::fs::read_dir(at.path("scratch")).unwrap().count(), 0);
     at.fails(2, ["bench", "--keys", "0"]);
-    at.fails(2, ["bench", "--seconds", "-1"]);
+    for seconds in ["-1", "0", "1e19", "nan"] {
+        at.fails(2, ["bench", "--seconds", seconds]);
+    }
+    for wrong in [
+        ["--threads", "0"],
+        ["--threads", "100000"],
+        ["--keys", "1e19"],
+        ["--value-bytes", "1099511627776"],
+    ] {
+        at.fails(2, ["bench"].iter().copied().chain(wrong));
+    }
     at.fails(2, ["bench", "--directory", "nowhere"]);
 }

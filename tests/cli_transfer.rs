@@ -5,8 +5,9 @@
 mod command;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
-use command::Workplace;
+use command::{Workplace, interrupt, stopped, wait_until};
 use embercask::{PutOptions, Store};
 
 type Key = (String, Vec<u8>);
@@ -138,7 +139,10 @@ fn a_bulk_file_is_one_that_bulk_put_takes() {
     let namespace = store.open_namespace("N").unwrap();
     namespace.put("text", "v").unwrap();
     namespace.put("bytes", b"\xff\0").unwrap();
-    let options = PutOptions::new().metadata("{\"a\":1}").expires_at_ms(4_000_000_000_000);
+    // As an editor has it, not as a line does.
+    let options = PutOptions::new()
+        .metadata("{\n  \"a\": 1\n}")
+        .expires_at_ms(4_000_000_000_000);
     namespace.put_with("all", "v", options).unwrap();
     drop(namespace);
     store.close().unwrap();
@@ -192,23 +196,259 @@ fn an_export_goes_on_where_it_was_cut_off() {
     );
 }
 
+/// Some of an export through a pipe that stays open; Ctrl-C when the store holds some of it.
+fn import_stopped(at: &Workplace, store: &str, part: &[u8]) -> String {
+    let mut child = at.spawned(["--store", store, "import", "-", "--progress-file", "kept", "--os"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(part).unwrap();
+    let is_written = |path: &std::path::Path| {
+        let is_segment = path.extension().is_some_and(|suffix| suffix == "segment");
+        is_segment && std::fs::read(path).is_ok_and(|bytes| bytes.iter().rposition(|byte| *byte != 0) > Some(10_000))
+    };
+    wait_until("a batch", || {
+        let files = std::fs::read_dir(at.path(store)).into_iter().flatten();
+        files.filter_map(Result::ok).any(|file| is_written(&file.path()))
+    });
+    interrupt(&child);
+    let told = stopped(child);
+    drop(stdin);
+    told
+}
+
 #[test]
-fn an_import_goes_on_where_it_was_stopped() {
-    let at = filled(1000);
+fn an_import_that_waits_is_stopped_and_goes_on() {
+    let at = filled(5000);
     at.done(["--quiet", "export", "all.jsonl"]);
-    std::fs::write(at.path("all.jsonl.progress"), r#"{"done": 600}"#).unwrap();
-    let output = at.run(["--store", "rest", "import", "--resume", "all.jsonl"]);
-    assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("600"));
-    let rest = content(&opened(&at, "rest"));
-    // Two of the lines before, at the least, were those of namespaces.
-    assert!((400..=403).contains(&rest.len()), "{}", rest.len());
-    let all = content(&at.store());
-    assert!(rest.iter().all(|(key, content)| all.get(key) == Some(content)));
-    assert!(!at.path("all.jsonl.progress").exists());
+    let lines = std::fs::read(at.path("all.jsonl")).unwrap();
+    let part = &lines[..lines.len() * 2 / 3];
+    let told = import_stopped(&at, "copy", part);
+    assert!(told.contains("--resume goes on"), "{told}");
+    let first = opened(&at, "copy");
+    let had = content(&first).len();
+    assert!(
+        (1000..5000).contains(&had) && told.contains("lines are in the store"),
+        "{had} {told}"
+    );
+    first.close().unwrap();
+
+    // Neither another store, nor another namespace or format, nor another input goes on with that.
+    let resume = ["import", "all.jsonl", "--resume", "--progress-file", "kept"];
+    let of = |more: &[&'static str]| resume.iter().chain(more).copied().collect::<Vec<_>>();
+    at.fails(2, of(&["--store", "other"]));
+    at.fails(2, of(&["--store", "copy", "-n", "N"]));
+    at.fails(2, of(&["--store", "copy", "-n", "N", "--format", "bulk"]));
+    let mut changed = lines.clone();
+    let at_fourth = lines
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(3)
+        .unwrap()
+        .0;
+    changed.insert(at_fourth, b' ');
+    std::fs::write(at.path("changed.jsonl"), &changed).unwrap();
+    let told = at.fails(
+        2,
+        [
+            "--store",
+            "copy",
+            "import",
+            "changed.jsonl",
+            "--resume",
+            "--progress-file",
+            "kept",
+        ],
+    );
+    assert!(told.contains("does not begin with what was imported"), "{told}");
+    let output = at.fed(
+        ["--store", "copy", "import", "-", "--resume", "--progress-file", "kept"],
+        &lines[..1000],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(content(&opened(&at, "copy")).len(), had);
+
+    let output = at.run(of(&["--store", "copy"]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(!told.contains("Imported 5,000") && told.contains("keys"), "{told}");
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+    assert_eq!(ids(&opened(&at, "copy")), ids(&at.store()));
+    assert!(!at.path("kept").exists());
+}
+
+#[test]
+fn an_older_copy_of_a_store_is_not_gone_on_with() {
+    let at = filled(5000);
+    at.done(["--quiet", "export", "all.jsonl"]);
+    let lines = std::fs::read(at.path("all.jsonl")).unwrap();
+    at.done(["--store", "copy", "namespace", "create", "A"]);
+    std::fs::create_dir(at.path("older")).unwrap();
+    for entry in std::fs::read_dir(at.path("copy")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), at.path("older").join(entry.file_name())).unwrap();
+    }
+    import_stopped(&at, "copy", &lines[..lines.len() / 2]);
+    let told = at.fails(
+        2,
+        [
+            "--store",
+            "older",
+            "import",
+            "all.jsonl",
+            "--resume",
+            "--progress-file",
+            "kept",
+        ],
+    );
+    assert!(told.contains("newer copy"), "{told}");
+    // An import from the beginning makes the old note void.
+    at.done([
+        "--quiet",
+        "--store",
+        "older",
+        "import",
+        "all.jsonl",
+        "--progress-file",
+        "kept",
+    ]);
+    assert!(!at.path("kept").exists());
+}
+
+#[test]
+fn an_import_is_good_without_a_note_of_how_far_it_has_come() {
+    let at = filled(100);
+    at.done(["--quiet", "export", "all.jsonl"]);
+    // Something else has that name.
+    std::fs::create_dir_all(at.path("all.jsonl.progress/in the way")).unwrap();
+    let output = at.run(["--store", "copy", "import", "all.jsonl"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("all.jsonl.progress"), "{told}");
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+    // One that was asked for has to be good.
+    at.fails(
+        5,
+        [
+            "--store",
+            "b",
+            "import",
+            "all.jsonl",
+            "--progress-file",
+            "all.jsonl.progress",
+        ],
+    );
+    at.fails(
+        2,
+        ["--store", "b", "import", "all.jsonl", "--progress-file", "missing/file"],
+    );
     at.fails(2, ["import", "--resume", "-"]);
-    std::fs::write(at.path("all.jsonl.progress"), "nonsense").unwrap();
-    at.fails(2, ["import", "--resume", "all.jsonl"]);
+    std::fs::write(at.path("nonsense"), "nonsense").unwrap();
+    at.fails(2, ["import", "--resume", "all.jsonl", "--progress-file", "nonsense"]);
+    let output = at.run([
+        "--store",
+        "c",
+        "import",
+        "--resume",
+        "all.jsonl",
+        "--progress-file",
+        "new",
+    ]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("at the beginning"), "{told}");
+}
+
+#[test]
+fn an_export_that_was_cut_off_is_imported_but_told() {
+    let at = filled(500);
+    at.done(["--quiet", "export", "all.jsonl"]);
+    let whole = String::from_utf8(std::fs::read(at.path("all.jsonl")).unwrap()).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    assert!(lines[0].starts_with("{\"export\":1,\"store\":\""), "{}", lines[0]);
+    let end = format!("{{\"end\":true,\"lines\":{}}}", lines.len() - 2);
+    assert_eq!(lines[lines.len() - 1], end);
+    let import = |name: &str, lines: &[&str]| {
+        std::fs::write(at.path(name), lines.join("\n") + "\n").unwrap();
+        let store = format!("store of {name}");
+        let output = at.run(["--store", &store, "import", name]);
+        let keys = content(&opened(&at, &store)).len();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap(), keys)
+    };
+    let (status, told, keys) = import("cut", &lines[..lines.len() - 10]);
+    assert!(
+        told.contains("cut off") && told.contains("lines are in the store"),
+        "{told}"
+    );
+    assert_eq!((status, keys), (Some(2), 491));
+    // When the rest has come, it goes on.
+    std::fs::write(at.path("cut"), &whole).unwrap();
+    at.done(["--quiet", "--store", "store of cut", "import", "cut", "--resume"]);
+    assert_eq!(content(&opened(&at, "store of cut")), content(&at.store()));
+
+    let mut gap = lines.clone();
+    gap.drain(100..105);
+    let (status, told, keys) = import("gap", &gap);
+    assert!(told.contains("lines, but here are"), "{told}");
+    assert_eq!((status, keys), (Some(2), 495));
+    // A part on purpose; several in one file; another one in the middle of one.
+    assert_eq!(import("part", &lines[200..300]).0, Some(0));
+    assert_eq!(import("twice", &[&lines[..], &lines[..]].concat()).0, Some(0));
+    assert_eq!(import("torn", &[&lines[..50], &lines[..]].concat()).0, Some(2));
+    let (status, told, _) = import("newer", &["{\"export\":2,\"colour\":\"red\"}"]);
+    assert_eq!(status, Some(2), "{told}");
+}
+
+#[test]
+fn a_compressed_file_that_is_cut_off_is_wrong_input() {
+    let at = filled(500);
+    for file in ["all.jsonl.gz", "all.jsonl.zst"] {
+        at.done(["--quiet", "export", file]);
+        let whole = std::fs::read(at.path(file)).unwrap();
+        let cut = format!("cut {file}");
+        std::fs::write(at.path(&cut), &whole[..whole.len() / 2]).unwrap();
+        let told = at.fails(2, ["--store", "copy", "import", &cut]);
+        assert!(told.contains("cannot read"), "{told}");
+        std::fs::write(at.path(&cut), "none at all").unwrap();
+        at.fails(2, ["--store", "copy", "import", &cut]);
+    }
+}
+
+#[test]
+fn only_the_same_export_is_gone_on_with() {
+    let at = filled(500);
+    at.done(["--quiet", "export", "-n", "N", "part.jsonl"]);
+    let partial = at.path("all.jsonl.partial");
+    std::fs::rename(at.path("part.jsonl"), &partial).unwrap();
+    let before = std::fs::read(&partial).unwrap();
+    at.done(["--store", "other", "namespace", "create", "N"]);
+    for arguments in [
+        &["export", "--resume", "all.jsonl"][..],
+        &["export", "--resume", "all.jsonl", "-n", "N", "--prefix", "a"],
+        &["--store", "other", "export", "--resume", "all.jsonl", "-n", "N"],
+    ] {
+        let told = at.fails(2, arguments.iter().copied());
+        assert!(told.contains("no export of the same"), "{told}");
+        assert_eq!(std::fs::read(&partial).unwrap(), before);
+    }
+    at.done(["--quiet", "export", "--resume", "all.jsonl", "-n", "N"]);
+    assert_eq!(std::fs::read(at.path("all.jsonl")).unwrap(), before);
+}
+
+#[test]
+fn what_is_no_file_is_written_to_as_it_is() {
+    let at = filled(500);
+    at.done(["--quiet", "export", "/dev/null"]);
+    assert!(!std::path::Path::new("/dev/null.partial").exists());
+    let pipe = at.path("pipe.jsonl");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let child = at.spawned(["--quiet", "--store", "copy", "import", "pipe.jsonl"]);
+    at.done(["--quiet", "export", "pipe.jsonl"]);
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use embercask::Durability;
 
 use super::text::Format;
@@ -31,7 +31,7 @@ Examples:
   embercask key list -n SESSIONS --prefix user-
 
 Exit status: 0 done; 1 the answer is no (absent, or there already); 2 wrong arguments or input;
-3 damaged data; 4 the store is in use; 5 the system failed; 130 stopped by Ctrl-C."
+3 damaged data; 4 the store is in use; 5 the system failed; 130 stopped by Ctrl-C or SIGTERM."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -121,6 +121,20 @@ pub(crate) struct Target {
     pub(crate) namespace_id: Option<String>,
 }
 
+/// As [`Target`], for commands on namespaces.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Named {
+    /// Its name
+    pub(crate) name: Option<String>,
+    /// The same
+    #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Its id of 32 hexadecimal digits
+    #[arg(long, value_name = "ID")]
+    pub(crate) namespace_id: Option<String>,
+}
+
 /// What a write has survived when the command says that it is done.
 #[derive(Clone, Copy, Debug, Args)]
 #[group(multiple = false)]
@@ -163,27 +177,25 @@ pub(crate) enum Namespace {
         json: bool,
     },
     /// Give a namespace another name; its id stays
-    #[command(after_help = "Example:\n  embercask namespace rename SESSIONS --new-name LOGINS")]
+    #[command(
+        override_usage = "embercask namespace rename [OPTIONS] --new-name <NAME> <NAME>",
+        after_help = "Example:\n  embercask namespace rename SESSIONS --new-name LOGINS"
+    )]
     Rename {
-        /// Its name; or give --namespace-id
-        #[arg(required_unless_present = "namespace_id", conflicts_with = "namespace_id")]
-        name: Option<String>,
-        /// Its id of 32 hexadecimal digits
-        #[arg(long, value_name = "ID")]
-        namespace_id: Option<String>,
+        #[command(flatten)]
+        named: Named,
         /// The new name
         #[arg(long, value_name = "NAME")]
         new_name: String,
     },
     /// Delete a namespace and all its keys
-    #[command(after_help = "Example:\n  embercask namespace delete SESSIONS -y")]
+    #[command(
+        override_usage = "embercask namespace delete [OPTIONS] <NAME>",
+        after_help = "Example:\n  embercask namespace delete SESSIONS -y"
+    )]
     Delete {
-        /// Its name; or give --namespace-id
-        #[arg(required_unless_present = "namespace_id", conflicts_with = "namespace_id")]
-        name: Option<String>,
-        /// Its id of 32 hexadecimal digits
-        #[arg(long, value_name = "ID")]
-        namespace_id: Option<String>,
+        #[command(flatten)]
+        named: Named,
         /// Do not ask
         #[arg(long, short = 'y')]
         skip_confirmation: bool,
@@ -223,9 +235,14 @@ pub(crate) struct Put {
     #[command(flatten)]
     pub(crate) target: Target,
     /// The key
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
     /// The value; or give --path
-    #[arg(required_unless_present = "path", conflicts_with = "path")]
+    #[arg(
+        required_unless_present = "path",
+        conflicts_with = "path",
+        allow_negative_numbers = true
+    )]
     pub(crate) value: Option<OsString>,
     /// Take the value from this file; `-` is standard input
     #[arg(long, value_name = "FILE")]
@@ -260,6 +277,7 @@ pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) target: Target,
     /// The key
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
     /// End it with a new line
     #[arg(long, conflicts_with = "json")]
@@ -270,9 +288,9 @@ pub(crate) struct Get {
     /// How the key is written here
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
-    /// How to write the value
-    #[arg(long, value_name = "FORMAT", default_value = "raw", conflicts_with = "json")]
-    pub(crate) value_format: Format,
+    /// How to write the value [default: raw; escaped on a terminal if it is no text]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    pub(crate) value_format: Option<Format>,
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +298,7 @@ pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) target: Target,
     /// The key
+    #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
     /// Delete only if the newest write of the key has this sequence
     #[arg(long, value_name = "NUMBER")]
@@ -499,16 +518,16 @@ pub(crate) struct Bench {
     /// Where to make the scratch store; the system's directory for temporary files if not given
     #[arg(long, value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
-    /// Keys in the store
-    #[arg(long, default_value_t = 200_000)]
+    /// Keys in the store, at most 1,000,000,000
+    #[arg(long, default_value_t = 200_000, value_parser = value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) keys: u64,
-    /// Bytes of a value
-    #[arg(long, default_value_t = 100)]
-    pub(crate) value_bytes: usize,
-    /// Threads that read and write
-    #[arg(long, default_value_t = 2)]
+    /// Bytes of a value, at most 16 MiB
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u64).range(..=16 << 20))]
+    pub(crate) value_bytes: u64,
+    /// Threads that read and write, at most 256
+    #[arg(long, default_value_t = 2, value_parser = value_parser!(u64).range(1..=256))]
     pub(crate) threads: u64,
-    /// How long each load runs
+    /// How long each load runs, at most a day
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub(crate) seconds: f64,
     /// One JSON object a line

@@ -20,6 +20,8 @@ const SKEW: f64 = 0.99;
 const PAGE_KEYS: usize = 100;
 /// Longest latency that is told apart from longer ones.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
+/// A day.
+const SECONDS_MAX: Duration = Duration::from_secs(86_400);
 /// Operations between two looks at the clock and at Ctrl-C.
 const LOOK_EVERY: u64 = 16;
 
@@ -90,7 +92,7 @@ impl Work {
     fn get(&self, number: u64) -> Outcome {
         match self.namespace.get(key(number))? {
             Some(value) if value.len() == self.value.len() => Ok(()),
-            _ => Err(Failure::no(format!("key {number} is not what was put"), "")),
+            _ => Err(Failure::damaged(format!("key {number} is not what was put"))),
         }
     }
 }
@@ -107,19 +109,18 @@ fn key(number: u64) -> [u8; 16] {
 }
 
 pub(crate) fn run(arguments: &Bench) -> Outcome {
-    let seconds = Duration::try_from_secs_f64(arguments.seconds).ok();
-    let long_enough = seconds.filter(|seconds| !seconds.is_zero());
-    let (Some(duration), 1.., 1..) = (long_enough, arguments.keys, arguments.threads) else {
-        return Err(Failure::usage("--keys, --threads and --seconds must be above zero", ""));
-    };
-    interrupt::expect();
+    let duration = Duration::try_from_secs_f64(arguments.seconds)
+        .ok()
+        .filter(|seconds| (Duration::from_nanos(1)..=SECONDS_MAX).contains(seconds))
+        .ok_or_else(|| Failure::usage("--seconds must be above zero, and at most 86400", ""))?;
+    let _expected = interrupt::expect();
     let base = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch::new(&base)?;
     let store = Store::options().open(&scratch.path)?;
     let work = Work {
         namespace: store.namespace("BENCH")?,
         keys: arguments.keys,
-        value: vec![b'v'; arguments.value_bytes],
+        value: vec![b'v'; arguments.value_bytes as usize],
         durability: arguments.class.durability(),
         zipfian: Zipfian::new(arguments.keys, SKEW),
     };

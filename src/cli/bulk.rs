@@ -1,77 +1,102 @@
 //! `embercask bulk`: the files of `wrangler kv bulk`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::Write as _;
 use std::time::Duration;
 
-use embercask::{Batch, Namespace, PutOptions};
+use embercask::{Namespace, PutOptions};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::arguments::{Bulk, Class};
 use super::failure::{Failure, Outcome};
 use super::interrupt;
-use super::output::{TextOrBase64, stdout};
+use super::output::{TextOrBase64, json, stdout};
 use super::session::Session;
-use super::text::decode_base64;
+use super::text::{count, decode_base64, escape};
 use super::transfer::{Input, array};
+use super::writer::{Change, Rules, Write, Writer};
 
-/// Writes of a batch, and bytes of it.
-const BATCH_WRITES: usize = 1000;
-const BATCH_BYTES: usize = 4 << 20;
+/// Keys that are got at a time.
+const GET_KEYS: usize = 1000;
 
 /// A pair of a bulk file.
 #[derive(Deserialize)]
 pub(crate) struct Pair {
-    pub(crate) key: String,
-    pub(crate) value: String,
-    pub(crate) expiration: Option<u64>,
-    pub(crate) expiration_ttl: Option<u64>,
-    pub(crate) metadata: Option<Box<RawValue>>,
+    key: String,
+    value: String,
+    expiration: Option<u64>,
+    expiration_ttl: Option<u64>,
+    metadata: Option<Box<RawValue>>,
     #[serde(default)]
-    pub(crate) base64: bool,
+    base64: bool,
     /// What wrangler would warn of.
     #[serde(flatten)]
-    pub(crate) unknown: BTreeMap<String, serde_json::Value>,
-}
-
-/// A key of a file of keys: a string, or an object with a name, as listings have them.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Name {
-    Plain(String),
-    Object { name: String },
-}
-
-impl Name {
-    fn into_key(self) -> String {
-        match self {
-            Name::Plain(name) | Name::Object { name } => name,
-        }
-    }
+    unknown: BTreeMap<String, serde_json::Value>,
 }
 
 impl Pair {
-    /// Its value as bytes.
-    pub(crate) fn value(&self) -> Outcome<Vec<u8>> {
-        if self.base64 {
-            decode_base64(&self.value)
-        } else {
-            Ok(self.value.as_bytes().to_vec())
-        }
+    /// What tells it from another one.
+    pub(crate) fn parts(&self) -> [&[u8]; 2] {
+        [self.key.as_bytes(), self.value.as_bytes()]
     }
 
-    /// Everything else of it.
-    pub(crate) fn options(&self) -> PutOptions {
+    /// The put that it stands for. Tells of properties that mean nothing.
+    pub(crate) fn into_write(self, number: u64, namespace: &Namespace, session: &Session) -> Outcome<Write> {
+        for unknown in self.unknown.keys() {
+            session.note(format_args!(
+                "pair {number}: the property \"{unknown}\" is not known, and left out"
+            ));
+        }
         let mut options = PutOptions::new();
         if let Some(metadata) = &self.metadata {
             options = options.metadata(metadata.get().as_bytes());
         }
-        match (self.expiration, self.expiration_ttl) {
-            // As Workers KV has it: of both, the lifetime counts.
-            (_, Some(seconds)) => options.ttl(Duration::from_secs(seconds)),
-            (Some(seconds), None) => options.expiration(seconds),
-            (None, None) => options,
+        // As Workers KV has it: of both, the lifetime counts.
+        let expiration = self.expiration.filter(|_| self.expiration_ttl.is_none());
+        if let Some(seconds) = self.expiration_ttl {
+            options = options.ttl(Duration::from_secs(seconds));
+        } else if let Some(seconds) = expiration {
+            options = options.expiration(seconds);
+        }
+        let value = if self.base64 {
+            decode_base64(&self.value).map_err(|failure| {
+                let key = escape(self.key.as_bytes());
+                failure.at(format_args!("pair {number}, key \"{key}\""))
+            })?
+        } else {
+            self.value.into_bytes()
+        };
+        Ok(Write {
+            number,
+            namespace: namespace.clone(),
+            key: self.key.into_bytes(),
+            change: Change::Put {
+                value,
+                options,
+                expiry_ms: expiration.map(|seconds| seconds.saturating_mul(1000)),
+            },
+        })
+    }
+}
+
+/// A key of a file of keys: a string, or an object with a name, as listings have them.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a key is a string, or an object with a `name` or a `name_base64`"
+)]
+enum Name {
+    Plain(String),
+    Object { name: String },
+    Base64 { name_base64: String },
+}
+
+impl Name {
+    fn into_key(self) -> Outcome<Vec<u8>> {
+        match self {
+            Name::Plain(name) | Name::Object { name } => Ok(name.into_bytes()),
+            Name::Base64 { name_base64 } => decode_base64(&name_base64),
         }
     }
 }
@@ -80,12 +105,11 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
     match command {
         Bulk::Put { target, file, class } => {
             let namespace = session.namespace(&target)?;
-            let mut writer = Writer::new(session, &namespace, class);
             let input = Input::open(&file, session, "putting")?;
-            array::for_each(&input.name, input.reader, |number, pair: Pair| {
-                writer.put(number, &pair)
-            })?;
-            writer.finish("Wrote")
+            write(&namespace, class, input, "pair", |number, pair: Pair| {
+                pair.into_write(number, &namespace, session)
+            })
+            .and_then(|keys| session.say(format_args!("Success! Wrote {keys} keys.")))
         }
         Bulk::Get { target, file } => get(&session.namespace(&target)?, Input::open(&file, session, "reading")?),
         Bulk::Delete {
@@ -99,127 +123,82 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
             if !force && !session.confirm(&question, "--force")? {
                 return Err(Failure::no("nothing was deleted", ""));
             }
-            let mut writer = Writer::new(session, &namespace, class);
             let input = Input::open(&file, session, "deleting")?;
-            array::for_each(&input.name, input.reader, |_, name: Name| {
-                writer.delete(&name.into_key())
-            })?;
-            writer.finish("Deleted")
+            write(&namespace, class, input, "key", |number, name: Name| {
+                Ok(Write {
+                    number,
+                    namespace: namespace.clone(),
+                    key: name.into_key()?,
+                    change: Change::Delete,
+                })
+            })
+            .and_then(|keys| session.say(format_args!("Success! Deleted {keys} keys.")))
         }
     }
 }
 
+/// Does what all items of a file stand for, and says how many there were.
+fn write<T: for<'de> Deserialize<'de>>(
+    namespace: &Namespace,
+    class: Class,
+    input: Input,
+    item: &str,
+    to_write: impl Fn(u64, T) -> Outcome<Write>,
+) -> Outcome<u64> {
+    let _expected = interrupt::expect();
+    let called = format!("{}, {item}", input.name);
+    let mut writer = Writer::new(namespace.store().clone(), class.durability(), Rules::default(), called);
+    let written = array::for_each(input, |number, item: T| writer.add(to_write(number, item)?));
+    // Items before one that is wrong are good: they are done in any case, but not if the user wants an end.
+    let written = match written {
+        Err(failure) if failure.is_stop() => Err(failure),
+        written => writer.commit().and(written),
+    };
+    let done = writer.tally.done;
+    written.map(|()| done).map_err(|failure| {
+        let told = format!("the first {} are done, the others are not", count(done));
+        if failure.is_stop() {
+            return Failure::stopped(&told);
+        }
+        failure.having(&told)
+    })
+}
+
 fn get(namespace: &Namespace, input: Input) -> Outcome {
+    let _expected = interrupt::expect();
     let mut out = stdout();
     let mut keys = Vec::new();
     let mut is_first = true;
-    out.write_all(b"{")?;
-    let mut show = |keys: &mut Vec<String>, out: &mut dyn Write| -> Outcome {
+    let mut show = |keys: &mut Vec<Vec<u8>>, out: &mut dyn std::io::Write| -> Outcome {
         for (key, value) in keys.iter().zip(namespace.get_many(keys)?) {
-            out.write_all(if is_first { b"\n  " } else { b",\n  " })?;
+            let name = std::str::from_utf8(key).map_err(|_| {
+                Failure::usage(
+                    format!("the key \"{}\" is no text, which a JSON object needs", escape(key)),
+                    "get it by `embercask key get --key-format escaped`",
+                )
+            })?;
+            out.write_all(if is_first { b"{\n  " } else { b",\n  " })?;
             is_first = false;
-            serde_json::to_writer(&mut *out, key)?;
+            json(out, &name)?;
             out.write_all(b": ")?;
             // As wrangler has it: null for what is absent. What is no text is shown by an object instead of a string.
             match value.as_deref().map(TextOrBase64::of) {
                 None => out.write_all(b"null")?,
-                Some(TextOrBase64 { text: Some(text), .. }) => serde_json::to_writer(&mut *out, text)?,
-                Some(TextOrBase64 { base64, .. }) => {
-                    serde_json::to_writer(&mut *out, &serde_json::json!({ "base64": base64 }))?;
-                }
+                Some(TextOrBase64 { text: Some(text), .. }) => json(out, &text)?,
+                Some(TextOrBase64 { base64, .. }) => json(out, &serde_json::json!({ "base64": base64 }))?,
             }
         }
         keys.clear();
         Ok(())
     };
-    array::for_each(&input.name, input.reader, |_, name: Name| {
-        keys.push(name.into_key());
-        if keys.len() < BATCH_WRITES {
+    array::for_each(input, |_, name: Name| {
+        keys.push(name.into_key()?);
+        if keys.len() < GET_KEYS {
             return Ok(());
         }
         show(&mut keys, &mut out)
     })?;
     show(&mut keys, &mut out)?;
-    out.write_all(if is_first { b"}\n" } else { b"\n}\n" })?;
+    out.write_all(if is_first { b"{}\n" } else { b"\n}\n" })?;
     Ok(out.flush()?)
-}
-
-/// Gathers writes into batches, each of which is done as a whole.
-struct Writer<'a> {
-    session: &'a Session,
-    namespace: &'a Namespace,
-    class: Class,
-    batch: Option<Batch>,
-    bytes: usize,
-    done: u64,
-}
-
-impl<'a> Writer<'a> {
-    fn new(session: &'a Session, namespace: &'a Namespace, class: Class) -> Self {
-        interrupt::expect();
-        Writer {
-            session,
-            namespace,
-            class,
-            batch: None,
-            bytes: 0,
-            done: 0,
-        }
-    }
-
-    fn put(&mut self, number: u64, pair: &Pair) -> Outcome {
-        for unknown in pair.unknown.keys() {
-            self.session.note(format_args!(
-                "pair {number}: the property \"{unknown}\" is not known, and left out"
-            ));
-        }
-        let value = pair.value()?;
-        let namespace = self.namespace;
-        if value.len() > BATCH_BYTES {
-            // A batch might not hold it.
-            self.commit()?;
-            let options = pair.options().durability(self.class.durability());
-            namespace.put_with(&pair.key, &value, options)?;
-            self.done += 1;
-            return Ok(());
-        }
-        let bytes = pair.key.len() + value.len();
-        self.add(bytes, |batch| {
-            batch.put_with(namespace, &pair.key, &value, pair.options())
-        })
-    }
-
-    fn delete(&mut self, key: &str) -> Outcome {
-        let namespace = self.namespace;
-        self.add(key.len(), |batch| batch.delete(namespace, key))
-    }
-
-    fn add(&mut self, bytes: usize, write: impl FnOnce(Batch) -> Batch) -> Outcome {
-        let batch = self.batch.take().unwrap_or_else(|| self.namespace.store().batch());
-        let batch = write(batch);
-        self.bytes += bytes;
-        let is_full = batch.len() >= BATCH_WRITES || self.bytes >= BATCH_BYTES;
-        self.batch = Some(batch);
-        if is_full { self.commit() } else { Ok(()) }
-    }
-
-    fn commit(&mut self) -> Outcome {
-        if let Some(batch) = self.batch.take() {
-            let writes = batch.len() as u64;
-            batch.durability(self.class.durability()).commit().map_err(|error| {
-                let failure = Failure::from(error);
-                self.session
-                    .note(format_args!("the first {} are done, the others are not", self.done));
-                failure
-            })?;
-            self.done += writes;
-        }
-        self.bytes = 0;
-        interrupt::check(&format!("the first {} are done, the others are not", self.done))
-    }
-
-    fn finish(mut self, verb: &str) -> Outcome {
-        self.commit()?;
-        self.session.say(format_args!("Success! {verb} {} keys.", self.done))
-    }
 }

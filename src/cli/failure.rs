@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use embercask::{Error, ErrorKind};
 
+use super::text::one_line;
+
 /// How a command ends.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
@@ -49,6 +51,16 @@ impl Failure {
         Failure::told(message, hint, status::USAGE)
     }
 
+    /// The shell reads commands from where a value should come.
+    pub(crate) fn input_of_shell() -> Failure {
+        Failure::usage("the shell itself reads standard input", "name a file")
+    }
+
+    /// Stored data are damaged.
+    pub(crate) fn damaged(message: impl Into<String>) -> Failure {
+        Failure::told(message, "", status::DAMAGED)
+    }
+
     /// The answer is no.
     pub(crate) fn no(message: impl Into<String>, hint: impl Into<String>) -> Failure {
         Failure::told(message, hint, status::NO)
@@ -57,9 +69,11 @@ impl Failure {
     /// Something of the system failed on a file.
     pub(crate) fn file(action: &str, path: impl std::fmt::Display, error: &io::Error) -> Failure {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
                 Failure::usage(format!("cannot {action} {path}: {error}"), "")
             }
+            // Not the system, but whoever read it did not like what it read: it is no gzip, or cut off.
+            _ if error.raw_os_error().is_none() => Failure::usage(format!("cannot {action} {path}: {error}"), ""),
             _ => Failure::told(format!("cannot {action} {path}: {error}"), "", status::SYSTEM),
         }
     }
@@ -67,6 +81,38 @@ impl Failure {
     /// Stopped on request.
     pub(crate) fn stopped(what: &str) -> Failure {
         Failure::told(format!("stopped; {what}"), "", status::STOPPED)
+    }
+
+    /// The same, but said of a place: `pairs.json, pair 3`.
+    pub(crate) fn at(self, place: impl std::fmt::Display) -> Failure {
+        match self {
+            Failure::Told { message, hint, status } => Failure::Told {
+                message: format!("{place}: {message}"),
+                hint,
+                status,
+            },
+            failure => failure,
+        }
+    }
+
+    /// The same, and what has become of the work.
+    pub(crate) fn having(self, what: &str) -> Failure {
+        match self {
+            Failure::Told { message, hint, status } => Failure::Told {
+                message: format!("{message}; {what}"),
+                hint,
+                status,
+            },
+            failure => failure,
+        }
+    }
+
+    /// How a command ends that has written what it found: damage counts, also if nobody has read of it.
+    pub(crate) fn unless_sound(is_sound: bool, written: Outcome) -> Outcome {
+        match written {
+            Ok(()) | Err(Failure::BrokenPipe) if !is_sound => Err(Failure::Silent(status::DAMAGED)),
+            written => written,
+        }
     }
 
     /// Whether the user wanted it.
@@ -85,9 +131,9 @@ impl Failure {
         match self {
             Failure::Told { message, hint, status } => {
                 let style = anstyle::AnsiColor::Red.on_default().bold();
-                anstream::eprintln!("{style}error:{style:#} {message}");
+                anstream::eprintln!("{style}error:{style:#} {}", one_line(message));
                 if !hint.is_empty() {
-                    anstream::eprintln!("hint: {hint}");
+                    anstream::eprintln!("hint: {}", one_line(hint));
                 }
                 ExitCode::from(*status)
             }
@@ -106,6 +152,9 @@ impl From<Error> for Failure {
             ),
             ErrorKind::AlreadyExists | ErrorKind::Conflict => (status::NO, ""),
             ErrorKind::InvalidInput => (status::USAGE, ""),
+            ErrorKind::NotAStore if matches!(error, Error::NewerFormat { .. }) => {
+                (status::USAGE, "`embercask --version` says what this one is")
+            }
             ErrorKind::NotAStore => (
                 status::USAGE,
                 "name the directory of a store by --store or EMBERCASK_STORE; `embercask namespace create NAME` makes a new store there",

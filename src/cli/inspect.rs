@@ -7,39 +7,41 @@ use embercask::{Options, Part, PartKind, PartValue};
 use serde_json::{Map, Value, json};
 
 use super::arguments::Inspect;
-use super::failure::{Failure, Outcome, status};
+use super::failure::{Failure, Outcome};
 use super::interrupt;
-use super::output::json_line;
-use super::text::{encode_base64, escape_short, time};
+use super::output::{json_line, stdout, styled_stdout};
+use super::text::{encode_base64, escape, escape_short, time};
 
 /// Characters of keys and values that are shown.
 const SHOWN_MAX: usize = 60;
 
 pub(crate) fn run(arguments: &Inspect) -> Outcome {
-    interrupt::expect();
-    let mut out = anstream::stdout().lock();
+    let _expected = interrupt::expect();
+    if arguments.json {
+        let mut out = stdout();
+        show(arguments, &mut out, |out, part| json_line(out, &as_json(part)))
+    } else {
+        show(arguments, &mut styled_stdout(), write)
+    }
+}
+
+/// Writes each part of the file.
+fn show<W: Write>(arguments: &Inspect, out: &mut W, write: fn(&mut dyn Write, &Part<'_>) -> Outcome) -> Outcome {
     let mut written = Ok(());
-    let mut damaged = false;
-    let mut stopped = false;
+    let mut is_sound = true;
+    let mut is_stopped = false;
     embercask::inspect(&arguments.file, &Options::default(), |part| {
-        damaged |= part.kind == PartKind::Damaged;
-        stopped = interrupt::is_requested();
-        written = if arguments.json {
-            json_line(&mut out, &as_json(part))
-        } else {
-            write(&mut out, part)
-        };
-        written.is_ok() && !stopped
+        // A record may be whole, and yet not say what one of its kind says.
+        is_sound &= part.kind != PartKind::Damaged && part.fields.iter().all(|(field, _)| *field != "cause");
+        is_stopped = interrupt::is_requested();
+        written = write(out, part);
+        written.is_ok() && !is_stopped
     })?;
-    written?;
-    out.flush()?;
-    if stopped {
+    let written = written.and_then(|()| Ok(out.flush()?));
+    if is_stopped && written.is_ok() {
         return Err(Failure::stopped("the rest of the file was not shown"));
     }
-    if damaged {
-        return Err(Failure::Silent(status::DAMAGED));
-    }
-    Ok(())
+    Failure::unless_sound(is_sound, written)
 }
 
 fn name(kind: PartKind) -> &'static str {
@@ -79,7 +81,7 @@ fn write(out: &mut dyn Write, part: &Part<'_>) -> Outcome {
             PartValue::Bits(bits) => write!(out, "{bits:08x}")?,
             PartValue::Id(id) => write!(out, "{id:032x}")?,
             PartValue::Bytes(bytes) => write!(out, "\"{}\"", escape_short(bytes, SHOWN_MAX))?,
-            PartValue::Text(text) => write!(out, "\"{text}\"")?,
+            PartValue::Text(text) => write!(out, "\"{}\"", escape(text.as_bytes()))?,
             _ => write!(out, "?")?,
         }
     }

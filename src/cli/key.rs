@@ -1,6 +1,7 @@
 //! `embercask key`.
 
-use std::io::{Read, Write};
+use std::borrow::Cow;
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,9 +10,9 @@ use embercask::{Condition, EntryRef, Error, PutOptions};
 use super::arguments::{Delete, Get, Key, List, Put};
 use super::failure::{Failure, Outcome};
 use super::interrupt;
-use super::output::{ListedKey, json_line, stdout};
+use super::output::{ListedKey, json, json_line, stdout};
 use super::session::Session;
-use super::text::{escape, escape_short};
+use super::text::{Format, escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
 const SHOWN_MAX: usize = 100;
@@ -31,6 +32,7 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
     let key = arguments.key_format.parse(&arguments.key)?;
     let value = match (&arguments.value, &arguments.path) {
         (Some(value), _) => arguments.value_format.parse(value)?,
+        (None, Some(path)) if path == Path::new("-") && session.is_shell() => return Err(Failure::input_of_shell()),
         (None, Some(path)) => read(path)?,
         (None, None) => return Err(Failure::usage("there is no value", "give it, or --path FILE")),
     };
@@ -103,12 +105,26 @@ fn get(session: &Session, arguments: &Get) -> Outcome {
     if arguments.json {
         json_line(&mut out, &ListedKey::of_value(&key, &value))?;
     } else {
-        out.write_all(&arguments.value_format.show(&value))?;
+        out.write_all(&shown(session, arguments, &value))?;
         if arguments.text {
             out.write_all(b"\n")?;
         }
     }
     Ok(out.flush()?)
+}
+
+/// A value as it was asked for; a terminal is spared what is no text, unless that was asked for.
+fn shown<'a>(session: &Session, arguments: &Get, value: &'a [u8]) -> Cow<'a, [u8]> {
+    let format = arguments.value_format.unwrap_or_else(|| {
+        let is_text = std::str::from_utf8(value)
+            .is_ok_and(|text| !text.contains(|character| is_deceptive(character) && !matches!(character, '\n' | '\t')));
+        if is_text || !std::io::stdout().is_terminal() {
+            return Format::Raw;
+        }
+        session.note("The value is no text, and is shown escaped; --value-format raw prints it as it is.");
+        Format::Escaped
+    });
+    format.show(value)
 }
 
 fn absent(key: &[u8], namespace: &str) -> Failure {
@@ -159,7 +175,7 @@ fn list(session: &Session, arguments: &List) -> Outcome {
         writeln!(out, "{}", list.count()?)?;
         return Ok(out.flush()?);
     }
-    interrupt::expect();
+    let _expected = interrupt::expect();
     let mut style = Style::of(arguments);
     style.begin(&mut out)?;
     let mut left = arguments.limit.unwrap_or(u64::MAX);
@@ -219,8 +235,7 @@ impl Style {
             Style::Array { empty, values } => {
                 out.write_all(if *empty { b"\n  " } else { b",\n  " })?;
                 *empty = false;
-                serde_json::to_writer(&mut *out, &ListedKey::of_entry(entry, *values))?;
-                Ok(())
+                json(out, &ListedKey::of_entry(entry, *values))
             }
             Style::Lines { values } => json_line(out, &ListedKey::of_entry(entry, *values)),
             Style::Text => Ok(writeln!(out, "{}", escape(entry.key()))?),

@@ -3,16 +3,16 @@
 use std::io::Write;
 use std::time::Duration;
 
-use embercask::{CompactionReport, Damaged, Options, Progress, Store};
+use embercask::{CompactionReport, Damaged, Options, Progress, SalvageReport, Store, VerifyReport};
 use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::arguments::{Checkpoint, Salvage, Verify};
-use super::failure::{Failure, Outcome, status};
+use super::failure::{Failure, Outcome};
 use super::interrupt;
 use super::output::{json_line, stdout};
 use super::session::Session;
-use super::text::{bytes, count};
+use super::text::{bytes, count, one_line};
 
 /// How often a bar is drawn anew.
 const DRAW_EVERY: Duration = Duration::from_millis(50);
@@ -28,7 +28,7 @@ fn follow(bar: &ProgressBar) -> impl FnMut(Progress) -> bool + '_ {
 
 pub(crate) fn compact(session: &Session) -> Outcome {
     let store = session.store()?;
-    interrupt::expect();
+    let _expected = interrupt::expect();
     let before = store.stats().segment_bytes;
     let bar = session.bytes_bar("compacting");
     let report = compact_watched(&store, &bar);
@@ -76,7 +76,7 @@ fn damage_json(damaged: &Damaged) -> serde_json::Value {
 }
 
 pub(crate) fn verify(session: &Session, arguments: &Verify) -> Outcome {
-    interrupt::expect();
+    let _expected = interrupt::expect();
     let bar = session.bytes_bar("verifying");
     let verified = match session.opened() {
         // In a shell it is open, and the keys in memory are followed too.
@@ -85,8 +85,13 @@ pub(crate) fn verify(session: &Session, arguments: &Verify) -> Outcome {
     };
     bar.finish_and_clear();
     let report = verified?;
+    let written = tell_verified(&report, arguments.json);
+    Failure::unless_sound(report.is_sound(), written)
+}
+
+fn tell_verified(report: &VerifyReport, as_json: bool) -> Outcome {
     let mut out = stdout();
-    if arguments.json {
+    if as_json {
         let ranges = |ranges: &[Damaged]| ranges.iter().map(damage_json).collect::<Vec<_>>();
         let line = json!({
             "sound": report.is_sound(),
@@ -99,32 +104,32 @@ pub(crate) fn verify(session: &Session, arguments: &Verify) -> Outcome {
             "discarded": ranges(&report.discarded),
         });
         json_line(&mut out, &line)?;
-    } else {
-        for damaged in &report.damaged {
-            writeln!(out, "damaged: {damaged}")?;
-        }
-        for discarded in &report.discarded {
-            writeln!(out, "opening discards or makes anew: {discarded}")?;
-        }
-        let verdict = match report.damaged.len() {
-            0 => "sound".to_owned(),
-            1 => "1 range is damaged".to_owned(),
-            ranges => format!("{} ranges are damaged", count(ranges as u64)),
-        };
-        writeln!(
-            out,
-            "{verdict}: {} segments, {} records, {}",
-            count(report.segments),
-            count(report.records),
-            bytes(report.bytes)
-        )?;
+        return Ok(out.flush()?);
     }
-    out.flush()?;
-    if report.is_sound() {
-        Ok(())
-    } else {
-        Err(Failure::Silent(status::DAMAGED))
+    for damaged in &report.damaged {
+        line(&mut out, format_args!("damaged: {damaged}"))?;
     }
+    for discarded in &report.discarded {
+        line(&mut out, format_args!("opening discards or makes anew: {discarded}"))?;
+    }
+    let verdict = match report.damaged.len() {
+        0 => "sound".to_owned(),
+        1 => "1 range is damaged".to_owned(),
+        ranges => format!("{} ranges are damaged", count(ranges as u64)),
+    };
+    writeln!(
+        out,
+        "{verdict}: {} segments, {} records, {}",
+        count(report.segments),
+        count(report.records),
+        bytes(report.bytes)
+    )?;
+    Ok(out.flush()?)
+}
+
+/// Writes a line in which the names of files and namespaces stand.
+fn line(out: &mut dyn Write, line: std::fmt::Arguments<'_>) -> Outcome {
+    Ok(writeln!(out, "{}", one_line(&line.to_string()))?)
 }
 
 pub(crate) fn salvage(session: &Session, arguments: &Salvage) -> Outcome {
@@ -134,11 +139,16 @@ pub(crate) fn salvage(session: &Session, arguments: &Salvage) -> Outcome {
             "leave the shell, then `embercask salvage TO`",
         ));
     }
-    interrupt::expect();
+    let _expected = interrupt::expect();
     let bar = session.bytes_bar("salvaging");
     let salvaged = embercask::salvage_with(session.path()?, &arguments.to, Options::default(), follow(&bar));
     bar.finish_and_clear();
     let report = salvaged?;
+    let written = tell_salvaged(&report, arguments);
+    Failure::unless_sound(report.is_complete(), written)
+}
+
+fn tell_salvaged(report: &SalvageReport, arguments: &Salvage) -> Outcome {
     let mut out = stdout();
     if arguments.json {
         let line = json!({
@@ -152,36 +162,36 @@ pub(crate) fn salvage(session: &Session, arguments: &Salvage) -> Outcome {
             "lost": report.all_lost().map(damage_json).collect::<Vec<_>>(),
         });
         json_line(&mut out, &line)?;
-    } else {
-        if !report.manifest {
-            writeln!(out, "the manifest could not be read: deleted keys may have come back")?;
-        }
-        for lost in report.all_lost() {
-            writeln!(out, "lost: {lost}")?;
-        }
-        for name in &report.recovered_namespaces {
-            writeln!(out, "the name of a namespace was lost; it is called {name} now")?;
-        }
-        writeln!(
-            out,
+        return Ok(out.flush()?);
+    }
+    if !report.manifest {
+        writeln!(out, "the manifest could not be read: deleted keys may have come back")?;
+    }
+    for lost in report.all_lost() {
+        line(&mut out, format_args!("lost: {lost}"))?;
+    }
+    for name in &report.recovered_namespaces {
+        line(
+            &mut out,
+            format_args!("the name of a namespace was lost; it is called {name} now"),
+        )?;
+    }
+    line(
+        &mut out,
+        format_args!(
             "saved {} keys in {} namespaces, {}, to {}",
             count(report.keys),
             count(report.namespaces),
             bytes(report.bytes),
             arguments.to.display()
-        )?;
-    }
-    out.flush()?;
-    if report.is_complete() {
-        Ok(())
-    } else {
-        Err(Failure::Silent(status::DAMAGED))
-    }
+        ),
+    )?;
+    Ok(out.flush()?)
 }
 
 pub(crate) fn checkpoint(session: &Session, arguments: &Checkpoint) -> Outcome {
     let store = session.store()?;
-    interrupt::expect();
+    let _expected = interrupt::expect();
     let bar = session.bytes_bar("copying");
     let made = store.checkpoint_with(&arguments.to, follow(&bar));
     bar.finish_and_clear();

@@ -18,6 +18,7 @@ mod shell;
 mod stats;
 mod text;
 mod transfer;
+mod writer;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::arguments::Namespace;
+use super::arguments::{Named, Namespace};
 use super::failure::{Failure, Outcome};
 use super::output::{json_line, stdout};
 use super::session::Session;
@@ -22,16 +22,11 @@ pub(crate) fn run(session: &Session, command: Namespace) -> Outcome {
     match command {
         Namespace::Create { name } => create(session, &name),
         Namespace::List { json } => list(session, json),
-        Namespace::Rename {
-            name,
-            namespace_id,
-            new_name,
-        } => rename(session, name, namespace_id, &new_name),
+        Namespace::Rename { named, new_name } => rename(session, named, &new_name),
         Namespace::Delete {
-            name,
-            namespace_id,
+            named,
             skip_confirmation,
-        } => delete(session, name, namespace_id, skip_confirmation),
+        } => delete(session, named, skip_confirmation),
     }
 }
 
@@ -72,8 +67,8 @@ fn list(session: &Session, json: bool) -> Outcome {
 }
 
 /// The name that is meant, given as such or by its id.
-fn named(session: &Session, name: Option<String>, id: Option<String>) -> Outcome<String> {
-    match (name, id) {
+fn name_of(session: &Session, named: Named) -> Outcome<String> {
+    match (named.name.or(named.namespace), named.namespace_id) {
         (Some(name), _) => Ok(name),
         (None, Some(id)) => Ok(session.namespace_by_id(&id)?.name()),
         (None, None) => Err(Failure::usage(
@@ -83,14 +78,14 @@ fn named(session: &Session, name: Option<String>, id: Option<String>) -> Outcome
     }
 }
 
-fn rename(session: &Session, name: Option<String>, id: Option<String>, new_name: &str) -> Outcome {
-    let name = named(session, name, id)?;
+fn rename(session: &Session, named: Named, new_name: &str) -> Outcome {
+    let name = name_of(session, named)?;
     session.store()?.rename_namespace(&name, new_name)?;
     session.say(format_args!("Renamed the namespace \"{name}\" to \"{new_name}\"."))
 }
 
-fn delete(session: &Session, name: Option<String>, id: Option<String>, skip_confirmation: bool) -> Outcome {
-    let name = named(session, name, id)?;
+fn delete(session: &Session, named: Named, skip_confirmation: bool) -> Outcome {
+    let name = name_of(session, named)?;
     let namespace = session.store()?.open_namespace(&name)?;
     if !skip_confirmation {
         let keys = namespace.count()?;

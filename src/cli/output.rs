@@ -4,20 +4,71 @@ use std::io::{self, BufWriter, Write};
 
 use embercask::{EntryRef, Value};
 use serde::Serialize;
+use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
 use super::failure::Outcome;
-use super::text::encode_base64;
+use super::text::{encode_base64, is_deceptive};
 
 /// Standard output, buffered; whoever is done with it flushes it.
 pub(crate) fn stdout() -> BufWriter<io::StdoutLock<'static>> {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }
 
-/// One JSON value on a line of its own.
+/// Standard output for text in colours, which are left out where it is no terminal that has them.
+pub(crate) fn styled_stdout() -> BufWriter<anstream::AutoStream<io::StdoutLock<'static>>> {
+    BufWriter::with_capacity(64 << 10, anstream::stdout().lock())
+}
+
+/// A JSON value that does no harm to a terminal.
+pub(crate) fn json(out: &mut dyn Write, value: &impl Serialize) -> Outcome {
+    Ok(value.serialize(&mut serde_json::Serializer::with_formatter(out, Harmless))?)
+}
+
+/// The same on a line of its own.
 pub(crate) fn json_line(out: &mut dyn Write, value: &impl Serialize) -> Outcome {
-    serde_json::to_writer(&mut *out, value)?;
+    json(out, value)?;
     Ok(out.write_all(b"\n")?)
+}
+
+/// Writes JSON without any blanks, and escapes what JSON need not, but a terminal would obey.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_deceptive) {
+            let (plain, behind) = rest.split_at(at);
+            out.write_all(plain.as_bytes())?;
+            let mut characters = behind.chars();
+            if let Some(character) = characters.next() {
+                write!(out, "\\u{:04x}", u32::from(character))?;
+            }
+            rest = characters.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
+
+    /// Metadata, in which such characters stand in strings only, and blanks anywhere.
+    fn write_raw_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        self.write_string_fragment(out, &without_blanks(fragment))
+    }
+}
+
+/// JSON without what stands between its tokens.
+pub(crate) fn without_blanks(json: &str) -> String {
+    let (mut in_string, mut is_escaped) = (false, false);
+    let keep = |character: &char| {
+        let is_blank = !in_string && character.is_ascii_whitespace();
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => in_string = !in_string,
+            _ => {}
+        }
+        !is_blank
+    };
+    json.chars().filter(keep).collect()
 }
 
 /// Bytes as JSON has them: text, or else base64, in two fields of which one is there.
@@ -35,7 +86,7 @@ impl<'a> TextOrBase64<'a> {
     }
 }
 
-/// Metadata as JSON has them: as they are if they are JSON on one line, or else base64.
+/// Metadata as JSON has them: as JSON if they are, or else base64.
 #[derive(Debug)]
 pub(crate) struct JsonOrBase64<'a> {
     pub(crate) json: Option<&'a RawValue>,
@@ -43,19 +94,25 @@ pub(crate) struct JsonOrBase64<'a> {
 }
 
 impl<'a> JsonOrBase64<'a> {
+    /// To be read by people and programs that want to know what they say.
     pub(crate) fn of(metadata: Option<&'a [u8]>) -> Self {
-        let json = metadata.and_then(exact_json);
+        JsonOrBase64::new(metadata, |_| true)
+    }
+
+    /// To be written to a line that leads back to exactly these bytes. `null` would come back as nothing.
+    pub(crate) fn exact(metadata: Option<&'a [u8]>) -> Self {
+        let is_exact = |json: &str| json != "null" && !json.contains(['\n', '\r']);
+        JsonOrBase64::new(metadata, |json| {
+            metadata.is_some_and(|bytes| bytes.len() == json.len()) && is_exact(json)
+        })
+    }
+
+    fn new(metadata: Option<&'a [u8]>, is_good: impl FnOnce(&str) -> bool) -> Self {
+        let json = metadata.and_then(|bytes| serde_json::from_slice::<&RawValue>(bytes).ok());
+        let json = json.filter(|json| is_good(json.get()));
         let base64 = metadata.filter(|_| json.is_none()).map(encode_base64);
         JsonOrBase64 { json, base64 }
     }
-}
-
-/// These bytes as JSON that comes out of a line of JSON again as exactly these bytes. `null` would come out as nothing.
-fn exact_json(bytes: &[u8]) -> Option<&RawValue> {
-    let json: &RawValue = serde_json::from_slice(bytes).ok()?;
-    let exact =
-        json.get().len() == bytes.len() && json.get() != "null" && !bytes.contains(&b'\n') && !bytes.contains(&b'\r');
-    exact.then_some(json)
 }
 
 /// A key as listings show it: the fields of wrangler, and what it has no word for.
@@ -105,6 +162,42 @@ impl<'a> ListedKey<'a> {
             metadata: metadata.json,
             metadata_base64: metadata.base64,
             sequence: value.map(Value::sequence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_does_nothing_to_a_terminal_and_means_the_same() {
+        let text = "a\u{7f}\u{9b}31m\u{202e}ü \u{1b}";
+        let mut line = Vec::new();
+        json_line(&mut line, &text).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert_eq!(line, "\"a\\u007f\\u009b31m\\u202eü \\u001b\"\n");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+    }
+
+    #[test]
+    fn blanks_in_strings_stay() {
+        let json = "{ \"a b\" :\n[1,\t\"\\\" c\\\\\" , \"d e\"] }";
+        assert_eq!(without_blanks(json), "{\"a b\":[1,\"\\\" c\\\\\",\"d e\"]}");
+    }
+
+    #[test]
+    fn metadata_are_json_where_they_can_be() {
+        let shown = |bytes| JsonOrBase64::of(Some(bytes)).base64.is_none();
+        let exact = |bytes| JsonOrBase64::exact(Some(bytes)).base64.is_none();
+        for bytes in [&b"{\"a\": 1.50}"[..], b"\"text\""] {
+            assert!(shown(bytes) && exact(bytes), "{bytes:?}");
+        }
+        for bytes in [&b"null"[..], b" 1", b"[1,\n2]"] {
+            assert!(shown(bytes) && !exact(bytes), "{bytes:?}");
+        }
+        for bytes in [&b"\xff"[..], b"", b"{"] {
+            assert!(!shown(bytes) && !exact(bytes), "{bytes:?}");
         }
     }
 }

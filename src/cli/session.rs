@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::arguments::{Global, Target};
 use super::failure::{Failure, Outcome};
+use super::text::{one_line, parse_id};
 
 /// What the commands of one call, or of one shell, share.
 pub(crate) struct Session {
@@ -98,15 +99,7 @@ impl Session {
 
     /// The namespace of this id.
     pub(crate) fn namespace_by_id(&self, id: &str) -> Outcome<Namespace> {
-        let is_id = id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let number = u128::from_str_radix(id, 16).ok().filter(|_| is_id);
-        let number = number.ok_or_else(|| {
-            Failure::usage(
-                format!("{id:?} is no id of a namespace"),
-                "an id has 32 hexadecimal digits; `embercask namespace list` shows them",
-            )
-        })?;
-        self.store()?.namespace_by_id(number)?.ok_or_else(|| {
+        self.store()?.namespace_by_id(parse_id(id)?)?.ok_or_else(|| {
             Failure::no(
                 format!("there is no namespace with the id {id}"),
                 "`embercask namespace list` shows those that are there",
@@ -127,13 +120,13 @@ impl Session {
         if self.quiet {
             return Ok(());
         }
-        Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+        Ok(writeln!(std::io::stdout().lock(), "{}", one_line(&line.to_string()))?)
     }
 
     /// Says something beside the output.
     pub(crate) fn note(&self, line: impl std::fmt::Display) {
         if !self.quiet {
-            anstream::eprintln!("{line}");
+            anstream::eprintln!("{}", one_line(&line.to_string()));
         }
     }
 
@@ -146,7 +139,7 @@ impl Session {
             ));
         }
         let mut answer = String::new();
-        anstream::eprint!("{question} [y/N] ");
+        anstream::eprint!("{} [y/N] ", one_line(question));
         std::io::stdin()
             .read_line(&mut answer)
             .map_err(|error| Failure::file("read", "the answer", &error))?;

@@ -15,6 +15,7 @@ use rustyline::{Context, Editor, Helper};
 use super::arguments::{Command, Help};
 use super::failure::{Failure, Outcome};
 use super::session::Session;
+use super::text::is_deceptive;
 
 /// A line: a command without the program's name before it.
 #[derive(Parser)]
@@ -77,7 +78,8 @@ fn prompt(session: &Session, is_terminal: bool) -> Outcome {
     };
     if let Some(history) = &history {
         let _ = history.parent().map(std::fs::create_dir_all);
-        let _ = editor.save_history(history);
+        // Behind what other shells have written there meanwhile.
+        let _ = editor.append_history(history);
     }
     outcome
 }
@@ -163,7 +165,12 @@ impl Words<'_> {
     fn namespaces(&self) -> Vec<String> {
         let store = self.session.opened();
         let infos = store.and_then(|store| store.namespaces().ok()).unwrap_or_default();
-        infos.into_iter().map(|info| info.name).collect()
+        // As the line is read: in quotes where they are needed. A name that cannot be shown is not offered.
+        let names = infos.into_iter().map(|info| info.name);
+        names
+            .filter(|name| !name.contains(is_deceptive))
+            .filter_map(|name| Some(shlex::try_quote(&name).ok()?.into_owned()))
+            .collect()
     }
 }
 

@@ -10,9 +10,9 @@ use serde_json::json;
 use super::arguments::Stats;
 use super::failure::{Failure, Outcome};
 use super::interrupt;
-use super::output::json_line;
+use super::output::{json_line, styled_stdout};
 use super::session::Session;
-use super::text::{bytes, count};
+use super::text::{bytes, count, one_line, time};
 
 /// Cells of a bar.
 const BAR_CELLS: u64 = 40;
@@ -35,7 +35,7 @@ pub(crate) fn run(session: &Session, arguments: &Stats) -> Outcome {
         .ok()
         .filter(|every| *every >= LOOK_EVERY)
         .ok_or_else(|| Failure::usage("--every takes a number of seconds, at least 0.05", ""))?;
-    interrupt::expect();
+    let _expected = interrupt::expect();
     while !interrupt::is_requested() {
         if !arguments.json && std::io::stdout().is_terminal() {
             // Clears the screen.
@@ -58,11 +58,11 @@ fn show(store: &Store, json: bool) -> Outcome {
         return json_line(&mut std::io::stdout().lock(), &as_json(store, &numbers));
     }
     let report = Report {
-        directory: store.directory().display().to_string(),
+        directory: one_line(&store.directory().display().to_string()).into_owned(),
         recovery: store.recovery_report(),
         numbers: &numbers,
     };
-    let mut out = anstream::stdout().lock();
+    let mut out = styled_stdout();
     report.write(&mut out)?;
     Ok(out.flush()?)
 }
@@ -112,6 +112,8 @@ fn segment_json(segment: &SegmentStats) -> serde_json::Value {
     json!({
         "id": segment.id,
         "sealed": segment.sealed,
+        "created_ms": segment.created_ms,
+        "rewritten": segment.rewritten,
         "bytes": segment.bytes,
         "live_records": segment.live_records,
         "live_bytes": segment.live_bytes,
@@ -150,7 +152,7 @@ impl Report<'_> {
             ("background work failed", &numbers.background_error),
         ] {
             if let Some(problem) = problem {
-                writeln!(out, "  {DEAD}{what}: {problem}{DEAD:#}")?;
+                writeln!(out, "  {DEAD}{what}: {}{DEAD:#}", one_line(problem))?;
             }
         }
         if numbers.disk_full {
@@ -233,11 +235,23 @@ impl Report<'_> {
 
     fn write_history(&self, out: &mut dyn Write) -> Outcome {
         let compaction = &self.numbers.compaction;
+        // The store remembers no compaction but by the segments that it has written.
+        let rewritten = self.numbers.segments.iter().filter(|segment| segment.rewritten);
+        let written_bytes = rewritten.clone().map(|segment| segment.bytes).sum();
+        if let Some(last) = rewritten.map(|segment| segment.created_ms).max() {
+            let last = time(last);
+            let written = bytes(written_bytes);
+            writeln!(
+                out,
+                "  {:10} {written:>11}  were written by it, the last of them at {last}",
+                "compaction"
+            )?;
+        }
         if compaction.runs > 0 {
             writeln!(
                 out,
                 "  {:10} {:>11}  given back by {} runs since the store was opened",
-                "compaction",
+                "",
                 bytes(compaction.reclaimed_bytes),
                 count(compaction.runs)
             )?;

@@ -1,5 +1,6 @@
 //! Bytes as text and text as bytes.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write;
 
@@ -26,19 +27,29 @@ impl Format {
     pub(crate) fn parse(self, argument: &OsStr) -> Outcome<Vec<u8>> {
         match self {
             Format::Raw => Ok(argument.as_encoded_bytes().to_vec()),
-            Format::Escaped => unescape(&argument.to_string_lossy()),
-            Format::Base64 => decode_base64(&argument.to_string_lossy()),
+            Format::Escaped => unescape(text_of(argument)?),
+            Format::Base64 => decode_base64(text_of(argument)?),
         }
     }
 
     /// How bytes are shown.
-    pub(crate) fn show(self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn show(self, bytes: &[u8]) -> Cow<'_, [u8]> {
         match self {
-            Format::Raw => bytes.to_vec(),
-            Format::Escaped => escape(bytes).into_bytes(),
-            Format::Base64 => encode_base64(bytes).into_bytes(),
+            Format::Raw => bytes.into(),
+            Format::Escaped => escape(bytes).into_bytes().into(),
+            Format::Base64 => encode_base64(bytes).into_bytes().into(),
         }
     }
+}
+
+/// An argument that has to be text, since it stands for bytes that need not be.
+fn text_of(argument: &OsStr) -> Outcome<&str> {
+    argument.to_str().ok_or_else(|| {
+        Failure::usage(
+            "the argument is no text (UTF-8)",
+            "give the bytes as they are with the format raw, or escape them",
+        )
+    })
 }
 
 /// Printable text as it is; everything else by escapes that [`unescape`] reads.
@@ -51,10 +62,7 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
                 '\n' => text.push_str("\\n"),
                 '\r' => text.push_str("\\r"),
                 '\t' => text.push_str("\\t"),
-                character if character.is_control() || turns_text(character) => {
-                    let mut buffer = [0; 4];
-                    push_hex(&mut text, character.encode_utf8(&mut buffer).as_bytes());
-                }
+                character if is_deceptive(character) => push_escaped(&mut text, character),
                 character => text.push(character),
             }
         }
@@ -63,9 +71,35 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether it changes the direction of what follows on a terminal: what is shown then is not what is there.
-fn turns_text(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// A message in which names may stand that others have chosen: it cannot command the terminal, nor look like several lines.
+pub(crate) fn one_line(message: &str) -> Cow<'_, str> {
+    if !message.contains(is_deceptive) {
+        return Cow::Borrowed(message);
+    }
+    let mut text = String::with_capacity(message.len());
+    for character in message.chars() {
+        match character {
+            '\n' => text.push_str("\\n"),
+            character if is_deceptive(character) => push_escaped(&mut text, character),
+            character => text.push(character),
+        }
+    }
+    Cow::Owned(text)
+}
+
+/// Whether a terminal would do something else than show it: control characters, and those that change the direction of what
+/// follows, so that what is shown is not what is there.
+pub(crate) fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+fn push_escaped(text: &mut String, character: char) {
+    let mut buffer = [0; 4];
+    push_hex(text, character.encode_utf8(&mut buffer).as_bytes());
 }
 
 fn push_hex(text: &mut String, bytes: &[u8]) {
@@ -102,7 +136,7 @@ fn unescape(text: &str) -> Outcome<Vec<u8>> {
             Some('0') => bytes.push(0),
             Some('x') => {
                 let digits = characters.as_str().get(..2);
-                let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                let byte = digits.and_then(|digits| u8::try_from(hexadecimal(digits)?).ok());
                 bytes.push(byte.ok_or_else(|| bad_escape(escape))?);
                 characters.nth(1);
             }
@@ -112,6 +146,23 @@ fn unescape(text: &str) -> Outcome<Vec<u8>> {
     }
     bytes.extend_from_slice(rest.as_bytes());
     Ok(bytes)
+}
+
+/// A number of hexadecimal digits, without the sign that Rust would take.
+fn hexadecimal(digits: &str) -> Option<u128> {
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u128::from_str_radix(digits, 16).ok().filter(|_| is_number)
+}
+
+/// The id of a namespace.
+pub(crate) fn parse_id(text: &str) -> Outcome<u128> {
+    let id = hexadecimal(text).filter(|_| text.len() == 32);
+    id.ok_or_else(|| {
+        Failure::usage(
+            format!("{text:?} is no id of a namespace"),
+            "an id has 32 hexadecimal digits; `embercask namespace list` shows them",
+        )
+    })
 }
 
 fn bad_escape(escape: &str) -> Failure {
@@ -162,9 +213,17 @@ mod tests {
         let all: Vec<u8> = (0..=255).chain("grüße \u{202e}\u{7f}".bytes()).collect();
         assert_eq!(unescape(&escape(&all)).ok(), Some(all));
         assert_eq!(escape(b"a\\b\n\xff"), "a\\\\b\\n\\xff");
-        assert!(unescape("\\q").is_err() && unescape("\\x4").is_err() && unescape("\\").is_err());
+        for wrong in ["\\q", "\\x4", "\\x+f", "\\"] {
+            assert!(unescape(wrong).is_err(), "{wrong}");
+        }
         assert_eq!(escape_short(b"abcdef", 3), "abc...");
         assert_eq!(escape_short(b"abc", 3), "abc");
+    }
+
+    #[test]
+    fn messages_stay_on_their_line() {
+        assert_eq!(one_line("plain \\ ü"), "plain \\ ü");
+        assert_eq!(one_line("a\nb\u{1b}[31m\u{61c}"), "a\\nb\\x1b[31m\\xd8\\x9c");
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Summary {
             && self.expiring <= self.puts
     }
 
+    /// Whether compaction or recovery wrote it: a segment of the log has a start at least besides its puts and tombstones.
+    pub(crate) fn is_rewritten(&self) -> bool {
+        self.records == self.puts.saturating_add(self.tombstones)
+    }
+
     pub(crate) fn decode(body: &[u8]) -> Result<Summary, Damage> {
         let mut fields = Fields(body);
         let summary = Summary::read(&mut fields)?;

@@ -116,6 +116,11 @@ impl Store {
         &self.engine().directory
     }
 
+    /// Its id: random, given at creation. Copies of the store and checkpoints share it.
+    pub fn id(&self) -> u128 {
+        u128::from_be_bytes(self.engine().manifest.store_id())
+    }
+
     /// What opening this handle found and did.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.inner.recovery

@@ -68,6 +68,10 @@ pub struct SegmentStats {
     pub id: u64,
     /// Whether it no longer changes.
     pub sealed: bool,
+    /// When it was created, in milliseconds since the Unix epoch, by the clock of that time.
+    pub created_ms: u64,
+    /// Whether it holds what compaction, or recovery, moved there; false if it was written to by puts and deletes.
+    pub rewritten: bool,
     /// Bytes of data.
     pub bytes: u64,
     /// Puts that are live, and their bytes.
@@ -95,6 +99,8 @@ impl Store {
                 SegmentStats {
                     id: segment.id(),
                     sealed: segment.summary.is_some(),
+                    created_ms: segment.header.created_ms,
+                    rewritten: segment.summary.is_some_and(|summary| summary.is_rewritten()),
                     bytes: segment.data_end(),
                     live_records: counts.live_puts,
                     live_bytes: counts.live_bytes,

@@ -1,8 +1,9 @@
 //! Running the command `embercask`, and looking at what it says.
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use embercask::Store;
 
@@ -52,12 +53,7 @@ impl Workplace {
 
     /// As `run`, with this on standard input.
     pub fn fed<'a>(&self, arguments: impl IntoIterator<Item = &'a str>, input: &[u8]) -> Output {
-        let mut command = self.command(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = self.spawned(arguments);
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
         // It may end before it has read all.
@@ -65,6 +61,16 @@ impl Workplace {
         let output = child.wait_with_output().unwrap();
         feeder.join().unwrap();
         output
+    }
+
+    /// Starts it with pipes for all three.
+    pub fn spawned<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Child {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.spawn().unwrap()
     }
 
     /// What it prints when all goes well.
@@ -98,4 +104,37 @@ impl Workplace {
         );
         errors
     }
+}
+
+/// Ctrl-C, as the terminal sends it.
+pub fn interrupt(child: &Child) {
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+}
+
+/// Waits until something has come about, which it will unless it is broken.
+pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{what} has not come about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes of a file, or of the files in a directory; 0 if there is none.
+pub fn bytes_in(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    };
+    let files = entries.filter_map(|entry| entry.ok()?.metadata().ok());
+    files.map(|metadata| metadata.len()).sum()
+}
+
+/// What a child that was stopped by a signal in good order has told.
+pub fn stopped(child: Child) -> String {
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(told.starts_with("error: stopped"), "{told}");
+    told
 }

@@ -1,19 +1,20 @@
 //! JSON arrays that are larger than memory, item by item.
 
 use std::fmt;
-use std::io::Read;
+use std::io;
 use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
+use super::input::Input;
 use crate::cli::failure::{Failure, Outcome};
 
 /// Reads a JSON array and hands its items over, with their numbers from 1 on.
-pub(crate) fn for_each<T>(name: &str, from: impl Read, take: impl FnMut(u64, T) -> Outcome) -> Outcome
+pub(crate) fn for_each<T>(mut input: Input, take: impl FnMut(u64, T) -> Outcome) -> Outcome
 where
     T: for<'de> Deserialize<'de>,
 {
-    let mut deserializer = serde_json::Deserializer::from_reader(from);
+    let mut deserializer = serde_json::Deserializer::from_reader(&mut input.reader);
     let mut items = Items {
         take,
         failure: None,
@@ -24,7 +25,11 @@ where
         .and_then(|()| deserializer.end());
     match (items.failure, read) {
         (Some(failure), _) => Err(failure),
-        (None, Err(error)) => Err(Failure::usage(format!("{name} is not what it should be: {error}"), "")),
+        (None, Err(error)) if error.is_io() => Err(input.failure(&io::Error::from(error))),
+        (None, Err(error)) => Err(Failure::usage(
+            format!("{} is not what it should be: {error}", input.name),
+            "",
+        )),
         (None, Ok(())) => Ok(()),
     }
 }

@@ -1,12 +1,13 @@
 //! Writing namespaces to a file.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use embercask::{Namespace, Page, Store};
 use indicatif::ProgressBar;
 
+use super::output::{Left, Output};
 use super::record::{self, Read};
-use super::stream::Output;
 use crate::cli::arguments::{Export, FileFormat};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::interrupt;
@@ -17,14 +18,16 @@ use crate::cli::text::{Format, count};
 const PAGE_KEYS: usize = 1000;
 
 /// Where an export that is gone on with goes on.
-struct Place {
-    namespace: String,
-    /// None behind the line of the namespace itself.
-    key: Option<Vec<u8>>,
+enum Place {
+    /// Behind the first line.
+    Start,
+    /// In this namespace; behind its own line if no key is given.
+    Namespace { namespace: String, key: Option<Vec<u8>> },
+    /// All is written.
+    End,
 }
 
 pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
-    interrupt::expect();
     let store = session.store()?;
     let namespaces = chosen(&store, &arguments.namespace)?;
     let prefix = Format::Raw.parse(&arguments.prefix)?;
@@ -40,47 +43,78 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
             "export with --format lines",
         ));
     }
+    let _expected = interrupt::expect();
     let bar = session.keys_bar("exporting");
-    for namespace in &namespaces {
-        bar.inc_length(namespace.list().prefix(&prefix).count()?);
+    if !bar.is_hidden() {
+        for namespace in &namespaces {
+            bar.inc_length(namespace.list().prefix(&prefix).count()?);
+        }
     }
-    let (mut output, place) = if arguments.resume {
-        let (output, last_line) = Output::resume(&arguments.file)?;
-        (output, last_line.as_deref().map(place).transpose()?)
+    let header = record::header_line(&store, &arguments.namespace, &prefix)?;
+    let (output, place) = if arguments.resume {
+        resume(&arguments.file, &header)?
     } else {
         (Output::create(&arguments.file)?, None)
     };
     let mut exporter = Exporter {
-        output: &mut output,
+        output,
         bar: &bar,
         prefix: &prefix,
         format: arguments.format,
+        lines: place.as_ref().map_or(0, |(lines, _)| *lines),
         keys: 0,
     };
-    let mut flow = ControlFlow::Continue(());
-    exporter.begin()?;
-    for namespace in &namespaces {
-        flow = exporter.namespace(namespace, place.as_ref())?;
-        if flow.is_break() {
-            break;
-        }
-    }
-    if flow.is_continue() {
-        exporter.end()?;
-    }
-    let keys = exporter.keys;
+    let flow = exporter.all(&header, &namespaces, place.map(|(_, place)| place))?;
+    let Exporter { mut output, keys, .. } = exporter;
     bar.finish_and_clear();
     if flow.is_break() {
-        output.pause()?;
-        let what = match arguments.format {
-            FileFormat::Lines => "--resume goes on where it stopped",
-            FileFormat::Bulk => "a bulk file cannot be gone on with",
-        };
-        return Err(Failure::stopped(what));
+        return Err(Failure::stopped(match arguments.format {
+            FileFormat::Lines if output.pause()? => "--resume goes on where it stopped",
+            FileFormat::Lines => "the rest was not exported",
+            FileFormat::Bulk => {
+                output.discard();
+                "nothing was exported"
+            }
+        }));
     }
     output.finish()?;
     session.note(format_args!("Exported {} keys.", count(keys)));
     Ok(())
+}
+
+/// Goes on with what an earlier export of the same things has left, and says how many lines are there behind the first, and where it
+/// stopped; with nothing if there is nothing.
+fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)> {
+    let Some(left) = Left::find(file)? else {
+        return Ok((Output::create(file)?, None));
+    };
+    if left.is_less_than(header) {
+        return Ok((Output::create(file)?, None));
+    }
+    let foreign = || {
+        Failure::usage(
+            "what is there is no export of the same store, namespaces and prefix",
+            "begin anew, without --resume",
+        )
+    };
+    if left.lines.first.as_deref() != Some(header) {
+        return Err(foreign());
+    }
+    let last = left.lines.last.as_deref().ok_or_else(foreign)?;
+    let place = match record::read(last).map_err(|_| foreign())? {
+        Read::Header => Place::Start,
+        Read::End { .. } => Place::End,
+        Read::Namespace { name, .. } => Place::Namespace {
+            namespace: name,
+            key: None,
+        },
+        Read::Key(record) => Place::Namespace {
+            namespace: record.namespace.unwrap_or_default(),
+            key: Some(record.key),
+        },
+    };
+    let lines = left.lines.count - 1;
+    Ok((left.resume()?, Some((lines, place))))
 }
 
 /// The namespaces of these names, or all, by name.
@@ -95,48 +129,43 @@ fn chosen(store: &Store, names: &[String]) -> Outcome<Vec<Namespace>> {
     names.iter().map(|name| Ok(store.open_namespace(name)?)).collect()
 }
 
-/// What the last line of an export stands for.
-fn place(line: &[u8]) -> Outcome<Place> {
-    let wrong = |_| {
-        Failure::usage(
-            "the last line of what is there is none of an export",
-            "begin anew, without --resume",
-        )
-    };
-    match record::read(line).map_err(wrong)? {
-        Read::Namespace { name, .. } => Ok(Place {
-            namespace: name,
-            key: None,
-        }),
-        Read::Key(record) => Ok(Place {
-            namespace: record.namespace.unwrap_or_default(),
-            key: Some(record.key),
-        }),
-    }
-}
-
 struct Exporter<'a> {
-    output: &'a mut Output,
+    output: Output,
     bar: &'a ProgressBar,
     prefix: &'a [u8],
     format: FileFormat,
-    /// Written so far.
+    /// Lines in the file behind the first.
+    lines: u64,
+    /// Keys that were written in this run.
     keys: u64,
 }
 
 impl Exporter<'_> {
-    fn begin(&mut self) -> Outcome {
+    /// Writes all that is not in the file yet, unless it is stopped.
+    fn all(&mut self, header: &[u8], namespaces: &[Namespace], place: Option<Place>) -> Outcome<ControlFlow<()>> {
         match self.format {
-            FileFormat::Lines => Ok(()),
-            FileFormat::Bulk => self.output.write(b"["),
+            FileFormat::Lines if place.is_none() => self.output.write(header)?,
+            FileFormat::Lines => {}
+            FileFormat::Bulk => self.output.write(b"[")?,
         }
+        if matches!(place, Some(Place::End)) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        for namespace in namespaces {
+            if self.namespace(namespace, place.as_ref())?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        match self.format {
+            FileFormat::Lines => self.output.write(&record::end_line(self.lines)?)?,
+            FileFormat::Bulk => self.output.write(b"\n]\n")?,
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn end(&mut self) -> Outcome {
-        match self.format {
-            FileFormat::Lines => Ok(()),
-            FileFormat::Bulk => self.output.write(b"\n]\n"),
-        }
+    fn line(&mut self, line: &[u8]) -> Outcome {
+        self.lines += 1;
+        self.output.write(line)
     }
 
     /// All keys of a namespace, or those behind the place.
@@ -145,16 +174,13 @@ impl Exporter<'_> {
         let mut list = namespace.list().prefix(self.prefix).with_values().limit(PAGE_KEYS);
         match place {
             // It is in the file already.
-            Some(place) if place.namespace > name => return Ok(ControlFlow::Continue(())),
-            Some(place) if place.namespace == name => {
-                if let Some(key) = &place.key {
+            Some(Place::Namespace { namespace, .. }) if *namespace > name => return Ok(ControlFlow::Continue(())),
+            Some(Place::Namespace { namespace, key }) if *namespace == name => {
+                if let Some(key) = key {
                     list = list.start_after(key);
                 }
             }
-            _ if self.format == FileFormat::Lines => {
-                let line = record::namespace_line(namespace)?;
-                self.output.write(&line)?;
-            }
+            _ if self.format == FileFormat::Lines => self.line(&record::namespace_line(namespace)?)?,
             _ => {}
         }
         loop {
@@ -173,10 +199,7 @@ impl Exporter<'_> {
     fn page(&mut self, namespace: &str, page: &Page) -> Outcome {
         for entry in page.iter() {
             match self.format {
-                FileFormat::Lines => {
-                    let line = record::key_line(namespace, &entry)?;
-                    self.output.write(&line)?;
-                }
+                FileFormat::Lines => self.line(&record::key_line(namespace, &entry)?)?,
                 FileFormat::Bulk => {
                     self.output.write(if self.keys == 0 { b"\n" } else { b",\n" })?;
                     let pair = record::bulk_pair(&entry)?;

@@ -1,33 +1,27 @@
 //! Reading namespaces from a file.
 
 use std::collections::HashMap;
-use std::io::BufRead;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use embercask::{Durability, Namespace, PutOptions, Store};
-use serde::{Deserialize, Serialize};
+use crc32fast::Hasher;
+use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
 
 use super::array;
+use super::input::Input;
+use super::progress::{Done, Progress};
 use super::record::{self, Read, Record};
-use super::stream::Input;
 use crate::cli::arguments::{FileFormat, Import};
 use crate::cli::bulk::Pair;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::interrupt;
 use crate::cli::session::Session;
 use crate::cli::text::count;
+use crate::cli::writer::{Change, Rules, Tally, Write, Writer};
 
-/// Writes of a batch, and bytes of it.
-const BATCH_WRITES: usize = 1000;
-const BATCH_BYTES: usize = 4 << 20;
 /// How often at most it is noted how far the import has come.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
-/// A key that expires so soon is as good as expired: a put of it might come too late.
-const EXPIRES_SOON_MS: u64 = 1000;
 
 pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
-    interrupt::expect();
     if arguments.format == FileFormat::Bulk && arguments.namespace.is_none() {
         return Err(Failure::usage(
             "a bulk file does not say into which namespace its keys go",
@@ -35,186 +29,227 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
         ));
     }
     let input = Input::open(&arguments.file, session, "importing")?;
-    let place = Place::of(arguments)?;
-    let mut importer = Importer {
-        store: session.store_or_new()?,
+    let _expected = interrupt::expect();
+    let mut progress = Progress::of(session, arguments, input.is_file)?;
+    let store = session.store_or_new()?;
+    let skip = progress.done(&store)?;
+    if let Some(done) = &skip {
+        let (items, what) = (count(done.items), items_of(arguments));
+        session.note(format_args!("Going on behind the first {items} {what}s."));
+    }
+    let rules = Rules {
+        skip_expired: true,
+        if_absent: arguments.if_absent,
+    };
+    let called = format!("{}, {}", input.name, items_of(arguments));
+    let importer = Importer {
+        session,
         arguments,
+        name: input.name.clone(),
         namespaces: HashMap::new(),
-        pending: Vec::new(),
-        pending_bytes: 0,
-        seen: 0,
-        done: 0,
-        skip: place.done()?,
-        place,
+        writer: Writer::new(store.clone(), arguments.class.durability(), rules, called.clone()),
+        called,
+        store,
+        seen: Seen::default(),
+        before: Seen::default(),
+        done: Seen::default(),
+        skip,
+        progress,
         noted: Instant::now(),
-        tally: Tally::default(),
     };
-    if importer.skip > 0 {
-        session.note(format_args!(
-            "Going on behind the first {} lines.",
-            count(importer.skip)
-        ));
-    }
-    let read = match arguments.format {
-        FileFormat::Lines => importer.lines(input),
-        FileFormat::Bulk => importer.bulk(input),
-    };
-    let told = importer.finish(read)?;
-    session.say(told)
+    importer.run(input)
 }
 
-/// Where it is noted how far an import has come.
-struct Place {
-    file: Option<PathBuf>,
-    resume: bool,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Done {
-    /// Lines or pairs of the file that are in the store, from the first one on.
-    done: u64,
-}
-
-impl Place {
-    fn of(arguments: &Import) -> Outcome<Place> {
-        let standard = arguments.file == Path::new("-");
-        let file = arguments.progress_file.clone().or_else(|| {
-            let mut name = arguments.file.clone().into_os_string();
-            name.push(".progress");
-            (!standard).then(|| name.into())
-        });
-        if arguments.resume && file.is_none() {
-            return Err(Failure::usage(
-                "it is not known how far an import of standard input had come",
-                "keep it in a file from the first time on, by --progress-file FILE",
-            ));
-        }
-        Ok(Place {
-            file,
-            resume: arguments.resume,
-        })
-    }
-
-    /// How much an earlier import has done.
-    fn done(&self) -> Outcome<u64> {
-        let Some(file) = self.file.as_deref().filter(|_| self.resume) else {
-            return Ok(0);
-        };
-        let read = match std::fs::read(file) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-            read => read.map_err(|error| Failure::file("read", file.display(), &error))?,
-        };
-        let done: Done = serde_json::from_slice(&read).map_err(|error| {
-            Failure::usage(
-                format!("{} does not say how far an import has come: {error}", file.display()),
-                "remove it, and begin anew",
-            )
-        })?;
-        Ok(done.done)
-    }
-
-    fn note(&self, done: u64) -> Outcome {
-        let Some(file) = &self.file else { return Ok(()) };
-        let mut next = file.clone().into_os_string();
-        next.push(".next");
-        let next = PathBuf::from(next);
-        std::fs::write(&next, serde_json::to_vec(&Done { done })?)
-            .and_then(|()| std::fs::rename(&next, file))
-            .map_err(|error| Failure::file("write", file.display(), &error))
-    }
-
-    fn forget(&self) {
-        if let Some(file) = &self.file {
-            // If it stays, the next import with --resume finds nothing to do.
-            let _ = std::fs::remove_file(file);
-        }
+/// What an input consists of.
+fn items_of(arguments: &Import) -> &'static str {
+    match arguments.format {
+        FileFormat::Lines => "line",
+        FileFormat::Bulk => "pair",
     }
 }
 
-/// What became of the keys.
-#[derive(Default)]
-struct Tally {
-    written: u64,
-    expired: u64,
-    present: u64,
+/// How much of the input was read.
+#[derive(Clone, Default)]
+struct Seen {
+    /// Lines or pairs.
+    items: u64,
+    /// Over all of them.
+    crc: Hasher,
+    /// Lines of an export since its first line, if its last one has not come.
+    section: Option<u64>,
+}
+
+impl Seen {
+    fn crc32(&self) -> u32 {
+        self.crc.clone().finalize()
+    }
 }
 
 struct Importer<'a> {
-    store: Store,
+    session: &'a Session,
     arguments: &'a Import,
+    /// What messages call the input, and its items.
+    name: String,
+    called: String,
+    store: Store,
     namespaces: HashMap<String, Namespace>,
-    pending: Vec<(Namespace, Record)>,
-    pending_bytes: usize,
-    /// Lines or pairs read so far, and how many of them an earlier import has done.
-    seen: u64,
-    skip: u64,
-    /// How many of them are in the store.
-    done: u64,
-    place: Place,
+    writer: Writer,
+    seen: Seen,
+    /// The same without the item that is being looked at.
+    before: Seen,
+    /// How much of it is in the store.
+    done: Seen,
+    /// What an earlier import has done.
+    skip: Option<Done>,
+    progress: Progress<'a>,
     /// When it was last noted how far this has come.
     noted: Instant,
-    tally: Tally,
 }
 
 impl Importer<'_> {
-    fn lines(&mut self, input: Input) -> Outcome {
-        let Input { name, mut reader } = input;
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = reader
-                .read_until(b'\n', &mut line)
-                .map_err(|error| Failure::file("read", &name, &error))?;
-            if length == 0 {
-                return Ok(());
+    fn run(mut self, input: Input) -> Outcome {
+        if self.skip.is_none() {
+            // Whether that can be noted at all is better known now than after an hour.
+            self.note()?;
+        }
+        let read = match self.arguments.format {
+            FileFormat::Lines => self.lines(input),
+            FileFormat::Bulk => self.bulk(input),
+        };
+        let read = match read {
+            Ok(()) => self.commit(self.seen.clone()),
+            // Who wants an end does not want to wait for what is pending.
+            Err(failure) if failure.is_stop() || self.writer.has_failed() => Err(failure),
+            // What was read before something that is wrong is good.
+            Err(failure) => self.commit(self.before.clone()).and(Err(failure)),
+        };
+        match read.and_then(|()| self.check_whole()) {
+            Ok(()) => {
+                self.store.sync()?;
+                self.progress.forget();
+                self.session.say(self.told())
             }
-            if self.is_to_be_read() && !line.trim_ascii().is_empty() {
-                self.line(&line)
-                    .map_err(|failure| at(failure, &name, "line", self.seen))?;
+            Err(failure) => {
+                let what = self.give_up()?;
+                Err(match failure.is_stop() {
+                    true => Failure::stopped(&what),
+                    false => failure.having(&what),
+                })
             }
         }
+    }
+
+    fn lines(&mut self, mut input: Input) -> Outcome {
+        let mut line = Vec::new();
+        while input.read_line(&mut line)? {
+            if self.count(&[&line])? || line.trim_ascii().is_empty() {
+                continue;
+            }
+            // Adding to what is pending tells itself which line it was.
+            match record::read(&line).and_then(|read| self.line(read)) {
+                Ok(Some(write)) => self.writer.add(write)?,
+                Ok(None) => {}
+                Err(failure) => return Err(self.at(failure, &line)),
+            }
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Where a failure was.
+    fn at(&self, failure: Failure, line: &[u8]) -> Failure {
+        if self.seen.items == 1 && line.first() == Some(&b'[') {
+            return Failure::usage(
+                format!("{} does not hold lines of an export, but a JSON array", self.name),
+                "if it is one of `bulk put`, import it with --format bulk -n NAME",
+            );
+        }
+        failure.at(format_args!("{} {}", self.called, self.seen.items))
     }
 
     fn bulk(&mut self, input: Input) -> Outcome {
-        let Input { name, reader } = input;
-        array::for_each(&name, reader, |number, pair: Pair| {
-            if !self.is_to_be_read() {
+        let namespace = self.named(None)?;
+        array::for_each(input, |number, pair: Pair| {
+            if self.count(&pair.parts())? {
                 return Ok(());
             }
-            self.pair(pair).map_err(|failure| at(failure, &name, "pair", number))
+            self.writer.add(pair.into_write(number, &namespace, self.session)?)?;
+            self.look()
         })
     }
 
-    /// Counts a line or pair. False if an earlier import has done it.
-    fn is_to_be_read(&mut self) -> bool {
-        self.seen += 1;
-        self.seen > self.skip
+    /// Counts a line or pair. True if an earlier import has done it.
+    fn count(&mut self, parts: &[&[u8]]) -> Outcome<bool> {
+        self.before = self.seen.clone();
+        for part in parts {
+            self.seen.crc.update(part);
+        }
+        self.seen.items += 1;
+        let Some(skip) = &self.skip else { return Ok(false) };
+        if self.seen.items < skip.items {
+            return Ok(true);
+        }
+        if self.seen.items > skip.items {
+            return Ok(false);
+        }
+        if self.seen.crc32() != skip.crc32 {
+            return Err(self.another_input());
+        }
+        self.seen.section = skip.section;
+        self.done = self.seen.clone();
+        Ok(true)
     }
 
-    fn line(&mut self, line: &[u8]) -> Outcome {
-        match record::read(line)? {
-            Read::Namespace { name, id } => self.declare(name, id),
-            Read::Key(record) => self.add(record),
+    fn another_input(&self) -> Failure {
+        Failure::usage(
+            format!("{} does not begin with what was imported before", self.name),
+            "import from the beginning, without --resume",
+        )
+    }
+
+    /// What is to be written for a line, if anything.
+    fn line(&mut self, read: Read) -> Outcome<Option<Write>> {
+        if let Read::End { lines } = read {
+            let section = self.seen.section.take();
+            if section.is_some_and(|section| section != lines) {
+                return Err(Failure::usage(
+                    format!(
+                        "the export had {} lines, but here are {}",
+                        count(lines),
+                        count(section.unwrap_or(0))
+                    ),
+                    "to import a part of an export, leave out its first line",
+                ));
+            }
+            return Ok(None);
+        }
+        if matches!(read, Read::Header) {
+            self.check_whole()?;
+            self.seen.section = Some(0);
+            return Ok(None);
+        }
+        if let Some(section) = &mut self.seen.section {
+            *section += 1;
+        }
+        match read {
+            Read::Header | Read::End { .. } => Ok(None),
+            Read::Namespace { name, id } => self.declare(name, id).map(|()| None),
+            Read::Key(record) => self.key(record).map(Some),
         }
     }
 
-    fn pair(&mut self, pair: Pair) -> Outcome {
-        if let Some(unknown) = pair.unknown.keys().next() {
-            return Err(Failure::usage(format!("unknown property \"{unknown}\""), ""));
+    /// An export that has begun has to end, and what was imported before has to be there.
+    fn check_whole(&self) -> Outcome {
+        if self.skip.as_ref().is_some_and(|skip| self.seen.items < skip.items) {
+            return Err(self.another_input());
         }
-        let after = |seconds: u64| now_ms().saturating_add(seconds.saturating_mul(1000));
-        let expiry_ms = match (pair.expiration, pair.expiration_ttl) {
-            (_, Some(seconds)) => Some(after(seconds)),
-            (Some(seconds), None) => Some(seconds.saturating_mul(1000)),
-            (None, None) => None,
-        };
-        self.add(Record {
-            namespace: None,
-            value: pair.value()?,
-            key: pair.key.into_bytes(),
-            expiry_ms,
-            metadata: pair.metadata.map(|json| json.get().as_bytes().to_vec()),
-        })
+        match self.seen.section {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage(
+                format!("{} was cut off: the last line of the export is missing", self.name),
+                "",
+            )),
+        }
     }
 
     /// A namespace comes into being, with the id it had, unless it is there.
@@ -222,79 +257,76 @@ impl Importer<'_> {
         if self.arguments.namespace.is_some() {
             return Ok(());
         }
-        let is_there = self.store.namespaces()?.iter().any(|info| info.name == name);
-        let namespace = match id {
-            Some(id) if !is_there && self.store.namespace_by_id(id)?.is_none() => {
+        let namespace = match (self.store.open_namespace(&name), id) {
+            (Err(error), Some(id))
+                if error.kind() == ErrorKind::NotFound && self.store.namespace_by_id(id)?.is_none() =>
+            {
                 self.store.create_namespace_with_id(&name, id)?
             }
-            _ => self.store.namespace(&name)?,
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => self.store.namespace(&name)?,
+            (namespace, _) => namespace?,
         };
         self.namespaces.insert(name, namespace);
         Ok(())
     }
 
-    fn add(&mut self, record: Record) -> Outcome {
-        let name = self.arguments.namespace.as_ref().or(record.namespace.as_ref());
+    /// The namespace that the user has named, or else the input.
+    fn named(&mut self, by_input: Option<String>) -> Outcome<Namespace> {
+        let name = self.arguments.namespace.clone().or(by_input);
         let name =
             name.ok_or_else(|| Failure::usage("it does not say in which namespace the key is", "name one by -n NAME"))?;
-        let namespace = match self.namespaces.get(name) {
-            Some(namespace) => namespace.clone(),
-            None => {
-                let namespace = self.store.namespace(name)?;
-                self.namespaces.insert(name.clone(), namespace.clone());
-                namespace
-            }
-        };
-        let bytes = record.key.len() + record.value.len();
-        if bytes > BATCH_BYTES {
-            // It is written alone: a batch might not hold it.
-            self.commit(self.seen - 1)?;
+        if let Some(namespace) = self.namespaces.get(&name) {
+            return Ok(namespace.clone());
         }
-        self.pending_bytes += bytes;
-        self.pending.push((namespace, record));
-        if self.pending.len() >= BATCH_WRITES || self.pending_bytes >= BATCH_BYTES {
-            self.commit(self.seen)?;
+        let namespace = self.store.namespace(&name)?;
+        self.namespaces.insert(name, namespace.clone());
+        Ok(namespace)
+    }
+
+    fn key(&mut self, record: Record) -> Outcome<Write> {
+        let Record {
+            namespace,
+            key,
+            value,
+            expiry_ms,
+            metadata,
+        } = record;
+        let mut options = PutOptions::new();
+        if let Some(expiry) = expiry_ms {
+            options = options.expires_at_ms(expiry);
         }
+        if let Some(metadata) = metadata {
+            options = options.metadata(metadata);
+        }
+        Ok(Write {
+            number: self.seen.items,
+            namespace: self.named(namespace)?,
+            key,
+            change: Change::Put {
+                value,
+                options,
+                expiry_ms,
+            },
+        })
+    }
+
+    /// Does what is pending: then so much of the input is done.
+    fn commit(&mut self, done: Seen) -> Outcome {
+        self.writer.commit()?;
+        self.done = done;
         Ok(())
     }
 
-    /// Writes what is pending, as one: then so much of the file is in the store.
-    fn commit(&mut self, done: u64) -> Outcome {
-        let earliest = now_ms() + EXPIRES_SOON_MS;
-        let durability = self.arguments.class.durability();
-        let is_alone = self.pending.len() == 1;
-        let mut batch = self.store.batch().durability(durability);
-        for (namespace, record) in self.pending.drain(..) {
-            if record.expiry_ms.is_some_and(|expiry| expiry < earliest) {
-                self.tally.expired += 1;
-                continue;
-            }
-            // Nobody else writes to the store meanwhile.
-            if self.arguments.if_absent && namespace.contains(&record.key)? {
-                self.tally.present += 1;
-                continue;
-            }
-            let mut options = PutOptions::new();
-            if let Some(expiry) = record.expiry_ms {
-                options = options.expires_at_ms(expiry);
-            }
-            if let Some(metadata) = record.metadata {
-                options = options.metadata(metadata);
-            }
-            self.tally.written += 1;
-            if is_alone {
-                namespace.put_with(&record.key, &record.value, options.durability(durability))?;
-            } else {
-                batch = batch.put_with(&namespace, &record.key, &record.value, options);
-            }
+    /// Notes now and then how far this has come.
+    fn look(&mut self) -> Outcome {
+        if !self.writer.is_idle() {
+            return Ok(());
         }
-        self.pending_bytes = 0;
-        batch.commit()?;
-        self.done = done;
-        if self.noted.elapsed() >= NOTE_EVERY {
-            self.note()?;
+        self.done = self.seen.clone();
+        if self.noted.elapsed() < NOTE_EVERY {
+            return Ok(());
         }
-        interrupt::check("--resume goes on where it stopped")
+        self.note()
     }
 
     /// Notes how far this has come, once all of that is safe.
@@ -303,52 +335,39 @@ impl Importer<'_> {
             self.store.sync()?;
         }
         self.noted = Instant::now();
-        self.place.note(self.done)
+        let done = &self.done;
+        self.progress.note(&self.store, done.items, done.crc32(), done.section)
     }
 
-    /// Writes the rest, and says what became of the keys; or notes how far an import has come that did not end well.
-    fn finish(mut self, read: Outcome) -> Outcome<String> {
-        match read.and_then(|()| self.commit(self.seen)) {
-            Ok(()) => {
-                self.store.sync()?;
-                self.place.forget();
+    /// What has become of an import that does not end well.
+    fn give_up(&mut self) -> Outcome<String> {
+        let had = self.skip.as_ref().map_or(0, |done| done.items);
+        if self.done.items <= had {
+            if self.skip.is_none() {
+                self.progress.forget();
             }
-            Err(failure) => {
-                if failure.is_stop() && self.done > self.skip {
-                    self.note()?;
-                }
-                return Err(failure);
-            }
+            return Ok("nothing more was imported".to_owned());
         }
-        let Tally {
-            written,
-            expired,
-            present,
-        } = self.tally;
-        let mut told = format!("Imported {} keys.", count(written));
-        if expired > 0 {
-            told += &format!(" {} had expired.", count(expired));
-        }
-        if present > 0 {
-            told += &format!(" {} were there already.", count(present));
-        }
-        Ok(told)
+        self.note()?;
+        let how_to_go_on = if self.progress.is_kept() {
+            ", and --resume goes on behind them"
+        } else {
+            ""
+        };
+        let (items, what) = (count(self.done.items), items_of(self.arguments));
+        Ok(format!("the first {items} {what}s are in the store{how_to_go_on}"))
     }
-}
 
-/// Says in which line a failure was.
-fn at(failure: Failure, name: &str, what: &str, number: u64) -> Failure {
-    match failure {
-        Failure::Told { message, hint, status } if status == crate::cli::failure::status::USAGE => Failure::Told {
-            message: format!("{name}, {what} {number}: {message}"),
-            hint,
-            status,
-        },
-        failure => failure,
+    /// What has become of the keys.
+    fn told(&self) -> String {
+        let Tally { done, expired, present } = &self.writer.tally;
+        let mut told = format!("Imported {} keys.", count(*done));
+        if *expired > 0 {
+            told += &format!(" {} had expired.", count(*expired));
+        }
+        if *present > 0 {
+            told += &format!(" {} were there already.", count(*present));
+        }
+        told
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(u64::MAX)
 }

@@ -1,11 +1,14 @@
 //! `embercask export` and `embercask import`: whole namespaces through files, in bounded memory.
 
 pub(crate) mod array;
+mod compression;
 mod export;
 mod import;
+mod input;
+mod output;
+mod progress;
 mod record;
-mod stream;
 
 pub(crate) use export::export;
 pub(crate) use import::import;
-pub(crate) use stream::Input;
+pub(crate) use input::Input;

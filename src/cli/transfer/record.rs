@@ -1,12 +1,36 @@
 //! The lines of an export. Each is a JSON object; exactly the bytes that went in come out again.
 
-use embercask::{EntryRef, Namespace};
+use embercask::{EntryRef, Namespace, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::output::{JsonOrBase64, TextOrBase64};
-use crate::cli::text::decode_base64;
+use crate::cli::text::{decode_base64, parse_id};
+
+/// The version of the lines that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+
+/// The first line: of which store, and what of it, all that follows is.
+#[derive(Serialize)]
+struct HeaderLine<'a> {
+    export: u32,
+    store: String,
+    /// None if all.
+    namespaces: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_base64: Option<String>,
+}
+
+/// The last line. An export without it was cut off.
+#[derive(Serialize)]
+struct EndLine {
+    end: bool,
+    /// Lines between the first one and this.
+    lines: u64,
+}
 
 /// A namespace: stands before its keys, so that one without keys is not lost, and ids are kept.
 #[derive(Serialize)]
@@ -47,6 +71,23 @@ struct BulkPair<'a> {
     base64: bool,
 }
 
+/// The first line.
+pub(super) fn header_line(store: &Store, namespaces: &[String], prefix: &[u8]) -> Outcome<Vec<u8>> {
+    let prefix = TextOrBase64::of(prefix);
+    line(&HeaderLine {
+        export: VERSION,
+        store: format!("{:032x}", store.id()),
+        namespaces: (!namespaces.is_empty()).then_some(namespaces),
+        prefix: prefix.text,
+        prefix_base64: prefix.base64,
+    })
+}
+
+/// The last line.
+pub(super) fn end_line(lines: u64) -> Outcome<Vec<u8>> {
+    line(&EndLine { end: true, lines })
+}
+
 /// The line that stands before the keys of a namespace.
 pub(super) fn namespace_line(namespace: &Namespace) -> Outcome<Vec<u8>> {
     line(&NamespaceLine {
@@ -60,7 +101,7 @@ pub(super) fn key_line(namespace: &str, entry: &EntryRef<'_>) -> Outcome<Vec<u8>
     let key = TextOrBase64::of(entry.key());
     let value = entry.value().map(|value| value.as_bytes()).unwrap_or_default();
     let value = TextOrBase64::of(value);
-    let metadata = JsonOrBase64::of(entry.metadata());
+    let metadata = JsonOrBase64::exact(entry.metadata());
     line(&KeyLine {
         namespace,
         key: key.text,
@@ -120,11 +161,54 @@ struct Line {
     expiration_ms: Option<u64>,
     metadata: Option<Box<RawValue>>,
     metadata_base64: Option<String>,
+    /// Of the first line only.
+    export: Option<u32>,
+    store: Option<String>,
+    namespaces: Option<Vec<String>>,
+    prefix: Option<String>,
+    prefix_base64: Option<String>,
+    /// Of the last line only.
+    end: Option<bool>,
+    lines: Option<u64>,
+}
+
+impl Line {
+    /// Whether it is a first line.
+    fn is_header(&self) -> Outcome<bool> {
+        match self.export {
+            Some(1..=VERSION) => return Ok(true),
+            Some(version) => {
+                return Err(Failure::usage(
+                    format!("version {version} of exports is newer than this program"),
+                    "import it with a newer embercask",
+                ));
+            }
+            None => {}
+        }
+        // They mean something in a first line only.
+        let strays = [
+            self.store.is_some(),
+            self.namespaces.is_some(),
+            self.prefix.is_some() || self.prefix_base64.is_some(),
+        ];
+        if strays.contains(&true) {
+            return Err(Failure::usage("it is neither a first line, nor a key", ""));
+        }
+        Ok(false)
+    }
 }
 
 /// What a line says.
 pub(super) enum Read {
-    Namespace { name: String, id: Option<u128> },
+    Header,
+    /// So many lines should have come since the header.
+    End {
+        lines: u64,
+    },
+    Namespace {
+        name: String,
+        id: Option<u128>,
+    },
     Key(Record),
 }
 
@@ -141,6 +225,12 @@ pub(super) struct Record {
 pub(super) fn read(line: &[u8]) -> Outcome<Read> {
     let wrong = |what: String| Failure::usage(what, "");
     let line: Line = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    if line.is_header()? {
+        return Ok(Read::Header);
+    }
+    if let (Some(true), Some(lines)) = (line.end, line.lines) {
+        return Ok(Read::End { lines });
+    }
     let either = |text: Option<String>, base64: Option<String>, what: &str| match (text, base64) {
         (Some(_), Some(_)) => Err(wrong(format!("it has a {what} and a {what}_base64"))),
         (Some(text), None) => Ok(Some(text.into_bytes())),
@@ -163,7 +253,7 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
                 .namespace
                 .ok_or_else(|| wrong("it has neither key nor namespace".to_owned()))?;
             let id = match line.id {
-                Some(id) => Some(u128::from_str_radix(&id, 16).map_err(|_| wrong(format!("{id:?} is no id")))?),
+                Some(id) => Some(parse_id(&id)?),
                 None => None,
             };
             Ok(Read::Namespace { name, id })
