@@ -24,6 +24,8 @@ soon=$(( ($(date +%s) + 6) * 1000 ))
 "$embercask" -q namespace create PAGES
 lines PAGES 200000 0 '' | "$embercask" -q import --os -
 lines SESSIONS 60000 0 ",\"expiration_ms\":$soon" | "$embercask" -q import --os -
+lines PAGES 40000 0 '' | "$embercask" -q import --os -
+"$embercask" -q compact
 lines PAGES 60000 20000 '' | "$embercask" -q import --os -
 sleep 7
 CLICOLOR_FORCE=1 "$embercask" stats | "$picture" >"$svg"

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use embercask::{Namespace, Options, Store};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,6 +11,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::arguments::{Global, Target};
 use super::failure::{Failure, Outcome};
 use super::text::{one_line, parse_id};
+
+/// How long opening takes before its progress is shown.
+const SHOW_OPENING_AFTER: Duration = Duration::from_millis(500);
 
 /// What the commands of one call, or of one shell, share.
 pub(crate) struct Session {
@@ -75,8 +79,13 @@ impl Session {
             return Ok(store);
         }
         let bar = self.bytes_bar("opening");
-        let shown = bar.clone();
+        // Most stores are open before a bar could be read.
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        let (shown, begun, quiet) = (bar.clone(), Instant::now(), self.quiet);
         let options = Options::default().create(create).on_recovery_progress(move |progress| {
+            if shown.is_hidden() && !quiet && begun.elapsed() > SHOW_OPENING_AFTER {
+                shown.set_draw_target(ProgressDrawTarget::stderr());
+            }
             shown.set_length(progress.total_bytes);
             shown.set_position(progress.done_bytes);
         });

@@ -176,9 +176,10 @@ impl Exporter<'_> {
             // It is in the file already.
             Some(Place::Namespace { namespace, .. }) if *namespace > name => return Ok(ControlFlow::Continue(())),
             Some(Place::Namespace { namespace, key }) if *namespace == name => {
-                if let Some(key) = key {
-                    list = list.start_after(key);
-                }
+                list = match key {
+                    Some(key) => list.start_after(key),
+                    None => list,
+                };
             }
             _ if self.format == FileFormat::Lines => self.line(&record::namespace_line(namespace)?)?,
             _ => {}
