@@ -170,7 +170,9 @@ fn a_signal_that_nobody_expects_ends_the_command() {
     let stdin = child.stdin.take().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     interrupt(&child);
-    assert!(!child.wait_with_output().unwrap().status.success());
+    let status = child.wait_with_output().unwrap().status;
+    // By the signal itself if it came before anything else.
+    assert!(matches!(status.code(), Some(130) | None), "{status}");
     drop(stdin);
     at.fails(1, ["key", "get", "-n", "N", "k"]);
 }

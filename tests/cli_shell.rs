@@ -4,7 +4,9 @@
 #[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 mod command;
 
-use command::Workplace;
+use std::io::{BufRead, BufReader, Write};
+
+use command::{Workplace, interrupt};
 use serde_json::Value;
 
 #[test]
@@ -33,6 +35,24 @@ key get -n N nobody
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }
     assert_eq!(at.text(["key", "get", "-n", "OTHER", "k"]), "v");
+}
+
+/// A signal is for the command that runs when it comes.
+#[test]
+fn the_command_after_one_that_was_stopped_goes_its_way() {
+    let at = Workplace::with_namespace();
+    at.done(["--quiet", "export", "all.jsonl.gz"]);
+    let mut child = at.spawned(["shell"]);
+    let mut stdin = child.stdin.take().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    writeln!(stdin, "stats --json --every 0.05").unwrap();
+    said.next().unwrap().unwrap();
+    interrupt(&child);
+    writeln!(stdin, "import all.jsonl.gz\nexit").unwrap();
+    drop(stdin);
+    let last = said.last().unwrap().unwrap();
+    assert_eq!(last, "Imported 0 keys.");
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -165,7 +165,18 @@ fn a_bulk_file_is_one_that_bulk_put_takes() {
     // What such a file cannot say is not left out in silence.
     at.done(["key", "put", "-n", "N", "/w==", "v", "--key-format", "base64"]);
     let told = at.fails(2, ["--quiet", "export", "-n", "N", "--format", "bulk", "m.json"]);
-    assert!(told.contains("--format lines"), "{told}");
+    assert!(
+        told.contains("--format lines") && !at.path("m.json.partial").exists(),
+        "{told}"
+    );
+    at.done(["key", "delete", "-n", "N", "/w==", "--key-format", "base64"]);
+    for metadata in ["null", " 1"] {
+        let store = at.store();
+        let options = PutOptions::new().metadata(metadata);
+        store.open_namespace("N").unwrap().put_with("k", "v", options).unwrap();
+        store.close().unwrap();
+        at.fails(2, ["--quiet", "export", "-n", "N", "--format", "bulk", "m.json"]);
+    }
     at.fails(2, ["export", "--format", "bulk", "m.json"]);
 }
 
@@ -185,6 +196,12 @@ fn an_export_goes_on_where_it_was_cut_off() {
             at.done(["--quiet", "--store", &copy, "import", file]);
             assert_eq!(content(&opened(&at, &copy)), content(&at.store()), "{copy}");
         }
+    }
+    for path in ["-", "/dev/null"] {
+        at.fails(2, ["--quiet", "export", "--resume", path]);
+    }
+    for directory in [".", "store", "new/"] {
+        at.fails(2, ["--quiet", "export", directory]);
     }
     // Without anything to go on with it begins anew; what is no export is not written behind.
     at.done(["--quiet", "export", "--resume", "new.jsonl"]);
@@ -215,6 +232,36 @@ fn import_stopped(at: &Workplace, store: &str, part: &[u8]) -> String {
     told
 }
 
+/// A compressed file has a part for every 8 MiB; what is cut off is a part of the last.
+#[test]
+fn a_large_export_goes_on_between_its_parts() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    for n in 0..1200_u32 {
+        let value: Vec<u8> = (0..20_000_u32).map(|i| (i.wrapping_mul(n + 1) >> 7) as u8).collect();
+        namespace.put(n.to_be_bytes(), value).unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+    for file in ["all.jsonl.gz", "all.jsonl.zst", "all.jsonl"] {
+        at.done(["--quiet", "export", file]);
+        let whole = std::fs::read(at.path(file)).unwrap();
+        for part in [whole.len() / 2, whole.len() - 100] {
+            let mut left = whole[..part].to_vec();
+            if file == "all.jsonl" {
+                // As a power cut may leave it.
+                left[part / 2..part / 2 + 4096].fill(0);
+            }
+            std::fs::write(at.path(&format!("{file}.partial")), left).unwrap();
+            at.done(["--quiet", "export", "--resume", file]);
+            let copy = format!("{file} from {part}");
+            at.done(["--quiet", "--store", &copy, "import", file]);
+            assert!(content(&opened(&at, &copy)) == content(&at.store()), "{copy}");
+        }
+    }
+}
+
 #[test]
 fn an_import_that_waits_is_stopped_and_goes_on() {
     let at = filled(5000);
@@ -236,6 +283,7 @@ fn an_import_that_waits_is_stopped_and_goes_on() {
     let of = |more: &[&'static str]| resume.iter().chain(more).copied().collect::<Vec<_>>();
     at.fails(2, of(&["--store", "other"]));
     at.fails(2, of(&["--store", "copy", "-n", "N"]));
+    at.fails(2, of(&["--store", "copy", "--if-absent"]));
     at.fails(2, of(&["--store", "copy", "-n", "N", "--format", "bulk"]));
     let mut changed = lines.clone();
     let at_fourth = lines

@@ -1,6 +1,6 @@
 //! `embercask bench`: what this machine does with a store of random keys.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,8 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
         .ok()
         .filter(|seconds| (Duration::from_nanos(1)..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| Failure::usage("--seconds must be above zero, and at most 86400", ""))?;
+    // Takes its time for very many keys.
+    let zipfian = Zipfian::new(arguments.keys, SKEW);
     let _expected = interrupt::expect();
     let base = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch::new(&base)?;
@@ -122,7 +124,7 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
         keys: arguments.keys,
         value: vec![b'v'; arguments.value_bytes as usize],
         durability: arguments.class.durability(),
-        zipfian: Zipfian::new(arguments.keys, SKEW),
+        zipfian,
     };
     let report = Report { json: arguments.json };
     report.head(arguments, &base)?;
@@ -277,9 +279,16 @@ struct Scratch {
 
 impl Scratch {
     fn new(base: &Path) -> Outcome<Scratch> {
-        let path = base.join(format!("embercask-bench-{}", std::process::id()));
-        std::fs::create_dir(&path).map_err(|error| Failure::file("create", path.display(), &error))?;
-        Ok(Scratch { path })
+        // In containers many processes have the same number, and one that was killed has left its directory.
+        let mut attempt = 0;
+        loop {
+            let path = base.join(format!("embercask-bench-{}-{attempt}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Scratch { path }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
+                Err(error) => return Err(Failure::file("create", path.display(), &error)),
+            }
+        }
     }
 }
 

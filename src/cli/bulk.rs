@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use embercask::{Namespace, PutOptions};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::arguments::{Bulk, Class};
@@ -21,7 +21,7 @@ use super::writer::{Change, Rules, Write, Writer};
 const GET_KEYS: usize = 1000;
 
 /// A pair of a bulk file.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub(crate) struct Pair {
     key: String,
     value: String,
@@ -36,11 +36,6 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// What tells it from another one.
-    pub(crate) fn parts(&self) -> [&[u8]; 2] {
-        [self.key.as_bytes(), self.value.as_bytes()]
-    }
-
     /// The put that it stands for. Tells of properties that mean nothing.
     pub(crate) fn into_write(self, number: u64, namespace: &Namespace, session: &Session) -> Outcome<Write> {
         for unknown in self.unknown.keys() {

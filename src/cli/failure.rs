@@ -1,6 +1,6 @@
 //! What goes wrong, how it is told, and with which exit status.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use embercask::{Error, ErrorKind};
@@ -131,9 +131,11 @@ impl Failure {
         match self {
             Failure::Told { message, hint, status } => {
                 let style = anstyle::AnsiColor::Red.on_default().bold();
-                anstream::eprintln!("{style}error:{style:#} {}", one_line(message));
+                let mut told = anstream::stderr().lock();
+                // Where nobody can be told, the status remains.
+                let _ = writeln!(told, "{style}error:{style:#} {}", one_line(message));
                 if !hint.is_empty() {
-                    anstream::eprintln!("hint: {}", one_line(hint));
+                    let _ = writeln!(told, "hint: {}", one_line(hint));
                 }
                 ExitCode::from(*status)
             }

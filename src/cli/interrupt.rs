@@ -35,6 +35,11 @@ fn flags() -> Option<&'static Flags> {
     FLAGS.get_or_init(install).as_ref()
 }
 
+/// From here on a signal ends the process with the status that is documented.
+pub(crate) fn install() {
+    let _ = flags();
+}
+
 /// As long as this lives, the first signal is noted for [`is_requested`]; the second one ends the process.
 #[must_use]
 pub(crate) struct Expected;
@@ -52,6 +57,7 @@ impl Drop for Expected {
     fn drop(&mut self) {
         if let Some(flags) = flags() {
             flags.ends.store(true, Ordering::SeqCst);
+            flags.requested.store(false, Ordering::SeqCst);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `embercask key`.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use embercask::{Condition, EntryRef, Error, PutOptions};
+use embercask::{Condition, EntryRef, Error, Limits, PutOptions};
 
 use super::arguments::{Delete, Get, Key, List, Put};
 use super::failure::{Failure, Outcome};
@@ -73,13 +74,16 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
 
 /// The content of a file; of standard input if it is called `-`.
 fn read(path: &Path) -> Outcome<Vec<u8>> {
-    let mut content = Vec::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut content).map(drop)
+    let fail = |error| Failure::file("read", path.display(), &error);
+    let reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
     } else {
-        std::fs::read(path).map(|bytes| content = bytes)
+        Box::new(File::open(path).map_err(fail)?)
     };
-    read.map_err(|error| Failure::file("read", path.display(), &error))?;
+    let mut content = Vec::new();
+    // One byte more than a value may have is enough to be refused.
+    let length_max = Limits::ENGINE.value_bytes_max as u64 + 1;
+    reader.take(length_max).read_to_end(&mut content).map_err(fail)?;
     Ok(content)
 }
 
@@ -180,8 +184,8 @@ fn list(session: &Session, arguments: &List) -> Outcome {
     style.begin(&mut out)?;
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let mut cursor = None::<String>;
-    while left > 0 {
-        interrupt::check("what was printed is sound")?;
+    let mut is_stopped = false;
+    while left > 0 && !is_stopped {
         let mut page = list.clone().limit(left.min(PAGE_KEYS as u64) as usize);
         if let Some(cursor) = cursor {
             page = page.cursor(cursor);
@@ -195,9 +199,14 @@ fn list(session: &Session, arguments: &List) -> Outcome {
             Some(next) => cursor = Some(next.to_owned()),
             None => break,
         }
+        is_stopped = interrupt::is_requested();
     }
     style.end(&mut out)?;
-    Ok(out.flush()?)
+    out.flush()?;
+    if is_stopped {
+        return Err(Failure::stopped("there are more keys"));
+    }
+    Ok(())
 }
 
 /// How a listing is written.

@@ -30,6 +30,7 @@ use session::Session;
 
 /// Runs the command that the arguments say.
 pub(crate) fn main() -> ExitCode {
+    interrupt::install();
     // Wrong arguments, and the wish for help, end here: with exit status 2 and 0.
     let arguments = Arguments::parse();
     let session = Session::new(&arguments.global);

@@ -99,11 +99,15 @@ impl<'a> JsonOrBase64<'a> {
         JsonOrBase64::new(metadata, |_| true)
     }
 
-    /// To be written to a line that leads back to exactly these bytes. `null` would come back as nothing.
+    /// To be written to JSON that leads back to exactly these bytes. `null` would come back as nothing.
+    pub(crate) fn whole(metadata: Option<&'a [u8]>) -> Self {
+        JsonOrBase64::new(metadata, |json| is_whole(json, metadata))
+    }
+
+    /// The same, on one line.
     pub(crate) fn exact(metadata: Option<&'a [u8]>) -> Self {
-        let is_exact = |json: &str| json != "null" && !json.contains(['\n', '\r']);
         JsonOrBase64::new(metadata, |json| {
-            metadata.is_some_and(|bytes| bytes.len() == json.len()) && is_exact(json)
+            is_whole(json, metadata) && !json.contains(['\n', '\r'])
         })
     }
 
@@ -113,6 +117,11 @@ impl<'a> JsonOrBase64<'a> {
         let base64 = metadata.filter(|_| json.is_none()).map(encode_base64);
         JsonOrBase64 { json, base64 }
     }
+}
+
+/// Whether these metadata are this JSON, and nothing around it.
+fn is_whole(json: &str, metadata: Option<&[u8]>) -> bool {
+    json != "null" && metadata.is_some_and(|bytes| bytes.len() == json.len())
 }
 
 /// A key as listings show it: the fields of wrangler, and what it has no word for.

@@ -135,7 +135,8 @@ impl Session {
     /// Says something beside the output.
     pub(crate) fn note(&self, line: impl std::fmt::Display) {
         if !self.quiet {
-            anstream::eprintln!("{}", one_line(&line.to_string()));
+            // What cannot be told is not worth stopping for.
+            let _ = writeln!(anstream::stderr(), "{}", one_line(&line.to_string()));
         }
     }
 
@@ -148,7 +149,7 @@ impl Session {
             ));
         }
         let mut answer = String::new();
-        anstream::eprint!("{} [y/N] ", one_line(question));
+        let _ = write!(anstream::stderr(), "{} [y/N] ", one_line(question));
         std::io::stdin()
             .read_line(&mut answer)
             .map_err(|error| Failure::file("read", "the answer", &error))?;

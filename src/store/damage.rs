@@ -57,11 +57,17 @@ pub(super) struct Content {
 
 impl Content {
     /// Reads the first `length` bytes, or as many as there are. A read that fails costs the block that it is about, no more.
+    /// No more than the longest segment.
     pub(super) fn read(&mut self, file: &dyn StorageFile, path: &Path, length: u64) -> Result<()> {
+        self.read_any(file, path, length.min(SEGMENT_BYTES_MAX))
+    }
+
+    /// The same of a file that may be longer than a segment.
+    pub(super) fn read_any(&mut self, file: &dyn StorageFile, path: &Path, length: u64) -> Result<()> {
         let there = file.len().map_err(|error| Error::io("measure", path, error))?;
         self.unreadable.clear();
         self.bytes.clear();
-        self.bytes.resize(length.min(there).min(SEGMENT_BYTES_MAX) as usize, 0);
+        self.bytes.resize(length.min(there) as usize, 0);
         let mut offset = 0;
         for part in self.bytes.chunks_mut(READ_BYTES) {
             if read_exact_at(file, part, offset).is_err() {

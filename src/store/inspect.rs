@@ -108,9 +108,15 @@ pub fn inspect(path: impl AsRef<Path>, options: &Options, mut look: impl FnMut(&
         .map_err(|error| Error::io("open", path, error))?;
     let length = file.len().map_err(|error| Error::io("measure", path, error))?;
     let mut content = Content::default();
-    content.read(&*file, path, length)?;
+    // What is none of them is not read as a whole.
+    content.read(&*file, path, SEGMENT_MAGIC.len() as u64)?;
+    let kind = kind_of(path, &content.bytes)?;
+    if kind == FileKind::Index {
+        content.read_any(&*file, path, length)?;
+    } else {
+        content.read(&*file, path, length)?;
+    }
     let bytes = std::mem::take(&mut content.bytes);
-    let kind = kind_of(path, &bytes)?;
     let mut view = View {
         path: path.to_owned(),
         bytes: &bytes,

@@ -43,7 +43,6 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
             "export with --format lines",
         ));
     }
-    let _expected = interrupt::expect();
     let bar = session.keys_bar("exporting");
     if !bar.is_hidden() {
         for namespace in &namespaces {
@@ -56,6 +55,7 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     } else {
         (Output::create(&arguments.file)?, None)
     };
+    let _expected = interrupt::expect();
     let mut exporter = Exporter {
         output,
         bar: &bar,
@@ -64,17 +64,20 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
         lines: place.as_ref().map_or(0, |(lines, _)| *lines),
         keys: 0,
     };
-    let flow = exporter.all(&header, &namespaces, place.map(|(_, place)| place))?;
+    let exported = exporter.all(&header, &namespaces, place.map(|(_, place)| place));
     let Exporter { mut output, keys, .. } = exporter;
     bar.finish_and_clear();
-    if flow.is_break() {
-        return Err(Failure::stopped(match arguments.format {
-            FileFormat::Lines if output.pause()? => "--resume goes on where it stopped",
-            FileFormat::Lines => "the rest was not exported",
-            FileFormat::Bulk => {
-                output.discard();
-                "nothing was exported"
-            }
+    let is_done = matches!(exported, Ok(ControlFlow::Continue(())));
+    if !is_done && arguments.format == FileFormat::Bulk {
+        // Nobody could go on with it.
+        output.discard();
+        exported.map(drop)?;
+        return Err(Failure::stopped("nothing was exported"));
+    }
+    if exported?.is_break() {
+        return Err(Failure::stopped(match output.pause()? {
+            true => "--resume goes on where it stopped",
+            false => "the rest was not exported",
         }));
     }
     output.finish()?;
@@ -85,7 +88,8 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
 /// Goes on with what an earlier export of the same things has left, and says how many lines are there behind the first, and where it
 /// stopped; with nothing if there is nothing.
 fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)> {
-    let Some(left) = Left::find(file)? else {
+    let is_line = |line: &[u8]| record::read(line).is_ok();
+    let Some(left) = Left::find(file, is_line)? else {
         return Ok((Output::create(file)?, None));
     };
     if left.is_less_than(header) {
@@ -185,11 +189,10 @@ impl Exporter<'_> {
             _ => {}
         }
         loop {
-            if interrupt::is_requested() {
+            let page = list.page()?;
+            if self.page(&name, &page)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            let page = list.page()?;
-            self.page(&name, &page)?;
             match page.cursor() {
                 Some(cursor) => list = list.cursor(cursor),
                 None => return Ok(ControlFlow::Continue(())),
@@ -197,8 +200,11 @@ impl Exporter<'_> {
         }
     }
 
-    fn page(&mut self, namespace: &str, page: &Page) -> Outcome {
+    fn page(&mut self, namespace: &str, page: &Page) -> Outcome<ControlFlow<()>> {
         for entry in page.iter() {
+            if interrupt::is_requested() {
+                return Ok(ControlFlow::Break(()));
+            }
             match self.format {
                 FileFormat::Lines => self.line(&record::key_line(namespace, &entry)?)?,
                 FileFormat::Bulk => {
@@ -210,6 +216,6 @@ impl Exporter<'_> {
             self.keys += 1;
         }
         self.bar.inc(page.len() as u64);
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }

@@ -29,9 +29,9 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
         ));
     }
     let input = Input::open(&arguments.file, session, "importing")?;
-    let _expected = interrupt::expect();
     let mut progress = Progress::of(session, arguments, input.is_file)?;
     let store = session.store_or_new()?;
+    let _expected = interrupt::expect();
     let skip = progress.done(&store)?;
     if let Some(done) = &skip {
         let (items, what) = (count(done.items), items_of(arguments));
@@ -119,7 +119,12 @@ impl Importer<'_> {
         let read = match read {
             Ok(()) => self.commit(self.seen.clone()),
             // Who wants an end does not want to wait for what is pending.
-            Err(failure) if failure.is_stop() || self.writer.has_failed() => Err(failure),
+            Err(failure) if failure.is_stop() || self.writer.has_failed() => {
+                if self.writer.is_idle() {
+                    self.done = self.seen.clone();
+                }
+                Err(failure)
+            }
             // What was read before something that is wrong is good.
             Err(failure) => self.commit(self.before.clone()).and(Err(failure)),
         };
@@ -142,14 +147,13 @@ impl Importer<'_> {
     fn lines(&mut self, mut input: Input) -> Outcome {
         let mut line = Vec::new();
         while input.read_line(&mut line)? {
-            if self.count(&[&line])? || line.trim_ascii().is_empty() {
-                continue;
-            }
-            // Adding to what is pending tells itself which line it was.
-            match record::read(&line).and_then(|read| self.line(read)) {
-                Ok(Some(write)) => self.writer.add(write)?,
-                Ok(None) => {}
-                Err(failure) => return Err(self.at(failure, &line)),
+            if !self.count(&line)? && !line.trim_ascii().is_empty() {
+                // Adding to what is pending tells itself which line it was.
+                match record::read(&line).and_then(|read| self.line(read)) {
+                    Ok(Some(write)) => self.writer.add(write)?,
+                    Ok(None) => {}
+                    Err(failure) => return Err(self.at(failure, &line)),
+                }
             }
             self.look()?;
         }
@@ -170,20 +174,16 @@ impl Importer<'_> {
     fn bulk(&mut self, input: Input) -> Outcome {
         let namespace = self.named(None)?;
         array::for_each(input, |number, pair: Pair| {
-            if self.count(&pair.parts())? {
-                return Ok(());
+            if !self.count(&serde_json::to_vec(&pair)?)? {
+                self.writer.add(pair.into_write(number, &namespace, self.session)?)?;
             }
-            self.writer.add(pair.into_write(number, &namespace, self.session)?)?;
             self.look()
         })
     }
 
     /// Counts a line or pair. True if an earlier import has done it.
-    fn count(&mut self, parts: &[&[u8]]) -> Outcome<bool> {
-        self.before = self.seen.clone();
-        for part in parts {
-            self.seen.crc.update(part);
-        }
+    fn count(&mut self, item: &[u8]) -> Outcome<bool> {
+        self.seen.crc.update(item);
         self.seen.items += 1;
         let Some(skip) = &self.skip else { return Ok(false) };
         if self.seen.items < skip.items {
@@ -317,9 +317,11 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Notes now and then how far this has come.
+    /// After each line or pair: notes now and then how far this has come.
     fn look(&mut self) -> Outcome {
-        if !self.writer.is_idle() {
+        self.before = self.seen.clone();
+        let is_skipped = self.skip.as_ref().is_some_and(|skip| self.seen.items <= skip.items);
+        if is_skipped || !self.writer.is_idle() {
             return Ok(());
         }
         self.done = self.seen.clone();

@@ -18,7 +18,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// How often it is looked whether the user wants an end, while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// No line is longer: the largest value, each byte of it as an escape of JSON, and what else belongs to a key.
-const LINE_BYTES_MAX: u64 = 6 * Limits::ENGINE.value_bytes_max as u64 + (1 << 20);
+pub(super) const LINE_BYTES_MAX: u64 = 6 * Limits::ENGINE.value_bytes_max as u64 + (1 << 20);
 
 /// Something to read from front to back, decompressed, with a progress bar. An interrupt ends it with an error.
 pub(crate) struct Input {

@@ -1,10 +1,11 @@
 //! Files of any size, compressed or not, and pipes, written from front to back.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::compression::{Compression, Encoder, Target, sync_directory_of};
+use super::input::LINE_BYTES_MAX;
 use crate::cli::failure::{Failure, Outcome};
 
 /// Bytes after which a compressed file gets a new frame: an export that is cut off loses no more than the last one.
@@ -37,8 +38,15 @@ impl Output {
             return Output::to(compression, Box::new(io::stdout()), None);
         }
         let fail = |path: &Path, error: io::Error| Failure::file("write", path.display(), &error);
-        let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
-        if is_special {
+        let metadata = std::fs::metadata(path).ok();
+        let is_name = path.file_name().is_some() && !path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if !is_name || metadata.as_ref().is_some_and(Metadata::is_dir) {
+            return Err(Failure::usage(
+                format!("{} is a directory", path.display()),
+                "name a file in it",
+            ));
+        }
+        if metadata.is_some_and(|metadata| !metadata.is_file()) {
             let file = OpenOptions::new()
                 .write(true)
                 .open(path)
@@ -181,8 +189,15 @@ impl Lines {
 }
 
 impl Left {
-    /// Looks for it; None if there is nothing.
-    pub(super) fn find(path: &Path) -> Outcome<Option<Left>> {
+    /// Looks for it, line by line; None if there is nothing. What does not look like a line, and all behind it, is not whole.
+    pub(super) fn find(path: &Path, is_line: fn(&[u8]) -> bool) -> Outcome<Option<Left>> {
+        let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        if path == Path::new("-") || is_special {
+            return Err(Failure::usage(
+                format!("{} is no file that could be gone on with", path.display()),
+                "export without --resume",
+            ));
+        }
         let partial = partial(path);
         let fail = |error: io::Error| Failure::file("go on with", partial.display(), &error);
         let mut file = match OpenOptions::new().read(true).write(true).open(&partial) {
@@ -201,7 +216,7 @@ impl Left {
             lines: Lines::default(),
             head,
         };
-        left.read(reading).map_err(fail)?;
+        left.read(reading, is_line).map_err(fail)?;
         Ok(Some(left))
     }
 
@@ -224,7 +239,7 @@ impl Left {
         Output::to_file(self.file, self.partial, &self.path)
     }
 
-    fn read(&mut self, file: File) -> io::Result<()> {
+    fn read(&mut self, file: File, is_line: fn(&[u8]) -> bool) -> io::Result<()> {
         let compression = Compression::of(&self.path);
         let mut reader = Counted {
             inner: BufReader::with_capacity(BUFFER_BYTES, file),
@@ -232,7 +247,7 @@ impl Left {
         };
         if compression == Compression::None {
             let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+            while read_line(&mut reader, &mut line)? && line.ends_with(b"\n") && is_line(&line) {
                 self.lines.add(std::mem::take(&mut line));
                 self.whole_bytes = reader.count;
             }
@@ -240,7 +255,7 @@ impl Left {
         }
         while !reader.fill_buf()?.is_empty() {
             // A frame that was cut off does not end; what is whole before it counts.
-            let Ok(frame) = frame_lines(compression, &mut reader) else {
+            let Ok(Some(frame)) = frame_lines(compression, &mut reader, is_line) else {
                 break;
             };
             self.lines.append(frame);
@@ -250,14 +265,27 @@ impl Left {
     }
 }
 
-/// What a frame holds, which has whole lines only.
-fn frame_lines(compression: Compression, reader: &mut impl BufRead) -> io::Result<Lines> {
+/// What a frame holds, which has whole lines only; None if it has something else.
+fn frame_lines(
+    compression: Compression,
+    reader: &mut impl BufRead,
+    is_line: fn(&[u8]) -> bool,
+) -> io::Result<Option<Lines>> {
     let mut frame = BufReader::with_capacity(BUFFER_BYTES, compression.frame(reader)?);
     let (mut lines, mut line) = (Lines::default(), Vec::new());
-    while frame.read_until(b'\n', &mut line)? > 0 {
+    while read_line(&mut frame, &mut line)? {
+        if !is_line(&line) {
+            return Ok(None);
+        }
         lines.add(std::mem::take(&mut line));
     }
-    Ok(lines)
+    Ok(Some(lines))
+}
+
+/// Reads a line, or as much of it as one can have; false at the end.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    Ok(reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line)? > 0)
 }
 
 /// Counts the bytes that were taken out of a reader.

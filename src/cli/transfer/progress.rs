@@ -20,6 +20,7 @@ pub(super) struct Done {
     /// The namespace that all keys go to, if the user has named one.
     namespace: Option<String>,
     bulk: bool,
+    if_absent: bool,
     /// Lines or pairs of the input that are in the store, from the first one on.
     pub(super) items: u64,
     /// Checksum over them.
@@ -84,9 +85,10 @@ impl<'a> Progress<'a> {
         let done: Done = serde_json::from_slice(&read)
             .map_err(|error| wrong(format!("{name} does not say how far an import has come: {error}")))?;
         let now = self.place(store);
-        if (&done.store, &done.namespace, done.bulk) != (&now.store, &now.namespace, now.bulk) {
+        let options = |done: &Done| (done.store.clone(), done.namespace.clone(), done.bulk, done.if_absent);
+        if options(&done) != options(&now) {
             return Err(wrong(format!(
-                "{name} is of an import into another store or namespace, or of another format"
+                "{name} is of an import into another store or namespace, or with other options"
             )));
         }
         if done.sequence > now.sequence {
@@ -102,6 +104,7 @@ impl<'a> Progress<'a> {
             sequence: store.stats().last_sequence,
             namespace: self.arguments.namespace.clone(),
             bulk: self.arguments.format == FileFormat::Bulk,
+            if_absent: self.arguments.if_absent,
             items: 0,
             crc32: 0,
             section: None,
@@ -151,8 +154,13 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut next = path.as_os_str().to_owned();
     next.push(".next");
     let next = PathBuf::from(next);
-    let mut file = File::create(&next)?;
-    file.write_all(content)?;
-    file.sync_data()?;
-    std::fs::rename(&next, path)
+    let written = File::create(&next).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_data()?;
+        std::fs::rename(&next, path)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&next);
+    }
+    written
 }

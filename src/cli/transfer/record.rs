@@ -125,7 +125,7 @@ pub(super) fn bulk_pair(entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
     };
     let key = std::str::from_utf8(entry.key()).map_err(|_| cannot("name"))?;
     let value = TextOrBase64::of(entry.value().map(|value| value.as_bytes()).unwrap_or_default());
-    let metadata = JsonOrBase64::of(entry.metadata());
+    let metadata = JsonOrBase64::whole(entry.metadata());
     if metadata.base64.is_some() {
         return Err(cannot("metadata"));
     }
