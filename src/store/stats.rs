@@ -20,7 +20,8 @@ pub struct Stats {
     pub live_bytes: u64,
     /// Bytes of puts that were overwritten, deleted or have expired, not yet given back.
     pub dead_bytes: u64,
-    /// Of these, the bytes of puts that have expired.
+    /// Of these, the bytes of puts that left the indexes because they expired. Those whose keys were written to again since are among
+    /// them until the store is opened without an index file.
     pub expired_bytes: u64,
     /// Bytes of tombstones.
     pub tombstone_bytes: u64,
@@ -80,7 +81,7 @@ pub struct SegmentStats {
     pub live_bytes: u64,
     /// Bytes of puts that are not.
     pub dead_bytes: u64,
-    /// Of these, the bytes of puts that have expired.
+    /// Of these, the bytes of puts that have expired; see [`Stats::expired_bytes`].
     pub expired_bytes: u64,
     /// Bytes of tombstones.
     pub tombstone_bytes: u64,
