@@ -107,6 +107,11 @@ mod log;
 mod options;
 mod planted;
 mod segment;
+/// What the server reads, which is a part of the command, for the fuzz targets.
+#[cfg(all(any(test, fuzzing), feature = "server-parsers", not(shuttle)))]
+#[path = "server/parse/mod.rs"]
+#[allow(dead_code, reason = "the targets use what they need of it")]
+mod server_parse;
 pub mod storage;
 mod store;
 mod sync;

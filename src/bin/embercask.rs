@@ -15,6 +15,9 @@
 
 #[path = "../cli/mod.rs"]
 mod cli;
+#[cfg(feature = "server")]
+#[path = "../server/mod.rs"]
+mod server;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -30,3 +30,22 @@ pub(crate) fn man(directory: Option<&Path>) -> Outcome {
     out.write_all(&page)?;
     Ok(out.flush()?)
 }
+
+/// A token that nobody guesses, and what a server is told of it.
+#[cfg(feature = "server")]
+pub(crate) fn token(name: &str) -> Outcome {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use crate::server::access::{digest, show_digest};
+
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)
+        .map_err(|error| Failure::file("ask", "the system for random bytes", &std::io::Error::from(error)))?;
+    let token = BASE64_URL_SAFE_NO_PAD.encode(secret);
+    let mut out = stdout();
+    writeln!(out, "{token}\n\n[[tokens]]")?;
+    writeln!(out, "name = {}", serde_json::Value::from(name))?;
+    writeln!(out, "sha256 = \"{}\"", show_digest(&digest(token.as_bytes())))?;
+    Ok(out.flush()?)
+}

@@ -1,26 +1,32 @@
 //! The command line. `arguments` says what can be said, `session` opens the store, and each other module does one group
 //! of commands.
 
-mod arguments;
+pub(crate) mod arguments;
 mod bench;
+#[cfg(not(feature = "server"))]
+#[path = "../server/parse/blanks.rs"]
+mod blanks;
 mod bulk;
-mod failure;
+pub(crate) mod failure;
 mod generate;
 mod inspect;
-mod interrupt;
+pub(crate) mod interrupt;
 mod key;
 mod maintain;
 mod namespace;
-mod output;
+pub(crate) mod output;
 mod random;
 mod session;
 mod shell;
-mod stats;
+pub(crate) mod stats;
 mod text;
 mod transfer;
 mod writer;
 
 use std::process::ExitCode;
+
+#[cfg(feature = "server")]
+use crate::server::parse::blanks;
 
 use clap::Parser;
 
@@ -60,6 +66,19 @@ fn run(session: &Session, command: Command) -> Outcome {
         Command::Shell if session.is_shell() => Err(Failure::usage("this is the shell already", "")),
         Command::Shell => shell::run(session),
         Command::Bench(arguments) => bench::run(&arguments),
+        #[cfg(feature = "server")]
+        Command::Serve(_) if session.is_shell() => Err(Failure::usage(
+            "the shell has the store open",
+            "leave it, then `embercask serve`",
+        )),
+        #[cfg(feature = "server")]
+        Command::Serve(arguments) => {
+            let settings = crate::server::Settings::of(&arguments)?;
+            session.set_path_if_none(settings.store.as_deref());
+            crate::server::run(settings, session.store_or_new()?)
+        }
+        #[cfg(feature = "server")]
+        Command::Token { name } => generate::token(&name),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     }

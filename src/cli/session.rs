@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+#[cfg(feature = "server")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use embercask::{Namespace, Options, Store};
@@ -17,7 +19,7 @@ const SHOW_OPENING_AFTER: Duration = Duration::from_millis(500);
 
 /// What the commands of one call, or of one shell, share.
 pub(crate) struct Session {
-    path: Option<PathBuf>,
+    path: RefCell<Option<PathBuf>>,
     quiet: bool,
     shell: bool,
     store: RefCell<Option<Store>>,
@@ -26,7 +28,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(global: &Global) -> Session {
         Session {
-            path: global.store.clone(),
+            path: RefCell::new(global.store.clone()),
             quiet: global.quiet,
             shell: false,
             store: RefCell::new(None),
@@ -36,7 +38,7 @@ impl Session {
     /// The session of a shell on the same store, which stays open from command to command.
     pub(crate) fn of_shell(&self) -> Outcome<Session> {
         let session = Session {
-            path: Some(self.path()?.to_owned()),
+            path: RefCell::new(Some(self.path()?)),
             quiet: self.quiet,
             shell: true,
             store: RefCell::new(None),
@@ -49,9 +51,18 @@ impl Session {
         self.shell
     }
 
+    /// Names the directory of the store, if nobody has.
+    #[cfg(feature = "server")]
+    pub(crate) fn set_path_if_none(&self, path: Option<&Path>) {
+        let mut named = self.path.borrow_mut();
+        if named.is_none() {
+            *named = path.map(Path::to_owned);
+        }
+    }
+
     /// The directory of the store.
-    pub(crate) fn path(&self) -> Outcome<&Path> {
-        self.path.as_deref().ok_or_else(|| {
+    pub(crate) fn path(&self) -> Outcome<PathBuf> {
+        self.path.borrow().clone().ok_or_else(|| {
             Failure::usage(
                 "no store is named",
                 "name its directory by --store DIR, or in the environment as EMBERCASK_STORE",

@@ -55,7 +55,11 @@ fn show(store: &Store, json: bool) -> Outcome {
     store.maintain()?;
     let numbers = store.stats();
     if json {
-        return json_line(&mut std::io::stdout().lock(), &as_json(store, &numbers));
+        let mut shown = as_json(store, &numbers);
+        if let serde_json::Value::Object(fields) = &mut shown {
+            fields.insert("directory".to_owned(), store.directory().display().to_string().into());
+        }
+        return json_line(&mut std::io::stdout().lock(), &shown);
     }
     let report = Report {
         directory: one_line(&store.directory().display().to_string()).into_owned(),
@@ -67,11 +71,21 @@ fn show(store: &Store, json: bool) -> Outcome {
     Ok(out.flush()?)
 }
 
+/// Everything that the store says of itself, but not where it is.
+#[cfg(feature = "server")]
+pub(crate) fn numbers(store: &Store) -> serde_json::Value {
+    let mut numbers = store.stats();
+    // Their words name files.
+    for problem in [&mut numbers.poisoned, &mut numbers.background_error] {
+        *problem = problem.take().map(|_| "the server's log says more".to_owned());
+    }
+    as_json(store, &numbers)
+}
+
 fn as_json(store: &Store, numbers: &Numbers) -> serde_json::Value {
     let segments: Vec<_> = numbers.segments.iter().map(segment_json).collect();
     let recovery = store.recovery_report();
     json!({
-        "directory": store.directory().display().to_string(),
         "keys": numbers.keys,
         "namespaces": numbers.namespaces,
         "live_bytes": numbers.live_bytes,

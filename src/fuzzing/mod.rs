@@ -20,6 +20,8 @@ mod index;
 mod input;
 mod repair;
 mod segment;
+#[cfg(feature = "server-parsers")]
+mod server;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -27,4 +29,6 @@ mod tests;
 pub use format::{file_name, namespace_record, record_decode};
 pub use index::index_load;
 pub use segment::segment_scan;
+#[cfg(feature = "server-parsers")]
+pub use server::{server_bulk, server_form, server_metadata, server_path};
 pub use store::{cursor, hint_load, manifest_load};

@@ -47,3 +47,6 @@ replayed!(
     record_decode,
     segment_scan
 );
+
+#[cfg(feature = "server-parsers")]
+replayed!(server_bulk, server_form, server_metadata, server_path);

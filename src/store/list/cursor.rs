@@ -50,7 +50,7 @@ impl List {
         // Anybody can compute a CRC. A page ends at a key of its listing; a cursor that names another one was made up, and
         // would let who made it see keys beyond the prefix or range that the program has chosen.
         let (lower, upper) = self.bounds();
-        if !(as_ref(&lower), as_ref(&upper)).contains(key) {
+        if !RangeBounds::<[u8]>::contains(&(as_ref(&lower), as_ref(&upper)), key) {
             return Err(Error::InvalidCursor);
         }
         Ok(key.to_vec())

@@ -1,0 +1,182 @@
+//! What clients of the server send: paths and parameters, metadata, forms, bulk bodies.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::input::Input;
+use crate::server_parse::blanks::without_blanks;
+use crate::server_parse::bulk;
+use crate::server_parse::encoding::{Malformed, Query, decode};
+use crate::server_parse::form;
+use crate::server_parse::rules;
+
+/// Seconds since the epoch, in all of these targets.
+const NOW: i64 = 1_700_000_000;
+
+/// Nothing here waits.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("waits for something that is there already"),
+    }
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// A path, and a query.
+pub fn server_path(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    assert_eq!(decode(&escaped(data), false).as_deref(), Some(data));
+    assert_eq!(decode(&escaped(data), true).as_deref(), Some(data));
+    if let Some(decoded) = decode(&text, false) {
+        // No byte comes from nowhere, and what has no escapes is itself.
+        assert!(decoded.len() <= text.len());
+        if !text.contains('%') {
+            assert_eq!(decoded, text.as_bytes());
+        }
+        if rules::check_key(&decoded).is_ok() {
+            assert!((1..=512).contains(&decoded.len()) && std::str::from_utf8(&decoded).is_ok());
+            assert!(decoded != b"." && decoded != b"..");
+        }
+    } else {
+        assert!(text.contains('%'));
+    }
+    let query = Query::new(Some(&text));
+    for name in ["prefix", "cursor", "expiration", "expiration_ttl", "urlencoded", ""] {
+        let found = query.get(name);
+        let filled = query.filled(name);
+        match &found {
+            Ok(None) => assert_eq!(filled, Ok(None)),
+            Ok(Some(value)) => match std::str::from_utf8(value) {
+                Ok("") => assert_eq!(filled, Ok(None)),
+                Ok(value) => assert_eq!(filled.as_ref().map(|filled| filled.as_deref()), Ok(Some(value))),
+                Err(_) => assert_eq!(filled, Err(Malformed)),
+            },
+            Err(Malformed) => assert_eq!(filled, Err(Malformed)),
+        }
+    }
+    // What is put in front comes first.
+    let before = format!("prefix={}&{text}", escaped(data));
+    assert_eq!(Query::new(Some(&before)).get("prefix"), Ok(Some(data.to_vec())));
+    let (expiration, ttl) = text.split_once('&').unwrap_or((&text, ""));
+    let ttl = Some(ttl).filter(|ttl| !ttl.is_empty());
+    if let Ok(expiry) = rules::expiration(Some(expiration), ttl, NOW) {
+        assert!(expiry.is_some_and(|expiry| expiry >= NOW.unsigned_abs() + 60));
+    }
+}
+
+/// The header with metadata.
+pub fn server_metadata(data: &[u8]) {
+    let parsed = serde_json::from_slice::<serde_json::Value>(data);
+    match rules::check_metadata(data) {
+        Ok(None) => assert!(matches!(parsed, Ok(serde_json::Value::Null)) && data.len() <= 1024),
+        Ok(Some(kept)) => {
+            assert!(kept == data && data.len() <= 1024);
+            let shown = rules::metadata_json(Some(kept)).expect("it is JSON");
+            assert!(!shown.get().contains(['\n', '\r', '\u{7f}']));
+            let shown: Result<serde_json::Value, _> = serde_json::from_str(shown.get());
+            // Nested too deep for a value, it may be JSON nevertheless.
+            if let (Ok(shown), Ok(parsed)) = (shown, parsed) {
+                assert_eq!(shown, parsed);
+            }
+        }
+        Err(refusal) => assert!(matches!(refusal.status, 400 | 413) && (data.len() > 1024 || parsed.is_err())),
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(parsed) = serde_json::from_str::<serde_json::Value>(text)
+    {
+        let bare = without_blanks(text);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&bare).ok(), Some(parsed));
+        assert_eq!(without_blanks(&bare), bare);
+    }
+}
+
+/// A body of multipart/form-data: any bytes, or a form made of any bytes.
+pub fn server_form(data: &[u8]) {
+    let mut input = Input::new(data);
+    let how = input.u8();
+    let length = usize::from(input.u8());
+    let boundary = format!("b{}", escaped(input.bytes(length % 16)).replace('%', "x"));
+    if how & 1 == 0 {
+        let body = input.rest();
+        let content_type = String::from_utf8_lossy(body);
+        if let Some(found) = form::boundary(&content_type) {
+            assert!(content_type.contains(&found));
+        }
+        if let Ok(form) = ready(form::read(Bytes::copy_from_slice(body), boundary)) {
+            let metadata = form.metadata.as_ref().map_or(0, Bytes::len);
+            assert!(form.value.len() + metadata < body.len());
+            assert_eq!(form.metadata.is_some(), metadata > 0);
+        }
+        return;
+    }
+    let (metadata_length, has_metadata) = (usize::from(input.u8()), how & 2 != 0);
+    let metadata = input.bytes(metadata_length);
+    let value = input.rest();
+    let delimiter = format!("\r\n--{boundary}");
+    let holds = |bytes: &[u8]| {
+        bytes
+            .windows(delimiter.len())
+            .any(|window| window == delimiter.as_bytes())
+    };
+    // A client chooses a boundary that is in neither.
+    let framed = [&b"\r\n"[..], value, b"\r\n", metadata, b"\r\n"].concat();
+    if holds(&framed) {
+        return;
+    }
+    let mut body = Vec::new();
+    let mut part = |head: &str, content: &[u8]| {
+        body.extend_from_slice(format!("--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n").as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    };
+    if has_metadata && how & 4 != 0 {
+        part("name=\"metadata\"", metadata);
+    }
+    let of_a_file = "name=\"value\"; filename=\"blob\"\r\nContent-Type: application/octet-stream";
+    part(if how & 8 == 0 { "name=\"value\"" } else { of_a_file }, value);
+    if how & 16 != 0 {
+        part("name=\"another\"", b"ignored");
+    }
+    if has_metadata && how & 4 == 0 {
+        part("name=\"metadata\"", metadata);
+    }
+    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    let form = ready(form::read(body.into(), boundary)).expect("it is a form");
+    assert_eq!(form.value, value);
+    let expected = has_metadata.then_some(metadata).filter(|metadata| !metadata.is_empty());
+    assert_eq!(form.metadata.as_deref(), expected);
+}
+
+/// Bodies of bulk put, delete and get.
+pub fn server_bulk(data: &[u8]) {
+    let good_key = |key: &str| (1..=512).contains(&key.len()) && key != "." && key != "..";
+    // Of what means nothing, not even the encoding is looked at.
+    let count = serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(data).map(|items| items.len());
+    if let Ok(puts) = bulk::puts(data, NOW) {
+        assert_eq!(Some(puts.len()), count.as_ref().ok().copied());
+        for put in &puts {
+            assert!(good_key(&put.key) && put.value.len() <= data.len());
+            assert!(put.expiration.is_none_or(|expiry| expiry >= NOW.unsigned_abs() + 60));
+            assert!(put.metadata.as_ref().is_none_or(|metadata| metadata.len() <= 1024));
+        }
+    }
+    if let Ok(names) = bulk::names(data) {
+        assert_eq!(Some(names.len()), count.as_ref().ok().copied());
+        assert!(names.iter().all(|name| good_key(name)));
+    }
+    if let Ok(get) = bulk::get(data) {
+        assert!((1..=100).contains(&get.keys.len()) && get.keys.iter().all(|key| good_key(key)));
+        let each_once: std::collections::HashSet<_> = get.keys.iter().collect();
+        assert_eq!(each_once.len(), get.keys.len());
+        // Values in JSON are JSON again.
+        if let Ok(shown) = get.kind.show(data) {
+            serde_json::from_str::<&serde_json::value::RawValue>(shown.get()).expect("it is JSON");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Who may do what: tokens, of which only digests are kept.
+
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::parse::rules::Refusal;
+
+/// A token as the configuration has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenSetting {
+    /// What logs call it.
+    pub(crate) name: String,
+    /// SHA-256 of the token, in hexadecimal.
+    pub(crate) sha256: String,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+    /// Namespaces, by name or id, that it is for; all if this is left out.
+    pub(crate) namespaces: Option<Vec<String>>,
+}
+
+/// What a client may do.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    /// What logs call the client.
+    name: String,
+    read_only: bool,
+    /// None if all.
+    namespaces: Option<Vec<String>>,
+}
+
+impl Access {
+    /// What everybody may who reaches a server without tokens.
+    fn full() -> Access {
+        Access {
+            name: "anybody".to_owned(),
+            read_only: false,
+            namespaces: None,
+        }
+    }
+
+    pub(super) fn check_write(&self) -> Result<(), Refusal> {
+        if self.read_only { Err(denied()) } else { Ok(()) }
+    }
+
+    /// Whether it is for the namespace of this name and id.
+    pub(super) fn covers(&self, name: &str, id: u128) -> bool {
+        let is_it = |given: &String| given == name || given.eq_ignore_ascii_case(&format!("{id:032x}"));
+        self.namespaces.as_ref().is_none_or(|all| all.iter().any(is_it))
+    }
+
+    /// Whether it is for all namespaces, those to come too.
+    pub(super) fn check_all(&self) -> Result<(), Refusal> {
+        if self.namespaces.is_none() {
+            Ok(())
+        } else {
+            Err(denied())
+        }
+    }
+}
+
+pub(super) fn denied() -> Refusal {
+    Refusal::new(403, 10000, "Authentication error")
+}
+
+/// All tokens of a server.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    tokens: Vec<([u8; 32], Access)>,
+}
+
+impl Tokens {
+    /// An error says which one is wrong.
+    pub(crate) fn new(settings: &[TokenSetting], plain: Option<&str>) -> Result<Tokens, String> {
+        let mut tokens = Tokens::default();
+        for setting in settings {
+            let digest = parse_digest(&setting.sha256).ok_or_else(|| {
+                format!(
+                    "the sha256 of the token \"{}\" is not 64 hexadecimal digits",
+                    setting.name
+                )
+            })?;
+            tokens.tokens.push((
+                digest,
+                Access {
+                    name: setting.name.clone(),
+                    read_only: setting.read_only,
+                    namespaces: setting.namespaces.clone(),
+                },
+            ));
+        }
+        if let Some(plain) = plain {
+            if plain.len() < TOKEN_BYTES_MIN {
+                return Err(format!("a token has at least {TOKEN_BYTES_MIN} characters"));
+            }
+            tokens.tokens.push((
+                digest(plain.as_bytes()),
+                Access {
+                    name: "token".to_owned(),
+                    ..Access::full()
+                },
+            ));
+        }
+        Ok(tokens)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// What the client of a request may do. `is_socket` if it comes through a unix socket, which no web page reaches.
+    pub(super) fn access(&self, headers: &HeaderMap, is_socket: bool) -> Result<Access, Refusal> {
+        if self.tokens.is_empty() {
+            // Without a token, what keeps others out is that they cannot reach the address. A web page that a browser on this machine
+            // shows can, but it cannot help saying where it is from, or by which name it has come here.
+            return if is_socket || !is_of_a_page(headers) {
+                Ok(Access::full())
+            } else {
+                Err(denied())
+            };
+        }
+        let given = bearer(headers).or_else(|| legacy_key(headers)).ok_or_else(denied)?;
+        let given = digest(given);
+        // All are compared, and each takes the same time whatever is given.
+        let mut found = None;
+        for (token, access) in &self.tokens {
+            if bool::from(token.ct_eq(&given)) {
+                found = Some(access);
+            }
+        }
+        let access = found.cloned().ok_or_else(denied)?;
+        tracing::debug!(client = access.name, "let in");
+        Ok(access)
+    }
+}
+
+/// Whether a web page from elsewhere may have sent this.
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let is_cross_site = text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin"));
+    // A name that somebody has let point to this machine is one of theirs.
+    let is_foreign_host = text(HOST).is_some_and(|host| !is_local(host));
+    headers.contains_key(ORIGIN) || is_cross_site || is_foreign_host
+}
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Whether a host is this machine, by name or address; or what workerd calls whatever it talks to.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or(host),
+    };
+    let is_loopback = name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    is_loopback || name.eq_ignore_ascii_case("localhost") || name == "fake-host"
+}
+
+/// The shortest token that is taken from a command line: nobody guesses it.
+const TOKEN_BYTES_MIN: usize = 16;
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// What clients send beside an `X-Auth-Email`, which is not looked at: there is one owner.
+fn legacy_key(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get("x-auth-key").map(|key| key.as_bytes().trim_ascii())
+}
+
+pub(crate) fn digest(token: &[u8]) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+fn parse_digest(text: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (byte, digits) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digit = |index: usize| char::from(*digits.get(index)?).to_digit(16);
+        *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+    }
+    Some(digest)
+}
+
+/// A digest as the configuration has it.
+pub(crate) fn show_digest(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(header: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if let Some(header) = header {
+            headers.insert(AUTHORIZATION, header.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_token_opens_what_it_is_for() {
+        let settings = TokenSetting {
+            name: "reader".to_owned(),
+            sha256: show_digest(&digest(b"a token of a reader")),
+            read_only: true,
+            namespaces: Some(vec!["A".to_owned()]),
+        };
+        let tokens = Tokens::new(&[settings], Some("a token for everything")).unwrap();
+        for wrong in [
+            None,
+            Some("Bearer a token"),
+            Some("Basic a token for everything"),
+            Some("Bearer "),
+        ] {
+            assert!(tokens.access(&with(wrong), false).is_err(), "{wrong:?}");
+        }
+        let mut legacy = with(None);
+        legacy.insert("x-auth-key", "a token for everything".parse().unwrap());
+        assert!(tokens.access(&legacy, false).is_ok());
+        let all = tokens
+            .access(&with(Some("bearer a token for everything")), false)
+            .unwrap();
+        assert!(all.check_write().is_ok() && all.covers("B", 1) && all.check_all().is_ok());
+        let reader = tokens.access(&with(Some("Bearer a token of a reader")), false).unwrap();
+        assert!(reader.check_write().is_err() && reader.check_all().is_err());
+        assert!(reader.covers("A", 1) && !reader.covers("B", 1));
+    }
+
+    /// A list that came out empty is not everything.
+    #[test]
+    fn an_empty_list_of_namespaces_is_none() {
+        let setting: TokenSetting = toml::from_str(&format!(
+            "name = \"a\"\nsha256 = \"{}\"\nnamespaces = []",
+            "0".repeat(64)
+        ))
+        .unwrap();
+        let tokens = Tokens::new(&[setting], None).unwrap();
+        let (_, access) = tokens.tokens.first().unwrap();
+        assert!(!access.covers("A", 1) && access.check_all().is_err());
+    }
+
+    #[test]
+    fn without_tokens_web_pages_are_kept_out() {
+        let tokens = Tokens::default();
+        let allowed = |name: &'static str, value: &str, is_socket| {
+            let mut headers = with(None);
+            headers.insert(name, value.parse().unwrap());
+            tokens.access(&headers, is_socket).is_ok()
+        };
+        assert!(tokens.access(&with(None), false).is_ok());
+        for host in [
+            "localhost:8787",
+            "127.0.0.1",
+            "127.1.2.3:1",
+            "[::1]:8787",
+            "fake-host",
+            "LOCALHOST",
+        ] {
+            assert!(allowed("host", host, false), "{host}");
+        }
+        for (name, value) in [
+            ("origin", "http://elsewhere.example"),
+            ("host", "elsewhere.example:8787"),
+            ("host", "192.0.2.1"),
+            ("host", "localhost.elsewhere.example"),
+            ("sec-fetch-site", "cross-site"),
+        ] {
+            assert!(!allowed(name, value, false), "{name}: {value}");
+            assert!(allowed(name, value, true), "{name}: {value}");
+        }
+    }
+}

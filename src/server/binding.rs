@@ -1,0 +1,320 @@
+//! The binding protocol: what `workerd` sends to the service behind a `kvNamespace` binding. Its requests do not say which namespace they
+//! are for; a header that workerd's configuration adds does, or the listener that they come to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use embercask::{Namespace, Value};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::http::request::Parts;
+use hyper::{Method, Request};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::parse::bulk;
+use super::parse::encoding::{Query, decode};
+use super::parse::rules::{self, Refusal};
+use super::rest::BULK_GET_BODY_BYTES_MAX;
+use super::shared::{Answer, Body, Disconnected, Shared, answer, blocking, set_header, to_json, value_answer};
+
+/// The header that names the namespace, by id or name.
+const NAMESPACE_HEADER: &str = "x-kv-namespace";
+/// Metadata as JSON, in raw UTF-8.
+const METADATA_HEADER: &str = "cf-kv-metadata";
+const EXPIRATION_HEADER: &str = "cf-expiration";
+/// Characters of the longest reason phrase.
+const REASON_CHARACTERS_MAX: usize = 512;
+/// The code of what is wrong with a namespace.
+const NO_NAMESPACE: u32 = 10013;
+
+/// Answers a request; says what it was, for the metrics.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    fixed_namespace: Option<&str>,
+    is_socket: bool,
+    request: Request<Incoming>,
+) -> Result<(&'static str, Answer), Disconnected> {
+    let (head, body) = request.into_parts();
+    let (name, plan) = match (&head.method, head.uri.path()) {
+        (&Method::GET, "/") => ("list", list_plan(&head)),
+        (&Method::GET, _) => ("get", get_plan(&head)),
+        (&Method::PUT, _) => ("put", put_plan(&head)),
+        (&Method::DELETE, _) => ("delete", key(&head).map(|key| Plan::Delete { key })),
+        (&Method::POST, "/bulk/get") => ("bulk_get", Ok(Plan::GetMany)),
+        _ => ("other", Err(Refusal::new(405, 10405, "Method Not Allowed"))),
+    };
+    let keep_max = match &plan {
+        Ok(Plan::Put { .. }) => rules::VALUE_BYTES_MAX,
+        Ok(Plan::GetMany) => BULK_GET_BODY_BYTES_MAX,
+        _ => 0,
+    };
+    // Who may not do it is not given memory for it.
+    let allowed = namespace(shared, fixed_namespace, is_socket, &head, &plan);
+    let body = shared
+        .read_body(body, if allowed.is_ok() { keep_max } else { 0 }, 1)
+        .await?;
+    let answered = match (allowed, plan) {
+        (Ok(namespace), Ok(plan)) => run(shared, namespace, plan, body).await,
+        (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
+    };
+    Ok((name, answered.unwrap_or_else(|refusal| refused(&refusal))))
+}
+
+/// What a request asks for, as far as its head says.
+enum Plan {
+    Get {
+        key: Vec<u8>,
+    },
+    Put {
+        key: Vec<u8>,
+        expiration: Option<u64>,
+        metadata: Option<Vec<u8>>,
+    },
+    Delete {
+        key: Vec<u8>,
+    },
+    List {
+        limit: usize,
+        prefix: Vec<u8>,
+        cursor: Option<String>,
+    },
+    GetMany,
+}
+
+impl Plan {
+    fn is_write(&self) -> bool {
+        matches!(self, Plan::Put { .. } | Plan::Delete { .. })
+    }
+}
+
+/// The namespace that the request is for, if the client may do that there.
+fn namespace(
+    shared: &Shared,
+    fixed: Option<&str>,
+    is_socket: bool,
+    head: &Parts,
+    plan: &Result<Plan, Refusal>,
+) -> Result<Namespace, Refusal> {
+    let access = shared.tokens.access(&head.headers, is_socket)?;
+    if plan.as_ref().is_ok_and(Plan::is_write) {
+        access.check_write()?;
+    }
+    let named = match fixed {
+        Some(fixed) => fixed,
+        None => head
+            .headers
+            .get(NAMESPACE_HEADER)
+            .and_then(|name| std::str::from_utf8(name.as_bytes()).ok())
+            .ok_or_else(|| Refusal::new(400, NO_NAMESPACE, "The header X-KV-Namespace does not name a namespace"))?,
+    };
+    let namespace = shared
+        .namespace(named)?
+        .ok_or_else(|| Refusal::new(400, NO_NAMESPACE, "There is no such namespace"))?;
+    if access.covers(&namespace.name(), namespace.id()) {
+        Ok(namespace)
+    } else {
+        Err(super::access::denied())
+    }
+}
+
+/// The key in the path: one segment, decoded once if the client says that it is encoded.
+fn key(head: &Parts) -> Result<Vec<u8>, Refusal> {
+    let path = head.uri.path();
+    let raw = path.strip_prefix('/').unwrap_or(path);
+    let query = Query::new(head.uri.query());
+    let is_encoded = query.text("urlencoded").ok().flatten();
+    let key = if is_encoded.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        decode(raw, false).ok_or_else(rules::undecodable_key)?
+    } else {
+        raw.as_bytes().to_vec()
+    };
+    rules::check_key(&key)?;
+    Ok(key)
+}
+
+fn parameter(head: &Parts, name: &str) -> Result<Option<String>, Refusal> {
+    let query = Query::new(head.uri.query());
+    query.filled(name).map_err(|_| rules::undecodable_parameter(name))
+}
+
+fn get_plan(head: &Parts) -> Result<Plan, Refusal> {
+    let key = key(head)?;
+    rules::check_cache_ttl(parameter(head, "cache_ttl")?.as_deref())?;
+    Ok(Plan::Get { key })
+}
+
+fn put_plan(head: &Parts) -> Result<Plan, Refusal> {
+    let key = key(head)?;
+    let (expiration, ttl) = (parameter(head, "expiration")?, parameter(head, "expiration_ttl")?);
+    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), rules::now_seconds())?;
+    let metadata = head.headers.get(METADATA_HEADER).map(|value| value.as_bytes());
+    let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
+    Ok(Plan::Put {
+        key,
+        expiration,
+        metadata: metadata.map(<[u8]>::to_vec),
+    })
+}
+
+fn list_plan(head: &Parts) -> Result<Plan, Refusal> {
+    let limit = parameter(head, "key_count_limit")?;
+    let prefix = Query::new(head.uri.query()).get("prefix");
+    let prefix = prefix
+        .map_err(|_| rules::undecodable_parameter("prefix"))?
+        .unwrap_or_default();
+    rules::check_prefix(&prefix)?;
+    Ok(Plan::List {
+        limit: rules::page_limit(limit.as_deref(), "key_count_limit")?,
+        prefix,
+        cursor: parameter(head, "cursor")?,
+    })
+}
+
+async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body) -> Result<Answer, Refusal> {
+    match plan {
+        Plan::Get { key } => {
+            let value = blocking(move || Ok(namespace.get(&key)?)).await?;
+            Ok(get_answer(value.ok_or_else(not_found)?))
+        }
+        Plan::Put {
+            key,
+            expiration,
+            metadata,
+        } => {
+            rules::check_value(body.length)?;
+            let options = shared.put_options(expiration, metadata.as_deref());
+            blocking(move || {
+                // As a whole: its memory stays set apart until this is done, also if nobody waits for it any more.
+                let body = body;
+                Ok(namespace.put_with(&key, &body.bytes, options)?)
+            })
+            .await?;
+            Ok(answer(200, None, ""))
+        }
+        Plan::Delete { key } => {
+            let durability = shared.durability;
+            blocking(move || Ok(namespace.delete_with(&key, None, Some(durability))?)).await?;
+            Ok(answer(200, None, ""))
+        }
+        Plan::List { limit, prefix, cursor } => {
+            let json = blocking(move || list(&namespace, limit, &prefix, cursor)).await?;
+            Ok(answer(200, Some("application/json"), json))
+        }
+        Plan::GetMany => {
+            let shared = Arc::clone(shared);
+            let json = blocking(move || get_many(&shared, &namespace, body)).await?;
+            Ok(answer(200, Some("application/json"), json))
+        }
+    }
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(404, 10009, "Not Found")
+}
+
+fn get_answer(value: Value) -> Answer {
+    let metadata = rules::metadata_json(value.metadata());
+    let expiry_ms = value.expiry_ms();
+    let mut answer = value_answer(value);
+    if let Some(metadata) = metadata {
+        set_header(&mut answer, METADATA_HEADER, metadata.get().as_bytes());
+    }
+    if let Some(expiry_ms) = expiry_ms {
+        let seconds = rules::expiration_seconds(expiry_ms).to_string();
+        set_header(&mut answer, EXPIRATION_HEADER, seconds.as_bytes());
+    }
+    answer
+}
+
+#[derive(Serialize)]
+struct ListedKey<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+    /// JSON in a string: workerd parses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    keys: Vec<ListedKey<'a>>,
+    list_complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<&'a str>,
+}
+
+fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<String>) -> Result<Vec<u8>, Refusal> {
+    let mut list = namespace.list().prefix(prefix).limit(limit);
+    if let Some(cursor) = cursor {
+        list = list.cursor(cursor);
+    }
+    let page = list.page()?;
+    let keys = page.iter().filter_map(|entry| {
+        Some(ListedKey {
+            // Another key cannot be asked for by this protocol.
+            name: entry.key_str().ok()?,
+            expiration: entry.expiry_ms().map(rules::expiration_seconds),
+            metadata: rules::metadata_json(entry.metadata()).map(|json| json.get().to_owned()),
+        })
+    });
+    let listed = Listed {
+        keys: keys.collect(),
+        list_complete: page.is_last(),
+        cursor: page.cursor(),
+    };
+    let mut json = Vec::new();
+    to_json(&mut json, &listed)?;
+    Ok(json)
+}
+
+/// What a bulk get answers for a key that is there.
+#[derive(Serialize)]
+struct WithMetadata {
+    value: Box<RawValue>,
+    metadata: Option<Box<RawValue>>,
+}
+
+fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::new(413, 10012, "The request body is too large");
+    let request = bulk::get(body.whole().ok_or_else(too_large)?)?;
+    // Its memory is given back before that for the answer is waited for.
+    drop(body);
+    shared.many(namespace, &request, ["", ""], |json, value| {
+        let shown = request.kind.show(value)?;
+        if !request.with_metadata {
+            return to_json(json, &shown);
+        }
+        let metadata = rules::metadata_json(value.metadata());
+        to_json(json, &WithMetadata { value: shown, metadata })
+    })
+}
+
+/// A refusal: workerd shows the reason phrase to JavaScript, and nothing else.
+fn refused(refusal: &Refusal) -> Answer {
+    // 404 is a key that is absent; a namespace that is not there is another matter.
+    let status = if refusal.code == NO_NAMESPACE {
+        400
+    } else {
+        refusal.status
+    };
+    let mut answer = answer(status, Some("text/plain;charset=UTF-8"), refusal.message.clone());
+    let printable = |character: char| if character.is_ascii_graphic() { character } else { ' ' };
+    let reason: String = refusal
+        .message
+        .chars()
+        .map(|character| {
+            if character.is_ascii() {
+                printable(character)
+            } else {
+                '?'
+            }
+        })
+        .take(REASON_CHARACTERS_MAX)
+        .collect();
+    if let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes()) {
+        answer.extensions_mut().insert(reason);
+    }
+    answer
+}

@@ -1,0 +1,147 @@
+//! Numbers for Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+
+use std::time::Duration;
+
+use embercask::Store;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+/// From a hit in memory to a slow disk.
+const SECONDS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0,
+];
+
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    received_bytes: IntCounter,
+    sent_bytes: IntCounter,
+    pub(super) connections: IntGauge,
+    disconnected: IntCounter,
+}
+
+impl Metrics {
+    #[expect(
+        clippy::expect_used,
+        reason = "names and labels are constants, and a test makes them all"
+    )]
+    pub(super) fn new() -> Metrics {
+        let registry = Registry::new();
+        let options = |name: &str, help: &str| Opts::new(format!("embercask_{name}"), help);
+        let good = "a good name";
+        let metrics = Metrics {
+            requests: IntCounterVec::new(
+                options("requests_total", "Requests that were answered"),
+                &["face", "operation", "status"],
+            )
+            .expect(good),
+            seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "embercask_request_seconds",
+                    "Time from the head of a request to its answer",
+                )
+                .buckets(SECONDS.to_vec()),
+                &["face", "operation"],
+            )
+            .expect(good),
+            received_bytes: IntCounter::with_opts(options("received_bytes_total", "Bytes of bodies of requests"))
+                .expect(good),
+            sent_bytes: IntCounter::with_opts(options("sent_bytes_total", "Bytes of bodies of answers")).expect(good),
+            connections: IntGauge::with_opts(options("connections", "Connections that are open")).expect(good),
+            disconnected: IntCounter::with_opts(options("disconnected_total", "Requests that ended without an answer"))
+                .expect(good),
+            registry,
+        };
+        let all: [Box<dyn prometheus::core::Collector>; 6] = [
+            Box::new(metrics.requests.clone()),
+            Box::new(metrics.seconds.clone()),
+            Box::new(metrics.received_bytes.clone()),
+            Box::new(metrics.sent_bytes.clone()),
+            Box::new(metrics.connections.clone()),
+            Box::new(metrics.disconnected.clone()),
+        ];
+        for metric in all {
+            metrics.registry.register(metric).expect("each name once");
+        }
+        metrics
+    }
+
+    pub(super) fn received(&self, bytes: u64) {
+        self.received_bytes.inc_by(bytes);
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&self, face: &str, operation: &str, status: u16, took: Duration, bytes: u64) {
+        self.requests
+            .with_label_values(&[face, operation, &status.to_string()])
+            .inc();
+        self.seconds
+            .with_label_values(&[face, operation])
+            .observe(took.as_secs_f64());
+        self.sent_bytes.inc_by(bytes);
+    }
+
+    /// A request ended without an answer.
+    pub(super) fn disconnected(&self) {
+        self.disconnected.inc();
+    }
+
+    /// All numbers as text, with those of the store.
+    pub(super) fn text(&self, store: &Store) -> String {
+        let mut text = Vec::new();
+        // Into memory, of metrics that are consistent.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        let mut text = String::from_utf8(text).unwrap_or_default();
+        let stats = store.stats();
+        let gauges = [
+            ("keys", "Keys", stats.keys),
+            ("namespaces", "Namespaces", stats.namespaces),
+            ("live_bytes", "Bytes of records that are live", stats.live_bytes),
+            (
+                "dead_bytes",
+                "Bytes of puts that are not live any more",
+                stats.dead_bytes,
+            ),
+            (
+                "expired_bytes",
+                "Of the dead bytes, those that have expired",
+                stats.expired_bytes,
+            ),
+            ("segment_bytes", "Bytes of all segments", stats.segment_bytes),
+            ("segments", "Segments", stats.segments.len() as u64),
+            (
+                "index_bytes",
+                "Memory of the indexes",
+                stats.keydir_bytes + stats.key_order_bytes + stats.expiry_queue_bytes,
+            ),
+            ("disk_full", "Whether the disk was found full", stats.disk_full.into()),
+            (
+                "poisoned",
+                "Whether writes are refused",
+                stats.poisoned.is_some().into(),
+            ),
+        ];
+        let counters = [
+            ("written_bytes_total", "Bytes written to the log", stats.written_bytes),
+            ("syncs_total", "Data syncs", stats.syncs),
+            ("expired_total", "Keys that have expired", stats.expired),
+            ("compaction_runs_total", "Runs of compaction", stats.compaction.runs),
+            (
+                "compaction_written_bytes_total",
+                "Bytes that compaction wrote",
+                stats.compaction.written_bytes,
+            ),
+        ];
+        let kinds = [("gauge", &gauges[..]), ("counter", &counters[..])];
+        for (kind, numbers) in kinds {
+            for (name, help, number) in numbers {
+                text += &format!(
+                    "# HELP embercask_store_{name} {help}\n# TYPE embercask_store_{name} {kind}\nembercask_store_{name} {number}\n"
+                );
+            }
+        }
+        text
+    }
+}

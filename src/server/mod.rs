@@ -1,0 +1,236 @@
+//! `embercask serve`: Workers KV on one's own disk, for clients that others wrote.
+//!
+//! One process, one store, two faces: the binding protocol of `workerd`, and the REST API that wrangler and the SDKs speak. Both check what
+//! they are told by [`parse::rules`], and do it on threads that may wait: no thread of the runtime waits for the disk, for other writers, or
+//! for a page of a value that is not in memory. Writes that wait at the same time share one sync of the store.
+
+pub(crate) mod access;
+mod binding;
+mod listener;
+mod metrics;
+mod page;
+pub(crate) mod parse;
+mod rest;
+mod settings;
+mod shared;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use embercask::Store;
+use hyper::body::{Body as _, Incoming};
+use hyper::{Method, Request};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::sync::Semaphore;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::interrupt;
+use listener::{Limits, Listener};
+use settings::LogFormat;
+pub(crate) use settings::Settings;
+use shared::{Answer, Disconnected, Shared, answer};
+
+/// How often it is looked whether the user wants an end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a listener speaks, and to whom.
+#[derive(Clone)]
+struct Face {
+    protocol: Protocol,
+    /// It is a unix socket, which no web page reaches.
+    is_socket: bool,
+}
+
+impl From<Protocol> for Face {
+    fn from(protocol: Protocol) -> Face {
+        Face {
+            protocol,
+            is_socket: false,
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Protocol {
+    Rest {
+        page: bool,
+    },
+    /// Of this namespace, or of the one that a header names.
+    Binding {
+        namespace: Option<Arc<str>>,
+    },
+}
+
+impl Protocol {
+    fn name(&self) -> &'static str {
+        match self {
+            Protocol::Rest { .. } => "rest",
+            Protocol::Binding { .. } => "binding",
+        }
+    }
+}
+
+/// Serves until a signal; then finishes the requests that have come.
+pub(crate) fn run(settings: Settings, store: Store) -> Outcome {
+    log_to_stderr(&settings)?;
+    for (name, _) in &settings.binding_for {
+        store.namespace(name)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::file("start", "the runtime", &error))?;
+    let _expected = interrupt::expect();
+    let served = runtime.block_on(serve(settings, store));
+    // What still waits for a slow client is given up; what writes to the store is not.
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    served
+}
+
+async fn serve(settings: Settings, store: Store) -> Outcome {
+    let tls = settings.tls.as_ref().map(listener::tls).transpose()?;
+    let page = settings.page;
+    let mut listeners = Vec::new();
+    if let Some(address) = &settings.listen {
+        let rest = Protocol::Rest { page };
+        listeners.push(Listener::bind(address, rest.into(), tls.as_ref())?);
+        say(format_args!("REST API at {}/client/v4", last_url(&listeners)))?;
+    }
+    if let Some(address) = &settings.binding {
+        let any = Protocol::Binding { namespace: None };
+        listeners.push(Listener::bind(address, any.into(), tls.as_ref())?);
+        say(format_args!(
+            "Bindings at {}, namespace by X-KV-Namespace",
+            last_url(&listeners)
+        ))?;
+    }
+    for (name, address) in &settings.binding_for {
+        let fixed = Protocol::Binding {
+            namespace: Some(name.as_str().into()),
+        };
+        listeners.push(Listener::bind(address, fixed.into(), tls.as_ref())?);
+        say(format_args!("Binding at {}, namespace {name}", last_url(&listeners)))?;
+    }
+    let shared = Arc::new(Shared::new(
+        store,
+        settings.tokens,
+        settings.durability,
+        settings.body_memory_bytes,
+        settings.body_timeout,
+    ));
+    let limits = Limits {
+        connections: Arc::new(Semaphore::new(settings.max_connections)),
+        idle_timeout: settings.idle_timeout,
+    };
+    let graceful = Arc::new(GracefulShutdown::new());
+    tracing::info!(durability = ?settings.durability, "serving");
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in listeners {
+        serving.spawn(listener.serve(Arc::clone(&shared), limits.clone(), Arc::clone(&graceful)));
+    }
+    while !interrupt::is_requested() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    shared.begin_closing();
+    tracing::info!("stopping");
+    // Nobody is let in any more.
+    serving.shutdown().await;
+    if let Some(graceful) = Arc::into_inner(graceful)
+        && tokio::time::timeout(settings.stop_timeout, graceful.shutdown())
+            .await
+            .is_err()
+    {
+        tracing::warn!("some requests were not finished in time");
+    }
+    let store = shared.store.clone();
+    tokio::task::spawn_blocking(move || store.sync())
+        .await
+        .map_err(|error| Failure::usage(error.to_string(), ""))??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn last_url(listeners: &[Listener]) -> &str {
+    listeners.last().map_or("", |listener| &listener.url)
+}
+
+/// Says where it listens, for people and for programs that let the system choose a port.
+fn say(line: std::fmt::Arguments<'_>) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+fn log_to_stderr(settings: &Settings) -> Outcome {
+    let wrong = |what: String| Failure::usage(format!("{:?} says nothing of what to log: {what}", settings.log), "");
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| wrong(error.to_string()))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let installed = match settings.log_format {
+        LogFormat::Text => lines
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    installed.map_err(|error| wrong(error.to_string()))
+}
+
+/// Answers one request.
+async fn respond(shared: Arc<Shared>, face: Face, request: Request<Incoming>) -> Result<Answer, Disconnected> {
+    let begun = Instant::now();
+    let Face { protocol, is_socket } = face;
+    let answered = match &protocol {
+        Protocol::Binding { namespace } => binding::serve(&shared, namespace.as_deref(), is_socket, request).await,
+        Protocol::Rest { page } => match (request.method(), request.uri().path()) {
+            (&Method::GET, "/") if *page => Ok(("page", page::answer())),
+            (&Method::GET, "/healthz") => Ok(("health", answer(200, PLAIN, "ok\n"))),
+            (&Method::GET, "/readyz") => Ok(("health", ready(&shared).await)),
+            (&Method::GET, "/metrics") => Ok(("metrics", numbers(&shared, is_socket, &request).await)),
+            _ => rest::serve(&shared, is_socket, request).await,
+        },
+    };
+    let took = begun.elapsed();
+    match &answered {
+        Ok((operation, answer)) => {
+            let bytes = answer.body().size_hint().exact().unwrap_or(0);
+            let status = answer.status().as_u16();
+            shared.metrics.answered(protocol.name(), operation, status, took, bytes);
+            tracing::debug!(face = protocol.name(), operation, status, bytes, ?took, "answered");
+        }
+        Err(reason) => {
+            shared.metrics.disconnected();
+            tracing::debug!(face = protocol.name(), %reason, "disconnected");
+        }
+    }
+    answered.map(|(_, answer)| answer)
+}
+
+const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
+
+async fn ready(shared: &Arc<Shared>) -> Answer {
+    let asked = Arc::clone(shared);
+    match shared::blocking(move || Ok(asked.unready())).await {
+        Ok(None) => answer(200, PLAIN, "ready\n"),
+        Ok(Some(why)) => answer(503, PLAIN, format!("{why}\n")),
+        Err(refusal) => answer(refusal.status, PLAIN, refusal.message),
+    }
+}
+
+/// The numbers, for those who may read everything.
+async fn numbers(shared: &Arc<Shared>, is_socket: bool, request: &Request<Incoming>) -> Answer {
+    let allowed = shared
+        .tokens
+        .access(request.headers(), is_socket)
+        .and_then(|access| access.check_all());
+    if allowed.is_err() {
+        return answer(403, PLAIN, "a token is needed\n");
+    }
+    let numbered = Arc::clone(shared);
+    match shared::blocking(move || Ok(numbered.metrics.text(&numbered.store))).await {
+        Ok(text) => answer(200, Some("text/plain; version=0.0.4"), text),
+        Err(refusal) => answer(refusal.status, PLAIN, refusal.message),
+    }
+}

@@ -1,0 +1,40 @@
+//! Bodies of multipart/form-data.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http_body_util::{BodyDataStream, Full};
+
+use super::rules::Refusal;
+
+/// What a put is made of.
+pub(crate) struct Form {
+    pub(crate) value: Bytes,
+    pub(crate) metadata: Option<Bytes>,
+}
+
+/// The boundary that a content type names; None if it is none of a form.
+pub(crate) fn boundary(content_type: &str) -> Option<String> {
+    multer::parse_boundary(content_type).ok()
+}
+
+/// Reads a form. Parts that are neither value nor metadata mean nothing.
+pub(crate) async fn read(body: Bytes, boundary: String) -> Result<Form, Refusal> {
+    let unreadable = |_| Refusal::new(400, 10012, "the multipart body could not be parsed");
+    let stream = BodyDataStream::new(Full::<Bytes>::new(body));
+    let mut form = multer::Multipart::new::<_, Bytes, Infallible, _>(stream, boundary);
+    let (mut value, mut metadata) = (None, None);
+    while let Some(field) = form.next_field().await.map_err(unreadable)? {
+        match field.name() {
+            Some("value") => value = Some(field.bytes().await.map_err(unreadable)?),
+            Some("metadata") => metadata = Some(field.bytes().await.map_err(unreadable)?),
+            _ => {}
+        }
+    }
+    let value = value.ok_or_else(|| Refusal::new(400, 10047, "the multipart field \"value\" is missing"))?;
+    Ok(Form {
+        value,
+        // A form has no other way to say that there are none.
+        metadata: metadata.filter(|json| !json.is_empty()),
+    })
+}

@@ -1,0 +1,101 @@
+//! Many keys in one request: put, delete, get.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Call, JSON, success};
+use crate::server::parse::bulk;
+use crate::server::parse::rules::{self, Refusal};
+use crate::server::shared::{Answer, Body, answer, blocking, to_json};
+
+#[derive(Serialize)]
+struct WithMetadata {
+    value: Box<RawValue>,
+    metadata: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+}
+
+fn whole(body: &Body) -> Result<&[u8], Refusal> {
+    let too_large = || Refusal::new(413, 10012, "the request body is too large");
+    body.whole().ok_or_else(too_large)
+}
+
+fn done(items: usize) -> Answer {
+    success(&serde_json::json!({ "successful_key_count": items, "unsuccessful_keys": [] }))
+}
+
+impl Call<'_> {
+    /// Puts all, or nothing.
+    pub(super) async fn bulk_put(&self, id: &str, body: Body) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "bulk put";
+        let namespace = self.writable(id, OPERATION)?;
+        let shared = self.shared.clone();
+        let answered = blocking(move || {
+            let mut body = body;
+            let puts = bulk::puts(whole(&body)?, rules::now_seconds())?;
+            // Of which the batch makes a copy. What is set apart for the body stays so.
+            body.bytes = Vec::new();
+            let mut batch = shared.store.batch().durability(shared.durability);
+            for put in &puts {
+                let options = shared.put_options(put.expiration, put.metadata.as_deref());
+                batch = batch.put_with(&namespace, &put.key, &put.value, options);
+            }
+            if !puts.is_empty() {
+                batch.commit()?;
+            }
+            Ok(done(puts.len()))
+        });
+        answered.await.map_err(|refusal| refusal.of(OPERATION))
+    }
+
+    /// Deletes all, or nothing.
+    pub(super) async fn bulk_delete(&self, id: &str, body: Body) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "bulk remove keys";
+        let namespace = self.writable(id, OPERATION)?;
+        let shared = self.shared.clone();
+        let answered = blocking(move || {
+            let names = bulk::names(whole(&body)?)?;
+            let mut batch = shared.store.batch().durability(shared.durability);
+            for name in &names {
+                batch = batch.delete(&namespace, name);
+            }
+            if !names.is_empty() {
+                batch.commit()?;
+            }
+            Ok(done(names.len()))
+        });
+        answered.await.map_err(|refusal| refusal.of(OPERATION))
+    }
+
+    pub(super) async fn bulk_get(&self, id: &str, body: Body) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "bulk get keys";
+        let namespace = self.namespace(id, OPERATION)?;
+        let shared = self.shared.clone();
+        let answered = blocking(move || {
+            let request = bulk::get(whole(&body)?)?;
+            // Its memory is given back before that for the answer is waited for.
+            drop(body);
+            shared.many(&namespace, &request, AROUND_VALUES, |json, value| {
+                let shown = request.kind.show(value)?;
+                if !request.with_metadata {
+                    return to_json(json, &shown);
+                }
+                let with_metadata = WithMetadata {
+                    value: shown,
+                    metadata: rules::metadata_json(value.metadata()),
+                    expiration: value.expiry_ms().map(rules::expiration_seconds),
+                };
+                to_json(json, &with_metadata)
+            })
+        });
+        let json = answered.await.map_err(|refusal| refusal.of(OPERATION))?;
+        Ok(answer(200, JSON, json))
+    }
+}
+
+/// The envelope, written by hand: values go into it as they are.
+const AROUND_VALUES: [&str; 2] = [
+    r#"{"result":{"values":"#,
+    r#"},"success":true,"errors":[],"messages":[]}"#,
+];

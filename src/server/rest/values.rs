@@ -1,0 +1,135 @@
+//! Single keys: get, metadata, put, delete; and listings.
+
+use bytes::Bytes;
+use hyper::header::CONTENT_TYPE;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Call, FORM_BYTES_MAX, key, success, success_with};
+use crate::server::parse::form::{self, Form};
+use crate::server::parse::rules::{self, Refusal};
+use crate::server::shared::{Answer, Body, blocking, set_header, value_answer};
+
+fn not_found(operation: &str) -> Refusal {
+    Refusal::new(404, 10009, "key not found").of(operation)
+}
+
+#[derive(Serialize)]
+struct ListedKey<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Box<RawValue>>,
+}
+
+impl Call<'_> {
+    pub(super) async fn get(&self, id: &str, raw_key: &str) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "get";
+        let namespace = self.namespace(id, OPERATION)?;
+        let key = key(raw_key, OPERATION)?;
+        let value = blocking(move || Ok(namespace.get(&key)?)).await?;
+        let value = value.ok_or_else(|| not_found(OPERATION))?;
+        let expiry_ms = value.expiry_ms();
+        let mut answer = value_answer(value);
+        if let Some(expiry_ms) = expiry_ms {
+            let seconds = rules::expiration_seconds(expiry_ms).to_string();
+            set_header(&mut answer, "expiration", seconds.as_bytes());
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn metadata(&self, id: &str, raw_key: &str) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "get metadata";
+        let namespace = self.namespace(id, OPERATION)?;
+        let key = key(raw_key, OPERATION)?;
+        let value = blocking(move || Ok(namespace.get(&key)?)).await?;
+        let value = value.ok_or_else(|| not_found(OPERATION))?;
+        Ok(success(&rules::metadata_json(value.metadata())))
+    }
+
+    pub(super) async fn put(&self, id: &str, raw_key: &str, mut body: Body) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "put";
+        let namespace = self.writable(id, OPERATION)?;
+        let key = key(raw_key, OPERATION)?;
+        let of_operation = |refusal: Refusal| refusal.of(OPERATION);
+        let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
+        let expiration =
+            rules::expiration(expiration.as_deref(), ttl.as_deref(), rules::now_seconds()).map_err(of_operation)?;
+        // Of a body that is too long not all is there.
+        let framing = if self.boundary().is_some() { FORM_BYTES_MAX } else { 0 };
+        rules::check_value(body.length.saturating_sub(framing)).map_err(of_operation)?;
+        let Form { value, metadata } = self.form(&mut body).await.map_err(of_operation)?;
+        let metadata = metadata.as_deref().map(rules::check_metadata).transpose();
+        rules::check_value(value.len() as u64).map_err(of_operation)?;
+        let options = self
+            .shared
+            .put_options(expiration, metadata.map_err(of_operation)?.flatten());
+        blocking(move || {
+            // Its memory is set apart until this is done.
+            let _body = body;
+            Ok(namespace.put_with(&key, &value, options)?)
+        })
+        .await?;
+        Ok(success(&()))
+    }
+
+    /// The boundary of a body that is a form.
+    fn boundary(&self) -> Option<String> {
+        let content_type = self.head.headers.get(CONTENT_TYPE)?;
+        form::boundary(content_type.to_str().ok()?)
+    }
+
+    /// The parts of a form; any other body is the value itself.
+    async fn form(&self, body: &mut Body) -> Result<Form, Refusal> {
+        let bytes = Bytes::from(std::mem::take(&mut body.bytes));
+        match self.boundary() {
+            Some(boundary) => form::read(bytes, boundary).await,
+            None => Ok(Form {
+                value: bytes,
+                metadata: None,
+            }),
+        }
+    }
+
+    pub(super) async fn delete(&self, id: &str, raw_key: &str) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "remove key";
+        let namespace = self.writable(id, OPERATION)?;
+        let key = key(raw_key, OPERATION)?;
+        let durability = self.shared.durability;
+        blocking(move || Ok(namespace.delete_with(&key, None, Some(durability))?)).await?;
+        Ok(success(&()))
+    }
+
+    pub(super) async fn list_keys(&self, id: &str) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "list keys";
+        let namespace = self.namespace(id, OPERATION)?;
+        let of_operation = |refusal: Refusal| refusal.of(OPERATION);
+        let limit = rules::page_limit(self.parameter("limit")?.as_deref(), "limit").map_err(of_operation)?;
+        let prefix = self.parameter("prefix")?.unwrap_or_default();
+        rules::check_prefix(prefix.as_bytes()).map_err(of_operation)?;
+        let cursor = self.parameter("cursor")?;
+        blocking(move || {
+            let mut list = namespace.list().prefix(prefix).limit(limit);
+            if let Some(cursor) = cursor {
+                list = list.cursor(cursor);
+            }
+            let page = list.page()?;
+            let keys: Vec<ListedKey<'_>> = page
+                .iter()
+                .filter_map(|entry| {
+                    Some(ListedKey {
+                        // Another key cannot be asked for by this protocol.
+                        name: entry.key_str().ok()?,
+                        expiration: entry.expiry_ms().map(rules::expiration_seconds),
+                        metadata: rules::metadata_json(entry.metadata()),
+                    })
+                })
+                .collect();
+            let info = serde_json::json!({ "count": keys.len(), "cursor": page.cursor().unwrap_or_default() });
+            Ok(success_with(&keys, info))
+        })
+        .await
+        .map_err(of_operation)
+    }
+}

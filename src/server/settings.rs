@@ -1,0 +1,251 @@
+//! What a server is told: by flags, by the environment, and by a file; what stands first here counts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use embercask::Durability;
+use serde::Deserialize;
+
+use super::access::{TokenSetting, Tokens};
+use crate::cli::arguments::Serve;
+use crate::cli::failure::{Failure, Outcome};
+
+const LISTEN_DEFAULT: &str = "127.0.0.1:8787";
+const BINDING_DEFAULT: &str = "127.0.0.1:8788";
+const MAX_CONNECTIONS_DEFAULT: usize = 1024;
+const BODY_MEMORY_MIB_DEFAULT: usize = 512;
+/// Well above the 5 s after which workerd closes a connection that it does not need.
+const IDLE_SECONDS_DEFAULT: u64 = 75;
+const BODY_SECONDS_DEFAULT: u64 = 30;
+const STOP_SECONDS_DEFAULT: u64 = 30;
+
+/// A configuration file. The flags have the same names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    store: Option<PathBuf>,
+    listen: Option<String>,
+    binding: Option<String>,
+    binding_for: BTreeMap<String, String>,
+    durability: Option<String>,
+    page: Option<bool>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    max_connections: Option<usize>,
+    body_memory_mib: Option<usize>,
+    idle_seconds: Option<u64>,
+    body_seconds: Option<u64>,
+    stop_seconds: Option<u64>,
+    log: Option<String>,
+    log_format: Option<String>,
+    tokens: Vec<TokenSetting>,
+}
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+impl Address {
+    fn parse(text: &str) -> Outcome<Address> {
+        #[cfg(unix)]
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Address::Unix(path.into()));
+        }
+        text.parse().map(Address::Tcp).map_err(|_| {
+            Failure::usage(
+                format!("{text:?} is no address"),
+                "an address looks like 127.0.0.1:8787, [::1]:8787 or unix:/run/kv.socket",
+            )
+        })
+    }
+
+    /// None if there shall be no listener.
+    fn parse_or_off(text: &str) -> Outcome<Option<Address>> {
+        if text == "off" {
+            Ok(None)
+        } else {
+            Address::parse(text).map(Some)
+        }
+    }
+
+    /// Whether only this machine reaches it.
+    fn is_local(&self) -> bool {
+        match self {
+            Address::Tcp(address) => address.ip().is_loopback(),
+            #[cfg(unix)]
+            Address::Unix(_) => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Files of a certificate and its key.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// What a server does.
+pub(crate) struct Settings {
+    pub(crate) store: Option<PathBuf>,
+    /// The REST API.
+    pub(super) listen: Option<Address>,
+    /// The binding protocol, of whichever namespace a header names.
+    pub(super) binding: Option<Address>,
+    /// The binding protocol of one namespace each.
+    pub(super) binding_for: Vec<(String, Address)>,
+    pub(super) tokens: Tokens,
+    pub(super) durability: Durability,
+    pub(super) page: bool,
+    pub(super) tls: Option<Tls>,
+    pub(super) max_connections: usize,
+    pub(super) body_memory_bytes: usize,
+    pub(super) idle_timeout: Duration,
+    pub(super) body_timeout: Duration,
+    pub(super) stop_timeout: Duration,
+    pub(super) log: String,
+    pub(super) log_format: LogFormat,
+}
+
+impl Settings {
+    /// Puts together what was said. Flags hold what the environment says too, where they say nothing.
+    pub(crate) fn of(arguments: &Serve) -> Outcome<Settings> {
+        let file = arguments.config.as_deref().map_or(Ok(File::default()), read)?;
+        let listen = arguments.listen.clone().or(file.listen);
+        let binding = arguments.binding.clone().or(file.binding);
+        let mut binding_for = file.binding_for;
+        for pair in &arguments.binding_for {
+            let (namespace, address) = pair
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=ADDRESS"), ""))?;
+            binding_for.insert(namespace.to_owned(), address.to_owned());
+        }
+        let binding_for = binding_for.into_iter();
+        let (certificate, key) = (
+            arguments.tls_certificate.clone().or(file.tls_certificate),
+            arguments.tls_key.clone().or(file.tls_key),
+        );
+        let tls = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
+            (None, None) => None,
+            _ => return Err(Failure::usage("TLS needs a certificate and its key", "name both")),
+        };
+        let tokens = Tokens::new(&file.tokens, arguments.token.as_deref());
+        let settings = Settings {
+            store: file.store,
+            listen: Address::parse_or_off(listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
+            binding: Address::parse_or_off(binding.as_deref().unwrap_or(BINDING_DEFAULT))?,
+            binding_for: binding_for
+                .map(|(namespace, address)| Ok((namespace, Address::parse(&address)?)))
+                .collect::<Outcome<_>>()?,
+            tokens: tokens.map_err(|what| Failure::usage(what, "`embercask token` makes one"))?,
+            durability: durability(arguments.durability.clone().or(file.durability).as_deref())?,
+            page: arguments.page || file.page.unwrap_or(false),
+            tls,
+            max_connections: arguments
+                .max_connections
+                .or(file.max_connections)
+                .unwrap_or(MAX_CONNECTIONS_DEFAULT),
+            body_memory_bytes: arguments
+                .body_memory_mib
+                .or(file.body_memory_mib)
+                .unwrap_or(BODY_MEMORY_MIB_DEFAULT)
+                .saturating_mul(1 << 20),
+            idle_timeout: seconds(arguments.idle_seconds.or(file.idle_seconds), IDLE_SECONDS_DEFAULT),
+            body_timeout: seconds(arguments.body_seconds.or(file.body_seconds), BODY_SECONDS_DEFAULT),
+            stop_timeout: seconds(arguments.stop_seconds.or(file.stop_seconds), STOP_SECONDS_DEFAULT),
+            log: arguments.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log_format: log_format(arguments.log_format.clone().or(file.log_format).as_deref())?,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// All addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        let fixed = self.binding_for.iter().map(|(_, address)| address);
+        self.listen.iter().chain(&self.binding).chain(fixed)
+    }
+
+    fn check(&self) -> Outcome {
+        if self.addresses().next().is_none() {
+            return Err(Failure::usage(
+                "nothing is listened to",
+                "name an address by --listen or --binding",
+            ));
+        }
+        if let Some(address) = self.addresses().find(|address| !address.is_local())
+            && self.tokens.is_empty()
+        {
+            return Err(Failure::usage(
+                format!("whoever reaches {address:?} could read and write everything"),
+                "set a token: `embercask token` makes one, --token or EMBERCASK_TOKEN takes it",
+            ));
+        }
+        if self.page && self.tokens.is_empty() {
+            return Err(Failure::usage(
+                "the web page needs a token",
+                "set one: `embercask token` makes one, --token or EMBERCASK_TOKEN takes it",
+            ));
+        }
+        // The largest request has to fit.
+        if self.body_memory_bytes < 100 << 20 || self.max_connections == 0 {
+            return Err(Failure::usage(
+                "--body-memory-mib is at least 100, and --max-connections at least 1",
+                "",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Outcome<File> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path.display(), &error))?;
+    toml::from_str(&text).map_err(|error| {
+        let what = error.message().to_owned();
+        let line = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map_or(1, |before| before.matches('\n').count() + 1);
+        Failure::usage(format!("{}, line {line}: {what}", path.display()), "")
+    })
+}
+
+fn seconds(given: Option<u64>, default: u64) -> Duration {
+    Duration::from_secs(given.unwrap_or(default).max(1))
+}
+
+fn durability(name: Option<&str>) -> Outcome<Durability> {
+    match name {
+        None | Some("sync") => Ok(Durability::Sync),
+        Some("os") => Ok(Durability::Os),
+        Some("buffered") => Ok(Durability::Buffered),
+        Some(other) => Err(Failure::usage(
+            format!("{other:?} is no durability"),
+            "say sync, os or buffered",
+        )),
+    }
+}
+
+fn log_format(name: Option<&str>) -> Outcome<LogFormat> {
+    match name {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(Failure::usage(
+            format!("{other:?} is no format of logs"),
+            "say text or json",
+        )),
+    }
+}
