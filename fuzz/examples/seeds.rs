@@ -248,5 +248,62 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for name in store_open::NAMES {
         save("file_name", name, name.as_bytes())?;
     }
+    server()?;
+    Ok(())
+}
+
+/// What clients of the server send.
+fn server() -> io::Result<()> {
+    for (name, value) in [
+        ("key", "a%2Fb?urlencoded=true&expiration_ttl=60"),
+        ("list", "key_count_limit=10&prefix=user-&cursor=AAAA"),
+        ("surrogate", "%ED%A0%80"),
+        ("dots", "%2E%2E"),
+        ("plus", "prefix=a+b%2B&prefix=second"),
+        ("malformed", "prefix=%zz&%"),
+        ("expiration", "4000000000"),
+        ("lifetime", "5&100"),
+    ] {
+        save("server_path", name, value.as_bytes())?;
+    }
+    for (name, value) in [
+        ("object", "{\"name\": \"Zo\u{eb}\", \"n\": [1, 2.50, -0, 1e400]}"),
+        ("lines", "{\n  \"a b\": \"c \\\" d\"\n}"),
+        ("null", "null"),
+        ("text", "\"text\""),
+        ("open", "{"),
+    ] {
+        save("server_metadata", name, value.as_bytes())?;
+    }
+    for mode in 0..32u8 {
+        let made = [&[mode, 4][..], b"abcd", &[7], b"{\"a\":1}", b"the value\r\n--"].concat();
+        save("server_form", &format!("made-{mode:02}"), &made)?;
+    }
+    let form = b"\0\x01a--bx61\r\nContent-Disposition: form-data; name=\"value\"\r\n\r\nv\r\n--bx61--\r\n";
+    save("server_form", "whole", form)?;
+    save(
+        "server_form",
+        "content-type",
+        b"\0\0multipart/form-data; boundary=----abc",
+    )?;
+    for (name, value) in [
+        (
+            "puts",
+            "[{\"key\":\"k\",\"value\":\"v\",\"expiration_ttl\":60,\"metadata\":{\"a\":1}}]",
+        ),
+        (
+            "base64",
+            "[{\"key\":\"k\",\"value\":\"AAH/\",\"base64\":true,\"expiration\":4000000000}]",
+        ),
+        ("names", "[\"a\",{\"name\":\"b\"}]"),
+        (
+            "get",
+            "{\"keys\":[\"a\",\"b\",\"a\"],\"type\":\"json\",\"withMetadata\":true,\"cacheTtl\":\"60\"}",
+        ),
+        ("text", "{\"keys\":[\"a\"],\"type\":\"text\"}"),
+        ("empty", "[]"),
+    ] {
+        save("server_bulk", name, value.as_bytes())?;
+    }
     Ok(())
 }
