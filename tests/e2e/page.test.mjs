@@ -1,0 +1,552 @@
+// The web page, driven by the keyboard in headless Chromium.
+// CHROMIUM names another program than /usr/bin/chromium; E2E_SCREENSHOTS a folder that keeps the screenshots.
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { crc32, deflateSync } from 'node:zlib';
+
+import puppeteer from 'puppeteer-core';
+
+import { PATIENCE, SLOW, TOKEN, startServer, temporaryFolder } from './helpers.mjs';
+
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const skip = existsSync(CHROMIUM) ? false : `there is no Chromium at ${CHROMIUM}; CHROMIUM can name another`;
+
+const MARKUP = '<img src=x onerror="alert(1)"><script>alert(2)</script>';
+const ODD_KEY = `odd/a b?c=d&e#f%2F+\u202e<img src=x onerror=alert(3)>"'ü世🌍`;
+const TEXT = `${MARKUP}\r\nGrüße, 世界 🌍\r\n`;
+const JSON_TEXT = '{"big":12345678901234567890,"2":1,"1":[true,{}],"a":{"b":"<b>"},"a":null}';
+const BINARY = Buffer.from(Array.from({ length: 256 }, (_, index) => index));
+const LARGE = Buffer.alloc((1 << 20) + 1, 'large ');
+const METADATA = `{"number":12345678901234567890,"markup":"<img src=x onerror=alert(4)>","metadata":[1]}`;
+
+/** An image of so many pixels, red and green. */
+function png(width, height) {
+  const chunk = (type, data) => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const numbers = Buffer.alloc(8);
+    numbers.writeUInt32BE(data.length, 0);
+    numbers.writeUInt32BE(crc32(body), 4);
+    return Buffer.concat([numbers.subarray(0, 4), body, numbers.subarray(4)]);
+  };
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(width, 0);
+  head.writeUInt32BE(height, 4);
+  head.set([8, 2], 8);
+  const rows = Array.from({ length: height }, (_, y) => [0, ...Array.from({ length: width }, (_, x) => [x & 255, y & 255, 60]).flat()]);
+  const magic = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
+  return Buffer.concat([magic, chunk('IHDR', head), chunk('IDAT', deflateSync(Buffer.from(rows.flat()))), chunk('IEND', Buffer.alloc(0))]);
+}
+
+describe('the web page', { skip, ...SLOW }, () => {
+  let server, browser, page, shots, folder, downloads, id;
+  const problems = [], requests = [], dialogs = [];
+  const namespaces = () => `${server.rest}/accounts/x/storage/kv/namespaces`;
+
+  async function api(method, path, body, headers = {}) {
+    const response = await fetch(namespaces() + path, { method, body, headers: { authorization: `Bearer ${TOKEN}`, ...headers } });
+    return response;
+  }
+  async function apiJson(method, path, json) {
+    const response = await api(method, path, JSON.stringify(json), { 'content-type': 'application/json' });
+    const answer = await response.json();
+    assert(answer.success, JSON.stringify(answer));
+    return answer.result;
+  }
+  const stored = (key) => api('GET', `/${id}/values/${encodeURIComponent(key)}`);
+  const storedBytes = async (key) => Buffer.from(await (await stored(key)).arrayBuffer());
+  /** How the server has it in a listing: with expiration and the metadata as they are written. */
+  async function listed(key) {
+    return (await api('GET', `/${id}/keys?prefix=${encodeURIComponent(key)}`)).text();
+  }
+
+  async function until(what, check, ...args) {
+    for (const end = Date.now() + PATIENCE / 3; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 25))) {
+      if (await page.evaluate(check, ...args)) return;
+    }
+    await shot('late');
+    assert.fail(`not within ${PATIENCE / 3} ms: ${what}; the page says: ${await page.evaluate(() => document.body.innerText)}`);
+  }
+  const text = (selector) => page.$eval(selector, (found) => found.textContent);
+  const isHidden = (selector) => page.$eval(selector, (found) => !found.checkVisibility());
+  const says = (wanted) => until(`the page says "${wanted}"`, (wanted) => document.querySelector('#status').textContent.includes(wanted), wanted);
+  const focused = (selector) => until(`the focus is on ${selector}`, (selector) => document.activeElement.matches(selector), selector);
+  const shot = (name) => page.screenshot({ path: join(shots, `${name}.png`) });
+  const press = async (...keys) => {
+    for (const key of keys) await page.keyboard.press(key);
+  };
+  const type = (typed) => page.keyboard.type(typed);
+
+  /** Walks with Tab until the focus is on what matches, and has the text if one is given. */
+  async function tabTo(selector, wanted) {
+    for (let steps = 0; steps < 400; steps += 1) {
+      const isThere = await page.evaluate((selector, wanted) => {
+        const { activeElement: at } = document;
+        return at.matches(selector) && (wanted === undefined || at.textContent === wanted);
+      }, selector, wanted);
+      if (isThere) return;
+      await press('Tab');
+    }
+    assert.fail(`Tab leads to no ${selector} ${wanted ?? ''}`);
+  }
+  async function replace(typed) {
+    await page.keyboard.down('Control');
+    await press('a');
+    await page.keyboard.up('Control');
+    await (typed ? type(typed) : press('Delete'));
+  }
+  /** Does something, and checks that it takes one request, of this kind. */
+  async function oneRequest(method, path, action) {
+    requests.length = 0;
+    await action();
+    assert.equal(requests.length, 1, `one request: ${requests.join(', ')}`);
+    const [made, url] = requests[0].split(' ');
+    assert.equal(made, method);
+    assert.match(url, path);
+  }
+  /** Opens the key of this name: filters the listing by it, and presses Enter. */
+  async function open(key) {
+    await press('/');
+    await focused('#prefix');
+    await replace(key);
+    await press('Enter');
+    await says('Page 1: 1 key');
+    await tabTo('.open-key');
+    await oneRequest('GET', /\/values\//, async () => {
+      await press('Enter');
+      await focused('#value-title');
+    });
+  }
+  const pressed = () => page.$$eval('#kinds [aria-pressed=true]', (found) => found.map((button) => button.textContent).join());
+
+  /** A test that goes on where the one before has ended. */
+  let failed = false;
+  const step = (name, run) => test(name, async (context) => {
+    if (failed) return context.skip('an earlier one failed');
+    failed = true;
+    await run();
+    failed = false;
+  });
+
+  before(async () => {
+    shots = process.env.E2E_SCREENSHOTS ?? temporaryFolder();
+    folder = temporaryFolder();
+    downloads = join(folder, 'downloads');
+    await mkdir(shots, { recursive: true });
+    await mkdir(downloads);
+    server = await startServer({ store: join(folder, 'store'), args: ['--page'] });
+    ({ id } = await apiJson('POST', '', { title: `first ${MARKUP}` }));
+    await apiJson('POST', '', { title: 'second' });
+    const pairs = Array.from({ length: 250 }, (_, index) => ({ key: `page/${String(index).padStart(3, '0')}`, value: String(index) }));
+    const base64 = (key, value) => ({ key, value: value.toString('base64'), base64: true });
+    pairs.push(
+      { key: 'text', value: TEXT }, { key: 'json', value: JSON_TEXT }, { key: 'svg', value: '<svg onload="alert(5)"/>' },
+      { key: 'empty', value: '' }, base64('image', png(320, 180)), base64('binary', BINARY), base64('large', LARGE), base64('fake image', png(1, 1).subarray(0, 20)),
+      { key: 'limited', value: 'a', expiration_ttl: 7200 }, { key: 'deleted', value: 'a' },
+    );
+    await apiJson('PUT', `/${id}/bulk`, pairs);
+    const form = new FormData();
+    form.append('value', ODD_KEY);
+    form.append('metadata', METADATA);
+    assert.equal((await api('PUT', `/${id}/values/${encodeURIComponent(ODD_KEY)}?expiration_ttl=86400`, form)).status, 200);
+
+    browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu', '--lang=en'] });
+    page = await browser.newPage();
+    await page.setViewport({ width: 1280, height: 800 });
+    page.on('pageerror', (error) => problems.push(`error: ${error.stack ?? error}`));
+    page.on('console', (message) => problems.push(`console: ${message.type()} ${message.text()}`));
+    page.on('dialog', (dialog) => {
+      dialogs.push(dialog.message());
+      dialog.dismiss();
+    });
+    page.on('request', (request) => {
+      if (/^https?:/.test(request.url())) requests.push(`${request.method()} ${request.url()}`);
+    });
+    await page.evaluateOnNewDocument(() => {
+      addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
+    });
+    const session = await page.createCDPSession();
+    await session.send('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: downloads });
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+
+  step('asks for a token until it is right, and keeps it in the tab only', async () => {
+    await page.goto(new URL('/', server.rest).href);
+    assert.equal(await page.title(), 'embercask');
+    await focused('#token');
+    await shot('sign-in');
+    await oneRequest('GET', /namespaces\?/, async () => {
+      await type('not this token');
+      await press('Enter');
+      await until('the token is refused', () => /refused: .*\(code 10000\)/.test(document.querySelector('#sign-in [role=alert]').textContent));
+    });
+    await focused('#token');
+    // Chromium tells of every status of an error.
+    assert.match(problems.splice(0).join(), /^console: error Failed to load resource: .* 403 \(Forbidden\)$/);
+    await oneRequest('GET', /namespaces\?/, async () => {
+      await type(TOKEN);
+      await press('Enter');
+      await until('the namespaces are there', () => document.querySelectorAll('#namespace-rows a').length === 2);
+    });
+    const kept = await page.evaluate(() => [Object.values(sessionStorage), localStorage.length, document.cookie]);
+    assert.deepEqual(kept, [[TOKEN], 0, '']);
+    assert.equal(await text('#namespace-rows a'), `first ${MARKUP}`);
+    await shot('namespaces');
+  });
+
+  step('creates, renames and deletes namespaces', async () => {
+    await tabTo('#create-namespace');
+    await press('Enter');
+    await focused('#title');
+    await type('second');
+    await press('Enter');
+    await until('the title is refused', () => /already exists' \(code 10014\)/.test(document.querySelector('#title-dialog [role=alert]').textContent));
+    await shot('refused');
+    assert.match(problems.splice(0).join(), /^console: error Failed to load resource: .* 400/);
+    await press('Escape');
+    await focused('#create-namespace');
+    await press('Enter');
+    await oneRequest('POST', /namespaces$/, async () => {
+      await type('third & <b>last</b>');
+      await press('Enter');
+      await says('Created the namespace "third & <b>last</b>"');
+    });
+    await tabTo('[aria-label="Rename third & <b>last</b>"]');
+    await press('Enter');
+    await oneRequest('PUT', /namespaces\/[0-9a-f]{32}$/, async () => {
+      await replace('a new title');
+      await press('Enter');
+      await says('to "a new title"');
+    });
+    assert.deepEqual((await apiJson('GET', '?order=title')).map(({ title }) => title), ['a new title', `first ${MARKUP}`, 'second']);
+    await tabTo('[aria-label="Delete a new title"]');
+    await press('Enter');
+    await focused('#drop-confirm');
+    requests.length = 0;
+    await type('a new titl');
+    await press('Enter');
+    await shot('delete-namespace');
+    assert(await page.$eval('#drop-dialog .main', (button) => button.disabled));
+    await oneRequest('DELETE', /namespaces\/[0-9a-f]{32}$/, async () => {
+      await type('e');
+      await press('Enter');
+      await says('Deleted the namespace "a new title"');
+    });
+    assert.equal((await apiJson('GET', '')).length, 2);
+    assert.equal(await page.$$eval('#namespace-rows tr', (rows) => rows.length), 2);
+  });
+
+  step('browses keys by prefix and page', async () => {
+    await tabTo('#namespace-rows a');
+    await oneRequest('GET', /\/keys\?limit=100$/, async () => {
+      await press('Enter');
+      await says('Page 1: 100 keys');
+    });
+    await press('/');
+    await focused('#prefix');
+    await oneRequest('GET', /\/keys\?limit=100&prefix=page%2F$/, async () => {
+      await type('page/');
+      await press('Enter');
+      await until('the keys begin with the prefix', () => document.querySelector('.open-key').textContent === 'page/000');
+    });
+    await shot('keys');
+    const keys = () => page.$$eval('.open-key', (found) => found.map((key) => key.textContent));
+    await tabTo('#keys-next');
+    await oneRequest('GET', /&cursor=./, async () => {
+      await press('Enter');
+      await says('Page 2: 100 keys');
+    });
+    await focused('#keys-next');
+    await press('Enter');
+    await says('Page 3: 50 keys');
+    assert.deepEqual([(await keys())[0], (await keys()).at(-1)], ['page/200', 'page/249']);
+    // The button that is of use still takes the focus of the one that is not.
+    await focused('#keys-previous');
+    await press('Enter');
+    await says('Page 2: 100 keys');
+    await press('Enter');
+    await says('Page 1: 100 keys');
+    assert.equal((await keys())[0], 'page/000');
+    await focused('#keys-next');
+    await tabTo('#limit');
+    await oneRequest('GET', /limit=500/, async () => {
+      await press('ArrowDown');
+      await says('Page 1: 250 keys');
+    });
+    await press('ArrowUp');
+    await says('Page 1: 100 keys');
+    await tabTo('.open-key');
+    await press('ArrowDown', 'ArrowDown', 'ArrowUp', 'Enter');
+    await until('the second key is open', () => document.querySelector('#value-title').textContent === 'page/001');
+    await press('Escape');
+    await focused('.open-key');
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'page/001');
+    await page.goBack();
+    await until('the listing without a prefix is there', () => document.querySelector('#prefix').value === '');
+    await page.reload();
+    await until('the address is enough to come back', () => document.querySelector('#keys-title').textContent.startsWith('first <img'));
+    await press('/');
+    await replace('no such key');
+    await press('Enter');
+    await until('it says that there is none', () => document.querySelector('#key-rows').textContent === 'No key begins with this prefix.');
+  });
+
+  step('shows text, JSON, bytes and images as what they are', async () => {
+    await open('text');
+    assert.deepEqual([await pressed(), await text('#content pre')], ['Text', TEXT]);
+    assert.equal(await text('#expires'), 'never');
+    await shot('text');
+
+    await open('json');
+    assert.equal(await pressed(), 'JSON');
+    const pretty = '{\n  "big": 12345678901234567890,\n  "2": 1,\n  "1": [\n    true,\n    {}\n  ],\n  "a": {\n    "b": "<b>"\n  },\n  "a": null\n}';
+    assert.equal(await text('#content pre'), pretty);
+    await shot('json');
+    await tabTo('[data-kind=text]');
+    await press('Enter');
+    assert.equal(await text('#content pre'), JSON_TEXT);
+
+    await open('image');
+    assert.equal(await pressed(), 'Image');
+    await until('the image is shown', () => document.querySelector('#content img').naturalWidth === 320);
+    await shot('image');
+    await tabTo('[data-kind=hex]');
+    await press('Enter');
+    assert.match(await text('#content pre'), /^000000 {2}89 50 4e 47 0d 0a 1a 0a /);
+
+    await open('fake image');
+    await until('it says that it is no image', () => /cannot be shown/.test(document.querySelector('#value-note').textContent));
+
+    await open('binary');
+    assert.equal(await pressed(), 'Hex');
+    assert.match(await text('#content pre'), /^0000[34]0 .* 40 41 42 43 44 45 46 47 .*@ABCDEFG/m);
+    await shot('hex');
+    await tabTo('[data-kind=text]');
+    await press('Enter');
+    assert.match(await text('#value-note'), /not UTF-8/);
+
+    await open('svg');
+    assert.equal(await pressed(), 'Text');
+    assert(await page.$eval('[data-kind=image]', (button) => button.disabled));
+
+    await open('empty');
+    assert.match(await text('#value-note'), /empty/);
+
+    await open('large');
+    assert.equal(await pressed(), 'Hex');
+    assert.match(await text('#value-note'), /larger than 1 MiB: it is not shown as text. These are its first 64 KiB/);
+    assert(await page.$eval('[data-kind=text]', (button) => button.disabled));
+    assert.match((await text('#content pre')).split('\n').at(-1), /^00fff[08] /);
+    await tabTo('#download');
+    requests.length = 0;
+    await press('Enter');
+    for (let steps = 0; steps < 200 && !(await readdir(downloads)).includes('large'); steps += 1) await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.deepEqual(await readFile(join(downloads, 'large')), LARGE);
+    assert.deepEqual(requests, []);
+  });
+
+  step('shows odd keys, metadata and expiry as text', async () => {
+    await open('odd/');
+    assert.equal(await text('#value-title'), ODD_KEY.replace('\u202e', '\\u{202e}'));
+    assert.equal(await text('#content pre'), ODD_KEY);
+    assert.equal(JSON.stringify(JSON.parse(await text('#metadata'))), JSON.stringify(JSON.parse(METADATA)));
+    assert.match(await text('#metadata'), /"number": 12345678901234567890,/);
+    assert.match(await text('#expires'), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \(in 2[34] hours\)$/);
+    await shot('odd');
+  });
+
+  step('edits a value, and changes nothing else', async () => {
+    await open('odd/');
+    const before = await listed(ODD_KEY);
+    await tabTo('#edit-key');
+    await press('Enter');
+    await tabTo('#text');
+    await replace(`edited ${MARKUP}`);
+    await shot('edit');
+    await press('Escape');
+    assert.match(await text('#key-dialog [role=alert]'), /not saved/);
+    await tabTo('#key-dialog .main');
+    await oneRequest('PUT', /\/values\/.*\?expiration=\d+$/, async () => {
+      await press('Enter');
+      await says('Saved the key');
+    });
+    assert.equal((await storedBytes(ODD_KEY)).toString(), `edited ${MARKUP}`);
+    assert.equal(await listed(ODD_KEY), before);
+    assert.equal(await text('#content pre'), `edited ${MARKUP}`);
+
+    // Line ends stay as they are, although a text field has only one kind.
+    await open('text');
+    await tabTo('#edit-key');
+    await press('Enter');
+    await tabTo('#text');
+    await page.keyboard.down('Control');
+    await press('End');
+    await page.keyboard.up('Control');
+    await type('last line');
+    await tabTo('#key-dialog .main');
+    await press('Enter');
+    await says('Saved the key');
+    assert.equal((await storedBytes('text')).toString(), `${TEXT}last line`);
+
+    // Bytes that are no text are kept, while the rest is changed.
+    await open('binary');
+    await tabTo('#edit-key');
+    await press('Enter');
+    await tabTo('#metadata-text');
+    await type('{"a": }');
+    await tabTo('#key-dialog .main');
+    requests.length = 0;
+    await press('Enter');
+    await until('it says what is wrong', () => /not JSON/.test(document.querySelector('#key-dialog [role=alert]').textContent));
+    assert.deepEqual(requests, []);
+    await page.keyboard.down('Shift');
+    await press('Tab');
+    await page.keyboard.up('Shift');
+    await replace('{"a":1}');
+    await tabTo('#key-dialog .main');
+    await press('Enter');
+    await says('Saved the key');
+    assert.deepEqual(await storedBytes('binary'), BINARY);
+    assert.match(await listed('binary'), /"metadata":\{"a":1\}/);
+  });
+
+  step('creates a key with a lifetime and metadata, and one from a file', async () => {
+    await tabTo('#create-key');
+    await press('Enter');
+    await focused('#name');
+    await replace('new/ключ');
+    await tabTo('#text');
+    await type('first line\nsecond line');
+    await tabTo('#expiry');
+    await press('ArrowDown');
+    await tabTo('#ttl');
+    await type('90');
+    await tabTo('#metadata-text');
+    await type('{"of": "the test", "n": 1.0}');
+    await shot('create');
+    await tabTo('#key-dialog .main');
+    await oneRequest('PUT', /\?expiration_ttl=90$/, async () => {
+      await press('Enter');
+      await says('Saved the key "new/ключ"');
+    });
+    const answer = await stored('new/ключ');
+    const seconds = Number(answer.headers.get('expiration')) - Date.now() / 1000;
+    assert(seconds > 60 && seconds < 92, `expires in ${seconds} s`);
+    assert.equal(await answer.text(), 'first line\nsecond line');
+    assert.match(await listed('new/'), /"metadata":\{"of": "the test", "n": 1.0\}/);
+    assert.match(await text('#expires'), /\(in [89]\d seconds\)$/);
+
+    const file = join(folder, 'file.png');
+    await writeFile(file, png(64, 64));
+    await tabTo('#create-key');
+    await press('Enter');
+    await replace('new/file');
+    await tabTo('[name=source]');
+    await press('ArrowDown');
+    await (await page.$('#file')).uploadFile(file);
+    await tabTo('#expiry');
+    await press('ArrowDown', 'ArrowDown');
+    await page.$eval('#date', (input) => { input.value = '2099-12-31T23:59:58'; });
+    await tabTo('#key-dialog .main');
+    await press('Enter');
+    await says('Saved the key "new/file"');
+    assert.deepEqual(await storedBytes('new/file'), png(64, 64));
+    assert.match(await text('#expires'), /^2099-12-31 23:59:58/);
+    assert.equal(Number((await stored('new/file')).headers.get('expiration')), new Date(2099, 11, 31, 23, 59, 58) / 1000);
+    await until('the image is shown', () => document.querySelector('#content img')?.naturalWidth === 64);
+  });
+
+  step('deletes a key after a question, and says what the API said', async () => {
+    await open('deleted');
+    await tabTo('#delete-key');
+    await press('Enter');
+    await focused('#delete-dialog .cancel');
+    await shot('delete-key');
+    requests.length = 0;
+    await press('Enter');
+    await focused('#delete-key');
+    assert.deepEqual(requests, []);
+    await press('Enter');
+    await tabTo('#delete-dialog .risky');
+    await oneRequest('DELETE', /\/values\/deleted$/, async () => {
+      await press('Enter');
+      await says('Deleted the key "deleted"');
+    });
+    assert.equal((await stored('deleted')).status, 404);
+    assert(await isHidden('#value'));
+    assert.equal(await page.$('.open-key'), null);
+
+    await press('/');
+    await replace('limited');
+    await press('Enter');
+    await says('Page 1: 1 key');
+    assert.match(await text('#key-rows td:nth-child(2)'), /^in (119 minutes|2 hours)$/);
+    await api('DELETE', `/${id}/values/limited`);
+    await tabTo('.open-key');
+    await press('Enter');
+    await until('the page says what the API said', () => document.querySelector('#alert').textContent === "get: 'key not found' (code 10009)");
+    assert.match(problems.splice(0).join(), /^console: error Failed to load resource: .* 404/);
+  });
+
+  step('draws the segments', async () => {
+    await tabTo('a[href="#statistics"]');
+    await oneRequest('GET', /\/embercask\/statistics$/, async () => {
+      await press('Enter');
+      await until('the picture is there', () => document.querySelector('#picture svg .live')?.getBoundingClientRect().width > 0);
+    });
+    const numbers = await (await fetch(`${server.rest}/embercask/statistics`, { headers: { authorization: `Bearer ${TOKEN}` } })).json();
+    assert.equal(await page.$$eval('#picture g', (bars) => bars.length), numbers.result.segments.length);
+    const shown = await text('#numbers');
+    for (const wanted of [`Keys${numbers.result.keys.toLocaleString('en')}`, 'Memory', 'Compaction', 'tombstones']) assert(shown.includes(wanted), wanted);
+    await shot('statistics');
+  });
+
+  step('looks right in the dark, and fits a narrow window', async () => {
+    for (const [name, width, scheme] of [['dark', 1280, 'dark'], ['narrow', 360, 'light'], ['narrow-dark', 360, 'dark']]) {
+      await page.setViewport({ width, height: 740 });
+      await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
+      const fits = async (what) => {
+        await shot(`${name}-${what}`);
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+        assert(wide <= width, `${what} is ${wide} pixels wide in a window of ${width}`);
+      };
+      await fits('statistics');
+      await page.goto(new URL('/#namespaces', server.rest).href);
+      await until('the namespaces are there', () => document.querySelector('#namespace-rows a'));
+      await fits('namespaces');
+      await tabTo('#namespace-rows a');
+      await press('Enter');
+      await says('Page 1: 100 keys');
+      await fits('keys');
+      await open('odd/');
+      await fits('value');
+      await open('binary');
+      await fits('hex');
+      await tabTo('#edit-key');
+      await press('Enter');
+      await fits('edit');
+      await press('Escape');
+      await page.goto(new URL('/#statistics', server.rest).href);
+      await until('the picture is there', () => document.querySelector('#picture svg'));
+    }
+  });
+
+  step('signs out, and nothing stays behind', async () => {
+    await tabTo('#sign-out');
+    await press('Enter');
+    await focused('#token');
+    const left = await page.evaluate(() => [sessionStorage.length, document.querySelectorAll('.open-key, #picture, #namespace-rows a').length]);
+    assert.deepEqual(left, [0, 0]);
+  });
+
+  step('nothing of it went wrong, and no markup of the data has run', () => {
+    assert.deepEqual(problems, []);
+    assert.deepEqual(dialogs, []);
+  });
+});
