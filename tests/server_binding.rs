@@ -395,6 +395,13 @@ fn many_keys_are_got_at_once() {
         "400 At least one of the requested keys corresponds to a non-json value"
     );
     assert_eq!(refused(&json!({ "keys": [""] })), "400 Key names must not be empty");
+    // A reason phrase is ASCII, on its line, and not too long.
+    assert_eq!(
+        refused(&json!({ "keys": ["a"], "type": "\u{fc}\r\n" })),
+        "400 \"?  \" is not a valid type. Use \"json\" or \"text\""
+    );
+    let long = refused(&json!({ "keys": ["a"], "type": "x".repeat(5000) }));
+    assert_eq!(long.len(), "400 ".len() + 512);
     assert_eq!(
         refused(&json!({ "keys": ["a"], "cacheTtl": "10" })),
         "400 Invalid cache_ttl of 10. Cache TTL must be at least 30."

@@ -1,12 +1,13 @@
 // The server is killed while clients write: nothing that was acknowledged may be missing or older afterwards.
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 
 import Cloudflare from 'cloudflare';
 
 import {
-  ACCOUNT, PATIENCE, SLOW, TOKEN, createNamespace, embercask, removeFolder, rest, startServer, startWorkerd, temporaryFolder,
+  ACCOUNT, PATIENCE, SLOW, TOKEN, createNamespace, embercask, removeFolder, rest, startServer, startWorkerd, temporaryFolder, wranglerFor,
 } from './helpers.mjs';
 
 const ROUNDS = 5;
@@ -65,7 +66,7 @@ const random = (below) => Math.floor(Math.random() * below);
  * Has writers write until the server is killed in the middle, starts it again, and has everything checked; several times.
  * A writer is a function that does one write, and notes it in the ledger. `read` gives the state of keys.
  */
-async function crashAgainAndAgain({ options, setUp }) {
+async function crashAgainAndAgain({ options, setUp, rounds = ROUNDS }) {
   const folder = temporaryFolder();
   const store = join(folder, 'store');
   const ledger = new Ledger();
@@ -73,7 +74,7 @@ async function crashAgainAndAgain({ options, setUp }) {
   const again = { store, ...options(folder), listen: server.listen, binding: server.binding };
   const { writers, check, close } = await setUp({ server, ledger, folder });
   try {
-    for (let round = 1; round <= ROUNDS; round += 1) {
+    for (let round = 1; round <= rounds; round += 1) {
       const enough = ledger.acknowledged + 100 + random(300);
       let isKilled = false;
       let failure;
@@ -163,6 +164,50 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
           }
         };
         return { writers, check, close: () => workerd.stop() };
+      },
+    });
+  });
+
+  test('of what wrangler puts, one by one and in bulk', SLOW, async () => {
+    await crashAgainAndAgain({
+      // A wrangler takes a second to start.
+      rounds: 3,
+      options: () => ({}),
+      async setUp({ server, ledger, folder }) {
+        const wrangler = await wranglerFor(server.rest);
+        const id = await createNamespace(server.rest, 'crash');
+        const remote = ['--namespace-id', id, '--remote'];
+        const one = (number) => async () => {
+          const key = `one ${number}/${random(3)}`;
+          written += 1;
+          const state = { value: `${written}` };
+          const done = ledger.attempt(key, state);
+          await wrangler.ok(['kv', 'key', 'put', key, state.value, ...remote]);
+          return done();
+        };
+        const bulk = (number) => async () => {
+          const keys = Array.from({ length: 100 }, (_, index) => `bulk ${number}/${index}`);
+          const states = keys.map(nextState);
+          const done = keys.map((key, index) => ledger.attempt(key, states[index]));
+          const file = join(folder, `bulk ${number}.json`);
+          await writeFile(file, JSON.stringify(keys.map((key, index) => ({ key, ...states[index] }))));
+          await wrangler.ok(['kv', 'bulk', 'put', file, ...remote]);
+          done.forEach((acknowledge) => acknowledge());
+        };
+        const check = async () => {
+          const listed = new Map();
+          const { stdout } = await wrangler.ok(['kv', 'key', 'list', ...remote]);
+          for (const key of JSON.parse(stdout)) listed.set(key.name, key);
+          const path = `/accounts/${ACCOUNT}/storage/kv/namespaces/${id}`;
+          for (const key of ledger.keys()) {
+            const answer = await rest(server.rest, 'GET', `${path}/values/${encodeURIComponent(key)}`);
+            const shown = listed.get(key);
+            assert.equal(answer.status === 404, shown === undefined, `${key} is listed and not there, or there and not listed`);
+            const { metadata, expiration } = shown ?? {};
+            ledger.check(key, shown ? { value: answer.bytes.toString(), metadata, expiration } : null);
+          }
+        };
+        return { writers: [one(1), bulk(1), bulk(2)], check, close: () => wrangler.close() };
       },
     });
   });
