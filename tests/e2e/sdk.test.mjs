@@ -488,8 +488,8 @@ describe('bulk updates', SLOW, () => {
 describe('errors', SLOW, () => {
   test('a wrong token', async () => {
     const wrong = clientOf({ apiToken: 'the token of somebody' }).kv.namespaces;
-    for (const call of [wrong.list({ account_id }), wrong.create({ account_id, title: 'stolen' })]) {
-      await assert.rejects(call, (error) => {
+    for (const call of [() => wrong.list({ account_id }), () => wrong.create({ account_id, title: 'stolen' })]) {
+      await assert.rejects(async () => call(), (error) => {
         assert.ok(error.status === 401 || error.status === 403, String(error.status));
         assert.equal(error.errors[0].code, 10000);
         return true;
