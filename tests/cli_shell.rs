@@ -90,6 +90,9 @@ fn commands() -> Vec<Vec<&'static str>> {
         .map(|name| vec![name]),
     );
     all.extend(["inspect", "shell", "bench", "completions", "man"].map(|name| vec![name]));
+    if cfg!(feature = "server") {
+        all.extend(["serve", "token"].map(|name| vec![name]));
+    }
     for (group, names) in [
         ("namespace", &["create", "list", "rename", "delete"][..]),
         ("key", &["put", "get", "delete", "list"]),

@@ -193,13 +193,16 @@ fn what_would_let_everybody_in_is_not_served() {
 #[test]
 fn flags_count_before_the_environment_and_that_before_the_file() {
     let at = Workplace::new();
-    let settings = "store = \"of the file\"\nlisten = \"127.0.0.1:1\"\nbinding = \"nonsense\"\ndurability = \"os\"\n";
+    let settings =
+        "store = \"of the file\"\nlisten = \"127.0.0.1:1\"\nbinding = \"nonsense\"\ndurability = \"os\"\npage = true\n";
     std::fs::write(at.path("serve.toml"), settings).unwrap();
     let mut command = at.command(["serve", "--config", "serve.toml", "--listen", "127.0.0.1:0"]);
     command
         .env_remove("EMBERCASK_STORE")
         .env("EMBERCASK_LISTEN", "more nonsense")
-        .env("EMBERCASK_BINDING", "127.0.0.1:0");
+        .env("EMBERCASK_BINDING", "127.0.0.1:0")
+        // Else it would ask for a token.
+        .env("EMBERCASK_PAGE", "false");
     let mut server = Server::start(command, 0);
     assert_eq!(server.stop(), Some(0));
     assert!(at.path("of the file").join("MANIFEST").exists() && !at.path("store").exists());
@@ -269,6 +272,17 @@ fn whoever_keeps_it_waiting_is_given_up() {
         let begun = Instant::now();
         let _ = connection.try_answer();
         assert!(connection.is_closed() && begun.elapsed() < Duration::from_secs(30));
+    }
+    // A body that comes, but a byte at a time.
+    let mut connection = Connection::to(&server.binding);
+    connection.send(
+        b"PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 1000\r\n\r\n",
+    );
+    let mut sent = 0;
+    while connection.try_send(b"v").is_ok() {
+        sent += 1;
+        assert!(sent < 300, "it waits for every byte");
+        std::thread::sleep(Duration::from_millis(100));
     }
     // One that asks for much and reads nothing.
     let mut connection = Connection::to(&server.binding);

@@ -585,8 +585,16 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "CLASS", env = "EMBERCASK_DURABILITY", hide_env = true)]
     pub(crate) durability: Option<String>,
     /// Show a web page at the address of the REST API; needs a token
-    #[arg(long)]
-    pub(crate) page: bool,
+    #[arg(
+        long,
+        env = "EMBERCASK_PAGE",
+        hide_env = true,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) page: Option<bool>,
     /// Certificate chain (PEM), for TLS
     #[arg(long, value_name = "FILE", env = "EMBERCASK_TLS_CERTIFICATE", hide_env = true)]
     pub(crate) tls_certificate: Option<PathBuf>,

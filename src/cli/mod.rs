@@ -19,7 +19,7 @@ mod random;
 mod session;
 mod shell;
 pub(crate) mod stats;
-mod text;
+pub(crate) mod text;
 mod transfer;
 mod writer;
 

@@ -71,6 +71,8 @@ pub(crate) struct Namespaces {
 #[derive(Debug, Default)]
 struct Inner {
     by_name: HashMap<Arc<str>, Arc<NamespaceState>>,
+    /// The same ones.
+    by_stable_id: HashMap<u128, Arc<NamespaceState>>,
     by_number: HashMap<u32, Arc<NamespaceState>>,
 }
 
@@ -87,6 +89,10 @@ impl Namespaces {
         self.read().by_name.get(name).cloned()
     }
 
+    pub(crate) fn by_stable_id(&self, stable_id: u128) -> Option<Arc<NamespaceState>> {
+        self.read().by_stable_id.get(&stable_id).cloned()
+    }
+
     pub(crate) fn by_number(&self, number: u32) -> Option<Arc<NamespaceState>> {
         self.read().by_number.get(&number).cloned()
     }
@@ -94,6 +100,7 @@ impl Namespaces {
     pub(crate) fn insert(&self, namespace: Arc<NamespaceState>) {
         let mut inner = self.write();
         inner.by_name.insert(namespace.name(), namespace.clone());
+        inner.by_stable_id.insert(namespace.stable_id, namespace.clone());
         inner.by_number.insert(namespace.number, namespace);
     }
 
@@ -108,9 +115,11 @@ impl Namespaces {
         inner.by_name.insert(new, namespace.clone());
     }
 
-    /// The name is free from here on; the number stays known until the namespace's keys have left the indexes.
+    /// Name and id are free from here on; the number stays known until the namespace's keys have left the indexes.
     pub(crate) fn forget_name(&self, namespace: &NamespaceState) {
-        self.write().by_name.remove(&namespace.name());
+        let mut inner = self.write();
+        inner.by_name.remove(&namespace.name());
+        inner.by_stable_id.remove(&namespace.stable_id);
     }
 
     /// The keys have left the indexes.

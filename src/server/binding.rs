@@ -16,7 +16,9 @@ use super::parse::bulk;
 use super::parse::encoding::{Query, decode};
 use super::parse::rules::{self, Refusal};
 use super::rest::BULK_GET_BODY_BYTES_MAX;
-use super::shared::{Answer, Body, Disconnected, Shared, answer, blocking, set_header, to_json, value_answer};
+use super::shared::{
+    Answer, Body, Disconnected, ListedKey, Shared, answer, blocking, listed, page, set_header, to_json, value_answer,
+};
 
 /// The header that names the namespace, by id or name.
 const NAMESPACE_HEADER: &str = "x-kv-namespace";
@@ -228,39 +230,18 @@ fn get_answer(value: Value) -> Answer {
 }
 
 #[derive(Serialize)]
-struct ListedKey<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expiration: Option<u64>,
-    /// JSON in a string: workerd parses it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<String>,
-}
-
-#[derive(Serialize)]
 struct Listed<'a> {
-    keys: Vec<ListedKey<'a>>,
+    /// With metadata as JSON in a string: workerd parses it.
+    keys: Vec<ListedKey<'a, String>>,
     list_complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
 }
 
 fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<String>) -> Result<Vec<u8>, Refusal> {
-    let mut list = namespace.list().prefix(prefix).limit(limit);
-    if let Some(cursor) = cursor {
-        list = list.cursor(cursor);
-    }
-    let page = list.page()?;
-    let keys = page.iter().filter_map(|entry| {
-        Some(ListedKey {
-            // Another key cannot be asked for by this protocol.
-            name: entry.key_str().ok()?,
-            expiration: entry.expiry_ms().map(rules::expiration_seconds),
-            metadata: rules::metadata_json(entry.metadata()).map(|json| json.get().to_owned()),
-        })
-    });
+    let page = page(namespace, limit, prefix, cursor)?;
     let listed = Listed {
-        keys: keys.collect(),
+        keys: listed(&page, |json| json.get().to_owned()),
         list_complete: page.is_last(),
         cursor: page.cursor(),
     };
@@ -300,19 +281,13 @@ fn refused(refusal: &Refusal) -> Answer {
         refusal.status
     };
     let mut answer = answer(status, Some("text/plain;charset=UTF-8"), refusal.message.clone());
-    let printable = |character: char| if character.is_ascii_graphic() { character } else { ' ' };
-    let reason: String = refusal
-        .message
-        .chars()
-        .map(|character| {
-            if character.is_ascii() {
-                printable(character)
-            } else {
-                '?'
-            }
-        })
-        .take(REASON_CHARACTERS_MAX)
-        .collect();
+    let printable = |character: char| match character {
+        _ if character.is_ascii_graphic() => character,
+        _ if character.is_ascii() => ' ',
+        _ => '?',
+    };
+    let reason = refusal.message.chars().map(printable);
+    let reason: String = reason.take(REASON_CHARACTERS_MAX).collect();
     if let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes()) {
         answer.extensions_mut().insert(reason);
     }

@@ -152,7 +152,7 @@ impl Settings {
                 .collect::<Outcome<_>>()?,
             tokens: tokens.map_err(|what| Failure::usage(what, "`embercask token` makes one"))?,
             durability: durability(arguments.durability.clone().or(file.durability).as_deref())?,
-            page: arguments.page || file.page.unwrap_or(false),
+            page: arguments.page.or(file.page).unwrap_or(false),
             tls,
             max_connections: arguments
                 .max_connections
@@ -174,7 +174,7 @@ impl Settings {
     }
 
     /// All addresses.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
+    fn addresses(&self) -> impl Iterator<Item = &Address> {
         let fixed = self.binding_for.iter().map(|(_, address)| address);
         self.listen.iter().chain(&self.binding).chain(fixed)
     }

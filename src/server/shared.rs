@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use embercask::{Durability, Error, ErrorKind, Namespace, PutOptions, Store, Value};
+use embercask::{Durability, Error, ErrorKind, Namespace, Page, PutOptions, Store, Value};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
+use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::access::Tokens;
 use super::metrics::Metrics;
 use super::parse::bulk;
 use super::parse::rules::{self, Refusal};
+use crate::cli::text::parse_id;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -172,9 +174,7 @@ impl Shared {
 
     /// The namespace of this id or name; of both, the id counts.
     pub(super) fn namespace(&self, id_or_name: &str) -> Result<Option<Namespace>, Refusal> {
-        if id_or_name.len() == 32
-            && id_or_name.bytes().all(|digit| digit.is_ascii_hexdigit())
-            && let Ok(id) = u128::from_str_radix(id_or_name, 16)
+        if let Ok(id) = parse_id(id_or_name)
             && let Some(namespace) = self.store.namespace_by_id(id)?
         {
             return Ok(Some(namespace));
@@ -234,6 +234,42 @@ impl From<Error> for Refusal {
         tracing::error!(%error, "the store failed");
         refusal
     }
+}
+
+/// A key of a listing. What its metadata are as JSON, each protocol has its own way to say.
+#[derive(serde::Serialize)]
+pub(super) struct ListedKey<'a, M> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<M>,
+}
+
+/// A page of a listing. For threads that may wait.
+pub(super) fn page(
+    namespace: &Namespace,
+    limit: usize,
+    prefix: &[u8],
+    cursor: Option<String>,
+) -> Result<Page, Refusal> {
+    let mut list = namespace.list().prefix(prefix).limit(limit);
+    if let Some(cursor) = cursor {
+        list = list.cursor(cursor);
+    }
+    Ok(list.page()?)
+}
+
+/// The keys of a page. One that is no text is left out: it cannot be asked for by either protocol.
+pub(super) fn listed<M>(page: &Page, show: impl Fn(Box<RawValue>) -> M) -> Vec<ListedKey<'_, M>> {
+    let keys = page.iter().filter_map(|entry| {
+        Some(ListedKey {
+            name: entry.key_str().ok()?,
+            expiration: entry.expiry_ms().map(rules::expiration_seconds),
+            metadata: rules::metadata_json(entry.metadata()).map(&show),
+        })
+    });
+    keys.collect()
 }
 
 impl Shared {

@@ -31,12 +31,7 @@ impl Store {
     /// Opens the namespace with this stable id, if there is one.
     pub fn namespace_by_id(&self, id: u128) -> Result<Option<Namespace>> {
         self.engine().check_open()?;
-        let found = self
-            .engine()
-            .namespaces
-            .all()
-            .into_iter()
-            .find(|state| state.stable_id == id);
+        let found = self.engine().namespaces.by_stable_id(id);
         Ok(found.map(|state| Namespace::new(self.clone(), state)))
     }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import {
-  ACCOUNT, PATIENCE, SLOW, TOKEN, createNamespace, embercask, removeFolder, rest, startServer, startWorkerd, temporaryFolder,
+  ACCOUNT, PATIENCE, SLOW, TOKEN, call, createNamespace, embercask, removeFolder, rest, startServer, startWorkerd, temporaryFolder,
 } from './helpers.mjs';
 import { cases } from './worker-binding.mjs';
 
@@ -18,19 +18,6 @@ async function ask(workerd, path) {
   const text = await response.text();
   assert.equal(response.status, 200, text);
   return text;
-}
-
-/** Has worker-simple.mjs call a method of a binding; gives the result, or fails with the error's text. */
-async function call(workerd, binding, method, ...args) {
-  const query = new URLSearchParams({ binding, call: method });
-  const response = await fetch(`${workerd.url}/?${query}`, {
-    method: 'POST',
-    body: JSON.stringify(args),
-    signal: AbortSignal.timeout(PATIENCE),
-  });
-  const { result, error } = await response.json();
-  if (error) throw new Error(error);
-  return result;
 }
 
 /** Sends a request of the binding protocol as it is. */

@@ -7,7 +7,7 @@ import { describe, test } from 'node:test';
 import Cloudflare from 'cloudflare';
 
 import {
-  ACCOUNT, PATIENCE, SLOW, TOKEN, createNamespace, embercask, removeFolder, rest, startServer, startWorkerd, temporaryFolder, wranglerFor,
+  ACCOUNT, PATIENCE, SLOW, TOKEN, call, createNamespace, embercask, removeFolder, rest, startServer, startWorkerd, temporaryFolder, wranglerFor,
 } from './helpers.mjs';
 
 const ROUNDS = 5;
@@ -122,40 +122,29 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
             SOCKET: { address: `unix:${join(folder, 'kv.socket')}`, headers: authorization },
           },
         });
-        const call = async (binding, method, ...args) => {
-          const query = new URLSearchParams({ binding, call: method });
-          const response = await fetch(`${workerd.url}/?${query}`, {
-            method: 'POST',
-            body: JSON.stringify(args),
-            signal: AbortSignal.timeout(PATIENCE),
-          });
-          const { result, error } = await response.json();
-          if (error) throw new Error(error);
-          return result;
-        };
         const writers = Array.from({ length: 12 }, (_, number) => async () => {
           const binding = number % 2 ? 'HEADER' : 'SOCKET';
           const key = `writer ${number}/${random(6)}`;
           if (random(5) === 0) {
             const done = ledger.attempt(key, null);
-            await call(binding, 'delete', key);
+            await call(workerd, binding, 'delete', key);
             return done();
           }
           // Through a binding the greatest expiration has 31 bits.
           const state = nextState();
           if (state.expiration) state.expiration = 2_000_000_000 + (state.expiration - FAR);
           const done = ledger.attempt(key, state);
-          await call(binding, 'put', key, state.value, { metadata: state.metadata, expiration: state.expiration });
+          await call(workerd, binding, 'put', key, state.value, { metadata: state.metadata, expiration: state.expiration });
           return done();
         });
         const check = async (round) => {
           const listed = new Map();
           for (let cursor, page = {}; !page.list_complete; cursor = page.cursor) {
-            page = await call('HEADER', 'list', { prefix: 'writer ', cursor });
+            page = await call(workerd, 'HEADER', 'list', { prefix: 'writer ', cursor });
             for (const key of page.keys) listed.set(key.name, key);
           }
           for (const key of ledger.keys()) {
-            const { value, metadata } = await call(round % 2 ? 'HEADER' : 'SOCKET', 'getWithMetadata', key);
+            const { value, metadata } = await call(workerd, round % 2 ? 'HEADER' : 'SOCKET', 'getWithMetadata', key);
             const shown = listed.get(key);
             assert.equal(value === null, shown === undefined, `${key} is listed and not there, or there and not listed`);
             assert.deepEqual(shown?.metadata ?? null, metadata);

@@ -314,3 +314,16 @@ export function noise(length, seed = 1) {
   }
   return bytes;
 }
+
+/** Has worker-simple.mjs call a method of a binding; gives the result, or fails with the error's text. */
+export async function call(workerd, binding, method, ...args) {
+  const query = new URLSearchParams({ binding, call: method });
+  const response = await fetch(`${workerd.url}/?${query}`, {
+    method: 'POST',
+    body: JSON.stringify(args),
+    signal: AbortSignal.timeout(PATIENCE),
+  });
+  const { result, error } = await response.json();
+  if (error) throw new Error(error);
+  return result;
+}

@@ -81,7 +81,7 @@ impl Input {
     /// Why it cannot be read on.
     pub(super) fn failure(&self, error: &io::Error) -> Failure {
         if interrupt::is_requested() {
-            return Failure::stopped("what was written stays");
+            return Failure::stopped("the rest was not read");
         }
         Failure::file("read", &self.name, error)
     }

@@ -16,6 +16,7 @@ use super::access::{Access, denied};
 use super::parse::encoding::{Query, decode};
 use super::parse::rules::{self, Refusal};
 use super::shared::{Answer, Body, Disconnected, Shared, answer};
+use crate::cli::text::parse_id;
 
 /// What stands before all routes.
 const BASE: &str = "/client/v4/";
@@ -30,7 +31,7 @@ pub(super) const BULK_GET_BODY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of any other body.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// Answers a request; says what it was, for the metrics. None if its path is none of this API.
+/// Answers a request; says what it was, for the metrics.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     is_socket: bool,
@@ -236,9 +237,10 @@ impl Call<'_> {
     /// The namespace of an id in the path, if the client may see it.
     fn namespace(&self, id: &str, operation: &str) -> Result<Namespace, Refusal> {
         let unknown = || Refusal::new(404, 10013, "namespace not found").of(operation);
-        let is_id = id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
-        let number = u128::from_str_radix(id, 16).ok().filter(|_| is_id);
-        let found = self.shared.store.namespace_by_id(number.ok_or_else(unknown)?)?;
+        let found = self
+            .shared
+            .store
+            .namespace_by_id(parse_id(id).map_err(|_| unknown())?)?;
         let namespace = found.ok_or_else(unknown)?;
         if self.access.covers(&namespace.name(), namespace.id()) {
             Ok(namespace)

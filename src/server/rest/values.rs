@@ -2,25 +2,14 @@
 
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
-use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{Call, FORM_BYTES_MAX, key, success, success_with};
 use crate::server::parse::form::{self, Form};
 use crate::server::parse::rules::{self, Refusal};
-use crate::server::shared::{Answer, Body, blocking, set_header, value_answer};
+use crate::server::shared::{Answer, Body, blocking, listed, page, set_header, value_answer};
 
 fn not_found(operation: &str) -> Refusal {
     Refusal::new(404, 10009, "key not found").of(operation)
-}
-
-#[derive(Serialize)]
-struct ListedKey<'a> {
-    name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expiration: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Box<RawValue>>,
 }
 
 impl Call<'_> {
@@ -57,9 +46,18 @@ impl Call<'_> {
         let expiration =
             rules::expiration(expiration.as_deref(), ttl.as_deref(), rules::now_seconds()).map_err(of_operation)?;
         // Of a body that is too long not all is there.
-        let framing = if self.boundary().is_some() { FORM_BYTES_MAX } else { 0 };
+        let boundary = self.boundary();
+        let framing = if boundary.is_some() { FORM_BYTES_MAX } else { 0 };
         rules::check_value(body.length.saturating_sub(framing)).map_err(of_operation)?;
-        let Form { value, metadata } = self.form(&mut body).await.map_err(of_operation)?;
+        let bytes = Bytes::from(std::mem::take(&mut body.bytes));
+        let Form { value, metadata } = match boundary {
+            Some(boundary) => form::read(bytes, boundary).await.map_err(of_operation)?,
+            // Any other body is the value itself.
+            None => Form {
+                value: bytes,
+                metadata: None,
+            },
+        };
         let metadata = metadata.as_deref().map(rules::check_metadata).transpose();
         rules::check_value(value.len() as u64).map_err(of_operation)?;
         let options = self
@@ -80,18 +78,6 @@ impl Call<'_> {
         form::boundary(content_type.to_str().ok()?)
     }
 
-    /// The parts of a form; any other body is the value itself.
-    async fn form(&self, body: &mut Body) -> Result<Form, Refusal> {
-        let bytes = Bytes::from(std::mem::take(&mut body.bytes));
-        match self.boundary() {
-            Some(boundary) => form::read(bytes, boundary).await,
-            None => Ok(Form {
-                value: bytes,
-                metadata: None,
-            }),
-        }
-    }
-
     pub(super) async fn delete(&self, id: &str, raw_key: &str) -> Result<Answer, Refusal> {
         const OPERATION: &str = "remove key";
         let namespace = self.writable(id, OPERATION)?;
@@ -110,22 +96,8 @@ impl Call<'_> {
         rules::check_prefix(prefix.as_bytes()).map_err(of_operation)?;
         let cursor = self.parameter("cursor")?;
         blocking(move || {
-            let mut list = namespace.list().prefix(prefix).limit(limit);
-            if let Some(cursor) = cursor {
-                list = list.cursor(cursor);
-            }
-            let page = list.page()?;
-            let keys: Vec<ListedKey<'_>> = page
-                .iter()
-                .filter_map(|entry| {
-                    Some(ListedKey {
-                        // Another key cannot be asked for by this protocol.
-                        name: entry.key_str().ok()?,
-                        expiration: entry.expiry_ms().map(rules::expiration_seconds),
-                        metadata: rules::metadata_json(entry.metadata()),
-                    })
-                })
-                .collect();
+            let page = page(&namespace, limit, prefix.as_bytes(), cursor)?;
+            let keys = listed(&page, |json| json);
             let info = serde_json::json!({ "count": keys.len(), "cursor": page.cursor().unwrap_or_default() });
             Ok(success_with(&keys, info))
         })
