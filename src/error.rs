@@ -102,6 +102,11 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,
+    /// The store was opened by the process that this one was forked from, which alone may use it.
+    #[error(
+        "the store belongs to the process that this one was forked from; open it again here once it is closed there"
+    )]
+    Forked,
     /// The work was stopped on request; the store is sound.
     #[error("stopped on request; the store is as sound as before")]
     Cancelled,
@@ -149,7 +154,7 @@ pub enum ErrorKind {
     Io,
     /// Close and open the store again.
     Poisoned,
-    /// The store was closed by this program.
+    /// The store was closed by this program, or opened by the process that this one was forked from.
     Closed,
     /// Stopped on request.
     Cancelled,
@@ -169,7 +174,7 @@ impl Error {
             Error::NoSpace { .. } => ErrorKind::NoSpace,
             Error::Io { .. } => ErrorKind::Io,
             Error::Poisoned { .. } => ErrorKind::Poisoned,
-            Error::Closed => ErrorKind::Closed,
+            Error::Closed | Error::Forked => ErrorKind::Closed,
             Error::Cancelled => ErrorKind::Cancelled,
         }
     }

@@ -46,6 +46,24 @@ pub(crate) enum Planted {
     ReadErrorIsEnd,
     /// Damage before the durable point counts as a torn tail.
     DamageIsEnd,
+    /// A sync is believed although another one of the store has failed.
+    ForgetFailedSyncs,
+    /// A sync is believed without a question that needs the file system's journal.
+    BelieveSyncs,
+    /// What is written into a directory that was removed is acknowledged.
+    WriteIntoRemoved,
+    /// A forked child that drops a store unlocks its parent's.
+    UnlockInChild,
+    /// A forked child may use the store of its parent.
+    ServeForkedChild,
+    /// Closing a second time says Ok whatever the first time said.
+    ForgetFailedClose,
+    /// What is listed and cannot be found when it is opened counts as absent.
+    UnreadableIsAbsent,
+    /// Files are written into a directory whose manifest is another's.
+    WriteBesideStranger,
+    /// In pread mode every segment keeps its file open.
+    KeepFilesOpen,
 }
 
 /// Whether this is broken in this build and this process.

@@ -404,6 +404,7 @@ fn a_failed_sync_is_never_made_good_by_a_later_one() {
 #[test]
 fn too_many_open_files_from_any_step_on_lose_nothing() {
     trouble_at_every_step("too many open files");
+    trouble_at_every_step("no descriptors");
 }
 
 #[test]

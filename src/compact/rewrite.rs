@@ -64,7 +64,7 @@ impl Engine {
         if guard.is_recovering() {
             // Until then the log's end is not where the manifest says.
             return Err(Error::NoSpace {
-                path: self.directory.clone(),
+                path: self.path().to_owned(),
             });
         }
         let rollbacks = guard.rollbacks;

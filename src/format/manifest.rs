@@ -78,6 +78,12 @@ impl Manifest {
         end_envelope(bytes)
     }
 
+    /// Store id and generation from the first bytes of a manifest, of which nothing is checked.
+    pub(crate) fn decode_identity(head: &[u8; Self::HEAD_LEN]) -> ([u8; 16], u64) {
+        let mut fields = super::Fields(head.get(12..).unwrap_or_default());
+        (fields.bytes().unwrap_or_default(), fields.u64().unwrap_or_default())
+    }
+
     /// The checksum of the manifest as it lies on disk, which tells it from any other.
     pub(crate) fn checksum(&self) -> u32 {
         let encoded = self.encode();

@@ -11,7 +11,7 @@ use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 use crate::segment::buffer::Appender;
 use crate::segment::scan::add_to_summary;
-use crate::storage::{StorageFile, write_all_at};
+use crate::storage::{StorageFile, check_linked, write_all_at};
 
 /// Room that a start record and a mark take, generously.
 pub(super) const SEGMENT_OVERHEAD: u64 = 256;
@@ -110,8 +110,16 @@ impl LogFile {
         no_panic(|| self.file.sync()).inspect_err(|_| *failed = true)
     }
 
+    /// Writes all of it. Fails if the file was removed, since nobody will find there what was written.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
-        no_panic(|| write_all_at(&*self.file, bytes, offset))
+        no_panic(|| write_all_at(&*self.file, bytes, offset))?;
+        self.check_linked()
+    }
+
+    /// Fails if the file was removed, by somebody else as long as the segment is the active one: the store itself may
+    /// remove it as soon as it is sealed.
+    pub(super) fn check_linked(&self) -> std::io::Result<()> {
+        check_linked(&*self.file)
     }
 
     pub(super) fn cut(&self, length: u64) -> std::io::Result<()> {
@@ -214,7 +222,7 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{MemStorage, Storage};
+    use crate::storage::MemStorage;
 
     fn active(capacity: usize, used: usize) -> Active {
         let header = SegmentHeader {
@@ -226,7 +234,7 @@ mod tests {
         };
         let mut appender = Appender::new(capacity);
         appender.publish(used);
-        let file = MemStorage::new().create("/1.segment".as_ref()).unwrap();
+        let file = MemStorage::new().create("/1.segment").unwrap();
         Active {
             segment: Arc::new(Segment::active(header, appender.buffer().clone(), Arc::default())),
             file: LogFile::new(file),

@@ -316,6 +316,11 @@ impl Engine {
             result = sync(id, &file);
         }
         let mut guard = self.lock_writer();
+        // Looked at under the lock: whoever is told of a failure meanwhile is told before this is acknowledged.
+        let result = result.and_then(|()| {
+            let sound = self.directory.check_syncs().and_then(|()| self.check_linked(&guard));
+            sound.map_err(|error| Error::io("trust a sync in", self.path(), error))
+        });
         if result.is_ok() {
             guard.synced_bytes = written_bytes;
             guard.durable_up_to(target, end);
@@ -325,10 +330,9 @@ impl Engine {
 
     /// Writes out all pending records.
     pub(crate) fn flush(&self) -> Result<()> {
-        let guard = self.lock_writer();
-        guard.check_poison()?;
+        let mut guard = self.lock_writer();
+        self.check_sound(&mut guard)?;
         let sequence = guard.last_sequence;
-        let mut guard = guard;
         guard.in_flight += 1;
         let (mut guard, result) = self.wait_written(guard, sequence);
         guard.landed();
@@ -338,7 +342,7 @@ impl Engine {
     /// Makes everything durable that was acknowledged before this call.
     pub(crate) fn sync(&self) -> Result<()> {
         let mut guard = self.lock_writer();
-        guard.check_poison()?;
+        self.check_sound(&mut guard)?;
         if guard.is_recovering() {
             // What recovery found and could not write anew for lack of space is not durable yet.
             self.finish_recovery(&mut guard)?;
@@ -352,11 +356,36 @@ impl Engine {
 
     /// Writes out what is pending, if anything is. Called by the maintenance thread.
     pub(crate) fn flush_pending(&self) -> Result<()> {
+        self.check_not_removed()?;
         let guard = self.lock_writer();
         if guard.pending_bytes() == 0 || guard.closed || guard.poisoned.is_some() {
             return Ok(());
         }
         self.write_out(guard).1
+    }
+
+    /// Poisons the store if its directory, or the file that is written to, was removed: what is acknowledged from then on
+    /// would be lost.
+    fn check_not_removed(&self) -> Result<()> {
+        let mut guard = self.lock_writer();
+        if guard.closed || guard.poisoned.is_some() {
+            return Ok(());
+        }
+        self.check_linked(&guard).map_err(|error| {
+            let error = Error::io("write any more in", self.path(), error);
+            self.poison(&mut guard, &error);
+            error
+        })
+    }
+
+    /// Fails if the directory or the active segment was removed. Under the lock, since an active segment may be
+    /// rotated out, sealed and compacted away at any other moment.
+    fn check_linked(&self, guard: &Guard<'_>) -> std::io::Result<()> {
+        self.directory.check_linked()?;
+        guard
+            .active
+            .as_ref()
+            .map_or(Ok(()), |active| active.file.check_linked())
     }
 
     /// Syncs once much has been written since the last sync, so that little has to be written anew after a crash.

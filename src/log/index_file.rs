@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::manifest::ManifestStore;
 use super::{Engine, lock};
 use crate::format::index::{IndexHead, SECTIONS, Section};
 use crate::format::manifest::SegmentState;
@@ -25,7 +24,7 @@ use crate::index::order::KeyOrder;
 use crate::options::{Progress, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::{Counts, Segment};
-use crate::storage::{StorageFile, read_exact_at, write_all_at};
+use crate::storage::{NeverChanged, StorageFile, read_exact_at, write_all_at};
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
@@ -59,7 +58,7 @@ impl Others {
 
 impl Engine {
     fn index_path(&self) -> PathBuf {
-        self.directory.join(INDEX_FILE)
+        self.directory.path_of(INDEX_FILE)
     }
 
     /// Takes the indexes from the index file. False, nothing changed, if there is none that fits. The segments have been opened.
@@ -103,7 +102,7 @@ impl Engine {
     }
 
     fn read_index_file(&self, segments: &[Arc<Segment>]) -> io::Result<Option<Indexes>> {
-        let file = match self.storage.open(&self.index_path(), false) {
+        let file = match self.directory.open_file(INDEX_FILE, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -129,7 +128,7 @@ impl Engine {
         let (map, bytes);
         let content: &[u8] = match self.options.read_mode {
             ReadMode::Map => {
-                map = file.map(length)?;
+                map = file.map(length, NeverChanged::promised())?;
                 map.read_ahead();
                 &map
             }
@@ -153,18 +152,18 @@ impl Engine {
         }
         if let Err(error) = self.try_write_index_file() {
             // A part of it is of no use, and takes space that may be short.
-            let _ = self.storage.remove(&self.index_path());
+            let _ = self.directory.remove(INDEX_FILE);
             self.events
                 .note_background_error(&crate::Error::io("write", &self.index_path(), error));
         }
     }
 
     fn try_write_index_file(&self) -> io::Result<()> {
-        // As it is on disk: in memory it may have gone further, by numbers that were given out and not used.
-        let manifest = match ManifestStore::read(&*self.storage, &self.directory) {
-            Ok(Some(manifest)) => manifest,
-            _ => return Ok(()),
+        // What is written here others will trust, so only beside the manifest that this store has written.
+        let Ok(identity) = self.manifest.check_stands() else {
+            return Ok(());
         };
+        let manifest = self.manifest.current();
         let is_sealed = |state: &SegmentState| *state != SegmentState::Open;
         let quiet = {
             let guard = self.lock_writer();
@@ -177,11 +176,8 @@ impl Engine {
             // Their keys have not all left the indexes.
             return Ok(());
         }
-        let path = self.index_path();
-        if self.storage.exists(&path)? {
-            self.storage.remove(&path)?;
-        }
-        let file = self.storage.create(&path)?;
+        self.directory.remove_if_there(INDEX_FILE)?;
+        let file = self.directory.create(INDEX_FILE)?;
         let mut out = SectionWriter::new(&*file);
         self.keydir.write_to(&mut out)?;
         let keydir = out.end_section()?;
@@ -190,9 +186,9 @@ impl Engine {
         self.write_others(&mut out)?;
         let others = out.end_section()?;
         let head = IndexHead {
-            store_id: manifest.store_id,
-            generation: manifest.generation,
-            manifest_crc: manifest.checksum(),
+            store_id: identity.store_id,
+            generation: identity.generation,
+            manifest_crc: identity.checksum,
             hash_seeds: self.hasher.seeds(),
             hash_probe: self.hasher.probe(),
             sections: [keydir, namespaces, others],

@@ -1,8 +1,7 @@
 //! The manifest on disk: replaced as a whole, atomically, or not at all.
 
-use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use super::lock;
 use crate::error::{Error, Result};
@@ -10,7 +9,7 @@ use crate::format::manifest::Manifest;
 use crate::format::{Damage, INDEX_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE};
 use crate::planted::{Planted, planted};
 use crate::segment::segment_index;
-use crate::storage::{Storage, read_file, write_all_at};
+use crate::storage::{Directory, StorageFile, read_exact_at, write_all_at};
 
 /// Numbers that the manifest keeps from being given out twice; known to whoever changes the manifest.
 #[derive(Clone, Copy, Debug)]
@@ -31,11 +30,50 @@ pub(crate) enum ReplaceError {
 /// The manifest in memory and on disk.
 #[derive(Debug)]
 pub(crate) struct ManifestStore {
-    storage: Arc<dyn Storage>,
-    directory: PathBuf,
-    current: Mutex<Manifest>,
+    directory: Directory,
+    current: Mutex<Current>,
     /// An index file stands that fits this manifest.
     index_file: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Current {
+    /// Ahead of the one on disk by numbers that were given out and not listed.
+    manifest: Manifest,
+    /// Of the manifest that this store has read or written last.
+    identity: Identity,
+}
+
+/// What tells one manifest from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) store_id: [u8; 16],
+    pub(crate) generation: u64,
+    pub(crate) checksum: u32,
+}
+
+impl Identity {
+    fn of(manifest: &Manifest) -> Identity {
+        Identity {
+            store_id: manifest.store_id,
+            generation: manifest.generation,
+            checksum: manifest.checksum(),
+        }
+    }
+
+    /// Of the manifest in this file, of which no more than that is read.
+    fn read(file: &dyn StorageFile) -> std::io::Result<Identity> {
+        let mut head = [0; Manifest::HEAD_LEN];
+        read_exact_at(file, &mut head, 0)?;
+        let mut checksum = [0; 4];
+        read_exact_at(file, &mut checksum, file.len()?.saturating_sub(4))?;
+        let (store_id, generation) = Manifest::decode_identity(&head);
+        Ok(Identity {
+            store_id,
+            generation,
+            checksum: u32::from_le_bytes(checksum),
+        })
+    }
 }
 
 /// Of the segments that a store can have, so many are only for the outputs of compaction and recovery, without which a store
@@ -47,77 +85,113 @@ pub(crate) const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 
 impl ManifestStore {
     /// Takes over a manifest that was read from, or written to, this directory.
-    pub(crate) fn new(storage: Arc<dyn Storage>, directory: &Path, manifest: Manifest) -> ManifestStore {
+    pub(crate) fn new(directory: Directory, manifest: Manifest) -> ManifestStore {
+        let identity = Identity::of(&manifest);
         ManifestStore {
-            storage,
-            directory: directory.to_owned(),
-            current: Mutex::new(manifest),
+            directory,
+            current: Mutex::new(Current { manifest, identity }),
             index_file: AtomicBool::new(false),
         }
     }
 
-    /// Reads the manifest of a store; None if there is no such file.
-    pub(crate) fn read(storage: &dyn Storage, directory: &Path) -> Result<Option<Manifest>> {
-        let path = directory.join(MANIFEST_FILE);
-        if !storage
-            .exists(&path)
-            .map_err(|error| Error::io("look for", &path, error))?
-        {
+    /// Reads the manifest of a store; None if no file of that name is listed. One that is listed and cannot be found when it
+    /// is opened, a link that leads nowhere, is an error: it may lead somewhere again.
+    pub(crate) fn read(directory: &Directory) -> Result<Option<Manifest>> {
+        let path = directory.path_of(MANIFEST_FILE);
+        let exists = directory.exists(MANIFEST_FILE);
+        if !exists.map_err(|error| Error::io("look for", &path, error))? {
             return Ok(None);
         }
-        let bytes = read_file(storage, &path, MANIFEST_BYTES_MAX).map_err(|error| match error.kind() {
-            std::io::ErrorKind::InvalidData => Error::damage(&path, 0, Damage::Field("length")),
-            _ => Error::io("read", &path, error),
-        })?;
+        let bytes = match directory.read(MANIFEST_FILE, MANIFEST_BYTES_MAX) {
+            Ok(bytes) => bytes,
+            Err(error) => match error.kind() {
+                std::io::ErrorKind::InvalidData => {
+                    return Err(Error::damage(&path, 0, Damage::Field("length")));
+                }
+                std::io::ErrorKind::NotFound if planted(Planted::UnreadableIsAbsent) => return Ok(None),
+                _ => return Err(Error::io("read", &path, error)),
+            },
+        };
         Manifest::decode(&bytes)
             .map(Some)
             .map_err(|damage| Error::damage(&path, 0, damage))
     }
 
     /// Writes a manifest beside the old one, syncs it, and puts it in its place.
-    pub(crate) fn write(storage: &dyn Storage, directory: &Path, manifest: &Manifest) -> Result<(), ReplaceError> {
-        let (path, temporary) = (directory.join(MANIFEST_FILE), directory.join(MANIFEST_TEMPORARY_FILE));
+    pub(crate) fn write(directory: &Directory, manifest: &Manifest) -> Result<(), ReplaceError> {
+        let path = directory.path_of(MANIFEST_FILE);
+        let temporary = directory.path_of(MANIFEST_TEMPORARY_FILE);
         // Else the store could not be opened again.
         manifest
             .check_numbers()
             .map_err(|damage| ReplaceError::Unchanged(Error::damage(&path, 0, damage)))?;
         let unchanged = |action, error| ReplaceError::Unchanged(Error::io(action, &temporary, error));
         // One may be left from an attempt that failed.
-        if storage
-            .exists(&temporary)
-            .map_err(|error| unchanged("look for", error))?
-        {
-            storage.remove(&temporary).map_err(|error| unchanged("remove", error))?;
-        }
-        let file = storage.create(&temporary).map_err(|error| unchanged("create", error))?;
+        directory
+            .remove_if_there(MANIFEST_TEMPORARY_FILE)
+            .map_err(|error| unchanged("remove", error))?;
+        let file = directory
+            .create(MANIFEST_TEMPORARY_FILE)
+            .map_err(|error| unchanged("create", error))?;
         write_all_at(&*file, &manifest.encode(), 0).map_err(|error| unchanged("write", error))?;
         file.sync().map_err(|error| unchanged("sync", error))?;
         let unknown = |action, error| ReplaceError::Unknown(Error::io(action, &path, error));
-        storage
-            .rename(&temporary, &path)
+        directory
+            .rename(MANIFEST_TEMPORARY_FILE, MANIFEST_FILE)
             .map_err(|error| unknown("rename the new manifest to", error))?;
         if planted(Planted::SkipDirectorySync) {
             return Ok(());
         }
-        storage
-            .sync_directory(directory)
+        directory
+            .sync()
             .map_err(|error| unknown("sync the directory of", error))?;
         Ok(())
+    }
+
+    /// That the manifest on disk is the one that this store has read or written last: else somebody has put another's in
+    /// its place, and nothing that others trust may be written beside it.
+    pub(crate) fn check_stands(&self) -> Result<Identity> {
+        let identity = lock(&self.current).identity;
+        self.check_is(identity)?;
+        Ok(identity)
+    }
+
+    fn check_is(&self, expected: Identity) -> Result<()> {
+        let path = self.directory.path_of(MANIFEST_FILE);
+        let found = self
+            .directory
+            .open_file(MANIFEST_FILE, false)
+            .and_then(|file| Identity::read(&*file));
+        match found {
+            Ok(found) if found == expected || planted(Planted::WriteBesideStranger) => Ok(()),
+            Err(error) if !is_gone(&error) => Err(Error::io("look at", &path, error)),
+            _ => {
+                let damage = Damage::Mismatch("the manifest, which another program has replaced or removed,");
+                Err(Error::damage(&path, 0, damage))
+            }
+        }
     }
 
     /// Changes the manifest. In memory it has changed only if it has on disk.
     pub(crate) fn update(&self, floors: Floors, change: impl FnOnce(&mut Manifest)) -> Result<(), ReplaceError> {
         let mut current = lock(&self.current);
-        let mut next = current.clone();
+        self.check_is(current.identity).map_err(|error| match error {
+            Error::Corruption { .. } => ReplaceError::Unknown(error),
+            error => ReplaceError::Unchanged(error),
+        })?;
+        let mut next = current.manifest.clone();
         next.generation += 1;
         next.next_sequence = next.next_sequence.max(floors.next_sequence);
         next.next_namespace = next.next_namespace.max(floors.next_namespace);
         change(&mut next);
-        Self::write(&*self.storage, &self.directory, &next)?;
-        *current = next;
+        Self::write(&self.directory, &next)?;
+        *current = Current {
+            identity: Identity::of(&next),
+            manifest: next,
+        };
         if self.index_file.swap(false, Ordering::AcqRel) {
             // It is of no use from here on. Where it cannot be removed it takes space, until the next one is written.
-            let _ = self.storage.remove(&self.directory.join(INDEX_FILE));
+            let _ = self.directory.remove(INDEX_FILE);
         }
         Ok(())
     }
@@ -135,7 +209,7 @@ impl ManifestStore {
     /// used from the next [`ManifestStore::update`] on; a file of this id that no manifest lists is junk. `held_back` indexes
     /// are not given out.
     pub(crate) fn allocate_id(&self, held_back: usize) -> Result<u64> {
-        let mut current = lock(&self.current);
+        let current = &mut lock(&self.current).manifest;
         let taken: std::collections::HashSet<u16> =
             current.segments.iter().map(|entry| segment_index(entry.id)).collect();
         if taken.len() + held_back > usize::from(u16::MAX) {
@@ -151,15 +225,28 @@ impl ManifestStore {
         Ok(id)
     }
 
+    /// Where it is.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// The store's id.
     pub(crate) fn store_id(&self) -> [u8; 16] {
-        lock(&self.current).store_id
+        lock(&self.current).identity.store_id
     }
 
     /// A copy of the manifest as it stands.
     pub(crate) fn current(&self) -> Manifest {
-        lock(&self.current).clone()
+        lock(&self.current).manifest.clone()
     }
+}
+
+/// Whether a file was removed, or is too short to be a manifest.
+fn is_gone(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof
+    )
 }
 
 #[cfg(test)]
@@ -167,6 +254,12 @@ mod tests {
     use super::*;
     use crate::format::manifest::{SegmentEntry, SegmentState};
     use crate::storage::MemStorage;
+
+    fn directory() -> Directory {
+        let disk = MemStorage::new();
+        disk.create_directory("/store").unwrap();
+        Directory::open(&disk, "/store".as_ref()).unwrap()
+    }
 
     #[test]
     fn a_store_with_all_segments_that_writers_may_have_can_still_be_compacted() {
@@ -184,7 +277,7 @@ mod tests {
                 })
                 .collect(),
         };
-        let store = ManifestStore::new(Arc::new(MemStorage::new()), Path::new("/store"), manifest);
+        let store = ManifestStore::new(directory(), manifest);
         assert!(store.allocate_id(SEGMENTS_HELD_BACK).is_err());
         assert!(store.allocate_id(0).is_ok());
     }
@@ -192,9 +285,7 @@ mod tests {
     /// Found by the fuzz target `manifest_load`: such a store opened once, and then never again.
     #[test]
     fn a_manifest_that_could_not_be_read_again_is_not_written() {
-        let disk = Arc::new(MemStorage::new());
-        let directory = Path::new("/store");
-        disk.create_directory(directory).unwrap();
+        let directory = directory();
         let manifest = Manifest {
             store_id: [0; 16],
             generation: 1,
@@ -203,8 +294,8 @@ mod tests {
             next_namespace: 1,
             segments: Vec::new(),
         };
-        ManifestStore::write(&*disk, directory, &manifest).unwrap();
-        let store = ManifestStore::new(disk.clone(), directory, manifest.clone());
+        ManifestStore::write(&directory, &manifest).unwrap();
+        let store = ManifestStore::new(directory.clone(), manifest.clone());
         store.allocate_id(0).unwrap();
         let floors = Floors {
             next_sequence: 1,
@@ -212,6 +303,6 @@ mod tests {
         };
         let refused = store.update(floors, |_| {});
         assert!(matches!(refused, Err(ReplaceError::Unchanged(_))), "{refused:?}");
-        assert_eq!(ManifestStore::read(&*disk, directory).unwrap(), Some(manifest));
+        assert_eq!(ManifestStore::read(&directory).unwrap(), Some(manifest));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) mod write;
 mod writer;
 
 use std::hash::{BuildHasher, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -40,26 +40,33 @@ use crate::index::hash::KeyHasher;
 use crate::index::keydir::{Keydir, Location};
 use crate::index::namespaces::{NamespaceState, Namespaces};
 use crate::options::Options;
+use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
 use crate::segment::{ReadError, Segment, Value};
-use crate::storage::{Storage, StorageLock};
+use crate::storage::{Directory, ProcessMark, Storage, StorageLock};
 use manifest::ManifestStore;
 use writer::Writer;
 
 /// An open store, below the handles that users hold.
 pub(crate) struct Engine {
-    pub(crate) directory: PathBuf,
+    /// Held open: the store is this directory, not a path.
+    pub(crate) directory: Directory,
+    /// The process that opened the store.
+    pub(crate) process: ProcessMark,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) options: Options,
     pub(crate) time: StoreTime,
     hasher: KeyHasher,
     pub(crate) keydir: Keydir,
     pub(crate) segments: SegmentTable,
+    /// Of segments that are not mapped.
+    open_files: Arc<OpenFiles>,
     pub(crate) namespaces: Namespaces,
     /// Number of the next namespace.
     pub(crate) next_namespace: AtomicU32,
     /// Held while a namespace is created, renamed or dropped.
     pub(crate) namespace_changes: Mutex<()>,
+    pub(crate) store_id: [u8; 16],
     pub(crate) manifest: ManifestStore,
     writer: Mutex<Writer>,
     /// Signalled when a write-out, a sync or a failure ends.
@@ -81,6 +88,8 @@ pub(crate) struct Engine {
     pub(crate) wake: Wake,
     /// The store was closed: others may have the directory by now.
     pub(crate) closed: AtomicBool,
+    /// How closing went, once it has been tried.
+    pub(crate) close_result: Mutex<Option<Result<()>>>,
     /// The disk was found full: puts first make sure of the reserve.
     pub(crate) full: AtomicBool,
     /// Held by the one who touches the reserve.
@@ -172,8 +181,14 @@ impl Engine {
         self.hasher.hash(namespace, key)
     }
 
+    /// What a message calls a segment's file.
     pub(crate) fn segment_path(&self, id: u64) -> PathBuf {
-        self.directory.join(segment_file(id))
+        self.directory.path_of(&segment_file(id))
+    }
+
+    /// The path under which the store was opened.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The error for a failed read of a record in this segment.
@@ -283,7 +298,7 @@ impl Engine {
                 std::thread::yield_now();
             }
         }
-        Err(Error::damage(&self.directory, 0, Damage::Mismatch("the index")))
+        Err(Error::damage(self.path(), 0, Damage::Mismatch("the index")))
     }
 
     /// Finds where the records of these keys probably are, and touches them, one kind of memory after the other, so that the

@@ -2,7 +2,7 @@
 //! the segments is the other half, `recovery`.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -14,17 +14,18 @@ use super::{Engine, Events, Wake, random_id, random_u64};
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::format::{FileName, LOCK_FILE, MANIFEST_FILE, classify};
+use crate::format::{FileName, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, RESERVE_FILE, classify};
 use crate::index::hash::KeyHasher;
 use crate::index::keydir::Keydir;
 use crate::index::namespaces::Namespaces;
 use crate::options::Options;
+use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
-use crate::storage::{Storage, StorageLock};
+use crate::storage::{Directory, ProcessMark, Storage, StorageLock};
 
 /// Begins at the lock, ends with the store.
 struct Opening {
-    directory: PathBuf,
+    directory: Directory,
     storage: Arc<dyn Storage>,
     lock: Box<dyn StorageLock>,
     manifest: Manifest,
@@ -48,50 +49,43 @@ pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, Recove
 }
 
 /// From a path to a locked directory with a manifest.
-fn enter(directory: &Path, options: &Options) -> Result<Opening> {
+fn enter(path: &Path, options: &Options) -> Result<Opening> {
     let storage = options.storage.clone();
-    let not_a_store = |what: &str| Error::NotAStore {
-        path: directory.to_owned(),
-        what: what.to_owned(),
-    };
-    let exists = storage
-        .exists(directory)
-        .map_err(|error| Error::io("look for", directory, error))?;
-    if !exists {
-        if !options.create {
-            return Err(not_a_store(
-                "the directory does not exist, and creating a store was not asked for",
-            ));
+    let (directory, existed) = match open_directory(&*storage, path)? {
+        Some(directory) => (directory, true),
+        None if options.create => {
+            create_directory_durably(&*storage, path)?;
+            let created = Directory::open(&*storage, path);
+            (created.map_err(|error| Error::io("open", path, error))?, false)
         }
-        create_directory_durably(&*storage, directory)?;
-    }
+        None => {
+            return Err(Error::NotAStore {
+                path: path.to_owned(),
+                what: "the directory does not exist, and creating a store was not asked for".to_owned(),
+            });
+        }
+    };
     // Looked at before the lock file is created, so that nothing is left in a directory that is not ours.
-    let manifest = check_directory(&*storage, directory, options.create)?;
-    let lock_path = directory.join(LOCK_FILE);
+    check_directory(&directory, options.create)?;
     let owner = format!("process {}", std::process::id());
-    let lock = storage.lock(&lock_path, &owner).map_err(|error| match error.kind() {
+    let lock = directory.lock(LOCK_FILE, &owner).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Error::InUse {
-            path: directory.to_owned(),
+            path: path.to_owned(),
             holder: error.to_string(),
         },
-        _ => Error::io("lock", &lock_path, error),
+        _ => Error::io("lock", &directory.path_of(LOCK_FILE), error),
     })?;
     // Somebody may have created or changed the store while this one came for the lock.
-    let found = if manifest {
-        ManifestStore::read(&*storage, directory)?
+    let found = if check_directory(&directory, options.create)? {
+        ManifestStore::read(&directory)?
     } else {
         None
-    };
-    let found = match found {
-        Some(found) => Some(found),
-        None if check_directory(&*storage, directory, options.create)? => ManifestStore::read(&*storage, directory)?,
-        None => None,
     };
     let (manifest, created) = match found {
         Some(manifest) => (manifest, false),
         None => {
-            if exists {
-                create_directory_durably(&*storage, directory)?;
+            if existed {
+                create_directory_durably(&*storage, path)?;
             }
             let manifest = Manifest {
                 store_id: random_id(),
@@ -101,19 +95,41 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
                 next_namespace: 1,
                 segments: Vec::new(),
             };
-            ManifestStore::write(&*storage, directory, &manifest).map_err(|error| match error {
+            ManifestStore::write(&directory, &manifest).map_err(|error| match error {
                 ReplaceError::Unchanged(error) | ReplaceError::Unknown(error) => error,
             })?;
             (manifest, true)
         }
     };
     Ok(Opening {
-        directory: directory.to_owned(),
+        directory,
         storage,
         lock,
         manifest,
         created,
     })
+}
+
+/// Opens a directory; None if there is nothing of that name. A link that leads nowhere is an error: what it led to may
+/// come back.
+pub(crate) fn open_directory(storage: &dyn Storage, path: &Path) -> Result<Option<Directory>> {
+    match Directory::open(storage, path) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound
+                if !storage
+                    .exists(path)
+                    .map_err(|error| Error::io("look for", path, error))? =>
+            {
+                Ok(None)
+            }
+            ErrorKind::NotADirectory => Err(Error::NotAStore {
+                path: path.to_owned(),
+                what: "this is a file; name a directory".to_owned(),
+            }),
+            _ => Err(Error::io("open", path, error)),
+        },
+    }
 }
 
 /// Creates a directory and those above it, each name durable. Those that are there already may have been left by a process
@@ -140,23 +156,26 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     Ok(())
 }
 
-/// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted creation leaves.
-fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Result<bool> {
+/// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted creation leaves: a
+/// lock file, a manifest that is not finished, the mark of a copy in the making.
+fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     let not_a_store = |what: String| Error::NotAStore {
-        path: directory.to_owned(),
+        path: directory.path().to_owned(),
         what,
     };
-    let names = storage.list(directory).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotADirectory => not_a_store("this is a file; name a directory".to_owned()),
-        _ => Error::io("list", directory, error),
-    })?;
+    let names = directory
+        .list()
+        .map_err(|error| Error::io("list", directory.path(), error))?;
     let mut manifest = false;
     let mut segment = false;
     let mut foreign = None;
+    let mut rest = None;
     for name in &names {
         let name = name.to_string_lossy();
         match classify(&name) {
-            FileName::Own => manifest |= name == MANIFEST_FILE,
+            FileName::Own if name == MANIFEST_FILE => manifest = true,
+            FileName::Own if name == INDEX_FILE || name == RESERVE_FILE => rest = Some(name.into_owned()),
+            FileName::Own => {}
             FileName::Segment(_) | FileName::Hint(_) => segment = true,
             FileName::Foreign => foreign = Some(name.into_owned()),
         }
@@ -167,6 +186,11 @@ fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Res
     if segment {
         let what = "there are segments but no manifest; restore the manifest, or salvage what the segments hold";
         return Err(not_a_store(what.to_owned()));
+    }
+    if let Some(rest) = rest {
+        return Err(not_a_store(format!(
+            "there is {rest} of a store but no manifest; restore the manifest, or name another directory"
+        )));
     }
     if let Some(foreign) = foreign {
         return Err(not_a_store(format!(
@@ -182,9 +206,10 @@ fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Res
 }
 
 fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
-    let manifest = ManifestStore::new(opening.storage.clone(), &opening.directory, opening.manifest);
+    let manifest = ManifestStore::new(opening.directory.clone(), opening.manifest);
     Engine {
         directory: opening.directory,
+        process: ProcessMark::of_this_process(),
         storage: opening.storage,
         options: Options {
             limits: options.limits.clipped(),
@@ -194,9 +219,11 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         hasher: KeyHasher::new([random_u64(), random_u64()]),
         keydir: Keydir::new(),
         segments: SegmentTable::new(),
+        open_files: OpenFiles::new(manifest.directory().clone()),
         namespaces: Namespaces::default(),
         next_namespace: AtomicU32::new(manifest.current().next_namespace),
         namespace_changes: Mutex::new(()),
+        store_id: manifest.store_id(),
         manifest,
         writer: Mutex::new(Writer::new(1)),
         progressed: Condvar::new(),
@@ -210,6 +237,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         flush_wake: Wake::default(),
         wake: Wake::default(),
         closed: AtomicBool::new(false),
+        close_result: Mutex::default(),
         full: AtomicBool::new(false),
         reserve: Mutex::new(()),
         directory_lock: Mutex::new(Some(opening.lock)),

@@ -8,16 +8,16 @@ use super::{Engine, HintDoubt, lock};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::hint::{Hint, Offsets};
-use crate::format::hint_file;
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::format::{hint_file, segment_file};
 use crate::index::keydir::Location;
 use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner, Sorter};
 use crate::segment::{Counters, Segment, segment_index};
-use crate::storage::{StorageFile, write_all_at};
+use crate::storage::{NeverChanged, StorageFile, write_all_at};
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
@@ -226,15 +226,21 @@ impl Engine {
         file: Arc<dyn StorageFile>,
         counters: Arc<Counters>,
     ) -> Result<Arc<Segment>> {
-        Ok(Arc::new(match self.options.read_mode {
-            ReadMode::Map => {
-                let path = self.segment_path(header.segment_id);
-                let map = file
-                    .map(summary.data_end)
-                    .map_err(|error| Error::io("map", &path, error))?;
-                Segment::mapped(header, summary, cut, Arc::new(map), counters)
+        let map = match self.options.read_mode {
+            ReadMode::Map => match file.map(summary.data_end, NeverChanged::promised()) {
+                Ok(map) => Some(map),
+                // The system grants a process so many maps and no more: the segment is read call by call.
+                Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => None,
+                Err(error) => return Err(Error::io("map", &self.segment_path(header.segment_id), error)),
+            },
+            ReadMode::Pread => None,
+        };
+        Ok(Arc::new(match map {
+            Some(map) => Segment::mapped(header, summary, cut, Arc::new(map), counters),
+            None => {
+                let file = self.open_files.of_segment(header.segment_id, file);
+                Segment::unmapped(header, summary, cut, file, counters)
             }
-            ReadMode::Pread => Segment::unmapped(header, summary, cut, file, counters),
         }))
     }
 
@@ -310,18 +316,18 @@ impl Engine {
     }
 
     pub(super) fn write_hint_file(&self, hint: &Hint) -> Result<()> {
-        let path = self.directory.join(hint_file(hint.segment_id));
-        let fail = |action, error| Error::io(action, &path, error);
-        if self.storage.exists(&path).map_err(|error| fail("look for", error))? {
-            self.storage.remove(&path).map_err(|error| fail("remove", error))?;
-        }
-        let file = self.storage.create(&path).map_err(|error| fail("create", error))?;
+        let name = hint_file(hint.segment_id);
+        let fail = |action, error| Error::io(action, &self.directory.path_of(&name), error);
+        self.directory
+            .remove_if_there(&name)
+            .map_err(|error| fail("remove", error))?;
+        let file = self.directory.create(&name).map_err(|error| fail("create", error))?;
         let written = write_all_at(&*file, &hint.encode(), 0)
             .map_err(|error| fail("write", error))
             .and_then(|()| file.sync().map_err(|error| fail("sync", error)));
         if written.is_err() {
             // A part of a hint is of no use, takes space that may be short, and would pass for damage.
-            let _ = self.storage.remove(&path);
+            let _ = self.directory.remove(&name);
         }
         written
     }
@@ -329,11 +335,10 @@ impl Engine {
     /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is removed when the store is opened
     /// next.
     pub(crate) fn remove_segment_files(&self, id: u64) {
-        for path in [self.segment_path(id), self.directory.join(hint_file(id))] {
-            if let Err(error) = self.storage.remove(&path)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                self.events.note_background_error(&Error::io("remove", &path, error));
+        for name in [segment_file(id), hint_file(id)] {
+            if let Err(error) = self.directory.remove_if_there(&name) {
+                let error = Error::io("remove", &self.directory.path_of(&name), error);
+                self.events.note_background_error(&error);
             }
         }
     }

@@ -28,12 +28,12 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::RECORD_LEN_MAX;
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
-use crate::format::{Damage, FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify};
+use crate::format::{Damage, FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify, segment_file};
 use crate::options::{Maintenance, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
-use crate::storage::{Map, StorageFile, read_exact_at};
+use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
 
 /// No segment is longer: the last record begins below the highest location and is as long as a record can be.
 const SEGMENT_LEN_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX + SEAL_LEN;
@@ -162,9 +162,9 @@ impl Engine {
         // From here on everything is decided, and the disk may change.
         // The process before may have been killed when it had renamed the manifest, and before that was durable.
         if !report.created {
-            self.storage
-                .sync_directory(&self.directory)
-                .map_err(|error| Error::io("sync", &self.directory, error))?;
+            self.directory
+                .sync()
+                .map_err(|error| Error::io("sync", self.path(), error))?;
         }
         // Junk goes first: an unfinished segment may stand where recovery is about to create one of the same id.
         self.remove_junk(report)?;
@@ -224,17 +224,19 @@ impl Engine {
         Ok(header)
     }
 
-    fn open_file(&self, path: &Path) -> Result<Arc<dyn StorageFile>> {
-        self.storage.open(path, false).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::damage(path, 0, Damage::MISSING),
-            _ => Error::io("open", path, error),
-        })
+    fn open_segment_file(&self, id: u64) -> Result<Arc<dyn StorageFile>> {
+        self.directory
+            .open_file(&segment_file(id), false)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => Error::damage(&self.segment_path(id), 0, Damage::MISSING),
+                _ => Error::io("open", &self.segment_path(id), error),
+            })
     }
 
     /// A segment whose end the manifest knows.
     fn open_known(&self, id: u64, summary: Summary, cut: bool) -> Result<Arc<Segment>> {
         let path = self.segment_path(id);
-        let file = self.open_file(&path)?;
+        let file = self.open_segment_file(id)?;
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
         let expected = if cut {
             summary.data_end
@@ -262,14 +264,17 @@ impl Engine {
     /// A segment whose end must be found.
     fn open_unknown(&self, id: u64) -> Result<Opened> {
         let path = self.segment_path(id);
-        let file = self.open_file(&path)?;
+        let file = self.open_segment_file(id)?;
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
         let header = self.read_header(&path, &*file, id)?;
         if length > SEGMENT_LEN_MAX {
             return Err(Error::damage(&path, SEGMENT_LEN_MAX, Damage::Field("segment length")));
         }
         let bytes = match self.options.read_mode {
-            ReadMode::Map => SegmentBytes::Map(file.map(length).map_err(|error| Error::io("map", &path, error))?),
+            ReadMode::Map => SegmentBytes::Map(
+                file.map(length, NeverChanged::promised())
+                    .map_err(|error| Error::io("map", &path, error))?,
+            ),
             ReadMode::Pread => {
                 let mut bytes = vec![0; length as usize];
                 match read_exact_at(&*file, &mut bytes, 0) {
@@ -365,7 +370,7 @@ impl Engine {
         for unsealed in &unrecovered.unsealed {
             let old = self.segments.get(crate::segment::segment_index(unsealed.id));
             if let (Some(old), Some(durable)) = (old, unsealed.durable) {
-                let file = self.open_file(&self.segment_path(unsealed.id))?;
+                let file = self.open_segment_file(unsealed.id)?;
                 let counters = Arc::new(Counters::of(&durable));
                 let segment = self.readable(old.header, durable, true, file, counters)?;
                 cut.push((old, segment));
@@ -454,11 +459,13 @@ impl Engine {
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
         let listed: HashSet<u64> = self.manifest.current().segments.iter().map(|entry| entry.id).collect();
         let names = self
-            .storage
-            .list(&self.directory)
-            .map_err(|error| Error::io("list", &self.directory, error))?;
+            .directory
+            .list()
+            .map_err(|error| Error::io("list", self.path(), error))?;
         for name in names {
-            let junk = match classify(&name.to_string_lossy()) {
+            // Of a name that is not text, which is none of ours, nothing is removed.
+            let name = name.to_string_lossy();
+            let junk = match classify(&name) {
                 FileName::Segment(id) | FileName::Hint(id) => !listed.contains(&id),
                 // A store that was created just now may be a copy in the making; in any other the copy was finished.
                 FileName::Own => {
@@ -469,11 +476,13 @@ impl Engine {
                 FileName::Foreign => false,
             };
             if junk {
-                let path = self.directory.join(&name);
-                match self.storage.remove(&path) {
+                match self.directory.remove(&name) {
                     Ok(()) => report.removed_files += 1,
                     // It does no harm where it is.
-                    Err(error) => self.events.note_background_error(&Error::io("remove", &path, error)),
+                    Err(error) => {
+                        let error = Error::io("remove", &self.directory.path_of(&name), error);
+                        self.events.note_background_error(&error);
+                    }
                 }
             }
         }
@@ -485,7 +494,8 @@ impl Engine {
         for unsealed in guard.unrecovered.iter().flat_map(|unrecovered| &unrecovered.unsealed) {
             let found = self.segments.get(crate::segment::segment_index(unsealed.id));
             if let Some((segment, summary)) = found.and_then(|segment| Some((segment.clone(), segment.summary?))) {
-                let file = self.open_file(&self.segment_path(unsealed.id))?;
+                let file = self.open_segment_file(unsealed.id)?;
+                let file = self.open_files.of_segment(unsealed.id, file);
                 let unmapped = Segment::unmapped(segment.header, summary, true, file, segment.counters.clone());
                 self.segments.set(Arc::new(unmapped));
             }
@@ -499,8 +509,8 @@ impl Engine {
             let SegmentState::Cut(summary) = entry.state else {
                 continue;
             };
-            let path = self.segment_path(entry.id);
-            let trimmed = self.storage.open(&path, true).and_then(|file| {
+            let file = self.directory.open_file(&segment_file(entry.id), true);
+            let trimmed = file.and_then(|file| {
                 if file.len()? > summary.data_end {
                     file.set_len(summary.data_end)
                 } else {
@@ -509,7 +519,8 @@ impl Engine {
             });
             if let Err(error) = trimmed {
                 // It only takes space.
-                self.events.note_background_error(&Error::io("trim", &path, error));
+                let error = Error::io("trim", &self.segment_path(entry.id), error);
+                self.events.note_background_error(&error);
             }
         }
     }

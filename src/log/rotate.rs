@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::Kind;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::format::segment_file;
 use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
 use crate::storage::{StorageFile, write_all_at};
@@ -23,6 +24,7 @@ impl Engine {
     pub(super) fn ensure_room<'a>(&'a self, mut guard: Guard<'a>, length: u64, count: u64) -> Result<Guard<'a>> {
         loop {
             guard.check_open()?;
+            self.check_sound(&mut guard)?;
             if guard.unrecovered.is_some() {
                 self.finish_recovery(&mut guard)?;
             }
@@ -93,7 +95,6 @@ impl Engine {
             .manifest
             .allocate_id(SEGMENTS_HELD_BACK)
             .map_err(ReplaceError::Unchanged)?;
-        let path = self.segment_path(id);
         let header = self.new_segment_header(id, floors.next_sequence);
         let file = self.create_segment_file(&header).map_err(ReplaceError::Unchanged)?;
         let entry = SegmentEntry {
@@ -103,7 +104,7 @@ impl Engine {
         let listed = self.manifest.update(floors, |manifest| manifest.segments.push(entry));
         if let Err(ReplaceError::Unchanged(_)) = &listed {
             // Not listed, so it is junk; if it cannot be removed now, the next opening does.
-            let _ = self.storage.remove(&path);
+            let _ = self.directory.remove(&segment_file(id));
         }
         listed?;
         let capacity = self
@@ -149,22 +150,23 @@ impl Engine {
 
     /// Creates a segment's file with nothing but its header, name and content durable.
     pub(super) fn create_segment_file(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
-        let path = self.segment_path(header.segment_id);
+        let name = segment_file(header.segment_id);
+        let path = self.directory.path_of(&name);
         let file = self
-            .storage
-            .create(&path)
+            .directory
+            .create(&name)
             .map_err(|error| Error::io("create", &path, error))?;
         let filled = write_all_at(&*file, &header.encode(), 0)
             .map_err(|error| Error::io("write", &path, error))
             .and_then(|()| file.sync().map_err(|error| Error::io("sync", &path, error)))
             .and_then(|()| {
-                self.storage
-                    .sync_directory(&self.directory)
+                self.directory
+                    .sync()
                     .map_err(|error| Error::io("sync the directory of", &path, error))
             });
         if let Err(error) = filled {
             // Listed nowhere; if it cannot be removed now, the next opening does.
-            let _ = self.storage.remove(&path);
+            let _ = self.directory.remove(&name);
             return Err(error);
         }
         Ok(file)
@@ -201,10 +203,9 @@ impl Engine {
     pub(super) fn discard_prepared(&self, prepared: &Prepared) -> Result<()> {
         let id = prepared.header.segment_id;
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
-        let path = self.segment_path(id);
-        self.storage
-            .remove(&path)
-            .map_err(|error| Error::io("remove", &path, error))
+        self.directory
+            .remove(&segment_file(id))
+            .map_err(|error| Error::io("remove", &self.segment_path(id), error))
     }
 
     /// Puts the active segment among those to be sealed, so that all data lie in segments that no longer grow.

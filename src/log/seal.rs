@@ -7,9 +7,9 @@ use super::active::Rotated;
 use super::output::encode_seal;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
-use crate::format::RESERVE_FILE;
 use crate::format::manifest::SegmentState;
 use crate::format::segment::Mark;
+use crate::format::{RESERVE_FILE, segment_file};
 use crate::planted::{Planted, planted};
 use crate::storage::write_all_at;
 
@@ -88,8 +88,8 @@ impl Engine {
         }
         self.sync_for_good(rotated)?;
         let file = self
-            .storage
-            .open(&path, false)
+            .directory
+            .open_file(&segment_file(id), false)
             .map_err(|error| Error::io("open", &path, error))?;
         let counters = rotated.segment.counters.clone();
         let segment = self.readable(rotated.segment.header, rotated.summary, false, file, counters)?;
@@ -137,6 +137,7 @@ impl Engine {
         let kept = part.kept(self.reserve_bytes());
         if kept > 0 && self.full.load(Ordering::Relaxed) {
             self.check_open()?;
+            self.check_sound(&mut self.lock_writer())?;
             self.restore_reserve(kept)?;
         }
         match work() {
@@ -153,23 +154,24 @@ impl Engine {
     pub(super) fn release_reserve(&self, kept: u64) {
         let _one_at_a_time = lock(&self.reserve);
         self.full.store(true, Ordering::Relaxed);
-        let path = self.directory.join(RESERVE_FILE);
         if kept == 0 {
-            let _ = self.storage.remove(&path);
+            let _ = self.directory.remove(RESERVE_FILE);
             return;
         }
         // If it is shorter than that already, there is nothing to be had.
-        let _ = self.storage.open(&path, true).and_then(|file| match file.len()? {
-            length if length > kept => file.set_len(kept),
-            _ => Ok(()),
-        });
+        let _ = self
+            .directory
+            .open_file(RESERVE_FILE, true)
+            .and_then(|file| match file.len()? {
+                length if length > kept => file.set_len(kept),
+                _ => Ok(()),
+            });
     }
 
     /// Makes sure that so much of the reserve is there. Zeros are written, since a file's length alone reserves nothing.
     pub(crate) fn restore_reserve(&self, length: u64) -> Result<()> {
         let _one_at_a_time = lock(&self.reserve);
-        let path = self.directory.join(RESERVE_FILE);
-        let found = match self.storage.open(&path, false) {
+        let found = match self.directory.open_file(RESERVE_FILE, false) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
             file => file.and_then(|file| file.len()),
         };
@@ -178,13 +180,10 @@ impl Engine {
                 return Ok(());
             }
             let file = if found == 0 {
-                self.storage.remove(&path).or_else(|error| match error.kind() {
-                    std::io::ErrorKind::NotFound => Ok(()),
-                    _ => Err(error),
-                })?;
-                self.storage.create(&path)?
+                self.directory.remove_if_there(RESERVE_FILE)?;
+                self.directory.create(RESERVE_FILE)?
             } else {
-                self.storage.open(&path, true)?
+                self.directory.open_file(RESERVE_FILE, true)?
             };
             let zeros = vec![0; (length - found) as usize];
             write_all_at(&*file, &zeros, found)
@@ -192,7 +191,7 @@ impl Engine {
                 .inspect_err(|_| {
                     // A part of it would be in the way of those for whom it is not.
                     let _ = if found == 0 {
-                        self.storage.remove(&path)
+                        self.directory.remove(RESERVE_FILE)
                     } else {
                         file.set_len(found)
                     };
@@ -200,7 +199,11 @@ impl Engine {
         });
         if let Err(error) = made {
             self.full.store(true, Ordering::Relaxed);
-            return Err(Error::io("hold back a reserve in", &path, error));
+            return Err(Error::io(
+                "hold back a reserve in",
+                &self.directory.path_of(RESERVE_FILE),
+                error,
+            ));
         }
         if length >= self.reserve_bytes() {
             self.full.store(false, Ordering::Relaxed);

@@ -105,6 +105,7 @@ impl Engine {
 
     /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
+        self.check_open()?;
         let deletes = matches!(operation.action, Action::Delete);
         self.with_reserve(ReservePart::of_write(deletes), || self.try_write(operation, durability))
     }
@@ -130,6 +131,7 @@ impl Engine {
 
     /// Writes all operations or none.
     pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
+        self.check_open()?;
         let deletes = operations
             .iter()
             .all(|operation| matches!(operation.action, Action::Delete));

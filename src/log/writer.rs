@@ -263,6 +263,16 @@ impl Engine {
         self.notify(guard);
     }
 
+    /// Refuses if nothing may be acknowledged any more: the store is poisoned, or any sync of it has failed.
+    pub(super) fn check_sound(&self, guard: &mut Guard<'_>) -> Result<()> {
+        guard.check_poison()?;
+        if let Err(error) = self.directory.check_syncs() {
+            let cause = Error::io("trust the file system after a failed sync", self.path(), error);
+            self.poison(guard, &cause);
+        }
+        guard.check_poison()
+    }
+
     /// Floors for the manifest, as of now.
     pub(super) fn floors(&self, guard: &Guard<'_>) -> Floors {
         Floors {

@@ -1,6 +1,7 @@
 //! One segment: how its records are read, whether it is still in memory, mapped, or read call by call.
 
 pub(crate) mod buffer;
+pub(crate) mod files;
 pub(crate) mod scan;
 pub(crate) mod table;
 mod value;
@@ -18,6 +19,7 @@ use crate::index::keydir::Location;
 use crate::planted::{Planted, planted};
 use crate::storage::{Map, StorageFile, read_exact_at};
 use buffer::AppendBuffer;
+use files::SegmentFile;
 
 pub use value::Value;
 
@@ -45,7 +47,7 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 enum Source {
     Memory(Box<[Arc<Backing>]>),
-    File { file: Arc<dyn StorageFile>, data_end: u64 },
+    File { file: SegmentFile, data_end: u64 },
 }
 
 /// What a value keeps alive. Aligned so that no two reference counts share a cache line.
@@ -177,7 +179,7 @@ impl Segment {
         header: SegmentHeader,
         summary: Summary,
         cut: bool,
-        file: Arc<dyn StorageFile>,
+        file: SegmentFile,
         counters: Arc<Counters>,
     ) -> Segment {
         let source = Source::File {
@@ -227,7 +229,7 @@ impl Segment {
         match &self.source {
             Source::Memory(stripes) => Ok(tail(own_stripe(stripes).bytes(), offset)?),
             Source::File { file, data_end } => {
-                read_record(&**file, *data_end, self.place(offset), scratch)?;
+                read_record(&*file.get()?, *data_end, self.place(offset), scratch)?;
                 Ok(scratch)
             }
         }
@@ -255,7 +257,7 @@ impl Segment {
             }
             Source::File { file, data_end } => {
                 let mut bytes = Vec::new();
-                read_record(&**file, *data_end, self.place(offset), &mut bytes)?;
+                read_record(&*file.get()?, *data_end, self.place(offset), &mut bytes)?;
                 let record = Record::parse(&bytes, self.place(offset))?;
                 if !wanted(&record) {
                     return Ok(None);
@@ -305,7 +307,7 @@ impl Segment {
             Source::File { file, data_end } => {
                 scratch.clear();
                 scratch.resize(*data_end as usize, 0);
-                read_exact_at(&**file, scratch, 0)?;
+                read_exact_at(&*file.get()?, scratch, 0)?;
                 Ok(scratch)
             }
         }

@@ -7,61 +7,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Map, Storage, StorageFile, StorageLock};
-
-/// What a call does, for choosing where a fault strikes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// [`Storage::create_directory`].
-    CreateDirectory,
-    /// [`Storage::list`] and [`Storage::exists`].
-    List,
-    /// [`Storage::create`].
-    Create,
-    /// [`Storage::open`] for reading only.
-    OpenRead,
-    /// [`Storage::open`] for writing.
-    OpenWrite,
-    /// [`Storage::rename`]; its path is the new name or the old one.
-    Rename,
-    /// [`Storage::remove`].
-    Remove,
-    /// [`Storage::remove_directory`].
-    RemoveDirectory,
-    /// [`Storage::hard_link`]; its path is the new name or the old one.
-    HardLink,
-    /// [`Storage::sync_directory`].
-    SyncDirectory,
-    /// [`Storage::lock`].
-    Lock,
-    /// [`StorageFile::read_at`] and [`StorageFile::len`].
-    Read,
-    /// [`StorageFile::write_at`].
-    Write,
-    /// [`StorageFile::sync`].
-    Sync,
-    /// [`StorageFile::set_len`].
-    SetLen,
-    /// [`StorageFile::map`].
-    Map,
-}
-
-impl Operation {
-    /// Whether it changes what is stored, or makes it durable: only then can a crash before it and one after it
-    /// leave different states.
-    #[must_use]
-    pub const fn mutates(self) -> bool {
-        !matches!(
-            self,
-            Self::List | Self::OpenRead | Self::OpenWrite | Self::Read | Self::Map
-        )
-    }
-}
+use super::sealed::Sealed;
+use super::{Call, Interposed, Interposer, Operation, Storage, StorageDirectory};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +28,15 @@ pub enum FaultKind {
     /// [`MemStorage::mark_clean`](super::MemStorage::mark_clean); over another storage it merely was not synced).
     /// Strikes syncs of files, and of directories, whose changes a later sync can still save.
     FailedSync,
+    /// As [`FailedSync`](Self::FailedSync), but with the commit of a journal: nothing that was not durable yet ever will
+    /// be, of whatever file or directory, though reads go on showing it. Other syncs are answered with success, and all
+    /// later changes of metadata are refused. Strikes syncs of files and directories.
+    FailedCommit {
+        /// Whether the sync that it strikes is told; ext4 tells one of those who wait for a commit, or nobody.
+        told: bool,
+    },
+    /// The process has no more descriptors: whatever opens a file or directory fails (`EMFILE`).
+    NoDescriptors,
     /// The machine stops: this call and all after it fail, without effect, until [`FaultStorage::clear`].
     Stop,
     /// The disk is full: `StorageFull` for calls that take space (creating, linking, writing,
@@ -152,10 +112,14 @@ impl Fault {
         let applies = match self.kind {
             FaultKind::Error(_) | FaultKind::Stop => true,
             FaultKind::ShortWrite { .. } => operation == Operation::Write,
-            FaultKind::FailedSync => matches!(operation, Operation::Sync | Operation::SyncDirectory),
+            FaultKind::FailedSync | FaultKind::FailedCommit { .. } => {
+                matches!(operation, Operation::Sync | Operation::SyncDirectory)
+            }
+            FaultKind::NoDescriptors => operation.opens(),
             FaultKind::Full => call.takes_space || self.operation.is_some(),
         };
-        let on_path = |contains: &String| call.paths.iter().any(|path| path.to_string_lossy().contains(contains));
+        let paths = || std::iter::once(call.path).chain(call.to);
+        let on_path = |contains: &String| paths().any(|path| path.to_string_lossy().contains(contains));
         applies
             && step >= self.at
             && self.operation.is_none_or(|wanted| wanted == operation)
@@ -163,12 +127,8 @@ impl Fault {
     }
 }
 
-/// A call that asks whether it may go on.
-struct Call<'a> {
-    operation: Operation,
-    paths: &'a [&'a Path],
-    takes_space: bool,
-}
+/// Too many open files, as Unix numbers it.
+const EMFILE: i32 = 24;
 
 /// What is left for the caller to do after its call was let through.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -176,6 +136,7 @@ enum Verdict {
     GoOn,
     Shorten { bytes: usize },
     FailSync,
+    FailCommit { told: bool },
 }
 
 #[derive(Debug, Default)]
@@ -193,17 +154,23 @@ struct State {
 /// counters and faults.
 #[derive(Clone, Debug)]
 pub struct FaultStorage {
-    inner: Arc<dyn Storage>,
-    state: Arc<Mutex<State>>,
+    interposed: Interposed,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    state: Mutex<State>,
 }
 
 impl FaultStorage {
     /// Wraps a storage; nothing fails until a fault is injected.
     #[must_use]
     pub fn new(inner: Arc<dyn Storage>) -> Self {
+        let faults: Arc<Faults> = Arc::default();
         Self {
-            inner,
-            state: Arc::default(),
+            interposed: Interposed::over(inner, faults.clone()),
+            faults,
         }
     }
 
@@ -259,27 +226,7 @@ impl FaultStorage {
 
     /// A panic of another test thread leaves nothing half done here.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn call(&self, operation: Operation, paths: &[&Path]) -> io::Result<Verdict> {
-        let takes_space = matches!(
-            operation,
-            Operation::CreateDirectory | Operation::Create | Operation::HardLink | Operation::Write
-        );
-        self.state().judge(&Call {
-            operation,
-            paths,
-            takes_space,
-        })
-    }
-
-    fn wrap(&self, path: &Path, file: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
-        Arc::new(FaultFile {
-            storage: self.clone(),
-            path: path.to_owned(),
-            inner: file,
-        })
+        self.faults.state()
     }
 }
 
@@ -312,6 +259,8 @@ impl State {
             FaultKind::Error(kind) => Err(io::Error::new(kind, "injected fault")),
             FaultKind::ShortWrite { bytes } => Ok(Verdict::Shorten { bytes }),
             FaultKind::FailedSync => Ok(Verdict::FailSync),
+            FaultKind::FailedCommit { told } => Ok(Verdict::FailCommit { told }),
+            FaultKind::NoDescriptors => Err(io::Error::from_raw_os_error(EMFILE)),
             FaultKind::Stop => {
                 self.stopped = true;
                 Err(io::Error::other("stopped"))
@@ -325,132 +274,68 @@ fn failed_sync() -> io::Error {
     io::Error::other("injected fault: sync failed")
 }
 
+impl Faults {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Interposer for Faults {
+    fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        let verdict = self.state().judge(call)?;
+        match verdict {
+            Verdict::GoOn | Verdict::Shorten { .. } => make(),
+            Verdict::FailSync => {
+                if let Some(file) = call.file {
+                    file.mark_clean();
+                }
+                Err(failed_sync())
+            }
+            Verdict::FailCommit { told } => {
+                match (call.file, call.directory) {
+                    (Some(file), _) => file.fail_commit(),
+                    (None, Some(directory)) => directory.fail_commit(),
+                    (None, None) => {}
+                }
+                if told { Err(failed_sync()) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn around_write(&self, call: &Call<'_>, make: &mut dyn FnMut(usize) -> io::Result<usize>) -> io::Result<usize> {
+        let all = call.write.map_or(0, |(_, bytes)| bytes.len());
+        let verdict = self.state().judge(call)?;
+        match verdict {
+            Verdict::Shorten { bytes } => make(bytes.min(all)),
+            Verdict::GoOn | Verdict::FailSync | Verdict::FailCommit { .. } => make(all),
+        }
+    }
+}
+
+impl Sealed for FaultStorage {}
+
 impl Storage for FaultStorage {
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.call(Operation::CreateDirectory, &[path])?;
-        self.inner.create_directory(path)
+        self.interposed.create_directory(path)
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        self.call(Operation::List, &[directory])?;
-        self.inner.list(directory)
+    fn open_directory(&self, path: &Path) -> io::Result<Arc<dyn StorageDirectory>> {
+        self.interposed.open_directory(path)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        self.call(Operation::Create, &[path])?;
-        Ok(self.wrap(path, self.inner.create(path)?))
-    }
-
-    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
-        self.call(
-            if write {
-                Operation::OpenWrite
-            } else {
-                Operation::OpenRead
-            },
-            &[path],
-        )?;
-        Ok(self.wrap(path, self.inner.open(path, write)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(Operation::Rename, &[from, to])?;
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call(Operation::Remove, &[path])?;
-        self.inner.remove(path)
+    fn rename_directory(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.interposed.rename_directory(from, to)
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
-        self.call(Operation::RemoveDirectory, &[path])?;
-        self.inner.remove_directory(path)
+        self.interposed.remove_directory(path)
     }
 
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(Operation::HardLink, &[from, to])?;
-        self.inner.hard_link(from, to)
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        match self.call(Operation::SyncDirectory, &[directory])? {
-            Verdict::FailSync => Err(failed_sync()),
-            Verdict::GoOn | Verdict::Shorten { .. } => self.inner.sync_directory(directory),
-        }
-    }
-
-    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
-        self.call(Operation::Lock, &[path])?;
-        self.inner.lock(path, owner)
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.interposed.sync_directory(path)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        self.call(Operation::List, &[path])?;
-        self.inner.exists(path)
-    }
-}
-
-#[derive(Debug)]
-struct FaultFile {
-    storage: FaultStorage,
-    path: PathBuf,
-    inner: Arc<dyn StorageFile>,
-}
-
-impl FaultFile {
-    fn call(&self, operation: Operation) -> io::Result<Verdict> {
-        self.storage.call(operation, &[&self.path])
-    }
-}
-
-impl StorageFile for FaultFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.call(Operation::Read)?;
-        self.inner.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let bytes = match self.call(Operation::Write)? {
-            Verdict::Shorten { bytes: count } => bytes.get(..count).unwrap_or(bytes),
-            Verdict::GoOn | Verdict::FailSync => bytes,
-        };
-        self.inner.write_at(bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        match self.call(Operation::Sync)? {
-            Verdict::FailSync => {
-                self.inner.mark_clean();
-                Err(failed_sync())
-            }
-            Verdict::GoOn | Verdict::Shorten { .. } => self.inner.sync(),
-        }
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        // A full disk can always make a file shorter. If the length cannot be had, the call itself will tell.
-        let takes_space = self.inner.len().is_ok_and(|before| length > before);
-        let call = Call {
-            operation: Operation::SetLen,
-            paths: &[&self.path],
-            takes_space,
-        };
-        self.storage.state().judge(&call)?;
-        self.inner.set_len(length)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.call(Operation::Read)?;
-        self.inner.len()
-    }
-
-    fn map(&self, length: u64) -> io::Result<Map> {
-        self.call(Operation::Map)?;
-        self.inner.map(length)
-    }
-
-    fn mark_clean(&self) {
-        self.inner.mark_clean();
+        self.interposed.exists(path)
     }
 }

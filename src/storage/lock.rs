@@ -7,11 +7,12 @@
 //! The file is never removed. Between an unlock and an unlink another process could lock the old file while a
 //! third creates and locks a new one: both would hold "the" lock.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
 
-use super::StorageLock;
+use super::sealed::Sealed;
+use super::{ProcessMark, StorageLock};
+use crate::planted::{Planted, planted};
 
 /// More of a holder's text is not shown.
 const OWNER_BYTES_MAX: u64 = 1024;
@@ -19,12 +20,19 @@ const OWNER_BYTES_MAX: u64 = 1024;
 #[derive(Debug)]
 struct OsLock {
     file: File,
+    holder: ProcessMark,
 }
+
+impl Sealed for OsLock {}
 
 impl StorageLock for OsLock {}
 
 impl Drop for OsLock {
     fn drop(&mut self) {
+        // A forked child shares the open file, and unlocking it would unlock the parent's.
+        if !self.holder.is_of_this_process() && !planted(Planted::UnlockInChild) {
+            return;
+        }
         // Closing the file ends the lock, but not at once everywhere: a child process that another thread is just
         // starting shares the open file until its exec, and Windows releases some time after the close. If
         // unlocking fails, closing is still to come.
@@ -32,20 +40,15 @@ impl Drop for OsLock {
     }
 }
 
-/// See [`Storage::lock`](super::Storage::lock).
-pub(super) fn acquire(path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
-    // Not truncated here: until the lock is ours, the text is the holder's.
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+/// Locks this file, which is open for reading and writing; see
+/// [`StorageDirectory::lock`](super::StorageDirectory::lock).
+pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn StorageLock>> {
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => {
             // A courtesy to the next one. The lock holds without it, and a full disk must not keep a store shut.
             let _ = file.set_len(0).and_then(|()| file.write_all(owner.as_bytes()));
-            Ok(Box::new(OsLock { file }))
+            let holder = ProcessMark::of_this_process();
+            Ok(Box::new(OsLock { file, holder }))
         }
         Err(error) if is_contended(&error) => {
             let mut text = Vec::new();
@@ -78,18 +81,26 @@ fn is_contended(error: &io::Error) -> bool {
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
+    use std::fs::OpenOptions;
+    use std::path::Path;
+
+    fn file(path: &Path) -> File {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        options.open(path).unwrap()
+    }
 
     #[test]
     fn a_stale_file_is_no_obstacle_and_its_text_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("LOCK");
         std::fs::write(&path, "process 1, long gone, with a long text").unwrap();
-        let held = acquire(&path, "process 2").unwrap();
+        let held = acquire(file(&path), "process 2").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"process 2");
         drop(held);
         assert!(path.exists(), "the file must stay");
         std::fs::write(&path, "").unwrap();
-        acquire(&path, "process 3").unwrap();
+        acquire(file(&path), "process 3").unwrap();
     }
 
     #[test]
@@ -100,27 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_cannot_be_opened_is_not_taken_for_a_held_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let error = acquire(&directory.path().join("missing/LOCK"), "me").unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
     #[cfg(unix)]
     fn the_lock_ends_with_its_guard_although_a_child_still_shares_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("LOCK");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .unwrap();
-        let shared = file.try_clone().unwrap();
-        fs2::FileExt::try_lock_exclusive(&file).unwrap();
-        drop(OsLock { file });
-        acquire(&path, "next").unwrap();
+        let locked = file(&path);
+        let shared = locked.try_clone().unwrap();
+        drop(acquire(locked, "me").unwrap());
+        acquire(file(&path), "next").unwrap();
         drop(shared);
     }
 }

@@ -21,11 +21,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use cut::CutPolicy;
-use disk::{Disk, Inode};
+use disk::{Disk, Entry, Inode};
 
 use super::map::Map;
 use super::os::check_unmapped;
-use super::{Storage, StorageFile, StorageLock, lock};
+use super::sealed::{Base, NeverChanged, Sealed};
+use super::{Storage, StorageDirectory, StorageFile, StorageLock, lock};
 
 /// A simulated disk in memory, with a live and a durable image; cheap to clone, all clones being the same disk.
 ///
@@ -33,7 +34,7 @@ use super::{Storage, StorageFile, StorageLock, lock};
 /// the machine to exist; relative ones start at the root, which is always there.
 ///
 /// ```
-/// use embercask::storage::{CutPolicy, MemStorage, Storage};
+/// use embercask::storage::{CutPolicy, MemStorage};
 /// use std::path::Path;
 ///
 /// let disk = MemStorage::new();
@@ -207,7 +208,9 @@ impl MemStorage {
     #[must_use]
     pub fn files(&self, directory: impl AsRef<Path>) -> Vec<PathBuf> {
         let directory = directory.as_ref();
-        let entries = self.disk().list(directory).unwrap_or_default();
+        let disk = self.disk();
+        let entries = disk.resolve(directory).and_then(|directory| disk.list(directory));
+        let entries = entries.unwrap_or_default();
         entries
             .into_iter()
             .filter(|(_, is_directory)| !is_directory)
@@ -223,7 +226,8 @@ impl MemStorage {
     pub fn remove_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
         let mut disk = self.disk();
-        disk.remove(path)?;
+        let entry = disk.entry(path)?;
+        disk.remove(entry)?;
         disk.sync_path(path)
     }
 
@@ -232,7 +236,10 @@ impl MemStorage {
         let mut disk = self.disk();
         let inode = match disk.file_at(path) {
             Ok(inode) => inode,
-            Err(error) if error.kind() == ErrorKind::NotFound => disk.create(path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let entry = disk.entry(path)?;
+                disk.create(entry)?
+            }
             Err(error) => return Err(error),
         };
         disk.sync_path(path)?;
@@ -265,51 +272,135 @@ impl std::fmt::Debug for MemStorage {
     }
 }
 
-impl Storage for MemStorage {
-    fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.mutate().create_directory(path)
+/// The calls of the seam by path, for tests.
+impl MemStorage {
+    /// Creates the directory and those above it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::create_directory`].
+    pub fn create_directory(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.mutate().create_directory(path.as_ref())
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        Ok(self.disk().list(directory)?.into_iter().map(|(name, _)| name).collect())
+    /// Names in a directory, sorted.
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageDirectory::list`].
+    pub fn list(&self, directory: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let disk = self.disk();
+        let directory = disk.resolve(directory.as_ref())?;
+        Ok(disk.list(directory)?.into_iter().map(|(name, _)| name).collect())
     }
 
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+    /// Creates a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageDirectory::create`].
+    pub fn create(&self, path: impl AsRef<Path>) -> io::Result<Arc<dyn StorageFile>> {
         let mut disk = self.mutate();
-        let inode = disk.create(path)?;
-        Ok(Arc::new(MemFile::new(self.open_inode(&mut disk, inode), true)))
+        let entry = disk.entry(path.as_ref())?;
+        self.create_entry(&mut disk, entry)
     }
 
-    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageDirectory::open`].
+    pub fn open(&self, path: impl AsRef<Path>, write: bool) -> io::Result<Arc<dyn StorageFile>> {
         let mut disk = self.disk();
-        let inode = disk.file_at(path)?;
+        let inode = disk.file_at(path.as_ref())?;
         Ok(Arc::new(MemFile::new(self.open_inode(&mut disk, inode), write)))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.mutate().rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.mutate().remove(path)
-    }
-
-    fn remove_directory(&self, path: &Path) -> io::Result<()> {
-        self.mutate().remove_directory(path)
-    }
-
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.mutate().hard_link(from, to)
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.mutate().sync_directory(directory)
-    }
-
-    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+    /// Gives a file or directory another path.
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageDirectory::rename`].
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         let mut disk = self.mutate();
-        let inode = match disk.file_at(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => disk.create(path)?,
+        let (from, to) = (disk.entry(from.as_ref())?, disk.entry(to.as_ref())?);
+        disk.rename(from, to)
+    }
+
+    /// Removes a file, not durably yet; see [`remove_file`](Self::remove_file).
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageDirectory::remove`].
+    pub fn remove(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let mut disk = self.mutate();
+        let entry = disk.entry(path.as_ref())?;
+        disk.remove(entry)
+    }
+
+    /// Gives a file a second path.
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageDirectory::hard_link`].
+    pub fn hard_link(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let mut disk = self.mutate();
+        let (from, to) = (disk.entry(from.as_ref())?, disk.entry(to.as_ref())?);
+        disk.hard_link(from, to)
+    }
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such directory.
+    pub fn sync_directory(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let mut disk = self.mutate();
+        let directory = disk.resolve(path.as_ref())?;
+        disk.sync_directory(directory)
+    }
+
+    /// Removes a directory with all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such directory.
+    pub fn remove_directory(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.mutate().remove_directory(path.as_ref())
+    }
+
+    /// Whether something of this name exists.
+    ///
+    /// # Errors
+    ///
+    /// If a file stands where the path has a directory.
+    pub fn exists(&self, path: impl AsRef<Path>) -> io::Result<bool> {
+        match self.disk().resolve(path.as_ref()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the lock of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`StorageDirectory::lock`].
+    pub fn lock(&self, path: impl AsRef<Path>, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        let mut disk = self.mutate();
+        let entry = disk.entry(path.as_ref())?;
+        self.lock_entry(&mut disk, entry, owner)
+    }
+
+    fn create_entry(&self, disk: &mut Disk, entry: Entry) -> io::Result<Arc<dyn StorageFile>> {
+        let inode = disk.create(entry)?;
+        Ok(Arc::new(MemFile::new(self.open_inode(disk, inode), true)))
+    }
+
+    fn lock_entry(&self, disk: &mut Disk, entry: Entry, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        let inode = match disk.file_of(&entry) {
+            Err(error) if error.kind() == ErrorKind::NotFound => disk.create(entry)?,
             found => found?,
         };
         let file = disk.files.get_mut(&inode).ok_or(ErrorKind::NotFound)?;
@@ -322,16 +413,133 @@ impl Storage for MemStorage {
             .set_length(inode, 0)
             .and_then(|()| disk.write(inode, owner.as_bytes(), 0));
         Ok(Box::new(MemLock {
-            opened: self.open_inode(&mut disk, inode),
+            opened: self.open_inode(disk, inode),
         }))
     }
 
+    /// Lets the commit of a journal fail that everything is part of which is not durable yet: none of it ever will be,
+    /// though reads go on showing it. Syncs are answered with success from then on, changes of metadata refused.
+    pub fn fail_commit(&self) {
+        self.disk().fail_commit();
+    }
+}
+
+impl Sealed for MemStorage {}
+
+impl Storage for MemStorage {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.mutate().create_directory(path)
+    }
+
+    fn open_directory(&self, path: &Path) -> io::Result<Arc<dyn StorageDirectory>> {
+        let mut disk = self.disk();
+        let inode = disk.resolve(path)?;
+        disk.open_directory(inode)?;
+        Ok(Arc::new(MemDirectory {
+            storage: self.clone(),
+            inode,
+        }))
+    }
+
+    fn rename_directory(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.rename(from, to)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.mutate().remove_directory(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        MemStorage::sync_directory(self, path)
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        match self.disk().resolve(path) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+        MemStorage::exists(self, path)
+    }
+}
+
+/// An open directory of a simulated disk.
+#[derive(Debug)]
+pub struct MemDirectory {
+    storage: MemStorage,
+    inode: Inode,
+}
+
+impl MemDirectory {
+    fn entry(&self, name: &str) -> Entry {
+        (self.inode, name.into())
+    }
+}
+
+impl Drop for MemDirectory {
+    fn drop(&mut self) {
+        self.storage.disk().close_directory(self.inode);
+    }
+}
+
+impl Sealed for MemDirectory {}
+
+impl StorageDirectory for MemDirectory {
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        let names = self.storage.disk().list(self.inode)?;
+        Ok(names.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.storage.create_entry(&mut self.storage.mutate(), self.entry(name))
+    }
+
+    fn open(&self, name: &str, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        let mut disk = self.storage.disk();
+        let inode = disk.file_of(&self.entry(name))?;
+        Ok(Arc::new(MemFile::new(self.storage.open_inode(&mut disk, inode), write)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.storage.mutate().rename(self.entry(from), self.entry(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.storage.mutate().remove(self.entry(name))
+    }
+
+    fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
+        match to.base() {
+            Base::Mem(target) if Arc::ptr_eq(&target.storage.disk, &self.storage.disk) => self
+                .storage
+                .mutate()
+                .hard_link(self.entry(name), target.entry(new_name)),
+            _ => Err(ErrorKind::CrossesDevices.into()),
         }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.storage.mutate().sync_directory(self.inode)
+    }
+
+    fn check_journal(&self) -> io::Result<()> {
+        self.storage.disk().check_journal()
+    }
+
+    fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        self.storage
+            .lock_entry(&mut self.storage.mutate(), self.entry(name), owner)
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        Ok(self.storage.disk().child(&self.entry(name))?.is_some())
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(self.storage.disk().is_linked_directory(self.inode))
+    }
+
+    fn base(&self) -> Base<'_> {
+        Base::Mem(self)
+    }
+
+    fn fail_commit(&self) {
+        self.storage.fail_commit();
     }
 }
 
@@ -387,6 +595,8 @@ impl MemFile {
     }
 }
 
+impl Sealed for MemFile {}
+
 impl StorageFile for MemFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.read(|file| {
@@ -419,7 +629,15 @@ impl StorageFile for MemFile {
         self.read(|file| file.live.len() as u64)
     }
 
-    fn map(&self, length: u64) -> io::Result<Map> {
+    fn check_journal(&self) -> io::Result<()> {
+        self.opened.storage.disk().check_journal()
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        self.read(|file| file.links > 0)
+    }
+
+    fn map(&self, length: u64, _: NeverChanged) -> io::Result<Map> {
         let bytes = self.read(|file| Arc::clone(&file.live))?;
         let map = Map::of_memory(bytes, length, Arc::clone(&self.opened) as Arc<dyn Send + Sync>)?;
         self.mapped_bytes.fetch_max(length, Ordering::AcqRel);
@@ -429,12 +647,18 @@ impl StorageFile for MemFile {
     fn mark_clean(&self) {
         self.opened.storage.disk().mark_clean(self.opened.inode);
     }
+
+    fn fail_commit(&self) {
+        self.opened.storage.fail_commit();
+    }
 }
 
 #[derive(Debug)]
 struct MemLock {
     opened: Arc<Opened>,
 }
+
+impl Sealed for MemLock {}
 
 impl StorageLock for MemLock {}
 

@@ -1,111 +1,108 @@
 //! The real file system, through the standard library.
 //!
-//! All that is particular to an operating system lives here (and, for locks and maps, in the two modules beside
-//! it). Unix and Windows are the systems fs2 and memmap2 know; nothing else would compile anyway.
+//! All that is particular to an operating system lives here, in `os/`, and, for locks, maps and processes, in the
+//! modules beside it. Unix and Windows are the systems fs2 and memmap2 know; nothing else would compile anyway.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::map::Map;
-use super::{Storage, StorageFile, StorageLock, lock};
+use super::sealed::{NeverChanged, Sealed};
+use super::{Storage, StorageDirectory, StorageFile};
+pub(super) use directory::OsDirectory;
+
+#[cfg_attr(unix, path = "os/unix.rs")]
+#[cfg_attr(not(unix), path = "os/windows.rs")]
+mod directory;
 
 /// The file system of the machine.
 ///
-/// On Windows, which has nothing to sync a directory with, [`Storage::sync_directory`] is a no-op, and files that
-/// are open or mapped cannot always be renamed over or removed.
+/// On Unix a directory that was opened is held by its descriptor, and names are looked up relative to it. On Windows it is
+/// held by a handle that keeps it, and all directories above it, from being renamed and removed; there is nothing
+/// to sync a directory with there, and files that are open or mapped cannot always be renamed over or removed.
 #[derive(Default, Clone, Copy, Debug)]
 pub struct OsStorage;
+
+impl Sealed for OsStorage {}
 
 impl Storage for OsStorage {
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        fs::read_dir(or_here(directory))?
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect()
+    fn open_directory(&self, path: &Path) -> io::Result<Arc<dyn StorageDirectory>> {
+        Ok(Arc::new(OsDirectory::open(or_here(path))?))
     }
 
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Arc::new(OsFile::new(file)))
-    }
-
-    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
-        let file = OpenOptions::new().read(true).write(write).open(path)?;
-        Ok(Arc::new(OsFile::new(file)))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename_directory(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
     }
 
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        /// `EPERM`, by which Linux and macOS say that the file system has no hard links (not `EACCES`, which would
-        /// have the same kind); and, by chance the same number, `ERROR_INVALID_FUNCTION`, by which Windows does.
-        const NO_LINKS_HERE: i32 = 1;
-        fs::hard_link(from, to).map_err(|error| match error.raw_os_error() {
-            Some(NO_LINKS_HERE) => io::Error::new(io::ErrorKind::Unsupported, error),
-            _ => error,
-        })
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        system::sync_directory(or_here(directory))
-    }
-
-    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
-        lock::acquire(path, owner)
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        OsDirectory::open(or_here(path))?.sync()
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
-        fs::exists(path)
+        match fs::symlink_metadata(or_here(path)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
+
+/// How long an answer of [`StorageFile::is_linked`] is taken for true: asking costs about as much as writing out a
+/// small record, and whoever removes the directory of an open store needs longer than this.
+const LINKED_FOR: Duration = Duration::from_micros(50);
 
 #[derive(Debug)]
 struct OsFile {
     file: File,
+    /// Whether the file system is one whose syncs are to be doubted; see [`StorageFile::check_journal`].
+    has_doubtful_syncs: bool,
     /// How often the length was set through this handle, and up to which of these it is durable. They start apart:
     /// another handle may have set it before, so the first sync of every handle is a full one.
     length_changes: AtomicU64,
     length_changes_synced: AtomicU64,
     /// The longest map made through this handle; below it, the file may not change any more.
     mapped_bytes: AtomicU64,
+    opened: Instant,
+    /// Nanoseconds after `opened` up to which the file is taken to have a name.
+    linked_until: AtomicU64,
 }
 
 impl OsFile {
-    fn new(file: File) -> Self {
+    fn new(file: File, has_doubtful_syncs: bool) -> Self {
         Self {
             file,
+            has_doubtful_syncs,
             length_changes: AtomicU64::new(1),
             length_changes_synced: AtomicU64::new(0),
             mapped_bytes: AtomicU64::new(0),
+            opened: Instant::now(),
+            linked_until: AtomicU64::new(0),
         }
     }
 }
 
+impl Sealed for OsFile {}
+
 impl StorageFile for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        system::read_at(&self.file, buffer, offset)
+        directory::read_at(&self.file, buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         check_unmapped(offset, &self.mapped_bytes)?;
-        system::write_at(&self.file, bytes, offset)
+        directory::write_at(&self.file, bytes, offset)
     }
 
     /// Appended data needs only a data sync: the new length is needed to find the data, so POSIX has `fdatasync`
@@ -134,7 +131,28 @@ impl StorageFile for OsFile {
         Ok(self.file.metadata()?.len())
     }
 
-    fn map(&self, length: u64) -> io::Result<Map> {
+    fn check_journal(&self) -> io::Result<()> {
+        if self.has_doubtful_syncs {
+            directory::check_journal(&self.file)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        let now = self.opened.elapsed();
+        if now.as_nanos() < u128::from(self.linked_until.load(Ordering::Relaxed)) {
+            return Ok(true);
+        }
+        let linked = directory::is_linked(&self.file)?;
+        if linked {
+            let until = (now + LINKED_FOR).as_nanos().try_into().unwrap_or(0);
+            self.linked_until.store(until, Ordering::Relaxed);
+        }
+        Ok(linked)
+    }
+
+    fn map(&self, length: u64, _: NeverChanged) -> io::Result<Map> {
         let map = Map::of_file(&self.file, length)?;
         self.mapped_bytes.fetch_max(length, Ordering::AcqRel);
         Ok(map)
@@ -160,61 +178,13 @@ fn or_here(directory: &Path) -> &Path {
     }
 }
 
-#[cfg(unix)]
-mod system {
-    use std::fs::File;
-    use std::io;
-    use std::os::unix::fs::FileExt;
-    use std::path::Path;
-
-    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        file.read_at(buffer, offset)
-    }
-
-    pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        file.write_at(bytes, offset)
-    }
-
-    pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
-        match File::open(directory)?.sync_all() {
-            // How some file systems (network ones, mostly) say that a directory cannot be synced. There is nothing
-            // to be done about it, and PostgreSQL (`fsync_fname`) goes on as well. All else is a failed sync.
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-            result => result,
-        }
-    }
-}
-
-#[cfg(windows)]
-mod system {
-    use std::fs::File;
-    use std::io;
-    use std::os::windows::fs::FileExt;
-    use std::path::Path;
-
-    // These move the position of the file, which nothing here uses.
-
-    pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        file.seek_read(buffer, offset)
-    }
-
-    pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        file.seek_write(bytes, offset)
-    }
-
-    /// Windows has no such call; NTFS journals its directories and orders their changes by itself.
-    pub(super) fn sync_directory(_directory: &Path) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
 
     #[test]
     fn the_first_sync_and_the_one_after_a_set_length_are_full_ones() {
-        let file = OsFile::new(tempfile::tempfile().unwrap());
+        let file = OsFile::new(tempfile::tempfile().unwrap(), false);
         let is_full =
             || file.length_changes.load(Ordering::Acquire) != file.length_changes_synced.load(Ordering::Acquire);
         assert!(is_full());

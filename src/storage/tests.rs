@@ -6,6 +6,55 @@ use std::sync::Arc;
 
 use super::*;
 
+/// The calls of the seam by path.
+pub(super) trait ByPath {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>>;
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>>;
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+impl<S: Storage + ?Sized> ByPath for S {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
+        self.open_directory(path.parent().unwrap())?.create(name(path))
+    }
+
+    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        self.open_directory(path.parent().unwrap())?.open(name(path), write)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        self.open_directory(path)?.list()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        assert_eq!(from.parent(), to.parent());
+        self.open_directory(from.parent().unwrap())?
+            .rename(name(from), name(to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.open_directory(path.parent().unwrap())?.remove(name(path))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let target = self.open_directory(to.parent().unwrap())?;
+        self.open_directory(from.parent().unwrap())?
+            .hard_link(name(from), &*target, name(to))
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        self.open_directory(path.parent().unwrap())?.lock(name(path), owner)
+    }
+}
+
 /// A storage and an empty directory on it.
 struct Setup {
     storage: Arc<dyn Storage>,
@@ -25,7 +74,7 @@ impl Setup {
     }
 
     fn content(&self, name: &str) -> Vec<u8> {
-        read_file(&*self.storage, &self.path(name), 1 << 20).unwrap()
+        read_whole(&*self.storage.open(&self.path(name), false).unwrap(), 1 << 20).unwrap()
     }
 
     fn names(&self) -> Vec<OsString> {
@@ -174,12 +223,15 @@ fn a_directory_is_renamed_with_all_that_is_in_it() {
     for setup in setups() {
         setup.storage.create_directory(&setup.path("from/inner")).unwrap();
         setup.create("from/inner/a", b"content");
-        setup.storage.rename(&setup.path("from"), &setup.path("to")).unwrap();
+        setup
+            .storage
+            .rename_directory(&setup.path("from"), &setup.path("to"))
+            .unwrap();
         assert_eq!(setup.content("to/inner/a"), b"content");
         assert_eq!(setup.names(), ["to"]);
         setup
             .storage
-            .rename(&setup.path("to"), &setup.path("to/inner/to"))
+            .rename_directory(&setup.path("to"), &setup.path("to/inner/to"))
             .unwrap_err();
         setup.storage.create_directory(&setup.path("full")).unwrap();
         setup.create("full/a", b"");
@@ -236,7 +288,7 @@ fn a_rename_between_two_names_of_one_file_keeps_both() {
 fn a_removed_file_lives_on_in_its_handles_and_maps() {
     for setup in setups() {
         let file = setup.create("a", b"content");
-        let map = file.map(7).unwrap();
+        let map = file.map(7, NeverChanged::promised()).unwrap();
         setup.storage.remove(&setup.path("a")).unwrap();
         assert_eq!(kind(setup.storage.remove(&setup.path("a"))), ErrorKind::NotFound);
         assert!(setup.names().is_empty());
@@ -267,11 +319,17 @@ fn a_directory_is_removed_with_all_that_is_in_it() {
 fn a_map_shows_the_first_bytes_and_never_more_than_there_are() {
     for setup in setups() {
         let file = setup.create("a", b"0123456789");
-        assert_eq!(&file.map(10).unwrap()[..], b"0123456789");
-        assert_eq!(&file.map(4).unwrap()[..], b"0123");
-        assert!(file.map(0).unwrap().is_empty());
-        assert_eq!(kind(file.map(11)), ErrorKind::UnexpectedEof);
-        assert!(setup.create("empty", b"").map(0).unwrap().is_empty());
+        assert_eq!(&file.map(10, NeverChanged::promised()).unwrap()[..], b"0123456789");
+        assert_eq!(&file.map(4, NeverChanged::promised()).unwrap()[..], b"0123");
+        assert!(file.map(0, NeverChanged::promised()).unwrap().is_empty());
+        assert_eq!(kind(file.map(11, NeverChanged::promised())), ErrorKind::UnexpectedEof);
+        assert!(
+            setup
+                .create("empty", b"")
+                .map(0, NeverChanged::promised())
+                .unwrap()
+                .is_empty()
+        );
     }
 }
 
@@ -279,7 +337,7 @@ fn a_map_shows_the_first_bytes_and_never_more_than_there_are() {
 fn what_is_mapped_cannot_be_changed_through_the_same_handle() {
     for setup in setups() {
         let file = setup.create("a", b"0123");
-        let map = file.map(4).unwrap();
+        let map = file.map(4, NeverChanged::promised()).unwrap();
         assert_eq!(kind(file.write_at(b"x", 3)), ErrorKind::InvalidInput);
         assert_eq!(kind(file.set_len(3)), ErrorKind::InvalidInput);
         assert_eq!(&map[..], b"0123");
@@ -336,15 +394,76 @@ fn one_of_many_threads_gets_the_lock() {
 #[test]
 fn a_small_file_is_read_whole_and_a_big_one_refused() {
     for setup in setups() {
-        setup.create("a", b"0123");
-        assert_eq!(read_file(&*setup.storage, &setup.path("a"), 4).unwrap(), b"0123");
-        assert_eq!(
-            kind(read_file(&*setup.storage, &setup.path("a"), 3)),
-            ErrorKind::InvalidData
-        );
-        assert_eq!(
-            kind(read_file(&*setup.storage, Path::new("/no/such/file"), 3)),
-            ErrorKind::NotFound
-        );
+        let file = setup.create("a", b"0123");
+        assert_eq!(read_whole(&*file, 4).unwrap(), b"0123");
+        assert_eq!(kind(read_whole(&*file, 3)), ErrorKind::InvalidData);
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn an_open_directory_stays_the_same_one_when_it_is_moved_and_another_takes_its_path() {
+    for setup in setups() {
+        setup.storage.create_directory(&setup.path("data")).unwrap();
+        setup.create("data/a", b"first");
+        let held = setup.storage.open_directory(&setup.path("data")).unwrap();
+        setup
+            .storage
+            .rename_directory(&setup.path("data"), &setup.path("moved"))
+            .unwrap();
+        setup.storage.create_directory(&setup.path("data")).unwrap();
+        setup.create("data/a", b"second");
+        assert_eq!(read_whole(&*held.open("a", false).unwrap(), 100).unwrap(), b"first");
+        held.rename("a", "b").unwrap();
+        write_all_at(&*held.create("c").unwrap(), b"new", 0).unwrap();
+        held.sync().unwrap();
+        assert_eq!(setup.content("moved/b"), b"first");
+        assert_eq!(setup.content("moved/c"), b"new");
+        assert_eq!(setup.storage.list(&setup.path("data")).unwrap(), ["a"]);
+        assert!(held.is_linked().unwrap());
+        let elsewhere = setup.storage.open_directory(&setup.path("data")).unwrap();
+        held.hard_link("c", &*elsewhere, "c").unwrap();
+        assert_eq!(setup.content("data/c"), b"new");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_removed_directory_and_its_files_say_so_and_take_nothing_new() {
+    for setup in setups() {
+        setup.storage.create_directory(&setup.path("data")).unwrap();
+        let file = setup.create("data/a", b"content");
+        let held = setup.storage.open_directory(&setup.path("data")).unwrap();
+        assert!(held.is_linked().unwrap() && file.is_linked().unwrap());
+        setup.storage.remove_directory(&setup.path("data")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(!held.is_linked().unwrap() && !file.is_linked().unwrap());
+        assert_eq!(kind(held.create("b")), ErrorKind::NotFound);
+        assert_eq!(kind(held.open("a", false)), ErrorKind::NotFound);
+        file.write_at(b"goes on", 0).unwrap();
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_that_leads_nowhere_is_listed_and_exists() {
+    let temporary = tempfile::tempdir().unwrap();
+    let link = temporary.path().join("MANIFEST");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    let directory = OsStorage.open_directory(temporary.path()).unwrap();
+    assert_eq!(directory.list().unwrap(), ["MANIFEST"]);
+    assert!(directory.exists("MANIFEST").unwrap() && OsStorage.exists(&link).unwrap());
+    assert_eq!(kind(directory.open("MANIFEST", false)), ErrorKind::NotFound);
+}
+
+#[test]
+fn the_question_for_the_journal_is_answered_where_it_works() {
+    for setup in setups() {
+        let file = setup.create("a", b"content");
+        file.sync().unwrap();
+        file.check_journal().unwrap();
+        let directory = setup.storage.open_directory(&setup.directory).unwrap();
+        directory.sync().unwrap();
+        directory.check_journal().unwrap();
     }
 }

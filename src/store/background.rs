@@ -60,7 +60,7 @@ impl Workers {
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
         self.threads
-            .push(thread.map_err(|error| Error::io("start a thread for", &self.engine.directory, error))?);
+            .push(thread.map_err(|error| Error::io("start a thread for", self.engine.path(), error))?);
         Ok(())
     }
 }

@@ -32,7 +32,7 @@ use crate::log::manifest::{ManifestStore, ReplaceError};
 use crate::log::output::SEAL_LEN;
 use crate::log::{Engine, lock};
 use crate::options::Progress;
-use crate::storage::write_all_at;
+use crate::storage::{Directory, write_all_at};
 
 /// Bytes copied in one call, where links cannot be made.
 const COPY_BYTES: u64 = 1 << 20;
@@ -92,6 +92,7 @@ enum Way {
 
 impl Engine {
     fn checkpoint(&self, target: &Path, progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckpointReport> {
+        self.check_open()?;
         let started_ms = self.time.monotonic_ms();
         let _no_compaction = lock(&self.compaction.running);
         self.check_open()?;
@@ -102,7 +103,7 @@ impl Engine {
             ..CheckpointReport::default()
         };
         self.carry_over(&manifest, staging.directory(), &mut report, progress)?;
-        ManifestStore::write(&*self.storage, staging.directory(), &manifest).map_err(|error| match error {
+        ManifestStore::write(staging.directory(), &manifest).map_err(|error| match error {
             ReplaceError::Unchanged(error) | ReplaceError::Unknown(error) => error,
         })?;
         staging.publish()?;
@@ -114,7 +115,7 @@ impl Engine {
     fn carry_over(
         &self,
         manifest: &Manifest,
-        directory: &Path,
+        directory: &Directory,
         report: &mut CheckpointReport,
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<()> {
@@ -133,12 +134,10 @@ impl Engine {
             let Some((summary, length)) = ended(entry) else {
                 continue;
             };
-            let segment = segment_file(entry.id);
-            report.count(self.link_or_copy(&self.directory.join(&segment), &directory.join(&segment), Some(length))?);
+            report.count(self.link_or_copy(&segment_file(entry.id), directory, Some(length))?);
             report.segments += 1;
             report.bytes += summary.data_end;
-            let hint = hint_file(entry.id);
-            match self.link_or_copy(&self.directory.join(&hint), &directory.join(&hint), None) {
+            match self.link_or_copy(&hint_file(entry.id), directory, None) {
                 Ok(way) => report.count(way),
                 // Then opening the copy makes one.
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
@@ -156,30 +155,28 @@ impl Engine {
     }
 
     /// Gives a file a second name, or else copies it up to `length` and syncs the copy.
-    fn link_or_copy(&self, from: &Path, to: &Path, length: Option<u64>) -> Result<Way> {
-        match self.storage.hard_link(from, to) {
+    fn link_or_copy(&self, name: &str, to: &Directory, length: Option<u64>) -> Result<Way> {
+        match self.directory.hard_link(name, to) {
             Ok(()) => Ok(Way::Linked),
             Err(error) if links_are_impossible(&error) => {
-                self.copy_file(from, to, length)?;
+                self.copy_file(name, to, length)?;
                 Ok(Way::Copied)
             }
-            Err(error) => Err(Error::io("link", from, error)),
+            Err(error) => Err(Error::io("link", &self.directory.path_of(name), error)),
         }
     }
 
-    fn copy_file(&self, from: &Path, to: &Path, length: Option<u64>) -> Result<()> {
+    fn copy_file(&self, name: &str, to: &Directory, length: Option<u64>) -> Result<()> {
+        let (from, to_path) = (&self.directory.path_of(name), &to.path_of(name));
         let source = self
-            .storage
-            .open(from, false)
+            .directory
+            .open_file(name, false)
             .map_err(|error| Error::io("open", from, error))?;
         let length = match length {
             Some(length) => length,
             None => source.len().map_err(|error| Error::io("measure", from, error))?,
         };
-        let target = self
-            .storage
-            .create(to)
-            .map_err(|error| Error::io("create", to, error))?;
+        let target = to.create(name).map_err(|error| Error::io("create", to_path, error))?;
         let mut buffer = vec![0; length.min(COPY_BYTES) as usize];
         let mut offset = 0;
         while offset < length {
@@ -187,10 +184,10 @@ impl Engine {
                 .get_mut(..(length - offset).min(COPY_BYTES) as usize)
                 .unwrap_or_default();
             crate::storage::read_exact_at(&*source, part, offset).map_err(|error| Error::io("read", from, error))?;
-            write_all_at(&*target, part, offset).map_err(|error| Error::io("write", to, error))?;
+            write_all_at(&*target, part, offset).map_err(|error| Error::io("write", to_path, error))?;
             offset += part.len() as u64;
         }
-        target.sync().map_err(|error| Error::io("sync", to, error))
+        target.sync().map_err(|error| Error::io("sync", to_path, error))
     }
 }
 

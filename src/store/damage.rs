@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::RECORD_LEN_MAX;
 use crate::format::segment::RECORD_START_MAX;
-use crate::storage::{StorageFile, read_exact_at};
+use crate::storage::{Directory, StorageFile, read_exact_at};
 
 /// A range of a file that is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,13 +129,10 @@ impl Content {
 }
 
 /// Reads a file that must be there; None if it is not.
-pub(super) fn open_if_there(
-    storage: &dyn crate::storage::Storage,
-    path: &Path,
-) -> Result<Option<Arc<dyn StorageFile>>> {
-    match storage.open(path, false) {
+pub(super) fn open_if_there(directory: &Directory, name: &str) -> Result<Option<Arc<dyn StorageFile>>> {
+    match directory.open_file(name, false) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("open", path, error)),
+        Err(error) => Err(Error::io("open", &directory.path_of(name), error)),
     }
 }

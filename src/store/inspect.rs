@@ -16,6 +16,7 @@ use crate::format::{
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Options;
 use crate::segment::walk::{Reach, Step, Walker};
+use crate::storage::Directory;
 
 /// What kind of file [`inspect`] was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,9 +103,11 @@ use PartValue::{Bits, Bytes, Id, Number, Text, TimeMs};
 /// cannot be read are damage.
 pub fn inspect(path: impl AsRef<Path>, options: &Options, mut look: impl FnMut(&Part<'_>) -> bool) -> Result<FileKind> {
     let path = path.as_ref();
-    let file = options
-        .storage
-        .open(path, false)
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| not_ours(path))?;
+    let file = Directory::open(&*options.storage, directory)
+        .and_then(|directory| directory.open_file(name, false))
         .map_err(|error| Error::io("open", path, error))?;
     let length = file.len().map_err(|error| Error::io("measure", path, error))?;
     let mut content = Content::default();
@@ -148,12 +151,14 @@ fn kind_of(path: &Path, bytes: &[u8]) -> Result<FileKind> {
         FileName::Own if name == INDEX_FILE => Some(FileKind::Index),
         FileName::Own | FileName::Foreign => None,
     };
-    by_magic.or(by_name).ok_or_else(|| {
-        Error::invalid(format!(
-            "this is no segment, hint, manifest or index file; name one from a store's directory: {}",
-            path.display()
-        ))
-    })
+    by_magic.or(by_name).ok_or_else(|| not_ours(path))
+}
+
+fn not_ours(path: &Path) -> Error {
+    Error::invalid(format!(
+        "this is no segment, hint, manifest or index file; name one from a store's directory: {}",
+        path.display()
+    ))
 }
 
 /// A file that is being shown.

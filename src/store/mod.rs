@@ -16,13 +16,14 @@ mod verify;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compact::CompactionReport;
 use crate::error::{Error, Result};
 use crate::log::recovery::RecoveryReport;
 use crate::log::{Engine, lock, opening};
 use crate::options::{Durability, Maintenance, Options, Progress};
+use crate::planted::{Planted, planted};
 
 use background::Workers;
 pub use batch::Batch;
@@ -56,6 +57,13 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.engine.process.is_of_this_process() && !planted(Planted::ServeForkedChild) {
+            // Locks may be held by threads that this process does not have, and waiting for the workers would wait for
+            // threads that are not there. The parent has everything; this copy just goes.
+            let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(workers.take());
+            return;
+        }
         // Whoever wants to know whether this went well calls `close`.
         if let Err(error) = self.close() {
             self.engine.events.note_background_error(&error);
@@ -65,6 +73,7 @@ impl Drop for Inner {
 
 impl Inner {
     fn close(&self) -> Result<()> {
+        self.engine.check_process()?;
         // Before the threads are waited for: seals and compaction that busy writers keep coming would keep them, and this, going.
         self.engine.refuse_writes();
         drop(lock(&self.workers).take());
@@ -113,12 +122,12 @@ impl Store {
 
     /// Directory of the store.
     pub fn directory(&self) -> &Path {
-        &self.engine().directory
+        self.engine().path()
     }
 
     /// Its id: random, given at creation. Copies of the store and checkpoints share it.
     pub fn id(&self) -> u128 {
-        u128::from_be_bytes(self.engine().manifest.store_id())
+        u128::from_be_bytes(self.engine().store_id)
     }
 
     /// What opening this handle found and did.
@@ -157,6 +166,7 @@ impl Store {
     /// [`Error::Cancelled`] after [`Store::cancel_compaction`] from another thread; the store is sound, and what was
     /// compacted before stays so. [`Error::Corruption`] if a segment turns out to be damaged; it stays as it is.
     pub fn compact(&self) -> Result<CompactionReport> {
+        self.engine().check_open()?;
         self.engine().sweep_expired();
         self.engine().compact_all()
     }
@@ -200,7 +210,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What [`Store::sync`] and sealing may fail with. The store is closed all the same; opening it again recovers what was
+    /// What [`Store::sync`] and sealing may fail with; closing by another handle tells the same again. The store is closed all the same; opening it again recovers what was
     /// acknowledged, but for writes of class [`Durability::Buffered`] that could not be written out.
     pub fn close(self) -> Result<()> {
         self.inner.close()
@@ -211,8 +221,16 @@ impl Engine {
     fn close(&self) -> Result<()> {
         self.compaction.shut_down();
         let _running = lock(&self.compaction.running);
+        // Whoever closes again is told how it went: what was lost is lost.
+        let mut ended = lock(&self.close_result);
+        match &*ended {
+            Some(_) if planted(Planted::ForgetFailedClose) => return Ok(()),
+            Some(result) => return result.clone(),
+            None => {}
+        }
         if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+            // Closing has panicked.
+            return Err(Error::Closed);
         }
         let result = self.close_log();
         if let Err(error) = &result {
@@ -221,7 +239,17 @@ impl Engine {
             self.write_index_file();
         }
         self.unlock_directory();
+        *ended = Some(result.clone());
         result
+    }
+
+    /// Refuses work in a process that was forked from the one that opened the store.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process.is_of_this_process() || planted(Planted::ServeForkedChild) {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
     }
 
     /// The class of a write that may say its own.
@@ -231,6 +259,7 @@ impl Engine {
 
     /// Refuses work on a closed store.
     pub(crate) fn check_open(&self) -> Result<()> {
+        self.check_process()?;
         if self.closed.load(Ordering::Acquire) {
             Err(Error::Closed)
         } else {

@@ -54,6 +54,7 @@ impl Store {
     pub fn create_namespace_with_id(&self, name: &str, id: u128) -> Result<Namespace> {
         check_name(name)?;
         let engine = self.engine();
+        engine.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         engine.check_open()?;
         if engine.namespaces.by_name(name).is_some() {
@@ -81,6 +82,7 @@ impl Store {
     pub fn rename_namespace(&self, name: &str, new_name: &str) -> Result<()> {
         check_name(new_name)?;
         let engine = self.engine();
+        engine.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
             .namespaces
@@ -101,6 +103,7 @@ impl Store {
     /// returns. Memory and disk space come back in the background. Handles on it get [`Error::NamespaceNotFound`].
     pub fn drop_namespace(&self, name: &str) -> Result<()> {
         let engine = self.engine();
+        engine.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
             .namespaces

@@ -33,7 +33,7 @@ use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
 use crate::log::write::{Action, Operation};
 use crate::options::{Durability, Options, Progress};
 use crate::segment::walk::{Reach, Step, Walker};
-use crate::storage::Storage;
+use crate::storage::Directory;
 
 /// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles up in memory.
 const ROUND_BYTES: u64 = 4 << 20;
@@ -134,6 +134,7 @@ pub fn salvage_with(
         )));
     }
     let Source {
+        directory,
         lock: _lock,
         manifest,
         damaged,
@@ -146,7 +147,7 @@ pub fn salvage_with(
     };
     let total_bytes = sources.iter().map(|source| source.length).sum::<u64>() * 2;
     let mut run = Run {
-        storage,
+        directory,
         sources,
         report,
         content: Content::default(),
@@ -160,8 +161,8 @@ pub fn salvage_with(
         },
     };
     run.read_all()?;
-    let staging = Staging::begin(run.storage.clone(), to)?;
-    let store = options.create(true).open(staging.directory())?;
+    let staging = Staging::begin(storage, to)?;
+    let store = options.create(true).open(staging.directory().path())?;
     run.write_all(&store, time.now_ms())?;
     store.close()?;
     staging.publish()?;
@@ -194,7 +195,7 @@ struct Chosen {
 
 /// A run of salvage.
 struct Run<P> {
-    storage: Arc<dyn Storage>,
+    directory: Directory,
     sources: Vec<SourceSegment>,
     report: SalvageReport,
     content: Content,
@@ -255,7 +256,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 return Ok(Some(salvaged));
             }
         };
-        self.load(&path, length)?;
+        let name = source.name.clone();
+        self.load(&name, length)?;
         let bytes = std::mem::take(&mut self.content.bytes);
         if let Err(damage) = SegmentHeader::decode(&bytes) {
             salvaged
@@ -332,12 +334,13 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         }
     }
 
-    fn load(&mut self, path: &Path, length: u64) -> Result<()> {
+    fn load(&mut self, name: &str, length: u64) -> Result<()> {
+        let path = self.directory.path_of(name);
         let file = self
-            .storage
-            .open(path, false)
-            .map_err(|error| Error::io("open", path, error))?;
-        self.content.read(&*file, path, length)
+            .directory
+            .open_file(name, false)
+            .map_err(|error| Error::io("open", &path, error))?;
+        self.content.read(&*file, &path, length)
     }
 
     /// The second pass.
@@ -370,7 +373,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 continue;
             }
             chosen.sort_unstable_by_key(|chosen| chosen.offset);
-            self.load(&path, length)?;
+            let name = source.name.clone();
+            self.load(&name, length)?;
             let bytes = std::mem::take(&mut self.content.bytes);
             let mut reported = 0;
             for Chosen { offset, namespace } in chosen {
@@ -483,11 +487,10 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             return Ok(None);
         };
         let Ok(header) = &source.header else { return Ok(None) };
-        let path = source.path.clone();
         let file = self
-            .storage
-            .open(&path, false)
-            .map_err(|error| Error::io("open", &path, error))?;
+            .directory
+            .open_file(&source.name, false)
+            .map_err(|error| Error::io("open", &source.path, error))?;
         let mut bytes = vec![0; crate::format::aligned((crate::index::namespaces::NAME_LEN_MAX + 128) as u64) as usize];
         let mut filled = 0;
         // The file may end behind the record.

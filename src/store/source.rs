@@ -13,17 +13,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::damage::{Content, Damaged, open_if_there};
-use super::staging::list;
+use super::staging::sorted_names;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
 use crate::log::manifest::MANIFEST_BYTES_MAX;
+use crate::log::opening::open_directory;
 use crate::segment::walk::Reach;
-use crate::storage::{Storage, StorageLock};
+use crate::storage::{Directory, Storage, StorageLock};
 
 /// What a directory holds of a store.
 pub(super) struct Source {
+    pub(super) directory: Directory,
     /// Keeps others from opening the store; None where no lock can be taken.
     pub(super) lock: Option<Box<dyn StorageLock>>,
     pub(super) manifest: Option<Manifest>,
@@ -36,6 +38,7 @@ pub(super) struct Source {
 /// A segment to be read.
 pub(super) struct SourceSegment {
     pub(super) id: u64,
+    pub(super) name: String,
     pub(super) path: PathBuf,
     /// As the manifest has it; open if there is no manifest.
     pub(super) state: SegmentState,
@@ -57,28 +60,30 @@ impl SourceSegment {
 
 impl Source {
     /// Takes the lock and looks at manifest and headers. `purpose` is what a process that finds the lock taken is told.
-    pub(super) fn find(storage: &dyn Storage, directory: &Path, purpose: &str) -> Result<Source> {
-        let names = list(storage, directory)?.unwrap_or_default();
+    pub(super) fn find(storage: &dyn Storage, path: &Path, purpose: &str) -> Result<Source> {
+        let nothing = || Error::NotAStore {
+            path: path.to_owned(),
+            what: format!("there is neither a manifest nor a segment to {purpose}"),
+        };
+        let directory = open_directory(storage, path)?.ok_or_else(nothing)?;
+        let names = sorted_names(&directory)?;
         let ours = |name: &String| name == MANIFEST_FILE || matches!(classify(name), FileName::Segment(_));
         if !names.iter().any(ours) {
-            let what = format!("there is neither a manifest nor a segment to {purpose}");
-            return Err(Error::NotAStore {
-                path: directory.to_owned(),
-                what,
-            });
+            return Err(nothing());
         }
-        let lock = take_lock(storage, directory, &names, purpose)?;
+        let lock = take_lock(&directory, &names, purpose)?;
         let mut damaged = Vec::new();
-        let mut manifest = read_manifest(storage, directory, &mut damaged)?;
+        let mut manifest = read_manifest(&directory, &names, &mut damaged)?;
         if let Some(found) = &manifest
-            && is_of_another_store(storage, directory, &names, found)?
+            && is_of_another_store(&directory, &names, found)?
         {
-            let path = directory.join(MANIFEST_FILE);
+            let path = directory.path_of(MANIFEST_FILE);
             damaged.push(Content::default().damaged(&path, None, 0, 0, Damage::Stranger));
             manifest = None;
         }
-        let segments = segments(storage, directory, &names, manifest.as_ref())?;
+        let segments = segments(&directory, &names, manifest.as_ref())?;
         Ok(Source {
+            directory,
             lock,
             manifest,
             damaged,
@@ -88,23 +93,15 @@ impl Source {
 }
 
 /// Takes the lock of the store, if it has one that can be taken.
-fn take_lock(
-    storage: &dyn Storage,
-    from: &Path,
-    names: &[String],
-    purpose: &str,
-) -> Result<Option<Box<dyn StorageLock>>> {
+fn take_lock(from: &Directory, names: &[String], purpose: &str) -> Result<Option<Box<dyn StorageLock>>> {
     // Without a lock file nobody holds it, and creating one would change the source.
     if !names.iter().any(|name| name == LOCK_FILE) {
         return Ok(None);
     }
-    match storage.lock(
-        &from.join(LOCK_FILE),
-        &format!("process {} ({purpose})", std::process::id()),
-    ) {
+    match from.lock(LOCK_FILE, &format!("process {} ({purpose})", std::process::id())) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::InUse {
-            path: from.to_owned(),
+            path: from.path().to_owned(),
             holder: error.to_string(),
         }),
         // A read-only copy, or a damaged file system: read it all the same.
@@ -113,10 +110,15 @@ fn take_lock(
 }
 
 /// The manifest, if it is there and sound.
-fn read_manifest(storage: &dyn Storage, from: &Path, damaged: &mut Vec<Damaged>) -> Result<Option<Manifest>> {
-    let path = from.join(MANIFEST_FILE);
-    let Some(file) = open_if_there(storage, &path)? else {
-        let cause = "the manifest is missing".to_owned();
+fn read_manifest(from: &Directory, names: &[String], damaged: &mut Vec<Damaged>) -> Result<Option<Manifest>> {
+    let path = from.path_of(MANIFEST_FILE);
+    let Some(file) = open_if_there(from, MANIFEST_FILE)? else {
+        let cause = if names.iter().any(|name| name == MANIFEST_FILE) {
+            "the manifest is listed but cannot be found, a link that leads nowhere"
+        } else {
+            "the manifest is missing"
+        };
+        let cause = cause.to_owned();
         damaged.push(Damaged {
             path,
             segment: None,
@@ -138,18 +140,17 @@ fn read_manifest(storage: &dyn Storage, from: &Path, damaged: &mut Vec<Damaged>)
 }
 
 /// Whether there are segments, and none of them belongs to the store that the manifest belongs to.
-fn is_of_another_store(storage: &dyn Storage, from: &Path, names: &[String], manifest: &Manifest) -> Result<bool> {
+fn is_of_another_store(from: &Directory, names: &[String], manifest: &Manifest) -> Result<bool> {
     let mut others = false;
     for name in names
         .iter()
         .filter(|name| matches!(classify(name), FileName::Segment(_)))
     {
-        let path = from.join(name);
-        let Some(file) = open_if_there(storage, &path)? else {
+        let Some(file) = open_if_there(from, name)? else {
             continue;
         };
         let mut content = Content::default();
-        content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
+        content.read(&*file, &from.path_of(name), SEGMENT_HEADER_LEN)?;
         match SegmentHeader::decode(&content.bytes) {
             Ok(header) if header.store_id == manifest.store_id => return Ok(false),
             Ok(_) => others = true,
@@ -160,12 +161,7 @@ fn is_of_another_store(storage: &dyn Storage, from: &Path, names: &[String], man
 }
 
 /// The segments that count.
-fn segments(
-    storage: &dyn Storage,
-    from: &Path,
-    names: &[String],
-    manifest: Option<&Manifest>,
-) -> Result<Vec<SourceSegment>> {
+fn segments(from: &Directory, names: &[String], manifest: Option<&Manifest>) -> Result<Vec<SourceSegment>> {
     let mut wanted: Vec<SegmentEntry> = match manifest {
         Some(manifest) => manifest.segments.clone(),
         None => names
@@ -183,13 +179,14 @@ fn segments(
     let mut sources = Vec::new();
     let mut newer = None;
     for SegmentEntry { id, state } in wanted {
-        let path = from.join(segment_file(id));
+        let name = segment_file(id);
+        let path = from.path_of(&name);
         let data_end = match state {
             SegmentState::Sealed(summary) | SegmentState::Cut(summary) => Some(summary.data_end),
             SegmentState::Open => None,
         };
         let mut content = Content::default();
-        let (length, header) = match open_if_there(storage, &path)? {
+        let (length, header) = match open_if_there(from, &name)? {
             Some(file) => {
                 let there = file.len().map_err(|error| Error::io("measure", &path, error))?;
                 content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
@@ -203,6 +200,7 @@ fn segments(
         let header = header.map_err(|damage| content.damaged(&path, Some(id), 0, length, damage));
         sources.push(SourceSegment {
             id,
+            name,
             path,
             state,
             length,

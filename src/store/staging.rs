@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{FileName, LOCK_FILE, MANIFEST_FILE, UNFINISHED_FILE, classify};
-use crate::log::opening::create_directory_durably;
-use crate::storage::Storage;
+use crate::log::opening::{create_directory_durably, open_directory};
+use crate::storage::{Directory, Storage};
 
 /// A directory under construction; removed when dropped without [`Staging::publish`].
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) struct Staging {
     storage: Arc<dyn Storage>,
     target: PathBuf,
     partial: PathBuf,
+    /// The sibling, from when it was created on.
+    directory: Directory,
     published: bool,
 }
 
@@ -34,8 +36,9 @@ impl Staging {
         };
         let mut partial_name = name.to_owned();
         partial_name.push(".partial");
+        let target = absolute(target)?;
         let partial = target.with_file_name(partial_name);
-        if let Some(name) = list(&*storage, target)?.unwrap_or_default().first() {
+        if let Some(name) = list(&*storage, &target)?.unwrap_or_default().first() {
             return Err(Error::invalid(format!(
                 "the target is not empty, it holds {name}; name an empty or a new directory: {}",
                 target.display()
@@ -49,17 +52,8 @@ impl Staging {
                 )));
             }
             // Salvage builds by way of a store, so a lock file says nothing; that somebody holds it does.
-            let lock = partial.join(LOCK_FILE);
-            if names.iter().any(|name| name == LOCK_FILE)
-                && let Err(error) = storage.lock(&lock, &format!("process {}", std::process::id()))
-            {
-                return Err(match error.kind() {
-                    std::io::ErrorKind::WouldBlock => Error::InUse {
-                        path: partial,
-                        holder: error.to_string(),
-                    },
-                    _ => Error::io("lock", &lock, error),
-                });
+            if names.iter().any(|name| name == LOCK_FILE) {
+                check_unlocked(&*storage, &partial)?;
             }
             let holds = |file: &str| names.iter().any(|name| name == file);
             if holds(MANIFEST_FILE) && !holds(UNFINISHED_FILE) {
@@ -72,47 +66,51 @@ impl Staging {
                 .map_err(|error| Error::io("remove what an interrupted attempt left in", &partial, error))?;
         }
         // From here on what is there is ours to remove.
+        let opened = create_directory_durably(&*storage, &partial)
+            .and_then(|()| Directory::open(&*storage, &partial).map_err(|error| Error::io("open", &partial, error)));
+        let directory = opened.inspect_err(|_| {
+            let _ = remove(&*storage, &partial);
+        })?;
         let staging = Staging {
             storage,
-            target: target.to_owned(),
+            target,
             partial,
+            directory,
             published: false,
         };
-        create_directory_durably(&*staging.storage, &staging.partial)?;
-        let unfinished = staging.partial.join(UNFINISHED_FILE);
         staging
-            .storage
-            .create(&unfinished)
-            .and_then(|_| staging.storage.sync_directory(&staging.partial))
-            .map_err(|error| Error::io("create", &unfinished, error))?;
+            .directory
+            .create(UNFINISHED_FILE)
+            .and_then(|_| staging.directory.sync())
+            .map_err(|error| Error::io("create", &staging.directory.path_of(UNFINISHED_FILE), error))?;
         Ok(staging)
     }
 
     /// Where to build. What is put there must be durable, names included, before it is published.
-    pub(super) fn directory(&self) -> &Path {
-        &self.partial
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Gives the directory its name, durably.
     pub(super) fn publish(mut self) -> Result<()> {
-        let renamed = match self.storage.rename(&self.partial, &self.target) {
+        let renamed = match self.storage.rename_directory(&self.partial, &self.target) {
             // Not every system replaces an empty directory.
             Err(_) if list(&*self.storage, &self.target)?.is_some_and(|names| names.is_empty()) => self
                 .storage
                 .remove_directory(&self.target)
-                .and_then(|()| self.storage.rename(&self.partial, &self.target)),
+                .and_then(|()| self.storage.rename_directory(&self.partial, &self.target)),
             result => result,
         };
         renamed.map_err(|error| Error::io("rename the finished directory to", &self.target, error))?;
         let parent = self.target.parent().unwrap_or(Path::new(""));
         if let Err(error) = self.storage.sync_directory(parent) {
             // So that an error leaves nothing under that name; `drop` removes the rest.
-            self.published = self.storage.rename(&self.target, &self.partial).is_err();
+            self.published = self.storage.rename_directory(&self.target, &self.partial).is_err();
             return Err(Error::io("sync", parent, error));
         }
         self.published = true;
         // If it stays, the next opening removes it.
-        let _ = self.storage.remove(&self.target.join(UNFINISHED_FILE));
+        let _ = self.directory.remove(UNFINISHED_FILE);
         Ok(())
     }
 }
@@ -128,28 +126,48 @@ impl Drop for Staging {
 
 /// Removes an unfinished directory, in such an order that what is left if that is cut off cannot be taken for a store.
 fn remove(storage: &dyn Storage, partial: &Path) -> std::io::Result<()> {
-    match storage.remove(&partial.join(MANIFEST_FILE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => storage.sync_directory(partial)?,
-    }
+    let directory = Directory::open(storage, partial)?;
+    directory.remove_if_there(MANIFEST_FILE)?;
+    directory.sync()?;
+    drop(directory);
     storage.remove_directory(partial)
+}
+
+/// Fails if somebody has the store in this directory open.
+fn check_unlocked(storage: &dyn Storage, path: &Path) -> Result<()> {
+    let directory = Directory::open(storage, path).map_err(|error| Error::io("open", path, error))?;
+    let owner = format!("process {}", std::process::id());
+    match directory.lock(LOCK_FILE, &owner) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::InUse {
+            path: path.to_owned(),
+            holder: error.to_string(),
+        }),
+        Err(error) => Err(Error::io("lock", &directory.path_of(LOCK_FILE), error)),
+    }
+}
+
+/// The same path, whatever becomes of the directory of the process meanwhile.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::io("find", path, error))
 }
 
 /// Names in a directory, sorted; None if there is nothing of that name. A file in its place is an error.
 pub(super) fn list(storage: &dyn Storage, directory: &Path) -> Result<Option<Vec<String>>> {
-    if !storage
-        .exists(directory)
-        .map_err(|error| Error::io("look for", directory, error))?
-    {
-        return Ok(None);
-    }
-    let names = storage.list(directory).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotADirectory => {
-            Error::invalid(format!("this is a file; name a directory: {}", directory.display()))
-        }
-        _ => Error::io("list", directory, error),
+    let opened = open_directory(storage, directory).map_err(|error| match error {
+        Error::NotAStore { path, what } => Error::invalid(format!("{what}: {}", path.display())),
+        error => error,
     })?;
+    let Some(opened) = opened else { return Ok(None) };
+    Ok(Some(sorted_names(&opened)?))
+}
+
+/// Names in a directory, sorted.
+pub(super) fn sorted_names(directory: &Directory) -> Result<Vec<String>> {
+    let names = directory
+        .list()
+        .map_err(|error| Error::io("list", directory.path(), error))?;
     let mut names: Vec<_> = names.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     names.sort_unstable();
-    Ok(Some(names))
+    Ok(names)
 }

@@ -91,6 +91,13 @@ impl Store {
     /// A look at the store. Takes time proportional to the number of key blocks, segments and keys with an expiry.
     pub fn stats(&self) -> Stats {
         let engine = self.engine();
+        if let Err(error) = engine.check_process() {
+            // Its locks may be held by threads that this process does not have.
+            return Stats {
+                poisoned: Some(error.to_string()),
+                ..Stats::default()
+            };
+        }
         let segments: Vec<_> = engine
             .segments
             .all()
@@ -127,6 +134,8 @@ impl Store {
         let (last_sequence, durable_sequence) = (writer.last_sequence, writer.durable_sequence);
         let poisoned = writer.poisoned().map(str::to_owned);
         drop(writer);
+        // The next write would find out.
+        let poisoned = poisoned.or_else(|| Some(engine.directory.check_syncs().err()?.to_string()));
         Stats {
             // Namespaces have an entry each in the same index.
             keys: keys.saturating_sub(namespaces.len() as u64),

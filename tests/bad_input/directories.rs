@@ -155,7 +155,8 @@ fn a_newer_format_is_left_to_a_newer_program() {
 fn a_directory_that_may_not_be_read_or_written_says_so() {
     let disk = closed_store();
     for (operation, path, says) in [
-        (Operation::List, "", "look for"),
+        (Operation::OpenDirectory, "", "open"),
+        (Operation::List, "", "list"),
         (Operation::Lock, "", "lock"),
         (Operation::OpenRead, "MANIFEST", "read"),
         (Operation::OpenRead, ".segment", "open"),

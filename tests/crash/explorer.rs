@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use embercask::storage::{CutPolicy, MemStorage, Storage};
+use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Error, Maintenance, ManualClock, Store, verify};
 
 use crate::common::mix;

@@ -1,12 +1,12 @@
 //! Devices that lie. What such a device does, no engine can survive; an exploration that does not notice it looks at nothing.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use embercask::storage::{MemStorage, Operation, Storage, StorageFile};
+use embercask::storage::{Call, Interposed, Interposer, MemStorage, Operation, Storage};
 
-use crate::crash::interposer::{Call, Interposed, Interposer, Verdict};
 use crate::crash::recording::Below;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Lie {
                 disk: disk.clone(),
                 writes: AtomicUsize::new(0),
             };
-            Interposed::over(Arc::new(disk.clone()), Arc::new(liar))
+            Arc::new(Interposed::over(Arc::new(disk.clone()), Arc::new(liar)))
         })
     }
 }
@@ -49,17 +49,16 @@ fn is_temporary(path: &Path) -> bool {
 }
 
 impl Interposer for Liar {
-    fn before(&self, call: &Call<'_>) -> Verdict {
+    fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         let lies = match self.lie {
             Lie::FileSyncs => call.operation == Operation::Sync,
             Lie::DirectorySyncs => call.operation == Operation::SyncDirectory,
             Lie::RenameBeforeData => call.operation == Operation::Sync && is_temporary(call.path),
             Lie::MiddleWrite => false,
         };
-        if lies { Verdict::Pretend } else { Verdict::Pass }
-    }
-
-    fn after(&self, call: &Call<'_>, file: Option<&dyn StorageFile>) {
+        if !lies {
+            make()?;
+        }
         match (self.lie, call.operation) {
             (Lie::RenameBeforeData, Operation::Rename) => {
                 let directory = call.path.parent().unwrap_or(Path::new("/"));
@@ -69,11 +68,12 @@ impl Interposer for Liar {
                 if call.path.extension().is_some_and(|extension| extension == "segment")
                     && self.writes.fetch_add(1, Ordering::Relaxed) == LOST_WRITE =>
             {
-                if let Some(file) = file {
+                if let Some(file) = call.file {
                     file.mark_clean();
                 }
             }
             _ => {}
         }
+        Ok(())
     }
 }

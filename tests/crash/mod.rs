@@ -2,7 +2,6 @@
 
 pub(crate) mod cut;
 pub(crate) mod explorer;
-pub(crate) mod interposer;
 pub(crate) mod liar;
 pub(crate) mod recording;
 pub(crate) mod workload;

@@ -4,14 +4,14 @@
 //! is never stopped, with a copy of the disk taken before each call that changes something, holds the states of all runs
 //! that are stopped; and what the writes after the crash would have done tells the sequences of the one under way.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use embercask::storage::{MemStorage, Storage};
+use embercask::storage::{Call, Interposed, Interposer, MemStorage, Storage};
 use embercask::{Clock, ManualClock};
 
 use crate::crash::cut::Cut;
-use crate::crash::interposer::{Call, Interposed, Interposer, Verdict};
 use crate::driver::Observer;
 use crate::model::{Promise, State};
 
@@ -230,7 +230,7 @@ impl Observer for Recorder {
             recorder: self.clone(),
             disk: disk.clone(),
         };
-        Interposed::over((self.below)(disk), Arc::new(taker))
+        Arc::new(Interposed::over((self.below)(disk), Arc::new(taker)))
     }
 
     /// Power fails in the copies alone; what is recorded goes on, even on a device that lies.
@@ -262,7 +262,7 @@ impl Observer for Recorder {
     }
 }
 
-/// Takes the disk before each call.
+/// Takes the disk before each call that changes something.
 struct Taker {
     recorder: Recorder,
     disk: MemStorage,
@@ -275,7 +275,10 @@ impl std::fmt::Debug for Taker {
 }
 
 impl Interposer for Taker {
-    fn before(&self, call: &Call<'_>) -> Verdict {
+    fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        if !call.operation.mutates() {
+            return make();
+        }
         let write = call.write.map(|(offset, bytes)| UnderWay {
             path: call.path.to_owned(),
             offset,
@@ -287,6 +290,6 @@ impl Interposer for Taker {
             step += &format!(" to {}", name(to).unwrap_or_default());
         }
         self.recorder.take(&self.disk, step, write);
-        Verdict::Pass
+        make()
     }
 }

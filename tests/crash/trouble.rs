@@ -138,6 +138,10 @@ pub(crate) fn troubles() -> Vec<Trouble> {
     use Operation::{Create, HardLink, Map, OpenRead, Remove, Rename};
     troubles
         .extend([Create, OpenRead, Map].map(|operation| trouble("too many open files", FAILED, Some(operation), true)));
+    troubles.push(Trouble {
+        all_calls: true,
+        ..trouble("no descriptors", FaultKind::NoDescriptors, None, true)
+    });
     let denied = FaultKind::Error(io::ErrorKind::PermissionDenied);
     troubles.extend(
         [Create, OpenRead, Rename, Remove, HardLink]

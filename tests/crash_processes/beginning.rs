@@ -22,7 +22,7 @@ fn create(role: &Role) {
     let store = Store::options()
         .segment_bytes(4096)
         .maintenance(Maintenance::Manual)
-        .storage(Arc::new(Deadly::new(fuse, None)))
+        .storage(Arc::new(Deadly::over_the_disk(fuse, None, &role.directory)))
         .open(&role.directory)
         .expect("open");
     report(format_args!("opened"));

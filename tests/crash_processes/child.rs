@@ -10,12 +10,22 @@ use std::thread;
 use embercask::{Batch, Durability, Error, Namespace, PutOptions, Result, Store};
 
 use crate::deadly::{Deadly, Fuse, Moment};
-use crate::plan::{Change, Kill, Operation, Phase, Plan, name_of};
+use crate::plan::{Change, Kill, Operation, Phase, Plan, Wandering, name_of};
 use crate::process::{Role, report};
 
 /// Where the store of a world lies.
 pub(crate) fn store_in(root: &Path) -> PathBuf {
     root.join("store")
+}
+
+/// Where it lies for the rest of a round in which it is renamed.
+pub(crate) fn moved_in(root: &Path) -> PathBuf {
+    root.join("moved")
+}
+
+/// Where a process goes that leaves; a directory lies in it that has the name of the store, and nothing in it.
+pub(crate) fn elsewhere_in(root: &Path) -> PathBuf {
+    root.join("elsewhere")
 }
 
 /// Where a checkpoint goes.
@@ -41,11 +51,18 @@ pub(crate) fn work(role: &Role) {
     };
     let fuse = Arc::new(Fuse::new(moment));
     let directory = store_in(root);
-    let storage = Deadly::new(fuse.clone(), Some(&directory));
+    let opened_as = if plan.wandering == Wandering::ProcessLeaves {
+        std::env::set_current_dir(root).expect("the directory of the world");
+        Path::new("store")
+    } else {
+        &directory
+    };
+    let storage = Deadly::over_the_disk(fuse.clone(), Some(opened_as), &directory);
     enter(plan, &fuse, Phase::Opening);
     report(format_args!("B opening"));
-    let store = plan.options(Arc::new(storage)).open(&directory).expect("open");
+    let store = plan.options(Arc::new(storage)).open(opened_as).expect("open");
     report(format_args!("E opening"));
+    wander(plan, root);
     enter(plan, &fuse, Phase::Working);
     thread::scope(|scope| {
         for writer in 0..plan.writers {
@@ -63,6 +80,20 @@ pub(crate) fn work(role: &Role) {
     report(format_args!("B closing"));
     store.close().expect("close");
     report(format_args!("E closing"));
+}
+
+fn wander(plan: &Plan, root: &Path) {
+    match plan.wandering {
+        Wandering::Stays => {}
+        Wandering::ProcessLeaves => {
+            std::fs::create_dir_all(elsewhere_in(root).join("store")).expect("another directory");
+            std::env::set_current_dir(elsewhere_in(root)).expect("another directory");
+        }
+        Wandering::IsRenamed => {
+            std::fs::rename(store_in(root), moved_in(root)).expect("a new name");
+            std::fs::create_dir(store_in(root)).expect("another directory");
+        }
+    }
 }
 
 fn enter(plan: &Plan, fuse: &Fuse, entered: Phase) {

@@ -4,13 +4,12 @@
 //! length` after a sync, `N file` for a new name, `S` after the directory was synced, `R from to` before a rename and `r from`
 //! after it. Each report is made before anything that rests on it can begin.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use embercask::storage::{Map, OsStorage, Storage, StorageFile, StorageLock};
+use embercask::storage::{Call, Interposed, Interposer, Operation, OsStorage, StorageDirectory};
 
 use crate::process::{die, report};
 
@@ -53,13 +52,15 @@ impl Fuse {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Deadly {
     fuse: Arc<Fuse>,
-    /// Whose files are told of; None to tell of nothing.
-    told_of: Option<Arc<Path>>,
+    /// The path under which the directory was opened whose files are told of; None to tell of nothing.
+    told_of: Option<PathBuf>,
+    /// Where the manifest is kept that is replaced.
+    kept: PathBuf,
     /// The manifest was replaced since the directory was last synced.
-    replaced: Arc<AtomicBool>,
+    replaced: AtomicBool,
 }
 
 /// Where the manifest is kept that stood there when the directory was last synced, if it was replaced since.
@@ -68,12 +69,16 @@ pub(crate) fn replaced_manifest(directory: &Path) -> PathBuf {
 }
 
 impl Deadly {
-    pub(crate) fn new(fuse: Arc<Fuse>, told_of: Option<&Path>) -> Deadly {
-        Deadly {
+    /// The real file system with this fuse. Of the files in the directory that is opened as `told_of` it tells; what they
+    /// replace is kept beside `directory`, where the parent knows it to be.
+    pub(crate) fn over_the_disk(fuse: Arc<Fuse>, told_of: Option<&Path>, directory: &Path) -> Interposed {
+        let deadly = Deadly {
             fuse,
-            told_of: told_of.map(Into::into),
-            replaced: Arc::default(),
-        }
+            told_of: told_of.map(Path::to_owned),
+            kept: replaced_manifest(directory),
+            replaced: AtomicBool::new(false),
+        };
+        Interposed::over(Arc::new(OsStorage), Arc::new(deadly))
     }
 
     /// Name of a file that is told of.
@@ -84,151 +89,85 @@ impl Deadly {
         is_told.then(|| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
     }
 
-    fn call<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    /// Makes a call, and tells what it has made durable.
+    fn tell(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        let name = self.told(call.path);
+        match (call.operation, name) {
+            (Operation::Create, Some(name)) => {
+                report(format_args!("N {name}"));
+                make()
+            }
+            (Operation::Rename, Some(from)) => {
+                let to = call.to.and_then(|to| self.told(to)).unwrap_or_default();
+                // The first manifest of all replaces none.
+                let replaced = call
+                    .directory
+                    .filter(|directory| directory.exists(&to).unwrap_or(false));
+                if let Some(directory) = replaced
+                    && !self.replaced.swap(true, Ordering::SeqCst)
+                {
+                    std::fs::write(&self.kept, content(directory, &to)?)?;
+                }
+                report(format_args!("R {from} {to}"));
+                make()?;
+                report(format_args!("r {from}"));
+                Ok(())
+            }
+            (Operation::SyncDirectory, None) if Some(call.path) == self.told_of.as_deref() => {
+                report(format_args!("s"));
+                make()?;
+                self.replaced.store(false, Ordering::SeqCst);
+                report(format_args!("S"));
+                Ok(())
+            }
+            (Operation::Sync, name) => {
+                // Before the sync: what is written meanwhile need not be covered.
+                let length = call.file.map_or(Ok(0), |file| file.len())?;
+                make()?;
+                if let Some(name) = name {
+                    report(format_args!("D {name} {length}"));
+                }
+                Ok(())
+            }
+            _ => make(),
+        }
+    }
+}
+
+fn content(directory: &dyn StorageDirectory, name: &str) -> io::Result<Vec<u8>> {
+    let file = directory.open(name, false)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    let read = file.read_at(&mut bytes, 0)?;
+    assert_eq!(read, bytes.len());
+    Ok(bytes)
+}
+
+impl Interposer for Deadly {
+    fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        if !call.operation.mutates() {
+            return make();
+        }
         let dies = self.fuse.burn();
         if dies.is_some_and(|moment| moment != Moment::After) {
             die();
         }
-        let result = call();
+        let result = self.tell(call, make);
         if dies.is_some() {
             die();
         }
         result
     }
 
-    fn file(&self, path: &Path, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
-        Arc::new(DeadlyFile {
-            storage: self.clone(),
-            path: path.to_owned(),
-            inner,
-        })
-    }
-}
-
-impl Storage for Deadly {
-    fn create_directory(&self, path: &Path) -> io::Result<()> {
-        self.call(|| OsStorage.create_directory(path))
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        OsStorage.list(directory)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>> {
-        self.call(|| {
-            if let Some(name) = self.told(path) {
-                report(format_args!("N {name}"));
-            }
-            Ok(self.file(path, OsStorage.create(path)?))
-        })
-    }
-
-    fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(self.file(path, OsStorage.open(path, write)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(|| {
-            let names = self.told(from).zip(self.told(to));
-            if let Some((from, to_name)) = &names {
-                // The first manifest of all replaces none.
-                if to.exists() && !self.replaced.swap(true, Ordering::SeqCst) {
-                    std::fs::copy(to, replaced_manifest(to.parent().unwrap_or(to)))?;
-                }
-                report(format_args!("R {from} {to_name}"));
-            }
-            OsStorage.rename(from, to)?;
-            if let Some((from, _)) = &names {
-                report(format_args!("r {from}"));
-            }
-            Ok(())
-        })
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.call(|| OsStorage.remove(path))
-    }
-
-    fn remove_directory(&self, path: &Path) -> io::Result<()> {
-        self.call(|| OsStorage.remove_directory(path))
-    }
-
-    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(|| OsStorage.hard_link(from, to))
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.call(|| {
-            let told = Some(directory) == self.told_of.as_deref();
-            if told {
-                report(format_args!("s"));
-            }
-            OsStorage.sync_directory(directory)?;
-            if told {
-                self.replaced.store(false, Ordering::SeqCst);
-                report(format_args!("S"));
-            }
-            Ok(())
-        })
-    }
-
-    fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
-        self.call(|| OsStorage.lock(path, owner))
-    }
-
-    fn exists(&self, path: &Path) -> io::Result<bool> {
-        OsStorage.exists(path)
-    }
-}
-
-#[derive(Debug)]
-struct DeadlyFile {
-    storage: Deadly,
-    path: PathBuf,
-    inner: Arc<dyn StorageFile>,
-}
-
-impl StorageFile for DeadlyFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.inner.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        match self.storage.fuse.burn() {
-            None => self.inner.write_at(bytes, offset),
-            Some(moment) => {
-                let length = match moment {
-                    Moment::Before => 0,
-                    Moment::Within => bytes.len() / 2,
-                    Moment::After => bytes.len(),
-                };
-                let _ = self.inner.write_at(&bytes[..length], offset);
-                die()
-            }
-        }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.storage.call(|| {
-            // Before the sync: what is written meanwhile need not be covered.
-            let length = self.inner.len()?;
-            self.inner.sync()?;
-            if let Some(name) = self.storage.told(&self.path) {
-                report(format_args!("D {name} {length}"));
-            }
-            Ok(())
-        })
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.storage.call(|| self.inner.set_len(length))
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-
-    fn map(&self, length: u64) -> io::Result<Map> {
-        self.inner.map(length)
+    fn around_write(&self, call: &Call<'_>, make: &mut dyn FnMut(usize) -> io::Result<usize>) -> io::Result<usize> {
+        let all = call.write.map_or(0, |(_, bytes)| bytes.len());
+        let Some(moment) = self.fuse.burn() else {
+            return make(all);
+        };
+        let _ = match moment {
+            Moment::Before => Ok(0),
+            Moment::Within => make(all / 2),
+            Moment::After => make(all),
+        };
+        die()
     }
 }

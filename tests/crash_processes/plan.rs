@@ -42,6 +42,17 @@ pub(crate) enum Kill {
     Never,
 }
 
+/// What becomes of the directory once the child has opened the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wandering {
+    Stays,
+    /// The store was opened by a relative path, and the process changes its own directory to one in which the same path
+    /// leads to another.
+    ProcessLeaves,
+    /// It is renamed, and another takes its place.
+    IsRenamed,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -54,6 +65,7 @@ pub(crate) struct Plan {
     pub(crate) open_original: bool,
     /// The parent compacts what it opened.
     pub(crate) compact: bool,
+    pub(crate) wandering: Wandering,
     operations: u64,
     /// Of ten writes, how many are of class `Buffered`, and how many more of class `Os`.
     buffered: u64,
@@ -162,6 +174,7 @@ impl Plan {
             maintenance: [Maintenance::Background, Maintenance::Manual][rng.below(2) as usize],
             flush_interval_ms: [1, 100, 1_000_000][rng.below(3) as usize],
             grace_ms: [0, 0, 1_500][rng.below(3) as usize],
+            wandering: [Wandering::Stays, Wandering::ProcessLeaves, Wandering::IsRenamed][rng.below(3) as usize],
         }
     }
 

@@ -13,13 +13,13 @@ use embercask::storage::OsStorage;
 use embercask::{ErrorKind, Maintenance, ManualClock, Options, Result, Store};
 use tempfile::TempDir;
 
-use crate::child::{checkpoint_in, store_in};
-use crate::common::Rng;
+use crate::child::{checkpoint_in, elsewhere_in, moved_in, store_in};
+use crate::common::{Rng, file_names};
 use crate::deadly::replaced_manifest;
 use crate::expect::{Expectation, Heard, World, nothing};
 use crate::look::look;
 use crate::model::Promise;
-use crate::plan::{Kill, Operation, Phase, Plan, WRITERS_MAX};
+use crate::plan::{Kill, Operation, Phase, Plan, WRITERS_MAX, Wandering};
 use crate::power::Durable;
 use crate::process::{Child, bytes_in, copy_directory, open_in, remove_directory, was_killed};
 
@@ -37,6 +37,7 @@ pub(crate) struct Tally {
     pub(crate) checkpoints_cut: u64,
     pub(crate) recovered: u64,
     pub(crate) power_cuts: u64,
+    pub(crate) wandered: BTreeMap<String, u64>,
     pub(crate) store_bytes_max: u64,
 }
 
@@ -96,6 +97,7 @@ impl Story {
         println!("round {round}: {:?}", plan.kill);
         let store = store_in(self.root());
         let told = self.live(&plan);
+        self.come_home(&plan);
         self.durable.settle(&store);
         if plan.delete_derived {
             delete_derived(&store);
@@ -119,6 +121,27 @@ impl Story {
             bytes_in(&killed)
         );
         assert_eq!(open_in(self.root()), [""; 0], "round {round}: left open");
+    }
+
+    /// Brings the directory back from where the child has left it. Nothing may be in what has taken its place.
+    fn come_home(&mut self, plan: &Plan) {
+        let root = self.root();
+        let (store, moved) = (store_in(root), moved_in(root));
+        let decoy = match plan.wandering {
+            Wandering::Stays => return,
+            Wandering::ProcessLeaves => elsewhere_in(root).join("store"),
+            Wandering::IsRenamed if moved.exists() => store.clone(),
+            Wandering::IsRenamed => return,
+        };
+        if decoy.exists() {
+            let strays = file_names(&decoy);
+            assert_eq!(strays, [""; 0], "round {}: written into another directory", plan.round);
+            std::fs::remove_dir(&decoy).expect("it is empty");
+        }
+        if plan.wandering == Wandering::IsRenamed {
+            std::fs::rename(moved, store).expect("its old name");
+        }
+        *self.tally.wandered.entry(format!("{:?}", plan.wandering)).or_default() += 1;
     }
 
     /// Runs a child until its end, whatever that is.

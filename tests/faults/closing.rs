@@ -1,7 +1,7 @@
 //! A closing that fails: who is left over must not touch what somebody else has by now.
 
-use embercask::Durability;
 use embercask::storage::{Fault, FaultKind, Operation};
+use embercask::{Durability, ErrorKind};
 
 use crate::common::{class, open, text};
 use crate::{FAILED, world};
@@ -50,4 +50,29 @@ fn a_handle_left_over_from_a_failed_close_leaves_the_directory_to_the_next() {
             );
         }
     }
+}
+
+/// C13: whoever closes again must not take what was lost for saved.
+#[test]
+fn closing_again_after_a_failed_close_tells_the_same() {
+    let (disk, faults, store, namespace) = world();
+    namespace
+        .put_with("buffered", "1", class(Durability::Buffered))
+        .unwrap();
+    let again = store.clone();
+    faults.inject(Fault::new(FAILED).on(Operation::Write).repeated());
+    let first = store.close().unwrap_err();
+    assert_eq!(first.kind(), ErrorKind::Io);
+    faults.clear();
+    assert_eq!(again.clone().close().unwrap_err().to_string(), first.to_string());
+    assert_eq!(
+        namespace.store().clone().close().unwrap_err().to_string(),
+        first.to_string()
+    );
+    drop((again, namespace));
+    assert_eq!(
+        text(&open(&disk).open_namespace("N").unwrap(), "buffered"),
+        None,
+        "it was never written out"
+    );
 }

@@ -73,3 +73,102 @@ fn a_failed_sync_of_the_directory_poisons_too() {
     let store = open(&disk);
     assert_eq!(keys(&store.open_namespace("N").unwrap()), acknowledged);
 }
+
+/// C11: the sync of a file that nothing refers to yet fails, and with it, unseen, a commit that others are part of.
+#[test]
+fn after_a_failed_sync_of_any_file_nothing_is_acknowledged_any_more() {
+    for path in [".segment", ".hint", "MANIFEST.tmp", "RESERVE"] {
+        let (disk, faults, store, namespace) = world();
+        for n in 0..12 {
+            namespace.put(format!("{}", n % 3), [7; 1_000]).unwrap();
+        }
+        let failing = Fault::new(FaultKind::FailedSync).on(Operation::Sync).path(path);
+        if path == "RESERVE" {
+            faults.inject(Fault::new(FaultKind::Full).on(Operation::Write).path(".segment"));
+            namespace.put("does not fit", [7; 1_000]).unwrap_err();
+            disk.remove_file("/store/RESERVE").unwrap();
+            faults.inject(failing);
+            namespace.put("asks for the reserve first", "1").unwrap_err();
+            assert_eq!(faults.struck(), 2);
+        } else {
+            faults.inject(failing);
+            store.compact().unwrap_err();
+            assert_eq!(faults.struck(), 1, "{path}");
+        }
+        assert!(store.stats().poisoned.is_some(), "{path}");
+        let refused = namespace.put("key", "new").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Poisoned, "{path}: {refused}");
+        poisoned(&store, &namespace);
+    }
+}
+
+/// What a store does whose syncs come in all kinds; the keys that were acknowledged, and how it ended.
+fn life(options: &embercask::Options) -> (Vec<String>, embercask::Result<()>) {
+    let mut acknowledged = Vec::new();
+    let result = (|| {
+        let store = options.clone().open(DIRECTORY)?;
+        let namespace = store.namespace("N")?;
+        for n in 0..18 {
+            let key = format!("key {n}");
+            namespace.put(&key, [7; 600])?;
+            acknowledged.push(key);
+            namespace.put("again", [8; 300])?;
+            match n {
+                8 => drop(store.compact()?),
+                12 => {
+                    store
+                        .batch()
+                        .put(&namespace, "a", "1")
+                        .put(&namespace, "b", "2")
+                        .commit()?;
+                    acknowledged.extend(["a".to_owned(), "b".to_owned()]);
+                }
+                14 => {
+                    store.namespace("M")?;
+                    store.drop_namespace("M")?;
+                }
+                _ => {}
+            }
+        }
+        store.close()
+    })();
+    (acknowledged, result)
+}
+
+/// C11, whichever sync it is of, and whether or not anybody is told that its commit has failed.
+#[test]
+fn what_was_acknowledged_survives_although_a_commit_of_the_journal_failed_at_any_sync() {
+    let mut struck = 0;
+    for told in [true, false] {
+        for at in 0.. {
+            let disk = MemStorage::new();
+            let faults = FaultStorage::new(Arc::new(disk.clone()));
+            faults.inject(Fault::new(FaultKind::FailedCommit { told }).at(at));
+            let (acknowledged, result) = life(&manual(Arc::new(faults.clone())));
+            if faults.struck() == 0 {
+                result.unwrap();
+                break;
+            }
+            struck += 1;
+            assert!(
+                result.is_err(),
+                "step {at}, told: {told}: all went well on a dead journal"
+            );
+            for policy in [CutPolicy::LoseUnsynced, CutPolicy::KeepAll] {
+                let cut = disk.power_cut(&policy);
+                if acknowledged.is_empty() {
+                    continue;
+                }
+                let store = open(&cut);
+                let namespace = store.open_namespace("N").unwrap();
+                for key in &acknowledged {
+                    assert!(
+                        namespace.contains(key).unwrap(),
+                        "step {at}, told: {told}, {policy:?}: {key} was acknowledged"
+                    );
+                }
+            }
+        }
+    }
+    assert!(struck > 100, "{struck}");
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use embercask::storage::{MemStorage, Storage};
+use embercask::storage::MemStorage;
 use embercask::{
     Error, Maintenance, ManualClock, Options, PartKind, ReadMode, Result, Store, VerifyReport, inspect, salvage, verify,
 };

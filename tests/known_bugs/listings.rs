@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use embercask::storage::{MemStorage, Storage, StorageFile};
+use embercask::storage::{MemStorage, StorageFile};
 use embercask::{Durability, ErrorKind, ReadMode, Result};
 
 use crate::common::{DIRECTORY, Rng, class, ending, is_corruption, keys, manual, open, rng};

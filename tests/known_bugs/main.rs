@@ -6,6 +6,7 @@ mod batches;
 mod common;
 mod creation;
 mod cut_compaction;
+mod directory;
 mod expiry;
 #[path = "../common/hooked.rs"]
 mod hooked;
@@ -13,6 +14,8 @@ mod hot_keys;
 mod listings;
 mod numbers;
 mod order;
+#[path = "../common/process.rs"]
+mod process;
 mod recovery;
 mod shadows;
 mod values;

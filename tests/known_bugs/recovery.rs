@@ -136,8 +136,7 @@ fn what_a_failed_sync_left_in_the_page_cache_alone_is_not_built_upon() {
         for n in 0..40 {
             let durability = if n % 7 == 6 { Durability::Sync } else { Durability::Os };
             let put = || put_numbered(&namespace, n, durability);
-            // A new segment that could not be synced is thrown away, and the next put begins another. Otherwise it is unknown
-            // what is on the disk, and nothing more is accepted.
+            // It is unknown what is on the disk, and nothing more is accepted.
             match put().or_else(|_| put()) {
                 Ok(_) if failed.is_none() => acknowledged = n + 1,
                 Ok(_) => panic!("step {step}: put {n} was accepted after a failure: {failed:?}"),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use embercask::storage::{MemStorage, Storage};
+use embercask::storage::MemStorage;
 use embercask::{ErrorKind, ManualClock, PutOptions, ReadMode, salvage, salvage_with};
 
 use crate::common::ending;

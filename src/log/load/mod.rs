@@ -21,7 +21,6 @@ use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment};
-use crate::storage::read_file;
 
 /// Groups of [`WARM_UP`] records after which progress is reported.
 const PROGRESS_GROUPS: usize = 16;
@@ -165,17 +164,17 @@ impl Engine {
 
     /// The hint of a segment; None if it is missing, damaged, or another segment's.
     pub(in crate::log) fn read_hint(&self, segment: &Segment) -> Result<Option<Hint>> {
-        let path = self.directory.join(hint_file(segment.id()));
+        let name = hint_file(segment.id());
         let Some(summary) = segment.summary else {
             return Ok(None);
         };
-        let bytes = match read_file(&*self.storage, &path, Hint::len_max(&summary)) {
+        let bytes = match self.directory.read(&name, Hint::len_max(&summary)) {
             Ok(bytes) => bytes,
             Err(error) => match error.kind() {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
                     return Ok(None);
                 }
-                _ => return Err(Error::io("read", &path, error)),
+                _ => return Err(Error::io("read", &self.directory.path_of(&name), error)),
             },
         };
         Ok(Hint::decode(&bytes).ok().filter(|hint| {

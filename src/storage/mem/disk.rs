@@ -48,7 +48,7 @@ pub(super) struct File {
     /// With their places among all pending operations of the disk.
     pub(super) pending: Vec<(u64, FileChange)>,
     /// Live names.
-    links: usize,
+    pub(super) links: usize,
     /// Handles, maps and lock guards.
     open: usize,
     pub(super) locked: bool,
@@ -58,6 +58,8 @@ pub(super) struct File {
 struct Directory {
     live: BTreeMap<OsString, Inode>,
     durable: BTreeMap<OsString, Inode>,
+    /// Handles.
+    open: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +72,9 @@ pub(super) struct Disk {
     pub(super) capacity_bytes: Option<u64>,
     /// Mutating calls so far.
     pub(super) operation_count: u64,
+    /// A commit has failed: what was pending then is lost, nothing becomes durable any more, and no metadata can be
+    /// changed.
+    journal_failed: bool,
 }
 
 impl FileChange {
@@ -102,6 +107,7 @@ impl Disk {
             next_order: 0,
             capacity_bytes: None,
             operation_count: 0,
+            journal_failed: false,
         }
     }
 
@@ -132,6 +138,9 @@ impl Disk {
         if count == 0 {
             return Err(ErrorKind::StorageFull.into());
         }
+        if growth > 0 {
+            self.check_journal()?;
+        }
         let bytes = bytes.get(..count).unwrap_or_default();
         self.change_file(
             inode,
@@ -148,6 +157,7 @@ impl Disk {
         let file = self.files.get_mut(&inode).ok_or(ErrorKind::NotFound)?;
         let growth = length.saturating_sub(file.live.len() as u64);
         self.check_space_for(growth)?;
+        self.check_journal()?;
         self.change_file(inode, FileChange::SetLength { length });
         Ok(())
     }
@@ -203,18 +213,57 @@ impl Disk {
         }
     }
 
+    pub(super) fn open_directory(&mut self, inode: Inode) -> io::Result<()> {
+        self.directories.get_mut(&inode).ok_or(ErrorKind::NotADirectory)?.open += 1;
+        Ok(())
+    }
+
+    pub(super) fn close_directory(&mut self, inode: Inode) {
+        let Some(directory) = self.directories.get_mut(&inode) else {
+            return;
+        };
+        directory.open = directory.open.saturating_sub(1);
+        if directory.open == 0 && !self.is_linked_directory(inode) {
+            self.collect();
+        }
+    }
+
     // Durability.
 
+    /// A commit of the journal fails that all pending changes are part of.
+    pub(super) fn fail_commit(&mut self) {
+        self.journal_failed = true;
+        for file in self.files.values_mut() {
+            file.pending.clear();
+        }
+        self.pending_entries.clear();
+    }
+
+    /// What changes metadata needs the journal.
+    pub(super) fn check_journal(&self) -> io::Result<()> {
+        if self.journal_failed {
+            Err(ErrorKind::ReadOnlyFilesystem.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Answered with success after a failed commit, too: nobody looks whether it has failed.
     pub(super) fn sync_file(&mut self, inode: Inode) {
+        if self.journal_failed {
+            return;
+        }
         if let Some(file) = self.files.get_mut(&inode) {
             settle_file(file, u64::MAX);
         }
     }
 
-    pub(super) fn sync_directory(&mut self, path: &Path) -> io::Result<()> {
-        let directory = self.resolve(path)?;
+    pub(super) fn sync_directory(&mut self, directory: Inode) -> io::Result<()> {
         if !self.is_directory(directory) {
             return Err(ErrorKind::NotADirectory.into());
+        }
+        if self.journal_failed {
+            return Ok(());
         }
         self.settle_entries(|(of, _)| *of == directory);
         self.collect();
@@ -306,12 +355,16 @@ impl Disk {
             file.open = 0;
             file.locked = false;
         }
+        for directory in self.directories.values_mut() {
+            directory.open = 0;
+        }
         self.operation_count = 0;
         self.collect();
     }
 
     /// The durable image becomes the live one, as after a power cut.
     pub(super) fn restart(&mut self) {
+        self.journal_failed = false;
         self.pending_entries.clear();
         for directory in self.directories.values_mut() {
             directory.live = directory.durable.clone();
@@ -340,6 +393,8 @@ impl Disk {
         }
         let mut reached = BTreeSet::new();
         let mut to_visit = vec![ROOT];
+        let opened = self.directories.iter().filter(|(_, directory)| directory.open > 0);
+        to_visit.extend(opened.map(|(inode, _)| *inode));
         while let Some(inode) = to_visit.pop() {
             if reached.insert(inode)
                 && let Some(directory) = self.directories.get(&inode)

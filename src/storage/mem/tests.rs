@@ -364,7 +364,7 @@ fn a_full_disk_writes_short_then_nothing_and_frees_what_is_removed() {
     assert_eq!(disk.create(Path::new("/c")).unwrap_err().kind(), ErrorKind::StorageFull);
     assert_eq!(disk.used(), 100);
 
-    let map = other.map(30).unwrap();
+    let map = other.map(30, NeverChanged::promised()).unwrap();
     disk.hard_link(Path::new("/b"), Path::new("/b2")).unwrap();
     disk.remove(Path::new("/b")).unwrap();
     disk.remove(Path::new("/b2")).unwrap();
@@ -432,7 +432,7 @@ fn mutating_calls_are_counted() {
 #[test]
 fn a_snapshot_map_does_not_see_later_writes_of_others() {
     let disk = MemStorage::new();
-    let map = create(&disk, "/a", b"old").map(3).unwrap();
+    let map = create(&disk, "/a", b"old").map(3, NeverChanged::promised()).unwrap();
     disk.open(Path::new("/a"), true).unwrap().write_at(b"new", 0).unwrap();
     assert_eq!(&map[..], b"old");
 }
@@ -449,4 +449,32 @@ fn a_removed_directory_comes_back_with_its_content() {
     assert!(!lose_unsynced(&disk).exists(Path::new("/x")).unwrap());
     disk.create_directory(Path::new("/x")).unwrap();
     assert!(disk.files("/x").is_empty());
+}
+
+#[test]
+fn after_a_failed_commit_syncs_say_yes_metadata_cannot_be_changed_and_nothing_becomes_durable() {
+    let disk = MemStorage::new();
+    let file = create_durably(&disk, "/a", b"durable");
+    let other = create(&disk, "/b", b"lost");
+    file.write_at(b", lost", 7).unwrap();
+    other.fail_commit();
+    for file in [&file, &other] {
+        file.sync().unwrap();
+        assert_eq!(file.check_journal().unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    }
+    sync_root(&disk);
+    assert_eq!(disk.read_file("/a").unwrap(), b"durable, lost");
+    for refused in [
+        disk.create("/c").map(drop),
+        disk.rename("/a", "/c"),
+        disk.remove("/a"),
+        file.write_at(b"longer", 13).map(drop),
+        file.set_len(3),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    }
+    let rebooted = disk.power_cut(&CutPolicy::KeepAll);
+    assert_eq!(names(&rebooted), ["/a"]);
+    assert_eq!(rebooted.read_file("/a").unwrap(), b"durable");
+    rebooted.create("/c").unwrap().check_journal().unwrap();
 }

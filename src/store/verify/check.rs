@@ -1,7 +1,5 @@
 //! What verifying an open store and a closed one have in common: reading segments and hints, and noting what is wrong.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::VerifyReport;
@@ -16,7 +14,7 @@ use crate::log::output::{SEAL_LEN, is_seal_of};
 use crate::options::Progress;
 use crate::segment::scan::Sorter;
 use crate::segment::walk::{Reach, Step, Walker};
-use crate::storage::Storage;
+use crate::storage::Directory;
 use crate::store::damage::{Content, Damaged, open_if_there};
 
 /// Bytes between two reports of progress.
@@ -24,8 +22,7 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// A run of verify.
 pub(super) struct Check<P> {
-    pub(super) storage: Arc<dyn Storage>,
-    pub(super) directory: PathBuf,
+    pub(super) directory: Directory,
     pub(super) report: VerifyReport,
     pub(super) content: Content,
     /// Hints that do not fit their segments, though they can be read.
@@ -50,10 +47,9 @@ pub(super) struct Walked {
 }
 
 impl<P: FnMut(Progress) -> bool> Check<P> {
-    pub(super) fn new(storage: Arc<dyn Storage>, directory: &Path, total_bytes: u64, progress: P) -> Check<P> {
+    pub(super) fn new(directory: Directory, total_bytes: u64, progress: P) -> Check<P> {
         Check {
-            storage,
-            directory: directory.to_owned(),
+            directory,
             report: VerifyReport::default(),
             content: Content::default(),
             unfit_hints: Vec::new(),
@@ -85,7 +81,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
     }
 
     pub(super) fn note(&mut self, id: u64, offset: u64, length: u64, damage: Damage) {
-        let path = self.directory.join(segment_file(id));
+        let path = self.directory.path_of(&segment_file(id));
         let damaged = self.content.damaged(&path, Some(id), offset, length, damage);
         self.report.damaged.push(damaged);
     }
@@ -98,8 +94,9 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         } else {
             summary.data_end.saturating_add(SEAL_LEN)
         };
-        let path = self.directory.join(segment_file(id));
-        let Some(file) = open_if_there(&*self.storage, &path)? else {
+        let name = segment_file(id);
+        let path = self.directory.path_of(&name);
+        let Some(file) = open_if_there(&self.directory, &name)? else {
             if is_listed() {
                 self.content = Content::default();
                 self.note(id, 0, expected, Damage::MISSING);
@@ -206,8 +203,9 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
     /// The hint of a sound segment. That there is none is no damage: it is made anew when the store is opened.
     pub(super) fn hint(&mut self, segment: &Ended, sorter: Sorter<'_>, is_listed: impl Fn() -> bool) -> Result<()> {
         let (id, summary) = (segment.header.segment_id, segment.summary);
-        let path = self.directory.join(hint_file(id));
-        let Some(file) = open_if_there(&*self.storage, &path)? else {
+        let name = hint_file(id);
+        let path = self.directory.path_of(&name);
+        let Some(file) = open_if_there(&self.directory, &name)? else {
             return Ok(());
         };
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;

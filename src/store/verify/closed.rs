@@ -54,13 +54,14 @@ pub fn verify_with(
     let time = StoreTime::new(options.clock.clone());
     let started_ms = time.monotonic_ms();
     let Source {
+        directory,
         lock: _lock,
         manifest,
         damaged,
         segments,
     } = Source::find(&*options.storage, directory, "verify")?;
     let total_bytes = segments.iter().map(|segment| segment.length).sum();
-    let mut check = Check::new(options.storage.clone(), directory, total_bytes, progress);
+    let mut check = Check::new(directory, total_bytes, progress);
     check.report.damaged = damaged;
     let mut unsealed = Vec::new();
     for segment in &segments {
@@ -122,7 +123,7 @@ impl Unsealed {
 impl<P: FnMut(Progress) -> bool> Check<P> {
     /// Reads a segment whose end the manifest does not know. None if it has gone since it was looked for.
     fn unsealed(&mut self, segment: &SourceSegment, header: SegmentHeader) -> Result<Option<Unsealed>> {
-        let Some(file) = open_if_there(&*self.storage, &segment.path)? else {
+        let Some(file) = open_if_there(&self.directory, &segment.name)? else {
             self.content = Content::default();
             self.note(segment.id, 0, segment.length, Damage::MISSING);
             return self.go_on(segment.length).map(|()| None);

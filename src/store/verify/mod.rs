@@ -19,7 +19,7 @@ use super::damage::{Content, Damaged, open_if_there};
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::record::Kind;
-use crate::format::{Damage, MANIFEST_FILE};
+use crate::format::{Damage, MANIFEST_FILE, segment_file};
 use crate::index::keydir::Location;
 use crate::log::Engine;
 use crate::log::manifest::ManifestStore;
@@ -89,12 +89,7 @@ impl Store {
         let segments = engine.all_segments();
         let ended_bytes: u64 = segments.ended.iter().map(|segment| segment.data_end()).sum();
         let growing_bytes: u64 = segments.growing.iter().map(|growing| growing.end).sum();
-        let check = Check::new(
-            engine.storage.clone(),
-            &engine.directory,
-            ended_bytes + growing_bytes,
-            progress,
-        );
+        let check = Check::new(engine.directory.clone(), ended_bytes + growing_bytes, progress);
         let mut verify = Verify { engine, check };
         let manifest = verify.manifest()?;
         for segment in &segments.ended {
@@ -119,7 +114,7 @@ struct Verify<'a, P> {
 impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
     /// Compares the manifest on disk with the one in memory, and returns the latter.
     fn manifest(&mut self) -> Result<Manifest> {
-        let path = self.engine.directory.join(MANIFEST_FILE);
+        let path = self.engine.directory.path_of(MANIFEST_FILE);
         let damaged = |damage: String| Damaged {
             path: path.clone(),
             segment: None,
@@ -129,7 +124,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         };
         let mut before = self.engine.manifest.current();
         for _ in 0..MANIFEST_ATTEMPTS_MAX {
-            let read = ManifestStore::read(&*self.engine.storage, &self.engine.directory);
+            let read = ManifestStore::read(&self.engine.directory);
             let after = self.engine.manifest.current();
             if after.generation != before.generation {
                 // Replaced meanwhile: look again.
@@ -202,7 +197,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         let memory = segment
             .all_bytes(&mut scratch)
             .map_err(|error| self.engine.read_error(segment.id(), 0, error))?;
-        match open_if_there(&*self.engine.storage, &path)? {
+        match open_if_there(&self.engine.directory, &segment_file(segment.id()))? {
             Some(file) => self.check.content.read(&*file, &path, growing.written)?,
             None => {
                 self.check.content = Content::default();
@@ -276,7 +271,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             let segment = engine.segments.get(location.segment_index());
             let path = segment
                 .as_ref()
-                .map_or(engine.directory.clone(), |segment| engine.segment_path(segment.id()));
+                .map_or(engine.path().to_owned(), |segment| engine.segment_path(segment.id()));
             let id = segment.map(|segment| segment.id());
             let at = |damaged: &Damaged| {
                 let end = damaged.offset + damaged.length;

@@ -11,18 +11,18 @@ impl Disk {
     pub(in crate::storage::mem) fn resolve(&self, path: &Path) -> io::Result<Inode> {
         let mut inode = ROOT;
         for name in of(path) {
-            inode = self.child((inode, name.to_owned()))?.ok_or(ErrorKind::NotFound)?;
+            inode = self.child(&(inode, name.to_owned()))?.ok_or(ErrorKind::NotFound)?;
         }
         Ok(inode)
     }
 
     /// The directory the path's last name stands in, which must exist, and that name.
-    pub(super) fn entry(&self, path: &Path) -> io::Result<Entry> {
+    pub(in crate::storage::mem) fn entry(&self, path: &Path) -> io::Result<Entry> {
         let mut names = of(path);
         let name = names.pop().ok_or(ErrorKind::InvalidInput)?.to_owned();
         let mut directory = ROOT;
         for name in names {
-            directory = self.child((directory, name.to_owned()))?.ok_or(ErrorKind::NotFound)?;
+            directory = self.child(&(directory, name.to_owned()))?.ok_or(ErrorKind::NotFound)?;
         }
         if self.is_directory(directory) {
             Ok((directory, name))
@@ -31,9 +31,9 @@ impl Disk {
         }
     }
 
-    fn child(&self, (directory, name): Entry) -> io::Result<Option<Inode>> {
-        let directory = self.directories.get(&directory).ok_or(ErrorKind::NotADirectory)?;
-        Ok(directory.live.get(&name).copied())
+    pub(in crate::storage::mem) fn child(&self, (directory, name): &Entry) -> io::Result<Option<Inode>> {
+        let directory = self.directories.get(directory).ok_or(ErrorKind::NotADirectory)?;
+        Ok(directory.live.get(name).copied())
     }
 
     pub(super) fn is_directory(&self, inode: Inode) -> bool {
@@ -42,7 +42,15 @@ impl Disk {
 
     /// The file under this path.
     pub(in crate::storage::mem) fn file_at(&self, path: &Path) -> io::Result<Inode> {
-        let inode = self.resolve(path)?;
+        self.check_file(self.resolve(path)?)
+    }
+
+    /// The file of this name.
+    pub(in crate::storage::mem) fn file_of(&self, entry: &Entry) -> io::Result<Inode> {
+        self.check_file(self.child(entry)?.ok_or(ErrorKind::NotFound)?)
+    }
+
+    fn check_file(&self, inode: Inode) -> io::Result<Inode> {
         if self.is_directory(inode) {
             Err(ErrorKind::IsADirectory.into())
         } else {
@@ -51,11 +59,8 @@ impl Disk {
     }
 
     /// Names in a directory, and whether each is a directory itself.
-    pub(in crate::storage::mem) fn list(&self, path: &Path) -> io::Result<Vec<(OsString, bool)>> {
-        let directory = self
-            .directories
-            .get(&self.resolve(path)?)
-            .ok_or(ErrorKind::NotADirectory)?;
+    pub(in crate::storage::mem) fn list(&self, directory: Inode) -> io::Result<Vec<(OsString, bool)>> {
+        let directory = self.directories.get(&directory).ok_or(ErrorKind::NotADirectory)?;
         Ok(directory
             .live
             .iter()
@@ -67,11 +72,12 @@ impl Disk {
         let mut directory = ROOT;
         for name in of(path) {
             let entry = (directory, name.to_owned());
-            directory = match self.child(entry.clone())? {
+            directory = match self.child(&entry)? {
                 Some(inode) if self.is_directory(inode) => inode,
                 Some(_) => return Err(ErrorKind::AlreadyExists.into()),
                 None => {
                     self.check_space_left()?;
+                    self.check_journal()?;
                     let inode = self.new_inode();
                     self.directories.insert(inode, Directory::default());
                     self.change_entries(vec![(entry, Some(inode))]);
@@ -82,25 +88,27 @@ impl Disk {
         Ok(())
     }
 
-    pub(in crate::storage::mem) fn create(&mut self, path: &Path) -> io::Result<Inode> {
-        let entry = self.entry(path)?;
-        if self.child(entry.clone())?.is_some() {
+    pub(in crate::storage::mem) fn create(&mut self, entry: Entry) -> io::Result<Inode> {
+        if self.child(&entry)?.is_some() {
             return Err(ErrorKind::AlreadyExists.into());
         }
+        self.check_linked(entry.0)?;
         self.check_space_left()?;
+        self.check_journal()?;
         let inode = self.new_inode();
         self.files.insert(inode, File::default());
         self.change_entries(vec![(entry, Some(inode))]);
         Ok(inode)
     }
 
-    pub(in crate::storage::mem) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let inode = self.resolve(from)?;
-        let (from, to) = (self.entry(from)?, self.entry(to)?);
+    pub(in crate::storage::mem) fn rename(&mut self, from: Entry, to: Entry) -> io::Result<()> {
+        let inode = self.child(&from)?.ok_or(ErrorKind::NotFound)?;
+        self.check_linked(to.0)?;
+        self.check_journal()?;
         if self.is_directory(inode) && self.is_inside(to.0, inode) {
             return Err(ErrorKind::InvalidInput.into());
         }
-        if let Some(replaced) = self.child(to.clone())? {
+        if let Some(replaced) = self.child(&to)? {
             match (self.directories.get(&inode), self.directories.get(&replaced)) {
                 // POSIX: two names of one file both stay.
                 _ if inode == replaced => return Ok(()),
@@ -114,19 +122,20 @@ impl Disk {
         Ok(())
     }
 
-    pub(in crate::storage::mem) fn hard_link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let inode = self.file_at(from)?;
-        let to = self.entry(to)?;
-        if self.child(to.clone())?.is_some() {
+    pub(in crate::storage::mem) fn hard_link(&mut self, from: Entry, to: Entry) -> io::Result<()> {
+        let inode = self.file_of(&from)?;
+        if self.child(&to)?.is_some() {
             return Err(ErrorKind::AlreadyExists.into());
         }
+        self.check_linked(to.0)?;
+        self.check_journal()?;
         self.change_entries(vec![(to, Some(inode))]);
         Ok(())
     }
 
-    pub(in crate::storage::mem) fn remove(&mut self, path: &Path) -> io::Result<()> {
-        self.file_at(path)?;
-        let entry = self.entry(path)?;
+    pub(in crate::storage::mem) fn remove(&mut self, entry: Entry) -> io::Result<()> {
+        self.file_of(&entry)?;
+        self.check_journal()?;
         self.change_entries(vec![(entry, None)]);
         self.collect();
         Ok(())
@@ -137,6 +146,7 @@ impl Disk {
         if !self.is_directory(directory) {
             return Err(ErrorKind::NotADirectory.into());
         }
+        self.check_journal()?;
         let entry = self.entry(path)?;
         self.remove_content(directory);
         self.change_entries(vec![(entry, None)]);
@@ -153,6 +163,20 @@ impl Disk {
         for (name, inode) in content {
             self.remove_content(inode);
             self.change_entries(vec![((directory, name), None)]);
+        }
+    }
+
+    /// Whether a path leads to this directory.
+    pub(in crate::storage::mem) fn is_linked_directory(&self, inode: Inode) -> bool {
+        self.is_inside(inode, ROOT)
+    }
+
+    /// Nothing can be created in a directory that was removed.
+    fn check_linked(&self, directory: Inode) -> io::Result<()> {
+        if self.is_linked_directory(directory) {
+            Ok(())
+        } else {
+            Err(ErrorKind::NotFound.into())
         }
     }
 

@@ -1,0 +1,194 @@
+//! The files of segments that are read call by call. A store may have more segments than the process may have
+//! descriptors, so a bounded number of files is open at a time, and the others are opened when they are read.
+//!
+//! A file that is being read stays open for that read, whatever is closed meanwhile. One whose segment was compacted away
+//! cannot be opened any more; whoever wanted to read it looks again where the record is now.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::format::segment_file;
+use crate::planted::{Planted, planted};
+use crate::storage::{Directory, StorageFile};
+
+/// Files of segments that are open at a time, but for those that are being read just now.
+const OPEN_FILES_MAX: usize = 64;
+
+/// Which files are open; shared by all segments of a store.
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    directory: Directory,
+    /// Opened longest ago first.
+    opened: Mutex<VecDeque<Weak<Slot>>>,
+}
+
+/// Holds the file of a segment while it is open.
+#[derive(Debug, Default)]
+struct Slot {
+    file: Mutex<Option<Arc<dyn StorageFile>>>,
+    /// Read since it was last looked for a file to close.
+    was_read: AtomicBool,
+}
+
+/// The file of one segment.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    id: u64,
+    files: Arc<OpenFiles>,
+    slot: Arc<Slot>,
+}
+
+impl OpenFiles {
+    pub(crate) fn new(directory: Directory) -> Arc<OpenFiles> {
+        Arc::new(OpenFiles {
+            directory,
+            opened: Mutex::default(),
+        })
+    }
+
+    /// The file of a segment, open already.
+    pub(crate) fn of_segment(self: &Arc<OpenFiles>, id: u64, file: Arc<dyn StorageFile>) -> SegmentFile {
+        let slot = Arc::new(Slot::default());
+        *slot.lock() = Some(file);
+        self.note_opened(&slot);
+        SegmentFile {
+            id,
+            files: self.clone(),
+            slot,
+        }
+    }
+
+    /// Closes what was not read for longest, if there are too many.
+    fn note_opened(&self, slot: &Arc<Slot>) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.push_back(Arc::downgrade(slot));
+        if planted(Planted::KeepFilesOpen) {
+            return;
+        }
+        // Each is passed over once at the most for having been read.
+        for _ in 0..opened.len() * 2 {
+            if opened.len() <= OPEN_FILES_MAX {
+                break;
+            }
+            let Some(oldest) = opened.pop_front() else { break };
+            let Some(slot) = oldest.upgrade() else { continue };
+            if slot.was_read.swap(false, Ordering::Relaxed) {
+                opened.push_back(oldest);
+            } else {
+                *slot.lock() = None;
+            }
+        }
+    }
+
+    /// Closes all files that nobody is reading.
+    fn close_all(&self) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in opened.drain(..).filter_map(|slot| slot.upgrade()) {
+            *slot.lock() = None;
+        }
+    }
+
+    /// Opens the file of a segment. If the process has no descriptor left, those of other segments are given back first.
+    fn open(&self, id: u64) -> io::Result<Arc<dyn StorageFile>> {
+        let name = segment_file(id);
+        match self.directory.open_file(&name, false) {
+            Err(error) if is_out_of_descriptors(&error) => {
+                self.close_all();
+                self.directory.open_file(&name, false)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn StorageFile>>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SegmentFile {
+    /// The file, opened if need be, for one read.
+    pub(crate) fn get(&self) -> io::Result<Arc<dyn StorageFile>> {
+        self.slot.was_read.store(true, Ordering::Relaxed);
+        let standing = self.slot.lock().clone();
+        if let Some(file) = standing {
+            return Ok(file);
+        }
+        // Several threads may do so at once; the last one's stays.
+        let file = self.files.open(self.id)?;
+        *self.slot.lock() = Some(file.clone());
+        self.files.note_opened(&self.slot);
+        Ok(file)
+    }
+}
+
+/// `EMFILE` or `ENFILE`, by their numbers on Unix: they have no kind of their own.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, write_all_at};
+
+    /// As many segments, each with its id in it.
+    fn files(count: u64) -> (FaultStorage, Arc<OpenFiles>, Vec<SegmentFile>) {
+        let disk = MemStorage::new();
+        disk.create_directory("/store").unwrap();
+        let storage = FaultStorage::new(Arc::new(disk));
+        let directory = Directory::open(&storage, "/store".as_ref()).unwrap();
+        let files = OpenFiles::new(directory.clone());
+        let segments = (0..count).map(|id| {
+            let file = directory.create(&segment_file(id)).unwrap();
+            write_all_at(&*file, &id.to_le_bytes(), 0).unwrap();
+            files.of_segment(id, file)
+        });
+        let segments = segments.collect();
+        (storage, files, segments)
+    }
+
+    fn open_count(segments: &[SegmentFile]) -> usize {
+        segments.iter().filter(|segment| segment.slot.lock().is_some()).count()
+    }
+
+    #[test]
+    fn a_bounded_number_is_open_and_every_file_can_be_read() {
+        let (_, _, segments) = files(500);
+        assert!(open_count(&segments) <= OPEN_FILES_MAX);
+        for round in 0..3 {
+            for (id, segment) in segments.iter().enumerate() {
+                let mut bytes = [0; 8];
+                segment.get().unwrap().read_at(&mut bytes, 0).unwrap();
+                assert_eq!(u64::from_le_bytes(bytes), id as u64, "round {round}");
+            }
+            assert!(open_count(&segments) <= OPEN_FILES_MAX);
+        }
+    }
+
+    #[test]
+    fn what_is_read_again_and_again_stays_open() {
+        let (_, _, segments) = files(200);
+        for segment in &segments {
+            segments[7].get().unwrap();
+            segment.get().unwrap();
+        }
+        assert!(segments[7].slot.lock().is_some());
+    }
+
+    #[test]
+    fn without_descriptors_those_of_other_segments_are_given_back() {
+        let (storage, files, segments) = files(200);
+        storage.inject(Fault::new(FaultKind::NoDescriptors));
+        assert!(segments[0].slot.lock().is_none() && segments[1].slot.lock().is_none());
+        segments[0].get().unwrap();
+        assert_eq!(storage.struck(), 1);
+        assert_eq!(files.opened.lock().unwrap().len(), 1);
+        storage.inject(Fault::new(FaultKind::NoDescriptors).repeated());
+        let error = segments[1].get().unwrap_err();
+        assert!(is_out_of_descriptors(&error), "{error}");
+    }
+}

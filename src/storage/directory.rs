@@ -1,0 +1,228 @@
+//! The directory of a store, held open for as long as the store is, and what is known of its syncs.
+//!
+//! Invariants:
+//!
+//! * Every file of the store is created, opened, renamed and removed through this, so in the directory that was opened,
+//!   whatever its path leads to by now.
+//! * Every sync of the store, of a file or of the directory, goes through this. The first that fails is remembered
+//!   ([`Directory::check_syncs`]), and from then on every other one fails as well: a journaling file system tells one of
+//!   several that their common commit has failed, and answers the others with success.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::sealed::{NeverChanged, Sealed};
+use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock, read_whole};
+use crate::planted::{Planted, planted};
+
+/// An open directory. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(crate) struct Directory {
+    /// For messages only: where it was when it was opened.
+    path: Arc<Path>,
+    inner: Arc<dyn StorageDirectory>,
+    syncs: Arc<Syncs>,
+}
+
+/// The first sync that failed.
+#[derive(Debug, Default)]
+struct Syncs {
+    failed: AtomicBool,
+    cause: Mutex<Option<String>>,
+}
+
+impl Syncs {
+    /// Remembers a failed sync. That no space was left for a file is no failure of the file system: whoever synced that
+    /// file is told, and no other file is the worse for it.
+    fn note(&self, path: &Path, error: &io::Error) {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return;
+        }
+        let mut cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
+        cause.get_or_insert_with(|| format!("a sync failed: {error}: {}", path.display()));
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if !self.failed.load(Ordering::Acquire) || planted(Planted::ForgetFailedSyncs) {
+            return Ok(());
+        }
+        let cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
+        Err(io::Error::other(cause.clone().unwrap_or_default()))
+    }
+
+    /// A sync of `path` has ended so: what may be believed of it.
+    fn judge(&self, path: &Path, synced: io::Result<()>, ask: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let asked = synced.and_then(|()| if planted(Planted::BelieveSyncs) { Ok(()) } else { ask() });
+        asked.inspect_err(|error| self.note(path, error))?;
+        self.check()
+    }
+}
+
+impl Directory {
+    /// Opens a directory that exists.
+    pub(crate) fn open(storage: &dyn Storage, path: &Path) -> io::Result<Directory> {
+        Ok(Directory {
+            path: path.into(),
+            inner: storage.open_directory(path)?,
+            syncs: Arc::default(),
+        })
+    }
+
+    /// The path under which it was opened.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a message calls this file.
+    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub(crate) fn list(&self) -> io::Result<Vec<OsString>> {
+        self.inner.list()
+    }
+
+    /// As [`StorageDirectory::create`].
+    pub(crate) fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(self.watch(name, self.inner.create(name)?))
+    }
+
+    /// As [`StorageDirectory::open`].
+    pub(crate) fn open_file(&self, name: &str, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(self.watch(name, self.inner.open(name, write)?))
+    }
+
+    /// The whole content of a file that is expected to be small (at most `limit` bytes, else `InvalidData`).
+    pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+        read_whole(&*self.inner.open(name, false)?, limit)
+    }
+
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+
+    /// Removes a file; no error if there is none.
+    pub(crate) fn remove_if_there(&self, name: &str) -> io::Result<()> {
+        match self.inner.remove(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// As [`StorageDirectory::hard_link`], under the same name.
+    pub(crate) fn hard_link(&self, name: &str, to: &Directory) -> io::Result<()> {
+        self.inner.hard_link(name, &*to.inner, name)
+    }
+
+    /// As [`StorageDirectory::exists`].
+    pub(crate) fn exists(&self, name: &str) -> io::Result<bool> {
+        self.inner.exists(name)
+    }
+
+    /// As [`StorageDirectory::lock`].
+    pub(crate) fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        self.inner.lock(name, owner)
+    }
+
+    /// Makes the names in it durable. Fails if any sync of the store has.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.syncs
+            .judge(&self.path, self.inner.sync(), || self.inner.check_journal())
+    }
+
+    /// Fails if any sync of the store has.
+    pub(crate) fn check_syncs(&self) -> io::Result<()> {
+        self.syncs.check()
+    }
+
+    /// Fails if the directory was removed: what is written in it from then on is lost.
+    pub(crate) fn check_linked(&self) -> io::Result<()> {
+        linked(self.inner.is_linked()?)
+    }
+
+    fn watch(&self, name: &str, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        Arc::new(WatchedFile {
+            path: self.path_of(name),
+            inner,
+            syncs: self.syncs.clone(),
+        })
+    }
+}
+
+/// Fails if the file was removed: what is written to it is lost with the process.
+pub(crate) fn check_linked(file: &dyn StorageFile) -> io::Result<()> {
+    linked(file.is_linked()?)
+}
+
+fn linked(is_linked: bool) -> io::Result<()> {
+    if is_linked || planted(Planted::WriteIntoRemoved) {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        "it was removed while the store was open",
+    ))
+}
+
+/// A file of the store, its syncs watched.
+#[derive(Debug)]
+struct WatchedFile {
+    path: PathBuf,
+    inner: Arc<dyn StorageFile>,
+    syncs: Arc<Syncs>,
+}
+
+impl Sealed for WatchedFile {}
+
+impl StorageFile for WatchedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.inner.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.inner.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.syncs
+            .judge(&self.path, self.inner.sync(), || self.inner.check_journal())
+    }
+
+    fn check_journal(&self) -> io::Result<()> {
+        self.inner.check_journal()
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        self.inner.is_linked()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.inner.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn map(&self, length: u64, promise: NeverChanged) -> io::Result<Map> {
+        self.inner.map(length, promise)
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn mark_clean(&self) {
+        self.inner.mark_clean();
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn fail_commit(&self) {
+        self.inner.fail_commit();
+    }
+}

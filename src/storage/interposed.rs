@@ -1,0 +1,423 @@
+//! A storage that lets a test see every call, and decide what becomes of it.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::sealed::{Base, NeverChanged, Sealed};
+use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock};
+
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// [`Storage::create_directory`].
+    CreateDirectory,
+    /// [`Storage::open_directory`].
+    OpenDirectory,
+    /// [`StorageDirectory::list`], [`StorageDirectory::exists`] and [`Storage::exists`].
+    List,
+    /// [`StorageDirectory::create`].
+    Create,
+    /// [`StorageDirectory::open`] for reading only.
+    OpenRead,
+    /// [`StorageDirectory::open`] for writing.
+    OpenWrite,
+    /// [`StorageDirectory::rename`] and [`Storage::rename_directory`].
+    Rename,
+    /// [`StorageDirectory::remove`].
+    Remove,
+    /// [`Storage::remove_directory`].
+    RemoveDirectory,
+    /// [`StorageDirectory::hard_link`].
+    HardLink,
+    /// [`StorageDirectory::sync`] and [`Storage::sync_directory`].
+    SyncDirectory,
+    /// [`StorageDirectory::lock`].
+    Lock,
+    /// [`StorageFile::read_at`] and [`StorageFile::len`].
+    Read,
+    /// [`StorageFile::write_at`].
+    Write,
+    /// [`StorageFile::sync`].
+    Sync,
+    /// [`StorageFile::check_journal`] and [`StorageDirectory::check_journal`].
+    CheckJournal,
+    /// [`StorageFile::set_len`].
+    SetLen,
+    /// [`StorageFile::map`].
+    Map,
+}
+
+impl Operation {
+    /// Whether it changes what is stored, or makes it durable: only then can a crash before it and one after it
+    /// leave different states.
+    #[must_use]
+    pub const fn mutates(self) -> bool {
+        match self {
+            Self::OpenDirectory
+            | Self::List
+            | Self::OpenRead
+            | Self::OpenWrite
+            | Self::Read
+            | Self::CheckJournal
+            | Self::Map => false,
+            Self::CreateDirectory
+            | Self::Create
+            | Self::Rename
+            | Self::Remove
+            | Self::RemoveDirectory
+            | Self::HardLink
+            | Self::SyncDirectory
+            | Self::Lock
+            | Self::Write
+            | Self::Sync
+            | Self::SetLen => true,
+        }
+    }
+
+    /// Whether it opens a descriptor, so that it fails when a process has no more of them.
+    #[must_use]
+    pub const fn opens(self) -> bool {
+        matches!(
+            self,
+            Self::OpenDirectory | Self::Create | Self::OpenRead | Self::OpenWrite | Self::Lock
+        )
+    }
+}
+
+/// A call that is about to be made.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// What it does.
+    pub operation: Operation,
+    /// The file or directory, by the path under which it was opened; of a rename or link the old one.
+    pub path: &'a Path,
+    /// Of a rename or link the new path.
+    pub to: Option<&'a Path>,
+    /// Of a write the offset and the bytes.
+    pub write: Option<(u64, &'a [u8])>,
+    /// The file that is open, of a call on one.
+    pub file: Option<&'a dyn StorageFile>,
+    /// The directory that is open, of a call on one.
+    pub directory: Option<&'a dyn StorageDirectory>,
+    /// Whether it takes space on the disk.
+    pub takes_space: bool,
+}
+
+/// Decides what becomes of calls. Called from several threads at once.
+pub trait Interposer: Send + Sync + std::fmt::Debug {
+    /// `make` makes the call. Its result, or another, is what the caller gets; a call that returns nothing can be
+    /// pretended by not making it and answering Ok.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call, and whatever is to be told instead.
+    fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+
+    /// As [`around`](Self::around), of a write: `make` writes so many of its bytes, and says how many it has written.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn around_write(&self, call: &Call<'_>, make: &mut dyn FnMut(usize) -> io::Result<usize>) -> io::Result<usize> {
+        let all = call.write.map_or(0, |(_, bytes)| bytes.len());
+        let mut written = all;
+        self.around(call, &mut || {
+            written = make(all)?;
+            Ok(())
+        })?;
+        Ok(written)
+    }
+}
+
+/// A storage that asks an [`Interposer`] about every call of another one. Whether a name is still there
+/// ([`StorageFile::is_linked`]) is not asked about.
+#[derive(Clone, Debug)]
+pub struct Interposed {
+    inner: Arc<dyn Storage>,
+    interposer: Arc<dyn Interposer>,
+}
+
+impl Interposed {
+    /// Wraps a storage.
+    #[must_use]
+    pub fn over(inner: Arc<dyn Storage>, interposer: Arc<dyn Interposer>) -> Interposed {
+        Interposed { inner, interposer }
+    }
+}
+
+fn on(operation: Operation, path: &Path) -> Call<'_> {
+    let takes_space = matches!(
+        operation,
+        Operation::CreateDirectory | Operation::Create | Operation::HardLink | Operation::Write
+    );
+    Call {
+        operation,
+        path,
+        to: None,
+        write: None,
+        file: None,
+        directory: None,
+        takes_space,
+    }
+}
+
+/// Makes a call that returns something by way of an interposer.
+fn returning<T>(
+    interposer: &dyn Interposer,
+    call: &Call<'_>,
+    mut make: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    let mut made = None;
+    interposer.around(call, &mut || {
+        made = Some(make()?);
+        Ok(())
+    })?;
+    made.ok_or_else(|| io::Error::other("a call that returns something cannot be pretended"))
+}
+
+impl Sealed for Interposed {}
+
+impl Storage for Interposed {
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.interposer.around(&on(Operation::CreateDirectory, path), &mut || {
+            self.inner.create_directory(path)
+        })
+    }
+
+    fn open_directory(&self, path: &Path) -> io::Result<Arc<dyn StorageDirectory>> {
+        let inner = returning(&*self.interposer, &on(Operation::OpenDirectory, path), || {
+            self.inner.open_directory(path)
+        })?;
+        Ok(Arc::new(InterposedDirectory {
+            path: path.to_owned(),
+            inner,
+            interposer: self.interposer.clone(),
+        }))
+    }
+
+    fn rename_directory(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let call = Call {
+            to: Some(to),
+            ..on(Operation::Rename, from)
+        };
+        self.interposer
+            .around(&call, &mut || self.inner.rename_directory(from, to))
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.interposer.around(&on(Operation::RemoveDirectory, path), &mut || {
+            self.inner.remove_directory(path)
+        })
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        let opened = self.inner.open_directory(path).ok();
+        let call = Call {
+            directory: opened.as_deref(),
+            ..on(Operation::SyncDirectory, path)
+        };
+        self.interposer.around(&call, &mut || self.inner.sync_directory(path))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        returning(&*self.interposer, &on(Operation::List, path), || {
+            self.inner.exists(path)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct InterposedDirectory {
+    path: PathBuf,
+    inner: Arc<dyn StorageDirectory>,
+    interposer: Arc<dyn Interposer>,
+}
+
+impl InterposedDirectory {
+    fn on(&self, operation: Operation) -> Call<'_> {
+        Call {
+            directory: Some(&*self.inner),
+            ..on(operation, &self.path)
+        }
+    }
+
+    fn file(&self, name: &str, inner: Arc<dyn StorageFile>) -> Arc<dyn StorageFile> {
+        Arc::new(InterposedFile {
+            path: self.path.join(name),
+            inner,
+            interposer: self.interposer.clone(),
+        })
+    }
+}
+
+impl Sealed for InterposedDirectory {}
+
+impl StorageDirectory for InterposedDirectory {
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        returning(&*self.interposer, &on(Operation::List, &self.path), || {
+            self.inner.list()
+        })
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let path = self.path.join(name);
+        let file = returning(&*self.interposer, &on(Operation::Create, &path), || {
+            self.inner.create(name)
+        })?;
+        Ok(self.file(name, file))
+    }
+
+    fn open(&self, name: &str, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        let path = self.path.join(name);
+        let operation = if write {
+            Operation::OpenWrite
+        } else {
+            Operation::OpenRead
+        };
+        let file = returning(&*self.interposer, &on(operation, &path), || {
+            self.inner.open(name, write)
+        })?;
+        Ok(self.file(name, file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let paths = [from, to].map(|name| self.path.join(name));
+        let call = Call {
+            to: Some(&paths[1]),
+            ..on(Operation::Rename, &paths[0])
+        };
+        self.interposer.around(&call, &mut || self.inner.rename(from, to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let path = self.path.join(name);
+        self.interposer
+            .around(&on(Operation::Remove, &path), &mut || self.inner.remove(name))
+    }
+
+    fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
+        let path = self.path.join(name);
+        // Where the other directory is, it alone knows.
+        let call = Call {
+            to: Some(Path::new(new_name)),
+            ..on(Operation::HardLink, &path)
+        };
+        self.interposer
+            .around(&call, &mut || self.inner.hard_link(name, to, new_name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.interposer
+            .around(&self.on(Operation::SyncDirectory), &mut || self.inner.sync())
+    }
+
+    fn check_journal(&self) -> io::Result<()> {
+        self.interposer
+            .around(&self.on(Operation::CheckJournal), &mut || self.inner.check_journal())
+    }
+
+    fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        let path = self.path.join(name);
+        returning(&*self.interposer, &on(Operation::Lock, &path), || {
+            self.inner.lock(name, owner)
+        })
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        let path = self.path.join(name);
+        returning(&*self.interposer, &on(Operation::List, &path), || {
+            self.inner.exists(name)
+        })
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        self.inner.is_linked()
+    }
+
+    fn base(&self) -> Base<'_> {
+        self.inner.base()
+    }
+
+    fn fail_commit(&self) {
+        self.inner.fail_commit();
+    }
+}
+
+#[derive(Debug)]
+struct InterposedFile {
+    path: PathBuf,
+    inner: Arc<dyn StorageFile>,
+    interposer: Arc<dyn Interposer>,
+}
+
+impl InterposedFile {
+    fn on(&self, operation: Operation) -> Call<'_> {
+        Call {
+            file: Some(&*self.inner),
+            ..on(operation, &self.path)
+        }
+    }
+}
+
+impl Sealed for InterposedFile {}
+
+impl StorageFile for InterposedFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        returning(&*self.interposer, &self.on(Operation::Read), || {
+            self.inner.read_at(buffer, offset)
+        })
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let call = Call {
+            write: Some((offset, bytes)),
+            ..self.on(Operation::Write)
+        };
+        self.interposer.around_write(&call, &mut |length| {
+            self.inner.write_at(bytes.get(..length).unwrap_or(bytes), offset)
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.interposer
+            .around(&self.on(Operation::Sync), &mut || self.inner.sync())
+    }
+
+    fn check_journal(&self) -> io::Result<()> {
+        self.interposer
+            .around(&self.on(Operation::CheckJournal), &mut || self.inner.check_journal())
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        self.inner.is_linked()
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        let call = Call {
+            // A full disk can always make a file shorter. If the length cannot be had, the call itself will tell.
+            takes_space: self.inner.len().is_ok_and(|before| length > before),
+            ..self.on(Operation::SetLen)
+        };
+        self.interposer.around(&call, &mut || self.inner.set_len(length))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        returning(&*self.interposer, &self.on(Operation::Read), || self.inner.len())
+    }
+
+    fn map(&self, length: u64, promise: NeverChanged) -> io::Result<Map> {
+        returning(&*self.interposer, &self.on(Operation::Map), || {
+            self.inner.map(length, promise)
+        })
+    }
+
+    fn mark_clean(&self) {
+        self.inner.mark_clean();
+    }
+
+    fn fail_commit(&self) {
+        self.inner.fail_commit();
+    }
+}

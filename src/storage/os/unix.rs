@@ -1,0 +1,187 @@
+//! Directories and files on Unix: a directory is a descriptor, and names are looked up relative to it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::super::sealed::{Base, Sealed};
+use super::super::{StorageDirectory, StorageFile, StorageLock, lock};
+use super::OsFile;
+
+/// A directory, held by its descriptor.
+#[derive(Debug)]
+pub struct OsDirectory {
+    descriptor: OwnedFd,
+    has_doubtful_syncs: bool,
+}
+
+impl OsDirectory {
+    pub(in crate::storage) fn open(path: &Path) -> io::Result<OsDirectory> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
+        Ok(OsDirectory {
+            has_doubtful_syncs: has_doubtful_syncs(&descriptor),
+            descriptor,
+        })
+    }
+
+    fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        // As the standard library has it: everything that the process's mask leaves.
+        let mode = Mode::from_raw_mode(0o666);
+        let descriptor = retry_on_intr(|| {
+            let flags = flags | OFlags::CLOEXEC;
+            rustix::fs::openat(&self.descriptor, name, flags, mode)
+        })?;
+        Ok(File::from(descriptor))
+    }
+
+    fn file(&self, file: File) -> Arc<dyn StorageFile> {
+        Arc::new(OsFile::new(file, self.has_doubtful_syncs))
+    }
+}
+
+impl Sealed for OsDirectory {}
+
+impl StorageDirectory for OsDirectory {
+    fn list(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.descriptor)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(std::ffi::OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        Ok(self.file(file))
+    }
+
+    fn open(&self, name: &str, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        let file = self.open_file(name, if write { OFlags::RDWR } else { OFlags::RDONLY })?;
+        Ok(self.file(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.descriptor, from, &self.descriptor, to)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty())?)
+    }
+
+    fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
+        let target = match to.base() {
+            Base::Os(target) => target,
+            #[cfg(any(test, feature = "testing"))]
+            Base::Mem(_) => return Err(io::ErrorKind::CrossesDevices.into()),
+        };
+        let linked = rustix::fs::linkat(&self.descriptor, name, &target.descriptor, new_name, AtFlags::empty());
+        linked.map_err(|error| match error {
+            // So Linux and macOS say that the file system has no hard links. `EACCES`, which says that they are not
+            // allowed here, has the same kind.
+            Errno::PERM => io::Error::new(io::ErrorKind::Unsupported, io::Error::from(error)),
+            _ => error.into(),
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match rustix::fs::fsync(&self.descriptor) {
+            // How some file systems (network ones, mostly) say that a directory cannot be synced. There is nothing
+            // to be done about it, and PostgreSQL (`fsync_fname`) goes on as well. All else is a failed sync.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    fn check_journal(&self) -> io::Result<()> {
+        if self.has_doubtful_syncs {
+            check_journal(&self.descriptor)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        // Not truncated here: until the lock is ours, the text is the holder's.
+        lock::acquire(self.open_file(name, OFlags::RDWR | OFlags::CREATE)?, owner)
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        match rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_linked(&self) -> io::Result<bool> {
+        is_linked(&self.descriptor)
+    }
+
+    fn base(&self) -> Base<'_> {
+        Base::Os(self)
+    }
+}
+
+/// Whether the file system is ext4 (or its elders), perhaps below an overlay: of those who wait for the same commit of its
+/// journal it tells one, or none, that the commit has failed.
+#[cfg(target_os = "linux")]
+fn has_doubtful_syncs(descriptor: &OwnedFd) -> bool {
+    const EXT4: i64 = 0xef53;
+    const OVERLAY: i64 = 0x794c_7630;
+    // If it cannot be had, asking costs a little and does no harm.
+    rustix::fs::fstatfs(descriptor).map_or(true, |found| [EXT4, OVERLAY].contains(&(found.f_type as i64)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn has_doubtful_syncs(_: &OwnedFd) -> bool {
+    false
+}
+
+/// Sets the time of last access, which nobody needs: that takes a handle of the journal, and there is none once the
+/// journal was aborted. Whatever was committed before that is durable.
+pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
+    let time = |nanoseconds| Timespec {
+        tv_sec: 0,
+        tv_nsec: nanoseconds,
+    };
+    let touch = |last_modification| {
+        let times = Timestamps {
+            last_access: time(UTIME_NOW),
+            last_modification,
+        };
+        rustix::fs::futimens(file.as_fd(), &times)
+    };
+    match touch(time(UTIME_OMIT)) {
+        // Somebody else's file, which this process may only write to: that gives the right to set both at once.
+        Err(Errno::PERM | Errno::ACCESS) => match touch(time(UTIME_NOW)) {
+            Err(Errno::PERM | Errno::ACCESS) => Ok(()),
+            result => Ok(result?),
+        },
+        result => Ok(result?),
+    }
+}
+
+pub(super) fn is_linked(file: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::fs::fstat(file)?.st_nlink > 0)
+}
+
+pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.read_at(buffer, offset)
+}
+
+pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+    file.write_at(bytes, offset)
+}
