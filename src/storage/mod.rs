@@ -171,7 +171,7 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
     fn check_journal(&self) -> io::Result<()>;
 
     /// Whether the file still has a name: what is written to one that was removed is lost with the process. May be an
-    /// answer that is up to 50 microseconds old.
+    /// answer that is up to 10 microseconds old.
     fn is_linked(&self) -> io::Result<bool>;
 
     /// Cuts or extends (with zeros) the file. `InvalidInput` if this handle has mapped more than

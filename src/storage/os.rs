@@ -61,7 +61,7 @@ impl Storage for OsStorage {
 
 /// How long an answer of [`StorageFile::is_linked`] is taken for true: asking costs about as much as writing out a
 /// small record, and whoever removes the directory of an open store needs longer than this.
-const LINKED_FOR: Duration = Duration::from_micros(50);
+const LINKED_FOR: Duration = Duration::from_micros(10);
 
 #[derive(Debug)]
 struct OsFile {
