@@ -363,10 +363,6 @@ pub(crate) fn is_seal_of(bytes: &[u8], header: &SegmentHeader, summary: &Summary
         && bytes == encode_seal(header, summary)
 }
 
-/// Bytes that a seal takes.
-pub(crate) const SEAL_LEN: u64 =
-    crate::format::aligned((crate::format::record::FIXED_HEADER_LEN + Summary::LEN) as u64);
-
 #[cfg(test)]
 mod tests {
     use super::*;
