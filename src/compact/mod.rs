@@ -102,10 +102,17 @@ impl Control {
         self.closing.store(true, Ordering::Release);
     }
 
-    fn check_cancelled(&self) -> Result<()> {
+    /// An error once the store is closing.
+    pub(crate) fn check_closing(&self) -> Result<()> {
         if self.closing.load(Ordering::Acquire) {
-            return Err(Error::Closed);
+            Err(Error::Closed)
+        } else {
+            Ok(())
         }
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        self.check_closing()?;
         if self.cancelled.load(Ordering::Acquire) {
             Err(Error::Cancelled)
         } else {

@@ -68,8 +68,10 @@ pub(crate) struct Engine {
     progress: AtomicU64,
     /// Held by the one who seals.
     sealing: Mutex<()>,
-    /// Segments whose hints may be missing, or unfit.
+    /// Segments whose hints may be missing, or unfit, that of the one under way included.
     pub(crate) unchecked_hints: Mutex<Vec<(u64, HintDoubt)>>,
+    /// Held by the one who sees to these.
+    renewing_hints: Mutex<()>,
     pub(crate) expiry: Mutex<ExpiryQueue>,
     /// Odd while a batch is being applied to the indexes.
     batch_epoch: AtomicU64,

@@ -188,7 +188,7 @@ impl Engine {
         report.hints_rebuilt = loaded.scanned.len() as u64;
         if self.options.maintenance == Maintenance::Manual {
             // Nobody else does it.
-            report.hints_rebuilt = self.renew_hints();
+            report.hints_rebuilt = self.renew_hints()?;
         }
         self.trim_cut_segments();
         if let Err(error) = self.restore_reserve(self.reserve_bytes()) {
