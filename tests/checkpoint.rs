@@ -250,7 +250,13 @@ fn a_copy_can_be_made_after_one_was_cut_off_at_any_step() {
 #[test]
 fn where_there_are_no_links_files_are_copied() {
     use std::io::ErrorKind::{CrossesDevices, InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
-    for kind in [CrossesDevices, InvalidInput, PermissionDenied, TooManyLinks, Unsupported] {
+    for kind in [
+        CrossesDevices,
+        InvalidInput,
+        PermissionDenied,
+        TooManyLinks,
+        Unsupported,
+    ] {
         let disk = MemStorage::new();
         let faulty = FaultStorage::new(Arc::new(disk.clone()));
         faulty.inject(Fault::new(FaultKind::Error(kind)).on(Operation::HardLink).repeated());

@@ -233,7 +233,11 @@ pub(crate) fn check_version(found: u32, mismatch: Damage, crc_fits: impl Fn(u32)
         return Err(Damage::Version(found));
     }
     // There was none before the first.
-    Err(if crc_fits(found) { Damage::Field("version") } else { mismatch })
+    Err(if crc_fits(found) {
+        Damage::Field("version")
+    } else {
+        mismatch
+    })
 }
 
 /// Begins a file that [`open_envelope`] reads.
@@ -304,11 +308,16 @@ mod tests {
             other
         };
         // Whatever stands in the field: the rest is as a program of this version wrote it.
-        for version in (0..64).map(|bit| 1u32.rotate_left(bit) | u32::from(bit > 31)).chain([0, u32::MAX, 0x0101_0101]) {
+        for version in (0..64)
+            .map(|bit| 1u32.rotate_left(bit) | u32::from(bit > 31))
+            .chain([0, u32::MAX, 0x0101_0101])
+        {
             if version == VERSION {
                 continue;
             }
-            let damage = open_envelope(&with_version(version), &MANIFEST_MAGIC).map(|_| ()).unwrap_err();
+            let damage = open_envelope(&with_version(version), &MANIFEST_MAGIC)
+                .map(|_| ())
+                .unwrap_err();
             assert_eq!(damage, Damage::Field("version"), "{version:#x}");
         }
         // A later version whose checksum lies where it does today, and one whose checksum lies elsewhere.

@@ -256,15 +256,27 @@ mod tests {
         for version in [0, VERSION + 1, 0x0101_0101, u32::MAX] {
             let mut other = bytes;
             other[8..12].copy_from_slice(&version.to_le_bytes());
-            assert_eq!(SegmentHeader::decode(&other), Err(Damage::Field("version")), "{version:#x}");
+            assert_eq!(
+                SegmentHeader::decode(&other),
+                Err(Damage::Field("version")),
+                "{version:#x}"
+            );
             // As a program of that version writes it, its checksum in the same place or elsewhere.
             let crc = crc32fast::hash(&other[..60]);
             other[60..].copy_from_slice(&crc.to_le_bytes());
             let newer = version > VERSION;
-            let damage = if newer { Damage::Version(version) } else { Damage::Field("version") };
+            let damage = if newer {
+                Damage::Version(version)
+            } else {
+                Damage::Field("version")
+            };
             assert_eq!(SegmentHeader::decode(&other), Err(damage), "{version:#x}");
             other[40..].fill(7);
-            let damage = if newer { Damage::Version(version) } else { Damage::HeaderChecksum };
+            let damage = if newer {
+                Damage::Version(version)
+            } else {
+                Damage::HeaderChecksum
+            };
             assert_eq!(SegmentHeader::decode(&other), Err(damage), "{version:#x}");
         }
     }

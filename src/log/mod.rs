@@ -38,7 +38,7 @@ use crate::format::{Damage, segment_file};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
 use crate::index::keydir::{Keydir, Location};
-use crate::index::namespaces::{NamespaceState, Namespaces};
+use crate::index::namespaces::{NamespaceState, Namespaces, SYSTEM_NAMESPACE};
 use crate::options::Options;
 use crate::segment::table::SegmentTable;
 use crate::segment::{ReadError, Segment, Value};
@@ -211,7 +211,8 @@ impl Engine {
                 matches!(checked, Ok(true))
             })?;
             Ok(checked?)
-        })?;
+        })
+        .map_err(|error| error.of_key(key))?;
         Ok(found.filter(|value| {
             value.expiry_ms().is_none() || !is_expired(value.expiry_ms(), now_ms.unwrap_or_else(|| self.time.now_ms()))
         }))
@@ -226,6 +227,11 @@ impl Engine {
             let same = self.leads_to(hash, namespace, key, &record)?;
             header = same.then_some(record.header);
             Ok(same)
+        });
+        let location = location.map_err(|error| match namespace {
+            // The store's own keys are numbers that nobody knows.
+            SYSTEM_NAMESPACE => error,
+            _ => error.of_key(key),
         })?;
         Ok(location.zip(header))
     }
