@@ -213,6 +213,80 @@ impl Error {
     pub(crate) fn is_no_space(&self) -> bool {
         matches!(self, Error::NoSpace { .. })
     }
+
+    /// Whether stored bytes are damaged, or the device did not give them out, in one place: what is stored elsewhere is as good as
+    /// before.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Error::Corruption { .. } | Error::Io { action: "read", .. })
+    }
+
+    /// Names the key whose record could not be read. Other errors stay as they are.
+    pub(crate) fn of_key(self, key: &[u8]) -> Error {
+        if self.is_unreadable() {
+            self.noting(&format!(", in the record of key {}", quoted(key)))
+        } else {
+            self
+        }
+    }
+
+    /// Several errors of reading as one: the first damage, with a note of the others. None if there are none.
+    pub(crate) fn together(mut errors: Vec<Error>) -> Option<Error> {
+        errors.sort_by_key(|error| !matches!(error, Error::Corruption { .. }));
+        let mut errors = errors.into_iter();
+        let first = errors.next()?;
+        let note: String = errors
+            .map(|other| match other {
+                Error::Corruption { path, offset, cause } => {
+                    format!("; and in {} at offset {offset}: {cause}", path.display())
+                }
+                other => format!("; and {other}"),
+            })
+            .collect();
+        Some(first.noting(&note))
+    }
+
+    /// Says this as well, behind the cause.
+    fn noting(mut self, note: &str) -> Error {
+        match &mut self {
+            Error::Corruption { cause, .. } => cause.push_str(note),
+            Error::Io { source, .. } => {
+                let noted = Noted {
+                    source: source.clone(),
+                    note: note.to_owned(),
+                };
+                *source = Arc::new(io::Error::new(source.kind(), noted));
+            }
+            _ => {}
+        }
+        self
+    }
+}
+
+/// A failure of the system, and what it was about.
+#[derive(Debug)]
+struct Noted {
+    source: Arc<io::Error>,
+    note: String,
+}
+
+impl std::fmt::Display for Noted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.source, self.note)
+    }
+}
+
+impl std::error::Error for Noted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A key in quotes, whatever is in it: as text if it is that, and nothing in it can upset a terminal or a log.
+fn quoted(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) => format!("{text:?}"),
+        Err(_) => format!("\"{}\"", key.escape_ascii()),
+    }
 }
 
 #[cfg(test)]
@@ -227,5 +301,45 @@ mod tests {
         let error = Error::io("write", Path::new("/s/1.segment"), io::ErrorKind::StorageFull.into());
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert!(Error::Conflict { found: None }.to_string().contains("absent"));
+    }
+
+    #[test]
+    fn an_error_of_reading_a_record_names_the_key_escaped() {
+        let damage = || Error::damage(Path::new("/s/1.segment"), 64, Damage::BodyChecksum);
+        let failed = || Error::io("read", Path::new("/s/1.segment"), io::ErrorKind::UnexpectedEof.into());
+        for (key, named) in [
+            (&b"plain"[..], "key \"plain\""),
+            (
+                "gr\u{fc}n \"\n\u{1b}[2J\u{202e}".as_bytes(),
+                r#"key "grün \"\n\u{1b}[2J\u{202e}""#,
+            ),
+            (b"\xff\x00\"", r#"key "\xff\x00\"""#),
+        ] {
+            for error in [damage(), failed()] {
+                let kind = error.kind();
+                let error = error.of_key(key);
+                assert!(error.to_string().contains(named), "{error}");
+                assert_eq!(error.kind(), kind);
+            }
+        }
+        let error = failed().of_key(b"k");
+        assert!(matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::UnexpectedEof));
+        assert!(matches!(Error::Closed.of_key(b"k"), Error::Closed));
+    }
+
+    #[test]
+    fn several_errors_are_told_as_one_that_names_all_places() {
+        let path = |name: &str| PathBuf::from(format!("/s/{name}.segment"));
+        let failed = Error::io("read", &path("1"), io::ErrorKind::Other.into());
+        let second = Error::damage(&path("2"), 64, Damage::BodyChecksum);
+        let third = Error::damage(&path("3"), 128, Damage::Padding);
+        let error = Error::together(vec![failed, second, third]).unwrap();
+        assert!(matches!(error, Error::Corruption { offset: 64, .. }));
+        let text = error.to_string();
+        for part in ["/s/1.segment", "/s/3.segment at offset 128: padding is not zero"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(text.ends_with("/s/2.segment at offset 64"), "{text}");
+        assert!(Error::together(Vec::new()).is_none());
     }
 }

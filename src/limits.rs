@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::format::record::{KEY_LEN_MAX, METADATA_LEN_MAX, VALUE_LEN_MAX};
+use crate::planted::{Planted, planted};
 
-/// Sizes and lifetimes that a store accepts in calls. What is stored already is read whatever the limits say.
+/// Sizes and lifetimes that a store accepts in calls. What is stored already is read, listed and deleted whatever the limits say;
+/// changing its expiry or metadata writes it again, and is a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest key, in bytes. At most 65,536; a key is never empty.
@@ -77,6 +79,15 @@ impl Limits {
             }
         }
         Ok(())
+    }
+
+    /// Whether this key can be deleted. Limits may have been tightened since it was put; what can be read and listed must not
+    /// stay for that, so nothing is asked for but what the format can hold.
+    pub(crate) fn check_deleted_key(&self, key: &[u8]) -> Result<()> {
+        if planted(Planted::LimitDeletes) {
+            return self.check_key(key);
+        }
+        Limits::ENGINE.check_key(key)
     }
 
     pub(crate) fn check_value(&self, value: &[u8]) -> Result<()> {

@@ -64,6 +64,18 @@ pub(crate) enum Planted {
     WriteBesideStranger,
     /// In pread mode every segment keeps its file open.
     KeepFilesOpen,
+    /// Compaction leaves a segment that it found damaged where it is for good, though nothing is live in it.
+    KeepDamagedForGood,
+    /// Compaction ends at the first damaged segment.
+    StopAtDamage,
+    /// A version field is believed although nothing but it can be wrong.
+    TrustVersionField,
+    /// A listing fails as a whole where one record is damaged.
+    FailPageOnDamage,
+    /// A delete asks for a key that the limits allow.
+    LimitDeletes,
+    /// The hints that are being renewed are on no list meanwhile.
+    ForgetHintsInHand,
 }
 
 /// Whether this is broken in this build and this process.

@@ -249,8 +249,14 @@ fn a_copy_can_be_made_after_one_was_cut_off_at_any_step() {
 
 #[test]
 fn where_there_are_no_links_files_are_copied() {
-    use std::io::ErrorKind::{CrossesDevices, TooManyLinks, Unsupported};
-    for kind in [CrossesDevices, TooManyLinks, Unsupported] {
+    use std::io::ErrorKind::{CrossesDevices, InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
+    for kind in [
+        CrossesDevices,
+        InvalidInput,
+        PermissionDenied,
+        TooManyLinks,
+        Unsupported,
+    ] {
         let disk = MemStorage::new();
         let faulty = FaultStorage::new(Arc::new(disk.clone()));
         faulty.inject(Fault::new(FaultKind::Error(kind)).on(Operation::HardLink).repeated());
@@ -260,6 +266,21 @@ fn where_there_are_no_links_files_are_copied() {
         assert!(report.linked == 0 && report.copied == 2 * report.segments, "{report:?}");
         let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
         check(&on(&cut).create(false).open("/copy").unwrap(), 100);
+    }
+}
+
+/// Copying would meet these as well.
+#[test]
+fn a_link_that_fails_for_want_of_space_or_of_a_sound_device_is_an_error() {
+    use std::io::ErrorKind::{Other, ReadOnlyFilesystem, StorageFull};
+    for kind in [Other, ReadOnlyFilesystem, StorageFull] {
+        let disk = MemStorage::new();
+        let faulty = FaultStorage::new(Arc::new(disk.clone()));
+        faulty.inject(Fault::new(FaultKind::Error(kind)).on(Operation::HardLink).repeated());
+        let store = options(Arc::new(faulty)).open("/store").unwrap();
+        fill(&store, 100);
+        store.checkpoint("/copy").unwrap_err();
+        assert!(!disk.exists(Path::new("/copy")).unwrap());
     }
 }
 

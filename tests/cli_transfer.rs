@@ -84,6 +84,69 @@ fn opened(at: &Workplace, name: &str) -> Store {
     Store::options().create(false).open(at.path(name)).unwrap()
 }
 
+/// Of three keys one has a damaged value, and another a damaged one beside metadata; which of them are listed, exported and got.
+#[test]
+fn damaged_keys_are_named_and_the_others_are_exported_listed_and_got() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    for key in ["first", "plain\u{1b}[2J", "rich", "last"] {
+        let mut options = PutOptions::new();
+        if key == "rich" {
+            options = options.metadata("{}");
+        }
+        namespace.put_with(key, format!("the value of {key}"), options).unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+    at.damage(b"the value of plain");
+    at.damage(b"the value of rich");
+    let named = |errors: &[u8], keys: &[&str]| {
+        let errors = String::from_utf8(errors.to_vec()).unwrap();
+        let told: Vec<_> = errors.lines().filter(|line| line.starts_with("damaged: ")).collect();
+        assert_eq!(told.len(), keys.len(), "{errors}");
+        for (line, key) in told.iter().zip(keys) {
+            assert!(line.contains(&format!("key {key:?}")), "{errors}");
+        }
+        assert!(errors.contains("embercask salvage"), "{errors}");
+    };
+
+    let output = at.run(["key", "list", "-n", "N", "--text"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.stdout, b"first\nlast\nplain\\x1b[2J\nrich\n");
+    named(&output.stderr, &["rich"]);
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "4\n");
+
+    let output = at.run(["export", "all"]);
+    assert_eq!(output.status.code(), Some(3));
+    named(&output.stderr, &["plain\u{1b}[2J", "rich"]);
+    let exported = std::fs::read_to_string(at.path("all")).unwrap();
+    let lines: Vec<_> = exported.lines().skip(2).collect();
+    assert!(
+        lines.len() == 3 && lines[0].contains("first") && lines[1].contains("last"),
+        "{exported}"
+    );
+    assert_eq!(lines[2], r#"{"end":true,"lines":3}"#);
+    at.done(["--store", "other", "namespace", "create", "N"]);
+    at.run(["--store", "other", "import", "all"]);
+    assert_eq!(
+        at.text(["--store", "other", "key", "list", "-n", "N", "--text"]),
+        "first\nlast\n"
+    );
+    let output = at.run(["export", "pairs", "-n", "N", "--format", "bulk"]);
+    assert_eq!(output.status.code(), Some(3));
+    let pairs: serde_json::Value = serde_json::from_slice(&std::fs::read(at.path("pairs")).unwrap()).unwrap();
+    assert_eq!(pairs.as_array().unwrap().len(), 2);
+
+    std::fs::write(at.path("names"), br#"["first", "rich", "absent", "last"]"#).unwrap();
+    let output = at.run(["bulk", "get", "-n", "N", "names"]);
+    assert_eq!(output.status.code(), Some(3));
+    named(&output.stderr, &["rich"]);
+    let got: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!({ "first": "the value of first", "absent": null, "last": "the value of last" });
+    assert_eq!(got, expected);
+}
+
 #[test]
 fn what_is_exported_comes_back_byte_for_byte() {
     let at = filled(3000);

@@ -22,7 +22,10 @@ const NAMESPACES: &str = "/client/v4/accounts/any/storage/kv/namespaces";
 
 impl Api {
     fn new() -> Api {
-        let at = Workplace::with_namespace();
+        Api::on(Workplace::with_namespace())
+    }
+
+    fn on(at: Workplace) -> Api {
         let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
         let arguments = [
             "serve",
@@ -422,6 +425,69 @@ fn a_bulk_put_is_done_as_a_whole_or_not_at_all() {
         assert_eq!(at.refused("PUT", "N/bulk", nonsense).1, 10012);
     }
     assert_eq!(at.done("PUT", "N/bulk", b"[]")["result"]["successful_key_count"], 0);
+}
+
+/// A library may have stored them.
+#[test]
+fn keys_that_no_path_can_name_are_deleted_by_a_bulk_delete() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    let long = "k".repeat(600);
+    for key in [".", "..", &long] {
+        namespace.put(key, "v").unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+    let at = Api::on(at);
+    let listed = at.done("GET", "N/keys", b"")["result"].clone();
+    assert_eq!(listed, json!([{ "name": "." }, { "name": ".." }, { "name": long }]));
+    assert_eq!(at.refused("DELETE", &format!("N/values/{long}"), b"").0, 414);
+    at.done("POST", "N/bulk/delete", listed.to_string().as_bytes());
+    assert_eq!(at.done("GET", "N/keys", b"")["result"], json!([]));
+    let beyond = json!(["k".repeat(65_537)]);
+    assert_eq!(
+        at.refused("POST", "N/bulk/delete", beyond.to_string().as_bytes()).0,
+        414
+    );
+}
+
+#[test]
+fn a_damaged_key_is_listed_without_what_cannot_be_read() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    for key in ["a", "b", "c"] {
+        let options = embercask::PutOptions::new().metadata("7").expiration(4_000_000_000);
+        namespace.put_with(key, format!("the value of {key}"), options).unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+    at.damage(b"the value of b");
+    let at = Api::on(at);
+    let sound = |name: &str| json!({ "name": name, "expiration": 4_000_000_000_u64, "metadata": 7 });
+    assert_eq!(
+        at.done("GET", "N/keys", b"")["result"],
+        json!([sound("a"), { "name": "b", "expiration": 4_000_000_000_u64 }, sound("c")])
+    );
+    let answer = request(
+        &at.server.binding,
+        "GET",
+        "/?key_count_limit=3",
+        &[("X-KV-Namespace", b"N")],
+        b"",
+    );
+    let names: Vec<_> = answer.json()["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["name"].clone())
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    // To say null would be to say that it is absent.
+    assert_eq!(at.get("b").status, 500);
+    assert_eq!(at.refused("POST", "N/bulk/get", br#"{"keys": ["a", "b"]}"#).0, 500);
+    assert_eq!(at.get("a").status, 200);
 }
 
 #[test]

@@ -92,6 +92,9 @@ impl Cache {
             (keys, pages) = (keys + page.len() as u64, pages + 1);
             let wanted = LISTED_KEYS - first.len();
             for entry in page.iter().take(wanted) {
+                if let Some(error) = entry.error() {
+                    return Err(error.clone().into());
+                }
                 first.push(format!(
                     "{} {}",
                     shown(entry.key()),

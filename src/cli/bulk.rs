@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
-use embercask::{Namespace, PutOptions};
+use embercask::{Error, ErrorKind, Namespace, PutOptions, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -106,7 +106,11 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
             })
             .and_then(|keys| session.say(format_args!("Success! Wrote {keys} keys.")))
         }
-        Bulk::Get { target, file } => get(&session.namespace(&target)?, Input::open(&file, session, "reading")?),
+        Bulk::Get { target, file } => get(
+            session,
+            &session.namespace(&target)?,
+            Input::open(&file, session, "reading")?,
+        ),
         Bulk::Delete {
             target,
             file,
@@ -159,13 +163,32 @@ fn write<T: for<'de> Deserialize<'de>>(
     })
 }
 
-fn get(namespace: &Namespace, input: Input) -> Outcome {
+/// The values of these keys, each by itself if there is damage among them.
+fn values(namespace: &Namespace, keys: &[Vec<u8>]) -> Outcome<Vec<Result<Option<Value>, Error>>> {
+    match namespace.get_many(keys) {
+        Ok(values) => Ok(values.into_iter().map(Ok).collect()),
+        Err(error) if error.kind() == ErrorKind::Corruption => Ok(keys.iter().map(|key| namespace.get(key)).collect()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
     let _expected = interrupt::expect();
     let mut out = stdout();
     let mut keys = Vec::new();
     let mut is_first = true;
+    let mut damaged = 0;
     let mut show = |keys: &mut Vec<Vec<u8>>, out: &mut dyn std::io::Write| -> Outcome {
-        for (key, value) in keys.iter().zip(namespace.get_many(keys)?) {
+        for (key, value) in keys.iter().zip(values(namespace, keys)?) {
+            let value = match value {
+                // Null would say that it is absent.
+                Err(error) if error.kind() == ErrorKind::Corruption => {
+                    damaged += 1;
+                    session.tell_damage(&error);
+                    continue;
+                }
+                value => value?,
+            };
             let name = std::str::from_utf8(key).map_err(|_| {
                 Failure::usage(
                     format!("the key \"{}\" is no text, which a JSON object needs", escape(key)),
@@ -195,5 +218,9 @@ fn get(namespace: &Namespace, input: Input) -> Outcome {
     })?;
     show(&mut keys, &mut out)?;
     out.write_all(if is_first { b"{}\n" } else { b"\n}\n" })?;
-    Ok(out.flush()?)
+    out.flush()?;
+    if damaged > 0 {
+        return Err(Failure::damaged_keys(damaged, "they are not among those shown"));
+    }
+    Ok(())
 }

@@ -26,6 +26,9 @@ pub(crate) mod status {
     pub(crate) const STOPPED: u8 = 130;
 }
 
+/// What to do about damage.
+const VERIFY_OR_SALVAGE: &str = "`embercask verify` lists all damage; `embercask salvage TO` copies what is sound";
+
 /// Why a command did not do what was asked for.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -59,6 +62,15 @@ impl Failure {
     /// Stored data are damaged.
     pub(crate) fn damaged(message: impl Into<String>) -> Failure {
         Failure::told(message, "", status::DAMAGED)
+    }
+
+    /// So many keys were met whose records are damaged; each was told.
+    pub(crate) fn damaged_keys(number: u64, what: &str) -> Failure {
+        let message = match number {
+            1 => format!("the record of 1 key is damaged; {what}"),
+            _ => format!("the records of {} keys are damaged; {what}", super::text::count(number)),
+        };
+        Failure::told(message, VERIFY_OR_SALVAGE, status::DAMAGED)
     }
 
     /// The answer is no.
@@ -161,10 +173,7 @@ impl From<Error> for Failure {
                 status::USAGE,
                 "name the directory of a store by --store or EMBERCASK_STORE; `embercask namespace create NAME` makes a new store there",
             ),
-            ErrorKind::Corruption => (
-                status::DAMAGED,
-                "`embercask verify` lists all damage; `embercask salvage TO` copies what is sound",
-            ),
+            ErrorKind::Corruption => (status::DAMAGED, VERIFY_OR_SALVAGE),
             ErrorKind::InUse => (status::IN_USE, ""),
             ErrorKind::Cancelled => (status::STOPPED, ""),
             ErrorKind::Io if is_absent(&error) => (status::USAGE, ""),

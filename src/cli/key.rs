@@ -185,6 +185,7 @@ fn list(session: &Session, arguments: &List) -> Outcome {
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let mut cursor = None::<String>;
     let mut is_stopped = false;
+    let mut damaged = 0;
     while left > 0 && !is_stopped {
         let mut page = list.clone().limit(left.min(PAGE_KEYS as u64) as usize);
         if let Some(cursor) = cursor {
@@ -192,6 +193,10 @@ fn list(session: &Session, arguments: &List) -> Outcome {
         }
         let page = page.page()?;
         for entry in page.iter() {
+            if let Some(error) = entry.error() {
+                damaged += 1;
+                session.tell_damage(error);
+            }
             style.entry(&mut out, &entry)?;
         }
         left -= page.len() as u64;
@@ -205,6 +210,12 @@ fn list(session: &Session, arguments: &List) -> Outcome {
     out.flush()?;
     if is_stopped {
         return Err(Failure::stopped("there are more keys"));
+    }
+    if damaged > 0 {
+        return Err(Failure::damaged_keys(
+            damaged,
+            "they are listed without what cannot be read",
+        ));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use embercask::{Namespace, Options, Store};
+use embercask::{Error, Namespace, Options, Store};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::arguments::{Global, Target};
@@ -149,6 +149,16 @@ impl Session {
             // What cannot be told is not worth stopping for.
             let _ = writeln!(anstream::stderr(), "{}", one_line(&line.to_string()));
         }
+    }
+
+    /// Tells of a damaged key, whatever else may be said. The command goes on, and ends with [`Failure::damaged_keys`].
+    pub(crate) fn tell_damage(&self, error: &Error) {
+        let style = anstyle::AnsiColor::Red.on_default().bold();
+        let _ = writeln!(
+            anstream::stderr(),
+            "{style}damaged:{style:#} {}",
+            one_line(&error.to_string())
+        );
     }
 
     /// Asks for a yes. Without a terminal there is nobody to ask, and the answer is an error that says so.

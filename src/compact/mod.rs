@@ -13,11 +13,13 @@
 //! * What a decision rests on is durable before the manifest changes; if a failed write took any record back meanwhile,
 //!   the run is given up.
 //! * An index entry is moved only if it still points at the record that was copied.
+//! * Damage costs the segment it lies in, and that only as long as anything in it is live: the run goes on without it, and all damage is
+//!   told in the end.
 
+mod damage;
 mod pick;
 mod rewrite;
 
-use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -48,8 +50,7 @@ pub(crate) struct Control {
     cancelled: AtomicBool,
     /// The store is closing: no run begins, and the one under way is given up.
     closing: AtomicBool,
-    /// Segments with damage: they are left where they are.
-    damaged: Mutex<HashSet<u64>>,
+    left_out: damage::LeftOut,
     runs: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
@@ -102,10 +103,17 @@ impl Control {
         self.closing.store(true, Ordering::Release);
     }
 
-    fn check_cancelled(&self) -> Result<()> {
+    /// An error once the store is closing.
+    pub(crate) fn check_closing(&self) -> Result<()> {
         if self.closing.load(Ordering::Acquire) {
-            return Err(Error::Closed);
+            Err(Error::Closed)
+        } else {
+            Ok(())
         }
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        self.check_closing()?;
         if self.cancelled.load(Ordering::Acquire) {
             Err(Error::Cancelled)
         } else {
@@ -142,10 +150,6 @@ impl Control {
         self.paused.load(Ordering::Acquire)
     }
 
-    fn is_damaged(&self, id: u64) -> bool {
-        lock(&self.damaged).contains(&id)
-    }
-
     fn note(&self, run: &CompactionReport) {
         self.runs.fetch_add(run.runs, Ordering::Relaxed);
         self.read_bytes.fetch_add(run.read_bytes, Ordering::Relaxed);
@@ -171,26 +175,36 @@ impl Engine {
     /// Compacts as long as there is enough waste. Called in the background.
     pub(crate) fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
         self.check_open()?;
-        let mut report = CompactionReport::default();
         if self.compaction.is_paused() {
-            return Ok(report);
+            return Ok(CompactionReport::default());
         }
         let _running = lock(&self.compaction.running);
         // Closing holds that lock to the end: who gets it afterwards must leave the directory alone.
         self.check_open()?;
         self.compaction.begin();
+        let mut damaged = Vec::new();
+        let done = self.compact_while_worthwhile(&mut damaged);
+        self.with_damage(done, damaged)
+    }
+
+    fn compact_while_worthwhile(&self, damaged: &mut Vec<Error>) -> Result<CompactionReport> {
+        let mut report = CompactionReport::default();
         loop {
+            report.add(self.drop_dead_damaged(Pace::Hurried)?);
             let Some(pick) = self.pick() else { return Ok(report) };
             self.compaction.plan(&pick.inputs);
-            let run = self.rewrite_as_space_allows(pick.inputs, pick.pace)?;
+            let known = damaged.len();
+            let run = self.rewrite_as_space_allows(pick.inputs, pick.pace, damaged)?;
             report.add(run);
-            if run.reclaimed_bytes == 0 && run.read_bytes == run.written_bytes {
+            // What turned out to be damaged is not picked again; there may be more to do without it.
+            let met_damage = damaged.len() > known;
+            if run.reclaimed_bytes == 0 && run.read_bytes == run.written_bytes && !met_damage {
                 return Ok(report);
             }
         }
     }
 
-    /// Gives back all space that can be given back now.
+    /// Gives back all space that can be given back now. Damage does not keep the rest from it, and is told in the end.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
         self.check_open()?;
         self.with_reserve(ReservePart::Whole, || self.retire_active())?;
@@ -199,31 +213,42 @@ impl Engine {
         let _running = lock(&self.compaction.running);
         self.check_open()?;
         self.compaction.begin();
+        self.compaction.left_out.try_unreadable_again();
+        let mut damaged = Vec::new();
+        let done = self.compact_rounds(&mut damaged);
+        self.with_damage(done, damaged)
+    }
+
+    fn compact_rounds(&self, damaged: &mut Vec<Error>) -> Result<CompactionReport> {
         let mut report = CompactionReport::default();
         for _ in 0..FORCED_ROUNDS_MAX {
+            report.add(self.drop_dead_damaged(Pace::Forced)?);
             let groups = self.pick_all();
-            if groups.is_empty() {
-                break;
-            }
-            let mut gained = false;
+            let (mut gained, known) = (false, damaged.len());
             groups.iter().for_each(|group| self.compaction.plan(group));
             for group in groups {
-                let run = self.rewrite_as_space_allows(group, Pace::Forced)?;
+                let run = self.rewrite_as_space_allows(group, Pace::Forced, damaged)?;
                 gained |= run.reclaimed_bytes > 0;
                 report.add(run);
             }
-            if !gained {
+            if !gained && damaged.len() == known {
                 break;
             }
         }
+        report.add(self.drop_dead_damaged(Pace::Forced)?);
         Ok(report)
     }
 
     /// Replaces all of these segments at once, or, if the disk is too full for that, one after the other: the one with the
     /// least in it first, so that each makes room for the next. Takes them over, since the space of a segment does not come
-    /// back while anybody holds it.
-    fn rewrite_as_space_allows(&self, mut inputs: Vec<SealedSegment>, pace: Pace) -> Result<CompactionReport> {
-        let mut full = match self.with_reserve(ReservePart::Whole, || self.rewrite(&inputs, pace)) {
+    /// back while anybody holds it. What turns out to be damaged stays, and is added to the list.
+    fn rewrite_as_space_allows(
+        &self,
+        mut inputs: Vec<SealedSegment>,
+        pace: Pace,
+        damaged: &mut Vec<Error>,
+    ) -> Result<CompactionReport> {
+        let mut full = match self.rewrite_sound(&mut inputs, pace, damaged) {
             Err(error) if error.is_no_space() && inputs.len() > 1 => error,
             result => return result,
         };
@@ -231,7 +256,7 @@ impl Engine {
         inputs.retain(|segment| segment.counters.get().is_wasteful());
         inputs.sort_by_key(|segment| segment.counters.get().live_bytes);
         for input in inputs {
-            match self.with_reserve(ReservePart::Whole, || self.rewrite(std::slice::from_ref(&input), pace)) {
+            match self.rewrite_sound(&mut vec![input], pace, damaged) {
                 Ok(run) => report.add(run),
                 Err(error) if error.is_no_space() => full = error,
                 Err(error) => return Err(error),

@@ -36,7 +36,7 @@ impl Engine {
         let all = self.segments.all();
         let mut candidates: Vec<_> = all
             .iter()
-            .filter(|segment| !self.compaction.is_damaged(segment.id()))
+            .filter(|segment| !self.is_left_out(segment.id()))
             .filter_map(|segment| SealedSegment::of(segment.clone()))
             .map(|segment| {
                 let (summary, counts) = (segment.summary(), segment.counters.get());

@@ -43,8 +43,17 @@ struct Survivor {
     fate: Fate,
 }
 
+/// What a run has found in its inputs.
+struct Findings {
+    survivors: Vec<Survivor>,
+    /// Of several shadows of a key only the newest is carried on.
+    newest_shadow: HashMap<(u32, Vec<u8>), u64>,
+    /// Whether shadows that go are of interest as well: only an expired put that is copied needs to know of those.
+    some_expire: bool,
+}
+
 /// The rules of one run.
-struct Rules {
+pub(super) struct Rules {
     /// Shadows up to this sequence hide nothing outside the inputs.
     shadow_floor: u64,
     /// As above, for records of dropped namespaces.
@@ -98,6 +107,7 @@ impl Engine {
         for input in inputs {
             self.segments.remove(input.index());
             self.remove_segment_files(input.id());
+            self.compaction.left_out.forget(input.id());
         }
         let read_bytes: u64 = inputs.iter().map(|segment| segment.summary().data_end).sum();
         let written_bytes: u64 = outputs.iter().map(|segment| segment.data_end()).sum();
@@ -115,7 +125,7 @@ impl Engine {
         Ok(report)
     }
 
-    fn rules(&self, inputs: &[SealedSegment]) -> Rules {
+    pub(super) fn rules(&self, inputs: &[SealedSegment]) -> Rules {
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
         // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
         let dropping = !self.namespaces.dropped().is_empty();
@@ -135,71 +145,40 @@ impl Engine {
         pace: Pace,
         output: &mut OutputWriter<'_>,
     ) -> Result<()> {
-        let mut survivors = Vec::new();
-        // Of several shadows of a key only the newest is carried on.
-        let mut newest_shadow: HashMap<(u32, Vec<u8>), u64> = HashMap::new();
         let unread = self.unread(inputs, rules);
-        // Only an expired put that is copied needs to know of newer shadows that go.
         let some_expire = inputs
             .iter()
             .zip(&unread)
             .any(|(input, unread)| !unread && input.summary().expiring > 0);
-        for (index, input) in inputs.iter().enumerate() {
-            if unread.get(index).copied().unwrap_or(false) {
-                continue;
-            }
-            let mut scratch = Vec::new();
-            let bytes = input
-                .all_bytes(&mut scratch)
-                .map_err(|error| self.read_error(input.id(), 0, error))?;
-            let mut scanner = Scanner::new(bytes, input.header);
-            let mut looked_at = 0;
-            let end = loop {
-                let found = match scanner.next() {
-                    Ok(found) => found,
-                    Err(end) => break end,
-                };
-                let record = &found.record;
-                if found.offset - looked_at > THROTTLE_BYTES {
-                    // Reading is half of the work.
-                    self.compaction.go_on((found.offset - looked_at) / 2);
-                    looked_at = found.offset;
-                    self.keep_pace(0, pace)?;
+        let mut findings = Findings {
+            survivors: Vec::new(),
+            newest_shadow: HashMap::new(),
+            some_expire,
+        };
+        let mut unreadable = None;
+        for (index, (input, _)) in inputs
+            .iter()
+            .zip(&unread)
+            .enumerate()
+            .filter(|(_, (_, unread))| !**unread)
+        {
+            match self.look_through(index, input, rules, pace, &mut findings) {
+                // All inputs are looked through, so that the run need be begun again but once.
+                Err(error) if error.is_unreadable() && !planted(Planted::StopAtDamage) => {
+                    self.leave_out(input, &error);
+                    unreadable.get_or_insert(error);
                 }
-                let fate = self
-                    .fate(input.location(found.offset), record, rules)
-                    .inspect_err(|error| {
-                        if matches!(error, Error::Corruption { .. }) {
-                            // Damage elsewhere hides what has become of this record. It stays, and the others do not wait for it.
-                            lock(&self.compaction.damaged).insert(input.id());
-                        }
-                    })?;
-                let sequence = record.header.sequence;
-                let is_shadow = match fate {
-                    Fate::Copy => record.header.kind == Kind::Tombstone,
-                    Fate::Bury | Fate::Linger => true,
-                    Fate::Spent => some_expire,
-                    Fate::Gone => false,
-                };
-                if is_shadow {
-                    let key = (record.header.namespace, record.key().to_vec());
-                    let newest = newest_shadow.entry(key).or_default();
-                    *newest = sequence.max(*newest);
-                }
-                if !matches!(fate, Fate::Spent | Fate::Gone) {
-                    survivors.push(Survivor {
-                        sequence,
-                        input: index,
-                        offset: found.offset,
-                        fate,
-                    });
-                }
-            };
-            if let End::Damaged { offset, damage } = end {
-                lock(&self.compaction.damaged).insert(input.id());
-                return Err(Error::damage(&self.segment_path(input.id()), offset, damage));
+                result => result?,
             }
         }
+        if let Some(error) = unreadable {
+            return Err(error);
+        }
+        let Findings {
+            mut survivors,
+            newest_shadow,
+            ..
+        } = findings;
         survivors.sort_unstable_by_key(|survivor| survivor.sequence);
         let mut scratch = Vec::new();
         let mut copied = 0;
@@ -207,7 +186,11 @@ impl Engine {
             let Some(input) = inputs.get(survivor.input) else {
                 continue;
             };
-            let fail = |error| self.read_error(input.id(), survivor.offset, error);
+            let fail = |error| {
+                let error = self.read_error(input.id(), survivor.offset, error);
+                self.leave_out(input, &error);
+                error
+            };
             let record = input.record(survivor.offset, &mut scratch).map_err(fail)?;
             record.check_body().map_err(|damage| fail(damage.into()))?;
             let (header, key) = (record.header, record.key());
@@ -240,17 +223,64 @@ impl Engine {
         Ok(())
     }
 
+    /// Reads an input whole, everything in it checked, and decides about each record.
+    fn look_through(
+        &self,
+        index: usize,
+        input: &SealedSegment,
+        rules: &Rules,
+        pace: Pace,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let mut scratch = Vec::new();
+        let bytes = input
+            .all_bytes(&mut scratch)
+            .map_err(|error| self.read_error(input.id(), 0, error))?;
+        let mut scanner = Scanner::new(bytes, input.header);
+        let mut looked_at = 0;
+        let end = loop {
+            let found = match scanner.next() {
+                Ok(found) => found,
+                Err(end) => break end,
+            };
+            let record = &found.record;
+            if found.offset - looked_at > THROTTLE_BYTES {
+                // Reading is half of the work.
+                self.compaction.go_on((found.offset - looked_at) / 2);
+                looked_at = found.offset;
+                self.keep_pace(0, pace)?;
+            }
+            let fate = self.fate(input.location(found.offset), record, rules)?;
+            let sequence = record.header.sequence;
+            let is_shadow = match fate {
+                Fate::Copy => record.header.kind == Kind::Tombstone,
+                Fate::Bury | Fate::Linger => true,
+                Fate::Spent => findings.some_expire,
+                Fate::Gone => false,
+            };
+            if is_shadow {
+                let key = (record.header.namespace, record.key().to_vec());
+                let newest = findings.newest_shadow.entry(key).or_default();
+                *newest = sequence.max(*newest);
+            }
+            if !matches!(fate, Fate::Spent | Fate::Gone) {
+                findings.survivors.push(Survivor {
+                    sequence,
+                    input: index,
+                    offset: found.offset,
+                    fate,
+                });
+            }
+        };
+        match end {
+            End::Damaged { offset, damage } => Err(Error::damage(&self.segment_path(input.id()), offset, damage)),
+            _ => Ok(()),
+        }
+    }
+
     /// Which inputs need not even be read, because nothing in them is live and nothing in them hides anything.
     fn unread(&self, inputs: &[SealedSegment], rules: &Rules) -> Vec<bool> {
-        let can = |input: &SealedSegment| {
-            let (summary, counts) = (input.summary(), input.counters.get());
-            let hides_nothing =
-                !has_shadows(input) || summary.max_sequence <= rules.shadow_floor.min(rules.namespace_shadow_floor);
-            let expired_long_ago =
-                summary.expiring == 0 || rules.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
-            counts.live_puts == 0 && hides_nothing && expired_long_ago
-        };
-        let mut unread: Vec<bool> = inputs.iter().map(can).collect();
+        let mut unread: Vec<bool> = inputs.iter().map(|input| rules.let_go_unread(input)).collect();
         let some_expire = inputs
             .iter()
             .zip(&unread)
@@ -283,7 +313,7 @@ impl Engine {
         // The time is taken after the look at the keydir: a sweep may have removed the entry since the run began, and what
         // it took for expired must not be taken for overwritten here.
         let shadow = header.kind == Kind::Tombstone || is_expired(header.expiry, self.time.now_ms());
-        if !shadow || self.find_header(header.namespace, key, hash)?.is_some() {
+        if !shadow || self.is_put(header.namespace, key, hash)? {
             // A newer record of the key is in the log, and will be durable before this one goes.
             return Ok(Fate::Gone);
         }
@@ -307,6 +337,16 @@ impl Engine {
             (true, false) => Fate::Bury,
             (true, true) => Fate::Spent,
         })
+    }
+
+    /// Whether a put of this key is known to stand in the log. If only a damaged record could tell, it is not known: then a shadow
+    /// is carried on for as long as it may hide anything, as that of a key that is absent.
+    fn is_put(&self, namespace: u32, key: &[u8], hash: u64) -> Result<bool> {
+        match self.find_header(namespace, key, hash) {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if error.is_unreadable() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets the manifest put the outputs in the place of the inputs.
@@ -350,6 +390,19 @@ impl Engine {
                 lock(&self.expiry).push(expiry, step.to);
             }
         }
+    }
+}
+
+impl Rules {
+    /// Whether a segment among the inputs need not be read: nothing in it is live, nothing in it hides anything outside the inputs,
+    /// and nothing in it has expired only just now.
+    pub(super) fn let_go_unread(&self, input: &SealedSegment) -> bool {
+        let (summary, counts) = (input.summary(), input.counters.get());
+        let hides_nothing =
+            !has_shadows(input) || summary.max_sequence <= self.shadow_floor.min(self.namespace_shadow_floor);
+        let expired_long_ago =
+            summary.expiring == 0 || self.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
+        counts.live_puts == 0 && hides_nothing && expired_long_ago
     }
 }
 

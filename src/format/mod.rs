@@ -14,6 +14,8 @@ pub(crate) mod segment;
 
 use std::fmt;
 
+use crate::planted::{Planted, planted};
+
 /// Version of all formats below; a file of a higher version is refused, never guessed at.
 pub(crate) const VERSION: u32 = 1;
 
@@ -197,18 +199,45 @@ pub(crate) fn open_envelope<'a>(bytes: &'a [u8], magic: &[u8; 8]) -> Result<Fiel
     if fields.bytes::<8>()? != *magic {
         return Err(Damage::Magic);
     }
-    // The version is looked at before the checksum: a later version may well place its checksum elsewhere.
-    let version = fields.u32()?;
-    if version > VERSION {
-        return Err(Damage::Version(version));
+    let crc_fits = |version: u32| checksum(content, version).to_le_bytes() == *crc;
+    check_version(fields.u32()?, Damage::Checksum, crc_fits)?;
+    Ok(fields)
+}
+
+/// Where the version stands in everything that has one: behind the magic.
+const VERSION_FIELD: std::ops::Range<usize> = 8..12;
+
+/// The checksum of a header with this version in the place of the one that stands there.
+pub(crate) fn checksum(header: &[u8], version: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(header.get(..VERSION_FIELD.start).unwrap_or(header));
+    hasher.update(&version.to_le_bytes());
+    hasher.update(header.get(VERSION_FIELD.end..).unwrap_or_default());
+    hasher.finalize()
+}
+
+/// Judges the version that was found, and the checksum that covers it: whether this can be read, and if not, whether it is of a later
+/// version or damaged. `crc_fits` tells whether the checksum fits with this version in the place of the one found; `mismatch` is
+/// the damage if it does not.
+///
+/// A later version may well place its checksum elsewhere, so one that does not fit says nothing against it. But if it
+/// fits with our version, then the field alone was changed: a CRC-32 notices every change within 32 bits, so it never fits with both.
+pub(crate) fn check_version(found: u32, mismatch: Damage, crc_fits: impl Fn(u32) -> bool) -> Result<(), Damage> {
+    if found == VERSION {
+        return if crc_fits(found) { Ok(()) } else { Err(mismatch) };
     }
-    if crc32fast::hash(content) != u32::from_le_bytes(*crc) {
-        return Err(Damage::Checksum);
-    }
-    if version == 0 {
+    if crc_fits(VERSION) && !planted(Planted::TrustVersionField) {
         return Err(Damage::Field("version"));
     }
-    Ok(fields)
+    if found > VERSION {
+        return Err(Damage::Version(found));
+    }
+    // There was none before the first.
+    Err(if crc_fits(found) {
+        Damage::Field("version")
+    } else {
+        mismatch
+    })
 }
 
 /// Begins a file that [`open_envelope`] reads.
@@ -262,7 +291,45 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(open_envelope(&damaged, &MANIFEST_MAGIC).is_err(), "bit {bit}");
+            let damage = open_envelope(&damaged, &MANIFEST_MAGIC).map(|_| ()).unwrap_err();
+            // A version that only damage can have written is no newer one.
+            assert!(!matches!(damage, Damage::Version(_)), "bit {bit}: {damage:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_field_is_believed_only_if_nothing_but_it_could_be_damaged() {
+        let mut bytes = begin_envelope(&MANIFEST_MAGIC);
+        bytes.extend_from_slice(b"content");
+        let bytes = end_envelope(bytes);
+        let with_version = |version: u32| {
+            let mut other = bytes.clone();
+            other[8..12].copy_from_slice(&version.to_le_bytes());
+            other
+        };
+        // Whatever stands in the field: the rest is as a program of this version wrote it.
+        for version in (0..64)
+            .map(|bit| 1u32.rotate_left(bit) | u32::from(bit > 31))
+            .chain([0, u32::MAX, 0x0101_0101])
+        {
+            if version == VERSION {
+                continue;
+            }
+            let damage = open_envelope(&with_version(version), &MANIFEST_MAGIC)
+                .map(|_| ())
+                .unwrap_err();
+            assert_eq!(damage, Damage::Field("version"), "{version:#x}");
+        }
+        // A later version whose checksum lies where it does today, and one whose checksum lies elsewhere.
+        for version in [VERSION + 1, 77, u32::MAX] {
+            let mut newer = with_version(version);
+            newer.truncate(newer.len() - 4);
+            let newer = end_envelope(newer);
+            let elsewhere = [&newer[..12], b"something quite different"].concat();
+            for bytes in [newer, elsewhere] {
+                let damage = open_envelope(&bytes, &MANIFEST_MAGIC).map(|_| ()).unwrap_err();
+                assert_eq!(damage, Damage::Version(version));
+            }
         }
     }
 }

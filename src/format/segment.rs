@@ -1,7 +1,7 @@
 //! The header and the seal of a segment, and the record that chains it to its predecessor.
 
 use super::record::{FIXED_HEADER_LEN, RECORD_LEN_MAX};
-use super::{Damage, Fields, SEGMENT_MAGIC, VERSION};
+use super::{Damage, Fields, SEGMENT_MAGIC, VERSION, aligned, check_version, checksum};
 
 /// Bytes of a segment's header; the first record follows.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
@@ -9,6 +9,16 @@ pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
 /// Record starts lie below this offset (512 MiB), since a location holds 26 bits of eight-byte units. The last record
 /// may reach beyond.
 pub(crate) const RECORD_START_MAX: u64 = 1 << 29;
+
+/// The data of no segment end behind this. None that this program writes comes near: beyond [`RECORD_START_MAX`] goes only a
+/// record that has its segment for itself.
+pub(crate) const DATA_END_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX;
+
+/// Bytes that a seal takes.
+pub(crate) const SEAL_LEN: u64 = aligned((FIXED_HEADER_LEN + Summary::LEN) as u64);
+
+/// No segment is longer, its seal included.
+pub(crate) const SEGMENT_LEN_MAX: u64 = DATA_END_MAX + SEAL_LEN;
 
 /// First bytes of every segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,16 +54,8 @@ impl SegmentHeader {
         if fields.bytes::<8>()? != SEGMENT_MAGIC {
             return Err(Damage::Magic);
         }
-        let version = fields.u32()?;
-        if version > VERSION {
-            return Err(Damage::Version(version));
-        }
-        if crc32fast::hash(&bytes[..60]).to_le_bytes() != bytes[60..] {
-            return Err(Damage::HeaderChecksum);
-        }
-        if version == 0 {
-            return Err(Damage::Field("version"));
-        }
+        let crc_fits = |version: u32| checksum(&bytes[..60], version).to_le_bytes() == bytes[60..];
+        check_version(fields.u32()?, Damage::HeaderChecksum, crc_fits)?;
         Ok(SegmentHeader {
             salt: fields.u32()?,
             store_id: fields.bytes()?,
@@ -135,7 +137,7 @@ impl Summary {
     fn is_possible(&self) -> bool {
         let at_most = |parts: [u64; 2], whole: u64| parts[0].checked_add(parts[1]).is_some_and(|sum| sum <= whole);
         let bytes = self.data_end.saturating_sub(SEGMENT_HEADER_LEN);
-        (SEGMENT_HEADER_LEN..=RECORD_START_MAX + RECORD_LEN_MAX).contains(&self.data_end)
+        (SEGMENT_HEADER_LEN..=DATA_END_MAX).contains(&self.data_end)
             && self.records <= bytes / FIXED_HEADER_LEN as u64
             && at_most([self.puts, self.tombstones], self.records)
             && at_most([self.put_bytes, self.tombstone_bytes], bytes)
@@ -248,8 +250,52 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes;
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(SegmentHeader::decode(&damaged).is_err(), "bit {bit}");
+            let damage = SegmentHeader::decode(&damaged).unwrap_err();
+            assert!(!matches!(damage, Damage::Version(_)), "bit {bit}: {damage:?}");
         }
+        for version in [0, VERSION + 1, 0x0101_0101, u32::MAX] {
+            let mut other = bytes;
+            other[8..12].copy_from_slice(&version.to_le_bytes());
+            assert_eq!(
+                SegmentHeader::decode(&other),
+                Err(Damage::Field("version")),
+                "{version:#x}"
+            );
+            // As a program of that version writes it, its checksum in the same place or elsewhere.
+            let crc = crc32fast::hash(&other[..60]);
+            other[60..].copy_from_slice(&crc.to_le_bytes());
+            let newer = version > VERSION;
+            let damage = if newer {
+                Damage::Version(version)
+            } else {
+                Damage::Field("version")
+            };
+            assert_eq!(SegmentHeader::decode(&other), Err(damage), "{version:#x}");
+            other[40..].fill(7);
+            let damage = if newer {
+                Damage::Version(version)
+            } else {
+                Damage::HeaderChecksum
+            };
+            assert_eq!(SegmentHeader::decode(&other), Err(damage), "{version:#x}");
+        }
+    }
+
+    /// Verify had a lower bound than recovery, and would not have read the seal of the longest segment.
+    #[test]
+    fn the_longest_segment_ends_with_a_seal_that_is_read_like_the_rest() {
+        let longest = Summary {
+            data_end: RECORD_START_MAX + RECORD_LEN_MAX,
+            min_sequence: u64::MAX,
+            ..Summary::default()
+        };
+        assert_eq!(Summary::decode(&longest.encode()), Ok(longest));
+        let too_long = Summary {
+            data_end: longest.data_end + 1,
+            ..longest
+        };
+        assert!(Summary::decode(&too_long.encode()).is_err());
+        assert_eq!(SEGMENT_LEN_MAX, longest.data_end + SEAL_LEN);
     }
 
     #[test]

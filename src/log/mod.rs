@@ -38,7 +38,7 @@ use crate::format::{Damage, segment_file};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
 use crate::index::keydir::{Keydir, Location};
-use crate::index::namespaces::{NamespaceState, Namespaces};
+use crate::index::namespaces::{NamespaceState, Namespaces, SYSTEM_NAMESPACE};
 use crate::options::Options;
 use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
@@ -75,8 +75,10 @@ pub(crate) struct Engine {
     progress: AtomicU64,
     /// Held by the one who seals.
     sealing: Mutex<()>,
-    /// Segments whose hints may be missing, or unfit.
+    /// Segments whose hints may be missing, or unfit, that of the one under way included.
     pub(crate) unchecked_hints: Mutex<Vec<(u64, HintDoubt)>>,
+    /// Held by the one who sees to these.
+    renewing_hints: Mutex<()>,
     pub(crate) expiry: Mutex<ExpiryQueue>,
     /// Odd while a batch is being applied to the indexes.
     batch_epoch: AtomicU64,
@@ -224,7 +226,8 @@ impl Engine {
                 matches!(checked, Ok(true))
             })?;
             Ok(checked?)
-        })?;
+        })
+        .map_err(|error| error.of_key(key))?;
         Ok(found.filter(|value| {
             value.expiry_ms().is_none() || !is_expired(value.expiry_ms(), now_ms.unwrap_or_else(|| self.time.now_ms()))
         }))
@@ -239,6 +242,11 @@ impl Engine {
             let same = self.leads_to(hash, namespace, key, &record)?;
             header = same.then_some(record.header);
             Ok(same)
+        });
+        let location = location.map_err(|error| match namespace {
+            // The store's own keys are numbers that nobody knows.
+            SYSTEM_NAMESPACE => error,
+            _ => error.of_key(key),
         })?;
         Ok(location.zip(header))
     }

@@ -230,6 +230,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         progress: AtomicU64::new(0),
         sealing: Mutex::new(()),
         unchecked_hints: Mutex::default(),
+        renewing_hints: Mutex::new(()),
         expiry: Mutex::default(),
         batch_epoch: AtomicU64::new(0),
         compaction: crate::compact::Control::default(),

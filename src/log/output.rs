@@ -286,33 +286,51 @@ impl Engine {
 
     /// Sees to the hints of segments that opening has not read, or found unfit: those that do not fit are written anew. Returns how
     /// many. One that cannot be written is not missed: the next opening reads its segment whole again.
-    pub(crate) fn renew_hints(&self) -> u64 {
-        let unchecked = std::mem::take(&mut *lock(&self.unchecked_hints));
-        let live = |id: u64| {
+    ///
+    /// One caller at a time, and each hint stays on the list until it has been seen to: so when this returns nobody is at it any
+    /// more, and none that is listed here can be taken for damaged.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] if the store is closing: some may not have been seen to.
+    pub(crate) fn renew_hints(&self) -> Result<u64> {
+        if planted(Planted::ForgetHintsInHand) {
+            let taken = std::mem::take(&mut *lock(&self.unchecked_hints));
+            return Ok(taken.iter().filter(|(id, doubt)| self.renew_hint(*id, *doubt)).count() as u64);
+        }
+        let _one_at_a_time = lock(&self.renewing_hints);
+        let mut renewed = 0;
+        loop {
+            // In a statement of its own, since the lock is held to its end.
+            let next = lock(&self.unchecked_hints).last().copied();
+            let Some((id, doubt)) = next else { return Ok(renewed) };
+            self.check_open()?;
+            self.compaction.check_closing()?;
+            renewed += u64::from(self.renew_hint(id, doubt));
+            lock(&self.unchecked_hints).pop();
+        }
+    }
+
+    /// Whether a hint was written.
+    fn renew_hint(&self, id: u64, doubt: HintDoubt) -> bool {
+        let live = || {
             self.segments
                 .get(segment_index(id))
                 .filter(|segment| segment.id() == id)
         };
-        let mut renewed = 0;
-        for (id, doubt) in unchecked {
-            let Some(segment) = live(id) else { continue };
-            if self.check_open().is_err() {
-                break;
-            }
-            let result = match doubt {
-                HintDoubt::Unread if matches!(self.read_hint(&segment), Ok(Some(_))) => continue,
-                _ => self.write_hint(&segment),
-            };
-            match result {
-                Ok(()) => renewed += 1,
-                Err(error) => self.events.note_background_error(&error),
-            }
-            // It may have been compacted away meanwhile.
-            if live(segment.id()).is_none() {
-                self.remove_segment_files(segment.id());
-            }
+        let Some(segment) = live() else { return false };
+        if doubt == HintDoubt::Unread && matches!(self.read_hint(&segment), Ok(Some(_))) {
+            return false;
         }
-        renewed
+        let written = self.write_hint(&segment);
+        if let Err(error) = &written {
+            self.events.note_background_error(error);
+        }
+        // It may have been compacted away meanwhile.
+        if live().is_none() {
+            self.remove_segment_files(id);
+        }
+        written.is_ok()
     }
 
     pub(super) fn write_hint_file(&self, hint: &Hint) -> Result<()> {
@@ -367,10 +385,6 @@ pub(crate) fn is_seal_of(bytes: &[u8], header: &SegmentHeader, summary: &Summary
     sequence_fits(header.base_sequence, summary.max_sequence.max(header.base_sequence))
         && bytes == encode_seal(header, summary)
 }
-
-/// Bytes that a seal takes.
-pub(crate) const SEAL_LEN: u64 =
-    crate::format::aligned((crate::format::record::FIXED_HEADER_LEN + Summary::LEN) as u64);
 
 #[cfg(test)]
 mod tests {

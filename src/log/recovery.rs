@@ -21,22 +21,18 @@ use std::time::Duration;
 use super::end::find_log_end;
 use super::load::{Loaded, Source};
 use super::manifest::ReplaceError;
-use super::output::{OutputWriter, SEAL_LEN, is_seal_of, sealed_entries};
+use super::output::{OutputWriter, is_seal_of, sealed_entries};
 use super::writer::{Guard, Writer};
 use super::{Engine, HintDoubt, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
-use crate::format::record::RECORD_LEN_MAX;
-use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, Summary};
 use crate::format::{Damage, FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify, segment_file};
 use crate::options::{Maintenance, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
 use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
-
-/// No segment is longer: the last record begins below the highest location and is as long as a record can be.
-const SEGMENT_LEN_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX + SEAL_LEN;
 
 /// Sequences left out after an unclean end, so that none that was given to a lost write is given out again. The log is synced
 /// far more often than once in so many writes; and a segment's records span at most 2^32 sequences, which leaves room
@@ -192,7 +188,7 @@ impl Engine {
         report.hints_rebuilt = loaded.scanned.len() as u64;
         if self.options.maintenance == Maintenance::Manual {
             // Nobody else does it.
-            report.hints_rebuilt = self.renew_hints();
+            report.hints_rebuilt = self.renew_hints()?;
         }
         self.trim_cut_segments();
         if let Err(error) = self.restore_reserve(self.reserve_bytes()) {

@@ -21,7 +21,7 @@ impl Engine {
     /// One round of all work that needs no caller: everything that is due is done when it returns.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.flush_if_open()?;
-        self.renew_hints();
+        self.renew_hints()?;
         self.seal_all()?;
         self.sweep_expired();
         self.clean_expiry_queue();

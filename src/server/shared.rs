@@ -257,7 +257,12 @@ pub(super) fn page(
     if let Some(cursor) = cursor {
         list = list.cursor(cursor);
     }
-    Ok(list.page()?)
+    let page = list.page()?;
+    // They are listed, without what cannot be read; that is no reason to keep the others from the client.
+    for error in page.iter().filter_map(|entry| entry.error()) {
+        tracing::error!(%error, "a listed key is damaged");
+    }
+    Ok(page)
 }
 
 /// The keys of a page. One that is no text is left out: it cannot be asked for by either protocol.

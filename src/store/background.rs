@@ -88,7 +88,8 @@ fn flush(engine: &Engine, stop: &Stop) {
 }
 
 fn maintain(engine: &Engine, stop: &Stop) {
-    engine.renew_hints();
+    // Given up if the store closes: then the next opening, or the one after it, sees to them.
+    let _ = engine.renew_hints();
     while !stop.requested.load(Ordering::Acquire) {
         engine.wake.wait(TICK);
         note_errors(

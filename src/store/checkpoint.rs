@@ -27,9 +27,9 @@ use super::Store;
 use super::staging::Staging;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
+use crate::format::segment::SEAL_LEN;
 use crate::format::{hint_file, segment_file};
 use crate::log::manifest::{ManifestStore, ReplaceError};
-use crate::log::output::SEAL_LEN;
 use crate::log::{Engine, lock};
 use crate::options::Progress;
 use crate::storage::{Directory, write_all_at};
@@ -200,11 +200,34 @@ impl CheckpointReport {
     }
 }
 
-/// Whether a file may be copied where a link could not be made.
+/// Whether a file may be copied where a link could not be made: if this is how the system says that there are no links here, or no more
+/// of this file. A file system without links says EPERM, EOPNOTSUPP, ENOSYS or EINVAL, as it likes; EACCES and EPERM also come where
+/// links to the files of others are forbidden. What copying would meet as well (no space, no such file, a failing device) stays an error.
 fn links_are_impossible(error: &io::Error) -> bool {
-    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    use io::ErrorKind::{CrossesDevices, InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
     matches!(
         error.kind(),
-        Unsupported | CrossesDevices | TooManyLinks | PermissionDenied
+        Unsupported | CrossesDevices | TooManyLinks | PermissionDenied | InvalidInput
     )
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_where_there_are_no_links_is_told_from_other_failures() {
+        // On Linux and elsewhere alike, but for EOPNOTSUPP, ENOSYS, EXDEV and EMLINK, which have a kind of their own.
+        let (eperm, eacces, einval, enoent, eio, erofs) = (1, 13, 22, 2, 5, 30);
+        for number in [eperm, eacces, einval] {
+            assert!(links_are_impossible(&io::Error::from_raw_os_error(number)), "{number}");
+        }
+        #[cfg(target_os = "linux")]
+        for (name, number) in [("EXDEV", 18), ("EMLINK", 31), ("ENOSYS", 38), ("EOPNOTSUPP", 95)] {
+            assert!(links_are_impossible(&io::Error::from_raw_os_error(number)), "{name}");
+        }
+        for number in [enoent, eio, erofs] {
+            assert!(!links_are_impossible(&io::Error::from_raw_os_error(number)), "{number}");
+        }
+    }
 }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::Damage;
-use crate::format::record::RECORD_LEN_MAX;
-use crate::format::segment::RECORD_START_MAX;
+use crate::format::segment::SEGMENT_LEN_MAX;
 use crate::storage::{Directory, StorageFile, read_exact_at};
 
 /// A range of a file that is not what it should be.
@@ -39,8 +38,6 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// No segment is longer.
-const SEGMENT_BYTES_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX;
 /// Bytes asked for in one call.
 const READ_BYTES: usize = 1 << 20;
 /// Where a read fails, what surrounds it is read in blocks of this size.
@@ -59,7 +56,7 @@ impl Content {
     /// Reads the first `length` bytes, or as many as there are. A read that fails costs the block that it is about, no more.
     /// No more than the longest segment.
     pub(super) fn read(&mut self, file: &dyn StorageFile, path: &Path, length: u64) -> Result<()> {
-        self.read_any(file, path, length.min(SEGMENT_BYTES_MAX))
+        self.read_any(file, path, length.min(SEGMENT_LEN_MAX))
     }
 
     /// The same of a file that may be longer than a segment.

@@ -164,7 +164,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Cancelled`] after [`Store::cancel_compaction`] from another thread; the store is sound, and what was
-    /// compacted before stays so. [`Error::Corruption`] if a segment turns out to be damaged; it stays as it is.
+    /// compacted before stays so. [`Error::Corruption`] if segments turn out to be damaged, once everything else is done: it names all of
+    /// them. They stay as they are, and are left out from then on, until nothing in them is live: then they go.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.engine().check_open()?;
         self.engine().sweep_expired();

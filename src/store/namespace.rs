@@ -184,7 +184,8 @@ impl Namespace {
         self.put_with(key, bytes, options)
     }
 
-    /// Deletes a key; no error if it is absent. Says whether it was there.
+    /// Deletes a key; no error if it is absent. Says whether it was there. A key that the store's [`Limits`] no longer allow can be
+    /// deleted as any other.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.delete_with(key, None, None)?.existed)
     }
@@ -202,7 +203,7 @@ impl Namespace {
         durability: Option<Durability>,
     ) -> Result<Deleted> {
         let (engine, key) = (self.engine(), key.as_ref());
-        engine.options.limits.check_key(key)?;
+        engine.options.limits.check_deleted_key(key)?;
         let operation = Operation {
             namespace: &self.state,
             key,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Condition, Limits, PutOptions};
+use embercask::{Condition, Durability, Limits, Namespace, PutOptions, Result, Store};
 
 use crate::common::{DIRECTORY, keys, manual, open};
 use crate::{NOW_MS, invalid, limited, unharmed};
@@ -133,6 +133,52 @@ fn limits_bind_writers_only_and_what_is_stored_already_is_read() {
     invalid(namespace.put("a long key", "1"), &["10 bytes"]);
     store.compact().unwrap();
     assert_eq!(namespace.get("a long key").unwrap().unwrap(), [7; 100]);
+}
+
+/// C15: what can be read and listed can be deleted as well.
+#[test]
+fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    let namespace = store.namespace("N").unwrap();
+    let too_long = [b'k'; 600];
+    let refused: [&[u8]; 4] = [&too_long, b".", b"..", b"\xff\xfe"];
+    for key in refused {
+        namespace.put(key, "value").unwrap();
+    }
+    drop((namespace, store));
+    type Delete = fn(&Store, &Namespace, &[u8]) -> Result<()>;
+    let ways: [Delete; 5] = [
+        |_, namespace, key| namespace.delete(key).map(|existed| assert!(existed)),
+        |_, namespace, key| {
+            let sequence = namespace.get(key)?.unwrap().sequence();
+            namespace.delete_if(key, Condition::Sequence(sequence)).map(drop)
+        },
+        |_, namespace, key| namespace.delete_with(key, None, Some(Durability::Buffered)).map(drop),
+        |store, namespace, key| store.batch().delete(namespace, key).commit().map(drop),
+        |store, namespace, key| {
+            let batch = store.batch().put(namespace, "beside", "1");
+            batch.delete_if(namespace, key, Condition::Present).commit().map(drop)
+        },
+    ];
+    for delete in ways {
+        let disk = disk.crash_process();
+        let options = manual(Arc::new(disk.clone())).limits(Limits::WORKERS_KV);
+        let store = options.open(DIRECTORY).unwrap();
+        let namespace = store.open_namespace("N").unwrap();
+        for key in refused {
+            invalid(namespace.put(key, "again"), &[]);
+            // They write the key again, which is a put like any other.
+            invalid(namespace.remove_expiry(key), &[]);
+            invalid(namespace.set_metadata(key, Some(b"m")), &[]);
+            assert!(namespace.contains(key).unwrap());
+            delete(&store, &namespace, key).unwrap();
+            assert!(!namespace.contains(key).unwrap());
+        }
+        // What no store can hold is refused as ever.
+        invalid(namespace.delete(""), &["empty"]);
+        invalid(namespace.delete([b'k'; 65_537]), &["65537 bytes"]);
+    }
 }
 
 #[test]

@@ -35,6 +35,20 @@ impl Workplace {
         Store::options().create(false).open(self.path("store")).unwrap()
     }
 
+    /// Flips a bit in the one value that holds these bytes, in the files of the store.
+    pub fn damage(&self, needle: &[u8]) {
+        for entry in std::fs::read_dir(self.path("store")).unwrap() {
+            let path = entry.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) else {
+                continue;
+            };
+            bytes[at] ^= 1;
+            return std::fs::write(&path, &bytes).unwrap();
+        }
+        panic!("no file of the store has it");
+    }
+
     /// The command with these arguments, on the store.
     pub fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_embercask"));

@@ -6,6 +6,7 @@ mod batches;
 mod common;
 mod creation;
 mod cut_compaction;
+mod damage;
 mod directory;
 mod expiry;
 #[path = "../common/hooked.rs"]

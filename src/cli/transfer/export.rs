@@ -57,15 +57,22 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     };
     let _expected = interrupt::expect();
     let mut exporter = Exporter {
+        session,
         output,
         bar: &bar,
         prefix: &prefix,
         format: arguments.format,
         lines: place.as_ref().map_or(0, |(lines, _)| *lines),
         keys: 0,
+        damaged: 0,
     };
     let exported = exporter.all(&header, &namespaces, place.map(|(_, place)| place));
-    let Exporter { mut output, keys, .. } = exporter;
+    let Exporter {
+        mut output,
+        keys,
+        damaged,
+        ..
+    } = exporter;
     bar.finish_and_clear();
     let is_done = matches!(exported, Ok(ControlFlow::Continue(())));
     if !is_done && arguments.format == FileFormat::Bulk {
@@ -82,6 +89,12 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     }
     output.finish()?;
     session.note(format_args!("Exported {} keys.", count(keys)));
+    if damaged > 0 {
+        return Err(Failure::damaged_keys(
+            damaged,
+            "they were not exported; all others were",
+        ));
+    }
     Ok(())
 }
 
@@ -134,6 +147,7 @@ fn chosen(store: &Store, names: &[String]) -> Outcome<Vec<Namespace>> {
 }
 
 struct Exporter<'a> {
+    session: &'a Session,
     output: Output,
     bar: &'a ProgressBar,
     prefix: &'a [u8],
@@ -142,6 +156,8 @@ struct Exporter<'a> {
     lines: u64,
     /// Keys that were written in this run.
     keys: u64,
+    /// Keys that were left out, since their records are damaged.
+    damaged: u64,
 }
 
 impl Exporter<'_> {
@@ -204,6 +220,11 @@ impl Exporter<'_> {
         for entry in page.iter() {
             if interrupt::is_requested() {
                 return Ok(ControlFlow::Break(()));
+            }
+            if let Some(error) = entry.error() {
+                self.damaged += 1;
+                self.bar.suspend(|| self.session.tell_damage(error));
+                continue;
             }
             match self.format {
                 FileFormat::Lines => self.line(&record::key_line(namespace, &entry)?)?,

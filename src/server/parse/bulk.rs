@@ -135,7 +135,7 @@ pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, Refusal> {
     names
         .map(|name| {
             let (Name::Plain(key) | Name::Object { name: key }) = name;
-            rules::check_key(key.as_bytes()).map(|()| key)
+            rules::check_deleted_key(key.as_bytes()).map(|()| key)
         })
         .collect()
 }

@@ -8,6 +8,8 @@ use super::blanks::without_blanks;
 
 /// Bytes of the longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 512;
+/// Bytes of the longest key that a store can hold.
+const STORED_KEY_BYTES_MAX: usize = 1 << 16;
 /// Bytes of the largest value.
 pub(crate) const VALUE_BYTES_MAX: usize = 25 << 20;
 /// Bytes of the longest metadata.
@@ -61,22 +63,31 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Refusal> {
         let message = format!("Illegal key name \"{key}\". Please use a different name.");
         return Err(Refusal::new(400, 10030, message));
     }
-    check_length(key)?;
+    check_length(key, KEY_BYTES_MAX)?;
     match std::str::from_utf8(key) {
         Ok(_) => Ok(()),
         Err(_) => Err(undecodable_key()),
     }
 }
 
-/// Whether keys can begin with this.
-pub(crate) fn check_prefix(prefix: &[u8]) -> Result<(), Refusal> {
-    check_length(prefix)
+/// Whether this may be a key to delete, where it comes in a body and not in a path: such as no path can name, and such as are longer than
+/// Workers KV allows, can have been stored by other programs, are listed, and must not stay for that.
+pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), Refusal> {
+    if key.is_empty() {
+        return check_key(key);
+    }
+    check_length(key, STORED_KEY_BYTES_MAX)
 }
 
-fn check_length(key: &[u8]) -> Result<(), Refusal> {
+/// Whether keys can begin with this.
+pub(crate) fn check_prefix(prefix: &[u8]) -> Result<(), Refusal> {
+    check_length(prefix, KEY_BYTES_MAX)
+}
+
+fn check_length(key: &[u8], most: usize) -> Result<(), Refusal> {
     let length = key.len();
-    if length > KEY_BYTES_MAX {
-        let message = format!("UTF-8 encoded length of {length} exceeds key length limit of {KEY_BYTES_MAX}.");
+    if length > most {
+        let message = format!("UTF-8 encoded length of {length} exceeds key length limit of {most}.");
         return Err(Refusal::new(414, 10030, message));
     }
     Ok(())
@@ -207,6 +218,15 @@ mod tests {
             check_key(b"\xed\xa0\x80").unwrap_err().message,
             "Could not URL-decode key name"
         );
+    }
+
+    #[test]
+    fn what_is_stored_can_be_deleted_by_a_body_whatever_the_rules_for_new_keys() {
+        for key in [&b"."[..], b"..", &[b'a'; 513], &[b'a'; 65_536]] {
+            assert!(check_key(key).is_err() && check_deleted_key(key).is_ok());
+        }
+        assert_eq!(check_deleted_key(b""), check_key(b""));
+        assert_eq!(check_deleted_key(&[b'a'; 65_537]).unwrap_err().status, 414);
     }
 
     #[test]

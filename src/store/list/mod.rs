@@ -10,7 +10,8 @@ use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, KeyPage, prefix_successor};
 use crate::log::{Candidate, WARM_UP};
-use page::Detail;
+use crate::planted::{Planted, planted};
+use page::{Detail, Unread};
 pub use page::{Entry, EntryRef, Keys, Page};
 
 /// Keys of a page where nobody says how many, as in Workers KV.
@@ -21,7 +22,8 @@ const COUNT_STEP: usize = 4096;
 /// A listing of a namespace's keys, in the order of their bytes. Iterate over it, or take it page by page.
 ///
 /// Each page is a short look at the store as it is then; nothing is held between pages. A key that is there during the whole
-/// walk comes exactly once; one that is put or deleted meanwhile may come or not. Expired keys do not come.
+/// walk comes exactly once; one that is put or deleted meanwhile may come or not. Expired keys do not come. A key whose record is
+/// damaged comes with an error that names it.
 #[derive(Clone, Debug)]
 pub struct List {
     namespace: Namespace,
@@ -105,12 +107,13 @@ impl List {
         self
     }
 
-    /// The next page: with a cursor the one after it, else the first.
+    /// The next page: with a cursor the one after it, else the first. A key whose record is damaged is in it, and
+    /// [`EntryRef::error`] says so: damage costs what is damaged, not the page.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidInput`] if the limit is not possible, [`Error::InvalidCursor`] if the cursor is of another listing or
-    /// damaged, and those of [`Namespace::get`].
+    /// damaged, [`Error::NamespaceNotFound`] if the namespace was dropped, and [`Error::Closed`].
     pub fn page(&self) -> Result<Page> {
         self.namespace.check()?;
         let most = self.namespace.engine().options.limits.page_keys_max;
@@ -128,7 +131,7 @@ impl List {
     }
 
     /// How many keys there are in all pages. Where some have an expiry it looks at each of those, and may count a part of a
-    /// batch that is being written meanwhile.
+    /// batch that is being written meanwhile. A key whose record is damaged is there.
     pub fn count(&self) -> Result<u64> {
         self.namespace.check()?;
         let engine = self.namespace.engine();
@@ -147,9 +150,12 @@ impl List {
             let expires = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES);
             self.look_up(&page, expires, |key, _, warm| {
                 let counts = match warm {
-                    Some(warm) => engine
-                        .find_header(state.number, key, warm.hash)?
-                        .is_some_and(|(_, header)| !is_expired(header.expiry, now_ms)),
+                    Some(warm) => match engine.find_header(state.number, key, warm.hash) {
+                        Ok(found) => found.is_some_and(|(_, header)| !is_expired(header.expiry, now_ms)),
+                        // As in a page.
+                        Err(error) if error.is_unreadable() => true,
+                        Err(error) => return Err(error),
+                    },
                     None => true,
                 };
                 count += u64::from(counts);
@@ -280,13 +286,38 @@ impl List {
             return Ok(Some(Detail::Plain));
         };
         let (engine, state) = (self.namespace.engine(), &self.namespace.state);
-        if self.values || flags.contains(KeyFlags::METADATA) {
-            let value = engine.get_warm(state, key, hash, candidate, now_ms)?;
-            return Ok(value.map(Detail::Value));
+        let detail = if self.values || flags.contains(KeyFlags::METADATA) {
+            let value = engine.get_warm(state, key, hash, candidate, now_ms);
+            value.map(|value| value.map(Detail::Value))
+        } else {
+            engine.find_header(state.number, key, hash).map(|found| {
+                let live = found.filter(|(_, header)| !is_expired(header.expiry, now_ms));
+                live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry))
+            })
+        };
+        match detail {
+            Err(error) if error.is_unreadable() && !planted(Planted::FailPageOnDamage) => {
+                self.detail_of_damaged(key, hash, error, now_ms)
+            }
+            detail => detail,
         }
-        let found = engine.find_header(state.number, key, hash)?;
-        let live = found.filter(|(_, header)| !is_expired(header.expiry, now_ms));
-        Ok(live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry)))
+    }
+
+    /// What can still be said of a key whose record cannot be read whole: its header may be sound.
+    fn detail_of_damaged(&self, key: &[u8], hash: u64, error: Error, now_ms: u64) -> Result<Option<Detail>> {
+        let found = self
+            .namespace
+            .engine()
+            .find_header(self.namespace.state.number, key, hash);
+        let expiry = match found {
+            // Deleted since, or expired: then it is not there, whatever has become of its value.
+            Ok(None) => return Ok(None),
+            Ok(Some((_, header))) if is_expired(header.expiry, now_ms) => return Ok(None),
+            Ok(Some((_, header))) => header.expiry,
+            Err(error) if error.is_unreadable() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Detail::Damaged(Box::new(Unread { error, expiry }))))
     }
 }
 

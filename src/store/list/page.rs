@@ -23,6 +23,16 @@ pub(super) enum Detail {
     Expiry(u64),
     /// Its value, with expiry and metadata.
     Value(Value),
+    /// Its record could not be read.
+    Damaged(Box<Unread>),
+}
+
+/// What is known of a key whose record could not be read.
+#[derive(Clone, Debug)]
+pub(super) struct Unread {
+    pub(super) error: Error,
+    /// When it expires, if the header of the record is sound.
+    pub(super) expiry: Option<u64>,
 }
 
 /// A listed key.
@@ -40,16 +50,23 @@ pub struct EntryRef<'a> {
     key: &'a [u8],
     expiry: Option<u64>,
     value: Option<&'a Value>,
+    error: Option<&'a Error>,
 }
 
 impl<'a> EntryRef<'a> {
     fn new(key: &'a [u8], detail: Option<&'a Detail>) -> EntryRef<'a> {
-        let (expiry, value) = match detail {
-            None | Some(Detail::Plain) => (None, None),
-            Some(Detail::Expiry(expiry)) => (Some(*expiry), None),
-            Some(Detail::Value(value)) => (value.expiry_ms(), Some(value)),
+        let (expiry, value, error) = match detail {
+            None | Some(Detail::Plain) => (None, None, None),
+            Some(Detail::Expiry(expiry)) => (Some(*expiry), None, None),
+            Some(Detail::Value(value)) => (value.expiry_ms(), Some(value), None),
+            Some(Detail::Damaged(unread)) => (unread.expiry, None, Some(&unread.error)),
         };
-        EntryRef { key, expiry, value }
+        EntryRef {
+            key,
+            expiry,
+            value,
+            error,
+        }
     }
 }
 
@@ -140,6 +157,14 @@ impl<'a> EntryRef<'a> {
     pub fn value(&self) -> Option<&'a Value> {
         self.value
     }
+
+    /// Why the key has come without what was asked for: its record is damaged ([`Error::Corruption`]), or in
+    /// [`ReadMode::Pread`](crate::ReadMode::Pread) the system failed to read it ([`Error::Io`]). The error names the key and the place. The
+    /// key is there; value and metadata are not to be had, and the expiry is told only if that much can be read. `None` for
+    /// a key of which all is known that was asked for; its value is not looked at unless it has to be.
+    pub fn error(&self) -> Option<&'a Error> {
+        self.error
+    }
 }
 
 impl Entry {
@@ -176,8 +201,9 @@ fn text(key: &[u8]) -> Result<&str> {
     })
 }
 
-/// Walks a listing key by key, fetching page after page. After an error it gives that error again and again: keys are
-/// never left out in silence.
+/// Walks a listing key by key, fetching page after page. Nothing is left out in silence: a key whose record is damaged comes as
+/// an error that names it, once, and the walk goes on with the next key. After an error of any other kind (the store was
+/// closed, the namespace dropped) it ends.
 #[derive(Debug)]
 pub struct Keys {
     list: List,
@@ -190,7 +216,7 @@ pub struct Keys {
 enum Walk {
     Begin,
     Going,
-    Failed(Error),
+    Ended,
 }
 
 impl IntoIterator for List {
@@ -207,35 +233,47 @@ impl IntoIterator for List {
     }
 }
 
+impl Keys {
+    /// Fetches the next page; false if there is none.
+    fn turn(&mut self) -> Result<bool> {
+        match (&self.state, self.page.cursor.take()) {
+            (Walk::Begin, _) => {}
+            (Walk::Going, Some(cursor)) => self.list.cursor = Some(cursor),
+            _ => return Ok(false),
+        }
+        (self.page, self.position) = (Page::default(), 0);
+        // If this fails, that is the end.
+        self.state = Walk::Ended;
+        self.page = self.list.page()?;
+        self.state = Walk::Going;
+        Ok(true)
+    }
+}
+
 impl Iterator for Keys {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Result<Entry>> {
         while self.position >= self.page.len() {
-            match (&self.state, self.page.cursor.take()) {
-                (Walk::Failed(error), _) => return Some(Err(error.clone())),
-                (Walk::Begin, _) => {}
-                (Walk::Going, Some(cursor)) => self.list.cursor = Some(cursor),
-                (Walk::Going, None) => return None,
-            }
-            self.position = 0;
-            self.state = Walk::Going;
-            match self.list.page() {
-                Ok(page) => self.page = page,
-                Err(error) => {
-                    self.page = Page::default();
-                    self.state = Walk::Failed(error);
-                }
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
             }
         }
         let entry = self.page.get(self.position)?;
-        let entry = Entry {
-            key: entry.key.to_vec(),
-            expiry: entry.expiry,
-            value: entry.value.cloned(),
-            with_value: self.list.values,
+        let found = match entry.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(Entry {
+                key: entry.key.to_vec(),
+                expiry: entry.expiry,
+                value: entry.value.cloned(),
+                with_value: self.list.values,
+            }),
         };
         self.position += 1;
-        Some(Ok(entry))
+        Some(found)
     }
 }
+
+impl std::iter::FusedIterator for Keys {}

@@ -83,8 +83,8 @@ impl Store {
     pub fn verify_with(&self, progress: impl FnMut(Progress) -> bool) -> Result<VerifyReport> {
         let engine = &**self.engine();
         engine.check_open()?;
-        // What opening had no need to look at is put right rather than reported.
-        engine.renew_hints();
+        // What opening had no need to look at is put right rather than reported, be it by another thread that is at it already.
+        engine.renew_hints()?;
         let started_ms = engine.time.monotonic_ms();
         let segments = engine.all_segments();
         let ended_bytes: u64 = segments.ended.iter().map(|segment| segment.data_end()).sum();
