@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::storage::{Storage, StorageLock};
 struct Opening {
     directory: PathBuf,
     storage: Arc<dyn Storage>,
-    lock: Box<dyn StorageLock>,
+    lock: Option<Box<dyn StorageLock>>,
     manifest: Manifest,
     created: bool,
 }
@@ -110,7 +110,7 @@ fn enter(directory: &Path, options: &Options) -> Result<Opening> {
     Ok(Opening {
         directory: directory.to_owned(),
         storage,
-        lock,
+        lock: Some(lock),
         manifest,
         created,
     })
@@ -181,6 +181,27 @@ fn check_directory(storage: &dyn Storage, directory: &Path, create: bool) -> Res
     Ok(false)
 }
 
+/// An empty engine of the same directory, clock and options, for a look at the store as opening it now would see it. Nothing is
+/// written through it, and it holds no lock; the other one does.
+pub(super) fn beside(engine: &Engine) -> Engine {
+    let options = Options {
+        progress: None,
+        ..engine.options.clone()
+    };
+    let opening = Opening {
+        directory: engine.directory.clone(),
+        storage: engine.storage.clone(),
+        lock: None,
+        manifest: engine.manifest.current(),
+        created: false,
+    };
+    let time = StoreTime::new(options.clock.clone());
+    let beside = new_engine(opening, options, time);
+    let next_namespace = engine.next_namespace.load(Ordering::Acquire);
+    beside.next_namespace.fetch_max(next_namespace, Ordering::AcqRel);
+    beside
+}
+
 fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
     let manifest = ManifestStore::new(opening.storage.clone(), &opening.directory, opening.manifest);
     Engine {
@@ -204,6 +225,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         sealing: Mutex::new(()),
         unchecked_hints: Mutex::default(),
         expiry: Mutex::default(),
+        housekeeping: Mutex::new(()),
         batch_epoch: AtomicU64::new(0),
         compaction: crate::compact::Control::default(),
         events: Events::default(),
@@ -212,6 +234,6 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         closed: AtomicBool::new(false),
         full: AtomicBool::new(false),
         reserve: Mutex::new(()),
-        directory_lock: Mutex::new(Some(opening.lock)),
+        directory_lock: Mutex::new(opening.lock),
     }
 }

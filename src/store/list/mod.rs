@@ -6,7 +6,7 @@ mod page;
 use std::ops::Bound;
 
 use super::Namespace;
-use crate::clock::is_expired;
+use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, KeyPage, prefix_successor};
 use crate::log::{Candidate, WARM_UP};
@@ -138,7 +138,7 @@ impl List {
         if !state.has_expiring() {
             return engine.consistently(|| Ok(state.order.count(lower, upper)));
         }
-        let now_ms = engine.time.now_ms();
+        let now = engine.time.now();
         let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -149,7 +149,7 @@ impl List {
                 let counts = match warm {
                     Some(warm) => engine
                         .find_header(state.number, key, warm.hash)?
-                        .is_some_and(|(_, header)| !is_expired(header.expiry, now_ms)),
+                        .is_some_and(|(_, header)| !now.is_expired(header.expiry, header.sequence)),
                     None => true,
                 };
                 count += u64::from(counts);
@@ -184,7 +184,7 @@ impl List {
     }
 
     fn look(&self, after: Option<&[u8]>) -> Result<Page> {
-        let now_ms = self.namespace.engine().time.now_ms();
+        let now = self.namespace.engine().time.now();
         let (lower, upper) = self.bounds();
         let mut page = Page::default();
         let mut after = after.map(<[u8]>::to_vec);
@@ -212,7 +212,7 @@ impl List {
                 |flags| self.is_looked_up(flags),
                 |key, flags, warm| {
                     is_full = page.len() == self.limit;
-                    if !is_full && let Some(detail) = self.detail(key, flags, warm, now_ms)? {
+                    if !is_full && let Some(detail) = self.detail(key, flags, warm, &now)? {
                         page.push(key, flags, detail);
                     }
                     Ok(!is_full)
@@ -275,17 +275,17 @@ impl List {
     }
 
     /// What the page has to say of a key, with `warm` if its record has to be looked at; None if it is not there any more.
-    fn detail(&self, key: &[u8], flags: KeyFlags, warm: Option<Warm<'_>>, now_ms: u64) -> Result<Option<Detail>> {
+    fn detail(&self, key: &[u8], flags: KeyFlags, warm: Option<Warm<'_>>, now: &Now) -> Result<Option<Detail>> {
         let Some(Warm { hash, candidate }) = warm else {
             return Ok(Some(Detail::Plain));
         };
         let (engine, state) = (self.namespace.engine(), &self.namespace.state);
         if self.values || flags.contains(KeyFlags::METADATA) {
-            let value = engine.get_warm(state, key, hash, candidate, now_ms)?;
+            let value = engine.get_warm(state, key, hash, candidate, now)?;
             return Ok(value.map(Detail::Value));
         }
         let found = engine.find_header(state.number, key, hash)?;
-        let live = found.filter(|(_, header)| !is_expired(header.expiry, now_ms));
+        let live = found.filter(|(_, header)| !now.is_expired(header.expiry, header.sequence));
         Ok(live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry)))
     }
 }
