@@ -1,8 +1,16 @@
-//! Time, passed in. Expiry is decided by the wall clock, once per operation; inside an open store it never steps back.
+//! Time, passed in. Expiry is decided by the wall clock, read once per operation; what an open store has once seen expired
+//! stays expired.
+//!
+//! Wall clocks are set, forwards and backwards. Expiries on disk are wall-clock times, whatever the clock says when they are
+//! written. When the clock is set back, the records that are there by then go on being judged by the highest time that was
+//! seen since they were written, so that none comes back; the records that are written afterwards are judged by the wall
+//! clock, so that a new lifetime runs its length. Sequences tell the ones from the others: see [`Step`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
 
 use crate::planted::{Planted, planted};
 
@@ -81,11 +89,11 @@ impl Clock for ManualClock {
 }
 
 /// The one expiry predicate: at its expiry a record is gone.
-pub(crate) fn is_expired(expiry: Option<u64>, now_ms: u64) -> bool {
-    expiry.is_some_and(|expiry| now_ms >= expiry)
+fn is_expired(expiry: u64, now_ms: u64) -> bool {
+    now_ms >= expiry
 }
 
-/// How long after a forward jump of the wall clock nothing is dropped from disk for being expired, so that a clock
+/// How long after a forward jump of the wall clock nothing leaves the indexes or the disk for being expired, so that a clock
 /// that was set wrongly can be set right: 10 minutes.
 const PAUSE_AFTER_JUMP_MS: u64 = 10 * 60 * 1000;
 
@@ -93,11 +101,113 @@ const PAUSE_AFTER_JUMP_MS: u64 = 10 * 60 * 1000;
 /// own millisecond, and the wall clock is slewed. 1 second.
 const JUMP_MS_MIN: u64 = 1000;
 
+/// Steps back that are told apart at a time. Only those count whose time the clock has not reached again.
+const STEPS_MAX: usize = 64;
+
+/// The wall clock was set back.
+#[derive(Clone, Debug)]
+struct Step {
+    /// Records below this sequence were there before. It is the sequence of the next record to be appended; until there is one,
+    /// that is every record there is, and this is `u64::MAX`. Shared, so that a [`Now`] taken before learns it too.
+    until: Arc<AtomicU64>,
+    /// The highest time that was seen before.
+    high: u64,
+}
+
+/// The time of one operation.
+#[derive(Clone, Debug)]
+pub(crate) struct Now {
+    wall_ms: u64,
+    /// Sequences rise, and times fall: of the steps behind a record the first has the highest time. None if there are none,
+    /// as almost always.
+    steps: Option<Arc<Vec<Step>>>,
+}
+
+impl Now {
+    /// The wall clock, in milliseconds since the epoch.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
+    /// Whether a record with this expiry and sequence is gone.
+    pub(crate) fn is_expired(&self, expiry: Option<u64>, sequence: u64) -> bool {
+        expiry.is_some_and(|expiry| is_expired(expiry, self.wall_ms) || self.was_expired(expiry, sequence))
+    }
+
+    /// Whether it was gone before the clock was set back.
+    fn was_expired(&self, expiry: u64, sequence: u64) -> bool {
+        let was_there = |step: &&Step| {
+            let until = step.until.load(Ordering::Acquire);
+            sequence < until || planted(Planted::TimeStandsStill)
+        };
+        let steps = self.steps.as_deref().map_or(&[][..], Vec::as_slice);
+        steps
+            .iter()
+            .find(was_there)
+            .is_some_and(|step| is_expired(expiry, step.high))
+    }
+}
+
+/// What was last seen of the wall clock, in one word: the highest time since the last step back, how often there was anything
+/// to note (modulo 256), and whether there are steps to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen(u64);
+
+impl Seen {
+    /// Later times, of the year 1,143,668 and beyond, are not told apart here.
+    const MS_MAX: u64 = u64::MAX >> 9;
+
+    fn new(wall_ms: u64) -> Seen {
+        Seen(wall_ms.min(Seen::MS_MAX) << 9)
+    }
+
+    fn ms(self) -> u64 {
+        self.0 >> 9
+    }
+
+    fn has_steps(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    /// The same, later.
+    fn at(self, wall_ms: u64) -> Seen {
+        Seen(Seen::new(wall_ms).0 | (self.0 & 0x1ff))
+    }
+
+    /// Something was noted.
+    fn noted(self, wall_ms: u64, has_steps: bool) -> Seen {
+        let notes = (self.0 & 0x1fe).wrapping_add(2) & 0x1fe;
+        Seen(Seen::new(wall_ms).0 | notes | u64::from(has_steps))
+    }
+}
+
 /// The time as one open store sees it.
+///
+/// A step back is noticed exactly, by whoever reads the clock next: who has seen a time (`seen`) and reads an earlier one
+/// afterwards, knows. What holds `seen` and the rest together:
+///
+/// * `seen` is loaded before the clock is read, and moved on only from the value that was loaded. Somebody who has read the
+///   clock before a step, and is late, finds `seen` changed, and reads again.
+/// * The list of steps grows before `seen` tells of it, and shrinks after; and whoever has loaded it makes sure that `seen` is
+///   what it was. So nobody judges by a list that lacks a step which others have noted and gone on from.
+/// * A put with a lifetime reads the clock for its expiry before it is appended. So it has noticed the step itself, or somebody
+///   else has and it has seen that (`seen` is stored with release and loaded with acquire); in both cases the flag `unnumbered`,
+///   which is raised before `seen` changes, is up when the put is appended, and the step ends at its sequence or before. Whoever
+///   holds a record finds the ends of the steps that were noted before it in place, since they are set before the record
+///   is published.
+///
+/// What remains is a thread that has read a time ahead and is overtaken by a clock that goes back, in the same moment, to
+/// just the millisecond that was seen last: it then notes the time ahead, and the next look a step back.
 #[derive(Debug)]
 pub(crate) struct StoreTime {
     clock: Arc<dyn Clock>,
-    latest: AtomicU64,
+    /// A [`Seen`].
+    seen: AtomicU64,
+    steps: ArcSwap<Vec<Step>>,
+    /// There is something in `noting`.
+    unnumbered: AtomicBool,
+    /// Where the newest step ends, as long as that has no number. Held by the one who changes the list. Nothing is locked under it.
+    noting: Mutex<Option<Arc<AtomicU64>>>,
     jumps: Mutex<Jumps>,
 }
 
@@ -114,7 +224,10 @@ impl StoreTime {
         let (wall, monotonic) = (clock.wall_ms(), clock.monotonic_ms());
         StoreTime {
             clock,
-            latest: AtomicU64::new(wall),
+            seen: AtomicU64::new(Seen::new(wall).0),
+            steps: ArcSwap::default(),
+            unnumbered: AtomicBool::new(false),
+            noting: Mutex::default(),
             jumps: Mutex::new(Jumps {
                 wall,
                 monotonic,
@@ -123,28 +236,127 @@ impl StoreTime {
         }
     }
 
-    /// Now, in milliseconds since the epoch; never less than a call before has returned.
-    pub(crate) fn now_ms(&self) -> u64 {
-        let wall = self.clock.wall_ms();
-        if planted(Planted::ClockStepsBack) {
-            return wall;
+    /// The time, for one operation. Writes nothing unless a millisecond has passed.
+    pub(crate) fn now(&self) -> Now {
+        loop {
+            let seen = self.seen();
+            let steps = seen.has_steps().then(|| self.steps.load_full());
+            let wall_ms = self.clock.wall_ms();
+            if planted(Planted::ClockStepsBack) {
+                return Now { wall_ms, steps: None };
+            }
+            let later = seen.at(wall_ms);
+            if later.ms() < seen.ms() {
+                return self.note_step();
+            }
+            let is_unchanged = if later == seen {
+                self.seen() == seen
+            } else {
+                self.replace(seen, later)
+            };
+            if is_unchanged {
+                return self.without_the_past(Now { wall_ms, steps });
+            }
         }
-        wall.max(self.latest.fetch_max(wall, Ordering::AcqRel))
     }
 
-    /// The time by which a record must have expired to be dropped from disk: `grace_ms` ago. None while a forward
-    /// jump of the wall clock, larger than the grace and than a second, is fresh.
-    pub(crate) fn drop_horizon(&self, grace_ms: u64) -> Option<u64> {
-        let now = self.now_ms();
-        let (wall, monotonic) = (self.clock.wall_ms(), self.clock.monotonic_ms());
+    fn seen(&self) -> Seen {
+        Seen(self.seen.load(Ordering::Acquire))
+    }
+
+    /// False if somebody else has changed it.
+    fn replace(&self, seen: Seen, by: Seen) -> bool {
+        (self.seen)
+            .compare_exchange(seen.0, by.0, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    fn noting(&self) -> MutexGuard<'_, Option<Arc<AtomicU64>>> {
+        self.noting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The clock was set back, it seems.
+    #[cold]
+    fn note_step(&self) -> Now {
+        let mut unnumbered = self.noting();
+        loop {
+            let seen = self.seen();
+            let wall_ms = self.clock.wall_ms();
+            let later = seen.at(wall_ms);
+            if later.ms() >= seen.ms() {
+                // Somebody else has noted it, or it was set forward again.
+                if later == seen || self.replace(seen, later) {
+                    let steps = seen.has_steps().then(|| self.steps.load_full());
+                    return Now { wall_ms, steps };
+                }
+                continue;
+            }
+            let until = unnumbered.get_or_insert_with(|| Arc::new(AtomicU64::new(u64::MAX)));
+            self.unnumbered.store(true, Ordering::Release);
+            let step = Step {
+                until: until.clone(),
+                high: seen.ms(),
+            };
+            let steps = Arc::new(with_step(&self.steps.load(), step));
+            self.steps.store(steps.clone());
+            if self.replace(seen, seen.noted(wall_ms, true)) {
+                return Now {
+                    wall_ms,
+                    steps: Some(steps),
+                };
+            }
+        }
+    }
+
+    /// Forgets the steps once the clock has come to where it was before them all.
+    fn without_the_past(&self, now: Now) -> Now {
+        let highest = now.steps.as_ref().and_then(|steps| steps.first());
+        if highest.is_none_or(|step| step.high > now.wall_ms) {
+            return now;
+        }
+        // Whoever is at it does it too.
+        if let Ok(_noting) = self.noting.try_lock() {
+            let seen = self.seen();
+            let is_past = self.steps.load().first().is_none_or(|step| step.high <= seen.ms());
+            if is_past && self.replace(seen, seen.noted(seen.ms(), false)) {
+                self.steps.store(Arc::default());
+            }
+        }
+        Now { steps: None, ..now }
+    }
+
+    /// A record is about to be appended, with this sequence. Called under the writer lock.
+    pub(crate) fn appending(&self, sequence: u64) {
+        if self.unnumbered.load(Ordering::Acquire) {
+            self.number_step(sequence);
+        }
+    }
+
+    #[cold]
+    fn number_step(&self, sequence: u64) {
+        let mut unnumbered = self.noting();
+        if let Some(until) = unnumbered.take() {
+            until.store(sequence, Ordering::Release);
+        }
+        self.unnumbered.store(false, Ordering::Release);
+    }
+
+    /// The wall clock, for what leaves the indexes because it has expired; None while a forward jump of it, larger than the grace
+    /// and than a second, is fresh.
+    pub(crate) fn settled_ms(&self, grace_ms: u64) -> Option<u64> {
         let mut jumps = self.jumps.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, monotonic) = (self.now().wall_ms, self.clock.monotonic_ms());
         let passed = monotonic.saturating_sub(jumps.monotonic);
         if wall.saturating_sub(jumps.wall) > passed.saturating_add(grace_ms.max(JUMP_MS_MIN)) {
             jumps.pause_until = monotonic.saturating_add(PAUSE_AFTER_JUMP_MS);
         }
         (jumps.wall, jumps.monotonic) = (wall, monotonic);
-        // Time inside the store never steps back, so a wall clock that was set back must not make the horizon wrong either.
-        (monotonic >= jumps.pause_until).then(|| now.min(wall).saturating_sub(grace_ms))
+        (monotonic >= jumps.pause_until).then_some(wall)
+    }
+
+    /// The time by which a record must have expired to be dropped from disk: `grace_ms` ago. None while a jump is fresh.
+    pub(crate) fn drop_horizon(&self, grace_ms: u64) -> Option<u64> {
+        Some(self.settled_ms(grace_ms)?.saturating_sub(grace_ms))
     }
 
     pub(crate) fn monotonic_ms(&self) -> u64 {
@@ -156,31 +368,181 @@ impl StoreTime {
     }
 }
 
+/// The steps, and one more. Those that do not reach beyond it are part of it: it is behind as many records.
+fn with_step(steps: &[Step], step: Step) -> Vec<Step> {
+    let mut steps: Vec<_> = steps.iter().filter(|other| other.high > step.high).cloned().collect();
+    if steps.last().is_some_and(|last| Arc::ptr_eq(&last.until, &step.until)) {
+        // Nothing was appended in between.
+        return steps;
+    }
+    if steps.len() >= STEPS_MAX {
+        merge_closest(&mut steps);
+    }
+    steps.push(step);
+    steps
+}
+
+/// Makes one of the two neighbours whose times are closest: the records between them are judged by the higher one.
+fn merge_closest(steps: &mut Vec<Step>) {
+    let pairs = steps.iter().zip(steps.iter().skip(1));
+    let gaps = pairs.map(|(step, next)| step.high - next.high).enumerate();
+    if let Some((index, _)) = gaps.min_by_key(|(_, gap)| *gap) {
+        let lower = steps.remove(index + 1);
+        if let Some(step) = steps.get_mut(index) {
+            step.until = lower.until;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn at_its_expiry_a_record_is_gone() {
-        assert!(!is_expired(Some(1000), 999));
-        assert!(is_expired(Some(1000), 1000));
-        assert!(!is_expired(None, u64::MAX));
+    fn start(wall_ms: u64) -> (ManualClock, StoreTime) {
+        let clock = ManualClock::new(wall_ms);
+        let time = StoreTime::new(Arc::new(clock.clone()));
+        (clock, time)
+    }
+
+    /// The time by which the record with this sequence is judged.
+    fn judged(time: &StoreTime, sequence: u64) -> u64 {
+        let now = time.now();
+        let (mut low, mut high) = (0, u64::MAX);
+        while low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if now.is_expired(Some(middle), sequence) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low
     }
 
     #[test]
-    fn time_in_a_store_never_steps_back() {
-        let clock = ManualClock::new(5000);
-        let time = StoreTime::new(Arc::new(clock.clone()));
+    fn at_its_expiry_a_record_is_gone() {
+        let now = start(1000).1.now();
+        assert!(!now.is_expired(Some(1001), 1));
+        assert!(now.is_expired(Some(1000), 1));
+        assert!(!now.is_expired(None, 1));
+    }
+
+    #[test]
+    fn what_is_written_before_a_step_back_is_judged_by_the_highest_time_and_what_is_written_after_it_by_the_wall_clock()
+    {
+        let (clock, time) = start(5000);
         clock.set_wall(9000);
-        assert_eq!(time.now_ms(), 9000);
+        assert_eq!(judged(&time, 1), 9000);
         clock.set_wall(1000);
-        assert_eq!(time.now_ms(), 9000);
+        assert_eq!(time.now().wall_ms(), 1000);
+        let earlier = time.now();
+        time.appending(7);
+        assert_eq!((judged(&time, 6), judged(&time, 7)), (9000, 1000));
+        // What was looked at before the append and is asked now agrees.
+        assert!(earlier.is_expired(Some(9000), 6) && !earlier.is_expired(Some(1001), 7));
+        clock.set_wall(2000);
+        assert_eq!((judged(&time, 6), judged(&time, 7)), (9000, 2000));
+        clock.set_wall(9500);
+        assert_eq!((judged(&time, 6), judged(&time, 7)), (9500, 9500));
+    }
+
+    #[test]
+    fn a_time_that_nobody_saw_is_no_step() {
+        let (clock, time) = start(5000);
+        clock.set_wall(9000);
+        clock.set_wall(5000);
+        time.appending(7);
+        assert_eq!(judged(&time, 6), 5000);
+    }
+
+    #[test]
+    fn each_record_is_judged_by_the_highest_time_since_it_was_written() {
+        let (clock, time) = start(0);
+        let mut rng = 1u64;
+        let mut random = |below: u64| {
+            rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (rng >> 33) % below
+        };
+        // The highest time since each was written, by its sequence.
+        let mut highest: Vec<u64> = Vec::new();
+        for _ in 0..20_000 {
+            match random(4) {
+                0 => {
+                    time.now();
+                    time.appending(highest.len() as u64);
+                    highest.push(0);
+                }
+                1 => clock.advance(random(40)),
+                // Few steps that count, so that none has to be merged.
+                _ if random(8) == 0 => clock.set_wall(clock.wall_ms() + random(500)),
+                _ if random(8) == 0 => clock.set_wall(clock.wall_ms().saturating_sub(random(900))),
+                _ => {}
+            }
+            let now = time.now();
+            for highest in &mut highest {
+                *highest = now.wall_ms().max(*highest);
+            }
+            let from = highest.len().saturating_sub(40);
+            for (sequence, highest) in highest.iter().enumerate().skip(from) {
+                let sequence = sequence as u64;
+                assert!(now.is_expired(Some(*highest), sequence) && !now.is_expired(Some(highest + 1), sequence));
+            }
+        }
+        assert!(time.steps.load().len() < STEPS_MAX);
+    }
+
+    #[test]
+    fn steps_are_forgotten_when_the_clock_has_caught_up_and_many_take_no_more_memory_than_some() {
+        let (clock, time) = start(1_000_000);
+        let mut highest = Vec::new();
+        for sequence in 0..1000 {
+            time.appending(sequence);
+            highest.push(clock.wall_ms());
+            clock.set_wall(clock.wall_ms() - 100 - sequence % 7);
+            time.now();
+        }
+        time.appending(1000);
+        assert_eq!(time.steps.load().len(), STEPS_MAX);
+        // Merged to the safe side: nothing that was seen expired comes back.
+        assert!((0..1000).all(|sequence| judged(&time, sequence) >= highest[sequence as usize]));
+        assert_eq!(judged(&time, 1000), clock.wall_ms());
+        clock.set_wall(1_000_000);
+        time.now();
+        assert!(time.steps.load().is_empty() && !time.seen().has_steps());
+    }
+
+    #[test]
+    fn threads_that_read_the_clock_while_it_is_set_agree_on_what_is_expired() {
+        let (clock, time) = start(1_000_000);
+        let time = Arc::new(time);
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    // What this thread has once seen expired stays so.
+                    let mut gone = 0;
+                    while !ended.load(Ordering::Relaxed) {
+                        let now = time.now();
+                        assert!(now.is_expired(Some(gone), 0));
+                        gone = gone.max(now.wall_ms());
+                    }
+                });
+            }
+            for n in 0..20_000u64 {
+                clock.set_wall(1_000_000 + n * 7919 % 5000);
+                // A put: it notices the step, and then has a sequence.
+                let now = time.now();
+                time.appending(n + 1);
+                let expiry = now.wall_ms() + 1;
+                assert!(!time.now().is_expired(Some(expiry), n + 1));
+            }
+            ended.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]
     fn two_clocks_that_tick_a_millisecond_apart_are_no_jump() {
-        let clock = ManualClock::new(1_000_000);
-        let time = StoreTime::new(Arc::new(clock.clone()));
+        let (clock, time) = start(1_000_000);
         clock.advance(5000);
         clock.set_wall(1_005_001);
         assert_eq!(time.drop_horizon(0), Some(1_005_001));
@@ -188,16 +550,15 @@ mod tests {
 
     #[test]
     fn after_a_forward_jump_nothing_is_dropped_from_disk_for_a_while() {
-        let clock = ManualClock::new(1_000_000);
-        let time = StoreTime::new(Arc::new(clock.clone()));
+        let (clock, time) = start(1_000_000);
         assert_eq!(time.drop_horizon(10_000), Some(990_000));
         clock.advance(60_000);
         assert_eq!(time.drop_horizon(10_000), Some(1_050_000));
         clock.set_wall(90_000_000);
-        assert_eq!(time.drop_horizon(10_000), None);
+        assert_eq!((time.drop_horizon(10_000), time.settled_ms(10_000)), (None, None));
         clock.advance(PAUSE_AFTER_JUMP_MS - 1);
         assert_eq!(time.drop_horizon(10_000), None);
         clock.advance(1);
-        assert!(time.drop_horizon(10_000).is_some());
+        assert!(time.drop_horizon(10_000).is_some() && time.settled_ms(10_000).is_some());
     }
 }

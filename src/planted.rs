@@ -42,6 +42,16 @@ pub(crate) enum Planted {
     KeepFailedAppend,
     /// Store time follows the wall clock backwards.
     ClockStepsBack,
+    /// After a step back of the wall clock all records are judged by the highest time seen, new ones too.
+    TimeStandsStill,
+    /// The sweep does not wait for a jump of the wall clock to be put right.
+    SweepAtOnce,
+    /// What is taken out of the expiry queue for a while is not counted as in it.
+    ForgetTakenOut,
+    /// The index file is written as the indexes are, whatever was taken for expired too early.
+    KeepWrongIndexFile,
+    /// Compaction picks segments for the space of what it will not drop yet.
+    PickWhatStays,
     /// A failed read in recovery counts as the end of the log.
     ReadErrorIsEnd,
     /// Damage before the durable point counts as a torn tail.

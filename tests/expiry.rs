@@ -208,11 +208,218 @@ fn what_was_seen_expired_stays_expired_when_the_clock_is_set_back() {
             assert!(!path(&store, &namespace, &format!("{name}/key")), "{name} at {wall}");
         }
     }
-    // Lifetimes count from the time as the store sees it, not from the wrong one.
-    namespace.put_with("new", "1", ttl_ms(1_000)).unwrap();
+}
+
+/// C4: after a jump of a day that was put right, sixty seconds are sixty seconds, and not a day more.
+#[test]
+fn a_lifetime_given_after_the_clock_was_set_back_runs_its_length() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    type Prepare = fn(&Store);
+    let places: [(&str, Prepare); 3] = [
+        ("active", |_| {}),
+        ("swept and sealed", |store| store.maintain().unwrap()),
+        ("compacted", |store| {
+            store.compact().unwrap();
+        }),
+    ];
+    for (place, prepare) in places {
+        for batch in [false, true] {
+            let world = World::new();
+            let (store, namespace) = world.open();
+            for (name, _) in PATHS {
+                namespace.put_with(format!("old/{name}"), "1", ttl_ms(5_000)).unwrap();
+            }
+            world.clock.set_wall(START_MS + DAY_MS);
+            assert_eq!(namespace.count().unwrap(), 0);
+            world.clock.set_wall(START_MS + 1_000);
+            assert_eq!(store.now_ms(), START_MS + 1_000);
+            for (name, _) in PATHS {
+                let key = format!("{name}/key");
+                if batch {
+                    let put = store.batch().put_with(&namespace, &key, "1", ttl_ms(60_000));
+                    put.commit().unwrap();
+                } else {
+                    namespace.put_with(&key, "1", ttl_ms(60_000)).unwrap();
+                }
+                let expiry = namespace.get(&key).unwrap().unwrap().expiry_ms();
+                assert_eq!(expiry, Some(START_MS + 61_000), "{key}, {place}");
+            }
+            // By the wall clock it is far enough ahead.
+            namespace.put_with("until", "1", until(START_MS + 3_600_000)).unwrap();
+            prepare(&store);
+            world.clock.advance(59_999);
+            prepare(&store);
+            assert_eq!(namespace.count().unwrap(), 1 + PATHS.len() as u64, "{place}");
+            world.clock.advance(1);
+            prepare(&store);
+            for (name, path) in &PATHS[..10] {
+                assert!(!path(&store, &namespace, &format!("{name}/key")), "{name}, {place}");
+            }
+            assert_eq!(keys(&namespace), ["until"], "{place}");
+            prepare(&store);
+            assert_eq!(keys(&namespace), ["until"], "{place}");
+        }
+    }
+}
+
+/// Written, seen expired, and neither there again nor in the way of what is written afterwards.
+#[test]
+fn a_step_back_divides_the_records_by_when_they_were_written_and_not_by_their_keys() {
+    let world = World::new();
+    let (store, namespace) = world.open();
+    namespace.put_with("key", "old", ttl_ms(5_000)).unwrap();
+    world.clock.set_wall(START_MS + 6_000);
+    assert_eq!(text(&namespace, "key"), None);
+    world.clock.set_wall(START_MS);
+    assert!(held(namespace.put_if("key", "new", Condition::Absent)));
+    assert!(namespace.set_ttl("key", Duration::from_millis(5_000)).unwrap());
+    assert_eq!(text(&namespace, "key").as_deref(), Some("new"));
+    // Beside one that no clock of this store has seen ended.
+    namespace.put_with("other", "1", ttl_ms(7_000)).unwrap();
+    store.maintain().unwrap();
+    store.compact().unwrap();
+    assert_eq!(keys(&namespace), ["key", "other"]);
+    // Back once more, by less: the records of each time keep to what was seen since.
+    world.clock.set_wall(START_MS + 5_000);
+    assert_eq!(keys(&namespace), ["other"]);
+    world.clock.set_wall(START_MS + 1_000);
+    namespace.put_with("third", "1", ttl_ms(1_000)).unwrap();
+    assert_eq!(keys(&namespace), ["other", "third"]);
+    world.clock.advance(1_000);
+    assert_eq!(keys(&namespace), ["other"]);
+    world.clock.set_wall(START_MS + 7_000);
+    assert!(keys(&namespace).is_empty());
+}
+
+#[test]
+fn a_clock_that_was_ahead_for_some_minutes_costs_the_indexes_nothing() {
+    let world = World::new();
+    let (store, namespace) = world.open();
+    for n in 0..100 {
+        namespace.put_with(format!("{n:03}"), "1", ttl_ms(60_000)).unwrap();
+    }
+    namespace.put_with("brief", "1", ttl_ms(1_000)).unwrap();
+    store.maintain().unwrap();
+    world.clock.set_wall(START_MS + 24 * 3_600_000);
+    store.maintain().unwrap();
+    world.clock.advance(9 * 60_000);
+    store.maintain().unwrap();
+    assert_eq!(namespace.count().unwrap(), 0, "time decides what is seen");
     assert_eq!(
-        namespace.get("new").unwrap().unwrap().expiry_ms(),
-        Some(START_MS + 6_000)
+        (store.stats().keys, store.stats().expired),
+        (101, 0),
+        "and not yet what is kept"
+    );
+    world.clock.set_wall(START_MS + 30_000);
+    assert_eq!(
+        namespace.count().unwrap(),
+        0,
+        "what was seen expired stays so in this handle"
+    );
+    world.clock.advance(10 * 60_000);
+    world.clock.set_wall(START_MS + 30_000);
+    store.maintain().unwrap();
+    assert_eq!(store.stats().keys, 100, "by the right clock only one is over");
+    drop((store, namespace));
+    let (store, namespace) = world.open();
+    assert!(store.recovery_report().index_file_used);
+    assert_eq!(namespace.count().unwrap(), 100);
+}
+
+/// And one that is never put right costs no more than these minutes.
+#[test]
+fn what_a_jump_has_hidden_leaves_memory_when_nobody_puts_the_clock_right() {
+    let world = World::new();
+    let (store, namespace) = world.open();
+    namespace.put_with("key", "1", ttl_ms(60_000)).unwrap();
+    world.clock.set_wall(START_MS + 24 * 3_600_000);
+    store.maintain().unwrap();
+    world.clock.advance(10 * 60_000);
+    store.maintain().unwrap();
+    assert_eq!((store.stats().keys, store.stats().expired), (0, 1));
+}
+
+/// The clock was put right only after the sweep had believed it. In this handle the keys stay gone; the next one shows them,
+/// as the log has it, and opening is none the slower.
+#[test]
+fn an_index_file_is_written_by_the_right_clock_however_long_it_was_wrong() {
+    let world = World::new();
+    let (store, namespace) = world.open();
+    namespace.put_with("hour", "1", ttl_ms(3_600_000)).unwrap();
+    namespace.put_with("deleted", "1", ttl_ms(3_600_000)).unwrap();
+    namespace.put_with("minute", "1", ttl_ms(60_000)).unwrap();
+    namespace.put("filler", [7; 3_900]).unwrap();
+    namespace.delete("deleted").unwrap();
+    store.maintain().unwrap();
+    world.clock.set_wall(START_MS + 24 * 3_600_000);
+    store.maintain().unwrap();
+    world.clock.advance(10 * 60_000);
+    store.maintain().unwrap();
+    assert_eq!(store.stats().keys, 1, "taken for expired");
+    world.clock.set_wall(START_MS + 11 * 60_000);
+    namespace.put_with("new", "1", ttl_ms(3_600_000)).unwrap();
+    assert_eq!(keys(&namespace), ["filler", "new"]);
+    store.close().unwrap();
+    let (store, namespace) = world.open();
+    assert!(store.recovery_report().index_file_used);
+    assert_eq!(keys(&namespace), ["filler", "hour", "new"]);
+    assert_eq!(store.stats().keys, 3);
+    assert!(store.verify().unwrap().is_sound());
+    // They leave memory in their time.
+    world.clock.advance(2 * 3_600_000);
+    store.maintain().unwrap();
+    world.clock.advance(11 * 60_000);
+    store.maintain().unwrap();
+    assert_eq!((keys(&namespace), store.stats().keys), (vec!["filler".to_owned()], 1));
+}
+
+/// Nor does a clock that is ahead have compaction copy the same records again and again: neither in the minutes in which
+/// nothing may go, nor when what was taken for expired turns out to have time left.
+#[test]
+fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_other_waste() {
+    let world = World::new();
+    let (store, namespace) = world.open();
+    let segments = 12;
+    for n in 0..segments * 20u64 {
+        // A third each: stays for ever, expires, is overwritten below.
+        match n % 3 {
+            0 => namespace.put(format!("{n:04}"), [7; 180]).unwrap(),
+            1 => namespace
+                .put_with(format!("{n:04}"), [7; 180], ttl_ms(3_600_000))
+                .unwrap(),
+            _ => namespace.put("overwritten", [7; 180]).unwrap(),
+        };
+    }
+    store.maintain().unwrap();
+    world.clock.set_wall(START_MS + 24 * 3_600_000);
+    store.maintain().unwrap();
+    world.clock.advance(10 * 60_000);
+    // The sweep believes the clock, and compaction would be about to.
+    store.maintain().unwrap();
+    world.clock.set_wall(START_MS + 15 * 60_000);
+    store.maintain().unwrap();
+    let before = store.stats();
+    assert!(before.expired_bytes > before.segment_bytes / 5, "{before:?}");
+    for n in 0..200 {
+        namespace.put("filler", [n as u8; 180]).unwrap();
+    }
+    store.maintain().unwrap();
+    let mut read = Vec::new();
+    for _ in 0..20 {
+        read.push(store.compact_if_worthwhile().unwrap().read_bytes);
+        world.clock.advance(500);
+    }
+    assert!(read[0] > 0, "the rest of the waste is reclaimed");
+    assert!(read[2..].iter().all(|bytes| *bytes == 0), "{read:?}");
+    let after = store.stats();
+    assert!(after.segment_bytes < before.segment_bytes, "{after:?}");
+    assert!(after.expired_bytes >= before.expired_bytes, "{before:?}, {after:?}");
+    drop((store, namespace));
+    let (_store, namespace) = world.open();
+    assert_eq!(
+        namespace.count().unwrap(),
+        segments * 20 * 2 / 3 + 2,
+        "nothing was lost"
     );
 }
 

@@ -1,7 +1,6 @@
 //! Many writes, gathered into batches.
 
 use std::collections::HashSet;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
 
@@ -154,7 +153,7 @@ impl Writer {
 
     /// Those that the rules do not leave out.
     fn chosen(&mut self, pending: Vec<Write>) -> Outcome<Vec<Write>> {
-        let earliest = now_ms() + EXPIRES_SOON_MS;
+        let earliest = self.store.now_ms().saturating_add(EXPIRES_SOON_MS);
         let mut put = HashSet::new();
         let mut chosen = Vec::with_capacity(pending.len());
         for write in pending {
@@ -198,9 +197,4 @@ impl Writer {
         self.tally.done += 1;
         Ok(())
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(u64::MAX)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Pace;
 use crate::log::Engine;
+use crate::planted::{Planted, planted};
 use crate::segment::{Counts, SealedSegment, Segment};
 
 /// Live bytes that one run copies at the most, in full segments.
@@ -34,6 +35,7 @@ impl Engine {
     /// Sealed segments without known damage, oldest data first.
     fn candidates(&self) -> Vec<Candidate> {
         let all = self.segments.all();
+        let horizon = self.time.drop_horizon(self.grace_ms());
         let mut candidates: Vec<_> = all
             .iter()
             .filter(|segment| !self.is_left_out(segment.id()))
@@ -42,7 +44,16 @@ impl Engine {
                 let (summary, counts) = (segment.summary(), segment.counters.get());
                 let others = all.iter().filter(|other| other.id() != segment.id());
                 let shadows_can_go = shadow_floor(others) >= summary.max_sequence;
-                let kept = counts.live_bytes + if shadows_can_go { 0 } else { counts.tombstone_bytes };
+                let tombstones = if shadows_can_go { 0 } else { counts.tombstone_bytes };
+                // What expired not long ago, or would not have expired by the clock as it is now, is copied. Were it counted as
+                // gain, the segment would be picked again and again.
+                let may_go = horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
+                let expired = if may_go || planted(Planted::PickWhatStays) {
+                    0
+                } else {
+                    counts.expired_bytes
+                };
+                let kept = counts.live_bytes + tombstones + expired;
                 Candidate {
                     bytes: summary.data_end,
                     counts,
@@ -61,13 +72,10 @@ impl Engine {
             let inputs: Vec<_> = chosen.into_iter().map(|candidate| candidate.segment.clone()).collect();
             (!inputs.is_empty()).then_some(Pick { inputs, pace })
         };
-        // Nothing live: space for nothing. What has only just expired waits.
-        let horizon = self.time.drop_horizon(self.grace_ms());
-        let free = candidates.iter().filter(|candidate| {
-            candidate.counts.live_puts == 0
-                && candidate.gain > candidate.bytes / 2
-                && horizon.is_some_and(|horizon| candidate.counts.latest_expired <= horizon)
-        });
+        // Nothing live: space for nothing.
+        let free = candidates
+            .iter()
+            .filter(|candidate| candidate.counts.live_puts == 0 && candidate.gain > candidate.bytes / 2);
         if let Some(pick) = take(free.collect(), Pace::Hurried) {
             return Some(pick);
         }
@@ -86,10 +94,6 @@ impl Engine {
         let pace = if overdue { Pace::Hurried } else { Pace::Throttled };
         let mut by_gain: Vec<_> = candidates
             .iter()
-            .filter(|candidate| {
-                horizon.is_some_and(|horizon| candidate.counts.latest_expired <= horizon)
-                    || candidate.counts.latest_expired == 0
-            })
             .filter(|candidate| candidate.gain > candidate.bytes / 8)
             .collect();
         by_gain.sort_by(|a, b| {
@@ -135,7 +139,7 @@ impl Engine {
         groups
     }
 
-    pub(super) fn grace_ms(&self) -> u64 {
+    pub(crate) fn grace_ms(&self) -> u64 {
         self.options.expiry_grace.as_millis().try_into().unwrap_or(u64::MAX)
     }
 }

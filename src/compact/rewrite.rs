@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::pick::shadow_floor;
 use super::{CompactionReport, Pace};
-use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::record::{Kind, Record};
 use crate::index::keydir::Location;
@@ -312,7 +311,7 @@ impl Engine {
         }
         // The time is taken after the look at the keydir: a sweep may have removed the entry since the run began, and what
         // it took for expired must not be taken for overwritten here.
-        let shadow = header.kind == Kind::Tombstone || is_expired(header.expiry, self.time.now_ms());
+        let shadow = header.kind == Kind::Tombstone || self.time.now().is_expired(header.expiry, header.sequence);
         if !shadow || self.is_put(header.namespace, key, hash)? {
             // A newer record of the key is in the log, and will be durable before this one goes.
             return Ok(Fate::Gone);
@@ -373,7 +372,7 @@ impl Engine {
             if !self.keydir.replace(step.hash, step.from, step.to) {
                 // Perhaps it had expired: then the copy waits out the grace period as the original did.
                 if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
-                    && is_expired(step.expiry, self.time.now_ms())
+                    && self.time.now().is_expired(step.expiry, step.sequence)
                 {
                     to.counters.note_expired(expiry);
                     to.counters.add_expired(step.length);

@@ -11,10 +11,17 @@ use crate::server_parse::blanks::without_blanks;
 use crate::server_parse::bulk;
 use crate::server_parse::encoding::{Malformed, Query, decode};
 use crate::server_parse::form;
-use crate::server_parse::rules;
+use crate::server_parse::rules::{self, Expiration};
 
-/// Seconds since the epoch, in all of these targets.
-const NOW: i64 = 1_700_000_000;
+/// The store's time, in all of these targets.
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn is_far_enough(expiration: Expiration) -> bool {
+    match expiration {
+        Expiration::After(ttl) => ttl.as_secs() >= 60,
+        Expiration::At(seconds) => seconds >= NOW_MS / 1000 + 60,
+    }
+}
 
 /// Nothing here waits.
 fn ready<T>(future: impl Future<Output = T>) -> T {
@@ -65,8 +72,8 @@ pub fn server_path(data: &[u8]) {
     assert_eq!(Query::new(Some(&before)).get("prefix"), Ok(Some(data.to_vec())));
     let (expiration, ttl) = text.split_once('&').unwrap_or((&text, ""));
     let ttl = Some(ttl).filter(|ttl| !ttl.is_empty());
-    if let Ok(expiry) = rules::expiration(Some(expiration), ttl, NOW) {
-        assert!(expiry.is_some_and(|expiry| expiry >= NOW.unsigned_abs() + 60));
+    if let Ok(expiry) = rules::expiration(Some(expiration), ttl, NOW_MS) {
+        assert!(expiry.is_some_and(is_far_enough));
     }
 }
 
@@ -158,11 +165,11 @@ pub fn server_bulk(data: &[u8]) {
     let good_key = |key: &str| (1..=512).contains(&key.len()) && key != "." && key != "..";
     // Of what means nothing, not even the encoding is looked at.
     let count = serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(data).map(|items| items.len());
-    if let Ok(puts) = bulk::puts(data, NOW) {
+    if let Ok(puts) = bulk::puts(data, NOW_MS) {
         assert_eq!(Some(puts.len()), count.as_ref().ok().copied());
         for put in &puts {
             assert!(good_key(&put.key) && put.value.len() <= data.len());
-            assert!(put.expiration.is_none_or(|expiry| expiry >= NOW.unsigned_abs() + 60));
+            assert!(put.expiration.is_none_or(is_far_enough));
             assert!(put.metadata.as_ref().is_none_or(|metadata| metadata.len() <= 1024));
         }
     }

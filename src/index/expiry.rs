@@ -2,14 +2,24 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use super::keydir::Location;
+use crate::planted::{Planted, planted};
+
+/// When a record expires, and where it is.
+pub(crate) type Entry = (u64, Location);
 
 /// Locations of records with an expiry, the earliest first. An entry whose record was overwritten, deleted or moved stays
 /// behind until it is due or a cleaning takes it out; the keydir tells then that it is stale.
+///
+/// What is taken out to be looked at counts as in it until it is given back: else an index file that is written meanwhile would
+/// lack these entries, and their keys would never leave memory. One thread takes out at a time; what it never gives back
+/// (it panicked) returns with the next taking.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryQueue {
-    heap: BinaryHeap<Reverse<(u64, Location)>>,
+    heap: BinaryHeap<Reverse<Entry>>,
+    taken: Arc<Vec<Entry>>,
     /// Length at which stale entries are to be looked for.
     next_cleaning: usize,
 }
@@ -22,32 +32,51 @@ impl ExpiryQueue {
         self.heap.push(Reverse((expiry_ms, location)));
     }
 
-    /// Takes out at most `limit` entries that are due.
-    pub(crate) fn pop_due(&mut self, now_ms: u64, limit: usize) -> Vec<Location> {
+    /// Takes out at most `limit` entries that are due, until [`ExpiryQueue::give_back`].
+    pub(crate) fn take_due(&mut self, now_ms: u64, limit: usize) -> Arc<Vec<Entry>> {
+        self.return_taken();
         let mut due = Vec::new();
         while due.len() < limit {
             match self.heap.peek() {
-                Some(&Reverse((expiry, location))) if expiry <= now_ms => {
+                Some(&Reverse(entry)) if entry.0 <= now_ms => {
                     self.heap.pop();
-                    due.push(location);
+                    due.push(entry);
                 }
                 _ => break,
             }
         }
-        due
+        self.taken = Arc::new(due);
+        self.taken.clone()
+    }
+
+    /// Ends a taking: these stay.
+    pub(crate) fn give_back(&mut self, kept: Vec<Entry>) {
+        self.taken = Arc::default();
+        self.heap.extend(kept.into_iter().map(Reverse));
+    }
+
+    /// As if nothing had been taken out.
+    pub(crate) fn return_taken(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        self.heap.extend(taken.iter().copied().map(Reverse));
     }
 
     /// All entries, in no particular order.
-    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = (u64, Location)> + '_ {
-        self.heap.iter().map(|Reverse(entry)| *entry)
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let taken = if planted(Planted::ForgetTakenOut) {
+            &[][..]
+        } else {
+            self.taken.as_slice()
+        };
+        taken
+            .iter()
+            .copied()
+            .chain(self.heap.iter().map(|Reverse(entry)| *entry))
     }
 
     /// How many entries are due; looks at all of them.
     pub(crate) fn due(&self, now_ms: u64) -> u64 {
-        self.heap
-            .iter()
-            .filter(|Reverse((expiry, _))| *expiry <= now_ms)
-            .count() as u64
+        self.entries().filter(|(expiry, _)| *expiry <= now_ms).count() as u64
     }
 
     /// Whether so much was added since the last cleaning that a look for stale entries pays.
@@ -55,22 +84,22 @@ impl ExpiryQueue {
         self.heap.len() >= self.next_cleaning.max(CLEANING_MIN)
     }
 
-    /// Takes everything out, for a cleaning; what is pushed meanwhile stays. Give the rest back with [`ExpiryQueue::give_back`].
-    pub(crate) fn take(&mut self) -> Vec<(u64, Location)> {
-        std::mem::take(&mut self.heap)
-            .into_iter()
-            .map(|Reverse(entry)| entry)
-            .collect()
+    /// Takes everything out, for a cleaning; what is pushed meanwhile stays. End it with [`ExpiryQueue::cleaned`].
+    pub(crate) fn take_all(&mut self) -> Arc<Vec<Entry>> {
+        self.return_taken();
+        let entries = std::mem::take(&mut self.heap).into_iter();
+        self.taken = Arc::new(entries.map(|Reverse(entry)| entry).collect());
+        self.taken.clone()
     }
 
-    /// Ends a cleaning.
-    pub(crate) fn give_back(&mut self, kept: Vec<(u64, Location)>) {
-        self.heap.extend(kept.into_iter().map(Reverse));
+    /// Ends a cleaning: these stay.
+    pub(crate) fn cleaned(&mut self, kept: Vec<Entry>) {
+        self.give_back(kept);
         self.next_cleaning = self.heap.len() * 2;
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.heap.capacity() * size_of::<(u64, Location)>()
+        (self.heap.capacity() + self.taken.capacity()) * size_of::<Entry>()
     }
 }
 
@@ -78,16 +107,50 @@ impl ExpiryQueue {
 mod tests {
     use super::*;
 
-    #[test]
-    fn entries_come_out_when_due_and_the_earliest_first() {
+    fn queue() -> ExpiryQueue {
         let mut queue = ExpiryQueue::default();
         for (expiry, offset) in [(30, 64), (10, 128), (20, 192)] {
             queue.push(expiry, Location::new(0, offset));
         }
-        assert_eq!(queue.pop_due(9, 10), []);
-        assert_eq!(queue.due(20), 2);
-        assert_eq!(queue.pop_due(20, 1), [Location::new(0, 128)]);
-        assert_eq!(queue.pop_due(30, 10), [Location::new(0, 192), Location::new(0, 64)]);
+        queue
+    }
+
+    fn sorted(queue: &ExpiryQueue) -> Vec<u64> {
+        let mut entries: Vec<_> = queue.entries().map(|(expiry, _)| expiry).collect();
+        entries.sort_unstable();
+        entries
+    }
+
+    #[test]
+    fn entries_come_out_when_due_and_the_earliest_first() {
+        let mut queue = queue();
+        let mut take = |now, limit| {
+            let taken = queue.take_due(now, limit).to_vec();
+            queue.give_back(Vec::new());
+            taken
+        };
+        assert_eq!(take(9, 10), []);
+        assert_eq!(take(20, 1), [(10, Location::new(0, 128))]);
+        assert_eq!(take(30, 10), [(20, Location::new(0, 192)), (30, Location::new(0, 64))]);
         assert_eq!(queue.due(u64::MAX), 0);
+    }
+
+    #[test]
+    fn what_is_taken_out_counts_as_in_the_queue_until_it_is_given_back() {
+        let mut queue = queue();
+        let bytes = queue.memory_bytes();
+        assert_eq!(queue.take_due(20, 64).len(), 2);
+        queue.push(15, Location::new(0, 256));
+        assert_eq!((queue.due(20), sorted(&queue)), (3, vec![10, 15, 20, 30]));
+        assert!(queue.memory_bytes() > bytes);
+        queue.give_back(vec![(25, Location::new(0, 192))]);
+        assert_eq!(sorted(&queue), [15, 25, 30]);
+        let all = queue.take_all();
+        queue.push(5, Location::new(0, 320));
+        assert_eq!((all.len(), sorted(&queue)), (3, vec![5, 15, 25, 30]));
+        // Whoever took it never came back.
+        assert_eq!(queue.take_due(u64::MAX, 64).len(), 4);
+        queue.cleaned(Vec::new());
+        assert!(sorted(&queue).is_empty());
     }
 }

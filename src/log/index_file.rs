@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Engine, lock};
+use super::{Engine, lock, opening};
+use crate::error::{Error, Result};
 use crate::format::index::{IndexHead, SECTIONS, Section};
 use crate::format::manifest::SegmentState;
 use crate::format::{Damage, Fields, INDEX_FILE};
@@ -23,7 +24,7 @@ use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::KeyOrder;
 use crate::options::{Progress, ReadMode};
 use crate::planted::{Planted, planted};
-use crate::segment::{Counts, Segment};
+use crate::segment::{Counters, Counts, Segment};
 use crate::storage::{NeverChanged, StorageFile, read_exact_at, write_all_at};
 
 /// Bytes gathered before they are written.
@@ -71,7 +72,7 @@ impl Engine {
             Ok(None) => return false,
             Err(error) => {
                 // The log says the same.
-                let error = crate::Error::io("read", &self.index_path(), error);
+                let error = Error::io("read", &self.index_path(), error);
                 self.events.note_background_error(&error);
                 return false;
             }
@@ -141,7 +142,7 @@ impl Engine {
         };
         let indexes = decode(hasher, &head, content, segments).ok();
         // What had expired when the file was written is not in it. By an earlier clock it may be there again.
-        let now_ms = self.time.now_ms();
+        let now_ms = self.time.now().wall_ms();
         Ok(indexes.filter(|indexes| now_ms >= indexes.others.latest_expired()))
     }
 
@@ -150,15 +151,53 @@ impl Engine {
         if !self.options.index_file || self.manifest.has_index_file() {
             return;
         }
-        if let Err(error) = self.try_write_index_file() {
+        // Who takes things out of the indexes ends with the step under way, and begins no other.
+        let _housekeeping = self.housekeeping();
+        let written = if self.took_too_much_for_expired() {
+            self.with_segments_loaded_again()
+                .and_then(|again| self.try_write_index_file(&again))
+        } else {
+            self.try_write_index_file(self)
+        };
+        if let Err(error) = written {
             // A part of it is of no use, and takes space that may be short.
             let _ = self.directory.remove(INDEX_FILE);
-            self.events
-                .note_background_error(&crate::Error::io("write", &self.index_path(), error));
+            self.events.note_background_error(&error);
         }
     }
 
-    fn try_write_index_file(&self) -> io::Result<()> {
+    /// Whether a key has left the indexes that has not expired by the clock as it is now: a clock that was ahead was put right
+    /// later than the sweep waits for. Opening the store will show the key, and so would find the indexes useless.
+    fn took_too_much_for_expired(&self) -> bool {
+        let now_ms = self.time.now().wall_ms();
+        let segments = self.segments.all();
+        let too_much = |segment: &Arc<Segment>| segment.counters.get().latest_expired > now_ms;
+        segments.iter().any(too_much) && !planted(Planted::KeepWrongIndexFile)
+    }
+
+    /// An engine with the same segments, all of which are sealed, and the indexes that opening the store now would build.
+    fn with_segments_loaded_again(&self) -> Result<Engine> {
+        let mut again = opening::beside(self);
+        let mut segments = Vec::new();
+        for segment in self.segments.all() {
+            let Some(summary) = segment.summary else {
+                return Ok(again);
+            };
+            let segment = Arc::new(segment.with_counters(Arc::new(Counters::of(&summary))));
+            again.segments.set(segment.clone());
+            segments.push(segment);
+        }
+        again.load(&segments, Vec::new())?;
+        Ok(again)
+    }
+
+    /// Writes the indexes of `source`, which are this engine's own or equal those that opening the store would build.
+    fn try_write_index_file(&self, source: &Engine) -> Result<()> {
+        self.write_indexes_of(source)
+            .map_err(|error| Error::io("write", &self.index_path(), error))
+    }
+
+    fn write_indexes_of(&self, source: &Engine) -> io::Result<()> {
         // What is written here others will trust, so only beside the manifest that this store has written.
         let Ok(identity) = self.manifest.check_stands() else {
             return Ok(());
@@ -179,18 +218,18 @@ impl Engine {
         self.directory.remove_if_there(INDEX_FILE)?;
         let file = self.directory.create(INDEX_FILE)?;
         let mut out = SectionWriter::new(&*file);
-        self.keydir.write_to(&mut out)?;
+        source.keydir.write_to(&mut out)?;
         let keydir = out.end_section()?;
-        self.write_namespaces(&mut out)?;
+        source.write_namespaces(&mut out)?;
         let namespaces = out.end_section()?;
-        self.write_others(&mut out)?;
+        source.write_others(&mut out)?;
         let others = out.end_section()?;
         let head = IndexHead {
             store_id: identity.store_id,
             generation: identity.generation,
             manifest_crc: identity.checksum,
-            hash_seeds: self.hasher.seeds(),
-            hash_probe: self.hasher.probe(),
+            hash_seeds: source.hasher.seeds(),
+            hash_probe: source.hasher.probe(),
             sections: [keydir, namespaces, others],
         };
         // Last, so that a file without its end has no head either.
@@ -230,9 +269,8 @@ impl Engine {
             }
         }
         let queue = lock(&self.expiry);
-        let entries = queue.entries();
-        out.write_all(&(entries.len() as u64).to_le_bytes())?;
-        for (expiry, location) in entries {
+        out.write_all(&(queue.entries().count() as u64).to_le_bytes())?;
+        for (expiry, location) in queue.entries() {
             out.write_all(&expiry.to_le_bytes())?;
             out.write_all(&location.bits().to_le_bytes())?;
         }
@@ -350,7 +388,7 @@ fn read_others(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> 
         }
     }
     let mut expiry = ExpiryQueue::default();
-    expiry.give_back(entries);
+    expiry.cleaned(entries);
     Ok(Others {
         next_namespace,
         live,

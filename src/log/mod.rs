@@ -8,7 +8,8 @@
 //!   index updates, counters, the moves of compaction, expiry.
 //! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it only what is rare:
 //!   the rest of a segment that is full, the record of a namespace, what recovery writes anew.
-//! * Lock order: namespace changes, compaction, sealing, writer, manifest, then the locks inside indexes.
+//! * Lock order: namespace changes, compaction, housekeeping, sealing, writer, manifest, then the locks inside indexes and of
+//!   the clock.
 
 mod active;
 pub(crate) mod commit;
@@ -31,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::clock::{StoreTime, is_expired};
+use crate::clock::{Now, StoreTime};
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Record};
 use crate::format::{Damage, segment_file};
@@ -80,6 +81,8 @@ pub(crate) struct Engine {
     /// Held by the one who sees to these.
     renewing_hints: Mutex<()>,
     pub(crate) expiry: Mutex<ExpiryQueue>,
+    /// See [`Engine::housekeeping`].
+    housekeeping: Mutex<()>,
     /// Odd while a batch is being applied to the indexes.
     batch_epoch: AtomicU64,
     pub(crate) compaction: crate::compact::Control,
@@ -215,7 +218,7 @@ impl Engine {
         namespace: &NamespaceState,
         key: &[u8],
         hash: u64,
-        now_ms: Option<u64>,
+        now: Option<&Now>,
     ) -> Result<Option<Value>> {
         let number = namespace.number;
         let mut found = None;
@@ -229,7 +232,9 @@ impl Engine {
         })
         .map_err(|error| error.of_key(key))?;
         Ok(found.filter(|value| {
-            value.expiry_ms().is_none() || !is_expired(value.expiry_ms(), now_ms.unwrap_or_else(|| self.time.now_ms()))
+            let (expiry, sequence) = (value.expiry_ms(), value.sequence());
+            let is_expired = |now: &Now| now.is_expired(expiry, sequence);
+            expiry.is_none() || !now.map_or_else(|| is_expired(&self.time.now()), is_expired)
         }))
     }
 
@@ -338,12 +343,14 @@ impl Engine {
         key: &[u8],
         hash: u64,
         candidate: Option<&Candidate>,
-        now_ms: u64,
+        now: &Now,
     ) -> Result<Option<Value>> {
         let is_wanted = |record: &Record<'_>| record.header.namespace == namespace.number && record.key() == key;
         match candidate.map(|candidate| candidate.segment.value(candidate.offset, is_wanted)) {
-            Some(Ok(Some(value))) => Ok(Some(value).filter(|value| !is_expired(value.expiry_ms(), now_ms))),
-            _ => self.get_hashed(namespace, key, hash, Some(now_ms)),
+            Some(Ok(Some(value))) => {
+                Ok(Some(value).filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
+            }
+            _ => self.get_hashed(namespace, key, hash, Some(now)),
         }
     }
 
@@ -354,7 +361,7 @@ impl Engine {
         keys: &[K],
         mut take: impl FnMut(Option<Value>),
     ) -> Result<()> {
-        let now_ms = self.time.now_ms();
+        let now = self.time.now();
         for keys in keys.chunks(WARM_UP) {
             let hashes: Vec<_> = keys
                 .iter()
@@ -362,7 +369,7 @@ impl Engine {
                 .collect();
             let candidates = self.warm_up(&hashes);
             for ((key, hash), candidate) in keys.iter().zip(hashes).zip(&candidates) {
-                take(self.get_warm(namespace, key.as_ref(), hash, candidate.as_ref(), now_ms)?);
+                take(self.get_warm(namespace, key.as_ref(), hash, candidate.as_ref(), &now)?);
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::storage::{Directory, ProcessMark, Storage, StorageLock};
 struct Opening {
     directory: Directory,
     storage: Arc<dyn Storage>,
-    lock: Box<dyn StorageLock>,
+    lock: Option<Box<dyn StorageLock>>,
     manifest: Manifest,
     created: bool,
 }
@@ -104,7 +104,7 @@ fn enter(path: &Path, options: &Options) -> Result<Opening> {
     Ok(Opening {
         directory,
         storage,
-        lock,
+        lock: Some(lock),
         manifest,
         created,
     })
@@ -205,6 +205,27 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     Ok(false)
 }
 
+/// An empty engine of the same directory, clock and options, for a look at the store as opening it now would see it. Nothing is
+/// written through it, and it holds no lock; the other one does.
+pub(super) fn beside(engine: &Engine) -> Engine {
+    let options = Options {
+        progress: None,
+        ..engine.options.clone()
+    };
+    let opening = Opening {
+        directory: engine.directory.clone(),
+        storage: engine.storage.clone(),
+        lock: None,
+        manifest: engine.manifest.current(),
+        created: false,
+    };
+    let time = StoreTime::new(options.clock.clone());
+    let beside = new_engine(opening, options, time);
+    let next_namespace = engine.next_namespace.load(Ordering::Acquire);
+    beside.next_namespace.fetch_max(next_namespace, Ordering::AcqRel);
+    beside
+}
+
 fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
     let manifest = ManifestStore::new(opening.directory.clone(), opening.manifest);
     Engine {
@@ -232,6 +253,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         unchecked_hints: Mutex::default(),
         renewing_hints: Mutex::new(()),
         expiry: Mutex::default(),
+        housekeeping: Mutex::new(()),
         batch_epoch: AtomicU64::new(0),
         compaction: crate::compact::Control::default(),
         events: Events::default(),
@@ -241,6 +263,6 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         close_result: Mutex::default(),
         full: AtomicBool::new(false),
         reserve: Mutex::new(()),
-        directory_lock: Mutex::new(Some(opening.lock)),
+        directory_lock: Mutex::new(opening.lock),
     }
 }

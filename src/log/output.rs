@@ -29,6 +29,7 @@ pub(crate) struct Move {
     pub(crate) from: Location,
     pub(crate) to: Location,
     pub(crate) length: u64,
+    pub(crate) sequence: u64,
     pub(crate) expiry: Option<u64>,
 }
 
@@ -77,6 +78,7 @@ impl<'a> OutputWriter<'a> {
                 from,
                 to,
                 length,
+                sequence: record.header.sequence,
                 expiry,
             });
         }

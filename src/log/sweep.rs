@@ -1,17 +1,21 @@
 //! What leaves memory by itself: expired keys, the keys of dropped namespaces, queued changes of the key order.
 
 use std::ops::Bound;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 use super::{Engine, lock};
-use crate::clock::is_expired;
+use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::planted::{Planted, planted};
 use crate::segment::ReadError;
 
 /// Keys handled under one taking of the writer lock.
 const STEP: usize = 64;
+/// Entries of the expiry queue looked at between two looks whether the store was closed.
+const CLEANING_STEP: usize = 1024;
 /// Changes of a key order merged under one taking of its lock.
 const MERGE_STEP: usize = 512;
 /// After so long a record that could not be read is looked at again.
@@ -35,20 +39,36 @@ impl Engine {
         self.flush()
     }
 
+    /// Held by the one who takes things out of the indexes by itself, merges key orders, or writes the index file: none of
+    /// these sees another half done. They are long, and stop between steps when the store is closed, which waits for them.
+    pub(crate) fn housekeeping(&self) -> MutexGuard<'_, ()> {
+        lock(&self.housekeeping)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Folds all queued changes into the key orders.
     fn merge_orders(&self) {
+        let _housekeeping = self.housekeeping();
         for namespace in self.namespaces.all() {
-            while namespace.order.merge_step(MERGE_STEP) {}
+            self.merge_order(&namespace);
         }
     }
 
     /// Folds queued changes into the key orders where that pays.
     pub(crate) fn merge_due_orders(&self) {
+        let _housekeeping = self.housekeeping();
         for namespace in self.namespaces.all() {
             if namespace.order.is_merge_due() {
-                while namespace.order.merge_step(MERGE_STEP) {}
+                self.merge_order(&namespace);
             }
         }
+    }
+
+    fn merge_order(&self, namespace: &NamespaceState) {
+        while !self.is_closed() && namespace.order.merge_step(MERGE_STEP) {}
     }
 
     /// A writer has changed keys of this namespace: it helps, or asks for help, if too many changes wait for their place in the order.
@@ -58,40 +78,51 @@ impl Engine {
         }
     }
 
-    /// Removes all expired keys from the indexes; their records stay as shadows until compaction drops them.
+    /// Removes all expired keys from the indexes; their records stay as shadows until compaction drops them. While a jump of the
+    /// clock is fresh they are only hidden, so that nothing is lost if it is put right.
     pub(crate) fn sweep_expired(&self) {
-        let now_ms = self.time.now_ms();
-        let mut unread = Vec::new();
-        loop {
-            let due = lock(&self.expiry).pop_due(now_ms, STEP);
+        let _housekeeping = self.housekeeping();
+        let settled_ms = if planted(Planted::SweepAtOnce) {
+            Some(self.time.now().wall_ms())
+        } else {
+            self.time.settled_ms(self.grace_ms())
+        };
+        let Some(mut due_ms) = settled_ms else { return };
+        while !self.is_closed() {
+            let due = lock(&self.expiry).take_due(due_ms, STEP);
             if due.is_empty() {
-                break;
+                return;
             }
             let _writer = self.lock_writer();
-            unread.extend(due.into_iter().filter(|location| !self.forget(*location, now_ms)));
-        }
-        let mut queue = lock(&self.expiry);
-        for location in unread {
-            queue.push(now_ms.saturating_add(RETRY_MS), location);
+            // Under the lock: the clock may have been set back since, and what was put then is not to go.
+            let now = self.time.now();
+            due_ms = due_ms.min(now.wall_ms());
+            let left = due.iter().filter_map(|(_, location)| {
+                let look_again_ms = self.forget(*location, &now)?;
+                Some((look_again_ms.max(due_ms.saturating_add(1)), *location))
+            });
+            let left = left.collect();
+            lock(&self.expiry).give_back(left);
         }
     }
 
-    /// Removes the key of this record from the indexes if the record has expired and is still the newest of its key. False if
-    /// the record could not be read just now. The caller holds the writer lock.
-    fn forget(&self, location: Location, now_ms: u64) -> bool {
-        let Some(segment) = self.segments.get(location.segment_index()) else {
-            return true;
-        };
+    /// Removes the key of this record from the indexes if the record has expired and is still the newest of its key. Otherwise
+    /// the time at which to look again, if there is a reason to. The caller holds the writer lock.
+    fn forget(&self, location: Location, now: &Now) -> Option<u64> {
+        let segment = self.segments.get(location.segment_index())?;
         let mut scratch = Vec::new();
         let record = match segment.record(location.offset(), &mut scratch) {
             Ok(record) => record,
             // A damaged record stays where it is: whoever asks for its key is told.
-            Err(ReadError::Damage(_)) => return true,
-            Err(ReadError::Io(_)) => return false,
+            Err(ReadError::Damage(_)) => return None,
+            Err(ReadError::Io(_)) => return Some(now.wall_ms().saturating_add(RETRY_MS)),
         };
         let (header, key) = (record.header, record.key());
-        if !is_expired(header.expiry, now_ms) || header.namespace == SYSTEM_NAMESPACE {
-            return true;
+        if header.namespace == SYSTEM_NAMESPACE {
+            return None;
+        }
+        if !now.is_expired(header.expiry, header.sequence) {
+            return header.expiry;
         }
         if self.keydir.remove(self.hash(header.namespace, key), location) {
             segment.counters.remove_live(header.record_len());
@@ -102,21 +133,30 @@ impl Engine {
                 namespace.order.remove(key);
             }
         }
-        true
+        None
     }
 
     /// Drops entries of the expiry queue whose records were overwritten, deleted or moved, once there may be many.
     pub(crate) fn clean_expiry_queue(&self) {
+        let _housekeeping = self.housekeeping();
         let mut queue = lock(&self.expiry);
-        if !queue.wants_cleaning() {
+        if self.is_closed() || !queue.wants_cleaning() {
             return;
         }
-        let mut entries = queue.take();
+        let entries = queue.take_all();
         drop(queue);
-        entries.sort_unstable();
-        entries.dedup();
-        entries.retain(|(_, location)| self.is_current(*location));
-        lock(&self.expiry).give_back(entries);
+        let mut kept = Vec::new();
+        for entries in entries.chunks(CLEANING_STEP) {
+            if self.is_closed() {
+                lock(&self.expiry).return_taken();
+                return;
+            }
+            kept.extend(entries.iter().filter(|(_, location)| self.is_current(*location)));
+        }
+        drop(entries);
+        kept.sort_unstable();
+        kept.dedup();
+        lock(&self.expiry).cleaned(kept);
     }
 
     /// Whether the keydir points at this record, as far as that can be told just now.
@@ -136,8 +176,12 @@ impl Engine {
 
     /// Takes the keys of dropped namespaces out of the indexes, in small steps.
     pub(crate) fn empty_dropped_namespaces(&self) -> Result<()> {
+        let _housekeeping = self.housekeeping();
         for namespace in self.namespaces.dropped() {
             loop {
+                if self.is_closed() {
+                    return Ok(());
+                }
                 let page = namespace.order.page(Bound::Unbounded, Bound::Unbounded, false, STEP);
                 if page.is_empty() {
                     break;
@@ -170,6 +214,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::index::expiry::ExpiryQueue;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
     use crate::{Maintenance, ManualClock, PutOptions, ReadMode, Store};
 
@@ -189,15 +234,15 @@ mod tests {
         }
         clock.advance(1000);
         let engine = store.engine();
-        let now_ms = engine.time.now_ms();
-        let due = lock(&engine.expiry).pop_due(now_ms, STEP);
+        let now = engine.time.now();
+        let due = lock(&engine.expiry).take_due(now.wall_ms(), STEP);
         assert_eq!(due.len(), 3);
         // The sweep has taken them for expired, and has yet to take the writer lock.
         namespace.put("renewed", "new").unwrap();
         namespace.delete("deleted").unwrap();
         namespace.put_with("deleted", "again", second).unwrap();
         let writer = engine.lock_writer();
-        assert!(due.into_iter().all(|location| engine.forget(location, now_ms)));
+        assert!(due.iter().all(|(_, location)| engine.forget(*location, &now).is_none()));
         drop(writer);
         assert_eq!(namespace.get_text("renewed").unwrap().as_deref(), Some("new"));
         assert_eq!(namespace.get_text("deleted").unwrap().as_deref(), Some("again"));
@@ -206,6 +251,98 @@ mod tests {
         let live: u64 = store.stats().segments.iter().map(|segment| segment.live_records).sum();
         // The namespace has a record of its own.
         assert_eq!(live, 3);
+    }
+
+    /// The sweep waited for the lock while the clock was set back.
+    #[test]
+    fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since() {
+        let clock = ManualClock::new(1_000_000);
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .clock(clock.clone())
+            .storage(Arc::new(MemStorage::new()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let second = PutOptions::new().ttl(Duration::from_secs(1));
+        namespace.put_with("old", "1", second.clone()).unwrap();
+        clock.set_wall(1_900_000);
+        let engine = store.engine();
+        let due_ms = engine.time.now().wall_ms();
+        clock.set_wall(1_000_500);
+        namespace.put_with("new", "1", second).unwrap();
+        let due = lock(&engine.expiry).take_due(due_ms, STEP);
+        assert_eq!(due.len(), 2);
+        let writer = engine.lock_writer();
+        let now = engine.time.now();
+        let left: Vec<_> = due.iter().map(|(_, location)| engine.forget(*location, &now)).collect();
+        drop(writer);
+        assert_eq!(left, [None, Some(1_001_500)]);
+        assert_eq!(namespace.get_text("new").unwrap().as_deref(), Some("1"));
+        assert!(namespace.get("old").unwrap().is_none());
+    }
+
+    /// C14. A sweep or a cleaning is under way in another thread, and has taken these out of the queue.
+    #[test]
+    fn an_index_file_written_while_entries_are_taken_out_of_the_expiry_queue_has_them() {
+        type Take = fn(&mut ExpiryQueue) -> usize;
+        let takes: [Take; 2] = [
+            |queue| queue.take_due(u64::MAX, STEP).len(),
+            |queue| queue.take_all().len(),
+        ];
+        for take in takes {
+            let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+            let open = |disk: &MemStorage| {
+                Store::options()
+                    .maintenance(Maintenance::Manual)
+                    .clock(clock.clone())
+                    .storage(Arc::new(disk.clone()))
+                    .open("/store")
+                    .unwrap()
+            };
+            let store = open(&disk);
+            let namespace = store.namespace("N").unwrap();
+            for n in 0..STEP {
+                let second = PutOptions::new().ttl(Duration::from_secs(1));
+                namespace.put_with(format!("{n}"), "1", second).unwrap();
+            }
+            let before = store.stats();
+            assert_eq!(take(&mut lock(&store.engine().expiry)), STEP);
+            clock.advance(1000);
+            let stats = store.stats();
+            assert_eq!(stats.expired_not_swept, STEP as u64);
+            assert!(stats.expiry_queue_bytes >= before.expiry_queue_bytes);
+            store.close().unwrap();
+            let store = open(&disk);
+            assert!(store.recovery_report().index_file_used);
+            store.maintain().unwrap();
+            assert_eq!(store.stats().keys, 0, "they have left memory");
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_the_indexes_of_a_store_that_was_closed() {
+        let clock = ManualClock::new(1_000_000);
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .clock(clock.clone())
+            .storage(Arc::new(MemStorage::new()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let second = PutOptions::new().ttl(Duration::from_secs(1));
+        namespace.put_with("key", "1", second).unwrap();
+        store.namespace("DROPPED").unwrap().put("key", "1").unwrap();
+        store.drop_namespace("DROPPED").unwrap();
+        let other = store.clone();
+        store.close().unwrap();
+        clock.advance(1000);
+        let engine = other.engine();
+        engine.sweep_expired();
+        engine.clean_expiry_queue();
+        engine.empty_dropped_namespaces().unwrap();
+        engine.merge_orders();
+        assert_eq!((other.stats().expired, engine.keydir.len()), (0, 3));
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::seal::ReservePart;
 use super::writer::{Guard, Undo};
 use super::{Engine, lock};
-use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc, body_crc};
 use crate::format::segment::Mark;
@@ -215,6 +214,7 @@ impl Engine {
     ) {
         // The frame, which sums up what follows it, comes first in the log and has the first sequence.
         let frame_sequence = guard.next_sequence;
+        self.time.appending(frame_sequence);
         let first = frame_sequence + 1;
         let Some(active) = &mut guard.active else { return };
         let segment = active.segment.clone();
@@ -284,8 +284,8 @@ impl Engine {
 
     /// Whether a live record of the key stands there; an error if the operation's condition does not hold.
     fn check_condition(&self, ready: &Ready<'_>, current: Option<&Current>) -> Result<bool> {
-        let live = current.filter(|current| {
-            current.header.expiry.is_none() || !is_expired(current.header.expiry, self.time.now_ms())
+        let live = current.filter(|Current { header, .. }| {
+            header.expiry.is_none() || !self.time.now().is_expired(header.expiry, header.sequence)
         });
         if let Some(condition) = ready.operation.condition {
             condition.check(live.map(|current| current.header.sequence))?;
@@ -305,6 +305,7 @@ impl Engine {
     }
 
     fn append_ready(&self, guard: &mut Guard<'_>, ready: &Ready<'_>, current: Option<&Current>) -> u64 {
+        self.time.appending(guard.next_sequence);
         let header = Header {
             sequence: guard.next_sequence,
             ..ready.header

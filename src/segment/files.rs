@@ -32,8 +32,8 @@ struct Slot {
     was_read: AtomicBool,
 }
 
-/// The file of one segment.
-#[derive(Debug)]
+/// The file of one segment. Clones are the same one.
+#[derive(Clone, Debug)]
 pub(crate) struct SegmentFile {
     id: u64,
     files: Arc<OpenFiles>,

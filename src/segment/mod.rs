@@ -44,7 +44,7 @@ pub(crate) struct Segment {
 }
 
 /// Where the bytes are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Source {
     Memory(Box<[Arc<Backing>]>),
     File { file: SegmentFile, data_end: u64 },
@@ -191,6 +191,17 @@ impl Segment {
             summary: Some(summary),
             cut,
             source,
+            counters,
+        }
+    }
+
+    /// The same bytes, counted by other counters.
+    pub(crate) fn with_counters(&self, counters: Arc<Counters>) -> Segment {
+        Segment {
+            header: self.header,
+            summary: self.summary,
+            cut: self.cut,
+            source: self.source.clone(),
             counters,
         }
     }

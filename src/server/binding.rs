@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::parse::bulk;
 use super::parse::encoding::{Query, decode};
-use super::parse::rules::{self, Refusal};
+use super::parse::rules::{self, Expiration, Refusal};
 use super::rest::BULK_GET_BODY_BYTES_MAX;
 use super::shared::{
     Answer, Body, Disconnected, ListedKey, Shared, answer, blocking, listed, page, set_header, to_json, value_answer,
@@ -41,7 +41,7 @@ pub(super) async fn serve(
     let (name, plan) = match (&head.method, head.uri.path()) {
         (&Method::GET, "/") => ("list", list_plan(&head)),
         (&Method::GET, _) => ("get", get_plan(&head)),
-        (&Method::PUT, _) => ("put", put_plan(&head)),
+        (&Method::PUT, _) => ("put", put_plan(&head, shared.store.now_ms())),
         (&Method::DELETE, _) => ("delete", key(&head).map(|key| Plan::Delete { key })),
         (&Method::POST, "/bulk/get") => ("bulk_get", Ok(Plan::GetMany)),
         _ => ("other", Err(Refusal::new(405, 10405, "Method Not Allowed"))),
@@ -70,7 +70,7 @@ enum Plan {
     },
     Put {
         key: Vec<u8>,
-        expiration: Option<u64>,
+        expiration: Option<Expiration>,
         metadata: Option<Vec<u8>>,
     },
     Delete {
@@ -146,10 +146,10 @@ fn get_plan(head: &Parts) -> Result<Plan, Refusal> {
     Ok(Plan::Get { key })
 }
 
-fn put_plan(head: &Parts) -> Result<Plan, Refusal> {
+fn put_plan(head: &Parts, now_ms: u64) -> Result<Plan, Refusal> {
     let key = key(head)?;
     let (expiration, ttl) = (parameter(head, "expiration")?, parameter(head, "expiration_ttl")?);
-    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), rules::now_seconds())?;
+    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now_ms)?;
     let metadata = head.headers.get(METADATA_HEADER).map(|value| value.as_bytes());
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
     Ok(Plan::Put {

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::access::Tokens;
 use super::metrics::Metrics;
 use super::parse::bulk;
-use super::parse::rules::{self, Refusal};
+use super::parse::rules::{self, Expiration, Refusal};
 use crate::cli::text::parse_id;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -161,11 +161,13 @@ impl Shared {
     }
 
     /// Options of a put.
-    pub(super) fn put_options(&self, expiration: Option<u64>, metadata: Option<&[u8]>) -> PutOptions {
+    pub(super) fn put_options(&self, expiration: Option<Expiration>, metadata: Option<&[u8]>) -> PutOptions {
         let mut options = PutOptions::new().durability(self.durability);
-        if let Some(seconds) = expiration {
-            options = options.expiration(seconds);
-        }
+        options = match expiration {
+            Some(Expiration::After(ttl)) => options.ttl(ttl),
+            Some(Expiration::At(seconds)) => options.expiration(seconds),
+            None => options,
+        };
         if let Some(metadata) = metadata {
             options = options.metadata(metadata);
         }

@@ -135,6 +135,13 @@ impl Store {
         &self.inner.recovery
     }
 
+    /// The time by which this store computes expiries and judges new ones: the wall clock of [`Options::clock`], in milliseconds
+    /// since the Unix epoch. For programs that compute or check an expiry themselves; a lifetime is better left to
+    /// [`crate::PutOptions::ttl`].
+    pub fn now_ms(&self) -> u64 {
+        self.engine().time.now().wall_ms()
+    }
+
     /// Begins a batch: several writes, in any namespaces of this store, of which all are done or none.
     pub fn batch(&self) -> Batch {
         Batch::new(self)

@@ -123,7 +123,9 @@ impl Namespace {
         let (engine, key) = (self.engine(), key.as_ref());
         engine.await_batch();
         let found = engine.find_header(self.state.number, key, engine.hash(self.state.number, key))?;
-        Ok(found.is_some_and(|(_, header)| !crate::clock::is_expired(header.expiry, engine.time.now_ms())))
+        Ok(found.is_some_and(|(_, header)| {
+            header.expiry.is_none() || !engine.time.now().is_expired(header.expiry, header.sequence)
+        }))
     }
 
     /// Puts a value, without expiry or metadata; replaces all three if the key is there. Returns the sequence of the write.
@@ -285,10 +287,15 @@ pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &P
     if let Some(metadata) = &options.metadata {
         limits.check_metadata(metadata)?;
     }
-    Ok(match options.lifetime {
-        Lifetime::Forever => None,
-        Lifetime::For(ttl) => Some(limits.expiry_after(ttl, engine.time.now_ms())?),
-        Lifetime::Until(expiry_ms) => Some(limits.check_expiry(expiry_ms, engine.time.now_ms())?),
-        Lifetime::Kept(expiry_ms) => Some(expiry_ms),
-    })
+    if matches!(options.lifetime, Lifetime::Forever) {
+        return Ok(None);
+    }
+    // Of a record with an expiry the store must know on which side of a step back of the clock it is written.
+    let now_ms = engine.time.now().wall_ms();
+    match options.lifetime {
+        Lifetime::Forever => Ok(None),
+        Lifetime::For(ttl) => limits.expiry_after(ttl, now_ms).map(Some),
+        Lifetime::Until(expiry_ms) => limits.check_expiry(expiry_ms, now_ms).map(Some),
+        Lifetime::Kept(expiry_ms) => Ok(Some(expiry_ms)),
+    }
 }

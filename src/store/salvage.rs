@@ -24,7 +24,7 @@ use super::Store;
 use super::damage::{Content, Damaged};
 use super::source::{Source, SourceSegment};
 use super::staging::Staging;
-use crate::clock::{StoreTime, is_expired};
+use crate::clock::{Now, StoreTime};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::{Kind, Place, Record};
@@ -163,7 +163,7 @@ pub fn salvage_with(
     run.read_all()?;
     let staging = Staging::begin(storage, to)?;
     let store = options.create(true).open(staging.directory().path())?;
-    run.write_all(&store, time.now_ms())?;
+    run.write_all(&store, &time.now())?;
     store.close()?;
     staging.publish()?;
     run.report.duration = Duration::from_millis(time.monotonic_ms().saturating_sub(started_ms));
@@ -344,7 +344,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
     }
 
     /// The second pass.
-    fn write_all(&mut self, store: &Store, now_ms: u64) -> Result<()> {
+    fn write_all(&mut self, store: &Store, now: &Now) -> Result<()> {
         let namespaces = self.create_namespaces(store)?;
         // By segment, in the order of offsets; the keys are in the segments.
         let mut chosen: Vec<Vec<Chosen>> = self.sources.iter().map(|_| Vec::new()).collect();
@@ -403,7 +403,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 let Some(state) = namespaces.get(&namespace) else {
                     continue;
                 };
-                if is_expired(record.header.expiry, now_ms) {
+                if now.is_expired(record.header.expiry, record.header.sequence) {
                     self.report.expired += 1;
                     continue;
                 }

@@ -121,7 +121,8 @@ impl Store {
         let sum = |number: fn(&SegmentStats) -> u64| segments.iter().map(number).sum();
         let namespaces = engine.namespaces.all();
         let expiry = lock(&engine.expiry);
-        let (expired_not_swept, expiry_queue_bytes) = (expiry.due(engine.time.now_ms()), expiry.memory_bytes() as u64);
+        let (expired_not_swept, expiry_queue_bytes) =
+            (expiry.due(engine.time.now().wall_ms()), expiry.memory_bytes() as u64);
         drop(expiry);
         let events = &engine.events;
         let background_error = lock(&events.background_error).clone();

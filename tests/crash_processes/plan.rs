@@ -282,6 +282,7 @@ impl Plan {
                 metadata,
                 expiry,
                 sequence: 0,
+                seen: 0,
             }
         });
         Change {

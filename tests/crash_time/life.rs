@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage};
-use embercask::{Condition, ErrorKind, ManualClock, Namespace, Options, PutOptions, ReadMode, Result, Store, salvage};
+use embercask::{
+    CompactionReport, Condition, ErrorKind, ManualClock, Namespace, Options, PutOptions, ReadMode, Result, Store,
+    salvage,
+};
 
 use crate::START_MS;
 use crate::common::{DIRECTORY, Rng, keys, manual};
@@ -27,8 +30,6 @@ pub(crate) struct Life {
     clock: ManualClock,
     wall: u64,
     monotonic: u64,
-    /// The latest time that this opening has seen.
-    now: u64,
     grace: Grace,
     mode: ReadMode,
     store: Store,
@@ -48,6 +49,13 @@ fn options(faults: &FaultStorage, clock: &ManualClock, grace_ms: u64, mode: Read
 
 fn faults_over(disk: &MemStorage) -> FaultStorage {
     FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only()
+}
+
+/// Who looked at the clocks. Sweep and compaction keep one account of their jumps.
+enum Looked {
+    Nobody,
+    Sweep,
+    Compaction,
 }
 
 /// All keys with value and expiry, and nothing else about them.
@@ -85,7 +93,6 @@ impl Life {
             clock,
             wall: START_MS,
             monotonic: 0,
-            now: START_MS,
             grace: Grace {
                 grace_ms,
                 wall: START_MS,
@@ -169,7 +176,9 @@ impl Life {
     /// The store looks at the clock.
     fn witness(&mut self) {
         assert!(self.namespace.contains(WITNESS).unwrap());
-        self.now = self.now.max(self.wall);
+        for newest in self.newest.values_mut() {
+            newest.seen = newest.seen.max(self.wall);
+        }
     }
 
     // Writes.
@@ -202,9 +211,10 @@ impl Life {
         let found = self.namespace.get(&key).unwrap();
         let newest = Newest {
             value,
-            expiry: ttl.map(|ttl| self.now + ttl),
+            expiry: ttl.map(|ttl| self.wall + ttl),
             sequence: found.expect("it was put just now").sequence(),
             on_disk: OnDisk::Yes,
+            seen: self.wall,
         };
         self.newest.insert(key, newest);
     }
@@ -212,7 +222,7 @@ impl Life {
     /// Now and then a condition, and whether it holds.
     fn condition(&mut self, key: &str) -> Option<(Condition, bool)> {
         let newest = self.newest.get(key);
-        let visible = newest.is_some_and(|newest| newest.is_visible(self.now));
+        let visible = newest.is_some_and(|newest| newest.is_visible());
         match self.rng.below(8) {
             0 => Some((Condition::Absent, !visible)),
             1 => Some((Condition::Present, visible)),
@@ -225,7 +235,7 @@ impl Life {
         let key = format!("{}", self.rng.below(KEYS));
         let condition = self.condition(&key);
         self.note(format_args!("delete {key}, {condition:?}"));
-        let visible = self.newest.get(&key).is_some_and(|newest| newest.is_visible(self.now));
+        let visible = self.newest.get(&key).is_some_and(|newest| newest.is_visible());
         let deleted = self
             .namespace
             .delete_with(&key, condition.map(|(condition, _)| condition), None);
@@ -243,8 +253,8 @@ impl Life {
 
     fn change_expiry(&mut self) {
         let key = format!("{}", self.rng.below(KEYS));
-        let now = self.now;
-        let visible = self.newest.get(&key).is_some_and(|newest| newest.is_visible(now));
+        let now = self.wall;
+        let visible = self.newest.get(&key).is_some_and(|newest| newest.is_visible());
         let (what, changed, expiry) = match self.rng.below(3) {
             0 => {
                 let changed = self.namespace.set_ttl(&key, Duration::from_millis(900));
@@ -263,26 +273,33 @@ impl Life {
             let sequence = self.namespace.get(&key).unwrap().unwrap().sequence();
             let newest = self.newest.get_mut(&key).unwrap();
             (newest.expiry, newest.sequence, newest.on_disk) = (expiry, sequence, OnDisk::Yes);
+            newest.seen = self.wall;
         }
     }
 
     // Maintenance.
 
-    /// Some maintenance; whether compaction looked at the clocks.
-    fn maintain(&mut self, mask: u64, kind: u64) -> Result<bool> {
+    /// Some maintenance; who looked at the clocks.
+    fn maintain(&mut self, mask: u64, kind: u64) -> Result<Looked> {
+        let of_runs = |report: CompactionReport, else_by| if report.runs > 0 { Looked::Compaction } else { else_by };
         match kind {
-            0 => self.store.maintain().map(|()| false),
-            1 => self.store.compact().map(|report| report.runs > 0),
-            2 => self.store.compact_if_worthwhile().map(|_| true),
-            _ => self.store.compact_subset(mask).map(|report| report.runs > 0),
+            0 => self.store.maintain().map(|()| Looked::Sweep),
+            1 => self.store.compact().map(|report| of_runs(report, Looked::Sweep)),
+            2 => self.store.compact_if_worthwhile().map(|_| Looked::Compaction),
+            _ => self
+                .store
+                .compact_subset(mask)
+                .map(|report| of_runs(report, Looked::Nobody)),
         }
     }
 
     fn maintenance(&mut self) {
         let (mask, kind) = (self.rng.next(), self.rng.below(6));
         self.note(format_args!("maintenance {}", maintenance_name(kind, mask)));
-        if self.maintain(mask, kind).unwrap() {
-            self.entitle();
+        match self.maintain(mask, kind).unwrap() {
+            Looked::Compaction => self.entitle(),
+            Looked::Sweep => drop(self.grace.look(self.wall, self.monotonic)),
+            Looked::Nobody => {}
         }
     }
 
@@ -318,7 +335,10 @@ impl Life {
                 self.faults
                     .inject(Fault::new(FaultKind::Stop).at(self.faults.steps() + step));
                 // It may have been published before it stopped, and it may have ended before.
-                if !matches!((self.maintain(mask, kind), kind), (_, 0) | (Ok(false), _)) {
+                if !matches!(
+                    (self.maintain(mask, kind), kind),
+                    (_, 0) | (Ok(Looked::Sweep | Looked::Nobody), _)
+                ) {
                     self.entitle();
                 }
                 self.power_cut(&what)
@@ -359,13 +379,15 @@ impl Life {
             .open(DIRECTORY)
             .unwrap();
         self.namespace = self.store.open_namespace("N").unwrap();
-        self.now = self.wall;
+        for newest in self.newest.values_mut() {
+            newest.seen = self.wall;
+        }
         (self.grace.wall, self.grace.monotonic, self.grace.pause_until) = (self.wall, self.monotonic, 0);
         let found = shown(&self.namespace);
         self.note(format_args!("open: {:?}", found.keys()));
         self.check_opened(&found, "opened");
         for (key, newest) in &mut self.newest {
-            if newest.is_visible(self.now) && !found.contains_key(key) {
+            if newest.is_visible() && !found.contains_key(key) {
                 newest.on_disk = OnDisk::No;
             }
         }
@@ -392,7 +414,7 @@ impl Life {
         for (key, newest) in &self.newest {
             let found = found.get(key);
             let expected = (newest.value.clone(), newest.expiry);
-            if !newest.is_visible(self.wall) {
+            if !newest.is_visible_at(self.wall) {
                 assert_eq!(found, None, "{how}: {key} has expired, or was seen to be gone");
             } else if newest.on_disk == OnDisk::Yes || found.is_some() {
                 assert_eq!(found, Some(&expected), "{how}: {key}");
@@ -430,8 +452,7 @@ impl Life {
     // What can be seen.
 
     fn check(&mut self) {
-        let now = self.now;
-        let visible = |key: &String| self.newest.get(key).filter(|newest| newest.is_visible(now));
+        let visible = |key: &String| self.newest.get(key).filter(|newest| newest.is_visible());
         let all: Vec<String> = (0..KEYS).map(|key| key.to_string()).collect();
         let many = self.namespace.get_many(&all).unwrap();
         for (key, of_many) in all.iter().zip(many) {

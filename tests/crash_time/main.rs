@@ -5,8 +5,9 @@
 //! killed, without power, and in the middle of maintenance. After each step everything that can be seen is compared with a small
 //! oracle ([`oracle`]). Held:
 //!
-//! * At its expiry a record is gone, and not a millisecond before, by the time of the store: the latest wall clock that this
-//!   opening has seen. So what was seen expired stays expired until the store is opened again.
+//! * At its expiry a record is gone, and not a millisecond before, by the latest wall clock that this opening has seen since the
+//!   record was written. So what was seen expired stays expired until the store is opened again, and what is written after
+//!   the clock was set back lives as long as it was told to.
 //! * Across openings the wall clock decides: a put that had expired is there again after the clock was set back, the newest
 //!   put of its key with its own value, or, if compaction was entitled to drop it, nothing.
 //! * Compaction is entitled to that once a put has been expired for the grace period by the wall clock, and not within ten

@@ -12,6 +12,8 @@ pub(crate) struct Newest {
     pub(crate) expiry: Option<u64>,
     pub(crate) sequence: u64,
     pub(crate) on_disk: OnDisk,
+    /// The latest time that this opening has seen since it was written.
+    pub(crate) seen: u64,
 }
 
 /// Whether the record of an expired put is still on disk.
@@ -24,8 +26,14 @@ pub(crate) enum OnDisk {
 }
 
 impl Newest {
-    pub(crate) fn is_visible(&self, now: u64) -> bool {
-        self.on_disk != OnDisk::No && self.expiry.is_none_or(|expiry| now < expiry)
+    /// To this opening: once it has seen a time at which the put is over, the put is gone.
+    pub(crate) fn is_visible(&self) -> bool {
+        self.is_visible_at(self.seen)
+    }
+
+    /// To another opening, at this time.
+    pub(crate) fn is_visible_at(&self, wall: u64) -> bool {
+        self.on_disk != OnDisk::No && self.expiry.is_none_or(|expiry| wall < expiry)
     }
 }
 
@@ -38,7 +46,7 @@ pub(crate) struct Grace {
 }
 
 impl Grace {
-    /// Compaction looks at the clocks. Puts that expired up to the returned time may go.
+    /// Compaction, or a sweep, looks at the clocks. Puts that expired up to the returned time may go from disk.
     pub(crate) fn look(&mut self, wall: u64, monotonic: u64) -> Option<u64> {
         let passed = monotonic - self.monotonic;
         if wall.saturating_sub(self.wall) > passed + self.grace_ms.max(JUMP_MS_MIN) {

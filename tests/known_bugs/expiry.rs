@@ -78,3 +78,48 @@ fn expiries_near_the_end_of_time_survive_everything() {
         "equality is expiry, even here"
     );
 }
+
+/// C14. Closing waits for the step under way; a cleaning or a sweep that began before has lost nothing of the queue.
+#[test]
+fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
+    const KEYS: u64 = 40_000;
+    for round in 0..6 {
+        let disk = MemStorage::new();
+        let clock = ManualClock::new(2_000_000_000_000);
+        let options = || {
+            manual(Arc::new(disk.clone()))
+                .clock(clock.clone())
+                .segment_bytes(4 << 20)
+        };
+        let store = options().open(DIRECTORY).unwrap();
+        let namespace = store.namespace("N").unwrap();
+        for n in 0..KEYS {
+            // Some are due, so that the sweep has something to take out; the cleaning takes out all.
+            let ttl = Duration::from_secs(if n % 2 == 0 { 60 } else { 3_600 });
+            let put = class(Durability::Buffered).ttl(ttl);
+            namespace.put_with(format!("{n:06}"), "1", put).unwrap();
+        }
+        store.flush().unwrap();
+        drop(namespace);
+        clock.advance(60_000);
+        let begun = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            let maintained = store.clone();
+            let begun = &begun;
+            scope.spawn(move || {
+                begun.wait();
+                // Whether it comes too late is not told beforehand.
+                let _ = maintained.maintain();
+            });
+            begun.wait();
+            std::thread::sleep(Duration::from_millis(round * 3));
+            store.close().unwrap();
+        });
+        let store = options().open(DIRECTORY).unwrap();
+        assert!(store.recovery_report().index_file_used);
+        clock.advance(3_600_000);
+        store.maintain().unwrap();
+        let stats = store.stats();
+        assert_eq!((stats.keys, stats.expired_not_swept), (0, 0), "round {round}");
+    }
+}

@@ -11,11 +11,14 @@ pub(crate) struct Item {
     pub(crate) expiry: Option<u64>,
     /// 0 if it is not known.
     pub(crate) sequence: u64,
+    /// The highest time that the store has seen since this was written, if the clock was set back since; 0 if not.
+    pub(crate) seen: u64,
 }
 
 impl Item {
+    /// By the wall clock; but what was once seen expired stays expired.
     pub(crate) fn is_visible(&self, now: u64) -> bool {
-        self.expiry.is_none_or(|expiry| now < expiry)
+        self.expiry.is_none_or(|expiry| now.max(self.seen) < expiry)
     }
 
     /// Sequences of writes that a crash cut short are not known, so they are not compared here.
@@ -127,6 +130,14 @@ impl History {
     /// The newest state, to note in it what is no change: a sequence that was learnt, keys that were swept.
     pub(crate) fn now_mut(&mut self) -> &mut State {
         self.states.last_mut().expect("there is always one")
+    }
+
+    /// The store has looked at the clock.
+    pub(crate) fn see(&mut self, now: u64) {
+        let keyspaces = self.states.iter_mut().flat_map(|state| state.namespaces.values_mut());
+        for item in keyspaces.flat_map(|keyspace| keyspace.items.values_mut()) {
+            item.seen = item.seen.max(now);
+        }
     }
 
     /// A write changes the state.

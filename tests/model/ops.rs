@@ -367,7 +367,9 @@ pub(crate) fn op() -> BoxedStrategy<Op> {
         60 => write().prop_map(Op::Write),
         10 => upkeep().prop_map(Op::Upkeep),
         5 => prop::sample::select(vec![1u64, 3, 8, 60, 2_000, 15_000, 900_000]).prop_map(Op::Advance),
-        2 => prop::sample::select(vec![-900_000i64, -11_000, -50, -1, 1, 40, 11_000, 900_000]).prop_map(Op::ShiftWall),
+        4 => prop::sample::select(vec![
+            -86_400_000i64, -900_000, -11_000, -50, -1, 1, 40, 11_000, 900_000, 86_400_000,
+        ]).prop_map(Op::ShiftWall),
         3 => (prop::bool::ANY, settings())
             .prop_map(|(delete_derived, settings)| Op::Reopen { delete_derived, settings }),
         3 => (crash(), relapses(), prop::bool::ANY, settings())

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Engine, WARM_UP, lock};
-use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::hint::{Hint, Offsets};
 use crate::format::record::{Kind, Record};
 use crate::format::{Damage, hint_file};
+use crate::index::expiry::ExpiryQueue;
 use crate::index::keydir::{Keydir, Location, Relation, Upsert};
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Progress;
@@ -88,7 +88,7 @@ impl Engine {
             let kept = std::mem::take(&mut known);
             let sources = self.sources(segments, kept, &distrusted)?;
             self.keydir = Keydir::with_capacity(sources.iter().map(|source| source.offsets.len()).sum());
-            lock(&self.expiry).take();
+            *lock(&self.expiry) = ExpiryQueue::default();
             let mut wrong_hints = Vec::new();
             let mut contributions = Vec::new();
             let names = self.load_names(&sources, &mut wrong_hints)?;
@@ -281,7 +281,7 @@ impl Engine {
         let segment = &source.segment;
         // The order of keys leads all over the segment.
         segment.read_ahead();
-        let now_ms = self.time.now_ms();
+        let now = self.time.now();
         let mut contribution = Contribution {
             hashes: Vec::with_capacity(source.offsets.len()),
             ..Contribution::default()
@@ -329,7 +329,7 @@ impl Engine {
                 }
                 let location = segment.location(offset);
                 self.enter(segment, location, hash, [&mut scratch, &mut other_scratch])?;
-                if let Some(expiry) = header.expiry.filter(|_| is_expired(header.expiry, now_ms)) {
+                if let Some(expiry) = header.expiry.filter(|_| now.is_expired(header.expiry, header.sequence)) {
                     segment.counters.note_expired(expiry);
                     contribution.shadows.push((hash, location, header.record_len()));
                 } else if header.kind == Kind::Tombstone {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::rules::{self, Refusal};
+use super::rules::{self, Expiration, Refusal};
 
 /// Pairs or keys of the largest request.
 const ITEMS_MAX: usize = 10_000;
@@ -42,7 +42,7 @@ pub(crate) struct Put {
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
     /// Seconds since the epoch.
-    pub(crate) expiration: Option<u64>,
+    pub(crate) expiration: Option<Expiration>,
     pub(crate) metadata: Option<Vec<u8>>,
 }
 
@@ -94,11 +94,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
 }
 
 /// The pairs of a bulk put, if all of them are good.
-pub(crate) fn puts(body: &[u8], now: i64) -> Result<Vec<Put>, Refusal> {
+pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, Refusal> {
     let pairs = items(body)?.into_iter().enumerate();
     pairs
         .map(|(index, pair)| {
-            put_of(pair, now).map_err(|refusal| Refusal {
+            put_of(pair, now_ms).map_err(|refusal| Refusal {
                 message: format!("item {index}: {}", refusal.message),
                 ..refusal
             })
@@ -106,11 +106,11 @@ pub(crate) fn puts(body: &[u8], now: i64) -> Result<Vec<Put>, Refusal> {
         .collect()
 }
 
-fn put_of(pair: Pair, now: i64) -> Result<Put, Refusal> {
+fn put_of(pair: Pair, now_ms: u64) -> Result<Put, Refusal> {
     rules::check_key(pair.key.as_bytes())?;
     let text = |number: Option<serde_json::Number>| number.map(|number| number.to_string());
     let (expiration, ttl) = (text(pair.expiration), text(pair.expiration_ttl));
-    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now)?;
+    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now_ms)?;
     let metadata = pair.metadata.as_ref().map(|json| json.get().as_bytes());
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
     let metadata = metadata.map(<[u8]>::to_vec);

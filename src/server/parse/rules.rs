@@ -1,6 +1,6 @@
 //! What Workers KV accepts (<https://developers.cloudflare.com/kv/platform/limits/>), for both faces, and what it says if it does not.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
@@ -18,6 +18,8 @@ const METADATA_BYTES_MAX: usize = 1024;
 pub(crate) const PAGE_KEYS_MAX: usize = 1000;
 /// Seconds of the shortest lifetime.
 const TTL_SECONDS_MIN: i64 = 60;
+/// Longer lifetimes are cut to this, which is 35 million years, so that a time can be made of them.
+const TTL_SECONDS_MAX: u64 = 1 << 50;
 /// Seconds of the shortest `cache_ttl`.
 const CACHE_SECONDS_MIN: i64 = 30;
 
@@ -47,10 +49,12 @@ impl Refusal {
     }
 }
 
-/// The time that expiry goes by, in whole seconds since the epoch.
-pub(crate) fn now_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// When a key is to expire, as the client says it. The store makes the time of a lifetime: by its own clock, and when it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiration {
+    After(Duration),
+    /// Seconds since the epoch.
+    At(u64),
 }
 
 /// Whether this may be a key.
@@ -103,8 +107,12 @@ pub(crate) fn undecodable_parameter(name: &str) -> Refusal {
     Refusal::new(400, 10001, format!("Could not URL-decode {name}"))
 }
 
-/// When a key expires, in seconds since the epoch. Of both, the lifetime counts.
-pub(crate) fn expiration(expiration: Option<&str>, ttl: Option<&str>, now: i64) -> Result<Option<u64>, Refusal> {
+/// When a key is to expire, if ever. Of both, the lifetime counts. `now_ms` is the store's time.
+pub(crate) fn expiration(
+    expiration: Option<&str>,
+    ttl: Option<&str>,
+    now_ms: u64,
+) -> Result<Option<Expiration>, Refusal> {
     if let Some(text) = ttl {
         let wrong = |what: &str| Refusal::new(400, 10034, format!("Invalid expiration_ttl of {text}. {what}"));
         let ttl: i64 = match text.parse() {
@@ -114,10 +122,12 @@ pub(crate) fn expiration(expiration: Option<&str>, ttl: Option<&str>, now: i64) 
         if ttl < TTL_SECONDS_MIN {
             return Err(wrong("Expiration TTL must be at least 60."));
         }
-        return Ok(Some(now.saturating_add(ttl).unsigned_abs()));
+        let seconds = ttl.unsigned_abs().min(TTL_SECONDS_MAX);
+        return Ok(Some(Expiration::After(Duration::from_secs(seconds))));
     }
     let Some(text) = expiration else { return Ok(None) };
     let wrong = |what: &str| Refusal::new(400, 10033, format!("Invalid expiration of {text}. {what}"));
+    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
     let expiration: i64 = match text.parse() {
         Ok(expiration) if expiration > now => expiration,
         _ => {
@@ -126,10 +136,11 @@ pub(crate) fn expiration(expiration: Option<&str>, ttl: Option<&str>, now: i64) 
             ));
         }
     };
+    // Exact to the second, as Workers KV has it; the store itself takes any time that is to come.
     if expiration < now.saturating_add(TTL_SECONDS_MIN) {
         return Err(wrong("Expiration times must be at least 60 seconds in the future."));
     }
-    Ok(Some(expiration.unsigned_abs()))
+    Ok(Some(Expiration::At(expiration.unsigned_abs())))
 }
 
 /// Metadata as they are stored: the client's bytes. `null` is none.
@@ -231,12 +242,17 @@ mod tests {
 
     #[test]
     fn lifetimes_have_rules() {
-        let now = 1_000_000;
+        let now = 1_000_000_999;
+        let after = |seconds| Ok(Some(Expiration::After(Duration::from_secs(seconds))));
         assert_eq!(expiration(None, None, now), Ok(None));
-        assert_eq!(expiration(None, Some("60"), now), Ok(Some(1_000_060)));
-        assert_eq!(expiration(Some("1000060"), None, now), Ok(Some(1_000_060)));
-        assert_eq!(expiration(Some("nonsense"), Some("60"), now), Ok(Some(1_000_060)));
-        assert_eq!(expiration(None, Some("9999999999"), now), Ok(Some(10_000_999_999)));
+        assert_eq!(expiration(None, Some("60"), now), after(60));
+        assert_eq!(
+            expiration(Some("1000060"), None, now),
+            Ok(Some(Expiration::At(1_000_060)))
+        );
+        assert_eq!(expiration(Some("nonsense"), Some("60"), now), after(60));
+        assert_eq!(expiration(None, Some("9999999999"), now), after(9_999_999_999));
+        assert_eq!(expiration(None, Some("9223372036854775807"), now), after(1 << 50));
         let message = |given: Option<&str>, ttl: Option<&str>| expiration(given, ttl, now).unwrap_err().message;
         for ttl in ["0", "-1", "NaN", "", "60.5"] {
             let expected = format!("Invalid expiration_ttl of {ttl}. Please specify integer greater than 0.");

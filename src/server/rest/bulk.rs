@@ -33,7 +33,7 @@ impl Call<'_> {
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let mut body = body;
-            let puts = bulk::puts(whole(&body)?, rules::now_seconds())?;
+            let puts = bulk::puts(whole(&body)?, shared.store.now_ms())?;
             // Of which the batch makes a copy. What is set apart for the body stays so.
             body.bytes = Vec::new();
             let mut batch = shared.store.batch().durability(shared.durability);

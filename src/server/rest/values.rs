@@ -43,8 +43,8 @@ impl Call<'_> {
         let key = key(raw_key, OPERATION)?;
         let of_operation = |refusal: Refusal| refusal.of(OPERATION);
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
-        let expiration =
-            rules::expiration(expiration.as_deref(), ttl.as_deref(), rules::now_seconds()).map_err(of_operation)?;
+        let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.store.now_ms())
+            .map_err(of_operation)?;
         // Of a body that is too long not all is there.
         let boundary = self.boundary();
         let framing = if boundary.is_some() { FORM_BYTES_MAX } else { 0 };

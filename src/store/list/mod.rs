@@ -6,7 +6,7 @@ mod page;
 use std::ops::Bound;
 
 use super::Namespace;
-use crate::clock::is_expired;
+use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, KeyPage, prefix_successor};
 use crate::log::{Candidate, WARM_UP};
@@ -141,7 +141,7 @@ impl List {
         if !state.has_expiring() {
             return engine.consistently(|| Ok(state.order.count(lower, upper)));
         }
-        let now_ms = engine.time.now_ms();
+        let now = engine.time.now();
         let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -151,7 +151,7 @@ impl List {
             self.look_up(&page, expires, |key, _, warm| {
                 let counts = match warm {
                     Some(warm) => match engine.find_header(state.number, key, warm.hash) {
-                        Ok(found) => found.is_some_and(|(_, header)| !is_expired(header.expiry, now_ms)),
+                        Ok(found) => found.is_some_and(|(_, header)| !now.is_expired(header.expiry, header.sequence)),
                         // As in a page.
                         Err(error) if error.is_unreadable() => true,
                         Err(error) => return Err(error),
@@ -190,7 +190,7 @@ impl List {
     }
 
     fn look(&self, after: Option<&[u8]>) -> Result<Page> {
-        let now_ms = self.namespace.engine().time.now_ms();
+        let now = self.namespace.engine().time.now();
         let (lower, upper) = self.bounds();
         let mut page = Page::default();
         let mut after = after.map(<[u8]>::to_vec);
@@ -218,7 +218,7 @@ impl List {
                 |flags| self.is_looked_up(flags),
                 |key, flags, warm| {
                     is_full = page.len() == self.limit;
-                    if !is_full && let Some(detail) = self.detail(key, flags, warm, now_ms)? {
+                    if !is_full && let Some(detail) = self.detail(key, flags, warm, &now)? {
                         page.push(key, flags, detail);
                     }
                     Ok(!is_full)
@@ -281,30 +281,30 @@ impl List {
     }
 
     /// What the page has to say of a key, with `warm` if its record has to be looked at; None if it is not there any more.
-    fn detail(&self, key: &[u8], flags: KeyFlags, warm: Option<Warm<'_>>, now_ms: u64) -> Result<Option<Detail>> {
+    fn detail(&self, key: &[u8], flags: KeyFlags, warm: Option<Warm<'_>>, now: &Now) -> Result<Option<Detail>> {
         let Some(Warm { hash, candidate }) = warm else {
             return Ok(Some(Detail::Plain));
         };
         let (engine, state) = (self.namespace.engine(), &self.namespace.state);
         let detail = if self.values || flags.contains(KeyFlags::METADATA) {
-            let value = engine.get_warm(state, key, hash, candidate, now_ms);
+            let value = engine.get_warm(state, key, hash, candidate, now);
             value.map(|value| value.map(Detail::Value))
         } else {
             engine.find_header(state.number, key, hash).map(|found| {
-                let live = found.filter(|(_, header)| !is_expired(header.expiry, now_ms));
+                let live = found.filter(|(_, header)| !now.is_expired(header.expiry, header.sequence));
                 live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry))
             })
         };
         match detail {
             Err(error) if error.is_unreadable() && !planted(Planted::FailPageOnDamage) => {
-                self.detail_of_damaged(key, hash, error, now_ms)
+                self.detail_of_damaged(key, hash, error, now)
             }
             detail => detail,
         }
     }
 
     /// What can still be said of a key whose record cannot be read whole: its header may be sound.
-    fn detail_of_damaged(&self, key: &[u8], hash: u64, error: Error, now_ms: u64) -> Result<Option<Detail>> {
+    fn detail_of_damaged(&self, key: &[u8], hash: u64, error: Error, now: &Now) -> Result<Option<Detail>> {
         let found = self
             .namespace
             .engine()
@@ -312,7 +312,7 @@ impl List {
         let expiry = match found {
             // Deleted since, or expired: then it is not there, whatever has become of its value.
             Ok(None) => return Ok(None),
-            Ok(Some((_, header))) if is_expired(header.expiry, now_ms) => return Ok(None),
+            Ok(Some((_, header))) if now.is_expired(header.expiry, header.sequence) => return Ok(None),
             Ok(Some((_, header))) => header.expiry,
             Err(error) if error.is_unreadable() => None,
             Err(error) => return Err(error),

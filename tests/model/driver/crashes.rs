@@ -36,8 +36,9 @@ fn delete_derived(disk: &MemStorage) {
 
 impl Driver {
     pub(super) fn reopen(&mut self, without_hints: bool, settings: &Settings) {
-        let unswept = self.state().keys() != self.state().visible_keys(self.now) || self.dropped_keys > 0;
-        let before = self.store.stats();
+        // It will be opened at the highest time, and be swept then.
+        let unswept = self.state().keys() != self.state().visible_keys(self.highest) || self.dropped_keys > 0;
+        let (before, wall_shifted) = (self.store.stats(), self.wall_shifted);
         self.store.clone().close().unwrap();
         assert!(matches!(self.store.sync(), Ok(()) | Err(Error::Closed)));
         assert!(matches!(self.store.namespaces(), Err(Error::Closed)));
@@ -72,8 +73,8 @@ impl Driver {
                     .map(|other| {
                         let mut other = *other;
                         other.sealed = true;
-                        if !index_file_used {
-                            // Without it a record that expired and was then overwritten is one that was overwritten.
+                        if !index_file_used || wall_shifted {
+                            // Without it, and where the clock had it made anew, a record that expired and was then overwritten is one that was overwritten.
                             other.expired_bytes = other.expired_bytes.min(segment.expired_bytes);
                         }
                         other
@@ -92,8 +93,9 @@ impl Driver {
     pub(super) fn begin(&mut self, disk: MemStorage, settings: &Settings) -> Result<()> {
         self.handles.clear();
         self.stale.clear();
-        self.wall = self.wall.max(self.now);
-        self.clock.set_wall(self.wall);
+        // Another opening would judge by the wall clock alone, and show again what is still on disk. `tests/crash_time` has that.
+        self.now = self.highest;
+        self.clock.set_wall(self.now);
         self.wall_shifted = false;
         self.dropped_keys = 0;
         self.settings = settings.clone();
@@ -143,8 +145,8 @@ impl Driver {
         for relapse in relapses {
             let faults = faults_over(Arc::new(disk.clone()));
             faults.stop_at(relapse.calls);
-            self.wall = self.wall.max(self.now);
-            self.clock.set_wall(self.wall);
+            self.now = self.highest;
+            self.clock.set_wall(self.now);
             let opened = open(&faults, &self.clock, settings);
             match &opened {
                 Err(error) => assert!(faults.is_stopped(), "opening after {crash:?}: {error}"),

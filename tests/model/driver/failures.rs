@@ -160,13 +160,13 @@ impl Driver {
     /// Whether a crash just now would leave what was promised, without damage.
     pub(crate) fn outlives(&self, crash: &Crash) -> Result<(), String> {
         let disk = after(&self.disk, crash);
-        let clock = ManualClock::new(self.now);
+        let clock = ManualClock::new(self.highest);
         let store = open(&faults_over(Arc::new(disk)), &clock, &self.settings);
         let store = store.map_err(|error| format!("opening after {crash:?}: {error}"))?;
         let found = look(&store).map_err(|error| format!("reading after {crash:?}: {error}"))?;
         let mut history = self.history.clone();
         history
-            .settle(survived_by(crash), &found, self.now)
+            .settle(survived_by(crash), &found, self.highest)
             .map_err(|error| format!("after {crash:?}: {error}"))?;
         match store.verify() {
             Ok(report) if report.is_sound() => Ok(()),

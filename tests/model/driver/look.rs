@@ -22,6 +22,7 @@ pub(crate) fn look(store: &Store) -> Result<State> {
                 metadata: value.metadata().map(Into::into),
                 expiry: value.expiry_ms(),
                 sequence: value.sequence(),
+                seen: 0,
             };
             keyspace.items.insert(entry.key().to_vec(), item);
         }

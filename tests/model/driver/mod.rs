@@ -47,8 +47,10 @@ pub(crate) struct Driver {
     stale: BTreeMap<usize, Namespace>,
     history: History,
     keys: Vec<Vec<u8>>,
+    /// The wall clock.
     now: u64,
-    wall: u64,
+    /// The highest that it was since the store was opened.
+    highest: u64,
     /// Somebody has set the wall clock since the store was opened.
     wall_shifted: bool,
     /// The highest sequence that a write returned.
@@ -127,7 +129,7 @@ impl Driver {
             history: History::new(),
             keys: keys(),
             now,
-            wall: now,
+            highest: now,
             wall_shifted: false,
             last_sequence: 0,
             dropped_keys: 0,
@@ -150,13 +152,15 @@ impl Driver {
             Op::Upkeep(upkeep) => self.upkeep(upkeep),
             Op::Advance(ms) => {
                 self.clock.advance(*ms);
-                self.wall += ms;
-                self.now = self.now.max(self.wall);
+                self.now += ms;
+                self.highest = self.highest.max(self.now);
             }
             Op::ShiftWall(ms) => {
-                self.wall = self.wall.saturating_add_signed(*ms);
-                self.clock.set_wall(self.wall);
-                self.now = self.now.max(self.wall);
+                self.see_the_time();
+                self.now = self.now.saturating_add_signed(*ms);
+                self.highest = self.highest.max(self.now);
+                self.clock.set_wall(self.now);
+                self.see_the_time();
                 self.wall_shifted = true;
             }
             Op::Reopen {
@@ -202,6 +206,12 @@ impl Driver {
                 self.crash(crash, &[], false, settings);
             }
         }
+    }
+
+    /// The store looks at the clock, and so what has expired by it stays so.
+    fn see_the_time(&mut self) {
+        self.store.stats();
+        self.history.see(self.now);
     }
 
     pub(crate) fn state(&self) -> &State {

@@ -116,7 +116,10 @@ impl Driver {
                         dropped,
                     };
                 };
-                let mut item = item.clone();
+                let mut item = Item {
+                    seen: self.now,
+                    ..item.clone()
+                };
                 match write {
                     Write::SetTtl { ttl, .. } => item.expiry = Some(self.now + ttl),
                     Write::SetMetadata { metadata, .. } => item.metadata = metadata.map(|length| self.metadata(length)),
@@ -198,6 +201,7 @@ impl Driver {
             metadata: put.metadata.map(|length| self.metadata(length)),
             expiry: put.ttl.map(|ttl| self.now + ttl),
             sequence: 0,
+            seen: self.now,
         }
     }
 
