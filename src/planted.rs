@@ -46,6 +46,8 @@ pub(crate) enum Planted {
     ReadErrorIsEnd,
     /// Damage before the durable point counts as a torn tail.
     DamageIsEnd,
+    /// A write whose records stay pending is run again.
+    RunPendingAgain,
 }
 
 /// Whether this is broken in this build and this process.

@@ -23,6 +23,7 @@ mod rotate;
 pub(crate) mod seal;
 pub(crate) mod snapshot;
 pub(crate) mod sweep;
+mod waiters;
 pub(crate) mod write;
 mod writer;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::seal::ReservePart;
+use super::seal::{Applied, ReservePart};
 use super::writer::{Guard, Undo};
 use super::{Engine, lock};
 use crate::clock::is_expired;
@@ -106,10 +106,10 @@ impl Engine {
     /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         let deletes = matches!(operation.action, Action::Delete);
-        self.with_reserve(ReservePart::of_write(deletes), || self.try_write(operation, durability))
+        self.write_with_reserve(ReservePart::of_write(deletes), durability, || self.apply(operation))
     }
 
-    fn try_write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
+    fn apply<'a>(&'a self, operation: &Operation<'_>) -> Result<Applied<'a, Written>> {
         let ready = self.ready(operation);
         let guard = self.lock_writer_to_change(ready.hash);
         let mut guard = self.ensure_room(guard, ready.header.record_len() + MARK_LEN, 2)?;
@@ -119,13 +119,21 @@ impl Engine {
         if current.is_none() && matches!(operation.action, Action::Delete) {
             // Nothing to delete; but what this call has seen, that the key is gone, must hold as its durability says.
             let sequence = guard.last_sequence;
-            self.finish(guard, durability, sequence)?;
-            return Ok(Written { sequence, existed });
+            return Ok(Applied {
+                guard,
+                sequence,
+                appended: false,
+                answer: Written { sequence, existed },
+            });
         }
         self.mark_if_due(&mut guard);
         let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
-        self.finish(guard, durability, sequence)?;
-        Ok(Written { sequence, existed })
+        Ok(Applied {
+            guard,
+            sequence,
+            appended: true,
+            answer: Written { sequence, existed },
+        })
     }
 
     /// Writes all operations or none.
@@ -133,12 +141,12 @@ impl Engine {
         let deletes = operations
             .iter()
             .all(|operation| matches!(operation.action, Action::Delete));
-        self.with_reserve(ReservePart::of_write(deletes), || {
-            self.try_write_batch(operations, durability)
+        self.write_with_reserve(ReservePart::of_write(deletes), durability, || {
+            self.apply_batch(operations)
         })
     }
 
-    fn try_write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
+    fn apply_batch<'a>(&'a self, operations: &[Operation<'_>]) -> Result<Applied<'a, u64>> {
         let ready: Vec<_> = operations.iter().map(|operation| self.ready(operation)).collect();
         let bytes: u64 = ready.iter().map(|ready| ready.header.record_len()).sum();
         if bytes > BATCH_BYTES_MAX {
@@ -161,16 +169,24 @@ impl Engine {
         }
         if ready.is_empty() {
             let sequence = guard.last_sequence;
-            self.finish(guard, durability, sequence)?;
-            return Ok(sequence);
+            return Ok(Applied {
+                guard,
+                sequence,
+                appended: false,
+                answer: sequence,
+            });
         }
         self.mark_if_due(&mut guard);
         self.while_applying_batch(|| {
             self.append_batch(&mut guard, &ready, &currents, has_repeats(hashes), begin_len, bytes)
         });
         let sequence = guard.last_sequence;
-        self.finish(guard, durability, sequence)?;
-        Ok(sequence)
+        Ok(Applied {
+            guard,
+            sequence,
+            appended: true,
+            answer: sequence,
+        })
     }
 
     /// Writes or deletes the record of a namespace, alone: what is pending is written out before it, and itself at once, with

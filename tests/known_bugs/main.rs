@@ -13,6 +13,7 @@ mod hot_keys;
 mod listings;
 mod numbers;
 mod order;
+mod pending;
 mod recovery;
 mod shadows;
 mod values;
