@@ -48,6 +48,10 @@ pub(crate) enum Planted {
     DamageIsEnd,
     /// A write whose records stay pending is run again.
     RunPendingAgain,
+    /// Indexes of segments that no manifest lists yet count as free.
+    IgnoreIdsInFlight,
+    /// A manifest is written whatever it says.
+    WriteAnyManifest,
 }
 
 /// Whether this is broken in this build and this process.

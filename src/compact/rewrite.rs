@@ -75,7 +75,11 @@ impl Engine {
             output.discard();
             return Err(error);
         }
-        let (outputs, moves, _) = output.finish()?;
+        let finished = output.finish()?;
+        let (outputs, moves) = (finished.segments, finished.moves);
+        // Both until the indexes lead into the outputs alone: whoever had the index of an input meanwhile would be taken for it.
+        let _output_ids = finished.ids;
+        let _input_ids = self.manifest.hold_ids(inputs.iter().map(|input| input.id()));
         if planted(Planted::UnlinkBeforePublish) {
             inputs.iter().for_each(|input| self.remove_segment_files(input.id()));
         }

@@ -184,7 +184,8 @@ impl Engine {
         let live = self.segments.all();
         report.segments = live.len() as u64;
         let ids = live.iter().map(|segment| segment.id());
-        let doubtful = ids.filter_map(|id| match loaded.scanned.contains(&id) {
+        let scanned: HashSet<u64> = loaded.scanned.iter().copied().collect();
+        let doubtful = ids.filter_map(|id| match scanned.contains(&id) {
             true => Some((id, HintDoubt::Unfit)),
             false => report.index_file_used.then_some((id, HintDoubt::Unread)),
         });
@@ -382,7 +383,13 @@ impl Engine {
                 return Err(error);
             }
         }
-        let (outputs, moves, written) = output.finish()?;
+        let finished = output.finish()?;
+        let (outputs, moves, written) = (finished.segments, finished.moves, finished.written_bytes);
+        // Both until the indexes lead into the new segments alone.
+        let _new_ids = finished.ids;
+        let _old_ids = self
+            .manifest
+            .hold_ids(unrecovered.unsealed.iter().map(|unsealed| unsealed.id));
         let updated = self.manifest.update(self.floors(guard), |manifest| {
             for entry in &mut manifest.segments {
                 let cut = unrecovered.unsealed.iter().find(|unsealed| unsealed.id == entry.id);
@@ -452,14 +459,13 @@ impl Engine {
 
     /// Removes what interrupted steps left: files of ours that the manifest does not list.
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
-        let listed: HashSet<u64> = self.manifest.current().segments.iter().map(|entry| entry.id).collect();
         let names = self
             .storage
             .list(&self.directory)
             .map_err(|error| Error::io("list", &self.directory, error))?;
         for name in names {
             let junk = match classify(&name.to_string_lossy()) {
-                FileName::Segment(id) | FileName::Hint(id) => !listed.contains(&id),
+                FileName::Segment(id) | FileName::Hint(id) => !self.manifest.lists(id),
                 // A store that was created just now may be a copy in the making; in any other the copy was finished.
                 FileName::Own => {
                     name == MANIFEST_TEMPORARY_FILE

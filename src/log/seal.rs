@@ -136,6 +136,7 @@ impl Engine {
     /// A segment in which nothing is about a key says nothing.
     fn drop_empty(&self, rotated: &Rotated) -> Result<()> {
         let id = rotated.segment.id();
+        let _until_it_is_gone = self.manifest.hold_ids([id]);
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
         let mut guard = self.lock_writer();
         guard.sealing.retain(|other| other.segment.id() != id);
