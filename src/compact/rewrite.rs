@@ -122,7 +122,7 @@ impl Engine {
     fn rules(&self, inputs: &[SealedSegment]) -> Rules {
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
         // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
-        let dropping = !self.namespaces.dropped().is_empty();
+        let dropping = self.namespaces.any_dropped();
         let all = self.segments.all();
         let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
         Rules {

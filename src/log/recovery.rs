@@ -156,7 +156,7 @@ impl Engine {
             self.load(&segments, sources)?
         };
         // Each namespace has an entry of its own in the same index.
-        report.keys = loaded.keys.saturating_sub(self.namespaces.all().len() as u64);
+        report.keys = loaded.keys.saturating_sub(self.namespaces.len() as u64);
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
         // From here on everything is decided, and the disk may change.

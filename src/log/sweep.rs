@@ -8,6 +8,7 @@ use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::order::{Change, KeyOrder};
 use crate::segment::ReadError;
 
 /// Keys handled under one taking of the writer lock.
@@ -37,16 +38,23 @@ impl Engine {
 
     /// Folds all queued changes into the key orders.
     fn merge_orders(&self) {
-        for namespace in self.namespaces.all() {
-            while namespace.order.merge_step(MERGE_STEP) {}
-        }
+        self.merge_orders_that(|_| true);
     }
 
     /// Folds queued changes into the key orders where that pays.
     pub(crate) fn merge_due_orders(&self) {
-        for namespace in self.namespaces.all() {
-            if namespace.order.is_merge_due() {
+        self.merge_orders_that(KeyOrder::is_merge_due);
+    }
+
+    /// Looks at the orders that have queued changes, and at no others: there may be very many namespaces.
+    fn merge_orders_that(&self, are_due: impl Fn(&KeyOrder) -> bool) {
+        for namespace in self.namespaces.take_changed() {
+            namespace.order.begin_look();
+            if are_due(&namespace.order) {
                 while namespace.order.merge_step(MERGE_STEP) {}
+            }
+            if namespace.order.look_again() {
+                self.namespaces.note_changed(namespace.number);
             }
         }
     }
@@ -99,7 +107,7 @@ impl Engine {
             segment.counters.add_expired(header.record_len());
             self.events.expired.fetch_add(1, Ordering::Relaxed);
             if let Some(namespace) = self.namespaces.by_number(header.namespace) {
-                namespace.order.remove(key);
+                self.namespaces.change_order(&namespace, [Change::Remove(key)]);
             }
         }
         true
@@ -155,7 +163,7 @@ impl Engine {
                         Err(error @ Error::Corruption { .. }) => self.events.note_background_error(&error),
                         Err(error) => return Err(error),
                     }
-                    namespace.order.remove(key);
+                    self.namespaces.change_order(&namespace, [Change::Remove(key)]);
                 }
             }
             self.namespaces.forget_number(namespace.number);

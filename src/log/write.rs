@@ -285,7 +285,7 @@ impl Engine {
         }
         for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
             if let Some((namespace, _)) = together.first() {
-                change_order(namespace, together.iter().map(|(_, change)| *change));
+                self.change_order(namespace, together.iter().map(|(_, change)| *change));
             }
         }
     }
@@ -333,7 +333,7 @@ impl Engine {
         active.put_record(&header, &ready.parts());
         let segment = active.segment.clone();
         if let Some(change) = self.index(guard, &segment, ready.hash, offset, &header, ready.operation, current) {
-            change_order(ready.operation.namespace, [change]);
+            self.change_order(ready.operation.namespace, [change]);
         }
         header.sequence
     }
@@ -431,7 +431,14 @@ impl Engine {
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
             let before = undo.previous.map(|previous| flags(&previous.header));
-            change_order(&namespace, [Change::of(key, before)]);
+            self.change_order(&namespace, [Change::of(key, before)]);
+        }
+    }
+
+    /// Lets the key order know of changes.
+    fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
+        if namespace.number != SYSTEM_NAMESPACE {
+            self.namespaces.change_order(namespace, changes);
         }
     }
 }
@@ -466,11 +473,4 @@ pub(crate) fn flags(header: &Header) -> KeyFlags {
         KeyFlags::NONE
     };
     expires.union(metadata)
-}
-
-/// Lets the key order know of changes.
-pub(super) fn change_order<'a>(namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
-    if namespace.number != SYSTEM_NAMESPACE {
-        namespace.order.change(changes.into_iter());
-    }
 }
