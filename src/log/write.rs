@@ -126,6 +126,9 @@ impl Engine {
                 answer: Written { sequence, existed },
             });
         }
+        if current.is_none() {
+            self.check_room(&[ready.hash])?;
+        }
         self.mark_if_due(&mut guard);
         let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
         Ok(Applied {
@@ -161,12 +164,17 @@ impl Engine {
         let mut guard = self.ensure_room(self.lock_writer(), MARK_LEN + begin_len + bytes, ready.len() as u64 + 2)?;
         // Everything that can fail comes before anything is appended.
         let mut currents = Vec::with_capacity(ready.len());
+        let mut new = Vec::new();
         for ready in &ready {
             check_namespace(ready.operation)?;
             let current = self.current(ready)?;
             self.check_condition(ready, current.as_ref())?;
+            if current.is_none() && ready.header.kind == Kind::Put {
+                new.push(ready.hash);
+            }
             currents.push(current);
         }
+        self.check_room(&new)?;
         if ready.is_empty() {
             let sequence = guard.last_sequence;
             return Ok(Applied {
@@ -208,6 +216,9 @@ impl Engine {
             let mut guard = self.ensure_room_when_idle(self.lock_writer(), length, 2)?;
             self.write_out_held(&mut guard)?;
             let current = self.current(&ready)?;
+            if current.is_none() {
+                self.check_room(&[ready.hash])?;
+            }
             self.mark_if_due(&mut guard);
             let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
             // If this fails, the record is taken back: nothing acknowledged lies behind it.
@@ -307,6 +318,16 @@ impl Engine {
         Ok(live.is_some())
     }
 
+    /// Refuses new keys that the hash index has no room for, before anything is appended.
+    fn check_room(&self, new: &[u64]) -> Result<()> {
+        if self.keydir.has_room(new) {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "the hash index can hold no more keys; delete some, or split the store",
+        ))
+    }
+
     /// Says in the log how far it is durable, if that is news and nothing is pending: recovery can then tell a torn end from
     /// damage, and need not write anew what is safe.
     fn mark_if_due(&self, guard: &mut Guard<'_>) {
@@ -371,7 +392,8 @@ impl Engine {
             segment.counters.add_live(1, length);
             let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
             if !replaced && self.keydir.insert(hash, location).is_err() {
-                let cause = Error::invalid("the hash index can hold no more keys; split the store");
+                // Cannot be: there was room before anything was appended.
+                let cause = Error::invalid("the hash index can hold no more keys");
                 self.poison(guard, &cause);
             }
             if let Some(expiry) = header.expiry {
@@ -473,4 +495,82 @@ pub(crate) fn flags(header: &Header) -> KeyFlags {
         KeyFlags::NONE
     };
     expires.union(metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::index::keydir::CAPACITY_MAX;
+    use crate::storage::MemStorage;
+    use crate::{ErrorKind, Maintenance, Namespace, PutOptions, Store};
+
+    fn open(disk: &MemStorage) -> (Store, Namespace) {
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(disk.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        (store, namespace)
+    }
+
+    fn refused<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+        result.unwrap_err().kind()
+    }
+
+    /// C7: what the index cannot hold is refused before it is in the log, and nothing else is.
+    #[test]
+    fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
+        CAPACITY_MAX.set(64);
+        let disk = MemStorage::new();
+        let (store, namespace) = open(&disk);
+        let engine = store.engine();
+        let keys: Vec<String> = (0..)
+            .map(|number: u32| number.to_string())
+            .filter(|key| engine.hash(namespace.state.number, key.as_bytes()) >> 54 == 5)
+            .take(60)
+            .collect();
+        let put = |key: &String| {
+            let buffered = PutOptions::new().durability(Durability::Buffered);
+            namespace.put_with(key, "value", buffered)
+        };
+        let mut held = 0;
+        for key in &keys {
+            match put(key) {
+                Ok(_) => held += 1,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}"),
+            }
+        }
+        // 7/8 of the largest table, one less if the namespace's own record is in this shard.
+        assert!((55..=56).contains(&held), "{held}");
+        assert_eq!(store.stats().poisoned, None);
+        let sequence = store.stats().last_sequence;
+        let batch = store
+            .batch()
+            .put(&namespace, &keys[0], "new")
+            .put(&namespace, &keys[59], "new");
+        assert_eq!(refused(batch.commit()), ErrorKind::InvalidInput);
+        assert_eq!(store.stats().last_sequence, sequence, "nothing was appended");
+        assert_eq!(namespace.get_text(&keys[0]).unwrap().as_deref(), Some("value"));
+        put(&keys[0]).unwrap();
+        for key in &keys[1..4] {
+            assert!(namespace.delete(key).unwrap());
+        }
+        // Three fit, four do not, and a key that comes twice counts twice.
+        let batch = |keys: &[String]| {
+            let batch = keys
+                .iter()
+                .fold(store.batch(), |batch, key| batch.put(&namespace, key, "new"));
+            batch.commit()
+        };
+        assert_eq!(refused(batch(&keys[56..60])), ErrorKind::InvalidInput);
+        batch(&keys[57..60]).unwrap();
+        drop(namespace);
+        store.close().unwrap();
+        let (_store, namespace) = open(&disk);
+        assert_eq!(namespace.count().unwrap(), held);
+        assert_eq!(namespace.get_text(&keys[59]).unwrap().as_deref(), Some("new"));
+    }
 }
