@@ -52,6 +52,8 @@ pub(crate) enum Planted {
     IgnoreIdsInFlight,
     /// A manifest is written whatever it says.
     WriteAnyManifest,
+    /// A damaged record header keeps its key from being overwritten and deleted.
+    DamagedHeaderBlocks,
 }
 
 /// Whether this is broken in this build and this process.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Engine, lock};
 use crate::clock::is_expired;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::{Change, KeyOrder};
@@ -153,15 +153,11 @@ impl Engine {
                 let _writer = self.lock_writer();
                 for (key, _) in page.iter() {
                     let hash = self.hash(namespace.number, key);
-                    match self.find_header(namespace.number, key, hash) {
-                        Ok(Some((location, header))) => {
-                            self.keydir.remove(hash, location);
-                            self.no_longer_live(location, &header);
-                        }
-                        Ok(None) => {}
-                        // Its slot stays, and leads nobody anywhere; the others must not wait for it.
-                        Err(error @ Error::Corruption { .. }) => self.events.note_background_error(&error),
-                        Err(error) => return Err(error),
+                    // The slot of a damaged record goes as well: there is nobody left to be told.
+                    if let Some(current) = self.current_of(namespace.number, key, hash, false)?
+                        && self.keydir.remove(hash, current.location)
+                    {
+                        self.no_longer_live(&current);
                     }
                     self.namespaces.change_order(&namespace, [Change::Remove(key)]);
                 }

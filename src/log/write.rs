@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::seal::{Applied, ReservePart};
 use super::writer::{Guard, Undo};
-use super::{Engine, lock};
+use super::{Engine, Lookup, lock};
 use crate::clock::is_expired;
 use crate::error::{Error, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc, body_crc};
@@ -15,6 +15,7 @@ use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::{Change, KeyFlags, KeyOrder};
 use crate::options::{Condition, Durability};
+use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 
 /// Most bytes that a batch may take in the log: 256 MiB.
@@ -64,7 +65,51 @@ struct Ready<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Current {
     pub(super) location: Location,
-    pub(super) header: Header,
+    known: Known,
+}
+
+/// What is known of a record.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Header(Header),
+    /// It is damaged. The flags are what the key order holds of its key, the length is 0 unless the header could be read.
+    Damaged {
+        flags: KeyFlags,
+        length: u64,
+    },
+}
+
+impl Current {
+    fn new(location: Location, header: Header) -> Current {
+        let known = Known::Header(header);
+        Current { location, known }
+    }
+
+    fn header(&self) -> Option<&Header> {
+        match &self.known {
+            Known::Header(header) => Some(header),
+            Known::Damaged { .. } => None,
+        }
+    }
+
+    fn flags(&self) -> KeyFlags {
+        match &self.known {
+            Known::Header(header) => flags(header),
+            Known::Damaged { flags, .. } => *flags,
+        }
+    }
+
+    /// Bytes that the counters of its segment are changed by.
+    pub(super) fn length(&self) -> u64 {
+        match &self.known {
+            Known::Header(header) => header.record_len(),
+            Known::Damaged { length, .. } => *length,
+        }
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        self.header().and_then(|header| header.expiry)
+    }
 }
 
 impl Ready<'_> {
@@ -286,10 +331,7 @@ impl Engine {
             changes.extend(change.map(|change| (ready.operation.namespace, change)));
             if repeats {
                 let location = segment.location(offset);
-                let made = (header.kind == Kind::Put).then_some(Current {
-                    location,
-                    header: *header,
-                });
+                let made = (header.kind == Kind::Put).then_some(Current::new(location, *header));
                 within.insert(key, made);
             }
             offset += header.record_len();
@@ -301,19 +343,46 @@ impl Engine {
         }
     }
 
-    /// What the keydir points at for this key.
+    /// What the keydir points at for this key. Damage is an error if the operation has a condition, of which nothing can be known
+    /// then; else what is damaged can be overwritten and deleted.
     fn current(&self, ready: &Ready<'_>) -> Result<Option<Current>> {
-        let found = self.find_header(ready.operation.namespace.number, ready.operation.key, ready.hash)?;
-        Ok(found.map(|(location, header)| Current { location, header }))
+        let (number, key) = (ready.operation.namespace.number, ready.operation.key);
+        self.current_of(number, key, ready.hash, ready.operation.condition.is_some())
     }
 
-    /// Whether a live record of the key stands there; an error if the operation's condition does not hold.
+    /// What the keydir points at for a key, be it damaged, unless that `matters`. The caller holds the writer lock.
+    pub(super) fn current_of(&self, namespace: u32, key: &[u8], hash: u64, matters: bool) -> Result<Option<Current>> {
+        let (lookup, header) = self.look_up(namespace, key, hash)?;
+        match lookup {
+            Lookup::Absent => Ok(None),
+            Lookup::Found(location) => Ok(header.map(|header| Current::new(location, header))),
+            Lookup::Damaged(_, error) if planted(Planted::DamagedHeaderBlocks) => Err(error),
+            Lookup::Damaged(location, error) => match self.flags_of(namespace, key) {
+                // It is the slot of another key; this one gets one beside it.
+                None => Ok(None),
+                Some(_) if matters => Err(error),
+                Some(flags) => {
+                    let segment = self.segments.get(location.segment_index());
+                    let mut scratch = Vec::new();
+                    // Its key may be damaged, and not its header.
+                    let record = segment
+                        .as_ref()
+                        .and_then(|segment| segment.record(location.offset(), &mut scratch).ok());
+                    let length = record.map_or(0, |record| record.header.record_len());
+                    let known = Known::Damaged { flags, length };
+                    Ok(Some(Current { location, known }))
+                }
+            },
+        }
+    }
+
+    /// Whether a live record of the key stands there; an error if the operation's condition does not hold. A damaged record counts as
+    /// live.
     fn check_condition(&self, ready: &Ready<'_>, current: Option<&Current>) -> Result<bool> {
-        let live = current.filter(|current| {
-            current.header.expiry.is_none() || !is_expired(current.header.expiry, self.time.now_ms())
-        });
+        let live =
+            current.filter(|current| current.expiry().is_none() || !is_expired(current.expiry(), self.time.now_ms()));
         if let Some(condition) = ready.operation.condition {
-            condition.check(live.map(|current| current.header.sequence))?;
+            condition.check(live.and_then(Current::header).map(|header| header.sequence))?;
         }
         Ok(live.is_some())
     }
@@ -385,7 +454,7 @@ impl Engine {
             previous: current.copied(),
         });
         if let Some(current) = current {
-            self.no_longer_live(current.location, &current.header);
+            self.no_longer_live(current);
         }
         if header.kind == Kind::Put {
             segment.counters.add_put(length, header.sequence);
@@ -406,15 +475,15 @@ impl Engine {
                 self.keydir.remove(hash, previous);
             }
         }
-        let before = current.map(|current| flags(&current.header));
+        let before = current.map(Current::flags);
         let after = (header.kind == Kind::Put).then(|| flags(header));
         (before != after).then(|| Change::of(operation.key, after))
     }
 
-    /// The record at this location is no longer what the keydir points at.
-    pub(super) fn no_longer_live(&self, location: Location, header: &Header) {
-        if let Some(Some(segment)) = self.segments.load(location.segment_index()).as_deref() {
-            segment.counters.remove_live(header.record_len());
+    /// The keydir no longer points at this record.
+    pub(super) fn no_longer_live(&self, record: &Current) {
+        if let Some(Some(segment)) = self.segments.load(record.location.segment_index()).as_deref() {
+            segment.counters.remove_live(record.length());
         }
     }
 
@@ -439,9 +508,9 @@ impl Engine {
                 let _ = self.keydir.insert(undo.hash, previous.location);
             }
             if let Some(before) = self.segments.get(previous.location.segment_index()) {
-                before.counters.add_live(1, previous.header.record_len());
+                before.counters.add_live(1, previous.length());
             }
-            if let Some(expiry) = previous.header.expiry {
+            if let Some(expiry) = previous.expiry() {
                 // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
                 lock(&self.expiry).push(expiry, previous.location);
             }
@@ -452,7 +521,7 @@ impl Engine {
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
-            let before = undo.previous.map(|previous| flags(&previous.header));
+            let before = undo.previous.map(|previous| previous.flags());
             self.change_order(&namespace, [Change::of(key, before)]);
         }
     }
@@ -503,21 +572,141 @@ mod tests {
 
     use super::*;
     use crate::index::keydir::CAPACITY_MAX;
-    use crate::storage::MemStorage;
-    use crate::{ErrorKind, Maintenance, Namespace, PutOptions, Store};
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation as Call};
+    use crate::{ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
 
-    fn open(disk: &MemStorage) -> (Store, Namespace) {
+    /// A store that reads its segments from the disk.
+    fn open(disk: &MemStorage) -> (FaultStorage, Store, Namespace) {
+        let faults = FaultStorage::new(Arc::new(disk.clone()));
         let store = Store::options()
             .maintenance(Maintenance::Manual)
-            .storage(Arc::new(disk.clone()))
+            .read_mode(ReadMode::Pread)
+            .storage(Arc::new(faults.clone()))
             .open("/store")
             .unwrap();
         let namespace = store.namespace("N").unwrap();
-        (store, namespace)
+        (faults, store, namespace)
+    }
+
+    /// Seals what there is and damages the header of the key's record; returns where that is.
+    fn damage_header(disk: &MemStorage, store: &Store, namespace: &Namespace, key: &str) -> Location {
+        let engine = store.engine();
+        engine.retire_active().unwrap();
+        engine.seal_all().unwrap();
+        let (number, key) = (namespace.state.number, key.as_bytes());
+        let (location, _) = engine
+            .find_header(number, key, engine.hash(number, key))
+            .unwrap()
+            .unwrap();
+        let id = engine.segments.get(location.segment_index()).unwrap().id();
+        disk.flip_bit(engine.segment_path(id), (location.offset() + 12) * 8)
+            .unwrap();
+        location
     }
 
     fn refused<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
         result.unwrap_err().kind()
+    }
+
+    /// C15
+    #[test]
+    fn a_key_whose_hash_is_that_of_a_damaged_one_is_written_beside_it() {
+        let disk = MemStorage::new();
+        let (_, store, namespace) = open(&disk);
+        namespace.put("damaged", "value").unwrap();
+        let location = damage_header(&disk, &store, &namespace, "damaged");
+        let engine = store.engine();
+        // As if the hashes of the two agreed in what the index keeps of them.
+        let hash = engine.hash(namespace.state.number, b"new");
+        engine.keydir.insert(hash, location).unwrap();
+        for _ in 0..2 {
+            assert!(namespace.get("new").unwrap().is_none());
+            assert!(!namespace.delete("new").unwrap());
+            namespace.put_if("new", "1", Condition::Absent).unwrap();
+            namespace.put("new", "2").unwrap();
+            assert_eq!(namespace.get_text("new").unwrap().as_deref(), Some("2"));
+            assert!(namespace.contains("new").unwrap());
+            assert!(engine.keydir.holds(hash, location), "the slot of the other key");
+            assert_eq!(refused(namespace.get("damaged")), ErrorKind::Corruption);
+            assert!(namespace.delete("new").unwrap());
+        }
+        engine.keydir.remove(hash, location);
+        namespace.put("damaged", "new").unwrap();
+        assert_eq!(namespace.get_text("damaged").unwrap().as_deref(), Some("new"));
+    }
+
+    /// C15: what a failed write had put in the place of a damaged record is taken back to it.
+    #[test]
+    fn a_failed_write_over_a_damaged_record_leaves_it_as_damaged_as_it_was() {
+        let disk = MemStorage::new();
+        let (faults, store, namespace) = open(&disk);
+        namespace
+            .put_with("key", "value", PutOptions::new().metadata("m"))
+            .unwrap();
+        namespace.put("other", "value").unwrap();
+        let location = damage_header(&disk, &store, &namespace, "key");
+        let engine = store.engine();
+        let segment = engine.segments.get(location.segment_index()).unwrap();
+        let before = segment.counters.get();
+        let writes: [&dyn Fn() -> Result<()>; 4] = [
+            &|| namespace.put("key", "new").map(drop),
+            &|| namespace.delete("key").map(drop),
+            &|| {
+                store
+                    .batch()
+                    .put(&namespace, "key", "1")
+                    .delete(&namespace, "key")
+                    .commit()
+                    .map(drop)
+            },
+            &|| {
+                store
+                    .batch()
+                    .delete(&namespace, "key")
+                    .put(&namespace, "key", "1")
+                    .commit()
+                    .map(drop)
+            },
+        ];
+        for write in writes {
+            faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(Call::Write));
+            assert_eq!(refused(write()), ErrorKind::Io);
+            assert_eq!(segment.counters.get(), before);
+            assert_eq!(namespace.state.order.flags(b"key"), Some(KeyFlags::METADATA));
+            assert_eq!(refused(namespace.get("key")), ErrorKind::Corruption);
+        }
+        namespace.put("key", "new").unwrap();
+        assert_eq!(segment.counters.get().live_puts, before.live_puts - 1);
+        namespace.put("other", "new").unwrap();
+        // The namespace's own record.
+        store.rename_namespace("N", "M").unwrap();
+        let after = segment.counters.get();
+        assert_eq!((after.live_puts, after.live_bytes), (0, 0));
+    }
+
+    /// C15: a namespace whose own record is damaged, and a key of one that is dropped.
+    #[test]
+    fn damage_keeps_no_namespace_from_being_renamed_and_dropped_and_no_slot_from_being_freed() {
+        let disk = MemStorage::new();
+        let (_, store, namespace) = open(&disk);
+        namespace.put("key", "value").unwrap();
+        let location = damage_header(&disk, &store, &namespace, "key");
+        let engine = store.engine();
+        let segment = engine.segments.get(location.segment_index()).unwrap();
+        let number = encode_number(namespace.state.number);
+        let hash = engine.hash(SYSTEM_NAMESPACE, &number);
+        let (own, _) = engine.find_header(SYSTEM_NAMESPACE, &number, hash).unwrap().unwrap();
+        disk.flip_bit(engine.segment_path(segment.id()), (own.offset() + 12) * 8)
+            .unwrap();
+        store.rename_namespace("N", "M").unwrap();
+        store.create_namespace("N").unwrap();
+        store.drop_namespace("M").unwrap();
+        store.maintain().unwrap();
+        assert_eq!(segment.counters.get().live_puts, 0);
+        assert_eq!(engine.keydir.len(), 1);
+        store.close().unwrap();
+        let (_, store, _) = open(&disk);
+        assert_eq!(store.namespaces().unwrap().len(), 1);
     }
 
     /// C7: what the index cannot hold is refused before it is in the log, and nothing else is.
@@ -525,7 +714,7 @@ mod tests {
     fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
         CAPACITY_MAX.set(64);
         let disk = MemStorage::new();
-        let (store, namespace) = open(&disk);
+        let (_, store, namespace) = open(&disk);
         let engine = store.engine();
         let keys: Vec<String> = (0..)
             .map(|number: u32| number.to_string())
@@ -569,7 +758,7 @@ mod tests {
         batch(&keys[57..60]).unwrap();
         drop(namespace);
         store.close().unwrap();
-        let (_store, namespace) = open(&disk);
+        let (_, _, namespace) = open(&disk);
         assert_eq!(namespace.count().unwrap(), held);
         assert_eq!(namespace.get_text(&keys[59]).unwrap().as_deref(), Some("new"));
     }

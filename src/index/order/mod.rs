@@ -277,6 +277,12 @@ impl KeyOrder {
         self.look(|tree| tree.count(from, to))
     }
 
+    /// The flags of a key; None if it is not there. Costs the merge of what was queued.
+    pub(crate) fn flags(&self, key: &[u8]) -> Option<KeyFlags> {
+        let page = self.page(Bound::Included(key), Bound::Included(key), false, 1);
+        page.get(0).map(|(_, flags)| flags)
+    }
+
     #[cfg(test)]
     /// How many keys there are, exactly: of what is queued nobody knows whether it is new, so this costs the merge of
     /// it, and nothing else.
