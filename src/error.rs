@@ -93,6 +93,17 @@ pub enum Error {
         /// Why it failed.
         source: Arc<io::Error>,
     },
+    /// The write was applied and every reader sees it, but it could not be written out, and it cannot be taken back any more: writes
+    /// of class `Buffered` that came after it were acknowledged. It is written out with them as soon as there is room, or the
+    /// device works again, unless the process ends first. Do not repeat the write; [`crate::Store::sync`] tells when it is safe.
+    #[error(
+        "the write is applied but not written out yet; it will be, unless the process ends first; do not repeat it, call sync: {cause}"
+    )]
+    Pending {
+        /// Why it could not be written out. [`Error::kind`] is that of this error.
+        #[source]
+        cause: Arc<Error>,
+    },
     /// An earlier failure left it unknown what is on the disk. Reads go on; writes are refused until the store is opened again.
     #[error("writes are refused since an earlier failure; close and open the store again: {cause}")]
     Poisoned {
@@ -173,6 +184,7 @@ impl Error {
             Error::Corruption { .. } => ErrorKind::Corruption,
             Error::NoSpace { .. } => ErrorKind::NoSpace,
             Error::Io { .. } => ErrorKind::Io,
+            Error::Pending { cause } => cause.kind(),
             Error::Poisoned { .. } => ErrorKind::Poisoned,
             Error::Closed | Error::Forked => ErrorKind::Closed,
             Error::Cancelled => ErrorKind::Cancelled,
@@ -211,7 +223,15 @@ impl Error {
     }
 
     pub(crate) fn is_no_space(&self) -> bool {
-        matches!(self, Error::NoSpace { .. })
+        self.kind() == ErrorKind::NoSpace
+    }
+
+    /// The cause alone, for a call that has applied nothing itself.
+    pub(crate) fn without_pending(self) -> Error {
+        match self {
+            Error::Pending { cause } => Arc::unwrap_or_clone(cause),
+            other => other,
+        }
     }
 
     /// Whether stored bytes are damaged, or the device did not give them out, in one place: what is stored elsewhere is as good as

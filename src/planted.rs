@@ -86,6 +86,14 @@ pub(crate) enum Planted {
     LimitDeletes,
     /// The hints that are being renewed are on no list meanwhile.
     ForgetHintsInHand,
+    /// A write whose records stay pending is run again.
+    RunPendingAgain,
+    /// Indexes of segments that no manifest lists yet count as free.
+    IgnoreIdsInFlight,
+    /// A manifest is written whatever it says.
+    WriteAnyManifest,
+    /// A damaged record header keeps its key from being overwritten and deleted.
+    DamagedHeaderBlocks,
 }
 
 /// Whether this is broken in this build and this process.

@@ -2,11 +2,9 @@
 use std::sync::Arc;
 
 use embercask::storage::MemStorage;
-use embercask::{ErrorKind, Maintenance, ReadMode, Store};
+use embercask::{Condition, ErrorKind, Maintenance, Namespace, ReadMode, Result, Store};
 
-#[test]
-fn a_damaged_key_is_reported_not_taken_for_absent() {
-    let disk = MemStorage::new();
+fn open(disk: &MemStorage) -> (Store, Namespace) {
     let store = Store::options()
         .segment_bytes(4096)
         .maintenance(Maintenance::Manual)
@@ -15,6 +13,13 @@ fn a_damaged_key_is_reported_not_taken_for_absent() {
         .open("/store")
         .unwrap();
     let namespace = store.namespace("N").unwrap();
+    (store, namespace)
+}
+
+#[test]
+fn a_damaged_key_is_reported_not_taken_for_absent() {
+    let disk = MemStorage::new();
+    let (_store, namespace) = open(&disk);
     namespace.put("a key to be found", "value").unwrap();
     // Enough to have the first segment sealed, so that it is read from the disk.
     for n in 0..50 {
@@ -36,9 +41,106 @@ fn a_damaged_key_is_reported_not_taken_for_absent() {
         ErrorKind::Corruption
     );
     assert_eq!(
-        namespace.put("a key to be found", "new").unwrap_err().kind(),
+        namespace
+            .put_if("a key to be found", "new", Condition::Absent)
+            .unwrap_err()
+            .kind(),
         ErrorKind::Corruption
     );
     assert!(namespace.get("other 0").unwrap().is_some());
     assert!(namespace.get("never put").unwrap().is_none());
+}
+
+/// C15: damage of a record, wherever it is, costs that record. It can be overwritten and deleted, and then nothing is left of it: not in
+/// the index, not in the counters, not after closing and opening.
+#[test]
+fn a_damaged_record_can_be_overwritten_and_deleted() {
+    const KEY: &str = "a key to be found";
+    type Write = fn(&Store, &Namespace) -> Result<()>;
+    let writes: [(&str, Write, Option<&str>); 4] = [
+        ("put", |_, n| n.put(KEY, "new").map(drop), Some("new")),
+        ("delete", |_, n| n.delete(KEY).map(|existed| assert!(existed)), None),
+        (
+            "batch with a put",
+            |s, n| {
+                s.batch()
+                    .put(n, KEY, "lost")
+                    .put(n, "more", "1")
+                    .put(n, KEY, "new")
+                    .commit()
+                    .map(drop)
+            },
+            Some("new"),
+        ),
+        (
+            "batch with a delete",
+            |s, n| s.batch().put(n, KEY, "lost").delete(n, KEY).commit().map(drop),
+            None,
+        ),
+    ];
+    // Of the record: its checksum, kind, length of the value, sequence; then key and value.
+    for at in [-24, -16, -12, -4, 3, 20] {
+        for (name, write, expected) in writes {
+            let context = format!("{name}, byte {at}");
+            let disk = MemStorage::new();
+            let (store, namespace) = open(&disk);
+            namespace.put(KEY, "value").unwrap();
+            for n in 0..50 {
+                namespace.put(format!("other {n}"), [7; 200]).unwrap();
+            }
+            let path = "/store/0000000000000001.segment";
+            let bytes = disk.read_file(path).unwrap();
+            let key_at = bytes
+                .windows(KEY.len())
+                .position(|window| window == KEY.as_bytes())
+                .unwrap();
+            disk.flip_bit(path, (key_at as i64 + at) as u64 * 8).unwrap();
+            assert_eq!(
+                namespace.get(KEY).unwrap_err().kind(),
+                ErrorKind::Corruption,
+                "{context}"
+            );
+            if at < 20 {
+                // Nothing is known of what stands there.
+                for condition in [Condition::Absent, Condition::Present, Condition::Sequence(2)] {
+                    let refused = namespace.put_if(KEY, "new", condition).unwrap_err();
+                    assert_eq!(refused.kind(), ErrorKind::Corruption, "{context}");
+                }
+            }
+            let live = || store.stats().segments[0].live_records;
+            let before = live();
+            write(&store, &namespace).unwrap();
+            assert_eq!(live(), before - 1, "{context}");
+            let check = |namespace: &Namespace| {
+                assert_eq!(namespace.get_text(KEY).unwrap().as_deref(), expected, "{context}");
+                assert_eq!(namespace.contains(KEY).unwrap(), expected.is_some(), "{context}");
+                let listed = namespace.list().prefix("a ").with_values().page().unwrap();
+                assert_eq!(listed.len(), usize::from(expected.is_some()), "{context}");
+                for n in 0..50 {
+                    assert!(namespace.get(format!("other {n}")).unwrap().is_some(), "{context}");
+                }
+            };
+            check(&namespace);
+            // What verify finds is the damage, and no miscount.
+            let report = store.verify().unwrap();
+            assert!(!report.damaged.is_empty(), "{context}");
+            assert!(
+                report.damaged.iter().all(|damaged| !damaged.cause.contains("count")),
+                "{report:?}"
+            );
+            // With nothing live left in the segment, no bytes are counted as live either.
+            for n in 0..50 {
+                namespace.put(format!("other {n}"), [8; 200]).unwrap();
+            }
+            store.rename_namespace("N", "M").unwrap();
+            store.rename_namespace("M", "N").unwrap();
+            let first = &store.stats().segments[0];
+            assert_eq!((first.live_records, first.live_bytes), (0, 0), "{context}");
+            drop(namespace);
+            store.close().unwrap();
+            let (store, namespace) = open(&disk);
+            assert!(store.recovery_report().index_file_used, "{context}");
+            check(&namespace);
+        }
+    }
 }

@@ -83,7 +83,11 @@ impl Engine {
             output.discard();
             return Err(error);
         }
-        let (outputs, moves, _) = output.finish()?;
+        let finished = output.finish()?;
+        let (outputs, moves) = (finished.segments, finished.moves);
+        // Both until the indexes lead into the outputs alone: whoever had the index of an input meanwhile would be taken for it.
+        let _output_ids = finished.ids;
+        let _input_ids = self.manifest.hold_ids(inputs.iter().map(|input| input.id()));
         if planted(Planted::UnlinkBeforePublish) {
             inputs.iter().for_each(|input| self.remove_segment_files(input.id()));
         }
@@ -127,7 +131,7 @@ impl Engine {
     pub(super) fn rules(&self, inputs: &[SealedSegment]) -> Rules {
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
         // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
-        let dropping = !self.namespaces.dropped().is_empty();
+        let dropping = self.namespaces.any_dropped();
         let all = self.segments.all();
         let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
         Rules {

@@ -90,11 +90,29 @@ impl Manifest {
         encoded.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc))
     }
 
-    /// That no number has come to where it could run over. No store comes there, unless by damage.
-    pub(crate) fn check_numbers(&self) -> Result<(), Damage> {
+    /// What must hold of every manifest, whether it was read or is about to be written: a store whose manifest breaks it could not be
+    /// opened again.
+    pub(crate) fn check(&self) -> Result<(), Damage> {
         let numbers = [self.generation, self.next_segment_id, self.next_sequence];
+        // No store comes there, unless by damage.
         if numbers.iter().any(|number| *number > NUMBER_MAX) {
             return Err(Damage::Field("a number that no store comes to"));
+        }
+        // 0 is no segment, no namespace but the store's own, and no sequence: what comes next is above it.
+        if self.next_segment_id == 0 || self.next_sequence == 0 || self.next_namespace == 0 {
+            return Err(Damage::Field("next number"));
+        }
+        let mut indexes = std::collections::HashSet::with_capacity(self.segments.len());
+        for entry in &self.segments {
+            // A location in memory holds the low 16 bits of an id: two segments that share them would be taken for one.
+            if entry.id == 0 || entry.id >= self.next_segment_id || !indexes.insert(entry.id % SEGMENT_INDEXES) {
+                return Err(Damage::Field("segment id"));
+            }
+            if let SegmentState::Sealed(summary) | SegmentState::Cut(summary) = &entry.state
+                && !summary.is_possible()
+            {
+                return Err(Damage::Field("segment summary"));
+            }
         }
         Ok(())
     }
@@ -109,13 +127,11 @@ impl Manifest {
             next_namespace: fields.u32()?,
             segments: Vec::new(),
         };
-        manifest.check_numbers()?;
         let count = fields.u64()?;
         let shortest_entry = 9;
         if count > fields.0.len() as u64 / shortest_entry {
             return Err(Damage::Field("segment count"));
         }
-        let mut indexes = std::collections::HashSet::new();
         for _ in 0..count {
             let id = fields.u64()?;
             let state = match fields.u8()? {
@@ -124,16 +140,9 @@ impl Manifest {
                 SegmentState::CUT => SegmentState::Cut(Summary::read(&mut fields)?),
                 _ => return Err(Damage::Field("segment state")),
             };
-            // A location in memory holds the low 16 bits of an id: two segments that share them would be taken for one.
-            if id == 0 || id >= manifest.next_segment_id || !indexes.insert(id % SEGMENT_INDEXES) {
-                return Err(Damage::Field("segment id"));
-            }
             manifest.segments.push(SegmentEntry { id, state });
         }
-        // 0 is no segment, no namespace but the store's own, and no sequence: what comes next is above it.
-        if manifest.next_segment_id == 0 || manifest.next_sequence == 0 || manifest.next_namespace == 0 {
-            return Err(Damage::Field("next number"));
-        }
+        manifest.check()?;
         if fields.0.is_empty() {
             Ok(manifest)
         } else {

@@ -134,7 +134,7 @@ impl Summary {
     }
 
     /// Whether any segment can have this account. What is added up from it later cannot run over.
-    fn is_possible(&self) -> bool {
+    pub(super) fn is_possible(&self) -> bool {
         let at_most = |parts: [u64; 2], whole: u64| parts[0].checked_add(parts[1]).is_some_and(|sum| sum <= whole);
         let bytes = self.data_end.saturating_sub(SEGMENT_HEADER_LEN);
         (SEGMENT_HEADER_LEN..=DATA_END_MAX).contains(&self.data_end)

@@ -1,10 +1,10 @@
 //! The namespaces of a store: by name for those who open one, by number for those who read a record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::order::KeyOrder;
+use super::order::{Change, KeyOrder};
 use crate::format::Damage;
 
 /// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable id and name. It is read and
@@ -56,24 +56,27 @@ impl NamespaceState {
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
     }
-
-    pub(crate) fn set_dropped(&self) {
-        self.dropped.store(true, Ordering::Release);
-    }
 }
 
 /// All namespaces that exist, and those dropped whose keys have not all left the indexes.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     inner: RwLock<Inner>,
+    /// Numbers of those whose key orders have queued changes, or had some since they were last looked at; each stands here once.
+    changed: Mutex<Vec<u32>>,
+    /// How often all of them were gone through.
+    #[cfg(test)]
+    walks: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_name: HashMap<Arc<str>, Arc<NamespaceState>>,
+    by_name: BTreeMap<Arc<str>, Arc<NamespaceState>>,
     /// The same ones.
     by_stable_id: HashMap<u128, Arc<NamespaceState>>,
+    /// The same ones, and those in `dropped`.
     by_number: HashMap<u32, Arc<NamespaceState>>,
+    dropped: BTreeMap<u32, Arc<NamespaceState>>,
 }
 
 impl Namespaces {
@@ -101,7 +104,10 @@ impl Namespaces {
         let mut inner = self.write();
         inner.by_name.insert(namespace.name(), namespace.clone());
         inner.by_stable_id.insert(namespace.stable_id, namespace.clone());
-        inner.by_number.insert(namespace.number, namespace);
+        inner.by_number.insert(namespace.number, namespace.clone());
+        drop(inner);
+        // Keys that loading found out of order wait in its queue.
+        self.change_order(&namespace, []);
     }
 
     pub(crate) fn rename(&self, namespace: &Arc<NamespaceState>, name: &str) {
@@ -115,33 +121,70 @@ impl Namespaces {
         inner.by_name.insert(new, namespace.clone());
     }
 
-    /// Name and id are free from here on; the number stays known until the namespace's keys have left the indexes.
-    pub(crate) fn forget_name(&self, namespace: &NamespaceState) {
+    /// Its dropping is in the log: nothing is written to it any more. The caller holds the writer lock. Name and id are free from here
+    /// on; the number stays known until the namespace's keys have left the indexes.
+    pub(crate) fn set_dropped(&self, namespace: &Arc<NamespaceState>) {
         let mut inner = self.write();
+        namespace.dropped.store(true, Ordering::Release);
         inner.by_name.remove(&namespace.name());
         inner.by_stable_id.remove(&namespace.stable_id);
+        inner.dropped.insert(namespace.number, namespace.clone());
     }
 
     /// The keys have left the indexes.
     pub(crate) fn forget_number(&self, number: u32) {
-        self.write().by_number.remove(&number);
+        let mut inner = self.write();
+        inner.by_number.remove(&number);
+        inner.dropped.remove(&number);
     }
 
     /// Those that exist, by name.
     pub(crate) fn all(&self) -> Vec<Arc<NamespaceState>> {
-        let mut all: Vec<_> = self.read().by_name.values().cloned().collect();
-        all.sort_by_key(|namespace| namespace.name());
-        all
+        #[cfg(test)]
+        self.walks.fetch_add(1, Ordering::Relaxed);
+        self.read().by_name.values().cloned().collect()
+    }
+
+    /// How often all of them were gone through.
+    #[cfg(test)]
+    pub(crate) fn walks(&self) -> u64 {
+        self.walks.load(Ordering::Relaxed)
+    }
+
+    /// How many exist.
+    pub(crate) fn len(&self) -> usize {
+        self.read().by_name.len()
     }
 
     /// Those dropped whose keys have not all left the indexes.
     pub(crate) fn dropped(&self) -> Vec<Arc<NamespaceState>> {
-        self.read()
-            .by_number
-            .values()
-            .filter(|namespace| namespace.is_dropped())
-            .cloned()
-            .collect()
+        self.read().dropped.values().cloned().collect()
+    }
+
+    /// Whether there is one of those.
+    pub(crate) fn any_dropped(&self) -> bool {
+        !self.read().dropped.is_empty()
+    }
+
+    /// Queues changes of a key order, and remembers that it has some.
+    pub(crate) fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
+        if namespace.order.change(changes.into_iter()) {
+            self.note_changed(namespace.number);
+        }
+    }
+
+    /// The order of this namespace is to be looked at again.
+    pub(crate) fn note_changed(&self, number: u32) {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    }
+
+    /// Those whose key orders have changed since the last call. The caller looks at each, between [`KeyOrder::begin_look`] and
+    /// [`KeyOrder::look_again`].
+    pub(crate) fn take_changed(&self) -> Vec<Arc<NamespaceState>> {
+        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        let inner = self.read();
+        let known = changed.iter().filter_map(|number| inner.by_number.get(number));
+        known.cloned().collect()
     }
 }
 
@@ -180,5 +223,57 @@ mod tests {
             assert_eq!(decode_entry(&key, &value).is_err(), refused, "{name} bytes");
         }
         assert!(decode_entry(&encode_number(SYSTEM_NAMESPACE), &encode_entry(7, "n")).is_err());
+    }
+
+    #[test]
+    fn a_dropped_namespace_is_listed_as_such_until_its_keys_are_gone_and_its_name_is_free_at_once() {
+        let namespaces = Namespaces::default();
+        let named = |number| {
+            let state = NamespaceState::new(number, u128::from(number), &format!("{number:02}"), KeyOrder::new());
+            Arc::new(state)
+        };
+        for number in [3, 1, 2] {
+            namespaces.insert(named(number));
+        }
+        let numbers = |states: Vec<Arc<NamespaceState>>| states.iter().map(|state| state.number).collect::<Vec<_>>();
+        assert_eq!(numbers(namespaces.all()), [1, 2, 3]);
+        let second = namespaces.by_name("02").unwrap();
+        assert!(!namespaces.any_dropped());
+        namespaces.set_dropped(&second);
+        assert!(second.is_dropped() && namespaces.any_dropped());
+        assert_eq!(numbers(namespaces.dropped()), [2]);
+        assert_eq!((numbers(namespaces.all()), namespaces.len()), (vec![1, 3], 2));
+        assert!(namespaces.by_name("02").is_none() && namespaces.by_stable_id(2).is_none());
+        assert!(namespaces.by_number(2).is_some());
+        namespaces.forget_number(2);
+        assert!(namespaces.by_number(2).is_none() && !namespaces.any_dropped());
+    }
+
+    #[test]
+    fn only_orders_that_have_changed_are_looked_at_and_each_is_named_once() {
+        let namespaces = Namespaces::default();
+        for number in 1..=1_000 {
+            let state = NamespaceState::new(number, u128::from(number), &number.to_string(), KeyOrder::new());
+            namespaces.insert(Arc::new(state));
+        }
+        assert!(namespaces.take_changed().is_empty());
+        let changed = namespaces.by_number(7).unwrap();
+        for _ in 0..100 {
+            namespaces.change_order(&changed, [Change::Insert(b"key", crate::index::order::KeyFlags::NONE)]);
+            // Whoever lists merges; that must not have the same one named again and again.
+            assert_eq!(changed.order.len(), 1);
+        }
+        let named = namespaces.take_changed();
+        assert_eq!(named.len(), 1);
+        assert_eq!(named[0].number, 7);
+        changed.order.begin_look();
+        assert!(!changed.order.look_again());
+        // A change during a look, and one that is left for later, are not forgotten.
+        changed.order.begin_look();
+        namespaces.change_order(&changed, [Change::Remove(b"key")]);
+        assert!(!changed.order.look_again());
+        assert_eq!(namespaces.take_changed().len(), 1);
+        changed.order.begin_look();
+        assert!(changed.order.look_again());
     }
 }

@@ -10,10 +10,12 @@
 //! already, stay pending. If the file cannot be cut back, or if a sync fails, the store is poisoned: what the device holds
 //! is no longer known, and nothing may be acknowledged on top of it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::active::{Account, LogFile};
 use super::seal::ReservePart;
+use super::waiters::Ticket;
 use super::writer::Guard;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
@@ -140,8 +142,9 @@ impl Engine {
                 source,
             );
             guard.undo = undo;
+            // What could not be written stays in memory, seen by every reader, and is never written.
             let from = guard.written_sequence + 1;
-            guard.note_failure(from, error);
+            guard.waiters.fail_from(from, &cause);
             self.poison(guard, &cause);
             return;
         }
@@ -162,34 +165,37 @@ impl Engine {
             guard.marked_sequence = 0;
             // What stays pending has not failed yet: whoever waits for it tries again.
             let from = guard.last_sequence + 1;
-            guard.note_failure(from, error);
+            guard.waiters.fail_from(from, error);
         } else {
             guard.undo = undo;
         }
     }
 
     /// A write of this durability has been applied up to `sequence`: waits until that holds, giving up the lock.
+    ///
+    /// [`Error::Pending`] if the records are still there, to be written out later; with any other error they were taken back,
+    /// unless the store is poisoned.
     pub(super) fn finish<'a>(&'a self, mut guard: Guard<'a>, durability: Durability, sequence: u64) -> Result<()> {
         if durability == Durability::Buffered || planted(Planted::AcknowledgeUnwritten) {
             let Some(active) = &guard.active else { return Ok(()) };
             let end = active.appender.len() as u64;
             let pending = (end - active.written) as usize;
-            guard.acknowledged_end = end;
-            if pending >= PENDING_MAX_BYTES && !guard.writing {
-                return self.write_out(guard).1;
+            if pending < PENDING_MAX_BYTES || guard.writing {
+                guard.acknowledged_end = end;
+                drop(guard);
+                if pending >= PENDING_WAKE_BYTES {
+                    self.flush_wake.wake();
+                }
+                return Ok(());
             }
-            drop(guard);
-            if pending >= PENDING_WAKE_BYTES {
-                self.flush_wake.wake();
-            }
-            return Ok(());
+            // Too much is pending. It is written out before this write is acknowledged, so that it can be taken back if that fails.
         }
-        guard.in_flight += 1;
+        let ticket = guard.waiters.arrive(sequence);
         let (mut guard, result) = match durability {
-            Durability::Sync => self.wait_durable(guard, sequence),
-            _ => self.wait_written(guard, sequence),
+            Durability::Sync => self.wait_durable(guard, sequence, &ticket),
+            _ => self.wait_written(guard, sequence, &ticket),
         };
-        guard.landed();
+        guard.waiters.leave(ticket);
         drop(guard);
         if self.options.maintenance == Maintenance::Manual {
             // Nobody else seals. This write is done; the next maintenance tries again and reports.
@@ -200,9 +206,19 @@ impl Engine {
         result
     }
 
-    fn wait_written<'a>(&'a self, mut guard: Guard<'a>, sequence: u64) -> (Guard<'a>, Result<()>) {
+    /// How it ends for a waiter that a failed write-out has left unwritten.
+    fn unwritten(guard: &Guard<'_>, ticket: &Ticket, error: Error) -> Error {
+        match guard.waiters.failure_of(ticket) {
+            Some(failure) => failure.clone(),
+            // Nothing will be written any more.
+            None if guard.poisoned.is_some() => error,
+            None => Error::Pending { cause: Arc::new(error) },
+        }
+    }
+
+    fn wait_written<'a>(&'a self, mut guard: Guard<'a>, sequence: u64, ticket: &Ticket) -> (Guard<'a>, Result<()>) {
         loop {
-            if let Some(error) = guard.failure_of(sequence) {
+            if let Some(error) = guard.waiters.failure_of(ticket) {
                 let error = error.clone();
                 return (guard, Err(error));
             }
@@ -216,17 +232,17 @@ impl Engine {
             let (back, result) = self.write_out(guard);
             guard = back;
             if let Err(error) = result
-                && guard.failure_of(sequence).is_none()
                 && guard.written_sequence < sequence
             {
+                let error = Self::unwritten(&guard, ticket, error);
                 return (guard, Err(error));
             }
         }
     }
 
-    fn wait_durable<'a>(&'a self, mut guard: Guard<'a>, sequence: u64) -> (Guard<'a>, Result<()>) {
+    fn wait_durable<'a>(&'a self, mut guard: Guard<'a>, sequence: u64, ticket: &Ticket) -> (Guard<'a>, Result<()>) {
         loop {
-            if let Some(error) = guard.failure_of(sequence) {
+            if let Some(error) = guard.waiters.failure_of(ticket) {
                 let error = error.clone();
                 return (guard, Err(error));
             }
@@ -242,11 +258,15 @@ impl Engine {
             }
             guard.syncing = true;
             // While this thread leads, others append and wait; the next leader syncs for all of them.
-            let (back, result) = self.wait_written_without_landing(guard, sequence);
+            let (back, result) = self.write_out(guard);
             guard = back;
-            if let Err(error) = result {
+            // What failed may be others' records; this one may have been written before.
+            if let Err(error) = result
+                && guard.written_sequence < sequence
+            {
                 guard.syncing = false;
                 self.notify(&guard);
+                let error = Self::unwritten(&guard, ticket, error);
                 return (guard, Err(error));
             }
             let (back, result) = self.sync_written(guard);
@@ -261,15 +281,6 @@ impl Engine {
             if result.is_err() {
                 return (guard, result);
             }
-        }
-    }
-
-    fn wait_written_without_landing<'a>(&'a self, guard: Guard<'a>, sequence: u64) -> (Guard<'a>, Result<()>) {
-        let (guard, result) = self.write_out(guard);
-        match result {
-            // What failed may be others' records; this one may have been written before.
-            Err(_) if guard.failure_of(sequence).is_none() && guard.written_sequence >= sequence => (guard, Ok(())),
-            result => (guard, result),
         }
     }
 
@@ -333,10 +344,11 @@ impl Engine {
         let mut guard = self.lock_writer();
         self.check_sound(&mut guard)?;
         let sequence = guard.last_sequence;
-        guard.in_flight += 1;
-        let (mut guard, result) = self.wait_written(guard, sequence);
-        guard.landed();
-        result
+        let ticket = guard.waiters.arrive(sequence);
+        let (mut guard, result) = self.wait_written(guard, sequence, &ticket);
+        guard.waiters.leave(ticket);
+        // It has applied nothing that could stay pending.
+        result.map_err(Error::without_pending)
     }
 
     /// Makes everything durable that was acknowledged before this call.
@@ -348,10 +360,10 @@ impl Engine {
             self.finish_recovery(&mut guard)?;
         }
         let sequence = guard.last_sequence;
-        guard.in_flight += 1;
-        let (mut guard, result) = self.wait_durable(guard, sequence);
-        guard.landed();
-        result
+        let ticket = guard.waiters.arrive(sequence);
+        let (mut guard, result) = self.wait_durable(guard, sequence, &ticket);
+        guard.waiters.leave(ticket);
+        result.map_err(Error::without_pending)
     }
 
     /// Writes out what is pending, if anything is. Called by the maintenance thread.
@@ -459,7 +471,11 @@ mod tests {
         let class = |durability| PutOptions::new().durability(durability);
         namespace.put_with("kept", "1", class(Durability::Buffered)).unwrap();
         // Another writer has not learnt yet how it ended, so failures are kept for it.
-        store.engine().lock_writer().in_flight += 1;
+        let waiting = {
+            let mut guard = store.engine().lock_writer();
+            let sequence = guard.next_sequence;
+            guard.waiters.arrive(sequence)
+        };
         faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(Operation::Write));
         let error = namespace
             .put_with("taken back", "2", class(Durability::Os))
@@ -469,6 +485,34 @@ mod tests {
         assert_eq!(store.engine().lock_writer().pending_bytes(), 0);
         assert!(namespace.contains("kept").unwrap());
         assert!(!namespace.contains("taken back").unwrap());
-        store.engine().lock_writer().landed();
+        store.engine().lock_writer().waiters.leave(waiting);
+    }
+
+    #[test]
+    fn failures_of_others_do_not_pile_up_while_one_writer_waits() {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(faults.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let waiting = {
+            let mut guard = store.engine().lock_writer();
+            let sequence = guard.last_sequence;
+            guard.waiters.arrive(sequence)
+        };
+        faults.inject(
+            Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
+                .on(Operation::Write)
+                .repeated(),
+        );
+        for _ in 0..3_000 {
+            namespace.put("key", "value").unwrap_err();
+        }
+        let mut guard = store.engine().lock_writer();
+        assert!(guard.waiters.failure_of(&waiting).is_none());
+        assert_eq!(guard.waiters.places(), 2);
+        guard.waiters.leave(waiting);
     }
 }

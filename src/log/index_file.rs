@@ -211,7 +211,7 @@ impl Engine {
         if !quiet || !manifest.segments.iter().all(|entry| is_sealed(&entry.state)) {
             return Ok(());
         }
-        if !self.namespaces.dropped().is_empty() {
+        if self.namespaces.any_dropped() {
             // Their keys have not all left the indexes.
             return Ok(());
         }

@@ -1,7 +1,9 @@
 //! The manifest on disk: replaced as a whole, atomically, or not at all.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::lock;
 use crate::error::{Error, Result};
@@ -32,16 +34,9 @@ pub(crate) enum ReplaceError {
 pub(crate) struct ManifestStore {
     directory: Directory,
     current: Mutex<Current>,
+    in_flight: Arc<InFlight>,
     /// An index file stands that fits this manifest.
     index_file: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Current {
-    /// Ahead of the one on disk by numbers that were given out and not listed.
-    manifest: Manifest,
-    /// Of the manifest that this store has read or written last.
-    identity: Identity,
 }
 
 /// What tells one manifest from all others.
@@ -76,6 +71,56 @@ impl Identity {
     }
 }
 
+#[derive(Debug)]
+struct Current {
+    /// Ahead of the one on disk by numbers that were given out and not listed.
+    manifest: Manifest,
+    /// Of the manifest that this store has read or written last.
+    identity: Identity,
+    /// Which segment has each index.
+    listed: HashMap<u16, u64>,
+}
+
+impl Current {
+    fn new(manifest: Manifest) -> Current {
+        let entries = manifest.segments.iter();
+        Current {
+            identity: Identity::of(&manifest),
+            listed: entries.map(|entry| (segment_index(entry.id), entry.id)).collect(),
+            manifest,
+        }
+    }
+}
+
+/// Indexes of segments that some piece of work is at, and how many pieces: of new ones that no manifest lists yet, and of old ones
+/// that none lists any more but that the indexes in memory may still lead to.
+type InFlight = Mutex<HashMap<u16, usize>>;
+
+/// The id of a segment, whose index is not given to another one as long as this lives.
+#[derive(Debug)]
+pub(crate) struct ReservedId {
+    id: u64,
+    in_flight: Arc<InFlight>,
+}
+
+impl ReservedId {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for ReservedId {
+    fn drop(&mut self) {
+        let mut in_flight = lock(&self.in_flight);
+        if let Entry::Occupied(mut held) = in_flight.entry(segment_index(self.id)) {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
+    }
+}
+
 /// Of the segments that a store can have, so many are only for the outputs of compaction and recovery, without which a store
 /// that has all the others could never have fewer.
 pub(crate) const SEGMENTS_HELD_BACK: usize = 64;
@@ -86,10 +131,10 @@ pub(crate) const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 impl ManifestStore {
     /// Takes over a manifest that was read from, or written to, this directory.
     pub(crate) fn new(directory: Directory, manifest: Manifest) -> ManifestStore {
-        let identity = Identity::of(&manifest);
         ManifestStore {
             directory,
-            current: Mutex::new(Current { manifest, identity }),
+            current: Mutex::new(Current::new(manifest)),
+            in_flight: Arc::default(),
             index_file: AtomicBool::new(false),
         }
     }
@@ -121,10 +166,14 @@ impl ManifestStore {
     pub(crate) fn write(directory: &Directory, manifest: &Manifest) -> Result<(), ReplaceError> {
         let path = directory.path_of(MANIFEST_FILE);
         let temporary = directory.path_of(MANIFEST_TEMPORARY_FILE);
-        // Else the store could not be opened again.
-        manifest
-            .check_numbers()
-            .map_err(|damage| ReplaceError::Unchanged(Error::damage(&path, 0, damage)))?;
+        let encoded = manifest.encode();
+        // What would not be read must not be written, or the store could not be opened again.
+        let check = match manifest.check() {
+            _ if planted(Planted::WriteAnyManifest) => Ok(()),
+            Ok(()) if encoded.len() as u64 > MANIFEST_BYTES_MAX => Err(Damage::Field("length")),
+            check => check,
+        };
+        check.map_err(|damage| ReplaceError::Unchanged(Error::damage(&path, 0, damage)))?;
         let unchanged = |action, error| ReplaceError::Unchanged(Error::io(action, &temporary, error));
         // One may be left from an attempt that failed.
         directory
@@ -133,7 +182,7 @@ impl ManifestStore {
         let file = directory
             .create(MANIFEST_TEMPORARY_FILE)
             .map_err(|error| unchanged("create", error))?;
-        write_all_at(&*file, &manifest.encode(), 0).map_err(|error| unchanged("write", error))?;
+        write_all_at(&*file, &encoded, 0).map_err(|error| unchanged("write", error))?;
         file.sync().map_err(|error| unchanged("sync", error))?;
         let unknown = |action, error| ReplaceError::Unknown(Error::io(action, &path, error));
         directory
@@ -185,10 +234,7 @@ impl ManifestStore {
         next.next_namespace = next.next_namespace.max(floors.next_namespace);
         change(&mut next);
         Self::write(&self.directory, &next)?;
-        *current = Current {
-            identity: Identity::of(&next),
-            manifest: next,
-        };
+        *current = Current::new(next);
         if self.index_file.swap(false, Ordering::AcqRel) {
             // It is of no use from here on. Where it cannot be removed it takes space, until the next one is written.
             let _ = self.directory.remove(INDEX_FILE);
@@ -205,24 +251,51 @@ impl ManifestStore {
         self.index_file.store(stands, Ordering::Release);
     }
 
-    /// Gives out a segment id that was never used, nor will be again, and whose index no live segment has. It is known to be
-    /// used from the next [`ManifestStore::update`] on; a file of this id that no manifest lists is junk. `held_back` indexes
-    /// are not given out.
-    pub(crate) fn allocate_id(&self, held_back: usize) -> Result<u64> {
-        let current = &mut lock(&self.current).manifest;
-        let taken: std::collections::HashSet<u16> =
-            current.segments.iter().map(|entry| segment_index(entry.id)).collect();
-        if taken.len() + held_back > usize::from(u16::MAX) {
+    /// Gives out a segment id that was never used, nor will be again, and whose index no live segment has, nor one that
+    /// another piece of work is at. It is known to be used from the next [`ManifestStore::update`] on; a file of this id that no
+    /// manifest lists is junk. `held_back` indexes are not given out.
+    ///
+    /// What this returns must live until a manifest lists the segment, or its file is no longer of use.
+    pub(crate) fn allocate_id(&self, held_back: usize) -> Result<ReservedId> {
+        let mut current = lock(&self.current);
+        let mut in_flight = lock(&self.in_flight);
+        let listed = &current.listed;
+        let is_held = |index: &u16| in_flight.contains_key(index) && !planted(Planted::IgnoreIdsInFlight);
+        let unlisted = in_flight.keys().filter(|index| !listed.contains_key(index)).count();
+        if listed.len() + unlisted + held_back > usize::from(u16::MAX) {
             return Err(Error::invalid(
                 "the store has as many segments as it can have; use larger segments, or compact",
             ));
         }
-        let mut id = current.next_segment_id;
-        while taken.contains(&segment_index(id)) {
+        let mut id = current.manifest.next_segment_id;
+        while listed.contains_key(&segment_index(id)) || is_held(&segment_index(id)) {
             id += 1;
         }
-        current.next_segment_id = id.saturating_add(1);
-        Ok(id)
+        current.manifest.next_segment_id = id.saturating_add(1);
+        *in_flight.entry(segment_index(id)).or_default() += 1;
+        Ok(ReservedId {
+            id,
+            in_flight: self.in_flight.clone(),
+        })
+    }
+
+    /// Keeps the indexes of these segments, which the manifest lists and is about to list no longer, from being given out before
+    /// nothing leads into them any more.
+    pub(crate) fn hold_ids(&self, ids: impl IntoIterator<Item = u64>) -> Vec<ReservedId> {
+        let mut in_flight = lock(&self.in_flight);
+        let held = ids.into_iter().map(|id| {
+            *in_flight.entry(segment_index(id)).or_default() += 1;
+            ReservedId {
+                id,
+                in_flight: self.in_flight.clone(),
+            }
+        });
+        held.collect()
+    }
+
+    /// Whether the manifest lists this segment.
+    pub(crate) fn lists(&self, id: u64) -> bool {
+        lock(&self.current).listed.get(&segment_index(id)) == Some(&id)
     }
 
     /// Where it is.
@@ -252,7 +325,8 @@ fn is_gone(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::manifest::{SegmentEntry, SegmentState};
+    use crate::format::manifest::{SEGMENT_INDEXES, SegmentEntry, SegmentState};
+    use crate::format::segment::Summary;
     use crate::storage::MemStorage;
 
     fn directory() -> Directory {
@@ -304,5 +378,98 @@ mod tests {
         let refused = store.update(floors, |_| {});
         assert!(matches!(refused, Err(ReplaceError::Unchanged(_))), "{refused:?}");
         assert_eq!(ManifestStore::read(&directory).unwrap(), Some(manifest));
+    }
+
+    fn of_segments(ids: &[u64]) -> Manifest {
+        Manifest {
+            store_id: [0; 16],
+            generation: 1,
+            next_segment_id: ids.iter().max().map_or(1, |highest| highest + 1),
+            next_sequence: 1,
+            next_namespace: 1,
+            segments: (ids.iter())
+                .map(|id| SegmentEntry {
+                    id: *id,
+                    state: SegmentState::Open,
+                })
+                .collect(),
+        }
+    }
+
+    /// C7: an output of compaction, not listed yet, and more failed creations beside it than there are indexes.
+    #[test]
+    fn the_index_of_a_segment_that_is_not_listed_yet_is_not_given_to_another() {
+        let store = ManifestStore::new(directory(), of_segments(&[1, 2, 3]));
+        let output = store.allocate_id(0).unwrap();
+        for _ in 0..2 * SEGMENT_INDEXES {
+            let other = store.allocate_id(0).unwrap();
+            assert_ne!(segment_index(other.id()), segment_index(output.id()));
+        }
+        assert_eq!(lock(&store.in_flight).len(), 1);
+        drop(output);
+        assert!(lock(&store.in_flight).is_empty());
+    }
+
+    /// C7: compaction's manifest no longer lists an input, and the index in memory still leads into it.
+    #[test]
+    fn the_index_of_a_segment_that_is_about_to_go_is_not_given_to_another() {
+        let directory = directory();
+        // The next id in turn has the index of the oldest segment.
+        let mut manifest = of_segments(&[3, 9]);
+        manifest.next_segment_id = 3 + SEGMENT_INDEXES;
+        ManifestStore::write(&directory, &manifest).unwrap();
+        let store = ManifestStore::new(directory, manifest);
+        let held = store.hold_ids([3]);
+        let floors = Floors {
+            next_sequence: 1,
+            next_namespace: 1,
+        };
+        store
+            .update(floors, |manifest| manifest.segments.retain(|entry| entry.id != 3))
+            .unwrap();
+        assert!(!store.lists(3) && store.lists(9) && !store.lists(9 + SEGMENT_INDEXES));
+        assert_eq!(store.allocate_id(0).unwrap().id(), 4 + SEGMENT_INDEXES);
+        drop(held);
+    }
+
+    /// C7
+    #[test]
+    fn no_manifest_is_written_that_would_not_be_read() {
+        let directory = directory();
+        let sealed = |data_end| SegmentEntry {
+            id: 1,
+            state: SegmentState::Sealed(Summary {
+                data_end,
+                min_sequence: u64::MAX,
+                ..Summary::default()
+            }),
+        };
+        let with = |change: fn(&mut Manifest)| {
+            let mut manifest = of_segments(&[1, 2]);
+            change(&mut manifest);
+            manifest
+        };
+        let mut refused = vec![
+            of_segments(&[3, 3 + SEGMENT_INDEXES]),
+            of_segments(&[3, 3]),
+            of_segments(&[0]),
+            with(|manifest| manifest.next_segment_id = 2),
+            with(|manifest| manifest.next_sequence = 0),
+            with(|manifest| manifest.next_namespace = 0),
+            with(|manifest| manifest.generation = u64::MAX),
+        ];
+        // Its data end within the header.
+        refused.push(of_segments(&[1]));
+        refused.last_mut().unwrap().segments = vec![sealed(63)];
+        for manifest in refused {
+            assert!(Manifest::decode(&manifest.encode()).is_err(), "{manifest:?}");
+            let written = ManifestStore::write(&directory, &manifest);
+            assert!(matches!(written, Err(ReplaceError::Unchanged(_))), "{manifest:?}");
+            assert_eq!(ManifestStore::read(&directory).unwrap(), None);
+        }
+        let mut sound = of_segments(&[1, 2, SEGMENT_INDEXES + 3]);
+        sound.segments[0] = sealed(64);
+        ManifestStore::write(&directory, &sound).unwrap();
+        assert_eq!(ManifestStore::read(&directory).unwrap(), Some(sound));
     }
 }

@@ -24,9 +24,11 @@ mod rotate;
 pub(crate) mod seal;
 pub(crate) mod snapshot;
 pub(crate) mod sweep;
+mod waiters;
 pub(crate) mod write;
 mod writer;
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -40,6 +42,7 @@ use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
 use crate::index::keydir::{Keydir, Location};
 use crate::index::namespaces::{NamespaceState, Namespaces, SYSTEM_NAMESPACE};
+use crate::index::order::KeyFlags;
 use crate::options::Options;
 use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
@@ -173,11 +176,13 @@ pub(crate) struct Candidate {
     offset: u64,
 }
 
-/// Why a location did not lead to a record.
-enum LookError {
-    /// No segment stands there any more: look again.
-    Gone,
-    Read(u64, ReadError),
+/// What a look-up by hash comes to.
+enum Lookup {
+    Absent,
+    Found(Location),
+    /// No slot leads to a record of the key, and this one leads to damage: it is the key's, or that of another key whose hash has
+    /// the same tag.
+    Damaged(Location, Error),
 }
 
 impl Engine {
@@ -222,15 +227,15 @@ impl Engine {
     ) -> Result<Option<Value>> {
         let number = namespace.number;
         let mut found = None;
-        self.find(hash, |segment, offset| {
+        let lookup = self.find(hash, |segment, offset| {
             let mut checked = Ok(false);
             found = segment.value(offset, |record| {
                 checked = self.leads_to(hash, number, key, record);
                 matches!(checked, Ok(true))
             })?;
             Ok(checked?)
-        })
-        .map_err(|error| error.of_key(key))?;
+        });
+        self.without_strangers(lookup, number, key)?;
         Ok(found.filter(|value| {
             let (expiry, sequence) = (value.expiry_ms(), value.sequence());
             let is_expired = |now: &Now| now.is_expired(expiry, sequence);
@@ -240,20 +245,47 @@ impl Engine {
 
     /// Location and header of the newest record of the key, expired or not. The value is neither read nor checked.
     pub(crate) fn find_header(&self, namespace: u32, key: &[u8], hash: u64) -> Result<Option<(Location, Header)>> {
+        let (lookup, header) = self.look_up(namespace, key, hash);
+        Ok(self.without_strangers(lookup, namespace, key)?.zip(header))
+    }
+
+    /// As [`Engine::find_header`]; the header is there if the record was found.
+    fn look_up(&self, namespace: u32, key: &[u8], hash: u64) -> (Result<Lookup>, Option<Header>) {
         let mut header = None;
         let mut scratch = Vec::new();
-        let location = self.find(hash, |segment, offset| {
+        let lookup = self.find(hash, |segment, offset| {
             let record = segment.record(offset, &mut scratch)?;
             let same = self.leads_to(hash, namespace, key, &record)?;
             header = same.then_some(record.header);
             Ok(same)
         });
-        let location = location.map_err(|error| match namespace {
+        (lookup, header)
+    }
+
+    /// Damage is an error to those who ask for its key, and to nobody else. The error names the key.
+    fn without_strangers(&self, lookup: Result<Lookup>, namespace: u32, key: &[u8]) -> Result<Option<Location>> {
+        let error = match lookup {
+            Ok(Lookup::Absent) => return Ok(None),
+            Ok(Lookup::Found(location)) => return Ok(Some(location)),
+            Ok(Lookup::Damaged(..)) if self.flags_of(namespace, key).is_none() => return Ok(None),
+            Ok(Lookup::Damaged(_, error)) | Err(error) => error,
+        };
+        Err(match namespace {
             // The store's own keys are numbers that nobody knows.
             SYSTEM_NAMESPACE => error,
             _ => error.of_key(key),
-        })?;
-        Ok(location.zip(header))
+        })
+    }
+
+    /// What is known of a key without its record; None if it is not there. It decides whose a slot is that leads to damage: of a key
+    /// that is there and has no other slot it is the key's own. Costs the merge of what is queued for the key order.
+    fn flags_of(&self, namespace: u32, key: &[u8]) -> Option<KeyFlags> {
+        if namespace == SYSTEM_NAMESPACE {
+            let number = u32::from_be_bytes(key.try_into().ok()?);
+            let state = self.namespaces.by_number(number)?;
+            return (!state.is_dropped()).then_some(KeyFlags::NONE);
+        }
+        self.namespaces.by_number(namespace)?.order.flags(key)
     }
 
     /// Whether this is a record of the key that was asked for. Damage if it is one of a key that the index would not have
@@ -270,42 +302,54 @@ impl Engine {
         }
     }
 
-    /// Finds the location for which `confirm` says yes, looking again when a segment is replaced under it.
-    fn find(
-        &self,
-        hash: u64,
-        mut confirm: impl FnMut(&Segment, u64) -> Result<bool, ReadError>,
-    ) -> Result<Option<Location>> {
-        let mut suspect = None;
+    /// Finds the location for which `confirm` says yes, looking again when a segment is replaced under it. A record that cannot be read
+    /// is in nobody's way but that of its own key: the others under the same tag are looked at as well.
+    fn find(&self, hash: u64, mut confirm: impl FnMut(&Segment, u64) -> Result<bool, ReadError>) -> Result<Lookup> {
+        let mut suspects: Vec<Location> = Vec::new();
         for attempt in 0..READ_ATTEMPTS_MAX {
-            let mut failed = None;
-            let found = self.keydir.find(hash, |location| {
+            let mut gone = false;
+            let mut failed: Vec<(Location, u64, ReadError)> = Vec::new();
+            let Ok(found) = self.keydir.find(hash, |location| {
                 let answer = match self.segments.load(location.segment_index()).as_deref() {
-                    Some(Some(segment)) => {
-                        confirm(segment, location.offset()).map_err(|error| LookError::Read(segment.id(), error))
+                    Some(Some(segment)) => confirm(segment, location.offset()).unwrap_or_else(|error| {
+                        failed.push((location, segment.id(), error));
+                        false
+                    }),
+                    // No segment stands there any more: look again.
+                    _ => {
+                        gone = true;
+                        false
                     }
-                    _ => Err(LookError::Gone),
                 };
-                answer.inspect_err(|_| failed = Some(location))
+                Ok::<_, Infallible>(answer)
             });
-            match (found, failed) {
-                (Ok(location), _) => return Ok(location),
-                // Only what still stands in the index is an error; anything else was replaced meanwhile.
-                (Err(LookError::Read(id, error)), Some(location)) if self.keydir.holds(hash, location) => {
-                    let still = self
-                        .segments
-                        .get(location.segment_index())
-                        .is_some_and(|segment| segment.id() == id);
-                    if still && self.keydir.holds(hash, location) {
-                        // A failed write may have been taken back before the look at the record, and one that put another
-                        // in its place may have come before the look at the index: so damage has to be seen twice.
-                        if matches!(error, ReadError::Io(_)) || suspect == Some(location) {
-                            return Err(self.read_error(id, location.offset(), error));
+            if let Some(location) = found {
+                return Ok(Lookup::Found(location));
+            }
+            if failed.is_empty() && !gone {
+                return Ok(Lookup::Absent);
+            }
+            // Only what still stands in the index is an error; anything else was replaced meanwhile.
+            let stands = |(location, id, _): &(Location, u64, ReadError)| {
+                let segment = self.segments.get(location.segment_index());
+                segment.is_some_and(|segment| segment.id() == *id) && self.keydir.holds(hash, *location)
+            };
+            if !gone && failed.iter().all(stands) {
+                // A failed write may have been taken back before the look at the record, and one that put another in its place may
+                // have come before the look at the index: so damage has to be seen twice.
+                let seen_twice = failed.iter().map(|(location, _, _)| location).eq(&suspects);
+                suspects = failed.iter().map(|(location, _, _)| *location).collect();
+                let is_failure = |(_, _, error): &(Location, u64, ReadError)| matches!(error, ReadError::Io(_));
+                let first = failed.iter().position(is_failure).or(seen_twice.then_some(0));
+                if let Some(first) = first {
+                    let (location, id, error) = failed.swap_remove(first);
+                    return match error {
+                        ReadError::Io(_) => Err(self.read_error(id, location.offset(), error)),
+                        ReadError::Damage(_) => {
+                            Ok(Lookup::Damaged(location, self.read_error(id, location.offset(), error)))
                         }
-                        suspect = Some(location);
-                    }
+                    };
                 }
-                _ => {}
             }
             if attempt > 100 {
                 std::thread::yield_now();
@@ -445,7 +489,7 @@ pub(crate) fn random_id() -> [u8; 16] {
 mod tests {
     use super::*;
     use crate::storage::MemStorage;
-    use crate::{ErrorKind, Maintenance, Store};
+    use crate::{Maintenance, Store};
 
     #[test]
     fn a_record_that_was_taken_back_and_written_again_under_a_reader_is_no_damage() {
@@ -469,8 +513,10 @@ mod tests {
                 Ok(true)
             }
         });
-        assert!(found.unwrap().is_some());
+        assert!(matches!(found, Ok(Lookup::Found(_))));
         let damaged = engine.find(hash, |_, _| Err(ReadError::Damage(Damage::Short)));
-        assert_eq!(damaged.unwrap_err().kind(), ErrorKind::Corruption);
+        assert!(matches!(damaged, Ok(Lookup::Damaged(_, Error::Corruption { .. }))));
+        let failed = engine.find(hash, |_, _| Err(ReadError::Io(std::io::ErrorKind::Other.into())));
+        assert!(matches!(failed, Err(Error::Io { .. })));
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::active::Account;
+use super::manifest::ReservedId;
 use super::{Engine, HintDoubt, lock};
 use crate::error::{Error, Result};
 use crate::format::Damage;
@@ -37,12 +38,22 @@ pub(crate) struct Move {
 pub(crate) struct OutputWriter<'a> {
     engine: &'a Engine,
     current: Option<Output>,
-    finished: Vec<Arc<Segment>>,
+    finished: Finished,
+}
+
+/// New segments, complete, synced and readable, that no manifest lists yet.
+#[derive(Default)]
+pub(crate) struct Finished {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    /// What leads to them.
     pub(crate) moves: Vec<Move>,
     pub(crate) written_bytes: u64,
+    /// To be held until the manifest that lists them stands, or they are removed.
+    pub(crate) ids: Vec<ReservedId>,
 }
 
 struct Output {
+    id: ReservedId,
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
     /// What is not written yet, and where it belongs.
@@ -62,9 +73,7 @@ impl<'a> OutputWriter<'a> {
         OutputWriter {
             engine,
             current: None,
-            finished: Vec::new(),
-            moves: Vec::new(),
-            written_bytes: 0,
+            finished: Finished::default(),
         }
     }
 
@@ -73,7 +82,7 @@ impl<'a> OutputWriter<'a> {
         let to = self.push(&record.header, record.body)?;
         if record.header.kind == Kind::Put {
             let (length, expiry) = (record.header.record_len(), record.header.expiry);
-            self.moves.push(Move {
+            self.finished.moves.push(Move {
                 hash,
                 from,
                 to,
@@ -126,7 +135,7 @@ impl<'a> OutputWriter<'a> {
         output
             .account
             .add(header, output.buffer.get(start..).unwrap_or_default());
-        self.written_bytes += length;
+        self.finished.written_bytes += length;
         let location = Location::new(crate::segment::segment_index(output.header.segment_id), offset);
         if output.buffer.len() >= WRITE_BYTES {
             self.engine.write_output(output)?;
@@ -136,9 +145,10 @@ impl<'a> OutputWriter<'a> {
 
     fn begin_segment(&mut self, base_sequence: u64) -> Result<()> {
         let id = self.engine.manifest.allocate_id(0)?;
-        let header = self.engine.new_segment_header(id, base_sequence);
+        let header = self.engine.new_segment_header(id.id(), base_sequence);
         let file = self.engine.create_segment_file(&header)?;
         self.current = Some(Output {
+            id,
             header,
             file,
             buffer: Vec::with_capacity(WRITE_BYTES + (64 << 10)),
@@ -154,7 +164,10 @@ impl<'a> OutputWriter<'a> {
         };
         let result = self.engine.seal_output(&mut output);
         match result {
-            Ok(segment) => self.finished.push(segment),
+            Ok(segment) => {
+                self.finished.segments.push(segment);
+                self.finished.ids.push(output.id);
+            }
             Err(error) => {
                 // So that it is among those that `discard` removes.
                 self.current = Some(output);
@@ -164,11 +177,10 @@ impl<'a> OutputWriter<'a> {
         Ok(())
     }
 
-    /// Seals and syncs the last segment; returns all of them, readable, and the moves that lead to them. The names are durable once
-    /// the manifest that lists them is.
-    pub(crate) fn finish(mut self) -> Result<(Vec<Arc<Segment>>, Vec<Move>, u64)> {
+    /// Seals and syncs the last segment; returns all of them. The names are durable once the manifest that lists them is.
+    pub(crate) fn finish(mut self) -> Result<Finished> {
         match self.end_segment() {
-            Ok(()) => Ok((self.finished, self.moves, self.written_bytes)),
+            Ok(()) => Ok(self.finished),
             Err(error) => {
                 self.discard();
                 Err(error)
@@ -178,10 +190,12 @@ impl<'a> OutputWriter<'a> {
 
     /// Removes everything that was written.
     pub(crate) fn discard(self) {
-        let unfinished = self.current.map(|output| output.header.segment_id);
-        for id in self.finished.iter().map(|segment| segment.id()).chain(unfinished) {
-            self.engine.remove_segment_files(id);
-        }
+        let ids = self
+            .finished
+            .ids
+            .iter()
+            .chain(self.current.as_ref().map(|output| &output.id));
+        ids.for_each(|id| self.engine.remove_segment_files(id.id()));
     }
 }
 

@@ -152,7 +152,7 @@ impl Engine {
             self.load(&segments, sources)?
         };
         // Each namespace has an entry of its own in the same index.
-        report.keys = loaded.keys.saturating_sub(self.namespaces.all().len() as u64);
+        report.keys = loaded.keys.saturating_sub(self.namespaces.len() as u64);
         report.hints_used = loaded.hints_used;
         *self.lock_writer() = Writer::new(next_sequence);
         // From here on everything is decided, and the disk may change.
@@ -180,7 +180,8 @@ impl Engine {
         let live = self.segments.all();
         report.segments = live.len() as u64;
         let ids = live.iter().map(|segment| segment.id());
-        let doubtful = ids.filter_map(|id| match loaded.scanned.contains(&id) {
+        let scanned: HashSet<u64> = loaded.scanned.iter().copied().collect();
+        let doubtful = ids.filter_map(|id| match scanned.contains(&id) {
             true => Some((id, HintDoubt::Unfit)),
             false => report.index_file_used.then_some((id, HintDoubt::Unread)),
         });
@@ -383,7 +384,13 @@ impl Engine {
                 return Err(error);
             }
         }
-        let (outputs, moves, written) = output.finish()?;
+        let finished = output.finish()?;
+        let (outputs, moves, written) = (finished.segments, finished.moves, finished.written_bytes);
+        // Both until the indexes lead into the new segments alone.
+        let _new_ids = finished.ids;
+        let _old_ids = self
+            .manifest
+            .hold_ids(unrecovered.unsealed.iter().map(|unsealed| unsealed.id));
         let updated = self.manifest.update(self.floors(guard), |manifest| {
             for entry in &mut manifest.segments {
                 let cut = unrecovered.unsealed.iter().find(|unsealed| unsealed.id == entry.id);
@@ -453,7 +460,6 @@ impl Engine {
 
     /// Removes what interrupted steps left: files of ours that the manifest does not list.
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
-        let listed: HashSet<u64> = self.manifest.current().segments.iter().map(|entry| entry.id).collect();
         let names = self
             .directory
             .list()
@@ -462,7 +468,7 @@ impl Engine {
             // Of a name that is not text, which is none of ours, nothing is removed.
             let name = name.to_string_lossy();
             let junk = match classify(&name) {
-                FileName::Segment(id) | FileName::Hint(id) => !listed.contains(&id),
+                FileName::Segment(id) | FileName::Hint(id) => !self.manifest.lists(id),
                 // A store that was created just now may be a copy in the making; in any other the copy was finished.
                 FileName::Own => {
                     name == MANIFEST_TEMPORARY_FILE

@@ -91,10 +91,12 @@ impl Engine {
 
     /// Creates the file of a segment with room for at least `length` bytes, and lists it as open.
     fn create_segment(&self, floors: Floors, length: u64) -> Result<Prepared, ReplaceError> {
-        let id = self
+        // Held until the manifest lists it, or nothing is left of it.
+        let reserved = self
             .manifest
             .allocate_id(SEGMENTS_HELD_BACK)
             .map_err(ReplaceError::Unchanged)?;
+        let id = reserved.id();
         let header = self.new_segment_header(id, floors.next_sequence);
         let file = self.create_segment_file(&header).map_err(ReplaceError::Unchanged)?;
         let entry = SegmentEntry {

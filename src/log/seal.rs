@@ -1,15 +1,18 @@
 //! What happens to a segment once it is full: sync, seal, hint, manifest. And the reserve for a full disk.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::active::Rotated;
 use super::output::encode_seal;
+use super::writer::Guard;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::SegmentState;
 use crate::format::segment::Mark;
 use crate::format::{RESERVE_FILE, segment_file};
+use crate::options::Durability;
 use crate::planted::{Planted, planted};
 use crate::storage::write_all_at;
 
@@ -41,6 +44,16 @@ impl ReservePart {
     pub(super) fn of_write(deletes: bool) -> ReservePart {
         if deletes { ReservePart::Half } else { ReservePart::None }
     }
+}
+
+/// What a write has done before it waits.
+pub(super) struct Applied<'a, T> {
+    pub(super) guard: Guard<'a>,
+    /// What has to be written out, or synced, up to here.
+    pub(super) sequence: u64,
+    /// False if there was nothing to write: then `sequence` is that of others' records, which this call has seen.
+    pub(super) appended: bool,
+    pub(super) answer: T,
 }
 
 impl Engine {
@@ -123,6 +136,7 @@ impl Engine {
     /// A segment in which nothing is about a key says nothing.
     fn drop_empty(&self, rotated: &Rotated) -> Result<()> {
         let id = rotated.segment.id();
+        let _until_it_is_gone = self.manifest.hold_ids([id]);
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
         let mut guard = self.lock_writer();
         guard.sealing.retain(|other| other.segment.id() != id);
@@ -132,22 +146,67 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs `work`. On a full disk it gets its part of the reserve; and it is refused while that of the others is not whole.
+    /// Runs `work`. On a full disk it gets its part of the reserve; and it is refused while that of the others is not whole. It may be
+    /// run twice, so it must not see what its own first attempt has done: a write goes through [`Engine::write_with_reserve`].
     pub(crate) fn with_reserve<T>(&self, part: ReservePart, work: impl Fn() -> Result<T>) -> Result<T> {
+        self.refuse_if_full(part)?;
+        match work() {
+            // Somebody else may have given the reserve up, or taken it back for a moment: then there is room now, too.
+            Err(error) if error.is_no_space() && part != ReservePart::None => {
+                self.release_reserve(part.kept(self.reserve_bytes()));
+                work()
+            }
+            result => result,
+        }
+    }
+
+    /// As [`Engine::with_reserve`], for a write: `apply` appends its records, and what they wait for is waited for here.
+    ///
+    /// `apply` is run a second time only if the records of the first attempt were taken back. Records that stay pending, since
+    /// others behind them were acknowledged, are waited for again: a second attempt would find them and judge by them.
+    pub(super) fn write_with_reserve<'a, T>(
+        &'a self,
+        part: ReservePart,
+        durability: Durability,
+        apply: impl Fn() -> Result<Applied<'a, T>>,
+    ) -> Result<T> {
+        self.refuse_if_full(part)?;
+        let appended = Cell::new(true);
+        let attempt = || {
+            let applied = apply().map_err(|error| (error, None))?;
+            appended.set(applied.appended);
+            match self.finish(applied.guard, durability, applied.sequence) {
+                Ok(()) => Ok(applied.answer),
+                Err(error @ Error::Pending { .. }) => Err((error, Some((applied.sequence, applied.answer)))),
+                Err(error) => Err((error, None)),
+            }
+        };
+        let ended = match attempt() {
+            Err((error, pending)) if error.is_no_space() && part != ReservePart::None => {
+                self.release_reserve(part.kept(self.reserve_bytes()));
+                match pending {
+                    Some((sequence, answer)) if !planted(Planted::RunPendingAgain) => {
+                        let waited = self.finish(self.lock_writer(), durability, sequence);
+                        waited.map(|()| answer)
+                    }
+                    _ => attempt().map_err(|(error, _)| error),
+                }
+            }
+            result => result.map_err(|(error, _)| error),
+        };
+        // Where there was nothing to write, what stays pending is the record of another call.
+        ended.map_err(|error| if appended.get() { error } else { error.without_pending() })
+    }
+
+    /// Refuses this work if the disk was found full and the part of the reserve that is kept for others cannot be made whole.
+    fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
         let kept = part.kept(self.reserve_bytes());
         if kept > 0 && self.full.load(Ordering::Relaxed) {
             self.check_open()?;
             self.check_sound(&mut self.lock_writer())?;
             self.restore_reserve(kept)?;
         }
-        match work() {
-            // Somebody else may have given the reserve up, or taken it back for a moment: then there is room now, too.
-            Err(error) if error.is_no_space() && part != ReservePart::None => {
-                self.release_reserve(kept);
-                work()
-            }
-            result => result,
-        }
+        Ok(())
     }
 
     /// Gives the reserve back to the file system but for so many bytes.

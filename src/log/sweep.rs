@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use super::{Engine, lock};
 use crate::clock::Now;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::order::{Change, KeyOrder};
 use crate::planted::{Planted, planted};
 use crate::segment::ReadError;
 
@@ -51,18 +52,24 @@ impl Engine {
 
     /// Folds all queued changes into the key orders.
     fn merge_orders(&self) {
-        let _housekeeping = self.housekeeping();
-        for namespace in self.namespaces.all() {
-            self.merge_order(&namespace);
-        }
+        self.merge_orders_that(|_| true);
     }
 
     /// Folds queued changes into the key orders where that pays.
     pub(crate) fn merge_due_orders(&self) {
+        self.merge_orders_that(KeyOrder::is_merge_due);
+    }
+
+    /// Looks at the orders that have queued changes, and at no others: there may be very many namespaces.
+    fn merge_orders_that(&self, are_due: impl Fn(&KeyOrder) -> bool) {
         let _housekeeping = self.housekeeping();
-        for namespace in self.namespaces.all() {
-            if namespace.order.is_merge_due() {
+        for namespace in self.namespaces.take_changed() {
+            namespace.order.begin_look();
+            if are_due(&namespace.order) {
                 self.merge_order(&namespace);
+            }
+            if namespace.order.look_again() {
+                self.namespaces.note_changed(namespace.number);
             }
         }
     }
@@ -130,7 +137,7 @@ impl Engine {
             segment.counters.add_expired(header.record_len());
             self.events.expired.fetch_add(1, Ordering::Relaxed);
             if let Some(namespace) = self.namespaces.by_number(header.namespace) {
-                namespace.order.remove(key);
+                self.namespaces.change_order(&namespace, [Change::Remove(key)]);
             }
         }
         None
@@ -189,17 +196,13 @@ impl Engine {
                 let _writer = self.lock_writer();
                 for (key, _) in page.iter() {
                     let hash = self.hash(namespace.number, key);
-                    match self.find_header(namespace.number, key, hash) {
-                        Ok(Some((location, header))) => {
-                            self.keydir.remove(hash, location);
-                            self.no_longer_live(location, &header);
-                        }
-                        Ok(None) => {}
-                        // Its slot stays, and leads nobody anywhere; the others must not wait for it.
-                        Err(error @ Error::Corruption { .. }) => self.events.note_background_error(&error),
-                        Err(error) => return Err(error),
+                    // The slot of a damaged record goes as well: there is nobody left to be told.
+                    if let Some(current) = self.current_of(namespace.number, key, hash, false)?
+                        && self.keydir.remove(hash, current.location)
+                    {
+                        self.no_longer_live(&current);
                     }
-                    namespace.order.remove(key);
+                    self.namespaces.change_order(&namespace, [Change::Remove(key)]);
                 }
             }
             self.namespaces.forget_number(namespace.number);

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::seal::ReservePart;
+use super::seal::{Applied, ReservePart};
 use super::writer::{Guard, Undo};
-use super::{Engine, lock};
+use super::{Engine, Lookup, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc, body_crc};
 use crate::format::segment::Mark;
@@ -14,6 +14,7 @@ use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::{Change, KeyFlags, KeyOrder};
 use crate::options::{Condition, Durability};
+use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 
 /// Most bytes that a batch may take in the log: 256 MiB.
@@ -63,7 +64,51 @@ struct Ready<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Current {
     pub(super) location: Location,
-    pub(super) header: Header,
+    known: Known,
+}
+
+/// What is known of a record.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Header(Header),
+    /// It is damaged. The flags are what the key order holds of its key, the length is 0 unless the header could be read.
+    Damaged {
+        flags: KeyFlags,
+        length: u64,
+    },
+}
+
+impl Current {
+    fn new(location: Location, header: Header) -> Current {
+        let known = Known::Header(header);
+        Current { location, known }
+    }
+
+    fn header(&self) -> Option<&Header> {
+        match &self.known {
+            Known::Header(header) => Some(header),
+            Known::Damaged { .. } => None,
+        }
+    }
+
+    fn flags(&self) -> KeyFlags {
+        match &self.known {
+            Known::Header(header) => flags(header),
+            Known::Damaged { flags, .. } => *flags,
+        }
+    }
+
+    /// Bytes that the counters of its segment are changed by.
+    pub(super) fn length(&self) -> u64 {
+        match &self.known {
+            Known::Header(header) => header.record_len(),
+            Known::Damaged { length, .. } => *length,
+        }
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        self.header().and_then(|header| header.expiry)
+    }
 }
 
 impl Ready<'_> {
@@ -106,10 +151,10 @@ impl Engine {
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         self.check_open()?;
         let deletes = matches!(operation.action, Action::Delete);
-        self.with_reserve(ReservePart::of_write(deletes), || self.try_write(operation, durability))
+        self.write_with_reserve(ReservePart::of_write(deletes), durability, || self.apply(operation))
     }
 
-    fn try_write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
+    fn apply<'a>(&'a self, operation: &Operation<'_>) -> Result<Applied<'a, Written>> {
         let ready = self.ready(operation);
         let guard = self.lock_writer_to_change(ready.hash);
         let mut guard = self.ensure_room(guard, ready.header.record_len() + MARK_LEN, 2)?;
@@ -119,13 +164,24 @@ impl Engine {
         if current.is_none() && matches!(operation.action, Action::Delete) {
             // Nothing to delete; but what this call has seen, that the key is gone, must hold as its durability says.
             let sequence = guard.last_sequence;
-            self.finish(guard, durability, sequence)?;
-            return Ok(Written { sequence, existed });
+            return Ok(Applied {
+                guard,
+                sequence,
+                appended: false,
+                answer: Written { sequence, existed },
+            });
+        }
+        if current.is_none() {
+            self.check_room(&[ready.hash])?;
         }
         self.mark_if_due(&mut guard);
         let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
-        self.finish(guard, durability, sequence)?;
-        Ok(Written { sequence, existed })
+        Ok(Applied {
+            guard,
+            sequence,
+            appended: true,
+            answer: Written { sequence, existed },
+        })
     }
 
     /// Writes all operations or none.
@@ -134,12 +190,12 @@ impl Engine {
         let deletes = operations
             .iter()
             .all(|operation| matches!(operation.action, Action::Delete));
-        self.with_reserve(ReservePart::of_write(deletes), || {
-            self.try_write_batch(operations, durability)
+        self.write_with_reserve(ReservePart::of_write(deletes), durability, || {
+            self.apply_batch(operations)
         })
     }
 
-    fn try_write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
+    fn apply_batch<'a>(&'a self, operations: &[Operation<'_>]) -> Result<Applied<'a, u64>> {
         let ready: Vec<_> = operations.iter().map(|operation| self.ready(operation)).collect();
         let bytes: u64 = ready.iter().map(|ready| ready.header.record_len()).sum();
         if bytes > BATCH_BYTES_MAX {
@@ -154,24 +210,37 @@ impl Engine {
         let mut guard = self.ensure_room(self.lock_writer(), MARK_LEN + begin_len + bytes, ready.len() as u64 + 2)?;
         // Everything that can fail comes before anything is appended.
         let mut currents = Vec::with_capacity(ready.len());
+        let mut new = Vec::new();
         for ready in &ready {
             check_namespace(ready.operation)?;
             let current = self.current(ready)?;
             self.check_condition(ready, current.as_ref())?;
+            if current.is_none() && ready.header.kind == Kind::Put {
+                new.push(ready.hash);
+            }
             currents.push(current);
         }
+        self.check_room(&new)?;
         if ready.is_empty() {
             let sequence = guard.last_sequence;
-            self.finish(guard, durability, sequence)?;
-            return Ok(sequence);
+            return Ok(Applied {
+                guard,
+                sequence,
+                appended: false,
+                answer: sequence,
+            });
         }
         self.mark_if_due(&mut guard);
         self.while_applying_batch(|| {
             self.append_batch(&mut guard, &ready, &currents, has_repeats(hashes), begin_len, bytes)
         });
         let sequence = guard.last_sequence;
-        self.finish(guard, durability, sequence)?;
-        Ok(sequence)
+        Ok(Applied {
+            guard,
+            sequence,
+            appended: true,
+            answer: sequence,
+        })
     }
 
     /// Writes or deletes the record of a namespace, alone: what is pending is written out before it, and itself at once, with
@@ -193,6 +262,9 @@ impl Engine {
             let mut guard = self.ensure_room_when_idle(self.lock_writer(), length, 2)?;
             self.write_out_held(&mut guard)?;
             let current = self.current(&ready)?;
+            if current.is_none() {
+                self.check_room(&[ready.hash])?;
+            }
             self.mark_if_due(&mut guard);
             let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
             // If this fails, the record is taken back: nothing acknowledged lies behind it.
@@ -261,36 +333,71 @@ impl Engine {
             changes.extend(change.map(|change| (ready.operation.namespace, change)));
             if repeats {
                 let location = segment.location(offset);
-                let made = (header.kind == Kind::Put).then_some(Current {
-                    location,
-                    header: *header,
-                });
+                let made = (header.kind == Kind::Put).then_some(Current::new(location, *header));
                 within.insert(key, made);
             }
             offset += header.record_len();
         }
         for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
             if let Some((namespace, _)) = together.first() {
-                change_order(namespace, together.iter().map(|(_, change)| *change));
+                self.change_order(namespace, together.iter().map(|(_, change)| *change));
             }
         }
     }
 
-    /// What the keydir points at for this key.
+    /// What the keydir points at for this key. Damage is an error if the operation has a condition, of which nothing can be known
+    /// then; else what is damaged can be overwritten and deleted.
     fn current(&self, ready: &Ready<'_>) -> Result<Option<Current>> {
-        let found = self.find_header(ready.operation.namespace.number, ready.operation.key, ready.hash)?;
-        Ok(found.map(|(location, header)| Current { location, header }))
+        let (number, key) = (ready.operation.namespace.number, ready.operation.key);
+        self.current_of(number, key, ready.hash, ready.operation.condition.is_some())
     }
 
-    /// Whether a live record of the key stands there; an error if the operation's condition does not hold.
+    /// What the keydir points at for a key, be it damaged, unless that `matters`. The caller holds the writer lock.
+    pub(super) fn current_of(&self, namespace: u32, key: &[u8], hash: u64, matters: bool) -> Result<Option<Current>> {
+        let (lookup, header) = self.look_up(namespace, key, hash);
+        match lookup? {
+            Lookup::Absent => Ok(None),
+            Lookup::Found(location) => Ok(header.map(|header| Current::new(location, header))),
+            Lookup::Damaged(_, error) if planted(Planted::DamagedHeaderBlocks) => Err(error),
+            Lookup::Damaged(location, error) => match self.flags_of(namespace, key) {
+                // It is the slot of another key; this one gets one beside it.
+                None => Ok(None),
+                Some(_) if matters => Err(error),
+                Some(flags) => {
+                    let segment = self.segments.get(location.segment_index());
+                    let mut scratch = Vec::new();
+                    // Its key may be damaged, and not its header.
+                    let record = segment
+                        .as_ref()
+                        .and_then(|segment| segment.record(location.offset(), &mut scratch).ok());
+                    let length = record.map_or(0, |record| record.header.record_len());
+                    let known = Known::Damaged { flags, length };
+                    Ok(Some(Current { location, known }))
+                }
+            },
+        }
+    }
+
+    /// Whether a live record of the key stands there; an error if the operation's condition does not hold. A damaged record counts as
+    /// live.
     fn check_condition(&self, ready: &Ready<'_>, current: Option<&Current>) -> Result<bool> {
-        let live = current.filter(|Current { header, .. }| {
-            header.expiry.is_none() || !self.time.now().is_expired(header.expiry, header.sequence)
-        });
+        let is_expired =
+            |header: &Header| header.expiry.is_some() && self.time.now().is_expired(header.expiry, header.sequence);
+        let live = current.filter(|current| !current.header().is_some_and(is_expired));
         if let Some(condition) = ready.operation.condition {
-            condition.check(live.map(|current| current.header.sequence))?;
+            condition.check(live.and_then(Current::header).map(|header| header.sequence))?;
         }
         Ok(live.is_some())
+    }
+
+    /// Refuses new keys that the hash index has no room for, before anything is appended.
+    fn check_room(&self, new: &[u64]) -> Result<()> {
+        if self.keydir.has_room(new) {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "the hash index can hold no more keys; delete some, or split the store",
+        ))
     }
 
     /// Says in the log how far it is durable, if that is news and nothing is pending: recovery can then tell a torn end from
@@ -320,7 +427,7 @@ impl Engine {
         active.put_record(&header, &ready.parts());
         let segment = active.segment.clone();
         if let Some(change) = self.index(guard, &segment, ready.hash, offset, &header, ready.operation, current) {
-            change_order(ready.operation.namespace, [change]);
+            self.change_order(ready.operation.namespace, [change]);
         }
         header.sequence
     }
@@ -351,14 +458,15 @@ impl Engine {
             previous: current.copied(),
         });
         if let Some(current) = current {
-            self.no_longer_live(current.location, &current.header);
+            self.no_longer_live(current);
         }
         if header.kind == Kind::Put {
             segment.counters.add_put(length, header.sequence);
             segment.counters.add_live(1, length);
             let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
             if !replaced && self.keydir.insert(hash, location).is_err() {
-                let cause = Error::invalid("the hash index can hold no more keys; split the store");
+                // Cannot be: there was room before anything was appended.
+                let cause = Error::invalid("the hash index can hold no more keys");
                 self.poison(guard, &cause);
             }
             if let Some(expiry) = header.expiry {
@@ -371,15 +479,15 @@ impl Engine {
                 self.keydir.remove(hash, previous);
             }
         }
-        let before = current.map(|current| flags(&current.header));
+        let before = current.map(Current::flags);
         let after = (header.kind == Kind::Put).then(|| flags(header));
         (before != after).then(|| Change::of(operation.key, after))
     }
 
-    /// The record at this location is no longer what the keydir points at.
-    pub(super) fn no_longer_live(&self, location: Location, header: &Header) {
-        if let Some(Some(segment)) = self.segments.load(location.segment_index()).as_deref() {
-            segment.counters.remove_live(header.record_len());
+    /// The keydir no longer points at this record.
+    pub(super) fn no_longer_live(&self, record: &Current) {
+        if let Some(Some(segment)) = self.segments.load(record.location.segment_index()).as_deref() {
+            segment.counters.remove_live(record.length());
         }
     }
 
@@ -404,9 +512,9 @@ impl Engine {
                 let _ = self.keydir.insert(undo.hash, previous.location);
             }
             if let Some(before) = self.segments.get(previous.location.segment_index()) {
-                before.counters.add_live(1, previous.header.record_len());
+                before.counters.add_live(1, previous.length());
             }
-            if let Some(expiry) = previous.header.expiry {
+            if let Some(expiry) = previous.expiry() {
                 // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
                 lock(&self.expiry).push(expiry, previous.location);
             }
@@ -417,8 +525,15 @@ impl Engine {
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
-            let before = undo.previous.map(|previous| flags(&previous.header));
-            change_order(&namespace, [Change::of(key, before)]);
+            let before = undo.previous.map(|previous| previous.flags());
+            self.change_order(&namespace, [Change::of(key, before)]);
+        }
+    }
+
+    /// Lets the key order know of changes.
+    fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
+        if namespace.number != SYSTEM_NAMESPACE {
+            self.namespaces.change_order(namespace, changes);
         }
     }
 }
@@ -455,9 +570,200 @@ pub(crate) fn flags(header: &Header) -> KeyFlags {
     expires.union(metadata)
 }
 
-/// Lets the key order know of changes.
-pub(super) fn change_order<'a>(namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
-    if namespace.number != SYSTEM_NAMESPACE {
-        namespace.order.change(changes.into_iter());
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::index::keydir::CAPACITY_MAX;
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation as Call};
+    use crate::{ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
+
+    /// A store that reads its segments from the disk.
+    fn open(disk: &MemStorage) -> (FaultStorage, Store, Namespace) {
+        let faults = FaultStorage::new(Arc::new(disk.clone()));
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .read_mode(ReadMode::Pread)
+            .storage(Arc::new(faults.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        (faults, store, namespace)
+    }
+
+    /// Seals what there is and damages the header of the key's record; returns where that is.
+    fn damage_header(disk: &MemStorage, store: &Store, namespace: &Namespace, key: &str) -> Location {
+        let engine = store.engine();
+        engine.retire_active().unwrap();
+        engine.seal_all().unwrap();
+        let (number, key) = (namespace.state.number, key.as_bytes());
+        let (location, _) = engine
+            .find_header(number, key, engine.hash(number, key))
+            .unwrap()
+            .unwrap();
+        let id = engine.segments.get(location.segment_index()).unwrap().id();
+        disk.flip_bit(engine.segment_path(id), (location.offset() + 12) * 8)
+            .unwrap();
+        location
+    }
+
+    fn refused<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
+        result.unwrap_err().kind()
+    }
+
+    /// C15
+    #[test]
+    fn a_key_whose_hash_is_that_of_a_damaged_one_is_written_beside_it() {
+        let disk = MemStorage::new();
+        let (_, store, namespace) = open(&disk);
+        namespace.put("damaged", "value").unwrap();
+        let location = damage_header(&disk, &store, &namespace, "damaged");
+        let engine = store.engine();
+        // As if the hashes of the two agreed in what the index keeps of them.
+        let hash = engine.hash(namespace.state.number, b"new");
+        engine.keydir.insert(hash, location).unwrap();
+        for _ in 0..2 {
+            assert!(namespace.get("new").unwrap().is_none());
+            assert!(!namespace.delete("new").unwrap());
+            namespace.put_if("new", "1", Condition::Absent).unwrap();
+            namespace.put("new", "2").unwrap();
+            assert_eq!(namespace.get_text("new").unwrap().as_deref(), Some("2"));
+            assert!(namespace.contains("new").unwrap());
+            assert!(engine.keydir.holds(hash, location), "the slot of the other key");
+            assert_eq!(refused(namespace.get("damaged")), ErrorKind::Corruption);
+            assert!(namespace.delete("new").unwrap());
+        }
+        engine.keydir.remove(hash, location);
+        namespace.put("damaged", "new").unwrap();
+        assert_eq!(namespace.get_text("damaged").unwrap().as_deref(), Some("new"));
+    }
+
+    /// C15: what a failed write had put in the place of a damaged record is taken back to it.
+    #[test]
+    fn a_failed_write_over_a_damaged_record_leaves_it_as_damaged_as_it_was() {
+        let disk = MemStorage::new();
+        let (faults, store, namespace) = open(&disk);
+        namespace
+            .put_with("key", "value", PutOptions::new().metadata("m"))
+            .unwrap();
+        namespace.put("other", "value").unwrap();
+        let location = damage_header(&disk, &store, &namespace, "key");
+        let engine = store.engine();
+        let segment = engine.segments.get(location.segment_index()).unwrap();
+        let before = segment.counters.get();
+        let writes: [&dyn Fn() -> Result<()>; 4] = [
+            &|| namespace.put("key", "new").map(drop),
+            &|| namespace.delete("key").map(drop),
+            &|| {
+                store
+                    .batch()
+                    .put(&namespace, "key", "1")
+                    .delete(&namespace, "key")
+                    .commit()
+                    .map(drop)
+            },
+            &|| {
+                store
+                    .batch()
+                    .delete(&namespace, "key")
+                    .put(&namespace, "key", "1")
+                    .commit()
+                    .map(drop)
+            },
+        ];
+        for write in writes {
+            faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(Call::Write));
+            assert_eq!(refused(write()), ErrorKind::Io);
+            assert_eq!(segment.counters.get(), before);
+            assert_eq!(namespace.state.order.flags(b"key"), Some(KeyFlags::METADATA));
+            assert_eq!(refused(namespace.get("key")), ErrorKind::Corruption);
+        }
+        namespace.put("key", "new").unwrap();
+        assert_eq!(segment.counters.get().live_puts, before.live_puts - 1);
+        namespace.put("other", "new").unwrap();
+        // The namespace's own record.
+        store.rename_namespace("N", "M").unwrap();
+        let after = segment.counters.get();
+        assert_eq!((after.live_puts, after.live_bytes), (0, 0));
+    }
+
+    /// C15: a namespace whose own record is damaged, and a key of one that is dropped.
+    #[test]
+    fn damage_keeps_no_namespace_from_being_renamed_and_dropped_and_no_slot_from_being_freed() {
+        let disk = MemStorage::new();
+        let (_, store, namespace) = open(&disk);
+        namespace.put("key", "value").unwrap();
+        let location = damage_header(&disk, &store, &namespace, "key");
+        let engine = store.engine();
+        let segment = engine.segments.get(location.segment_index()).unwrap();
+        let number = encode_number(namespace.state.number);
+        let hash = engine.hash(SYSTEM_NAMESPACE, &number);
+        let (own, _) = engine.find_header(SYSTEM_NAMESPACE, &number, hash).unwrap().unwrap();
+        disk.flip_bit(engine.segment_path(segment.id()), (own.offset() + 12) * 8)
+            .unwrap();
+        store.rename_namespace("N", "M").unwrap();
+        store.create_namespace("N").unwrap();
+        store.drop_namespace("M").unwrap();
+        store.maintain().unwrap();
+        assert_eq!(segment.counters.get().live_puts, 0);
+        assert_eq!(engine.keydir.len(), 1);
+        store.close().unwrap();
+        let (_, store, _) = open(&disk);
+        assert_eq!(store.namespaces().unwrap().len(), 1);
+    }
+
+    /// C7: what the index cannot hold is refused before it is in the log, and nothing else is.
+    #[test]
+    fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
+        CAPACITY_MAX.set(64);
+        let disk = MemStorage::new();
+        let (_, store, namespace) = open(&disk);
+        let engine = store.engine();
+        let keys: Vec<String> = (0..)
+            .map(|number: u32| number.to_string())
+            .filter(|key| engine.hash(namespace.state.number, key.as_bytes()) >> 54 == 5)
+            .take(60)
+            .collect();
+        let put = |key: &String| {
+            let buffered = PutOptions::new().durability(Durability::Buffered);
+            namespace.put_with(key, "value", buffered)
+        };
+        let mut held = 0;
+        for key in &keys {
+            match put(key) {
+                Ok(_) => held += 1,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}"),
+            }
+        }
+        // 7/8 of the largest table, one less if the namespace's own record is in this shard.
+        assert!((55..=56).contains(&held), "{held}");
+        assert_eq!(store.stats().poisoned, None);
+        let sequence = store.stats().last_sequence;
+        let batch = store
+            .batch()
+            .put(&namespace, &keys[0], "new")
+            .put(&namespace, &keys[59], "new");
+        assert_eq!(refused(batch.commit()), ErrorKind::InvalidInput);
+        assert_eq!(store.stats().last_sequence, sequence, "nothing was appended");
+        assert_eq!(namespace.get_text(&keys[0]).unwrap().as_deref(), Some("value"));
+        put(&keys[0]).unwrap();
+        for key in &keys[1..4] {
+            assert!(namespace.delete(key).unwrap());
+        }
+        // Three fit, four do not, and a key that comes twice counts twice.
+        let batch = |keys: &[String]| {
+            let batch = keys
+                .iter()
+                .fold(store.batch(), |batch, key| batch.put(&namespace, key, "new"));
+            batch.commit()
+        };
+        assert_eq!(refused(batch(&keys[56..60])), ErrorKind::InvalidInput);
+        batch(&keys[57..60]).unwrap();
+        drop(namespace);
+        store.close().unwrap();
+        let (_, _, namespace) = open(&disk);
+        assert_eq!(namespace.count().unwrap(), held);
+        assert_eq!(namespace.get_text(&keys[59]).unwrap().as_deref(), Some("new"));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use super::active::{Active, Prepared, Rotated};
 use super::manifest::{Floors, ReplaceError};
 use super::output::Move;
+use super::waiters::Waiters;
 use super::write::Current;
 use super::{Engine, lock};
 use crate::error::{Error, Result};
@@ -50,10 +51,8 @@ pub(crate) struct Writer {
     pub(super) undo: Vec<Undo>,
     /// Pending bytes before this offset of the active segment were acknowledged.
     pub(super) acknowledged_end: u64,
-    /// Sequences whose write-out failed, while somebody may still ask.
-    pub(super) failed: Vec<Failure>,
     /// Writes that have not yet learnt how they ended.
-    pub(super) in_flight: usize,
+    pub(super) waiters: Waiters,
     /// Rises whenever records are taken back.
     pub(crate) rollbacks: u64,
     /// What recovery could not yet write anew for lack of space.
@@ -70,14 +69,6 @@ pub(super) struct Undo {
     pub(super) hash: u64,
     /// What the keydir said before.
     pub(super) previous: Option<Current>,
-}
-
-/// Sequences that were not written out, and why.
-#[derive(Debug)]
-pub(super) struct Failure {
-    from: u64,
-    to: u64,
-    error: Error,
 }
 
 impl Writer {
@@ -158,37 +149,10 @@ impl Writer {
         }));
     }
 
-    /// Records from this sequence on were not written out, and never will be.
-    pub(super) fn note_failure(&mut self, from: u64, error: &Error) {
-        if self.in_flight > 0 {
-            self.failed.push(Failure {
-                from,
-                to: self.next_sequence - 1,
-                error: error.clone(),
-            });
-        }
-    }
-
-    pub(super) fn failure_of(&self, sequence: u64) -> Option<&Error> {
-        let failure = self
-            .failed
-            .iter()
-            .find(|failure| (failure.from..=failure.to).contains(&sequence))?;
-        Some(&failure.error)
-    }
-
     /// The log is durable up to this sequence, which ends here.
     pub(super) fn durable_up_to(&mut self, sequence: u64, end: Mark) {
         if sequence > self.durable_sequence {
             (self.durable_sequence, self.durable_end) = (sequence, end);
-        }
-    }
-
-    /// A write has learnt how it ended.
-    pub(super) fn landed(&mut self) {
-        self.in_flight -= 1;
-        if self.in_flight == 0 {
-            self.failed.clear();
         }
     }
 

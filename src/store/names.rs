@@ -60,20 +60,21 @@ impl Store {
         if engine.namespaces.by_name(name).is_some() {
             return Err(Error::NamespaceExists { name: name.to_owned() });
         }
-        if engine.namespaces.all().iter().any(|state| state.stable_id == id) {
+        if engine.namespaces.by_stable_id(id).is_some() {
             return Err(Error::invalid(format!(
                 "the namespace id {id:032x} is in use; choose another"
             )));
         }
-        let next = |number: u32| number.checked_add(1);
-        let number = engine
-            .next_namespace
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
-            .map_err(|_| {
-                Error::invalid("the store has no namespace numbers left; copy what is needed into a new one")
-            })?;
+        // Nobody else gives out numbers while `namespace_changes` is held. This one is given away once its record is written out:
+        // a creation that fails before that leaves no trace of it.
+        let number = engine.next_namespace.load(Ordering::Acquire);
+        let next = number.checked_add(1).ok_or_else(|| {
+            Error::invalid("the store has no namespace numbers left; copy what is needed into a new one")
+        })?;
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
-        engine.write_namespace(number, put(&encode_entry(id, name)), || ())?;
+        engine.write_namespace(number, put(&encode_entry(id, name)), || {
+            engine.next_namespace.store(next, Ordering::Release);
+        })?;
         engine.namespaces.insert(state.clone());
         Ok(Namespace::new(self.clone(), state))
     }
@@ -109,10 +110,9 @@ impl Store {
             .namespaces
             .by_name(name)
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
-        let result = engine.write_namespace(state.number, Action::Delete, || state.set_dropped());
-        // It may have been written out and not synced: then it has happened, though that may not last.
+        // Once it is written out it has happened, though without the sync that may not last.
+        let result = engine.write_namespace(state.number, Action::Delete, || engine.namespaces.set_dropped(&state));
         if state.is_dropped() {
-            engine.namespaces.forget_name(&state);
             engine.wake.wake();
         }
         result
@@ -153,4 +153,72 @@ fn check_name(name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+    use crate::{Maintenance, Store};
+
+    fn open(storage: Arc<dyn crate::storage::Storage>) -> Store {
+        Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(storage)
+            .open("/store")
+            .unwrap()
+    }
+
+    /// C7
+    #[test]
+    fn a_namespace_that_could_not_be_created_takes_no_number() {
+        let disk = Arc::new(MemStorage::new());
+        let faults = FaultStorage::new(disk.clone());
+        let store = open(Arc::new(faults.clone()));
+        store.create_namespace("first").unwrap();
+        let next = || store.engine().next_namespace.load(Ordering::Acquire);
+        assert_eq!(next(), 2);
+        faults.inject(
+            Fault::new(FaultKind::Error(std::io::ErrorKind::StorageFull))
+                .on(Operation::Write)
+                .repeated(),
+        );
+        for _ in 0..10 {
+            store.create_namespace("refused").unwrap_err();
+        }
+        assert_eq!(next(), 2);
+        faults.clear();
+        // Once it is in the log the number is given away, although nobody may rely on the namespace.
+        faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync));
+        store.create_namespace("unsure").unwrap_err();
+        assert_eq!(next(), 3);
+        drop(store);
+        let store = open(disk);
+        let namespace = store.create_namespace("another").unwrap();
+        assert!(namespace.state.number >= 2);
+        let numbers = |name: &str| store.open_namespace(name).map(|namespace| namespace.state.number).ok();
+        assert_ne!(numbers("unsure"), numbers("another"));
+    }
+
+    #[test]
+    fn neither_creating_a_namespace_nor_looking_after_some_goes_through_all_of_them() {
+        let store = open(Arc::new(MemStorage::new()));
+        for number in 0..100 {
+            store.namespace(&format!("namespace {number}")).unwrap();
+        }
+        let engine = store.engine();
+        let walks = engine.namespaces.walks();
+        let namespace = store.create_namespace_with_id("another", 7).unwrap();
+        store.create_namespace_with_id("the same id", 7).unwrap_err();
+        namespace.put("key", "value").unwrap();
+        engine.merge_due_orders();
+        engine.sweep_expired();
+        store.maintain().unwrap();
+        store.compact().unwrap();
+        store.drop_namespace("another").unwrap();
+        engine.empty_dropped_namespaces().unwrap();
+        assert_eq!(engine.namespaces.walks(), walks);
+    }
 }

@@ -133,14 +133,15 @@ impl Namespace {
     /// # Errors
     ///
     /// [`Error::InvalidInput`] if key or value are outside the store's [`Limits`], [`Error::NoSpace`] on a full disk, and
-    /// [`Error::Poisoned`] after an earlier failure that left it unknown what is on the disk. After any other error the write
-    /// may or may not have happened, as a whole.
+    /// [`Error::Poisoned`] after an earlier failure that left it unknown what is on the disk. [`Error::Pending`] if the write was
+    /// applied and is written out later. After any other error the write may or may not have happened, as a whole.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
         self.put_with(key, value, PutOptions::new())
     }
 
     /// Puts a value with what the options say: lifetime, metadata, durability, condition. Returns the sequence of the write. Errors are
-    /// those of [`Namespace::put`], and [`Error::Conflict`] if the condition does not hold.
+    /// those of [`Namespace::put`], [`Error::Conflict`] if the condition does not hold, and [`Error::Corruption`] if there is one and the
+    /// key's record is damaged.
     pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: PutOptions) -> Result<u64> {
         let (key, value) = (key.as_ref(), value.as_ref());
         let engine = self.engine();
@@ -186,8 +187,8 @@ impl Namespace {
         self.put_with(key, bytes, options)
     }
 
-    /// Deletes a key; no error if it is absent. Says whether it was there. A key that the store's [`Limits`] no longer allow can be
-    /// deleted as any other.
+    /// Deletes a key; no error if it is absent. Says whether it was there; one whose record is damaged was. A key that the
+    /// store's [`Limits`] no longer allow can be deleted as any other.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.delete_with(key, None, None)?.existed)
     }

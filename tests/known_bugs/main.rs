@@ -15,6 +15,7 @@ mod hot_keys;
 mod listings;
 mod numbers;
 mod order;
+mod pending;
 #[path = "../common/process.rs"]
 mod process;
 mod recovery;

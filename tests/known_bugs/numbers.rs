@@ -1,8 +1,15 @@
 //! Sequences and ids of segments are not given out twice, whatever is left of those who had them.
 
-use embercask::storage::MemStorage;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::common::{ending, open};
+use embercask::storage::{MemStorage, Operation};
+use embercask::{ErrorKind, Namespace};
+
+use crate::common::{DIRECTORY, ending, manual, open, text};
+use crate::hooked::Hooked;
 
 /// B3
 #[test]
@@ -24,10 +31,11 @@ fn sequences_rise_beyond_those_of_records_that_are_gone() {
 }
 
 fn segment_ids(disk: &MemStorage) -> Vec<u64> {
-    ending(disk, ".segment")
-        .iter()
-        .map(|path| u64::from_str_radix(path.file_stem().unwrap().to_str().unwrap(), 16).unwrap())
-        .collect()
+    ending(disk, ".segment").iter().map(|path| segment_id(path)).collect()
+}
+
+fn segment_id(path: &Path) -> u64 {
+    u64::from_str_radix(path.file_stem().unwrap().to_str().unwrap(), 16).unwrap()
 }
 
 /// B14
@@ -55,5 +63,110 @@ fn the_id_of_an_empty_segment_is_not_given_out_again() {
         } else {
             store.close().unwrap();
         }
+    }
+}
+
+/// C7: while compaction writes its output, which no manifest lists yet, so many segments cannot be created that ids come to where
+/// their low 16 bits are those of the output.
+#[test]
+fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
+    const INDEXES: u64 = 1 << 16;
+    #[derive(Default)]
+    struct Meanwhile {
+        writer: Mutex<Option<Namespace>>,
+        output: AtomicU64,
+        failed: AtomicU64,
+        is_running: AtomicBool,
+    }
+    let disk = MemStorage::new();
+    let meanwhile = Arc::new(Meanwhile::default());
+    let hook = meanwhile.clone();
+    let storage = Hooked::over(&disk, move |operation, path| {
+        let name = path.to_string_lossy();
+        if operation == Operation::Create && name.ends_with(".segment") {
+            if !hook.is_running.load(Ordering::Relaxed) {
+                if hook.writer.lock().unwrap().is_some() {
+                    hook.output.store(segment_id(path), Ordering::Relaxed);
+                }
+                return Ok(());
+            }
+            let same_index = segment_id(path) % INDEXES == hook.output.load(Ordering::Relaxed) % INDEXES;
+            let failed = hook.failed.fetch_add(1, Ordering::Relaxed);
+            if !same_index && failed < INDEXES + 100 {
+                return Err(io::ErrorKind::Other.into());
+            }
+        }
+        // The hint is written once the output is whole.
+        let is_output = operation == Operation::Create
+            && name.ends_with(".hint")
+            && segment_id(path) == hook.output.load(Ordering::Relaxed);
+        let writer = is_output.then(|| hook.writer.lock().unwrap().take());
+        if let Some(Some(namespace)) = writer {
+            hook.is_running.store(true, Ordering::Relaxed);
+            while namespace.put("large", [9; 3_900]).is_err() {}
+            hook.is_running.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    let store = manual(storage).open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for round in 0..3u8 {
+        for n in 0..20 {
+            namespace.put(format!("{n}"), [round; 300]).unwrap();
+        }
+    }
+    store.maintain().unwrap();
+    // The first segments hold nothing live and are dropped without an output; one key in them has to be copied.
+    namespace.put("copied", [7; 300]).unwrap();
+    for n in 0..20 {
+        namespace.put(format!("{n}"), [3; 300]).unwrap();
+    }
+    store.maintain().unwrap();
+    *meanwhile.writer.lock().unwrap() = Some(namespace.clone());
+    store.compact().unwrap();
+    assert!(
+        meanwhile.failed.load(Ordering::Relaxed) > INDEXES - 100,
+        "it has come to the point"
+    );
+    let check = |namespace: &Namespace| {
+        let is = |key: &str, byte: u8, length: usize| {
+            let value = namespace.get(key).unwrap().unwrap();
+            assert!(value.as_bytes() == vec![byte; length], "{key}");
+        };
+        is("large", 9, 3_900);
+        is("copied", 7, 300);
+        (0..20).for_each(|n| is(&n.to_string(), 3, 300));
+    };
+    check(&namespace);
+    drop(namespace);
+    store.close().unwrap();
+    let mut indexes: Vec<_> = segment_ids(&disk).iter().map(|id| id % INDEXES).collect();
+    indexes.sort_unstable();
+    indexes.dedup();
+    assert_eq!(indexes.len(), segment_ids(&disk).len());
+    check(&open(&disk).open_namespace("N").unwrap());
+}
+
+/// C7: a manifest that opening would refuse is refused before it takes the place of the one that stands.
+#[test]
+fn no_manifest_is_written_that_could_not_be_read_again() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    store.namespace("N").unwrap().put("key", "value").unwrap();
+    store.close().unwrap();
+    // The next segment's id, behind magic, version, store id and generation, is the highest that is still read.
+    let path = format!("{DIRECTORY}/MANIFEST");
+    let mut bytes = disk.read_file(&path).unwrap();
+    bytes.truncate(bytes.len() - 4);
+    bytes[36..44].copy_from_slice(&(1u64 << 62).to_le_bytes());
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    disk.write_file(&path, &bytes).unwrap();
+    for _ in 0..2 {
+        let store = open(&disk);
+        let namespace = store.open_namespace("N").unwrap();
+        let error = namespace.put("key", "new").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert_eq!(text(&namespace, "key").as_deref(), Some("value"));
     }
 }

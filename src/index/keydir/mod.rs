@@ -90,6 +90,8 @@ use crate::format::{Damage, Fields};
 
 pub(crate) use location::Location;
 use shard::Shard;
+#[cfg(all(test, not(shuttle)))]
+pub(crate) use sizing::CAPACITY_MAX;
 use sizing::Sizing;
 use slot::{Slot, Tag};
 use table::Table;
@@ -204,6 +206,23 @@ impl Keydir {
             black_box(pairs().fold(0, |touched, (table, tag)| touched ^ table.touch(tag)));
             found.extend(pairs().map(|(table, tag)| table.candidates(tag).next()));
         }
+    }
+
+    /// Whether keys with these hashes, all absent, can be entered. If so and nobody else enters any, [`Keydir::insert`] does not fail.
+    pub(crate) fn has_room(&self, hashes: &[u64]) -> bool {
+        // As if all of them fell into one shard: true, but for shards that are nearly full.
+        if hashes.iter().all(|hash| self.shard(*hash).has_room(hashes.len())) {
+            return true;
+        }
+        let mut sorted = hashes.to_vec();
+        sorted.sort_unstable();
+        sorted
+            .chunk_by(|a, b| std::ptr::eq(self.shard(*a), self.shard(*b)))
+            .all(|together| {
+                together
+                    .first()
+                    .is_none_or(|hash| self.shard(*hash).has_room(together.len()))
+            })
     }
 
     /// Enters a key that the caller knows to be absent. Entering one that is present would give it two slots, the older

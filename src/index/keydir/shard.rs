@@ -1,6 +1,7 @@
 //! One shard: the table that readers see, and the mutex under which it is changed and replaced.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -16,6 +17,8 @@ pub(super) struct Shard {
     table: ArcSwap<Table>,
     /// The counts of the current table, and the right to change it.
     writer: Mutex<Writer>,
+    /// How many slots of the current table may be other than EMPTY, for those who need not look at the table itself.
+    used_max: AtomicUsize,
     sizing: Sizing,
 }
 
@@ -40,6 +43,7 @@ impl Shard {
             expected => Arc::new(Table::new(sizing.capacity_for(expected))),
         };
         Self {
+            used_max: AtomicUsize::new(sizing.used_max(table.capacity())),
             table: ArcSwap::new(table),
             writer: Mutex::new(Writer::default()),
             sizing,
@@ -84,6 +88,7 @@ impl Shard {
         Ok(Self {
             table: ArcSwap::new(Arc::new(table)),
             writer: Mutex::new(writer),
+            used_max: AtomicUsize::new(used_max),
             sizing,
         })
     }
@@ -108,6 +113,13 @@ impl Shard {
             2 * size_of::<usize>() + size_of::<Table>()
         };
         size_of::<Self>() + header + table.memory_bytes()
+    }
+
+    /// Whether so many entries can be added, if nobody else adds any. Takes the mutex only if the table is the largest, or may have
+    /// to become so.
+    pub(super) fn has_room(&self, entries: usize) -> bool {
+        let live_max = self.sizing.live_max();
+        self.used_max.load(Ordering::Acquire) + entries <= live_max || self.write().live + entries <= live_max
     }
 
     /// Adds an entry that is absent.
@@ -196,6 +208,7 @@ impl Shard {
     /// it, and the last of them frees it.
     fn rebuild(&self, writer: &mut Writer, current: &Table, capacity: usize) {
         self.table.store(Arc::new(current.rebuilt(capacity)));
+        self.used_max.store(self.sizing.used_max(capacity), Ordering::Release);
         writer.deleted = 0;
         writer.removed = 0;
     }

@@ -1,5 +1,11 @@
 //! How large a shard's table is.
 
+#[cfg(test)]
+thread_local! {
+    /// The largest table of keydirs that this thread makes, for tests that fill a store's.
+    pub(crate) static CAPACITY_MAX: std::cell::Cell<u32> = const { std::cell::Cell::new(Sizing::CAPACITY_MAX) };
+}
+
 /// The sizes that one shard's table may take.
 ///
 /// Memory is 8 bytes divided by the load, and the steps of a probe grow with the load: a key that is absent takes
@@ -36,7 +42,10 @@ impl Sizing {
             // The span is at most 80, so nothing is cut off.
             load_permille: Self::LOAD_PERMILLE_MIN + span as u16,
             capacity_min: Self::CAPACITY_MIN,
+            #[cfg(not(test))]
             capacity_max: Self::CAPACITY_MAX,
+            #[cfg(test)]
+            capacity_max: CAPACITY_MAX.get(),
         }
     }
 

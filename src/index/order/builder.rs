@@ -29,6 +29,8 @@ impl OrderBuilder {
         let (order, shared) = compare(&self.last, key);
         if order != Ordering::Less && (self.first.is_some() || !self.blocks.is_empty()) {
             self.order.change([Change::Insert(key, flags)].into_iter());
+            // Nobody looks at it yet.
+            self.order.begin_look();
             return;
         }
         let suffix = &key[shared..];

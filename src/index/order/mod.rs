@@ -126,8 +126,8 @@ impl<'a> Change<'a> {
 #[derive(Default, Debug)]
 pub(crate) struct KeyOrder {
     tree: RwLock<Tree>,
-    queue: Mutex<Log>,
-    /// `queue.len()`, stored under its lock, so that it can be asked without.
+    queue: Mutex<Queue>,
+    /// `queue.log.len()`, stored under its lock, so that it can be asked without.
     queued: AtomicUsize,
     /// `tree.waiting.len()`, stored under its lock, likewise.
     waiting: AtomicUsize,
@@ -135,6 +135,14 @@ pub(crate) struct KeyOrder {
     merged: AtomicUsize,
     /// What was pending when the background last looked.
     seen: AtomicUsize,
+}
+
+/// Changes that are not in the tree yet.
+#[derive(Default, Debug)]
+struct Queue {
+    log: Log,
+    /// Whether the background has been told that there are some, and has not looked since.
+    told: bool,
 }
 
 impl KeyOrder {
@@ -158,27 +166,50 @@ impl KeyOrder {
         self.change(std::iter::once(Change::Insert(key, flags)));
     }
 
+    #[cfg(test)]
     /// Queues: the key is gone.
     pub(crate) fn remove(&self, key: &[u8]) {
         self.change(std::iter::once(Change::Remove(key)));
     }
 
     /// Queues several changes, of which every page and count sees all or none. The iterator runs under the lock of the
-    /// queue: it must do nothing but hand over what is there, and must not come back here.
-    pub(crate) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) {
+    /// queue: it must do nothing but hand over what is there, and must not come back here. True if the background has to be told
+    /// that there are changes: for the first ones since it began its last look.
+    pub(crate) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) -> bool {
         let mut queue = self.lock_queue();
         for change in changes {
-            queue.push(change);
-            self.queued.store(queue.len(), Ordering::Release);
+            queue.log.push(change);
+            self.queued.store(queue.log.len(), Ordering::Release);
         }
+        let news = !queue.told && queue.log.len() > 0;
+        queue.told |= news;
+        news
+    }
+
+    /// Called by the background before it looks: it wants to be told of changes that come from here on.
+    pub(crate) fn begin_look(&self) {
+        self.lock_queue().told = false;
+    }
+
+    /// Called by the background after it has looked: true if changes still wait and it was not told of them, so that it has to look
+    /// again by itself.
+    pub(crate) fn look_again(&self) -> bool {
+        let mut queue = self.lock_queue();
+        let waits = self.pending_len() > 0;
+        if !waits {
+            self.seen.store(0, Ordering::Relaxed);
+        }
+        let again = waits && !queue.told;
+        queue.told |= again;
+        again
     }
 
     /// Queues what another order, whose tree is empty, has queued.
     fn take_over(&self, other: KeyOrder) {
-        let log = other.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let other = other.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut queue = self.lock_queue();
-        queue.append(&log);
-        self.queued.store(queue.len(), Ordering::Release);
+        queue.log.append(&other.log);
+        self.queued.store(queue.log.len(), Ordering::Release);
     }
 
     /// How many changes are not in the tree yet. Takes no lock. 0 only if every change queued before the call is in
@@ -246,6 +277,12 @@ impl KeyOrder {
         self.look(|tree| tree.count(from, to))
     }
 
+    /// The flags of a key; None if it is not there. Costs the merge of what was queued.
+    pub(crate) fn flags(&self, key: &[u8]) -> Option<KeyFlags> {
+        let page = self.page(Bound::Included(key), Bound::Included(key), false, 1);
+        page.get(0).map(|(_, flags)| flags)
+    }
+
     #[cfg(test)]
     /// How many keys there are, exactly: of what is queued nobody knows whether it is new, so this costs the merge of
     /// it, and nothing else.
@@ -258,7 +295,7 @@ impl KeyOrder {
     pub(crate) fn memory_bytes(&self) -> usize {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         let tree_bytes = tree.memory_bytes() + tree.waiting.memory_bytes();
-        size_of::<Self>() + tree_bytes + self.lock_queue().memory_bytes()
+        size_of::<Self>() + tree_bytes + self.lock_queue().log.memory_bytes()
     }
 
     /// Writes all blocks as they are, when everything queued before the call is in them.
@@ -302,9 +339,9 @@ impl KeyOrder {
     fn take_queue(&self, tree: &mut Tree) {
         let log = {
             let mut queue = self.lock_queue();
-            self.waiting.store(queue.len(), Ordering::Release);
+            self.waiting.store(queue.log.len(), Ordering::Release);
             self.queued.store(0, Ordering::Release);
-            std::mem::take(&mut *queue)
+            std::mem::take(&mut queue.log)
         };
         tree.waiting = log.into_batch();
         self.waiting.store(tree.waiting.len(), Ordering::Release);
@@ -321,7 +358,7 @@ impl KeyOrder {
         self.tree.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_queue(&self) -> MutexGuard<'_, Log> {
+    fn lock_queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

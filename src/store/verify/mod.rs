@@ -92,8 +92,11 @@ impl Store {
         let check = Check::new(engine.directory.clone(), ended_bytes + growing_bytes, progress);
         let mut verify = Verify { engine, check };
         let manifest = verify.manifest()?;
+        let listed: HashMap<_, _> = (manifest.segments.iter())
+            .map(|entry| (entry.id, entry.state))
+            .collect();
         for segment in &segments.ended {
-            verify.ended(segment, &manifest)?;
+            verify.ended(segment, listed.get(&segment.id()))?;
         }
         for growing in &segments.growing {
             verify.growing(growing)?;
@@ -161,8 +164,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         Ok(before)
     }
 
-    /// A segment that no longer grows: all of it is in its file.
-    fn ended(&mut self, segment: &Segment, manifest: &Manifest) -> Result<()> {
+    /// A segment that no longer grows: all of it is in its file. `listed` is what the manifest says of it.
+    fn ended(&mut self, segment: &Segment, listed: Option<&SegmentState>) -> Result<()> {
         let Some(summary) = segment.summary else { return Ok(()) };
         let ended = Ended {
             header: segment.header,
@@ -170,14 +173,9 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             cut: segment.cut,
         };
         let engine = self.engine;
-        self.check.ended(&ended, || is_listed(engine, segment))?;
-        let listed = manifest
-            .segments
-            .iter()
-            .find(|entry| entry.id == segment.id())
-            .map(|entry| entry.state);
+        self.check.ended(&ended, || engine.manifest.lists(segment.id()))?;
         if let Some(SegmentState::Sealed(listed) | SegmentState::Cut(listed)) = listed
-            && listed != summary
+            && *listed != summary
         {
             self.check.note(
                 segment.id(),
@@ -201,7 +199,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             Some(file) => self.check.content.read(&*file, &path, growing.written)?,
             None => {
                 self.check.content = Content::default();
-                if is_listed(self.engine, segment) {
+                if self.engine.manifest.lists(segment.id()) {
                     self.check.note(segment.id(), 0, growing.written, Damage::MISSING);
                 }
                 // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still holds.
@@ -291,11 +289,6 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         }
         Ok(())
     }
-}
-
-fn is_listed(engine: &Engine, segment: &Segment) -> bool {
-    let manifest = engine.manifest.current();
-    manifest.segments.iter().any(|entry| entry.id == segment.id())
 }
 
 /// Whether two manifests list different segments.
