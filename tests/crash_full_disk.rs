@@ -110,7 +110,7 @@ impl Disk {
                 let _ = std::fs::remove_file(root.join("ballast"));
             }
             Disk::Simulated(disk) => {
-                let _ = disk.remove_directory(&self.directory());
+                let _ = disk.remove_directory(self.directory());
                 disk.set_capacity(Some(SIMULATED_BYTES));
             }
         }

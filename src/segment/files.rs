@@ -132,6 +132,12 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test fails by panicking, in its helpers too"
+    )]
+
     use super::*;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, write_all_at};
 

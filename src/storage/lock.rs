@@ -80,6 +80,8 @@ fn is_contended(error: &io::Error) -> bool {
 
 #[cfg(all(test, not(miri)))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
     use super::*;
     use std::fs::OpenOptions;
     use std::path::Path;

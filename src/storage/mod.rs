@@ -75,6 +75,17 @@ mod sealed {
         #[cfg(any(test, feature = "testing"))]
         Mem(&'a super::mem::MemDirectory),
     }
+
+    impl<'a> Base<'a> {
+        /// Of the machine, if it is.
+        pub(crate) fn os(self) -> Option<&'a super::os::OsDirectory> {
+            match self {
+                Base::Os(directory) => Some(directory),
+                #[cfg(any(test, feature = "testing"))]
+                Base::Mem(_) => None,
+            }
+        }
+    }
 }
 
 pub(crate) use sealed::{Base, NeverChanged};

@@ -82,11 +82,7 @@ impl StorageDirectory for OsDirectory {
     }
 
     fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
-        let target = match to.base() {
-            Base::Os(target) => target,
-            #[cfg(any(test, feature = "testing"))]
-            Base::Mem(_) => return Err(io::ErrorKind::CrossesDevices.into()),
-        };
+        let target = to.base().os().ok_or(io::ErrorKind::CrossesDevices)?;
         let linked = rustix::fs::linkat(&self.descriptor, name, &target.descriptor, new_name, AtFlags::empty());
         linked.map_err(|error| match error {
             // So Linux and macOS say that the file system has no hard links. `EACCES`, which says that they are not
@@ -139,10 +135,10 @@ impl StorageDirectory for OsDirectory {
 /// journal it tells one, or none, that the commit has failed.
 #[cfg(target_os = "linux")]
 fn has_doubtful_syncs(descriptor: &OwnedFd) -> bool {
-    const EXT4: i64 = 0xef53;
-    const OVERLAY: i64 = 0x794c_7630;
+    const EXT4: i128 = 0xef53;
+    const OVERLAY: i128 = 0x794c_7630;
     // If it cannot be had, asking costs a little and does no harm.
-    rustix::fs::fstatfs(descriptor).map_or(true, |found| [EXT4, OVERLAY].contains(&(found.f_type as i64)))
+    rustix::fs::fstatfs(descriptor).map_or(true, |found| [EXT4, OVERLAY].contains(&found.f_type.into()))
 }
 
 #[cfg(not(target_os = "linux"))]

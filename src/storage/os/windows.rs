@@ -72,11 +72,7 @@ impl StorageDirectory for OsDirectory {
     fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
         /// `ERROR_INVALID_FUNCTION`, by which Windows says that the file system has no hard links.
         const NO_LINKS_HERE: i32 = 1;
-        let target = match to.base() {
-            Base::Os(target) => target,
-            #[cfg(any(test, feature = "testing"))]
-            Base::Mem(_) => return Err(io::ErrorKind::CrossesDevices.into()),
-        };
+        let target = to.base().os().ok_or(io::ErrorKind::CrossesDevices)?;
         fs::hard_link(self.path.join(name), target.path.join(new_name)).map_err(|error| match error.raw_os_error() {
             Some(NO_LINKS_HERE) => io::Error::new(io::ErrorKind::Unsupported, error),
             _ => error,
