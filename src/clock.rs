@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 
 use crate::planted::{Planted, planted};
 
-/// Where a store reads the time. Calls come from several threads.
+/// Where a store reads the time. Calls come from several threads, some under locks of the store: do not call it from here.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Wall clock: milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;

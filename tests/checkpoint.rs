@@ -139,6 +139,31 @@ fn store_and_copy_go_their_own_ways() {
     assert_eq!(store.open_namespace("N").unwrap().count().unwrap(), 50);
 }
 
+/// They have their id in common, and here the numbers of their segments and what is live in each as well.
+#[test]
+fn the_index_file_of_a_copy_that_went_its_own_way_is_not_believed_in_the_store() {
+    let disk = MemStorage::new();
+    let store = on(&disk).open("/store").unwrap();
+    fill(&store, 20);
+    store.checkpoint("/copy").unwrap();
+    store.close().unwrap();
+    let go_on = |directory: &str, key: &str| {
+        let store = on(&disk).open(directory).unwrap();
+        store.open_namespace("N").unwrap().put(key, directory).unwrap();
+        store.close().unwrap();
+    };
+    // What a copy and its original are closed with, after the same number of writes in either.
+    go_on("/store", "of the store");
+    go_on("/copy", "of the copies");
+    let index = disk.read_file("/copy/INDEX").unwrap();
+    disk.write_file("/store/INDEX", &index).unwrap();
+    let store = on(&disk).open("/store").unwrap();
+    assert!(!store.recovery_report().index_file_used);
+    let namespace = store.open_namespace("N").unwrap();
+    assert!(namespace.contains("of the store").unwrap() && !namespace.contains("of the copies").unwrap());
+    assert_eq!(namespace.count().unwrap(), 21);
+}
+
 #[test]
 fn a_target_in_use_is_refused_and_an_empty_one_is_taken() {
     let directory = tempfile::tempdir().unwrap();

@@ -10,11 +10,12 @@ use crate::log::lock;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Keys in the indexes; those that expired and were not swept yet are among them.
+    /// Keys in the indexes; those that expired and were not swept yet are among them, and those that are only hidden because the wall
+    /// clock is not, or not for long, where it was when they were seen expired.
     pub keys: u64,
     /// Namespaces that exist.
     pub namespaces: u64,
-    /// Entries of the expiry queue that are due and not swept yet. Keys that were overwritten since may be among them.
+    /// Entries of the expiry queue that are due by the wall clock and not swept yet. Keys that were overwritten since may be among them.
     pub expired_not_swept: u64,
     /// Bytes of records that are live, headers and padding included.
     pub live_bytes: u64,

@@ -21,6 +21,7 @@ const STEPS: usize = 60;
 /// A key that never ends in these tests, but has an expiry: who reads it has the store look at the clock.
 const WITNESS: &str = "witness";
 const NEVER_MS: u64 = 1 << 50;
+const INDEX: &str = "/store/INDEX";
 
 /// One life: a disk, its clocks, the stores opened on it one after the other, and what they have to show.
 pub(crate) struct Life {
@@ -36,6 +37,8 @@ pub(crate) struct Life {
     namespace: Namespace,
     newest: BTreeMap<String, Newest>,
     copies: usize,
+    /// Index files that were written so far.
+    index_files: Vec<Vec<u8>>,
     writes: usize,
     pub(crate) trace: String,
 }
@@ -104,6 +107,7 @@ impl Life {
             namespace,
             newest: BTreeMap::new(),
             copies: 0,
+            index_files: Vec::new(),
             writes: 0,
             trace: format!("grace {grace_ms} ms, {mode:?}\n"),
         }
@@ -322,6 +326,18 @@ impl Life {
             0 => {
                 self.note(format_args!("close"));
                 self.store.clone().close().unwrap();
+                let index_file = self.disk.read_file(INDEX).unwrap();
+                if self.index_files.last() != Some(&index_file) {
+                    self.index_files.push(index_file);
+                }
+                if self.rng.below(2) == 0 {
+                    let which = self.rng.below(self.index_files.len() as u64) as usize;
+                    self.note(format_args!(
+                        "index file {which} of {} is put there",
+                        self.index_files.len()
+                    ));
+                    self.disk.write_file(INDEX, &self.index_files[which]).unwrap();
+                }
                 self.disk.clone()
             }
             1 => {

@@ -14,7 +14,7 @@
 //!   minutes of a look at the clocks that showed a jump forward by more than the grace and a second.
 //! * Whatever was dropped, and whichever crash came in between, nothing older of the key comes back: neither a replaced
 //!   value, nor a deleted one.
-//! * Checkpoint, salvage and verify see the same.
+//! * Checkpoint, salvage and verify see the same. So does an opening that finds an index file of another time.
 //!
 //! `EMBERCASK_TIME_CASES` says how many lives are lived; a failure prints the seed of its life, which `EMBERCASK_TIME_LIFE` lives
 //! again alone, and all that happened in it.
