@@ -60,6 +60,8 @@ pub(crate) enum Planted {
     ForgetFailedSyncs,
     /// A sync is believed without a question that needs the file system's journal.
     BelieveSyncs,
+    /// The question is asked once, although who asks first is not told.
+    AskJournalOnce,
     /// What is written into a directory that was removed is acknowledged.
     WriteIntoRemoved,
     /// A forked child that drops a store unlocks its parent's.

@@ -23,6 +23,7 @@ use crate::format::record::{Header, Kind};
 use crate::format::segment::Mark;
 use crate::options::{Durability, Maintenance};
 use crate::planted::{Planted, planted};
+use crate::storage::check_lock_linked;
 
 /// Pending bytes of class `Buffered` at which the maintenance thread is asked to write them out.
 const PENDING_WAKE_BYTES: usize = 256 << 10;
@@ -376,8 +377,8 @@ impl Engine {
         self.write_out(guard).1
     }
 
-    /// Poisons the store if its directory, or the file that is written to, was removed: what is acknowledged from then on
-    /// would be lost.
+    /// Poisons the store if its directory, the file that is written to or the lock was removed: what is acknowledged from then
+    /// on would be lost, or written beside somebody else.
     fn check_not_removed(&self) -> Result<()> {
         let mut guard = self.lock_writer();
         if guard.closed || guard.poisoned.is_some() {
@@ -390,10 +391,13 @@ impl Engine {
         })
     }
 
-    /// Fails if the directory or the active segment was removed. Under the lock, since an active segment may be
+    /// Fails if the directory, its lock or the active segment was removed. Under the lock, since an active segment may be
     /// rotated out, sealed and compacted away at any other moment.
     fn check_linked(&self, guard: &Guard<'_>) -> std::io::Result<()> {
         self.directory.check_linked()?;
+        if let Some(held) = &*lock(&self.directory_lock) {
+            check_lock_linked(&**held)?;
+        }
         guard
             .active
             .as_ref()

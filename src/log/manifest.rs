@@ -29,6 +29,17 @@ pub(crate) enum ReplaceError {
     Unknown(Error),
 }
 
+impl ReplaceError {
+    /// What comes of an error of what precedes every change: of [`ManifestStore::check_stands`], or of a step that has not
+    /// touched the manifest.
+    pub(super) fn of_look(error: Error) -> ReplaceError {
+        match error {
+            Error::Corruption { .. } => ReplaceError::Unknown(error),
+            error => ReplaceError::Unchanged(error),
+        }
+    }
+}
+
 /// The manifest in memory and on disk.
 #[derive(Debug)]
 pub(crate) struct ManifestStore {
@@ -139,21 +150,16 @@ impl ManifestStore {
         }
     }
 
-    /// Reads the manifest of a store; None if no file of that name is listed. One that is listed and cannot be found when it
-    /// is opened, a link that leads nowhere, is an error: it may lead somewhere again.
+    /// Reads the manifest of a store; None if it cannot be found, which it may be although it is listed: a link may lead nowhere.
     pub(crate) fn read(directory: &Directory) -> Result<Option<Manifest>> {
         let path = directory.path_of(MANIFEST_FILE);
-        let exists = directory.exists(MANIFEST_FILE);
-        if !exists.map_err(|error| Error::io("look for", &path, error))? {
-            return Ok(None);
-        }
         let bytes = match directory.read(MANIFEST_FILE, MANIFEST_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) => match error.kind() {
                 std::io::ErrorKind::InvalidData => {
                     return Err(Error::damage(&path, 0, Damage::Field("length")));
                 }
-                std::io::ErrorKind::NotFound if planted(Planted::UnreadableIsAbsent) => return Ok(None),
+                std::io::ErrorKind::NotFound => return Ok(None),
                 _ => return Err(Error::io("read", &path, error)),
             },
         };
@@ -200,9 +206,10 @@ impl ManifestStore {
     /// That the manifest on disk is the one that this store has read or written last: else somebody has put another's in
     /// its place, and nothing that others trust may be written beside it.
     pub(crate) fn check_stands(&self) -> Result<Identity> {
-        let identity = lock(&self.current).identity;
-        self.check_is(identity)?;
-        Ok(identity)
+        // Held meanwhile, so that no change comes between.
+        let current = lock(&self.current);
+        self.check_is(current.identity)?;
+        Ok(current.identity)
     }
 
     fn check_is(&self, expected: Identity) -> Result<()> {
@@ -224,10 +231,7 @@ impl ManifestStore {
     /// Changes the manifest. In memory it has changed only if it has on disk.
     pub(crate) fn update(&self, floors: Floors, change: impl FnOnce(&mut Manifest)) -> Result<(), ReplaceError> {
         let mut current = lock(&self.current);
-        self.check_is(current.identity).map_err(|error| match error {
-            Error::Corruption { .. } => ReplaceError::Unknown(error),
-            error => ReplaceError::Unchanged(error),
-        })?;
+        self.check_is(current.identity).map_err(ReplaceError::of_look)?;
         let mut next = current.manifest.clone();
         next.generation += 1;
         next.next_sequence = next.next_sequence.max(floors.next_sequence);

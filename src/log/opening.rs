@@ -19,6 +19,7 @@ use crate::index::hash::KeyHasher;
 use crate::index::keydir::Keydir;
 use crate::index::namespaces::Namespaces;
 use crate::options::Options;
+use crate::planted::{Planted, planted};
 use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
 use crate::storage::{Directory, ProcessMark, Storage, StorageLock};
@@ -77,7 +78,13 @@ fn enter(path: &Path, options: &Options) -> Result<Opening> {
     })?;
     // Somebody may have created or changed the store while this one came for the lock.
     let found = if check_directory(&directory, options.create)? {
-        ManifestStore::read(&directory)?
+        let found = ManifestStore::read(&directory)?;
+        if found.is_none() && !planted(Planted::UnreadableIsAbsent) {
+            // It is listed, so it is not absent: what it leads to may come back.
+            let error = std::io::Error::from(ErrorKind::NotFound);
+            return Err(Error::io("read", &directory.path_of(MANIFEST_FILE), error));
+        }
+        found
     } else {
         None
     };

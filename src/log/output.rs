@@ -144,9 +144,7 @@ impl<'a> OutputWriter<'a> {
     }
 
     fn begin_segment(&mut self, base_sequence: u64) -> Result<()> {
-        let id = self.engine.manifest.allocate_id(0)?;
-        let header = self.engine.new_segment_header(id.id(), base_sequence);
-        let file = self.engine.create_segment_file(&header)?;
+        let (id, header, file) = self.engine.create_unlisted_segment(base_sequence, 0)?;
         self.current = Some(Output {
             id,
             header,

@@ -267,12 +267,17 @@ impl Engine {
         if length > SEGMENT_LEN_MAX {
             return Err(Error::damage(&path, SEGMENT_LEN_MAX, Damage::Field("segment length")));
         }
-        let bytes = match self.options.read_mode {
-            ReadMode::Map => SegmentBytes::Map(
-                file.map(length, NeverChanged::promised())
-                    .map_err(|error| Error::io("map", &path, error))?,
-            ),
-            ReadMode::Pread => {
+        let map = match self.options.read_mode {
+            ReadMode::Pread => None,
+            ReadMode::Map => match file.map(length, NeverChanged::promised()) {
+                // The system grants no more maps; see `Engine::readable`.
+                Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => None,
+                map => Some(map.map_err(|error| Error::io("map", &path, error))?),
+            },
+        };
+        let bytes = match map {
+            Some(map) => SegmentBytes::Map(map),
+            None => {
                 let mut bytes = vec![0; length as usize];
                 match read_exact_at(&*file, &mut bytes, 0) {
                     Err(_) if planted(Planted::ReadErrorIsEnd) => bytes.truncate(SEGMENT_HEADER_LEN as usize),
@@ -468,7 +473,8 @@ impl Engine {
             // Of a name that is not text, which is none of ours, nothing is removed.
             let name = name.to_string_lossy();
             let junk = match classify(&name) {
-                FileName::Segment(id) | FileName::Hint(id) => !self.manifest.lists(id),
+                // Where there was no manifest, none can have been left out of it.
+                FileName::Segment(id) | FileName::Hint(id) => !self.manifest.lists(id) && !report.created,
                 // A store that was created just now may be a copy in the making; in any other the copy was finished.
                 FileName::Own => {
                     name == MANIFEST_TEMPORARY_FILE
@@ -529,7 +535,16 @@ impl Engine {
 
     /// Lets the next one in. The last step of closing.
     pub(crate) fn unlock_directory(&self) {
+        // Others may be at a hint or the reserve although the store is closed. They end with the hint, and look at the lock
+        // before they begin with the reserve.
+        drop(lock(&self.renewing_hints));
+        let _reserve = lock(&self.reserve);
         drop(lock(&self.directory_lock).take());
+    }
+
+    /// Whether nobody else can have opened the directory since this engine did.
+    pub(super) fn has_directory(&self) -> bool {
+        lock(&self.directory_lock).is_some()
     }
 }
 

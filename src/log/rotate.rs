@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
-use super::manifest::{Floors, ReplaceError, SEGMENTS_HELD_BACK};
+use super::manifest::{Floors, ReplaceError, ReservedId, SEGMENTS_HELD_BACK};
 use super::writer::Guard;
 use super::{Engine, random_u64};
 use crate::error::{Error, Result};
@@ -18,6 +18,8 @@ use crate::storage::{StorageFile, write_all_at};
 /// Segments that wait to be sealed at the most: each is in memory until then, so a writer that is faster than the device seals
 /// them itself before it begins another one.
 const SEALING_MAX: usize = 4;
+/// Files of unlisted segments that could not be removed, and are passed over by the next that is created.
+const LEFT_OVER_MAX: usize = 1 << 10;
 
 impl Engine {
     /// Makes sure that the active segment has room for records of this length and number, beginning a new segment if need be.
@@ -91,14 +93,11 @@ impl Engine {
 
     /// Creates the file of a segment with room for at least `length` bytes, and lists it as open.
     fn create_segment(&self, floors: Floors, length: u64) -> Result<Prepared, ReplaceError> {
-        // Held until the manifest lists it, or nothing is left of it.
-        let reserved = self
-            .manifest
-            .allocate_id(SEGMENTS_HELD_BACK)
-            .map_err(ReplaceError::Unchanged)?;
+        // Its id is held until the manifest lists it, or nothing is left of it.
+        let (reserved, header, file) = self
+            .create_unlisted_segment(floors.next_sequence, SEGMENTS_HELD_BACK)
+            .map_err(ReplaceError::of_look)?;
         let id = reserved.id();
-        let header = self.new_segment_header(id, floors.next_sequence);
-        let file = self.create_segment_file(&header).map_err(ReplaceError::Unchanged)?;
         let entry = SegmentEntry {
             id,
             state: SegmentState::Open,
@@ -140,7 +139,31 @@ impl Engine {
         }
     }
 
-    pub(super) fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
+    /// Creates a segment that no manifest lists yet, durably and with nothing in it. Of the ids, `held_back` are not taken.
+    pub(super) fn create_unlisted_segment(
+        &self,
+        base_sequence: u64,
+        held_back: usize,
+    ) -> Result<(ReservedId, SegmentHeader, Arc<dyn StorageFile>)> {
+        // Nothing is created in a directory that is another's by now.
+        self.manifest.check_stands()?;
+        let mut left_over = 0;
+        loop {
+            let id = self.manifest.allocate_id(held_back)?;
+            let header = self.new_segment_header(id.id(), base_sequence);
+            match self.create_segment_file(&header) {
+                // An earlier step has left it and could not remove it. Nobody lists it, and its id is not needed.
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::AlreadyExists && left_over < LEFT_OVER_MAX =>
+                {
+                    left_over += 1;
+                }
+                created => return Ok((id, header, created?)),
+            }
+        }
+    }
+
+    fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
         SegmentHeader {
             salt: random_u64() as u32,
             store_id: self.manifest.store_id(),
@@ -151,7 +174,7 @@ impl Engine {
     }
 
     /// Creates a segment's file with nothing but its header, name and content durable.
-    pub(super) fn create_segment_file(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
+    fn create_segment_file(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
         let name = segment_file(header.segment_id);
         let path = self.directory.path_of(&name);
         let file = self

@@ -83,6 +83,8 @@ impl Engine {
             rotated.synced.store(true, Ordering::Release);
         }
         let mut guard = self.lock_writer();
+        // Whoever is told of a failed sync meanwhile is told before this one is believed.
+        self.check_sound(&mut guard)?;
         // It is the oldest, so nothing before its end is in a page cache only.
         let end = Mark {
             segment_id: id,
@@ -213,6 +215,9 @@ impl Engine {
     pub(super) fn release_reserve(&self, kept: u64) {
         let _one_at_a_time = lock(&self.reserve);
         self.full.store(true, Ordering::Relaxed);
+        if !self.has_directory() {
+            return;
+        }
         if kept == 0 {
             let _ = self.directory.remove(RESERVE_FILE);
             return;
@@ -230,6 +235,9 @@ impl Engine {
     /// Makes sure that so much of the reserve is there. Zeros are written, since a file's length alone reserves nothing.
     pub(crate) fn restore_reserve(&self, length: u64) -> Result<()> {
         let _one_at_a_time = lock(&self.reserve);
+        if !self.has_directory() {
+            return Err(Error::Closed);
+        }
         let found = match self.directory.open_file(RESERVE_FILE, false) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
             file => file.and_then(|file| file.len()),

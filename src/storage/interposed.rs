@@ -99,7 +99,7 @@ pub struct Call<'a> {
     pub write: Option<(u64, &'a [u8])>,
     /// The file that is open, of a call on one.
     pub file: Option<&'a dyn StorageFile>,
-    /// The directory that is open, of a call on one.
+    /// The directory that is open, of a call on one or on a name in one.
     pub directory: Option<&'a dyn StorageDirectory>,
     /// Whether it takes space on the disk.
     pub takes_space: bool,
@@ -236,10 +236,11 @@ struct InterposedDirectory {
 }
 
 impl InterposedDirectory {
-    fn on(&self, operation: Operation) -> Call<'_> {
+    /// A call on the directory, or on a name in it.
+    fn on<'a>(&'a self, operation: Operation, path: &'a Path) -> Call<'a> {
         Call {
             directory: Some(&*self.inner),
-            ..on(operation, &self.path)
+            ..on(operation, path)
         }
     }
 
@@ -256,14 +257,14 @@ impl Sealed for InterposedDirectory {}
 
 impl StorageDirectory for InterposedDirectory {
     fn list(&self) -> io::Result<Vec<OsString>> {
-        returning(&*self.interposer, &on(Operation::List, &self.path), || {
+        returning(&*self.interposer, &self.on(Operation::List, &self.path), || {
             self.inner.list()
         })
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
         let path = self.path.join(name);
-        let file = returning(&*self.interposer, &on(Operation::Create, &path), || {
+        let file = returning(&*self.interposer, &self.on(Operation::Create, &path), || {
             self.inner.create(name)
         })?;
         Ok(self.file(name, file))
@@ -276,7 +277,7 @@ impl StorageDirectory for InterposedDirectory {
         } else {
             Operation::OpenRead
         };
-        let file = returning(&*self.interposer, &on(operation, &path), || {
+        let file = returning(&*self.interposer, &self.on(operation, &path), || {
             self.inner.open(name, write)
         })?;
         Ok(self.file(name, file))
@@ -286,7 +287,7 @@ impl StorageDirectory for InterposedDirectory {
         let paths = [from, to].map(|name| self.path.join(name));
         let call = Call {
             to: Some(&paths[1]),
-            ..on(Operation::Rename, &paths[0])
+            ..self.on(Operation::Rename, &paths[0])
         };
         self.interposer.around(&call, &mut || self.inner.rename(from, to))
     }
@@ -294,7 +295,7 @@ impl StorageDirectory for InterposedDirectory {
     fn remove(&self, name: &str) -> io::Result<()> {
         let path = self.path.join(name);
         self.interposer
-            .around(&on(Operation::Remove, &path), &mut || self.inner.remove(name))
+            .around(&self.on(Operation::Remove, &path), &mut || self.inner.remove(name))
     }
 
     fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
@@ -302,7 +303,7 @@ impl StorageDirectory for InterposedDirectory {
         // Where the other directory is, it alone knows.
         let call = Call {
             to: Some(Path::new(new_name)),
-            ..on(Operation::HardLink, &path)
+            ..self.on(Operation::HardLink, &path)
         };
         self.interposer
             .around(&call, &mut || self.inner.hard_link(name, to, new_name))
@@ -310,25 +311,22 @@ impl StorageDirectory for InterposedDirectory {
 
     fn sync(&self) -> io::Result<()> {
         self.interposer
-            .around(&self.on(Operation::SyncDirectory), &mut || self.inner.sync())
+            .around(&self.on(Operation::SyncDirectory, &self.path), &mut || {
+                self.inner.sync()
+            })
     }
 
     fn check_journal(&self) -> io::Result<()> {
         self.interposer
-            .around(&self.on(Operation::CheckJournal), &mut || self.inner.check_journal())
+            .around(&self.on(Operation::CheckJournal, &self.path), &mut || {
+                self.inner.check_journal()
+            })
     }
 
     fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
         let path = self.path.join(name);
-        returning(&*self.interposer, &on(Operation::Lock, &path), || {
+        returning(&*self.interposer, &self.on(Operation::Lock, &path), || {
             self.inner.lock(name, owner)
-        })
-    }
-
-    fn exists(&self, name: &str) -> io::Result<bool> {
-        let path = self.path.join(name);
-        returning(&*self.interposer, &on(Operation::List, &path), || {
-            self.inner.exists(name)
         })
     }
 

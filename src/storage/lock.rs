@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+use super::os::{counts_links, is_linked};
 use super::sealed::Sealed;
 use super::{ProcessMark, StorageLock};
 use crate::planted::{Planted, planted};
@@ -20,12 +21,18 @@ const OWNER_BYTES_MAX: u64 = 1024;
 #[derive(Debug)]
 struct OsLock {
     file: File,
+    /// As in `OsFile`.
+    counts_links: bool,
     holder: ProcessMark,
 }
 
 impl Sealed for OsLock {}
 
-impl StorageLock for OsLock {}
+impl StorageLock for OsLock {
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(!self.counts_links || is_linked(&self.file)?)
+    }
+}
 
 impl Drop for OsLock {
     fn drop(&mut self) {
@@ -48,7 +55,12 @@ pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn Storage
             // A courtesy to the next one. The lock holds without it, and a full disk must not keep a store shut.
             let _ = file.set_len(0).and_then(|()| file.write_all(owner.as_bytes()));
             let holder = ProcessMark::of_this_process();
-            Ok(Box::new(OsLock { file, holder }))
+            let counts_links = counts_links(&file);
+            Ok(Box::new(OsLock {
+                file,
+                counts_links,
+                holder,
+            }))
         }
         Err(error) if is_contended(&error) => {
             let mut text = Vec::new();

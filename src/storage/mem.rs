@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use cut::CutPolicy;
 use disk::{Disk, Entry, Inode};
 
+use super::directory::ask_journal;
 use super::map::Map;
 use super::os::check_unmapped;
 use super::sealed::{Base, NeverChanged, Sealed};
@@ -450,7 +451,8 @@ impl Storage for MemStorage {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        MemStorage::sync_directory(self, path)
+        MemStorage::sync_directory(self, path)?;
+        ask_journal(|| self.disk().ask_journal())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -518,16 +520,12 @@ impl StorageDirectory for MemDirectory {
     }
 
     fn check_journal(&self) -> io::Result<()> {
-        self.storage.disk().check_journal()
+        self.storage.disk().ask_journal()
     }
 
     fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
         self.storage
             .lock_entry(&mut self.storage.mutate(), self.entry(name), owner)
-    }
-
-    fn exists(&self, name: &str) -> io::Result<bool> {
-        Ok(self.storage.disk().child(&self.entry(name))?.is_some())
     }
 
     fn is_linked(&self) -> io::Result<bool> {
@@ -630,7 +628,7 @@ impl StorageFile for MemFile {
     }
 
     fn check_journal(&self) -> io::Result<()> {
-        self.opened.storage.disk().check_journal()
+        self.opened.storage.disk().ask_journal()
     }
 
     fn is_linked(&self) -> io::Result<bool> {
@@ -660,7 +658,12 @@ struct MemLock {
 
 impl Sealed for MemLock {}
 
-impl StorageLock for MemLock {}
+impl StorageLock for MemLock {
+    fn is_linked(&self) -> io::Result<bool> {
+        let disk = self.opened.storage.disk();
+        Ok(disk.files.get(&self.opened.inode).is_some_and(|file| file.links > 0))
+    }
+}
 
 impl Drop for MemLock {
     fn drop(&mut self) {

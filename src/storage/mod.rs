@@ -39,7 +39,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) use directory::{Directory, check_linked};
+pub(crate) use directory::{Directory, check_linked, check_lock_linked};
 #[cfg(any(test, feature = "testing"))]
 pub use fault::{Fault, FaultKind, FaultStorage};
 #[cfg(any(test, feature = "testing"))]
@@ -148,9 +148,6 @@ pub trait StorageDirectory: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// is no obstacle, and a text that cannot be written (the disk is full) is left out.
     fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>>;
 
-    /// Whether something of this name is listed; a link that leads nowhere is.
-    fn exists(&self, name: &str) -> io::Result<bool>;
-
     /// Whether the directory still has a name. What is created in one that was removed is lost.
     fn is_linked(&self) -> io::Result<bool>;
 
@@ -209,7 +206,10 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
 }
 
 /// Held while a store is open; dropping it lets the next one in.
-pub trait StorageLock: sealed::Sealed + Send + Sync + std::fmt::Debug {}
+pub trait StorageLock: sealed::Sealed + Send + Sync + std::fmt::Debug {
+    /// Whether the lock's file still has a name. If it was removed, the next one makes another, and is let in.
+    fn is_linked(&self) -> io::Result<bool>;
+}
 
 /// Fills `buffer` from `offset` on; `UnexpectedEof` if the file ends before.
 pub(crate) fn read_exact_at(file: &dyn StorageFile, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {

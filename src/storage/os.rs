@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::directory::ask_journal;
 use super::map::Map;
 use super::sealed::{NeverChanged, Sealed};
 use super::{Storage, StorageDirectory, StorageFile};
-pub(super) use directory::OsDirectory;
+pub(super) use directory::{OsDirectory, is_linked};
 
 #[cfg_attr(unix, path = "os/unix.rs")]
 #[cfg_attr(not(unix), path = "os/windows.rs")]
@@ -47,7 +48,9 @@ impl Storage for OsStorage {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        OsDirectory::open(or_here(path))?.sync()
+        let directory = OsDirectory::open(or_here(path))?;
+        directory.sync()?;
+        ask_journal(|| directory.check_journal())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -68,6 +71,7 @@ struct OsFile {
     file: File,
     /// Whether the file system is one whose syncs are to be doubted; see [`StorageFile::check_journal`].
     has_doubtful_syncs: bool,
+    counts_links: bool,
     /// How often the length was set through this handle, and up to which of these it is durable. They start apart:
     /// another handle may have set it before, so the first sync of every handle is a full one.
     length_changes: AtomicU64,
@@ -82,6 +86,7 @@ struct OsFile {
 impl OsFile {
     fn new(file: File, has_doubtful_syncs: bool) -> Self {
         Self {
+            counts_links: counts_links(&file),
             file,
             has_doubtful_syncs,
             length_changes: AtomicU64::new(1),
@@ -140,6 +145,9 @@ impl StorageFile for OsFile {
     }
 
     fn is_linked(&self) -> io::Result<bool> {
+        if !self.counts_links {
+            return Ok(true);
+        }
         let now = self.opened.elapsed();
         if now.as_nanos() < u128::from(self.linked_until.load(Ordering::Relaxed)) {
             return Ok(true);
@@ -157,6 +165,12 @@ impl StorageFile for OsFile {
         self.mapped_bytes.fetch_max(length, Ordering::AcqRel);
         Ok(map)
     }
+}
+
+/// Whether the file system tells how many names a file has, seen from one that has just been opened by its name. Some say 0
+/// of all.
+pub(super) fn counts_links(file: &File) -> bool {
+    is_linked(file).unwrap_or(true)
 }
 
 /// Refuses to change a file from `offset` on if a map shows what is there.

@@ -100,13 +100,15 @@ impl Deadly {
             (Operation::Rename, Some(from)) => {
                 let to = call.to.and_then(|to| self.told(to)).unwrap_or_default();
                 // The first manifest of all replaces none.
-                let replaced = call
-                    .directory
-                    .filter(|directory| directory.exists(&to).unwrap_or(false));
-                if let Some(directory) = replaced
+                let directory = call.directory.expect("a file is renamed in a directory that is open");
+                let replaced = match content(directory, &to) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    content => Some(content?),
+                };
+                if let Some(replaced) = replaced
                     && !self.replaced.swap(true, Ordering::SeqCst)
                 {
-                    std::fs::write(&self.kept, content(directory, &to)?)?;
+                    std::fs::write(&self.kept, replaced)?;
                 }
                 report(format_args!("R {from} {to}"));
                 make()?;

@@ -150,6 +150,24 @@ fn in_a_directory_that_was_removed_nothing_is_acknowledged() {
     assert!(store.close().is_err());
 }
 
+/// C1. Without its lock file a store is open to others: nothing is acknowledged beside them.
+#[test]
+#[cfg(unix)]
+fn a_store_whose_lock_was_removed_acknowledges_nothing_any_more() {
+    let (_root, directory, store, namespace) = opened(Maintenance::Manual);
+    namespace.put("before", "1").unwrap();
+    std::fs::remove_file(directory.join("LOCK")).unwrap();
+    let beside = small().open(&directory).unwrap();
+    namespace.put("lost", "1").unwrap_err();
+    assert!(store.close().is_err());
+    let other = beside.open_namespace("N").unwrap();
+    assert_eq!(text(&other, "before").as_deref(), Some("1"));
+    other.put("other's", "1").unwrap();
+    beside.close().unwrap();
+    let store = small().open(&directory).unwrap();
+    assert!(store.open_namespace("N").unwrap().contains("other's").unwrap());
+}
+
 /// C1. Nobody writes: the flush thread sees it.
 #[test]
 fn the_removal_of_the_directory_is_noticed_within_a_flush_interval() {
@@ -186,14 +204,14 @@ fn nothing_is_written_into_a_directory_whose_manifest_is_anothers() {
         } else {
             std::fs::copy(stranger.join("MANIFEST"), &manifest).unwrap();
         }
-        let before = std::fs::read(&manifest).ok();
+        let before = (std::fs::read(&manifest).ok(), file_names(&directory));
         // Up to the end of the segment all goes on; then a new one would have to be listed.
         let refused = (0..100).find_map(|n| namespace.put(format!("{n}"), [b'x'; 500]).err());
         assert_eq!(refused.unwrap().kind(), ErrorKind::Corruption);
         assert_eq!(namespace.put("after", "1").unwrap_err().kind(), ErrorKind::Poisoned);
         assert!(store.close().is_err());
-        assert!(std::fs::read(&manifest).ok() == before, "the manifest was replaced");
-        assert!(!directory.join("INDEX").exists());
+        let after = (std::fs::read(&manifest).ok(), file_names(&directory));
+        assert!(after == before, "{:?} became {:?}", before.1, after.1);
     }
 }
 
@@ -353,9 +371,10 @@ fn a_forked_child_is_refused_and_leaves_its_parents_lock_alone() {
 /// Uses up all descriptors but a few, and writes across rotations.
 #[cfg(unix)]
 fn starve(role: &Role) {
-    for spare in 0..8 {
-        let directory = role.directory.join(format!("{spare}"));
-        let store = small().open(&directory).unwrap();
+    for (spare, read_mode) in (0..8).flat_map(|spare| [(spare, ReadMode::Map), (spare, ReadMode::Pread)]) {
+        let directory = role.directory.join(format!("{spare}{read_mode:?}"));
+        let options = small().read_mode(read_mode);
+        let store = options.clone().open(&directory).unwrap();
         let namespace = store.namespace("N").unwrap();
         let mut acknowledged = Vec::new();
         let mut write = |label: &str, count: usize| {
@@ -388,7 +407,7 @@ fn starve(role: &Role) {
         assert!(store.stats().poisoned.is_none());
         store.compact().unwrap();
         store.close().unwrap();
-        let store = small().open(&directory).unwrap();
+        let store = options.open(&directory).unwrap();
         let namespace = store.open_namespace("N").unwrap();
         for key in &acknowledged {
             assert!(namespace.contains(key).unwrap(), "{spare} to spare: {key} is lost");

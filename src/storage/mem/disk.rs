@@ -75,6 +75,8 @@ pub(super) struct Disk {
     /// A commit has failed: what was pending then is lost, nothing becomes durable any more, and no metadata can be
     /// changed.
     journal_failed: bool,
+    /// Whether the failure was noticed by something that needs the journal.
+    journal_failure_noticed: bool,
 }
 
 impl FileChange {
@@ -108,6 +110,7 @@ impl Disk {
             capacity_bytes: None,
             operation_count: 0,
             journal_failed: false,
+            journal_failure_noticed: false,
         }
     }
 
@@ -248,6 +251,15 @@ impl Disk {
         }
     }
 
+    /// The question whether the journal stands. As on ext4, whoever asks first makes the file system notice, and is not told.
+    pub(super) fn ask_journal(&mut self) -> io::Result<()> {
+        if self.journal_failed && !self.journal_failure_noticed {
+            self.journal_failure_noticed = true;
+            return Ok(());
+        }
+        self.check_journal()
+    }
+
     /// Answered with success after a failed commit, too: nobody looks whether it has failed.
     pub(super) fn sync_file(&mut self, inode: Inode) {
         if self.journal_failed {
@@ -365,6 +377,7 @@ impl Disk {
     /// The durable image becomes the live one, as after a power cut.
     pub(super) fn restart(&mut self) {
         self.journal_failed = false;
+        self.journal_failure_noticed = false;
         self.pending_entries.clear();
         for directory in self.directories.values_mut() {
             directory.live = directory.durable.clone();

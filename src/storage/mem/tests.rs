@@ -458,6 +458,7 @@ fn after_a_failed_commit_syncs_say_yes_metadata_cannot_be_changed_and_nothing_be
     let other = create(&disk, "/b", b"lost");
     file.write_at(b", lost", 7).unwrap();
     other.fail_commit();
+    file.check_journal().expect("who makes it notice is not told");
     for file in [&file, &other] {
         file.sync().unwrap();
         assert_eq!(file.check_journal().unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);

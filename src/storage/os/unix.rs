@@ -21,6 +21,8 @@ use super::OsFile;
 pub struct OsDirectory {
     descriptor: OwnedFd,
     has_doubtful_syncs: bool,
+    /// Whether the file system tells whether a directory has a name; see [`counts_links`](super::counts_links).
+    counts_links: bool,
 }
 
 impl OsDirectory {
@@ -29,6 +31,7 @@ impl OsDirectory {
         let descriptor = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
         Ok(OsDirectory {
             has_doubtful_syncs: has_doubtful_syncs(&descriptor),
+            counts_links: is_linked(&descriptor).unwrap_or(true),
             descriptor,
         })
     }
@@ -114,16 +117,8 @@ impl StorageDirectory for OsDirectory {
         lock::acquire(self.open_file(name, OFlags::RDWR | OFlags::CREATE)?, owner)
     }
 
-    fn exists(&self, name: &str) -> io::Result<bool> {
-        match rustix::fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     fn is_linked(&self) -> io::Result<bool> {
-        is_linked(&self.descriptor)
+        Ok(!self.counts_links || is_linked(&self.descriptor)?)
     }
 
     fn base(&self) -> Base<'_> {
@@ -147,7 +142,7 @@ fn has_doubtful_syncs(_: &OwnedFd) -> bool {
 }
 
 /// Sets the time of last access, which nobody needs: that takes a handle of the journal, and there is none once the
-/// journal was aborted. Whatever was committed before that is durable.
+/// journal was aborted. Whatever was committed before that is durable. Where it cannot be asked so, nothing is known.
 pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
     let time = |nanoseconds| Timespec {
         tv_sec: 0,
@@ -160,17 +155,18 @@ pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
         };
         rustix::fs::futimens(file.as_fd(), &times)
     };
-    match touch(time(UTIME_OMIT)) {
+    let asked = match touch(time(UTIME_OMIT)) {
         // Somebody else's file, which this process may only write to: that gives the right to set both at once.
-        Err(Errno::PERM | Errno::ACCESS) => match touch(time(UTIME_NOW)) {
-            Err(Errno::PERM | Errno::ACCESS) => Ok(()),
-            result => Ok(result?),
-        },
+        Err(Errno::PERM | Errno::ACCESS) => touch(time(UTIME_NOW)),
+        result => result,
+    };
+    match asked {
+        Err(Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         result => Ok(result?),
     }
 }
 
-pub(super) fn is_linked(file: impl AsFd) -> io::Result<bool> {
+pub(in crate::storage) fn is_linked(file: impl AsFd) -> io::Result<bool> {
     Ok(rustix::fs::fstat(file)?.st_nlink > 0)
 }
 

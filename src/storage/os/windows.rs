@@ -98,14 +98,6 @@ impl StorageDirectory for OsDirectory {
         lock::acquire(file, owner)
     }
 
-    fn exists(&self, name: &str) -> io::Result<bool> {
-        match fs::symlink_metadata(self.path.join(name)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// The handle keeps it from being removed.
     fn is_linked(&self) -> io::Result<bool> {
         Ok(true)
@@ -121,7 +113,7 @@ pub(super) fn check_journal(_: &File) -> io::Result<()> {
 }
 
 /// A file that is open here cannot lose its name.
-pub(super) fn is_linked(_: &File) -> io::Result<bool> {
+pub(in crate::storage) fn is_linked(_: &File) -> io::Result<bool> {
     Ok(true)
 }
 
