@@ -15,7 +15,7 @@ pub enum Operation {
     CreateDirectory,
     /// [`Storage::open_directory`].
     OpenDirectory,
-    /// [`StorageDirectory::list`], [`StorageDirectory::exists`] and [`Storage::exists`].
+    /// [`StorageDirectory::list`] and [`Storage::exists`].
     List,
     /// [`StorageDirectory::create`].
     Create,
