@@ -199,11 +199,17 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path: path.to_owned() },
-            _ => Error::Io {
-                action,
-                path: path.to_owned(),
-                source: Arc::new(source),
-            },
+            _ => Error::unsure(action, path, source),
+        }
+    }
+
+    /// An I/O error on `path` that leaves it unknown what is on the disk, whatever its cause: [`Error::NoSpace`] would say that
+    /// nothing was written.
+    pub(crate) fn unsure(action: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Io {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
         }
     }
 
