@@ -95,9 +95,10 @@ pub enum Error {
     },
     /// The write was applied and every reader sees it, but it could not be written out, and it cannot be taken back any more: writes
     /// of class `Buffered` that came after it were acknowledged. It is written out with them as soon as there is room, or the
-    /// device works again, unless the process ends first. Do not repeat the write; [`crate::Store::sync`] tells when it is safe.
+    /// device works again, unless the process ends first, or another failure poisons the store ([`Error::Poisoned`]): after either it
+    /// may be lost. Do not repeat the write; [`crate::Store::sync`] tells when it is safe.
     #[error(
-        "the write is applied but not written out yet; it will be, unless the process ends first; do not repeat it, call sync: {cause}"
+        "the write is applied but not written out yet; it will be, unless the process ends or the store is poisoned first; do not repeat it, call sync: {cause}"
     )]
     Pending {
         /// Why it could not be written out. [`Error::kind`] is that of this error.
