@@ -768,6 +768,61 @@ mod tests {
         assert_eq!(namespace.get_text(&keys[59]).unwrap().as_deref(), Some("new"));
     }
 
+    /// C7: opening enters shadows too, and draws the hashes anew, by which the keys spread less evenly.
+    #[test]
+    fn a_store_that_filled_its_hash_index_opens_again_without_an_index_file() {
+        CAPACITY_MAX.set(8);
+        let disk = MemStorage::new();
+        let (_, store, namespace) = open(&disk);
+        let buffered = || PutOptions::new().durability(Durability::Buffered);
+        let mut held = std::collections::BTreeSet::new();
+        for number in 0..7_500 {
+            let key = number.to_string();
+            if namespace.put_with(&key, "value", buffered()).is_ok() {
+                held.insert(key);
+            }
+        }
+        assert!((6_000..7_168).contains(&held.len()), "{}", held.len());
+        for number in 0..200 {
+            let key = number.to_string();
+            namespace.delete_with(&key, None, Some(Durability::Buffered)).unwrap();
+            held.remove(&key);
+        }
+        for number in 8_000..9_000 {
+            let key = number.to_string();
+            if namespace.put_with(&key, "value", buffered()).is_ok() {
+                held.insert(key);
+            }
+        }
+        drop(namespace);
+        store.close().unwrap();
+        for with_index_file in [false, true] {
+            if !with_index_file {
+                disk.remove_file("/store/INDEX").unwrap();
+            }
+            let (_, store, namespace) = open(&disk);
+            assert_eq!(store.recovery_report().index_file_used, with_index_file);
+            assert_eq!(namespace.count().unwrap(), held.len() as u64);
+            for key in &held {
+                assert!(namespace.contains(key).unwrap(), "{key}");
+            }
+            // Keys that are there can be written, and new ones are refused where there is no room.
+            for key in held.iter().take(100) {
+                namespace.put_with(key, "new", buffered()).unwrap();
+            }
+            let new = (0..100).map(|number| namespace.put_with(format!("new {number}"), "value", buffered()));
+            let refusals: Vec<_> = new.filter_map(Result::err).collect();
+            assert!(!refusals.is_empty());
+            assert!(refusals.iter().all(|error| error.kind() == ErrorKind::InvalidInput));
+            for number in 0..100 {
+                namespace.delete(format!("new {number}")).unwrap();
+            }
+            assert_eq!(store.stats().poisoned, None);
+            drop(namespace);
+            store.close().unwrap();
+        }
+    }
+
     /// Calls back at the read with this number of those to come.
     struct AtRead {
         left: AtomicU64,

@@ -16,7 +16,7 @@ use crate::format::hint::{Hint, Offsets};
 use crate::format::record::{Kind, Record};
 use crate::format::{Damage, hint_file};
 use crate::index::expiry::ExpiryQueue;
-use crate::index::keydir::{Keydir, Location, Relation, Upsert};
+use crate::index::keydir::{Keydir, Location, Relation};
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
@@ -356,7 +356,7 @@ impl Engine {
     ) -> Result<()> {
         let fail =
             |segment: &Segment, location: Location, error| self.read_error(segment.id(), location.offset(), error);
-        let upsert = self.keydir.upsert(hash, location, |other| {
+        let _ = self.keydir.upsert(hash, location, |other| {
             let Some(other_segment) = self.segments.get(other.segment_index()) else {
                 return Ok(Relation::OtherKey);
             };
@@ -377,9 +377,6 @@ impl Engine {
                 },
             )
         })?;
-        if upsert == Upsert::Full {
-            return Err(Error::invalid("the store has more keys than the hash index can hold"));
-        }
         Ok(())
     }
 
