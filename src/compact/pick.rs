@@ -47,11 +47,10 @@ impl Engine {
                 let tombstones = if shadows_can_go { 0 } else { counts.tombstone_bytes };
                 // What expired not long ago, or would not have expired by the clock as it is now, is copied. Were it counted as
                 // gain, the segment would be picked again and again.
-                let may_go = horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
-                let expired = if may_go || planted(Planted::PickWhatStays) {
-                    0
-                } else {
-                    counts.expired_bytes
+                let expired = match horizon {
+                    _ if planted(Planted::PickWhatStays) => 0,
+                    Some(horizon) => segment.counters.expired_after(horizon),
+                    None => counts.expired_bytes,
                 };
                 let kept = counts.live_bytes + tombstones + expired;
                 Candidate {
