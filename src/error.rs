@@ -95,9 +95,10 @@ pub enum Error {
     },
     /// The write was applied and every reader sees it, but it could not be written out, and it cannot be taken back any more: writes
     /// of class `Buffered` that came after it were acknowledged. It is written out with them as soon as there is room, or the
-    /// device works again, unless the process ends first. Do not repeat the write; [`crate::Store::sync`] tells when it is safe.
+    /// device works again, unless the process ends first, or another failure poisons the store ([`Error::Poisoned`]): after either it
+    /// may be lost. Do not repeat the write; [`crate::Store::sync`] tells when it is safe.
     #[error(
-        "the write is applied but not written out yet; it will be, unless the process ends first; do not repeat it, call sync: {cause}"
+        "the write is applied but not written out yet; it will be, unless the process ends or the store is poisoned first; do not repeat it, call sync: {cause}"
     )]
     Pending {
         /// Why it could not be written out. [`Error::kind`] is that of this error.
@@ -199,11 +200,17 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path: path.to_owned() },
-            _ => Error::Io {
-                action,
-                path: path.to_owned(),
-                source: Arc::new(source),
-            },
+            _ => Error::unsure(action, path, source),
+        }
+    }
+
+    /// An I/O error on `path` that leaves it unknown what is on the disk, whatever its cause: [`Error::NoSpace`] would say that
+    /// nothing was written.
+    pub(crate) fn unsure(action: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Io {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
         }
     }
 

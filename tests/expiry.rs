@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{DIRECTORY, keys, manual, text};
 use embercask::storage::MemStorage;
-use embercask::{Condition, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
+use embercask::{Condition, Durability, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
 
 /// Some day in 2033.
 const START_MS: u64 = 2_000_000_000_000;
@@ -421,6 +421,46 @@ fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_o
         segments * 20 * 2 / 3 + 2,
         "nothing was lost"
     );
+}
+
+/// One expiry that lies far ahead, seen by a clock that was put right since, keeps nothing but its own record.
+#[test]
+fn what_expired_long_ago_goes_although_something_beside_it_may_not_go_yet() {
+    let world = World::new();
+    let (store, namespace) = world.open();
+    let months_ms = 11 * 30 * 24 * 3_600_000;
+    for n in 0..300 {
+        // Some of each in every segment.
+        let options = match n % 15 {
+            0 => ttl_ms(months_ms),
+            3 | 6 | 9 | 12 => PutOptions::new(),
+            _ => ttl_ms(60_000),
+        };
+        // Without marks between them, which could be gained in any case.
+        let options = options.durability(Durability::Buffered);
+        namespace.put_with(format!("{n}"), [7; 180], options).unwrap();
+    }
+    store.maintain().unwrap();
+    world.clock.set_wall(START_MS + 12 * 30 * 24 * 3_600_000);
+    store.maintain().unwrap();
+    world.clock.advance(11 * 60_000);
+    store.maintain().unwrap();
+    assert_eq!(store.stats().keys, 80, "months are taken for expired");
+    world.clock.set_wall(START_MS + 30 * 60_000);
+    world.clock.advance(11 * 60_000);
+    store.maintain().unwrap();
+    let before = store.stats().expired_bytes;
+    let read: Vec<_> = (0..20)
+        .map(|_| store.compact_if_worthwhile().unwrap().read_bytes)
+        .collect();
+    let after = store.stats().expired_bytes;
+    assert!(before > 200 * 180, "{before}");
+    // What shares the active segment with the last ones may not be gone yet.
+    assert!((20 * 180..40 * 180).contains(&after), "{after} of {before}");
+    assert!(read[15..].iter().all(|bytes| *bytes == 0), "{read:?}");
+    drop((store, namespace));
+    let (_store, namespace) = world.open();
+    assert_eq!(namespace.count().unwrap(), 100, "nothing was lost");
 }
 
 #[test]

@@ -36,22 +36,21 @@ impl Engine {
     fn candidates(&self) -> Vec<Candidate> {
         let all = self.segments.all();
         let horizon = self.time.drop_horizon(self.grace_ms());
+        let floor_beside = shadow_floors(&all);
         let mut candidates: Vec<_> = all
             .iter()
             .filter(|segment| !self.is_left_out(segment.id()))
             .filter_map(|segment| SealedSegment::of(segment.clone()))
             .map(|segment| {
                 let (summary, counts) = (segment.summary(), segment.counters.get());
-                let others = all.iter().filter(|other| other.id() != segment.id());
-                let shadows_can_go = shadow_floor(others) >= summary.max_sequence;
+                let shadows_can_go = floor_beside(segment.id()) >= summary.max_sequence;
                 let tombstones = if shadows_can_go { 0 } else { counts.tombstone_bytes };
                 // What expired not long ago, or would not have expired by the clock as it is now, is copied. Were it counted as
                 // gain, the segment would be picked again and again.
-                let may_go = horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
-                let expired = if may_go || planted(Planted::PickWhatStays) {
-                    0
-                } else {
-                    counts.expired_bytes
+                let expired = match horizon {
+                    _ if planted(Planted::PickWhatStays) => 0,
+                    Some(horizon) => segment.counters.expired_after(horizon),
+                    None => counts.expired_bytes,
                 };
                 let kept = counts.live_bytes + tombstones + expired;
                 Candidate {
@@ -147,10 +146,59 @@ impl Engine {
 /// The sequence up to which shadows hide nothing in any of these segments: the lowest that any of them holds beside
 /// a put that is not live.
 pub(super) fn shadow_floor<'a>(others: impl Iterator<Item = &'a Arc<Segment>>) -> u64 {
-    others
-        .map(|segment| segment.counters.get())
-        .filter(|counts| counts.dead_puts() > 0)
-        .map(|counts| counts.min_sequence)
-        .min()
-        .unwrap_or(u64::MAX)
+    others.filter_map(lowest_hidden).min().unwrap_or(u64::MAX)
+}
+
+/// For the id of each of these segments the [`shadow_floor`] of all the others. Asking looks at two of them at the most.
+fn shadow_floors(all: &[Arc<Segment>]) -> impl Fn(u64) -> u64 {
+    let with_id = |segment| lowest_hidden(segment).map(|lowest| (lowest, segment.id()));
+    let mut floors: Vec<_> = all.iter().filter_map(with_id).collect();
+    floors.sort_unstable();
+    move |id| {
+        let of_another = floors.iter().find(|(_, other)| *other != id);
+        of_another.map_or(u64::MAX, |(lowest, _)| *lowest)
+    }
+}
+
+/// The lowest sequence in a segment that holds a put that is not live.
+fn lowest_hidden(segment: &Arc<Segment>) -> Option<u64> {
+    let counts = segment.counters.get();
+    (counts.dead_puts() > 0).then_some(counts.min_sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemStorage;
+    use crate::{Maintenance, Store};
+
+    /// C17
+    #[test]
+    fn the_floor_beside_each_segment_is_found_without_going_through_all_others() {
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(MemStorage::new()))
+            .open("/store")
+            .unwrap();
+        let (namespace, engine) = (store.namespace("N").unwrap(), store.engine());
+        let mut floors_seen = std::collections::BTreeSet::new();
+        for n in 0..8 {
+            let all = engine.segments.all();
+            let floor_beside = shadow_floors(&all);
+            for segment in &all {
+                let others = all.iter().filter(|other| other.id() != segment.id());
+                let floor = floor_beside(segment.id());
+                assert_eq!(floor, shadow_floor(others), "segment {} of {n}", segment.id());
+                floors_seen.insert(floor);
+            }
+            namespace.put(format!("{n}"), "1").unwrap();
+            namespace.put("once more", "1").unwrap();
+            if n > 3 {
+                namespace.put(format!("{}", n - 3), "2").unwrap();
+            }
+            engine.retire_active().unwrap();
+            engine.seal_all().unwrap();
+        }
+        assert!(floors_seen.len() > 2, "{floors_seen:?}");
+    }
 }

@@ -378,8 +378,7 @@ impl Engine {
                 if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
                     && self.time.now().is_expired(step.expiry, step.sequence)
                 {
-                    to.counters.note_expired(expiry);
-                    to.counters.add_expired(step.length);
+                    to.counters.add_expired(expiry, step.length);
                 }
                 continue;
             }

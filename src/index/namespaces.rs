@@ -64,19 +64,63 @@ pub(crate) struct Namespaces {
     inner: RwLock<Inner>,
     /// Numbers of those whose key orders have queued changes, or had some since they were last looked at; each stands here once.
     changed: Mutex<Vec<u32>>,
-    /// How often all of them were gone through.
-    #[cfg(test)]
-    walks: std::sync::atomic::AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    by_name: BTreeMap<Arc<str>, Arc<NamespaceState>>,
+    by_name: ByName,
     /// The same ones.
     by_stable_id: HashMap<u128, Arc<NamespaceState>>,
     /// The same ones, and those in `dropped`.
     by_number: HashMap<u32, Arc<NamespaceState>>,
     dropped: BTreeMap<u32, Arc<NamespaceState>>,
+}
+
+use by_name::ByName;
+
+mod by_name {
+    //! In a module of its own, so that nothing outside goes through all names uncounted.
+
+    use super::*;
+
+    /// Namespaces that exist, by name.
+    #[derive(Debug, Default)]
+    pub(super) struct ByName {
+        namespaces: BTreeMap<Arc<str>, Arc<NamespaceState>>,
+        /// How often all of them were gone through.
+        #[cfg(test)]
+        walks: std::sync::atomic::AtomicU64,
+    }
+
+    impl ByName {
+        pub(super) fn get(&self, name: &str) -> Option<&Arc<NamespaceState>> {
+            self.namespaces.get(name)
+        }
+
+        pub(super) fn insert(&mut self, name: Arc<str>, namespace: Arc<NamespaceState>) {
+            self.namespaces.insert(name, namespace);
+        }
+
+        pub(super) fn remove(&mut self, name: &str) {
+            self.namespaces.remove(name);
+        }
+
+        pub(super) fn len(&self) -> usize {
+            self.namespaces.len()
+        }
+
+        /// All of them, in order.
+        pub(super) fn all(&self) -> impl Iterator<Item = &Arc<NamespaceState>> {
+            #[cfg(test)]
+            self.walks.fetch_add(1, Ordering::Relaxed);
+            self.namespaces.values()
+        }
+
+        #[cfg(test)]
+        pub(super) fn walks(&self) -> u64 {
+            self.walks.load(Ordering::Relaxed)
+        }
+    }
 }
 
 impl Namespaces {
@@ -140,15 +184,13 @@ impl Namespaces {
 
     /// Those that exist, by name.
     pub(crate) fn all(&self) -> Vec<Arc<NamespaceState>> {
-        #[cfg(test)]
-        self.walks.fetch_add(1, Ordering::Relaxed);
-        self.read().by_name.values().cloned().collect()
+        self.read().by_name.all().cloned().collect()
     }
 
     /// How often all of them were gone through.
     #[cfg(test)]
     pub(crate) fn walks(&self) -> u64 {
-        self.walks.load(Ordering::Relaxed)
+        self.read().by_name.walks()
     }
 
     /// How many exist.

@@ -137,7 +137,7 @@ impl Engine {
         let Some(active) = &mut guard.active else { return };
         let keep_end = keep_end.max(active.written);
         if let Err(source) = active.file.cut(active.written) {
-            let cause = Error::io(
+            let cause = Error::unsure(
                 "cut back after a failed write",
                 &self.segment_path(active.segment.id()),
                 source,
@@ -314,7 +314,7 @@ impl Engine {
         let sync = |id: u64, file: &LogFile| {
             self.events.syncs.fetch_add(1, Ordering::Relaxed);
             file.sync()
-                .map_err(|error| Error::io("sync", &self.segment_path(id), error))
+                .map_err(|error| Error::unsure("sync", &self.segment_path(id), error))
         };
         let mut result = Ok(());
         for rotated in rotated {
@@ -331,7 +331,7 @@ impl Engine {
         // Looked at under the lock: whoever is told of a failure meanwhile is told before this is acknowledged.
         let result = result.and_then(|()| {
             let sound = self.directory.check_syncs().and_then(|()| self.check_linked(&guard));
-            sound.map_err(|error| Error::io("trust a sync in", self.path(), error))
+            sound.map_err(|error| Error::unsure("trust a sync in", self.path(), error))
         });
         if result.is_ok() {
             guard.synced_bytes = written_bytes;

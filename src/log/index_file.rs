@@ -154,8 +154,12 @@ impl Engine {
         // Who takes things out of the indexes ends with the step under way, and begins no other.
         let _housekeeping = self.housekeeping();
         let written = if self.took_too_much_for_expired() {
-            self.with_segments_loaded_again()
-                .and_then(|again| self.try_write_index_file(&again))
+            match self.with_segments_loaded_again() {
+                Ok(Some(again)) => self.try_write_index_file(&again),
+                // An index file is only written beside sealed segments.
+                Ok(None) => return,
+                Err(error) => Err(error),
+            }
         } else {
             self.try_write_index_file(self)
         };
@@ -175,20 +179,20 @@ impl Engine {
         segments.iter().any(too_much) && !planted(Planted::KeepWrongIndexFile)
     }
 
-    /// An engine with the same segments, all of which are sealed, and the indexes that opening the store now would build.
-    fn with_segments_loaded_again(&self) -> Result<Engine> {
+    /// An engine with the same segments and the indexes that opening the store now would build; None unless all are sealed.
+    fn with_segments_loaded_again(&self) -> Result<Option<Engine>> {
         let mut again = opening::beside(self);
         let mut segments = Vec::new();
         for segment in self.segments.all() {
             let Some(summary) = segment.summary else {
-                return Ok(again);
+                return Ok(None);
             };
             let segment = Arc::new(segment.with_counters(Arc::new(Counters::of(&summary))));
             again.segments.set(segment.clone());
             segments.push(segment);
         }
         again.load(&segments, Vec::new())?;
-        Ok(again)
+        Ok(Some(again))
     }
 
     /// Writes the indexes of `source`, which are this engine's own or equal those that opening the store would build.

@@ -227,15 +227,16 @@ impl Engine {
     ) -> Result<Option<Value>> {
         let number = namespace.number;
         let mut found = None;
-        let lookup = self.find(hash, |segment, offset| {
-            let mut checked = Ok(false);
-            found = segment.value(offset, |record| {
-                checked = self.leads_to(hash, number, key, record);
-                matches!(checked, Ok(true))
-            })?;
-            Ok(checked?)
-        });
-        self.without_strangers(lookup, number, key)?;
+        self.without_strangers(number, key, || {
+            self.find(hash, |segment, offset| {
+                let mut checked = Ok(false);
+                found = segment.value(offset, |record| {
+                    checked = self.leads_to(hash, number, key, record);
+                    matches!(checked, Ok(true))
+                })?;
+                Ok(checked?)
+            })
+        })?;
         Ok(found.filter(|value| {
             let (expiry, sequence) = (value.expiry_ms(), value.sequence());
             let is_expired = |now: &Now| now.is_expired(expiry, sequence);
@@ -245,8 +246,13 @@ impl Engine {
 
     /// Location and header of the newest record of the key, expired or not. The value is neither read nor checked.
     pub(crate) fn find_header(&self, namespace: u32, key: &[u8], hash: u64) -> Result<Option<(Location, Header)>> {
-        let (lookup, header) = self.look_up(namespace, key, hash);
-        Ok(self.without_strangers(lookup, namespace, key)?.zip(header))
+        let mut header = None;
+        let location = self.without_strangers(namespace, key, || {
+            let (lookup, found) = self.look_up(namespace, key, hash);
+            header = found;
+            lookup
+        })?;
+        Ok(location.zip(header))
     }
 
     /// As [`Engine::find_header`]; the header is there if the record was found.
@@ -262,12 +268,32 @@ impl Engine {
         (lookup, header)
     }
 
-    /// Damage is an error to those who ask for its key, and to nobody else. The error names the key.
-    fn without_strangers(&self, lookup: Result<Lookup>, namespace: u32, key: &[u8]) -> Result<Option<Location>> {
+    /// What `look` finds. Damage is an error to those who ask for its key, and to nobody else. The error names the key. Not for who
+    /// holds the writer lock.
+    fn without_strangers(
+        &self,
+        namespace: u32,
+        key: &[u8],
+        mut look: impl FnMut() -> Result<Lookup>,
+    ) -> Result<Option<Location>> {
+        let mut lookup = look();
+        if let Ok(Lookup::Damaged(..)) = lookup {
+            if self.flags_of(namespace, key).is_none() {
+                return Ok(None);
+            }
+            // A key that was absent may have been put between the two looks: then the damage is another's. While nobody writes, index
+            // and key order are of the same moment.
+            let _no_writes = self.lock_writer();
+            lookup = look();
+            if let Ok(Lookup::Damaged(..)) = lookup
+                && self.flags_of(namespace, key).is_none()
+            {
+                return Ok(None);
+            }
+        }
         let error = match lookup {
             Ok(Lookup::Absent) => return Ok(None),
             Ok(Lookup::Found(location)) => return Ok(Some(location)),
-            Ok(Lookup::Damaged(..)) if self.flags_of(namespace, key).is_none() => return Ok(None),
             Ok(Lookup::Damaged(_, error)) | Err(error) => error,
         };
         Err(match namespace {

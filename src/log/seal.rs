@@ -127,7 +127,7 @@ impl Engine {
     fn sync_for_good(&self, rotated: &Rotated) -> Result<()> {
         self.events.syncs.fetch_add(1, Ordering::Relaxed);
         rotated.file.sync().map_err(|error| {
-            let error = Error::io("sync", &self.segment_path(rotated.segment.id()), error);
+            let error = Error::unsure("sync", &self.segment_path(rotated.segment.id()), error);
             if !planted(Planted::SyncAgainAfterFailure) {
                 self.poison(&mut self.lock_writer(), &error);
             }

@@ -133,8 +133,9 @@ impl Engine {
         }
         if self.keydir.remove(self.hash(header.namespace, key), location) {
             segment.counters.remove_live(header.record_len());
-            segment.counters.note_expired(header.expiry.unwrap_or(0));
-            segment.counters.add_expired(header.record_len());
+            segment
+                .counters
+                .add_expired(header.expiry.unwrap_or(0), header.record_len());
             self.events.expired.fetch_add(1, Ordering::Relaxed);
             if let Some(namespace) = self.namespaces.by_number(header.namespace) {
                 self.namespaces.change_order(&namespace, [Change::Remove(key)]);

@@ -572,11 +572,12 @@ pub(crate) fn flags(header: &Header) -> KeyFlags {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::index::keydir::CAPACITY_MAX;
-    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation as Call};
+    use crate::storage::{Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation as Call};
     use crate::{ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
 
     /// A store that reads its segments from the disk.
@@ -765,5 +766,134 @@ mod tests {
         let (_, _, namespace) = open(&disk);
         assert_eq!(namespace.count().unwrap(), held);
         assert_eq!(namespace.get_text(&keys[59]).unwrap().as_deref(), Some("new"));
+    }
+
+    /// C7: opening enters shadows too, and draws the hashes anew, by which the keys spread less evenly.
+    #[test]
+    fn a_store_that_filled_its_hash_index_opens_again_without_an_index_file() {
+        CAPACITY_MAX.set(8);
+        let disk = MemStorage::new();
+        let (_, store, namespace) = open(&disk);
+        let buffered = || PutOptions::new().durability(Durability::Buffered);
+        let mut held = std::collections::BTreeSet::new();
+        for number in 0..7_500 {
+            let key = number.to_string();
+            if namespace.put_with(&key, "value", buffered()).is_ok() {
+                held.insert(key);
+            }
+        }
+        assert!((6_000..7_168).contains(&held.len()), "{}", held.len());
+        for number in 0..200 {
+            let key = number.to_string();
+            namespace.delete_with(&key, None, Some(Durability::Buffered)).unwrap();
+            held.remove(&key);
+        }
+        for number in 8_000..9_000 {
+            let key = number.to_string();
+            if namespace.put_with(&key, "value", buffered()).is_ok() {
+                held.insert(key);
+            }
+        }
+        drop(namespace);
+        store.close().unwrap();
+        for with_index_file in [false, true] {
+            if !with_index_file {
+                disk.remove_file("/store/INDEX").unwrap();
+            }
+            let (_, store, namespace) = open(&disk);
+            assert_eq!(store.recovery_report().index_file_used, with_index_file);
+            assert_eq!(namespace.count().unwrap(), held.len() as u64);
+            for key in &held {
+                assert!(namespace.contains(key).unwrap(), "{key}");
+            }
+            // Keys that are there can be written, and new ones are refused where there is no room.
+            for key in held.iter().take(100) {
+                namespace.put_with(key, "new", buffered()).unwrap();
+            }
+            let new = (0..100).map(|number| namespace.put_with(format!("new {number}"), "value", buffered()));
+            let refusals: Vec<_> = new.filter_map(Result::err).collect();
+            assert!(!refusals.is_empty());
+            assert!(refusals.iter().all(|error| error.kind() == ErrorKind::InvalidInput));
+            for number in 0..100 {
+                namespace.delete(format!("new {number}")).unwrap();
+            }
+            assert_eq!(store.stats().poisoned, None);
+            drop(namespace);
+            store.close().unwrap();
+        }
+    }
+
+    /// Calls back at the read with this number of those to come.
+    struct AtRead {
+        left: AtomicU64,
+        then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    }
+
+    impl std::fmt::Debug for AtRead {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("AtRead")
+        }
+    }
+
+    impl Interposer for AtRead {
+        fn around(
+            &self,
+            call: &crate::storage::Call<'_>,
+            make: &mut dyn FnMut() -> std::io::Result<()>,
+        ) -> std::io::Result<()> {
+            if call.operation == Call::Read && self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                let then = lock(&self.then).take();
+                then.into_iter().for_each(|then| then());
+            }
+            make()
+        }
+    }
+
+    /// C15: the reader finds another's damage and no record, and then the key in the order.
+    #[test]
+    fn a_key_that_is_put_while_a_reader_looks_at_damage_of_another_is_not_damaged() {
+        let mut seen = [0, 0];
+        for (looks_at_header, read) in [false, true]
+            .iter()
+            .flat_map(|header| (1..12).map(move |read| (*header, read)))
+        {
+            let disk = MemStorage::new();
+            let at_read = Arc::new(AtRead {
+                left: AtomicU64::new(0),
+                then: Mutex::new(None),
+            });
+            let store = Store::options()
+                .maintenance(Maintenance::Manual)
+                .read_mode(ReadMode::Pread)
+                .storage(Arc::new(Interposed::over(Arc::new(disk.clone()), at_read.clone())))
+                .open("/store")
+                .unwrap();
+            let namespace = store.namespace("N").unwrap();
+            namespace.put("damaged", "value").unwrap();
+            let location = damage_header(&disk, &store, &namespace, "damaged");
+            let engine = store.engine();
+            // As if the hashes of the two agreed; the slot before is free, so that a look under way does not come by the new key.
+            let hash = engine.hash(namespace.state.number, b"new");
+            let before = Location::from_bits(location.bits() + 1);
+            engine.keydir.insert(hash, before).unwrap();
+            engine.keydir.insert(hash, location).unwrap();
+            assert!(engine.keydir.remove(hash, before));
+            let writer = namespace.clone();
+            *lock(&at_read.then) = Some(Box::new(move || {
+                let (done, put) = std::sync::mpsc::channel();
+                std::thread::spawn(move || done.send(writer.put("new", "1").is_ok()));
+                // It comes later if the reader keeps writers out just now.
+                assert_ne!(put.recv_timeout(std::time::Duration::from_millis(100)), Ok(false));
+            }));
+            at_read.left.store(read, Ordering::Relaxed);
+            let found = if looks_at_header {
+                namespace.contains("new").unwrap()
+            } else {
+                namespace.get("new").unwrap().is_some()
+            };
+            seen[usize::from(found)] += 1;
+            assert_eq!(refused(namespace.get("damaged")), ErrorKind::Corruption);
+        }
+        assert!(seen.iter().all(|times| *times > 0), "{seen:?}");
     }
 }

@@ -8,8 +8,8 @@ mod value;
 pub(crate) mod walk;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::format::manifest::SEGMENT_INDEXES;
 use crate::format::record::{Place, Record};
@@ -396,8 +396,69 @@ pub(crate) struct Counters {
     latest_expired: AtomicU64,
     /// Bytes of the puts that are not in the indexes because they have expired.
     expired_bytes: AtomicU64,
+    /// The same bytes by when they expired.
+    expired: Mutex<ExpiredSums>,
     /// Lowest sequence plus one; 0 if there is no put or tombstone yet.
     min_sequence_plus_one: AtomicU64,
+}
+
+/// Sums of bytes that expired within stretches of time, in order: one record that may not go yet, or a steady stream of them, is to
+/// hold back no more than what expired about when it did.
+#[derive(Debug, Default)]
+struct ExpiredSums(Vec<ExpiredSum>);
+
+/// Bytes that expired from `first` to `latest`, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+struct ExpiredSum {
+    first: u64,
+    latest: u64,
+    bytes: u64,
+}
+
+impl ExpiredSums {
+    /// Of one segment.
+    const SUMS_MAX: usize = 16;
+
+    fn add(&mut self, expiry: u64, bytes: u64) {
+        let at = self.0.partition_point(|sum| sum.latest < expiry);
+        match self.0.get_mut(at) {
+            Some(sum) if sum.first <= expiry => sum.bytes += bytes,
+            _ => self.0.insert(
+                at,
+                ExpiredSum {
+                    first: expiry,
+                    latest: expiry,
+                    bytes,
+                },
+            ),
+        }
+        if self.0.len() > Self::SUMS_MAX {
+            self.merge();
+        }
+    }
+
+    /// Makes one of the two neighbours that hold back the least for the shortest time when they go together.
+    fn merge(&mut self) {
+        let together = |pair: &[ExpiredSum]| match pair {
+            [early, late] => Some(ExpiredSum {
+                first: early.first,
+                latest: late.latest,
+                bytes: early.bytes + late.bytes,
+            }),
+            _ => None,
+        };
+        let cost = |sum: &ExpiredSum| u128::from(sum.bytes) * u128::from(sum.latest - sum.first);
+        let pairs = self.0.windows(2).filter_map(together).enumerate();
+        if let Some((at, sum)) = pairs.min_by_key(|(_, sum)| cost(sum)) {
+            self.0.splice(at..at + 2, [sum]);
+        }
+    }
+
+    /// At least the bytes that expired after this time.
+    fn after(&self, time_ms: u64) -> u64 {
+        let after = self.0.iter().filter(|sum| sum.latest > time_ms);
+        after.map(|sum| sum.bytes).sum()
+    }
 }
 
 /// A look at [`Counters`].
@@ -487,8 +548,19 @@ impl Counters {
     }
 
     /// A put of so many bytes is not in the indexes because it has expired, and for no other reason.
-    pub(crate) fn add_expired(&self, bytes: u64) {
+    pub(crate) fn add_expired(&self, expiry_ms: u64, bytes: u64) {
+        self.note_expired(expiry_ms);
         add(&self.expired_bytes, bytes);
+        self.expired().add(expiry_ms, bytes);
+    }
+
+    /// Of [`Counts::expired_bytes`] those that expired after this time; some that expired before it may be among them.
+    pub(crate) fn expired_after(&self, time_ms: u64) -> u64 {
+        self.expired().after(time_ms)
+    }
+
+    fn expired(&self) -> MutexGuard<'_, ExpiredSums> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// So many puts, of so many bytes, came to be pointed at.
@@ -510,6 +582,10 @@ impl Counters {
         self.live_bytes.store(counts.live_bytes, Ordering::Relaxed);
         self.latest_expired.store(counts.latest_expired, Ordering::Relaxed);
         self.expired_bytes.store(counts.expired_bytes, Ordering::Relaxed);
+        // When the others of them expired is not known.
+        let mut expired = ExpiredSums::default();
+        expired.add(counts.latest_expired, counts.expired_bytes);
+        *self.expired() = expired;
     }
 
     pub(crate) fn get(&self) -> Counts {
@@ -543,4 +619,38 @@ fn subtract(counter: &AtomicU64, amount: u64) {
         counter.load(Ordering::Relaxed).saturating_sub(amount),
         Ordering::Relaxed,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expired_late_holds_back_little_of_what_expired_before() {
+        let (day_ms, year_ms) = (24 * 3_600_000, 365 * 24 * 3_600_000);
+        // In their order, against it, and from the middle outwards.
+        for order in 0..3 {
+            let (puts, length) = (60_000_u64, 1_000);
+            let mut sums = ExpiredSums::default();
+            sums.add(year_ms, length);
+            for put in 0..puts {
+                let put = match order {
+                    0 => put,
+                    1 => puts - 1 - put,
+                    _ if put % 2 == 0 => (puts + put) / 2,
+                    _ => (puts - put) / 2,
+                };
+                sums.add(put * day_ms / puts, length);
+                assert!(sums.0.len() <= ExpiredSums::SUMS_MAX);
+                assert!(sums.0.is_sorted_by(|early, late| early.latest < late.first));
+            }
+            assert_eq!(sums.after(day_ms), length, "order {order}");
+            for part in [0, 10_000, 30_000, 59_000, 59_993] {
+                let (after, exactly) = (sums.after(part * day_ms / puts), (puts - part) * length);
+                assert!(after >= exactly, "order {order}, {part}: {after}");
+                assert!(after <= exactly + puts * length / 4, "order {order}, {part}: {after}");
+            }
+            assert_eq!(sums.after(year_ms), 0);
+        }
+    }
 }

@@ -223,6 +223,10 @@ pub(super) async fn blocking<T: Send + 'static>(
 impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
         let refusal = match error.kind() {
+            kind if matches!(error, Error::Pending { .. }) => {
+                let status = if kind == ErrorKind::NoSpace { 507 } else { 500 };
+                Refusal::new(status, 10001, "applied, not written out yet; do not repeat")
+            }
             ErrorKind::NotFound => return Refusal::new(404, 10013, "namespace not found"),
             ErrorKind::AlreadyExists => {
                 return Refusal::new(400, 10014, "a namespace with this account ID and title already exists");
@@ -350,5 +354,34 @@ pub(super) fn value_answer(value: Value) -> Answer {
 pub(super) fn set_header(answer: &mut Answer, name: &'static str, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
         answer.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_is_applied_and_not_written_out_yet_is_not_told_as_one_that_did_not_fit() {
+        let no_space = || Error::NoSpace {
+            path: "/store/1.segment".into(),
+        };
+        let refused = |error: Error| {
+            let refusal = Refusal::from(error);
+            (refusal.status, refusal.message)
+        };
+        assert_eq!(refused(no_space()), (507, "no space is left on the disk".to_owned()));
+        let other = Error::Io {
+            action: "write",
+            path: "/store/1.segment".into(),
+            source: Arc::new(std::io::ErrorKind::Other.into()),
+        };
+        for (cause, status) in [(no_space(), 507), (other, 500)] {
+            let pending = Error::Pending { cause: Arc::new(cause) };
+            assert_eq!(
+                refused(pending),
+                (status, "applied, not written out yet; do not repeat".to_owned())
+            );
+        }
     }
 }

@@ -68,7 +68,8 @@
 //! # Limitations
 //!
 //! A shard has at most 2^22 slots and keeps at most 7/8 of them live, 3.7 thousand million keys in all; then
-//! inserting answers [`Full`]. Keys of one tag cost a confirmation each: below 100 million keys fewer than one
+//! inserting answers [`Full`]. [`Keydir::upsert`], by which a store is opened, goes on: it enters shadows too, and hashes other
+//! than those under which the store was filled may spread less evenly. Keys of one tag cost a confirmation each: below 100 million keys fewer than one
 //! look-up in forty meets one. Keys chosen so that their hashes agree make look-ups linear, hence the seeded hash.
 
 mod location;
@@ -136,8 +137,6 @@ pub(crate) enum Upsert {
     Replaced(Location),
     /// The key stands with this newer location, which was left alone.
     Kept(Location),
-    /// The key is absent and its shard has no room for it; see [`Full`].
-    Full,
 }
 
 /// The answer to an insertion into a shard that already holds as many keys as it may.
@@ -246,6 +245,8 @@ impl Keydir {
 
     /// Enters a record whose key may be present with an older or a newer record, in one step under the shard's mutex:
     /// segments are replayed in parallel and in any order, and the newest record must win.
+    ///
+    /// There is room for it in any case: what a store holds is entered, although no more may be inserted then.
     ///
     /// `relation` is called on each location under the hash's tag, until one is not of another key. It must not
     /// call the keydir. An `Err` of it ends the step, changes nothing and is handed on.

@@ -40,7 +40,8 @@ impl Shard {
         debug_assert_eq!(empty.capacity(), 0, "a shared table must have no slots");
         let table = match expected {
             0 => Arc::clone(empty),
-            expected => Arc::new(Table::new(sizing.capacity_for(expected))),
+            // What is expected may be far more than comes.
+            expected => Arc::new(Table::new(sizing.capacity_for(expected.min(sizing.live_max())))),
         };
         Self {
             used_max: AtomicUsize::new(sizing.used_max(table.capacity())),
@@ -82,7 +83,7 @@ impl Shard {
             }
         }
         let used_max = sizing.used_max(capacity);
-        if writer.live > sizing.live_max() || writer.live + writer.deleted > used_max {
+        if writer.live + writer.deleted > used_max {
             return Err(Damage::Field("fill of a shard"));
         }
         Ok(Self {
@@ -124,7 +125,12 @@ impl Shard {
 
     /// Adds an entry that is absent.
     pub(super) fn insert(&self, slot: Slot) -> Result<(), Full> {
-        self.add(&mut self.write(), slot)
+        let mut writer = self.write();
+        if writer.live >= self.sizing.live_max() {
+            return Err(Full);
+        }
+        self.add(&mut writer, slot);
+        Ok(())
     }
 
     /// Stores `new` over `old`; false if `old` is not there.
@@ -157,7 +163,7 @@ impl Shard {
         true
     }
 
-    /// Adds an entry, or stores it over an older one of its key, or leaves a newer one.
+    /// Adds an entry, or stores it over an older one of its key, or leaves a newer one. Also beyond what the shard may have.
     pub(super) fn upsert<E>(
         &self,
         slot: Slot,
@@ -176,17 +182,12 @@ impl Shard {
                 }
             }
         }
-        Ok(match self.add(&mut writer, slot) {
-            Ok(()) => Upsert::Inserted,
-            Err(Full) => Upsert::Full,
-        })
+        self.add(&mut writer, slot);
+        Ok(Upsert::Inserted)
     }
 
     /// Adds an entry that is absent, after making room for it.
-    fn add(&self, writer: &mut Writer, slot: Slot) -> Result<(), Full> {
-        if writer.live >= self.sizing.live_max() {
-            return Err(Full);
-        }
+    fn add(&self, writer: &mut Writer, slot: Slot) {
         let mut table = self.table();
         if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
             // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay or
@@ -194,14 +195,12 @@ impl Shard {
             self.rebuild(writer, &table, self.sizing.capacity_for(writer.live + 1));
             table = self.table();
         }
-        match table.place(slot) {
-            Some(Slot::DELETED) => writer.deleted -= 1,
-            Some(_) => {}
-            // Cannot be, since `used_max` is below the capacity; said to be full rather than lost in silence.
-            None => return Err(Full),
+        let placed = table.place(slot);
+        debug_assert!(placed.is_some(), "`used_max` is below the capacity");
+        if placed == Some(Slot::DELETED) {
+            writer.deleted -= 1;
         }
         writer.live += 1;
-        Ok(())
     }
 
     /// Publishes a table of this capacity with the entries of the current one. Readers that hold the current one keep

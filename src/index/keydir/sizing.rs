@@ -17,7 +17,7 @@ pub(super) struct Sizing {
     load_permille: u16,
     /// The smallest table that has slots at all.
     capacity_min: u32,
-    /// The largest table.
+    /// The largest table, but for a shard that has more than [`Sizing::live_max`] entries.
     capacity_max: u32,
 }
 
@@ -58,6 +58,10 @@ impl Sizing {
     /// The capacity of a table rebuilt for so many entries.
     pub(super) fn capacity_for(self, live: usize) -> usize {
         let wanted = live.saturating_mul(1000).div_ceil(usize::from(self.load_permille));
+        if live > self.live_max() {
+            // Only while a store is opened, or if it has more keys than fit: its tags collide more then.
+            return wanted;
+        }
         wanted.clamp(self.capacity_min as usize, self.capacity_max as usize)
     }
 
@@ -70,7 +74,7 @@ impl Sizing {
         capacity - capacity.div_ceil(spare)
     }
 
-    /// How many entries a shard may have: 7/8 of the largest table.
+    /// How many entries a shard may have: 7/8 of the largest table. Opening a store may leave it with more, and takes no more then.
     pub(super) fn live_max(self) -> usize {
         let capacity_max = self.capacity_max as usize;
         capacity_max - capacity_max.div_ceil(8)

@@ -23,7 +23,7 @@ impl Tag {
     /// It grows with the tag, whatever the capacity. Hence a rebuild that reads the old table from front to back writes
     /// the new one from front to back too, and memory is walked, not jumped about in.
     pub(super) fn home(self, capacity: usize) -> usize {
-        // 22 bits times a capacity of at most 2^22 cannot overflow, and the result is below the capacity.
+        // 22 bits times a capacity that memory can hold cannot overflow, and the result is below the capacity.
         ((self.0 * capacity as u64) >> Self::BITS) as usize
     }
 }

@@ -16,7 +16,7 @@ use crate::format::hint::{Hint, Offsets};
 use crate::format::record::{Kind, Record};
 use crate::format::{Damage, hint_file};
 use crate::index::expiry::ExpiryQueue;
-use crate::index::keydir::{Keydir, Location, Relation, Upsert};
+use crate::index::keydir::{Keydir, Location, Relation};
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
@@ -42,13 +42,16 @@ pub(super) struct Loaded {
     pub(super) scanned: Vec<u64>,
 }
 
+/// Expiry and bytes of a put that has expired.
+type Expired = (u64, u64);
+
 /// What one segment contributes.
 #[derive(Default)]
 struct Contribution {
     /// Of each listed record.
     hashes: Vec<u64>,
-    /// Tombstones and expired puts, with the bytes of the latter.
-    shadows: Vec<(u64, Location, u64)>,
+    /// Tombstones and expired puts, with expiry and bytes of the latter.
+    shadows: Vec<(u64, Location, Option<Expired>)>,
     /// Puts that will expire.
     expiring: Vec<(u64, Location)>,
 }
@@ -112,11 +115,12 @@ impl Engine {
                 progress.done.store(0, Ordering::Relaxed);
                 continue;
             }
-            for (hash, location, expired_bytes) in contributions.iter().flat_map(|contribution| &contribution.shadows) {
+            for (hash, location, expired) in contributions.iter().flat_map(|contribution| &contribution.shadows) {
                 if self.keydir.remove(*hash, *location)
+                    && let Some((expiry, bytes)) = expired
                     && let Some(segment) = self.segments.get(location.segment_index())
                 {
-                    segment.counters.add_expired(*expired_bytes);
+                    segment.counters.add_expired(*expiry, *bytes);
                 }
             }
             let mut queue = lock(&self.expiry);
@@ -331,9 +335,10 @@ impl Engine {
                 self.enter(segment, location, hash, [&mut scratch, &mut other_scratch])?;
                 if let Some(expiry) = header.expiry.filter(|_| now.is_expired(header.expiry, header.sequence)) {
                     segment.counters.note_expired(expiry);
-                    contribution.shadows.push((hash, location, header.record_len()));
+                    let expired = (expiry, header.record_len());
+                    contribution.shadows.push((hash, location, Some(expired)));
                 } else if header.kind == Kind::Tombstone {
-                    contribution.shadows.push((hash, location, 0));
+                    contribution.shadows.push((hash, location, None));
                 } else if let Some(expiry) = header.expiry {
                     contribution.expiring.push((expiry, location));
                 }
@@ -356,7 +361,7 @@ impl Engine {
     ) -> Result<()> {
         let fail =
             |segment: &Segment, location: Location, error| self.read_error(segment.id(), location.offset(), error);
-        let upsert = self.keydir.upsert(hash, location, |other| {
+        let _ = self.keydir.upsert(hash, location, |other| {
             let Some(other_segment) = self.segments.get(other.segment_index()) else {
                 return Ok(Relation::OtherKey);
             };
@@ -377,9 +382,6 @@ impl Engine {
                 },
             )
         })?;
-        if upsert == Upsert::Full {
-            return Err(Error::invalid("the store has more keys than the hash index can hold"));
-        }
         Ok(())
     }
 

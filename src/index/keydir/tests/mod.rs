@@ -339,12 +339,21 @@ fn a_full_shard_says_so_and_goes_on_working() {
     let shard = Shard::new(Sizing::of_shard(0, SHARDS).with_capacity_max(64), 0, &empty);
     let slot = |key: u16, version| Slot::new(Tag::of(hash(0, mixed(u64::from(key)) & TAG_MAX)), at(key, version));
     let mut keys: Vec<u16> = (0..56).collect();
+    let all_found = |keys: &[u16]| {
+        for &key in keys {
+            let slot = slot(key, 0);
+            assert!(
+                shard
+                    .table()
+                    .candidates(slot.tag())
+                    .any(|location| Some(location) == slot.location())
+            );
+        }
+    };
     keys.iter()
         .for_each(|&key| assert_eq!(shard.insert(slot(key, 0)), Ok(())));
     for next in 56..1000 {
         assert_eq!(shard.insert(slot(next, 0)), Err(Full));
-        let Ok(upsert) = shard.upsert::<Infallible>(slot(next, 0), |_| Ok(Relation::OtherKey));
-        assert_eq!(upsert, Upsert::Full);
         assert!(
             shard.replace(slot(keys[0], 0), slot(keys[0], 1)),
             "overwriting needs no room"
@@ -354,16 +363,23 @@ fn a_full_shard_says_so_and_goes_on_working() {
         keys.push(next);
         shard.check();
         assert_eq!((shard.live(), shard.table().capacity()), (56, 64));
-        for &key in &keys {
-            let slot = slot(key, 0);
-            assert!(
-                shard
-                    .table()
-                    .candidates(slot.tag())
-                    .any(|location| Some(location) == slot.location())
-            );
-        }
+        all_found(&keys);
     }
+    // Opening a store enters what it holds, and takes out the shadows when all is in.
+    for next in 1000..1500 {
+        let Ok(upsert) = shard.upsert::<Infallible>(slot(next, 0), |_| Ok(Relation::OtherKey));
+        assert_eq!(upsert, Upsert::Inserted);
+        assert_eq!(shard.insert(slot(2000, 0)), Err(Full));
+        keys.push(next);
+        shard.check();
+    }
+    all_found(&keys);
+    for left in (55..keys.len()).rev() {
+        assert!(shard.remove(slot(keys.remove(left / 2), 0)));
+        shard.check();
+        assert_eq!(shard.insert(slot(2000, 0)).is_ok(), left == 55);
+    }
+    all_found(&keys);
 }
 
 #[test]

