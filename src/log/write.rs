@@ -570,7 +570,7 @@ pub(crate) fn flags(header: &Header) -> KeyFlags {
     expires.union(metadata)
 }
 
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::sync::{Arc, Mutex};

@@ -91,7 +91,7 @@ use crate::format::{Damage, Fields};
 
 pub(crate) use location::Location;
 use shard::Shard;
-#[cfg(all(test, not(shuttle)))]
+#[cfg(test)]
 pub(crate) use sizing::CAPACITY_MAX;
 use sizing::Sizing;
 use slot::{Slot, Tag};
