@@ -461,10 +461,9 @@ mod tests {
     use std::sync::Arc;
 
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
-    use crate::{Durability, ErrorKind, Maintenance, PutOptions, Store};
+    use crate::{Durability, ErrorKind, Maintenance, Namespace, PutOptions, Store};
 
-    #[test]
-    fn what_stayed_pending_behind_a_failed_write_is_flushed_although_the_failure_is_still_to_be_told() {
+    fn faulty() -> (FaultStorage, Store, Namespace) {
         let faults = FaultStorage::new(Arc::new(MemStorage::new()));
         let store = Store::options()
             .maintenance(Maintenance::Manual)
@@ -472,6 +471,12 @@ mod tests {
             .open("/store")
             .unwrap();
         let namespace = store.namespace("N").unwrap();
+        (faults, store, namespace)
+    }
+
+    #[test]
+    fn what_stayed_pending_behind_a_failed_write_is_flushed_although_the_failure_is_still_to_be_told() {
+        let (faults, store, namespace) = faulty();
         let class = |durability| PutOptions::new().durability(durability);
         namespace.put_with("kept", "1", class(Durability::Buffered)).unwrap();
         // Another writer has not learnt yet how it ended, so failures are kept for it.
@@ -494,13 +499,7 @@ mod tests {
 
     #[test]
     fn failures_of_others_do_not_pile_up_while_one_writer_waits() {
-        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
-        let store = Store::options()
-            .maintenance(Maintenance::Manual)
-            .storage(Arc::new(faults.clone()))
-            .open("/store")
-            .unwrap();
-        let namespace = store.namespace("N").unwrap();
+        let (faults, store, namespace) = faulty();
         let waiting = {
             let mut guard = store.engine().lock_writer();
             let sequence = guard.last_sequence;

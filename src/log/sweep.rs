@@ -220,10 +220,9 @@ mod tests {
     use super::*;
     use crate::index::expiry::ExpiryQueue;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
-    use crate::{Maintenance, ManualClock, PutOptions, ReadMode, Store};
+    use crate::{Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Store};
 
-    #[test]
-    fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
+    fn clocked() -> (ManualClock, Store, Namespace) {
         let clock = ManualClock::new(1_000_000);
         let store = Store::options()
             .maintenance(Maintenance::Manual)
@@ -232,6 +231,12 @@ mod tests {
             .open("/store")
             .unwrap();
         let namespace = store.namespace("N").unwrap();
+        (clock, store, namespace)
+    }
+
+    #[test]
+    fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
+        let (clock, store, namespace) = clocked();
         let second = PutOptions::new().ttl(Duration::from_secs(1));
         for key in ["renewed", "deleted", "left alone"] {
             namespace.put_with(key, "old", second.clone()).unwrap();
@@ -260,14 +265,7 @@ mod tests {
     /// The sweep waited for the lock while the clock was set back.
     #[test]
     fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since() {
-        let clock = ManualClock::new(1_000_000);
-        let store = Store::options()
-            .maintenance(Maintenance::Manual)
-            .clock(clock.clone())
-            .storage(Arc::new(MemStorage::new()))
-            .open("/store")
-            .unwrap();
-        let namespace = store.namespace("N").unwrap();
+        let (clock, store, namespace) = clocked();
         let second = PutOptions::new().ttl(Duration::from_secs(1));
         namespace.put_with("old", "1", second.clone()).unwrap();
         clock.set_wall(1_900_000);
@@ -326,14 +324,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_the_indexes_of_a_store_that_was_closed() {
-        let clock = ManualClock::new(1_000_000);
-        let store = Store::options()
-            .maintenance(Maintenance::Manual)
-            .clock(clock.clone())
-            .storage(Arc::new(MemStorage::new()))
-            .open("/store")
-            .unwrap();
-        let namespace = store.namespace("N").unwrap();
+        let (clock, store, namespace) = clocked();
         let second = PutOptions::new().ttl(Duration::from_secs(1));
         namespace.put_with("key", "1", second).unwrap();
         store.namespace("DROPPED").unwrap().put("key", "1").unwrap();
