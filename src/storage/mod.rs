@@ -175,7 +175,8 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
 
     /// Asks the file system for something that needs its journal, and fails if the journal is gone. A sync may be
     /// answered with success although the commit that its metadata were part of has failed: ext4 tells only one of those
-    /// who wait for a commit, or nobody. To be called after the sync; does nothing where a sync can be believed.
+    /// who wait for a commit, or nobody. To be called after the sync, and twice: the first question after the failure
+    /// makes ext4 notice it, and may be answered with success. Does nothing where a sync can be believed.
     fn check_journal(&self) -> io::Result<()>;
 
     /// Whether the file still has a name: what is written to one that was removed is lost with the process. May be an
