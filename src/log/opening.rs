@@ -146,7 +146,7 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
         .create_directory(directory)
         .map_err(|error| Error::io("create", directory, error))?;
     for parent in directory.ancestors().filter_map(Path::parent) {
-        match storage.sync_directory(parent) {
+        match Directory::open(storage, parent).and_then(|parent| parent.sync()) {
             Ok(()) => {}
             // Nobody has created anything there of late who is no more entitled to than this process.
             Err(error)

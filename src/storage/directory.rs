@@ -69,7 +69,7 @@ impl Syncs {
 
 /// Whether the journal stands, by two questions: the file system learns that its journal was aborted when something needs it
 /// for the first time, and ext4 keeps to itself that it could not change a time; from then on it refuses to.
-pub(super) fn ask_journal(ask: impl Fn() -> io::Result<()>) -> io::Result<()> {
+fn ask_journal(ask: impl Fn() -> io::Result<()>) -> io::Result<()> {
     ask()?;
     if planted(Planted::AskJournalOnce) {
         Ok(())

@@ -331,10 +331,6 @@ impl Storage for FaultStorage {
         self.interposed.remove_directory(path)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.interposed.sync_directory(path)
-    }
-
     fn exists(&self, path: &Path) -> io::Result<bool> {
         self.interposed.exists(path)
     }

@@ -31,7 +31,7 @@ pub enum Operation {
     RemoveDirectory,
     /// [`StorageDirectory::hard_link`].
     HardLink,
-    /// [`StorageDirectory::sync`] and [`Storage::sync_directory`].
+    /// [`StorageDirectory::sync`].
     SyncDirectory,
     /// [`StorageDirectory::lock`].
     Lock,
@@ -210,15 +210,6 @@ impl Storage for Interposed {
         self.interposer.around(&on(Operation::RemoveDirectory, path), &mut || {
             self.inner.remove_directory(path)
         })
-    }
-
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let opened = self.inner.open_directory(path).ok();
-        let call = Call {
-            directory: opened.as_deref(),
-            ..on(Operation::SyncDirectory, path)
-        };
-        self.interposer.around(&call, &mut || self.inner.sync_directory(path))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

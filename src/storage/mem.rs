@@ -23,7 +23,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use cut::CutPolicy;
 use disk::{Disk, Entry, Inode};
 
-use super::directory::ask_journal;
 use super::map::Map;
 use super::os::check_unmapped;
 use super::sealed::{Base, NeverChanged, Sealed};
@@ -448,11 +447,6 @@ impl Storage for MemStorage {
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         self.mutate().remove_directory(path)
-    }
-
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        MemStorage::sync_directory(self, path)?;
-        ask_journal(|| self.disk().ask_journal())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

@@ -94,7 +94,7 @@ pub(crate) use sealed::{Base, NeverChanged};
 /// crate only.
 pub trait Storage: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// Creates the directory and those above it; no error if it exists. The name of each one created is durable
-    /// only after [`sync_directory`](Self::sync_directory) on the directory above it.
+    /// only after [`StorageDirectory::sync`] on the directory above it.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
     /// Opens an existing directory and holds it: it stays the same one when it is renamed, when another takes its path,
@@ -106,9 +106,6 @@ pub trait Storage: sealed::Sealed + Send + Sync + std::fmt::Debug {
 
     /// Removes a directory and all that is in it, in no particular order: a crash can leave any part of it.
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
-
-    /// Makes the names in this directory durable. A no-op where the system has nothing of the kind (Windows).
-    fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
     /// Whether something of this name exists; a link that leads nowhere does.
     fn exists(&self, path: &Path) -> io::Result<bool>;

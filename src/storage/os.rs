@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::directory::ask_journal;
 use super::map::Map;
 use super::sealed::{NeverChanged, Sealed};
 use super::{Storage, StorageDirectory, StorageFile};
@@ -45,12 +44,6 @@ impl Storage for OsStorage {
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir_all(path)
-    }
-
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        let directory = OsDirectory::open(or_here(path))?;
-        directory.sync()?;
-        ask_journal(|| directory.check_journal())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -213,12 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn syncing_a_directory_that_is_not_there_fails() {
+    fn a_directory_that_is_not_there_cannot_be_opened_and_the_parent_of_a_bare_name_can() {
         let directory = tempfile::tempdir().unwrap();
-        OsStorage.sync_directory(directory.path()).unwrap();
-        OsStorage.sync_directory(Path::new("data").parent().unwrap()).unwrap();
-        if cfg!(unix) {
-            OsStorage.sync_directory(&directory.path().join("missing")).unwrap_err();
-        }
+        let parent = Path::new("data").parent().unwrap();
+        OsStorage.open_directory(parent).unwrap().sync().unwrap();
+        let missing = OsStorage.open_directory(&directory.path().join("missing"));
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

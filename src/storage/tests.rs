@@ -194,7 +194,7 @@ fn a_listing_names_files_and_directories() {
         assert_eq!(setup.storage.list(&setup.path("deep")).unwrap(), ["deeper"]);
         assert_eq!(kind(setup.storage.list(&setup.path("missing"))), ErrorKind::NotFound);
         setup.storage.create_directory(&setup.path("a")).unwrap_err();
-        setup.storage.sync_directory(&setup.directory).unwrap();
+        setup.storage.open_directory(&setup.directory).unwrap().sync().unwrap();
     }
 }
 

@@ -103,7 +103,7 @@ impl Staging {
         };
         renamed.map_err(|error| Error::io("rename the finished directory to", &self.target, error))?;
         let parent = self.target.parent().unwrap_or(Path::new(""));
-        if let Err(error) = self.storage.sync_directory(parent) {
+        if let Err(error) = Directory::open(&*self.storage, parent).and_then(|parent| parent.sync()) {
             // So that an error leaves nothing under that name; `drop` removes the rest.
             self.published = self.storage.rename_directory(&self.target, &self.partial).is_err();
             return Err(Error::io("sync", parent, error));

@@ -76,10 +76,10 @@ fn a_short_write_is_reported_and_the_rest_can_follow() {
 fn a_failed_sync_loses_the_data_for_ever_but_reads_show_it() {
     let (storage, disk) = faulty_disk();
     let file = storage.create(Path::new(A)).unwrap();
-    storage.sync_directory(Path::new("/")).unwrap();
+    storage.open_directory(Path::new("/")).unwrap().sync().unwrap();
     // The handle counts, not the name.
     storage.rename(Path::new(A), Path::new(B)).unwrap();
-    storage.sync_directory(Path::new("/")).unwrap();
+    storage.open_directory(Path::new("/")).unwrap().sync().unwrap();
     file.write_at(b"lost", 0).unwrap();
     storage.inject(Fault::new(FaultKind::FailedSync));
     file.sync().unwrap_err();
@@ -93,7 +93,7 @@ fn a_failed_directory_sync_makes_nothing_durable() {
     let (storage, disk) = faulty_disk();
     storage.create(Path::new(A)).unwrap();
     storage.inject(Fault::new(FaultKind::FailedSync));
-    storage.sync_directory(Path::new("/")).unwrap_err();
+    storage.open_directory(Path::new("/")).unwrap().sync().unwrap_err();
     assert!(disk.power_cut(&CutPolicy::LoseUnsynced).files("/").is_empty());
 }
 
