@@ -30,8 +30,7 @@ pub(crate) enum ReplaceError {
 }
 
 impl ReplaceError {
-    /// What comes of an error of what precedes every change: of [`ManifestStore::check_stands`], or of a step that has not
-    /// touched the manifest.
+    /// For an error from before the manifest was touched. Damage is what [`ManifestStore::check_stands`] calls another's manifest.
     pub(super) fn of_look(error: Error) -> ReplaceError {
         match error {
             Error::Corruption { .. } => ReplaceError::Unknown(error),
@@ -305,11 +304,6 @@ impl ManifestStore {
     /// Where it is.
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
-    }
-
-    /// The store's id.
-    pub(crate) fn store_id(&self) -> [u8; 16] {
-        lock(&self.current).identity.store_id
     }
 
     /// A copy of the manifest as it stands.

@@ -234,6 +234,7 @@ pub(super) fn beside(engine: &Engine) -> Engine {
 }
 
 fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
+    let store_id = opening.manifest.store_id;
     let manifest = ManifestStore::new(opening.directory.clone(), opening.manifest);
     Engine {
         directory: opening.directory,
@@ -251,7 +252,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         namespaces: Namespaces::default(),
         next_namespace: AtomicU32::new(manifest.current().next_namespace),
         namespace_changes: Mutex::new(()),
-        store_id: manifest.store_id(),
+        store_id,
         manifest,
         writer: Mutex::new(Writer::new(1)),
         progressed: Condvar::new(),

@@ -215,7 +215,7 @@ impl Engine {
             _ => Error::io("read", path, error),
         })?;
         let header = SegmentHeader::decode(&bytes).map_err(|damage| Error::damage(path, 0, damage))?;
-        if header.segment_id != id || header.store_id != self.manifest.store_id() {
+        if header.segment_id != id || header.store_id != self.store_id {
             return Err(Error::damage(path, 0, Damage::Stranger));
         }
         Ok(header)

@@ -166,7 +166,7 @@ impl Engine {
     fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
         SegmentHeader {
             salt: random_u64() as u32,
-            store_id: self.manifest.store_id(),
+            store_id: self.store_id,
             segment_id: id,
             base_sequence,
             created_ms: self.time.wall_ms(),

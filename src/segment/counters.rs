@@ -1,0 +1,281 @@
+//! What is counted of one segment: what is live in it, what has expired, and what it holds in all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::format::segment::Summary;
+
+/// Counters of one segment, moved only by those who hold the store's writer lock, and while a store is opened by the one thread
+/// that loads the segment; so they are added to by a load and a store, which is cheaper than one atomic step.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Puts that the keydir points at.
+    live_puts: AtomicU64,
+    live_bytes: AtomicU64,
+    /// Puts and their bytes in all.
+    puts: AtomicU64,
+    put_bytes: AtomicU64,
+    tombstones: AtomicU64,
+    tombstone_bytes: AtomicU64,
+    /// The latest expiry of a record that left the indexes because it expired.
+    latest_expired: AtomicU64,
+    /// Bytes of the puts that are not in the indexes because they have expired.
+    expired_bytes: AtomicU64,
+    /// The same bytes by when they expired.
+    expired: Mutex<ExpiredSums>,
+    /// Lowest sequence plus one; 0 if there is no put or tombstone yet.
+    min_sequence_plus_one: AtomicU64,
+}
+
+/// Sums of bytes that expired within stretches of time, in order: one record that may not go yet, or a steady stream of them, is to
+/// hold back no more than what expired about when it did.
+#[derive(Debug, Default)]
+struct ExpiredSums(Vec<ExpiredSum>);
+
+/// Bytes that expired from `first` to `latest`, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+struct ExpiredSum {
+    first: u64,
+    latest: u64,
+    bytes: u64,
+}
+
+impl ExpiredSums {
+    /// Of one segment.
+    const SUMS_MAX: usize = 16;
+
+    fn add(&mut self, expiry: u64, bytes: u64) {
+        let at = self.0.partition_point(|sum| sum.latest < expiry);
+        match self.0.get_mut(at) {
+            Some(sum) if sum.first <= expiry => sum.bytes += bytes,
+            _ => self.0.insert(
+                at,
+                ExpiredSum {
+                    first: expiry,
+                    latest: expiry,
+                    bytes,
+                },
+            ),
+        }
+        if self.0.len() > Self::SUMS_MAX {
+            self.merge();
+        }
+    }
+
+    /// Makes one of the two neighbours that hold back the least for the shortest time when they go together.
+    fn merge(&mut self) {
+        let together = |pair: &[ExpiredSum]| match pair {
+            [early, late] => Some(ExpiredSum {
+                first: early.first,
+                latest: late.latest,
+                bytes: early.bytes + late.bytes,
+            }),
+            _ => None,
+        };
+        let cost = |sum: &ExpiredSum| u128::from(sum.bytes) * u128::from(sum.latest - sum.first);
+        let pairs = self.0.windows(2).filter_map(together).enumerate();
+        if let Some((at, sum)) = pairs.min_by_key(|(_, sum)| cost(sum)) {
+            self.0.splice(at..at + 2, [sum]);
+        }
+    }
+
+    /// At least the bytes that expired after this time.
+    fn after(&self, time_ms: u64) -> u64 {
+        let after = self.0.iter().filter(|sum| sum.latest > time_ms);
+        after.map(|sum| sum.bytes).sum()
+    }
+}
+
+/// A look at [`Counters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Counts {
+    pub(crate) live_puts: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) puts: u64,
+    pub(crate) put_bytes: u64,
+    pub(crate) tombstones: u64,
+    pub(crate) tombstone_bytes: u64,
+    /// The latest expiry of a record that left the indexes because it expired; 0 if none did.
+    pub(crate) latest_expired: u64,
+    /// Bytes of the puts that are not in the indexes because they have expired; part of the dead.
+    pub(crate) expired_bytes: u64,
+    /// `u64::MAX` if there is no put or tombstone.
+    pub(crate) min_sequence: u64,
+}
+
+impl Counts {
+    /// Puts that nothing points at any more.
+    pub(crate) fn dead_puts(&self) -> u64 {
+        self.puts.saturating_sub(self.live_puts)
+    }
+
+    /// Whether there is anything in it that compaction may be able to drop.
+    pub(crate) fn is_wasteful(&self) -> bool {
+        self.dead_puts() > 0 || self.tombstones > 0
+    }
+
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        self.put_bytes.saturating_sub(self.live_bytes)
+    }
+}
+
+impl Counters {
+    /// Of a segment with this summary, nothing in it live yet.
+    pub(crate) fn of(summary: &Summary) -> Counters {
+        let counters = Counters::default();
+        counters.puts.store(summary.puts, Ordering::Relaxed);
+        counters.put_bytes.store(summary.put_bytes, Ordering::Relaxed);
+        counters.tombstones.store(summary.tombstones, Ordering::Relaxed);
+        counters
+            .tombstone_bytes
+            .store(summary.tombstone_bytes, Ordering::Relaxed);
+        counters
+            .min_sequence_plus_one
+            .store(summary.min_sequence.wrapping_add(1), Ordering::Relaxed);
+        counters
+    }
+
+    pub(crate) fn add_put(&self, bytes: u64, sequence: u64) {
+        add(&self.puts, 1);
+        add(&self.put_bytes, bytes);
+        self.note_sequence(sequence);
+    }
+
+    pub(crate) fn add_tombstone(&self, bytes: u64, sequence: u64) {
+        add(&self.tombstones, 1);
+        add(&self.tombstone_bytes, bytes);
+        self.note_sequence(sequence);
+    }
+
+    fn note_sequence(&self, sequence: u64) {
+        // Sequences rise, so the first one is the lowest.
+        if self.min_sequence_plus_one.load(Ordering::Relaxed) == 0 {
+            self.min_sequence_plus_one
+                .store(sequence.wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back what [`Counters::add_put`] or [`Counters::add_tombstone`] counted.
+    pub(crate) fn take_back(&self, put: bool, bytes: u64) {
+        let (count, sum) = if put {
+            (&self.puts, &self.put_bytes)
+        } else {
+            (&self.tombstones, &self.tombstone_bytes)
+        };
+        subtract(count, 1);
+        subtract(sum, bytes);
+    }
+
+    /// There is a put that has expired.
+    pub(crate) fn note_expired(&self, expiry_ms: u64) {
+        let latest = self.latest_expired.load(Ordering::Relaxed).max(expiry_ms);
+        self.latest_expired.store(latest, Ordering::Relaxed);
+    }
+
+    /// A put of so many bytes is not in the indexes because it has expired, and for no other reason.
+    pub(crate) fn add_expired(&self, expiry_ms: u64, bytes: u64) {
+        self.note_expired(expiry_ms);
+        add(&self.expired_bytes, bytes);
+        self.expired().add(expiry_ms, bytes);
+    }
+
+    /// Of [`Counts::expired_bytes`] those that expired after this time; some that expired before it may be among them.
+    pub(crate) fn expired_after(&self, time_ms: u64) -> u64 {
+        self.expired().after(time_ms)
+    }
+
+    fn expired(&self) -> MutexGuard<'_, ExpiredSums> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many puts, of so many bytes, came to be pointed at.
+    pub(crate) fn add_live(&self, puts: u64, bytes: u64) {
+        add(&self.live_puts, puts);
+        add(&self.live_bytes, bytes);
+    }
+
+    /// A put is no longer pointed at.
+    pub(crate) fn remove_live(&self, bytes: u64) {
+        debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more dies than was live");
+        subtract(&self.live_puts, 1);
+        subtract(&self.live_bytes, bytes);
+    }
+
+    /// Takes over what is live from the counters of the object that stood for the segment before.
+    pub(crate) fn set_live(&self, counts: &Counts) {
+        self.live_puts.store(counts.live_puts, Ordering::Relaxed);
+        self.live_bytes.store(counts.live_bytes, Ordering::Relaxed);
+        self.latest_expired.store(counts.latest_expired, Ordering::Relaxed);
+        self.expired_bytes.store(counts.expired_bytes, Ordering::Relaxed);
+        // When the others of them expired is not known.
+        let mut expired = ExpiredSums::default();
+        expired.add(counts.latest_expired, counts.expired_bytes);
+        *self.expired() = expired;
+    }
+
+    pub(crate) fn get(&self) -> Counts {
+        let live_puts = self.live_puts.load(Ordering::Relaxed);
+        Counts {
+            live_puts,
+            // How long a put with a damaged header was is not known, and is not subtracted when nothing points at it any more.
+            live_bytes: match live_puts {
+                0 => 0,
+                _ => self.live_bytes.load(Ordering::Relaxed),
+            },
+            puts: self.puts.load(Ordering::Relaxed),
+            put_bytes: self.put_bytes.load(Ordering::Relaxed),
+            tombstones: self.tombstones.load(Ordering::Relaxed),
+            tombstone_bytes: self.tombstone_bytes.load(Ordering::Relaxed),
+            latest_expired: self.latest_expired.load(Ordering::Relaxed),
+            expired_bytes: self.expired_bytes.load(Ordering::Relaxed),
+            min_sequence: self.min_sequence_plus_one.load(Ordering::Relaxed).wrapping_sub(1),
+        }
+    }
+}
+
+/// Adds to a counter that only the caller moves.
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+}
+
+/// Takes from a counter that only the caller moves.
+fn subtract(counter: &AtomicU64, amount: u64) {
+    counter.store(
+        counter.load(Ordering::Relaxed).saturating_sub(amount),
+        Ordering::Relaxed,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expired_late_holds_back_little_of_what_expired_before() {
+        let (day_ms, year_ms) = (24 * 3_600_000, 365 * 24 * 3_600_000);
+        // In their order, against it, and from the middle outwards.
+        for order in 0..3 {
+            let (puts, length) = (60_000_u64, 1_000);
+            let mut sums = ExpiredSums::default();
+            sums.add(year_ms, length);
+            for put in 0..puts {
+                let put = match order {
+                    0 => put,
+                    1 => puts - 1 - put,
+                    _ if put % 2 == 0 => (puts + put) / 2,
+                    _ => (puts - put) / 2,
+                };
+                sums.add(put * day_ms / puts, length);
+                assert!(sums.0.len() <= ExpiredSums::SUMS_MAX);
+                assert!(sums.0.is_sorted_by(|early, late| early.latest < late.first));
+            }
+            assert_eq!(sums.after(day_ms), length, "order {order}");
+            for part in [0, 10_000, 30_000, 59_000, 59_993] {
+                let (after, exactly) = (sums.after(part * day_ms / puts), (puts - part) * length);
+                assert!(after >= exactly, "order {order}, {part}: {after}");
+                assert!(after <= exactly + puts * length / 4, "order {order}, {part}: {after}");
+            }
+            assert_eq!(sums.after(year_ms), 0);
+        }
+    }
+}
