@@ -430,4 +430,28 @@ mod tests {
         let error = engine.write_hint(&segment).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption);
     }
+
+    /// C14: what would be written after it others might be reading by then.
+    #[test]
+    fn closing_waits_for_who_is_at_a_hint_before_it_lets_the_next_one_in() {
+        let disk = MemStorage::new();
+        let open = || {
+            let options = Store::options().maintenance(Maintenance::Manual);
+            options.storage(Arc::new(disk.clone())).open("/store")
+        };
+        let store = open().unwrap();
+        store.namespace("N").unwrap().put("key", "value").unwrap();
+        let closing = store.clone();
+        let at_a_hint = lock(&store.engine().renewing_hints);
+        let close = std::thread::spawn(move || closing.close());
+        while !disk.exists("/store/INDEX").unwrap() {
+            std::thread::yield_now();
+        }
+        // Nothing else is left to be done; who does not wait is done by then.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(open().unwrap_err().kind(), ErrorKind::InUse);
+        drop(at_a_hint);
+        close.join().unwrap().unwrap();
+        open().unwrap();
+    }
 }

@@ -283,3 +283,46 @@ impl Engine {
         RESERVE_BYTES.min(self.options.segment_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+    use crate::{ErrorKind, Maintenance, PutOptions, Store};
+
+    /// C11: the two may be of the same commit, of which only one is told.
+    #[test]
+    fn a_sync_that_fails_elsewhere_while_a_segment_is_sealed_is_heard_of_before_anything_counts_as_durable() {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(faults.clone()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let buffered = PutOptions::new().durability(Durability::Buffered);
+        namespace.put_with("key", "value", buffered).unwrap();
+        let engine = store.engine();
+        engine.retire_active().unwrap();
+        let guard = engine.lock_writer();
+        let (rotated, durable) = (guard.sealing.first().unwrap().clone(), guard.durable_sequence);
+        std::thread::scope(|scope| {
+            let sealing = scope.spawn(|| engine.seal(&rotated));
+            while !rotated.synced.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            // It has its own answer, and waits for the lock.
+            faults.inject(
+                Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
+                    .on(Operation::Sync)
+                    .path(RESERVE_FILE),
+            );
+            let reserve = engine.directory.open_file(RESERVE_FILE, true).unwrap();
+            reserve.sync().unwrap_err();
+            drop(guard);
+            let error = sealing.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Poisoned);
+        });
+        assert_eq!(engine.lock_writer().durable_sequence, durable);
+    }
+}
