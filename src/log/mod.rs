@@ -29,7 +29,6 @@ pub(crate) mod write;
 mod writer;
 
 use std::convert::Infallible;
-use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -494,21 +493,6 @@ impl std::fmt::Debug for Engine {
             .field("directory", &self.directory)
             .finish_non_exhaustive()
     }
-}
-
-/// A random number from the system, by way of the standard library's hash seeds: the one place where randomness enters.
-pub(crate) fn random_u64() -> u64 {
-    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
-    hasher.write_u64(0);
-    hasher.finish()
-}
-
-/// 16 random bytes.
-pub(crate) fn random_id() -> [u8; 16] {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&random_u64().to_le_bytes());
-    id[8..].copy_from_slice(&random_u64().to_le_bytes());
-    id
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::manifest::{ManifestStore, ReplaceError};
 use super::recovery::RecoveryReport;
 use super::writer::Writer;
-use super::{Engine, Events, Wake, random_id, random_u64};
+use super::{Engine, Events, Wake};
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
@@ -22,7 +22,7 @@ use crate::options::Options;
 use crate::planted::{Planted, planted};
 use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
-use crate::storage::{Directory, ProcessMark, Storage, StorageLock};
+use crate::storage::{Directory, ProcessMark, Storage, StorageLock, random_id};
 
 /// Begins at the lock, ends with the store.
 struct Opening {
@@ -95,7 +95,7 @@ fn enter(path: &Path, options: &Options) -> Result<Opening> {
                 create_directory_durably(&*storage, path)?;
             }
             let manifest = Manifest {
-                store_id: random_id(),
+                store_id: random_id(&*storage),
                 generation: 1,
                 next_segment_id: 1,
                 next_sequence: 1,
@@ -235,6 +235,7 @@ pub(super) fn beside(engine: &Engine) -> Engine {
 
 fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
     let store_id = opening.manifest.store_id;
+    let hash_seeds = [opening.storage.random_u64(), opening.storage.random_u64()];
     let manifest = ManifestStore::new(opening.directory.clone(), opening.manifest);
     Engine {
         directory: opening.directory,
@@ -245,7 +246,7 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
             ..options
         },
         time,
-        hasher: KeyHasher::new([random_u64(), random_u64()]),
+        hasher: KeyHasher::new(hash_seeds),
         keydir: Keydir::new(),
         segments: SegmentTable::new(),
         open_files: OpenFiles::new(manifest.directory().clone()),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
 use super::manifest::{Floors, ReplaceError, ReservedId, SEGMENTS_HELD_BACK};
 use super::writer::Guard;
-use super::{Engine, random_u64};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::Kind;
@@ -165,7 +165,7 @@ impl Engine {
 
     fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
         SegmentHeader {
-            salt: random_u64() as u32,
+            salt: self.storage.random_u64() as u32,
             store_id: self.store_id,
             segment_id: id,
             base_sequence,

@@ -334,4 +334,8 @@ impl Storage for FaultStorage {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         self.interposed.exists(path)
     }
+
+    fn random_u64(&self) -> u64 {
+        self.interposed.random_u64()
+    }
 }

@@ -217,6 +217,10 @@ impl Storage for Interposed {
             self.inner.exists(path)
         })
     }
+
+    fn random_u64(&self) -> u64 {
+        self.inner.random_u64()
+    }
 }
 
 #[derive(Debug)]

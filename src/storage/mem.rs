@@ -11,6 +11,7 @@
 
 mod cut;
 mod disk;
+mod random;
 #[cfg(test)]
 mod tests;
 
@@ -22,15 +23,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use cut::CutPolicy;
 use disk::{Disk, Entry, Inode};
+use random::SplitMix64;
 
 use super::map::Map;
 use super::os::check_unmapped;
 use super::sealed::{Base, NeverChanged, Sealed};
-use super::{Storage, StorageDirectory, StorageFile, StorageLock, lock};
+use super::{Storage, StorageDirectory, StorageFile, StorageLock, lock, system_random_u64};
 
 /// A simulated disk in memory, with a live and a durable image; cheap to clone, all clones being the same disk.
 ///
-/// It is deterministic: the same calls and the same [`CutPolicy`] give the same bytes. Paths need no directory of
+/// It is deterministic: the same calls and the same [`CutPolicy`] give the same bytes, and a store on a disk that was
+/// [seeded](MemStorage::seeded) and whose clock is simulated writes the same bytes whenever it does the same. Paths need no directory of
 /// the machine to exist; relative ones start at the root, which is always there.
 ///
 /// ```
@@ -58,6 +61,15 @@ impl MemStorage {
     #[must_use]
     pub fn new() -> Self {
         Self::of(Disk::new())
+    }
+
+    /// An empty disk from which a store has all its random numbers: its id and those of namespaces, salts, the seeds
+    /// of hashes. Disks of the same seed give the same ones, so two stores that shall be strangers need two seeds.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        let mut disk = Disk::new();
+        disk.random = Some(SplitMix64(seed));
+        Self::of(disk)
     }
 
     fn of(disk: Disk) -> Self {
@@ -451,6 +463,13 @@ impl Storage for MemStorage {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         MemStorage::exists(self, path)
+    }
+
+    fn random_u64(&self) -> u64 {
+        match &mut self.disk().random {
+            Some(random) => random.next(),
+            None => system_random_u64(),
+        }
     }
 }
 

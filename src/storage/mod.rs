@@ -34,7 +34,9 @@ mod mem;
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -109,6 +111,11 @@ pub trait Storage: sealed::Sealed + Send + Sync + std::fmt::Debug {
 
     /// Whether something of this name exists; a link that leads nowhere does.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// A random number, for ids, salts and the seeds of hashes: the one place where randomness enters the engine.
+    fn random_u64(&self) -> u64 {
+        system_random_u64()
+    }
 }
 
 /// An open directory. Names are single names, not paths.
@@ -207,6 +214,21 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
 pub trait StorageLock: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// Whether the lock's file still has a name. If it was removed, the next one makes another, and is let in.
     fn is_linked(&self) -> io::Result<bool>;
+}
+
+/// A random number from the system, by way of the standard library's hash seeds.
+fn system_random_u64() -> u64 {
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u64(0);
+    hasher.finish()
+}
+
+/// 16 random bytes.
+pub(crate) fn random_id(storage: &dyn Storage) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&storage.random_u64().to_le_bytes());
+    id[8..].copy_from_slice(&storage.random_u64().to_le_bytes());
+    id
 }
 
 /// Fills `buffer` from `offset` on; `UnexpectedEof` if the file ends before.

@@ -7,8 +7,9 @@ use super::{Namespace, NamespaceInfo, Store};
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry};
 use crate::index::order::KeyOrder;
+use crate::log::lock;
 use crate::log::write::Action;
-use crate::log::{lock, random_id};
+use crate::storage::random_id;
 
 impl Store {
     /// Opens a namespace, creating it if there is none of this name. Names are 1 to 2,048 bytes of UTF-8.
@@ -46,7 +47,7 @@ impl Store {
 
     /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if there is one of this name. Durable when it returns.
     pub fn create_namespace(&self, name: &str) -> Result<Namespace> {
-        let id = u128::from_le_bytes(random_id());
+        let id = u128::from_le_bytes(random_id(&*self.engine().storage));
         self.create_namespace_with_id(name, id)
     }
 

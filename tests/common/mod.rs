@@ -2,6 +2,7 @@
 //! seeded generator that prints its seed.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +91,22 @@ pub(crate) fn is_corruption(error: &Error, disk: &MemStorage, context: &str) {
     assert!(*offset <= length, "{context}: {error}");
     let says = format!("{} at offset {offset}", path.display());
     assert!(error.to_string().ends_with(&says), "{context}: {error}");
+}
+
+/// Says that a test, or a part of one, cannot be run on this machine. With `EMBERCASK_SKIPS` it says so in that file as well:
+/// `.ci/run` counts what is in it, and knows what may be.
+pub(crate) fn skip(what: &str, why: &str) {
+    println!("{what}: skipped, {why}");
+    if let Some(path) = std::env::var_os("EMBERCASK_SKIPS") {
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
+        // In one write, since other tests do the same.
+        file.write_all(format!("{what}: {}\n", why.replace('\n', " ")).as_bytes())
+            .unwrap();
+    }
 }
 
 /// Ends the threads of a test that fails, so that it fails and does not hang.

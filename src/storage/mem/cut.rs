@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::disk::{Disk, File, FileChange, write_into};
+use super::random::SplitMix64;
 
 /// Which of the operations that were not synced yet survive a power cut.
 ///
@@ -63,7 +64,7 @@ fn settle_randomly(disk: &mut Disk, seed: u64, grain: usize) {
     // A change that came after a lost one of the same name is lost as well.
     let mut lost = BTreeSet::new();
     disk.settle_entry_changes(|change| {
-        let kept = random.hits(odds) && !change.names.iter().any(|(entry, _)| lost.contains(entry));
+        let kept = hits(&mut random, odds) && !change.names.iter().any(|(entry, _)| lost.contains(entry));
         if !kept {
             lost.extend(change.names.iter().map(|(entry, _)| entry.clone()));
         }
@@ -93,7 +94,7 @@ fn random_survivor(file: &File, random: &mut SplitMix64, grain: usize) -> Vec<u8
                 let end = offset + bytes.len();
                 if index < length_changes && length < end {
                     // The last one to extend the file may have got only so far.
-                    let cut_short = index + 1 == length_changes && random.hits(CHANCES / 2);
+                    let cut_short = index + 1 == length_changes && hits(random, CHANCES / 2);
                     length = if cut_short {
                         random_boundary(length, end, random, grain)
                     } else {
@@ -120,13 +121,13 @@ fn keep_some_sectors(
     odds: u64,
     grain: usize,
 ) {
-    let torn = random.hits(CHANCES / 2);
-    let whole_kept = random.hits(odds);
+    let torn = hits(random, CHANCES / 2);
+    let whole_kept = hits(random, odds);
     let end = offset + bytes.len();
     let mut start = offset;
     while start < end {
         let sector_end = end.min((start / grain + 1) * grain);
-        let kept = if torn { random.hits(odds) } else { whole_kept };
+        let kept = if torn { hits(random, odds) } else { whole_kept };
         if kept {
             write_into(
                 image,
@@ -148,38 +149,13 @@ fn random_boundary(from: usize, to: usize, random: &mut SplitMix64, grain: usize
     (first + random.below((after_last - first) as u64) as usize) * grain
 }
 
-/// Steele, Lea and Flood: "Fast splittable pseudorandom number generators" (OOPSLA 2014).
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Below `limit`, which is not 0. The bias is far too small to matter here.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn hits(&mut self, odds: u64) -> bool {
-        self.below(CHANCES) < odds
-    }
+fn hits(random: &mut SplitMix64, odds: u64) -> bool {
+    random.below(CHANCES) < odds
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_generator_gives_the_published_numbers() {
-        let mut random = SplitMix64(1_234_567);
-        assert_eq!(random.next(), 6_457_827_717_110_365_317);
-        assert_eq!(random.next(), 3_203_168_211_198_807_973);
-    }
 
     #[test]
     fn a_boundary_lies_within_the_write_or_at_its_end() {

@@ -12,6 +12,8 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::random::SplitMix64;
+
 /// No simulated file grows longer: a stray offset shall be an error, not the end of the test's memory.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
@@ -77,6 +79,8 @@ pub(super) struct Disk {
     journal_failed: bool,
     /// Whether the failure was noticed by something that needs the journal.
     journal_failure_noticed: bool,
+    /// Where random numbers come from, if not from the system. What a crash leaves goes on with the same sequence.
+    pub(super) random: Option<SplitMix64>,
 }
 
 impl FileChange {
@@ -111,6 +115,7 @@ impl Disk {
             operation_count: 0,
             journal_failed: false,
             journal_failure_noticed: false,
+            random: None,
         }
     }
 

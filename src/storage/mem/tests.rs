@@ -479,3 +479,40 @@ fn after_a_failed_commit_syncs_say_yes_metadata_cannot_be_changed_and_nothing_be
     assert_eq!(rebooted.read_file("/a").unwrap(), b"durable");
     rebooted.create("/c").unwrap().check_journal().unwrap();
 }
+
+/// What a store of a simulated clock leaves on this disk: segments, a namespace, an index file.
+fn life_of_a_store(disk: &MemStorage) -> Vec<(PathBuf, Vec<u8>)> {
+    let store = crate::Store::options()
+        .maintenance(crate::Maintenance::Manual)
+        .segment_bytes(4096)
+        .clock(crate::ManualClock::new(1_700_000_000_000))
+        .storage(Arc::new(disk.clone()))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..200 {
+        namespace.put(format!("key {n}"), [n; 100]).unwrap();
+    }
+    store.close().unwrap();
+    let files = disk.files("/store").into_iter();
+    files
+        .map(|path| (path.clone(), disk.read_file(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn all_that_is_random_in_a_store_follows_from_the_seed_of_its_disk() {
+    let life = life_of_a_store(&MemStorage::seeded(1));
+    assert!(life.iter().any(|(path, _)| path.ends_with("INDEX")));
+    assert!(life == life_of_a_store(&MemStorage::seeded(1)), "the same seed");
+    assert!(life != life_of_a_store(&MemStorage::seeded(2)), "another seed");
+    assert!(
+        life_of_a_store(&MemStorage::new()) != life_of_a_store(&MemStorage::new()),
+        "no seed"
+    );
+    // A crash does not start the sequence again: salts of the next life must be others.
+    let disk = MemStorage::seeded(1);
+    let first = disk.random_u64();
+    assert_ne!(disk.power_cut(&CutPolicy::LoseUnsynced).random_u64(), first);
+    assert_ne!(disk.crash_process().random_u64(), first);
+}
