@@ -467,7 +467,8 @@ fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String
             let root = role.directory.join("mount");
             std::fs::create_dir(&root).expect("a directory");
             if let Err(error) = mount(&root) {
-                return report(format_args!("skipped, {error}"));
+                common::skip(test, &error);
+                return report(format_args!("skipped"));
             }
             let _mounted = Mounted(root.clone());
             everything(&Disk::Real { root, test });
@@ -478,8 +479,7 @@ fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String
     let ways: [&[&str]; 2] = [&["unshare", "-m"], &["unshare", "-Urm"]];
     let works = |way: &&&[&str]| run(way[0], &[&way[1..], &["true"]].concat()).is_ok();
     let Some(way) = ways.iter().find(works) else {
-        println!("{test}: skipped, this process may not have mounts of its own");
-        return;
+        return common::skip(test, "this process may not have mounts of its own");
     };
     let directory = tempfile::tempdir().unwrap();
     let mut child = Child::spawn_under(way, test, "mounted", directory.path(), &[]);
