@@ -3,13 +3,16 @@
 #[path = "common/command.rs"]
 #[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 mod command;
+#[path = "common/way.rs"]
+mod way;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use command::{Workplace, bytes_in, interrupt, stopped, wait_until};
-use embercask::{Durability, Maintenance, PutOptions, Store};
+use embercask::{Durability, Maintenance, PutOptions, RecoveryReport, Store};
 use serde_json::Value;
+use way::Way;
 
 /// A store of so many keys, each overwritten once, closed.
 fn wasteful(keys: u32, value_bytes: usize) -> Workplace {
@@ -90,18 +93,31 @@ fn what_has_expired_is_told_apart_from_what_is_dead() {
     drop(namespace);
     store.close().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(5));
-    // Each opening tells the same: by records, by hints, by the index file.
-    for _ in 0..3 {
+    // Each opening tells the same.
+    for way in [Way::IndexFile, Way::Hints, Way::Records] {
+        let prepared = way.prepare_directory(&at.path("store"));
         let numbers = at.json(["stats", "--json"]);
+        prepared.assert_taken(&told_of_opening(&numbers["recovery"]));
         let (dead, expired) = (
             numbers["dead_bytes"].as_u64().unwrap(),
             numbers["expired_bytes"].as_u64().unwrap(),
         );
         assert!(
             (1000..1100).contains(&expired) && (3000..3200).contains(&dead),
-            "{numbers}"
+            "{way:?}: {numbers}"
         );
     }
+}
+
+/// What the statistics say of how the store was opened.
+fn told_of_opening(numbers: &Value) -> RecoveryReport {
+    let mut report = RecoveryReport::default();
+    report.clean = numbers["clean"].as_bool().unwrap();
+    report.index_file_used = numbers["index_file_used"].as_bool().unwrap();
+    report.hints_used = numbers["hints_used"].as_u64().unwrap();
+    report.hints_rebuilt = numbers["hints_rebuilt"].as_u64().unwrap();
+    report.segments = numbers["segments"].as_u64().unwrap();
+    report
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::way::Way;
 use common::{DIRECTORY, keys, manual, text};
 use embercask::storage::MemStorage;
 use embercask::{Condition, Durability, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
@@ -38,6 +39,24 @@ impl World {
             .unwrap();
         let namespace = store.namespace("N").unwrap();
         (store, namespace)
+    }
+
+    /// Opens the store by this way.
+    #[track_caller]
+    fn open_by(&self, way: Way) -> (Store, Namespace) {
+        let prepared = way.prepare(&self.disk, DIRECTORY);
+        let (store, namespace) = self.open();
+        prepared.assert_taken(store.recovery_report());
+        (store, namespace)
+    }
+
+    /// What a kill leaves.
+    fn killed(&self) -> World {
+        World {
+            disk: self.disk.crash_process(),
+            clock: self.clock.clone(),
+            read_mode: self.read_mode,
+        }
     }
 
     fn segment_files(&self) -> usize {
@@ -120,30 +139,18 @@ const PATHS: [(&str, Path); 21] = [
 /// B16: one predicate on every path, in the active segment, in sealed ones, after compaction and after opening.
 #[test]
 fn a_key_is_there_one_millisecond_before_its_expiry_and_gone_at_it_on_every_path() {
-    type Prepare = fn(&World, Store, Namespace) -> (Store, Namespace);
-    let places: [(&str, Prepare); 4] = [
-        ("active", |_, store, namespace| (store, namespace)),
-        ("compacted", |_, store, namespace| {
-            store.compact().unwrap();
-            (store, namespace)
-        }),
-        ("reopened", |world, store, namespace| {
-            drop((store, namespace));
-            world.open()
-        }),
-        ("reopened without hints", |world, store, namespace| {
-            drop((store, namespace));
-            for path in world.disk.files(DIRECTORY) {
-                if path.extension().is_some_and(|name| name == "hint") {
-                    world.disk.remove_file(path).unwrap();
-                }
-            }
-            world.open()
-        }),
-    ];
+    #[derive(Clone, Copy, Debug)]
+    enum Place {
+        Active,
+        Compacted,
+        Reopened(Way),
+    }
+    let places = [Place::Active, Place::Compacted]
+        .into_iter()
+        .chain(Way::ALL.map(Place::Reopened));
     let expiry = START_MS + 5_000;
     for read_mode in [ReadMode::Map, ReadMode::Pread] {
-        for (place, prepare) in places {
+        for place in places.clone() {
             for metadata in [false, true] {
                 for (early_ms, there) in [(1, true), (0, false)] {
                     let world = World {
@@ -151,6 +158,8 @@ fn a_key_is_there_one_millisecond_before_its_expiry_and_gone_at_it_on_every_path
                         ..World::new()
                     };
                     let (store, namespace) = world.open();
+                    // Fills a segment of its own, so that there are hints of two.
+                    namespace.put("filler", [7; 3_900]).unwrap();
                     for (name, _) in PATHS {
                         let options = if metadata {
                             until(expiry).metadata("m")
@@ -159,13 +168,23 @@ fn a_key_is_there_one_millisecond_before_its_expiry_and_gone_at_it_on_every_path
                         };
                         namespace.put_with(format!("{name}/key"), "1", options).unwrap();
                     }
-                    let (store, namespace) = prepare(&world, store, namespace);
+                    let (store, namespace) = match place {
+                        Place::Active => (store, namespace),
+                        Place::Compacted => {
+                            store.compact().unwrap();
+                            (store, namespace)
+                        }
+                        Place::Reopened(way) => {
+                            drop((store, namespace));
+                            world.open_by(way)
+                        }
+                    };
                     world.clock.advance(5_000 - early_ms);
                     for (name, path) in PATHS {
                         let answer = path(&store, &namespace, &format!("{name}/key"));
                         assert_eq!(
                             answer, there,
-                            "{name}, {place}, {early_ms} ms before, metadata {metadata}"
+                            "{name}, {place:?}, {early_ms} ms before, metadata {metadata}"
                         );
                     }
                 }
@@ -321,8 +340,7 @@ fn a_clock_that_was_ahead_for_some_minutes_costs_the_indexes_nothing() {
     store.maintain().unwrap();
     assert_eq!(store.stats().keys, 100, "by the right clock only one is over");
     drop((store, namespace));
-    let (store, namespace) = world.open();
-    assert!(store.recovery_report().index_file_used);
+    let (_store, namespace) = world.open_by(Way::IndexFile);
     assert_eq!(namespace.count().unwrap(), 100);
 }
 
@@ -360,8 +378,7 @@ fn an_index_file_is_written_by_the_right_clock_however_long_it_was_wrong() {
     namespace.put_with("new", "1", ttl_ms(3_600_000)).unwrap();
     assert_eq!(keys(&namespace), ["filler", "new"]);
     store.close().unwrap();
-    let (store, namespace) = world.open();
-    assert!(store.recovery_report().index_file_used);
+    let (store, namespace) = world.open_by(Way::IndexFile);
     assert_eq!(keys(&namespace), ["filler", "hour", "new"]);
     assert_eq!(store.stats().keys, 3);
     assert!(store.verify().unwrap().is_sound());
@@ -415,7 +432,7 @@ fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_o
     assert!(after.segment_bytes < before.segment_bytes, "{after:?}");
     assert!(after.expired_bytes >= before.expired_bytes, "{before:?}, {after:?}");
     drop((store, namespace));
-    let (_store, namespace) = world.open();
+    let (_store, namespace) = world.open_by(Way::Records);
     assert_eq!(
         namespace.count().unwrap(),
         segments * 20 * 2 / 3 + 2,
@@ -459,24 +476,28 @@ fn what_expired_long_ago_goes_although_something_beside_it_may_not_go_yet() {
     assert!((20 * 180..40 * 180).contains(&after), "{after} of {before}");
     assert!(read[15..].iter().all(|bytes| *bytes == 0), "{read:?}");
     drop((store, namespace));
-    let (_store, namespace) = world.open();
+    let (_store, namespace) = world.open_by(Way::Records);
     assert_eq!(namespace.count().unwrap(), 100, "nothing was lost");
 }
 
 #[test]
 fn across_openings_the_wall_clock_decides() {
-    let world = World::new();
-    let (store, namespace) = world.open();
-    namespace.put_with("key", "1", ttl_ms(5_000)).unwrap();
-    drop((store, namespace));
-    world.clock.set_wall(START_MS + 5_000);
-    let (store, namespace) = world.open();
-    assert_eq!(text(&namespace, "key"), None);
-    assert_eq!(store.stats().keys, 0, "expired keys are not even loaded");
-    drop((store, namespace));
-    world.clock.set_wall(START_MS + 4_999);
-    let (_store, namespace) = world.open();
-    assert_eq!(text(&namespace, "key").as_deref(), Some("1"));
+    for way in [Way::IndexFile, Way::Hints, Way::Records] {
+        let world = World::new();
+        let (store, namespace) = world.open();
+        namespace.put_with("key", "1", ttl_ms(5_000)).unwrap();
+        drop((store, namespace));
+        world.clock.set_wall(START_MS + 5_000);
+        let (store, namespace) = world.open_by(way);
+        assert_eq!(text(&namespace, "key"), None, "{way:?}");
+        assert_eq!(store.stats().keys, 0, "expired keys are not even loaded, {way:?}");
+        drop((store, namespace));
+        world.clock.set_wall(START_MS + 4_999);
+        // The index file knows no more of the key, and is no use by this clock: see `tests/index_file.rs`.
+        let way = if way == Way::IndexFile { Way::Hints } else { way };
+        let (_store, namespace) = world.open_by(way);
+        assert_eq!(text(&namespace, "key").as_deref(), Some("1"), "{way:?}");
+    }
 }
 
 /// B18: value, metadata, expiry and sequence are the same bytes wherever the record is moved to.
@@ -524,32 +545,21 @@ fn expiry_and_metadata_survive_sealing_reopening_compaction_and_recovery() {
     assert!(store.stats().compaction.runs > 0);
     assert_eq!(look(&namespace), written, "compacted");
     drop((store, namespace));
-    let (store, namespace) = world.open();
-    assert!(store.recovery_report().index_file_used);
-    assert_eq!(look(&namespace), written, "reopened by the index file");
-    drop((store, namespace));
-    common::delete_index_file(&world.disk);
-    let (store, namespace) = world.open();
-    assert!(store.recovery_report().hints_used > 0);
-    assert_eq!(look(&namespace), written, "reopened with hints");
-    drop((store, namespace));
-    common::delete_derived(&world.disk);
-    let (store, namespace) = world.open();
-    assert_eq!(store.recovery_report().hints_used, 0);
-    assert_eq!(look(&namespace), written, "reopened without hints");
+    for way in Way::ALL {
+        let (_store, namespace) = world.open_by(way);
+        assert_eq!(look(&namespace), written, "reopened by {way:?}");
+    }
+    let (_store, namespace) = world.open();
     // Changed by hand, then killed: what recovery writes anew must be the same, too.
     for n in 0..10 {
         namespace.set_metadata(format!("{n:02}"), Some(b"new")).unwrap();
     }
     let written = look(&namespace);
-    let killed = World {
-        disk: world.disk.crash_process(),
-        clock: world.clock.clone(),
-        read_mode: ReadMode::Map,
-    };
-    let (store, namespace) = killed.open();
-    assert!(!store.recovery_report().clean);
-    assert_eq!(look(&namespace), written, "recovered");
+    for way in Way::BY_LOG {
+        let (store, namespace) = world.killed().open_by(way);
+        assert!(!store.recovery_report().clean);
+        assert_eq!(look(&namespace), written, "recovered by {way:?}");
+    }
 }
 
 #[test]
@@ -603,7 +613,7 @@ fn expired_records_leave_the_disk_once_the_grace_is_over_and_not_before() {
     assert!(stats.segment_bytes < 1_000, "{stats:?}");
     assert_eq!((stats.dead_bytes, stats.tombstone_bytes), (0, 0), "{stats:?}");
     drop((store, namespace));
-    let (_store, namespace) = world.open();
+    let (_store, namespace) = world.open_by(Way::Records);
     assert_eq!(keys(&namespace), ["stays"]);
 }
 
@@ -622,12 +632,10 @@ fn an_expired_put_does_not_uncover_the_value_below_it() {
     for mask in [2, 4, 1, u64::MAX] {
         store.compact_subset(mask).unwrap();
         assert_eq!(text(&namespace, "key"), None, "mask {mask}");
-        let reopened = World {
-            disk: world.disk.crash_process(),
-            clock: world.clock.clone(),
-            read_mode: ReadMode::Map,
-        };
-        assert_eq!(text(&reopened.open().1, "key"), None, "reopened after mask {mask}");
+        for way in [Way::Hints, Way::Records] {
+            let (_store, namespace) = world.killed().open_by(way);
+            assert_eq!(text(&namespace, "key"), None, "reopened by {way:?} after mask {mask}");
+        }
     }
 }
 
@@ -649,7 +657,7 @@ fn a_forward_jump_of_the_clock_drops_nothing_from_disk_while_it_is_fresh() {
     drop((store, namespace));
     // Somebody notices.
     world.clock.set_wall(START_MS + 30_000);
-    let (store, namespace) = world.open();
+    let (store, namespace) = world.open_by(Way::Records);
     assert_eq!(namespace.count().unwrap(), 100, "nothing was lost");
     assert_eq!(namespace.get("042").unwrap().unwrap(), [7; 100]);
     // And if nobody ever does, the space comes back after all.
@@ -685,7 +693,7 @@ fn wholly_expired_segments_leave_the_disk_by_themselves() {
     );
     assert_eq!(keys(&namespace), ["filler", "stays"]);
     drop((store, namespace));
-    let (_store, namespace) = world.open();
+    let (_store, namespace) = world.open_by(Way::Records);
     assert_eq!(keys(&namespace), ["filler", "stays"]);
 }
 
@@ -736,7 +744,7 @@ fn an_overwrite_takes_the_expiry_away() {
     store.maintain().unwrap();
     store.compact().unwrap();
     drop((store, namespace));
-    let (store, namespace) = world.open();
+    let (store, namespace) = world.open_by(Way::Records);
     assert_eq!(keys(&namespace), ["longer", "put", "removed"]);
     assert_eq!(namespace.get("put").unwrap().unwrap().metadata(), None);
     for key in ["removed", "longer"] {
@@ -798,15 +806,11 @@ fn an_expiry_at_the_end_of_time_is_kept_and_never_comes() {
     store.maintain().unwrap();
     store.compact().unwrap();
     drop((store, namespace));
-    let (_store, namespace) = world.open();
-    assert_eq!(namespace.get("key").unwrap().unwrap().expiry_ms(), Some(u64::MAX));
-    assert!(
-        namespace
-            .get("key")
-            .unwrap()
-            .unwrap()
-            .expires_at()
-            .is_none_or(|time| time > std::time::UNIX_EPOCH)
-    );
-    assert_eq!(keys(&namespace), ["key", "seconds"]);
+    for way in [Way::IndexFile, Way::Hints, Way::Records] {
+        let (_store, namespace) = world.open_by(way);
+        let value = namespace.get("key").unwrap().unwrap();
+        assert_eq!(value.expiry_ms(), Some(u64::MAX), "{way:?}");
+        assert!(value.expires_at().is_none_or(|time| time > std::time::UNIX_EPOCH));
+        assert_eq!(keys(&namespace), ["key", "seconds"], "{way:?}");
+    }
 }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::{DIRECTORY, delete_derived, ending, manual, rng};
+use common::way::Way;
+use common::{DIRECTORY, ending, manual, rng};
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
-use embercask::{Durability, Error, ManualClock, Options, PutOptions, ReadMode, Result, Store};
+use embercask::{Durability, Error, ManualClock, Options, PutOptions, ReadMode, RecoveryReport, Result, Store};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -87,14 +88,18 @@ fn closed() -> (MemStorage, Content) {
 /// Opens a copy of this disk, checks that it shows what it should, and says whether the index file was used.
 #[track_caller]
 fn opens(disk: &MemStorage, read_mode: ReadMode, expected: &Content) -> bool {
+    opened(disk, read_mode, expected).index_file_used
+}
+
+/// The same, and says how opening went.
+#[track_caller]
+fn opened(disk: &MemStorage, read_mode: ReadMode, expected: &Content) -> RecoveryReport {
     let copy = disk.crash_process();
     let store = options(&copy).read_mode(read_mode).open(DIRECTORY).unwrap();
     assert!(content(&store).unwrap() == *expected);
-    let used = store.recovery_report().index_file_used;
-    assert_eq!(
-        used,
-        store.recovery_report().hints_used == 0 && store.recovery_report().hints_rebuilt == 0
-    );
+    let report = store.recovery_report().clone();
+    let segments = report.hints_used + report.hints_rebuilt;
+    assert_eq!(report.index_file_used, segments == 0, "{report:?}");
     assert!(store.verify().unwrap().is_sound());
     // What comes afterwards is told apart from what the indexes knew before.
     let namespace = store.namespace("PLAIN").unwrap();
@@ -104,22 +109,26 @@ fn opens(disk: &MemStorage, read_mode: ReadMode, expected: &Content) -> bool {
     assert!(index(&copy).is_none(), "it is of no use any more");
     store.compact().unwrap();
     let after = content(&store).unwrap();
-    drop(store);
-    let store = options(&copy.crash_process()).open(DIRECTORY).unwrap();
-    assert!(content(&store).unwrap() == after);
-    used
+    let killed = copy.crash_process();
+    store.close().unwrap();
+    for (way, disk) in [(Way::Hints, killed), (Way::IndexFile, copy.crash_process())] {
+        let prepared = way.prepare(&disk, DIRECTORY);
+        let store = options(&disk).open(DIRECTORY).unwrap();
+        prepared.assert_taken(store.recovery_report());
+        assert!(content(&store).unwrap() == after, "{way:?}");
+    }
+    report
 }
 
 #[test]
-fn a_closed_store_opens_by_its_index_file_in_both_read_modes_and_shows_the_same() {
+fn a_closed_store_opens_by_its_index_file_in_both_read_modes_and_shows_the_same_as_by_any_other_way() {
     let (disk, expected) = closed();
     for read_mode in [ReadMode::Map, ReadMode::Pread] {
-        assert!(opens(&disk, read_mode, &expected));
-        let without = disk.crash_process();
-        common::delete_index_file(&without);
-        assert!(!opens(&without, read_mode, &expected));
-        delete_derived(&without);
-        assert!(!opens(&without, read_mode, &expected));
+        for way in Way::ALL {
+            let disk = disk.crash_process();
+            let prepared = way.prepare(&disk, DIRECTORY);
+            prepared.assert_taken(&opened(&disk, read_mode, &expected));
+        }
     }
 }
 
@@ -138,13 +147,8 @@ fn a_store_that_is_only_read_keeps_its_index_file() {
         }
         assert!(disk.read_file(index(&disk).unwrap()).unwrap() == before);
         let after = disk.crash_process();
-        assert!(
-            options(&after)
-                .open(DIRECTORY)
-                .unwrap()
-                .recovery_report()
-                .index_file_used
-        );
+        let store = options(&after).open(DIRECTORY).unwrap();
+        assert!(store.recovery_report().index_file_used);
     }
 }
 
@@ -256,7 +260,10 @@ fn damage_in_a_segment_is_found_by_reading_although_the_index_file_knows_nothing
         for at in (0..length).step_by(7) {
             let damaged = disk.crash_process();
             damaged.flip_bit(&segment, at * 8 + at % 8).unwrap();
-            let shown = options(&damaged).open(DIRECTORY).and_then(|store| content(&store));
+            let shown = options(&damaged).open(DIRECTORY).and_then(|store| {
+                assert!(store.recovery_report().index_file_used);
+                content(&store)
+            });
             match shown {
                 Ok(shown) => assert!(shown == expected, "byte {at} of {}", segment.display()),
                 Err(Error::Corruption { .. }) => found += 1,
@@ -333,12 +340,7 @@ fn without_the_option_none_is_written_and_none_is_read() {
 fn an_earlier_clock_shows_what_a_later_one_took_for_expired() {
     let disk = MemStorage::new();
     let clock = ManualClock::new(NOW_MS);
-    let open = |clock: &ManualClock| {
-        manual(Arc::new(disk.clone()))
-            .clock(clock.clone())
-            .open(DIRECTORY)
-            .unwrap()
-    };
+    let open = |clock: &ManualClock| options(&disk).clock(clock.clone()).open(DIRECTORY).unwrap();
     let store = open(&clock);
     let namespace = store.namespace("N").unwrap();
     namespace.put("stays", "1").unwrap();

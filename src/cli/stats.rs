@@ -111,6 +111,8 @@ fn as_json(store: &Store, numbers: &Numbers) -> serde_json::Value {
         "recovery": {
             "clean": recovery.clean,
             "index_file_used": recovery.index_file_used,
+            "hints_used": recovery.hints_used,
+            "hints_rebuilt": recovery.hints_rebuilt,
             "segments": recovery.segments,
             "discarded_bytes": recovery.discarded_bytes,
             "rewritten_bytes": recovery.rewritten_bytes,

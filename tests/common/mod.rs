@@ -2,6 +2,8 @@
 //! seeded generator that prints its seed.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub(crate) mod way;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,21 +66,6 @@ pub(crate) fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
         .into_iter()
         .filter(|path| path.to_string_lossy().ends_with(end))
         .collect()
-}
-
-/// Removes the index file, if there is one: opening then reads hints.
-pub(crate) fn delete_index_file(disk: &MemStorage) {
-    for index in ending(disk, "/INDEX") {
-        disk.remove_file(index).unwrap();
-    }
-}
-
-/// Removes everything that can be made anew: opening then reads whole segments.
-pub(crate) fn delete_derived(disk: &MemStorage) {
-    delete_index_file(disk);
-    for hint in ending(disk, ".hint") {
-        disk.remove_file(hint).unwrap();
-    }
 }
 
 /// The error names a file on this disk, and an offset in it.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Durability, ManualClock, Namespace, Options, PutOptions, Store};
 
-use crate::common::{DIRECTORY, class, delete_index_file, manual};
+use crate::common::way::Way;
+use crate::common::{DIRECTORY, class, manual};
 use crate::records::{Content, Record, TOMBSTONE, read_segment, resolve};
 
 pub(crate) const WRITTEN_MS: u64 = 1_700_000_000_000;
@@ -37,7 +38,7 @@ impl Subject {
     pub(crate) fn of(disk: &MemStorage) -> Subject {
         let disk = disk.power_cut(&CutPolicy::KeepAll);
         // With it a store opens whatever its hints are like, and without a look at its records: see `tests/index_file.rs`.
-        delete_index_file(&disk);
+        Way::Hints.prepare(&disk, DIRECTORY);
         let files: BTreeMap<_, _> = disk
             .files(DIRECTORY)
             .into_iter()

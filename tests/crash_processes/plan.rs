@@ -11,6 +11,7 @@ use embercask::storage::Storage;
 use embercask::{Durability, Maintenance, ManualClock, Options, ReadMode, Store};
 
 use crate::common::Rng;
+use crate::common::way::Way;
 use crate::deadly::Moment;
 use crate::model::Item;
 
@@ -59,8 +60,8 @@ pub(crate) struct Plan {
     pub(crate) round: u64,
     pub(crate) writers: usize,
     pub(crate) kill: Kill,
-    /// Hints are deleted after the kill.
-    pub(crate) delete_derived: bool,
+    /// What is left after the kill of what makes opening faster.
+    pub(crate) way: Way,
     /// The parent opens the store itself, not a copy of it; else the next child finds it as the kill left it.
     pub(crate) open_original: bool,
     /// The parent compacts what it opened.
@@ -163,7 +164,7 @@ impl Plan {
             round,
             writers,
             kill,
-            delete_derived: rng.below(5) == 0,
+            way: [Way::IndexFile, Way::Hints, Way::Records, Way::Mixed(rng.next())][rng.below(4) as usize],
             open_original: rng.below(5) < 2,
             compact: rng.below(3) == 0,
             operations,

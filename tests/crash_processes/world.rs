@@ -14,6 +14,7 @@ use embercask::{ErrorKind, Maintenance, ManualClock, Options, Result, Store};
 use tempfile::TempDir;
 
 use crate::child::{checkpoint_in, elsewhere_in, moved_in, store_in};
+use crate::common::way::Prepared;
 use crate::common::{Rng, file_names};
 use crate::deadly::replaced_manifest;
 use crate::expect::{Expectation, Heard, World, nothing};
@@ -99,9 +100,7 @@ impl Story {
         let told = self.live(&plan);
         self.come_home(&plan);
         self.durable.settle(&store);
-        if plan.delete_derived {
-            delete_derived(&store);
-        }
+        let prepared = plan.way.prepare_directory(&store);
         let killed = self.root().join("killed");
         copy_directory(&store, &killed);
         let expectation = Expectation::new(&plan, &self.expected, told.heard.clone());
@@ -113,7 +112,7 @@ impl Story {
             copy_directory(&killed, &copy);
             copy
         };
-        self.settle(&plan, &expectation, &told, &opened);
+        self.settle(&plan, &expectation, &told, &opened, prepared);
         self.tally.store_bytes_max = self.tally.store_bytes_max.max(bytes_in(&killed));
         assert!(
             bytes_in(&killed) < STORE_BYTES_MAX,
@@ -247,9 +246,10 @@ impl Story {
     }
 
     /// The store opens and shows what it must; from here on, that is what it must go on showing.
-    fn settle(&mut self, plan: &Plan, expectation: &Expectation, told: &Told, directory: &Path) {
+    fn settle(&mut self, plan: &Plan, expectation: &Expectation, told: &Told, directory: &Path, prepared: Prepared) {
         let context = format!("round {}, killed in {:?}, {directory:?}:", plan.round, told.killed_in);
         let store = open(plan, directory).unwrap_or_else(|error| panic!("{context} open: {error}"));
+        prepared.assert_no_more_used(store.recovery_report());
         let unclean = !store.recovery_report().clean;
         assert!(
             told.killed_in.is_some() || !unclean,
@@ -273,8 +273,10 @@ impl Story {
             );
         }
         store.close().unwrap_or_else(|error| panic!("{context} close: {error}"));
+        let prepared = plan.way.prepare_directory(directory);
         let again = open(plan, directory).unwrap_or_else(|error| panic!("{context} open again: {error}"));
         let report = again.recovery_report();
+        prepared.assert_all_used(report);
         assert!(report.clean, "{context} closed, and not clean: {report:?}");
         let shown = look(&again);
         for (writer, (shown, settled)) in shown.iter().zip(&settled).enumerate() {
@@ -354,13 +356,4 @@ fn open(plan: &Plan, directory: &Path) -> Result<Store> {
         assert_ne!(error.kind(), ErrorKind::InUse, "the lock ends with its process");
     }
     store
-}
-
-fn delete_derived(directory: &Path) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten() {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|extension| extension == "hint") {
-            std::fs::remove_file(path).expect("a hint can be removed");
-        }
-    }
 }

@@ -9,7 +9,8 @@ use embercask::storage::{MemStorage, Operation};
 use embercask::{Error, ErrorKind, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Store};
 
 use crate::START_MS;
-use crate::common::{DIRECTORY, delete_index_file, ending, is_corruption, keys, manual, open};
+use crate::common::way::Way;
+use crate::common::{DIRECTORY, ending, is_corruption, keys, manual, open};
 use crate::hooked::Hooked;
 use crate::listings::damage;
 
@@ -273,8 +274,9 @@ fn hints_that_are_being_renewed_are_no_damage_to_verify() {
     assert_eq!(report.hints, hints as u64);
     assert_eq!(held.created.load(Ordering::SeqCst), hints as u64, "each once");
     held.store.close().unwrap();
-    delete_index_file(&disk);
-    assert_eq!(open(&disk).recovery_report().hints_used, hints as u64);
+    let prepared = Way::Hints.prepare(&disk, DIRECTORY);
+    assert_eq!(prepared.hints, hints as u64);
+    prepared.assert_taken(open(&disk).recovery_report());
 }
 
 /// C14.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Durability, ErrorKind, ManualClock, PutOptions};
+use embercask::{Clock, Durability, ErrorKind, ManualClock, PutOptions};
 
+use crate::common::way::Way;
 use crate::common::{DIRECTORY, class, keys, manual};
 
 /// B17. A million keys would take too long without optimisation.
@@ -13,12 +14,14 @@ use crate::common::{DIRECTORY, class, keys, manual};
 fn fifty_thousand_cold_keys_leave_memory_without_being_asked_for() {
     let disk = MemStorage::new();
     let clock = ManualClock::new(2_000_000_000_000);
-    let options = || {
+    let open = |disk: &MemStorage, clock: &ManualClock| {
         manual(Arc::new(disk.clone()))
             .clock(clock.clone())
             .segment_bytes(1 << 20)
+            .open(DIRECTORY)
+            .unwrap()
     };
-    let store = options().open(DIRECTORY).unwrap();
+    let store = open(&disk, &clock);
     let namespace = store.namespace("N").unwrap();
     let cold = class(Durability::Buffered).ttl(Duration::from_secs(60));
     for n in 0..50_000 {
@@ -26,27 +29,33 @@ fn fifty_thousand_cold_keys_leave_memory_without_being_asked_for() {
     }
     store.maintain().unwrap();
     drop((store, namespace));
-    // Also those that this process did not put itself.
-    let store = options().open(DIRECTORY).unwrap();
-    let full = store.stats();
-    assert_eq!(full.keys, 50_000);
-    clock.advance(60_000);
-    store.maintain().unwrap();
-    let swept = store.stats();
-    assert_eq!((swept.keys, swept.expired, swept.expired_not_swept), (0, 50_000, 0));
-    assert!(
-        swept.key_order_bytes < full.key_order_bytes / 10,
-        "{} of {}",
-        swept.key_order_bytes,
-        full.key_order_bytes
-    );
-    clock.advance(10_000);
-    store.compact_if_worthwhile().unwrap();
-    assert!(
-        store.stats().segment_bytes < full.segment_bytes / 10,
-        "{:?}",
-        store.stats().segment_bytes
-    );
+    // Also those that this process did not put itself, whatever it has them from.
+    for way in Way::ALL {
+        let (disk, clock) = (disk.crash_process(), ManualClock::new(clock.wall_ms()));
+        let prepared = way.prepare(&disk, DIRECTORY);
+        let store = open(&disk, &clock);
+        prepared.assert_taken(store.recovery_report());
+        let full = store.stats();
+        assert_eq!(full.keys, 50_000, "{way:?}");
+        clock.advance(60_000);
+        store.maintain().unwrap();
+        let swept = store.stats();
+        assert_eq!(
+            (swept.keys, swept.expired, swept.expired_not_swept),
+            (0, 50_000, 0),
+            "{way:?}"
+        );
+        assert!(
+            swept.key_order_bytes < full.key_order_bytes / 10,
+            "{way:?}: {} of {}",
+            swept.key_order_bytes,
+            full.key_order_bytes
+        );
+        clock.advance(10_000);
+        store.compact_if_worthwhile().unwrap();
+        let bytes = store.stats().segment_bytes;
+        assert!(bytes < full.segment_bytes / 10, "{way:?}: {bytes}");
+    }
 }
 
 /// B19, and the arithmetic around it at the far end of time.
@@ -69,8 +78,17 @@ fn expiries_near_the_end_of_time_survive_everything() {
     store.compact().unwrap();
     assert_eq!(keys(&namespace), ["last"]);
     drop((store, namespace));
-    let store = options().open(DIRECTORY).unwrap();
-    assert_eq!(keys(&store.open_namespace("N").unwrap()), ["last"]);
+    let reopened = |way: Way| {
+        let prepared = way.prepare(&disk, DIRECTORY);
+        let store = options().open(DIRECTORY).unwrap();
+        prepared.assert_taken(store.recovery_report());
+        assert_eq!(keys(&store.open_namespace("N").unwrap()), ["last"], "{way:?}");
+        store
+    };
+    for way in [Way::IndexFile, Way::Hints] {
+        reopened(way).close().unwrap();
+    }
+    let store = reopened(Way::Records);
     clock.advance(1);
     assert_eq!(
         keys(&store.open_namespace("N").unwrap()),

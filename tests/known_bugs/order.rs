@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embercask::storage::{MemStorage, Operation};
-use embercask::{Durability, ManualClock, Namespace, PutOptions};
+use embercask::{Durability, ManualClock, Namespace, PutOptions, Store};
 
-use crate::common::{DIRECTORY, class, delete_derived, manual, open};
+use crate::common::way::Way;
+use crate::common::{DIRECTORY, class, manual, open};
 use crate::hooked::Hooked;
 use crate::{START_MS, after_crashes, next_segment, open_at};
 
@@ -43,22 +44,20 @@ fn the_newest_record_wins_whatever_file_it_lies_in() {
         assert!(copy > active);
         change(&namespace);
         clock.advance(10);
-        let look = |disk: &MemStorage| {
-            let store = open_at(disk, &clock);
-            store
-                .open_namespace("N")
-                .unwrap()
-                .get("k")
-                .unwrap()
-                .map(|value| value.to_vec())
+        let look = |store: &Store| {
+            let value = store.open_namespace("N").unwrap().get("k").unwrap();
+            value.map(|value| value.to_vec())
         };
         for (crash, disk) in after_crashes(&disk, 4) {
-            assert_eq!(look(&disk).as_deref(), expected, "after {crash}");
+            assert_eq!(look(&open_at(&disk, &clock)).as_deref(), expected, "after {crash}");
         }
         store.close().unwrap();
-        assert_eq!(look(&disk).as_deref(), expected);
-        delete_derived(&disk);
-        assert_eq!(look(&disk).as_deref(), expected, "without hints");
+        for way in Way::ALL {
+            let prepared = way.prepare(&disk, DIRECTORY);
+            let store = open_at(&disk, &clock);
+            prepared.assert_taken(store.recovery_report());
+            assert_eq!(look(&store).as_deref(), expected, "opened by {way:?}");
+        }
     }
 }
 

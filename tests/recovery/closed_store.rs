@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{PutOptions, ReadMode, Result, Store};
+use embercask::{PutOptions, ReadMode};
 
-use crate::common::{DIRECTORY, delete_derived, delete_index_file, ending, is_corruption, open};
-use crate::{active, closed, judge, killed, try_open};
+use crate::common::way::Way;
+use crate::common::{DIRECTORY, ending, is_corruption, open};
+use crate::{active, closed, judge, judge_opened, killed, try_open};
 
 /// B8 and B12 for everything a closed store consists of: any flipped bit is found, or does not matter.
 #[test]
@@ -30,15 +31,26 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
             let damaged = disk.crash_process();
             damaged.flip_bit(&path, bit).unwrap();
             let read_mode = if at % 2 == 0 { ReadMode::Map } else { ReadMode::Pread };
+            let way = match at % 4 {
+                _ if name == "INDEX" => Way::IndexFile,
+                0 | 1 if is_segment => Way::Records,
+                2 => Way::Hints,
+                _ => Way::IndexFile,
+            };
             // Without hints a segment is read whole.
-            let read_whole = is_segment && at % 4 < 2;
-            if read_whole {
-                delete_derived(&damaged);
-            } else if at % 4 == 2 && name != "INDEX" {
-                delete_index_file(&damaged);
-            }
+            let read_whole = way == Way::Records;
+            let prepared = way.prepare(&damaged, DIRECTORY);
             let context = format!("bit {bit} of {name}");
-            let harmless = judge(&damaged, read_mode, std::slice::from_ref(&expected), &context).is_some();
+            let opened = try_open(&damaged, read_mode);
+            if let Ok(store) = &opened {
+                let report = store.recovery_report();
+                if name == "INDEX" || name.ends_with(".hint") {
+                    prepared.assert_no_more_used(&report);
+                } else {
+                    prepared.assert_taken(&report);
+                }
+            }
+            let harmless = judge_opened(opened, &damaged, std::slice::from_ref(&expected), &context).is_some();
             looked_at += 1;
             found += usize::from(!harmless);
             // Hints and index are derived; lock and reserve say nothing; nobody reads the values of dead records. All else is under
@@ -154,7 +166,10 @@ fn every_byte_of_a_header_is_under_the_checksum() {
                 let copy = disk.crash_process();
                 copy.write_file(&path, &damaged).unwrap();
                 let context = format!("byte {} of the record ^ {change:#x}, sealed {sealed}", at - header);
-                let told = match open_ignoring_hints(&copy, sealed && at % 2 == 0) {
+                // A killed store is read whole in any case.
+                let way = if at % 2 == 0 { Way::Records } else { Way::IndexFile };
+                way.prepare(&copy, DIRECTORY);
+                let told = match try_open(&copy, ReadMode::Map) {
                     Err(error) => Some(error),
                     Ok(store) => store.open_namespace("N").unwrap().get("the-key").map(drop).err(),
                 };
@@ -170,11 +185,4 @@ fn every_byte_of_a_header_is_under_the_checksum() {
             }
         }
     }
-}
-
-fn open_ignoring_hints(disk: &MemStorage, ignoring: bool) -> Result<Store> {
-    if ignoring {
-        delete_derived(disk);
-    }
-    try_open(disk, ReadMode::Map)
 }

@@ -2,14 +2,15 @@
 
 use embercask::ReadMode;
 
-use crate::common::{delete_derived, delete_index_file, ending, open};
+use crate::common::way::Way;
+use crate::common::{DIRECTORY, ending, open};
 use crate::{closed, content, killed, try_open};
 
 /// B13.
 #[test]
 fn a_hint_of_another_segment_is_ignored_and_made_anew() {
     let (disk, expected) = closed();
-    delete_index_file(&disk);
+    Way::Hints.prepare(&disk, DIRECTORY);
     let hints = ending(&disk, ".hint");
     assert!(hints.len() >= 3);
     let bytes: Vec<_> = hints.iter().map(|path| disk.read_file(path).unwrap()).collect();
@@ -34,7 +35,7 @@ fn a_hint_of_another_segment_is_ignored_and_made_anew() {
 #[test]
 fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
     let (disk, expected) = closed();
-    delete_index_file(&disk);
+    Way::Hints.prepare(&disk, DIRECTORY);
     let hint = ending(&disk, ".hint").remove(0);
     let bytes = disk.read_file(&hint).unwrap();
     let check = |damaged: Option<Vec<u8>>, context: String| {
@@ -45,11 +46,14 @@ fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
         }
         let store = open(&copy);
         assert_eq!(content(&store).unwrap(), expected, "{context}");
-        assert_eq!(store.recovery_report().hints_rebuilt, 1, "{context}");
+        let report = store.recovery_report();
+        assert!(
+            !report.index_file_used && report.hints_rebuilt == 1,
+            "{context}: {report:?}"
+        );
         drop(store);
-        delete_index_file(&copy);
-        let store = open(&copy);
-        assert_eq!(store.recovery_report().hints_rebuilt, 0, "{context}");
+        let prepared = Way::Hints.prepare(&copy, DIRECTORY);
+        prepared.assert_taken(open(&copy).recovery_report());
         assert_eq!(copy.read_file(&hint).unwrap(), bytes, "{context}");
     };
     check(None, "missing".to_owned());
@@ -67,7 +71,7 @@ fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
 #[test]
 fn a_hint_whose_own_checksum_fits_but_whose_offsets_lead_nowhere_is_made_anew() {
     let (disk, expected) = closed();
-    delete_index_file(&disk);
+    Way::Hints.prepare(&disk, DIRECTORY);
     for hint in ending(&disk, ".hint") {
         let bytes = disk.read_file(&hint).unwrap();
         for entry in (60..bytes.len() - 4).step_by(3) {
@@ -89,14 +93,17 @@ fn a_hint_whose_own_checksum_fits_but_whose_offsets_lead_nowhere_is_made_anew() 
 
 /// Invariant 1: hints are derived.
 #[test]
-fn without_any_hint_nothing_is_lost() {
+fn without_any_hint_and_without_some_nothing_is_lost() {
     for (disk, expected) in [closed(), {
         let (disk, history) = killed();
         (disk, history.last().unwrap().clone())
     }] {
-        delete_derived(&disk);
-        let store = open(&disk);
-        assert_eq!(content(&store).unwrap(), expected);
-        assert_eq!(store.recovery_report().hints_used, 0);
+        for way in [Way::Records, Way::Mixed(1), Way::Mixed(2)] {
+            let disk = disk.crash_process();
+            let prepared = way.prepare(&disk, DIRECTORY);
+            let store = open(&disk);
+            prepared.assert_taken(store.recovery_report());
+            assert_eq!(content(&store).unwrap(), expected, "{way:?}");
+        }
     }
 }

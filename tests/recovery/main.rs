@@ -106,7 +106,12 @@ fn closed() -> (MemStorage, Content) {
 /// Opens what somebody has damaged. The content has to be one of those allowed; or an error says where the damage is. A record
 /// that is read only when asked for may be found damaged then; never does it have another value.
 fn judge(disk: &MemStorage, read_mode: ReadMode, allowed: &[Content], context: &str) -> Option<Content> {
-    let store = match try_open(disk, read_mode) {
+    judge_opened(try_open(disk, read_mode), disk, allowed, context)
+}
+
+/// As [`judge`], of what was opened already.
+fn judge_opened(opened: Result<Store>, disk: &MemStorage, allowed: &[Content], context: &str) -> Option<Content> {
+    let store = match opened {
         Ok(store) => store,
         Err(error) => {
             is_corruption(&error, disk, context);
