@@ -41,6 +41,7 @@ use embercask::{Durability, Error, ErrorKind, ManualClock, Result};
 
 use crash::cut::Cut;
 use crash::workload::{Deed, Workload};
+use driver::way::Way;
 use driver::{Driver, Observer, START_MS, look};
 use ops::{Crash, FIRST_NAMES, Op, Settings, Upkeep, Write};
 use trouble::{FAILED, Trouble, Troublemaker, troubles};
@@ -139,13 +140,13 @@ impl Life<'_> {
                 self.driver.advance(*ms);
                 Ok(())
             }
-            Deed::Op(Op::Reopen { settings, .. }) => {
+            Deed::Op(Op::Reopen { way, settings }) => {
                 let settings = Settings {
                     pread: self.settings.pread,
                     ..settings.clone()
                 };
                 let closed = self.driver.try_upkeep(&Upkeep::Close);
-                let opened = self.driver.try_reopen(&settings);
+                let opened = self.driver.try_reopen(*way, &settings);
                 closed.and(opened)
             }
             Deed::Checkpoint => {
@@ -190,7 +191,7 @@ impl Life<'_> {
             // Opening anew is the cure.
             let settings = self.settings.clone();
             // What the disk refuses still is tried again on one that works.
-            let _ = self.driver.try_reopen(&settings);
+            let _ = self.driver.try_reopen(Way::IndexFile, &settings);
             self.driver.check_shown();
         }
     }

@@ -10,6 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::common::Rng;
 use crate::crash::recording::{Below, Recorder, Recording};
+use crate::driver::way::Way;
 use crate::driver::{Driver, START_MS};
 use crate::ops::{self, BatchItem, Guard, Op, Put, Settings, Upkeep, Write};
 
@@ -177,9 +178,9 @@ fn upkeep(upkeep: Upkeep) -> Deed {
     Deed::Op(Op::Upkeep(upkeep))
 }
 
-fn reopen(delete_derived: bool, durability: Durability) -> Deed {
+fn reopen(way: Way, durability: Durability) -> Deed {
     Deed::Op(Op::Reopen {
-        delete_derived,
+        way,
         settings: settings(durability),
     })
 }
@@ -254,14 +255,14 @@ fn every_kind() -> Vec<Deed> {
     deeds.extend([Deed::Op(Op::Advance(1_500)), upkeep(Upkeep::Maintain)]);
     // The newest first, so that the older put still lies in another one when it is decided about the shadow.
     deeds.extend((2..5).rev().map(|bit| upkeep(Upkeep::CompactSubset(1 << bit))));
-    deeds.push(reopen(false, Sync));
+    deeds.push(reopen(Way::Hints, Sync));
     // Segments that fill while nothing is synced.
     deeds.extend((0..9).map(|n| put(n % 2, 10 + n / 2, value(900), if n % 3 == 0 { Os } else { Buffered })));
     deeds.extend([
         put(0, 8, value(6_000), Os),
         upkeep(Upkeep::Maintain),
         delete(0, 8, None, Os),
-        reopen(false, Os),
+        reopen(Way::IndexFile, Os),
         put(0, 0, value(17), Os),
         write(Write::CreateNamespace { name: 3 }),
         batch(&[(3, 6, Some(value(200))), (0, 0, None), (1, 10, None)], Sync),
@@ -270,10 +271,10 @@ fn every_kind() -> Vec<Deed> {
         Deed::Verify,
         delete(0, 12, None, Sync),
         Deed::Checkpoint,
-        reopen(true, Buffered),
+        reopen(Way::Records, Buffered),
         put(0, 1, value(100), Buffered),
         put(0, 18, value(100), Sync),
-        reopen(false, Sync),
+        reopen(Way::Mixed(1), Sync),
     ]);
     deeds
 }

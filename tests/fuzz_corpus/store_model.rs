@@ -8,6 +8,7 @@ use embercask::Durability;
 use embercask::storage::CutPolicy;
 
 use crate::driver::Driver;
+use crate::driver::way::Way;
 use crate::input::Input;
 use crate::ops::{BatchItem, Crash, Doing, Failure, Guard, KEYS, NAMES, Op, Put, Relapse, Settings, Upkeep, Write};
 
@@ -204,6 +205,16 @@ fn relapses(input: &mut Input<'_>) -> Vec<Relapse> {
     (0..count).map(relapse).collect()
 }
 
+fn way(input: &mut Input<'_>) -> Way {
+    let byte = input.u8();
+    match byte % 4 {
+        0 => Way::IndexFile,
+        1 => Way::Hints,
+        2 => Way::Records,
+        _ => Way::Mixed(u64::from(byte >> 2)),
+    }
+}
+
 fn doing(input: &mut Input<'_>) -> Doing {
     match input.u8() % 8 {
         0..=3 => Doing::Write(write(input)),
@@ -236,12 +247,12 @@ fn op(input: &mut Input<'_>) -> Op {
         23 => Op::ShiftWall(input.choose(&[-900_000, -11_000, -50, -1, 1, 40, 11_000, 900_000])),
         24 => Op::Reopen {
             settings: settings(input),
-            delete_derived: input.u8() & 1 != 0,
+            way: way(input),
         },
         25..=27 => Op::Crash {
             settings: settings(input),
             crash: crash(input),
-            delete_derived: input.u8() & 1 != 0,
+            way: way(input),
             relapses: relapses(input),
         },
         28 => {
@@ -250,6 +261,7 @@ fn op(input: &mut Input<'_>) -> Op {
                 calls,
                 failure: failure(input),
                 crash: crash(input),
+                way: way(input),
                 doing: doing(input),
                 settings,
             }
@@ -257,13 +269,14 @@ fn op(input: &mut Input<'_>) -> Op {
         _ => {
             // What is done comes last: a batch takes all the bytes that are left.
             let (settings, calls) = (settings(input), u64::from(input.u8() % 48));
-            let (crash, relapses) = (crash(input), relapses(input));
+            let (crash, relapses, way) = (crash(input), relapses(input), way(input));
             let doing = doing(input);
             Op::CrashWithin {
                 doing,
                 calls,
                 crash,
                 relapses,
+                way,
                 settings,
             }
         }

@@ -4,6 +4,8 @@ use embercask::Durability;
 use embercask::storage::CutPolicy;
 use proptest::prelude::*;
 
+use crate::driver::way::Way;
+
 /// Names of namespaces.
 pub(crate) const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];
 
@@ -156,13 +158,13 @@ pub(crate) enum Op {
     /// Moves the wall clock alone.
     ShiftWall(i64),
     Reopen {
-        delete_derived: bool,
+        way: Way,
         settings: Settings,
     },
     Crash {
         crash: Crash,
         relapses: Vec<Relapse>,
-        delete_derived: bool,
+        way: Way,
         settings: Settings,
     },
     /// The machine stops within a write or upkeep, after so many storage calls that change something.
@@ -171,6 +173,7 @@ pub(crate) enum Op {
         calls: u64,
         crash: Crash,
         relapses: Vec<Relapse>,
+        way: Way,
         settings: Settings,
     },
     /// A storage call fails within a write or upkeep, and the machine goes on; then all is looked at, and a crash follows.
@@ -180,6 +183,7 @@ pub(crate) enum Op {
         calls: u64,
         failure: Failure,
         crash: Crash,
+        way: Way,
         settings: Settings,
     },
 }
@@ -320,6 +324,11 @@ fn relapses() -> BoxedStrategy<Vec<Relapse>> {
     prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(relapse, 1..3)].boxed()
 }
 
+fn way() -> BoxedStrategy<Way> {
+    let mixed = any::<u64>().prop_map(Way::Mixed);
+    prop_oneof![Just(Way::IndexFile), Just(Way::Hints), Just(Way::Records), mixed].boxed()
+}
+
 pub(crate) fn settings() -> BoxedStrategy<Settings> {
     let segment_bytes = prop_oneof![4 => Just(4096u64), 1 => Just(6000u64), 1 => Just(20_000u64)];
     (
@@ -370,14 +379,19 @@ pub(crate) fn op() -> BoxedStrategy<Op> {
         4 => prop::sample::select(vec![
             -86_400_000i64, -900_000, -11_000, -50, -1, 1, 40, 11_000, 900_000, 86_400_000,
         ]).prop_map(Op::ShiftWall),
-        3 => (prop::bool::ANY, settings())
-            .prop_map(|(delete_derived, settings)| Op::Reopen { delete_derived, settings }),
-        3 => (crash(), relapses(), prop::bool::ANY, settings())
-            .prop_map(|(crash, relapses, delete_derived, settings)| Op::Crash { crash, relapses, delete_derived, settings }),
-        4 => (doing(), 0..30u64, crash(), relapses(), settings())
-            .prop_map(|(doing, calls, crash, relapses, settings)| Op::CrashWithin { doing, calls, crash, relapses, settings }),
-        2 => (doing(), 0..8u64, failure(), crash(), settings())
-            .prop_map(|(doing, calls, failure, crash, settings)| Op::FailWithin { doing, calls, failure, crash, settings }),
+        4 => (way(), settings()).prop_map(|(way, settings)| Op::Reopen { way, settings }),
+        3 => (crash(), relapses(), way(), settings())
+            .prop_map(|(crash, relapses, way, settings)| Op::Crash { crash, relapses, way, settings }),
+        4 => (doing(), 0..30u64, crash(), relapses(), way(), settings()).prop_map(
+            |(doing, calls, crash, relapses, way, settings)| {
+                Op::CrashWithin { doing, calls, crash, relapses, way, settings }
+            },
+        ),
+        2 => (doing(), 0..8u64, failure(), crash(), way(), settings()).prop_map(
+            |(doing, calls, failure, crash, way, settings)| {
+                Op::FailWithin { doing, calls, failure, crash, way, settings }
+            },
+        ),
     ]
     .boxed()
 }

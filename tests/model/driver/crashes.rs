@@ -6,6 +6,7 @@ use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Error, Result};
 
 use super::plan::Plan;
+use super::way::{Prepared, Way};
 use super::{DIRECTORY, Driver, faults_over, look, open};
 use crate::model::{Promise, State};
 use crate::ops::{Crash, Doing, Relapse, Settings, Upkeep};
@@ -26,19 +27,12 @@ pub(super) fn survived_by(crash: &Crash) -> Promise {
     }
 }
 
-fn delete_derived(disk: &MemStorage) {
-    for path in disk.files(DIRECTORY) {
-        if path.extension().is_some_and(|extension| extension == "hint") {
-            disk.remove_file(&path).unwrap();
-        }
-    }
-}
-
 impl Driver {
-    pub(super) fn reopen(&mut self, without_hints: bool, settings: &Settings) {
+    pub(super) fn reopen(&mut self, way: Way, settings: &Settings) {
         // It will be opened at the highest time, and be swept then.
         let unswept = self.state().keys() != self.state().visible_keys(self.highest) || self.dropped_keys > 0;
         let (before, wall_shifted) = (self.store.stats(), self.wall_shifted);
+        let dropped_some = !self.stale.is_empty();
         self.store.clone().close().unwrap();
         assert!(matches!(self.store.sync(), Ok(()) | Err(Error::Closed)));
         assert!(matches!(self.store.namespaces(), Err(Error::Closed)));
@@ -50,18 +44,26 @@ impl Driver {
         } else {
             self.disk.crash_process()
         };
-        if without_hints {
-            delete_derived(&disk);
-        }
+        let prepared = way.prepare(&disk, DIRECTORY);
         self.begin(disk, settings)
             .unwrap_or_else(|error| panic!("opening after a clean close: {error}"));
         let report = self.store.recovery_report();
         let index_file_used = report.index_file_used;
         assert!(report.clean && !report.created, "{report:?}");
-        assert!(
-            report.hints_rebuilt == 0 || without_hints || power_cut,
-            "hints do not fit: {report:?}"
-        );
+        if power_cut {
+            prepared.assert_no_more_used(&report);
+            let sources = report.hints_used + report.hints_rebuilt;
+            assert!(index_file_used || sources == report.segments, "{report:?}");
+        } else {
+            match way {
+                // Keys of a namespace that was dropped may be left in the indexes, which are not written then.
+                Way::IndexFile if dropped_some => prepared.assert_all_used(&report),
+                Way::Hints | Way::Mixed(_) if report.segments < 2 => prepared.assert_all_used(&report),
+                _ => prepared.assert_taken(&report),
+            }
+            let missing = report.segments - prepared.hints;
+            assert_eq!(report.hints_rebuilt, missing, "hints do not fit: {report:?}");
+        }
         self.history.now_mut().sweep(self.now);
         if !unswept {
             let after = self.store.stats();
@@ -136,13 +138,12 @@ impl Driver {
         }
     }
 
-    pub(super) fn crash(&mut self, crash: &Crash, relapses: &[Relapse], without_hints: bool, settings: &Settings) {
+    /// Ends the store so, and opens it by this way or what the crash has left of it.
+    pub(super) fn crash(&mut self, crash: &Crash, relapses: &[Relapse], way: Way, settings: &Settings) -> Prepared {
         let mut disk = after(&self.disk, crash);
         let mut survived = survived_by(crash);
-        if without_hints {
-            delete_derived(&disk);
-        }
         for relapse in relapses {
+            let prepared = way.prepare(&disk, DIRECTORY);
             let faults = faults_over(Arc::new(disk.clone()));
             faults.stop_at(relapse.calls);
             self.now = self.highest;
@@ -151,6 +152,7 @@ impl Driver {
             match &opened {
                 Err(error) => assert!(faults.is_stopped(), "opening after {crash:?}: {error}"),
                 Ok(store) if !faults.is_stopped() => {
+                    prepared.assert_no_more_used(store.recovery_report());
                     let found = look(store).unwrap();
                     self.settle_crash(survived, &found);
                     survived = Promise::Kill;
@@ -160,12 +162,15 @@ impl Driver {
             disk = after(&disk, &relapse.crash);
             survived = survived.max(survived_by(&relapse.crash));
         }
+        let prepared = way.prepare(&disk, DIRECTORY);
         self.begin(disk, settings)
             .unwrap_or_else(|error| panic!("opening after {crash:?} and {relapses:?}: {error}"));
+        prepared.assert_no_more_used(self.store.recovery_report());
         let found = look(&self.store).unwrap();
         self.settle_crash(survived, &found);
         self.last_sequence = self.store.stats().last_sequence;
         self.check_exact_counts();
+        prepared
     }
 
     pub(super) fn settle_crash(&mut self, survived: Promise, found: &State) {

@@ -7,7 +7,8 @@ use embercask::{Error, ErrorKind, ManualClock, Result};
 
 use super::crashes::{after, survived_by};
 use super::plan::Plan;
-use super::{Driver, faults_over, look, open};
+use super::way::Way;
+use super::{DIRECTORY, Driver, faults_over, look, open};
 use crate::model::{Promise, describe};
 use crate::ops::{Crash, Doing, Failure, Settings, Upkeep, Write};
 
@@ -127,13 +128,17 @@ impl Driver {
     }
 
     /// Lets go of the store, closed or not, and opens it again; on a disk that works, if on this one it cannot be done.
-    pub(crate) fn try_reopen(&mut self, settings: &Settings) -> Result<()> {
-        let mut result = self.begin(self.disk.crash_process(), settings);
+    pub(crate) fn try_reopen(&mut self, way: Way, settings: &Settings) -> Result<()> {
+        let disk = self.disk.crash_process();
+        let prepared = way.prepare(&disk, DIRECTORY);
+        let mut result = self.begin(disk, settings);
         self.observer.calm(true);
         if let Err(error) = &result {
             assert!(is_failure(error), "opening: {error}");
             self.begin(self.disk.crash_process(), settings)
                 .unwrap_or_else(|second| panic!("opening again after {error}: {second}"));
+        } else {
+            prepared.assert_no_more_used(self.store.recovery_report());
         }
         // An opening that went well may have failed to hand out a namespace.
         result = result.and_then(|()| self.meet_namespaces());

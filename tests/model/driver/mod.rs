@@ -12,6 +12,8 @@ mod observer;
 mod perform;
 mod plan;
 mod upkeep;
+#[path = "../../common/way.rs"]
+pub(crate) mod way;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -163,34 +165,37 @@ impl Driver {
                 self.see_the_time();
                 self.wall_shifted = true;
             }
-            Op::Reopen {
-                delete_derived,
-                settings,
-            } => self.reopen(*delete_derived, settings),
+            Op::Reopen { way, settings } => self.reopen(*way, settings),
             Op::Crash {
                 crash,
                 relapses,
-                delete_derived,
+                way,
                 settings,
             } => {
-                self.crash(crash, relapses, *delete_derived, settings);
+                let nothing_under_way = matches!(crash, Crash::Kill) && relapses.is_empty();
+                let prepared = self.crash(crash, relapses, *way, settings);
+                if nothing_under_way {
+                    prepared.assert_all_used(self.store.recovery_report());
+                }
             }
             Op::CrashWithin {
                 doing,
                 calls,
                 crash,
                 relapses,
+                way,
                 settings,
             } => {
                 self.faults.stop_at(self.faults.steps() + calls);
                 self.attempt(doing);
-                self.crash(crash, relapses, false, settings);
+                self.crash(crash, relapses, *way, settings);
             }
             Op::FailWithin {
                 doing,
                 calls,
                 failure,
                 crash,
+                way,
                 settings,
             } => {
                 self.faults.inject(fault(*failure).at(self.faults.steps() + calls));
@@ -203,7 +208,7 @@ impl Driver {
                     }
                     (_, crash) => crash,
                 };
-                self.crash(crash, &[], false, settings);
+                self.crash(crash, &[], *way, settings);
             }
         }
     }
