@@ -11,6 +11,8 @@ mod repair;
 #[path = "../../tests/fuzz_corpus/store_open.rs"]
 #[allow(dead_code, reason = "only its encoding is wanted")]
 mod store_open;
+#[path = "../../tests/common/way.rs"]
+mod way;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -155,6 +157,13 @@ fn pieces(store: &str, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
+/// Without the index file, beside which nothing else would be read.
+fn by_log(files: &Files) -> Vec<(&str, Vec<u8>)> {
+    let mut files = borrowed(files);
+    files.retain(|(name, _)| *name != "INDEX");
+    files
+}
+
 fn borrowed(files: &Files) -> Vec<(&str, Vec<u8>)> {
     files
         .iter()
@@ -170,7 +179,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     for (label, files) in &small_stores {
         pieces(label, files)?;
-        let files = borrowed(files);
+        let files = by_log(files);
         for mode in [0, store_open::REPAIRED | store_open::RELATED, 0x7f] {
             save(
                 "store_open",
@@ -191,10 +200,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         save(
             "store_open",
             &format!("damaged-{n}"),
-            &store_open::encode(0, &borrowed(&files)),
+            &store_open::encode(0, &by_log(&files)),
         )?;
     }
-    for name in ["v1", "v1-unclean"] {
+    // The same store with its index file: as it is; of another manifest; and with damage in the keydir, in names and, where nothing else
+    // tells it, in the last expiry, behind checksums that are wrong and such as are right.
+    const RIGHT: u8 = store_open::REPAIRED | store_open::COUNTED;
+    for (name, at, mode) in [
+        ("true", None, 0),
+        ("generation", Some(28), RIGHT),
+        ("keydir", Some(4_300), RIGHT | store_open::RELATED),
+        ("names", Some(4_800), 0),
+        ("names-repaired", Some(4_800), RIGHT | store_open::RELATED),
+        ("expiry", Some(usize::MAX), 0),
+        ("expiry-repaired", Some(usize::MAX), RIGHT | store_open::RELATED),
+    ] {
+        let mut files = small_stores[0].1.clone();
+        for (_, bytes) in files.iter_mut().filter(|(name, _)| name == "INDEX") {
+            let last = bytes.len() - 10;
+            at.into_iter().for_each(|at: usize| bytes[at.min(last)] ^= 1);
+        }
+        save(
+            "store_open",
+            &format!("index-{name}"),
+            &store_open::encode(mode, &borrowed(&files)),
+        )?;
+    }
+    for name in ["v1", "v1-unclean", "v1-cut"] {
         let files = golden(name)?;
         let files = borrowed(&files);
         save("store_open", name, &store_open::encode(0, &files))?;
@@ -203,6 +235,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut nothing = [&[6; 1][..], &[0; 6], &[0; 64]].concat();
     nothing[7 + 48] = 1;
     save("hint_load", "nothing", &nothing)?;
+    // The hint of the target's own store: as it is; and changed, as strikes say, with and without checksums put right.
+    for (name, mode, strikes) in [
+        ("true", 32, &[][..]),
+        ("true-pread", 32 | 8, &[]),
+        ("bit", 32, &[63, 0, 0]),
+        ("bit-repaired", 32 | 2, &[63, 0, 0]),
+        ("records-checksum-repaired", 32 | 2, &[44, 0, 0]),
+        ("shorter", 32, &[90, 0, 5]),
+        ("shorter-repaired", 32 | 2, &[90, 0, 5]),
+        ("shorter-made-to-fit", 32 | 16 | 2, &[90, 0, 5]),
+    ] {
+        save("hint_load", name, &[&[mode][..], &[0; 6], strikes].concat())?;
+    }
     let mut rng = Rng(1);
     for n in 0..24u8 {
         let operations = 1 + usize::from(n) * 2;
@@ -223,7 +268,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // the key order, accounts of segments, lengths of sections, nothing, everything.
     for (name, bytes) in [
         ("true", &[0][..]),
-        ("slot", &[4, 255, 120, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("slot", &[4, 128 + 7, 120, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("expiry-unrepaired", &[0, 128 + 64, 9, 0, 1]),
+        ("generation", &[4, 128, 28, 0, 77]),
         ("capacity", &[4, 128 + 3, 104, 0, 1, 0, 0, 0]),
         ("many-slots", &[4, 128 + 3, 104, 0, 0xff, 0xff, 0xff, 0xff]),
         ("section", &[6, 128 + 1, 64, 0, 9, 9]),

@@ -1,10 +1,10 @@
 //! The index file of a store of known content, as it is, changed here and there, or replaced.
 
-use std::path::Path;
+use std::ops::Range;
 
 use super::input::{Input, strike};
 use super::repair;
-use super::store::{DIRECTORY, prepared, shown};
+use super::store::{opened, prepared, remove_index_file, shown};
 use crate::ReadMode;
 use crate::format::INDEX_FILE;
 use crate::format::index::IndexHead;
@@ -19,7 +19,9 @@ const REPAIRED: u8 = 4;
 const PREAD: u8 = 8;
 
 /// Where the head names store, manifest and hash.
-const BINDING: std::ops::Range<usize> = 12..64;
+const BINDING: Range<usize> = 12..64;
+/// Store and manifest alone.
+const MANIFEST: Range<usize> = 12..40;
 
 /// An index file: if its checksums are wrong, the store shows what it would without it. One that somebody made up with the right
 /// ones may hide what was written, and cannot make up what was not.
@@ -47,13 +49,15 @@ pub fn index_load(data: &[u8]) {
         ReadMode::Pread
     };
     let disk = prepared.with(INDEX_FILE, &bytes);
-    let listing = shown(&disk, read_mode);
-    if bytes == truth || !fits(&bytes) {
+    let opened = opened(&disk, read_mode);
+    if bytes == truth || !fits(&bytes, truth) {
+        let (listing, report) = opened.unwrap();
         assert_eq!(
-            listing.unwrap(),
-            prepared.listing,
-            "an index file changed what the store shows"
+            report.index_file_used,
+            bytes == truth,
+            "an index file is used if it fits, and only then: {report:?}"
         );
+        assert_eq!(listing, prepared.listing, "an index file changed what the store shows");
         assert_eq!(
             shown(&disk, read_mode).unwrap(),
             prepared.listing,
@@ -61,14 +65,11 @@ pub fn index_load(data: &[u8]) {
         );
         return;
     }
-    if let Ok(listing) = listing {
+    if let Ok((listing, _)) = opened {
         prepared.check_written(&listing);
     }
     // Without it the truth comes back: what it made the store say was never written to the log.
-    let path = Path::new(DIRECTORY).join(INDEX_FILE);
-    if disk.files(DIRECTORY).contains(&path) {
-        disk.remove_file(path).unwrap();
-    }
+    remove_index_file(&disk);
     assert_eq!(
         shown(&disk, read_mode).unwrap(),
         prepared.listing,
@@ -76,10 +77,13 @@ pub fn index_load(data: &[u8]) {
     );
 }
 
-/// Whether all checksums are right.
-fn fits(bytes: &[u8]) -> bool {
+/// Whether it names the store and its manifest, and all checksums are right.
+fn fits(bytes: &[u8], truth: &[u8]) -> bool {
     let head = bytes.get(..IndexHead::LEN).map(IndexHead::decode);
     let Some(Ok(head)) = head else { return false };
+    if bytes[MANIFEST] != truth[MANIFEST] {
+        return false;
+    }
     let mut at = IndexHead::LEN as u64;
     head.sections.iter().all(|section| {
         let range = at as usize..at.saturating_add(section.length) as usize;
@@ -99,8 +103,9 @@ fn changed(truth: &[u8], input: &mut Input<'_>) -> Vec<u8> {
             strike(&mut bytes, input);
             continue;
         }
-        // A number of one to eight bytes: a length, a slot, a location, a count.
+        // A number of one to eight bytes: a length, a slot, a location, a count. Its place is counted from the end, or not.
         let at = usize::from(input.u16()) % bytes.len();
+        let at = if how & 64 == 0 { at } else { bytes.len() - 1 - at };
         let number = input.bytes(1 + usize::from(how % 8));
         let end = bytes.len().min(at + number.len());
         bytes[at..end].copy_from_slice(&number[..end - at]);

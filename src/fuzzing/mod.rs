@@ -16,6 +16,7 @@
 )]
 
 mod format;
+mod hint;
 mod index;
 mod input;
 mod repair;
@@ -27,8 +28,9 @@ mod store;
 mod tests;
 
 pub use format::{file_name, namespace_record, record_decode};
+pub use hint::hint_load;
 pub use index::index_load;
 pub use segment::segment_scan;
 #[cfg(feature = "server-parsers")]
 pub use server::{server_bulk, server_form, server_metadata, server_path};
-pub use store::{cursor, hint_load, manifest_load};
+pub use store::{cursor, manifest_load};

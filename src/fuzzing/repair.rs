@@ -97,18 +97,61 @@ pub(crate) fn manifest(bytes: &mut Vec<u8>) {
     envelope(bytes, b"EMBRMANI");
 }
 
+/// Bytes of the head of an index file, and where it accounts for its sections.
+const INDEX_HEAD: usize = 104;
+const INDEX_SECTIONS: std::ops::Range<usize> = 64..100;
+
+/// Magic, version and checksum of the head of an index file.
+pub(crate) fn index_head(bytes: &mut [u8]) {
+    if let Some(head) = bytes.get_mut(..INDEX_HEAD) {
+        envelope(head, b"EMBRINDX");
+    }
+}
+
+/// Store, generation and checksum of a manifest, in the head of an index file.
+pub(crate) fn index_of(bytes: &mut [u8], manifest: &[u8]) {
+    if bytes.len() >= INDEX_HEAD && manifest.len() >= 68 {
+        write(bytes, 12, &manifest[12..36]);
+        write(bytes, 36, &manifest[manifest.len() - 4..]);
+    }
+}
+
+/// Whether all checksums of an index file are right, and its sections end where it does.
+pub(crate) fn is_sound_index(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.get(..INDEX_HEAD) else {
+        return false;
+    };
+    let mut at = INDEX_HEAD as u64;
+    let sound = INDEX_SECTIONS.step_by(12).all(|section| {
+        let start = at;
+        at = at.saturating_add(u64::from_le_bytes(
+            head[section..section + 8].try_into().unwrap_or_default(),
+        ));
+        let content = bytes.get(start as usize..at as usize);
+        content.is_some_and(|content| crc32fast::hash(content) == u32_at(head, section + 8))
+    });
+    let head_crc = crc32fast::hash(&head[..INDEX_HEAD - 4]);
+    sound
+        && at == bytes.len() as u64
+        && head.starts_with(b"EMBRINDX\x01\0\0\0")
+        && head_crc == u32_at(head, INDEX_HEAD - 4)
+}
+
+/// Whether an index file says that it is of this manifest.
+pub(crate) fn is_index_of(bytes: &[u8], manifest: &[u8]) -> bool {
+    bytes.get(12..36) == manifest.get(12..36) && bytes.get(36..40) == manifest.last_chunk::<4>().map(|crc| &crc[..])
+}
+
 /// The last section's length, and all checksums: an index file whose sections end where it does.
 pub(crate) fn index(bytes: &mut [u8]) {
-    const SECTIONS: std::ops::Range<usize> = 64..100;
-    const HEAD: usize = 104;
-    if bytes.len() < HEAD {
+    if bytes.len() < INDEX_HEAD {
         return;
     }
-    let mut at = HEAD;
-    for section in SECTIONS.step_by(12) {
+    let mut at = INDEX_HEAD;
+    for section in INDEX_SECTIONS.step_by(12) {
         let there = bytes.len() - at;
         let said = u64::from_le_bytes(bytes[section..section + 8].try_into().unwrap_or_default());
-        let is_last = section + 12 == SECTIONS.end;
+        let is_last = section + 12 == INDEX_SECTIONS.end;
         let length = if is_last {
             there
         } else {
@@ -119,7 +162,7 @@ pub(crate) fn index(bytes: &mut [u8]) {
         write(bytes, section + 8, &crc.to_le_bytes());
         at += length;
     }
-    envelope(&mut bytes[..HEAD], b"EMBRINDX");
+    index_head(bytes);
 }
 
 /// Magic, version and checksum of a segment's header.

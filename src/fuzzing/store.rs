@@ -5,19 +5,16 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use super::format::{hint_decode, manifest_decode};
+use super::format::manifest_decode;
 use super::input::Input;
 use super::repair;
-use crate::format::hint::Hint;
 use crate::format::manifest::{Manifest, SegmentState};
-use crate::format::record::{Place, Record};
-use crate::format::segment::{SegmentHeader, Summary};
-use crate::format::{MANIFEST_FILE, hint_file, segment_file};
-use crate::segment::scan::KeysCrc;
+use crate::format::segment::Summary;
+use crate::format::{INDEX_FILE, MANIFEST_FILE, segment_file};
 use crate::storage::MemStorage;
-use crate::{Error, Maintenance, ManualClock, PutOptions, ReadMode, Result, Store};
+use crate::{Error, Maintenance, ManualClock, PutOptions, ReadMode, RecoveryReport, Result, Store};
 
-pub(super) const DIRECTORY: &str = "/store";
+const DIRECTORY: &str = "/store";
 const NOW_MS: u64 = 1_700_000_000_000;
 
 pub(super) type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;
@@ -25,7 +22,7 @@ pub(super) type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 /// A closed store: its files, what it shows, and every pair of key and value that was ever written to it.
 pub(super) struct Prepared {
     files: Vec<(PathBuf, Vec<u8>)>,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
     pub(super) listing: Listing,
     written: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -105,6 +102,13 @@ impl Prepared {
         disk
     }
 
+    /// The same, without the index file, which would spare opening everything else.
+    pub(super) fn with_log(&self, name: &str, content: &[u8]) -> MemStorage {
+        let disk = self.with(name, content);
+        remove_index_file(&disk);
+        disk
+    }
+
     /// The content of the file of this name.
     pub(super) fn file(&self, name: &str) -> &[u8] {
         let path = Path::new(DIRECTORY).join(name);
@@ -113,7 +117,7 @@ impl Prepared {
     }
 
     /// Its first segment.
-    fn segment(&self) -> (u64, Summary, &[u8]) {
+    pub(super) fn segment(&self) -> (u64, Summary, &[u8]) {
         let entry = &self.manifest.segments[0];
         let SegmentState::Sealed(summary) = entry.state else {
             panic!("after a close everything is sealed");
@@ -133,12 +137,25 @@ impl Prepared {
     }
 }
 
-/// Opens, and shows everything; damage that is named is an answer too, unless it must not be.
+/// Opening then goes by the log: by hints, or by records.
+pub(super) fn remove_index_file(disk: &MemStorage) {
+    let path = Path::new(DIRECTORY).join(INDEX_FILE);
+    if disk.files(DIRECTORY).contains(&path) {
+        disk.remove_file(path).unwrap();
+    }
+}
+
+/// What the store shows.
 pub(super) fn shown(disk: &MemStorage, mode: ReadMode) -> Result<Listing> {
+    opened(disk, mode).map(|(shown, _)| shown)
+}
+
+/// Opens, and shows everything, and how opening went; damage that is named is an answer too, unless it must not be.
+pub(super) fn opened(disk: &MemStorage, mode: ReadMode) -> Result<(Listing, RecoveryReport)> {
     let shown = open(disk, mode).and_then(|store| {
-        let shown = listing(&store)?;
+        let (shown, report) = (listing(&store)?, store.recovery_report().clone());
         store.close()?;
-        Ok(shown)
+        Ok((shown, report))
     });
     if let Err(error) = &shown {
         assert!(
@@ -147,66 +164,6 @@ pub(super) fn shown(disk: &MemStorage, mode: ReadMode) -> Result<Listing> {
         );
     }
     shown
-}
-
-/// A hint file, alone and in a store: whatever it holds, the store shows what it would without it.
-pub fn hint_load(data: &[u8]) {
-    let mut input = Input::new(data);
-    let mode = input.u8();
-    let mut damage = Input::new(input.bytes(6));
-    let mut bytes = input.rest().to_vec();
-    let prepared = prepared();
-    let (id, summary, segment) = prepared.segment();
-    if mode & 4 != 0 && bytes.len() >= 64 {
-        // A hint that claims to be of this segment.
-        bytes[12..28].copy_from_slice(&prepared.manifest.store_id);
-        bytes[28..36].copy_from_slice(&id.to_le_bytes());
-        bytes[36..44].copy_from_slice(&summary.data_end.to_le_bytes());
-        bytes[44..48].copy_from_slice(&summary.records_crc.to_le_bytes());
-    }
-    match mode & 3 {
-        0 => {}
-        1 => repair::envelope(&mut bytes, b"EMBRHINT"),
-        _ => repair::hint(&mut bytes),
-    }
-    let truth = keys_crc(&bytes, segment);
-    if let Some(crc) = truth.filter(|_| mode & 16 != 0) {
-        bytes[48..52].copy_from_slice(&crc.to_le_bytes());
-        repair::envelope(&mut bytes, b"EMBRHINT");
-    }
-    let forged = truth.is_some_and(|crc| bytes[48..52] == crc.to_le_bytes());
-    hint_decode(&bytes, &mut damage);
-    let disk = prepared.with(&hint_file(id), &bytes);
-    let read_mode = if mode & 8 == 0 { ReadMode::Map } else { ReadMode::Pread };
-    match shown(&disk, read_mode) {
-        // A list that leaves records out, and says so with the right checksum, is none that damage makes. It may hide
-        // what was written, and cannot make up what was not.
-        Ok(listing) if forged => prepared.check_written(&listing),
-        Err(_) if forged => {}
-        listing => assert_eq!(
-            listing.unwrap(),
-            prepared.listing,
-            "a hint changed what the store shows"
-        ),
-    }
-}
-
-/// The checksum over headers and keys of the records that a hint lists, if there is one at each offset.
-fn keys_crc(hint: &[u8], segment: &[u8]) -> Option<u32> {
-    let hint = Hint::decode(hint).ok()?;
-    let header = SegmentHeader::decode(segment).ok()?;
-    let mut keys = KeysCrc::default();
-    for offset in hint.offsets.iter() {
-        let place = Place {
-            salt: header.salt,
-            base_sequence: header.base_sequence,
-            offset,
-        };
-        let stored = segment.get(offset as usize..)?;
-        let record = Record::parse(stored, place).ok()?;
-        keys.add(&stored[..record.header.header_len()], record.key());
-    }
-    Some(keys.value())
 }
 
 /// A manifest, alone and in a store: it opens, or names what is damaged, and nothing shows that was never written.
@@ -228,15 +185,19 @@ pub fn manifest_load(data: &[u8]) {
         1 => repair::envelope(&mut bytes, b"EMBRMANI"),
         _ => repair::manifest(&mut bytes),
     }
-    let disk = prepared.with(MANIFEST_FILE, &bytes);
+    let disk = prepared.with_log(MANIFEST_FILE, &bytes);
     let read_mode = if mode & 16 == 0 { ReadMode::Map } else { ReadMode::Pread };
     if let Ok(listing) = shown(&disk, read_mode) {
         prepared.check_written(&listing);
-        assert_eq!(
-            shown(&disk, read_mode).unwrap(),
-            listing,
-            "opened again, it shows something else"
-        );
+        // By the index file that closing has left, and by the log.
+        for _ in 0..2 {
+            assert_eq!(
+                shown(&disk, read_mode).unwrap(),
+                listing,
+                "opened again, it shows something else"
+            );
+            remove_index_file(&disk);
+        }
     }
 }
 

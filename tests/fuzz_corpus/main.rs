@@ -20,6 +20,8 @@ mod repair;
 mod store_model;
 mod store_open;
 
+use driver::way;
+
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,9 @@
 //! An input is one byte that says how it is used, and files, each as a byte for its name, two for its length, and its bytes. See
 //! [`encode`].
 
+#[path = "by_index_file.rs"]
+mod by_index_file;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +18,7 @@ use embercask::{
 
 use crate::input::Input;
 use crate::repair::{self, Repair};
+use crate::way::Way;
 
 const DIRECTORY: &str = "/store";
 const SAVED: &str = "/saved";
@@ -22,7 +26,7 @@ const SAVED: &str = "/saved";
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// Names of files that an input can hold.
-pub(crate) const NAMES: [&str; 21] = [
+pub(crate) const NAMES: [&str; 22] = [
     "MANIFEST",
     "0000000000000001.segment",
     "0000000000000002.segment",
@@ -44,17 +48,20 @@ pub(crate) const NAMES: [&str; 21] = [
     "00000000000000AB.segment",
     "notes.txt",
     "UNFINISHED",
+    "INDEX",
 ];
 
 /// Checksums of all files are put right.
 pub(crate) const REPAIRED: u8 = 1;
-/// Segments and hints say that they are of the manifest's store, and what their names say.
+/// Segments and hints say that they are of the manifest's store, and what their names say; an index file, that it is of this
+/// manifest.
 pub(crate) const RELATED: u8 = 2;
 /// Read without maps.
 const PREAD: u8 = 4;
-/// The next three bits are those of [`Repair`]; the last two of the manifest and of hints, whose counts are put right too.
+/// The next three bits are those of [`Repair`]; the last is of manifest, hints and index file, whose counts and lengths are put
+/// right too.
 const REPAIR_SHIFT: u8 = 3;
-const COUNTED: u8 = 64;
+pub(crate) const COUNTED: u8 = 64;
 
 type Files = Vec<(&'static str, Vec<u8>)>;
 type Listing = BTreeMap<(String, Vec<u8>), (Vec<u8>, Option<Vec<u8>>, Option<u64>)>;
@@ -91,7 +98,8 @@ pub(crate) fn store_open(data: &[u8]) {
         relate(&mut files);
     }
     if mode & REPAIRED != 0 {
-        repair(&mut files, Repair::from_bits(mode >> REPAIR_SHIFT), mode & COUNTED != 0);
+        let (what, related) = (Repair::from_bits(mode >> REPAIR_SHIFT), mode & RELATED != 0);
+        repair(&mut files, what, related, mode & COUNTED != 0);
     }
     let disk = || {
         let disk = MemStorage::new();
@@ -108,19 +116,31 @@ pub(crate) fn store_open(data: &[u8]) {
     };
     inspected(&disk(), &files);
     let saved = save(&disk(), read_mode);
-    let opened = live(&disk(), read_mode);
+    let by_log = disk();
+    Way::Hints.prepare(&by_log, DIRECTORY);
+    if last(&files, "INDEX").is_some() {
+        by_index_file::check(&disk(), &by_log.crash_process(), read_mode, mode & REPAIRED != 0);
+    }
+    let opened = live(&by_log, read_mode);
     // Where nothing had to be found out and nothing is damaged, the two ways to read a store agree.
     if let (Some(opened), Some(saved)) = (opened, saved) {
         assert_eq!(saved, opened, "salvage gets out something else than opening shows");
     }
 }
 
+/// Of several files of a name the last counts.
+fn last<'a>(files: &'a Files, name: &str) -> Option<&'a [u8]> {
+    let (_, bytes) = files.iter().rfind(|(other, _)| *other == name)?;
+    Some(bytes)
+}
+
 /// Shows every file part by part: in order, and nothing that is not in it.
 fn inspected(disk: &MemStorage, files: &Files) {
     let options = options(disk, ReadMode::Pread);
     for (name, bytes) in files {
-        let mut end = 0;
+        let (mut end, mut damaged) = (0, false);
         let shown = inspect(Path::new(DIRECTORY).join(name), &options, |part| {
+            damaged |= part.kind == PartKind::Damaged;
             // What is damaged inside a part may be told once more behind it.
             assert!(
                 part.kind == PartKind::Damaged || part.offset >= end,
@@ -136,16 +156,15 @@ fn inspected(disk: &MemStorage, files: &Files) {
             );
             continue;
         }
-        // Of several files of a name the last counts.
-        let is_last = files
-            .iter()
-            .rfind(|(other, _)| other == name)
-            .is_some_and(|(_, last)| last == bytes);
-        assert!(
-            !is_last || end <= bytes.len() as u64,
-            "{name}: {end} of {}",
-            bytes.len()
-        );
+        if last(files, name) != Some(bytes) {
+            continue;
+        }
+        let length = bytes.len() as u64;
+        assert!(end <= length, "{name}: {end} of {length}");
+        if bytes.starts_with(b"EMBRINDX") {
+            assert_eq!(damaged, !repair::is_sound_index(bytes), "{name}: damage is told");
+            assert_eq!(end, length, "{name}: every byte is in a part");
+        }
     }
 }
 
@@ -174,8 +193,14 @@ fn relate(files: &mut Files) {
     }
 }
 
-fn repair(files: &mut Files, what: Repair, counted: bool) {
+fn repair(files: &mut Files, what: Repair, related: bool, counted: bool) {
+    // The index file last: it says the checksum of the manifest.
+    files.sort_by_key(|(name, _)| *name == "INDEX");
+    let mut manifest = Vec::new();
     for (name, bytes) in files {
+        if related && *name == "INDEX" {
+            repair::index_of(bytes, &manifest);
+        }
         match name.split_once('.') {
             Some((_, "segment")) => {
                 repair::segment_header(bytes);
@@ -185,7 +210,12 @@ fn repair(files: &mut Files, what: Repair, counted: bool) {
             Some((_, "hint")) => repair::envelope(bytes, b"EMBRHINT"),
             _ if name.starts_with("MANIFEST") && counted => repair::manifest(bytes),
             _ if name.starts_with("MANIFEST") => repair::envelope(bytes, b"EMBRMANI"),
+            _ if *name == "INDEX" && counted => repair::index(bytes),
+            _ if *name == "INDEX" => repair::index_head(bytes),
             _ => {}
+        }
+        if *name == "MANIFEST" {
+            manifest.clone_from(bytes);
         }
     }
 }
@@ -277,9 +307,23 @@ fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
         Ok(shown)
     });
     let outcome = outcome.and_then(|shown| {
-        let store = options(disk, read_mode).open(DIRECTORY)?;
-        assert_eq!(listing(&store)?, shown, "opened again, it shows something else");
-        store.close()
+        for way in [Way::IndexFile, Way::Hints, Way::Records] {
+            let prepared = way.prepare(disk, DIRECTORY);
+            let store = options(disk, read_mode).open(DIRECTORY)?;
+            // What the store has written for itself is fit to be used.
+            let report = store.recovery_report();
+            assert_eq!(report.index_file_used, prepared.index_file, "{report:?}");
+            if sound {
+                prepared.assert_all_used(&report);
+            }
+            assert_eq!(
+                listing(&store)?,
+                shown,
+                "opened again by {way:?}, it shows something else"
+            );
+            store.close()?;
+        }
+        Ok(())
     });
     if let Err(error) = outcome {
         told(&error);
