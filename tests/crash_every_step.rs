@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use embercask::storage::{CutPolicy, MemStorage, Storage};
 
+use common::way;
 use crash::cut::{Cut, Place};
 use crash::explorer::{self, Explorer};
 use crash::liar::Lie;

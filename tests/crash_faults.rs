@@ -39,9 +39,9 @@ use std::time::Duration;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, Error, ErrorKind, ManualClock, Result};
 
+use common::way::{self, Way};
 use crash::cut::Cut;
 use crash::workload::{Deed, Workload};
-use driver::way::Way;
 use driver::{Driver, Observer, START_MS, look};
 use ops::{Crash, FIRST_NAMES, Op, Settings, Upkeep, Write};
 use trouble::{FAILED, Trouble, Troublemaker, troubles};

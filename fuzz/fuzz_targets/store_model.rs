@@ -13,5 +13,7 @@ mod model;
 mod ops;
 #[path = "../../tests/fuzz_corpus/store_model.rs"]
 mod store_model;
+#[path = "../../tests/common/way.rs"]
+mod way;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| store_model::store_model(data));

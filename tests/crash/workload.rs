@@ -10,9 +10,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::common::Rng;
 use crate::crash::recording::{Below, Recorder, Recording};
-use crate::driver::way::Way;
 use crate::driver::{Driver, START_MS};
 use crate::ops::{self, BatchItem, Guard, Op, Put, Settings, Upkeep, Write};
+use crate::way::Way;
 
 /// One thing to do.
 #[derive(Clone, Debug)]

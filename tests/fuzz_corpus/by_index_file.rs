@@ -1,4 +1,4 @@
-//! The part of `store_open` that opens a store by an index file of any content.
+//! The part of `store_open` that opens a store by an index file: by one of any content, and by that which closing has left.
 
 use std::path::Path;
 
@@ -60,6 +60,27 @@ pub(super) fn check(disk: &MemStorage, by_log: &MemStorage, read_mode: ReadMode,
     // What comes of it when it is written to, nobody can say; but it panics at nothing.
     let store = options(disk, read_mode).open(DIRECTORY).unwrap();
     let _ = (store.verify(), write_to(&store), store.close());
+}
+
+/// Opened again by its index file, its hints and its records, a store shows the same.
+pub(super) fn reopened(disk: &MemStorage, read_mode: ReadMode, shown: &Listing, sound: bool) -> Result<()> {
+    for way in [Way::IndexFile, Way::Hints, Way::Records] {
+        let prepared = way.prepare(disk, DIRECTORY);
+        let store = options(disk, read_mode).open(DIRECTORY)?;
+        // What the store has written for itself is fit to be used.
+        let report = store.recovery_report();
+        assert_eq!(report.index_file_used, prepared.index_file, "{report:?}");
+        if sound {
+            prepared.assert_all_used(report);
+        }
+        assert_eq!(
+            listing(&store)?,
+            *shown,
+            "opened again by {way:?}, it shows something else"
+        );
+        store.close()?;
+    }
+    Ok(())
 }
 
 fn write_to(store: &Store) -> Result<()> {

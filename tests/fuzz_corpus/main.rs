@@ -19,8 +19,8 @@ mod ops;
 mod repair;
 mod store_model;
 mod store_open;
-
-use driver::way;
+#[path = "../common/way.rs"]
+mod way;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};

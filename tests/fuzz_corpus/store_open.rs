@@ -306,25 +306,7 @@ fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
         store.close()?;
         Ok(shown)
     });
-    let outcome = outcome.and_then(|shown| {
-        for way in [Way::IndexFile, Way::Hints, Way::Records] {
-            let prepared = way.prepare(disk, DIRECTORY);
-            let store = options(disk, read_mode).open(DIRECTORY)?;
-            // What the store has written for itself is fit to be used.
-            let report = store.recovery_report();
-            assert_eq!(report.index_file_used, prepared.index_file, "{report:?}");
-            if sound {
-                prepared.assert_all_used(&report);
-            }
-            assert_eq!(
-                listing(&store)?,
-                shown,
-                "opened again by {way:?}, it shows something else"
-            );
-            store.close()?;
-        }
-        Ok(())
-    });
+    let outcome = outcome.and_then(|shown| by_index_file::reopened(disk, read_mode, &shown, sound));
     if let Err(error) = outcome {
         told(&error);
         assert!(!sound, "verify finds nothing wrong: {error}");

@@ -52,7 +52,11 @@ fn stays_hidden_whatever_is_compacted(disk: &MemStorage, clock: &ManualClock) {
         store.compact_subset(second).unwrap();
         check(&store, "after the second");
         store.close().unwrap();
-        let way = if first % 2 == 0 { Way::Records } else { Way::Hints };
+        let way = if first.is_multiple_of(2) {
+            Way::Records
+        } else {
+            Way::Hints
+        };
         let prepared = way.prepare(&disk, DIRECTORY);
         let store = open_at(&disk, clock);
         prepared.assert_taken(store.recovery_report());
@@ -107,7 +111,7 @@ fn a_dropped_namespace_stays_dropped_whatever_is_compacted() {
         let disk = disk.crash_process();
         // Keys of the namespace may be left in the indexes, which are not written then.
         let reopened = |n: u64| {
-            let way = if n % 2 == 0 { Way::Hints } else { Way::Records };
+            let way = if n.is_multiple_of(2) { Way::Hints } else { Way::Records };
             let prepared = way.prepare(&disk, DIRECTORY);
             let store = open_at(&disk, &clock);
             prepared.assert_taken(store.recovery_report());

@@ -12,6 +12,8 @@
 mod driver;
 mod model;
 mod ops;
+#[path = "../common/way.rs"]
+mod way;
 
 use proptest::prelude::*;
 use proptest::test_runner::{FailurePersistence, FileFailurePersistence};

@@ -4,7 +4,7 @@ use embercask::Durability;
 use embercask::storage::CutPolicy;
 use proptest::prelude::*;
 
-use crate::driver::way::Way;
+use crate::way::Way;
 
 /// Names of namespaces.
 pub(crate) const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];

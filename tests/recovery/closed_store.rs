@@ -45,9 +45,9 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
             if let Ok(store) = &opened {
                 let report = store.recovery_report();
                 if name == "INDEX" || name.ends_with(".hint") {
-                    prepared.assert_no_more_used(&report);
+                    prepared.assert_no_more_used(report);
                 } else {
-                    prepared.assert_taken(&report);
+                    prepared.assert_taken(report);
                 }
             }
             let harmless = judge_opened(opened, &damaged, std::slice::from_ref(&expected), &context).is_some();

@@ -6,10 +6,10 @@ use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Error, Result};
 
 use super::plan::Plan;
-use super::way::{Prepared, Way};
 use super::{DIRECTORY, Driver, faults_over, look, open};
 use crate::model::{Promise, State};
 use crate::ops::{Crash, Doing, Relapse, Settings, Upkeep};
+use crate::way::{Prepared, Way};
 
 pub(super) fn after(disk: &MemStorage, crash: &Crash) -> MemStorage {
     match crash {
@@ -51,15 +51,15 @@ impl Driver {
         let index_file_used = report.index_file_used;
         assert!(report.clean && !report.created, "{report:?}");
         if power_cut {
-            prepared.assert_no_more_used(&report);
+            prepared.assert_no_more_used(report);
             let sources = report.hints_used + report.hints_rebuilt;
             assert!(index_file_used || sources == report.segments, "{report:?}");
         } else {
             match way {
                 // Keys of a namespace that was dropped may be left in the indexes, which are not written then.
-                Way::IndexFile if dropped_some => prepared.assert_all_used(&report),
-                Way::Hints | Way::Mixed(_) if report.segments < 2 => prepared.assert_all_used(&report),
-                _ => prepared.assert_taken(&report),
+                Way::IndexFile if dropped_some => prepared.assert_all_used(report),
+                Way::Hints | Way::Mixed(_) if report.segments < 2 => prepared.assert_all_used(report),
+                _ => prepared.assert_taken(report),
             }
             let missing = report.segments - prepared.hints;
             assert_eq!(report.hints_rebuilt, missing, "hints do not fit: {report:?}");
@@ -141,6 +141,8 @@ impl Driver {
     /// Ends the store so, and opens it by this way or what the crash has left of it.
     pub(super) fn crash(&mut self, crash: &Crash, relapses: &[Relapse], way: Way, settings: &Settings) -> Prepared {
         let mut disk = after(&self.disk, crash);
+        // That process is dead. Its store closes when it is dropped, which would only take time.
+        self.faults.stop_at(self.faults.steps());
         let mut survived = survived_by(crash);
         for relapse in relapses {
             let prepared = way.prepare(&disk, DIRECTORY);
@@ -160,6 +162,7 @@ impl Driver {
                 Ok(_) => {}
             }
             disk = after(&disk, &relapse.crash);
+            faults.stop_at(faults.steps());
             survived = survived.max(survived_by(&relapse.crash));
         }
         let prepared = way.prepare(&disk, DIRECTORY);

@@ -7,10 +7,10 @@ use embercask::{Error, ErrorKind, ManualClock, Result};
 
 use super::crashes::{after, survived_by};
 use super::plan::Plan;
-use super::way::Way;
 use super::{DIRECTORY, Driver, faults_over, look, open};
 use crate::model::{Promise, describe};
 use crate::ops::{Crash, Doing, Failure, Settings, Upkeep, Write};
+use crate::way::Way;
 
 pub(super) fn fault(failure: Failure) -> Fault {
     let on = |operation| Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(operation);

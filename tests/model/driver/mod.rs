@@ -12,8 +12,6 @@ mod observer;
 mod perform;
 mod plan;
 mod upkeep;
-#[path = "../../common/way.rs"]
-pub(crate) mod way;
 mod writes;
 
 use std::collections::BTreeMap;
