@@ -7,9 +7,9 @@ mod command;
 
 use std::path::Path;
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use command::{Workplace, bytes_in, interrupt, stopped, wait_until};
+use command::{Workplace, bytes_in, interrupt, stopped};
 use embercask::{Durability, Store};
 
 const VALUE_BYTES: usize = 64 << 10;
@@ -17,6 +17,9 @@ const VALUE_BYTES: usize = 64 << 10;
 const KEYS: u64 = (1 << 30) / VALUE_BYTES as u64;
 /// An eighth of what is moved: room for the segment that is written to, and a batch or a page.
 const MEMORY_BYTES_MAX: u64 = 128 << 20;
+
+/// How often the memory of a child is looked at.
+const BETWEEN_TWO_LOOKS: Duration = Duration::from_millis(5);
 
 /// The value of a key: half of them are text, the others any bytes.
 fn value(number: u64) -> Vec<u8> {
@@ -53,44 +56,39 @@ fn fill(path: &Path) {
     store.close().unwrap();
 }
 
-/// Memory of its own that a process has: no pages of files, which are the system's to keep or not.
-fn memory_bytes(process: u32) -> u64 {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else {
-        return 0;
-    };
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) << 10
+/// Memory of its own that a process has: no pages of files, which are the system's to keep or not. None once it has ended.
+fn memory_bytes(child: &Child) -> Option<u64> {
+    // It is there until somebody has asked for its exit status.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    Some(kilobytes << 10)
 }
 
-/// Runs `work` on the child, and gives the most memory that it had meanwhile.
-fn watched<T>(child: Child, work: impl FnOnce(Child) -> T) -> (T, u64) {
-    let (process, done) = (child.id(), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        let most = scope.spawn(|| {
-            let mut most = 0;
-            while !done.load(Ordering::Relaxed) {
-                most = memory_bytes(process).max(most);
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            most
-        });
-        let result = work(child);
-        done.store(true, Ordering::Relaxed);
-        (result, most.join().unwrap())
-    })
+/// Looks at a child again and again until this is so, or at last until it has ended; gives the most memory that it had.
+fn watched(child: &Child, is_so: impl Fn() -> bool) -> u64 {
+    let mut most = 0;
+    while let Some(bytes) = memory_bytes(child) {
+        most = bytes.max(most);
+        if is_so() {
+            break;
+        }
+        std::thread::sleep(BETWEEN_TWO_LOOKS);
+    }
+    assert!(most > 1 << 20, "{most} bytes are less than any process has");
+    most
 }
 
 /// Ctrl-C when so much of a file or directory is written; then to the end. Gives the most memory that either had.
 fn stopped_and_gone_on_with(at: &Workplace, arguments: &[&str], written: &Path, stop_at_bytes: u64) -> u64 {
-    let (told, before) = watched(at.spawned(arguments.iter().copied()), |child| {
-        wait_until("a part of it", || bytes_in(written) > stop_at_bytes);
-        interrupt(&child);
-        stopped(child)
-    });
+    let child = at.spawned(arguments.iter().copied());
+    let before = watched(&child, || bytes_in(written) > stop_at_bytes);
+    interrupt(&child);
+    let told = stopped(child);
     assert!(told.contains("--resume goes on"), "{told}");
     let child = at.spawned(arguments.iter().copied().chain(["--resume"]));
-    let (output, after) = watched(child, |child| child.wait_with_output().unwrap());
+    let after = watched(&child, || false);
+    let output = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}");
     before.max(after)

@@ -128,7 +128,11 @@ fn damaged_keys_are_named_and_the_others_are_exported_listed_and_got() {
     );
     assert_eq!(lines[2], r#"{"end":true,"lines":3}"#);
     at.done(["--store", "other", "namespace", "create", "N"]);
-    at.run(["--store", "other", "import", "all"]);
+    assert_eq!(
+        at.text(["--store", "other", "import", "all"]),
+        "Imported 2 keys.\n",
+        "a file that lacks damaged keys is whole"
+    );
     assert_eq!(
         at.text(["--store", "other", "key", "list", "-n", "N", "--text"]),
         "first\nlast\n"
@@ -243,6 +247,21 @@ fn a_bulk_file_is_one_that_bulk_put_takes() {
     at.fails(2, ["export", "--format", "bulk", "m.json"]);
 }
 
+/// Goes on with an export; how many keys it has written this time.
+fn resumed(at: &Workplace, file: &str) -> u64 {
+    let output = at.run(["export", "--resume", file]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    let number = told
+        .strip_prefix("Exported ")
+        .and_then(|rest| rest.strip_suffix(" keys.\n"));
+    number
+        .unwrap_or_else(|| panic!("{told}"))
+        .replace(',', "")
+        .parse()
+        .unwrap()
+}
+
 #[test]
 fn an_export_goes_on_where_it_was_cut_off() {
     let at = filled(2000);
@@ -253,7 +272,22 @@ fn an_export_goes_on_where_it_was_cut_off() {
         for part in [0, 1, 50, whole.len() / 3, whole.len() - 1, whole.len()] {
             std::fs::write(&partial, &whole[..part]).unwrap();
             std::fs::remove_file(at.path(file)).unwrap();
-            at.done(["--quiet", "export", "--resume", file]);
+            let keys = resumed(&at, file);
+            let kept = if file == "all.jsonl" {
+                // All lines that are whole, but for those that are no keys: the first, one for each of three namespaces, the last.
+                let kept = &whole[..part];
+                let lines: Vec<&[u8]> = kept.split_inclusive(|byte| *byte == b'\n').collect();
+                let is_key = |line: &&&[u8]| {
+                    line.ends_with(b"\n") && line.windows(5).any(|bytes| bytes == b"\"key\"" || bytes == b"\"key_")
+                };
+                lines.iter().filter(is_key).count()
+            } else if part == whole.len() {
+                2000
+            } else {
+                // It has one part, and a part that is not whole begins anew.
+                0
+            };
+            assert_eq!(keys, 2000 - kept as u64, "{file} from {part} of {}", whole.len());
             assert!(!partial.exists());
             let copy = format!("{file} from {part}");
             at.done(["--quiet", "--store", &copy, "import", file]);
@@ -317,7 +351,19 @@ fn a_large_export_goes_on_between_its_parts() {
                 left[part / 2..part / 2 + 4096].fill(0);
             }
             std::fs::write(at.path(&format!("{file}.partial")), left).unwrap();
-            at.done(["--quiet", "export", "--resume", file]);
+            let keys = resumed(&at, file);
+            // Of a plain file what is before the zeros is kept, else all parts but the one that was cut off; each has a quarter.
+            let is_half = part == whole.len() / 2;
+            let most = match file {
+                "all.jsonl" => 1200 - 1200 * (part / 2) / whole.len() + 10,
+                _ if is_half => 1000,
+                _ => 400,
+            };
+            assert!(
+                (1..=most as u64).contains(&keys),
+                "{file} from {part} of {}: {keys}",
+                whole.len()
+            );
             let copy = format!("{file} from {part}");
             at.done(["--quiet", "--store", &copy, "import", file]);
             assert!(content(&opened(&at, &copy)) == content(&at.store()), "{copy}");

@@ -181,8 +181,9 @@ mod tests {
 
     #[test]
     fn words_are_completed() {
+        let directory = tempfile::tempdir().unwrap();
         let session = Session::new(&Global {
-            store: None,
+            store: Some(directory.path().join("store")),
             quiet: true,
         });
         let words = Words { session: &session };
@@ -190,6 +191,30 @@ mod tests {
         assert!(of(&[], "").contains(&"namespace".to_owned()));
         assert_eq!(of(&["key"], ""), ["put", "get", "delete", "list"]);
         assert!(of(&["key", "list"], "--").contains(&"--prefix".to_owned()));
+        // The store is not opened for that; once it is, its namespaces are words.
         assert_eq!(of(&["key", "get", "-n"], ""), Vec::<String>::new());
+        let store = session.store_or_new().unwrap();
+        for name in ["SESSIONS", "two words", "a\u{202e}b"] {
+            store.namespace(name).unwrap();
+        }
+        let mut named = of(&["key", "get", "-n"], "");
+        named.sort();
+        // In quotes where a line needs them; what a terminal would show as something else is not offered.
+        assert_eq!(named, ["'two words'", "SESSIONS"]);
+        for done in [
+            &["bulk", "put", "--namespace"][..],
+            &["export", "--binding"],
+            &["namespace", "rename"],
+            &["ns", "delete"],
+        ] {
+            assert_eq!(of(done, "S").len(), 2, "{done:?}");
+        }
+        assert!(of(&["key", "get", "-n"], "--").contains(&"--json".to_owned()));
+        assert_eq!(of(&["key", "get"], ""), Vec::<String>::new());
+        // Of those, what begins as the word under the cursor does takes its place.
+        let history = rustyline::history::DefaultHistory::new();
+        let (start, pairs) = words.complete("key get -n SES", 14, &Context::new(&history)).unwrap();
+        let replacements: Vec<&str> = pairs.iter().map(|pair| pair.replacement.as_str()).collect();
+        assert_eq!((start, &replacements[..]), (11, &["SESSIONS "][..]));
     }
 }

@@ -3,9 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use embercask::Store;
+
+/// How long anything may take that a test waits for: only what hangs takes so long.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A directory for a store and files, and the command on it.
 pub struct Workplace {
@@ -62,7 +66,8 @@ impl Workplace {
     }
 
     pub fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Output {
-        self.command(arguments).output().unwrap()
+        let mut command = self.command(arguments);
+        ended(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// As `run`, with this on standard input.
@@ -72,7 +77,7 @@ impl Workplace {
         let input = input.to_vec();
         // It may end before it has read all.
         let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let output = child.wait_with_output().unwrap();
+        let output = ended(child);
         feeder.join().unwrap();
         output
     }
@@ -120,6 +125,26 @@ impl Workplace {
     }
 }
 
+/// What a child has said when it has ended. One that does not end, such as a server that was to refuse its settings, is
+/// killed, and fails the test.
+pub fn ended(child: Child) -> Output {
+    let process = child.id().to_string();
+    let (has_ended, end) = mpsc::channel::<()>();
+    let watcher = std::thread::spawn(move || {
+        let is_late = end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout);
+        is_late
+            && Command::new("kill")
+                .args(["-KILL", &process])
+                .status()
+                .unwrap()
+                .success()
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(has_ended);
+    assert!(!watcher.join().unwrap(), "it did not end within {PATIENCE:?}");
+    output
+}
+
 /// Ctrl-C, as the terminal sends it.
 pub fn interrupt(child: &Child) {
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
@@ -127,10 +152,10 @@ pub fn interrupt(child: &Child) {
 }
 
 /// Waits until something has come about, which it will unless it is broken.
-pub fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "{what} has not come about");
+        assert!(begun.elapsed() < PATIENCE, "{what} has not come about");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -146,9 +171,9 @@ pub fn bytes_in(path: &Path) -> u64 {
 
 /// What a child that was stopped by a signal in good order has told.
 pub fn stopped(child: Child) -> String {
-    let output = child.wait_with_output().unwrap();
+    let output = ended(child);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert_eq!(output.status.code(), Some(130), "{:?}: {told}", output.status);
     assert!(told.starts_with("error: stopped"), "{told}");
     told
 }

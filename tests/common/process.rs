@@ -49,7 +49,6 @@ pub(crate) fn wait_for_the_kill() {
 pub(crate) fn die() -> ! {
     #[cfg(unix)]
     {
-        const SIGKILL: i32 = 9;
         unsafe extern "C" {
             safe fn raise(signal: i32) -> i32;
         }
@@ -130,11 +129,16 @@ impl Drop for Child {
     }
 }
 
+/// What [`Child::kill`] and [`die`] end a process with.
+#[cfg(unix)]
+const SIGKILL: i32 = 9;
+
 /// Whether a process was ended by a kill, from outside or by [`die`].
 pub(crate) fn was_killed(status: ExitStatus) -> bool {
-    // A child that fails panics, and the test runner says so with its code.
+    // A child that fails panics, and the test runner says so with its code. One that ran into a fault of its memory or its
+    // maps, or aborted, was ended by a signal too, but by another.
     #[cfg(unix)]
-    return std::os::unix::process::ExitStatusExt::signal(&status).is_some();
+    return std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL);
     #[cfg(not(unix))]
     return status.code() != Some(0) && status.code() != Some(101);
 }
@@ -165,13 +169,17 @@ pub(crate) fn bytes_in(directory: &Path) -> u64 {
         .sum()
 }
 
-/// Open files and maps of this process that lie in this directory; empty where the system does not tell.
+/// Open files and maps of this process that lie in this directory; empty on systems that do not tell.
 pub(crate) fn open_in(directory: &Path) -> Vec<String> {
     let directory = directory.canonicalize().expect("a directory").display().to_string();
-    let descriptors = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    if !cfg!(target_os = "linux") {
+        return Vec::new();
+    }
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("a list of descriptors");
+    // One may be closed by another thread meanwhile, as the one that lists them is.
     let descriptors =
         descriptors.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string()));
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("a list of maps");
     descriptors
         .chain(maps.lines().map(str::to_owned))
         .filter(|path| path.contains(&directory))
