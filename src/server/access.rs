@@ -213,7 +213,7 @@ mod tests {
             name: "reader".to_owned(),
             sha256: show_digest(&digest(b"a token of a reader")),
             read_only: true,
-            namespaces: Some(vec!["A".to_owned()]),
+            namespaces: Some(vec!["A".to_owned(), format!("{:032X}", 0xc0ffee)]),
         };
         let tokens = Tokens::new(&[settings], Some("a token for everything")).unwrap();
         for wrong in [
@@ -233,7 +233,8 @@ mod tests {
         assert!(all.check_write().is_ok() && all.covers("B", 1) && all.check_all().is_ok());
         let reader = tokens.access(&with(Some("Bearer a token of a reader")), false).unwrap();
         assert!(reader.check_write().is_err() && reader.check_all().is_err());
-        assert!(reader.covers("A", 1) && !reader.covers("B", 1));
+        assert!(reader.covers("A", 1) && !reader.covers("B", 1) && !reader.covers("a", 1));
+        assert!(reader.covers("B", 0xc0ffee), "by its id");
     }
 
     /// A list that came out empty is not everything.

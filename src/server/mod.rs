@@ -234,3 +234,91 @@ async fn numbers(shared: &Arc<Shared>, is_socket: bool, request: &Request<Incomi
         Err(refusal) => answer(refusal.status, PLAIN, refusal.message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage};
+    use embercask::{Durability, Maintenance};
+
+    use super::access::Tokens;
+    use super::settings::Address;
+    use super::*;
+
+    /// Status and body of an answer.
+    fn said(address: &str, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n\r\nv"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap();
+        (status.parse().unwrap(), body.to_owned())
+    }
+
+    /// A sync that fails cannot be had of a real disk: this server is none of another process.
+    #[test]
+    fn a_server_whose_store_refuses_writes_is_not_ready_and_reads_on() {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let options = Store::options().maintenance(Maintenance::Manual);
+        let store = options.storage(Arc::new(faults.clone())).open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        namespace.put("k", "stored").unwrap();
+        let memory = 100 << 20;
+        let shared = Shared::new(
+            store,
+            Tokens::default(),
+            Durability::Sync,
+            memory,
+            Duration::from_secs(60),
+        );
+        let shared = Arc::new(shared);
+        let limits = Limits {
+            connections: Arc::new(Semaphore::new(10)),
+            idle_timeout: Duration::from_secs(60),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
+        let any_port = Address::Tcp(([127, 0, 0, 1], 0).into());
+        let rest = Listener::bind(&any_port, Protocol::Rest { page: false }.into(), None).unwrap();
+        let address = rest.url.strip_prefix("http://").unwrap().to_owned();
+        runtime.spawn(rest.serve(Arc::clone(&shared), limits, Arc::new(GracefulShutdown::new())));
+
+        let key = format!(
+            "/client/v4/accounts/a/storage/kv/namespaces/{:032x}/values/k",
+            namespace.id()
+        );
+        let ask = |method: &str, path: &str| said(&address, &format!("{method} {path}"));
+        assert_eq!(ask("GET", "/readyz"), (200, "ready\n".to_owned()));
+        assert_eq!(ask("PUT", &key).0, 200);
+
+        faults.inject(Fault::new(FaultKind::FailedSync));
+        assert_eq!(ask("PUT", &key).0, 500, "the put whose sync fails");
+        assert_eq!(faults.struck(), 1);
+        let (status, told) = ask("PUT", &key);
+        assert!(
+            status == 503 && told.contains("the store refuses writes"),
+            "{status} {told}"
+        );
+        assert_eq!(ask("GET", "/readyz"), (503, "the store refuses writes\n".to_owned()));
+        assert_eq!(ask("GET", "/healthz"), (200, "ok\n".to_owned()));
+        assert_eq!(ask("GET", &key), (200, "v".to_owned()));
+        let (_, numbers) = ask("GET", "/metrics");
+        assert!(numbers.contains("\nembercask_store_poisoned 1\n"), "{numbers}");
+
+        // That it stops is said first.
+        shared.begin_closing();
+        assert_eq!(ask("GET", "/readyz"), (503, "shutting down\n".to_owned()));
+        drop(entered);
+    }
+}

@@ -249,3 +249,68 @@ fn log_format(name: Option<&str>) -> Outcome<LogFormat> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::arguments::{Arguments, Command};
+
+    /// The settings of `serve` with this configuration, and nothing said besides.
+    fn of(config: Option<&str>) -> Settings {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("embercask.toml");
+        let arguments = Arguments::parse_from(["embercask", "serve"]);
+        let Command::Serve(mut arguments) = arguments.command else {
+            panic!()
+        };
+        if let Some(config) = config {
+            std::fs::write(&path, config).unwrap();
+            arguments.config = Some(path);
+        }
+        let Ok(settings) = Settings::of(&arguments) else {
+            panic!()
+        };
+        settings
+    }
+
+    /// "What is left out has the value that is shown."
+    #[test]
+    fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
+        let shown = of(Some(include_str!("../../docs/self-hosting/embercask.toml")));
+        // All of them by name, so that a new one is compared as well.
+        let Settings {
+            store,
+            listen,
+            binding,
+            binding_for,
+            tokens,
+            durability,
+            page,
+            tls,
+            max_connections,
+            body_memory_bytes,
+            idle_timeout,
+            body_timeout,
+            stop_timeout,
+            log,
+            log_format,
+        } = of(None);
+        assert_eq!((store, shown.store), (None, Some("/var/lib/embercask".into())));
+        assert_eq!((listen, binding), (shown.listen, shown.binding));
+        assert_eq!(
+            (binding_for, durability, page),
+            (shown.binding_for, shown.durability, shown.page)
+        );
+        assert!(tokens.is_empty() && shown.tokens.is_empty() && tls.is_none() && shown.tls.is_none());
+        assert_eq!(max_connections, shown.max_connections);
+        assert_eq!(body_memory_bytes, shown.body_memory_bytes);
+        assert_eq!(
+            (idle_timeout, body_timeout, stop_timeout),
+            (shown.idle_timeout, shown.body_timeout, shown.stop_timeout)
+        );
+        assert_eq!((log, log_format), (shown.log, shown.log_format));
+        assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
+    }
+}

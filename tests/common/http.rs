@@ -1,9 +1,24 @@
 //! The server as a process, and requests to it byte by byte.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
+
+use crate::command::{Workplace, wait_until};
+
+/// How long an answer or the end of a connection may take: only what hangs takes so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Both faces, on ports of the system's choice.
+pub const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--binding", "127.0.0.1:0"];
+/// Where the REST API has namespaces, of any account.
+pub const NAMESPACES: &str = "/client/v4/accounts/any/storage/kv/namespaces";
+
+/// A server on the store of this place, with these flags besides.
+pub fn started(at: &Workplace, more: &[&str]) -> Server {
+    Server::start(at.command(SERVE.iter().chain(more).copied()), 0)
+}
 
 /// A server that is killed at the end, if it was not stopped before.
 pub struct Server {
@@ -42,11 +57,47 @@ impl Server {
         }
     }
 
+    /// A request through a binding of the namespace N.
+    pub fn bound(&self, method: &str, key: &str, headers: &[(&str, &[u8])], body: &[u8]) -> Answer {
+        let mut all: Vec<(&str, &[u8])> = vec![("X-KV-Namespace", b"N")];
+        all.extend_from_slice(headers);
+        request(&self.binding, method, &format!("/{key}?urlencoded=true"), &all, body)
+    }
+
     /// SIGTERM, as a supervisor sends it; the status it ends with.
     pub fn stop(&mut self) -> Option<i32> {
+        self.begin_to_stop();
+        self.stopped()
+    }
+
+    /// SIGTERM, without waiting for what it does.
+    pub fn begin_to_stop(&self) {
         let killed = Command::new("kill").arg(self.child.id().to_string()).status();
         assert!(killed.unwrap().success());
-        self.child.wait().unwrap().code()
+    }
+
+    /// The status it ends with. One that goes on running is a failure, not a test that hangs.
+    pub fn stopped(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_until("the end of the server", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+
+    /// A number that the server shows, by its name and, if it has some, its labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = String::from_utf8(request(&self.rest, "GET", "/metrics", &[], b"").body).unwrap();
+        let of_line = |line: &str| {
+            line.strip_prefix("embercask_")?
+                .strip_prefix(name)?
+                .strip_prefix(' ')?
+                .parse()
+                .ok()
+        };
+        let number = text.lines().find_map(of_line);
+        number.unwrap_or_else(|| panic!("{name} is not in {text}"))
     }
 
     /// SIGKILL.
@@ -104,9 +155,68 @@ pub struct Connection<S> {
 impl Connection<TcpStream> {
     pub fn to(address: &str) -> Connection<TcpStream> {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Connection::on(stream)
     }
+
+    /// Sends as many of these bytes as the system takes at once.
+    pub fn send_at_once(&mut self, bytes: &[u8]) {
+        let stream = self.stream.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Some(left @ [_, ..]) = bytes.get(sent..) {
+            match stream.write(left) {
+                Ok(written) => sent += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stream.set_nonblocking(false).unwrap();
+    }
+
+    /// Whether the other side, a process of this machine, has read all that was sent to it.
+    #[cfg(target_os = "linux")]
+    pub fn is_read(&self) -> bool {
+        let stream = self.stream.get_ref();
+        let shown = |address: std::net::SocketAddr| match address {
+            std::net::SocketAddr::V4(address) => {
+                format!(
+                    "{:08X}:{:04X}",
+                    u32::from_le_bytes(address.ip().octets()),
+                    address.port()
+                )
+            }
+            std::net::SocketAddr::V6(_) => panic!("{address} is in another table"),
+        };
+        let (here, there) = (shown(stream.local_addr().unwrap()), shown(stream.peer_addr().unwrap()));
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let lines: Vec<_> = lines.collect();
+        // Of each end of the connection: what is on its way from there, and what has come and was not read.
+        let queues = |from: &str, to: &str| {
+            let line = lines.iter().find(|line| line[1] == from && line[2] == to);
+            line.and_then(|line| line[4].split_once(':'))
+        };
+        let nothing = "00000000";
+        let is_sent = queues(&here, &there).is_some_and(|(leaving, _)| leaving == nothing);
+        is_sent && queues(&there, &here).is_some_and(|(_, come)| come == nothing)
+    }
+
+    /// Whether nothing has come that was not read yet, neither bytes nor an end. Does not wait.
+    pub fn is_silent(&mut self) -> bool {
+        assert!(self.stream.buffer().is_empty());
+        let stream = self.stream.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+/// An error of a connection is its end. A wait in which nothing has come is neither that nor an answer: it fails the test.
+fn must_be_the_end(error: &std::io::Error) {
+    let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    assert!(!is_late, "neither an answer nor an end has come in time");
 }
 
 impl<S: Read + Write> Connection<S> {
@@ -147,13 +257,15 @@ impl<S: Read + Write> Connection<S> {
         self.try_answer().expect("the connection ended")
     }
 
-    /// None if the connection ends instead.
+    /// None if the connection ends instead, be it in the middle of an answer.
     pub fn try_answer(&mut self) -> Option<Answer> {
         let mut line = || {
             let mut line = Vec::new();
-            let read = self.stream.read_until(b'\n', &mut line).unwrap_or(0);
+            let read = self.stream.read_until(b'\n', &mut line);
+            read.inspect_err(must_be_the_end).ok()?;
+            let is_whole = line.ends_with(b"\n");
             line.truncate(line.trim_ascii_end().len());
-            (read > 0).then_some(line)
+            is_whole.then_some(line)
         };
         let status = String::from_utf8(line()?).unwrap();
         let mut headers = Vec::new();
@@ -179,7 +291,8 @@ impl<S: Read + Write> Connection<S> {
         let length = answer.header("content-length").expect("a body of known length");
         let length: usize = std::str::from_utf8(length).unwrap().parse().unwrap();
         answer.body.resize(length, 0);
-        self.stream.read_exact(&mut answer.body).ok()?;
+        let read = self.stream.read_exact(&mut answer.body);
+        read.inspect_err(must_be_the_end).ok()?;
         Some(answer)
     }
 
@@ -190,14 +303,17 @@ impl<S: Read + Write> Connection<S> {
         line.trim_end().to_owned()
     }
 
-    /// Whatever comes until the other side ends it.
-    pub fn read_to_end(&mut self, bytes: &mut Vec<u8>) -> std::io::Result<usize> {
-        self.stream.read_to_end(bytes)
+    /// All that comes until the other side ends the connection, which it has to.
+    pub fn until_the_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let read = self.stream.read_to_end(&mut bytes);
+        let _ = read.inspect_err(must_be_the_end);
+        bytes
     }
 
-    /// Whether the other side has ended the connection without another answer.
+    /// Whether the other side ends the connection without another answer.
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0]), Ok(0) | Err(_))
+        self.stream.read(&mut [0]).inspect_err(must_be_the_end).unwrap_or(0) == 0
     }
 }
 
