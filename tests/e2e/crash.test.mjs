@@ -7,7 +7,8 @@ import { describe, test } from 'node:test';
 import Cloudflare from 'cloudflare';
 
 import {
-  ACCOUNT, PATIENCE, SLOW, TOKEN, call, createNamespace, embercask, removeFolder, rest, startServer, startWorkerd, temporaryFolder, wranglerFor,
+  ACCOUNT, PATIENCE, SLOW, TOKEN, call, createNamespace, embercask, generatorOf, removeFolder, rest, startServer, startWorkerd, temporaryFolder,
+  wranglerFor,
 } from './helpers.mjs';
 
 const ROUNDS = 5;
@@ -60,19 +61,18 @@ function nextState() {
   return state;
 }
 
-const random = (below) => Math.floor(Math.random() * below);
-
 /**
  * Has writers write until the server is killed in the middle, starts it again, and has everything checked; several times.
- * A writer is a function that does one write, and notes it in the ledger. `read` gives the state of keys.
+ * A writer is a function that does one write, and notes it in the ledger; `check` fails unless all keys are as the ledger allows.
  */
-async function crashAgainAndAgain({ options, setUp, rounds = ROUNDS }) {
+async function crashAgainAndAgain({ name, options, setUp, rounds = ROUNDS }) {
+  const random = generatorOf(name);
   const folder = temporaryFolder();
   const store = join(folder, 'store');
   const ledger = new Ledger();
   let server = await startServer({ store, ...options(folder) });
   const again = { store, ...options(folder), listen: server.listen, binding: server.binding };
-  const { writers, check, close } = await setUp({ server, ledger, folder });
+  const { writers, check, close } = await setUp({ server, ledger, folder, random });
   try {
     for (let round = 1; round <= rounds; round += 1) {
       const enough = ledger.acknowledged + 100 + random(300);
@@ -112,8 +112,9 @@ async function crashAgainAndAgain({ options, setUp, rounds = ROUNDS }) {
 describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
   test('of what Workers write, through a header and a unix socket', SLOW, async () => {
     await crashAgainAndAgain({
+      name: 'Workers',
       options: (folder) => ({ bindingFor: { crash: join(folder, 'kv.socket') } }),
-      async setUp({ server, ledger, folder }) {
+      async setUp({ server, ledger, folder, random: parent }) {
         const authorization = { Authorization: `Bearer ${TOKEN}` };
         const workerd = await startWorkerd({
           worker: 'worker-simple.mjs',
@@ -122,20 +123,23 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
             SOCKET: { address: `unix:${join(folder, 'kv.socket')}`, headers: authorization },
           },
         });
-        const writers = Array.from({ length: 12 }, (_, number) => async () => {
+        const writers = Array.from({ length: 12 }, (_, number) => {
+          const random = parent.split(number);
           const binding = number % 2 ? 'HEADER' : 'SOCKET';
-          const key = `writer ${number}/${random(6)}`;
-          if (random(5) === 0) {
-            const done = ledger.attempt(key, null);
-            await call(workerd, binding, 'delete', key);
+          return async () => {
+            const key = `writer ${number}/${random(6)}`;
+            if (random(5) === 0) {
+              const done = ledger.attempt(key, null);
+              await call(workerd, binding, 'delete', key);
+              return done();
+            }
+            // Through a binding the greatest expiration has 31 bits.
+            const state = nextState();
+            if (state.expiration) state.expiration = 2_000_000_000 + (state.expiration - FAR);
+            const done = ledger.attempt(key, state);
+            await call(workerd, binding, 'put', key, state.value, { metadata: state.metadata, expiration: state.expiration });
             return done();
-          }
-          // Through a binding the greatest expiration has 31 bits.
-          const state = nextState();
-          if (state.expiration) state.expiration = 2_000_000_000 + (state.expiration - FAR);
-          const done = ledger.attempt(key, state);
-          await call(workerd, binding, 'put', key, state.value, { metadata: state.metadata, expiration: state.expiration });
-          return done();
+          };
         });
         const check = async (round) => {
           const listed = new Map();
@@ -159,10 +163,11 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
 
   test('of what wrangler puts, one by one and in bulk', SLOW, async () => {
     await crashAgainAndAgain({
+      name: 'wrangler',
       // A wrangler takes a second to start.
       rounds: 3,
       options: () => ({}),
-      async setUp({ server, ledger, folder }) {
+      async setUp({ server, ledger, folder, random }) {
         const wrangler = await wranglerFor(server.rest);
         const id = await createNamespace(server.rest, 'crash');
         const remote = ['--namespace-id', id, '--remote'];
@@ -203,8 +208,9 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
 
   test('of what the REST API takes, one by one and in bulk', SLOW, async () => {
     await crashAgainAndAgain({
+      name: 'the REST API',
       options: () => ({}),
-      async setUp({ server, ledger }) {
+      async setUp({ server, ledger, random: parent }) {
         const account_id = ACCOUNT;
         const client = new Cloudflare({ apiToken: TOKEN, baseURL: server.rest, maxRetries: 0, timeout: PATIENCE });
         const kv = client.kv.namespaces;
@@ -216,7 +222,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
         // What was put together must be there together.
         const groups = new Map();
 
-        const one = (number) => async () => {
+        const one = (number, random = parent.split(`one ${number}`)) => async () => {
           const key = `one ${number}/${random(6)}`;
           if (random(5) === 0) {
             const done = ledger.attempt(key, null);
@@ -230,7 +236,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
           return done();
         };
         /** As wrangler does it: the value is the body. */
-        const raw = (number) => async () => {
+        const raw = (number, random = parent.split(`raw ${number}`)) => async () => {
           const key = `raw ${number}/${random(6)}`;
           const state = nextState();
           delete state.metadata;
@@ -240,7 +246,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
           assert.equal(answer.status, 200, answer.bytes.toString());
           return done();
         };
-        const bulk = (number) => async () => {
+        const bulk = (number, random = parent.split(`bulk ${number}`)) => async () => {
           const keys = Array.from({ length: 30 }, (_, index) => `bulk ${number}/${index}`);
           if (random(4) === 0) {
             const done = keys.map((key) => ledger.attempt(key, null));
@@ -259,7 +265,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
           done.forEach((acknowledge) => acknowledge());
         };
         /** Namespaces come and go too. */
-        const namespaces = (number) => async () => {
+        const namespaces = (number, random = parent.split(`namespaces ${number}`)) => async () => {
           const title = `crash ${number}/${random(1_000_000_000)}`;
           const created = await kv.create({ account_id, title });
           titles.set(created.id, title);

@@ -1,6 +1,7 @@
 // What all tests need: the server, workerd and wrangler as child processes, temporary folders, and their end.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -12,8 +13,9 @@ import { fileURLToPath } from 'node:url';
 
 /** How long anything may take, in milliseconds. Only what hangs takes so long. */
 export const PATIENCE = 60_000;
-/** Options of a test that may take as long as several steps that hang. */
-export const SLOW = { timeout: 5 * PATIENCE };
+/** Options of a test of many steps, and of all tests of a suite together: each step has its own limit. A wrangler takes a second to start, but on
+ * a machine that does much else it takes half a minute. */
+export const SLOW = { timeout: 60 * PATIENCE };
 export const TOKEN = 'a token for the tests';
 export const ACCOUNT = '0123456789abcdef0123456789abcdef';
 
@@ -31,6 +33,34 @@ process.on('exit', () => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1));
+
+/** What all chances of a test come from. EMBERCASK_SEED replays one that was printed. */
+const SEED = process.env.EMBERCASK_SEED ?? String(Date.now());
+
+/**
+ * A generator of numbers below a bound, and a test's way to print the seed. Whoever draws has one of its own by its name: in which order several
+ * draw is for the machine to say, and would change what each of them gets.
+ */
+export function generatorOf(name) {
+  console.log(`${name}: replay with EMBERCASK_SEED=${SEED}`);
+  const drawer = (path) => {
+    let drawn = 0;
+    const draw = (below) => {
+      drawn += 1;
+      return createHash('sha256').update(JSON.stringify([SEED, path, drawn])).digest().readUIntBE(0, 6) % below;
+    };
+    draw.split = (part) => drawer([...path, part]);
+    return draw;
+  };
+  return drawer([name]);
+}
+
+/** The text with another piece in the place of one that is there exactly once. */
+export function replaceOnce(text, piece, instead) {
+  const parts = text.split(piece);
+  assert.equal(parts.length, 2, `${JSON.stringify(piece)} is there ${parts.length - 1} times in:\n${text}`);
+  return parts.join(instead);
+}
 
 /** A new folder that is gone when the tests are. Its path is short, as paths of unix sockets must be. */
 export function temporaryFolder() {
@@ -87,7 +117,8 @@ async function end(child, signal) {
 
 /**
  * Starts `embercask serve`.
- * `listen` and `binding` are addresses; `bindingFor` has a unix socket's path for each namespace's name.
+ * `listen` and `binding` are addresses; `bindingFor` has a unix socket's path for each namespace's name. With `store`, `listen` and `binding`
+ * null, `args` names a configuration that says them.
  */
 export async function startServer({
   store,
@@ -97,11 +128,12 @@ export async function startServer({
   token = TOKEN,
   args = [],
 }) {
-  const all = ['--store', store, 'serve', '--listen', listen, '--binding', binding, '--log', 'debug', ...args];
+  const all = [...(store ? ['--store', store] : []), 'serve', '--log', 'debug', ...args];
+  for (const [flag, value] of [['--listen', listen], ['--binding', binding]]) if (value) all.push(flag, value);
   for (const [name, path] of Object.entries(bindingFor)) all.push('--binding-for', `${name}=unix:${path}`);
   if (token) all.push('--token', token);
   const child = start(EMBERCASK, all);
-  const wanted = 2 + Object.keys(bindingFor).length;
+  const wanted = (listen === 'off' ? 0 : 1) + (binding === 'off' ? 0 : 1) + Object.keys(bindingFor).length;
   const lines = createInterface({ input: child.stdout });
   const found = {};
   const ready = new Promise((resolve, reject) => {
@@ -188,7 +220,12 @@ const mainWorker :Workerd.Worker = (
 );
 `;
   await writeFile(join(folder, 'config.capnp'), config);
-  const child = start(require('workerd').default, ['serve', join(folder, 'config.capnp'), '--control-fd=3'], {
+  return serveWorkerd(folder, 'config.capnp');
+}
+
+/** Starts workerd with the configuration of this name, which listens to one socket. The folder is removed when it is stopped. */
+export async function serveWorkerd(folder, config) {
+  const child = start(require('workerd').default, ['serve', join(folder, config), '--control-fd=3'], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
   });
   child.stdout.on('data', (text) => (child.log += text));
