@@ -85,7 +85,7 @@ fn counted(store: &Store) -> (Vec<SegmentStats>, [u64; 7]) {
 fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
     let mut rng = rng();
     let clock = ManualClock::new(START_MS);
-    let mut disk = MemStorage::new();
+    let mut disk = MemStorage::seeded(rng.next());
     let mut failed = 0;
     for round in 0..60 {
         let faults = FaultStorage::new(Arc::new(disk.clone()));

@@ -34,6 +34,7 @@ use crash::explorer::{self, Explorer};
 use crash::liar::Lie;
 use crash::recording::{Below, Moment};
 use crash::workload::Workload;
+use driver::DIRECTORY;
 
 /// States of random lives, unless the environment says otherwise.
 const RANDOM_STATES: u64 = 36_000;
@@ -137,6 +138,27 @@ fn random_lives_survive_crashes_at_sampled_steps() {
         lives += 1;
     }
     println!("{lives} lives: {}", explorer.summary());
+}
+
+/// A place names a state only if everything on the disk follows from the seed: ids, salts and the hashes in index files too.
+#[test]
+fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
+    let mut seeds = common::rng();
+    let random = || Workload::random(seeds.next() >> 16);
+    for workload in std::iter::once(Workload::every_kind()).chain(std::iter::repeat_with(random).take(5)) {
+        let [first, second] = [workload.record(honest()), workload.record(honest())];
+        assert!(first.moments.len() > 30, "{}", workload.name);
+        assert_eq!(first.moments.len(), second.moments.len(), "{}", workload.name);
+        for (first, second) in first.moments.iter().zip(&second.moments) {
+            assert_eq!(first.step, second.step, "{}", workload.name);
+            let files = first.disk.files(DIRECTORY);
+            assert_eq!(files, second.disk.files(DIRECTORY), "{}: {}", workload.name, first.step);
+            for path in files {
+                let same = first.disk.read_file(&path).unwrap() == second.disk.read_file(&path).unwrap();
+                assert!(same, "{}: {}: {}", workload.name, first.step, path.display());
+            }
+        }
+    }
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn live(workload: &Workload, steps: &[String], trouble: &Trouble, at: u64, pread
         ..workload.settings.clone()
     };
     let clock = ManualClock::new(START_MS);
-    let disk = MemStorage::new();
+    let disk = MemStorage::seeded(settings.seed);
     let begin = |disk: &MemStorage| Driver::on(disk.clone(), &settings, &clock, maker.clone());
     let driver = begin(&disk).unwrap_or_else(|error| {
         assert_answer(trouble, &error);

@@ -11,7 +11,10 @@ use embercask::{Durability, Maintenance, Namespace, Store};
 
 /// A store with one namespace, both durable.
 fn created() -> (MemStorage, Store, Namespace) {
-    let disk = MemStorage::new();
+    created_on(MemStorage::new())
+}
+
+fn created_on(disk: MemStorage) -> (MemStorage, Store, Namespace) {
     let store = open(&disk);
     let namespace = store.namespace("N").unwrap();
     (disk, store, namespace)
@@ -233,7 +236,7 @@ fn an_empty_batch_of_class_sync_syncs_what_lies_before_it() {
 fn a_batch_is_there_as_a_whole_or_not_at_all_in_every_class() {
     let mut rng = rng();
     for durability in [Durability::Buffered, Durability::Os, Durability::Sync] {
-        let (disk, store, first) = created();
+        let (disk, store, first) = created_on(MemStorage::seeded(rng.next()));
         let second = store.namespace("M").unwrap();
         store
             .batch()
@@ -317,7 +320,7 @@ fn a_power_cut_leaves_a_prefix_no_shorter_than_the_last_sync() {
     let mut rng = rng();
     for _ in 0..6 {
         let mut rng = rng.split();
-        let (disk, _store, namespace) = created();
+        let (disk, _store, namespace) = created_on(MemStorage::seeded(rng.next()));
         let mut synced = 0;
         for n in 1..=80u64 {
             let durability = random_class(&mut rng);

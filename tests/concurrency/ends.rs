@@ -44,7 +44,7 @@ fn work_until_refused(
 fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() {
     let mut rng = rng();
     for round in 0..12 {
-        let disk = MemStorage::new();
+        let disk = MemStorage::seeded(rng.next());
         let store = small(&disk).segment_bytes(4096).open(DIRECTORY).unwrap();
         let namespace = store.namespace("N").unwrap();
         let count = AtomicUsize::new(0);

@@ -12,7 +12,7 @@ use crate::{intact, random_class, small, value_of};
 #[test]
 fn dropping_a_namespace_beside_its_writers_leaves_nothing_of_it_and_no_half_of_a_batch() {
     let mut rng = rng();
-    let disk = MemStorage::new();
+    let disk = MemStorage::seeded(rng.next());
     let store = small(&disk).segment_bytes(4096).open(DIRECTORY).unwrap();
     let stays = store.namespace("stays").unwrap();
     for round in 0..15 {

@@ -116,6 +116,7 @@ pub(crate) fn settings(durability: Durability) -> Settings {
         segment_bytes: 4096,
         durability,
         grace_ms: 0,
+        seed: 1,
     }
 }
 

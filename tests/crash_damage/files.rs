@@ -27,7 +27,7 @@ fn lengths(subject: &Subject) -> Vec<(PathBuf, usize)> {
 
 #[test]
 fn every_file_of_a_closed_store_cut_at_every_length_is_found_or_does_no_harm() {
-    let subject = small();
+    let subject = small(1);
     let damages = lengths(&subject).into_iter().flat_map(|(path, length)| {
         let step = if is_unimportant(&path) { UNIMPORTANT_STEP } else { 1 };
         (0..length)
@@ -39,7 +39,7 @@ fn every_file_of_a_closed_store_cut_at_every_length_is_found_or_does_no_harm() {
 
 #[test]
 fn files_that_grew_are_found_or_do_no_harm() {
-    for subject in [small(), large()] {
+    for subject in [small(1), large()] {
         let mut damages = Vec::new();
         for (path, length) in lengths(&subject) {
             for count in [1, 7, 8, 24, 104, 512, 4096] {
@@ -85,7 +85,7 @@ fn blocks_that_were_lost_or_went_astray_are_found_or_do_no_harm() {
 /// Every way in which the files of two stores, and those of one among themselves, can be mixed up, but for the manifest.
 #[test]
 fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
-    let (subject, stranger) = (small(), small());
+    let (subject, stranger) = (small(1), small(2));
     let unlisted = |end: &str| Path::new(DIRECTORY).join(format!("00000000000000ff.{end}"));
     let mut damages = Vec::new();
     for path in subject.files.keys() {
@@ -120,7 +120,7 @@ fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
 
 /// A store that grew step by step: the files after each step, and what it showed.
 fn history() -> Vec<(BTreeMap<PathBuf, Vec<u8>>, Content)> {
-    let disk = MemStorage::new();
+    let disk = MemStorage::seeded(1);
     let mut history = Vec::new();
     let mut store = options(&disk, WRITTEN_MS).open(DIRECTORY).unwrap();
     for n in 0..40u32 {
@@ -233,7 +233,7 @@ fn a_manifest_from_an_earlier_point_is_refused_or_shows_a_state_that_once_was() 
 /// A manifest of another store lists other segments; salvage goes by the segments then.
 #[test]
 fn the_manifest_of_another_store_is_refused_and_not_believed_by_salvage() {
-    let (subject, stranger) = (small(), small());
+    let (subject, stranger) = (small(1), small(2));
     let manifest = Path::new(DIRECTORY).join("MANIFEST");
     let damage = Damage::Replace(
         manifest.clone(),
@@ -277,7 +277,7 @@ fn any_damage(rng: &mut Rng, files: &[(PathBuf, usize)]) -> Damage {
 #[test]
 fn several_damages_at_once_are_found_or_do_no_harm() {
     let mut rng = rng();
-    for (subject, count) in [(small(), samples(600)), (large(), samples(150))] {
+    for (subject, count) in [(small(1), samples(600)), (large(), samples(150))] {
         let files: Vec<_> = lengths(&subject)
             .into_iter()
             .filter(|(path, _)| !is_unimportant(path))

@@ -115,7 +115,7 @@ fn every_bit(subject: &Subject) -> impl Iterator<Item = Damage> + Send + use<> {
 
 #[test]
 fn every_flipped_bit_of_every_file_of_a_closed_store_is_found_or_does_no_harm() {
-    let subject = subject::small();
+    let subject = subject::small(1);
     run::run("flipped bits", every_bit(&subject), |damage| {
         judge_one_way(&subject, damage)
     });

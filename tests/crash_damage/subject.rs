@@ -101,9 +101,9 @@ fn write_some(store: &Store, round: usize) {
 }
 
 /// A closed store of about three kilobytes: outputs of compaction, segments of the log, a cut segment and what recovery
-/// wrote anew. Every kind of record, a renamed namespace and a dropped one.
-pub(crate) fn small() -> Subject {
-    let disk = MemStorage::new();
+/// wrote anew. Every kind of record, a renamed namespace and a dropped one. Two seeds make two stores that are strangers.
+pub(crate) fn small(seed: u64) -> Subject {
+    let disk = MemStorage::seeded(seed);
     let store = options(&disk, WRITTEN_MS).open(DIRECTORY).unwrap();
     store.namespace("FIRST").unwrap();
     store.namespace("RENAMED").unwrap().put("kept", "1").unwrap();
@@ -133,7 +133,7 @@ pub(crate) fn small() -> Subject {
 
 /// The same kinds of things in segments of several blocks; about 150 KB.
 pub(crate) fn large() -> Subject {
-    let disk = MemStorage::new();
+    let disk = MemStorage::seeded(1);
     let open = || {
         options(&disk, WRITTEN_MS)
             .segment_bytes(24 << 10)
@@ -180,7 +180,7 @@ pub(crate) fn large() -> Subject {
 
 /// A store that was killed: what was sealed before, and an active segment of which a part is covered by marks.
 pub(crate) fn killed() -> Subject {
-    let disk = MemStorage::new();
+    let disk = MemStorage::seeded(1);
     let store = options(&disk, WRITTEN_MS).open(DIRECTORY).unwrap();
     store.namespace("DROPPED").unwrap().put("gone", "1").unwrap();
     write_some(&store, 0);

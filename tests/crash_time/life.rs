@@ -80,7 +80,7 @@ fn shown(namespace: &Namespace) -> Shown {
 impl Life {
     pub(crate) fn new(seed: u64) -> Life {
         let mut rng = Rng::new(seed);
-        let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
+        let (disk, clock) = (MemStorage::seeded(rng.next()), ManualClock::new(START_MS));
         let faults = faults_over(&disk);
         let grace_ms = [0, 700, 10_000][rng.below(3) as usize];
         let mode = [ReadMode::Map, ReadMode::Pread][rng.below(2) as usize];

@@ -14,7 +14,7 @@ use crate::common::{DIRECTORY, Rng, class, ending, is_corruption, keys, manual, 
 #[test]
 fn prefixes_and_ranges_find_what_a_filter_finds() {
     let mut rng = rng();
-    let disk = MemStorage::new();
+    let disk = MemStorage::seeded(rng.next());
     let store = open(&disk);
     let namespace = store.namespace("N").unwrap();
     let alphabet = [0x00, 0x01, b'a', b'b', 0x7f, 0x80, 0xfe, 0xff];

@@ -218,6 +218,8 @@ pub(crate) struct Settings {
     pub(crate) segment_bytes: u64,
     pub(crate) durability: Durability,
     pub(crate) grace_ms: u64,
+    /// Of the disk on which it is created: ids, salts and the seeds of hashes follow from it.
+    pub(crate) seed: u64,
 }
 
 fn durability() -> BoxedStrategy<Durability> {
@@ -336,12 +338,14 @@ pub(crate) fn settings() -> BoxedStrategy<Settings> {
         segment_bytes,
         durability(),
         prop::sample::select(vec![0, 0, 5, 10_000]),
+        any::<u64>(),
     )
-        .prop_map(|(pread, segment_bytes, durability, grace_ms)| Settings {
+        .prop_map(|(pread, segment_bytes, durability, grace_ms, seed)| Settings {
             pread,
             segment_bytes,
             durability,
             grace_ms,
+            seed,
         })
         .boxed()
 }

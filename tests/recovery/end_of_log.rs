@@ -6,7 +6,7 @@ use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, 
 use embercask::{Durability, ErrorKind, Maintenance, ReadMode, Store};
 
 use crate::common::{DIRECTORY, open, rng};
-use crate::{active, content, judge, killed, try_open};
+use crate::{active, content, judge, killed, killed_on, try_open};
 
 /// B8: what of the active segment is known to be durable cannot be torn off.
 #[test]
@@ -80,7 +80,7 @@ fn a_flipped_bit_in_the_active_segment_is_corruption_if_a_later_mark_covers_it()
 #[test]
 fn garbage_after_the_last_write_is_discarded() {
     let mut rng = rng();
-    let (disk, history) = killed();
+    let (disk, history) = killed_on(MemStorage::seeded(rng.next()));
     let path = active(&disk);
     let bytes = disk.read_file(&path).unwrap();
     for length in [1, 7, 8, 9, 24, 40, 64, 100, 4096, 70_000] {

@@ -60,7 +60,10 @@ fn active(disk: &MemStorage) -> PathBuf {
 /// A small store that was killed: sealed segments, an active one with several synced writes in it, every kind of record; and what
 /// was in it after each write, the last of which was synced.
 fn killed() -> (MemStorage, Vec<Content>) {
-    let disk = MemStorage::new();
+    killed_on(MemStorage::new())
+}
+
+fn killed_on(disk: MemStorage) -> (MemStorage, Vec<Content>) {
     let store = open(&disk);
     let namespace = store.namespace("N").unwrap();
     let mut history = vec![Content::new(), content(&store).unwrap()];

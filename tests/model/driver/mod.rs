@@ -84,7 +84,7 @@ impl Driver {
 
     /// As [`new`](Self::new), with somebody who follows, at a time that they know.
     pub(crate) fn observed(settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Driver {
-        let mut driver = Driver::on(MemStorage::new(), settings, clock, observer).unwrap();
+        let mut driver = Driver::on(MemStorage::seeded(settings.seed), settings, clock, observer).unwrap();
         for name in 0..FIRST_NAMES {
             driver.write(&Write::CreateNamespace { name });
         }
