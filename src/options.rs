@@ -175,8 +175,9 @@ impl Options {
         self
     }
 
-    /// Upper bound on what background compaction writes, in bytes per second. Default: none. It does not apply to
-    /// [`Store::compact`], nor once waste is far above its ceiling.
+    /// Upper bound on what background compaction copies, in bytes per second. Default: none. It does not apply to [`Store::compact`]
+    /// and to what that, or a checkpoint, has to wait for; nor to segments in which nothing is live; nor as long as waste is more than
+    /// 1.25 times its ceiling. Time is that of [`Options::clock`].
     pub fn compaction_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
         self.compaction_bytes_per_second = bytes;
         self

@@ -17,12 +17,12 @@
 //!   told in the end.
 
 mod damage;
+mod pacing;
 mod pick;
 mod rewrite;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::log::seal::ReservePart;
@@ -37,7 +37,7 @@ pub(crate) enum Pace {
     Forced,
     /// In the background, at full speed.
     Hurried,
-    /// In the background, no faster than the options say.
+    /// In the background, no faster than the options say, unless waste is far above its ceiling or somebody waits for the run to end.
     Throttled,
 }
 
@@ -50,12 +50,16 @@ pub(crate) struct Control {
     cancelled: AtomicBool,
     /// The store is closing: no run begins, and the one under way is given up.
     closing: AtomicBool,
+    /// How many calls wait for the compaction under way to end.
+    waiting: AtomicU64,
+    /// A compaction began, and has not found anything to do yet.
+    begun: AtomicBool,
     left_out: damage::LeftOut,
     runs: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     reclaimed_bytes: AtomicU64,
-    /// Of the segments chosen since the compaction under way began: bytes replaced, and bytes in all.
+    /// Of the segments chosen since the last compaction that had anything to do began: bytes replaced, and bytes in all.
     done_bytes: AtomicU64,
     total_bytes: AtomicU64,
 }
@@ -121,14 +125,32 @@ impl Control {
         }
     }
 
+    /// Takes the lock `running` for a call that must not wait at the pace of the background: a throttled run under way goes on at
+    /// full speed from now on.
+    pub(crate) fn lock_at_once(&self) -> MutexGuard<'_, ()> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let running = lock(&self.running);
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        running
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// A compaction begins. The background begins one twice a second and mostly finds nothing to do, so the progress of the last one
+    /// stays until there is something.
     fn begin(&self) {
         self.cancelled.store(false, Ordering::Release);
-        self.done_bytes.store(0, Ordering::Relaxed);
-        self.total_bytes.store(0, Ordering::Relaxed);
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     /// These segments are to be replaced.
     fn plan(&self, inputs: &[SealedSegment]) {
+        if self.begun.swap(false, Ordering::Relaxed) {
+            self.total_bytes.store(0, Ordering::Relaxed);
+            self.done_bytes.store(0, Ordering::Relaxed);
+        }
         let bytes = inputs.iter().map(|segment| segment.summary().data_end).sum();
         self.total_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -210,7 +232,7 @@ impl Engine {
         self.with_reserve(ReservePart::Whole, || self.retire_active())?;
         self.seal_all()?;
         self.empty_dropped_namespaces()?;
-        let _running = lock(&self.compaction.running);
+        let _running = self.compaction.lock_at_once();
         self.check_open()?;
         self.compaction.begin();
         self.compaction.left_out.try_unreadable_again();
@@ -288,30 +310,5 @@ impl Engine {
             return Ok(CompactionReport::default());
         }
         self.with_reserve(ReservePart::Whole, || self.rewrite(&chosen, Pace::Forced))
-    }
-
-    /// Sleeps as long as the pace asks after this many bytes; an error if the run is to be given up.
-    fn keep_pace(&self, bytes: u64, pace: Pace) -> Result<()> {
-        const STEP: Duration = Duration::from_millis(20);
-        let rate = self
-            .options
-            .compaction_bytes_per_second
-            .filter(|_| pace == Pace::Throttled);
-        let mut left = rate.map_or(Duration::ZERO, |rate| {
-            Duration::from_secs_f64(bytes as f64 / rate as f64)
-        });
-        loop {
-            self.compaction.check_cancelled()?;
-            if pace != Pace::Forced && self.compaction.is_paused() {
-                // Waiting would keep out a forced run, and a checkpoint.
-                return Err(Error::Cancelled);
-            }
-            if left.is_zero() {
-                return Ok(());
-            }
-            let step = left.min(STEP);
-            std::thread::sleep(step);
-            left = left.saturating_sub(step);
-        }
     }
 }

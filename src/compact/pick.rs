@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Pace;
 use crate::log::Engine;
 use crate::planted::{Planted, planted};
-use crate::segment::{Counts, SealedSegment, Segment};
+use crate::segment::{SealedSegment, Segment};
 
 /// Live bytes that one run copies at the most, in full segments.
 const RUN_SEGMENTS_MAX: u64 = 4;
@@ -16,7 +16,7 @@ const SMALL_SEGMENTS_MAX: usize = 8;
 /// Waste beyond the ceiling, in the same unit, from which on the rate limit does not hold.
 const OVERDUE: f64 = 1.25;
 
-/// What to compact next.
+/// What to compact next in the background.
 pub(super) struct Pick {
     pub(super) inputs: Vec<SealedSegment>,
     pub(super) pace: Pace,
@@ -25,22 +25,35 @@ pub(super) struct Pick {
 /// A segment that may be compacted.
 struct Candidate {
     segment: SealedSegment,
+    facts: Facts,
+}
+
+/// All that decides whether a segment is compacted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
     bytes: u64,
-    counts: Counts,
+    live_puts: u64,
+    live_bytes: u64,
+    /// Whether it holds a put that is dead, or a tombstone.
+    is_wasteful: bool,
     /// Bytes that compacting it gives back.
     gain: u64,
 }
 
 impl Engine {
+    /// Sealed segments without known damage.
+    fn sound(&self, all: &[Arc<Segment>]) -> impl Iterator<Item = SealedSegment> {
+        let sound = all.iter().filter(|segment| !self.is_left_out(segment.id()));
+        sound.filter_map(|segment| SealedSegment::of(segment.clone()))
+    }
+
     /// Sealed segments without known damage, oldest data first.
     fn candidates(&self) -> Vec<Candidate> {
         let all = self.segments.all();
         let horizon = self.time.drop_horizon(self.grace_ms());
         let floor_beside = shadow_floors(&all);
-        let mut candidates: Vec<_> = all
-            .iter()
-            .filter(|segment| !self.is_left_out(segment.id()))
-            .filter_map(|segment| SealedSegment::of(segment.clone()))
+        let mut candidates: Vec<_> = self
+            .sound(&all)
             .map(|segment| {
                 let (summary, counts) = (segment.summary(), segment.counters.get());
                 let shadows_can_go = floor_beside(segment.id()) >= summary.max_sequence;
@@ -53,94 +66,130 @@ impl Engine {
                     None => counts.expired_bytes,
                 };
                 let kept = counts.live_bytes + tombstones + expired;
-                Candidate {
+                let facts = Facts {
                     bytes: summary.data_end,
-                    counts,
+                    live_puts: counts.live_puts,
+                    live_bytes: counts.live_bytes,
+                    is_wasteful: counts.is_wasteful(),
                     gain: summary.data_end.saturating_sub(kept),
-                    segment,
-                }
+                };
+                (counts.min_sequence, Candidate { segment, facts })
             })
             .collect();
-        candidates.sort_by_key(|candidate| candidate.counts.min_sequence);
-        candidates
+        candidates.sort_by_key(|(min_sequence, _)| *min_sequence);
+        candidates.into_iter().map(|(_, candidate)| candidate).collect()
     }
 
     pub(super) fn pick(&self) -> Option<Pick> {
         let candidates = self.candidates();
-        let take = |chosen: Vec<&Candidate>, pace| {
-            let inputs: Vec<_> = chosen.into_iter().map(|candidate| candidate.segment.clone()).collect();
-            (!inputs.is_empty()).then_some(Pick { inputs, pace })
-        };
-        // Nothing live: space for nothing.
-        let free = candidates
-            .iter()
-            .filter(|candidate| candidate.counts.live_puts == 0 && candidate.gain > candidate.bytes / 2);
-        if let Some(pick) = take(free.collect(), Pace::Hurried) {
-            return Some(pick);
-        }
-        let small = |candidate: &&Candidate| candidate.bytes < self.options.segment_bytes / 4;
-        if candidates.iter().filter(small).count() >= SMALL_SEGMENTS_MAX {
-            return take(candidates.iter().filter(small).collect(), Pace::Throttled);
-        }
-        let total: u64 = candidates.iter().map(|candidate| candidate.bytes).sum();
-        let live: u64 = candidates.iter().map(|candidate| candidate.counts.live_bytes).sum();
-        // Within one segment of waste there is nothing that could be gained by copying.
-        let ratio = total.saturating_sub(self.options.segment_bytes) as f64 / live.max(1) as f64;
-        if ratio <= self.options.waste_ceiling {
-            return None;
-        }
-        let overdue = ratio > self.options.waste_ceiling * OVERDUE;
-        let pace = if overdue { Pace::Hurried } else { Pace::Throttled };
-        let mut by_gain: Vec<_> = candidates
-            .iter()
-            .filter(|candidate| candidate.gain > candidate.bytes / 8)
-            .collect();
-        by_gain.sort_by(|a, b| {
-            let share = |candidate: &Candidate| candidate.gain as f64 / candidate.bytes.max(1) as f64;
-            share(b).total_cmp(&share(a))
-        });
-        let budget = self.options.segment_bytes * RUN_SEGMENTS_MAX;
-        let mut copied = 0;
-        let chosen: Vec<_> = by_gain
-            .into_iter()
-            .take_while(|candidate| {
-                let first = copied == 0;
-                copied += candidate.counts.live_bytes + 1;
-                first || copied <= budget
-            })
-            .take(RUN_SEGMENTS_MAX as usize * 2)
-            .collect();
-        take(chosen, pace)
+        let facts: Vec<_> = candidates.iter().map(|candidate| candidate.facts).collect();
+        let (chosen, pace) = choose(&facts, self.options.segment_bytes, self.options.waste_ceiling)?;
+        let inputs = segments_at(&candidates, &chosen);
+        Some(Pick { inputs, pace })
     }
 
     /// Everything that has waste in it or is small, in groups of bounded size, oldest first.
     pub(super) fn pick_all(&self) -> Vec<Vec<SealedSegment>> {
         let candidates = self.candidates();
-        let overhead = 4096;
-        let small = |candidate: &Candidate| candidate.bytes < self.options.segment_bytes / 2;
-        let several_small = candidates.iter().filter(|candidate| small(candidate)).count() > 1;
-        let mut groups: Vec<Vec<SealedSegment>> = Vec::new();
-        let mut bytes = 0;
-        for candidate in candidates {
-            let wasteful = candidate.counts.is_wasteful() || candidate.gain > overhead + candidate.bytes / 20;
-            if !(wasteful || several_small && small(&candidate)) {
-                continue;
-            }
-            bytes += candidate.bytes;
-            match groups.last_mut() {
-                Some(group) if bytes <= FORCED_RUN_BYTES_MAX => group.push(candidate.segment),
-                _ => {
-                    bytes = candidate.bytes;
-                    groups.push(vec![candidate.segment]);
-                }
-            }
-        }
-        groups
+        let facts: Vec<_> = candidates.iter().map(|candidate| candidate.facts).collect();
+        let groups = choose_all(&facts, self.options.segment_bytes);
+        groups.iter().map(|group| segments_at(&candidates, group)).collect()
+    }
+
+    /// Whether waste is so far above its ceiling that the rate limit does not hold.
+    pub(super) fn is_overdue(&self) -> bool {
+        let all = self.segments.all();
+        let bytes = self.sound(&all).map(|segment| {
+            let live_bytes = segment.counters.get().live_bytes;
+            (segment.summary().data_end, live_bytes)
+        });
+        waste_ratio(bytes, self.options.segment_bytes) > self.options.waste_ceiling * OVERDUE
     }
 
     pub(crate) fn grace_ms(&self) -> u64 {
         self.options.expiry_grace.as_millis().try_into().unwrap_or(u64::MAX)
     }
+}
+
+fn segments_at(candidates: &[Candidate], indexes: &[usize]) -> Vec<SealedSegment> {
+    let chosen = indexes.iter().filter_map(|index| candidates.get(*index));
+    chosen.map(|candidate| candidate.segment.clone()).collect()
+}
+
+/// Bytes on disk for each live byte, of segments with so many bytes and so many live ones. Within one segment of waste there is nothing that
+/// could be gained by copying.
+fn waste_ratio(segments: impl Iterator<Item = (u64, u64)>, segment_bytes: u64) -> f64 {
+    let (total, live) = segments.fold((0u64, 0u64), |(total, live), (bytes, live_bytes)| {
+        (total + bytes, live + live_bytes)
+    });
+    total.saturating_sub(segment_bytes) as f64 / live.max(1) as f64
+}
+
+/// Which of these segments, given oldest data first, one run in the background takes, in the same order; None if it is not worth one.
+fn choose(candidates: &[Facts], segment_bytes: u64, waste_ceiling: f64) -> Option<(Vec<usize>, Pace)> {
+    let all_with = |wanted: &dyn Fn(&Facts) -> bool| -> Vec<usize> {
+        let wanted = candidates.iter().enumerate().filter(|(_, facts)| wanted(facts));
+        wanted.map(|(index, _)| index).collect()
+    };
+    // No live records, so dropping it is free.
+    let free = all_with(&|facts| facts.live_puts == 0 && facts.gain > facts.bytes / 2);
+    if !free.is_empty() {
+        return Some((free, Pace::Hurried));
+    }
+    let small = all_with(&|facts| facts.bytes < segment_bytes / 4);
+    if small.len() >= SMALL_SEGMENTS_MAX {
+        return Some((small, Pace::Throttled));
+    }
+    let bytes = candidates.iter().map(|facts| (facts.bytes, facts.live_bytes));
+    if waste_ratio(bytes, segment_bytes) <= waste_ceiling {
+        return None;
+    }
+    let mut by_gain: Vec<_> = candidates
+        .iter()
+        .enumerate()
+        .filter(|(_, facts)| facts.gain > facts.bytes / 8)
+        .collect();
+    let share = |facts: &Facts| facts.gain as f64 / facts.bytes.max(1) as f64;
+    by_gain.sort_by(|(_, a), (_, b)| share(b).total_cmp(&share(a)));
+    let budget = segment_bytes * RUN_SEGMENTS_MAX;
+    let mut copied = 0;
+    let mut chosen: Vec<_> = by_gain
+        .into_iter()
+        .take_while(|(_, facts)| {
+            let first = copied == 0;
+            copied += facts.live_bytes + 1;
+            first || copied <= budget
+        })
+        .take(RUN_SEGMENTS_MAX as usize * 2)
+        .map(|(index, _)| index)
+        .collect();
+    // Their files are removed in this order, and the shadows of the oldest lie in later ones.
+    chosen.sort_unstable();
+    (!chosen.is_empty()).then_some((chosen, Pace::Throttled))
+}
+
+/// All of these segments, given oldest data first, that a forced compaction takes, in groups of bounded size.
+fn choose_all(candidates: &[Facts], segment_bytes: u64) -> Vec<Vec<usize>> {
+    let overhead = 4096;
+    let small = |facts: &Facts| facts.bytes < segment_bytes / 2;
+    let several_small = candidates.iter().filter(|facts| small(facts)).count() > 1;
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (index, facts) in candidates.iter().enumerate() {
+        let wasteful = facts.is_wasteful || facts.gain > overhead + facts.bytes / 20;
+        if !(wasteful || several_small && small(facts)) {
+            continue;
+        }
+        bytes += facts.bytes;
+        match groups.last_mut() {
+            Some(group) if bytes <= FORCED_RUN_BYTES_MAX => group.push(index),
+            _ => {
+                bytes = facts.bytes;
+                groups.push(vec![index]);
+            }
+        }
+    }
+    groups
 }
 
 /// The sequence up to which shadows hide nothing in any of these segments: the lowest that any of them holds beside
@@ -165,6 +214,9 @@ fn lowest_hidden(segment: &Arc<Segment>) -> Option<u64> {
     let counts = segment.counters.get();
     (counts.dead_puts() > 0).then_some(counts.min_sequence)
 }
+
+#[cfg(test)]
+mod choice_tests;
 
 #[cfg(test)]
 mod tests {

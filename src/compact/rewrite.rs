@@ -65,7 +65,7 @@ impl Engine {
     /// Replaces these segments by as few as hold what is left of them. The caller holds
     /// `compaction.running`.
     pub(super) fn rewrite(&self, inputs: &[SealedSegment], pace: Pace) -> Result<CompactionReport> {
-        self.keep_pace(0, pace)?;
+        self.check_run(pace)?;
         let done_before = self.compaction.progress().done_bytes;
         self.sweep_expired();
         let guard = self.lock_writer();
@@ -184,7 +184,8 @@ impl Engine {
         } = findings;
         survivors.sort_unstable_by_key(|survivor| survivor.sequence);
         let mut scratch = Vec::new();
-        let mut copied = 0;
+        let since_ms = self.time.monotonic_ms();
+        let (mut copied, mut paced) = (0, 0);
         for survivor in survivors {
             let Some(input) = inputs.get(survivor.input) else {
                 continue;
@@ -217,13 +218,14 @@ impl Engine {
                 Fate::Spent | Fate::Gone => {}
             }
             copied += header.record_len();
-            if copied > THROTTLE_BYTES {
-                self.compaction.go_on(copied / 2);
-                self.keep_pace(copied, pace)?;
-                copied = 0;
+            if copied - paced > THROTTLE_BYTES {
+                self.compaction.go_on((copied - paced) / 2);
+                self.keep_pace(copied, since_ms, pace)?;
+                paced = copied;
             }
         }
-        Ok(())
+        // The rest counts too: runs of small segments copy less than that altogether.
+        self.keep_pace(copied, since_ms, pace)
     }
 
     /// Reads an input whole, everything in it checked, and decides about each record.
@@ -251,7 +253,7 @@ impl Engine {
                 // Reading is half of the work.
                 self.compaction.go_on((found.offset - looked_at) / 2);
                 looked_at = found.offset;
-                self.keep_pace(0, pace)?;
+                self.check_run(pace)?;
             }
             let fate = self.fate(input.location(found.offset), record, rules)?;
             let sequence = record.header.sequence;

@@ -29,8 +29,8 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::segment::SEAL_LEN;
 use crate::format::{hint_file, segment_file};
+use crate::log::Engine;
 use crate::log::manifest::{ManifestStore, ReplaceError};
-use crate::log::{Engine, lock};
 use crate::options::Progress;
 use crate::storage::{Directory, write_all_at};
 
@@ -94,7 +94,7 @@ impl Engine {
     fn checkpoint(&self, target: &Path, progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckpointReport> {
         self.check_open()?;
         let started_ms = self.time.monotonic_ms();
-        let _no_compaction = lock(&self.compaction.running);
+        let _no_compaction = self.compaction.lock_at_once();
         self.check_open()?;
         let staging = Staging::begin(self.storage.clone(), target)?;
         let (manifest, last_sequence) = self.sealed_prefix()?;

@@ -201,8 +201,8 @@ impl Store {
         self.engine().compaction.resume();
     }
 
-    /// How far the compaction under way has come, in bytes of the segments that it replaces; of the last one, if none is. What one
-    /// run uncovers is compacted by the next: then there is more than was foreseen.
+    /// How far the compaction under way has come, in bytes of the segments that it replaces; if none is, of the last one that had
+    /// anything to do. What one run uncovers is compacted by the next: then there is more than was foreseen.
     pub fn compaction_progress(&self) -> Progress {
         self.engine().compaction.progress()
     }

@@ -1,0 +1,82 @@
+//! The rate limit of background compaction, and what ends or lifts the wait that it asks for.
+
+use std::time::Duration;
+
+use super::Pace;
+use crate::error::{Error, Result};
+use crate::log::Engine;
+
+/// Longest sleep between two looks at what may end a wait.
+const STEP_MS: u64 = 20;
+
+/// How long to wait, in milliseconds, after so many bytes were copied in so long a time, so that the rate holds. Rounds down: what
+/// is counted is all that the run has copied, so nothing adds up.
+fn wait_ms(copied_bytes: u64, passed_ms: u64, bytes_per_second: u64) -> u64 {
+    let due_ms = u128::from(copied_bytes) * 1000 / u128::from(bytes_per_second.max(1));
+    u64::try_from(due_ms).unwrap_or(u64::MAX).saturating_sub(passed_ms)
+}
+
+impl Engine {
+    /// An error if a run of this pace is to be given up.
+    pub(super) fn check_run(&self, pace: Pace) -> Result<()> {
+        self.compaction.check_cancelled()?;
+        if pace != Pace::Forced && self.compaction.is_paused() {
+            // Waiting would keep out a forced run, and a checkpoint.
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Waits as long as the pace asks of a run that has copied so many bytes since this time of the monotonic clock; an error if the
+    /// run is to be given up.
+    pub(super) fn keep_pace(&self, copied_bytes: u64, since_ms: u64, pace: Pace) -> Result<()> {
+        loop {
+            self.check_run(pace)?;
+            let wait_ms = match self.options.compaction_bytes_per_second {
+                Some(rate) if pace == Pace::Throttled => {
+                    let passed_ms = self.time.monotonic_ms().saturating_sub(since_ms);
+                    wait_ms(copied_bytes, passed_ms, rate)
+                }
+                _ => 0,
+            };
+            if wait_ms == 0 || self.compaction.is_waited_for() || self.is_overdue() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(wait_ms.min(STEP_MS)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_waits_for_as_long_as_it_is_ahead_of_the_rate() {
+        let mib = 1 << 20;
+        for (copied_bytes, passed_ms, bytes_per_second, expected_ms) in [
+            (0, 0, mib, 0),
+            (mib, 0, mib, 1000),
+            (mib, 400, mib, 600),
+            (mib, 999, mib, 1),
+            (mib, 1000, mib, 0),
+            (mib, 5000, mib, 0),
+            (3 * mib, 1000, mib, 2000),
+            (mib, 0, 2 * mib, 500),
+            (1, 0, 1, 1000),
+            // Less than a millisecond is not waited for, until it adds up to one.
+            (1, 0, 1001, 0),
+            (1001, 0, 1_001_000, 1),
+            (mib, 0, u64::MAX, 0),
+            // Longer than anybody waits, and no overflow.
+            (u64::MAX, 0, 1, u64::MAX),
+            (u64::MAX, u64::MAX, 1, 0),
+        ] {
+            assert_eq!(
+                wait_ms(copied_bytes, passed_ms, bytes_per_second),
+                expected_ms,
+                "{copied_bytes} bytes in {passed_ms} ms at {bytes_per_second} bytes per second"
+            );
+        }
+    }
+}

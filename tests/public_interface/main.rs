@@ -1,0 +1,72 @@
+//! What the options and calls say that no other suite tests.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod compaction;
+#[path = "../common/hooked.rs"]
+mod hooked;
+mod rate;
+mod recovery_report;
+mod sizes;
+mod waste;
+
+use std::sync::Arc;
+
+use embercask::storage::{MemStorage, Storage};
+use embercask::{Durability, Namespace, Options, PutOptions};
+
+use common::{class, manual};
+
+/// So many records fit into a segment of these tests, beside its header and the records of the log itself.
+const SEGMENT_BYTES: u64 = 16 << 10;
+const VALUE_BYTES: usize = 1000;
+
+fn small_segments(storage: Arc<dyn Storage>) -> Options {
+    manual(storage).segment_bytes(SEGMENT_BYTES)
+}
+
+fn buffered() -> PutOptions {
+    class(Durability::Buffered)
+}
+
+fn put(namespace: &Namespace, key: u64) {
+    namespace
+        .put_with(format!("{key:04}"), [7; VALUE_BYTES], buffered())
+        .unwrap();
+}
+
+/// Puts so many values of this length, to so many keys in turn.
+fn fill(namespace: &Namespace, puts: usize, keys: usize, bytes: usize) {
+    for n in 0..puts {
+        let key = format!("{}", n % keys);
+        namespace.put_with(key, vec![7; bytes], buffered()).unwrap();
+    }
+}
+
+/// 400 keys, some of them overwritten: 1.7 bytes on disk for each live one, which is above the default ceiling of 1.6, and no segment
+/// without anything live in it.
+fn worth_a_run(namespace: &Namespace) {
+    (0..400).for_each(|key| put(namespace, key));
+    (0..400).step_by(2).for_each(|key| put(namespace, key));
+    (1..400).step_by(4).for_each(|key| put(namespace, key));
+}
+
+/// The keys of [`worth_a_run`] are all there.
+#[track_caller]
+fn intact(namespace: &Namespace) {
+    let entries = namespace.list().with_values().into_iter();
+    let keys = entries.map(|entry| {
+        let entry = entry.unwrap();
+        assert!(*entry.value().unwrap() == [7; VALUE_BYTES]);
+        entry.key_str().unwrap().to_owned()
+    });
+    assert!(keys.eq((0..400).map(|key| format!("{key:04}"))));
+}
+
+/// Names and content of all segments.
+fn segments(disk: &MemStorage) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let paths = common::ending(disk, ".segment").into_iter();
+    paths
+        .map(|path| (path.clone(), disk.read_file(path).unwrap()))
+        .collect()
+}
