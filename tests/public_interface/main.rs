@@ -1,13 +1,20 @@
-//! What the options and calls say that no other suite tests.
+//! What the public interface says it does: each function and option has a test that fails if it did nothing, and what no other
+//! suite tests is tested here.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod compaction;
+mod doubles;
 #[path = "../common/hooked.rs"]
 mod hooked;
+mod interface;
+mod keys;
+mod listing;
 mod rate;
 mod recovery_report;
+mod reports;
 mod sizes;
+mod stores;
 mod waste;
 
 use std::sync::Arc;

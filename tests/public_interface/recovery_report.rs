@@ -7,7 +7,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{ManualClock, RecoveryReport, Store};
 
-use crate::common::{DIRECTORY, delete_derived, delete_index_file, ending, manual, open};
+use crate::common::way::Way;
+use crate::common::{DIRECTORY, ending, manual, open};
 
 const KEYS: u64 = 30;
 
@@ -67,19 +68,18 @@ fn a_closed_store_reports_which_way_it_was_opened_and_what_was_made_anew() {
     assert_eq!(reported(&without_hints).1, by_index);
 
     let by_hints = disk.crash_process();
-    delete_index_file(&by_hints);
+    Way::Hints.prepare(&by_hints, DIRECTORY);
     let mut expected = clean(segments);
     expected.hints_used = segments;
     assert_eq!(reported(&by_hints).1, expected);
 
     let mixed = disk.crash_process();
-    delete_index_file(&mixed);
-    mixed.remove_file(&ending(&mixed, ".hint")[1]).unwrap();
+    Way::Mixed(0b10).prepare(&mixed, DIRECTORY);
     (expected.hints_used, expected.hints_rebuilt) = (segments - 1, 1);
     assert_eq!(reported(&mixed).1, expected);
 
     let by_records = disk.crash_process();
-    delete_derived(&by_records);
+    Way::Records.prepare(&by_records, DIRECTORY);
     (expected.hints_used, expected.hints_rebuilt) = (0, segments);
     assert_eq!(reported(&by_records).1, expected);
     assert_eq!(ending(&by_records, ".hint").len() as u64, segments);
@@ -155,7 +155,7 @@ fn left_over_files_are_counted_when_they_are_removed() {
 #[test]
 fn the_time_that_opening_took_goes_by_the_clock_of_the_store() {
     let (disk, segments) = closed();
-    delete_index_file(&disk);
+    Way::Hints.prepare(&disk, DIRECTORY);
     let clock = ManualClock::new(2_000_000_000_000);
     let (passing, passed) = (clock.clone(), AtomicBool::new(false));
     let options = manual(Arc::new(disk))

@@ -1,0 +1,117 @@
+//! What each option of a listing does, and what pages and entries show.
+
+use std::time::Duration;
+
+use embercask::storage::MemStorage;
+use embercask::{Error, List, Namespace, Page, PutOptions};
+
+use crate::common::{keys, open};
+
+fn filled(names: &[&str]) -> Namespace {
+    let store = open(&MemStorage::new());
+    let namespace = store.namespace("N").unwrap();
+    for name in names {
+        namespace.put(name, format!("value of {name}")).unwrap();
+    }
+    namespace
+}
+
+fn keys_of(page: &Page) -> Vec<String> {
+    page.iter().map(|entry| entry.key_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn each_option_of_a_listing_chooses_the_keys_it_says() {
+    let namespace = filled(&["a", "b", "ba", "bb", "c", "d"]);
+    let list = || namespace.list();
+    let cases: [(List, &[&str]); 8] = [
+        (list(), &["a", "b", "ba", "bb", "c", "d"]),
+        (list().prefix("b"), &["b", "ba", "bb"]),
+        (list().start("ba"), &["ba", "bb", "c", "d"]),
+        (list().start_after("ba"), &["bb", "c", "d"]),
+        (list().end("ba"), &["a", "b"]),
+        (list().reverse(), &["d", "c", "bb", "ba", "b", "a"]),
+        (list().start("b").end("c").reverse(), &["bb", "ba", "b"]),
+        (list().prefix("b").start_after("b"), &["ba", "bb"]),
+    ];
+    for (list, expected) in cases {
+        assert_eq!(keys_of(&list.page().unwrap()), expected, "{list:?}");
+        assert_eq!(list.count().unwrap(), expected.len() as u64, "{list:?}");
+    }
+    assert_eq!(namespace.count().unwrap(), 6);
+}
+
+#[test]
+fn pages_have_at_most_their_limit_and_the_next_one_goes_on_where_one_ended() {
+    let namespace = filled(&["a", "b", "c", "d", "e"]);
+    let list = || namespace.list().limit(2);
+    let first = list().page().unwrap();
+    assert_eq!((first.len(), first.is_empty(), first.is_last()), (2, false, false));
+    let second = list().cursor(first.cursor().unwrap()).page().unwrap();
+    let third = list().cursor(second.cursor().unwrap()).page().unwrap();
+    assert_eq!(third.len(), 1);
+    assert!(third.is_last() && third.cursor().is_none());
+    let pages = [&first, &second, &third].map(keys_of);
+    assert_eq!(pages, [vec!["a", "b"], vec!["c", "d"], vec!["e"]]);
+    assert_eq!(second.get(1).unwrap().key(), b"d");
+    assert!(second.get(2).is_none());
+    let none = namespace.list().prefix("z").page().unwrap();
+    assert_eq!((none.len(), none.is_empty(), none.is_last()), (0, true, true));
+    // Without a limit of its own a page has a thousand keys.
+    for n in 0..1000 {
+        namespace.put(format!("{n:04}"), "").unwrap();
+    }
+    assert_eq!(namespace.list().page().unwrap().len(), 1000);
+    assert_eq!(keys(&namespace).len(), 1005);
+}
+
+#[test]
+fn entries_show_what_was_put_and_the_value_if_it_was_asked_for() {
+    let namespace = filled(&["plain"]);
+    let ttl = Duration::from_secs(1 << 40);
+    let options = PutOptions::new().metadata("{}").ttl(ttl);
+    namespace.put_with("rich", "value of rich", options).unwrap();
+    let expiry_ms = namespace.get("rich").unwrap().unwrap().expiry_ms();
+    assert!(expiry_ms.is_some());
+    for with_values in [false, true] {
+        let list = if with_values {
+            namespace.list().with_values()
+        } else {
+            namespace.list()
+        };
+        let page = list.page().unwrap();
+        let (plain, rich) = (page.get(0).unwrap(), page.get(1).unwrap());
+        assert_eq!((plain.key(), plain.key_str().unwrap()), (&b"plain"[..], "plain"));
+        assert_eq!(
+            (plain.expiry_ms(), plain.metadata(), plain.error().is_some()),
+            (None, None, false)
+        );
+        assert_eq!((rich.expiry_ms(), rich.metadata()), (expiry_ms, Some(&b"{}"[..])));
+        assert_eq!(
+            plain.value().map(|value| value.to_vec()),
+            with_values.then(|| b"value of plain".to_vec())
+        );
+        if with_values {
+            assert!(*rich.value().unwrap() == "value of rich");
+        }
+        let mut walk = list.into_iter();
+        let (plain, rich) = (walk.next().unwrap().unwrap(), walk.next().unwrap().unwrap());
+        assert!(walk.next().is_none());
+        assert_eq!((plain.key(), plain.key_str().unwrap()), (&b"plain"[..], "plain"));
+        assert_eq!((plain.expiry_ms(), plain.metadata()), (None, None));
+        assert_eq!((rich.expiry_ms(), rich.metadata()), (expiry_ms, Some(&b"{}"[..])));
+        for (entry, value) in [(&plain, "value of plain"), (&rich, "value of rich")] {
+            let expected = with_values.then(|| value.as_bytes().to_vec());
+            assert_eq!(entry.value().map(|value| value.to_vec()), expected);
+        }
+    }
+    namespace.put(b"\xff", "").unwrap();
+    let page = namespace.list().start(b"\xff").page().unwrap();
+    let entry = namespace.list().start(b"\xff").into_iter().next().unwrap().unwrap();
+    for error in [
+        page.get(0).unwrap().key_str().unwrap_err(),
+        entry.key_str().unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Decode { expected: "UTF-8", .. }), "{error}");
+    }
+}
