@@ -628,8 +628,28 @@ pub(crate) struct Serve {
 mod tests {
     use clap::CommandFactory;
 
+    use super::*;
+
     #[test]
     fn the_arguments_are_consistent() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_write_is_of_the_class_that_its_flag_names() {
+        for (flags, durability) in [
+            (&[][..], Durability::Sync),
+            (&["--sync"], Durability::Sync),
+            (&["--os"], Durability::Os),
+            (&["--buffered"], Durability::Buffered),
+        ] {
+            let words = ["embercask", "key", "delete", "-n", "N", "k"].iter().chain(flags);
+            let Command::Key(Key::Delete(delete)) = Arguments::parse_from(words).command else {
+                panic!("this is `key delete`")
+            };
+            assert_eq!(delete.class.durability(), durability, "{flags:?}");
+        }
+        let both = ["embercask", "key", "delete", "-n", "N", "k", "--os", "--sync"];
+        assert!(Arguments::try_parse_from(both).is_err());
     }
 }

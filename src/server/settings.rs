@@ -12,6 +12,9 @@ use super::access::{TokenSetting, Tokens};
 use crate::cli::arguments::Serve;
 use crate::cli::failure::{Failure, Outcome};
 
+#[cfg(test)]
+mod each;
+
 const LISTEN_DEFAULT: &str = "127.0.0.1:8787";
 const BINDING_DEFAULT: &str = "127.0.0.1:8788";
 const MAX_CONNECTIONS_DEFAULT: usize = 1024;

@@ -1,6 +1,7 @@
 //! What the public interface says it does: each function and option has a test that fails if it did nothing, and what no other
 //! suite tests is tested here.
 
+mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod compaction;

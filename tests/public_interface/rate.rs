@@ -131,6 +131,9 @@ fn ended_by(end: impl Fn(&HeldUp)) -> (HeldUp, Result<CompactionReport>) {
     let options = small_segments(Arc::new(MemStorage::new())).clock(clock.clone());
     let store = options.compaction_bytes_per_second(Some(100)).open(DIRECTORY).unwrap();
     let namespace = store.namespace("N").unwrap();
+    // Those that wait for a run are no longer there when they are done.
+    store.compact().unwrap();
+    store.checkpoint("/copy").unwrap();
     worth_a_run(&namespace);
     clock.armed.store(true, Ordering::SeqCst);
     let world = HeldUp {
@@ -192,6 +195,17 @@ fn a_run_that_is_held_up_hurries_when_a_call_waits_for_it_to_end() {
     // Its first run, the one that was waited for, went well; those after it may have been given up.
     assert!(result.is_ok() || result.is_err_and(|error| error.kind() == ErrorKind::Cancelled));
     assert!(world.store.stats().compaction.runs > 1);
+    intact(&world.namespace);
+}
+
+#[test]
+fn a_run_that_is_held_up_hurries_when_a_checkpoint_waits_for_it_to_end() {
+    let (world, result) = ended_by(|world| {
+        world.store.checkpoint("/copy again").unwrap();
+        assert_eq!(world.store.stats().compaction.runs, 1);
+        world.store.cancel_compaction();
+    });
+    assert!(result.is_ok() || result.is_err_and(|error| error.kind() == ErrorKind::Cancelled));
     intact(&world.namespace);
 }
 
