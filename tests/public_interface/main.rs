@@ -16,6 +16,7 @@ mod recovery_report;
 mod reports;
 mod sizes;
 mod stores;
+mod unreadable;
 mod waste;
 
 use std::sync::Arc;
