@@ -95,6 +95,11 @@
     clippy::dbg_macro
 )]
 
+/// The command and its server, which are a program beside this library, for the fuzz targets.
+#[cfg(all(fuzzing, feature = "server", not(shuttle)))]
+#[allow(dead_code, reason = "the targets use what they need of it")]
+#[allow(unreachable_patterns, reason = "beside the library all variants are not known")]
+mod cli;
 mod clock;
 mod compact;
 mod error;
@@ -107,6 +112,9 @@ mod log;
 mod options;
 mod planted;
 mod segment;
+#[cfg(all(fuzzing, feature = "server", not(shuttle)))]
+#[allow(dead_code, reason = "the targets use what they need of it")]
+mod server;
 /// What the server reads, which is a part of the command, for the fuzz targets.
 #[cfg(all(any(test, fuzzing), feature = "server-parsers", not(shuttle)))]
 #[path = "server/parse/mod.rs"]
@@ -115,6 +123,10 @@ mod server_parse;
 pub mod storage;
 mod store;
 mod sync;
+
+/// What the command calls this library.
+#[cfg(all(fuzzing, feature = "server", not(shuttle)))]
+extern crate self as embercask;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compact::CompactionReport;

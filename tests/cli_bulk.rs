@@ -124,7 +124,7 @@ fn a_file_that_is_wrong_is_told_by_place() {
     at.fails(2, ["bulk", "put", "-n", "N", "missing.json"]);
     std::fs::write(at.path("wrong.json"), r#"["a", 1]"#).unwrap();
     let told = at.fails(2, ["bulk", "get", "-n", "N", "wrong.json"]);
-    assert!(told.contains("a key is a string"), "{told}");
+    assert!(told.contains("a key, which is a string"), "{told}");
     at.fails(1, ["bulk", "put", "-n", "NOWHERE", "wrong.json"]);
 }
 

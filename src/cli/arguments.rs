@@ -147,7 +147,7 @@ pub(crate) struct Named {
 }
 
 /// What a write has survived when the command says that it is done.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 #[group(multiple = false)]
 pub(crate) struct Class {
     /// Written to the device: survives a power cut (the default)
@@ -549,7 +549,7 @@ pub(crate) struct Bench {
 }
 
 #[cfg(feature = "server")]
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
   embercask --store data serve

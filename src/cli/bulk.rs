@@ -1,10 +1,13 @@
 //! `embercask bulk`: the files of `wrangler kv bulk`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
 use embercask::{Error, ErrorKind, Namespace, PutOptions, Value};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -76,22 +79,51 @@ impl Pair {
 }
 
 /// A key of a file of keys: a string, or an object with a name, as listings have them.
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a key is a string, or an object with a `name` or a `name_base64`"
-)]
 enum Name {
     Plain(String),
-    Object { name: String },
-    Base64 { name_base64: String },
+    Base64(String),
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    name: Option<String>,
+    name_base64: Option<String>,
 }
 
 impl Name {
     fn into_key(self) -> Outcome<Vec<u8>> {
         match self {
-            Name::Plain(name) | Name::Object { name } => Ok(name.into_bytes()),
-            Name::Base64 { name_base64 } => decode_base64(&name_base64),
+            Name::Plain(name) => Ok(name.into_bytes()),
+            Name::Base64(base64) => decode_base64(&base64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key, which is a string, or an object with a `name` or a `name_base64`")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Name, E> {
+        Ok(Name::Plain(key.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Name, A::Error> {
+        let Listed { name, name_base64 } = Listed::deserialize(MapAccessDeserializer::new(members))?;
+        match (name, name_base64) {
+            (Some(name), None) => Ok(Name::Plain(name)),
+            (None, Some(base64)) => Ok(Name::Base64(base64)),
+            _ => Err(A::Error::custom("a key has either a `name` or a `name_base64`")),
         }
     }
 }
@@ -101,10 +133,8 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
         Bulk::Put { target, file, class } => {
             let namespace = session.namespace(&target)?;
             let input = Input::open(&file, session, "putting")?;
-            write(&namespace, class, input, "pair", |number, pair: Pair| {
-                pair.into_write(number, &namespace, session)
-            })
-            .and_then(|keys| session.say(format_args!("Success! Wrote {keys} keys.")))
+            put_all(session, &namespace, class, input)
+                .and_then(|keys| session.say(format_args!("Success! Wrote {keys} keys.")))
         }
         Bulk::Get { target, file } => get(
             session,
@@ -123,17 +153,31 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
                 return Err(Failure::no("nothing was deleted", ""));
             }
             let input = Input::open(&file, session, "deleting")?;
-            write(&namespace, class, input, "key", |number, name: Name| {
-                Ok(Write {
-                    number,
-                    namespace: namespace.clone(),
-                    key: name.into_key()?,
-                    change: Change::Delete,
-                })
-            })
-            .and_then(|keys| session.say(format_args!("Success! Deleted {keys} keys.")))
+            delete_all(&namespace, class, input)
+                .and_then(|keys| session.say(format_args!("Success! Deleted {keys} keys.")))
         }
     }
+}
+
+/// Puts the pairs of a file.
+pub(super) fn put_all(session: &Session, namespace: &Namespace, class: Class, input: Input) -> Outcome<u64> {
+    write(namespace, class, input, "pair", |number, pair: Pair| {
+        pair.into_write(number, namespace, session)
+    })
+}
+
+/// Deletes the keys of a file.
+pub(super) fn delete_all(namespace: &Namespace, class: Class, input: Input) -> Outcome<u64> {
+    write(namespace, class, input, "key", |number, name: Name| {
+        Ok(Write {
+            number,
+            namespace: namespace.clone(),
+            key: name
+                .into_key()
+                .map_err(|failure| failure.at(format_args!("key {number}")))?,
+            change: Change::Delete,
+        })
+    })
 }
 
 /// Does what all items of a file stand for, and says how many there were.

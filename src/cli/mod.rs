@@ -8,12 +8,17 @@ mod bench;
 mod blanks;
 mod bulk;
 pub(crate) mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod generate;
 mod inspect;
 pub(crate) mod interrupt;
 mod key;
 mod maintain;
 mod namespace;
+#[cfg(not(feature = "server"))]
+#[path = "../server/parse/objects.rs"]
+mod objects;
 pub(crate) mod output;
 mod random;
 mod session;
@@ -26,7 +31,7 @@ mod writer;
 use std::process::ExitCode;
 
 #[cfg(feature = "server")]
-use crate::server::parse::blanks;
+use crate::server::parse::{blanks, objects};
 
 use clap::Parser;
 

@@ -35,6 +35,17 @@ impl Session {
         }
     }
 
+    /// A session that says nothing, on a store that is open.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_store(store: Store) -> Session {
+        Session {
+            path: RefCell::new(None),
+            quiet: true,
+            shell: false,
+            store: RefCell::new(Some(store)),
+        }
+    }
+
     /// The session of a shell on the same store, which stays open from command to command.
     pub(crate) fn of_shell(&self) -> Outcome<Session> {
         let session = Session {

@@ -122,7 +122,7 @@ pub(crate) fn escape_short(bytes: &[u8], characters_max: usize) -> String {
 }
 
 /// What [`escape`] made, and \0.
-fn unescape(text: &str) -> Outcome<Vec<u8>> {
+pub(super) fn unescape(text: &str) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((plain, escape)) = rest.split_once('\\') {

@@ -15,11 +15,17 @@
     reason = "to panic is how a target tells what it found"
 )]
 
+#[cfg(feature = "server-parsers")]
+mod bulk;
 mod format;
 mod hint;
 mod index;
 mod input;
+#[cfg(feature = "server-parsers")]
+mod json;
 mod repair;
+#[cfg(test)]
+mod replay;
 mod segment;
 #[cfg(feature = "server-parsers")]
 mod server;
@@ -27,6 +33,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+#[cfg(all(fuzzing, feature = "server"))]
+pub use crate::cli::fuzzing::{bulk_array, export_resume, import_lines, import_resume, key_text};
+#[cfg(all(fuzzing, feature = "server"))]
+pub use crate::server::fuzzing::{server_request, server_settings};
 pub use format::{file_name, namespace_record, record_decode};
 pub use hint::hint_load;
 pub use index::index_load;

@@ -6,12 +6,14 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::bulk::{self as second, Expiry};
 use super::input::Input;
+use super::json::{self, Wrong};
 use crate::server_parse::blanks::without_blanks;
-use crate::server_parse::bulk;
+use crate::server_parse::bulk::{self, Kind};
 use crate::server_parse::encoding::{Malformed, Query, decode};
 use crate::server_parse::form;
-use crate::server_parse::rules::{self, Expiration};
+use crate::server_parse::rules::{self, Expiration, Refusal};
 
 /// The store's time, in all of these targets.
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -20,6 +22,13 @@ fn is_far_enough(expiration: Expiration) -> bool {
     match expiration {
         Expiration::After(ttl) => ttl.as_secs() >= 60,
         Expiration::At(seconds) => seconds >= NOW_MS / 1000 + 60,
+    }
+}
+
+fn seconds(expiration: Expiration) -> Expiry {
+    match expiration {
+        Expiration::After(ttl) => Expiry::After(ttl.as_secs()),
+        Expiration::At(seconds) => Expiry::At(seconds),
     }
 }
 
@@ -160,31 +169,45 @@ pub fn server_form(data: &[u8]) {
     assert_eq!(form.metadata.as_deref(), expected);
 }
 
-/// Bodies of bulk put, delete and get.
+/// Bodies of bulk put, delete and get: accepted and refused as by a second reader, and read to the same.
 pub fn server_bulk(data: &[u8]) {
-    let good_key = |key: &str| (1..=512).contains(&key.len()) && key != "." && key != "..";
-    // Of what means nothing, not even the encoding is looked at.
-    let count = serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(data).map(|items| items.len());
-    if let Ok(puts) = bulk::puts(data, NOW_MS) {
-        assert_eq!(Some(puts.len()), count.as_ref().ok().copied());
-        for put in &puts {
-            assert!(good_key(&put.key) && put.value.len() <= data.len());
-            assert!(put.expiration.is_none_or(is_far_enough));
-            assert!(put.metadata.as_ref().is_none_or(|metadata| metadata.len() <= 1024));
+    let parsed = match json::parse(data) {
+        Err(Wrong::TooDeep) => return,
+        parsed => parsed.ok(),
+    };
+    let is_refusal = |refusal: &Refusal| matches!(refusal.status, 400 | 413 | 414);
+    match (bulk::puts(data, NOW_MS), parsed.as_ref().and_then(second::puts)) {
+        (Ok(puts), Some(expected)) => {
+            let puts: Vec<_> = puts
+                .into_iter()
+                .map(|put| {
+                    assert!(put.expiration.is_none_or(is_far_enough));
+                    (put.key, put.value, put.expiration.map(seconds), put.metadata)
+                })
+                .collect();
+            assert_eq!(puts, expected);
         }
+        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (puts, expected) => panic!("{puts:?} is not {expected:?}"),
     }
-    if let Ok(names) = bulk::names(data) {
-        assert_eq!(Some(names.len()), count.as_ref().ok().copied());
-        // What other programs have stored can be deleted, too.
-        assert!(names.iter().all(|name| (1..=65_536).contains(&name.len())));
+    match (bulk::names(data), parsed.as_ref().and_then(second::names)) {
+        (Ok(names), Some(expected)) => assert_eq!(names, expected),
+        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (names, expected) => panic!("{names:?} is not {expected:?}"),
     }
-    if let Ok(get) = bulk::get(data) {
-        assert!((1..=100).contains(&get.keys.len()) && get.keys.iter().all(|key| good_key(key)));
-        let each_once: std::collections::HashSet<_> = get.keys.iter().collect();
-        assert_eq!(each_once.len(), get.keys.len());
-        // Values in JSON are JSON again.
-        if let Ok(shown) = get.kind.show(data) {
-            serde_json::from_str::<&serde_json::value::RawValue>(shown.get()).expect("it is JSON");
+    match (bulk::get(data), parsed.as_ref().and_then(second::get)) {
+        (Ok(get), Some((keys, is_json, with_metadata))) => {
+            assert_eq!((get.keys, get.with_metadata), (keys, with_metadata));
+            assert_eq!(matches!(get.kind, Kind::Json), is_json);
         }
+        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (get, expected) => panic!("{get:?} is not {expected:?}"),
     }
+    // Values in JSON are JSON again.
+    let shown = Kind::Text.show(data).expect("any value can be shown as text");
+    let shown = json::parse(shown.get().as_bytes()).expect("it is JSON");
+    assert_eq!(shown.text(), Some(&*String::from_utf8_lossy(data)));
+    let shown = Kind::Json.show(data).ok();
+    let expected = parsed.and_then(|node| std::str::from_utf8(node.raw).ok());
+    assert_eq!(shown.as_ref().map(|shown| shown.get()), expected);
 }

@@ -109,6 +109,18 @@ impl Tokens {
         Ok(tokens)
     }
 
+    /// Each as a configuration would have it.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn described(&self) -> Vec<TokenSetting> {
+        let describe = |(digest, access): &([u8; 32], Access)| TokenSetting {
+            name: access.name.clone(),
+            sha256: show_digest(digest),
+            read_only: access.read_only,
+            namespaces: access.namespaces.clone(),
+        };
+        self.tokens.iter().map(describe).collect()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }

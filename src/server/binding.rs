@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use embercask::{Namespace, Value};
-use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
@@ -31,12 +30,15 @@ const REASON_CHARACTERS_MAX: usize = 512;
 const NO_NAMESPACE: u32 = 10013;
 
 /// Answers a request; says what it was, for the metrics.
-pub(super) async fn serve(
+pub(super) async fn serve<B>(
     shared: &Arc<Shared>,
     fixed_namespace: Option<&str>,
     is_socket: bool,
-    request: Request<Incoming>,
-) -> Result<(&'static str, Answer), Disconnected> {
+    request: Request<B>,
+) -> Result<(&'static str, Answer), Disconnected>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
     let (head, body) = request.into_parts();
     let (name, plan) = match (&head.method, head.uri.path()) {
         (&Method::GET, "/") => ("list", list_plan(&head)),

@@ -6,6 +6,8 @@
 
 pub(crate) mod access;
 mod binding;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod listener;
 mod metrics;
 mod page;
@@ -18,9 +20,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use embercask::Store;
-use hyper::body::{Body as _, Incoming};
-use hyper::{Method, Request};
+use hyper::body::Body;
+use hyper::{HeaderMap, Method, Request};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
@@ -178,8 +181,11 @@ fn log_to_stderr(settings: &Settings) -> Outcome {
     installed.map_err(|error| wrong(error.to_string()))
 }
 
-/// Answers one request.
-async fn respond(shared: Arc<Shared>, face: Face, request: Request<Incoming>) -> Result<Answer, Disconnected> {
+/// Answers one request, whatever its body comes from.
+async fn respond<B>(shared: Arc<Shared>, face: Face, request: Request<B>) -> Result<Answer, Disconnected>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let begun = Instant::now();
     let Face { protocol, is_socket } = face;
     let answered = match &protocol {
@@ -188,7 +194,7 @@ async fn respond(shared: Arc<Shared>, face: Face, request: Request<Incoming>) ->
             (&Method::GET, "/") if *page => Ok(("page", page::answer())),
             (&Method::GET, "/healthz") => Ok(("health", answer(200, PLAIN, "ok\n"))),
             (&Method::GET, "/readyz") => Ok(("health", ready(&shared).await)),
-            (&Method::GET, "/metrics") => Ok(("metrics", numbers(&shared, is_socket, &request).await)),
+            (&Method::GET, "/metrics") => Ok(("metrics", numbers(&shared, is_socket, request.headers()).await)),
             _ => rest::serve(&shared, is_socket, request).await,
         },
     };
@@ -220,10 +226,10 @@ async fn ready(shared: &Arc<Shared>) -> Answer {
 }
 
 /// The numbers, for those who may read everything.
-async fn numbers(shared: &Arc<Shared>, is_socket: bool, request: &Request<Incoming>) -> Answer {
+async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> Answer {
     let allowed = shared
         .tokens
-        .access(request.headers(), is_socket)
+        .access(headers, is_socket)
         .and_then(|access| access.check_all());
     if allowed.is_err() {
         return answer(403, PLAIN, "a token is needed\n");

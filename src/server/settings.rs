@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use embercask::Durability;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::access::{TokenSetting, Tokens};
+use super::parse::objects::Object;
 use crate::cli::arguments::Serve;
 use crate::cli::failure::{Failure, Outcome};
 
@@ -23,11 +25,13 @@ const BODY_MEMORY_MIB_DEFAULT: usize = 512;
 const IDLE_SECONDS_DEFAULT: u64 = 75;
 const BODY_SECONDS_DEFAULT: u64 = 30;
 const STOP_SECONDS_DEFAULT: u64 = 30;
+/// A century: more means the same, and could not be added to a time.
+const SECONDS_MAX: u64 = 100 * 366 * 24 * 3600;
 
 /// A configuration file. The flags have the same names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct File {
+pub(super) struct File {
     store: Option<PathBuf>,
     listen: Option<String>,
     binding: Option<String>,
@@ -43,7 +47,7 @@ struct File {
     stop_seconds: Option<u64>,
     log: Option<String>,
     log_format: Option<String>,
-    tokens: Vec<TokenSetting>,
+    tokens: Vec<Object<TokenSetting>>,
 }
 
 /// Where a listener is.
@@ -57,7 +61,7 @@ pub(super) enum Address {
 impl Address {
     fn parse(text: &str) -> Outcome<Address> {
         #[cfg(unix)]
-        if let Some(path) = text.strip_prefix("unix:") {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
             return Ok(Address::Unix(path.into()));
         }
         text.parse().map(Address::Tcp).map_err(|_| {
@@ -126,6 +130,10 @@ impl Settings {
     /// Puts together what was said. Flags hold what the environment says too, where they say nothing.
     pub(crate) fn of(arguments: &Serve) -> Outcome<Settings> {
         let file = arguments.config.as_deref().map_or(Ok(File::default()), read)?;
+        Settings::with(file, arguments)
+    }
+
+    pub(super) fn with(file: File, arguments: &Serve) -> Outcome<Settings> {
         let listen = arguments.listen.clone().or(file.listen);
         let binding = arguments.binding.clone().or(file.binding);
         let mut binding_for = file.binding_for;
@@ -145,7 +153,8 @@ impl Settings {
             (None, None) => None,
             _ => return Err(Failure::usage("TLS needs a certificate and its key", "name both")),
         };
-        let tokens = Tokens::new(&file.tokens, arguments.token.as_deref());
+        let tokens: Vec<TokenSetting> = file.tokens.into_iter().map(|Object(token)| token).collect();
+        let tokens = Tokens::new(&tokens, arguments.token.as_deref());
         let settings = Settings {
             store: file.store,
             listen: Address::parse_or_off(listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
@@ -160,7 +169,8 @@ impl Settings {
             max_connections: arguments
                 .max_connections
                 .or(file.max_connections)
-                .unwrap_or(MAX_CONNECTIONS_DEFAULT),
+                .unwrap_or(MAX_CONNECTIONS_DEFAULT)
+                .min(Semaphore::MAX_PERMITS),
             body_memory_bytes: arguments
                 .body_memory_mib
                 .or(file.body_memory_mib)
@@ -216,18 +226,24 @@ impl Settings {
 
 fn read(path: &Path) -> Outcome<File> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path.display(), &error))?;
-    toml::from_str(&text).map_err(|error| {
+    parse(path, &text)
+}
+
+/// What a file says that holds this text.
+pub(super) fn parse(path: &Path, text: &str) -> Outcome<File> {
+    let Object(file) = toml::from_str(text).map_err(|error: toml::de::Error| {
         let what = error.message().to_owned();
         let line = error
             .span()
             .and_then(|span| text.get(..span.start))
             .map_or(1, |before| before.matches('\n').count() + 1);
         Failure::usage(format!("{}, line {line}: {what}", path.display()), "")
-    })
+    })?;
+    Ok(file)
 }
 
 fn seconds(given: Option<u64>, default: u64) -> Duration {
-    Duration::from_secs(given.unwrap_or(default).max(1))
+    Duration::from_secs(given.unwrap_or(default).clamp(1, SECONDS_MAX))
 }
 
 fn durability(name: Option<&str>) -> Outcome<Durability> {
@@ -255,33 +271,16 @@ fn log_format(name: Option<&str>) -> Outcome<LogFormat> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::arguments::{Arguments, Command};
 
-    /// The settings of `serve` with this configuration, and nothing said besides.
-    fn of(config: Option<&str>) -> Settings {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("embercask.toml");
-        let arguments = Arguments::parse_from(["embercask", "serve"]);
-        let Command::Serve(mut arguments) = arguments.command else {
-            panic!()
-        };
-        if let Some(config) = config {
-            std::fs::write(&path, config).unwrap();
-            arguments.config = Some(path);
-        }
-        let Ok(settings) = Settings::of(&arguments) else {
-            panic!()
-        };
-        settings
+    fn settings(text: &str) -> Outcome<Settings> {
+        parse(Path::new("test.toml"), text).and_then(|file| Settings::with(file, &Serve::default()))
     }
 
     /// "What is left out has the value that is shown."
     #[test]
     fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
-        let shown = of(Some(include_str!("../../docs/self-hosting/embercask.toml")));
+        let shown = settings(include_str!("../../docs/self-hosting/embercask.toml")).unwrap();
         // All of them by name, so that a new one is compared as well.
         let Settings {
             store,
@@ -299,7 +298,7 @@ mod tests {
             stop_timeout,
             log,
             log_format,
-        } = of(None);
+        } = settings("").unwrap();
         assert_eq!((store, shown.store), (None, Some("/var/lib/embercask".into())));
         assert_eq!((listen, binding), (shown.listen, shown.binding));
         assert_eq!(
@@ -315,5 +314,26 @@ mod tests {
         );
         assert_eq!((log, log_format), (shown.log, shown.log_format));
         assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
+    }
+
+    /// Found by the fuzz target `server_settings`: a time could not be made of the seconds, and each connection panicked; of the connections
+    /// no semaphore, and the server did.
+    #[test]
+    fn no_number_of_seconds_or_connections_is_too_large_to_work_with() {
+        let most = i64::MAX;
+        let text =
+            format!("max_connections = {most}\nidle_seconds = {most}\nbody_seconds = {most}\nstop_seconds = {most}");
+        let settings = settings(&text).unwrap();
+        let _ = Semaphore::new(settings.max_connections);
+        for timeout in [settings.idle_timeout, settings.body_timeout, settings.stop_timeout] {
+            assert!(std::time::Instant::now().checked_add(timeout).is_some());
+        }
+    }
+
+    /// Linux would make a socket of it that nobody can name.
+    #[test]
+    fn a_socket_has_a_path() {
+        assert!(settings("listen = \"unix:\"").is_err());
+        assert_eq!(settings("listen = \"unix:/kv\"").is_ok(), cfg!(unix));
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use embercask::{Durability, Error, ErrorKind, Namespace, Page, PutOptions, Store, Value};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::value::RawValue;
@@ -126,8 +125,10 @@ impl Shared {
 
     /// Reads a body to its end, and keeps its beginning up to so many bytes; what is made of it takes `times` as much. Waits for memory
     /// first, if much is in use: all of it is set apart from the beginning, so that no two bodies wait for each other.
-    pub(super) async fn read_body(&self, body: Incoming, keep_max: usize, times: usize) -> Result<Body, Disconnected> {
-        use hyper::body::Body as _;
+    pub(super) async fn read_body<B>(&self, body: B, keep_max: usize, times: usize) -> Result<Body, Disconnected>
+    where
+        B: hyper::body::Body<Data = Bytes> + Unpin,
+    {
         let expected = body.size_hint().exact();
         let keep = expected.map_or(keep_max, |exact| {
             usize::try_from(exact).map_or(keep_max, |exact| exact.min(keep_max))

@@ -68,7 +68,12 @@ impl Encoder {
         Ok(match compression {
             Compression::None => Encoder::Plain(target),
             Compression::Gzip => Encoder::Gzip(GzEncoder::new(target, flate2::Compression::default())),
-            Compression::Zstd => Encoder::Zstd(zstd::stream::write::Encoder::new(target, ZSTD_LEVEL)?),
+            Compression::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(target, ZSTD_LEVEL)?;
+                // Gzip has one anyway: damage is noticed, and not imported.
+                encoder.include_checksum(true)?;
+                Encoder::Zstd(encoder)
+            }
         })
     }
 

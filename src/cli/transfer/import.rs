@@ -28,7 +28,10 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
             "name it by -n NAME",
         ));
     }
-    let input = Input::open(&arguments.file, session, "importing")?;
+    import_from(session, arguments, Input::open(&arguments.file, session, "importing")?)
+}
+
+pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -> Outcome {
     let mut progress = Progress::of(session, arguments, input.is_file)?;
     let store = session.store_or_new()?;
     let _expected = interrupt::expect();
@@ -348,7 +351,11 @@ impl Importer<'_> {
             if self.skip.is_none() {
                 self.progress.forget();
             }
-            return Ok("nothing more was imported".to_owned());
+            return Ok(match self.writer.tally.done {
+                0 => "nothing more was imported".to_owned(),
+                // Of the batch in which a write is wrong, those before it.
+                keys => format!("{} keys before it were imported", count(keys)),
+            });
         }
         self.note()?;
         let how_to_go_on = if self.progress.is_kept() {

@@ -62,6 +62,16 @@ impl Input {
         })
     }
 
+    /// What a reader has, under the name `input`.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_reader(reader: impl BufRead + 'static) -> Input {
+        Input {
+            name: "input".to_owned(),
+            reader: Box::new(reader),
+            is_file: false,
+        }
+    }
+
     /// Reads a line with what ends it; false at the end.
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Outcome<bool> {
         line.clear();

@@ -3,6 +3,8 @@
 pub(crate) mod array;
 mod compression;
 mod export;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod import;
 mod input;
 mod output;

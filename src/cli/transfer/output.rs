@@ -9,7 +9,7 @@ use super::input::LINE_BYTES_MAX;
 use crate::cli::failure::{Failure, Outcome};
 
 /// Bytes after which a compressed file gets a new frame: an export that is cut off loses no more than the last one.
-const FRAME_BYTES: u64 = 8 << 20;
+const FRAME_BYTES: u64 = if cfg!(any(test, fuzzing)) { 256 } else { 8 << 20 };
 /// Bytes that are written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 

@@ -9,15 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::arguments::{FileFormat, Import};
 use crate::cli::failure::{Failure, Outcome};
+use crate::cli::objects::Object;
 use crate::cli::session::Session;
 
 /// What was done of which input, and where it went.
+///
+/// A note that says more, or less, is none: it was damaged, or another program has written it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Done {
     /// The id of the store, which copies share, and what was its newest sequence: an older copy has a lower one.
     store: String,
     sequence: u64,
     /// The namespace that all keys go to, if the user has named one.
+    #[serde(deserialize_with = "Option::deserialize")]
     namespace: Option<String>,
     bulk: bool,
     if_absent: bool,
@@ -26,6 +31,7 @@ pub(super) struct Done {
     /// Checksum over them.
     pub(super) crc32: u32,
     /// How many lines of an export that has not ended yet are among them, its first line aside.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub(super) section: Option<u64>,
 }
 
@@ -82,7 +88,7 @@ impl<'a> Progress<'a> {
         };
         let wrong = |what: String| Failure::usage(what, "import from the beginning, without --resume");
         let name = file.display();
-        let done: Done = serde_json::from_slice(&read)
+        let Object::<Done>(done) = serde_json::from_slice(&read)
             .map_err(|error| wrong(format!("{name} does not say how far an import has come: {error}")))?;
         let now = self.place(store);
         let options = |done: &Done| (done.store.clone(), done.namespace.clone(), done.bulk, done.if_absent);
@@ -163,4 +169,30 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&next);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `import_resume`: without its section, a file that was cut off would pass for whole.
+    #[test]
+    fn a_note_with_a_member_more_or_less_is_none() {
+        let is_note = |text: &str| serde_json::from_str::<Object<Done>>(text).is_ok();
+        let good = r#"{"store":"1","sequence":2,"namespace":null,"bulk":false,"if_absent":false,"items":3,"crc32":4,"section":5}"#;
+        assert!(is_note(good));
+        for name in [
+            "store",
+            "sequence",
+            "namespace",
+            "bulk",
+            "if_absent",
+            "items",
+            "crc32",
+            "section",
+        ] {
+            assert!(!is_note(&good.replace(name, "another")), "{name}");
+        }
+        assert!(!is_note(&good.replace("5}", "5,\"more\":6}")));
+    }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::cli::failure::{Failure, Outcome};
+use crate::cli::objects::Object;
 use crate::cli::output::{JsonOrBase64, TextOrBase64};
 use crate::cli::text::{decode_base64, parse_id};
 
@@ -173,6 +174,24 @@ struct Line {
 }
 
 impl Line {
+    fn is_of_key(&self) -> bool {
+        let of_key = [
+            self.key.is_some() || self.key_base64.is_some(),
+            self.value.is_some() || self.value_base64.is_some(),
+            self.metadata.is_some() || self.metadata_base64.is_some(),
+            self.expiration_ms.is_some(),
+        ];
+        of_key.contains(&true)
+    }
+
+    fn is_of_namespace(&self) -> bool {
+        self.namespace.is_some() || self.id.is_some()
+    }
+
+    fn is_of_end(&self) -> bool {
+        self.end.is_some() || self.lines.is_some()
+    }
+
     /// Whether it is a first line.
     fn is_header(&self) -> Outcome<bool> {
         match self.export {
@@ -224,12 +243,23 @@ pub(super) struct Record {
 /// Reads a line. The error does not say which one it is.
 pub(super) fn read(line: &[u8]) -> Outcome<Read> {
     let wrong = |what: String| Failure::usage(what, "");
-    let line: Line = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    let Object::<Line>(line) = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    // What belongs to a line of another kind would be lost without a word.
+    let two_kinds = || Err(wrong("it is lines of two kinds in one".to_owned()));
     if line.is_header()? {
-        return Ok(Read::Header);
+        let is_more = line.is_of_key() || line.is_of_namespace() || line.is_of_end();
+        return if is_more { two_kinds() } else { Ok(Read::Header) };
     }
-    if let (Some(true), Some(lines)) = (line.end, line.lines) {
-        return Ok(Read::End { lines });
+    if line.is_of_end() {
+        return match (line.end, line.lines) {
+            _ if line.is_of_key() || line.is_of_namespace() => two_kinds(),
+            (Some(true), Some(lines)) => Ok(Read::End { lines }),
+            _ => Err(wrong("it is no whole last line".to_owned())),
+        };
+    }
+    let (has_id, is_of_key) = (line.id.is_some(), line.is_of_key());
+    if has_id && is_of_key {
+        return two_kinds();
     }
     let either = |text: Option<String>, base64: Option<String>, what: &str| match (text, base64) {
         (Some(_), Some(_)) => Err(wrong(format!("it has a {what} and a {what}_base64"))),
@@ -248,6 +278,7 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
             expiry_ms: line.expiration_ms,
             metadata,
         })),
+        (None, None) if is_of_key => Err(wrong("it has neither key nor value".to_owned())),
         (None, None) => {
             let name = line
                 .namespace
@@ -260,5 +291,34 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
         }
         (Some(_), None) => Err(wrong("it has a key and no value".to_owned())),
         (None, Some(_)) => Err(wrong("it has a value and no key".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `import_lines`: what belonged to the other kind was lost without a word.
+    #[test]
+    fn a_line_is_of_one_kind() {
+        for wrong in [
+            r#"{"export":1,"key":"a","value":"b"}"#,
+            r#"{"export":1,"end":true,"lines":0}"#,
+            r#"{"end":true,"lines":0,"namespace":"N","key":"a","value":"b"}"#,
+            r#"{"end":false,"namespace":"N","key":"a","value":"b"}"#,
+            r#"{"namespace":"N","id":"4501846b534b2d4a5d8f47f790fd834a","key":"a","value":"b"}"#,
+            r#"{"namespace":"N","expiration_ms":1}"#,
+            r#"{"end":true}"#,
+        ] {
+            assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        for good in [
+            r#"{"export":1,"store":"00","namespaces":null,"prefix":""}"#,
+            r#"{"namespace":"N","key":"a","value":"b","metadata":null}"#,
+            r#"{"namespace":"N","id":null}"#,
+            r#"{"end":true,"lines":0}"#,
+        ] {
+            assert!(read(good.as_bytes()).is_ok(), "{good}");
+        }
     }
 }

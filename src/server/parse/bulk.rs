@@ -6,9 +6,11 @@ use std::marker::PhantomData;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::objects::Object;
 use super::rules::{self, Expiration, Refusal};
 
 /// Pairs or keys of the largest request.
@@ -29,11 +31,35 @@ struct Pair {
 }
 
 /// A key to delete: a string, or as a listing has it.
+struct Name(String);
+
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Name {
-    Plain(String),
-    Object { name: String },
+struct Listed {
+    name: String,
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key, or an object with a `name`")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Name, E> {
+        Ok(Name(key.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Name, A::Error> {
+        Listed::deserialize(MapAccessDeserializer::new(members)).map(|listed| Name(listed.name))
+    }
 }
 
 /// What a pair stands for.
@@ -97,7 +123,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
 pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, Refusal> {
     let pairs = items(body)?.into_iter().enumerate();
     pairs
-        .map(|(index, pair)| {
+        .map(|(index, Object(pair))| {
             put_of(pair, now_ms).map_err(|refusal| Refusal {
                 message: format!("item {index}: {}", refusal.message),
                 ..refusal
@@ -133,10 +159,7 @@ fn put_of(pair: Pair, now_ms: u64) -> Result<Put, Refusal> {
 pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, Refusal> {
     let names = items(body)?.into_iter();
     names
-        .map(|name| {
-            let (Name::Plain(key) | Name::Object { name: key }) = name;
-            rules::check_deleted_key(key.as_bytes()).map(|()| key)
-        })
+        .map(|Name(key)| rules::check_deleted_key(key.as_bytes()).map(|()| key))
         .collect()
 }
 
@@ -162,7 +185,7 @@ pub(crate) struct Get {
 
 pub(crate) fn get(body: &[u8]) -> Result<Get, Refusal> {
     let unreadable = |_| Refusal::new(400, 10012, "the request body could not be parsed");
-    let body: GetBody = serde_json::from_slice(body).map_err(unreadable)?;
+    let Object::<GetBody>(body) = serde_json::from_slice(body).map_err(unreadable)?;
     let kind = Kind::of(body.kind.as_deref())?;
     match body.keys.len() {
         0 => return Err(Refusal::new(400, 10029, "You must request a minimum of 1 key")),

@@ -5,4 +5,5 @@ pub(crate) mod blanks;
 pub(crate) mod bulk;
 pub(crate) mod encoding;
 pub(crate) mod form;
+pub(crate) mod objects;
 pub(crate) mod rules;

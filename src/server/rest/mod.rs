@@ -6,8 +6,8 @@ mod values;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use embercask::Namespace;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
 use serde::Serialize;
@@ -32,11 +32,14 @@ pub(super) const BULK_GET_BODY_BYTES_MAX: usize = 1 << 20;
 const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Answers a request; says what it was, for the metrics.
-pub(super) async fn serve(
+pub(super) async fn serve<B>(
     shared: &Arc<Shared>,
     is_socket: bool,
-    request: Request<Incoming>,
-) -> Result<(&'static str, Answer), Disconnected> {
+    request: Request<B>,
+) -> Result<(&'static str, Answer), Disconnected>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
     let (head, body) = request.into_parts();
     let access = shared.tokens.access(&head.headers, is_socket);
     let route = Route::of(&head);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Call, success, success_with};
 use crate::cli::stats;
+use crate::server::parse::objects::Object;
 use crate::server::parse::rules::Refusal;
 use crate::server::shared::{Answer, Body, Shared, blocking};
 
@@ -46,7 +47,7 @@ struct Titled {
 fn title(body: &Body) -> Result<String, Refusal> {
     let missing = || Refusal::new(400, 10019, "request is missing a title definition");
     let body = body.whole().ok_or_else(missing)?;
-    let titled: Titled =
+    let Object::<Titled>(titled) =
         serde_json::from_slice(body).map_err(|_| Refusal::new(400, 10012, "the request body could not be parsed"))?;
     let title = titled.title.filter(|title| !title.is_empty()).ok_or_else(missing)?;
     if title.chars().count() > TITLE_CHARACTERS_MAX {

@@ -1,0 +1,48 @@
+//! Structs that come as JSON objects, and in no other form.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+/// A struct from an object. What serde derives would take an array of its fields as well, in the order of the code.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `server_bulk`.
+    #[test]
+    fn an_array_of_a_structs_fields_is_no_object() {
+        #[derive(serde::Deserialize)]
+        struct Pair {
+            key: String,
+        }
+        let key = |json| serde_json::from_str::<Object<Pair>>(json).map(|pair| pair.0.key);
+        assert_eq!(key(r#"{"key": "a"}"#).ok().as_deref(), Some("a"));
+        assert!(serde_json::from_str::<Pair>(r#"["a"]"#).is_ok() && key(r#"["a"]"#).is_err());
+    }
+}
