@@ -123,6 +123,9 @@ mod server_parse;
 pub mod storage;
 mod store;
 mod sync;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 /// What the command calls this library.
 #[cfg(all(fuzzing, feature = "server", not(shuttle)))]

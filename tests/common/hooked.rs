@@ -1,4 +1,4 @@
-//! A storage that asks before each call that creates, writes, renames or removes a file, or makes names durable.
+//! A storage that asks before each call that creates, writes, renames or removes a file, or makes content or names durable.
 
 use std::io;
 use std::path::Path;
@@ -31,8 +31,8 @@ impl Hooked {
 
 impl Interposer for Hooked {
     fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
-        use Operation::{Create, Remove, Rename, SyncDirectory, Write};
-        if let Create | Rename | Remove | SyncDirectory | Write = call.operation {
+        use Operation::{Create, Remove, Rename, Sync, SyncDirectory, Write};
+        if let Create | Rename | Remove | Sync | SyncDirectory | Write = call.operation {
             (self.hook)(call.operation, call.path)?;
         }
         make()

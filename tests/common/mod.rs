@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use embercask::storage::{MemStorage, Storage};
+#[allow(unused_imports, reason = "each test file uses its own part of this")]
+pub(crate) use embercask::testing::until;
 use embercask::{Durability, Error, Maintenance, Namespace, Options, PutOptions, Store};
 
 /// Where the stores of these tests lie on a simulated disk.
@@ -94,6 +96,12 @@ pub(crate) fn skip(what: &str, why: &str) {
         file.write_all(format!("{what}: {}\n", why.replace('\n', " ")).as_bytes())
             .unwrap();
     }
+}
+
+/// That a suite has visited what it is there for. `least` is well below what it ordinarily visits.
+#[track_caller]
+pub(crate) fn at_least(least: u64, visited: u64, what: &str) {
+    assert!(visited >= least, "{visited} {what}, of {least} at least");
 }
 
 /// Ends the threads of a test that fails, so that it fails and does not hang.

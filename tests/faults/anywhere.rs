@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use embercask::storage::{Fault, FaultKind};
 use embercask::{Durability, ErrorKind, Namespace, Result, Store};
 
-use crate::common::{class, keys, open, text};
+use crate::common::{at_least, class, keys, open, text};
 use crate::{FAILED, junk, world};
 
 /// What may be read of a key: one value, or one of two after a write that failed.
@@ -40,15 +40,17 @@ fn check(namespace: &Namespace, allowed: &Allowed, context: &str) {
     assert_eq!(namespace.count().unwrap(), there.len() as u64, "{context}");
 }
 
-/// Writes of all kinds, over several segments and compactions; returns what may be read afterwards.
-fn work(store: &Store, namespace: &Namespace) -> Allowed {
+/// Writes of all kinds, over several segments and compactions; returns what may be read afterwards, and how many calls failed.
+fn work(store: &Store, namespace: &Namespace) -> (Allowed, u64) {
     let mut allowed = Allowed::new();
+    let mut failed = 0;
     for n in 0..40 {
         let value = format!("{n} {}", "x".repeat(300));
         let key = format!("key {}", n % 6);
         let result = match n % 10 {
             9 => {
                 let result = store.compact().map(drop);
+                failed += u64::from(result.is_err());
                 assert!(
                     !matches!(&result, Err(error) if error.kind() == ErrorKind::Corruption),
                     "{result:?}"
@@ -79,30 +81,40 @@ fn work(store: &Store, namespace: &Namespace) -> Allowed {
             }
         };
         if let Err(error) = result {
+            failed += 1;
             let kinds = [ErrorKind::Io, ErrorKind::NoSpace, ErrorKind::Poisoned];
             assert!(kinds.contains(&error.kind()), "{error}");
         }
         check(namespace, &allowed, "at work");
     }
-    allowed
+    (allowed, failed)
 }
 
 #[test]
 fn one_failure_anywhere_loses_nothing_acknowledged() {
-    for fault in [
-        FAILED,
-        FaultKind::Full,
-        FaultKind::FailedSync,
-        FaultKind::ShortWrite { bytes: 30 },
+    // How many of these lives must have met with their fault, and how many calls must have failed in all of them.
+    for (fault, struck_least, failed_least) in [
+        (FAILED, 100, 50),
+        (FaultKind::Full, 50, 30),
+        (FaultKind::FailedSync, 50, 500),
+        // The rest of a write is written at once, and nobody is told.
+        (FaultKind::ShortWrite { bytes: 30 }, 50, 0),
     ] {
+        let (mut struck, mut failures) = (0, 0);
         for step in 0.. {
             let (disk, faults, store, namespace) = world();
             namespace.delete("key").unwrap();
             let begin = faults.steps();
             faults.inject(Fault::new(fault).at(begin + step));
-            let allowed = work(&store, &namespace);
+            let (allowed, failed) = work(&store, &namespace);
             let done = faults.steps() <= begin + step;
             faults.clear();
+            struck += faults.struck();
+            failures += failed;
+            assert!(
+                faults.struck() > 0 || failed == 0,
+                "{fault:?} at step {step}: for no reason"
+            );
             let context = format!("{fault:?} at step {step}");
             check(&namespace, &allowed, &context);
             let killed = disk.crash_process();
@@ -127,5 +139,12 @@ fn one_failure_anywhere_loses_nothing_acknowledged() {
                 break;
             }
         }
+        at_least(struck_least, struck, &format!("calls struck by {fault:?}"));
+        at_least(
+            failed_least,
+            failures,
+            &format!("writes and compactions that failed by {fault:?}"),
+        );
+        assert!(failed_least > 0 || failures == 0, "{fault:?}: {failures} failed");
     }
 }

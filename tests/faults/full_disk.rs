@@ -6,7 +6,7 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, Store};
 
-use crate::common::{DIRECTORY, class, manual, open};
+use crate::common::{DIRECTORY, at_least, class, manual, open};
 use crate::{FAILED, holds, kind, on_segments};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -166,17 +166,26 @@ fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
         .unwrap();
     let namespace = store.namespace("N").unwrap();
     disk.set_capacity(Some(4 << 20));
+    // Small ones, so that their tombstones take more than the reserve has.
     let mut count = 0;
-    while namespace.put(format!("{count:05}"), [b'v'; 2_000]).is_ok() {
-        count += 1;
-    }
-    assert!(count > 1_000, "{count}");
-    for n in (0..count).filter(|n| n % 10 != 0) {
-        if let Err(error) = namespace.delete(format!("{n:05}")) {
-            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-            break;
+    let full = loop {
+        match namespace.put(format!("{count:05}"), [b'v'; 250]) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
         }
-    }
+    };
+    assert_eq!(full.kind(), ErrorKind::NoSpace, "{full}");
+    at_least(10_000, count, "puts that fitted");
+    let mut deleted = 0;
+    let refused = (0..count).filter(|n| n % 10 != 0).find_map(|n| {
+        let result = namespace.delete(format!("{n:05}"));
+        deleted += u64::from(result.is_ok());
+        result.err()
+    });
+    let refused = refused.expect("deletes may not have all of the reserve");
+    assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
+    // What half of the reserve has room for.
+    at_least(2_000, deleted, "deletes before they were refused");
     let report = store.compact().unwrap();
     assert!(report.reclaimed_bytes > 256 << 10, "{report:?}");
     namespace.put("again", "1").unwrap();
@@ -250,7 +259,9 @@ fn a_killed_store_opens_on_a_full_disk_and_shows_everything() {
                 .unwrap();
             assert_eq!(full.kind(), ErrorKind::NoSpace, "{full}");
             for n in 0..40 {
-                namespace.delete(format!("more {n}")).ok();
+                if let Err(error) = namespace.delete(format!("more {n}")) {
+                    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                }
             }
             killed.set_capacity(None);
             for n in 0..40 {

@@ -1,6 +1,6 @@
 //! What stays behind, with real files, and what the system says of this process: nothing.
 
-use embercask::{Durability, Maintenance, ReadMode, Store};
+use embercask::{Durability, ErrorKind, Maintenance, ReadMode, Store};
 
 use crate::common::file_names;
 use crate::process::open_in;
@@ -21,6 +21,10 @@ fn opening_and_closing_leaks_no_file_and_no_map() {
             if n % 20 == 19 {
                 store.compact().unwrap();
             }
+            assert!(
+                !open_in(directory.path()).is_empty(),
+                "nothing can be seen of an open store"
+            );
             // Both ways to end: told to, and dropped.
             if n % 2 == 0 {
                 store.close().unwrap()
@@ -34,7 +38,8 @@ fn opening_and_closing_leaks_no_file_and_no_map() {
         let manifest = directory.path().join("MANIFEST");
         std::fs::write(&manifest, "damaged").unwrap();
         for _ in 0..10 {
-            Store::open(directory.path()).unwrap_err();
+            let error = Store::open(directory.path()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
         }
         assert_eq!(open_in(directory.path()), [""; 0]);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{ErrorKind, ReadMode};
 
-use crate::common::{DIRECTORY, keys, manual, open, text};
+use crate::common::{DIRECTORY, at_least, keys, manual, open, text};
 use crate::{kind, on_segments, poisoned, world};
 
 /// B20: the sync works again at once, but what it would say is not to be trusted. Want of space is no better a reason: `NoSpace` would
@@ -73,23 +73,42 @@ fn a_failed_sync_is_told_to_everybody_who_waited_for_it() {
     assert!(store.stats().poisoned.is_some());
 }
 
+/// Of a new segment, which is not needed; of the manifest that lists it, which is; and of the one that says that it is sealed.
 #[test]
 fn a_failed_sync_of_the_directory_poisons_too() {
-    let (disk, faults, store, namespace) = world();
-    faults.inject(
-        Fault::new(FaultKind::FailedSync)
-            .on(Operation::SyncDirectory)
-            .at(faults.steps() + 1),
-    );
-    let error = (0..20)
-        .find_map(|n| namespace.put(format!("filler {n}"), [7; 1_000]).err())
-        .unwrap();
-    assert_eq!(error.kind(), ErrorKind::Io);
-    // It fails for the new segment, which is not needed, or for the manifest that lists it, which is.
-    let acknowledged = keys(&namespace);
-    drop((store, namespace));
-    let store = open(&disk);
-    assert_eq!(keys(&store.open_namespace("N").unwrap()), acknowledged);
+    let mut struck = 0;
+    for step in 0.. {
+        let (disk, faults, store, namespace) = world();
+        let at = faults.steps() + step;
+        faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::SyncDirectory).at(at));
+        let mut acknowledged = vec!["key".to_owned()];
+        for n in 0..20 {
+            let key = format!("filler {n}");
+            match namespace.put(&key, [7; 1_000]) {
+                Ok(_) => acknowledged.push(key),
+                Err(error) => {
+                    assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Poisoned), "{error}");
+                    break;
+                }
+            }
+        }
+        if faults.struck() == 0 {
+            assert_eq!(acknowledged.len(), 21);
+            break;
+        }
+        struck += 1;
+        poisoned(&store, &namespace);
+        let seen = keys(&namespace);
+        drop((store, namespace));
+        let cut = open(&disk.power_cut(&CutPolicy::LoseUnsynced));
+        let survived = keys(&cut.open_namespace("N").unwrap());
+        for key in &acknowledged {
+            assert!(survived.contains(key), "step {step}: {key} was acknowledged");
+        }
+        let store = open(&disk);
+        assert_eq!(keys(&store.open_namespace("N").unwrap()), seen, "step {step}");
+    }
+    at_least(20, struck, "syncs of a directory");
 }
 
 /// C11: the sync of a file that nothing refers to yet fails, and with it, unseen, a commit that others are part of.
@@ -103,14 +122,16 @@ fn after_a_failed_sync_of_any_file_nothing_is_acknowledged_any_more() {
         let failing = Fault::new(FaultKind::FailedSync).on(Operation::Sync).path(path);
         if path == "RESERVE" {
             faults.inject(Fault::new(FaultKind::Full).on(Operation::Write).path(".segment"));
-            namespace.put("does not fit", [7; 1_000]).unwrap_err();
+            assert_eq!(kind(namespace.put("does not fit", [7; 1_000])), ErrorKind::NoSpace);
             disk.remove_file("/store/RESERVE").unwrap();
             faults.inject(failing);
-            namespace.put("asks for the reserve first", "1").unwrap_err();
+            assert_eq!(kind(namespace.put("asks for the reserve first", "1")), ErrorKind::Io);
             assert_eq!(faults.struck(), 2);
         } else {
             faults.inject(failing);
-            store.compact().unwrap_err();
+            let refused = store.compact().unwrap_err();
+            let kinds = [ErrorKind::Io, ErrorKind::Poisoned];
+            assert!(kinds.contains(&refused.kind()), "{path}: {refused}");
             assert_eq!(faults.struck(), 1, "{path}");
         }
         assert!(store.stats().poisoned.is_some(), "{path}");
@@ -156,7 +177,7 @@ fn life(options: &embercask::Options) -> (Vec<String>, embercask::Result<()>) {
 /// C11, whichever sync it is of, and whether or not anybody is told that its commit has failed.
 #[test]
 fn what_was_acknowledged_survives_although_a_commit_of_the_journal_failed_at_any_sync() {
-    let mut struck = 0;
+    let (mut struck, mut outlived) = (0, 0);
     for told in [true, false] {
         for at in 0.. {
             let disk = MemStorage::new();
@@ -184,9 +205,11 @@ fn what_was_acknowledged_survives_although_a_commit_of_the_journal_failed_at_any
                         namespace.contains(key).unwrap(),
                         "step {at}, told: {told}, {policy:?}: {key} was acknowledged"
                     );
+                    outlived += 1;
                 }
             }
         }
     }
-    assert!(struck > 100, "{struck}");
+    at_least(100, struck, "commits that failed");
+    at_least(1_000, outlived, "acknowledged keys that were looked for");
 }

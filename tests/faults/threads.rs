@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
-use embercask::{Durability, ErrorKind, Maintenance};
+use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
+use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, ReadMode, Store};
 
-use crate::common::{DIRECTORY, class, keys, manual, open, text};
+use crate::common::{DIRECTORY, class, keys, manual, open, text, until};
 use crate::hooked::Hooked;
-use crate::{FAILED, kind, poisoned};
+use crate::{FAILED, kind, on_segments, poisoned};
 
 /// B24: a storage panics in the middle of a put, with the lock of all writers held. The put is lost to its caller; the next one
 /// is not kept waiting for ever by the lock that was left behind.
@@ -36,7 +37,7 @@ fn a_put_that_panics_leaves_no_lock_that_others_wait_for() {
     let (done, is_done) = mpsc::channel();
     let writer = namespace.clone();
     std::thread::spawn(move || done.send(writer.put("key", "after").is_ok()));
-    let written = is_done.recv_timeout(std::time::Duration::from_secs(60));
+    let written = is_done.recv_timeout(Duration::from_secs(60));
     assert!(
         written.expect("the put does not come back"),
         "there is no reason to refuse it"
@@ -95,42 +96,168 @@ fn a_background_thread_that_panics_poisons_the_store_and_hangs_nobody() {
     store.close().unwrap();
 }
 
+/// What the stats say of work that no call waited for, as soon as they say anything.
+#[track_caller]
+fn told_in_the_background(store: &Store) -> String {
+    until("a failure in the background is kept for the stats", || {
+        store.stats().background_error.is_some()
+    });
+    store.stats().background_error.unwrap()
+}
+
+fn background(storage: Arc<dyn Storage>) -> Options {
+    manual(storage)
+        .maintenance(Maintenance::Background)
+        .flush_interval(Duration::from_millis(1))
+}
+
+/// Puts of all classes. What was acknowledged, with its class, and how often it was refused; then everything else that writes
+/// is tried, too.
+fn write_on(
+    store: &Store,
+    namespace: &Namespace,
+    thread: usize,
+    expected: &[ErrorKind],
+) -> (Vec<(String, Durability)>, u64) {
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    let check = |error: &embercask::Error| assert!(expected.contains(&error.kind()), "{error}");
+    for n in 0..60 {
+        let durability = [Durability::Buffered, Durability::Os, Durability::Sync][n % 3];
+        let key = format!("{thread} {n}");
+        match namespace.put_with(&key, [7; 100], class(durability)) {
+            Ok(_) => acknowledged.push((key, durability)),
+            Err(error) => {
+                check(&error);
+                refused += 1;
+            }
+        }
+        if n % 20 == 19 {
+            let others = [store.flush(), store.sync(), store.compact().map(drop)];
+            others
+                .into_iter()
+                .filter_map(Result::err)
+                .for_each(|error| check(&error));
+        }
+    }
+    (acknowledged, refused)
+}
+
 #[test]
 fn failures_in_the_background_are_kept_for_the_stats_and_hang_nobody() {
-    for (kind, operation) in [
-        (FAILED, Operation::Create),
-        (FAILED, Operation::Rename),
-        (FaultKind::FailedSync, Operation::Sync),
+    for (failing, operation, says, poisons) in [
+        (FAILED, Operation::Create, "cannot create", false),
+        (FAILED, Operation::Rename, "cannot rename the new manifest", true),
+        (FaultKind::FailedSync, Operation::Sync, "cannot sync", true),
     ] {
         let disk = MemStorage::new();
         let faults = FaultStorage::new(Arc::new(disk.clone()));
-        let options = manual(Arc::new(faults.clone())).maintenance(Maintenance::Background);
-        let store = options.open(DIRECTORY).unwrap();
+        let store = background(Arc::new(faults.clone())).open(DIRECTORY).unwrap();
         let namespace = store.namespace("N").unwrap();
-        faults.inject(Fault::new(kind).on(operation).repeated());
+        let mut acknowledged = Vec::new();
+        for (n, durability) in [Durability::Os, Durability::Sync, Durability::Buffered]
+            .into_iter()
+            .enumerate()
+        {
+            namespace.put_with(format!("{n}"), "1", class(durability)).unwrap();
+            acknowledged.push((n.to_string(), durability));
+        }
+        assert_eq!(store.stats().background_error, None);
+        faults.inject(Fault::new(failing).on(operation).repeated());
+        // Now that the segment is half full, the next one is made ahead, by a thread of the store and nobody else.
+        let half = class(Durability::Buffered);
+        namespace.put_with("half of a segment", [7; 2_200], half).unwrap();
+        let told = told_in_the_background(&store);
+        assert!(told.contains(says), "{operation:?}: {told}");
+        let expected = [ErrorKind::Io, ErrorKind::Poisoned];
+        let expected = if poisons { &expected[..] } else { &expected[..1] };
         std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let (store, namespace) = (&store, &namespace);
-                scope.spawn(move || {
-                    for n in 0..200 {
-                        let durability = [Durability::Buffered, Durability::Os, Durability::Sync][n % 3];
-                        let result = namespace.put_with(format!("{thread} {n}"), [7; 100], class(durability));
-                        if n % 50 == 0 && result.is_err() {
-                            let _ = (store.flush(), store.sync(), store.compact());
-                        }
-                    }
-                });
+            let (store, namespace) = (&store, &namespace);
+            let writers: Vec<_> = (1..5)
+                .map(|thread| scope.spawn(move || write_on(store, namespace, thread, expected)))
+                .collect();
+            for writer in writers {
+                let (written, refused) = writer.join().unwrap();
+                assert!(refused > 0, "{operation:?}: nothing was refused");
+                acknowledged.extend(written);
             }
         });
+        let stats = store.stats();
+        assert_eq!(stats.poisoned.is_some(), poisons, "{operation:?}: {:?}", stats.poisoned);
+        assert!(stats.background_error.is_some());
         let seen = keys(&namespace);
-        let _ = store.close();
+        for (key, _) in &acknowledged {
+            assert!(namespace.contains(key).unwrap(), "{operation:?}: {key}");
+        }
+        let closed = kind(store.close());
+        assert_eq!(closed, *expected.last().unwrap(), "{operation:?}");
         faults.clear();
         let store = open(&disk);
-        let found = keys(&store.open_namespace("N").unwrap());
+        let namespace = store.open_namespace("N").unwrap();
+        let found = keys(&namespace);
         assert!(
             found.iter().all(|key| seen.contains(key)),
             "{operation:?}: nothing is invented"
         );
+        for (key, durability) in &acknowledged {
+            let promised = *durability != Durability::Buffered;
+            assert!(!promised || found.contains(key), "{operation:?}: {key} is lost");
+        }
+        namespace.put("key", "new").unwrap();
+        store.close().unwrap();
+    }
+}
+
+/// Each of the three threads, at work that nobody else does.
+#[test]
+fn what_fails_in_any_of_the_stores_threads_is_kept_for_the_stats() {
+    type Work = fn(&Store, &Namespace);
+    let flushes: Work = |_, namespace| {
+        let buffered = class(Durability::Buffered);
+        namespace.put_with("buffered", "1", buffered).unwrap();
+    };
+    let seals: Work = |_, namespace| {
+        for n in 0..8 {
+            let buffered = class(Durability::Buffered);
+            namespace.put_with(format!("{n}"), [7; 1_000], buffered).unwrap();
+        }
+    };
+    let compacts: Work = |store, _| store.resume_compaction();
+    for (name, fault, work, says) in [
+        ("flush", on_segments(FAILED, Operation::Write), flushes, "cannot write"),
+        (
+            "maintenance",
+            on_segments(FAILED, Operation::OpenRead),
+            seals,
+            "cannot open",
+        ),
+        (
+            "compaction",
+            on_segments(FAILED, Operation::Read),
+            compacts,
+            "cannot read",
+        ),
+    ] {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let store = background(Arc::new(faults.clone()))
+            .read_mode(ReadMode::Pread)
+            .open(DIRECTORY)
+            .unwrap();
+        store.pause_compaction();
+        let namespace = store.namespace("N").unwrap();
+        for n in 0..40 {
+            namespace
+                .put_with(format!("{}", n % 8), [n; 500], class(Durability::Os))
+                .unwrap();
+        }
+        store.maintain().unwrap();
+        assert_eq!(store.stats().background_error, None, "{name}");
+        faults.inject(fault.repeated());
+        work(&store, &namespace);
+        let told = told_in_the_background(&store);
+        assert!(told.contains(says), "{name}: {told}");
+        faults.clear();
+        namespace.put("key", "goes on").unwrap();
+        store.close().unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Condition, Durability, ErrorKind, Namespace, Result, Store};
 
-use crate::common::{DIRECTORY, class, keys, manual, open, text};
+use crate::common::{DIRECTORY, at_least, class, keys, manual, open, text};
 use crate::{FAILED, kind, on_segments, world};
 
 /// Numbers that must be as they were once everything of a failed write has been taken back.
@@ -45,6 +45,7 @@ fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
             batch.put(n, "new", [7; 100]).delete(n, "absent").commit().map(drop)
         }),
     ];
+    let mut failed = 0;
     for (name, write) in writes {
         for durability in [Durability::Os, Durability::Sync] {
             for part in [None, Some(0), Some(1), Some(8), Some(24), Some(70), Some(100_000)] {
@@ -71,6 +72,7 @@ fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
                     Ok(()) if part >= Some(70) => continue,
                     result => assert_eq!(kind(result), ErrorKind::Io, "{context}"),
                 }
+                failed += 1;
                 store.maintain().unwrap();
                 assert_eq!(counts(&store), before, "{context}");
                 assert_eq!(keys(&namespace), ["key"], "{context}");
@@ -98,6 +100,7 @@ fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
             }
         }
     }
+    at_least(60, failed, "writes that failed halfway");
 }
 
 #[test]
@@ -164,6 +167,7 @@ fn too_many_open_files_fail_one_write_and_not_the_next() {
                 }
             }
         }
+        at_least(4, faults.struck(), &format!("calls that failed, {operation:?}"));
         // Sealing is nobody's write: it is done later, and what went wrong is in the stats.
         assert!(
             failures > 0 || store.stats().background_error.is_some(),
