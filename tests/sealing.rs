@@ -3,27 +3,28 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
 mod common;
+#[path = "common/hooked.rs"]
+mod hooked;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use common::StopOnDrop;
-use embercask::storage::MemStorage;
-use embercask::{Durability, Maintenance, Store};
+use common::{DIRECTORY, StopOnDrop, manual, until};
+use embercask::storage::{MemStorage, Operation, Storage};
+use embercask::{Durability, Namespace, SegmentStats, Store};
+use hooked::Hooked;
 
-fn store(disk: &MemStorage) -> Store {
-    let options = Store::options().segment_bytes(4096).durability(Durability::Buffered);
-    options
-        .maintenance(Maintenance::Manual)
-        .storage(Arc::new(disk.clone()))
-        .open("/store")
+fn store(storage: Arc<dyn Storage>) -> Store {
+    manual(storage)
+        .durability(Durability::Buffered)
+        .open(DIRECTORY)
         .unwrap()
 }
 
 #[test]
 fn full_segments_do_not_pile_up_in_memory_when_nobody_else_seals_them() {
-    let disk = MemStorage::new();
-    let store = store(&disk);
+    let store = store(Arc::new(MemStorage::new()));
     let namespace = store.namespace("N").unwrap();
     for n in 0..2000 {
         namespace.put(format!("key-{n}"), [0; 100]).unwrap();
@@ -36,10 +37,51 @@ fn full_segments_do_not_pile_up_in_memory_when_nobody_else_seals_them() {
     assert_eq!(namespace.count().unwrap(), 2000);
 }
 
+/// While each segment is sealed another one becomes full: those that were full before the call are sealed, and no others.
 #[test]
 fn sealing_ends_although_writers_go_on() {
-    let disk = MemStorage::new();
-    let store = store(&disk);
+    const WRITES_MAX: u64 = 20;
+    let writer = Arc::new(Mutex::new(None::<Namespace>));
+    let (hook_writer, sealed) = (writer.clone(), Arc::new(AtomicU64::new(0)));
+    let hook_sealed = sealed.clone();
+    let hook = move |operation: Operation, path: &Path| {
+        // Each segment that is sealed gets a hint.
+        if operation == Operation::Create && path.extension().is_some_and(|end| end == "hint") {
+            let number = hook_sealed.fetch_add(1, Ordering::SeqCst);
+            let writer = hook_writer.lock().unwrap().clone();
+            if let Some(namespace) = writer.filter(|_| number < WRITES_MAX) {
+                namespace.put(format!("meanwhile {number}"), [0; 3_900]).unwrap();
+            }
+        }
+        Ok(())
+    };
+    let store = store(Hooked::over(&MemStorage::new(), hook));
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..3 {
+        namespace.put(format!("before {n}"), [0; 3_900]).unwrap();
+    }
+    let unsealed = || store.stats().segments.iter().filter(|segment| !segment.sealed).count();
+    // The active one is among them.
+    assert_eq!((unsealed(), sealed.load(Ordering::SeqCst)), (4, 0));
+    *writer.lock().unwrap() = Some(namespace.clone());
+    for round in 1..4 {
+        store.maintain().unwrap();
+        assert_eq!(
+            sealed.load(Ordering::SeqCst),
+            3 * round,
+            "as many as were full when it began"
+        );
+        assert_eq!(unsealed(), 4);
+    }
+    *writer.lock().unwrap() = None;
+    store.compact().unwrap();
+    assert_eq!(namespace.count().unwrap(), 3 + 3 * 3);
+}
+
+/// The same with threads that write as fast as they can.
+#[test]
+fn what_was_full_is_sealed_although_writers_go_on() {
+    let store = store(Arc::new(MemStorage::new()));
     let namespace = store.namespace("N").unwrap();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -51,8 +93,13 @@ fn sealing_ends_although_writers_go_on() {
                 }
             });
         }
-        for _ in 0..5 {
+        for round in 0..5 {
+            // All but the newest are full. The log begins none with a lower id meanwhile.
+            until("segments become full", || store.stats().segments.len() > 2);
+            let newest = store.stats().segments.iter().map(|segment| segment.id).max().unwrap();
             store.maintain().unwrap();
+            let is_left = |segment: &SegmentStats| segment.id < newest && !segment.sealed;
+            assert!(!store.stats().segments.iter().any(is_left), "round {round}");
             store.compact().unwrap();
         }
     });

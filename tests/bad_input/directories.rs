@@ -45,7 +45,11 @@ fn a_file_is_no_directory() {
         ErrorKind::NotAStore,
         &["this is a file", "name a directory", "file"],
     );
-    assert!(Store::open(file.join("below")).is_err());
+    refused(
+        Store::open(file.join("below")),
+        ErrorKind::NotAStore,
+        &["this is a file", "name a directory", "below"],
+    );
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     assert_eq!(file_names(temporary.path()), ["file"]);
 }

@@ -142,8 +142,13 @@ fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
     let store = open(&disk);
     let namespace = store.namespace("N").unwrap();
     let too_long = [b'k'; 600];
-    let refused: [&[u8]; 4] = [&too_long, b".", b"..", b"\xff\xfe"];
-    for key in refused {
+    let refused: [(&[u8], &str); 4] = [
+        (&too_long, "limit of 512"),
+        (b".", "choose another"),
+        (b"..", "choose another"),
+        (b"\xff\xfe", "UTF-8"),
+    ];
+    for (key, _) in refused {
         namespace.put(key, "value").unwrap();
     }
     drop((namespace, store));
@@ -166,11 +171,11 @@ fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
         let options = manual(Arc::new(disk.clone())).limits(Limits::WORKERS_KV);
         let store = options.open(DIRECTORY).unwrap();
         let namespace = store.open_namespace("N").unwrap();
-        for key in refused {
-            invalid(namespace.put(key, "again"), &[]);
+        for (key, says) in refused {
+            invalid(namespace.put(key, "again"), &[says]);
             // They write the key again, which is a put like any other.
-            invalid(namespace.remove_expiry(key), &[]);
-            invalid(namespace.set_metadata(key, Some(b"m")), &[]);
+            invalid(namespace.remove_expiry(key), &[says]);
+            invalid(namespace.set_metadata(key, Some(b"m")), &[says]);
             assert!(namespace.contains(key).unwrap());
             delete(&store, &namespace, key).unwrap();
             assert!(!namespace.contains(key).unwrap());

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embercask::Store;
 use embercask::storage::MemStorage;
+use embercask::{Durability, Maintenance, ManualClock};
 
-use crate::common::{DIRECTORY, manual};
-use crate::invalid;
+use crate::common::{DIRECTORY, class, manual, until};
+use crate::{NOW_MS, invalid};
 
 #[test]
 fn options_out_of_range_are_refused_before_the_disk_is_touched() {
@@ -52,22 +52,44 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
         .expiry_grace(Duration::MAX)
         .flush_interval(Duration::MAX);
     let store = extreme.open(DIRECTORY).unwrap();
-    store.namespace("N").unwrap().put("key", "1").unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..10 {
+        namespace.put(format!("{n}"), [7; 1_000]).unwrap();
+    }
+    let segments = store.stats().segments;
+    assert!(segments.len() > 2 && segments.iter().all(|segment| segment.bytes <= 4096));
     store.compact().unwrap();
+    assert_eq!(namespace.count().unwrap(), 10);
     store.close().unwrap();
 }
 
-/// The same with the store's own threads, which must neither spin nor overflow.
+/// The same with the store's own threads. What is buffered does not stay in memory for ever, whatever the interval is; what has
+/// expired stays on disk for as long as it says.
 #[test]
 fn intervals_of_zero_and_for_ever_are_taken_as_meant() {
-    for interval in [Duration::ZERO, Duration::MAX] {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::options()
-            .flush_interval(interval)
-            .expiry_grace(interval)
-            .open(directory.path().join("store"))
-            .unwrap();
-        store.namespace("N").unwrap().put("key", "1").unwrap();
+    for (interval, stays) in [(Duration::ZERO, false), (Duration::MAX, true)] {
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(NOW_MS));
+        let open = || {
+            manual(Arc::new(disk.clone()))
+                .maintenance(Maintenance::Background)
+                .flush_interval(interval)
+                .expiry_grace(interval)
+                .clock(clock.clone())
+                .open(DIRECTORY)
+                .unwrap()
+        };
+        let store = open();
+        let namespace = store.namespace("N").unwrap();
+        let buffered = class(Durability::Buffered).ttl(Duration::from_secs(1));
+        namespace.put_with("key", "1", buffered).unwrap();
+        until("what is buffered is flushed", || store.stats().pending_bytes == 0);
+        clock.advance(1_000);
+        assert!(namespace.get("key").unwrap().is_none());
+        store.compact().unwrap();
         store.close().unwrap();
+        // Had the clock been fast, the key would be there again, unless its record is gone.
+        clock.set_wall(NOW_MS);
+        let namespace = open().open_namespace("N").unwrap();
+        assert_eq!(namespace.contains("key").unwrap(), stays, "{interval:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use embercask::storage::MemStorage;
 use embercask::{Durability, Error, ErrorKind, Namespace, Store};
 
-use crate::common::{DIRECTORY, Rng, class, rng};
+use crate::common::{DIRECTORY, Rng, at_least, class, rng};
 use crate::{intact, random_class, small, value_of};
 
 /// Works in every way until it is told that it cannot go on; returns how.
@@ -43,6 +43,7 @@ fn work_until_refused(
 #[test]
 fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() {
     let mut rng = rng();
+    let mut acknowledged = 0;
     for round in 0..12 {
         let disk = MemStorage::seeded(rng.next());
         let store = small(&disk).segment_bytes(4096).open(DIRECTORY).unwrap();
@@ -86,6 +87,7 @@ fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() 
                 .get(format!("{thread}"))
                 .unwrap()
                 .map_or(0, |value| intact(&value));
+            acknowledged += newest;
             // The last one may have been done though it was refused.
             assert!(
                 found >= *newest,
@@ -93,6 +95,7 @@ fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() 
             );
         }
     }
+    at_least(200, acknowledged, "writes before the store was closed");
 }
 
 /// The last handle may go anywhere, also while the store's own threads are at work.

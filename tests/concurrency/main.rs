@@ -7,6 +7,8 @@ mod common;
 mod conditions;
 mod ends;
 mod group_commit;
+#[path = "../common/hooked.rs"]
+mod hooked;
 mod namespaces;
 mod storm;
 

@@ -12,11 +12,15 @@ impl Storm {
     pub(super) fn read(&self, mut rng: Rng) {
         let mut plain = [[0; KEYS]; WRITERS];
         let mut batched = [0; BATCHERS];
-        for _ in 0..self.operations {
+        // So often, and as often as it takes to have held what is seen against what had been acknowledged.
+        let (mut looks, mut compared) = (0, 0);
+        while looks < self.operations || compared < self.operations / 2 {
+            looks += 1;
             if rng.below(2) == 0 {
                 let (writer, key) = (rng.below(WRITERS as u64) as usize, rng.below(KEYS as u64) as usize);
                 let least = plain[writer][key].max(self.acknowledged.plain[writer][key].load(Ordering::SeqCst));
                 let name = Self::plain_key(writer, key);
+                compared += u64::from(least > 0);
                 if rng.below(8) == 0 {
                     assert!(least == 0 || self.first.contains(&name).unwrap(), "{name} is missing");
                     continue;
@@ -29,6 +33,7 @@ impl Storm {
             let batcher = rng.below(BATCHERS as u64) as usize;
             let seen = &mut batched[batcher];
             let least = (*seen).max(self.acknowledged.batched[batcher].load(Ordering::SeqCst));
+            compared += u64::from(least > 0);
             let [a, b, c] = ["a", "b", "c"].map(|key| format!("pair {batcher} {key}"));
             let get = |namespace: &Namespace, key: &str| namespace.get(key).unwrap().map_or(0, |value| intact(&value));
             match rng.below(4) {
