@@ -7,9 +7,8 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use common::StopOnDrop;
+use common::{StopOnDrop, at_least, until};
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, ManualClock, Options, PutOptions, Store};
 
@@ -298,13 +297,17 @@ fn where_there_are_no_links_files_are_copied() {
 #[test]
 fn a_link_that_fails_for_want_of_space_or_of_a_sound_device_is_an_error() {
     use std::io::ErrorKind::{Other, ReadOnlyFilesystem, StorageFull};
-    for kind in [Other, ReadOnlyFilesystem, StorageFull] {
+    for (kind, told) in [
+        (Other, ErrorKind::Io),
+        (ReadOnlyFilesystem, ErrorKind::Io),
+        (StorageFull, ErrorKind::NoSpace),
+    ] {
         let disk = MemStorage::new();
         let faulty = FaultStorage::new(Arc::new(disk.clone()));
         faulty.inject(Fault::new(FaultKind::Error(kind)).on(Operation::HardLink).repeated());
         let store = options(Arc::new(faulty)).open("/store").unwrap();
         fill(&store, 100);
-        store.checkpoint("/copy").unwrap_err();
+        assert_eq!(store.checkpoint("/copy").unwrap_err().kind(), told, "{kind:?}");
         assert!(!disk.exists(Path::new("/copy")).unwrap());
     }
 }
@@ -346,12 +349,14 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
                 store.compact().unwrap();
             }
         });
-        let started = Instant::now();
-        let mut round = 0;
-        while round < 4 || started.elapsed() < Duration::from_secs(2) {
-            std::thread::sleep(Duration::from_millis(20));
+        let counted = || counts.iter().map(|count| count.load(Ordering::Acquire));
+        let (mut round, mut written) = (0, vec![0; counts.len()]);
+        while round < 8 || store.stats().compaction.runs < 8 {
+            until("every writer comes forward", || {
+                counted().zip(&written).all(|(count, before)| count >= before + 100)
+            });
             let target = directory.path().join(format!("copy-{round}"));
-            let before: Vec<_> = counts.iter().map(|count| count.load(Ordering::Acquire)).collect();
+            let before: Vec<_> = counted().collect();
             let report = store.checkpoint(&target).unwrap();
             let copy = real()
                 .maintenance(Maintenance::Manual)
@@ -377,10 +382,10 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
             assert!(copy.verify().unwrap().is_sound());
             drop((copied, copy));
             std::fs::remove_dir_all(&target).unwrap();
+            written = before;
             round += 1;
         }
     });
-    assert!(store.stats().compaction.runs > 0);
 }
 
 #[test]
@@ -443,20 +448,27 @@ fn a_failed_checkpoint_leaves_nothing_and_can_be_made_again() {
     let first = faulty.steps();
     store.checkpoint("/warm").unwrap();
     let steps = faulty.steps() - first;
-    let mut failures = 0;
+    let operations = [
+        Operation::HardLink,
+        Operation::Create,
+        Operation::Write,
+        Operation::Rename,
+        Operation::CreateDirectory,
+    ];
+    let mut failures = [0; 5];
     for step in 0..steps {
-        for operation in [
-            Operation::HardLink,
-            Operation::Create,
-            Operation::Write,
-            Operation::Rename,
-            Operation::CreateDirectory,
-        ] {
+        for (operation, failures) in operations.into_iter().zip(&mut failures) {
             let at = faulty.steps() + step;
+            // A link goes by the file that it is of.
+            let path = if operation == Operation::HardLink {
+                "/store"
+            } else {
+                "/copy"
+            };
             faulty.inject(
                 Fault::new(FaultKind::Error(std::io::ErrorKind::StorageFull))
                     .on(operation)
-                    .path("/copy")
+                    .path(path)
                     .at(at),
             );
             let result = store.checkpoint("/copy");
@@ -465,14 +477,17 @@ fn a_failed_checkpoint_leaves_nothing_and_can_be_made_again() {
                 Ok(_) => disk.remove_directory(Path::new("/copy")).unwrap(),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-                    failures += 1;
+                    *failures += 1;
                 }
             }
             assert!(!disk.exists(Path::new("/copy")).unwrap());
             assert!(!disk.exists(Path::new("/copy.partial")).unwrap());
         }
     }
-    assert!(failures > 10);
+    for (operation, failures) in operations.into_iter().zip(failures) {
+        at_least(1, failures, &format!("checkpoints that failed by {operation:?}"));
+    }
+    at_least(20, failures.iter().sum(), "checkpoints that failed");
     store.checkpoint("/copy").unwrap();
     check(&on(&disk).open("/copy").unwrap(), 60);
     check(&store, 60);
@@ -496,7 +511,7 @@ fn dropped_and_renamed_namespaces_are_in_the_copy_as_they_were() {
     // Numbers are not given out twice.
     copy.namespace("E").unwrap().put("key", "new").unwrap();
     copy.compact().unwrap();
-    assert!(copy.open_namespace("A").is_err());
+    assert_eq!(copy.open_namespace("A").unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]

@@ -131,14 +131,19 @@ fn sealed_segments_alone_are_mapped_and_never_for_writing() {
     let directory = temporary.path().canonicalize().unwrap();
     let store = options(ReadMode::Map).open(&directory).unwrap();
     let namespace = store.namespace("N").unwrap();
-    for n in 0..KEYS {
+    for n in 0..2 * KEYS {
         namespace.put(format!("{n:03}"), value(n)).unwrap();
     }
     store.maintain().unwrap();
     let stats = store.stats();
-    let file_of = |id: u64| format!("{id:016}.segment");
+    let file_of = |id: u64| format!("{id:016x}.segment");
     let maps = maps_of(&directory);
-    assert!(maps.len() > 2, "{maps:?}");
+    // So many that ids have letters in them.
+    assert!(stats.segments.len() > 10, "{}", stats.segments.len());
+    for sealed in stats.segments.iter().filter(|segment| segment.sealed) {
+        let is_of = |(_, path): &(String, String)| path.ends_with(&file_of(sealed.id));
+        assert!(maps.iter().any(is_of), "{} is not mapped", file_of(sealed.id));
+    }
     for (permissions, path) in &maps {
         assert!(permissions.starts_with("r--"), "{path} is mapped {permissions}");
         let sealed = stats

@@ -1,9 +1,12 @@
 //! What a write that fails leaves of what was there before it: everything, for every reader, at every moment.
 
+mod common;
+
 use std::io::ErrorKind as IoErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use common::StopOnDrop;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
 
@@ -46,8 +49,9 @@ fn a_batch_that_cannot_read_what_it_replaces_is_not_acknowledged() {
     assert_eq!(refused.kind(), ErrorKind::Io);
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
     faults.inject(failing(Operation::Read));
-    store.batch().delete(&namespace, "key").commit().unwrap_err();
+    let refused = store.batch().delete(&namespace, "key").commit().unwrap_err();
     faults.clear();
+    assert_eq!(refused.kind(), ErrorKind::Io);
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
     store.batch().delete(&namespace, "key").commit().unwrap();
     assert!(namespace.get("key").unwrap().is_none());
@@ -84,7 +88,9 @@ fn a_write_that_failed_gives_back_what_was_there_though_nothing_can_be_read() {
     faults.inject(failing(Operation::Write));
     // The first read is the look-up of the put; those of the roll-back, if there were any, would fail.
     faults.inject(failing(Operation::Read).at(faults.steps() + 1).repeated());
-    namespace.put("key", "new").unwrap_err();
+    let before = faults.struck();
+    assert_eq!(namespace.put("key", "new").unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(faults.struck(), before + 1, "the write, and no read");
     faults.clear();
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
     store.compact().unwrap();
@@ -95,28 +101,36 @@ fn a_write_that_failed_gives_back_what_was_there_though_nothing_can_be_read() {
 fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_taken_back() {
     let faults = disk_with_faults();
     let (_store, namespace) = open(&faults, ReadMode::Map);
-    let done = AtomicBool::new(false);
+    const TIMES: u64 = 3_000;
+    let (written, looks_ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    let looks = AtomicU64::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for number in 0..3000 {
+            let _written = StopOnDrop(&written);
+            // So often, and for as long as the reader has hardly looked.
+            for number in 0.. {
+                let looked = looks.load(Ordering::Relaxed) >= TIMES || looks_ended.load(Ordering::Relaxed);
+                if number >= TIMES && looked {
+                    return;
+                }
                 faults.inject(failing(Operation::Write));
                 let options = PutOptions::new().durability(Durability::Os);
-                namespace.put_with("key", format!("new {number}"), options).unwrap_err();
+                let failed = namespace.put_with("key", format!("new {number}"), options);
+                assert_eq!(failed.unwrap_err().kind(), ErrorKind::Io);
                 faults.clear();
             }
-            done.store(true, Ordering::Release);
         });
-        while !done.load(Ordering::Acquire) {
-            assert!(
-                namespace.get("key").unwrap().is_some(),
-                "an acknowledged key was missed"
-            );
+        let _looks_ended = StopOnDrop(&looks_ended);
+        while !written.load(Ordering::Relaxed) {
+            let found = namespace.get("key").unwrap();
+            assert!(found.is_some(), "an acknowledged key was missed");
+            looks.fetch_add(1, Ordering::Relaxed);
         }
     });
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
 }
 
-/// A store with one namespace whose very first write to the log failed, and was tried again.
+/// A store with one namespace whose very first writes to the log failed, and were tried again.
 fn store_whose_first_write_failed(faults: &FaultStorage) -> Namespace {
     let store = Store::options()
         .maintenance(Maintenance::Manual)
@@ -130,8 +144,14 @@ fn store_whose_first_write_failed(faults: &FaultStorage) -> Namespace {
         let namespace = store.namespace("N");
         faults.clear();
         match namespace {
-            Ok(namespace) => return namespace,
-            Err(_) => failures += 1,
+            Ok(namespace) => {
+                assert!(failures > 1, "the first write of a record never failed");
+                return namespace;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                failures += 1;
+            }
         }
     }
 }
@@ -163,7 +183,7 @@ fn damage_to_what_was_durable_is_told_although_the_write_that_was_to_mark_it_fai
     let namespace = store.namespace("N").unwrap();
     namespace.put("durable", [1; 64]).unwrap();
     faults.inject(failing(Operation::Write));
-    namespace.put("failed", [2; 64]).unwrap_err();
+    assert_eq!(namespace.put("failed", [2; 64]).unwrap_err().kind(), ErrorKind::Io);
     faults.clear();
     namespace.put("later", [3; 64]).unwrap();
 

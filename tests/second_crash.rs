@@ -1,7 +1,10 @@
 //! A store that was killed is opened, and then the power fails before anything was written to it.
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use common::at_least;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, Result, Store};
 
@@ -43,6 +46,7 @@ fn check(store: &Store, acknowledged: &BTreeMap<String, String>, step: u64) {
 
 #[test]
 fn a_power_cut_after_a_killed_store_was_opened_loses_nothing_acknowledged() {
+    let (mut steps, mut rewritten) = (0, 0);
     for step in 0.. {
         let disk = MemStorage::new();
         let faults = FaultStorage::new(Arc::new(disk.clone()));
@@ -52,6 +56,8 @@ fn a_power_cut_after_a_killed_store_was_opened_loses_nothing_acknowledged() {
         let killed = disk.crash_process();
         let store = open(Arc::new(killed.clone())).unwrap_or_else(|error| panic!("step {step}, killed: {error}"));
         check(&store, &acknowledged, step);
+        steps += u64::from(!acknowledged.is_empty());
+        rewritten += u64::from(store.recovery_report().rewritten_bytes > 0);
         for policy in [CutPolicy::LoseUnsynced, CutPolicy::Random { seed: step, grain: 512 }] {
             let cut = killed.power_cut(&policy);
             let again =
@@ -59,9 +65,12 @@ fn a_power_cut_after_a_killed_store_was_opened_loses_nothing_acknowledged() {
             check(&again, &acknowledged, step);
         }
         if finished {
+            assert_eq!(acknowledged.len(), 17);
             break;
         }
     }
+    at_least(200, steps, "kills after something was acknowledged");
+    at_least(50, rewritten, "recoveries that had something to write anew");
 }
 
 #[test]

@@ -21,10 +21,11 @@ fn a_sequence_given_to_a_lost_write_is_not_given_to_another() {
     let disk = MemStorage::new();
     let (_store, namespace) = open(&disk);
     namespace.put("key", "kept").unwrap();
-    let buffered = || PutOptions::new().durability(Durability::Os);
-    let lost = namespace.put_with("key", "lost", buffered()).unwrap();
+    let lost = PutOptions::new().durability(Durability::Os);
+    let lost = namespace.put_with("key", "lost", lost).unwrap();
 
     let (_reopened, namespace) = open(&disk.power_cut(&CutPolicy::LoseUnsynced));
+    assert_eq!(namespace.get_text("key").unwrap().as_deref(), Some("kept"));
     let newer = namespace.put("key", "newer").unwrap();
     assert!(newer > lost, "{newer} was given out although {lost} had been");
     let conflict = namespace.put_if("key", "wrong", Condition::Sequence(lost)).unwrap_err();
@@ -38,7 +39,7 @@ fn a_namespace_that_could_not_be_created_can_be_created_again_and_stands_once() 
     let buffered = || PutOptions::new().durability(Durability::Buffered);
     namespace.put_with("key", "pending", buffered()).unwrap();
     disk.set_capacity(Some(disk.used()));
-    store.create_namespace("SECOND").unwrap_err();
+    assert_eq!(store.create_namespace("SECOND").unwrap_err().kind(), ErrorKind::NoSpace);
     assert_eq!(store.namespaces().unwrap().len(), 1);
     disk.set_capacity(None);
     store.create_namespace("SECOND").unwrap();

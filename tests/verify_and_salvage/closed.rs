@@ -6,7 +6,7 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Damaged, Error, ErrorKind, Store, VerifyReport, verify, verify_with};
 
-use crate::common::ending;
+use crate::common::{at_least, ending};
 use crate::options;
 
 /// A store of several segments, open.
@@ -72,6 +72,7 @@ fn a_sound_closed_store_is_found_sound_and_not_changed() {
 #[test]
 fn flipped_bits_in_any_file_of_a_closed_store_are_found() {
     let disk = closed();
+    let mut flipped = std::collections::BTreeMap::<String, u64>::new();
     for path in disk.files("/store") {
         // The first two say nothing, and an index file is never relied on: a power cut may leave any part of it.
         if ["LOCK", "RESERVE", "INDEX"].iter().any(|name| path.ends_with(name)) {
@@ -86,7 +87,12 @@ fn flipped_bits_in_any_file_of_a_closed_store_are_found() {
                 Some(extension) if extension == "hint" => assert_names(&report.discarded, &path, at),
                 _ => assert_names(&report.damaged, &path, at),
             }
+            let kind = path.extension().unwrap_or_else(|| path.file_name().unwrap());
+            *flipped.entry(kind.to_string_lossy().into_owned()).or_default() += 1;
         }
+    }
+    for (kind, least) in [("MANIFEST", 100), ("hint", 100), ("segment", 3_000)] {
+        at_least(least, flipped[kind], &format!("bits of files of the kind {kind}"));
     }
 }
 
@@ -107,6 +113,12 @@ fn all_that_keeps_a_store_from_opening_is_listed_at_once() {
     assert_names(&report.damaged, rotten, 30);
     // Salvage says the same of what it could not use.
     let salvaged = embercask::salvage("/store", "/out", options(&disk)).unwrap();
+    // Of the short one the seal alone is gone.
+    at_least(
+        2,
+        salvaged.all_lost().count() as u64,
+        "parts that salvage could not use",
+    );
     for lost in salvaged.all_lost() {
         assert!(report.damaged.iter().any(|range| range.path == lost.path), "{lost}");
     }
@@ -140,7 +152,7 @@ fn a_torn_tail_is_told_from_damage() {
     let killed = disk.crash_process();
     assert!(verified(&killed).is_sound());
     // The last bytes never arrived.
-    let mut torn_ones = 0;
+    let (mut torn_ones, mut damaged_ones) = (0, 0);
     let content = killed.read_file(&active).unwrap();
     let end = content.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
     for cut in (64..end).rev().step_by(8) {
@@ -152,10 +164,14 @@ fn a_torn_tail_is_told_from_damage() {
                 assert!(report.is_sound(), "{cut}: {report:?}");
                 torn_ones += u64::from(!report.discarded.is_empty());
             }
-            Err(error) => assert!(!report.is_sound(), "{cut}: {error}"),
+            Err(error) => {
+                assert!(!report.is_sound(), "{cut}: {error}");
+                damaged_ones += 1;
+            }
         }
     }
-    assert!(torn_ones > 0);
+    println!("{torn_ones} torn, {damaged_ones} damaged");
+    at_least(20, torn_ones, "torn ends");
     // What was synced is damaged, and nothing else, once it cannot be read.
     store.sync().unwrap();
     store.namespace("N").unwrap().put("after", "the mark").unwrap();
@@ -178,13 +194,20 @@ fn a_power_cut_leaves_no_damage() {
     let disk = MemStorage::new();
     let store = filled(&disk);
     store.sync().unwrap();
-    store.namespace("N").unwrap().put("unsynced", "value").unwrap();
+    // More than a sector, so that a part of it can be lost.
+    store.namespace("N").unwrap().put("unsynced", [7; 1_500]).unwrap();
+    let (mut whole, mut torn) = (0, 0);
     for seed in 0..64 {
         let cut = disk.power_cut(&CutPolicy::Random { seed, grain: 512 });
         let report = verified(&cut);
         assert!(report.is_sound(), "{seed}: {report:?}");
-        options(&cut).open("/store").unwrap();
+        torn += u64::from(!report.discarded.is_empty());
+        let namespace = options(&cut).open("/store").unwrap().open_namespace("N").unwrap();
+        whole += u64::from(namespace.contains("unsynced").unwrap());
+        assert!(namespace.contains("a").unwrap());
     }
+    at_least(1, whole, "cuts that kept the last write");
+    at_least(10, torn, "cuts that tore it");
 }
 
 #[test]
