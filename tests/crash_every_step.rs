@@ -109,6 +109,41 @@ fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every
     let result = explorer.explore(&workload, &recording, &exhaustively);
     println!("{} steps: {}", recording.moments.len(), explorer.summary());
     result.unwrap_or_else(|error| panic!("{error}"));
+    common::at_least(300, recording.moments.len() as u64, "steps of this life");
+    explorer.has_visited(&[
+        (explorer::BUILT, 75_000),
+        (explorer::OPENED, 40_000),
+        (explorer::RELAPSED, 40_000),
+        ("cut: kill", 20_000),
+        ("cut: kill within a write", 300),
+        ("cut: power, nothing kept", 6_000),
+        ("cut: power, everything kept", 150),
+        ("cut: power, a prefix kept", 200),
+        ("cut: power, any of it kept", 12_000),
+        ("before Lock of a life", 14),
+        ("before Create of a life", 350),
+        ("before Write of a life", 1_100),
+        ("before Sync of a life", 800),
+        ("before SyncDirectory of a life", 300),
+        ("before Rename of a life", 150),
+        ("before Remove of a life", 400),
+        ("before HardLink of a life", 70),
+        ("before Create of an opening", 4_500),
+        ("before Write of an opening", 6_000),
+        ("before Sync of an opening", 6_000),
+        ("before SyncDirectory of an opening", 4_500),
+        ("before Rename of an opening", 1_500),
+        ("before Remove of an opening", 10_000),
+        ("before SetLen of an opening", 800),
+        ("openings that recovered", 25_000),
+        ("openings that wrote something anew", 18_000),
+        ("openings that discarded a torn tail", 5_000),
+        ("states of which something might have been lost", 30_000),
+        ("states of which something was lost", 20_000),
+        ("checkpoints found whole", 70),
+        ("verified as files", 12_000),
+        ("written to afterwards", 12_000),
+    ]);
 }
 
 #[test]
@@ -117,7 +152,7 @@ fn random_lives_survive_crashes_at_sampled_steps() {
     let mut seeds = common::rng();
     let explorer = Explorer::default();
     let mut lives = 0;
-    while explorer.opened() < states {
+    while explorer.visited(explorer::OPENED) < states {
         let seed = seeds.next() >> 16;
         let workload = Workload::random(seed);
         let recording = workload.record(honest());
@@ -138,6 +173,30 @@ fn random_lives_survive_crashes_at_sampled_steps() {
         lives += 1;
     }
     println!("{lives} lives: {}", explorer.summary());
+    common::at_least(1, lives, "lives");
+    // Of what the environment asks for, since a few lives need not have everything in them.
+    let part = |share: f64| (states as f64 * share) as u64;
+    explorer.has_visited(&[
+        (explorer::OPENED, states),
+        (explorer::RELAPSED, part(0.25)),
+        ("cut: kill", part(0.04)),
+        ("cut: kill within a write", part(0.02)),
+        ("cut: power, nothing kept", part(0.03)),
+        ("cut: power, everything kept", part(0.03)),
+        ("cut: power, a prefix kept", part(0.08)),
+        ("cut: power, any of it kept", part(0.15)),
+        ("before Write of a life", part(0.03)),
+        ("before Sync of a life", part(0.03)),
+        ("before Write of an opening", part(0.03)),
+        ("before Sync of an opening", part(0.03)),
+        ("openings that recovered", part(0.25)),
+        ("openings that wrote something anew", part(0.15)),
+        ("openings that discarded a torn tail", part(0.01)),
+        ("states of which something might have been lost", part(0.25)),
+        ("states of which something was lost", part(0.1)),
+        ("verified as files", part(0.2)),
+        ("written to afterwards", part(0.2)),
+    ]);
 }
 
 /// A place names a state only if everything on the disk follows from the seed: ids, salts and the hashes in index files too.
@@ -161,11 +220,13 @@ fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
     }
 }
 
+/// If it names none, one in the middle of recovery, so that a state can be built again when that is needed.
 #[test]
 fn the_state_that_the_environment_names_holds() {
-    let Some((workload, place)) = explorer::place_to_replay() else {
-        return;
-    };
+    let (workload, place) = explorer::place_to_replay().unwrap_or_else(|| {
+        let lost = Cut::Power(CutPolicy::LoseUnsynced);
+        (Workload::every_kind().name, vec![(150, Cut::Kill), (2, lost)])
+    });
     explorer::replay(&workload, &place, honest()).unwrap_or_else(|error| panic!("{error}"));
 }
 

@@ -24,6 +24,18 @@ impl Cut {
         !matches!(self, Cut::Power(policy) if *policy != CutPolicy::KeepAll)
     }
 
+    /// In a word.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Cut::Kill => "kill",
+            Cut::KillWithin(_) => "kill within a write",
+            Cut::Power(CutPolicy::LoseUnsynced) => "power, nothing kept",
+            Cut::Power(CutPolicy::KeepAll) => "power, everything kept",
+            Cut::Power(CutPolicy::KeepPrefix { .. }) => "power, a prefix kept",
+            Cut::Power(CutPolicy::Random { .. }) => "power, any of it kept",
+        }
+    }
+
     /// Another number for another cut.
     pub(crate) fn number(&self) -> u64 {
         match self {

@@ -12,17 +12,17 @@
 //! * it takes writes, and a power cut after that loses nothing of what was seen or acknowledged (7);
 //! * a second crash at any step of the opening leaves a state of which all the same holds (1, 7), and so on.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Error, Maintenance, ManualClock, Store, verify};
 
-use crate::common::mix;
+use crate::common::{at_least, mix};
 use crate::crash::cut::{Cut, Place, read_place, write_place};
 use crate::crash::recording::{Allowed, Moment, Recorder, Recording};
 use crate::crash::workload::Workload;
@@ -38,15 +38,29 @@ const PLACE: &str = "EMBERCASK_CRASH_PLACE";
 
 #[derive(Debug, Default)]
 pub(crate) struct Explorer {
-    /// States that were built.
-    built: AtomicU64,
-    /// Those that differed from all before, and so were opened.
-    opened: AtomicU64,
-    /// Of these, those after a second or later crash.
-    relapsed: AtomicU64,
-    /// Checkpoints that were found whole.
-    copies: AtomicU64,
+    visited: Visited,
     seen: Mutex<HashSet<u64>>,
+}
+
+/// How often what was visited.
+#[derive(Debug, Default)]
+struct Visited(Mutex<BTreeMap<String, u64>>);
+
+/// States that were built.
+pub(crate) const BUILT: &str = "states built";
+/// Those that differed from all before, and so were opened.
+pub(crate) const OPENED: &str = "states opened";
+/// Of these, those after a second or later crash.
+pub(crate) const RELAPSED: &str = "after a second or third crash";
+
+impl Visited {
+    fn note(&self, what: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(what) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(what.to_owned(), 1)),
+        }
+    }
 }
 
 /// The opening of a state that held good.
@@ -66,19 +80,22 @@ struct Line<'a> {
 }
 
 impl Explorer {
-    pub(crate) fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
+    /// How often this was visited.
+    pub(crate) fn visited(&self, what: &str) -> u64 {
+        let counts = self.visited.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(what).copied().unwrap_or(0)
+    }
+
+    /// An exploration that has hardly visited a thing proves nothing. All floors are well below what is ordinarily seen.
+    pub(crate) fn has_visited(&self, floors: &[(&str, u64)]) {
+        for (what, least) in floors {
+            at_least(*least, self.visited(what), what);
+        }
     }
 
     pub(crate) fn summary(&self) -> String {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        format!(
-            "{} states built, {} of them different and opened, {} of these after a second or third crash; {} checkpoints found whole",
-            count(&self.built),
-            count(&self.opened),
-            count(&self.relapsed),
-            count(&self.copies)
-        )
+        let counts = self.visited.0.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("{:#?}", *counts)
     }
 
     /// Cuts the workload off at every step. An error says which state broke which promise, and how to build it again.
@@ -160,13 +177,21 @@ impl Explorer {
         let allowed = (line.allowed)(*step).after(cut);
         let depth = place.len();
         let disk = moment.cut(cut);
-        self.built.fetch_add(1, Ordering::Relaxed);
+        self.visited.note(BUILT);
         // After a kill, what is not durable yet matters as well, so that its states are never alike.
         if matches!(cut, Cut::Power(_)) && !self.is_new(&disk, &allowed, moment, depth) {
             return Ok(None);
         }
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        self.relapsed.fetch_add(u64::from(depth > 1), Ordering::Relaxed);
+        self.visited.note(OPENED);
+        if depth > 1 {
+            self.visited.note(RELAPSED);
+        }
+        self.visited.note(&format!("cut: {}", cut.kind()));
+        let place_of_it = if depth == 1 { "a life" } else { "an opening" };
+        let call = moment.step.split(' ').next().unwrap_or_default();
+        if call != "the" {
+            self.visited.note(&format!("before {call} of {place_of_it}"));
+        }
         let settings = Settings {
             // Both ways to read, in turn.
             pread: (step + depth).is_multiple_of(2),
@@ -178,7 +203,7 @@ impl Explorer {
             moment,
             allowed: &allowed,
             copies: (depth == 1).then_some(*step),
-            counter: &self.copies,
+            visited: &self.visited,
             is_thorough: depth == 1 || step.is_multiple_of(RELAPSES_PER_THOROUGH),
         };
         match catch_unwind(AssertUnwindSafe(|| trial.run(&disk))) {
@@ -253,7 +278,7 @@ struct Trial<'a> {
     allowed: &'a Allowed,
     /// The step, if checkpoints are to be looked at.
     copies: Option<usize>,
-    counter: &'a AtomicU64,
+    visited: &'a Visited,
     /// Whether its files are verified before it is opened, and it is written to afterwards.
     is_thorough: bool,
 }
@@ -273,7 +298,25 @@ impl Trial<'_> {
         recorder.mark(disk, "the end of the opening");
         let recovery = recorder.finish();
         let found = driver.state().clone();
-        expect(self.allowed.states(), &found, self.moment.now)?;
+        let states = self.allowed.states();
+        expect(states, &found, self.moment.now)?;
+        let report = driver.store().recovery_report();
+        for (happened, what) in [
+            (!report.clean, "openings that recovered"),
+            (report.discarded_bytes > 0, "openings that discarded a torn tail"),
+            (report.rewritten_bytes > 0, "openings that wrote something anew"),
+            (states.len() > 1, "states of which something might have been lost"),
+            (
+                states
+                    .last()
+                    .is_some_and(|last| !last.looks_like(&found, self.moment.now)),
+                "states of which something was lost",
+            ),
+        ] {
+            if happened {
+                self.visited.note(what);
+            }
+        }
         driver.check();
         let verified = driver.store().verify().map_err(|error| format!("verify: {error}"))?;
         if !verified.is_sound() {
@@ -292,7 +335,10 @@ impl Trial<'_> {
     /// No crash looks like damage to who reads the files alone.
     fn verify_files(&self, disk: &MemStorage) -> Result<(), String> {
         match verify(DIRECTORY, &self.options(&disk.crash_process())) {
-            Ok(report) if report.is_sound() => Ok(()),
+            Ok(report) if report.is_sound() => {
+                self.visited.note("verified as files");
+                Ok(())
+            }
             Ok(report) => Err(format!("verify finds damage in the files: {:?}", report.damaged)),
             // It is not there yet, or no more than its directory.
             Err(Error::NotAStore { .. }) => Ok(()),
@@ -331,6 +377,7 @@ impl Trial<'_> {
             .open(DIRECTORY)
             .map_err(|error| format!("after writes and another power cut it does not open: {error}"))?;
         let found = look(&store).map_err(|error| format!("after writes and another power cut: {error}"))?;
+        self.visited.note("written to afterwards");
         expect(&[Arc::new(driver.state().clone())], &found, self.moment.now)
             .map_err(|error| format!("after writes, a sync and another power cut: {error}"))
     }
@@ -374,7 +421,7 @@ impl Trial<'_> {
             if !store.verify().map_err(on)?.is_sound() {
                 return Err(format!("the checkpoint {} is damaged", path.display()));
             }
-            self.counter.fetch_add(1, Ordering::Relaxed);
+            self.visited.note("checkpoints found whole");
         }
         Ok(())
     }
@@ -442,6 +489,6 @@ pub(crate) fn replay(name: &str, place: &Place, below: crate::crash::recording::
     };
     let explorer = Explorer::default();
     explorer.explore(&workload, &recording, &wanted)?;
-    assert_eq!(explorer.opened() as usize, place.len(), "there is no such state");
+    assert_eq!(explorer.visited(OPENED) as usize, place.len(), "there is no such state");
     Ok(())
 }

@@ -33,11 +33,16 @@ pub(crate) struct Tally {
     pub(crate) kills: BTreeMap<Phase, u64>,
     pub(crate) finished: u64,
     pub(crate) acknowledged: u64,
+    pub(crate) rounds_acknowledged: u64,
     pub(crate) unpromised: u64,
     pub(crate) checkpoints_made: u64,
     pub(crate) checkpoints_cut: u64,
     pub(crate) recovered: u64,
     pub(crate) power_cuts: u64,
+    /// Those that took something away.
+    pub(crate) power_cuts_felt: u64,
+    /// Rounds in which the parent compacted, and something was to be had.
+    pub(crate) compacted: u64,
     pub(crate) wandered: BTreeMap<String, u64>,
     pub(crate) store_bytes_max: u64,
 }
@@ -212,7 +217,9 @@ impl Story {
             Some(phase) => *self.tally.kills.entry(phase).or_default() += 1,
             None => self.tally.finished += 1,
         }
-        self.tally.acknowledged += heard.ended.iter().map(|ended| ended.len() as u64).sum::<u64>();
+        let acknowledged = heard.ended.iter().map(|ended| ended.len() as u64).sum::<u64>();
+        self.tally.acknowledged += acknowledged;
+        self.tally.rounds_acknowledged += u64::from(acknowledged > 0);
         Told {
             heard,
             opened,
@@ -243,6 +250,7 @@ impl Story {
             panic!("{context} {wrong}");
         }
         self.tally.power_cuts += 1;
+        self.tally.power_cuts_felt += u64::from(!done.is_empty());
     }
 
     /// The store opens and shows what it must; from here on, that is what it must go on showing.
@@ -262,9 +270,10 @@ impl Story {
         let settled = settled.unwrap_or_else(|wrong| panic!("{context} {wrong}"));
         self.checkpoints(plan, expectation, told, &store);
         if plan.compact {
-            store
+            let report = store
                 .compact()
                 .unwrap_or_else(|error| panic!("{context} compact: {error}"));
+            self.tally.compacted += u64::from(report.reclaimed_bytes > 0);
             let stats = store.stats();
             // Beside what is live: shadows that must stay, some expired records in their grace, headers and seals.
             assert!(
