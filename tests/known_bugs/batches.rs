@@ -5,14 +5,14 @@ use std::sync::Arc;
 use embercask::Durability;
 use embercask::storage::MemStorage;
 
-use crate::common::{DIRECTORY, class, ending, manual, open};
+use crate::common::{DIRECTORY, at_least, class, ending, manual, open};
 use crate::{after_crashes, stepped};
 
 /// B33
 #[test]
 fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
-    let mut last = 0;
     for durability in [Durability::Sync, Durability::Os, Durability::Buffered] {
+        let (mut last, mut whole, mut none) = (0, 0, 0);
         for step in 0.. {
             let disk = MemStorage::new();
             let faults = stepped(&disk);
@@ -27,8 +27,10 @@ fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
             }
             let committed = batch.commit();
             // More behind it, so that what follows a torn batch could be taken for good.
-            let _ = one.put_with("after", "there", class(Durability::Os));
+            let after = one.put_with("after", "there", class(Durability::Os));
             let stopped = faults.is_stopped();
+            assert_eq!(after.is_err(), stopped, "{durability:?}, step {step}: {after:?}");
+            assert!(stopped || committed.is_ok(), "{committed:?}");
             for (crash, disk) in after_crashes(&disk, 60) {
                 let store = open(&disk);
                 let (one, two) = (
@@ -47,6 +49,7 @@ fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
                     "{what}: what came after the batch is there without it"
                 );
                 assert_eq!(puts, if deleted { 6 + after } else { 1 }, "{what}: part of a batch");
+                *(if deleted { &mut whole } else { &mut none }) += 1;
                 if committed.is_ok() && durability == Durability::Sync {
                     assert!(deleted, "{what}: it was acknowledged");
                 }
@@ -56,8 +59,10 @@ fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
                 break;
             }
         }
+        at_least(1, last, &format!("steps of a batch, {durability:?}"));
+        at_least(2, whole, "crashes that left all of it");
+        at_least(60, none, "crashes that left nothing");
     }
-    assert!(last > 0, "only {last} steps");
 }
 
 /// B33

@@ -7,7 +7,7 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Durability, ManualClock, PutOptions, Store};
 
-use crate::common::{DIRECTORY, class, manual};
+use crate::common::{DIRECTORY, at_least, class, manual};
 use crate::{START_MS, after_crashes, next_segment, open_at, stepped};
 
 type Content = BTreeMap<(String, Vec<u8>), Vec<u8>>;
@@ -108,7 +108,7 @@ fn what_compaction_relies_on_is_durable_before_the_old_records_go() {
     namespace.put("d", "old").unwrap();
     next_segment(&namespace, "filler");
     store.close().unwrap();
-    let mut last = 0;
+    let (mut last, mut old, mut new) = (0, 0, 0);
     for step in 0.. {
         let disk = disk.crash_process();
         let faults = stepped(&disk);
@@ -126,6 +126,7 @@ fn what_compaction_relies_on_is_durable_before_the_old_records_go() {
             let k = namespace.get("k").unwrap();
             let k = k.unwrap_or_else(|| panic!("step {step}, {crash}: both values are gone"));
             assert!(k == *b"old" || k == *b"new", "step {step}, {crash}");
+            *(if k == *b"old" { &mut old } else { &mut new }) += 1;
             let deleted = !namespace.contains("d").unwrap();
             assert!(!deleted || k == *b"new", "step {step}, {crash}: a hole");
         }
@@ -136,4 +137,6 @@ fn what_compaction_relies_on_is_durable_before_the_old_records_go() {
         }
     }
     assert!(last >= 8, "only {last} steps");
+    at_least(10, old, "crashes that left the old value");
+    at_least(10, new, "crashes that left the new one");
 }

@@ -1,13 +1,14 @@
 //! Many keys that expire, and expiries at the far end of time.
 
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
 use embercask::{Clock, Durability, ErrorKind, ManualClock, PutOptions};
 
 use crate::common::way::Way;
-use crate::common::{DIRECTORY, class, keys, manual};
+use crate::common::{DIRECTORY, class, keys, manual, until};
 
 /// B17. A million keys would take too long without optimisation.
 #[test]
@@ -97,13 +98,57 @@ fn expiries_near_the_end_of_time_survive_everything() {
     );
 }
 
+/// Looks that are left until somebody is told, and who that is.
+type Watch = (u64, Sender<()>);
+
+/// A clock that tells when it has been looked at so often.
+#[derive(Clone, Debug)]
+struct WatchedClock {
+    time: ManualClock,
+    watch: Arc<Mutex<Option<Watch>>>,
+}
+
+impl WatchedClock {
+    fn new(wall_ms: u64) -> WatchedClock {
+        WatchedClock {
+            time: ManualClock::new(wall_ms),
+            watch: Arc::default(),
+        }
+    }
+
+    fn after_looks(&self, looks: u64) -> Receiver<()> {
+        let (looked, watch) = mpsc::channel();
+        *self.watch.lock().unwrap() = Some((looks, looked));
+        watch
+    }
+}
+
+impl Clock for WatchedClock {
+    fn wall_ms(&self) -> u64 {
+        let mut watch = self.watch.lock().unwrap();
+        if let Some((looks, looked)) = &mut *watch {
+            *looks -= 1;
+            if *looks == 0 {
+                // An error: nobody waits for it any more.
+                let _ = looked.send(());
+                *watch = None;
+            }
+        }
+        self.time.wall_ms()
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.time.monotonic_ms()
+    }
+}
+
 /// C14. Closing waits for the step under way; a cleaning or a sweep that began before has lost nothing of the queue.
 #[test]
 fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
     const KEYS: u64 = 40_000;
-    for round in 0..6 {
+    for looks in [1, 2, 4, 8, 16, 32] {
         let disk = MemStorage::new();
-        let clock = ManualClock::new(2_000_000_000_000);
+        let clock = WatchedClock::new(2_000_000_000_000);
         let options = || {
             manual(Arc::new(disk.clone()))
                 .clock(clock.clone())
@@ -119,25 +164,26 @@ fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
         }
         store.flush().unwrap();
         drop(namespace);
-        clock.advance(60_000);
-        let begun = std::sync::Barrier::new(2);
+        clock.time.advance(60_000);
+        // The sweep looks at the clock at each of its steps, of which there are about twenty: so far it comes before the store is
+        // closed, or to its end.
+        let looked = clock.after_looks(looks);
         std::thread::scope(|scope| {
             let maintained = store.clone();
-            let begun = &begun;
-            scope.spawn(move || {
-                begun.wait();
-                // Whether it comes too late is not told beforehand.
-                let _ = maintained.maintain();
+            let maintenance = scope.spawn(move || maintained.maintain());
+            until("the sweep comes so far", || {
+                looked.try_recv().is_ok() || maintenance.is_finished()
             });
-            begun.wait();
-            std::thread::sleep(Duration::from_millis(round * 3));
             store.close().unwrap();
+            if let Err(error) = maintenance.join().unwrap() {
+                assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+            }
         });
         let store = options().open(DIRECTORY).unwrap();
         assert!(store.recovery_report().index_file_used);
-        clock.advance(3_600_000);
+        clock.time.advance(3_600_000);
         store.maintain().unwrap();
         let stats = store.stats();
-        assert_eq!((stats.keys, stats.expired_not_swept), (0, 0), "round {round}");
+        assert_eq!((stats.keys, stats.expired_not_swept), (0, 0), "after {looks} looks");
     }
 }

@@ -8,7 +8,7 @@ use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, 
 use embercask::{Durability, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
 
 use crate::START_MS;
-use crate::common::{DIRECTORY, Rng, class, ending, is_corruption, keys, manual, open, rng};
+use crate::common::{DIRECTORY, Rng, at_least, class, ending, is_corruption, keys, manual, open, rng};
 
 /// B35, against a filter over all keys.
 #[test]
@@ -43,6 +43,7 @@ fn prefixes_and_ranges_find_what_a_filter_finds() {
         b"\0",
         b"a\xff\xff",
     ];
+    let mut found_some = 0;
     for n in 0..600 {
         let pick = |rng: &mut Rng| match rng.below(3) {
             0 => special[rng.below(7) as usize].to_vec(),
@@ -82,7 +83,10 @@ fn prefixes_and_ranges_find_what_a_filter_finds() {
         assert_eq!(list.count().unwrap(), expected.len() as u64, "{context}");
         let found: Vec<_> = list.into_iter().map(|entry| entry.unwrap().key().to_vec()).collect();
         assert_eq!(found, expected, "{context}");
+        found_some += u64::from(!found.is_empty());
     }
+    at_least(200, all.len() as u64, "keys");
+    at_least(60, found_some, "listings with keys in them");
 }
 
 /// A store of thirty keys, of which 17 has a damaged value. Those from 20 on have metadata, those from 25 on an expiry.

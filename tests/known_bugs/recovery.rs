@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use embercask::storage::{CutPolicy, Fault, FaultKind, MemStorage, Operation};
-use embercask::{Durability, Error, Namespace, Result, Store};
+use embercask::{Durability, Error, ErrorKind, Namespace, Result, Store};
 
 use crate::common::{DIRECTORY, class, manual, open};
 use crate::{after_crashes, stepped};
@@ -144,11 +144,16 @@ fn what_a_failed_sync_left_in_the_page_cache_alone_is_not_built_upon() {
                 Err(error) => panic!("step {step}: put {n}: {error}"),
             }
         }
-        let _ = store
+        let ended = store
             .maintain()
             .and_then(|()| store.compact())
             .and_then(|_| store.close());
         let over = faults.steps() <= at;
+        assert_eq!(ended.is_err(), faults.struck() > 0, "step {step}: {ended:?}");
+        if let Err(error) = ended {
+            let kinds = [ErrorKind::Io, ErrorKind::Poisoned];
+            assert!(kinds.contains(&error.kind()), "step {step}: {error}");
+        }
         // In place, as if the process had ended and begun again: the page cache shows what it lied about.
         let again = disk.crash_process();
         let store = manual(Arc::new(again.clone()))
