@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use embercask::storage::{MemStorage, Operation};
+use embercask::testing::Task;
 use embercask::{Error, ErrorKind, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Store};
 
 use crate::START_MS;
 use crate::common::way::Way;
-use crate::common::{DIRECTORY, ending, is_corruption, keys, manual, open};
+use crate::common::{DIRECTORY, ending, is_corruption, keys, manual, open, until};
 use crate::hooked::Hooked;
 use crate::listings::damage;
 
@@ -262,14 +263,17 @@ fn hold_a_renewal(disk: &MemStorage) -> Held {
 fn hints_that_are_being_renewed_are_no_damage_to_verify() {
     let (disk, hints) = with_unfit_hints();
     let held = hold_a_renewal(&disk);
-    let (verified, result) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
     let store = held.store.clone();
-    let verify = std::thread::spawn(move || verified.send(store.verify()).unwrap());
-    // One that does not wait for the renewal is done by then; one that does is let go with it.
-    let early = result.recv_timeout(Duration::from_millis(300)).ok();
+    let verify = std::thread::spawn(move || {
+        tell.send(Task::current()).unwrap();
+        store.verify()
+    });
+    let task = told.recv().unwrap();
+    // One that does not wait for the renewal comes to its end; one that does is let go with it.
+    until("verify waits, or is done", || task.waits() || verify.is_finished());
     held.let_go.send(()).unwrap();
-    let report = early.unwrap_or_else(|| result.recv().unwrap()).unwrap();
-    verify.join().unwrap();
+    let report = verify.join().unwrap().unwrap();
     assert!(report.is_sound(), "{:?}", report.damaged);
     assert_eq!(report.hints, hints as u64);
     assert_eq!(held.created.load(Ordering::SeqCst), hints as u64, "each once");
@@ -300,4 +304,5 @@ fn a_store_that_is_closed_while_hints_are_renewed_closes_and_verify_says_so() {
         Ok(report) => assert!(report.is_sound(), "{:?}", report.damaged),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Closed),
     }
+    assert_eq!(held.store.flush().unwrap_err().kind(), ErrorKind::Closed);
 }
