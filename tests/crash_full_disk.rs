@@ -325,7 +325,8 @@ fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
     let disk = match disk {
         Disk::Simulated(simulated) => {
             let store = disk.open(maintenance);
-            fill(&store.namespace("N").unwrap(), "killed", &mut content);
+            let fitted = fill(&store.namespace("N").unwrap(), "killed", &mut content);
+            assert!(fitted > 1_000, "only {fitted} puts fitted");
             survivor = Disk::Simulated(simulated.crash_process());
             // A refused put may have happened, as a whole.
             perhaps.extend((0..PUTS_MAX).map(|number| format!("killed {number:05}")));
@@ -391,7 +392,12 @@ fn a_hint_that_does_not_fit_leaves_nothing_that_verify_takes_for_damage() {
             namespace.put(format!("{number}"), [7; 1_000]).unwrap();
         }
         store.maintain().unwrap();
-        assert!(store.stats().segments.iter().any(|segment| segment.sealed));
+        let sealed = store.stats().segments.iter().filter(|segment| segment.sealed).count();
+        assert!(
+            sealed > 1 && faults.struck() >= sealed as u64,
+            "{sealed} of {}",
+            faults.struck()
+        );
         let report = store.verify().unwrap();
         assert!(report.is_sound(), "{operation:?}: {:#?}", report.damaged);
         let hints = disk.files("/store").into_iter();

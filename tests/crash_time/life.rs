@@ -40,7 +40,28 @@ pub(crate) struct Life {
     /// Index files that were written so far.
     index_files: Vec<Vec<u8>>,
     writes: usize,
+    pub(crate) tally: Tally,
     pub(crate) trace: String,
+}
+
+/// What happened in a life, or in many: a life of which nothing of this is true proves nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(BTreeMap<&'static str, u64>);
+
+impl Tally {
+    fn note(&mut self, what: &'static str, times: usize) {
+        *self.0.entry(what).or_default() += times as u64;
+    }
+
+    pub(crate) fn add(&mut self, other: Tally) {
+        for (what, times) in other.0 {
+            self.note(what, times as usize);
+        }
+    }
+
+    pub(crate) fn get(&self, what: &str) -> u64 {
+        self.0.get(what).copied().unwrap_or(0)
+    }
 }
 
 fn options(faults: &FaultStorage, clock: &ManualClock, grace_ms: u64, mode: ReadMode) -> Options {
@@ -109,6 +130,7 @@ impl Life {
             copies: 0,
             index_files: Vec::new(),
             writes: 0,
+            tally: Tally::default(),
             trace: format!("grace {grace_ms} ms, {mode:?}\n"),
         }
     }
@@ -301,7 +323,10 @@ impl Life {
         let (mask, kind) = (self.rng.next(), self.rng.below(6));
         self.note(format_args!("maintenance {}", maintenance_name(kind, mask)));
         match self.maintain(mask, kind).unwrap() {
-            Looked::Compaction => self.entitle(),
+            Looked::Compaction => {
+                self.tally.note("compactions", 1);
+                self.entitle();
+            }
             Looked::Sweep => drop(self.grace.look(self.wall, self.monotonic)),
             Looked::Nobody => {}
         }
@@ -357,6 +382,8 @@ impl Life {
                 ) {
                     self.entitle();
                 }
+                self.tally
+                    .note("maintenance that was stopped", usize::from(self.faults.is_stopped()));
                 self.power_cut(&what)
             }
         };
@@ -395,6 +422,10 @@ impl Life {
             .open(DIRECTORY)
             .unwrap();
         self.namespace = self.store.open_namespace("N").unwrap();
+        let gone: Vec<String> = (self.newest.iter())
+            .filter(|(_, newest)| !newest.is_visible())
+            .map(|(key, _)| key.clone())
+            .collect();
         for newest in self.newest.values_mut() {
             newest.seen = self.wall;
         }
@@ -402,6 +433,20 @@ impl Life {
         let found = shown(&self.namespace);
         self.note(format_args!("open: {:?}", found.keys()));
         self.check_opened(&found, "opened");
+        let report = self.store.recovery_report();
+        for (happened, what) in [
+            (report.clean, "clean openings"),
+            (!report.clean, "openings that recovered"),
+            (report.index_file_used, "openings by an index file"),
+        ] {
+            self.tally.note(what, usize::from(happened));
+        }
+        let back = |(key, newest): &(&String, &Newest)| gone.contains(*key) && newest.is_visible();
+        self.tally
+            .note("keys that are there again", self.newest.iter().filter(back).count());
+        let dropped = |(key, newest): &(&String, &Newest)| newest.is_visible() && !found.contains_key(*key);
+        self.tally
+            .note("keys that were dropped", self.newest.iter().filter(dropped).count());
         for (key, newest) in &mut self.newest {
             if newest.is_visible() && !found.contains_key(key) {
                 newest.on_disk = OnDisk::No;
@@ -444,6 +489,7 @@ impl Life {
     /// Copies the store, and salvages another copy; both show what opening the store would show.
     fn copy(&mut self) {
         self.note(format_args!("checkpoint and salvage"));
+        self.tally.note("copies", 1);
         self.copies += 1;
         let (copy, salvaged) = (format!("/copy {}", self.copies), format!("/salvaged {}", self.copies));
         self.store.checkpoint(&copy).unwrap();
@@ -485,6 +531,8 @@ impl Life {
                 "contains {key}"
             );
         }
+        let gone = self.newest.values().filter(|newest| !newest.is_visible()).count();
+        self.tally.note("looks at what has expired", gone);
         let mut there: Vec<String> = all.iter().filter(|key| visible(key).is_some()).cloned().collect();
         there.push(WITNESS.to_owned());
         assert_eq!(keys(&self.namespace), there, "list");
