@@ -489,6 +489,7 @@ mod tests {
             }
         }
         assert!(time.steps.load().len() < STEPS_MAX);
+        assert!(highest.len() > 4_000, "{} records", highest.len());
     }
 
     #[test]
@@ -515,7 +516,7 @@ mod tests {
     fn threads_that_read_the_clock_while_it_is_set_agree_on_what_is_expired() {
         let (clock, time) = start(1_000_000);
         let time = Arc::new(time);
-        let ended = AtomicBool::new(false);
+        let (ended, looks) = (AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
@@ -525,10 +526,15 @@ mod tests {
                         let now = time.now();
                         assert!(now.is_expired(Some(gone), 0));
                         gone = gone.max(now.wall_ms());
+                        looks.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
-            for n in 0..20_000u64 {
+            // So often, and until the others have looked.
+            for n in 0u64.. {
+                if n >= 20_000 && (looks.load(Ordering::Relaxed) >= 20_000 || n > 20_000_000) {
+                    break;
+                }
                 clock.set_wall(1_000_000 + n * 7919 % 5000);
                 // A put: it notices the step, and then has a sequence.
                 let now = time.now();
@@ -538,6 +544,7 @@ mod tests {
             }
             ended.store(true, Ordering::Relaxed);
         });
+        assert!(looks.into_inner() >= 20_000);
     }
 
     #[test]

@@ -404,6 +404,7 @@ pub(crate) fn is_seal_of(bytes: &[u8], header: &SegmentHeader, summary: &Summary
 mod tests {
     use super::*;
     use crate::storage::MemStorage;
+    use crate::testing::{Task, until};
     use crate::{ErrorKind, Maintenance, Store};
 
     #[test]
@@ -443,12 +444,15 @@ mod tests {
         store.namespace("N").unwrap().put("key", "value").unwrap();
         let closing = store.clone();
         let at_a_hint = lock(&store.engine().renewing_hints);
-        let close = std::thread::spawn(move || closing.close());
-        while !disk.exists("/store/INDEX").unwrap() {
-            std::thread::yield_now();
-        }
-        // Nothing else is left to be done; who does not wait is done by then.
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        let (tell, told) = std::sync::mpsc::channel();
+        let close = std::thread::spawn(move || {
+            tell.send(Task::current()).unwrap();
+            closing.close()
+        });
+        let task = told.recv().unwrap();
+        until("the index file is written", || disk.exists("/store/INDEX").unwrap());
+        // Nothing else is left to be done.
+        until("closing waits, or is done", || task.waits() || close.is_finished());
         assert_eq!(open().unwrap_err().kind(), ErrorKind::InUse);
         drop(at_a_hint);
         close.join().unwrap().unwrap();

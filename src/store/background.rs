@@ -79,8 +79,13 @@ impl Drop for Workers {
     }
 }
 
+/// How long the flush thread sleeps: it must not spin, and looks whether the directory is still there however seldom it flushes.
+fn flush_every(interval: Duration) -> Duration {
+    interval.clamp(Duration::from_millis(1), TICK)
+}
+
 fn flush(engine: &Engine, stop: &Stop) {
-    let interval = engine.options.flush_interval.clamp(Duration::from_millis(1), TICK);
+    let interval = flush_every(engine.options.flush_interval);
     while !stop.requested.load(Ordering::Acquire) {
         engine.flush_wake.wait(interval);
         note_errors(engine, [engine.flush_pending(), engine.prepare_ahead()]);
@@ -122,5 +127,17 @@ fn compact(engine: &Engine, stop: &Stop) {
             Ok(_) | Err(Error::Cancelled | Error::Closed) => {}
             Err(error) => engine.events.note_background_error(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flush_thread_neither_spins_nor_sleeps_for_ever() {
+        assert_eq!(flush_every(Duration::ZERO), Duration::from_millis(1));
+        assert_eq!(flush_every(Duration::from_millis(20)), Duration::from_millis(20));
+        assert_eq!(flush_every(Duration::MAX), TICK);
     }
 }

@@ -10,7 +10,7 @@ use crate::common::{DIRECTORY, Rng, rng};
 use crate::damages::{Damage, Damaged};
 use crate::judge::{content, judge_salvage};
 use crate::records::Content;
-use crate::run::{run, samples};
+use crate::run::{floors, run, samples};
 use crate::subject::{NOW_MS, Subject, WRITTEN_MS, is_hint, is_segment, large, options, small};
 use crate::{is_unimportant, judge_everything, judge_one_way};
 
@@ -34,7 +34,9 @@ fn every_file_of_a_closed_store_cut_at_every_length_is_found_or_does_no_harm() {
             .step_by(step)
             .map(move |cut| Damage::SetLength(path.clone(), cut))
     });
-    run("cut files", damages, |damage| judge_one_way(&subject, damage));
+    run("cut files", damages, (1, floors(0, 0, 0, 0)), |damage| {
+        judge_one_way(&subject, damage)
+    });
 }
 
 #[test]
@@ -52,9 +54,12 @@ fn files_that_grew_are_found_or_do_no_harm() {
             damages.push(Damage::Replace(path.clone(), twice, "itself, twice".to_owned()));
             damages.push(Damage::SetLength(path.clone(), length + 200_000));
         }
-        run("files that grew", damages.into_iter(), |damage| {
-            judge_everything(&subject, damage)
-        });
+        run(
+            "files that grew",
+            damages.into_iter(),
+            (1, floors(0, 0, 0, 0)),
+            |damage| judge_everything(&subject, damage),
+        );
     }
 }
 
@@ -79,7 +84,9 @@ fn blocks_that_were_lost_or_went_astray_are_found_or_do_no_harm() {
             }
         }
     }
-    run("blocks", damages.into_iter(), |damage| judge_one_way(&subject, damage));
+    run("blocks", damages.into_iter(), (1, floors(0, 0, 0, 0)), |damage| {
+        judge_one_way(&subject, damage)
+    });
 }
 
 /// Every way in which the files of two stores, and those of one among themselves, can be mixed up, but for the manifest.
@@ -113,9 +120,12 @@ fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
             damages.push(Damage::Copy(path.clone(), unlisted("hint")));
         }
     }
-    run("files mixed up", damages.into_iter(), |damage| {
-        judge_everything(&subject, damage)
-    });
+    run(
+        "files mixed up",
+        damages.into_iter(),
+        (1, floors(0, 0, 0, 0)),
+        |damage| judge_everything(&subject, damage),
+    );
 }
 
 /// A store that grew step by step: the files after each step, and what it showed.
@@ -187,9 +197,12 @@ fn a_segment_or_hint_from_an_earlier_point_is_found_or_does_no_harm() {
             }
         }
     }
-    run("files rolled back", damages.into_iter(), |damage| {
-        judge_everything(&subject, damage)
-    });
+    run(
+        "files rolled back",
+        damages.into_iter(),
+        (1, floors(0, 0, 0, 0)),
+        |damage| judge_everything(&subject, damage),
+    );
 }
 
 /// What promise 10 excuses, and no more: an older manifest may hide what came later. Then the store shows exactly what
@@ -246,7 +259,7 @@ fn the_manifest_of_another_store_is_refused_and_not_believed_by_salvage() {
     assert_eq!(error.kind(), embercask::ErrorKind::Corruption, "{error}");
     let report = salvage(DIRECTORY, "/report", options(&disk, NOW_MS)).unwrap();
     assert!(!report.manifest && report.lost[0].path == manifest, "{report:?}");
-    judge_salvage(&damaged, false);
+    assert_eq!(judge_salvage(&damaged, false).salvaged, 1);
 }
 
 /// Some damage, anywhere.
@@ -287,6 +300,8 @@ fn several_damages_at_once_are_found_or_do_no_harm() {
             let count = 1 + rng.below(4);
             Damage::Several((0..count).map(|_| any_damage(&mut rng, &files)).collect())
         });
-        run("several damages", damages, |damage| judge_one_way(&subject, damage));
+        run("several damages", damages, (1, floors(0, 0, 0, 0)), |damage| {
+            judge_one_way(&subject, damage)
+        });
     }
 }

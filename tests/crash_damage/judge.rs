@@ -7,6 +7,7 @@ use embercask::{Error, ReadMode, Result, Store, VerifyReport, salvage, verify};
 use crate::common::DIRECTORY;
 use crate::damages::Damaged;
 use crate::records::{BATCH_BEGIN, Content, Item, Record, SEAL, SEGMENT_HEADER_LEN, resolve, segment_id};
+use crate::run::Tally;
 use crate::subject::{NOW_MS, is_hint, is_segment, options};
 
 /// Everything that a store shows, through its listings.
@@ -270,7 +271,7 @@ fn salvageable(damaged: &Damaged<'_>, may_be_torn: bool) -> Content {
 }
 
 /// Salvages what is left, and compares it with what can be.
-pub(crate) fn judge_salvage(damaged: &Damaged<'_>, unclean: bool) {
+pub(crate) fn judge_salvage(damaged: &Damaged<'_>, unclean: bool) -> Tally {
     let disk = damaged.disk();
     let report = match salvage(DIRECTORY, "/out", options(&disk, NOW_MS)) {
         Ok(report) => report,
@@ -280,7 +281,7 @@ pub(crate) fn judge_salvage(damaged: &Damaged<'_>, unclean: bool) {
                 .keys()
                 .any(|path| is_segment(path) || path.ends_with("MANIFEST")) =>
         {
-            return;
+            return Tally::default();
         }
         Err(error) => panic!("salvage: {error}"),
     };
@@ -303,4 +304,5 @@ pub(crate) fn judge_salvage(damaged: &Damaged<'_>, unclean: bool) {
     for range in report.all_lost() {
         assert!(damaged.is_changed(&range.path), "this is sound: {range}");
     }
+    Tally::salvaged()
 }

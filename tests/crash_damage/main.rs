@@ -39,6 +39,7 @@ use embercask::ReadMode;
 
 use damages::{Damage, Damaged};
 use judge::{Verdict, judge, judge_salvage};
+use run::{Tally, floors, run};
 use subject::Subject;
 
 #[global_allocator]
@@ -56,28 +57,31 @@ fn is_thorough() -> bool {
     std::env::var_os("EMBERCASK_DAMAGE_THOROUGH").is_some()
 }
 
-/// With hints in both modes, and without in one of them; and salvage. Returns how often a store was opened.
-fn judge_everything(subject: &Subject, damage: &Damage) -> u64 {
+/// With hints in both modes, and without in one of them; and salvage.
+fn judge_everything(subject: &Subject, damage: &Damage) -> Tally {
     let damaged = Damaged::new(subject, damage);
     let by_map = judge(&damaged, ReadMode::Map, true);
     let by_reads = judge(&damaged, ReadMode::Pread, true);
     assert_eq!(by_map, by_reads, "the two read modes disagree");
-    judge_without_hints(&damaged, ReadMode::Map);
-    judge_without_hints(&damaged, ReadMode::Pread);
-    judge_salvage(&damaged, false);
-    5
+    let mut tally = Tally::of(by_map);
+    tally += Tally::of(by_reads);
+    tally += judge_without_hints(&damaged, ReadMode::Map);
+    tally += judge_without_hints(&damaged, ReadMode::Pread);
+    tally += judge_salvage(&damaged, false);
+    tally
 }
 
 /// Without hints everything is read on opening, so that nothing is found out later, and nothing is overlooked.
-fn judge_without_hints(damaged: &Damaged<'_>, mode: ReadMode) {
+fn judge_without_hints(damaged: &Damaged<'_>, mode: ReadMode) -> Tally {
     let verdict = judge(damaged, mode, false);
     assert_ne!(verdict, Verdict::Harmed, "found out late");
     assert!(verdict == Verdict::Refused || !damaged.hurts_a_segment(), "not noticed");
+    Tally::of(verdict)
 }
 
 /// One of the ways of opening, always with the hints in one of the two modes, and now and then the others: whatever counts up through
 /// the damages decides. All of them with `EMBERCASK_DAMAGE_THOROUGH`.
-fn judge_one_way(subject: &Subject, damage: &Damage) -> u64 {
+fn judge_one_way(subject: &Subject, damage: &Damage) -> Tally {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     if is_thorough() || std::env::var_os("EMBERCASK_DAMAGE").is_some() {
         return judge_everything(subject, damage);
@@ -90,13 +94,13 @@ fn judge_one_way(subject: &Subject, damage: &Damage) -> u64 {
     } else {
         [ReadMode::Pread, ReadMode::Map]
     };
-    judge(&damaged, mode, true);
+    let mut tally = Tally::of(judge(&damaged, mode, true));
     match count % 8 {
-        1 | 2 => judge_without_hints(&damaged, other),
-        3 | 6 => judge_salvage(&damaged, false),
-        _ => return 1,
+        1 | 2 => tally += judge_without_hints(&damaged, other),
+        3 | 6 => tally += judge_salvage(&damaged, false),
+        _ => {}
     }
-    2
+    tally
 }
 
 fn every_bit(subject: &Subject) -> impl Iterator<Item = Damage> + Send + use<> {
@@ -116,7 +120,8 @@ fn every_bit(subject: &Subject) -> impl Iterator<Item = Damage> + Send + use<> {
 #[test]
 fn every_flipped_bit_of_every_file_of_a_closed_store_is_found_or_does_no_harm() {
     let subject = subject::small(1);
-    run::run("flipped bits", every_bit(&subject), |damage| {
+    let least = (1, floors(0, 0, 0, 0));
+    run("flipped bits", every_bit(&subject), least, |damage| {
         judge_one_way(&subject, damage)
     });
 }

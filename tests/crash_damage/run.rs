@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::allocations;
+use crate::common::at_least;
 use crate::damages::Damage;
+use crate::judge::Verdict;
 
 /// No request for memory may be larger. The stores take 150 KB at most, and the largest request for a sound one is the 1 MiB that outputs are
 /// collected in; what a flipped bit of a length makes
@@ -22,12 +24,58 @@ pub(crate) fn samples(default: usize) -> usize {
     }
 }
 
-/// Judges every one of these damages. `EMBERCASK_DAMAGE` picks one of them by its text.
-pub(crate) fn run(what: &str, damages: impl Iterator<Item = Damage> + Send, judge: impl Fn(&Damage) -> u64 + Sync) {
+/// What came of damaged stores.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Openings that were refused.
+    pub(crate) refused: u64,
+    /// Stores that opened, of which some keys could not be had.
+    pub(crate) harmed: u64,
+    /// Stores that opened and showed everything.
+    pub(crate) whole: u64,
+    pub(crate) salvaged: u64,
+}
+
+impl Tally {
+    pub(crate) fn of(verdict: Verdict) -> Tally {
+        let mut tally = Tally::default();
+        match verdict {
+            Verdict::Refused => tally.refused = 1,
+            Verdict::Harmed => tally.harmed = 1,
+            Verdict::Whole => tally.whole = 1,
+        }
+        tally
+    }
+
+    pub(crate) fn salvaged() -> Tally {
+        Tally {
+            salvaged: 1,
+            ..Tally::default()
+        }
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.refused += other.refused;
+        self.harmed += other.harmed;
+        self.whole += other.whole;
+        self.salvaged += other.salvaged;
+    }
+}
+
+/// Judges every one of these damages, of which there are so many at the least. `EMBERCASK_DAMAGE` picks one of them by its text. What
+/// has come of them is at least this.
+pub(crate) fn run(
+    what: &str,
+    damages: impl Iterator<Item = Damage> + Send,
+    (least, floors): (u64, Tally),
+    judge: impl Fn(&Damage) -> Tally + Sync,
+) {
     let wanted = std::env::var("EMBERCASK_DAMAGE").ok();
     let damages = damages.filter(|damage| wanted.as_ref().is_none_or(|wanted| *wanted == damage.to_string()));
     let (queue, failures) = (Mutex::new(damages), Mutex::new(Vec::new()));
-    let (judged, opened) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (judged, tally) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     let next = || queue.lock().unwrap().next();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -36,7 +84,7 @@ pub(crate) fn run(what: &str, damages: impl Iterator<Item = Damage> + Send, judg
                 while let Some(damage) = next() {
                     judged.fetch_add(1, Ordering::Relaxed);
                     match catch_unwind(AssertUnwindSafe(|| judge(&damage))) {
-                        Ok(opens) => drop(opened.fetch_add(opens, Ordering::Relaxed)),
+                        Ok(one) => *tally.lock().unwrap() += one,
                         Err(_) => failures.lock().unwrap().push(damage.to_string()),
                     }
                     if failures.lock().unwrap().len() >= FAILURES_MAX {
@@ -46,7 +94,8 @@ pub(crate) fn run(what: &str, damages: impl Iterator<Item = Damage> + Send, judg
             });
         }
     });
-    println!("{what}: {judged:?} damaged stores, opened {opened:?} times");
+    let tally = tally.into_inner().unwrap();
+    println!("{what}: {judged:?} damaged stores, {tally:?}");
     let failures = failures.into_inner().unwrap();
     // Showing a panic takes memory of its own.
     static FAILED: AtomicBool = AtomicBool::new(false);
@@ -60,8 +109,26 @@ pub(crate) fn run(what: &str, damages: impl Iterator<Item = Damage> + Send, judg
         largest <= ALLOCATION_MAX,
         "{what}: {largest} bytes were asked for at once"
     );
-    assert!(
-        wanted.is_some() || judged.into_inner() > 0,
-        "{what}: nothing was damaged"
-    );
+    if wanted.is_some() {
+        return;
+    }
+    for (least, found, of) in [
+        (least, judged.into_inner(), "damaged stores"),
+        (floors.refused, tally.refused, "that were refused"),
+        (floors.harmed, tally.harmed, "that were harmed"),
+        (floors.whole, tally.whole, "that were whole"),
+        (floors.salvaged, tally.salvaged, "that were salvaged"),
+    ] {
+        at_least(least.max(1), found.max(u64::from(least == 0)), &format!("{of}, {what}"));
+    }
+}
+
+/// Floors under what has come of damaged stores.
+pub(crate) fn floors(refused: u64, harmed: u64, whole: u64, salvaged: u64) -> Tally {
+    Tally {
+        refused,
+        harmed,
+        whole,
+        salvaged,
+    }
 }

@@ -9,9 +9,9 @@ use embercask::{ErrorKind, ReadMode, verify};
 
 use crate::common::DIRECTORY;
 use crate::damages::{Damage, Damaged};
-use crate::judge::{content, judge_salvage};
+use crate::judge::{Verdict, content, judge_salvage};
 use crate::records::{Content, Record, SEGMENT_HEADER_LEN, resolve, segment_id};
-use crate::run::run;
+use crate::run::{Tally, floors, run};
 use crate::subject::{NOW_MS, Subject, is_segment, killed, options};
 
 /// The segment that was being written to: the newest.
@@ -61,7 +61,7 @@ fn expected(damaged: &Damaged<'_>, active: &PathBuf) -> Option<Content> {
     ))
 }
 
-fn judge_unclean(subject: &Subject, active: &PathBuf, damage: &Damage, mode: ReadMode) -> u64 {
+fn judge_unclean(subject: &Subject, active: &PathBuf, damage: &Damage, mode: ReadMode) -> Tally {
     let damaged = Damaged::new(subject, damage);
     let expected = expected(&damaged, active);
     let disk = damaged.disk();
@@ -69,8 +69,10 @@ fn judge_unclean(subject: &Subject, active: &PathBuf, damage: &Damage, mode: Rea
         Ok(report) => assert_eq!(report.is_sound(), expected.is_some(), "{report:?}"),
         Err(error) => assert!(damaged.is_touched(active, 8..12), "{error}"),
     }
+    let mut tally = Tally::default();
     match (options(&disk, NOW_MS).read_mode(mode).open(DIRECTORY), expected) {
         (Ok(store), Some(expected)) => {
+            tally += Tally::of(Verdict::Whole);
             assert_eq!(content(&store).unwrap(), expected);
             // Decided for good.
             let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
@@ -81,13 +83,16 @@ fn judge_unclean(subject: &Subject, active: &PathBuf, damage: &Damage, mode: Rea
         }
         (Ok(store), None) => panic!("not noticed; it shows {:?}", content(&store)),
         (Err(error), Some(_)) => panic!("this is how a torn write looks: {error}"),
-        (Err(error), None) => match error.kind() {
-            ErrorKind::Corruption => assert!(error.to_string().contains(&*active.to_string_lossy()), "{error}"),
-            _ => assert!(damaged.is_touched(active, 8..12), "{error}"),
-        },
+        (Err(error), None) => {
+            tally += Tally::of(Verdict::Refused);
+            match error.kind() {
+                ErrorKind::Corruption => assert!(error.to_string().contains(&*active.to_string_lossy()), "{error}"),
+                _ => assert!(damaged.is_touched(active, 8..12), "{error}"),
+            }
+        }
     }
-    judge_salvage(&damaged, true);
-    3
+    tally += judge_salvage(&damaged, true);
+    tally
 }
 
 #[test]
@@ -107,11 +112,16 @@ fn every_flipped_bit_before_the_last_mark_is_corruption_and_one_behind_it_costs_
     // Two of each byte by default, one in each mode.
     let tried = move |bit: &usize| crate::is_thorough() || bit % 8 == bit / 8 % 8 || bit % 8 == (bit / 8 + 3) % 8;
     let flips = (0..length * 8).filter(tried).map(|bit| Damage::Flip(path.clone(), bit));
-    run("flipped bits of a killed store", flips, |damage| {
-        let first = matches!(damage, Damage::Flip(_, bit) if bit % 8 == bit / 8 % 8);
-        let mode = if first { ReadMode::Map } else { ReadMode::Pread };
-        judge_unclean(&subject, &path, damage, mode)
-    });
+    run(
+        "flipped bits of a killed store",
+        flips,
+        (1, floors(0, 0, 0, 0)),
+        |damage| {
+            let first = matches!(damage, Damage::Flip(_, bit) if bit % 8 == bit / 8 % 8);
+            let mode = if first { ReadMode::Map } else { ReadMode::Pread };
+            judge_unclean(&subject, &path, damage, mode)
+        },
+    );
 }
 
 #[test]
@@ -119,7 +129,7 @@ fn a_log_cut_at_any_length_loses_what_was_cut_off_and_nothing_before_it() {
     let subject = killed();
     let path = active(&subject);
     let cuts = (0..=subject.files[&path].len()).map(|cut| Damage::SetLength(path.clone(), cut));
-    run("cut logs of a killed store", cuts, |damage| {
+    run("cut logs of a killed store", cuts, (1, floors(0, 0, 0, 0)), |damage| {
         let even = matches!(damage, Damage::SetLength(_, cut) if cut % 2 == 0);
         judge_unclean(
             &subject,
@@ -142,7 +152,10 @@ fn blocks_of_the_log_that_never_arrived_are_judged_by_the_marks_behind_them() {
             .step_by(8)
             .map(move |at| Damage::Fill(path.clone(), at..at + size, 0))
     });
-    run("lost blocks of a killed store", fills, |damage| {
-        judge_unclean(&subject, &path, damage, ReadMode::Map)
-    });
+    run(
+        "lost blocks of a killed store",
+        fills,
+        (1, floors(0, 0, 0, 0)),
+        |damage| judge_unclean(&subject, &path, damage, ReadMode::Map),
+    );
 }

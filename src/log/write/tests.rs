@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::index::keydir::CAPACITY_MAX;
 use crate::storage::{Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation as Call};
+use crate::testing::{Task, until};
 use crate::{ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
 
 /// A store that reads its segments from the disk.
@@ -306,10 +307,17 @@ fn a_key_that_is_put_while_a_reader_looks_at_damage_of_another_is_not_damaged() 
         assert!(engine.keydir.remove(hash, before));
         let writer = namespace.clone();
         *lock(&at_read.then) = Some(Box::new(move || {
-            let (done, put) = std::sync::mpsc::channel();
-            std::thread::spawn(move || done.send(writer.put("new", "1").is_ok()));
-            // It comes later if the reader keeps writers out just now.
-            assert_ne!(put.recv_timeout(std::time::Duration::from_millis(100)), Ok(false));
+            let (tell, told) = std::sync::mpsc::channel();
+            let put = std::thread::spawn(move || {
+                tell.send(Task::current()).unwrap();
+                writer.put("new", "1")
+            });
+            let task = told.recv().unwrap();
+            // It waits if the reader keeps writers out just now, and comes later.
+            until("the put waits, or is done", || task.waits() || put.is_finished());
+            if put.is_finished() {
+                put.join().unwrap().unwrap();
+            }
         }));
         at_read.left.store(read, Ordering::Relaxed);
         let found = if looks_at_header {
