@@ -2,12 +2,29 @@
 //! no suite.
 //!
 //! Only in builds with `--cfg planted`, and there only the one that the environment variable `EMBERCASK_PLANTED` names; in
-//! any other build [`planted`] is a constant `false`. `.ci/planted` plants one after the other and demands that a
-//! test fails.
+//! any other build [`planted`] is a constant `false`. `tests/planted.table` says which tests must notice which breakage, `planted_table`
+//! holds that table and this list equal, and `.ci/planted` plants one after the other and demands that those tests fail.
 
-/// What is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Planted {
+/// Declares the enum and a list of its members, so that none can be left out of the list.
+macro_rules! breakages {
+    ($($(#[$attribute:meta])* $name:ident,)*) => {
+        /// What is broken.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(dead_code, reason = "some are the library's, and some the command's")]
+        pub(crate) enum Planted {
+            $($(#[$attribute])* $name,)*
+        }
+
+        #[cfg(any(test, planted))]
+        impl Planted {
+            /// All of them.
+            #[allow(dead_code, reason = "the tests of the command have no need of it")]
+            pub(crate) const ALL: &[Planted] = &[$(Planted::$name,)*];
+        }
+    };
+}
+
+breakages! {
     /// A segment of the log is not synced.
     SkipDataSync,
     /// Outputs of compaction and recovery are not synced before the manifest names them.
@@ -107,8 +124,17 @@ pub(crate) const fn planted(_: Planted) -> bool {
 
 /// Whether this is broken in this build and this process.
 #[cfg(planted)]
-pub(crate) fn planted(bug: Planted) -> bool {
-    static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    let chosen = CHOSEN.get_or_init(|| std::env::var("EMBERCASK_PLANTED").ok());
-    chosen.as_deref().is_some_and(|chosen| chosen == format!("{bug:?}"))
+#[allow(
+    clippy::panic,
+    reason = "a name that nothing has must not pass for a breakage that was not noticed"
+)]
+pub(crate) fn planted(breakage: Planted) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<Planted>> = std::sync::OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| {
+        let name = std::env::var("EMBERCASK_PLANTED").ok()?;
+        let named = |breakage: &&Planted| format!("{breakage:?}") == name;
+        let found = Planted::ALL.iter().find(named);
+        Some(*found.unwrap_or_else(|| panic!("EMBERCASK_PLANTED names {name}, which is no breakage")))
+    });
+    *chosen == Some(breakage)
 }

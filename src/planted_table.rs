@@ -1,0 +1,106 @@
+//! The table of `.ci/planted` and the list of breakages are of the same breakages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::planted::Planted;
+
+/// Rows of the table: breakage, suite, test. Settings, if there are any, come behind.
+fn rows(table: &str) -> Vec<[&str; 3]> {
+    let rows = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    rows.map(|row| {
+        let mut words = row.split_whitespace();
+        let named = [(); 3].map(|()| words.next().unwrap_or_else(|| panic!("not a row of the table: {row}")));
+        assert!(words.all(is_setting), "behind the test come settings: {row}");
+        named
+    })
+    .collect()
+}
+
+fn is_setting(word: &str) -> bool {
+    let setting = word.split_once('=');
+    setting.is_some_and(|(name, value)| {
+        let is_ours = name.starts_with("EMBERCASK_") || name == "PROPTEST_RNG_SEED";
+        is_ours && !value.is_empty()
+    })
+}
+
+/// All Rust files in a directory and below.
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+/// Names of the functions in these files that are tests.
+fn tests_in(files: &[PathBuf]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut is_test = false;
+        for line in text.lines().map(str::trim_start) {
+            if line == "#[test]" {
+                is_test = true;
+            } else if let Some(rest) = line.strip_prefix("fn ") {
+                let name = rest.split_once('(').map_or(rest, |(name, _)| name);
+                if std::mem::take(&mut is_test) {
+                    names.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    names
+}
+
+/// Suites by name: each test target of the package, and the tests of the library and of the command.
+fn suites() -> BTreeMap<String, BTreeSet<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut suites = BTreeMap::new();
+    for entry in std::fs::read_dir(root.join("tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let files = match path.join("main.rs").exists() {
+            true => sources(&path),
+            false if path.extension().is_some_and(|extension| extension == "rs") => vec![path.clone()],
+            false => continue,
+        };
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        suites.insert(name, tests_in(&files));
+    }
+    let of_command = |path: &PathBuf| {
+        ["src/cli", "src/server", "src/bin"]
+            .iter()
+            .any(|part| path.starts_with(root.join(part)))
+    };
+    let (command, library): (Vec<_>, Vec<_>) = sources(&root.join("src")).into_iter().partition(of_command);
+    suites.insert("lib".to_owned(), tests_in(&library));
+    suites.insert("command".to_owned(), tests_in(&command));
+    suites
+}
+
+#[test]
+fn every_breakage_is_demanded_of_a_test_that_exists() {
+    let table = include_str!("../tests/planted.table");
+    let (rows, suites) = (rows(table), suites());
+    let all: BTreeSet<_> = Planted::ALL.iter().map(|breakage| format!("{breakage:?}")).collect();
+    for [breakage, suite, test] in &rows {
+        assert!(
+            all.contains(*breakage),
+            "the table names {breakage}, which is no breakage"
+        );
+        let tests = suites
+            .get(*suite)
+            .unwrap_or_else(|| panic!("there is no suite {suite}"));
+        assert!(tests.contains(*test), "{suite} has no test {test}");
+    }
+    let planted: BTreeSet<_> = rows.iter().map(|[breakage, ..]| (*breakage).to_owned()).collect();
+    let idle: Vec<_> = all.difference(&planted).collect();
+    assert!(idle.is_empty(), "demanded of no test: {idle:?}");
+    let distinct: BTreeSet<_> = rows.iter().collect();
+    assert_eq!(distinct.len(), rows.len(), "a row stands twice in the table");
+}
