@@ -186,3 +186,29 @@ fn what_has_only_just_expired_outlives_more_than_one_compaction() {
     store.compact().unwrap();
     assert_eq!((store.stats().dead_bytes, store.stats().keys), (0, 0));
 }
+
+/// Of a compaction that was cut off, a rename of the manifest that never came, and a copy that was finished.
+#[test]
+fn what_interrupted_steps_have_left_is_removed_when_the_store_is_opened() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    store.namespace("N").unwrap().put("k", "v").unwrap();
+    store.close().unwrap();
+    let left = [
+        "0000000000000077.segment",
+        "0000000000000077.hint",
+        "MANIFEST.tmp",
+        "UNFINISHED",
+    ];
+    let paths = left.map(|name| Path::new(DIRECTORY).join(name));
+    for path in &paths {
+        disk.write_file(path, b"left over").unwrap();
+    }
+    let foreign = Path::new(DIRECTORY).join("notes.txt");
+    disk.write_file(&foreign, b"somebody else's").unwrap();
+    let store = open(&disk);
+    assert_eq!(store.recovery_report().removed_files, 4);
+    let files = disk.files(DIRECTORY);
+    assert!(paths.iter().all(|path| !files.contains(path)), "{files:?}");
+    assert!(files.contains(&foreign), "{files:?}");
+}

@@ -1,23 +1,31 @@
 //! What a write that fails leaves of what was there before it: everything, for every reader, at every moment.
 
 mod common;
+#[path = "common/hooked.rs"]
+mod hooked;
 
 use std::io::ErrorKind as IoErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use common::StopOnDrop;
-use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
+
+use hooked::Hooked;
 
 /// A store that reads call by call, the value of "key" in a sealed segment.
 fn open(faults: &FaultStorage, mode: ReadMode) -> (Store, Namespace) {
+    filled(Arc::new(faults.clone()), mode)
+}
+
+fn filled(storage: Arc<dyn Storage>, mode: ReadMode) -> (Store, Namespace) {
     let store = Store::options()
         .segment_bytes(4096)
         .maintenance(Maintenance::Manual)
         .durability(Durability::Os)
         .read_mode(mode)
-        .storage(Arc::new(faults.clone()))
+        .storage(storage)
         .open("/store")
         .unwrap();
     let namespace = store.namespace("N").unwrap();
@@ -194,4 +202,100 @@ fn damage_to_what_was_durable_is_told_although_the_write_that_was_to_mark_it_fai
     killed.flip_bit(path, value as u64 * 8).unwrap();
     let error = open(Arc::new(killed)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
+}
+
+/// How far a compaction and a write beside it have come: a step of either waits for the other's.
+#[derive(Clone, Default)]
+struct Steps(Arc<AtomicU8>);
+
+impl Steps {
+    fn reach(&self, step: u8) {
+        self.0.store(step, Ordering::Release);
+    }
+
+    fn is_at(&self, step: u8) -> bool {
+        self.0.load(Ordering::Acquire) == step
+    }
+
+    fn wait_for(&self, step: u8) {
+        while self.0.load(Ordering::Acquire) < step {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Waits until what comes next is up to somebody else, and then fails.
+fn fail_at(steps: &Steps, step: u8) -> std::io::Result<()> {
+    steps.wait_for(step);
+    Err(IoErrorKind::Other.into())
+}
+
+/// Compaction has taken a record for overwritten, and the write that replaced it is taken back before the outputs are published.
+#[test]
+fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_taken_back() {
+    const IN_WRITE: u8 = 2;
+    const COPIED: u8 = 3;
+    let (disk, steps) = (MemStorage::new(), Steps::default());
+    let of_hook = steps.clone();
+    let storage = Hooked::over(&disk, move |operation, path| {
+        let is_segment = operation == Operation::Write && path.extension().is_some_and(|name| name == "segment");
+        if is_segment && of_hook.is_at(1) {
+            of_hook.reach(IN_WRITE);
+            return fail_at(&of_hook, COPIED);
+        }
+        if is_segment && of_hook.is_at(IN_WRITE) {
+            // All decisions are made when the first output is written.
+            of_hook.reach(COPIED);
+        }
+        Ok(())
+    });
+    let (store, namespace) = filled(storage, ReadMode::Pread);
+    steps.reach(1);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| namespace.put("key", "new"));
+        steps.wait_for(IN_WRITE);
+        let compacted = store.compact_subset(u64::MAX);
+        steps.reach(COPIED);
+        assert_eq!(writing.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+        assert_eq!(compacted.unwrap_err().kind(), ErrorKind::Cancelled);
+    });
+    store.compact().unwrap();
+    assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+}
+
+/// Compaction moves a record while a write that replaces it is under way, which is taken back afterwards.
+#[test]
+fn a_write_that_is_taken_back_after_a_compaction_uncovers_the_copy() {
+    const RENAMING: u8 = 2;
+    const IN_WRITE: u8 = 3;
+    const COMPACTED: u8 = 4;
+    let (disk, steps) = (MemStorage::new(), Steps::default());
+    let of_hook = steps.clone();
+    let storage = Hooked::over(&disk, move |operation, path| {
+        if operation == Operation::Rename && of_hook.is_at(1) {
+            // What compaction has decided is decided.
+            of_hook.reach(RENAMING);
+            of_hook.wait_for(IN_WRITE);
+        }
+        let is_segment = operation == Operation::Write && path.extension().is_some_and(|name| name == "segment");
+        if is_segment && of_hook.is_at(RENAMING) {
+            of_hook.reach(IN_WRITE);
+            return fail_at(&of_hook, COMPACTED);
+        }
+        Ok(())
+    });
+    let (store, namespace) = filled(storage, ReadMode::Pread);
+    steps.reach(1);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            steps.wait_for(RENAMING);
+            namespace.put("key", "new")
+        });
+        let compacted = store.compact_subset(u64::MAX);
+        steps.reach(COMPACTED);
+        assert_eq!(writing.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
+        assert!(compacted.unwrap().runs == 1);
+        assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
+    });
 }

@@ -58,6 +58,32 @@ fn the_newest_record_wins_whatever_file_it_lies_in() {
             prepared.assert_taken(store.recovery_report());
             assert_eq!(look(&store).as_deref(), expected, "opened by {way:?}");
         }
+        let options = || manual(Arc::new(disk.clone())).clock(clock.clone());
+        embercask::salvage(DIRECTORY, "/saved", options()).unwrap();
+        let saved = options().open("/saved").unwrap().open_namespace("N").unwrap();
+        let value = saved.get("k").unwrap().map(|value| value.to_vec());
+        assert_eq!(value.as_deref(), expected, "salvaged");
+    }
+}
+
+#[test]
+fn a_namespace_has_the_name_that_it_was_given_last_whatever_file_that_lies_in() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    let namespace = store.namespace("first name").unwrap();
+    next_segment(&namespace, "a");
+    let active = store.stats().segments.last().unwrap().id;
+    store.compact_subset(1).unwrap();
+    assert!(store.stats().segments.last().unwrap().id > active);
+    store.rename_namespace("first name", "second name").unwrap();
+    drop(namespace);
+    store.close().unwrap();
+    for way in Way::ALL {
+        let prepared = way.prepare(&disk, DIRECTORY);
+        let store = open(&disk);
+        prepared.assert_taken(store.recovery_report());
+        let names = store.namespaces().unwrap().into_iter().map(|info| info.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["second name"], "opened by {way:?}");
     }
 }
 
