@@ -113,6 +113,258 @@ breakages! {
     WriteAnyManifest,
     /// A damaged record header keeps its key from being overwritten and deleted.
     DamagedHeaderBlocks,
+    /// A new manifest is not synced before it gets its name.
+    SkipManifestSync,
+    /// The manifest is replaced although another program has put its own in its place.
+    PublishBesideStranger,
+    /// Segments are created in a directory whose manifest is another's.
+    CreateBesideStranger,
+    /// The header of a new segment is not synced before the manifest lists the segment.
+    SkipSegmentSync,
+    /// A failed write takes back the start record of its segment too.
+    TakeStartBack,
+    /// An index file is written beside a manifest that is another's.
+    IndexBesideStranger,
+    /// The index file of another store is believed.
+    IgnoreIndexStore,
+    /// An index file is believed whatever generation of the manifest it was written with.
+    IgnoreIndexGeneration,
+    /// An index file is believed whatever checksum the manifest had with which it was written.
+    IgnoreIndexManifest,
+    /// An index file of a program that hashes in another way is believed.
+    IgnoreHashProbe,
+    /// An index file is believed though it is longer or shorter than its head says.
+    IgnoreIndexLength,
+    /// The sections of an index file are not checked.
+    IgnoreIndexChecksums,
+    /// The live records that an index file counts are not compared with the locations in it.
+    IgnoreIndexCounts,
+    /// An index file is believed although what it took for expired has not expired by the clock as it is now.
+    IgnoreIndexTime,
+    /// Opening does not make the names durable that it has found.
+    SkipOpeningSync,
+    /// After an unclean end the sequences go on where the log was found to end.
+    SkipSequenceGap,
+    /// What a full disk keeps recovery from writing again counts as durable.
+    ForgetUnrecovered,
+    /// A sealed segment is opened whatever its length.
+    TrustLength,
+    /// A sealed segment is opened whatever its seal says.
+    TrustSeal,
+    /// A segment is opened whatever store and place it belongs to.
+    TrustOwner,
+    /// What interrupted steps have left stays where it is.
+    KeepJunk,
+    /// The log goes on behind a segment whose end is missing.
+    IgnoreChain,
+    /// The name of a new store's directory is not made durable.
+    SkipCreationSync,
+    /// A store is created where there are segments and no manifest.
+    CreateOverSegments,
+    /// A store is created in a directory with files of others.
+    CreateBesideOthers,
+    /// A store is opened although somebody holds its lock.
+    IgnoreLock,
+    /// A sync leaves out the segments that were rotated out and not sealed yet.
+    SkipRotatedSync,
+    /// A sync counts for what was written out while it was under way.
+    ClaimUnsynced,
+    /// A mark that was taken back is not written again.
+    ForgetMark,
+    /// After a failed write-out the file is not cut back.
+    SkipCut,
+    /// A seal is not synced before the manifest says that it stands.
+    SkipSealSync,
+    /// On a full disk deletes may take the whole reserve.
+    DeletesTakeAll,
+    /// On a full disk puts may take the reserve.
+    PutsTakeReserve,
+    /// A disk that was full once counts as full until the store is opened again.
+    StayFull,
+    /// No space is held back for a full disk.
+    ForgetReserve,
+    /// On a full disk puts go on although the reserve is not whole.
+    RefuseNothing,
+    /// A write goes on whatever its condition.
+    IgnoreCondition,
+    /// For a condition a record is there after it has expired.
+    ConditionSeesExpired,
+    /// What is overwritten or deleted counts as live.
+    ForgetDead,
+    /// A batch does not know what its earlier operations have made of a key.
+    ForgetEarlierInBatch,
+    /// A write that is taken back leaves nothing in the place of what was there before.
+    TakeBackToNothing,
+    /// Records that were taken back go on being counted.
+    CountTakenBack,
+    /// Writes to a namespace that was dropped are taken.
+    WriteToDropped,
+    /// A key that is deleted stays in the listing.
+    ListDeleted,
+    /// A delete that finds nothing does not wait for the deletion that it has seen.
+    ForgetAbsence,
+    /// The log never says how far it is durable.
+    SkipMarks,
+    /// A key whose record is damaged counts as absent.
+    DamageIsAbsence,
+    /// A get shows what has expired until it leaves the indexes.
+    ShowExpired,
+    /// A look at several keys is not repeated when a batch comes between.
+    TornLook,
+    /// Readers do not wait for a batch that is being applied.
+    BatchInSteps,
+    /// Opening passes over tombstones.
+    IgnoreTombstones,
+    /// Opening loads the records of namespaces that were dropped.
+    LoadDropped,
+    /// Opening takes the record that it reads last for the newest.
+    LoadInAnyOrder,
+    /// Opening takes the name that it reads last for the name of a namespace.
+    NameInAnyOrder,
+    /// Opening queues no expiry.
+    ForgetLoadedExpiry,
+    /// Compaction publishes its outputs although records that it relied on were taken back.
+    SkipRollbackCheck,
+    /// Compaction publishes its outputs before what it relied on is durable.
+    PublishUndurable,
+    /// Pending records that are taken back after a compaction uncover what it has removed.
+    ForgetPending,
+    /// Compaction drops every segment in which nothing is live, whatever it hides.
+    DropUnread,
+    /// Compaction takes damage in a segment for its end.
+    CompactBesideDamage,
+    /// The expiry of a record that compaction has moved is not queued.
+    ForgetMovedExpiry,
+    /// What compaction has moved is counted twice where it is now.
+    CountMovedTwice,
+    /// Expired records that compaction carries on are not counted as expired.
+    ForgetCopiedExpired,
+    /// Compaction goes on in the background although it was paused.
+    IgnorePause,
+    /// Compaction goes on although it was cancelled.
+    IgnoreCancel,
+    /// The sweep removes a key although its record is no longer the newest.
+    SweepBlindly,
+    /// Nothing waits for a jump of the wall clock to be put right.
+    SkipPause,
+    /// A record is there at the millisecond of its expiry.
+    ExpireLate,
+    /// A seal that no manifest knows says nothing of how far the log is durable.
+    IgnoreSeals,
+    /// Marks behind damage say nothing of how far the log is durable.
+    IgnoreMarksBehind,
+    /// Keys, values and metadata may be longer than the limits say.
+    IgnoreLimits,
+    /// An expiry may lie in the past.
+    AcceptPastExpiry,
+    /// A cursor may lead out of its listing.
+    TrustCursor,
+    /// A cursor is good for every listing.
+    IgnoreCursorListing,
+    /// A cursor is believed although its checksum is wrong.
+    IgnoreCursorChecksum,
+    /// A page begins with the key at which the page before has ended.
+    RepeatLastKey,
+    /// A listing goes on behind its prefix.
+    ListAcrossPrefix,
+    /// A checkpoint leaves out what is not sealed yet.
+    CopyWithoutActive,
+    /// Files that are copied into a checkpoint are not synced.
+    SkipCopySync,
+    /// The name of a finished copy is not made durable.
+    SkipPublishSync,
+    /// A copy that is not finished stays where it is.
+    KeepPartialCopy,
+    /// A copy is built where a store is.
+    BuildOverStore,
+    /// Verify does not look at seals.
+    VerifyPassesSeals,
+    /// Verify does not look at hints.
+    VerifyPassesHints,
+    /// Verify does not tell of damaged records.
+    VerifyPassesRecords,
+    /// Verify takes all damage in a log that was not closed for a torn end.
+    VerifyTakesDamageForTorn,
+    /// Salvage takes the record that it reads last for the newest.
+    SalvageInAnyOrder,
+    /// Salvage takes what is there of a torn batch.
+    SalvageTorn,
+    /// Salvage saves what has expired.
+    SalvageExpired,
+    /// Salvage saves the keys of namespaces that were dropped.
+    SalvageDropped,
+    /// Salvage and verify go on although somebody holds the lock.
+    SalvageLock,
+    /// Salvage and verify take segments that the manifest does not list.
+    SalvageUnlisted,
+    /// Salvage believes the manifest of another store.
+    SalvageByStranger,
+    /// Inspect passes over what it cannot read.
+    InspectPassesDamage,
+    /// Inspect does not check the sections of an index file.
+    InspectTrustsSections,
+    /// A map that was made stays until the process ends.
+    KeepMaps,
+    /// Closing does not sync.
+    CloseWithoutSync,
+    /// A store that was closed goes on answering.
+    ServeClosed,
+    /// Two namespaces may have one name.
+    AnyNameTwice,
+    /// The server lets in whoever names a token.
+    AcceptAnyToken,
+    /// The server lets in web pages from elsewhere.
+    AcceptPages,
+    /// A token for reading may write.
+    IgnoreReadOnly,
+    /// A token for some namespaces is good for all.
+    IgnoreTokenNamespaces,
+    /// A token for some namespaces may change the list of them and read all numbers.
+    IgnoreTokenScope,
+    /// The server takes keys that Workers KV does not.
+    AcceptAnyKey,
+    /// The server takes lifetimes of less than a minute.
+    AcceptShortLifetimes,
+    /// The server takes metadata of any length that are no JSON.
+    AcceptAnyMetadata,
+    /// The server takes values of any length.
+    AcceptLargeValues,
+    /// The server takes a body that was cut off for the whole.
+    HalfBulk,
+    /// A server that stops does not finish the requests that have come.
+    DropRequests,
+    /// Names and values may command the terminal.
+    ObeyNames,
+    /// Work that expects a signal goes on whatever comes.
+    IgnoreSignals,
+    /// A signal that ended one piece of work ends the next as well.
+    RememberSignal,
+    /// A command that has told of damage ends as if there were none.
+    HideDamage,
+    /// A script goes on behind a command that failed.
+    GoOnAfterFailure,
+    /// What needs a yes is done without one.
+    DeleteUnasked,
+    /// An import of absent keys writes over those that are there.
+    ImportOverPresent,
+    /// A write that is wrong keeps those before it from being done.
+    StopAtWrong,
+    /// An import goes on in a file that does not begin with what was imported before.
+    ImportAnotherInput,
+    /// An export that was cut off is imported as if it were whole.
+    ImportCutOff,
+    /// An export goes on in the file of another.
+    ResumeAnotherExport,
+    /// An import goes on in an older copy of the store.
+    ImportIntoOlderCopy,
+    /// Segments that wait to be sealed pile up in memory.
+    PileUp,
+    /// The store goes on although nobody knows which manifest stands.
+    BelieveUnknownManifest,
+    /// A namespace whose drop could not be synced stays.
+    DropAfterSync,
+    /// Compaction fails where only a damaged record could tell whether a shadow counts.
+    FailOnDoubt,
 }
 
 /// Whether this is broken in this build and this process.

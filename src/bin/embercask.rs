@@ -15,6 +15,8 @@
 
 #[path = "../cli/mod.rs"]
 mod cli;
+#[path = "../planted.rs"]
+mod planted;
 #[cfg(feature = "server")]
 #[path = "../server/mod.rs"]
 mod server;

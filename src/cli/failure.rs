@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use embercask::{Error, ErrorKind};
 
 use super::text::one_line;
+use crate::planted::{Planted, planted};
 
 /// How a command ends.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
@@ -70,7 +71,12 @@ impl Failure {
             1 => format!("the record of 1 key is damaged; {what}"),
             _ => format!("the records of {} keys are damaged; {what}", super::text::count(number)),
         };
-        Failure::told(message, VERIFY_OR_SALVAGE, status::DAMAGED)
+        let status = if planted(Planted::HideDamage) {
+            0
+        } else {
+            status::DAMAGED
+        };
+        Failure::told(message, VERIFY_OR_SALVAGE, status)
     }
 
     /// The answer is no.
@@ -122,7 +128,9 @@ impl Failure {
     /// How a command ends that has written what it found: damage counts, also if nobody has read of it.
     pub(crate) fn unless_sound(is_sound: bool, written: Outcome) -> Outcome {
         match written {
-            Ok(()) | Err(Failure::BrokenPipe) if !is_sound => Err(Failure::Silent(status::DAMAGED)),
+            Ok(()) | Err(Failure::BrokenPipe) if !is_sound && !planted(Planted::HideDamage) => {
+                Err(Failure::Silent(status::DAMAGED))
+            }
             written => written,
         }
     }

@@ -8,6 +8,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::failure::{Failure, Outcome, status};
+use crate::planted::{Planted, planted};
 
 struct Flags {
     /// A signal came while it was expected.
@@ -47,7 +48,9 @@ pub(crate) struct Expected;
 /// From here on whoever does the work must look at [`is_requested`].
 pub(crate) fn expect() -> Expected {
     if let Some(flags) = flags() {
-        flags.requested.store(false, Ordering::SeqCst);
+        if !planted(Planted::RememberSignal) {
+            flags.requested.store(false, Ordering::SeqCst);
+        }
         flags.ends.store(false, Ordering::SeqCst);
     }
     Expected
@@ -57,14 +60,16 @@ impl Drop for Expected {
     fn drop(&mut self) {
         if let Some(flags) = flags() {
             flags.ends.store(true, Ordering::SeqCst);
-            flags.requested.store(false, Ordering::SeqCst);
+            if !planted(Planted::RememberSignal) {
+                flags.requested.store(false, Ordering::SeqCst);
+            }
         }
     }
 }
 
 /// Whether the user wants an end.
 pub(crate) fn is_requested() -> bool {
-    flags().is_some_and(|flags| flags.requested.load(Ordering::SeqCst))
+    flags().is_some_and(|flags| flags.requested.load(Ordering::SeqCst)) && !planted(Planted::IgnoreSignals)
 }
 
 /// An error if the user wants an end; it says what has become of the work.

@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::arguments::{Global, Target};
 use super::failure::{Failure, Outcome};
 use super::text::{one_line, parse_id};
+use crate::planted::{Planted, planted};
 
 /// How long opening takes before its progress is shown.
 const SHOW_OPENING_AFTER: Duration = Duration::from_millis(500);
@@ -174,6 +175,9 @@ impl Session {
 
     /// Asks for a yes. Without a terminal there is nobody to ask, and the answer is an error that says so.
     pub(crate) fn confirm(&self, question: &str, flag: &str) -> Outcome<bool> {
+        if planted(Planted::DeleteUnasked) {
+            return Ok(true);
+        }
         if !std::io::stdin().is_terminal() {
             return Err(Failure::usage(
                 format!("nobody is there to ask: {question}"),

@@ -16,6 +16,7 @@ use super::arguments::{Command, Help};
 use super::failure::{Failure, Outcome};
 use super::session::Session;
 use super::text::is_deceptive;
+use crate::planted::{Planted, planted};
 
 /// A line: a command without the program's name before it.
 #[derive(Parser)]
@@ -70,7 +71,7 @@ fn prompt(session: &Session, is_terminal: bool) -> Outcome {
             Ok(()) => {}
             Err(Failure::BrokenPipe) => break Err(Failure::BrokenPipe),
             // A script ends where it goes wrong; a person reads on.
-            Err(failure) if !is_terminal => break Err(failure),
+            Err(failure) if !is_terminal && !planted(Planted::GoOnAfterFailure) => break Err(failure),
             Err(failure) => {
                 let _ = failure.report();
             }

@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::ValueEnum;
 
 use super::failure::{Failure, Outcome};
+use crate::planted::{Planted, planted};
 
 /// How bytes are given on the command line, or shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -90,6 +91,9 @@ pub(crate) fn one_line(message: &str) -> Cow<'_, str> {
 /// Whether a terminal would do something else than show it: control characters, and those that change the direction of what
 /// follows, so that what is shown is not what is there.
 pub(crate) fn is_deceptive(character: char) -> bool {
+    if planted(Planted::ObeyNames) {
+        return false;
+    }
     character.is_control()
         || matches!(
             character,

@@ -7,6 +7,7 @@ use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
 use super::failure::{Failure, Outcome};
 use super::interrupt;
 use super::text::escape_short;
+use crate::planted::{Planted, planted};
 
 /// Writes of a batch, and bytes of keys and values in it. A larger value is written alone.
 const BATCH_WRITES: usize = 1000;
@@ -141,7 +142,7 @@ impl Writer {
         match batch.commit() {
             Ok(_) => self.tally.done += writes.len() as u64,
             // One of them is wrong, and so none was done. One after the other they tell which, and those before it are done.
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            Err(error) if error.kind() == ErrorKind::InvalidInput && !planted(Planted::StopAtWrong) => {
                 for write in &writes {
                     self.write(write)?;
                 }
@@ -164,6 +165,7 @@ impl Writer {
                 }
                 // Nobody else writes to the store meanwhile. The same key may come twice in a batch.
                 if self.rules.if_absent
+                    && !planted(Planted::ImportOverPresent)
                     && (write.namespace.contains(&write.key)? || !put.insert((write.namespace.id(), write.key.clone())))
                 {
                     self.tally.present += 1;

@@ -91,7 +91,11 @@ impl Engine {
         if planted(Planted::UnlinkBeforePublish) {
             inputs.iter().for_each(|input| self.remove_segment_files(input.id()));
         }
-        let published = self.sync().and_then(|()| self.publish(inputs, &outputs, rollbacks));
+        let durable = match planted(Planted::PublishUndurable) {
+            true => Ok(()),
+            false => self.sync(),
+        };
+        let published = durable.and_then(|()| self.publish(inputs, &outputs, rollbacks));
         if let Err(error) = published {
             if self.lock_writer().poisoned().is_none() {
                 outputs
@@ -103,7 +107,9 @@ impl Engine {
         outputs.iter().for_each(|segment| self.segments.set(segment.clone()));
         for step in moves.chunks(MOVES_STEP) {
             let mut guard = self.lock_writer();
-            guard.forward(step);
+            if !planted(Planted::ForgetPending) {
+                guard.forward(step);
+            }
             self.apply_moves(step);
         }
         // Nothing points into the inputs any more; oldest first, as the shadows of the oldest lie in later ones.
@@ -278,6 +284,7 @@ impl Engine {
             }
         };
         match end {
+            End::Damaged { .. } if planted(Planted::CompactBesideDamage) => Ok(()),
             End::Damaged { offset, damage } => Err(Error::damage(&self.segment_path(input.id()), offset, damage)),
             _ => Ok(()),
         }
@@ -349,7 +356,7 @@ impl Engine {
     fn is_put(&self, namespace: u32, key: &[u8], hash: u64) -> Result<bool> {
         match self.find_header(namespace, key, hash) {
             Ok(found) => Ok(found.is_some()),
-            Err(error) if error.is_unreadable() => Ok(false),
+            Err(error) if error.is_unreadable() && !planted(Planted::FailOnDoubt) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -357,7 +364,7 @@ impl Engine {
     /// Lets the manifest put the outputs in the place of the inputs.
     fn publish(&self, inputs: &[SealedSegment], outputs: &[Arc<Segment>], rollbacks: u64) -> Result<()> {
         let guard = self.lock_writer();
-        if guard.rollbacks != rollbacks {
+        if guard.rollbacks != rollbacks && !planted(Planted::SkipRollbackCheck) {
             // A decision may rest on a record that was taken back.
             return Err(Error::Cancelled);
         }
@@ -379,6 +386,7 @@ impl Engine {
                 // Perhaps it had expired: then the copy waits out the grace period as the original did.
                 if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
                     && self.time.now().is_expired(step.expiry, step.sequence)
+                    && !planted(Planted::ForgetCopiedExpired)
                 {
                     to.counters.add_expired(expiry, step.length);
                 }
@@ -388,9 +396,10 @@ impl Engine {
                 from.counters.remove_live(step.length);
             }
             if let Some(to) = self.segments.get(step.to.segment_index()) {
-                to.counters.add_live(1, step.length);
+                to.counters
+                    .add_live(1 + u64::from(planted(Planted::CountMovedTwice)), step.length);
             }
-            if let Some(expiry) = step.expiry {
+            if let Some(expiry) = step.expiry.filter(|_| !planted(Planted::ForgetMovedExpiry)) {
                 lock(&self.expiry).push(expiry, step.to);
             }
         }
@@ -406,7 +415,7 @@ impl Rules {
             !has_shadows(input) || summary.max_sequence <= self.shadow_floor.min(self.namespace_shadow_floor);
         let expired_long_ago =
             summary.expiring == 0 || self.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
-        counts.live_puts == 0 && hides_nothing && expired_long_ago
+        counts.live_puts == 0 && (hides_nothing && expired_long_ago || planted(Planted::DropUnread))
     }
 }
 
@@ -499,5 +508,34 @@ mod tests {
         clock.set_wall(1_001_000);
         let (_store, namespace) = open(&disk, &clock);
         assert!(namespace.get("key").unwrap().is_some());
+    }
+    #[test]
+    fn while_compaction_is_paused_the_background_gives_nothing_back() {
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+        let (store, namespace) = open(&disk, &clock);
+        for _ in 0..40 {
+            namespace.put("key", [7; 400]).unwrap();
+        }
+        store.maintain().unwrap();
+        store.pause_compaction();
+        assert_eq!(store.compact_if_worthwhile().unwrap().runs, 0);
+        store.resume_compaction();
+        assert!(store.compact_if_worthwhile().unwrap().reclaimed_bytes > 0);
+    }
+
+    #[test]
+    fn what_compaction_has_moved_leaves_memory_once_it_has_expired() {
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+        let (store, namespace) = open(&disk, &clock);
+        let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+        namespace.put_with("key", "value", five_seconds).unwrap();
+        for _ in 0..40 {
+            namespace.put("fill", [7; 400]).unwrap();
+        }
+        assert!(store.compact().unwrap().reclaimed_bytes > 0);
+        assert_eq!(store.stats().keys, 2);
+        clock.advance(5000);
+        store.maintain().unwrap();
+        assert_eq!(store.stats().keys, 1);
     }
 }

@@ -136,7 +136,9 @@ impl Engine {
         let undo = std::mem::take(&mut guard.undo);
         let Some(active) = &mut guard.active else { return };
         let keep_end = keep_end.max(active.written);
-        if let Err(source) = active.file.cut(active.written) {
+        if !planted(Planted::SkipCut)
+            && let Err(source) = active.file.cut(active.written)
+        {
             let cause = Error::unsure(
                 "cut back after a failed write",
                 &self.segment_path(active.segment.id()),
@@ -163,7 +165,9 @@ impl Engine {
             guard.undo = kept.to_vec();
             guard.rollbacks += 1;
             // The newest mark may be among what was taken back; the next write sets it again.
-            guard.marked_sequence = 0;
+            if !planted(Planted::ForgetMark) {
+                guard.marked_sequence = 0;
+            }
             // What stays pending has not failed yet: whoever waits for it tries again.
             let from = guard.last_sequence + 1;
             guard.waiters.fail_from(from, error);
@@ -318,7 +322,9 @@ impl Engine {
         };
         let mut result = Ok(());
         for rotated in rotated {
-            result = sync(rotated.segment.id(), &rotated.file);
+            if !planted(Planted::SkipRotatedSync) {
+                result = sync(rotated.segment.id(), &rotated.file);
+            }
             if result.is_err() {
                 break;
             }
@@ -335,6 +341,10 @@ impl Engine {
         });
         if result.is_ok() {
             guard.synced_bytes = written_bytes;
+            let target = match planted(Planted::ClaimUnsynced) {
+                true => guard.written_sequence,
+                false => target,
+            };
             guard.durable_up_to(target, end);
         }
         (guard, result)
@@ -459,8 +469,9 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU8, Ordering};
 
-    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+    use crate::storage::{Call, Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation};
     use crate::{Durability, ErrorKind, Maintenance, Namespace, PutOptions, Store};
 
     fn faulty() -> (FaultStorage, Store, Namespace) {
@@ -517,5 +528,61 @@ mod tests {
         assert!(guard.waiters.failure_of(&waiting).is_none());
         assert_eq!(guard.waiters.places(), 2);
         guard.waiters.leave(waiting);
+    }
+
+    /// Makes one sync, and keeps its answer back until it may go.
+    #[derive(Debug, Default)]
+    struct SlowSync(AtomicU8);
+
+    impl SlowSync {
+        const WANTED: u8 = 1;
+        const SYNCED: u8 = 2;
+        const MAY_GO: u8 = 3;
+
+        fn wait_for(&self, state: u8) {
+            while self.0.load(Ordering::SeqCst) < state {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Interposer for SlowSync {
+        fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
+            make()?;
+            let is_it =
+                call.operation == Operation::Sync && call.path.extension().is_some_and(|name| name == "segment");
+            let (wanted, synced) = (SlowSync::WANTED, SlowSync::SYNCED);
+            let is_wanted =
+                |state: &AtomicU8| state.compare_exchange(wanted, synced, Ordering::SeqCst, Ordering::SeqCst);
+            if is_it && is_wanted(&self.0).is_ok() {
+                self.wait_for(SlowSync::MAY_GO);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sync_counts_for_nothing_that_was_written_while_it_was_under_way() {
+        let slow = Arc::new(SlowSync::default());
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(Interposed::over(Arc::new(MemStorage::new()), slow.clone())))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        slow.0.store(SlowSync::WANTED, Ordering::SeqCst);
+        let late = std::thread::scope(|scope| {
+            let early = scope.spawn(|| namespace.put("early", "1"));
+            slow.wait_for(SlowSync::SYNCED);
+            let written_out = PutOptions::new().durability(Durability::Os);
+            let late = namespace.put_with("late", "2", written_out);
+            slow.0.store(SlowSync::MAY_GO, Ordering::SeqCst);
+            let early = early.join().unwrap().unwrap();
+            assert!(early < *late.as_ref().unwrap());
+            late.unwrap()
+        });
+        assert!(store.stats().durable_sequence < late);
+        store.sync().unwrap();
+        assert!(store.stats().durable_sequence >= late);
     }
 }

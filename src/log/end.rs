@@ -38,7 +38,7 @@ pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
         let whole = before.is_none_or(|before| {
             before.valid_end == previous.previous_end && before.summary.records_crc == previous.previous_crc
         });
-        if !whole {
+        if !whole && !planted(Planted::IgnoreChain) {
             break;
         }
         kept = position + 1;

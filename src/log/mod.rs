@@ -43,6 +43,7 @@ use crate::index::keydir::{Keydir, Location};
 use crate::index::namespaces::{NamespaceState, Namespaces, SYSTEM_NAMESPACE};
 use crate::index::order::KeyFlags;
 use crate::options::Options;
+use crate::planted::{Planted, planted};
 use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
 use crate::segment::{ReadError, Segment, Value};
@@ -239,7 +240,8 @@ impl Engine {
         Ok(found.filter(|value| {
             let (expiry, sequence) = (value.expiry_ms(), value.sequence());
             let is_expired = |now: &Now| now.is_expired(expiry, sequence);
-            expiry.is_none() || !now.map_or_else(|| is_expired(&self.time.now()), is_expired)
+            let is_expired = || now.map_or_else(|| is_expired(&self.time.now()), is_expired);
+            expiry.is_none() || planted(Planted::ShowExpired) || !is_expired()
         }))
     }
 
@@ -277,7 +279,7 @@ impl Engine {
     ) -> Result<Option<Location>> {
         let mut lookup = look();
         if let Ok(Lookup::Damaged(..)) = lookup {
-            if self.flags_of(namespace, key).is_none() {
+            if self.flags_of(namespace, key).is_none() || planted(Planted::DamageIsAbsence) {
                 return Ok(None);
             }
             // A key that was absent may have been put between the two looks: then the damage is another's. While nobody writes, index
@@ -446,6 +448,9 @@ impl Engine {
 
     /// Waits while a batch is being applied, so that nobody who has seen one part of it misses another.
     pub(crate) fn await_batch(&self) {
+        if planted(Planted::BatchInSteps) {
+            return;
+        }
         let mut spins = 0u32;
         while self.batch_epoch.load(Ordering::Acquire) % 2 == 1 {
             spins += 1;
@@ -463,7 +468,8 @@ impl Engine {
             self.await_batch();
             let before = self.batch_epoch.load(Ordering::Acquire);
             let answer = look();
-            if before.is_multiple_of(2) && self.batch_epoch.load(Ordering::Acquire) == before {
+            let is_whole = before.is_multiple_of(2) && self.batch_epoch.load(Ordering::Acquire) == before;
+            if is_whole || planted(Planted::TornLook) {
                 return answer;
             }
         }
@@ -528,5 +534,60 @@ mod tests {
         assert!(matches!(damaged, Ok(Lookup::Damaged(_, Error::Corruption { .. }))));
         let failed = engine.find(hash, |_, _| Err(ReadError::Io(std::io::ErrorKind::Other.into())));
         assert!(matches!(failed, Err(Error::Io { .. })));
+    }
+
+    fn with_two_keys() -> (Store, crate::Namespace) {
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(MemStorage::new()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        put_both(&store, &namespace, "old");
+        (store, namespace)
+    }
+
+    fn put_both(store: &Store, namespace: &crate::Namespace, value: &str) {
+        let batch = store.batch().put(namespace, "a", value).put(namespace, "b", value);
+        batch.commit().unwrap();
+    }
+
+    #[test]
+    fn a_look_at_several_keys_begins_again_if_a_batch_has_come_between() {
+        let (store, namespace) = with_two_keys();
+        let mut looks = 0;
+        let seen = store.engine().consistently(|| {
+            looks += 1;
+            let a = namespace.get_text("a")?;
+            if looks == 1 {
+                put_both(&store, &namespace, "new");
+            }
+            Ok((a, namespace.get_text("b")?))
+        });
+        let new = Some("new".to_owned());
+        assert_eq!(seen.unwrap(), (new.clone(), new));
+    }
+
+    #[test]
+    fn a_reader_waits_while_a_batch_is_being_applied() {
+        let (store, namespace) = with_two_keys();
+        let is_applied = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = store.engine().while_applying_batch(|| {
+                let reader = scope.spawn(|| {
+                    namespace.get("a").unwrap();
+                    is_applied.load(Ordering::SeqCst)
+                });
+                // Who does not wait is done by then.
+                let mut turns = 0;
+                while turns < 10_000 && !reader.is_finished() {
+                    turns += 1;
+                    std::thread::yield_now();
+                }
+                is_applied.store(true, Ordering::SeqCst);
+                reader
+            });
+            assert!(reader.join().unwrap(), "it has looked between the two puts of a batch");
+        });
     }
 }

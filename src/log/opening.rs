@@ -69,13 +69,16 @@ fn enter(path: &Path, options: &Options) -> Result<Opening> {
     // Looked at before the lock file is created, so that nothing is left in a directory that is not ours.
     check_directory(&directory, options.create)?;
     let owner = format!("process {}", std::process::id());
-    let lock = directory.lock(LOCK_FILE, &owner).map_err(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => Error::InUse {
-            path: path.to_owned(),
-            holder: error.to_string(),
-        },
-        _ => Error::io("lock", &directory.path_of(LOCK_FILE), error),
-    })?;
+    let lock = match directory.lock(LOCK_FILE, &owner) {
+        Err(_) if planted(Planted::IgnoreLock) => None,
+        lock => Some(lock.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Error::InUse {
+                path: path.to_owned(),
+                holder: error.to_string(),
+            },
+            _ => Error::io("lock", &directory.path_of(LOCK_FILE), error),
+        })?),
+    };
     // Somebody may have created or changed the store while this one came for the lock.
     let found = if check_directory(&directory, options.create)? {
         let found = ManifestStore::read(&directory)?;
@@ -111,7 +114,7 @@ fn enter(path: &Path, options: &Options) -> Result<Opening> {
     Ok(Opening {
         directory,
         storage,
-        lock: Some(lock),
+        lock,
         manifest,
         created,
     })
@@ -145,6 +148,9 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     storage
         .create_directory(directory)
         .map_err(|error| Error::io("create", directory, error))?;
+    if planted(Planted::SkipCreationSync) {
+        return Ok(());
+    }
     for parent in directory.ancestors().filter_map(Path::parent) {
         match Directory::open(storage, parent).and_then(|parent| parent.sync()) {
             Ok(()) => {}
@@ -190,7 +196,7 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     if manifest {
         return Ok(true);
     }
-    if segment {
+    if segment && !planted(Planted::CreateOverSegments) {
         let what = "there are segments but no manifest; restore the manifest, or salvage what the segments hold";
         return Err(not_a_store(what.to_owned()));
     }
@@ -199,7 +205,7 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
             "there is {rest} of a store but no manifest; restore the manifest, or name another directory"
         )));
     }
-    if let Some(foreign) = foreign {
+    if let Some(foreign) = foreign.filter(|_| !planted(Planted::CreateBesideOthers)) {
         return Err(not_a_store(format!(
             "the directory has other files in it ({foreign}); name an empty or a new one"
         )));

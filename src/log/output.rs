@@ -250,7 +250,13 @@ impl Engine {
             ReadMode::Pread => None,
         };
         Ok(Arc::new(match map {
-            Some(map) => Segment::mapped(header, summary, cut, Arc::new(map), counters),
+            Some(map) => {
+                let map = Arc::new(map);
+                if planted(Planted::KeepMaps) {
+                    std::mem::forget(map.clone());
+                }
+                Segment::mapped(header, summary, cut, map, counters)
+            }
             None => {
                 let file = self.open_files.of_segment(header.segment_id, file);
                 Segment::unmapped(header, summary, cut, file, counters)

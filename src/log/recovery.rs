@@ -132,7 +132,7 @@ impl Engine {
             .fold(manifest.next_sequence, u64::max);
         report.clean = opened.is_empty();
         // What was lost with the end of the log had sequences that somebody may remember.
-        let next_sequence = if report.clean {
+        let next_sequence = if report.clean || planted(Planted::SkipSequenceGap) {
             next_sequence
         } else {
             next_sequence.saturating_add(SEQUENCE_GAP)
@@ -157,7 +157,7 @@ impl Engine {
         *self.lock_writer() = Writer::new(next_sequence);
         // From here on everything is decided, and the disk may change.
         // The process before may have been killed when it had renamed the manifest, and before that was durable.
-        if !report.created {
+        if !report.created && !planted(Planted::SkipOpeningSync) {
             self.directory
                 .sync()
                 .map_err(|error| Error::io("sync", self.path(), error))?;
@@ -173,6 +173,9 @@ impl Engine {
                 Err(error) if error.is_no_space() => {
                     self.events.note_background_error(&error);
                     self.read_without_maps(&guard)?;
+                    if planted(Planted::ForgetUnrecovered) {
+                        guard.unrecovered = None;
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -215,7 +218,8 @@ impl Engine {
             _ => Error::io("read", path, error),
         })?;
         let header = SegmentHeader::decode(&bytes).map_err(|damage| Error::damage(path, 0, damage))?;
-        if header.segment_id != id || header.store_id != self.store_id {
+        let is_ours = header.segment_id == id && header.store_id == self.store_id;
+        if !is_ours && !planted(Planted::TrustOwner) {
             return Err(Error::damage(path, 0, Damage::Stranger));
         }
         Ok(header)
@@ -240,7 +244,7 @@ impl Engine {
         } else {
             summary.data_end.saturating_add(SEAL_LEN)
         };
-        if length < expected || (!cut && length > expected) {
+        if (length < expected || (!cut && length > expected)) && !planted(Planted::TrustLength) {
             return Err(Error::damage(
                 &path,
                 length.min(expected),
@@ -251,7 +255,7 @@ impl Engine {
         if !cut {
             let mut seal = [0; SEAL_LEN as usize];
             read_exact_at(&*file, &mut seal, summary.data_end).map_err(|error| Error::io("read", &path, error))?;
-            if !is_seal_of(&seal, &header, &summary) {
+            if !is_seal_of(&seal, &header, &summary) && !planted(Planted::TrustSeal) {
                 return Err(Error::damage(&path, summary.data_end, Damage::Mismatch("the seal")));
             }
         }
@@ -483,7 +487,7 @@ impl Engine {
                 }
                 FileName::Foreign => false,
             };
-            if junk {
+            if junk && !planted(Planted::KeepJunk) {
                 match self.directory.remove(&name) {
                     Ok(()) => report.removed_files += 1,
                     // It does no harm where it is.
@@ -558,4 +562,29 @@ fn durable_part(opened: &Opened, durable_end: u64) -> Option<Summary> {
         }
     }
     durable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemStorage;
+    use crate::{ErrorKind, Store};
+
+    #[test]
+    fn a_sealed_segment_is_opened_only_if_its_seal_says_what_the_manifest_says() {
+        for index_file in [false, true] {
+            let disk = MemStorage::new();
+            let open = || {
+                let options = Store::options().maintenance(Maintenance::Manual).index_file(index_file);
+                options.storage(Arc::new(disk.clone())).open("/store")
+            };
+            let store = open().unwrap();
+            store.namespace("N").unwrap().put("key", "value").unwrap();
+            store.close().unwrap();
+            let path = "/store/0000000000000001.segment";
+            let in_seal = disk.read_file(path).unwrap().len() as u64 - SEAL_LEN / 2;
+            disk.flip_bit(path, in_seal * 8).unwrap();
+            assert_eq!(open().unwrap_err().kind(), ErrorKind::Corruption);
+        }
+    }
 }

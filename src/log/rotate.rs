@@ -11,6 +11,7 @@ use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::Kind;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::format::segment_file;
+use crate::planted::{Planted, planted};
 use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
 use crate::storage::{StorageFile, write_all_at};
@@ -33,7 +34,7 @@ impl Engine {
             match &guard.active {
                 Some(active) if active.has_room(length, guard.next_sequence + count) => return Ok(guard),
                 Some(_) if guard.writing => guard = self.wait(guard),
-                Some(_) if guard.sealing.len() >= SEALING_MAX => {
+                Some(_) if guard.sealing.len() >= SEALING_MAX && !planted(Planted::PileUp) => {
                     drop(guard);
                     self.seal_all()?;
                     guard = self.lock_writer();
@@ -87,7 +88,9 @@ impl Engine {
         self.append(guard, Kind::Start, &start);
         // It is nobody's, so no failed write may take it back: without it recovery takes the segment for one that was never
         // written to.
-        guard.acknowledged_end = guard.active.as_ref().map_or(0, |active| active.appender.len() as u64);
+        if !planted(Planted::TakeStartBack) {
+            guard.acknowledged_end = guard.active.as_ref().map_or(0, |active| active.appender.len() as u64);
+        }
         Ok(())
     }
 
@@ -133,7 +136,9 @@ impl Engine {
                 error
             }
             ReplaceError::Unknown(error) => {
-                self.poison(guard, &error);
+                if !planted(Planted::BelieveUnknownManifest) {
+                    self.poison(guard, &error);
+                }
                 error
             }
         }
@@ -146,7 +151,9 @@ impl Engine {
         held_back: usize,
     ) -> Result<(ReservedId, SegmentHeader, Arc<dyn StorageFile>)> {
         // Nothing is created in a directory that is another's by now.
-        self.manifest.check_stands()?;
+        if !planted(Planted::CreateBesideStranger) {
+            self.manifest.check_stands()?;
+        }
         let mut left_over = 0;
         loop {
             let id = self.manifest.allocate_id(held_back)?;
@@ -183,7 +190,10 @@ impl Engine {
             .map_err(|error| Error::io("create", &path, error))?;
         let filled = write_all_at(&*file, &header.encode(), 0)
             .map_err(|error| Error::io("write", &path, error))
-            .and_then(|()| file.sync().map_err(|error| Error::io("sync", &path, error)))
+            .and_then(|()| match planted(Planted::SkipSegmentSync) {
+                true => Ok(()),
+                false => file.sync().map_err(|error| Error::io("sync", &path, error)),
+            })
             .and_then(|()| {
                 self.directory
                     .sync()

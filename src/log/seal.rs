@@ -34,10 +34,17 @@ impl ReservePart {
     /// Bytes of the reserve that are not for this work.
     fn kept(self, reserve_bytes: u64) -> u64 {
         match self {
+            ReservePart::None if planted(Planted::PutsTakeReserve) => 0,
+            ReservePart::Half if planted(Planted::DeletesTakeAll) => 0,
             ReservePart::None => reserve_bytes,
             ReservePart::Half => reserve_bytes / 2,
             ReservePart::Whole => 0,
         }
+    }
+
+    /// Whether there is anything in it for this work.
+    fn may_take_some(self) -> bool {
+        self != ReservePart::None || planted(Planted::PutsTakeReserve)
     }
 
     /// Of a write, by whether it only deletes.
@@ -101,7 +108,9 @@ impl Engine {
             let _ = rotated.file.cut(rotated.summary.data_end);
             return Err(Error::io("seal", &path, error));
         }
-        self.sync_for_good(rotated)?;
+        if !planted(Planted::SkipSealSync) {
+            self.sync_for_good(rotated)?;
+        }
         let file = self
             .directory
             .open_file(&segment_file(id), false)
@@ -154,7 +163,7 @@ impl Engine {
         self.refuse_if_full(part)?;
         match work() {
             // Somebody else may have given the reserve up, or taken it back for a moment: then there is room now, too.
-            Err(error) if error.is_no_space() && part != ReservePart::None => {
+            Err(error) if error.is_no_space() && part.may_take_some() => {
                 self.release_reserve(part.kept(self.reserve_bytes()));
                 work()
             }
@@ -184,7 +193,7 @@ impl Engine {
             }
         };
         let ended = match attempt() {
-            Err((error, pending)) if error.is_no_space() && part != ReservePart::None => {
+            Err((error, pending)) if error.is_no_space() && part.may_take_some() => {
                 self.release_reserve(part.kept(self.reserve_bytes()));
                 match pending {
                     Some((sequence, answer)) if !planted(Planted::RunPendingAgain) => {
@@ -203,9 +212,14 @@ impl Engine {
     /// Refuses this work if the disk was found full and the part of the reserve that is kept for others cannot be made whole.
     fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
         let kept = part.kept(self.reserve_bytes());
-        if kept > 0 && self.full.load(Ordering::Relaxed) {
+        if kept > 0 && self.full.load(Ordering::Relaxed) && !planted(Planted::RefuseNothing) {
             self.check_open()?;
             self.check_sound(&mut self.lock_writer())?;
+            if planted(Planted::StayFull) {
+                return Err(Error::NoSpace {
+                    path: self.path().to_owned(),
+                });
+            }
             self.restore_reserve(kept)?;
         }
         Ok(())
@@ -237,6 +251,9 @@ impl Engine {
         let _one_at_a_time = lock(&self.reserve);
         if !self.has_directory() {
             return Err(Error::Closed);
+        }
+        if planted(Planted::ForgetReserve) {
+            return Ok(());
         }
         let found = match self.directory.open_file(RESERVE_FILE, false) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use super::{Engine, lock};
+use super::{Engine, Lookup, lock};
 use crate::clock::Now;
 use crate::error::Result;
 use crate::index::keydir::Location;
@@ -131,7 +131,15 @@ impl Engine {
         if !now.is_expired(header.expiry, header.sequence) {
             return header.expiry;
         }
-        if self.keydir.remove(self.hash(header.namespace, key), location) {
+        let hash = self.hash(header.namespace, key);
+        let location = match planted(Planted::SweepBlindly) {
+            true => match self.look_up(header.namespace, key, hash).0 {
+                Ok(Lookup::Found(newest)) => newest,
+                _ => location,
+            },
+            false => location,
+        };
+        if self.keydir.remove(hash, location) {
             segment.counters.remove_live(header.record_len());
             segment
                 .counters
@@ -369,5 +377,53 @@ mod tests {
         clock.advance(RETRY_MS);
         store.engine().sweep_expired();
         assert_eq!(store.stats().expired, 1);
+    }
+
+    #[test]
+    fn what_expires_leaves_memory_though_it_was_put_before_the_store_was_opened() {
+        for index_file in [false, true] {
+            let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+            let open = || {
+                Store::options()
+                    .maintenance(Maintenance::Manual)
+                    .clock(clock.clone())
+                    .index_file(index_file)
+                    .storage(Arc::new(disk.clone()))
+                    .open("/store")
+                    .unwrap()
+            };
+            let store = open();
+            let second = PutOptions::new().ttl(Duration::from_secs(1));
+            store.namespace("N").unwrap().put_with("key", "1", second).unwrap();
+            store.close().unwrap();
+            let store = open();
+            assert_eq!(store.recovery_report().index_file_used, index_file);
+            assert_eq!(store.stats().keys, 1);
+            clock.advance(1000);
+            store.maintain().unwrap();
+            assert_eq!(store.stats().keys, 0, "index file: {index_file}");
+        }
+    }
+
+    #[test]
+    fn what_a_dropped_namespace_held_is_in_no_index_after_the_next_opening() {
+        let disk = MemStorage::new();
+        let open = || {
+            Store::options()
+                .maintenance(Maintenance::Manual)
+                .index_file(false)
+                .storage(Arc::new(disk.clone()))
+                .open("/store")
+                .unwrap()
+        };
+        let store = open();
+        store.namespace("DROPPED").unwrap().put("key", "1").unwrap();
+        store.namespace("N").unwrap().put("key", "1").unwrap();
+        store.drop_namespace("DROPPED").unwrap();
+        store.close().unwrap();
+        let store = open();
+        // The other key, and the record of its namespace.
+        let live: u64 = store.stats().segments.iter().map(|segment| segment.live_records).sum();
+        assert_eq!((store.stats().keys, live), (1, 2));
     }
 }

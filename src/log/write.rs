@@ -169,7 +169,7 @@ impl Engine {
             let sequence = guard.last_sequence;
             return Ok(Applied {
                 guard,
-                sequence,
+                sequence: if planted(Planted::ForgetAbsence) { 0 } else { sequence },
                 appended: false,
                 answer: Written { sequence, existed },
             });
@@ -272,6 +272,9 @@ impl Engine {
             let sequence = self.append_ready(&mut guard, &ready, current.as_ref());
             // If this fails, the record is taken back: nothing acknowledged lies behind it.
             self.write_out_held(&mut guard)?;
+            if planted(Planted::DropAfterSync) {
+                return self.finish(guard, Durability::Sync, sequence).inspect(|()| then());
+            }
             then();
             self.finish(guard, Durability::Sync, sequence)
         })
@@ -334,7 +337,7 @@ impl Engine {
                 current.as_ref(),
             );
             changes.extend(change.map(|change| (ready.operation.namespace, change)));
-            if repeats {
+            if repeats && !planted(Planted::ForgetEarlierInBatch) {
                 let location = segment.location(offset);
                 let made = (header.kind == Kind::Put).then_some(Current::new(location, *header));
                 within.insert(key, made);
@@ -386,8 +389,9 @@ impl Engine {
     fn check_condition(&self, ready: &Ready<'_>, current: Option<&Current>) -> Result<bool> {
         let is_expired =
             |header: &Header| header.expiry.is_some() && self.time.now().is_expired(header.expiry, header.sequence);
+        let is_expired = |header: &Header| is_expired(header) && !planted(Planted::ConditionSeesExpired);
         let live = current.filter(|current| !current.header().is_some_and(is_expired));
-        if let Some(condition) = ready.operation.condition {
+        if let Some(condition) = ready.operation.condition.filter(|_| !planted(Planted::IgnoreCondition)) {
             condition.check(live.and_then(Current::header).map(|header| header.sequence))?;
         }
         Ok(live.is_some())
@@ -407,7 +411,7 @@ impl Engine {
     /// damage, and need not write anew what is safe.
     fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let due = guard.durable_sequence > guard.marked_sequence && guard.pending_bytes() == 0;
-        if due {
+        if due && !planted(Planted::SkipMarks) {
             guard.marked_sequence = guard.durable_sequence;
             let mark = guard.durable_end.encode();
             self.append(guard, Kind::Mark, &mark);
@@ -484,11 +488,15 @@ impl Engine {
         }
         let before = current.map(Current::flags);
         let after = (header.kind == Kind::Put).then(|| flags(header));
-        (before != after).then(|| Change::of(operation.key, after))
+        let is_listed = after.is_some() || !planted(Planted::ListDeleted);
+        (before != after && is_listed).then(|| Change::of(operation.key, after))
     }
 
     /// The keydir no longer points at this record.
     pub(super) fn no_longer_live(&self, record: &Current) {
+        if planted(Planted::ForgetDead) {
+            return;
+        }
         if let Some(Some(segment)) = self.segments.load(record.location.segment_index()).as_deref() {
             segment.counters.remove_live(record.length());
         }
@@ -506,7 +514,7 @@ impl Engine {
         let (header, key) = (record.header, record.key());
         let length = header.record_len();
         let put = header.kind == Kind::Put;
-        if let Some(previous) = undo.previous {
+        if let Some(previous) = undo.previous.filter(|_| !planted(Planted::TakeBackToNothing)) {
             // In place if the new record still stands there, so that no reader misses the key; it may have expired meanwhile.
             if put && self.keydir.replace(undo.hash, location, previous.location) {
                 segment.counters.remove_live(length);
@@ -524,7 +532,9 @@ impl Engine {
         } else if put && self.keydir.remove(undo.hash, location) {
             segment.counters.remove_live(length);
         }
-        segment.counters.take_back(put, length);
+        if !planted(Planted::CountTakenBack) {
+            segment.counters.take_back(put, length);
+        }
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
@@ -550,7 +560,7 @@ fn has_repeats(mut hashes: Vec<u64>) -> bool {
 }
 
 fn check_namespace(operation: &Operation<'_>) -> Result<()> {
-    if operation.namespace.is_dropped() {
+    if operation.namespace.is_dropped() && !planted(Planted::WriteToDropped) {
         return Err(Error::NamespaceNotFound {
             name: operation.namespace.name().to_string(),
         });

@@ -211,11 +211,13 @@ pub(crate) fn scan_to_end(bytes: &[u8], header: &SegmentHeader) -> ScanEnd {
     let valid_end = scanner.valid_end();
     let claim = match end {
         // The data were synced before the seal was written, and in the order of the log.
+        End::Sealed if planted(Planted::IgnoreSeals) => scanner.mark(),
         End::Sealed => Some(Mark {
             segment_id: header.segment_id,
             offset: valid_end,
         }),
         End::Clean => scanner.mark(),
+        End::Damaged { .. } if planted(Planted::IgnoreMarksBehind) => scanner.mark(),
         End::Damaged { .. } => last_mark_after(bytes, header, valid_end).or(scanner.mark()),
     };
     ScanEnd {
@@ -266,6 +268,7 @@ pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -
             let record = Record::parse(rest, place).and_then(|record| record.check_body().map(|()| record));
             let mark = record.ok().and_then(|record| match record.header.kind {
                 Kind::Mark => Mark::decode(record.body).ok(),
+                Kind::Seal if planted(Planted::IgnoreSeals) => None,
                 // The data were synced before their seal was written.
                 Kind::Seal => Summary::decode(record.body).ok().map(|_| Mark {
                     segment_id: header.segment_id,

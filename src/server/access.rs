@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::parse::rules::Refusal;
+use crate::planted::{Planted, planted};
 
 /// A token as the configuration has it.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,18 +46,22 @@ impl Access {
     }
 
     pub(super) fn check_write(&self) -> Result<(), Refusal> {
-        if self.read_only { Err(denied()) } else { Ok(()) }
+        if self.read_only && !planted(Planted::IgnoreReadOnly) {
+            Err(denied())
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether it is for the namespace of this name and id.
     pub(super) fn covers(&self, name: &str, id: u128) -> bool {
         let is_it = |given: &String| given == name || given.eq_ignore_ascii_case(&format!("{id:032x}"));
-        self.namespaces.as_ref().is_none_or(|all| all.iter().any(is_it))
+        self.namespaces.as_ref().is_none_or(|all| all.iter().any(is_it)) || planted(Planted::IgnoreTokenNamespaces)
     }
 
     /// Whether it is for all namespaces, those to come too.
     pub(super) fn check_all(&self) -> Result<(), Refusal> {
-        if self.namespaces.is_none() {
+        if self.namespaces.is_none() || planted(Planted::IgnoreTokenScope) {
             Ok(())
         } else {
             Err(denied())
@@ -130,7 +135,7 @@ impl Tokens {
         if self.tokens.is_empty() {
             // Without a token, what keeps others out is that they cannot reach the address. A web page that a browser on this machine
             // shows can, but it cannot help saying where it is from, or by which name it has come here.
-            return if is_socket || !is_of_a_page(headers) {
+            return if is_socket || !is_of_a_page(headers) || planted(Planted::AcceptPages) {
                 Ok(Access::full())
             } else {
                 Err(denied())
@@ -141,7 +146,7 @@ impl Tokens {
         // All are compared, and each takes the same time whatever is given.
         let mut found = None;
         for (token, access) in &self.tokens {
-            if bool::from(token.ct_eq(&given)) {
+            if bool::from(token.ct_eq(&given)) || planted(Planted::AcceptAnyToken) {
                 found = Some(access);
             }
         }

@@ -30,6 +30,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::interrupt;
+use crate::planted::{Planted, planted};
 use listener::{Limits, Listener};
 use settings::LogFormat;
 pub(crate) use settings::Settings;
@@ -140,7 +141,7 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
     tracing::info!("stopping");
     // Nobody is let in any more.
     serving.shutdown().await;
-    if let Some(graceful) = Arc::into_inner(graceful)
+    if let Some(graceful) = Arc::into_inner(graceful).filter(|_| !planted(Planted::DropRequests))
         && tokio::time::timeout(settings.stop_timeout, graceful.shutdown())
             .await
             .is_err()

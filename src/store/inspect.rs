@@ -15,6 +15,7 @@ use crate::format::{
 };
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::options::Options;
+use crate::planted::{Planted, planted};
 use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
 
@@ -187,6 +188,9 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
     fn damaged(&mut self, offset: u64, length: u64, damage: Damage) -> Result<Going> {
         if matches!(damage, Damage::Version(_)) {
             return Err(Error::damage(&self.path, offset, damage));
+        }
+        if planted(Planted::InspectPassesDamage) {
+            return Ok(true);
         }
         let Damaged { cause, .. } = self.content.damaged(&self.path, None, offset, length, damage);
         Ok(self.show(PartKind::Damaged, offset, length, vec![("cause", Text(cause))]))
@@ -371,7 +375,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
             let end = at.saturating_add(section.length);
             let content = usize::try_from(end).ok().and_then(|end| bytes.get(at as usize..end));
             let going = match content {
-                Some(content) if crc32fast::hash(content) == section.crc => {
+                Some(content) if crc32fast::hash(content) == section.crc || planted(Planted::InspectTrustsSections) => {
                     let fields = vec![
                         ("section", Text(name.to_owned())),
                         ("checksum", Bits(u64::from(section.crc))),

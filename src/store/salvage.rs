@@ -32,6 +32,7 @@ use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
 use crate::log::write::{Action, Operation};
 use crate::options::{Durability, Options, Progress};
+use crate::planted::{Planted, planted};
 use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
 
@@ -226,7 +227,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         // What was torn at the end of the log was never acknowledged. If the log goes on behind it, it was whole once.
         for torn in std::mem::take(&mut self.torn) {
             let segment = self.report.segments.get_mut(torn.source);
-            if self.last_sequence > torn.newest.sequence {
+            if self.last_sequence > torn.newest.sequence || planted(Planted::SalvageTorn) {
                 keep(&mut self.newest, torn.namespace, &torn.key, torn.newest);
             } else if let Some(segment) = segment {
                 segment.records -= 1;
@@ -403,7 +404,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 let Some(state) = namespaces.get(&namespace) else {
                     continue;
                 };
-                if now.is_expired(record.header.expiry, record.header.sequence) {
+                let is_expired = now.is_expired(record.header.expiry, record.header.sequence);
+                if is_expired && !planted(Planted::SalvageExpired) {
                     self.report.expired += 1;
                     continue;
                 }
@@ -462,7 +464,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         let orphans: Vec<_> = self
             .newest
             .iter()
-            .filter(|(number, _)| !created.contains_key(number) && !dropped.contains(number))
+            .filter(|(number, _)| !created.contains_key(number))
+            .filter(|(number, _)| !dropped.contains(number) || planted(Planted::SalvageDropped))
             .filter(|(_, keys)| keys.values().any(|newest| newest.put))
             .map(|(number, _)| *number)
             .collect();
@@ -520,7 +523,7 @@ fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, k
     match keys.get_mut(key) {
         // Of two with the same sequence, one is a copy; without a manifest it may also be a write that recovery discarded, and then
         // the later segment is right.
-        Some(known) if newest.sequence >= known.sequence => *known = newest,
+        Some(known) if newest.sequence >= known.sequence || planted(Planted::SalvageInAnyOrder) => *known = newest,
         Some(_) => {}
         None => {
             keys.insert(key.into(), newest);

@@ -20,6 +20,7 @@ use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
 use crate::log::manifest::MANIFEST_BYTES_MAX;
 use crate::log::opening::open_directory;
+use crate::planted::{Planted, planted};
 use crate::segment::walk::Reach;
 use crate::storage::{Directory, Storage, StorageLock};
 
@@ -76,6 +77,7 @@ impl Source {
         let mut manifest = read_manifest(&directory, &names, &mut damaged)?;
         if let Some(found) = &manifest
             && is_of_another_store(&directory, &names, found)?
+            && !planted(Planted::SalvageByStranger)
         {
             let path = directory.path_of(MANIFEST_FILE);
             damaged.push(Content::default().damaged(&path, None, 0, 0, Damage::Stranger));
@@ -100,10 +102,12 @@ fn take_lock(from: &Directory, names: &[String], purpose: &str) -> Result<Option
     }
     match from.lock(LOCK_FILE, &format!("process {} ({purpose})", std::process::id())) {
         Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Error::InUse {
-            path: from.path().to_owned(),
-            holder: error.to_string(),
-        }),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !planted(Planted::SalvageLock) => {
+            Err(Error::InUse {
+                path: from.path().to_owned(),
+                holder: error.to_string(),
+            })
+        }
         // A read-only copy, or a damaged file system: read it all the same.
         Err(_) => Ok(None),
     }
@@ -163,8 +167,8 @@ fn is_of_another_store(from: &Directory, names: &[String], manifest: &Manifest) 
 /// The segments that count.
 fn segments(from: &Directory, names: &[String], manifest: Option<&Manifest>) -> Result<Vec<SourceSegment>> {
     let mut wanted: Vec<SegmentEntry> = match manifest {
-        Some(manifest) => manifest.segments.clone(),
-        None => names
+        Some(manifest) if !planted(Planted::SalvageUnlisted) => manifest.segments.clone(),
+        _ => names
             .iter()
             .filter_map(|name| match classify(name) {
                 FileName::Segment(id) => Some(SegmentEntry {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::{FileName, LOCK_FILE, MANIFEST_FILE, UNFINISHED_FILE, classify};
 use crate::log::opening::{create_directory_durably, open_directory};
+use crate::planted::{Planted, planted};
 use crate::storage::{Directory, Storage};
 
 /// A directory under construction; removed when dropped without [`Staging::publish`].
@@ -56,7 +57,7 @@ impl Staging {
                 check_unlocked(&*storage, &partial)?;
             }
             let holds = |file: &str| names.iter().any(|name| name == file);
-            if holds(MANIFEST_FILE) && !holds(UNFINISHED_FILE) {
+            if holds(MANIFEST_FILE) && !holds(UNFINISHED_FILE) && !planted(Planted::BuildOverStore) {
                 return Err(Error::invalid(format!(
                     "the copy would be built where a store is; move it away, or name another target: {}",
                     partial.display()
@@ -103,7 +104,11 @@ impl Staging {
         };
         renamed.map_err(|error| Error::io("rename the finished directory to", &self.target, error))?;
         let parent = self.target.parent().unwrap_or(Path::new(""));
-        if let Err(error) = Directory::open(&*self.storage, parent).and_then(|parent| parent.sync()) {
+        let synced = match planted(Planted::SkipPublishSync) {
+            true => Ok(()),
+            false => Directory::open(&*self.storage, parent).and_then(|parent| parent.sync()),
+        };
+        if let Err(error) = synced {
             // So that an error leaves nothing under that name; `drop` removes the rest.
             self.published = self.storage.rename_directory(&self.target, &self.partial).is_err();
             return Err(Error::io("sync", parent, error));
@@ -117,7 +122,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.published && !planted(Planted::KeepPartialCopy) {
             // If this fails, the next attempt removes it.
             let _ = remove(&*self.storage, &self.partial);
         }

@@ -17,6 +17,7 @@ use crate::cli::interrupt;
 use crate::cli::session::Session;
 use crate::cli::text::count;
 use crate::cli::writer::{Change, Rules, Tally, Write, Writer};
+use crate::planted::{Planted, planted};
 
 /// How often at most it is noted how far the import has come.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -195,7 +196,7 @@ impl Importer<'_> {
         if self.seen.items > skip.items {
             return Ok(false);
         }
-        if self.seen.crc32() != skip.crc32 {
+        if self.seen.crc32() != skip.crc32 && !planted(Planted::ImportAnotherInput) {
             return Err(self.another_input());
         }
         self.seen.section = skip.section;
@@ -248,6 +249,7 @@ impl Importer<'_> {
         }
         match self.seen.section {
             None => Ok(()),
+            Some(_) if planted(Planted::ImportCutOff) => Ok(()),
             Some(_) => Err(Failure::usage(
                 format!("{} was cut off: the last line of the export is missing", self.name),
                 "",

@@ -253,7 +253,7 @@ impl Engine {
                 match read_name(&source.segment, offset, &mut scratch) {
                     Ok(Some((number, sequence, entry))) => {
                         let known = newest.entry(number).or_default();
-                        if sequence >= known.0 {
+                        if sequence >= known.0 || planted(Planted::NameInAnyOrder) {
                             *known = (sequence, entry);
                         }
                     }
@@ -328,7 +328,11 @@ impl Engine {
             let hashes: Vec<_> = entries.iter().map(|(_, hash, _)| *hash).collect();
             self.warm_up(&hashes);
             for (offset, hash, header) in entries {
-                if header.namespace != SYSTEM_NAMESPACE && !names.contains_key(&header.namespace) {
+                let is_dropped = header.namespace != SYSTEM_NAMESPACE && !names.contains_key(&header.namespace);
+                if is_dropped && !planted(Planted::LoadDropped) {
+                    continue;
+                }
+                if header.kind == Kind::Tombstone && planted(Planted::IgnoreTombstones) {
                     continue;
                 }
                 let location = segment.location(offset);
@@ -339,7 +343,7 @@ impl Engine {
                     contribution.shadows.push((hash, location, Some(expired)));
                 } else if header.kind == Kind::Tombstone {
                     contribution.shadows.push((hash, location, None));
-                } else if let Some(expiry) = header.expiry {
+                } else if let Some(expiry) = header.expiry.filter(|_| !planted(Planted::ForgetLoadedExpiry)) {
                     contribution.expiring.push((expiry, location));
                 }
             }
@@ -375,7 +379,7 @@ impl Engine {
             Ok(
                 if other_header.namespace != header.namespace || other_record.key() != record.key() {
                     Relation::OtherKey
-                } else if other_header.sequence < header.sequence {
+                } else if other_header.sequence < header.sequence || planted(Planted::LoadInAnyOrder) {
                     Relation::SameKeyOlder
                 } else {
                     Relation::SameKeyNewer

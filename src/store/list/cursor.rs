@@ -4,6 +4,7 @@ use std::ops::{Bound, RangeBounds};
 
 use super::{List, as_ref};
 use crate::error::{Error, Result};
+use crate::planted::{Planted, planted};
 
 const CURSOR_VERSION: u8 = 1;
 
@@ -39,18 +40,19 @@ impl List {
     pub(crate) fn decode_cursor(&self, cursor: &str) -> Result<Vec<u8>> {
         let bytes = base64url_decode(cursor).ok_or(Error::InvalidCursor)?;
         let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Error::InvalidCursor)?;
-        if crc32fast::hash(content).to_le_bytes() != *crc {
+        if crc32fast::hash(content).to_le_bytes() != *crc && !planted(Planted::IgnoreCursorChecksum) {
             return Err(Error::InvalidCursor);
         }
         let (version, rest) = content.split_first().ok_or(Error::InvalidCursor)?;
         let (fingerprint, key) = rest.split_first_chunk::<4>().ok_or(Error::InvalidCursor)?;
-        if *version != CURSOR_VERSION || u32::from_le_bytes(*fingerprint) != self.fingerprint() {
+        let is_of_another = u32::from_le_bytes(*fingerprint) != self.fingerprint();
+        if *version != CURSOR_VERSION || is_of_another && !planted(Planted::IgnoreCursorListing) {
             return Err(Error::InvalidCursor);
         }
         // Anybody can compute a CRC. A page ends at a key of its listing; a cursor that names another one was made up, and
         // would let who made it see keys beyond the prefix or range that the program has chosen.
         let (lower, upper) = self.bounds();
-        if !RangeBounds::<[u8]>::contains(&(as_ref(&lower), as_ref(&upper)), key) {
+        if !RangeBounds::<[u8]>::contains(&(as_ref(&lower), as_ref(&upper)), key) && !planted(Planted::TrustCursor) {
             return Err(Error::InvalidCursor);
         }
         Ok(key.to_vec())

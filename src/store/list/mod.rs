@@ -171,7 +171,8 @@ impl List {
     /// Lower and upper bound of the keys that can come.
     fn bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
         let prefix_start = Bound::Included(self.prefix.clone());
-        let prefix_end = prefix_successor(&self.prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        let successor = prefix_successor(&self.prefix).filter(|_| !planted(Planted::ListAcrossPrefix));
+        let prefix_end = successor.map_or(Bound::Unbounded, Bound::Excluded);
         let lower = match &self.start {
             Bound::Included(start) | Bound::Excluded(start) if *start >= self.prefix => self.start.clone(),
             _ => prefix_start,
@@ -197,7 +198,10 @@ impl List {
         loop {
             let (mut from, mut to) = (as_ref(&lower), as_ref(&upper));
             if let Some(after) = &after {
-                let bound = Bound::Excluded(after.as_slice());
+                let bound = match planted(Planted::RepeatLastKey) {
+                    true => Bound::Included(after.as_slice()),
+                    false => Bound::Excluded(after.as_slice()),
+                };
                 if self.reverse { to = bound } else { from = bound }
             }
             // One more than is wanted tells whether this is the last page.

@@ -11,6 +11,7 @@ use crate::format::manifest::SegmentState;
 use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::log::end::{LogEnd, find_log_end};
 use crate::options::{Options, Progress};
+use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Sorter, scan_to_end};
 use crate::segment::walk::Reach;
 use crate::store::damage::{Content, Damaged, open_if_there};
@@ -176,12 +177,13 @@ fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
             let is_durable = end.missing.is_some() && durable > Some((position, range.offset));
             // Headers are synced before a manifest lists their segments; and what a scan lets pass, recovery keeps.
             let is_kept = range.offset < SEGMENT_HEADER_LEN.max(segment.scan.valid_end);
-            if is_durable || is_kept || segment.is_unreadable {
+            if (is_durable || is_kept || segment.is_unreadable) && !planted(Planted::VerifyTakesDamageForTorn) {
                 report.damaged.push(range.clone());
             }
         }
     }
-    if let Some((index, offset, damage)) = end.missing {
+    let missing = end.missing.filter(|_| !planted(Planted::VerifyTakesDamageForTorn));
+    if let Some((index, offset, damage)) = missing {
         let Some(segment) = unsealed.get(index) else { return };
         let covers = |range: &Damaged| {
             range.path == segment.path && (range.offset..range.offset + range.length.max(1)).contains(&offset)
