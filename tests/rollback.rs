@@ -258,7 +258,8 @@ fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_t
         steps.reach(COPIED);
         assert_eq!(writing.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
-        assert_eq!(compacted.unwrap_err().kind(), ErrorKind::Cancelled);
+        // For that, or since the failure of the write reached it first.
+        compacted.unwrap_err();
     });
     store.compact().unwrap();
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
