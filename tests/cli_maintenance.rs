@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use command::{Workplace, bytes_in, interrupt, stopped, wait_until};
-use embercask::{Durability, Maintenance, PutOptions, RecoveryReport, Store};
+use embercask::{Durability, Maintenance, ManualClock, PutOptions, RecoveryReport, Store};
 use serde_json::Value;
 use way::Way;
 
@@ -84,7 +84,9 @@ fn statistics_are_for_people_and_for_programs() {
 #[test]
 fn what_has_expired_is_told_apart_from_what_is_dead() {
     let at = Workplace::with_namespace();
-    let store = at.store();
+    // Long ago by the clock of the command.
+    let clock = ManualClock::new(1_700_000_000_000);
+    let store = Store::options().clock(clock).open(at.path("store")).unwrap();
     let namespace = store.open_namespace("N").unwrap();
     let soon = PutOptions::new().ttl(std::time::Duration::from_millis(1));
     namespace.put_with("gone", vec![b'v'; 1000], soon).unwrap();
@@ -92,7 +94,6 @@ fn what_has_expired_is_told_apart_from_what_is_dead() {
     namespace.put("overwritten", "now").unwrap();
     drop(namespace);
     store.close().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(5));
     // Each opening tells the same.
     for way in [Way::IndexFile, Way::Hints, Way::Records] {
         let prepared = way.prepare_directory(&at.path("store"));
