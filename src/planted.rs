@@ -243,6 +243,8 @@ breakages! {
     IgnorePause,
     /// Compaction goes on although it was cancelled.
     IgnoreCancel,
+    /// Background compaction copies as fast as it can, whatever the options say.
+    IgnoreRate,
     /// The sweep removes a key although its record is no longer the newest.
     SweepBlindly,
     /// Nothing waits for a jump of the wall clock to be put right.
@@ -311,6 +313,14 @@ breakages! {
     ServeClosed,
     /// Two namespaces may have one name.
     AnyNameTwice,
+    /// The server takes any number of connections.
+    AnyConnections,
+    /// The server sets no memory apart for bodies.
+    AnyBodyMemory,
+    /// The server lists keys that are no text, under names that are none of theirs.
+    ListNoText,
+    /// A page on which nothing is shown is the last one through a binding.
+    EndAtEmptyPage,
     /// The server lets in whoever names a token.
     AcceptAnyToken,
     /// The server lets in web pages from elsewhere.

@@ -18,6 +18,7 @@ use super::rest::BULK_GET_BODY_BYTES_MAX;
 use super::shared::{
     Answer, Body, Disconnected, ListedKey, Shared, answer, blocking, listed, page, set_header, to_json, value_answer,
 };
+use crate::planted::{Planted, planted};
 
 /// The header that names the namespace, by id or name.
 const NAMESPACE_HEADER: &str = "x-kv-namespace";
@@ -242,9 +243,10 @@ struct Listed<'a> {
 
 fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<String>) -> Result<Vec<u8>, Refusal> {
     let page = page(namespace, limit, prefix, cursor)?;
+    let keys = listed(&page, |json| json.get().to_owned());
     let listed = Listed {
-        keys: listed(&page, |json| json.get().to_owned()),
-        list_complete: page.is_last(),
+        list_complete: page.is_last() || (keys.is_empty() && planted(Planted::EndAtEmptyPage)),
+        keys,
         cursor: page.cursor(),
     };
     let mut json = Vec::new();

@@ -125,7 +125,10 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
         settings.body_timeout,
     ));
     let limits = Limits {
-        connections: Arc::new(Semaphore::new(settings.max_connections)),
+        connections: Arc::new(Semaphore::new(match planted(Planted::AnyConnections) {
+            true => Semaphore::MAX_PERMITS,
+            false => settings.max_connections,
+        })),
         idle_timeout: settings.idle_timeout,
     };
     let graceful = Arc::new(GracefulShutdown::new());

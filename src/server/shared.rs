@@ -98,6 +98,9 @@ impl Shared {
         let Ok(permits @ 1..) = u32::try_from(permits) else {
             return Ok(None);
         };
+        if planted(Planted::AnyBodyMemory) {
+            return Ok(None);
+        }
         let permit = Arc::clone(&self.body_memory).acquire_many_owned(permits);
         let permit = tokio::time::timeout(self.body_timeout, permit).await;
         let permit = permit.map_err(|_| Disconnected("memory was in use for too long"))?;
@@ -280,7 +283,11 @@ pub(super) fn page(
 pub(super) fn listed<M>(page: &Page, show: impl Fn(Box<RawValue>) -> M) -> Vec<ListedKey<'_, M>> {
     let keys = page.iter().filter_map(|entry| {
         Some(ListedKey {
-            name: entry.key_str().ok()?,
+            name: match entry.key_str() {
+                Ok(name) => name,
+                Err(_) if planted(Planted::ListNoText) => "?",
+                Err(_) => return None,
+            },
             expiration: entry.expiry_ms().map(rules::expiration_seconds),
             metadata: rules::metadata_json(entry.metadata()).map(&show),
         })
