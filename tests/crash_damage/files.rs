@@ -34,7 +34,7 @@ fn every_file_of_a_closed_store_cut_at_every_length_is_found_or_does_no_harm() {
             .step_by(step)
             .map(move |cut| Damage::SetLength(path.clone(), cut))
     });
-    run("cut files", damages, (1, floors(0, 0, 0, 0)), |damage| {
+    run("cut files", damages, (3_000, floors(3_000, 0, 400, 800)), |damage| {
         judge_one_way(&subject, damage)
     });
 }
@@ -57,7 +57,7 @@ fn files_that_grew_are_found_or_do_no_harm() {
         run(
             "files that grew",
             damages.into_iter(),
-            (1, floors(0, 0, 0, 0)),
+            (180, floors(320, 0, 380, 180)),
             |damage| judge_everything(&subject, damage),
         );
     }
@@ -84,9 +84,12 @@ fn blocks_that_were_lost_or_went_astray_are_found_or_do_no_harm() {
             }
         }
     }
-    run("blocks", damages.into_iter(), (1, floors(0, 0, 0, 0)), |damage| {
-        judge_one_way(&subject, damage)
-    });
+    run(
+        "blocks",
+        damages.into_iter(),
+        (350, floors(350, 20, 40, 90)),
+        |damage| judge_one_way(&subject, damage),
+    );
 }
 
 /// Every way in which the files of two stores, and those of one among themselves, can be mixed up, but for the manifest.
@@ -123,7 +126,7 @@ fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
     run(
         "files mixed up",
         damages.into_iter(),
-        (1, floors(0, 0, 0, 0)),
+        (120, floors(220, 0, 260, 120)),
         |damage| judge_everything(&subject, damage),
     );
 }
@@ -200,7 +203,7 @@ fn a_segment_or_hint_from_an_earlier_point_is_found_or_does_no_harm() {
     run(
         "files rolled back",
         damages.into_iter(),
-        (1, floors(0, 0, 0, 0)),
+        (8, floors(30, 0, 0, 8)),
         |damage| judge_everything(&subject, damage),
     );
 }
@@ -300,8 +303,14 @@ fn several_damages_at_once_are_found_or_do_no_harm() {
             let count = 1 + rng.below(4);
             Damage::Several((0..count).map(|_| any_damage(&mut rng, &files)).collect())
         });
-        run("several damages", damages, (1, floors(0, 0, 0, 0)), |damage| {
-            judge_one_way(&subject, damage)
-        });
+        run(
+            "several damages",
+            damages,
+            (
+                count as u64,
+                floors(count as u64 / 2, 0, count as u64 / 20, count as u64 / 10),
+            ),
+            |damage| judge_one_way(&subject, damage),
+        );
     }
 }

@@ -120,7 +120,7 @@ fn every_bit(subject: &Subject) -> impl Iterator<Item = Damage> + Send + use<> {
 #[test]
 fn every_flipped_bit_of_every_file_of_a_closed_store_is_found_or_does_no_harm() {
     let subject = subject::small(1);
-    let least = (1, floors(0, 0, 0, 0));
+    let least = (22_000, floors(18_000, 200, 9_000, 5_000));
     run("flipped bits", every_bit(&subject), least, |damage| {
         judge_one_way(&subject, damage)
     });

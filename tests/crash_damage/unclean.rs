@@ -115,7 +115,7 @@ fn every_flipped_bit_before_the_last_mark_is_corruption_and_one_behind_it_costs_
     run(
         "flipped bits of a killed store",
         flips,
-        (1, floors(0, 0, 0, 0)),
+        (2_000, floors(1_100, 0, 900, 2_000)),
         |damage| {
             let first = matches!(damage, Damage::Flip(_, bit) if bit % 8 == bit / 8 % 8);
             let mode = if first { ReadMode::Map } else { ReadMode::Pread };
@@ -129,15 +129,20 @@ fn a_log_cut_at_any_length_loses_what_was_cut_off_and_nothing_before_it() {
     let subject = killed();
     let path = active(&subject);
     let cuts = (0..=subject.files[&path].len()).map(|cut| Damage::SetLength(path.clone(), cut));
-    run("cut logs of a killed store", cuts, (1, floors(0, 0, 0, 0)), |damage| {
-        let even = matches!(damage, Damage::SetLength(_, cut) if cut % 2 == 0);
-        judge_unclean(
-            &subject,
-            &path,
-            damage,
-            if even { ReadMode::Map } else { ReadMode::Pread },
-        )
-    });
+    run(
+        "cut logs of a killed store",
+        cuts,
+        (1_000, floors(40, 0, 950, 1_000)),
+        |damage| {
+            let even = matches!(damage, Damage::SetLength(_, cut) if cut % 2 == 0);
+            judge_unclean(
+                &subject,
+                &path,
+                damage,
+                if even { ReadMode::Map } else { ReadMode::Pread },
+            )
+        },
+    );
 }
 
 /// Blocks that were written out of order, as a device may: those of the end are lost, those before a later mark are not.
@@ -155,7 +160,7 @@ fn blocks_of_the_log_that_never_arrived_are_judged_by_the_marks_behind_them() {
     run(
         "lost blocks of a killed store",
         fills,
-        (1, floors(0, 0, 0, 0)),
+        (400, floors(150, 0, 230, 400)),
         |damage| judge_unclean(&subject, &path, damage, ReadMode::Map),
     );
 }
