@@ -175,9 +175,9 @@ impl Options {
         self
     }
 
-    /// Upper bound on what background compaction copies, in bytes per second. Default: none. It does not apply to [`Store::compact`]
-    /// and to what that, or a checkpoint, has to wait for; nor to segments in which nothing is live; nor as long as waste is more than
-    /// 1.25 times its ceiling. Time is that of [`Options::clock`].
+    /// Upper bound on what background compaction copies, in bytes per second. Default: none. Not applied to [`Store::compact`], to a run
+    /// that `compact` or a checkpoint is waiting for, to segments without live records, or while waste is more than 1.25 times its
+    /// ceiling. Time is that of [`Options::clock`]: with a clock that stands still, a run waits until it is advanced.
     pub fn compaction_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
         self.compaction_bytes_per_second = bytes;
         self

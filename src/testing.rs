@@ -20,8 +20,8 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A thread, as the system knows it: tells whether it waits for another one. So a test need not give it time to do what it
-/// must not do.
+/// A thread, as the system knows it: tells whether it waits for another one. So a test that a thread must not
+/// go on needs no sleep.
 #[derive(Clone, Debug)]
 pub struct Task {
     status: PathBuf,

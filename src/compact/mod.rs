@@ -38,7 +38,7 @@ pub(crate) enum Pace {
     Forced,
     /// In the background, at full speed.
     Hurried,
-    /// In the background, no faster than the options say, unless waste is far above its ceiling or somebody waits for the run to end.
+    /// In the background, no faster than the options say, unless waste is far above its ceiling or a call waits for the run to end.
     Throttled,
 }
 

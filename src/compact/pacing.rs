@@ -28,6 +28,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether the rate limit does not hold at present.
+    fn is_limit_lifted(&self) -> bool {
+        self.compaction.is_waited_for() || self.is_overdue() || planted(Planted::IgnoreRate)
+    }
+
     /// Waits as long as the pace asks of a run that has copied so many bytes since this time of the monotonic clock; an error if the
     /// run is to be given up.
     pub(super) fn keep_pace(&self, copied_bytes: u64, since_ms: u64, pace: Pace) -> Result<()> {
@@ -40,8 +45,7 @@ impl Engine {
                 }
                 _ => 0,
             };
-            let is_lifted = self.compaction.is_waited_for() || self.is_overdue() || planted(Planted::IgnoreRate);
-            if wait_ms == 0 || is_lifted {
+            if wait_ms == 0 || self.is_limit_lifted() {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(wait_ms.min(STEP_MS)));

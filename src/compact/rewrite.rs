@@ -509,6 +509,7 @@ mod tests {
         let (_store, namespace) = open(&disk, &clock);
         assert!(namespace.get("key").unwrap().is_some());
     }
+
     #[test]
     fn while_compaction_is_paused_the_background_gives_nothing_back() {
         let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));

@@ -64,7 +64,7 @@ impl MemStorage {
     }
 
     /// An empty disk from which a store has all its random numbers: its id and those of namespaces, salts, the seeds
-    /// of hashes. Disks of the same seed give the same ones, so two stores that shall be strangers need two seeds.
+    /// of hashes. Disks of the same seed give the same ones, so two stores that are to differ need two seeds.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let mut disk = Disk::new();

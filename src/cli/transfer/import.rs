@@ -356,7 +356,8 @@ impl Importer<'_> {
             return Ok(match self.writer.tally.done {
                 0 => "nothing more was imported".to_owned(),
                 // Of the batch in which a write is wrong, those before it.
-                keys => format!("{} keys before it were imported", count(keys)),
+                1 => "1 key was imported".to_owned(),
+                keys => format!("{} keys were imported", count(keys)),
             });
         }
         self.note()?;
