@@ -98,7 +98,7 @@ fn command() -> io::Result<()> {
     for n in 0..24_u8 {
         // Like random ones, and without order.
         let bytes: Vec<u8> = (0..120_u32)
-            .map(|at| ((at + 7) * (u32::from(n) + 3) * 40503 >> 8) as u8)
+            .map(|at| (((at + 7) * (u32::from(n) + 3) * 40503) >> 8) as u8)
             .collect();
         let head = [
             &[n.wrapping_mul(16) + n % 3][..],
