@@ -20,13 +20,17 @@ fn counting_by_sequence_loses_no_increment() {
         .unwrap();
     let namespace = store.namespace("N").unwrap();
     namespace.put("counter", "0").unwrap();
+    let begin = Barrier::new(THREADS as usize);
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
+                begin.wait();
                 for _ in 0..INCREMENTS {
                     loop {
                         let value = namespace.get("counter").unwrap().unwrap();
                         let next = value.as_str().unwrap().parse::<u64>().unwrap() + 1;
+                        // Somebody else's turn, between the look and the write.
+                        std::thread::yield_now();
                         let condition = Condition::Sequence(value.sequence());
                         match namespace.put_if("counter", next.to_string(), condition) {
                             Ok(sequence) => break assert!(sequence > value.sequence()),
