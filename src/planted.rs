@@ -163,7 +163,7 @@ breakages! {
     CreateOverSegments,
     /// A store is created in a directory with files of others.
     CreateBesideOthers,
-    /// A store is opened although somebody holds its lock.
+    /// A store is opened although its lock is held.
     IgnoreLock,
     /// A sync leaves out the segments that were rotated out and not sealed yet.
     SkipRotatedSync,
@@ -295,7 +295,7 @@ breakages! {
     SalvageExpired,
     /// Salvage saves the keys of namespaces that were dropped.
     SalvageDropped,
-    /// Salvage and verify go on although somebody holds the lock.
+    /// Salvage and verify ignore the lock of an open store.
     SalvageLock,
     /// Salvage and verify take segments that the manifest does not list.
     SalvageUnlisted,
@@ -321,7 +321,7 @@ breakages! {
     ListNoText,
     /// A page on which nothing is shown is the last one through a binding.
     EndAtEmptyPage,
-    /// The server lets in whoever names a token.
+    /// The server accepts any token.
     AcceptAnyToken,
     /// The server lets in web pages from elsewhere.
     AcceptPages,
@@ -369,7 +369,7 @@ breakages! {
     ImportIntoOlderCopy,
     /// Segments that wait to be sealed pile up in memory.
     PileUp,
-    /// The store goes on although nobody knows which manifest stands.
+    /// The store goes on although it is unknown which manifest is on disk.
     BelieveUnknownManifest,
     /// A namespace whose drop could not be synced stays.
     DropAfterSync,

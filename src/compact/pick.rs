@@ -116,8 +116,8 @@ fn segments_at(candidates: &[Candidate], indexes: &[usize]) -> Vec<SealedSegment
     chosen.map(|candidate| candidate.segment.clone()).collect()
 }
 
-/// Bytes on disk for each live byte, of segments with so many bytes and so many live ones. Within one segment of waste there is nothing that
-/// could be gained by copying.
+/// Bytes on disk for each live byte, of segments given by their bytes and live bytes. One segment of waste is left out of account: copying
+/// could not win it back.
 fn waste_ratio(segments: impl Iterator<Item = (u64, u64)>, segment_bytes: u64) -> f64 {
     let (total, live) = segments.fold((0u64, 0u64), |(total, live), (bytes, live_bytes)| {
         (total + bytes, live + live_bytes)

@@ -6,7 +6,7 @@ use std::path::Path;
 /// Runs a target over its inputs. A packaged crate comes without them.
 pub(crate) fn replay(name: &str, target: fn(&[u8])) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
-    // Before any input that somebody chose, those that nobody did.
+    // Inputs without meaning come before the chosen ones.
     for length in 0..64 {
         target(&vec![0; length]);
         target(&vec![0xff; length]);

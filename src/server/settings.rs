@@ -316,8 +316,8 @@ mod tests {
         assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
     }
 
-    /// Found by the fuzz target `server_settings`: a time could not be made of the seconds, and each connection panicked; of the connections
-    /// no semaphore, and the server did.
+    /// Found by the fuzz target `server_settings`: adding so many seconds to a time panicked in each connection, and a semaphore of so many
+    /// permits at the start.
     #[test]
     fn no_number_of_seconds_or_connections_is_too_large_to_work_with() {
         let most = i64::MAX;
@@ -330,7 +330,7 @@ mod tests {
         }
     }
 
-    /// Linux would make a socket of it that nobody can name.
+    /// On Linux an empty path makes a socket that has no name to connect to.
     #[test]
     fn a_socket_has_a_path() {
         assert!(settings("listen = \"unix:\"").is_err());

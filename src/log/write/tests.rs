@@ -195,7 +195,7 @@ fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     assert_eq!(namespace.get_text(&keys[59]).unwrap().as_deref(), Some("new"));
 }
 
-/// C7: opening enters shadows too, and draws the hashes anew, by which the keys spread less evenly.
+/// C7: opening also enters shadows, and hashes with new seeds, which may spread the keys less evenly.
 #[test]
 fn a_store_that_filled_its_hash_index_opens_again_without_an_index_file() {
     CAPACITY_MAX.set(8);
