@@ -111,8 +111,6 @@ mod limits;
 mod log;
 mod options;
 mod planted;
-#[cfg(test)]
-mod planted_table;
 mod segment;
 #[cfg(all(fuzzing, feature = "server", not(shuttle)))]
 #[allow(dead_code, reason = "the targets use what they need of it")]

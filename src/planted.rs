@@ -2,8 +2,9 @@
 //! no suite.
 //!
 //! Only in builds with `--cfg planted`, and there only the one that the environment variable `EMBERCASK_PLANTED` names; in
-//! any other build [`planted`] is a constant `false`. `tests/planted.table` says which tests must notice which breakage, `planted_table`
-//! holds that table and this list equal, and `.ci/planted` plants one after the other and demands that those tests fail.
+//! any other build [`planted`] is a constant `false`. `tests/planted.table` says which tests must notice which breakage,
+//! `tests/documents/planted.rs` holds that table and this list equal, and `.ci/planted` plants one after the other and demands that those
+//! tests fail.
 
 /// Declares the enum and a list of its members, so that none can be left out of the list.
 macro_rules! breakages {
@@ -15,10 +16,9 @@ macro_rules! breakages {
             $($(#[$attribute])* $name,)*
         }
 
-        #[cfg(any(test, planted))]
+        #[cfg(planted)]
         impl Planted {
             /// All of them.
-            #[allow(dead_code, reason = "the tests of the command have no need of it")]
             pub(crate) const ALL: &[Planted] = &[$(Planted::$name,)*];
         }
     };

@@ -2,6 +2,8 @@
 //! ports and paths are other ones here, each put in the place of a piece of the text that has to be there. What workerd is given is tested by
 //! `tests/e2e/shipped.test.mjs`.
 
+mod common;
+
 #[path = "common/command.rs"]
 #[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 mod command;
@@ -269,7 +271,10 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
         Some(String::from_utf8(output.stderr).unwrap())
     };
     match verify(&other) {
-        None => println!("systemd_finds_nothing_wrong_with_the_unit: skipped, there is no systemd-analyze"),
+        None => common::skip(
+            "systemd_finds_nothing_wrong_with_the_unit",
+            "there is no systemd-analyze",
+        ),
         Some(told) => {
             assert_eq!(told, "");
             let told = verify(&with(&other, &[("NoNewPrivileges=", "NoNewPrivilege=")])).unwrap();

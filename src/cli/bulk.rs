@@ -1,19 +1,17 @@
 //! `embercask bulk`: the files of `wrangler kv bulk`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::Write as _;
 use std::time::Duration;
 
 use embercask::{Error, ErrorKind, Namespace, PutOptions, Value};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::arguments::{Bulk, Class};
 use super::failure::{Failure, Outcome};
 use super::interrupt;
+use super::objects::NamedKey;
 use super::output::{TextOrBase64, json, stdout};
 use super::session::Session;
 use super::text::{count, decode_base64, escape};
@@ -78,53 +76,25 @@ impl Pair {
     }
 }
 
-/// A key of a file of keys: a string, or an object with a name, as listings have them.
-enum Name {
-    Plain(String),
-    Base64(String),
-}
-
+/// A key of a file of keys, as listings have it.
 #[derive(Deserialize)]
 struct Listed {
     name: Option<String>,
     name_base64: Option<String>,
 }
 
-impl Name {
-    fn into_key(self) -> Outcome<Vec<u8>> {
-        match self {
-            Name::Plain(name) => Ok(name.into_bytes()),
-            Name::Base64(base64) => decode_base64(&base64),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key, which is a string, or an object with a `name` or a `name_base64`")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Name, E> {
-        Ok(Name::Plain(key.to_owned()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Name, A::Error> {
-        let Listed { name, name_base64 } = Listed::deserialize(MapAccessDeserializer::new(members))?;
-        match (name, name_base64) {
-            (Some(name), None) => Ok(Name::Plain(name)),
-            (None, Some(base64)) => Ok(Name::Base64(base64)),
-            _ => Err(A::Error::custom("a key has either a `name` or a `name_base64`")),
-        }
+fn into_key(name: NamedKey<Listed>) -> Outcome<Vec<u8>> {
+    match name {
+        NamedKey::Plain(name)
+        | NamedKey::Object(Listed {
+            name: Some(name),
+            name_base64: None,
+        }) => Ok(name.into_bytes()),
+        NamedKey::Object(Listed {
+            name: None,
+            name_base64: Some(base64),
+        }) => decode_base64(&base64),
+        NamedKey::Object(_) => Err(Failure::usage("a key has either a `name` or a `name_base64`", "")),
     }
 }
 
@@ -168,13 +138,11 @@ pub(super) fn put_all(session: &Session, namespace: &Namespace, class: Class, in
 
 /// Deletes the keys of a file.
 pub(super) fn delete_all(namespace: &Namespace, class: Class, input: Input) -> Outcome<u64> {
-    write(namespace, class, input, "key", |number, name: Name| {
+    write(namespace, class, input, "key", |number, name: NamedKey<Listed>| {
         Ok(Write {
             number,
             namespace: namespace.clone(),
-            key: name
-                .into_key()
-                .map_err(|failure| failure.at(format_args!("key {number}")))?,
+            key: into_key(name).map_err(|failure| failure.at(format_args!("key {number}")))?,
             change: Change::Delete,
         })
     })
@@ -253,8 +221,8 @@ fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
         keys.clear();
         Ok(())
     };
-    array::for_each(input, |_, name: Name| {
-        keys.push(name.into_key()?);
+    array::for_each(input, |_, name: NamedKey<Listed>| {
+        keys.push(into_key(name)?);
         if keys.len() < GET_KEYS {
             return Ok(());
         }

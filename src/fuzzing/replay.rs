@@ -6,6 +6,10 @@ use std::path::Path;
 /// Runs a target over its inputs. A packaged crate comes without them.
 pub(crate) fn replay(name: &str, target: fn(&[u8])) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    assert!(
+        !fuzz.exists() || fuzz.join("corpus").join(name).is_dir(),
+        "{name} has no corpus"
+    );
     // Inputs without meaning come before the chosen ones.
     for length in 0..64 {
         target(&vec![0; length]);

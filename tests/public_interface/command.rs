@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::interface::{read, root, rows, test_body, used_by, word};
+use crate::interface::{read, root, rows, test_body, used_by, word, words};
 
 /// The flags of `src/cli/arguments.rs` as `Type --flag`, each with all that it can be written as.
 fn flags() -> BTreeMap<String, Vec<String>> {
@@ -37,14 +37,14 @@ fn flags() -> BTreeMap<String, Vec<String>> {
             continue;
         };
         let said = std::mem::take(&mut attribute);
-        if !words_of(&said).any(|word| word == "long") {
+        if !words(&said).any(|word| word == "long") {
             continue;
         }
         let long = format!("--{}", name.replace('_', "-"));
         let mut forms = vec![long.clone()];
         if let Some((_, letter)) = said.split_once("short = '") {
             forms.push(format!("-{}", &letter[..1]));
-        } else if words_of(&said).any(|word| word == "short") {
+        } else if words(&said).any(|word| word == "short") {
             forms.push(format!("-{}", &name[..1]));
         }
         if let Some((_, alias)) = said.split_once("visible_alias = \"") {
@@ -56,10 +56,6 @@ fn flags() -> BTreeMap<String, Vec<String>> {
         );
     }
     flags
-}
-
-fn words_of(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric() && c != '_')
 }
 
 /// What a file of settings may say, as `serve.toml name`.

@@ -187,7 +187,7 @@ pub(crate) fn test_body(text: &str, name: &str) -> Option<String> {
     Some(body.map(|line| format!("{line}\n")).collect())
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.filter(|word| !word.is_empty())
 }

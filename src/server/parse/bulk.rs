@@ -6,11 +6,10 @@ use std::marker::PhantomData;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::objects::Object;
+use super::objects::{NamedKey, Object};
 use super::rules::{self, Expiration, Refusal};
 
 /// Pairs or keys of the largest request.
@@ -30,36 +29,10 @@ struct Pair {
     metadata: Option<Box<RawValue>>,
 }
 
-/// A key to delete: a string, or as a listing has it.
-struct Name(String);
-
+/// A key to delete, as a listing has it.
 #[derive(Deserialize)]
 struct Listed {
     name: String,
-}
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key, or an object with a `name`")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Name, E> {
-        Ok(Name(key.to_owned()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Name, A::Error> {
-        Listed::deserialize(MapAccessDeserializer::new(members)).map(|listed| Name(listed.name))
-    }
 }
 
 /// What a pair stands for.
@@ -159,7 +132,10 @@ fn put_of(pair: Pair, now_ms: u64) -> Result<Put, Refusal> {
 pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, Refusal> {
     let names = items(body)?.into_iter();
     names
-        .map(|Name(key)| rules::check_deleted_key(key.as_bytes()).map(|()| key))
+        .map(|name| {
+            let (NamedKey::Plain(key) | NamedKey::Object(Listed { name: key })) = name;
+            rules::check_deleted_key(key.as_bytes()).map(|()| key)
+        })
         .collect()
 }
 

@@ -1,4 +1,4 @@
-//! Structs that come as JSON objects, and in no other form.
+//! Structs that come as JSON objects, and in no other form; and keys, which come as strings as well.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -27,6 +27,37 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
         T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+}
+
+/// A key of a list of keys: a string, or an object with its name, as listings have it.
+#[derive(Debug)]
+pub(crate) enum NamedKey<T> {
+    Plain(String),
+    Object(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NamedKey<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NamedKeyVisitor(PhantomData))
+    }
+}
+
+struct NamedKeyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedKeyVisitor<T> {
+    type Value = NamedKey<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key, which is a string, or an object with its name")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(NamedKey::Plain(key.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(NamedKey::Object)
     }
 }
 

@@ -1,4 +1,6 @@
-//! The documents name the tests that hold what they promise: each of these exists, and is a test.
+//! The documents name the tests that hold what they promise: each of these exists, and is a test. So does the table of planted breakages.
+
+mod planted;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -61,7 +63,7 @@ fn tests_in(source: &str) -> BTreeSet<&str> {
             continue;
         }
         for (at, call) in source.match_indices(&format!("{name}!")) {
-            let arguments = bracketed(&source[at + call.len()..]);
+            let arguments = bracketed(source[at + call.len()..].trim_start());
             tests.extend(
                 arguments
                     .split(|c: char| !is_identifier(&c.to_string()))
@@ -121,6 +123,7 @@ fn a_function_that_is_no_test_is_not_taken_for_one() {
             )+};
         }
         made!(made_by_a_macro, made_as_well);
+        made! { made_in_braces }
         macro_rules! helper { ($name:ident) => { fn $name() {} } }
         helper!(no_test_of_a_macro);
     ";
@@ -128,6 +131,7 @@ fn a_function_that_is_no_test_is_not_taken_for_one() {
         "a_marked_function",
         "made_as_well",
         "made_by_a_macro",
+        "made_in_braces",
         "one_of_proptest",
     ];
     assert!(tests_in(source).into_iter().eq(expected), "{:?}", tests_in(source));
