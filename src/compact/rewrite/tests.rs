@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use super::*;
+use crate::storage::MemStorage;
+use crate::{Maintenance, ManualClock, Namespace, PutOptions, Store};
+
+fn open(disk: &MemStorage, clock: &ManualClock) -> (Store, Namespace) {
+    let store = Store::options()
+        .segment_bytes(4096)
+        .maintenance(Maintenance::Manual)
+        .clock(clock.clone())
+        .storage(Arc::new(disk.clone()))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    (store, namespace)
+}
+
+#[test]
+fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    let engine = store.engine();
+    namespace.put("key", "for ever").unwrap();
+    engine.retire_active().unwrap();
+    engine.seal_all().unwrap();
+    let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+    namespace.put_with("key", "for five seconds", five_seconds).unwrap();
+    engine.retire_active().unwrap();
+    engine.seal_all().unwrap();
+
+    let input = SealedSegment::of(engine.segments.all().pop().unwrap()).unwrap();
+    let rules = engine.rules(std::slice::from_ref(&input));
+    clock.advance(5000);
+    engine.sweep_expired();
+    let mut scratch = Vec::new();
+    let mut scanner = Scanner::new(input.all_bytes(&mut scratch).unwrap(), input.header);
+    let found = scanner.next().unwrap();
+    assert_eq!(found.record.key(), b"key");
+    // Were it left out, the older put, which never expires, would be there again after the next opening.
+    let fate = engine
+        .fate(input.location(found.offset), &found.record, &rules)
+        .unwrap();
+    assert_eq!(fate, Fate::Linger);
+}
+
+#[test]
+fn a_delete_is_not_forgotten_while_the_put_it_ended_lingers_as_expired() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+    namespace.put_with("key", "value", five_seconds).unwrap();
+    namespace.delete("key").unwrap();
+    clock.advance(6000);
+    assert!(store.compact().unwrap().runs > 0, "nothing was decided about");
+    drop(namespace);
+    store.close().unwrap();
+    // The clock had been fast, and is set right before the store is opened again.
+    clock.set_wall(1_001_000);
+    let (_store, namespace) = open(&disk, &clock);
+    assert!(namespace.get("key").unwrap().is_none());
+}
+
+#[test]
+fn what_has_only_just_expired_outlives_two_runs() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+    namespace.put_with("key", "value", five_seconds).unwrap();
+    clock.advance(6000);
+    // Nothing is to be had, so that neither would touch it by itself.
+    for _ in 0..2 {
+        store.compact().unwrap();
+        assert_eq!(store.compact_subset(u64::MAX).unwrap().runs, 1);
+        store.compact_if_worthwhile().unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+    clock.set_wall(1_001_000);
+    let (_store, namespace) = open(&disk, &clock);
+    assert!(namespace.get("key").unwrap().is_some());
+}
+
+#[test]
+fn while_compaction_is_paused_the_background_gives_nothing_back() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    for _ in 0..40 {
+        namespace.put("key", [7; 400]).unwrap();
+    }
+    store.maintain().unwrap();
+    store.pause_compaction();
+    assert_eq!(store.compact_if_worthwhile().unwrap().runs, 0);
+    store.resume_compaction();
+    assert!(store.compact_if_worthwhile().unwrap().reclaimed_bytes > 0);
+}
+
+#[test]
+fn what_compaction_has_moved_leaves_memory_once_it_has_expired() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+    namespace.put_with("key", "value", five_seconds).unwrap();
+    for _ in 0..40 {
+        namespace.put("fill", [7; 400]).unwrap();
+    }
+    assert!(store.compact().unwrap().reclaimed_bytes > 0);
+    assert_eq!(store.stats().keys, 2);
+    clock.advance(5000);
+    store.maintain().unwrap();
+    assert_eq!(store.stats().keys, 1);
+}

@@ -1,0 +1,56 @@
+use super::*;
+use crate::storage::MemStorage;
+use crate::testing::{Task, until};
+use crate::{ErrorKind, Maintenance, Store};
+
+#[test]
+fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
+    let disk = MemStorage::new();
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .read_mode(ReadMode::Pread)
+        .storage(Arc::new(disk.clone()))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for key in ["a", "b", "c"] {
+        namespace.put(key, "value").unwrap();
+    }
+    let engine = store.engine();
+    engine.retire_active().unwrap();
+    engine.seal_all().unwrap();
+    let segment = engine.segments.all().remove(0);
+    engine.write_hint(&segment).unwrap();
+    let data_end = segment.summary.unwrap().data_end;
+    disk.flip_bit("/store/0000000000000001.segment", (data_end - 16) * 8)
+        .unwrap();
+    let error = engine.write_hint(&segment).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+}
+
+/// C14: what would be written after it others might be reading by then.
+#[test]
+fn closing_waits_for_who_is_at_a_hint_before_it_lets_the_next_one_in() {
+    let disk = MemStorage::new();
+    let open = || {
+        let options = Store::options().maintenance(Maintenance::Manual);
+        options.storage(Arc::new(disk.clone())).open("/store")
+    };
+    let store = open().unwrap();
+    store.namespace("N").unwrap().put("key", "value").unwrap();
+    let closing = store.clone();
+    let at_a_hint = lock(&store.engine().renewing_hints);
+    let (tell, told) = std::sync::mpsc::channel();
+    let close = std::thread::spawn(move || {
+        tell.send(Task::current()).unwrap();
+        closing.close()
+    });
+    let task = told.recv().unwrap();
+    until("the index file is written", || disk.exists("/store/INDEX").unwrap());
+    // Nothing else is left to be done.
+    until("closing waits, or is done", || task.waits() || close.is_finished());
+    assert_eq!(open().unwrap_err().kind(), ErrorKind::InUse);
+    drop(at_a_hint);
+    close.join().unwrap().unwrap();
+    open().unwrap();
+}

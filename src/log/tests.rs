@@ -1,0 +1,87 @@
+use super::*;
+use crate::storage::MemStorage;
+use crate::{Maintenance, Store};
+
+#[test]
+fn a_record_that_was_taken_back_and_written_again_under_a_reader_is_no_damage() {
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .storage(Arc::new(MemStorage::new()))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    namespace.put("key", "value").unwrap();
+    let engine = store.engine();
+    let hash = engine.hash(namespace.state.number, b"key");
+    // The reader had the location before a failed write was taken back, finds nothing there, and looks at the index when
+    // the next write has put its record in the same place.
+    let mut looks = 0;
+    let found = engine.find(hash, |_, _| {
+        looks += 1;
+        if looks == 1 {
+            Err(ReadError::Damage(Damage::Short))
+        } else {
+            Ok(true)
+        }
+    });
+    assert!(matches!(found, Ok(Lookup::Found(_))));
+    let damaged = engine.find(hash, |_, _| Err(ReadError::Damage(Damage::Short)));
+    assert!(matches!(damaged, Ok(Lookup::Damaged(_, Error::Corruption { .. }))));
+    let failed = engine.find(hash, |_, _| Err(ReadError::Io(std::io::ErrorKind::Other.into())));
+    assert!(matches!(failed, Err(Error::Io { .. })));
+}
+
+fn with_two_keys() -> (Store, crate::Namespace) {
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .storage(Arc::new(MemStorage::new()))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    put_both(&store, &namespace, "old");
+    (store, namespace)
+}
+
+fn put_both(store: &Store, namespace: &crate::Namespace, value: &str) {
+    let batch = store.batch().put(namespace, "a", value).put(namespace, "b", value);
+    batch.commit().unwrap();
+}
+
+#[test]
+fn a_look_at_several_keys_begins_again_if_a_batch_has_come_between() {
+    let (store, namespace) = with_two_keys();
+    let mut looks = 0;
+    let seen = store.engine().consistently(|| {
+        looks += 1;
+        let a = namespace.get_text("a")?;
+        if looks == 1 {
+            put_both(&store, &namespace, "new");
+        }
+        Ok((a, namespace.get_text("b")?))
+    });
+    let new = Some("new".to_owned());
+    assert_eq!(seen.unwrap(), (new.clone(), new));
+}
+
+#[test]
+fn a_reader_waits_while_a_batch_is_being_applied() {
+    let (store, namespace) = with_two_keys();
+    let is_applied = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = store.engine().while_applying_batch(|| {
+            let reader = scope.spawn(|| {
+                namespace.get("a").unwrap();
+                is_applied.load(Ordering::SeqCst)
+            });
+            // Who does not wait is done by then.
+            let mut turns = 0;
+            while turns < 10_000 && !reader.is_finished() {
+                turns += 1;
+                std::thread::yield_now();
+            }
+            is_applied.store(true, Ordering::SeqCst);
+            reader
+        });
+        assert!(reader.join().unwrap(), "it has looked between the two puts of a batch");
+    });
+}
