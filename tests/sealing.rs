@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{DIRECTORY, StopOnDrop, manual, until};
 use embercask::storage::{MemStorage, Operation, Storage};
-use embercask::{Durability, Namespace, SegmentStats, Store};
+use embercask::{Durability, Namespace, Store};
 use hooked::Hooked;
 
 fn store(storage: Arc<dyn Storage>) -> Store {
@@ -84,22 +84,33 @@ fn what_was_full_is_sealed_although_writers_go_on() {
     let store = store(Arc::new(MemStorage::new()));
     let namespace = store.namespace("N").unwrap();
     let stop = AtomicBool::new(false);
+    // A round has an end, or compaction, which has to look at what is written meanwhile, would have none.
+    let puts_left = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
+                let one_less = |left: u64| left.checked_sub(1);
                 while !stop.load(Ordering::Relaxed) {
-                    namespace.put("key", [0; 2000]).unwrap();
+                    if puts_left
+                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                        .is_ok()
+                    {
+                        namespace.put("key", [0; 2000]).unwrap();
+                    } else {
+                        std::thread::yield_now();
+                    }
                 }
             });
         }
         for round in 0..5 {
-            // All but the newest are full. The log begins none with a lower id meanwhile.
-            until("segments become full", || store.stats().segments.len() > 2);
-            let newest = store.stats().segments.iter().map(|segment| segment.id).max().unwrap();
+            puts_left.store(1_000, Ordering::Relaxed);
+            // All but the newest are full. The log begins none with a lower id meanwhile; what compaction has written is sealed.
+            let unsealed = || store.stats().segments.into_iter().filter(|segment| !segment.sealed);
+            until("segments become full", || unsealed().count() > 2);
+            let newest = unsealed().map(|segment| segment.id).max().unwrap();
             store.maintain().unwrap();
-            let is_left = |segment: &SegmentStats| segment.id < newest && !segment.sealed;
-            assert!(!store.stats().segments.iter().any(is_left), "round {round}");
+            assert!(unsealed().all(|segment| segment.id >= newest), "round {round}");
             store.compact().unwrap();
         }
     });
