@@ -86,6 +86,11 @@ impl CompactionReport {
         self.written_bytes += run.written_bytes;
         self.reclaimed_bytes += run.reclaimed_bytes;
     }
+
+    /// Whether there are other files now and nothing else: doing it again would do the same again.
+    fn changed_nothing(&self) -> bool {
+        self.reclaimed_bytes == 0 && self.read_bytes == self.written_bytes
+    }
 }
 
 impl Control {
@@ -221,7 +226,7 @@ impl Engine {
             report.add(run);
             // What turned out to be damaged is not picked again; there may be more to do without it.
             let met_damage = damaged.len() > known;
-            if run.reclaimed_bytes == 0 && run.read_bytes == run.written_bytes && !met_damage {
+            if run.changed_nothing() && !met_damage {
                 return Ok(report);
             }
         }
@@ -313,3 +318,6 @@ impl Engine {
         self.with_reserve(ReservePart::Whole, || self.rewrite(&chosen, Pace::Forced))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::CompactionReport;
+use crate::storage::MemStorage;
+use crate::{ErrorKind, Maintenance, Namespace, ReadMode, Store};
+
+const SEGMENT_BYTES: usize = 16 << 10;
+
+fn open(disk: &MemStorage) -> (Store, Namespace) {
+    let store = Store::options()
+        .segment_bytes(SEGMENT_BYTES as u64)
+        .maintenance(Maintenance::Manual)
+        // What is damaged while the store is open is seen.
+        .read_mode(ReadMode::Pread)
+        .storage(Arc::new(disk.clone()))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    (store, namespace)
+}
+
+/// Ends the active segment and seals it.
+fn end_segment(store: &Store) {
+    store.engine().retire_active().unwrap();
+    store.engine().seal_all().unwrap();
+}
+
+/// So many segments, in each of which one more key of 16 is live than in the one before.
+fn fill(store: &Store, namespace: &Namespace, segments: usize) -> usize {
+    for segment in 0..segments {
+        for n in 0..16 {
+            namespace.put(format!("{segment} {n}"), [b'v'; 900]).unwrap();
+        }
+        end_segment(store);
+    }
+    let mut live = 0;
+    for segment in 0..segments {
+        let gone = 16 - (segment + 1).min(16);
+        for n in 0..gone {
+            namespace.delete(format!("{segment} {n}")).unwrap();
+        }
+        live += 16 - gone;
+    }
+    end_segment(store);
+    live
+}
+
+/// What a compaction that has room for all of it at once leaves of [`fill`].
+fn used_with_room() -> u64 {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    fill(&store, &namespace, 12);
+    assert_eq!(store.compact().unwrap().runs, 1);
+    disk.used()
+}
+
+#[test]
+fn a_disk_without_room_for_all_segments_at_once_is_compacted_in_steps() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    let live = fill(&store, &namespace, 12);
+    disk.set_capacity(Some(disk.used()));
+    let report = store.compact().unwrap();
+    assert!(report.runs > 6, "{report:?}");
+    assert_eq!(namespace.count().unwrap(), live as u64);
+    // The tombstones, which went into segments of their own, are gone as well: their puts were gone before the second round.
+    assert!(disk.used() < used_with_room() + 1024, "{} bytes", disk.used());
+}
+
+/// Where the disk is a little fuller still, some segments fit only after others have given their space back.
+#[test]
+fn what_did_not_fit_at_first_is_compacted_once_others_have_made_room() {
+    let mut runs = BTreeSet::new();
+    for less in (0..32).map(|step| step * 512) {
+        let disk = MemStorage::seeded(1);
+        let (store, namespace) = open(&disk);
+        let live = fill(&store, &namespace, 12);
+        disk.set_capacity(Some(disk.used() - less));
+        match store.compact() {
+            Ok(report) => {
+                runs.insert(report.runs);
+                assert!(
+                    disk.used() < used_with_room() + 1024,
+                    "{} bytes, {less} less",
+                    disk.used()
+                );
+            }
+            // Not even the smallest fits.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}"),
+        }
+        assert_eq!(namespace.count().unwrap(), live as u64);
+    }
+    assert!(runs.len() > 1, "every segment always fitted at first: {runs:?}");
+}
+
+#[test]
+fn compaction_fails_where_nothing_fits() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    let live = fill(&store, &namespace, 12);
+    disk.set_capacity(Some(disk.used() / 2));
+    assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::NoSpace);
+    assert_eq!(namespace.count().unwrap(), live as u64);
+}
+
+/// Flips a bit in the value of the record that has this key, in whatever segment.
+fn damage(disk: &MemStorage, key: &str) {
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "segment");
+    let place = disk.files("/store").into_iter().filter(is_segment).find_map(|path| {
+        let bytes = disk.read_file(&path).unwrap();
+        let at = bytes.windows(key.len()).position(|window| window == key.as_bytes())?;
+        Some((path, at))
+    });
+    let (path, at) = place.unwrap();
+    disk.flip_bit(path, (at + key.len() + 100) as u64 * 8).unwrap();
+}
+
+/// A tombstone stays as long as a damaged segment has a put that it hides: there is nothing in it to try more than once.
+#[test]
+fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    namespace.put("hidden", [b'v'; 900]).unwrap();
+    namespace.put("live", [b'v'; 900]).unwrap();
+    end_segment(&store);
+    damage(&disk, "live");
+    namespace.delete("hidden").unwrap();
+    assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::Corruption);
+    for _ in 0..2 {
+        let report = store.compact().unwrap();
+        assert_eq!((report.runs, report.reclaimed_bytes), (1, 0), "{report:?}");
+    }
+}
+
+/// Eight segments, as many as one run takes, have the most waste and are all damaged: the run does nothing, and the others come after.
+#[test]
+fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    for segment in 0..16 {
+        for n in 0..16 {
+            let live = n == 0 || segment >= 8 && n < 8;
+            let key = if live {
+                format!("live {segment:02} {n:02}")
+            } else {
+                "dead".to_owned()
+            };
+            namespace.put(key, [b'v'; 900]).unwrap();
+        }
+        end_segment(&store);
+    }
+    (0..8).for_each(|segment| damage(&disk, &format!("live {segment:02} 00")));
+    let before = disk.used();
+    assert_eq!(store.compact_if_worthwhile().unwrap_err().kind(), ErrorKind::Corruption);
+    assert!(
+        disk.used() < before - 8 * 4096,
+        "{before} bytes before, {} after",
+        disk.used()
+    );
+    assert_eq!(namespace.count().unwrap(), 8 + 8 * 8 + 1);
+}
+
+#[test]
+fn a_run_has_changed_nothing_if_it_has_written_what_it_read() {
+    let run = |read_bytes, written_bytes, reclaimed_bytes| CompactionReport {
+        runs: 1,
+        read_bytes,
+        written_bytes,
+        reclaimed_bytes,
+    };
+    assert!(run(5, 5, 0).changed_nothing());
+    assert!(!run(5, 4, 1).changed_nothing());
+    assert!(!run(5, 6, 0).changed_nothing());
+    assert!(!run(5, 5, 1).changed_nothing());
+    let mut sum = run(5, 4, 1);
+    sum.add(run(7, 4, 3));
+    assert_eq!(
+        sum,
+        CompactionReport {
+            runs: 2,
+            ..run(12, 8, 4)
+        }
+    );
+}
