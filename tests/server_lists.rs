@@ -7,6 +7,8 @@ mod command;
 #[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 mod http;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use command::Workplace;
 use http::{NAMESPACES, Server, request, started};
 use serde_json::Value;
@@ -136,4 +138,30 @@ fn keys_that_are_no_text_are_not_listed_through_a_binding_and_hide_no_others() {
     assert_eq!(answer, serde_json::json!({ "keys": [], "list_complete": true }));
     let statuses = ["a%FF", "%80", "a"].map(|key| server.bound("GET", key, &[], b"").status);
     assert_eq!(statuses, [400, 400, 200]);
+}
+
+/// A client can take a cursor apart, put another key into it and compute the checksum again. It sees no more by that than the prefix
+/// it was given.
+#[test]
+fn a_cursor_that_was_made_up_leads_out_of_no_prefix() {
+    let (_at, server, id) = filled();
+    let list = |cursor: &str| {
+        let target = format!("{NAMESPACES}/{id}/keys?limit=1&prefix=b/&cursor={cursor}");
+        request(&server.rest, "GET", &target, &[], b"")
+    };
+    let first = list("").json();
+    let cursor = URL_SAFE_NO_PAD
+        .decode(first["result_info"]["cursor"].as_str().unwrap())
+        .unwrap();
+    let with_key = |key: &str| {
+        // A version and the checksum of the listing; the key; the checksum of it all.
+        let content = [&cursor[..5], key.as_bytes()].concat();
+        let checksum = crc32fast::hash(&content).to_le_bytes();
+        list(&URL_SAFE_NO_PAD.encode([&content[..], &checksum].concat()))
+    };
+    assert_eq!(with_key("b/").status, 200);
+    for outside in ["", "a", "b", "c", "\u{10ffff}"] {
+        let answer = with_key(outside);
+        assert_eq!(answer.status, 400, "{outside:?}: {}", answer.json());
+    }
 }

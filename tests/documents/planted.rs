@@ -25,6 +25,113 @@ const EXCEPTED: &[(&str, &str)] = &[
     ),
 ];
 
+/// Breakages that one suite alone has to notice, and why none of the others would.
+const OF_ONE_SUITE: &[(&str, &[&str])] = &[
+    (
+        "it is done by one command of the program, or in one place of the server, and one suite tests that",
+        &[
+            "StopAtWrong",
+            "IgnoreSignals",
+            "GoOnAfterFailure",
+            "RememberSignal",
+            "ImportAnotherInput",
+            "ImportCutOff",
+            "ImportIntoOlderCopy",
+            "ImportOverPresent",
+            "ResumeAnotherExport",
+            "AcceptLargeValues",
+            "AnyBodyMemory",
+            "AnyConnections",
+            "EndAtEmptyPage",
+            "ListNoText",
+            "DropRequests",
+        ],
+    ),
+    (
+        "one call of the library is about it, and one suite tests that call",
+        &[
+            "CreateBesideOthers",
+            "LimitDeletes",
+            "CreateOverSegments",
+            "BuildOverStore",
+            "SkipCopySync",
+            "InspectTrustsSections",
+            "SalvageByStranger",
+            "SalvageDropped",
+            "SalvageLock",
+            "SalvageTorn",
+            "SalvageUnlisted",
+            "VerifyPassesSeals",
+            "VerifyTakesDamageForTorn",
+        ],
+    ),
+    (
+        "it takes two threads at one moment, which only a test that holds one of them brings about",
+        &[
+            "BatchInSteps",
+            "TornLook",
+            "ClaimUnsynced",
+            "ForgetTakenOut",
+            "PublishBesideStranger",
+            "ForgetHintsInHand",
+            "PileUp",
+            "SkipRollbackCheck",
+            "ForgetPending",
+            "RunPendingAgain",
+        ],
+    ),
+    (
+        "it takes another process, or somebody who changes the directory under the store, and one suite has those",
+        &[
+            "ServeForkedChild",
+            "UnlockInChild",
+            "WriteIntoRemoved",
+            "CreateBesideStranger",
+            "IndexBesideStranger",
+            "UnreadableIsAbsent",
+        ],
+    ),
+    (
+        "another check notices the same first, and the one test takes that away: the checksum of the manifest covers the store and its \
+         generation, a sync that failed anywhere in the directory is remembered, counters assert that nothing dies twice",
+        &[
+            "IgnoreIndexStore",
+            "IgnoreIndexGeneration",
+            "IgnoreIndexCounts",
+            "IgnoreHashProbe",
+            "SyncAgainAfterFailure",
+        ],
+    ),
+    (
+        "the devices of the other suites do not fail in this way: in a commit of the journal, or at a close",
+        &["BelieveSyncs", "AskJournalOnce", "ForgetFailedClose"],
+    ),
+    (
+        "it costs time or space and nothing else, and one suite measures that",
+        &[
+            "PickWhatStays",
+            "SweepAtOnce",
+            "KeepWrongIndexFile",
+            "KeepDamagedForGood",
+            "FailOnDoubt",
+            "IgnoreRate",
+            "DeletesTakeAll",
+        ],
+    ),
+    (
+        "it takes damage or a failure in one certain place before something else goes wrong, which chance does not find",
+        &[
+            "ForgetMark",
+            "ForgetUnrecovered",
+            "IgnoreSeals",
+            "SkipSequenceGap",
+            "CompactBesideDamage",
+            "SalvageInAnyOrder",
+            "CountTakenBack",
+        ],
+    ),
+];
+
 /// Rows of the table: breakage, suite, test. Settings, if there are any, come behind.
 fn rows(table: &str) -> Vec<[&str; 3]> {
     let rows = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -118,6 +225,22 @@ fn every_breakage_is_demanded_of_a_test_that_exists_and_every_suite_has_two() {
     let planted: BTreeSet<_> = rows.iter().map(|[breakage, ..]| (*breakage).to_owned()).collect();
     let idle: Vec<_> = all.difference(&planted).collect();
     assert!(idle.is_empty(), "demanded of no test: {idle:?}");
+    let of_one_suite: BTreeSet<_> = OF_ONE_SUITE.iter().flat_map(|(_, breakages)| *breakages).collect();
+    for breakage in &planted {
+        let suites: BTreeSet<_> = rows
+            .iter()
+            .filter(|[of, ..]| of == breakage)
+            .map(|[_, suite, _]| suite)
+            .collect();
+        assert_eq!(
+            suites.len() == 1,
+            of_one_suite.contains(&breakage.as_str()),
+            "{breakage} is demanded of {suites:?}: of two suites, or named in OF_ONE_SUITE"
+        );
+    }
+    for breakage in of_one_suite {
+        assert!(planted.contains(*breakage), "{breakage} is no breakage");
+    }
     let distinct: BTreeSet<_> = rows.iter().collect();
     assert_eq!(distinct.len(), rows.len(), "a row stands twice in the table");
     for (excepted, _) in EXCEPTED {
