@@ -184,3 +184,29 @@ fn a_run_has_changed_nothing_if_it_has_written_what_it_read() {
         }
     );
 }
+
+/// What is damaged and dead goes without being read. Where even that does not fit, the call says so.
+#[test]
+fn dropping_what_is_damaged_and_dead_can_fail_for_want_of_space() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    // The record of the namespace stays alive.
+    end_segment(&store);
+    // Waste, so that it is read.
+    namespace.put("key", [b'v'; 900]).unwrap();
+    namespace.put("key", [b'v'; 900]).unwrap();
+    end_segment(&store);
+    damage(&disk, "key");
+    assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::Corruption);
+    // Nothing else is to be had: neither waste nor small segments.
+    for n in 0..12 {
+        let key = if n == 0 { "key".to_owned() } else { format!("{n}") };
+        namespace.put(key, [b'v'; 900]).unwrap();
+    }
+    end_segment(&store);
+    disk.set_capacity(Some(0));
+    assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::NoSpace);
+    disk.set_capacity(None);
+    assert_eq!(store.compact().unwrap().runs, 1);
+    assert_eq!(namespace.count().unwrap(), 12);
+}

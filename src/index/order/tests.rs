@@ -713,3 +713,21 @@ fn a_writer_that_helps_takes_a_small_part_of_what_waits() {
     assert_eq!(order.pending_len(), 0);
     assert_eq!(order.len(), number as u64);
 }
+
+#[test]
+fn the_background_is_told_of_the_first_change_after_each_look() {
+    let order = KeyOrder::new();
+    let put = |key: &[u8]| order.change([Change::Insert(key, KeyFlags::NONE)].into_iter());
+    assert!(!order.change(std::iter::empty()));
+    assert!(put(b"a") && !put(b"b"));
+    order.begin_look();
+    assert!(put(b"c"));
+    assert!(!order.look_again(), "it was told of the last one");
+    order.begin_look();
+    assert!(order.look_again());
+    assert!(!put(b"d"), "it looks again by itself");
+    order.merge();
+    order.begin_look();
+    assert!(!order.look_again(), "nothing waits");
+    assert!(put(b"e"));
+}
