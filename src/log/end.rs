@@ -190,4 +190,20 @@ mod tests {
         let segments = [&torn, &names_the_first, &first];
         assert_eq!(find_log_end(&segments).order(&segments), [2, 1, 0]);
     }
+
+    /// A whole segment behind one that ends too early, and a mark that says that it was durable.
+    #[test]
+    fn what_is_missing_is_looked_for_where_the_log_ends_too_early() {
+        let first = scan(1, 1, 0, TORN);
+        let mut second = scan(2, 30, 1, End::Clean);
+        second.claim = mark(2, 1_000);
+        let end = find_log_end(&[&first, &second]);
+        assert_eq!((end.kept.clone(), end.discarded.clone()), (vec![0], vec![1]));
+        assert_eq!(end.missing, Some((0, 500, Damage::HeaderChecksum)));
+        // That its header was durable says nothing of the records before it.
+        second.claim = mark(2, SEGMENT_HEADER_LEN);
+        assert_eq!(find_log_end(&[&first, &second]).missing, None);
+        second.claim = mark(2, SEGMENT_HEADER_LEN + 1);
+        assert!(find_log_end(&[&first, &second]).missing.is_some());
+    }
 }

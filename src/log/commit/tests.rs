@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::storage::{Call, Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation};
+use crate::testing::until;
 use crate::{Durability, ErrorKind, Maintenance, Namespace, PutOptions, Store};
 
 fn faulty() -> (FaultStorage, Store, Namespace) {
@@ -60,30 +61,44 @@ fn failures_of_others_do_not_pile_up_while_one_writer_waits() {
     guard.waiters.leave(waiting);
 }
 
-/// Makes one sync, and keeps its answer back until it may go.
-#[derive(Debug, Default)]
-struct SlowSync(AtomicU8);
+/// Makes one sync or one write of a segment, and keeps its answer back until it may go.
+#[derive(Debug)]
+struct SlowCall {
+    operation: Operation,
+    state: AtomicU8,
+}
 
-impl SlowSync {
+impl SlowCall {
     const WANTED: u8 = 1;
-    const SYNCED: u8 = 2;
+    const MADE: u8 = 2;
     const MAY_GO: u8 = 3;
 
+    fn new(operation: Operation) -> Arc<SlowCall> {
+        Arc::new(SlowCall {
+            operation,
+            state: AtomicU8::new(0),
+        })
+    }
+
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::SeqCst);
+    }
+
     fn wait_for(&self, state: u8) {
-        while self.0.load(Ordering::SeqCst) < state {
+        while self.state.load(Ordering::SeqCst) < state {
             std::thread::yield_now();
         }
     }
 }
 
-impl Interposer for SlowSync {
+impl Interposer for SlowCall {
     fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
         make()?;
-        let is_it = call.operation == Operation::Sync && call.path.extension().is_some_and(|name| name == "segment");
-        let (wanted, synced) = (SlowSync::WANTED, SlowSync::SYNCED);
-        let is_wanted = |state: &AtomicU8| state.compare_exchange(wanted, synced, Ordering::SeqCst, Ordering::SeqCst);
-        if is_it && is_wanted(&self.0).is_ok() {
-            self.wait_for(SlowSync::MAY_GO);
+        let is_it = call.operation == self.operation && call.path.extension().is_some_and(|name| name == "segment");
+        let (wanted, made) = (SlowCall::WANTED, SlowCall::MADE);
+        let is_wanted = |state: &AtomicU8| state.compare_exchange(wanted, made, Ordering::SeqCst, Ordering::SeqCst);
+        if is_it && is_wanted(&self.state).is_ok() {
+            self.wait_for(SlowCall::MAY_GO);
         }
         Ok(())
     }
@@ -91,20 +106,20 @@ impl Interposer for SlowSync {
 
 #[test]
 fn a_sync_counts_for_nothing_that_was_written_while_it_was_under_way() {
-    let slow = Arc::new(SlowSync::default());
+    let slow = SlowCall::new(Operation::Sync);
     let store = Store::options()
         .maintenance(Maintenance::Manual)
         .storage(Arc::new(Interposed::over(Arc::new(MemStorage::new()), slow.clone())))
         .open("/store")
         .unwrap();
     let namespace = store.namespace("N").unwrap();
-    slow.0.store(SlowSync::WANTED, Ordering::SeqCst);
+    slow.set(SlowCall::WANTED);
     let late = std::thread::scope(|scope| {
         let early = scope.spawn(|| namespace.put("early", "1"));
-        slow.wait_for(SlowSync::SYNCED);
+        slow.wait_for(SlowCall::MADE);
         let written_out = PutOptions::new().durability(Durability::Os);
         let late = namespace.put_with("late", "2", written_out);
-        slow.0.store(SlowSync::MAY_GO, Ordering::SeqCst);
+        slow.set(SlowCall::MAY_GO);
         let early = early.join().unwrap().unwrap();
         assert!(early < *late.as_ref().unwrap());
         late.unwrap()
@@ -112,4 +127,54 @@ fn a_sync_counts_for_nothing_that_was_written_while_it_was_under_way() {
     assert!(store.stats().durable_sequence < late);
     store.sync().unwrap();
     assert!(store.stats().durable_sequence >= late);
+}
+
+/// While one record is being written out another one is appended. The success of the one leaves what takes the other one back.
+#[test]
+fn what_is_appended_beside_a_write_out_can_be_taken_back_after_it() {
+    let slow = SlowCall::new(Operation::Write);
+    let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .durability(Durability::Os)
+        .storage(Arc::new(Interposed::over(Arc::new(faults.clone()), slow.clone())))
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    namespace.put("second", "0").unwrap();
+    let appended = || store.engine().lock_writer().last_sequence;
+    let before = appended();
+    slow.set(SlowCall::WANTED);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| namespace.put("first", "1"));
+        slow.wait_for(SlowCall::MADE);
+        let second = scope.spawn(|| namespace.put("second", "2"));
+        until("the second is appended", || appended() == before + 2);
+        faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(Operation::Write));
+        slow.set(SlowCall::MAY_GO);
+        first.join().unwrap().unwrap();
+        assert_eq!(second.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
+    });
+    assert_eq!(namespace.get_text("first").unwrap().as_deref(), Some("1"));
+    assert_eq!(namespace.get_text("second").unwrap().as_deref(), Some("0"));
+}
+
+/// What was written out before is not told of a write that failed after it, although nothing is written any more.
+#[test]
+fn a_failure_that_poisons_is_not_told_of_a_record_that_was_written_before() {
+    let (faults, store, namespace) = faulty();
+    namespace.put("key", "1").unwrap();
+    let waiting = {
+        let mut guard = store.engine().lock_writer();
+        let sequence = guard.written_sequence;
+        guard.waiters.arrive(sequence)
+    };
+    for operation in [Operation::Write, Operation::SetLen] {
+        faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(operation));
+    }
+    namespace.put("key", "2").unwrap_err();
+    let mut guard = store.engine().lock_writer();
+    assert!(guard.poisoned().is_some());
+    assert!(guard.waiters.failure_of(&waiting).is_none());
+    guard.waiters.leave(waiting);
 }
