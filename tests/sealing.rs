@@ -84,18 +84,14 @@ fn what_was_full_is_sealed_although_writers_go_on() {
     let store = store(Arc::new(MemStorage::new()));
     let namespace = store.namespace("N").unwrap();
     let stop = AtomicBool::new(false);
-    // A round has an end, or compaction, which has to look at what is written meanwhile, would have none.
-    let puts_left = AtomicU64::new(0);
+    // Not while the store is compacted by hand: that has to look at what is written meanwhile, and would have no end.
+    let writing = AtomicBool::new(true);
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
         for _ in 0..2 {
             scope.spawn(|| {
-                let one_less = |left: u64| left.checked_sub(1);
                 while !stop.load(Ordering::Relaxed) {
-                    if puts_left
-                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-                        .is_ok()
-                    {
+                    if writing.load(Ordering::Relaxed) {
                         namespace.put("key", [0; 2000]).unwrap();
                     } else {
                         std::thread::yield_now();
@@ -104,14 +100,15 @@ fn what_was_full_is_sealed_although_writers_go_on() {
             });
         }
         for round in 0..5 {
-            puts_left.store(1_000, Ordering::Relaxed);
             // All but the newest are full. The log begins none with a lower id meanwhile; what compaction has written is sealed.
             let unsealed = || store.stats().segments.into_iter().filter(|segment| !segment.sealed);
             until("segments become full", || unsealed().count() > 2);
             let newest = unsealed().map(|segment| segment.id).max().unwrap();
             store.maintain().unwrap();
             assert!(unsealed().all(|segment| segment.id >= newest), "round {round}");
+            writing.store(false, Ordering::Relaxed);
             store.compact().unwrap();
+            writing.store(true, Ordering::Relaxed);
         }
     });
 }

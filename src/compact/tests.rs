@@ -6,11 +6,9 @@ use super::CompactionReport;
 use crate::storage::MemStorage;
 use crate::{ErrorKind, Maintenance, Namespace, ReadMode, Store};
 
-const SEGMENT_BYTES: usize = 16 << 10;
-
 fn open(disk: &MemStorage) -> (Store, Namespace) {
     let store = Store::options()
-        .segment_bytes(SEGMENT_BYTES as u64)
+        .segment_bytes(16 << 10)
         .maintenance(Maintenance::Manual)
         // What is damaged while the store is open is seen.
         .read_mode(ReadMode::Pread)
@@ -72,6 +70,7 @@ fn a_disk_without_room_for_all_segments_at_once_is_compacted_in_steps() {
 /// Where the disk is a little fuller still, some segments fit only after others have given their space back.
 #[test]
 fn what_did_not_fit_at_first_is_compacted_once_others_have_made_room() {
+    let bytes_max = used_with_room() + 1024;
     let mut runs = BTreeSet::new();
     for less in (0..32).map(|step| step * 512) {
         let disk = MemStorage::seeded(1);
@@ -81,11 +80,7 @@ fn what_did_not_fit_at_first_is_compacted_once_others_have_made_room() {
         match store.compact() {
             Ok(report) => {
                 runs.insert(report.runs);
-                assert!(
-                    disk.used() < used_with_room() + 1024,
-                    "{} bytes, {less} less",
-                    disk.used()
-                );
+                assert!(disk.used() < bytes_max, "{} bytes, {less} less", disk.used());
             }
             // Not even the smallest fits.
             Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}"),
@@ -162,27 +157,28 @@ fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged()
     assert_eq!(namespace.count().unwrap(), 8 + 8 * 8 + 1);
 }
 
-#[test]
-fn a_run_has_changed_nothing_if_it_has_written_what_it_read() {
-    let run = |read_bytes, written_bytes, reclaimed_bytes| CompactionReport {
+fn run(read_bytes: u64, written_bytes: u64, reclaimed_bytes: u64) -> CompactionReport {
+    CompactionReport {
         runs: 1,
         read_bytes,
         written_bytes,
         reclaimed_bytes,
-    };
+    }
+}
+
+#[test]
+fn a_report_of_several_runs_is_their_sum() {
+    let (mut sum, all) = (run(5, 4, 1), run(12, 8, 4));
+    sum.add(run(7, 4, 3));
+    assert_eq!(sum, CompactionReport { runs: 2, ..all });
+}
+
+#[test]
+fn a_run_has_changed_nothing_if_it_has_written_what_it_read() {
     assert!(run(5, 5, 0).changed_nothing());
     assert!(!run(5, 4, 1).changed_nothing());
     assert!(!run(5, 6, 0).changed_nothing());
     assert!(!run(5, 5, 1).changed_nothing());
-    let mut sum = run(5, 4, 1);
-    sum.add(run(7, 4, 3));
-    assert_eq!(
-        sum,
-        CompactionReport {
-            runs: 2,
-            ..run(12, 8, 4)
-        }
-    );
 }
 
 /// What is damaged and dead goes without being read. Where even that does not fit, the call says so.
