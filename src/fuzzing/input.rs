@@ -62,10 +62,12 @@ impl<'a> Input<'a> {
 /// Damages `bytes` as the input says: a flipped bit, another byte, a range of zeros, a cut, or a block that lies where
 /// another should.
 pub(crate) fn strike(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
+    let (at, how) = (usize::from(input.u16()), input.u8());
+    // After the input is read, so that a caller who strikes until it is used up comes to an end.
     if bytes.is_empty() {
         return;
     }
-    let (at, how) = (usize::from(input.u16()) % bytes.len(), input.u8());
+    let at = at % bytes.len();
     let size = 8 << (how >> 3 & 3);
     match how & 7 {
         0..=2 => bytes[at] ^= 1 << (how >> 3 & 7),
