@@ -102,14 +102,18 @@
 mod cli;
 mod clock;
 mod compact;
+mod context;
 mod error;
 mod format;
 #[cfg(all(any(test, fuzzing), not(shuttle)))]
 pub mod fuzzing;
 mod index;
+mod key_bytes;
 mod limits;
+mod location;
 mod log;
 mod options;
+mod parallel;
 mod planted;
 mod segment;
 #[cfg(all(fuzzing, feature = "server", not(shuttle)))]

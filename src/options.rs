@@ -1,7 +1,6 @@
 //! How a store is opened, and how single writes differ from its defaults.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::format::segment::RECORD_START_MAX;
 use crate::limits::Limits;
 use crate::storage::{OsStorage, Storage};
-use crate::store::Store;
 
 /// What a write has survived when it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -41,7 +39,7 @@ pub enum Maintenance {
     /// Three threads of the store.
     #[default]
     Background,
-    /// Whoever writes seals what is full, and the rest is left to [`Store::maintain`] and [`Store::compact`]: no thread is started. For deterministic tests, and for
+    /// Whoever writes seals what is full, and the rest is left to [`Store::maintain`](crate::Store::maintain) and [`Store::compact`](crate::Store::compact): no thread is started. For deterministic tests, and for
     /// programs that schedule such work themselves.
     Manual,
 }
@@ -63,7 +61,7 @@ pub struct Progress {
 /// Called now and then during long work, from the thread that does it.
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// Settings of a store. Built with [`Store::options`]; none is stored on disk, each open may choose others.
+/// Settings of a store. Built with [`Store::options`](crate::Store::options); none is stored on disk, each open may choose others.
 #[derive(Clone)]
 pub struct Options {
     pub(crate) durability: Durability,
@@ -175,7 +173,7 @@ impl Options {
         self
     }
 
-    /// Upper bound on what background compaction copies, in bytes per second. Default: none. Not applied to [`Store::compact`], to a run
+    /// Upper bound on what background compaction copies, in bytes per second. Default: none. Not applied to [`Store::compact`](crate::Store::compact), to a run
     /// that `compact` or a checkpoint is waiting for, to segments without live records, or while waste is more than 1.25 times its
     /// ceiling. Time is that of [`Options::clock`]: with a clock that stands still, a run waits until it is advanced.
     pub fn compaction_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
@@ -212,11 +210,6 @@ impl Options {
     pub fn on_recovery_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(callback));
         self
-    }
-
-    /// Opens the store in this directory, creating it if need be. See [`Store::open`].
-    pub fn open(self, directory: impl AsRef<Path>) -> Result<Store> {
-        Store::open_with(directory.as_ref(), self)
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -9,10 +9,11 @@ use std::sync::Mutex;
 
 use super::{CompactionReport, Pace};
 use crate::error::{Error, Result};
-use crate::log::seal::ReservePart;
-use crate::log::{Engine, lock};
+use crate::log::Engine;
+use crate::log::reserve::ReservePart;
 use crate::planted::{Planted, planted};
 use crate::segment::SealedSegment;
+use crate::sync::lock;
 
 /// After so long a segment that the device did not give out is tried again in the background.
 const RETRY_MS: u64 = 60_000;
@@ -58,7 +59,7 @@ impl LeftOut {
 impl Engine {
     /// Whether compaction has met damage in this segment.
     pub(super) fn is_left_out(&self, id: u64) -> bool {
-        self.compaction.left_out.holds(id, self.time.monotonic_ms())
+        self.compaction.left_out.holds(id, self.context.time.monotonic_ms())
     }
 
     /// Has the runs that follow leave a segment out, if this is an error of reading it.
@@ -68,7 +69,7 @@ impl Engine {
         }
         let until_ms = match error {
             Error::Corruption { .. } => None,
-            _ => Some(self.time.monotonic_ms().saturating_add(RETRY_MS)),
+            _ => Some(self.context.time.monotonic_ms().saturating_add(RETRY_MS)),
         };
         let error = error.clone();
         self.compaction.left_out.insert(input.id(), Cause { error, until_ms });
@@ -83,7 +84,7 @@ impl Engine {
         damaged: &mut Vec<Error>,
     ) -> Result<CompactionReport> {
         loop {
-            let result = self.with_reserve(ReservePart::Whole, || self.rewrite(inputs, pace));
+            let result = self.reserve.run(ReservePart::Whole, || self.rewrite(inputs, pace));
             let Err(error) = result else { return result };
             if !error.is_unreadable() || planted(Planted::StopAtDamage) {
                 return Err(error);
@@ -111,7 +112,7 @@ impl Engine {
             return Ok(CompactionReport::default());
         }
         self.compaction.plan(&dead);
-        match self.with_reserve(ReservePart::Whole, || self.rewrite(&dead, pace)) {
+        match self.reserve.run(ReservePart::Whole, || self.rewrite(&dead, pace)) {
             // Something has died elsewhere meanwhile that one of them hides. That they are damaged was told before.
             Err(error) if error.is_unreadable() => Ok(CompactionReport::default()),
             result => result,
@@ -145,7 +146,7 @@ impl Engine {
             Ok(_) => Err(damage),
             Err(error) => {
                 // It is not met a second time, so this is where it can be told.
-                self.events.note_background_error(&damage);
+                self.context.events.note_background_error(&damage);
                 Err(error)
             }
         }

@@ -25,11 +25,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
-use crate::log::seal::ReservePart;
-use crate::log::{Engine, lock};
+use crate::log::Engine;
+use crate::log::reserve::ReservePart;
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
 use crate::segment::SealedSegment;
+use crate::sync::lock;
 
 /// How a run goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,13 +203,13 @@ const FORCED_ROUNDS_MAX: usize = 4;
 impl Engine {
     /// Compacts as long as there is enough waste. Called in the background.
     pub(crate) fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
-        self.check_open()?;
+        self.context.check_open()?;
         if self.compaction.is_paused() {
             return Ok(CompactionReport::default());
         }
         let _running = lock(&self.compaction.running);
         // Closing holds that lock to the end: who gets it afterwards must leave the directory alone.
-        self.check_open()?;
+        self.context.check_open()?;
         self.compaction.begin();
         let mut damaged = Vec::new();
         let done = self.compact_while_worthwhile(&mut damaged);
@@ -234,12 +235,12 @@ impl Engine {
 
     /// Gives back all space that can be given back now. Damage does not keep the rest from it, and is told in the end.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
-        self.check_open()?;
-        self.with_reserve(ReservePart::Whole, || self.retire_active())?;
+        self.context.check_open()?;
+        self.reserve.run(ReservePart::Whole, || self.retire_active())?;
         self.seal_all()?;
         self.empty_dropped_namespaces()?;
         let _running = self.compaction.lock_at_once();
-        self.check_open()?;
+        self.context.check_open()?;
         self.compaction.begin();
         self.compaction.left_out.try_unreadable_again();
         let mut damaged = Vec::new();
@@ -301,10 +302,10 @@ impl Engine {
     /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests choose any subset.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
-        self.check_open()?;
+        self.context.check_open()?;
         self.seal_all()?;
         let _running = lock(&self.compaction.running);
-        self.check_open()?;
+        self.context.check_open()?;
         self.compaction.begin();
         let sealed = self.segments.all().into_iter().filter_map(SealedSegment::of);
         let chosen: Vec<_> = sealed
@@ -315,7 +316,8 @@ impl Engine {
         if chosen.is_empty() {
             return Ok(CompactionReport::default());
         }
-        self.with_reserve(ReservePart::Whole, || self.rewrite(&chosen, Pace::Forced))
+        self.reserve
+            .run(ReservePart::Whole, || self.rewrite(&chosen, Pace::Forced))
     }
 }
 

@@ -38,9 +38,9 @@ impl Engine {
     pub(super) fn keep_pace(&self, copied_bytes: u64, since_ms: u64, pace: Pace) -> Result<()> {
         loop {
             self.check_run(pace)?;
-            let wait_ms = match self.options.compaction_bytes_per_second {
+            let wait_ms = match self.context.options.compaction_bytes_per_second {
                 Some(rate) if pace == Pace::Throttled => {
-                    let passed_ms = self.time.monotonic_ms().saturating_sub(since_ms);
+                    let passed_ms = self.context.time.monotonic_ms().saturating_sub(since_ms);
                     wait_ms(copied_bytes, passed_ms, rate)
                 }
                 _ => 0,

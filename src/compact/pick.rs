@@ -50,7 +50,7 @@ impl Engine {
     /// Sealed segments without known damage, oldest data first.
     fn candidates(&self) -> Vec<Candidate> {
         let all = self.segments.all();
-        let horizon = self.time.drop_horizon(self.grace_ms());
+        let horizon = self.context.time.drop_horizon(self.context.grace_ms());
         let floor_beside = shadow_floors(&all);
         let mut candidates: Vec<_> = self
             .sound(&all)
@@ -83,7 +83,11 @@ impl Engine {
     pub(super) fn pick(&self) -> Option<Pick> {
         let candidates = self.candidates();
         let facts: Vec<_> = candidates.iter().map(|candidate| candidate.facts).collect();
-        let (chosen, pace) = choose(&facts, self.options.segment_bytes, self.options.waste_ceiling)?;
+        let (chosen, pace) = choose(
+            &facts,
+            self.context.options.segment_bytes,
+            self.context.options.waste_ceiling,
+        )?;
         let inputs = segments_at(&candidates, &chosen);
         Some(Pick { inputs, pace })
     }
@@ -92,7 +96,7 @@ impl Engine {
     pub(super) fn pick_all(&self) -> Vec<Vec<SealedSegment>> {
         let candidates = self.candidates();
         let facts: Vec<_> = candidates.iter().map(|candidate| candidate.facts).collect();
-        let groups = choose_all(&facts, self.options.segment_bytes);
+        let groups = choose_all(&facts, self.context.options.segment_bytes);
         groups.iter().map(|group| segments_at(&candidates, group)).collect()
     }
 
@@ -103,11 +107,7 @@ impl Engine {
             let live_bytes = segment.counters.get().live_bytes;
             (segment.summary().data_end, live_bytes)
         });
-        waste_ratio(bytes, self.options.segment_bytes) > self.options.waste_ceiling * OVERDUE
-    }
-
-    pub(crate) fn grace_ms(&self) -> u64 {
-        self.options.expiry_grace.as_millis().try_into().unwrap_or(u64::MAX)
+        waste_ratio(bytes, self.context.options.segment_bytes) > self.context.options.waste_ceiling * OVERDUE
     }
 }
 

@@ -7,13 +7,14 @@ use super::pick::shadow_floor;
 use super::{CompactionReport, Pace};
 use crate::error::{Error, Result};
 use crate::format::record::{Kind, Record};
-use crate::index::keydir::Location;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
+use crate::location::Location;
+use crate::log::Engine;
 use crate::log::output::{Move, OutputWriter, sealed_entries};
-use crate::log::{Engine, lock};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner};
 use crate::segment::{SealedSegment, Segment};
+use crate::sync::lock;
 
 /// Index entries moved under one taking of the writer lock.
 const MOVES_STEP: usize = 64;
@@ -72,7 +73,7 @@ impl Engine {
         if guard.is_recovering() {
             // Until then the log's end is not where the manifest says.
             return Err(Error::NoSpace {
-                path: self.path().to_owned(),
+                path: self.context.path().to_owned(),
             });
         }
         let rollbacks = guard.rollbacks;
@@ -143,7 +144,7 @@ impl Engine {
         Rules {
             shadow_floor,
             namespace_shadow_floor: if dropping { 0 } else { shadow_floor },
-            horizon: self.time.drop_horizon(self.grace_ms()),
+            horizon: self.context.time.drop_horizon(self.context.grace_ms()),
         }
     }
 
@@ -190,14 +191,14 @@ impl Engine {
         } = findings;
         survivors.sort_unstable_by_key(|survivor| survivor.sequence);
         let mut scratch = Vec::new();
-        let since_ms = self.time.monotonic_ms();
+        let since_ms = self.context.time.monotonic_ms();
         let (mut copied, mut paced) = (0, 0);
         for survivor in survivors {
             let Some(input) = inputs.get(survivor.input) else {
                 continue;
             };
             let fail = |error| {
-                let error = self.read_error(input.id(), survivor.offset, error);
+                let error = self.context.read_error(input.id(), survivor.offset, error);
                 self.leave_out(input, &error);
                 error
             };
@@ -246,7 +247,7 @@ impl Engine {
         let mut scratch = Vec::new();
         let bytes = input
             .all_bytes(&mut scratch)
-            .map_err(|error| self.read_error(input.id(), 0, error))?;
+            .map_err(|error| self.context.read_error(input.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, input.header);
         let mut looked_at = 0;
         let end = loop {
@@ -285,7 +286,9 @@ impl Engine {
         };
         match end {
             End::Damaged { .. } if planted(Planted::CompactBesideDamage) => Ok(()),
-            End::Damaged { offset, damage } => Err(Error::damage(&self.segment_path(input.id()), offset, damage)),
+            End::Damaged { offset, damage } => {
+                Err(Error::damage(&self.context.segment_path(input.id()), offset, damage))
+            }
             _ => Ok(()),
         }
     }
@@ -324,7 +327,8 @@ impl Engine {
         }
         // The time is taken after the look at the keydir: a sweep may have removed the entry since the run began, and what
         // it took for expired must not be taken for overwritten here.
-        let shadow = header.kind == Kind::Tombstone || self.time.now().is_expired(header.expiry, header.sequence);
+        let shadow =
+            header.kind == Kind::Tombstone || self.context.time.now().is_expired(header.expiry, header.sequence);
         if !shadow || self.is_put(header.namespace, key, hash)? {
             // A newer record of the key is in the log, and will be durable before this one goes.
             return Ok(Fate::Gone);
@@ -385,7 +389,7 @@ impl Engine {
             if !self.keydir.replace(step.hash, step.from, step.to) {
                 // Perhaps it had expired: then the copy waits out the grace period as the original did.
                 if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
-                    && self.time.now().is_expired(step.expiry, step.sequence)
+                    && self.context.time.now().is_expired(step.expiry, step.sequence)
                     && !planted(Planted::ForgetCopiedExpired)
                 {
                     to.counters.add_expired(expiry, step.length);

@@ -2,9 +2,10 @@
 
 use super::segment::Summary;
 use super::{Damage, MANIFEST_MAGIC, begin_envelope, end_envelope, open_envelope};
+use crate::location::Location;
 
 /// No two live segments have the same id modulo this.
-pub(crate) const SEGMENT_INDEXES: u64 = 1 << 16;
+pub(crate) const SEGMENT_INDEXES: u64 = Location::SEGMENTS_MAX;
 
 /// A manifest in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

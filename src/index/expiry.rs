@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use super::keydir::Location;
+use crate::location::Location;
 use crate::planted::{Planted, planted};
 
 /// When a record expires, and where it is.

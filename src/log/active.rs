@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use super::lock;
 use crate::format::record::{Header, RunCrc, sequence_fits};
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::planted::{Planted, planted};
@@ -12,6 +11,7 @@ use crate::segment::Segment;
 use crate::segment::buffer::Appender;
 use crate::segment::scan::add_to_summary;
 use crate::storage::{StorageFile, check_linked, write_all_at};
+use crate::sync::lock;
 
 /// Room that a start record and a mark take, generously.
 pub(super) const SEGMENT_OVERHEAD: u64 = 256;

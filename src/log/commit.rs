@@ -13,17 +13,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Engine;
 use super::active::{Account, LogFile};
-use super::seal::ReservePart;
+use super::reserve::ReservePart;
 use super::waiters::Ticket;
 use super::writer::Guard;
-use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Kind};
 use crate::format::segment::Mark;
 use crate::options::{Durability, Maintenance};
 use crate::planted::{Planted, planted};
-use crate::storage::check_lock_linked;
+use crate::sync::lock;
 
 /// Pending bytes of class `Buffered` at which the maintenance thread is asked to write them out.
 const PENDING_WAKE_BYTES: usize = 256 << 10;
@@ -104,8 +104,9 @@ impl Engine {
         let Some(active) = &mut guard.active else { return Ok(()) };
         match result {
             Ok(()) => {
-                self.events.write_outs.fetch_add(1, Ordering::Relaxed);
-                self.events
+                self.context.events.write_outs.fetch_add(1, Ordering::Relaxed);
+                self.context
+                    .events
                     .written_bytes
                     .fetch_add(to - active.written, Ordering::Relaxed);
                 active.written = to;
@@ -119,7 +120,7 @@ impl Engine {
                 Ok(())
             }
             Err(source) => {
-                let error = Error::io("write", &self.segment_path(active.segment.id()), source);
+                let error = Error::io("write", &self.context.segment_path(active.segment.id()), source);
                 self.roll_back(guard, &error);
                 Err(error)
             }
@@ -131,7 +132,7 @@ impl Engine {
         if planted(Planted::KeepFailedAppend) {
             return;
         }
-        self.note_full(error);
+        self.reserve.note(error);
         let keep_end = guard.acknowledged_end;
         let undo = std::mem::take(&mut guard.undo);
         let Some(active) = &mut guard.active else { return };
@@ -141,7 +142,7 @@ impl Engine {
         {
             let cause = Error::unsure(
                 "cut back after a failed write",
-                &self.segment_path(active.segment.id()),
+                &self.context.segment_path(active.segment.id()),
                 source,
             );
             guard.undo = undo;
@@ -189,7 +190,7 @@ impl Engine {
                 guard.acknowledged_end = end;
                 drop(guard);
                 if pending >= PENDING_WAKE_BYTES {
-                    self.flush_wake.wake();
+                    self.context.flush_wake.wake();
                 }
                 return Ok(());
             }
@@ -202,10 +203,10 @@ impl Engine {
         };
         guard.waiters.leave(ticket);
         drop(guard);
-        if self.options.maintenance == Maintenance::Manual {
+        if self.context.options.maintenance == Maintenance::Manual {
             // Nobody else seals. This write is done; the next maintenance tries again and reports.
             if let Err(error) = self.seal_all() {
-                self.events.note_background_error(&error);
+                self.context.events.note_background_error(&error);
             }
         }
         result
@@ -292,7 +293,7 @@ impl Engine {
     /// Syncs all that has been written out, oldest segment first. The caller has taken the role of the syncing leader.
     fn sync_written<'a>(&'a self, guard: Guard<'a>) -> (Guard<'a>, Result<()>) {
         let target = guard.written_sequence;
-        let written_bytes = self.events.written_bytes.load(Ordering::Relaxed);
+        let written_bytes = self.context.events.written_bytes.load(Ordering::Relaxed);
         let rotated: Vec<_> = guard
             .sealing
             .iter()
@@ -316,9 +317,9 @@ impl Engine {
         };
         drop(guard);
         let sync = |id: u64, file: &LogFile| {
-            self.events.syncs.fetch_add(1, Ordering::Relaxed);
+            self.context.events.syncs.fetch_add(1, Ordering::Relaxed);
             file.sync()
-                .map_err(|error| Error::unsure("sync", &self.segment_path(id), error))
+                .map_err(|error| Error::unsure("sync", &self.context.segment_path(id), error))
         };
         let mut result = Ok(());
         for rotated in rotated {
@@ -336,8 +337,12 @@ impl Engine {
         let mut guard = self.lock_writer();
         // Looked at under the lock: whoever is told of a failure meanwhile is told before this is acknowledged.
         let result = result.and_then(|()| {
-            let sound = self.directory.check_syncs().and_then(|()| self.check_linked(&guard));
-            sound.map_err(|error| Error::unsure("trust a sync in", self.path(), error))
+            let sound = self
+                .context
+                .directory
+                .check_syncs()
+                .and_then(|()| self.check_linked(&guard));
+            sound.map_err(|error| Error::unsure("trust a sync in", self.context.path(), error))
         });
         if result.is_ok() {
             guard.synced_bytes = written_bytes;
@@ -395,7 +400,7 @@ impl Engine {
             return Ok(());
         }
         self.check_linked(&guard).map_err(|error| {
-            let error = Error::io("write any more in", self.path(), error);
+            let error = Error::io("write any more in", self.context.path(), error);
             self.poison(&mut guard, &error);
             error
         })
@@ -404,10 +409,7 @@ impl Engine {
     /// Fails if the directory, its lock or the active segment was removed. Under the lock, since an active segment may be
     /// rotated out, sealed and compacted away at any other moment.
     fn check_linked(&self, guard: &Guard<'_>) -> std::io::Result<()> {
-        self.directory.check_linked()?;
-        if let Some(held) = &*lock(&self.directory_lock) {
-            check_lock_linked(&**held)?;
-        }
+        self.context.check_linked()?;
         guard
             .active
             .as_ref()
@@ -418,7 +420,7 @@ impl Engine {
     /// Called by the maintenance thread.
     pub(crate) fn sync_behind(&self) -> Result<()> {
         let guard = self.lock_writer();
-        let written = self.events.written_bytes.load(Ordering::Relaxed);
+        let written = self.context.events.written_bytes.load(Ordering::Relaxed);
         let due = guard.written_sequence > guard.durable_sequence
             && written.saturating_sub(guard.synced_bytes) >= SYNC_BEHIND_BYTES;
         if !due || guard.closed || guard.poisoned.is_some() {
@@ -436,13 +438,14 @@ impl Engine {
     /// Writes out, syncs and seals everything. The caller has refused further writes. On a full disk what was acknowledged
     /// before gets the reserve: there is no later for it.
     pub(crate) fn close_log(&self) -> Result<()> {
-        let result = self.with_reserve(ReservePart::Whole, || self.sync());
+        let result = self.reserve.run(ReservePart::Whole, || self.sync());
         let prepared = self.lock_writer().prepared.take();
         result?;
         self.retire_active()?;
         self.seal_all()?;
         prepared.map_or(Ok(()), |prepared| {
-            self.with_reserve(ReservePart::Whole, || self.discard_prepared(&prepared))
+            self.reserve
+                .run(ReservePart::Whole, || self.discard_prepared(&prepared))
         })
     }
 
@@ -457,12 +460,6 @@ impl Engine {
         drop(guard);
         // Whoever is sealing ends with the segment under way.
         drop(lock(&self.sealing));
-    }
-
-    pub(super) fn note_full(&self, error: &Error) {
-        if error.is_no_space() {
-            self.full.store(true, Ordering::Relaxed);
-        }
     }
 }
 

@@ -13,20 +13,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::manifest::Identity;
-use super::{Engine, lock, opening};
+use super::{Engine, opening};
 use crate::error::{Error, Result};
 use crate::format::index::{IndexHead, SECTIONS, Section};
 use crate::format::manifest::SegmentState;
 use crate::format::{Damage, Fields, INDEX_FILE};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
-use crate::index::keydir::{Keydir, Location};
+use crate::index::keydir::Keydir;
 use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::KeyOrder;
+use crate::location::Location;
 use crate::options::{Progress, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::{Counters, Counts, Segment};
 use crate::storage::{NeverChanged, StorageFile, read_exact_at, write_all_at};
+use crate::sync::lock;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
@@ -60,12 +62,12 @@ impl Others {
 
 impl Engine {
     fn index_path(&self) -> PathBuf {
-        self.directory.path_of(INDEX_FILE)
+        self.context.directory.path_of(INDEX_FILE)
     }
 
     /// Takes the indexes from the index file. False, nothing changed, if there is none that fits. The segments have been opened.
     pub(super) fn load_index_file(&mut self, segments: &[Arc<Segment>]) -> bool {
-        if !self.options.index_file {
+        if !self.context.options.index_file {
             return false;
         }
         let indexes = match self.read_index_file(segments) {
@@ -74,7 +76,7 @@ impl Engine {
             Err(error) => {
                 // The log says the same.
                 let error = Error::io("read", &self.index_path(), error);
-                self.events.note_background_error(&error);
+                self.context.events.note_background_error(&error);
                 return false;
             }
         };
@@ -92,7 +94,7 @@ impl Engine {
             }
         }
         self.manifest.set_index_file(true);
-        if let Some(callback) = &self.options.progress {
+        if let Some(callback) = &self.context.options.progress {
             // No segment has to be read.
             let total_bytes = segments.iter().map(|segment| segment.data_end()).sum();
             callback(Progress {
@@ -104,7 +106,7 @@ impl Engine {
     }
 
     fn read_index_file(&self, segments: &[Arc<Segment>]) -> io::Result<Option<Indexes>> {
-        let file = match self.directory.open_file(INDEX_FILE, false) {
+        let file = match self.context.directory.open_file(INDEX_FILE, false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -132,7 +134,7 @@ impl Engine {
             return Ok(None);
         }
         let (map, bytes);
-        let content: &[u8] = match self.options.read_mode {
+        let content: &[u8] = match self.context.options.read_mode {
             ReadMode::Map => {
                 map = file.map(length, NeverChanged::promised())?;
                 map.read_ahead();
@@ -147,7 +149,7 @@ impl Engine {
         };
         let indexes = decode(hasher, &head, content, segments).ok();
         // What had expired when the file was written is not in it. By an earlier clock it may be there again.
-        let now_ms = self.time.now().wall_ms();
+        let now_ms = self.context.time.now().wall_ms();
         let in_time =
             |indexes: &Indexes| now_ms >= indexes.others.latest_expired() || planted(Planted::IgnoreIndexTime);
         Ok(indexes.filter(in_time))
@@ -155,7 +157,7 @@ impl Engine {
 
     /// Writes the index file, if the store was closed in good order. A failure costs nothing but time at the next opening.
     pub(crate) fn write_index_file(&self) {
-        if !self.options.index_file || self.manifest.has_index_file() {
+        if !self.context.options.index_file || self.manifest.has_index_file() {
             return;
         }
         // Who takes things out of the indexes ends with the step under way, and begins no other.
@@ -172,15 +174,15 @@ impl Engine {
         };
         if let Err(error) = written {
             // A part of it is of no use, and takes space that may be short.
-            let _ = self.directory.remove(INDEX_FILE);
-            self.events.note_background_error(&error);
+            let _ = self.context.directory.remove(INDEX_FILE);
+            self.context.events.note_background_error(&error);
         }
     }
 
     /// Whether a key has left the indexes that has not expired by the clock as it is now: a clock that was ahead was put right
     /// later than the sweep waits for. Opening the store will show the key, and so would find the indexes useless.
     fn took_too_much_for_expired(&self) -> bool {
-        let now_ms = self.time.now().wall_ms();
+        let now_ms = self.context.time.now().wall_ms();
         let segments = self.segments.all();
         let too_much = |segment: &Arc<Segment>| segment.counters.get().latest_expired > now_ms;
         segments.iter().any(too_much) && !planted(Planted::KeepWrongIndexFile)
@@ -228,8 +230,8 @@ impl Engine {
             // Their keys have not all left the indexes.
             return Ok(());
         }
-        self.directory.remove_if_there(INDEX_FILE)?;
-        let file = self.directory.create(INDEX_FILE)?;
+        self.context.directory.remove_if_there(INDEX_FILE)?;
+        let file = self.context.directory.create(INDEX_FILE)?;
         let mut out = SectionWriter::new(&*file);
         source.keydir.write_to(&mut out)?;
         let keydir = out.end_section()?;

@@ -5,13 +5,13 @@ use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::lock;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{Damage, INDEX_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE};
+use crate::location::segment_index;
 use crate::planted::{Planted, planted};
-use crate::segment::segment_index;
 use crate::storage::{Directory, StorageFile, read_exact_at, write_all_at};
+use crate::sync::lock;
 
 /// Numbers that the manifest keeps from being given out twice; known to whoever changes the manifest.
 #[derive(Clone, Copy, Debug)]
@@ -303,11 +303,6 @@ impl ManifestStore {
     /// Whether the manifest lists this segment.
     pub(crate) fn lists(&self, id: u64) -> bool {
         lock(&self.current).listed.get(&segment_index(id)) == Some(&id)
-    }
-
-    /// Where it is.
-    pub(crate) fn directory(&self) -> &Directory {
-        &self.directory
     }
 
     /// A copy of the manifest as it stands.

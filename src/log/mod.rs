@@ -20,6 +20,7 @@ pub(crate) mod manifest;
 pub(crate) mod opening;
 pub(crate) mod output;
 pub(crate) mod recovery;
+pub(crate) mod reserve;
 mod rotate;
 pub(crate) mod seal;
 pub(crate) mod snapshot;
@@ -29,37 +30,31 @@ pub(crate) mod write;
 mod writer;
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
-use crate::clock::{Now, StoreTime};
+use crate::clock::Now;
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::format::Damage;
 use crate::format::record::{Header, Record};
-use crate::format::{Damage, segment_file};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
-use crate::index::keydir::{Keydir, Location};
+use crate::index::keydir::Keydir;
 use crate::index::namespaces::{NamespaceState, Namespaces, SYSTEM_NAMESPACE};
 use crate::index::order::KeyFlags;
-use crate::options::Options;
+use crate::location::Location;
 use crate::planted::{Planted, planted};
 use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
 use crate::segment::{ReadError, Segment, Value};
-use crate::storage::{Directory, ProcessMark, Storage, StorageLock};
 use manifest::ManifestStore;
+use reserve::Reserve;
 use writer::Writer;
 
 /// An open store, below the handles that users hold.
 pub(crate) struct Engine {
-    /// Held open: the store is this directory, not a path.
-    pub(crate) directory: Directory,
-    /// The process that opened the store.
-    pub(crate) process: ProcessMark,
-    pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) options: Options,
-    pub(crate) time: StoreTime,
+    pub(crate) context: Arc<Context>,
     hasher: KeyHasher,
     pub(crate) keydir: Keydir,
     pub(crate) segments: SegmentTable,
@@ -70,7 +65,6 @@ pub(crate) struct Engine {
     pub(crate) next_namespace: AtomicU32,
     /// Held while a namespace is created, renamed or dropped.
     pub(crate) namespace_changes: Mutex<()>,
-    pub(crate) store_id: [u8; 16],
     pub(crate) manifest: ManifestStore,
     writer: Mutex<Writer>,
     /// Signalled when a write-out, a sync or a failure ends.
@@ -89,20 +83,9 @@ pub(crate) struct Engine {
     /// Odd while a batch is being applied to the indexes.
     batch_epoch: AtomicU64,
     pub(crate) compaction: crate::compact::Control,
-    pub(crate) events: Events,
-    /// Wakes the thread that flushes and prepares.
-    pub(crate) flush_wake: Wake,
-    /// Wakes the thread for all other maintenance.
-    pub(crate) wake: Wake,
-    /// The store was closed: others may have the directory by now.
-    pub(crate) closed: AtomicBool,
     /// How closing went, once it has been tried.
     pub(crate) close_result: Mutex<Option<Result<()>>>,
-    /// The disk was found full: puts first make sure of the reserve.
-    pub(crate) full: AtomicBool,
-    /// Held by the one who touches the reserve.
-    reserve: Mutex<()>,
-    directory_lock: Mutex<Option<Box<dyn StorageLock>>>,
+    pub(crate) reserve: Reserve,
 }
 
 /// Why a hint may have to be written anew.
@@ -112,55 +95,6 @@ pub(crate) enum HintDoubt {
     Unread,
     /// Opening had to read the segment whole.
     Unfit,
-}
-
-/// Counts of what happened since the store was opened.
-#[derive(Debug, Default)]
-pub(crate) struct Events {
-    pub(crate) write_outs: AtomicU64,
-    pub(crate) written_bytes: AtomicU64,
-    pub(crate) syncs: AtomicU64,
-    pub(crate) expired: AtomicU64,
-    /// The latest failure of work that no call waited for.
-    pub(crate) background_error: Mutex<Option<String>>,
-}
-
-impl Events {
-    pub(crate) fn note_background_error(&self, error: &Error) {
-        *lock(&self.background_error) = Some(error.to_string());
-    }
-}
-
-/// Wakes a background thread.
-#[derive(Debug, Default)]
-pub(crate) struct Wake {
-    requested: Mutex<bool>,
-    condition: Condvar,
-}
-
-impl Wake {
-    pub(crate) fn wake(&self) {
-        let mut requested = lock(&self.requested);
-        if !*requested {
-            *requested = true;
-            self.condition.notify_all();
-        }
-    }
-
-    /// Returns when woken, or after the time-out.
-    pub(crate) fn wait(&self, timeout: std::time::Duration) {
-        let requested = lock(&self.requested);
-        let (mut requested, _) = self
-            .condition
-            .wait_timeout_while(requested, timeout, |requested| !*requested)
-            .unwrap_or_else(PoisonError::into_inner);
-        *requested = false;
-    }
-}
-
-/// Locks a mutex whose content is sound even if a thread panicked while holding it.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Retries of a read that races with compaction. Each needs another segment to vanish in between, so that more than a few
@@ -189,25 +123,6 @@ impl Engine {
     /// Hash of a key; differs from store to store, and whenever the indexes are built anew.
     pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
         self.hasher.hash(namespace, key)
-    }
-
-    /// What a message calls a segment's file.
-    pub(crate) fn segment_path(&self, id: u64) -> PathBuf {
-        self.directory.path_of(&segment_file(id))
-    }
-
-    /// The path under which the store was opened.
-    pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// The error for a failed read of a record in this segment.
-    pub(crate) fn read_error(&self, segment_id: u64, offset: u64, error: ReadError) -> Error {
-        let path = self.segment_path(segment_id);
-        match error {
-            ReadError::Damage(damage) => Error::damage(&path, offset, damage),
-            ReadError::Io(source) => Error::io("read", &path, source),
-        }
     }
 
     /// The newest value of the key, if it is there and has not expired.
@@ -240,7 +155,7 @@ impl Engine {
         Ok(found.filter(|value| {
             let (expiry, sequence) = (value.expiry_ms(), value.sequence());
             let is_expired = |now: &Now| now.is_expired(expiry, sequence);
-            let is_expired = || now.map_or_else(|| is_expired(&self.time.now()), is_expired);
+            let is_expired = || now.map_or_else(|| is_expired(&self.context.time.now()), is_expired);
             expiry.is_none() || planted(Planted::ShowExpired) || !is_expired()
         }))
     }
@@ -371,10 +286,11 @@ impl Engine {
                 if let Some(first) = first {
                     let (location, id, error) = failed.swap_remove(first);
                     return match error {
-                        ReadError::Io(_) => Err(self.read_error(id, location.offset(), error)),
-                        ReadError::Damage(_) => {
-                            Ok(Lookup::Damaged(location, self.read_error(id, location.offset(), error)))
-                        }
+                        ReadError::Io(_) => Err(self.context.read_error(id, location.offset(), error)),
+                        ReadError::Damage(_) => Ok(Lookup::Damaged(
+                            location,
+                            self.context.read_error(id, location.offset(), error),
+                        )),
                     };
                 }
             }
@@ -382,7 +298,7 @@ impl Engine {
                 std::thread::yield_now();
             }
         }
-        Err(Error::damage(self.path(), 0, Damage::Mismatch("the index")))
+        Err(Error::damage(self.context.path(), 0, Damage::Mismatch("the index")))
     }
 
     /// Finds where the records of these keys probably are, and touches them, one kind of memory after the other, so that the
@@ -432,7 +348,7 @@ impl Engine {
         keys: &[K],
         mut take: impl FnMut(Option<Value>),
     ) -> Result<()> {
-        let now = self.time.now();
+        let now = self.context.time.now();
         for keys in keys.chunks(WARM_UP) {
             let hashes: Vec<_> = keys
                 .iter()
@@ -496,7 +412,7 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine")
-            .field("directory", &self.directory)
+            .field("context", &self.context)
             .finish_non_exhaustive()
     }
 }

@@ -3,15 +3,17 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use super::Engine;
 use super::manifest::{ManifestStore, ReplaceError};
 use super::recovery::RecoveryReport;
+use super::reserve::Reserve;
 use super::writer::Writer;
-use super::{Engine, Events, Wake};
 use crate::clock::StoreTime;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{FileName, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, RESERVE_FILE, classify};
@@ -22,12 +24,11 @@ use crate::options::Options;
 use crate::planted::{Planted, planted};
 use crate::segment::files::OpenFiles;
 use crate::segment::table::SegmentTable;
-use crate::storage::{Directory, ProcessMark, Storage, StorageLock, random_id};
+use crate::storage::{Directory, Storage, StorageLock, random_id};
 
 /// Begins at the lock, ends with the store.
 struct Opening {
     directory: Directory,
-    storage: Arc<dyn Storage>,
     lock: Option<Box<dyn StorageLock>>,
     manifest: Manifest,
     created: bool,
@@ -43,9 +44,16 @@ pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, Recove
         created: opening.created,
         ..RecoveryReport::default()
     };
-    let mut engine = new_engine(opening, options, time);
+    let context = Context::new(
+        opening.directory,
+        opening.lock,
+        opening.manifest.store_id,
+        options,
+        time,
+    );
+    let mut engine = new_engine(Arc::new(context), opening.manifest);
     engine.recover(&mut report)?;
-    report.duration = Duration::from_millis(engine.time.monotonic_ms().saturating_sub(started_ms));
+    report.duration = Duration::from_millis(engine.context.time.monotonic_ms().saturating_sub(started_ms));
     Ok((engine, report))
 }
 
@@ -113,7 +121,6 @@ fn enter(path: &Path, options: &Options) -> Result<Opening> {
     };
     Ok(Opening {
         directory,
-        storage,
         lock,
         manifest,
         created,
@@ -221,45 +228,23 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
 /// An empty engine of the same directory, clock and options, for a look at the store as opening it now would see it. Nothing is
 /// written through it, and it holds no lock; the other one does.
 pub(super) fn beside(engine: &Engine) -> Engine {
-    let options = Options {
-        progress: None,
-        ..engine.options.clone()
-    };
-    let opening = Opening {
-        directory: engine.directory.clone(),
-        storage: engine.storage.clone(),
-        lock: None,
-        manifest: engine.manifest.current(),
-        created: false,
-    };
-    let time = StoreTime::new(options.clock.clone());
-    let beside = new_engine(opening, options, time);
+    let beside = new_engine(Arc::new(engine.context.beside()), engine.manifest.current());
     let next_namespace = engine.next_namespace.load(Ordering::Acquire);
     beside.next_namespace.fetch_max(next_namespace, Ordering::AcqRel);
     beside
 }
 
-fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
-    let store_id = opening.manifest.store_id;
-    let hash_seeds = [opening.storage.random_u64(), opening.storage.random_u64()];
-    let manifest = ManifestStore::new(opening.directory.clone(), opening.manifest);
+fn new_engine(context: Arc<Context>, manifest: Manifest) -> Engine {
+    let hash_seeds = [context.storage.random_u64(), context.storage.random_u64()];
+    let manifest = ManifestStore::new(context.directory.clone(), manifest);
     Engine {
-        directory: opening.directory,
-        process: ProcessMark::of_this_process(),
-        storage: opening.storage,
-        options: Options {
-            limits: options.limits.clipped(),
-            ..options
-        },
-        time,
         hasher: KeyHasher::new(hash_seeds),
         keydir: Keydir::new(),
         segments: SegmentTable::new(),
-        open_files: OpenFiles::new(manifest.directory().clone()),
+        open_files: OpenFiles::new(context.directory.clone()),
         namespaces: Namespaces::default(),
         next_namespace: AtomicU32::new(manifest.current().next_namespace),
         namespace_changes: Mutex::new(()),
-        store_id,
         manifest,
         writer: Mutex::new(Writer::new(1)),
         progressed: Condvar::new(),
@@ -271,13 +256,8 @@ fn new_engine(opening: Opening, options: Options, time: StoreTime) -> Engine {
         housekeeping: Mutex::new(()),
         batch_epoch: AtomicU64::new(0),
         compaction: crate::compact::Control::default(),
-        events: Events::default(),
-        flush_wake: Wake::default(),
-        wake: Wake::default(),
-        closed: AtomicBool::new(false),
         close_result: Mutex::default(),
-        full: AtomicBool::new(false),
-        reserve: Mutex::new(()),
-        directory_lock: Mutex::new(opening.lock),
+        reserve: Reserve::new(context.clone()),
+        context,
     }
 }

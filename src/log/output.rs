@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::active::Account;
 use super::manifest::ReservedId;
-use super::{Engine, HintDoubt, lock};
+use super::{Engine, HintDoubt};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::hint::{Hint, Offsets};
@@ -13,12 +13,14 @@ use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{hint_file, segment_file};
-use crate::index::keydir::Location;
+use crate::location::Location;
+use crate::location::segment_index;
 use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner, Sorter};
-use crate::segment::{Counters, Segment, segment_index};
+use crate::segment::{Counters, Segment};
 use crate::storage::{NeverChanged, StorageFile, write_all_at};
+use crate::sync::lock;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
@@ -112,7 +114,7 @@ impl<'a> OutputWriter<'a> {
     fn push(&mut self, header: &Header, body: &[u8]) -> Result<Location> {
         let length = header.record_len();
         let fits = self.current.as_ref().is_some_and(|output| {
-            output.end() + length <= self.engine.options.segment_bytes
+            output.end() + length <= self.engine.context.options.segment_bytes
                 && sequence_fits(output.header.base_sequence, header.sequence)
         });
         if !fits {
@@ -136,7 +138,7 @@ impl<'a> OutputWriter<'a> {
             .account
             .add(header, output.buffer.get(start..).unwrap_or_default());
         self.finished.written_bytes += length;
-        let location = Location::new(crate::segment::segment_index(output.header.segment_id), offset);
+        let location = Location::new(crate::location::segment_index(output.header.segment_id), offset);
         if output.buffer.len() >= WRITE_BYTES {
             self.engine.write_output(output)?;
         }
@@ -209,7 +211,7 @@ pub(crate) fn sealed_entries(segments: &[Arc<Segment>]) -> impl Iterator<Item = 
 
 impl Engine {
     fn write_output(&self, output: &mut Output) -> Result<()> {
-        let path = self.segment_path(output.header.segment_id);
+        let path = self.context.segment_path(output.header.segment_id);
         write_all_at(&*output.file, &output.buffer, output.buffer_offset)
             .map_err(|error| Error::io("write", &path, error))?;
         output.buffer_offset += output.buffer.len() as u64;
@@ -221,7 +223,7 @@ impl Engine {
         let summary = output.account.summary();
         output.buffer.extend_from_slice(&encode_seal(&output.header, &summary));
         self.write_output(output)?;
-        let path = self.segment_path(output.header.segment_id);
+        let path = self.context.segment_path(output.header.segment_id);
         if !planted(Planted::SkipOutputSync) {
             output.file.sync().map_err(|error| Error::io("sync", &path, error))?;
         }
@@ -240,12 +242,12 @@ impl Engine {
         file: Arc<dyn StorageFile>,
         counters: Arc<Counters>,
     ) -> Result<Arc<Segment>> {
-        let map = match self.options.read_mode {
+        let map = match self.context.options.read_mode {
             ReadMode::Map => match file.map(summary.data_end, NeverChanged::promised()) {
                 Ok(map) => Some(map),
                 // The system grants a process so many maps and no more: the segment is read call by call.
                 Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => None,
-                Err(error) => return Err(Error::io("map", &self.segment_path(header.segment_id), error)),
+                Err(error) => return Err(Error::io("map", &self.context.segment_path(header.segment_id), error)),
             },
             ReadMode::Pread => None,
         };
@@ -284,7 +286,7 @@ impl Engine {
         let mut scratch = Vec::new();
         let bytes = segment
             .all_bytes(&mut scratch)
-            .map_err(|error| self.read_error(segment.id(), 0, error))?;
+            .map_err(|error| self.context.read_error(segment.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, segment.header);
         let mut sorter = Sorter::default();
         let end = loop {
@@ -293,7 +295,7 @@ impl Engine {
                 Err(end) => break end,
             }
         };
-        let path = self.segment_path(segment.id());
+        let path = self.context.segment_path(segment.id());
         if let End::Damaged { offset, damage } = end {
             return Err(Error::damage(&path, offset, damage));
         }
@@ -324,7 +326,7 @@ impl Engine {
             // In a statement of its own, since the lock is held to its end.
             let next = lock(&self.unchecked_hints).last().copied();
             let Some((id, doubt)) = next else { return Ok(renewed) };
-            self.check_open()?;
+            self.context.check_open()?;
             self.compaction.check_closing()?;
             renewed += u64::from(self.renew_hint(id, doubt));
             lock(&self.unchecked_hints).pop();
@@ -344,7 +346,7 @@ impl Engine {
         }
         let written = self.write_hint(&segment);
         if let Err(error) = &written {
-            self.events.note_background_error(error);
+            self.context.events.note_background_error(error);
         }
         // It may have been compacted away meanwhile.
         if live().is_none() {
@@ -355,17 +357,22 @@ impl Engine {
 
     pub(super) fn write_hint_file(&self, hint: &Hint) -> Result<()> {
         let name = hint_file(hint.segment_id);
-        let fail = |action, error| Error::io(action, &self.directory.path_of(&name), error);
-        self.directory
+        let fail = |action, error| Error::io(action, &self.context.directory.path_of(&name), error);
+        self.context
+            .directory
             .remove_if_there(&name)
             .map_err(|error| fail("remove", error))?;
-        let file = self.directory.create(&name).map_err(|error| fail("create", error))?;
+        let file = self
+            .context
+            .directory
+            .create(&name)
+            .map_err(|error| fail("create", error))?;
         let written = write_all_at(&*file, &hint.encode(), 0)
             .map_err(|error| fail("write", error))
             .and_then(|()| file.sync().map_err(|error| fail("sync", error)));
         if written.is_err() {
             // A part of a hint is of no use, takes space that may be short, and would pass for damage.
-            let _ = self.directory.remove(&name);
+            let _ = self.context.directory.remove(&name);
         }
         written
     }
@@ -374,9 +381,9 @@ impl Engine {
     /// next.
     pub(crate) fn remove_segment_files(&self, id: u64) {
         for name in [segment_file(id), hint_file(id)] {
-            if let Err(error) = self.directory.remove_if_there(&name) {
-                let error = Error::io("remove", &self.directory.path_of(&name), error);
-                self.events.note_background_error(&error);
+            if let Err(error) = self.context.directory.remove_if_there(&name) {
+                let error = Error::io("remove", &self.context.directory.path_of(&name), error);
+                self.context.events.note_background_error(&error);
             }
         }
     }

@@ -22,17 +22,20 @@ use super::end::find_log_end;
 use super::load::{Loaded, Source};
 use super::manifest::ReplaceError;
 use super::output::{OutputWriter, is_seal_of, sealed_entries};
+use super::reserve::ReservePart;
 use super::writer::{Guard, Writer};
-use super::{Engine, HintDoubt, lock};
+use super::{Engine, HintDoubt};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, Summary};
 use crate::format::{Damage, FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify, segment_file};
 use crate::options::{Maintenance, ReadMode};
+use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
 use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
+use crate::sync::lock;
 
 /// Sequences left out after an unclean end, so that none that was given to a lost write is given out again. The log is synced
 /// far more often than once in so many writes; and a segment's records span at most 2^32 sequences, which leaves room
@@ -123,7 +126,7 @@ impl Engine {
                 SegmentState::Open => unknown.push(entry.id),
             }
         }
-        let opened = self.in_parallel(&unknown, |id| self.open_unknown(*id))?;
+        let opened = in_parallel(&unknown, |id| self.open_unknown(*id))?;
         let next_sequence = segments
             .iter()
             .filter_map(|segment: &Arc<Segment>| segment.summary)
@@ -158,20 +161,24 @@ impl Engine {
         // From here on everything is decided, and the disk may change.
         // The process before may have been killed when it had renamed the manifest, and before that was durable.
         if !report.created && !planted(Planted::SkipOpeningSync) {
-            self.directory
+            self.context
+                .directory
                 .sync()
-                .map_err(|error| Error::io("sync", self.path(), error))?;
+                .map_err(|error| Error::io("sync", self.context.path(), error))?;
         }
         // Junk goes first: an unfinished segment may stand where recovery is about to create one of the same id.
         self.remove_junk(report)?;
         if let Some(unrecovered) = unrecovered {
             let mut guard = self.lock_writer();
             guard.unrecovered = Some(unrecovered);
-            match self.with_reserve_held(&mut guard, |guard| self.finish_recovery(guard)) {
+            let written = self
+                .reserve
+                .run(ReservePart::Whole, || self.finish_recovery(&mut guard));
+            match written {
                 Ok(rewritten) => report.rewritten_bytes = rewritten,
                 // Reads go on; the first write tries again.
                 Err(error) if error.is_no_space() => {
-                    self.events.note_background_error(&error);
+                    self.context.events.note_background_error(&error);
                     self.read_without_maps(&guard)?;
                     if planted(Planted::ForgetUnrecovered) {
                         guard.unrecovered = None;
@@ -190,25 +197,15 @@ impl Engine {
         });
         *lock(&self.unchecked_hints) = doubtful.collect();
         report.hints_rebuilt = loaded.scanned.len() as u64;
-        if self.options.maintenance == Maintenance::Manual {
+        if self.context.options.maintenance == Maintenance::Manual {
             // Nobody else does it.
             report.hints_rebuilt = self.renew_hints()?;
         }
         self.trim_cut_segments();
-        if let Err(error) = self.restore_reserve(self.reserve_bytes()) {
-            self.events.note_background_error(&error);
+        if let Err(error) = self.reserve.restore() {
+            self.context.events.note_background_error(&error);
         }
         Ok(())
-    }
-
-    fn with_reserve_held<T>(&self, guard: &mut Guard<'_>, work: impl Fn(&mut Guard<'_>) -> Result<T>) -> Result<T> {
-        match work(guard) {
-            Err(error) if error.is_no_space() => {
-                self.release_reserve(0);
-                work(guard)
-            }
-            result => result,
-        }
     }
 
     fn read_header(&self, path: &Path, file: &dyn StorageFile, id: u64) -> Result<SegmentHeader> {
@@ -218,7 +215,7 @@ impl Engine {
             _ => Error::io("read", path, error),
         })?;
         let header = SegmentHeader::decode(&bytes).map_err(|damage| Error::damage(path, 0, damage))?;
-        let is_ours = header.segment_id == id && header.store_id == self.store_id;
+        let is_ours = header.segment_id == id && header.store_id == self.context.store_id;
         if !is_ours && !planted(Planted::TrustOwner) {
             return Err(Error::damage(path, 0, Damage::Stranger));
         }
@@ -226,17 +223,18 @@ impl Engine {
     }
 
     fn open_segment_file(&self, id: u64) -> Result<Arc<dyn StorageFile>> {
-        self.directory
+        self.context
+            .directory
             .open_file(&segment_file(id), false)
             .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => Error::damage(&self.segment_path(id), 0, Damage::MISSING),
-                _ => Error::io("open", &self.segment_path(id), error),
+                std::io::ErrorKind::NotFound => Error::damage(&self.context.segment_path(id), 0, Damage::MISSING),
+                _ => Error::io("open", &self.context.segment_path(id), error),
             })
     }
 
     /// A segment whose end the manifest knows.
     fn open_known(&self, id: u64, summary: Summary, cut: bool) -> Result<Arc<Segment>> {
-        let path = self.segment_path(id);
+        let path = self.context.segment_path(id);
         let file = self.open_segment_file(id)?;
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
         let expected = if cut {
@@ -264,14 +262,14 @@ impl Engine {
 
     /// A segment whose end must be found.
     fn open_unknown(&self, id: u64) -> Result<Opened> {
-        let path = self.segment_path(id);
+        let path = self.context.segment_path(id);
         let file = self.open_segment_file(id)?;
         let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
         let header = self.read_header(&path, &*file, id)?;
         if length > SEGMENT_LEN_MAX {
             return Err(Error::damage(&path, SEGMENT_LEN_MAX, Damage::Field("segment length")));
         }
-        let map = match self.options.read_mode {
+        let map = match self.context.options.read_mode {
             ReadMode::Pread => None,
             ReadMode::Map => match file.map(length, NeverChanged::promised()) {
                 // The system grants no more maps; see `Engine::readable`.
@@ -308,7 +306,7 @@ impl Engine {
         let end = find_log_end(&scans);
         if let Some((index, offset, damage)) = end.missing {
             let id = scans.get(index).map_or(0, |scan| scan.segment_id);
-            return Err(Error::damage(&self.segment_path(id), offset, damage));
+            return Err(Error::damage(&self.context.segment_path(id), offset, damage));
         }
         let durable = end.durable(&end.kept, &scans);
         let mut opened: Vec<_> = opened.into_iter().map(Some).collect();
@@ -348,7 +346,7 @@ impl Engine {
             }
             kept.push(opened);
         }
-        let sources = self.in_parallel(&kept, |opened| self.source_of(opened))?;
+        let sources = in_parallel(&kept, |opened| self.source_of(opened))?;
         Ok((Some(unrecovered), sources))
     }
 
@@ -374,7 +372,7 @@ impl Engine {
         // Opened first, since nothing may fail once the manifest is replaced.
         let mut cut = Vec::new();
         for unsealed in &unrecovered.unsealed {
-            let old = self.segments.get(crate::segment::segment_index(unsealed.id));
+            let old = self.segments.get(crate::location::segment_index(unsealed.id));
             if let (Some(old), Some(durable)) = (old, unsealed.durable) {
                 let file = self.open_segment_file(unsealed.id)?;
                 let counters = Arc::new(Counters::of(&durable));
@@ -384,7 +382,7 @@ impl Engine {
         }
         let mut output = OutputWriter::new(self);
         for unsealed in &unrecovered.unsealed {
-            let Some(segment) = self.segments.get(crate::segment::segment_index(unsealed.id)) else {
+            let Some(segment) = self.segments.get(crate::location::segment_index(unsealed.id)) else {
                 continue;
             };
             let durable_end = unsealed.durable.map_or(0, |durable| durable.data_end);
@@ -444,7 +442,7 @@ impl Engine {
             .iter()
             .filter(|unsealed| unsealed.durable.is_none())
         {
-            self.segments.remove(crate::segment::segment_index(unsealed.id));
+            self.segments.remove(crate::location::segment_index(unsealed.id));
             self.remove_segment_files(unsealed.id);
         }
         unrecovered.dropped.iter().for_each(|id| self.remove_segment_files(*id));
@@ -456,7 +454,7 @@ impl Engine {
         let mut scratch = Vec::new();
         let bytes = segment
             .all_bytes(&mut scratch)
-            .map_err(|error| self.read_error(segment.id(), 0, error))?;
+            .map_err(|error| self.context.read_error(segment.id(), 0, error))?;
         let mut scanner = Scanner::new(bytes, segment.header);
         while let Ok(found) = scanner.next() {
             if found.offset >= offset {
@@ -470,9 +468,10 @@ impl Engine {
     /// Removes what interrupted steps left: files of ours that the manifest does not list.
     fn remove_junk(&self, report: &mut RecoveryReport) -> Result<()> {
         let names = self
+            .context
             .directory
             .list()
-            .map_err(|error| Error::io("list", self.path(), error))?;
+            .map_err(|error| Error::io("list", self.context.path(), error))?;
         for name in names {
             // Of a name that is not text, which is none of ours, nothing is removed.
             let name = name.to_string_lossy();
@@ -488,12 +487,12 @@ impl Engine {
                 FileName::Foreign => false,
             };
             if junk && !planted(Planted::KeepJunk) {
-                match self.directory.remove(&name) {
+                match self.context.directory.remove(&name) {
                     Ok(()) => report.removed_files += 1,
                     // It does no harm where it is.
                     Err(error) => {
-                        let error = Error::io("remove", &self.directory.path_of(&name), error);
-                        self.events.note_background_error(&error);
+                        let error = Error::io("remove", &self.context.directory.path_of(&name), error);
+                        self.context.events.note_background_error(&error);
                     }
                 }
             }
@@ -504,7 +503,7 @@ impl Engine {
     /// What still waits to be written anew is read without maps: its files will be cut one day, and no value may lie there then.
     fn read_without_maps(&self, guard: &Guard<'_>) -> Result<()> {
         for unsealed in guard.unrecovered.iter().flat_map(|unrecovered| &unrecovered.unsealed) {
-            let found = self.segments.get(crate::segment::segment_index(unsealed.id));
+            let found = self.segments.get(crate::location::segment_index(unsealed.id));
             if let Some((segment, summary)) = found.and_then(|segment| Some((segment.clone(), segment.summary?))) {
                 let file = self.open_segment_file(unsealed.id)?;
                 let file = self.open_files.of_segment(unsealed.id, file);
@@ -521,7 +520,7 @@ impl Engine {
             let SegmentState::Cut(summary) = entry.state else {
                 continue;
             };
-            let file = self.directory.open_file(&segment_file(entry.id), true);
+            let file = self.context.directory.open_file(&segment_file(entry.id), true);
             let trimmed = file.and_then(|file| {
                 if file.len()? > summary.data_end {
                     file.set_len(summary.data_end)
@@ -531,24 +530,18 @@ impl Engine {
             });
             if let Err(error) = trimmed {
                 // It only takes space.
-                let error = Error::io("trim", &self.segment_path(entry.id), error);
-                self.events.note_background_error(&error);
+                let error = Error::io("trim", &self.context.segment_path(entry.id), error);
+                self.context.events.note_background_error(&error);
             }
         }
     }
 
     /// Lets the next one in. The last step of closing.
     pub(crate) fn unlock_directory(&self) {
-        // Others may be at a hint or the reserve although the store is closed. They end with the hint, and look at the lock
-        // before they begin with the reserve.
+        // A hint or the reserve may be worked at although the store is closed. Whoever is at a hint ends with it, and
+        // looks whether the directory is still ours before touching the reserve.
         drop(lock(&self.renewing_hints));
-        let _reserve = lock(&self.reserve);
-        drop(lock(&self.directory_lock).take());
-    }
-
-    /// Whether nobody else can have opened the directory since this engine did.
-    pub(super) fn has_directory(&self) -> bool {
-        lock(&self.directory_lock).is_some()
+        self.reserve.while_untouched(|| self.context.unlock_directory());
     }
 }
 

@@ -67,8 +67,8 @@ impl Engine {
         };
         if let Some(old) = guard.active.take() {
             guard.rotated_out(old);
-            self.wake.wake();
-            self.flush_wake.wake();
+            self.context.maintenance_wake.wake();
+            self.context.flush_wake.wake();
         }
         let segment = Arc::new(Segment::active(
             next.header,
@@ -108,10 +108,11 @@ impl Engine {
         let listed = self.manifest.update(floors, |manifest| manifest.segments.push(entry));
         if let Err(ReplaceError::Unchanged(_)) = &listed {
             // Not listed, so it is junk; if it cannot be removed now, the next opening does.
-            let _ = self.directory.remove(&segment_file(id));
+            let _ = self.context.directory.remove(&segment_file(id));
         }
         listed?;
         let capacity = self
+            .context
             .options
             .segment_bytes
             .max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD);
@@ -132,7 +133,7 @@ impl Engine {
     fn not_created(&self, guard: &mut Guard<'_>, error: ReplaceError) -> Error {
         match error {
             ReplaceError::Unchanged(error) => {
-                self.note_full(&error);
+                self.reserve.note(&error);
                 error
             }
             ReplaceError::Unknown(error) => {
@@ -172,19 +173,20 @@ impl Engine {
 
     fn new_segment_header(&self, id: u64, base_sequence: u64) -> SegmentHeader {
         SegmentHeader {
-            salt: self.storage.random_u64() as u32,
-            store_id: self.store_id,
+            salt: self.context.storage.random_u64() as u32,
+            store_id: self.context.store_id,
             segment_id: id,
             base_sequence,
-            created_ms: self.time.wall_ms(),
+            created_ms: self.context.time.wall_ms(),
         }
     }
 
     /// Creates a segment's file with nothing but its header, name and content durable.
     fn create_segment_file(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
         let name = segment_file(header.segment_id);
-        let path = self.directory.path_of(&name);
+        let path = self.context.directory.path_of(&name);
         let file = self
+            .context
             .directory
             .create(&name)
             .map_err(|error| Error::io("create", &path, error))?;
@@ -195,13 +197,14 @@ impl Engine {
                 false => file.sync().map_err(|error| Error::io("sync", &path, error)),
             })
             .and_then(|()| {
-                self.directory
+                self.context
+                    .directory
                     .sync()
                     .map_err(|error| Error::io("sync the directory of", &path, error))
             });
         if let Err(error) = filled {
             // Listed nowhere; if it cannot be removed now, the next opening does.
-            let _ = self.directory.remove(&name);
+            let _ = self.context.directory.remove(&name);
             return Err(error);
         }
         Ok(file)
@@ -238,9 +241,10 @@ impl Engine {
     pub(super) fn discard_prepared(&self, prepared: &Prepared) -> Result<()> {
         let id = prepared.header.segment_id;
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
-        self.directory
+        self.context
+            .directory
             .remove(&segment_file(id))
-            .map_err(|error| Error::io("remove", &self.segment_path(id), error))
+            .map_err(|error| Error::io("remove", &self.context.segment_path(id), error))
     }
 
     /// Puts the active segment among those to be sealed, so that all data lie in segments that no longer grow.

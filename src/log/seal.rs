@@ -1,57 +1,21 @@
-//! What happens to a segment once it is full: sync, seal, hint, manifest. And the reserve for a full disk.
+//! What happens to a segment once it is full: sync, seal, hint, manifest.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Engine;
 use super::active::Rotated;
 use super::output::encode_seal;
+use super::reserve::ReservePart;
 use super::writer::Guard;
-use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::SegmentState;
 use crate::format::segment::Mark;
-use crate::format::{RESERVE_FILE, segment_file};
+use crate::format::segment_file;
 use crate::options::Durability;
 use crate::planted::{Planted, planted};
-use crate::storage::write_all_at;
-
-/// Disk space held back for deletes and compaction, unless segments are smaller: 4 MiB.
-const RESERVE_BYTES: u64 = 4 << 20;
-
-/// What a piece of work may take of the reserve when the disk is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReservePart {
-    /// Puts.
-    None,
-    /// Deletes: were they to take all of it, nothing would be left for the compaction that gives back what they free.
-    Half,
-    /// What ends up freeing space, or has been acknowledged already.
-    Whole,
-}
-
-impl ReservePart {
-    /// Bytes of the reserve that are not for this work.
-    fn kept(self, reserve_bytes: u64) -> u64 {
-        match self {
-            ReservePart::None if planted(Planted::PutsTakeReserve) => 0,
-            ReservePart::Half if planted(Planted::DeletesTakeAll) => 0,
-            ReservePart::None => reserve_bytes,
-            ReservePart::Half => reserve_bytes / 2,
-            ReservePart::Whole => 0,
-        }
-    }
-
-    /// Whether there is anything in it for this work.
-    fn may_take_some(self) -> bool {
-        self != ReservePart::None || planted(Planted::PutsTakeReserve)
-    }
-
-    /// Of a write, by whether it only deletes.
-    pub(super) fn of_write(deletes: bool) -> ReservePart {
-        if deletes { ReservePart::Half } else { ReservePart::None }
-    }
-}
+use crate::sync::lock;
 
 /// What a write has done before it waits.
 pub(super) struct Applied<'a, T> {
@@ -77,14 +41,14 @@ impl Engine {
             }
             guard.check_poison()?;
             drop(guard);
-            self.with_reserve(ReservePart::Whole, || self.seal(&oldest))?;
+            self.reserve.run(ReservePart::Whole, || self.seal(&oldest))?;
         }
         Ok(())
     }
 
     fn seal(&self, rotated: &Arc<Rotated>) -> Result<()> {
         let id = rotated.segment.id();
-        let path = self.segment_path(id);
+        let path = self.context.segment_path(id);
         if !rotated.synced.load(Ordering::Acquire) {
             self.sync_for_good(rotated)?;
             rotated.synced.store(true, Ordering::Release);
@@ -112,6 +76,7 @@ impl Engine {
             self.sync_for_good(rotated)?;
         }
         let file = self
+            .context
             .directory
             .open_file(&segment_file(id), false)
             .map_err(|error| Error::io("open", &path, error))?;
@@ -119,7 +84,7 @@ impl Engine {
         let segment = self.readable(rotated.segment.header, rotated.summary, false, file, counters)?;
         // A hint only makes opening faster.
         if let Err(error) = self.write_hint(&segment) {
-            self.events.note_background_error(&error);
+            self.context.events.note_background_error(&error);
         }
         self.update_manifest(|manifest| {
             for entry in manifest.segments.iter_mut().filter(|entry| entry.id == id) {
@@ -134,9 +99,9 @@ impl Engine {
 
     /// A failed sync may have thrown the data away: nothing may be acknowledged after it.
     fn sync_for_good(&self, rotated: &Rotated) -> Result<()> {
-        self.events.syncs.fetch_add(1, Ordering::Relaxed);
+        self.context.events.syncs.fetch_add(1, Ordering::Relaxed);
         rotated.file.sync().map_err(|error| {
-            let error = Error::unsure("sync", &self.segment_path(rotated.segment.id()), error);
+            let error = Error::unsure("sync", &self.context.segment_path(rotated.segment.id()), error);
             if !planted(Planted::SyncAgainAfterFailure) {
                 self.poison(&mut self.lock_writer(), &error);
             }
@@ -157,21 +122,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs `work`. On a full disk it gets its part of the reserve; and it is refused while that of the others is not whole. It may be
-    /// run twice, so it must not see what its own first attempt has done: a write goes through [`Engine::write_with_reserve`].
-    pub(crate) fn with_reserve<T>(&self, part: ReservePart, work: impl Fn() -> Result<T>) -> Result<T> {
-        self.refuse_if_full(part)?;
-        match work() {
-            // Somebody else may have given the reserve up, or taken it back for a moment: then there is room now, too.
-            Err(error) if error.is_no_space() && part.may_take_some() => {
-                self.release_reserve(part.kept(self.reserve_bytes()));
-                work()
-            }
-            result => result,
-        }
-    }
-
-    /// As [`Engine::with_reserve`], for a write: `apply` appends its records, and what they wait for is waited for here.
+    /// As [`Reserve::run`](super::reserve::Reserve::run), for a write: `apply` appends its records, and what they wait for is waited for here.
     ///
     /// `apply` is run a second time only if the records of the first attempt were taken back. Records that stay pending, since
     /// others behind them were acknowledged, are waited for again: a second attempt would find them and judge by them.
@@ -193,8 +144,8 @@ impl Engine {
             }
         };
         let ended = match attempt() {
-            Err((error, pending)) if error.is_no_space() && part.may_take_some() => {
-                self.release_reserve(part.kept(self.reserve_bytes()));
+            Err((error, pending)) if part.helps(&error) => {
+                self.reserve.release(part);
                 match pending {
                     Some((sequence, answer)) if !planted(Planted::RunPendingAgain) => {
                         let waited = self.finish(self.lock_writer(), durability, sequence);
@@ -210,100 +161,20 @@ impl Engine {
     }
 
     /// Refuses this work if the disk was found full and the part of the reserve that is kept for others cannot be made whole.
-    fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
-        let kept = part.kept(self.reserve_bytes());
-        if kept > 0 && self.full.load(Ordering::Relaxed) && !planted(Planted::RefuseNothing) {
-            self.check_open()?;
+    pub(super) fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
+        if self.reserve.keeps_from(part) {
+            self.context.check_open()?;
             self.check_sound(&mut self.lock_writer())?;
-            if planted(Planted::StayFull) {
-                return Err(Error::NoSpace {
-                    path: self.path().to_owned(),
-                });
-            }
-            self.restore_reserve(kept)?;
+            self.reserve.restore_kept(part)?;
         }
         Ok(())
-    }
-
-    /// Gives the reserve back to the file system but for so many bytes.
-    pub(super) fn release_reserve(&self, kept: u64) {
-        let _one_at_a_time = lock(&self.reserve);
-        self.full.store(true, Ordering::Relaxed);
-        if !self.has_directory() {
-            return;
-        }
-        if kept == 0 {
-            let _ = self.directory.remove(RESERVE_FILE);
-            return;
-        }
-        // If it is shorter than that already, there is nothing to be had.
-        let _ = self
-            .directory
-            .open_file(RESERVE_FILE, true)
-            .and_then(|file| match file.len()? {
-                length if length > kept => file.set_len(kept),
-                _ => Ok(()),
-            });
-    }
-
-    /// Makes sure that so much of the reserve is there. Zeros are written, since a file's length alone reserves nothing.
-    pub(crate) fn restore_reserve(&self, length: u64) -> Result<()> {
-        let _one_at_a_time = lock(&self.reserve);
-        if !self.has_directory() {
-            return Err(Error::Closed);
-        }
-        if planted(Planted::ForgetReserve) {
-            return Ok(());
-        }
-        let found = match self.directory.open_file(RESERVE_FILE, false) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            file => file.and_then(|file| file.len()),
-        };
-        let made = found.and_then(|found| {
-            if found >= length {
-                return Ok(());
-            }
-            let file = if found == 0 {
-                self.directory.remove_if_there(RESERVE_FILE)?;
-                self.directory.create(RESERVE_FILE)?
-            } else {
-                self.directory.open_file(RESERVE_FILE, true)?
-            };
-            let zeros = vec![0; (length - found) as usize];
-            write_all_at(&*file, &zeros, found)
-                .and_then(|()| file.sync())
-                .inspect_err(|_| {
-                    // A part of it would be in the way of those for whom it is not.
-                    let _ = if found == 0 {
-                        self.directory.remove(RESERVE_FILE)
-                    } else {
-                        file.set_len(found)
-                    };
-                })
-        });
-        if let Err(error) = made {
-            self.full.store(true, Ordering::Relaxed);
-            return Err(Error::io(
-                "hold back a reserve in",
-                &self.directory.path_of(RESERVE_FILE),
-                error,
-            ));
-        }
-        if length >= self.reserve_bytes() {
-            self.full.store(false, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// How long the reserve is when it is whole.
-    pub(super) fn reserve_bytes(&self) -> u64 {
-        RESERVE_BYTES.min(self.options.segment_bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::RESERVE_FILE;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
     use crate::{ErrorKind, Maintenance, PutOptions, Store};
 
@@ -334,7 +205,7 @@ mod tests {
                     .on(Operation::Sync)
                     .path(RESERVE_FILE),
             );
-            let reserve = engine.directory.open_file(RESERVE_FILE, true).unwrap();
+            let reserve = engine.context.directory.open_file(RESERVE_FILE, true).unwrap();
             reserve.sync().unwrap_err();
             drop(guard);
             let error = sealing.join().unwrap().unwrap_err();

@@ -67,7 +67,7 @@ impl Engine {
         if guard.is_recovering() {
             // Until then what lies in the open segments is not known to be durable, and nothing can be sealed behind it.
             return Err(Error::NoSpace {
-                path: self.path().to_owned(),
+                path: self.context.path().to_owned(),
             });
         }
         let acknowledged = guard.last_sequence;

@@ -4,14 +4,15 @@ use std::ops::Bound;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use super::{Engine, Lookup, lock};
+use super::{Engine, Lookup};
 use crate::clock::Now;
 use crate::error::Result;
-use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::{Change, KeyOrder};
+use crate::location::Location;
 use crate::planted::{Planted, planted};
 use crate::segment::ReadError;
+use crate::sync::lock;
 
 /// Keys handled under one taking of the writer lock.
 const STEP: usize = 64;
@@ -36,7 +37,7 @@ impl Engine {
     }
 
     fn flush_if_open(&self) -> Result<()> {
-        self.check_open()?;
+        self.context.check_open()?;
         self.flush()
     }
 
@@ -44,10 +45,6 @@ impl Engine {
     /// these sees another half done. They are long, and stop between steps when the store is closed, which waits for them.
     pub(crate) fn housekeeping(&self) -> MutexGuard<'_, ()> {
         lock(&self.housekeeping)
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
     }
 
     /// Folds all queued changes into the key orders.
@@ -75,13 +72,13 @@ impl Engine {
     }
 
     fn merge_order(&self, namespace: &NamespaceState) {
-        while !self.is_closed() && namespace.order.merge_step(MERGE_STEP) {}
+        while !self.context.is_closed() && namespace.order.merge_step(MERGE_STEP) {}
     }
 
     /// A writer has changed keys of this namespace: it helps, or asks for help, if too many changes wait for their place in the order.
     pub(crate) fn relieve_order(&self, namespace: &NamespaceState) {
         if namespace.order.relieve() {
-            self.wake.wake();
+            self.context.maintenance_wake.wake();
         }
     }
 
@@ -90,19 +87,19 @@ impl Engine {
     pub(crate) fn sweep_expired(&self) {
         let _housekeeping = self.housekeeping();
         let settled_ms = if planted(Planted::SweepAtOnce) {
-            Some(self.time.now().wall_ms())
+            Some(self.context.time.now().wall_ms())
         } else {
-            self.time.settled_ms(self.grace_ms())
+            self.context.time.settled_ms(self.context.grace_ms())
         };
         let Some(mut due_ms) = settled_ms else { return };
-        while !self.is_closed() {
+        while !self.context.is_closed() {
             let due = lock(&self.expiry).take_due(due_ms, STEP);
             if due.is_empty() {
                 return;
             }
             let _writer = self.lock_writer();
             // Under the lock: the clock may have been set back since, and what was put then is not to go.
-            let now = self.time.now();
+            let now = self.context.time.now();
             due_ms = due_ms.min(now.wall_ms());
             let left = due.iter().filter_map(|(_, location)| {
                 let look_again_ms = self.forget(*location, &now)?;
@@ -144,7 +141,7 @@ impl Engine {
             segment
                 .counters
                 .add_expired(header.expiry.unwrap_or(0), header.record_len());
-            self.events.expired.fetch_add(1, Ordering::Relaxed);
+            self.context.events.expired.fetch_add(1, Ordering::Relaxed);
             if let Some(namespace) = self.namespaces.by_number(header.namespace) {
                 self.namespaces.change_order(&namespace, [Change::Remove(key)]);
             }
@@ -156,14 +153,14 @@ impl Engine {
     pub(crate) fn clean_expiry_queue(&self) {
         let _housekeeping = self.housekeeping();
         let mut queue = lock(&self.expiry);
-        if self.is_closed() || !queue.wants_cleaning() {
+        if self.context.is_closed() || !queue.wants_cleaning() {
             return;
         }
         let entries = queue.take_all();
         drop(queue);
         let mut kept = Vec::new();
         for entries in entries.chunks(CLEANING_STEP) {
-            if self.is_closed() {
+            if self.context.is_closed() {
                 lock(&self.expiry).return_taken();
                 return;
             }
@@ -195,7 +192,7 @@ impl Engine {
         let _housekeeping = self.housekeeping();
         for namespace in self.namespaces.dropped() {
             loop {
-                if self.is_closed() {
+                if self.context.is_closed() {
                     return Ok(());
                 }
                 let page = namespace.order.page(Bound::Unbounded, Bound::Unbounded, false, STEP);

@@ -6,19 +6,21 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::seal::{Applied, ReservePart};
+use super::reserve::ReservePart;
+use super::seal::Applied;
 use super::writer::{Guard, Undo};
-use super::{Engine, Lookup, lock};
+use super::{Engine, Lookup};
 use crate::error::{Error, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc, body_crc};
 use crate::format::segment::Mark;
 use crate::format::{ALIGNMENT, aligned};
-use crate::index::keydir::Location;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::{Change, KeyFlags, KeyOrder};
+use crate::location::Location;
 use crate::options::{Condition, Durability};
 use crate::planted::{Planted, planted};
 use crate::segment::Segment;
+use crate::sync::lock;
 
 /// Most bytes that a batch may take in the log: 256 MiB.
 pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
@@ -152,7 +154,7 @@ impl Engine {
 
     /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
-        self.check_open()?;
+        self.context.check_open()?;
         let deletes = matches!(operation.action, Action::Delete);
         self.write_with_reserve(ReservePart::of_write(deletes), durability, || self.apply(operation))
     }
@@ -189,7 +191,7 @@ impl Engine {
 
     /// Writes all operations or none.
     pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
-        self.check_open()?;
+        self.context.check_open()?;
         let deletes = operations
             .iter()
             .all(|operation| matches!(operation.action, Action::Delete));
@@ -260,7 +262,9 @@ impl Engine {
             condition: None,
         };
         let ready = self.ready(&operation);
-        self.with_reserve(ReservePart::of_write(deletes), || {
+        let part = ReservePart::of_write(deletes);
+        self.refuse_if_full(part)?;
+        self.reserve.run(part, || {
             let length = ready.header.record_len() + MARK_LEN;
             let mut guard = self.ensure_room_when_idle(self.lock_writer(), length, 2)?;
             self.write_out_held(&mut guard)?;
@@ -292,7 +296,7 @@ impl Engine {
     ) {
         // The frame, which sums up what follows it, comes first in the log and has the first sequence.
         let frame_sequence = guard.next_sequence;
-        self.time.appending(frame_sequence);
+        self.context.time.appending(frame_sequence);
         let first = frame_sequence + 1;
         let Some(active) = &mut guard.active else { return };
         let segment = active.segment.clone();
@@ -387,8 +391,9 @@ impl Engine {
     /// Whether a live record of the key stands there; an error if the operation's condition does not hold. A damaged record counts as
     /// live.
     fn check_condition(&self, ready: &Ready<'_>, current: Option<&Current>) -> Result<bool> {
-        let is_expired =
-            |header: &Header| header.expiry.is_some() && self.time.now().is_expired(header.expiry, header.sequence);
+        let is_expired = |header: &Header| {
+            header.expiry.is_some() && self.context.time.now().is_expired(header.expiry, header.sequence)
+        };
         let is_expired = |header: &Header| is_expired(header) && !planted(Planted::ConditionSeesExpired);
         let live = current.filter(|current| !current.header().is_some_and(is_expired));
         if let Some(condition) = ready.operation.condition.filter(|_| !planted(Planted::IgnoreCondition)) {
@@ -419,7 +424,7 @@ impl Engine {
     }
 
     fn append_ready(&self, guard: &mut Guard<'_>, ready: &Ready<'_>, current: Option<&Current>) -> u64 {
-        self.time.appending(guard.next_sequence);
+        self.context.time.appending(guard.next_sequence);
         let header = Header {
             sequence: guard.next_sequence,
             ..ready.header

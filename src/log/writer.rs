@@ -4,17 +4,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 
+use super::Engine;
 use super::active::{Active, Prepared, Rotated};
 use super::manifest::{Floors, ReplaceError};
 use super::output::Move;
 use super::waiters::Waiters;
 use super::write::Current;
-use super::{Engine, lock};
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::segment::{Mark, Start};
-use crate::index::keydir::Location;
+use crate::location::Location;
 use crate::planted::{Planted, planted};
+use crate::sync::lock;
 
 /// Looks at whether a write-out has ended before a thread goes to sleep over it: a few microseconds.
 const SPINS_MAX: u32 = 100;
@@ -231,8 +232,8 @@ impl Engine {
     /// Refuses if nothing may be acknowledged any more: the store is poisoned, or any sync of it has failed.
     pub(super) fn check_sound(&self, guard: &mut Guard<'_>) -> Result<()> {
         guard.check_poison()?;
-        if let Err(error) = self.directory.check_syncs() {
-            let cause = Error::io("trust the file system after a failed sync", self.path(), error);
+        if let Err(error) = self.context.directory.check_syncs() {
+            let cause = Error::io("trust the file system after a failed sync", self.context.path(), error);
             self.poison(guard, &cause);
         }
         guard.check_poison()

@@ -12,11 +12,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::format::manifest::SEGMENT_INDEXES;
 use crate::format::record::{Place, Record};
 use crate::format::segment::{SegmentHeader, Summary};
 use crate::format::{Damage, record};
-use crate::index::keydir::Location;
+use crate::location::{Location, segment_index};
 use crate::planted::{Planted, planted};
 use crate::storage::{Map, StorageFile, read_exact_at};
 use buffer::AppendBuffer;
@@ -342,16 +341,6 @@ impl Segment {
             Source::File { data_end, .. } => *data_end,
         }
     }
-}
-
-const _: () = assert!(
-    Location::SEGMENTS_MAX == SEGMENT_INDEXES,
-    "a manifest lists no two segments that a location cannot tell apart"
-);
-
-/// Ids are never reused; their low 16 bits stand for them in memory, and no two live segments share these.
-pub(crate) fn segment_index(id: u64) -> u16 {
-    (id % Location::SEGMENTS_MAX) as u16
 }
 
 fn touch_lines(bytes: &[u8], offset: u64) -> u8 {

@@ -6,7 +6,7 @@ use crate::format::hint::Offsets;
 use crate::format::record::{BatchBegin, Header, Kind, Place, Record, RunCrc};
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{ALIGNMENT, Damage};
-use crate::index::order::{common_prefix, rank};
+use crate::key_bytes::{common_prefix, rank};
 use crate::planted::{Planted, planted};
 
 /// How a walk ended.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::Segment;
-use crate::index::keydir::Location;
+use crate::location::Location;
 
 /// Segments on a page of the table.
 const PAGE: usize = 256;

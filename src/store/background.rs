@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::context::Wake;
 use crate::error::{Error, Result};
-use crate::log::{Engine, Wake};
+use crate::log::Engine;
 
 /// How often expired keys and waste are looked for.
 const TICK: Duration = Duration::from_millis(500);
@@ -60,7 +61,7 @@ impl Workers {
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
         self.threads
-            .push(thread.map_err(|error| Error::io("start a thread for", self.engine.path(), error))?);
+            .push(thread.map_err(|error| Error::io("start a thread for", self.engine.context.path(), error))?);
         Ok(())
     }
 }
@@ -69,8 +70,8 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.requested.store(true, Ordering::Release);
         self.engine.compaction.shut_down();
-        self.engine.flush_wake.wake();
-        self.engine.wake.wake();
+        self.engine.context.flush_wake.wake();
+        self.engine.context.maintenance_wake.wake();
         self.stop.compaction_wake.wake();
         for thread in self.threads.drain(..) {
             // A panic was noted where it happened.
@@ -85,9 +86,9 @@ fn flush_every(interval: Duration) -> Duration {
 }
 
 fn flush(engine: &Engine, stop: &Stop) {
-    let interval = flush_every(engine.options.flush_interval);
+    let interval = flush_every(engine.context.options.flush_interval);
     while !stop.requested.load(Ordering::Acquire) {
-        engine.flush_wake.wait(interval);
+        engine.context.flush_wake.wait(interval);
         note_errors(engine, [engine.flush_pending(), engine.prepare_ahead()]);
     }
 }
@@ -96,7 +97,7 @@ fn maintain(engine: &Engine, stop: &Stop) {
     // Given up if the store closes: then the next opening, or the one after it, sees to them.
     let _ = engine.renew_hints();
     while !stop.requested.load(Ordering::Acquire) {
-        engine.wake.wait(TICK);
+        engine.context.maintenance_wake.wait(TICK);
         note_errors(
             engine,
             [
@@ -113,7 +114,7 @@ fn maintain(engine: &Engine, stop: &Stop) {
 
 fn note_errors<const N: usize>(engine: &Engine, results: [Result<()>; N]) {
     for error in results.into_iter().filter_map(Result::err) {
-        engine.events.note_background_error(&error);
+        engine.context.events.note_background_error(&error);
     }
 }
 
@@ -125,7 +126,7 @@ fn compact(engine: &Engine, stop: &Stop) {
         }
         match engine.compact_if_worthwhile() {
             Ok(_) | Err(Error::Cancelled | Error::Closed) => {}
-            Err(error) => engine.events.note_background_error(&error),
+            Err(error) => engine.context.events.note_background_error(&error),
         }
     }
 }

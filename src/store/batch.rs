@@ -153,7 +153,7 @@ impl Batch {
                     }
                 }
                 None => {
-                    engine.options.limits.check_deleted_key(key)?;
+                    engine.context.options.limits.check_deleted_key(key)?;
                     Action::Delete
                 }
             };

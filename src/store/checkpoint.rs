@@ -93,11 +93,11 @@ enum Way {
 
 impl Engine {
     fn checkpoint(&self, target: &Path, progress: &mut dyn FnMut(Progress) -> bool) -> Result<CheckpointReport> {
-        self.check_open()?;
-        let started_ms = self.time.monotonic_ms();
+        self.context.check_open()?;
+        let started_ms = self.context.time.monotonic_ms();
         let _no_compaction = self.compaction.lock_at_once();
-        self.check_open()?;
-        let staging = Staging::begin(self.storage.clone(), target)?;
+        self.context.check_open()?;
+        let staging = Staging::begin(self.context.storage.clone(), target)?;
         let (manifest, last_sequence) = self.sealed_prefix()?;
         let mut report = CheckpointReport {
             last_sequence,
@@ -108,7 +108,7 @@ impl Engine {
             ReplaceError::Unchanged(error) | ReplaceError::Unknown(error) => error,
         })?;
         staging.publish()?;
-        report.duration = Duration::from_millis(self.time.monotonic_ms().saturating_sub(started_ms));
+        report.duration = Duration::from_millis(self.context.time.monotonic_ms().saturating_sub(started_ms));
         Ok(report)
     }
 
@@ -157,19 +157,20 @@ impl Engine {
 
     /// Gives a file a second name, or else copies it up to `length` and syncs the copy.
     fn link_or_copy(&self, name: &str, to: &Directory, length: Option<u64>) -> Result<Way> {
-        match self.directory.hard_link(name, to) {
+        match self.context.directory.hard_link(name, to) {
             Ok(()) => Ok(Way::Linked),
             Err(error) if links_are_impossible(&error) => {
                 self.copy_file(name, to, length)?;
                 Ok(Way::Copied)
             }
-            Err(error) => Err(Error::io("link", &self.directory.path_of(name), error)),
+            Err(error) => Err(Error::io("link", &self.context.directory.path_of(name), error)),
         }
     }
 
     fn copy_file(&self, name: &str, to: &Directory, length: Option<u64>) -> Result<()> {
-        let (from, to_path) = (&self.directory.path_of(name), &to.path_of(name));
+        let (from, to_path) = (&self.context.directory.path_of(name), &to.path_of(name));
         let source = self
+            .context
             .directory
             .open_file(name, false)
             .map_err(|error| Error::io("open", from, error))?;

@@ -15,15 +15,15 @@ mod stats;
 mod verify;
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compact::CompactionReport;
 use crate::error::{Error, Result};
 use crate::log::recovery::RecoveryReport;
-use crate::log::{Engine, lock, opening};
+use crate::log::{Engine, opening};
 use crate::options::{Durability, Maintenance, Options, Progress};
 use crate::planted::{Planted, planted};
+use crate::sync::lock;
 
 use background::Workers;
 pub use batch::Batch;
@@ -57,7 +57,7 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if !self.engine.process.is_of_this_process() && !planted(Planted::ServeForkedChild) {
+        if !self.engine.context.is_of_this_process() {
             // Locks may be held by threads that this process does not have, and waiting for the workers would wait for
             // threads that are not there. The parent has everything; this copy just goes.
             let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -66,18 +66,25 @@ impl Drop for Inner {
         }
         // Whoever wants to know whether this went well calls `close`.
         if let Err(error) = self.close() {
-            self.engine.events.note_background_error(&error);
+            self.engine.context.events.note_background_error(&error);
         }
     }
 }
 
 impl Inner {
     fn close(&self) -> Result<()> {
-        self.engine.check_process()?;
+        self.engine.context.check_process()?;
         // Before the threads are waited for: seals and compaction that busy writers keep coming would keep them, and this, going.
         self.engine.refuse_writes();
         drop(lock(&self.workers).take());
         self.engine.close()
+    }
+}
+
+impl Options {
+    /// Opens the store in this directory, creating it if need be. See [`Store::open`].
+    pub fn open(self, directory: impl AsRef<Path>) -> Result<Store> {
+        Store::open_with(directory.as_ref(), self)
     }
 }
 
@@ -122,12 +129,12 @@ impl Store {
 
     /// Directory of the store.
     pub fn directory(&self) -> &Path {
-        self.engine().path()
+        self.engine().context.path()
     }
 
     /// Its id: random, given at creation. Copies of the store and checkpoints share it.
     pub fn id(&self) -> u128 {
-        u128::from_be_bytes(self.engine().store_id)
+        u128::from_be_bytes(self.engine().context.store_id)
     }
 
     /// What opening this handle found and did.
@@ -139,7 +146,7 @@ impl Store {
     /// since the Unix epoch. For programs that compute or check an expiry themselves; a lifetime is better left to
     /// [`crate::PutOptions::ttl`].
     pub fn now_ms(&self) -> u64 {
-        self.engine().time.now().wall_ms()
+        self.engine().context.time.now().wall_ms()
     }
 
     /// Begins a batch: several writes, in any namespaces of this store, of which all are done or none.
@@ -149,13 +156,13 @@ impl Store {
 
     /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they survive the end of this process.
     pub fn flush(&self) -> Result<()> {
-        self.engine().check_open()?;
+        self.engine().context.check_open()?;
         self.engine().flush()
     }
 
     /// Makes durable, against power loss too, every write of every thread that was acknowledged before this call.
     pub fn sync(&self) -> Result<()> {
-        self.engine().check_open()?;
+        self.engine().context.check_open()?;
         self.engine().sync()
     }
 
@@ -174,7 +181,7 @@ impl Store {
     /// compacted before stays so. [`Error::Corruption`] if segments turn out to be damaged, once everything else is done: it names all of
     /// them. They stay as they are, and are left out from then on, until nothing in them is live: then they go.
     pub fn compact(&self) -> Result<CompactionReport> {
-        self.engine().check_open()?;
+        self.engine().context.check_open()?;
         self.engine().sweep_expired();
         self.engine().compact_all()
     }
@@ -236,7 +243,7 @@ impl Engine {
             Some(result) => return result.clone(),
             None => {}
         }
-        if self.closed.swap(true, Ordering::AcqRel) {
+        if self.context.set_closed() {
             // Closing has panicked.
             return Err(Error::Closed);
         }
@@ -254,27 +261,8 @@ impl Engine {
         result
     }
 
-    /// Refuses work in a process that was forked from the one that opened the store.
-    pub(crate) fn check_process(&self) -> Result<()> {
-        if self.process.is_of_this_process() || planted(Planted::ServeForkedChild) {
-            Ok(())
-        } else {
-            Err(Error::Forked)
-        }
-    }
-
     /// The class of a write that may say its own.
     pub(crate) fn durability(&self, own: Option<Durability>) -> Durability {
-        own.unwrap_or(self.options.durability)
-    }
-
-    /// Refuses work on a closed store.
-    pub(crate) fn check_open(&self) -> Result<()> {
-        self.check_process()?;
-        if self.closed.load(Ordering::Acquire) && !planted(Planted::ServeClosed) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
+        own.unwrap_or(self.context.options.durability)
     }
 }

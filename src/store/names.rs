@@ -7,10 +7,10 @@ use super::{Namespace, NamespaceInfo, Store};
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry};
 use crate::index::order::KeyOrder;
-use crate::log::lock;
 use crate::log::write::Action;
 use crate::planted::{Planted, planted};
 use crate::storage::random_id;
+use crate::sync::lock;
 
 impl Store {
     /// Opens a namespace, creating it if there is none of this name. Names are 1 to 2,048 bytes of UTF-8.
@@ -32,13 +32,13 @@ impl Store {
 
     /// Opens the namespace with this stable id, if there is one.
     pub fn namespace_by_id(&self, id: u128) -> Result<Option<Namespace>> {
-        self.engine().check_open()?;
+        self.engine().context.check_open()?;
         let found = self.engine().namespaces.by_stable_id(id);
         Ok(found.map(|state| Namespace::new(self.clone(), state)))
     }
 
     fn existing_namespace(&self, name: &str) -> Result<Option<Namespace>> {
-        self.engine().check_open()?;
+        self.engine().context.check_open()?;
         Ok(self
             .engine()
             .namespaces
@@ -48,7 +48,7 @@ impl Store {
 
     /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if there is one of this name. Durable when it returns.
     pub fn create_namespace(&self, name: &str) -> Result<Namespace> {
-        let id = u128::from_le_bytes(random_id(&*self.engine().storage));
+        let id = u128::from_le_bytes(random_id(&*self.engine().context.storage));
         self.create_namespace_with_id(name, id)
     }
 
@@ -56,9 +56,9 @@ impl Store {
     pub fn create_namespace_with_id(&self, name: &str, id: u128) -> Result<Namespace> {
         check_name(name)?;
         let engine = self.engine();
-        engine.check_open()?;
+        engine.context.check_open()?;
         let _changes = lock(&engine.namespace_changes);
-        engine.check_open()?;
+        engine.context.check_open()?;
         if engine.namespaces.by_name(name).is_some() && !planted(Planted::AnyNameTwice) {
             return Err(Error::NamespaceExists { name: name.to_owned() });
         }
@@ -85,7 +85,7 @@ impl Store {
     pub fn rename_namespace(&self, name: &str, new_name: &str) -> Result<()> {
         check_name(new_name)?;
         let engine = self.engine();
-        engine.check_open()?;
+        engine.context.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
             .namespaces
@@ -106,7 +106,7 @@ impl Store {
     /// returns. Memory and disk space come back in the background. Handles on it get [`Error::NamespaceNotFound`].
     pub fn drop_namespace(&self, name: &str) -> Result<()> {
         let engine = self.engine();
-        engine.check_open()?;
+        engine.context.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
             .namespaces
@@ -115,14 +115,14 @@ impl Store {
         // Once it is written out it has happened, though without the sync that may not last.
         let result = engine.write_namespace(state.number, Action::Delete, || engine.namespaces.set_dropped(&state));
         if state.is_dropped() {
-            engine.wake.wake();
+            engine.context.maintenance_wake.wake();
         }
         result
     }
 
     /// All namespaces, by name.
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
-        self.engine().check_open()?;
+        self.engine().context.check_open()?;
         let all = self.engine().namespaces.all();
         Ok(all
             .iter()

@@ -52,7 +52,7 @@ impl Namespace {
     }
 
     fn limits(&self) -> &Limits {
-        &self.engine().options.limits
+        &self.engine().context.options.limits
     }
 
     /// Its name, as of now.
@@ -72,7 +72,7 @@ impl Namespace {
 
     /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
-        self.engine().check_open()?;
+        self.engine().context.check_open()?;
         if self.state.is_dropped() {
             return Err(Error::NamespaceNotFound { name: self.name() });
         }
@@ -124,7 +124,7 @@ impl Namespace {
         engine.await_batch();
         let found = engine.find_header(self.state.number, key, engine.hash(self.state.number, key))?;
         Ok(found.is_some_and(|(_, header)| {
-            header.expiry.is_none() || !engine.time.now().is_expired(header.expiry, header.sequence)
+            header.expiry.is_none() || !engine.context.time.now().is_expired(header.expiry, header.sequence)
         }))
     }
 
@@ -206,7 +206,7 @@ impl Namespace {
         durability: Option<Durability>,
     ) -> Result<Deleted> {
         let (engine, key) = (self.engine(), key.as_ref());
-        engine.options.limits.check_deleted_key(key)?;
+        engine.context.options.limits.check_deleted_key(key)?;
         let operation = Operation {
             namespace: &self.state,
             key,
@@ -282,7 +282,7 @@ impl Namespace {
 
 /// Checks a put against the limits, and computes its expiry.
 pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &PutOptions) -> Result<Option<u64>> {
-    let limits = &engine.options.limits;
+    let limits = &engine.context.options.limits;
     limits.check_key(key)?;
     limits.check_value(value)?;
     if let Some(metadata) = &options.metadata {
@@ -292,7 +292,7 @@ pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &P
         return Ok(None);
     }
     // Of a record with an expiry the store must know on which side of a step back of the clock it is written.
-    let now_ms = engine.time.now().wall_ms();
+    let now_ms = engine.context.time.now().wall_ms();
     match options.lifetime {
         Lifetime::Forever => Ok(None),
         Lifetime::For(ttl) => limits.expiry_after(ttl, now_ms).map(Some),

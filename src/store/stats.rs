@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Store;
 use crate::compact::CompactionReport;
-use crate::log::lock;
+use crate::sync::lock;
 
 /// A look at a store. Numbers are read one after the other beside running writers: near each other, not from one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Store {
     /// A look at the store. Takes time proportional to the number of key blocks, segments and keys with an expiry.
     pub fn stats(&self) -> Stats {
         let engine = self.engine();
-        if let Err(error) = engine.check_process() {
+        if let Err(error) = engine.context.check_process() {
             // Its locks may be held by threads that this process does not have.
             return Stats {
                 poisoned: Some(error.to_string()),
@@ -122,10 +122,12 @@ impl Store {
         let sum = |number: fn(&SegmentStats) -> u64| segments.iter().map(number).sum();
         let namespaces = engine.namespaces.all();
         let expiry = lock(&engine.expiry);
-        let (expired_not_swept, expiry_queue_bytes) =
-            (expiry.due(engine.time.now().wall_ms()), expiry.memory_bytes() as u64);
+        let (expired_not_swept, expiry_queue_bytes) = (
+            expiry.due(engine.context.time.now().wall_ms()),
+            expiry.memory_bytes() as u64,
+        );
         drop(expiry);
-        let events = &engine.events;
+        let events = &engine.context.events;
         let background_error = lock(&events.background_error).clone();
         let keys = engine.keydir.len();
         let keydir_bytes = engine.keydir.memory_bytes() as u64;
@@ -137,7 +139,7 @@ impl Store {
         let poisoned = writer.poisoned().map(str::to_owned);
         drop(writer);
         // The next write would find out.
-        let poisoned = poisoned.or_else(|| Some(engine.directory.check_syncs().err()?.to_string()));
+        let poisoned = poisoned.or_else(|| Some(engine.context.directory.check_syncs().err()?.to_string()));
         Stats {
             // Namespaces have an entry each in the same index.
             keys: keys.saturating_sub(namespaces.len() as u64),
@@ -160,7 +162,7 @@ impl Store {
             syncs: events.syncs.load(Ordering::Relaxed),
             expired: events.expired.load(Ordering::Relaxed),
             compaction: engine.compaction.totals(),
-            disk_full: engine.full.load(Ordering::Relaxed),
+            disk_full: engine.reserve.is_full(),
             poisoned,
             background_error,
             segments,

@@ -72,7 +72,6 @@
 //! than those under which the store was filled may spread less evenly. Keys of one tag cost a confirmation each: below 100 million keys fewer than one
 //! look-up in forty meets one. Keys chosen so that their hashes agree make look-ups linear, hence the seeded hash.
 
-mod location;
 mod shard;
 mod sizing;
 mod slot;
@@ -88,8 +87,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::format::{Damage, Fields};
+use crate::location::Location;
 
-pub(crate) use location::Location;
 use shard::Shard;
 #[cfg(test)]
 pub(crate) use sizing::CAPACITY_MAX;

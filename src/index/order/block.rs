@@ -23,6 +23,7 @@ use std::ops::Bound;
 use super::KeyFlags;
 use crate::format::record::KEY_LEN_MAX;
 use crate::format::{Damage, Fields};
+use crate::key_bytes::common_prefix;
 
 /// A block that would grow beyond this is split. Two counts pull at it: every block costs about 120 bytes
 /// beside its entries, and every search reads half a block.
@@ -126,26 +127,6 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> usize {
         }
     }
     value
-}
-
-/// How many bytes the two begin with in common.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "`common` is eight times a number of words that both have, so it is within both"
-)]
-#[inline]
-pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let (a_words, _) = a.as_chunks::<8>();
-    let (b_words, _) = b.as_chunks::<8>();
-    let mut common = 0;
-    for (x, y) in a_words.iter().zip(b_words) {
-        let difference = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
-        if difference != 0 {
-            return common + difference.trailing_zeros() as usize / 8;
-        }
-        common += 8;
-    }
-    common + a[common..].iter().zip(&b[common..]).take_while(|(x, y)| x == y).count()
 }
 
 /// The order of two byte strings, and how many bytes they begin with in common.

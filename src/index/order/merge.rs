@@ -14,8 +14,9 @@
 
 use std::cmp::Ordering;
 
-use super::block::{Block, Entry, Fill, Reader, common_prefix, compare, push_entry};
+use super::block::{Block, Entry, Fill, Reader, compare, push_entry};
 use super::{Change, KeyFlags};
+use crate::key_bytes::common_prefix;
 
 /// What a merge came to.
 #[derive(Debug)]

@@ -40,11 +40,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::format::{Damage, Fields};
-pub(crate) use block::common_prefix;
 pub(crate) use builder::OrderBuilder;
 pub(crate) use page::KeyPage;
 use pending::Log;
-pub(crate) use pending::rank;
 use tree::Tree;
 
 /// Queued changes from which on they are worth a merge if the tree is small. A merge writes every block anew that it touches, so

@@ -5,8 +5,9 @@
 
 use std::cmp::Ordering;
 
-use super::block::{common_prefix, push_varint, take_varint};
+use super::block::{push_varint, take_varint};
 use super::{Change, KeyFlags};
+use crate::key_bytes::{common_prefix, rank};
 
 /// Set beside the flags of a change that removes its key.
 const REMOVED: u8 = 4;
@@ -133,18 +134,6 @@ impl Ranked {
             .cmp(&other.rank)
             .then_with(|| self.key(bytes).cmp(&other.key(bytes)))
     }
-}
-
-/// The first 8 bytes as a number, shorter keys filled up with zeros: never greater for the lesser of two keys.
-pub(crate) fn rank(key: &[u8]) -> u64 {
-    if let Some(head) = key.first_chunk() {
-        return u64::from_be_bytes(*head);
-    }
-    let mut head = [0; 8];
-    for (to, from) in head.iter_mut().zip(key) {
-        *to = *from;
-    }
-    u64::from_be_bytes(head)
 }
 
 /// How many bytes all keys begin with in common. Keys of one namespace often share a long prefix, and ranks

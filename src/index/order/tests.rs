@@ -496,7 +496,7 @@ fn memory_beside_the_keys_is_small() {
     let mut last: &[u8] = &[];
     for key in &keys {
         builder.push(key, KeyFlags::NONE);
-        suffix_bytes += key.len() - super::block::common_prefix(last, key);
+        suffix_bytes += key.len() - crate::key_bytes::common_prefix(last, key);
         last = key;
     }
     let shrunk = KeyOrder::new();
@@ -510,7 +510,7 @@ fn memory_beside_the_keys_is_small() {
     let kept_bytes: Vec<&Vec<u8>> = keys.iter().filter(|key| key[10] % 2 != 0).collect();
     let kept_suffix_bytes: usize = kept_bytes
         .windows(2)
-        .map(|two| two[1].len() - super::block::common_prefix(two[0], two[1]))
+        .map(|two| two[1].len() - crate::key_bytes::common_prefix(two[0], two[1]))
         .sum();
     assert_eq!(shrunk.len(), kept_bytes.len() as u64);
 

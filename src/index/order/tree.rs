@@ -229,7 +229,7 @@ impl Tree {
                 if count > 0 {
                     assert_eq!(
                         entry.shared,
-                        super::block::common_prefix(&before, &key),
+                        crate::key_bytes::common_prefix(&before, &key),
                         "shares less than it could"
                     );
                 }

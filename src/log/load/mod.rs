@@ -7,20 +7,23 @@
 mod orders;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Engine, WARM_UP, lock};
+use super::{Engine, WARM_UP};
 use crate::error::{Error, Result};
 use crate::format::hint::{Hint, Offsets};
 use crate::format::record::{Kind, Record};
 use crate::format::{Damage, hint_file};
 use crate::index::expiry::ExpiryQueue;
-use crate::index::keydir::{Keydir, Location, Relation};
+use crate::index::keydir::{Keydir, Relation};
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
+use crate::location::Location;
 use crate::options::Progress;
+use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment};
+use crate::sync::lock;
 
 /// Groups of [`WARM_UP`] records after which progress is reported.
 const PROGRESS_GROUPS: usize = 16;
@@ -96,7 +99,7 @@ impl Engine {
             let mut contributions = Vec::new();
             let names = self.load_names(&sources, &mut wrong_hints)?;
             if wrong_hints.is_empty() {
-                let results = self.in_parallel(&sources, |source| self.load_segment(source, &names, &progress))?;
+                let results = in_parallel(&sources, |source| self.load_segment(source, &names, &progress))?;
                 for (source, result) in sources.iter().zip(results) {
                     match result {
                         Some(contribution) => contributions.push(contribution),
@@ -149,7 +152,7 @@ impl Engine {
         distrusted: &[u64],
     ) -> Result<Vec<Source>> {
         let known = Mutex::new(known);
-        self.in_parallel(segments, |segment| {
+        in_parallel(segments, |segment| {
             if let Some(source) = lock(&known).remove(&segment.id()) {
                 return Ok(source);
             }
@@ -172,13 +175,13 @@ impl Engine {
         let Some(summary) = segment.summary else {
             return Ok(None);
         };
-        let bytes = match self.directory.read(&name, Hint::len_max(&summary)) {
+        let bytes = match self.context.directory.read(&name, Hint::len_max(&summary)) {
             Ok(bytes) => bytes,
             Err(error) => match error.kind() {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
                     return Ok(None);
                 }
-                _ => return Err(Error::io("read", &self.directory.path_of(&name), error)),
+                _ => return Err(Error::io("read", &self.context.directory.path_of(&name), error)),
             },
         };
         Ok(Hint::decode(&bytes).ok().filter(|hint| {
@@ -194,53 +197,6 @@ impl Engine {
     fn scan(&self, segment: &Arc<Segment>) -> Result<Source> {
         let (offsets, _) = self.sort_records(segment)?;
         Ok(Source::scanned(segment.clone(), offsets))
-    }
-
-    /// Runs `work` on every item, on as many threads as the machine has; the first error wins.
-    pub(super) fn in_parallel<T: Sync, R: Send>(
-        &self,
-        items: &[T],
-        work: impl Fn(&T) -> Result<R> + Sync,
-    ) -> Result<Vec<R>> {
-        let threads = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(items.len());
-        if threads <= 1 {
-            return items.iter().map(work).collect();
-        }
-        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let results: Vec<Mutex<Option<Result<R>>>> = items.iter().map(|_| Mutex::new(None)).collect();
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while !failed.load(Ordering::Relaxed) {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let (Some(item), Some(slot)) = (items.get(index), results.get(index)) else {
-                            return;
-                        };
-                        let result = work(item);
-                        if result.is_err() {
-                            failed.store(true, Ordering::Relaxed);
-                        }
-                        *lock(slot) = Some(result);
-                    }
-                });
-            }
-        });
-        let mut done = Vec::with_capacity(items.len());
-        let mut first_error = None;
-        for result in results {
-            match result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-                Some(Ok(value)) => done.push(value),
-                Some(Err(error)) => first_error = first_error.or(Some(error)),
-                // Not begun, because another one failed.
-                None => {}
-            }
-        }
-        match first_error {
-            Some(error) => Err(error),
-            None => Ok(done),
-        }
     }
 
     /// The namespaces that exist: of each number the newest record counts. Hints that lead to no record are added to
@@ -262,7 +218,7 @@ impl Engine {
                         wrong_hints.push(source.segment.id());
                         break;
                     }
-                    Err(error) => return Err(self.read_error(source.segment.id(), offset, error)),
+                    Err(error) => return Err(self.context.read_error(source.segment.id(), offset, error)),
                 }
             }
         }
@@ -285,7 +241,7 @@ impl Engine {
         let segment = &source.segment;
         // The order of keys leads all over the segment.
         segment.read_ahead();
-        let now = self.time.now();
+        let now = self.context.time.now();
         let mut contribution = Contribution {
             hashes: Vec::with_capacity(source.offsets.len()),
             ..Contribution::default()
@@ -308,14 +264,18 @@ impl Engine {
                 let stored = match segment.stored(offset, &mut scratch) {
                     Ok(stored) => stored,
                     Err(ReadError::Damage(_)) if source.keys_crc.is_some() => return Ok(None),
-                    Err(error) => return Err(self.read_error(segment.id(), offset, error)),
+                    Err(error) => return Err(self.context.read_error(segment.id(), offset, error)),
                 };
                 let record = match Record::parse(stored, segment.place(offset)) {
                     Ok(record) if record.header.kind.has_key() => record,
                     // If the segment itself is at fault, the scan that follows will say so.
                     _ if source.keys_crc.is_some() => return Ok(None),
-                    Ok(_) => return Err(self.read_error(segment.id(), offset, Damage::Field("record kind").into())),
-                    Err(damage) => return Err(self.read_error(segment.id(), offset, damage.into())),
+                    Ok(_) => {
+                        return Err(self
+                            .context
+                            .read_error(segment.id(), offset, Damage::Field("record kind").into()));
+                    }
+                    Err(damage) => return Err(self.context.read_error(segment.id(), offset, damage.into())),
                 };
                 let header = record.header;
                 if source.keys_crc.is_some() {
@@ -363,8 +323,9 @@ impl Engine {
         hash: u64,
         [scratch, other_scratch]: [&mut Vec<u8>; 2],
     ) -> Result<()> {
-        let fail =
-            |segment: &Segment, location: Location, error| self.read_error(segment.id(), location.offset(), error);
+        let fail = |segment: &Segment, location: Location, error| {
+            self.context.read_error(segment.id(), location.offset(), error)
+        };
         let _ = self.keydir.upsert(hash, location, |other| {
             let Some(other_segment) = self.segments.get(other.segment_index()) else {
                 return Ok(Relation::OtherKey);
@@ -391,7 +352,7 @@ impl Engine {
 
     fn report_progress(&self, progress: &LoadProgress, bytes: u64) {
         let done_bytes = progress.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if let Some(callback) = &self.options.progress {
+        if let Some(callback) = &self.context.options.progress {
             callback(Progress {
                 done_bytes,
                 total_bytes: progress.total_bytes,

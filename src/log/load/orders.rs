@@ -13,7 +13,9 @@ use super::{Contribution, Source};
 use crate::error::Result;
 use crate::format::record::Record;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
-use crate::index::order::{KeyFlags, OrderBuilder, rank};
+use crate::index::order::{KeyFlags, OrderBuilder};
+use crate::key_bytes::rank;
+use crate::parallel::in_parallel;
 
 /// It is not worth a thread to merge fewer records than this.
 const RANGE_RECORDS_MIN: usize = 1 << 14;
@@ -28,7 +30,7 @@ impl Engine {
         names: HashMap<u32, (u128, String)>,
     ) -> Result<()> {
         let ranges = self.ranges(sources)?;
-        let parts = self.in_parallel(&ranges, |range| self.merge_range(sources, contributions, range))?;
+        let parts = in_parallel(&ranges, |range| self.merge_range(sources, contributions, range))?;
         let mut orders: HashMap<u32, OrderBuilder> = HashMap::new();
         let mut expiring = HashSet::new();
         for part in parts {
@@ -127,7 +129,7 @@ impl Source {
         let offset = self.offsets.get(position).unwrap_or_default();
         let mut scratch = Vec::new();
         let record = self.segment.record(offset, &mut scratch);
-        let record = record.map_err(|error| engine.read_error(self.segment.id(), offset, error))?;
+        let record = record.map_err(|error| engine.context.read_error(self.segment.id(), offset, error))?;
         Ok((record.header.namespace, record.key().to_vec()))
     }
 
@@ -209,7 +211,7 @@ impl<'a> Walk<'a> {
         self.position += hashes.len();
         segment.touch_all(&live);
         for offset in live {
-            let fail = |error| engine.read_error(segment.id(), offset, error);
+            let fail = |error| engine.context.read_error(segment.id(), offset, error);
             let (header, key) = match segment.memory(offset) {
                 Some(bytes) => {
                     let record =

@@ -27,7 +27,7 @@ fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
     }
     clock.advance(1000);
     let engine = store.engine();
-    let now = engine.time.now();
+    let now = engine.context.time.now();
     let due = lock(&engine.expiry).take_due(now.wall_ms(), STEP);
     assert_eq!(due.len(), 3);
     // The sweep has taken them for expired, and has yet to take the writer lock.
@@ -54,13 +54,13 @@ fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since(
     namespace.put_with("old", "1", second.clone()).unwrap();
     clock.set_wall(1_900_000);
     let engine = store.engine();
-    let due_ms = engine.time.now().wall_ms();
+    let due_ms = engine.context.time.now().wall_ms();
     clock.set_wall(1_000_500);
     namespace.put_with("new", "1", second).unwrap();
     let due = lock(&engine.expiry).take_due(due_ms, STEP);
     assert_eq!(due.len(), 2);
     let writer = engine.lock_writer();
-    let now = engine.time.now();
+    let now = engine.context.time.now();
     let left: Vec<_> = due.iter().map(|(_, location)| engine.forget(*location, &now)).collect();
     drop(writer);
     assert_eq!(left, [None, Some(1_001_500)]);

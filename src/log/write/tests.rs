@@ -31,7 +31,7 @@ fn damage_header(disk: &MemStorage, store: &Store, namespace: &Namespace, key: &
         .unwrap()
         .unwrap();
     let id = engine.segments.get(location.segment_index()).unwrap().id();
-    disk.flip_bit(engine.segment_path(id), (location.offset() + 12) * 8)
+    disk.flip_bit(engine.context.segment_path(id), (location.offset() + 12) * 8)
         .unwrap();
     location
 }
@@ -128,7 +128,7 @@ fn damage_keeps_no_namespace_from_being_renamed_and_dropped_and_no_slot_from_bei
     let number = encode_number(namespace.state.number);
     let hash = engine.hash(SYSTEM_NAMESPACE, &number);
     let (own, _) = engine.find_header(SYSTEM_NAMESPACE, &number, hash).unwrap().unwrap();
-    disk.flip_bit(engine.segment_path(segment.id()), (own.offset() + 12) * 8)
+    disk.flip_bit(engine.context.segment_path(segment.id()), (own.offset() + 12) * 8)
         .unwrap();
     store.rename_namespace("N", "M").unwrap();
     store.create_namespace("N").unwrap();

@@ -44,7 +44,7 @@ struct Warm<'a> {
 
 impl List {
     pub(super) fn new(namespace: Namespace) -> List {
-        let most = namespace.engine().options.limits.page_keys_max;
+        let most = namespace.engine().context.options.limits.page_keys_max;
         List {
             namespace,
             prefix: Vec::new(),
@@ -116,7 +116,7 @@ impl List {
     /// damaged, [`Error::NamespaceNotFound`] if the namespace was dropped, and [`Error::Closed`].
     pub fn page(&self) -> Result<Page> {
         self.namespace.check()?;
-        let most = self.namespace.engine().options.limits.page_keys_max;
+        let most = self.namespace.engine().context.options.limits.page_keys_max;
         if self.limit == 0 || self.limit > most {
             return Err(Error::invalid(format!(
                 "a page of {} keys is not possible; ask for 1 to {most}",
@@ -141,7 +141,7 @@ impl List {
         if !state.has_expiring() {
             return engine.consistently(|| Ok(state.order.count(lower, upper)));
         }
-        let now = engine.time.now();
+        let now = engine.context.time.now();
         let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -191,7 +191,7 @@ impl List {
     }
 
     fn look(&self, after: Option<&[u8]>) -> Result<Page> {
-        let now = self.namespace.engine().time.now();
+        let now = self.namespace.engine().context.time.now();
         let (lower, upper) = self.bounds();
         let mut page = Page::default();
         let mut after = after.map(<[u8]>::to_vec);

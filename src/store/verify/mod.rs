@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::record::Kind;
 use crate::format::{Damage, MANIFEST_FILE, segment_file};
-use crate::index::keydir::Location;
+use crate::location::Location;
 use crate::log::Engine;
 use crate::log::manifest::ManifestStore;
 use crate::log::snapshot::GrowingSegment;
@@ -82,14 +82,14 @@ impl Store {
     /// stops with [`Error::Cancelled`].
     pub fn verify_with(&self, progress: impl FnMut(Progress) -> bool) -> Result<VerifyReport> {
         let engine = &**self.engine();
-        engine.check_open()?;
+        engine.context.check_open()?;
         // What opening had no need to look at is put right rather than reported, be it by another thread that is at it already.
         engine.renew_hints()?;
-        let started_ms = engine.time.monotonic_ms();
+        let started_ms = engine.context.time.monotonic_ms();
         let segments = engine.all_segments();
         let ended_bytes: u64 = segments.ended.iter().map(|segment| segment.data_end()).sum();
         let growing_bytes: u64 = segments.growing.iter().map(|growing| growing.end).sum();
-        let check = Check::new(engine.directory.clone(), ended_bytes + growing_bytes, progress);
+        let check = Check::new(engine.context.directory.clone(), ended_bytes + growing_bytes, progress);
         let mut verify = Verify { engine, check };
         let manifest = verify.manifest()?;
         let listed: HashMap<_, _> = (manifest.segments.iter())
@@ -104,7 +104,7 @@ impl Store {
         verify.indexes()?;
         let mut check = verify.check;
         check.report.damaged.append(&mut check.unfit_hints);
-        Ok(check.finish(&engine.time, started_ms))
+        Ok(check.finish(&engine.context.time, started_ms))
     }
 }
 
@@ -117,7 +117,7 @@ struct Verify<'a, P> {
 impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
     /// Compares the manifest on disk with the one in memory, and returns the latter.
     fn manifest(&mut self) -> Result<Manifest> {
-        let path = self.engine.directory.path_of(MANIFEST_FILE);
+        let path = self.engine.context.directory.path_of(MANIFEST_FILE);
         let damaged = |damage: String| Damaged {
             path: path.clone(),
             segment: None,
@@ -127,7 +127,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         };
         let mut before = self.engine.manifest.current();
         for _ in 0..MANIFEST_ATTEMPTS_MAX {
-            let read = ManifestStore::read(&self.engine.directory);
+            let read = ManifestStore::read(&self.engine.context.directory);
             let after = self.engine.manifest.current();
             if after.generation != before.generation {
                 // Replaced meanwhile: look again.
@@ -190,12 +190,12 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
     /// A segment that grows, or did so just now: what is written is read from its file, the rest from memory.
     fn growing(&mut self, growing: &GrowingSegment) -> Result<()> {
         let segment = &growing.segment;
-        let path = self.engine.segment_path(segment.id());
+        let path = self.engine.context.segment_path(segment.id());
         let mut scratch = Vec::new();
         let memory = segment
             .all_bytes(&mut scratch)
-            .map_err(|error| self.engine.read_error(segment.id(), 0, error))?;
-        match open_if_there(&self.engine.directory, &segment_file(segment.id()))? {
+            .map_err(|error| self.engine.context.read_error(segment.id(), 0, error))?;
+        match open_if_there(&self.engine.context.directory, &segment_file(segment.id()))? {
             Some(file) => self.check.content.read(&*file, &path, growing.written)?,
             None => {
                 self.check.content = Content::default();
@@ -267,9 +267,9 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         }
         for location in astray {
             let segment = engine.segments.get(location.segment_index());
-            let path = segment
-                .as_ref()
-                .map_or(engine.path().to_owned(), |segment| engine.segment_path(segment.id()));
+            let path = segment.as_ref().map_or(engine.context.path().to_owned(), |segment| {
+                engine.context.segment_path(segment.id())
+            });
             let id = segment.map(|segment| segment.id());
             let at = |damaged: &Damaged| {
                 let end = damaged.offset + damaged.length;

@@ -73,3 +73,7 @@ impl Location {
         self.0
     }
 }
+/// Ids are never reused; their low 16 bits stand for them in memory, and no two live segments share these.
+pub(crate) fn segment_index(id: u64) -> u16 {
+    (id % Location::SEGMENTS_MAX) as u16
+}

@@ -1,0 +1,202 @@
+//! What all parts of an open store share and none of them owns: its directory, clock and options, and counts of what
+//! has happened. Nothing of it changes while the store is open, but for these counts and for the end of the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::clock::StoreTime;
+use crate::error::{Error, Result};
+use crate::format::segment_file;
+use crate::options::Options;
+use crate::planted::{Planted, planted};
+use crate::segment::ReadError;
+use crate::storage::{Directory, ProcessMark, Storage, StorageLock, check_lock_linked};
+use crate::sync::lock;
+
+/// See the module.
+pub(crate) struct Context {
+    /// Held open: the store is this directory, not a path.
+    pub(crate) directory: Directory,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) options: Options,
+    pub(crate) time: StoreTime,
+    pub(crate) store_id: [u8; 16],
+    pub(crate) events: Events,
+    /// Wakes the thread that flushes and prepares.
+    pub(crate) flush_wake: Wake,
+    /// Wakes the thread for all other maintenance.
+    pub(crate) maintenance_wake: Wake,
+    /// The process that opened the store.
+    process: ProcessMark,
+    /// The store was closed: others may have the directory by now.
+    closed: AtomicBool,
+    /// None once it was given back, and in a [`Context::beside`] another.
+    directory_lock: Mutex<Option<Box<dyn StorageLock>>>,
+}
+
+/// Counts of what happened since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    pub(crate) write_outs: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) expired: AtomicU64,
+    /// The latest failure of work that no call waited for.
+    pub(crate) background_error: Mutex<Option<String>>,
+}
+
+impl Events {
+    pub(crate) fn note_background_error(&self, error: &Error) {
+        *lock(&self.background_error) = Some(error.to_string());
+    }
+}
+
+/// Wakes a background thread.
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    requested: Mutex<bool>,
+    condition: Condvar,
+}
+
+impl Wake {
+    pub(crate) fn wake(&self) {
+        let mut requested = lock(&self.requested);
+        if !*requested {
+            *requested = true;
+            self.condition.notify_all();
+        }
+    }
+
+    /// Returns when woken, or after the time-out.
+    pub(crate) fn wait(&self, timeout: Duration) {
+        let requested = lock(&self.requested);
+        let (mut requested, _) = self
+            .condition
+            .wait_timeout_while(requested, timeout, |requested| !*requested)
+            .unwrap_or_else(PoisonError::into_inner);
+        *requested = false;
+    }
+}
+
+impl Context {
+    pub(crate) fn new(
+        directory: Directory,
+        directory_lock: Option<Box<dyn StorageLock>>,
+        store_id: [u8; 16],
+        options: Options,
+        time: StoreTime,
+    ) -> Context {
+        Context {
+            directory,
+            storage: options.storage.clone(),
+            options: Options {
+                limits: options.limits.clipped(),
+                ..options
+            },
+            time,
+            store_id,
+            events: Events::default(),
+            flush_wake: Wake::default(),
+            maintenance_wake: Wake::default(),
+            process: ProcessMark::of_this_process(),
+            closed: AtomicBool::new(false),
+            directory_lock: Mutex::new(directory_lock),
+        }
+    }
+
+    /// For a look at the same store as opening it now would see it. It holds no lock; this one does.
+    pub(crate) fn beside(&self) -> Context {
+        let options = Options {
+            progress: None,
+            ..self.options.clone()
+        };
+        let time = StoreTime::new(options.clock.clone());
+        Context::new(self.directory.clone(), None, self.store_id, options, time)
+    }
+
+    /// The path under which the store was opened.
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What a message calls a segment's file.
+    pub(crate) fn segment_path(&self, id: u64) -> PathBuf {
+        self.directory.path_of(&segment_file(id))
+    }
+
+    /// The error for a failed read of a record in this segment.
+    pub(crate) fn read_error(&self, segment_id: u64, offset: u64, error: ReadError) -> Error {
+        let path = self.segment_path(segment_id);
+        match error {
+            ReadError::Damage(damage) => Error::damage(&path, offset, damage),
+            ReadError::Io(source) => Error::io("read", &path, source),
+        }
+    }
+
+    /// How long what has expired stays on disk, in milliseconds.
+    pub(crate) fn grace_ms(&self) -> u64 {
+        self.options.expiry_grace.as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Whether this is the process that opened the store, and not one that was forked from it.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        self.process.is_of_this_process() || planted(Planted::ServeForkedChild)
+    }
+
+    /// Refuses work in a process that was forked from the one that opened the store.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.is_of_this_process() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
+    }
+
+    /// Refuses work on a closed store.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.check_process()?;
+        if self.is_closed() && !planted(Planted::ServeClosed) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Marks the store as closed; says whether it was before.
+    pub(crate) fn set_closed(&self) -> bool {
+        self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether no other handle can have opened the directory since this one did.
+    pub(crate) fn has_directory(&self) -> bool {
+        lock(&self.directory_lock).is_some()
+    }
+
+    /// Lets the next one open the directory.
+    pub(crate) fn unlock_directory(&self) {
+        drop(lock(&self.directory_lock).take());
+    }
+
+    /// Fails if the directory or its lock was removed.
+    pub(crate) fn check_linked(&self) -> std::io::Result<()> {
+        self.directory.check_linked()?;
+        match &*lock(&self.directory_lock) {
+            Some(held) => check_lock_linked(&**held),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
