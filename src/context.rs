@@ -30,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) maintenance_wake: Wake,
     /// The process that opened the store.
     process: ProcessMark,
+    /// The store is closing: long work ends as soon as it can, and no other begins.
+    closing: AtomicBool,
     /// The store was closed: others may have the directory by now.
     closed: AtomicBool,
     /// None once it was given back, and in a [`Context::beside`] another.
@@ -101,6 +103,7 @@ impl Context {
             flush_wake: Wake::default(),
             maintenance_wake: Wake::default(),
             process: ProcessMark::of_this_process(),
+            closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             directory_lock: Mutex::new(directory_lock),
         }
@@ -158,6 +161,20 @@ impl Context {
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check_process()?;
         if self.is_closed() && !planted(Planted::ServeClosed) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Asks long work to end.
+    pub(crate) fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// An error once the store is closing.
+    pub(crate) fn check_closing(&self) -> Result<()> {
+        if self.closing.load(Ordering::Acquire) {
             Err(Error::Closed)
         } else {
             Ok(())

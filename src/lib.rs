@@ -124,6 +124,7 @@ mod server;
 #[path = "server/parse/mod.rs"]
 #[allow(dead_code, reason = "the targets use what they need of it")]
 mod server_parse;
+mod state;
 pub mod storage;
 mod store;
 mod sync;

@@ -17,3 +17,15 @@ pub(crate) use shuttle::sync::{
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+/// Proof that no other thread changes what readers find. There is one for each open store, kept under its writer lock:
+/// code that can refer to it holds that lock, or is still alone with a store that is being opened.
+#[derive(Debug)]
+pub(crate) struct ChangeRight(());
+
+impl ChangeRight {
+    /// For the writer lock of a new store, and for tests of a part of one.
+    pub(crate) fn new() -> ChangeRight {
+        ChangeRight(())
+    }
+}

@@ -122,7 +122,7 @@ impl Engine {
     /// The most damaged segments that can go together without being read. One may hide what is dead in another one of them, so all are
     /// supposed to go at first, and those of which that is not true are taken out until it is true of the rest.
     fn dead_damaged(&self) -> Vec<SealedSegment> {
-        let damaged = self.segments.all().into_iter();
+        let damaged = self.state.segments.all().into_iter();
         let damaged = damaged.filter(|segment| self.is_left_out(segment.id()));
         let mut dead: Vec<_> = damaged.filter_map(SealedSegment::of).collect();
         dead.sort_by_key(|segment| segment.counters.get().min_sequence);

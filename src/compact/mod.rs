@@ -50,8 +50,6 @@ pub(crate) struct Control {
     pub(crate) running: Mutex<()>,
     paused: AtomicBool,
     cancelled: AtomicBool,
-    /// The store is closing: no run begins, and the one under way is given up.
-    closing: AtomicBool,
     /// How many calls wait for the compaction under way to end.
     waiting: AtomicU64,
     /// A compaction began, and has not found anything to do yet.
@@ -109,22 +107,7 @@ impl Control {
         self.cancelled.store(true, Ordering::Release);
     }
 
-    /// Gives up the run under way, and all that would follow.
-    pub(crate) fn shut_down(&self) {
-        self.closing.store(true, Ordering::Release);
-    }
-
-    /// An error once the store is closing.
-    pub(crate) fn check_closing(&self) -> Result<()> {
-        if self.closing.load(Ordering::Acquire) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
-    }
-
     fn check_cancelled(&self) -> Result<()> {
-        self.check_closing()?;
         if self.cancelled.load(Ordering::Acquire) && !planted(Planted::IgnoreCancel) {
             Err(Error::Cancelled)
         } else {
@@ -307,7 +290,7 @@ impl Engine {
         let _running = lock(&self.compaction.running);
         self.context.check_open()?;
         self.compaction.begin();
-        let sealed = self.segments.all().into_iter().filter_map(SealedSegment::of);
+        let sealed = self.state.segments.all().into_iter().filter_map(SealedSegment::of);
         let chosen: Vec<_> = sealed
             .enumerate()
             .filter(|(index, _)| mask >> (index % 64) & 1 == 1)

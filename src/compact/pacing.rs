@@ -20,6 +20,7 @@ fn wait_ms(copied_bytes: u64, passed_ms: u64, bytes_per_second: u64) -> u64 {
 impl Engine {
     /// An error if a run of this pace is to be given up.
     pub(super) fn check_run(&self, pace: Pace) -> Result<()> {
+        self.context.check_closing()?;
         self.compaction.check_cancelled()?;
         if pace != Pace::Forced && self.compaction.is_paused() {
             // Waiting would keep out a forced run, and a checkpoint.

@@ -49,7 +49,7 @@ impl Engine {
 
     /// Sealed segments without known damage, oldest data first.
     fn candidates(&self) -> Vec<Candidate> {
-        let all = self.segments.all();
+        let all = self.state.segments.all();
         let horizon = self.context.time.drop_horizon(self.context.grace_ms());
         let floor_beside = shadow_floors(&all);
         let mut candidates: Vec<_> = self
@@ -102,7 +102,7 @@ impl Engine {
 
     /// Whether waste is so far above its ceiling that the rate limit does not hold.
     pub(super) fn is_overdue(&self) -> bool {
-        let all = self.segments.all();
+        let all = self.state.segments.all();
         let bytes = self.sound(&all).map(|segment| {
             let live_bytes = segment.counters.get().live_bytes;
             (segment.summary().data_end, live_bytes)
@@ -235,7 +235,7 @@ mod tests {
         let (namespace, engine) = (store.namespace("N").unwrap(), store.engine());
         let mut floors_seen = std::collections::BTreeSet::new();
         for n in 0..8 {
-            let all = engine.segments.all();
+            let all = engine.state.segments.all();
             let floor_beside = shadow_floors(&all);
             for segment in &all {
                 let others = all.iter().filter(|other| other.id() != segment.id());

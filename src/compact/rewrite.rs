@@ -10,11 +10,11 @@ use crate::format::record::{Kind, Record};
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::location::Location;
 use crate::log::Engine;
-use crate::log::output::{Move, OutputWriter, sealed_entries};
+use crate::log::output::{OutputWriter, sealed_entries};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner};
 use crate::segment::{SealedSegment, Segment};
-use crate::sync::lock;
+use crate::state::HashedKey;
 
 /// Index entries moved under one taking of the writer lock.
 const MOVES_STEP: usize = 64;
@@ -105,17 +105,19 @@ impl Engine {
             }
             return Err(error);
         }
-        outputs.iter().for_each(|segment| self.segments.set(segment.clone()));
+        outputs
+            .iter()
+            .for_each(|segment| self.state.segments.set(segment.clone()));
         for step in moves.chunks(MOVES_STEP) {
             let mut guard = self.lock_writer();
             if !planted(Planted::ForgetPending) {
                 guard.forward(step);
             }
-            self.apply_moves(step);
+            self.state.relocate(&guard.right, step);
         }
         // Nothing points into the inputs any more; oldest first, as the shadows of the oldest lie in later ones.
         for input in inputs {
-            self.segments.remove(input.index());
+            self.state.segments.remove(input.index());
             self.remove_segment_files(input.id());
             self.compaction.left_out.forget(input.id());
         }
@@ -138,8 +140,8 @@ impl Engine {
     pub(super) fn rules(&self, inputs: &[SealedSegment]) -> Rules {
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
         // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
-        let dropping = self.namespaces.any_dropped();
-        let all = self.segments.all();
+        let dropping = self.state.namespaces.any_dropped();
+        let all = self.state.segments.all();
         let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
         Rules {
             shadow_floor,
@@ -218,7 +220,7 @@ impl Engine {
                     output.copy(
                         input.location(survivor.offset),
                         &record,
-                        self.hash(header.namespace, key),
+                        self.state.hash(header.namespace, key),
                     )?;
                 }
                 Fate::Bury => output.tombstone(header.namespace, key, header.sequence)?,
@@ -311,13 +313,14 @@ impl Engine {
 
     /// Whether a record is carried on, and as what.
     fn fate(&self, location: Location, record: &Record<'_>, rules: &Rules) -> Result<Fate> {
-        let (header, key) = (record.header, record.key());
-        let hash = self.hash(header.namespace, key);
-        if header.kind == Kind::Put && self.keydir.holds(hash, location) {
+        let header = record.header;
+        let key = self.state.hashed(header.namespace, record.key());
+        if header.kind == Kind::Put && self.state.points_at(key.hash, location) {
             return Ok(Fate::Copy);
         }
         let dropped = header.namespace != SYSTEM_NAMESPACE
             && self
+                .state
                 .namespaces
                 .by_number(header.namespace)
                 .is_none_or(|namespace| namespace.is_dropped());
@@ -329,7 +332,7 @@ impl Engine {
         // it took for expired must not be taken for overwritten here.
         let shadow =
             header.kind == Kind::Tombstone || self.context.time.now().is_expired(header.expiry, header.sequence);
-        if !shadow || self.is_put(header.namespace, key, hash)? {
+        if !shadow || self.is_put(&key)? {
             // A newer record of the key is in the log, and will be durable before this one goes.
             return Ok(Fate::Gone);
         }
@@ -357,8 +360,8 @@ impl Engine {
 
     /// Whether a put of this key is known to stand in the log. If only a damaged record could tell, it is not known: then a shadow
     /// is carried on for as long as it may hide anything, as that of a key that is absent.
-    fn is_put(&self, namespace: u32, key: &[u8], hash: u64) -> Result<bool> {
-        match self.find_header(namespace, key, hash) {
+    fn is_put(&self, key: &HashedKey<'_>) -> Result<bool> {
+        match self.state.find_header(key) {
             Ok(found) => Ok(found.is_some()),
             Err(error) if error.is_unreadable() && !planted(Planted::FailOnDoubt) => Ok(false),
             Err(error) => Err(error),
@@ -378,35 +381,6 @@ impl Engine {
             manifest.segments.retain(|entry| !inside.contains(&entry.id));
             manifest.segments.extend(sealed_entries(outputs));
         })
-    }
-
-    /// Lets index entries that still point at what was copied point at the copies. The caller holds the writer lock.
-    pub(crate) fn apply_moves(&self, moves: &[Move]) {
-        for step in moves {
-            if planted(Planted::MoveBlindly) && self.keydir.insert(step.hash, step.to).is_ok() {
-                continue;
-            }
-            if !self.keydir.replace(step.hash, step.from, step.to) {
-                // Perhaps it had expired: then the copy waits out the grace period as the original did.
-                if let (Some(expiry), Some(to)) = (step.expiry, self.segments.get(step.to.segment_index()))
-                    && self.context.time.now().is_expired(step.expiry, step.sequence)
-                    && !planted(Planted::ForgetCopiedExpired)
-                {
-                    to.counters.add_expired(expiry, step.length);
-                }
-                continue;
-            }
-            if let Some(from) = self.segments.get(step.from.segment_index()) {
-                from.counters.remove_live(step.length);
-            }
-            if let Some(to) = self.segments.get(step.to.segment_index()) {
-                to.counters
-                    .add_live(1 + u64::from(planted(Planted::CountMovedTwice)), step.length);
-            }
-            if let Some(expiry) = step.expiry.filter(|_| !planted(Planted::ForgetMovedExpiry)) {
-                lock(&self.expiry).push(expiry, step.to);
-            }
-        }
     }
 }
 

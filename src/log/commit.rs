@@ -135,7 +135,8 @@ impl Engine {
         self.reserve.note(error);
         let keep_end = guard.acknowledged_end;
         let undo = std::mem::take(&mut guard.undo);
-        let Some(active) = &mut guard.active else { return };
+        let writer = &mut **guard;
+        let Some(active) = &mut writer.active else { return };
         let keep_end = keep_end.max(active.written);
         if !planted(Planted::SkipCut)
             && let Err(source) = active.file.cut(active.written)
@@ -155,13 +156,9 @@ impl Engine {
         if keep_end < active.appender.len() as u64 {
             let split = undo.partition_point(|undo| undo.offset < keep_end);
             let (kept, taken_back) = undo.split_at_checked(split).unwrap_or_default();
-            self.while_applying_batch(|| {
-                for undo in taken_back.iter().rev() {
-                    self.take_back(&active.segment, undo);
-                }
-            });
+            self.state.undo(&writer.right, &active.segment, taken_back);
             active.take_back_to(keep_end);
-            self.segments.set(active.segment.clone());
+            self.state.segments.set(active.segment.clone());
             guard.last_sequence = active.account.summary.max_sequence.max(guard.written_sequence);
             guard.undo = kept.to_vec();
             guard.rollbacks += 1;

@@ -3,28 +3,26 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::Engine;
+use super::hints::DoubtfulHints;
 use super::manifest::{ManifestStore, ReplaceError};
 use super::recovery::RecoveryReport;
 use super::reserve::Reserve;
-use super::writer::Writer;
+use super::writer::{LockedWriter, Writer};
 use crate::clock::StoreTime;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{FileName, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, RESERVE_FILE, classify};
-use crate::index::hash::KeyHasher;
-use crate::index::keydir::Keydir;
-use crate::index::namespaces::Namespaces;
 use crate::options::Options;
 use crate::planted::{Planted, planted};
 use crate::segment::files::OpenFiles;
-use crate::segment::table::SegmentTable;
+use crate::state::State;
 use crate::storage::{Directory, Storage, StorageLock, random_id};
+use crate::sync::ChangeRight;
 
 /// Begins at the lock, ends with the store.
 struct Opening {
@@ -225,36 +223,19 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     Ok(false)
 }
 
-/// An empty engine of the same directory, clock and options, for a look at the store as opening it now would see it. Nothing is
-/// written through it, and it holds no lock; the other one does.
-pub(super) fn beside(engine: &Engine) -> Engine {
-    let beside = new_engine(Arc::new(engine.context.beside()), engine.manifest.current());
-    let next_namespace = engine.next_namespace.load(Ordering::Acquire);
-    beside.next_namespace.fetch_max(next_namespace, Ordering::AcqRel);
-    beside
-}
-
 fn new_engine(context: Arc<Context>, manifest: Manifest) -> Engine {
-    let hash_seeds = [context.storage.random_u64(), context.storage.random_u64()];
     let manifest = ManifestStore::new(context.directory.clone(), manifest);
+    let writer = Arc::new(LockedWriter::new(Writer::new(ChangeRight::new())));
+    let next_namespace = manifest.current().next_namespace;
     Engine {
-        hasher: KeyHasher::new(hash_seeds),
-        keydir: Keydir::new(),
-        segments: SegmentTable::new(),
+        state: State::new(context.clone(), writer.clone(), next_namespace),
         open_files: OpenFiles::new(context.directory.clone()),
-        namespaces: Namespaces::default(),
-        next_namespace: AtomicU32::new(manifest.current().next_namespace),
         namespace_changes: Mutex::new(()),
         manifest,
-        writer: Mutex::new(Writer::new(1)),
-        progressed: Condvar::new(),
-        progress: AtomicU64::new(0),
+        writer,
         sealing: Mutex::new(()),
-        unchecked_hints: Mutex::default(),
-        renewing_hints: Mutex::new(()),
-        expiry: Mutex::default(),
+        doubtful_hints: DoubtfulHints::default(),
         housekeeping: Mutex::new(()),
-        batch_epoch: AtomicU64::new(0),
         compaction: crate::compact::Control::default(),
         close_result: Mutex::default(),
         reserve: Reserve::new(context.clone()),

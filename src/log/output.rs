@@ -3,38 +3,24 @@
 
 use std::sync::Arc;
 
+use super::Engine;
 use super::active::Account;
+use super::hints::write_hint;
 use super::manifest::ReservedId;
-use super::{Engine, HintDoubt};
 use crate::error::{Error, Result};
-use crate::format::Damage;
-use crate::format::hint::{Hint, Offsets};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{hint_file, segment_file};
 use crate::location::Location;
-use crate::location::segment_index;
 use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
-use crate::segment::scan::{End, Scanner, Sorter};
 use crate::segment::{Counters, Segment};
+use crate::state::Move;
 use crate::storage::{NeverChanged, StorageFile, write_all_at};
-use crate::sync::lock;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
-
-/// A put that was copied.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Move {
-    pub(crate) hash: u64,
-    pub(crate) from: Location,
-    pub(crate) to: Location,
-    pub(crate) length: u64,
-    pub(crate) sequence: u64,
-    pub(crate) expiry: Option<u64>,
-}
 
 /// Copies records, in ascending order of sequence, into as many new segments as they need.
 pub(crate) struct OutputWriter<'a> {
@@ -229,7 +215,7 @@ impl Engine {
         }
         let counters = Arc::new(Counters::of(&summary));
         let segment = self.readable(output.header, summary, false, output.file.clone(), counters)?;
-        self.write_hint(&segment)?;
+        write_hint(&self.context, &segment)?;
         Ok(segment)
     }
 
@@ -264,117 +250,6 @@ impl Engine {
                 Segment::unmapped(header, summary, cut, file, counters)
             }
         }))
-    }
-
-    /// Writes and syncs the hint of a segment that no longer grows, in place of any that stands there.
-    pub(super) fn write_hint(&self, segment: &Segment) -> Result<()> {
-        let Some(summary) = segment.summary else { return Ok(()) };
-        // If a part is damaged, a hint of the rest would let that part vanish in silence.
-        let (offsets, keys_crc) = self.sort_records(segment)?;
-        self.write_hint_file(&Hint {
-            store_id: segment.header.store_id,
-            segment_id: segment.id(),
-            data_end: summary.data_end,
-            records_crc: summary.records_crc,
-            keys_crc,
-            offsets,
-        })
-    }
-
-    /// Reads a whole segment that no longer grows, everything in it checked: what its hint says of its records.
-    pub(super) fn sort_records(&self, segment: &Segment) -> Result<(Offsets, u32)> {
-        let mut scratch = Vec::new();
-        let bytes = segment
-            .all_bytes(&mut scratch)
-            .map_err(|error| self.context.read_error(segment.id(), 0, error))?;
-        let mut scanner = Scanner::new(bytes, segment.header);
-        let mut sorter = Sorter::default();
-        let end = loop {
-            match scanner.next() {
-                Ok(found) => sorter.push(bytes, &found),
-                Err(end) => break end,
-            }
-        };
-        let path = self.context.segment_path(segment.id());
-        if let End::Damaged { offset, damage } = end {
-            return Err(Error::damage(&path, offset, damage));
-        }
-        if segment.summary.is_some_and(|summary| summary != scanner.summary()) {
-            let damage = Damage::Mismatch("the account of the segment");
-            return Err(Error::damage(&path, scanner.valid_end(), damage));
-        }
-        Ok(sorter.finish())
-    }
-
-    /// Sees to the hints of segments that opening has not read, or found unfit: those that do not fit are written anew. Returns how
-    /// many. One that cannot be written is not missed: the next opening reads its segment whole again.
-    ///
-    /// One caller at a time, and each hint stays on the list until it has been seen to: so when this returns nobody is at it any
-    /// more, and none that is listed here can be taken for damaged.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Closed`] if the store is closing: some may not have been seen to.
-    pub(crate) fn renew_hints(&self) -> Result<u64> {
-        if planted(Planted::ForgetHintsInHand) {
-            let taken = std::mem::take(&mut *lock(&self.unchecked_hints));
-            return Ok(taken.iter().filter(|(id, doubt)| self.renew_hint(*id, *doubt)).count() as u64);
-        }
-        let _one_at_a_time = lock(&self.renewing_hints);
-        let mut renewed = 0;
-        loop {
-            // In a statement of its own, since the lock is held to its end.
-            let next = lock(&self.unchecked_hints).last().copied();
-            let Some((id, doubt)) = next else { return Ok(renewed) };
-            self.context.check_open()?;
-            self.compaction.check_closing()?;
-            renewed += u64::from(self.renew_hint(id, doubt));
-            lock(&self.unchecked_hints).pop();
-        }
-    }
-
-    /// Whether a hint was written.
-    fn renew_hint(&self, id: u64, doubt: HintDoubt) -> bool {
-        let live = || {
-            self.segments
-                .get(segment_index(id))
-                .filter(|segment| segment.id() == id)
-        };
-        let Some(segment) = live() else { return false };
-        if doubt == HintDoubt::Unread && matches!(self.read_hint(&segment), Ok(Some(_))) {
-            return false;
-        }
-        let written = self.write_hint(&segment);
-        if let Err(error) = &written {
-            self.context.events.note_background_error(error);
-        }
-        // It may have been compacted away meanwhile.
-        if live().is_none() {
-            self.remove_segment_files(id);
-        }
-        written.is_ok()
-    }
-
-    pub(super) fn write_hint_file(&self, hint: &Hint) -> Result<()> {
-        let name = hint_file(hint.segment_id);
-        let fail = |action, error| Error::io(action, &self.context.directory.path_of(&name), error);
-        self.context
-            .directory
-            .remove_if_there(&name)
-            .map_err(|error| fail("remove", error))?;
-        let file = self
-            .context
-            .directory
-            .create(&name)
-            .map_err(|error| fail("create", error))?;
-        let written = write_all_at(&*file, &hint.encode(), 0)
-            .map_err(|error| fail("write", error))
-            .and_then(|()| file.sync().map_err(|error| fail("sync", error)));
-        if written.is_err() {
-            // A part of a hint is of no use, takes space that may be short, and would pass for damage.
-            let _ = self.context.directory.remove(&name);
-        }
-        written
     }
 
     /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is removed when the store is opened
@@ -412,6 +287,3 @@ pub(crate) fn is_seal_of(bytes: &[u8], header: &SegmentHeader, summary: &Summary
     sequence_fits(header.base_sequence, summary.max_sequence.max(header.base_sequence))
         && bytes == encode_seal(header, summary)
 }
-
-#[cfg(test)]
-mod tests;

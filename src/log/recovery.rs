@@ -18,13 +18,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
 use super::end::find_log_end;
-use super::load::{Loaded, Source};
+use super::hints::{HintDoubt, source_of};
 use super::manifest::ReplaceError;
 use super::output::{OutputWriter, is_seal_of, sealed_entries};
 use super::reserve::ReservePart;
-use super::writer::{Guard, Writer};
-use super::{Engine, HintDoubt};
+use super::writer::Guard;
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, Summary};
@@ -34,8 +34,8 @@ use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
+use crate::state::Source;
 use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
-use crate::sync::lock;
 
 /// Sequences left out after an unclean end, so that none that was given to a lost write is given out again. The log is synced
 /// far more often than once in so many writes; and a segment's records span at most 2^32 sequences, which leaves room
@@ -144,20 +144,10 @@ impl Engine {
         let (unrecovered, sources) = self.find_end(opened, report)?;
         segments.extend(sources.iter().map(|source| source.segment.clone()));
         for segment in &segments {
-            self.segments.set(segment.clone());
+            self.state.segments.set(segment.clone());
         }
-        report.index_file_used = report.clean && self.load_index_file(&segments);
-        let loaded = if report.index_file_used {
-            // What has expired since it was written.
-            self.sweep_expired();
-            Loaded::of_index_file(self.keydir.len())
-        } else {
-            self.load(&segments, sources)?
-        };
-        // Each namespace has an entry of its own in the same index.
-        report.keys = loaded.keys.saturating_sub(self.namespaces.len() as u64);
-        report.hints_used = loaded.hints_used;
-        *self.lock_writer() = Writer::new(next_sequence);
+        let scanned = self.fill_indexes(&segments, sources, report)?;
+        self.lock_writer().begin_at(next_sequence);
         // From here on everything is decided, and the disk may change.
         // The process before may have been killed when it had renamed the manifest, and before that was durable.
         if !report.created && !planted(Planted::SkipOpeningSync) {
@@ -187,16 +177,15 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
-        let live = self.segments.all();
+        let live = self.state.segments.all();
         report.segments = live.len() as u64;
         let ids = live.iter().map(|segment| segment.id());
-        let scanned: HashSet<u64> = loaded.scanned.iter().copied().collect();
         let doubtful = ids.filter_map(|id| match scanned.contains(&id) {
             true => Some((id, HintDoubt::Unfit)),
             false => report.index_file_used.then_some((id, HintDoubt::Unread)),
         });
-        *lock(&self.unchecked_hints) = doubtful.collect();
-        report.hints_rebuilt = loaded.scanned.len() as u64;
+        self.doubtful_hints.set(doubtful.collect());
+        report.hints_rebuilt = scanned.len() as u64;
         if self.context.options.maintenance == Maintenance::Manual {
             // Nobody else does it.
             report.hints_rebuilt = self.renew_hints()?;
@@ -206,6 +195,33 @@ impl Engine {
             self.context.events.note_background_error(&error);
         }
         Ok(())
+    }
+
+    /// Fills the indexes from the index file, if there is one that fits, or from the segments. Returns those that had to be
+    /// read whole.
+    fn fill_indexes(
+        &mut self,
+        segments: &[Arc<Segment>],
+        sources: Vec<Source>,
+        report: &mut RecoveryReport,
+    ) -> Result<HashSet<u64>> {
+        let writer = self.writer.clone();
+        let writer = writer.lock();
+        report.index_file_used = report.clean && self.load_index_file(&writer.right, segments);
+        let mut scanned = HashSet::new();
+        if report.index_file_used {
+            drop(writer);
+            // What has expired since it was written.
+            self.sweep_expired();
+        } else {
+            let context = self.context.clone();
+            let find = |segment: &Arc<Segment>, by_hint| source_of(&context, segment, by_hint);
+            let loaded = self.state.load(&writer.right, segments, sources, find)?;
+            report.hints_used = loaded.hints_used;
+            scanned.extend(loaded.scanned);
+        }
+        report.keys = self.state.keys();
+        Ok(scanned)
     }
 
     fn read_header(&self, path: &Path, file: &dyn StorageFile, id: u64) -> Result<SegmentHeader> {
@@ -372,7 +388,7 @@ impl Engine {
         // Opened first, since nothing may fail once the manifest is replaced.
         let mut cut = Vec::new();
         for unsealed in &unrecovered.unsealed {
-            let old = self.segments.get(crate::location::segment_index(unsealed.id));
+            let old = self.state.segments.get(crate::location::segment_index(unsealed.id));
             if let (Some(old), Some(durable)) = (old, unsealed.durable) {
                 let file = self.open_segment_file(unsealed.id)?;
                 let counters = Arc::new(Counters::of(&durable));
@@ -382,7 +398,7 @@ impl Engine {
         }
         let mut output = OutputWriter::new(self);
         for unsealed in &unrecovered.unsealed {
-            let Some(segment) = self.segments.get(crate::location::segment_index(unsealed.id)) else {
+            let Some(segment) = self.state.segments.get(crate::location::segment_index(unsealed.id)) else {
                 continue;
             };
             let durable_end = unsealed.durable.map_or(0, |durable| durable.data_end);
@@ -431,18 +447,20 @@ impl Engine {
         let Some(unrecovered) = guard.unrecovered.take() else {
             return Ok(written);
         };
-        outputs.into_iter().for_each(|segment| self.segments.set(segment));
-        self.apply_moves(&moves);
+        outputs
+            .iter()
+            .for_each(|segment| self.state.segments.set(segment.clone()));
+        self.state.relocate(&guard.right, &moves);
         for (old, segment) in cut {
-            segment.counters.set_live(&old.counters.get());
-            self.segments.set(segment);
+            segment.counters.set_live(&guard.right, &old.counters.get());
+            self.state.segments.set(segment);
         }
         for unsealed in unrecovered
             .unsealed
             .iter()
             .filter(|unsealed| unsealed.durable.is_none())
         {
-            self.segments.remove(crate::location::segment_index(unsealed.id));
+            self.state.segments.remove(crate::location::segment_index(unsealed.id));
             self.remove_segment_files(unsealed.id);
         }
         unrecovered.dropped.iter().for_each(|id| self.remove_segment_files(*id));
@@ -458,7 +476,7 @@ impl Engine {
         let mut scanner = Scanner::new(bytes, segment.header);
         while let Ok(found) = scanner.next() {
             if found.offset >= offset {
-                let hash = self.hash(found.record.header.namespace, found.record.key());
+                let hash = self.state.hash(found.record.header.namespace, found.record.key());
                 output.copy(segment.location(found.offset), &found.record, hash)?;
             }
         }
@@ -503,12 +521,12 @@ impl Engine {
     /// What still waits to be written anew is read without maps: its files will be cut one day, and no value may lie there then.
     fn read_without_maps(&self, guard: &Guard<'_>) -> Result<()> {
         for unsealed in guard.unrecovered.iter().flat_map(|unrecovered| &unrecovered.unsealed) {
-            let found = self.segments.get(crate::location::segment_index(unsealed.id));
+            let found = self.state.segments.get(crate::location::segment_index(unsealed.id));
             if let Some((segment, summary)) = found.and_then(|segment| Some((segment.clone(), segment.summary?))) {
                 let file = self.open_segment_file(unsealed.id)?;
                 let file = self.open_files.of_segment(unsealed.id, file);
                 let unmapped = Segment::unmapped(segment.header, summary, true, file, segment.counters.clone());
-                self.segments.set(Arc::new(unmapped));
+                self.state.segments.set(Arc::new(unmapped));
             }
         }
         Ok(())
@@ -540,7 +558,7 @@ impl Engine {
     pub(crate) fn unlock_directory(&self) {
         // A hint or the reserve may be worked at although the store is closed. Whoever is at a hint ends with it, and
         // looks whether the directory is still ours before touching the reserve.
-        drop(lock(&self.renewing_hints));
+        self.doubtful_hints.while_none_is_renewed(|| ());
         self.reserve.while_untouched(|| self.context.unlock_directory());
     }
 }

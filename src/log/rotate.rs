@@ -75,7 +75,7 @@ impl Engine {
             next.appender.buffer().clone(),
             Arc::new(Counters::default()),
         ));
-        self.segments.set(segment.clone());
+        self.state.segments.set(segment.clone());
         guard.active = Some(Active {
             segment,
             file: next.file,

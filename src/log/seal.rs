@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::Engine;
 use super::active::Rotated;
+use super::hints::write_hint;
 use super::output::encode_seal;
 use super::reserve::ReservePart;
 use super::writer::Guard;
@@ -83,7 +84,7 @@ impl Engine {
         let counters = rotated.segment.counters.clone();
         let segment = self.readable(rotated.segment.header, rotated.summary, false, file, counters)?;
         // A hint only makes opening faster.
-        if let Err(error) = self.write_hint(&segment) {
+        if let Err(error) = write_hint(&self.context, &segment) {
             self.context.events.note_background_error(&error);
         }
         self.update_manifest(|manifest| {
@@ -92,7 +93,7 @@ impl Engine {
             }
         })?;
         let mut guard = self.lock_writer();
-        self.segments.set(segment);
+        self.state.segments.set(segment);
         guard.sealing.retain(|other| other.segment.id() != id);
         Ok(())
     }
@@ -116,7 +117,7 @@ impl Engine {
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
         let mut guard = self.lock_writer();
         guard.sealing.retain(|other| other.segment.id() != id);
-        self.segments.remove(rotated.segment.index());
+        self.state.segments.remove(rotated.segment.index());
         drop(guard);
         self.remove_segment_files(id);
         Ok(())

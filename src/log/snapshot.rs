@@ -48,6 +48,7 @@ impl Engine {
             end: active.appender.len() as u64,
         }));
         let ended = self
+            .state
             .segments
             .all()
             .into_iter()

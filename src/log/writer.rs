@@ -1,28 +1,29 @@
 //! What the writer lock protects: how far the log has come, and what is still under way.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::Engine;
 use super::active::{Active, Prepared, Rotated};
 use super::manifest::{Floors, ReplaceError};
-use super::output::Move;
 use super::waiters::Waiters;
-use super::write::Current;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::segment::{Mark, Start};
 use crate::location::Location;
 use crate::planted::{Planted, planted};
-use crate::sync::lock;
+use crate::state::{Move, Undo, WriterLock};
+use crate::sync::{ChangeRight, lock};
 
 /// Looks at whether a write-out has ended before a thread goes to sleep over it: a few microseconds.
 const SPINS_MAX: u32 = 100;
 
 /// What the writer lock protects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Writer {
+    /// To change what readers find.
+    pub(crate) right: ChangeRight,
     /// Given to the next record.
     pub(crate) next_sequence: u64,
     /// Of the newest record in the log.
@@ -63,27 +64,43 @@ pub(crate) struct Writer {
     pub(super) closed: bool,
 }
 
-/// How to take back one record.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Undo {
-    pub(super) offset: u64,
-    pub(super) sequence: u64,
-    pub(super) hash: u64,
-    /// What the keydir said before.
-    pub(super) previous: Option<Current>,
-}
-
 impl Writer {
-    pub(crate) fn new(next_sequence: u64) -> Writer {
-        let last = next_sequence.saturating_sub(1);
+    /// Of a log without records.
+    pub(crate) fn new(right: ChangeRight) -> Writer {
         Writer {
-            next_sequence,
-            last_sequence: last,
-            written_sequence: last,
-            durable_sequence: last,
-            marked_sequence: last,
-            ..Writer::default()
+            next_sequence: 1,
+            last_sequence: 0,
+            written_sequence: 0,
+            durable_sequence: 0,
+            marked_sequence: 0,
+            synced_bytes: 0,
+            durable_end: Mark::default(),
+            active: None,
+            prepared: None,
+            sealing: Vec::new(),
+            previous: Start::default(),
+            writing: false,
+            syncing: false,
+            waiting: 0,
+            undo: Vec::new(),
+            acknowledged_end: 0,
+            waiters: Waiters::default(),
+            rollbacks: 0,
+            unrecovered: None,
+            poisoned: None,
+            closed: false,
+            right,
         }
+    }
+
+    /// The records that were found when the store was opened end before this sequence.
+    pub(super) fn begin_at(&mut self, next_sequence: u64) {
+        let last = next_sequence.saturating_sub(1);
+        self.next_sequence = next_sequence;
+        self.last_sequence = last;
+        self.written_sequence = last;
+        self.durable_sequence = last;
+        self.marked_sequence = last;
     }
 
     /// Refuses if nothing may be written any more.
@@ -111,14 +128,8 @@ impl Writer {
         if self.undo.is_empty() {
             return;
         }
-        let to: HashMap<Location, Location> = moves.iter().map(|step| (step.from, step.to)).collect();
-        for undo in &mut self.undo {
-            if let Some(previous) = &mut undo.previous
-                && let Some(copy) = to.get(&previous.location)
-            {
-                previous.location = *copy;
-            }
-        }
+        let copies: HashMap<Location, Location> = moves.iter().map(|step| (step.from, step.to)).collect();
+        self.undo.iter_mut().for_each(|undo| undo.forward(&copies));
     }
 
     /// Bytes that only memory holds.
@@ -169,21 +180,54 @@ impl Writer {
 /// The writer lock, held.
 pub(crate) type Guard<'a> = MutexGuard<'a, Writer>;
 
+/// The writer lock, and how threads that hold it wait for each other.
+#[derive(Debug)]
+pub(crate) struct LockedWriter {
+    writer: Mutex<Writer>,
+    /// Signalled when a write-out, a sync or a failure ends.
+    progressed: Condvar,
+    /// Rises whenever `progressed` is signalled, or would be if a thread slept.
+    progress: AtomicU64,
+}
+
+impl LockedWriter {
+    pub(crate) fn new(writer: Writer) -> LockedWriter {
+        LockedWriter {
+            writer: Mutex::new(writer),
+            progressed: Condvar::new(),
+            progress: AtomicU64::new(0),
+        }
+    }
+}
+
+impl LockedWriter {
+    pub(crate) fn lock(&self) -> Guard<'_> {
+        lock(&self.writer)
+    }
+}
+
+impl WriterLock for LockedWriter {
+    fn while_nothing_changes(&self, look: &mut dyn FnMut()) {
+        let _writer = self.lock();
+        look();
+    }
+}
+
 impl Engine {
     /// Takes the writer lock.
     pub(crate) fn lock_writer(&self) -> Guard<'_> {
-        lock(&self.writer)
+        self.writer.lock()
     }
 
     /// Takes the writer lock; whoever has to wait for it looks up the key of this hash meanwhile, so that under the lock its slot and
     /// its record are in the processor's cache.
     pub(super) fn lock_writer_to_change(&self, hash: u64) -> Guard<'_> {
-        match self.writer.try_lock() {
+        match self.writer.writer.try_lock() {
             Ok(guard) => guard,
             // As in `lock`. This guard holds the lock already.
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                self.warm_up(&[hash]);
+                self.state.warm_up(&[hash]);
                 self.lock_writer()
             }
         }
@@ -191,33 +235,37 @@ impl Engine {
 
     /// Gives up the lock until a leader has ended its work, or for no reason at all.
     pub(super) fn wait<'a>(&'a self, guard: Guard<'a>) -> Guard<'a> {
-        let before = self.progress.load(Ordering::Relaxed);
+        let before = self.writer.progress.load(Ordering::Relaxed);
         let mut guard = guard;
         if guard.writing {
             // A write-out takes about as long as falling asleep, and less than being woken. A sync takes far longer.
             drop(guard);
             for _ in 0..SPINS_MAX {
-                if self.progress.load(Ordering::Relaxed) != before {
+                if self.writer.progress.load(Ordering::Relaxed) != before {
                     break;
                 }
                 std::hint::spin_loop();
             }
             guard = self.lock_writer();
-            if self.progress.load(Ordering::Relaxed) != before {
+            if self.writer.progress.load(Ordering::Relaxed) != before {
                 return guard;
             }
         }
         guard.waiting += 1;
-        let mut guard = self.progressed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self
+            .writer
+            .progressed
+            .wait(guard)
+            .unwrap_or_else(PoisonError::into_inner);
         guard.waiting -= 1;
         guard
     }
 
     /// Lets all who wait look again.
     pub(super) fn notify(&self, guard: &Guard<'_>) {
-        self.progress.fetch_add(1, Ordering::Relaxed);
+        self.writer.progress.fetch_add(1, Ordering::Relaxed);
         if guard.waiting > 0 {
-            self.progressed.notify_all();
+            self.writer.progressed.notify_all();
         }
     }
 
@@ -243,7 +291,7 @@ impl Engine {
     pub(super) fn floors(&self, guard: &Guard<'_>) -> Floors {
         Floors {
             next_sequence: guard.next_sequence,
-            next_namespace: self.next_namespace.load(Ordering::Acquire),
+            next_namespace: self.state.next_namespace(),
         }
     }
 

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::format::segment::Summary;
+use crate::sync::ChangeRight;
 
-/// Counters of one segment, moved only by those who hold the store's writer lock, and while a store is opened by the one thread
-/// that loads the segment; so they are added to by a load and a store, which is cheaper than one atomic step.
+/// Counters of one segment. Only one thread moves them: it holds the writer lock, or loads the segment while the store is
+/// being opened. So they are added to by a load and a store, which is cheaper than one atomic step.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Puts that the keydir points at.
@@ -135,13 +136,13 @@ impl Counters {
         counters
     }
 
-    pub(crate) fn add_put(&self, bytes: u64, sequence: u64) {
+    pub(crate) fn add_put(&self, _: &ChangeRight, bytes: u64, sequence: u64) {
         add(&self.puts, 1);
         add(&self.put_bytes, bytes);
         self.note_sequence(sequence);
     }
 
-    pub(crate) fn add_tombstone(&self, bytes: u64, sequence: u64) {
+    pub(crate) fn add_tombstone(&self, _: &ChangeRight, bytes: u64, sequence: u64) {
         add(&self.tombstones, 1);
         add(&self.tombstone_bytes, bytes);
         self.note_sequence(sequence);
@@ -156,7 +157,7 @@ impl Counters {
     }
 
     /// Takes back what [`Counters::add_put`] or [`Counters::add_tombstone`] counted.
-    pub(crate) fn take_back(&self, put: bool, bytes: u64) {
+    pub(crate) fn take_back(&self, _: &ChangeRight, put: bool, bytes: u64) {
         let (count, sum) = if put {
             (&self.puts, &self.put_bytes)
         } else {
@@ -167,14 +168,14 @@ impl Counters {
     }
 
     /// There is a put that has expired.
-    pub(crate) fn note_expired(&self, expiry_ms: u64) {
+    pub(crate) fn note_expired(&self, _: &ChangeRight, expiry_ms: u64) {
         let latest = self.latest_expired.load(Ordering::Relaxed).max(expiry_ms);
         self.latest_expired.store(latest, Ordering::Relaxed);
     }
 
     /// A put of so many bytes is not in the indexes because it has expired, and for no other reason.
-    pub(crate) fn add_expired(&self, expiry_ms: u64, bytes: u64) {
-        self.note_expired(expiry_ms);
+    pub(crate) fn add_expired(&self, right: &ChangeRight, expiry_ms: u64, bytes: u64) {
+        self.note_expired(right, expiry_ms);
         add(&self.expired_bytes, bytes);
         self.expired().add(expiry_ms, bytes);
     }
@@ -189,20 +190,20 @@ impl Counters {
     }
 
     /// So many puts, of so many bytes, came to be pointed at.
-    pub(crate) fn add_live(&self, puts: u64, bytes: u64) {
+    pub(crate) fn add_live(&self, _: &ChangeRight, puts: u64, bytes: u64) {
         add(&self.live_puts, puts);
         add(&self.live_bytes, bytes);
     }
 
     /// A put is no longer pointed at.
-    pub(crate) fn remove_live(&self, bytes: u64) {
+    pub(crate) fn remove_live(&self, _: &ChangeRight, bytes: u64) {
         debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more dies than was live");
         subtract(&self.live_puts, 1);
         subtract(&self.live_bytes, bytes);
     }
 
     /// Takes over what is live from the counters of the object that stood for the segment before.
-    pub(crate) fn set_live(&self, counts: &Counts) {
+    pub(crate) fn set_live(&self, _: &ChangeRight, counts: &Counts) {
         self.live_puts.store(counts.live_puts, Ordering::Relaxed);
         self.live_bytes.store(counts.live_bytes, Ordering::Relaxed);
         self.latest_expired.store(counts.latest_expired, Ordering::Relaxed);

@@ -69,7 +69,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.requested.store(true, Ordering::Release);
-        self.engine.compaction.shut_down();
+        self.engine.context.begin_closing();
         self.engine.context.flush_wake.wake();
         self.engine.context.maintenance_wake.wake();
         self.stop.compaction_wake.wake();

@@ -234,7 +234,7 @@ impl Store {
 
 impl Engine {
     fn close(&self) -> Result<()> {
-        self.compaction.shut_down();
+        self.context.begin_closing();
         let _running = lock(&self.compaction.running);
         // Whoever closes again is told how it went: what was lost is lost.
         let mut ended = lock(&self.close_result);

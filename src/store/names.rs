@@ -1,7 +1,6 @@
 //! Creating, finding, renaming and dropping namespaces.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Namespace, NamespaceInfo, Store};
 use crate::error::{Error, Result};
@@ -33,7 +32,7 @@ impl Store {
     /// Opens the namespace with this stable id, if there is one.
     pub fn namespace_by_id(&self, id: u128) -> Result<Option<Namespace>> {
         self.engine().context.check_open()?;
-        let found = self.engine().namespaces.by_stable_id(id);
+        let found = self.engine().state.namespaces.by_stable_id(id);
         Ok(found.map(|state| Namespace::new(self.clone(), state)))
     }
 
@@ -41,6 +40,7 @@ impl Store {
         self.engine().context.check_open()?;
         Ok(self
             .engine()
+            .state
             .namespaces
             .by_name(name)
             .map(|state| Namespace::new(self.clone(), state)))
@@ -59,25 +59,25 @@ impl Store {
         engine.context.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         engine.context.check_open()?;
-        if engine.namespaces.by_name(name).is_some() && !planted(Planted::AnyNameTwice) {
+        if engine.state.namespaces.by_name(name).is_some() && !planted(Planted::AnyNameTwice) {
             return Err(Error::NamespaceExists { name: name.to_owned() });
         }
-        if engine.namespaces.by_stable_id(id).is_some() {
+        if engine.state.namespaces.by_stable_id(id).is_some() {
             return Err(Error::invalid(format!(
                 "the namespace id {id:032x} is in use; choose another"
             )));
         }
         // Nobody else gives out numbers while `namespace_changes` is held. This one is given away once its record is written out:
         // a creation that fails before that leaves no trace of it.
-        let number = engine.next_namespace.load(Ordering::Acquire);
+        let number = engine.state.next_namespace();
         let next = number.checked_add(1).ok_or_else(|| {
             Error::invalid("the store has no namespace numbers left; copy what is needed into a new one")
         })?;
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
         engine.write_namespace(number, put(&encode_entry(id, name)), || {
-            engine.next_namespace.store(next, Ordering::Release);
+            engine.state.set_next_namespace(next);
         })?;
-        engine.namespaces.insert(state.clone());
+        engine.state.namespaces.insert(state.clone());
         Ok(Namespace::new(self.clone(), state))
     }
 
@@ -88,17 +88,18 @@ impl Store {
         engine.context.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
+            .state
             .namespaces
             .by_name(name)
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
-        if engine.namespaces.by_name(new_name).is_some() {
+        if engine.state.namespaces.by_name(new_name).is_some() {
             return Err(Error::NamespaceExists {
                 name: new_name.to_owned(),
             });
         }
         let value = encode_entry(state.stable_id, new_name);
         engine.write_namespace(state.number, put(&value), || ())?;
-        engine.namespaces.rename(&state, new_name);
+        engine.state.namespaces.rename(&state, new_name);
         Ok(())
     }
 
@@ -109,11 +110,14 @@ impl Store {
         engine.context.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
+            .state
             .namespaces
             .by_name(name)
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
         // Once it is written out it has happened, though without the sync that may not last.
-        let result = engine.write_namespace(state.number, Action::Delete, || engine.namespaces.set_dropped(&state));
+        let result = engine.write_namespace(state.number, Action::Delete, || {
+            engine.state.namespaces.set_dropped(&state)
+        });
         if state.is_dropped() {
             engine.context.maintenance_wake.wake();
         }
@@ -123,7 +127,7 @@ impl Store {
     /// All namespaces, by name.
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
         self.engine().context.check_open()?;
-        let all = self.engine().namespaces.all();
+        let all = self.engine().state.namespaces.all();
         Ok(all
             .iter()
             .map(|state| NamespaceInfo {
@@ -160,7 +164,6 @@ fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::Ordering;
 
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
     use crate::{ErrorKind, Maintenance, Store};
@@ -180,7 +183,7 @@ mod tests {
         let faults = FaultStorage::new(disk.clone());
         let store = open(Arc::new(faults.clone()));
         store.create_namespace("first").unwrap();
-        let next = || store.engine().next_namespace.load(Ordering::Acquire);
+        let next = || store.engine().state.next_namespace();
         assert_eq!(next(), 2);
         faults.inject(
             Fault::new(FaultKind::Error(std::io::ErrorKind::StorageFull))
@@ -212,7 +215,7 @@ mod tests {
             store.namespace(&format!("namespace {number}")).unwrap();
         }
         let engine = store.engine();
-        let walks = engine.namespaces.walks();
+        let walks = engine.state.namespaces.walks();
         let namespace = store.create_namespace_with_id("another", 7).unwrap();
         let refused = store.create_namespace_with_id("the same id", 7).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
@@ -223,6 +226,6 @@ mod tests {
         store.compact().unwrap();
         store.drop_namespace("another").unwrap();
         engine.empty_dropped_namespaces().unwrap();
-        assert_eq!(engine.namespaces.walks(), walks);
+        assert_eq!(engine.state.namespaces.walks(), walks);
     }
 }

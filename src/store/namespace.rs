@@ -89,7 +89,7 @@ impl Namespace {
     /// system fails the read, [`Error::NamespaceNotFound`] if the namespace was dropped.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.check()?;
-        self.engine().get(&self.state, key.as_ref())
+        self.engine().state.get(&self.state, key.as_ref())
     }
 
     /// The value of a key as JSON of this type. [`Error::Decode`] if it is something else.
@@ -110,9 +110,9 @@ impl Namespace {
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check()?;
         let engine = self.engine();
-        engine.consistently(|| {
+        engine.state.consistently(|| {
             let mut values = Vec::with_capacity(keys.len());
-            engine.get_many(&self.state, keys, |value| values.push(value))?;
+            engine.state.get_many(&self.state, keys, |value| values.push(value))?;
             Ok(values)
         })
     }
@@ -121,8 +121,8 @@ impl Namespace {
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.check()?;
         let (engine, key) = (self.engine(), key.as_ref());
-        engine.await_batch();
-        let found = engine.find_header(self.state.number, key, engine.hash(self.state.number, key))?;
+        engine.state.await_group();
+        let found = engine.state.find_header(&engine.state.hashed(self.state.number, key))?;
         Ok(found.is_some_and(|(_, header)| {
             header.expiry.is_none() || !engine.context.time.now().is_expired(header.expiry, header.sequence)
         }))

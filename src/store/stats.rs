@@ -100,6 +100,7 @@ impl Store {
             };
         }
         let segments: Vec<_> = engine
+            .state
             .segments
             .all()
             .iter()
@@ -120,17 +121,11 @@ impl Store {
             })
             .collect();
         let sum = |number: fn(&SegmentStats) -> u64| segments.iter().map(number).sum();
-        let namespaces = engine.namespaces.all();
-        let expiry = lock(&engine.expiry);
-        let (expired_not_swept, expiry_queue_bytes) = (
-            expiry.due(engine.context.time.now().wall_ms()),
-            expiry.memory_bytes() as u64,
-        );
-        drop(expiry);
+        let namespaces = engine.state.namespaces.all();
+        let (expired_not_swept, expiry_queue_bytes) = engine.state.expiry_queue(&engine.context.time.now());
         let events = &engine.context.events;
         let background_error = lock(&events.background_error).clone();
-        let keys = engine.keydir.len();
-        let keydir_bytes = engine.keydir.memory_bytes() as u64;
+        let (keys, keydir_bytes) = (engine.state.keys(), engine.state.keydir_bytes());
         let key_order_bytes = namespaces.iter().map(|state| state.order.memory_bytes() as u64).sum();
         // Held for a few fields only: writers wait for it.
         let writer = engine.lock_writer();
@@ -141,8 +136,7 @@ impl Store {
         // The next write would find out.
         let poisoned = poisoned.or_else(|| Some(engine.context.directory.check_syncs().err()?.to_string()));
         Stats {
-            // Namespaces have an entry each in the same index.
-            keys: keys.saturating_sub(namespaces.len() as u64),
+            keys,
             namespaces: namespaces.len() as u64,
             expired_not_swept,
             live_bytes: sum(|segment| segment.live_bytes),

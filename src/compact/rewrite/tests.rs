@@ -29,7 +29,7 @@ fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     engine.retire_active().unwrap();
     engine.seal_all().unwrap();
 
-    let input = SealedSegment::of(engine.segments.all().pop().unwrap()).unwrap();
+    let input = SealedSegment::of(engine.state.segments.all().pop().unwrap()).unwrap();
     let rules = engine.rules(std::slice::from_ref(&input));
     clock.advance(5000);
     engine.sweep_expired();

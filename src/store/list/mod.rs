@@ -9,8 +9,8 @@ use super::Namespace;
 use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, KeyPage, prefix_successor};
-use crate::log::{Candidate, WARM_UP};
 use crate::planted::{Planted, planted};
+use crate::state::{Candidate, HashedKey, WARM_UP};
 use page::{Detail, Unread};
 pub use page::{Entry, EntryRef, Keys, Page};
 
@@ -38,7 +38,7 @@ pub struct List {
 
 /// The hash of a key, and where its record probably is.
 struct Warm<'a> {
-    hash: u64,
+    key: HashedKey<'a>,
     candidate: Option<&'a Candidate>,
 }
 
@@ -139,7 +139,7 @@ impl List {
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
         if !state.has_expiring() {
-            return engine.consistently(|| Ok(state.order.count(lower, upper)));
+            return engine.state.consistently(|| Ok(state.order.count(lower, upper)));
         }
         let now = engine.context.time.now();
         let mut count = 0;
@@ -148,9 +148,9 @@ impl List {
             let from = after.as_deref().map_or(lower, Bound::Excluded);
             let page = state.order.page(from, upper, false, COUNT_STEP);
             let expires = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES);
-            self.look_up(&page, expires, |key, _, warm| {
+            self.look_up(&page, expires, |_, _, warm| {
                 let counts = match warm {
-                    Some(warm) => match engine.find_header(state.number, key, warm.hash) {
+                    Some(warm) => match engine.state.find_header(&warm.key) {
                         Ok(found) => found.is_some_and(|(_, header)| !now.is_expired(header.expiry, header.sequence)),
                         // As in a page.
                         Err(error) if error.is_unreadable() => true,
@@ -187,7 +187,7 @@ impl List {
 
     /// The page after this key.
     fn page_after(&self, after: Option<&[u8]>) -> Result<Page> {
-        self.namespace.engine().consistently(|| self.look(after))
+        self.namespace.engine().state.consistently(|| self.look(after))
     }
 
     fn look(&self, after: Option<&[u8]>) -> Result<Page> {
@@ -222,7 +222,7 @@ impl List {
                 |flags| self.is_looked_up(flags),
                 |key, flags, warm| {
                     is_full = page.len() == self.limit;
-                    if !is_full && let Some(detail) = self.detail(key, flags, warm, &now)? {
+                    if !is_full && let Some(detail) = self.detail(flags, warm, &now)? {
                         page.push(key, flags, detail);
                     }
                     Ok(!is_full)
@@ -265,8 +265,8 @@ impl List {
             }
             let looked_up = group.iter().filter(|(_, flags)| wanted(*flags));
             hashes.clear();
-            hashes.extend(looked_up.map(|(key, _)| engine.hash(state.number, key)));
-            let candidates = engine.warm_up(&hashes);
+            hashes.extend(looked_up.map(|(key, _)| engine.state.hash(state.number, key)));
+            let candidates = engine.state.warm_up(&hashes);
             let mut warm = hashes.iter().zip(&candidates);
             for &(key, flags) in &group {
                 let warm = if wanted(flags) { warm.next() } else { None };
@@ -274,7 +274,11 @@ impl List {
                     key,
                     flags,
                     warm.map(|(hash, candidate)| Warm {
-                        hash: *hash,
+                        key: HashedKey {
+                            namespace: state.number,
+                            key,
+                            hash: *hash,
+                        },
                         candidate: candidate.as_ref(),
                     }),
                 )? {
@@ -285,34 +289,31 @@ impl List {
     }
 
     /// What the page has to say of a key, with `warm` if its record has to be looked at; None if it is not there any more.
-    fn detail(&self, key: &[u8], flags: KeyFlags, warm: Option<Warm<'_>>, now: &Now) -> Result<Option<Detail>> {
-        let Some(Warm { hash, candidate }) = warm else {
+    fn detail(&self, flags: KeyFlags, warm: Option<Warm<'_>>, now: &Now) -> Result<Option<Detail>> {
+        let Some(Warm { key, candidate }) = warm else {
             return Ok(Some(Detail::Plain));
         };
-        let (engine, state) = (self.namespace.engine(), &self.namespace.state);
+        let engine = self.namespace.engine();
         let detail = if self.values || flags.contains(KeyFlags::METADATA) {
-            let value = engine.get_warm(state, key, hash, candidate, now);
+            let value = engine.state.get_warm(&key, candidate, now);
             value.map(|value| value.map(Detail::Value))
         } else {
-            engine.find_header(state.number, key, hash).map(|found| {
+            engine.state.find_header(&key).map(|found| {
                 let live = found.filter(|(_, header)| !now.is_expired(header.expiry, header.sequence));
                 live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry))
             })
         };
         match detail {
             Err(error) if error.is_unreadable() && !planted(Planted::FailPageOnDamage) => {
-                self.detail_of_damaged(key, hash, error, now)
+                self.detail_of_damaged(&key, error, now)
             }
             detail => detail,
         }
     }
 
     /// What can still be said of a key whose record cannot be read whole: its header may be sound.
-    fn detail_of_damaged(&self, key: &[u8], hash: u64, error: Error, now: &Now) -> Result<Option<Detail>> {
-        let found = self
-            .namespace
-            .engine()
-            .find_header(self.namespace.state.number, key, hash);
+    fn detail_of_damaged(&self, key: &HashedKey<'_>, error: Error, now: &Now) -> Result<Option<Detail>> {
+        let found = self.namespace.engine().state.find_header(key);
         let expiry = match found {
             // Deleted since, or expired: then it is not there, whatever has become of its value.
             Ok(None) => return Ok(None),

@@ -230,7 +230,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
     fn indexes(&mut self) -> Result<()> {
         let engine = self.engine;
         let (mut keys, mut suspects, mut scratch) = (0u64, HashSet::new(), Vec::new());
-        engine.keydir.for_each(|location| {
+        engine.state.for_each_location(|location| {
             keys += 1;
             if !leads_to_its_record(engine, location, &mut scratch) {
                 suspects.insert(location);
@@ -242,7 +242,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         let guard = engine.lock_writer();
         let mut live: HashMap<u16, u64> = HashMap::new();
         let mut astray = Vec::new();
-        engine.keydir.for_each(|location| {
+        engine.state.for_each_location(|location| {
             *live.entry(location.segment_index()).or_default() += 1;
             if suspects.contains(&location) {
                 astray.push(location);
@@ -250,7 +250,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         });
         astray.retain(|location| !leads_to_its_record(engine, *location, &mut scratch));
         let mut miscounted = Vec::new();
-        for segment in engine.segments.all() {
+        for segment in engine.state.segments.all() {
             if live.get(&segment.index()).copied().unwrap_or(0) != segment.counters.get().live_puts {
                 miscounted.push(segment);
             }
@@ -266,7 +266,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             );
         }
         for location in astray {
-            let segment = engine.segments.get(location.segment_index());
+            let segment = engine.state.segments.get(location.segment_index());
             let path = segment.as_ref().map_or(engine.context.path().to_owned(), |segment| {
                 engine.context.segment_path(segment.id())
             });
@@ -298,11 +298,11 @@ fn differ(a: &Manifest, b: &Manifest) -> bool {
 
 /// Whether a put stands at this location whose key leads back to it.
 fn leads_to_its_record(engine: &Engine, location: Location, scratch: &mut Vec<u8>) -> bool {
-    let Some(segment) = engine.segments.get(location.segment_index()) else {
+    let Some(segment) = engine.state.segments.get(location.segment_index()) else {
         return false;
     };
     segment.record(location.offset(), scratch).is_ok_and(|record| {
-        let hash = engine.hash(record.header.namespace, record.key());
-        record.header.kind == Kind::Put && engine.keydir.holds(hash, location)
+        let hash = engine.state.hash(record.header.namespace, record.key());
+        record.header.kind == Kind::Put && engine.state.points_at(hash, location)
     })
 }

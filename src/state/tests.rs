@@ -1,4 +1,8 @@
+use super::read::Lookup;
 use super::*;
+use crate::error::Error;
+use crate::format::Damage;
+use crate::segment::ReadError;
 use crate::storage::MemStorage;
 use crate::{Maintenance, Store};
 
@@ -12,11 +16,11 @@ fn a_record_that_was_taken_back_and_written_again_under_a_reader_is_no_damage() 
     let namespace = store.namespace("N").unwrap();
     namespace.put("key", "value").unwrap();
     let engine = store.engine();
-    let hash = engine.hash(namespace.state.number, b"key");
+    let hash = engine.state.hash(namespace.state.number, b"key");
     // The reader had the location before a failed write was taken back, finds nothing there, and looks at the index when
     // the next write has put its record in the same place.
     let mut looks = 0;
-    let found = engine.find(hash, |_, _| {
+    let found = engine.state.find(hash, |_, _| {
         looks += 1;
         if looks == 1 {
             Err(ReadError::Damage(Damage::Short))
@@ -25,9 +29,11 @@ fn a_record_that_was_taken_back_and_written_again_under_a_reader_is_no_damage() 
         }
     });
     assert!(matches!(found, Ok(Lookup::Found(_))));
-    let damaged = engine.find(hash, |_, _| Err(ReadError::Damage(Damage::Short)));
+    let damaged = engine.state.find(hash, |_, _| Err(ReadError::Damage(Damage::Short)));
     assert!(matches!(damaged, Ok(Lookup::Damaged(_, Error::Corruption { .. }))));
-    let failed = engine.find(hash, |_, _| Err(ReadError::Io(std::io::ErrorKind::Other.into())));
+    let failed = engine
+        .state
+        .find(hash, |_, _| Err(ReadError::Io(std::io::ErrorKind::Other.into())));
     assert!(matches!(failed, Err(Error::Io { .. })));
 }
 
@@ -51,7 +57,7 @@ fn put_both(store: &Store, namespace: &crate::Namespace, value: &str) {
 fn a_look_at_several_keys_begins_again_if_a_batch_has_come_between() {
     let (store, namespace) = with_two_keys();
     let mut looks = 0;
-    let seen = store.engine().consistently(|| {
+    let seen = store.engine().state.consistently(|| {
         looks += 1;
         let a = namespace.get_text("a")?;
         if looks == 1 {
@@ -68,7 +74,7 @@ fn a_reader_waits_while_a_batch_is_being_applied() {
     let (store, namespace) = with_two_keys();
     let is_applied = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reader = store.engine().while_applying_batch(|| {
+        let reader = store.engine().state.as_group(|| {
             let reader = scope.spawn(|| {
                 namespace.get("a").unwrap();
                 is_applied.load(Ordering::SeqCst)

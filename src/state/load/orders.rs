@@ -8,26 +8,28 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::{Engine, WARM_UP, write};
-use super::{Contribution, Source};
+use super::{Contribution, Names, Source, State};
 use crate::error::Result;
 use crate::format::record::Record;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::{KeyFlags, OrderBuilder};
 use crate::key_bytes::rank;
 use crate::parallel::in_parallel;
+use crate::state::{WARM_UP, flags};
+use crate::sync::ChangeRight;
 
 /// It is not worth a thread to merge fewer records than this.
 const RANGE_RECORDS_MIN: usize = 1 << 14;
 
-impl Engine {
+impl State {
     /// Merges the key orders of all segments into those of the namespaces, and counts what is live. The keys are divided into
     /// as many ranges as there are threads.
     pub(super) fn load_orders(
         &self,
+        right: &ChangeRight,
         sources: &[Source],
         contributions: &[Contribution],
-        names: HashMap<u32, (u128, String)>,
+        names: Names,
     ) -> Result<()> {
         let ranges = self.ranges(sources)?;
         let parts = in_parallel(&ranges, |range| self.merge_range(sources, contributions, range))?;
@@ -39,7 +41,7 @@ impl Engine {
             }
             expiring.extend(part.expiring);
             for (source, live) in sources.iter().zip(part.live) {
-                source.segment.counters.add_live(live.puts, live.bytes);
+                source.segment.counters.add_live(right, live.puts, live.bytes);
             }
         }
         for (number, (stable_id, name)) in names {
@@ -125,20 +127,20 @@ impl Engine {
 
 impl Source {
     /// Namespace and key of the n-th record in key order.
-    fn key_at(&self, engine: &Engine, position: usize) -> Result<(u32, Vec<u8>)> {
+    fn key_at(&self, state: &State, position: usize) -> Result<(u32, Vec<u8>)> {
         let offset = self.offsets.get(position).unwrap_or_default();
         let mut scratch = Vec::new();
         let record = self.segment.record(offset, &mut scratch);
-        let record = record.map_err(|error| engine.context.read_error(self.segment.id(), offset, error))?;
+        let record = record.map_err(|error| state.context.read_error(self.segment.id(), offset, error))?;
         Ok((record.header.namespace, record.key().to_vec()))
     }
 
     /// How many records come before this namespace and key.
-    fn position_of(&self, engine: &Engine, key: &(u32, Vec<u8>)) -> Result<usize> {
+    fn position_of(&self, state: &State, key: &(u32, Vec<u8>)) -> Result<usize> {
         let (mut low, mut high) = (0, self.offsets.len());
         while low < high {
             let middle = low.midpoint(high);
-            if self.key_at(engine, middle)? < *key {
+            if self.key_at(state, middle)? < *key {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -190,28 +192,28 @@ struct Head<'a> {
 
 impl<'a> Walk<'a> {
     /// The next record that the keydir points at.
-    fn next_live(&mut self, engine: &Engine) -> Result<Option<Head<'a>>> {
+    fn next_live(&mut self, state: &State) -> Result<Option<Head<'a>>> {
         while self.found.is_empty() && self.position < self.hashes.len() {
-            self.find_more(engine)?;
+            self.find_more(state)?;
         }
         Ok(self.found.pop())
     }
 
     /// Looks at some more records, fetched into the processor's cache together.
-    fn find_more(&mut self, engine: &Engine) -> Result<()> {
+    fn find_more(&mut self, state: &State) -> Result<()> {
         let segment = &self.source.segment;
         let hashes = self.hashes.get(self.position..).unwrap_or_default();
         let hashes = hashes.get(..WARM_UP).unwrap_or(hashes);
-        engine.keydir.candidates(hashes, &mut Vec::with_capacity(WARM_UP));
+        state.keydir.candidates(hashes, &mut Vec::with_capacity(WARM_UP));
         let offsets = (self.position..).filter_map(|position| self.source.offsets.get(position));
         let live: Vec<_> = (hashes.iter().zip(offsets))
-            .filter(|(hash, offset)| engine.keydir.holds(**hash, segment.location(*offset)))
+            .filter(|(hash, offset)| state.keydir.holds(**hash, segment.location(*offset)))
             .map(|(_, offset)| offset)
             .collect();
         self.position += hashes.len();
         segment.touch_all(&live);
         for offset in live {
-            let fail = |error| engine.context.read_error(segment.id(), offset, error);
+            let fail = |error| state.context.read_error(segment.id(), offset, error);
             let (header, key) = match segment.memory(offset) {
                 Some(bytes) => {
                     let record =
@@ -229,7 +231,7 @@ impl<'a> Walk<'a> {
                 namespace: header.namespace,
                 rank: rank(&key),
                 key,
-                flags: write::flags(&header),
+                flags: flags(&header),
             });
         }
         self.found.reverse();

@@ -3,9 +3,10 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::index::keydir::CAPACITY_MAX;
+use crate::index::namespaces::encode_number;
 use crate::storage::{Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation as Call};
 use crate::testing::{Task, until};
-use crate::{ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
+use crate::{Condition, Durability, ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
 
 /// A store that reads its segments from the disk.
 fn open(disk: &MemStorage) -> (FaultStorage, Store, Namespace) {
@@ -27,10 +28,11 @@ fn damage_header(disk: &MemStorage, store: &Store, namespace: &Namespace, key: &
     engine.seal_all().unwrap();
     let (number, key) = (namespace.state.number, key.as_bytes());
     let (location, _) = engine
-        .find_header(number, key, engine.hash(number, key))
+        .state
+        .find_header(&engine.state.hashed(number, key))
         .unwrap()
         .unwrap();
-    let id = engine.segments.get(location.segment_index()).unwrap().id();
+    let id = engine.state.segments.get(location.segment_index()).unwrap().id();
     disk.flip_bit(engine.context.segment_path(id), (location.offset() + 12) * 8)
         .unwrap();
     location
@@ -49,8 +51,8 @@ fn a_key_whose_hash_is_that_of_a_damaged_one_is_written_beside_it() {
     let location = damage_header(&disk, &store, &namespace, "damaged");
     let engine = store.engine();
     // As if the hashes of the two agreed in what the index keeps of them.
-    let hash = engine.hash(namespace.state.number, b"new");
-    engine.keydir.insert(hash, location).unwrap();
+    let hash = engine.state.hash(namespace.state.number, b"new");
+    engine.state.keydir.insert(hash, location).unwrap();
     for _ in 0..2 {
         assert!(namespace.get("new").unwrap().is_none());
         assert!(!namespace.delete("new").unwrap());
@@ -58,11 +60,11 @@ fn a_key_whose_hash_is_that_of_a_damaged_one_is_written_beside_it() {
         namespace.put("new", "2").unwrap();
         assert_eq!(namespace.get_text("new").unwrap().as_deref(), Some("2"));
         assert!(namespace.contains("new").unwrap());
-        assert!(engine.keydir.holds(hash, location), "the slot of the other key");
+        assert!(engine.state.points_at(hash, location), "the slot of the other key");
         assert_eq!(refused(namespace.get("damaged")), ErrorKind::Corruption);
         assert!(namespace.delete("new").unwrap());
     }
-    engine.keydir.remove(hash, location);
+    engine.state.keydir.remove(hash, location);
     namespace.put("damaged", "new").unwrap();
     assert_eq!(namespace.get_text("damaged").unwrap().as_deref(), Some("new"));
 }
@@ -78,7 +80,7 @@ fn a_failed_write_over_a_damaged_record_leaves_it_as_damaged_as_it_was() {
     namespace.put("other", "value").unwrap();
     let location = damage_header(&disk, &store, &namespace, "key");
     let engine = store.engine();
-    let segment = engine.segments.get(location.segment_index()).unwrap();
+    let segment = engine.state.segments.get(location.segment_index()).unwrap();
     let before = segment.counters.get();
     let writes: [&dyn Fn() -> Result<()>; 4] = [
         &|| namespace.put("key", "new").map(drop),
@@ -124,10 +126,13 @@ fn damage_keeps_no_namespace_from_being_renamed_and_dropped_and_no_slot_from_bei
     namespace.put("key", "value").unwrap();
     let location = damage_header(&disk, &store, &namespace, "key");
     let engine = store.engine();
-    let segment = engine.segments.get(location.segment_index()).unwrap();
+    let segment = engine.state.segments.get(location.segment_index()).unwrap();
     let number = encode_number(namespace.state.number);
-    let hash = engine.hash(SYSTEM_NAMESPACE, &number);
-    let (own, _) = engine.find_header(SYSTEM_NAMESPACE, &number, hash).unwrap().unwrap();
+    let (own, _) = engine
+        .state
+        .find_header(&engine.state.hashed(SYSTEM_NAMESPACE, &number))
+        .unwrap()
+        .unwrap();
     disk.flip_bit(engine.context.segment_path(segment.id()), (own.offset() + 12) * 8)
         .unwrap();
     store.rename_namespace("N", "M").unwrap();
@@ -135,7 +140,7 @@ fn damage_keeps_no_namespace_from_being_renamed_and_dropped_and_no_slot_from_bei
     store.drop_namespace("M").unwrap();
     store.maintain().unwrap();
     assert_eq!(segment.counters.get().live_puts, 0);
-    assert_eq!(engine.keydir.len(), 1);
+    assert_eq!(engine.state.keydir.len(), 1);
     store.close().unwrap();
     let (_, store, _) = open(&disk);
     assert_eq!(store.namespaces().unwrap().len(), 1);
@@ -150,7 +155,7 @@ fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     let engine = store.engine();
     let keys: Vec<String> = (0..)
         .map(|number: u32| number.to_string())
-        .filter(|key| engine.hash(namespace.state.number, key.as_bytes()) >> 54 == 5)
+        .filter(|key| engine.state.hash(namespace.state.number, key.as_bytes()) >> 54 == 5)
         .take(60)
         .collect();
     let put = |key: &String| {
@@ -300,11 +305,11 @@ fn a_key_that_is_put_while_a_reader_looks_at_damage_of_another_is_not_damaged() 
         let location = damage_header(&disk, &store, &namespace, "damaged");
         let engine = store.engine();
         // As if the hashes of the two agreed; the slot before is free, so that a look under way does not come by the new key.
-        let hash = engine.hash(namespace.state.number, b"new");
+        let hash = engine.state.hash(namespace.state.number, b"new");
         let before = Location::from_bits(location.bits() + 1);
-        engine.keydir.insert(hash, before).unwrap();
-        engine.keydir.insert(hash, location).unwrap();
-        assert!(engine.keydir.remove(hash, before));
+        engine.state.keydir.insert(hash, before).unwrap();
+        engine.state.keydir.insert(hash, location).unwrap();
+        assert!(engine.state.keydir.remove(hash, before));
         let writer = namespace.clone();
         *lock(&at_read.then) = Some(Box::new(move || {
             let (tell, told) = std::sync::mpsc::channel();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::storage::MemStorage;
 use crate::testing::{Task, until};
-use crate::{ErrorKind, Maintenance, Store};
+use crate::{ErrorKind, Maintenance, ReadMode, Store};
 
 #[test]
 fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
@@ -19,12 +19,12 @@ fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
     let engine = store.engine();
     engine.retire_active().unwrap();
     engine.seal_all().unwrap();
-    let segment = engine.segments.all().remove(0);
-    engine.write_hint(&segment).unwrap();
+    let segment = engine.state.segments.all().remove(0);
+    write_hint(&engine.context, &segment).unwrap();
     let data_end = segment.summary.unwrap().data_end;
     disk.flip_bit("/store/0000000000000001.segment", (data_end - 16) * 8)
         .unwrap();
-    let error = engine.write_hint(&segment).unwrap_err();
+    let error = write_hint(&engine.context, &segment).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
 }
 
@@ -39,7 +39,7 @@ fn closing_waits_for_who_is_at_a_hint_before_it_lets_the_next_one_in() {
     let store = open().unwrap();
     store.namespace("N").unwrap().put("key", "value").unwrap();
     let closing = store.clone();
-    let at_a_hint = lock(&store.engine().renewing_hints);
+    let at_a_hint = lock(&store.engine().doubtful_hints.renewing);
     let (tell, told) = std::sync::mpsc::channel();
     let close = std::thread::spawn(move || {
         tell.send(Task::current()).unwrap();

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::index::expiry::ExpiryQueue;
+use crate::state::change::RETRY_MS;
 use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use crate::{Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Store};
 
@@ -28,14 +29,17 @@ fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
     clock.advance(1000);
     let engine = store.engine();
     let now = engine.context.time.now();
-    let due = lock(&engine.expiry).take_due(now.wall_ms(), STEP);
+    let due = lock(&engine.state.expiry).take_due(now.wall_ms(), STEP);
     assert_eq!(due.len(), 3);
     // The sweep has taken them for expired, and has yet to take the writer lock.
     namespace.put("renewed", "new").unwrap();
     namespace.delete("deleted").unwrap();
     namespace.put_with("deleted", "again", second).unwrap();
     let writer = engine.lock_writer();
-    assert!(due.iter().all(|(_, location)| engine.forget(*location, &now).is_none()));
+    assert!(
+        due.iter()
+            .all(|(_, location)| engine.state.expire(&writer.right, *location, &now).is_none())
+    );
     drop(writer);
     assert_eq!(namespace.get_text("renewed").unwrap().as_deref(), Some("new"));
     assert_eq!(namespace.get_text("deleted").unwrap().as_deref(), Some("again"));
@@ -57,11 +61,14 @@ fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since(
     let due_ms = engine.context.time.now().wall_ms();
     clock.set_wall(1_000_500);
     namespace.put_with("new", "1", second).unwrap();
-    let due = lock(&engine.expiry).take_due(due_ms, STEP);
+    let due = lock(&engine.state.expiry).take_due(due_ms, STEP);
     assert_eq!(due.len(), 2);
     let writer = engine.lock_writer();
     let now = engine.context.time.now();
-    let left: Vec<_> = due.iter().map(|(_, location)| engine.forget(*location, &now)).collect();
+    let left: Vec<_> = due
+        .iter()
+        .map(|(_, location)| engine.state.expire(&writer.right, *location, &now))
+        .collect();
     drop(writer);
     assert_eq!(left, [None, Some(1_001_500)]);
     assert_eq!(namespace.get_text("new").unwrap().as_deref(), Some("1"));
@@ -93,7 +100,7 @@ fn an_index_file_written_while_entries_are_taken_out_of_the_expiry_queue_has_the
             namespace.put_with(format!("{n}"), "1", second).unwrap();
         }
         let before = store.stats();
-        assert_eq!(take(&mut lock(&store.engine().expiry)), STEP);
+        assert_eq!(take(&mut lock(&store.engine().state.expiry)), STEP);
         clock.advance(1000);
         let stats = store.stats();
         assert_eq!(stats.expired_not_swept, STEP as u64);
@@ -121,7 +128,7 @@ fn nothing_leaves_the_indexes_of_a_store_that_was_closed() {
     engine.clean_expiry_queue();
     engine.empty_dropped_namespaces().unwrap();
     engine.merge_orders();
-    assert_eq!((other.stats().expired, engine.keydir.len()), (0, 3));
+    assert_eq!((other.stats().expired, engine.state.keydir.len()), (0, 3));
 }
 
 #[test]

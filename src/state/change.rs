@@ -1,0 +1,403 @@
+//! The changes: each moves keydir, key order, expiry queue and live counters together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::State;
+use super::read::Lookup;
+use crate::clock::Now;
+use crate::error::{Error, Result};
+use crate::format::record::{Header, Kind};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::order::{Change, KeyFlags};
+use crate::location::Location;
+use crate::planted::{Planted, planted};
+use crate::segment::{ReadError, Segment};
+use crate::sync::{ChangeRight, lock};
+
+/// After so long a record that could not be read is looked at again.
+pub(super) const RETRY_MS: u64 = 10_000;
+
+/// The record that the keydir points at before a write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Current {
+    pub(crate) location: Location,
+    known: Known,
+}
+
+/// What is known of a record.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Header(Header),
+    /// It is damaged. The flags are what the key order holds of its key, the length is 0 unless the header could be read.
+    Damaged {
+        flags: KeyFlags,
+        length: u64,
+    },
+}
+
+impl Current {
+    pub(super) fn new(location: Location, header: Header) -> Current {
+        let known = Known::Header(header);
+        Current { location, known }
+    }
+
+    pub(super) fn damaged(location: Location, flags: KeyFlags, length: u64) -> Current {
+        let known = Known::Damaged { flags, length };
+        Current { location, known }
+    }
+
+    /// None if it is damaged.
+    pub(crate) fn header(&self) -> Option<&Header> {
+        match &self.known {
+            Known::Header(header) => Some(header),
+            Known::Damaged { .. } => None,
+        }
+    }
+
+    fn flags(&self) -> KeyFlags {
+        match &self.known {
+            Known::Header(header) => flags(header),
+            Known::Damaged { flags, .. } => *flags,
+        }
+    }
+
+    /// Bytes that the counters of its segment are changed by.
+    fn length(&self) -> u64 {
+        match &self.known {
+            Known::Header(header) => header.record_len(),
+            Known::Damaged { length, .. } => *length,
+        }
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        self.header().and_then(|header| header.expiry)
+    }
+}
+
+/// A put or tombstone that was just published in the active segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AppliedRecord<'a> {
+    pub(crate) segment: &'a Arc<Segment>,
+    pub(crate) offset: u64,
+    pub(crate) header: &'a Header,
+    pub(crate) namespace: &'a NamespaceState,
+    pub(crate) key: &'a [u8],
+    pub(crate) hash: u64,
+    /// What the keydir pointed at before.
+    pub(crate) before: Option<Current>,
+}
+
+/// How to take back one record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Undo {
+    pub(crate) offset: u64,
+    pub(crate) sequence: u64,
+    hash: u64,
+    /// What the keydir said before.
+    previous: Option<Current>,
+}
+
+impl Undo {
+    /// Records were copied: a record that is taken back must not uncover what they were copied from.
+    pub(crate) fn forward(&mut self, copies: &HashMap<Location, Location>) {
+        if let Some(previous) = &mut self.previous
+            && let Some(copy) = copies.get(&previous.location)
+        {
+            previous.location = *copy;
+        }
+    }
+}
+
+/// A put that was copied into another segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) hash: u64,
+    pub(crate) from: Location,
+    pub(crate) to: Location,
+    pub(crate) length: u64,
+    pub(crate) sequence: u64,
+    pub(crate) expiry: Option<u64>,
+}
+
+/// The hash index has no room for a record that is in the log already.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Full;
+
+impl State {
+    /// Refuses new keys that the hash index has no room for, before anything is appended.
+    pub(crate) fn check_room(&self, new: &[u64]) -> Result<()> {
+        if self.keydir.has_room(new) {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "the hash index can hold no more keys; delete some, or split the store",
+        ))
+    }
+
+    /// Applies one record. How to take it back is added to `undo`. [`Full`] cannot come after [`State::check_room`].
+    pub(crate) fn apply(
+        &self,
+        right: &ChangeRight,
+        record: &AppliedRecord<'_>,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Full> {
+        let (change, indexed) = self.index(right, record, undo);
+        if let Some(change) = change {
+            self.change_order(record.namespace, [change]);
+        }
+        indexed
+    }
+
+    /// Applies the records of a group, in their order. `repeats` may be false only if each key comes once.
+    pub(crate) fn apply_group<'a>(
+        &self,
+        right: &ChangeRight,
+        records: impl ExactSizeIterator<Item = AppliedRecord<'a>>,
+        repeats: bool,
+        undo: &mut Vec<Undo>,
+    ) -> Result<(), Full> {
+        // What earlier records of this group have made of their keys.
+        let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::new();
+        let mut changes: Vec<(&NamespaceState, Change<'_>)> = Vec::with_capacity(records.len());
+        let mut all_indexed = Ok(());
+        self.as_group(|| {
+            for mut record in records {
+                let key = (record.header.namespace, record.key);
+                if let Some(made) = within.get(&key) {
+                    record.before = *made;
+                }
+                let (change, indexed) = self.index(right, &record, undo);
+                all_indexed = all_indexed.and(indexed);
+                changes.extend(change.map(|change| (record.namespace, change)));
+                if repeats && !planted(Planted::ForgetEarlierInBatch) {
+                    let location = record.segment.location(record.offset);
+                    let is_put = record.header.kind == Kind::Put;
+                    within.insert(key, is_put.then(|| Current::new(location, *record.header)));
+                }
+            }
+            for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
+                if let Some((namespace, _)) = together.first() {
+                    self.change_order(namespace, together.iter().map(|(_, change)| *change));
+                }
+            }
+        });
+        all_indexed
+    }
+
+    /// Applies a record to everything but the key order, and returns what that has to know.
+    fn index<'a>(
+        &self,
+        right: &ChangeRight,
+        record: &AppliedRecord<'a>,
+        undo: &mut Vec<Undo>,
+    ) -> (Option<Change<'a>>, Result<(), Full>) {
+        let AppliedRecord {
+            segment,
+            header,
+            hash,
+            before,
+            ..
+        } = *record;
+        let location = segment.location(record.offset);
+        let length = header.record_len();
+        let previous = before.map(|current| current.location);
+        undo.push(Undo {
+            offset: record.offset,
+            sequence: header.sequence,
+            hash,
+            previous: before,
+        });
+        if let Some(current) = &before {
+            self.no_longer_live(right, current);
+        }
+        let mut indexed = Ok(());
+        if header.kind == Kind::Put {
+            segment.counters.add_put(right, length, header.sequence);
+            segment.counters.add_live(right, 1, length);
+            let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
+            if !replaced {
+                indexed = self.keydir.insert(hash, location).map_err(|_| Full);
+            }
+            if let Some(expiry) = header.expiry {
+                record.namespace.set_has_expiring();
+                lock(&self.expiry).push(expiry, location);
+            }
+        } else {
+            segment.counters.add_tombstone(right, length, header.sequence);
+            if let Some(previous) = previous {
+                self.keydir.remove(hash, previous);
+            }
+        }
+        let before = before.as_ref().map(Current::flags);
+        let after = (header.kind == Kind::Put).then(|| flags(header));
+        let is_listed = after.is_some() || !planted(Planted::ListDeleted);
+        let change = (before != after && is_listed).then(|| Change::of(record.key, after));
+        (change, indexed)
+    }
+
+    /// The keydir no longer points at this record.
+    fn no_longer_live(&self, right: &ChangeRight, record: &Current) {
+        if planted(Planted::ForgetDead) {
+            return;
+        }
+        if let Some(Some(segment)) = self.segments.load(record.location.segment_index()).as_deref() {
+            segment.counters.remove_live(right, record.length());
+        }
+    }
+
+    /// Takes records of the active segment back, the last one first, as one group.
+    pub(crate) fn undo(&self, right: &ChangeRight, segment: &Segment, records: &[Undo]) {
+        self.as_group(|| {
+            for undo in records.iter().rev() {
+                self.take_back(right, segment, undo);
+            }
+        });
+    }
+
+    /// Takes one record back. What was there before is put back without being read: that must not fail.
+    fn take_back(&self, right: &ChangeRight, segment: &Segment, undo: &Undo) {
+        let mut scratch = Vec::new();
+        // It is in the append buffer, as all pending records are.
+        let Ok(record) = segment.record(undo.offset, &mut scratch) else {
+            return;
+        };
+        let location = segment.location(undo.offset);
+        let (header, key) = (record.header, record.key());
+        let length = header.record_len();
+        let put = header.kind == Kind::Put;
+        if let Some(previous) = undo.previous.filter(|_| !planted(Planted::TakeBackToNothing)) {
+            // In place if the new record is still there, so that no reader misses the key; it may have expired meanwhile.
+            if put && self.keydir.replace(undo.hash, location, previous.location) {
+                segment.counters.remove_live(right, length);
+            } else {
+                // There is room: it was here before.
+                let _ = self.keydir.insert(undo.hash, previous.location);
+            }
+            if let Some(before) = self.segments.get(previous.location.segment_index()) {
+                before.counters.add_live(right, 1, previous.length());
+            }
+            if let Some(expiry) = previous.expiry() {
+                // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
+                lock(&self.expiry).push(expiry, previous.location);
+            }
+        } else if put && self.keydir.remove(undo.hash, location) {
+            segment.counters.remove_live(right, length);
+        }
+        if !planted(Planted::CountTakenBack) {
+            segment.counters.take_back(right, put, length);
+        }
+        if header.namespace != SYSTEM_NAMESPACE
+            && let Some(namespace) = self.namespaces.by_number(header.namespace)
+        {
+            let before = undo.previous.map(|previous| previous.flags());
+            self.change_order(&namespace, [Change::of(key, before)]);
+        }
+    }
+
+    /// Repoints index entries to the copies, skipping any that changed since.
+    pub(crate) fn relocate(&self, right: &ChangeRight, moves: &[Move]) {
+        for step in moves {
+            if planted(Planted::MoveBlindly) && self.keydir.insert(step.hash, step.to).is_ok() {
+                continue;
+            }
+            let to = self.segments.get(step.to.segment_index());
+            if !self.keydir.replace(step.hash, step.from, step.to) {
+                // Perhaps it had expired: then the copy waits out the grace period as the original did.
+                if let (Some(expiry), Some(to)) = (step.expiry, to)
+                    && self.context.time.now().is_expired(step.expiry, step.sequence)
+                    && !planted(Planted::ForgetCopiedExpired)
+                {
+                    to.counters.add_expired(right, expiry, step.length);
+                }
+                continue;
+            }
+            if let Some(from) = self.segments.get(step.from.segment_index()) {
+                from.counters.remove_live(right, step.length);
+            }
+            if let Some(to) = to {
+                let puts = 1 + u64::from(planted(Planted::CountMovedTwice));
+                to.counters.add_live(right, puts, step.length);
+            }
+            if let Some(expiry) = step.expiry.filter(|_| !planted(Planted::ForgetMovedExpiry)) {
+                lock(&self.expiry).push(expiry, step.to);
+            }
+        }
+    }
+
+    /// Removes the key of this record from the indexes if the record has expired and is still the newest of its key.
+    /// Otherwise the time at which to look again, if there is a reason to.
+    pub(super) fn expire(&self, right: &ChangeRight, location: Location, now: &Now) -> Option<u64> {
+        let segment = self.segments.get(location.segment_index())?;
+        let mut scratch = Vec::new();
+        let record = match segment.record(location.offset(), &mut scratch) {
+            Ok(record) => record,
+            // A damaged record stays where it is: whoever asks for its key is told.
+            Err(ReadError::Damage(_)) => return None,
+            Err(ReadError::Io(_)) => return Some(now.wall_ms().saturating_add(RETRY_MS)),
+        };
+        let (header, key) = (record.header, record.key());
+        if header.namespace == SYSTEM_NAMESPACE {
+            return None;
+        }
+        if !now.is_expired(header.expiry, header.sequence) {
+            return header.expiry;
+        }
+        let hash = self.hash(header.namespace, key);
+        let location = match planted(Planted::SweepBlindly) {
+            true => match self.look_up(&self.hashed(header.namespace, key)).0 {
+                Ok(Lookup::Found(newest)) => newest,
+                _ => location,
+            },
+            false => location,
+        };
+        if self.keydir.remove(hash, location) {
+            let length = header.record_len();
+            segment.counters.remove_live(right, length);
+            segment.counters.add_expired(right, header.expiry.unwrap_or(0), length);
+            self.context.events.expired.fetch_add(1, Ordering::Relaxed);
+            if let Some(namespace) = self.namespaces.by_number(header.namespace) {
+                self.namespaces.change_order(&namespace, [Change::Remove(key)]);
+            }
+        }
+        None
+    }
+
+    /// Removes a key of a dropped namespace. The slot of a damaged record goes as well: no user can ask for it any more.
+    pub(super) fn remove_dropped(&self, right: &ChangeRight, namespace: &NamespaceState, key: &[u8]) -> Result<()> {
+        let hashed = self.hashed(namespace.number, key);
+        if let Some(current) = self.current(&hashed, false)?
+            && self.keydir.remove(hashed.hash, current.location)
+        {
+            self.no_longer_live(right, &current);
+        }
+        self.namespaces.change_order(namespace, [Change::Remove(key)]);
+        Ok(())
+    }
+
+    /// Tells the key order of changes.
+    fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
+        if namespace.number != SYSTEM_NAMESPACE {
+            self.namespaces.change_order(namespace, changes);
+        }
+    }
+}
+
+/// What the key order keeps of a record.
+pub(crate) fn flags(header: &Header) -> KeyFlags {
+    let expires = if header.expiry.is_some() {
+        KeyFlags::EXPIRES
+    } else {
+        KeyFlags::NONE
+    };
+    let metadata = if header.metadata_len.is_some() {
+        KeyFlags::METADATA
+    } else {
+        KeyFlags::NONE
+    };
+    expires.union(metadata)
+}
+
+#[cfg(test)]
+mod tests;

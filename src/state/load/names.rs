@@ -1,0 +1,71 @@
+//! The namespaces that exist: the first thing to be known of a log.
+
+use std::collections::HashMap;
+
+use super::{Source, State};
+use crate::error::Result;
+use crate::format::Damage;
+use crate::format::record::Kind;
+use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
+use crate::planted::{Planted, planted};
+use crate::segment::{ReadError, Segment};
+
+/// Stable id and name of each namespace, by its number.
+pub(super) type Names = HashMap<u32, (u128, String)>;
+
+impl State {
+    /// Of each number the newest record counts. Hints that lead to no record are added to `wrong_hints`; if the segment
+    /// itself is at fault, the scan that follows will say so.
+    pub(super) fn load_names(&self, sources: &[Source], wrong_hints: &mut Vec<u64>) -> Result<Names> {
+        let mut newest: HashMap<u32, (u64, Option<(u128, String)>)> = HashMap::new();
+        for source in sources {
+            let mut scratch = Vec::new();
+            for offset in source.offsets.iter() {
+                match read_name(&source.segment, offset, &mut scratch) {
+                    Ok(Some((number, sequence, entry))) => {
+                        let known = newest.entry(number).or_default();
+                        if sequence >= known.0 || planted(Planted::NameInAnyOrder) {
+                            *known = (sequence, entry);
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(ReadError::Damage(_)) if source.is_hinted() => {
+                        wrong_hints.push(source.segment.id());
+                        break;
+                    }
+                    Err(error) => return Err(self.context.read_error(source.segment.id(), offset, error)),
+                }
+            }
+        }
+        let highest = newest.keys().max().copied().unwrap_or(0);
+        self.set_next_namespace(highest.saturating_add(1));
+        Ok(newest
+            .into_iter()
+            .filter_map(|(number, (_, entry))| Some((number, entry?)))
+            .collect())
+    }
+}
+
+/// Number, sequence, and stable id and name of a namespace that is put; None behind the store's own keyspace, which
+/// comes first in the order of the keys.
+type Named = Option<(u32, u64, Option<(u128, String)>)>;
+
+fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Named, ReadError> {
+    let record = segment.record(offset, scratch)?;
+    if record.header.namespace != SYSTEM_NAMESPACE {
+        return Ok(None);
+    }
+    record.check_body()?;
+    let (number, entry) = match record.header.kind {
+        Kind::Put => {
+            let (number, id, name) = decode_entry(record.key(), record.value())?;
+            (number, Some((id, name.to_owned())))
+        }
+        _ => {
+            let key = record.key().try_into();
+            let key = key.map_err(|_| Damage::Field("namespace record"))?;
+            (u32::from_be_bytes(key), None)
+        }
+    };
+    Ok(Some((number, record.header.sequence, entry)))
+}

@@ -1,0 +1,173 @@
+//! Entering the records of one segment into the keydir.
+
+use super::{Contribution, LoadProgress, Names, Source, State};
+use crate::clock::Now;
+use crate::error::Result;
+use crate::format::Damage;
+use crate::format::record::{Header, Kind, Record};
+use crate::index::keydir::Relation;
+use crate::index::namespaces::SYSTEM_NAMESPACE;
+use crate::location::Location;
+use crate::planted::{Planted, planted};
+use crate::segment::scan::KeysCrc;
+use crate::segment::{ReadError, Segment};
+use crate::state::WARM_UP;
+use crate::sync::ChangeRight;
+
+/// Groups of [`WARM_UP`] records after which progress is reported.
+const PROGRESS_GROUPS: usize = 16;
+
+/// What the threads that load share.
+pub(super) struct Loading<'a> {
+    pub(super) state: &'a State,
+    pub(super) right: &'a ChangeRight,
+    pub(super) names: &'a Names,
+    pub(super) progress: &'a LoadProgress,
+}
+
+/// Offset, hash and header of a record.
+type Listed = (u64, u64, Header);
+
+/// For the bytes of two records that are compared.
+type Scratch = [Vec<u8>; 2];
+
+impl Loading<'_> {
+    /// Enters the records of one segment into the keydir. None if its hint turns out to be of other keys.
+    pub(super) fn load(&self, source: &Source) -> Result<Option<Contribution>> {
+        let (state, segment) = (self.state, &source.segment);
+        // The order of keys leads all over the segment.
+        segment.read_ahead();
+        let now = state.context.time.now();
+        let mut contribution = Contribution {
+            hashes: Vec::with_capacity(source.offsets.len()),
+            ..Contribution::default()
+        };
+        let mut keys = KeysCrc::default();
+        let mut scratch = Scratch::default();
+        let mut offsets = source.offsets.iter();
+        for number in 0.. {
+            // The order of keys leads all over the segment and the keydir; so what is needed is touched some time before.
+            let group: Vec<_> = offsets.by_ref().take(WARM_UP).collect();
+            if group.is_empty() {
+                break;
+            }
+            if number % PROGRESS_GROUPS == 0 {
+                state.report_progress(self.progress, 0);
+            }
+            segment.touch_all(&group);
+            let mut entries = Vec::with_capacity(group.len());
+            for offset in group {
+                let Some(entry) = self.listed(source, offset, &mut keys, &mut scratch)? else {
+                    return Ok(None);
+                };
+                entries.push(entry);
+            }
+            let hashes: Vec<_> = entries.iter().map(|(_, hash, _)| *hash).collect();
+            state.warm_up(&hashes);
+            contribution.hashes.extend(hashes);
+            for entry in &entries {
+                self.enter(segment, entry, &now, &mut contribution, &mut scratch)?;
+            }
+        }
+        if source.keys_crc.is_some_and(|expected| expected != keys.value()) && !planted(Planted::TrustHint) {
+            return Ok(None);
+        }
+        state.report_progress(self.progress, segment.data_end());
+        Ok(Some(contribution))
+    }
+
+    /// The record that a source lists at this offset. None if its hint leads to no record: if the segment itself is at
+    /// fault, the scan that follows will say so.
+    fn listed(
+        &self,
+        source: &Source,
+        offset: u64,
+        keys: &mut KeysCrc,
+        [scratch, _]: &mut Scratch,
+    ) -> Result<Option<Listed>> {
+        let (state, segment) = (self.state, &source.segment);
+        let fail = |error| Err(state.context.read_error(segment.id(), offset, error));
+        let stored = match segment.stored(offset, scratch) {
+            Ok(stored) => stored,
+            Err(ReadError::Damage(_)) if source.is_hinted() => return Ok(None),
+            Err(error) => return fail(error),
+        };
+        let record = match Record::parse(stored, segment.place(offset)) {
+            Ok(record) if record.header.kind.has_key() => record,
+            _ if source.is_hinted() => return Ok(None),
+            Ok(_) => return fail(Damage::Field("record kind").into()),
+            Err(damage) => return fail(damage.into()),
+        };
+        let header = record.header;
+        if source.is_hinted() {
+            keys.add(stored.get(..header.header_len()).unwrap_or_default(), record.key());
+        }
+        Ok(Some((offset, state.hash(header.namespace, record.key()), header)))
+    }
+
+    /// Enters a record, and notes what it contributes beside.
+    fn enter(
+        &self,
+        segment: &Segment,
+        (offset, hash, header): &Listed,
+        now: &Now,
+        contribution: &mut Contribution,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let is_dropped = header.namespace != SYSTEM_NAMESPACE && !self.names.contains_key(&header.namespace);
+        if is_dropped && !planted(Planted::LoadDropped) {
+            return Ok(());
+        }
+        if header.kind == Kind::Tombstone && planted(Planted::IgnoreTombstones) {
+            return Ok(());
+        }
+        let location = segment.location(*offset);
+        self.upsert(segment, location, *hash, scratch)?;
+        if let Some(expiry) = header.expiry.filter(|_| now.is_expired(header.expiry, header.sequence)) {
+            segment.counters.note_expired(self.right, expiry);
+            let expired = (expiry, header.record_len());
+            contribution.shadows.push((*hash, location, Some(expired)));
+        } else if header.kind == Kind::Tombstone {
+            contribution.shadows.push((*hash, location, None));
+        } else if let Some(expiry) = header.expiry.filter(|_| !planted(Planted::ForgetLoadedExpiry)) {
+            contribution.expiring.push((expiry, location));
+        }
+        Ok(())
+    }
+
+    /// Lets the keydir point at this record, unless it points at a newer one of the same key.
+    fn upsert(
+        &self,
+        segment: &Segment,
+        location: Location,
+        hash: u64,
+        [scratch, other_scratch]: &mut Scratch,
+    ) -> Result<()> {
+        let state = self.state;
+        let fail = |segment: &Segment, location: Location, error| {
+            state.context.read_error(segment.id(), location.offset(), error)
+        };
+        let _ = state.keydir.upsert(hash, location, |other| {
+            let Some(other_segment) = state.segments.get(other.segment_index()) else {
+                return Ok(Relation::OtherKey);
+            };
+            let record = segment
+                .record(location.offset(), scratch)
+                .map_err(|error| fail(segment, location, error))?;
+            let other_record = other_segment
+                .record(other.offset(), other_scratch)
+                .map_err(|error| fail(&other_segment, other, error))?;
+            let (header, other_header) = (record.header, other_record.header);
+            Ok(
+                if other_header.namespace != header.namespace || other_record.key() != record.key() {
+                    Relation::OtherKey
+                } else if other_header.sequence < header.sequence || planted(Planted::LoadInAnyOrder) {
+                    Relation::SameKeyOlder
+                } else {
+                    Relation::SameKeyNewer
+                },
+            )
+        })?;
+        Ok(())
+    }
+}

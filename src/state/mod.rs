@@ -1,0 +1,142 @@
+//! What an open store knows of its keys: the keydir, the key orders, the expiry queue and what is live in each segment.
+//! All of it is derived from the log.
+//!
+//! Invariants:
+//!
+//! * **These four change together.** A put that the keydir points at is counted live in its segment, its key is in the key
+//!   order of its namespace with the flags of that record, and, if it has an expiry, the queue leads to it; and nothing
+//!   else is so. The functions of `change` (apply, undo, expire, relocate, empty) and of `load` are the only ones that
+//!   change any of them.
+//! * **One thread changes at a time**: it holds the writer lock of the log, which the [`ChangeRight`] that these functions
+//!   ask for proves.
+//! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be replaced under them (a
+//!   table grows, a segment is sealed, compacted, unlinked); then the location they hold fails to lead to its key, and they
+//!   look again.
+//! * **A group becomes visible as a whole**: readers of several keys see all of what `apply_group` applies, or nothing.
+
+mod change;
+mod group;
+mod load;
+mod read;
+mod snapshot;
+mod upkeep;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::clock::Now;
+use crate::context::Context;
+use crate::index::expiry::ExpiryQueue;
+use crate::index::hash::KeyHasher;
+use crate::index::keydir::Keydir;
+use crate::index::namespaces::Namespaces;
+use crate::location::Location;
+use crate::segment::table::SegmentTable;
+use crate::sync::lock;
+
+pub(crate) use change::{AppliedRecord, Current, Full, Move, Undo, flags};
+pub(crate) use load::Source;
+pub(crate) use read::{Candidate, HashedKey};
+pub(crate) use snapshot::Indexes;
+
+/// Records fetched into the processor's cache at a time: many enough to overlap, few enough to stay there.
+pub(crate) const WARM_UP: usize = 64;
+
+/// See the module.
+pub(crate) struct State {
+    context: Arc<Context>,
+    writers: Arc<dyn WriterLock>,
+    hasher: KeyHasher,
+    keydir: Keydir,
+    pub(crate) segments: SegmentTable,
+    pub(crate) namespaces: Namespaces,
+    /// Number of the next namespace.
+    next_namespace: AtomicU32,
+    expiry: Mutex<ExpiryQueue>,
+    /// Odd while a group is being applied.
+    group_epoch: AtomicU64,
+}
+
+/// The lock under which the state changes, for the rare reader that needs it to stand still.
+pub(crate) trait WriterLock: Send + Sync {
+    /// Runs `look` while nothing changes. Not for a thread that holds the lock.
+    fn while_nothing_changes(&self, look: &mut dyn FnMut());
+}
+
+/// For a state that nothing changes.
+pub(crate) struct NoWriters;
+
+impl WriterLock for NoWriters {
+    fn while_nothing_changes(&self, look: &mut dyn FnMut()) {
+        look();
+    }
+}
+
+impl State {
+    /// Without keys.
+    pub(crate) fn new(context: Arc<Context>, writers: Arc<dyn WriterLock>, next_namespace: u32) -> State {
+        let hash_seeds = [context.storage.random_u64(), context.storage.random_u64()];
+        State {
+            context,
+            writers,
+            hasher: KeyHasher::new(hash_seeds),
+            keydir: Keydir::new(),
+            segments: SegmentTable::new(),
+            namespaces: Namespaces::default(),
+            next_namespace: AtomicU32::new(next_namespace),
+            expiry: Mutex::default(),
+            group_epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// Hash of a key; differs from store to store, and whenever the indexes are built anew.
+    pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
+        self.hasher.hash(namespace, key)
+    }
+
+    /// Whether the keydir points at this record.
+    pub(crate) fn points_at(&self, hash: u64, location: Location) -> bool {
+        self.keydir.holds(hash, location)
+    }
+
+    /// Calls `look` with every location that the keydir holds. Beside writers some may be missed or come twice.
+    pub(crate) fn for_each_location(&self, look: impl FnMut(Location)) {
+        self.keydir.for_each(look);
+    }
+
+    /// Keys in the indexes.
+    pub(crate) fn keys(&self) -> u64 {
+        // Each namespace has an entry of its own in the same index.
+        self.keydir.len().saturating_sub(self.namespaces.len() as u64)
+    }
+
+    /// Memory of the keydir, in bytes.
+    pub(crate) fn keydir_bytes(&self) -> u64 {
+        self.keydir.memory_bytes() as u64
+    }
+
+    /// Entries of the expiry queue that are due, and the memory of the queue in bytes.
+    pub(crate) fn expiry_queue(&self, now: &Now) -> (u64, u64) {
+        let queue = lock(&self.expiry);
+        (queue.due(now.wall_ms()), queue.memory_bytes() as u64)
+    }
+
+    /// Number of the next namespace.
+    pub(crate) fn next_namespace(&self) -> u32 {
+        self.next_namespace.load(Ordering::Acquire)
+    }
+
+    /// Numbers below this one have been given out.
+    pub(crate) fn set_next_namespace(&self, number: u32) {
+        self.next_namespace.fetch_max(number, Ordering::AcqRel);
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

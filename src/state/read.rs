@@ -1,0 +1,330 @@
+//! Looking keys up, without a lock.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::{Current, State, WARM_UP};
+use crate::clock::Now;
+use crate::error::{Error, Result};
+use crate::format::Damage;
+use crate::format::record::{Header, Record};
+use crate::index::keydir::Keydir;
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::order::KeyFlags;
+use crate::location::Location;
+use crate::planted::{Planted, planted};
+use crate::segment::{ReadError, Segment, Value};
+
+/// Retries of a read that races with compaction. Each needs another segment to vanish in between, so that more than a few
+/// mean that index and log disagree.
+const READ_ATTEMPTS_MAX: u32 = 10_000;
+
+/// A key to be looked up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HashedKey<'a> {
+    pub(crate) namespace: u32,
+    pub(crate) key: &'a [u8],
+    pub(crate) hash: u64,
+}
+
+/// Where the record of a key probably is.
+pub(crate) struct Candidate {
+    segment: Arc<Segment>,
+    offset: u64,
+}
+
+/// What a look-up by hash comes to.
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    Absent,
+    Found(Location),
+    /// No slot leads to a record of the key, and this one leads to damage: it is the key's, or that of another key whose
+    /// hash has the same tag.
+    Damaged(Location, Error),
+}
+
+impl<'a> HashedKey<'a> {
+    /// Whether this is its record.
+    fn is_of(&self, record: &Record<'_>) -> bool {
+        record.header.namespace == self.namespace && record.key() == self.key
+    }
+}
+
+impl State {
+    /// A key, with its hash.
+    pub(crate) fn hashed<'a>(&self, namespace: u32, key: &'a [u8]) -> HashedKey<'a> {
+        let hash = self.hash(namespace, key);
+        HashedKey { namespace, key, hash }
+    }
+
+    /// The newest value of the key, if it is there and has not expired.
+    pub(crate) fn get(&self, namespace: &NamespaceState, key: &[u8]) -> Result<Option<Value>> {
+        self.await_group();
+        self.get_hashed(&self.hashed(namespace.number, key), None)
+    }
+
+    /// As [`State::get`], the hash known and perhaps the time.
+    fn get_hashed(&self, key: &HashedKey<'_>, now: Option<&Now>) -> Result<Option<Value>> {
+        let mut found = None;
+        self.without_strangers(key, || {
+            self.find(key.hash, |segment, offset| {
+                let mut checked = Ok(false);
+                found = segment.value(offset, |record| {
+                    checked = self.leads_to(key, record);
+                    matches!(checked, Ok(true))
+                })?;
+                Ok(checked?)
+            })
+        })?;
+        Ok(found.filter(|value| {
+            let (expiry, sequence) = (value.expiry_ms(), value.sequence());
+            let is_expired = |now: &Now| now.is_expired(expiry, sequence);
+            let is_expired = || now.map_or_else(|| is_expired(&self.context.time.now()), is_expired);
+            expiry.is_none() || planted(Planted::ShowExpired) || !is_expired()
+        }))
+    }
+
+    /// Location and header of the newest record of the key, expired or not. The value is neither read nor checked.
+    pub(crate) fn find_header(&self, key: &HashedKey<'_>) -> Result<Option<(Location, Header)>> {
+        let mut header = None;
+        let location = self.without_strangers(key, || {
+            let (lookup, found) = self.look_up(key);
+            header = found;
+            lookup
+        })?;
+        Ok(location.zip(header))
+    }
+
+    /// As [`State::find_header`]; the header is there if the record was found.
+    pub(super) fn look_up(&self, key: &HashedKey<'_>) -> (Result<Lookup>, Option<Header>) {
+        let mut header = None;
+        let mut scratch = Vec::new();
+        let lookup = self.find(key.hash, |segment, offset| {
+            let record = segment.record(offset, &mut scratch)?;
+            let same = self.leads_to(key, &record)?;
+            header = same.then_some(record.header);
+            Ok(same)
+        });
+        (lookup, header)
+    }
+
+    /// What the keydir points at for a key, for a writer about to replace it: be it damaged, unless that `matters`. The
+    /// caller holds the writer lock.
+    pub(crate) fn current(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
+        let (lookup, header) = self.look_up(key);
+        match lookup? {
+            Lookup::Absent => Ok(None),
+            Lookup::Found(location) => Ok(header.map(|header| Current::new(location, header))),
+            Lookup::Damaged(_, error) if planted(Planted::DamagedHeaderBlocks) => Err(error),
+            Lookup::Damaged(location, error) => match self.flags_of(key) {
+                // It is the slot of another key; this one gets one beside it.
+                None => Ok(None),
+                Some(_) if matters => Err(error),
+                Some(flags) => {
+                    let segment = self.segments.get(location.segment_index());
+                    let mut scratch = Vec::new();
+                    // Its key may be damaged, and not its header.
+                    let record = segment
+                        .as_ref()
+                        .and_then(|segment| segment.record(location.offset(), &mut scratch).ok());
+                    let length = record.map_or(0, |record| record.header.record_len());
+                    Ok(Some(Current::damaged(location, flags, length)))
+                }
+            },
+        }
+    }
+
+    /// What `look` finds. Damage is an error to those who ask for its key, and to no others. The error names the key. Not
+    /// for a thread that holds the writer lock.
+    fn without_strangers(
+        &self,
+        key: &HashedKey<'_>,
+        mut look: impl FnMut() -> Result<Lookup>,
+    ) -> Result<Option<Location>> {
+        let mut lookup = look();
+        if let Ok(Lookup::Damaged(..)) = lookup {
+            if self.flags_of(key).is_none() || planted(Planted::DamageIsAbsence) {
+                return Ok(None);
+            }
+            // A key that was absent may have been put between the two looks: then the damage is another's. While nothing
+            // is written, index and key order are of the same moment.
+            let mut is_absent = false;
+            self.writers.while_nothing_changes(&mut || {
+                lookup = look();
+                is_absent = matches!(lookup, Ok(Lookup::Damaged(..))) && self.flags_of(key).is_none();
+            });
+            if is_absent {
+                return Ok(None);
+            }
+        }
+        let error = match lookup {
+            Ok(Lookup::Absent) => return Ok(None),
+            Ok(Lookup::Found(location)) => return Ok(Some(location)),
+            Ok(Lookup::Damaged(_, error)) | Err(error) => error,
+        };
+        Err(match key.namespace {
+            // The store's own keys are numbers that mean nothing to its users.
+            SYSTEM_NAMESPACE => error,
+            _ => error.of_key(key.key),
+        })
+    }
+
+    /// What is known of a key without its record; None if it is not there. It decides whose slot it is that leads to
+    /// damage: of a key that is there and has no other slot it is the key's own. Costs the merge of what is queued for the
+    /// key order.
+    fn flags_of(&self, key: &HashedKey<'_>) -> Option<KeyFlags> {
+        if key.namespace == SYSTEM_NAMESPACE {
+            let number = u32::from_be_bytes(key.key.try_into().ok()?);
+            let state = self.namespaces.by_number(number)?;
+            return (!state.is_dropped()).then_some(KeyFlags::NONE);
+        }
+        self.namespaces.by_number(key.namespace)?.order.flags(key.key)
+    }
+
+    /// Whether this is a record of the key that was asked for. Damage if it is one of a key that the index would not have
+    /// led here: then the stored key is not what was written, and to say that the key is absent would hide that.
+    fn leads_to(&self, key: &HashedKey<'_>, record: &Record<'_>) -> Result<bool, Damage> {
+        if key.is_of(record) {
+            return Ok(true);
+        }
+        let other = self.hash(record.header.namespace, record.key());
+        if Keydir::same_slot(key.hash, other) {
+            Ok(false)
+        } else {
+            Err(Damage::OtherKey)
+        }
+    }
+
+    /// Finds the location for which `confirm` says yes, looking again when a segment is replaced under it. A record that
+    /// cannot be read hides no other key: the others under the same tag are looked at as well.
+    pub(super) fn find(
+        &self,
+        hash: u64,
+        mut confirm: impl FnMut(&Segment, u64) -> Result<bool, ReadError>,
+    ) -> Result<Lookup> {
+        let mut suspects: Vec<Location> = Vec::new();
+        for attempt in 0..READ_ATTEMPTS_MAX {
+            let mut is_gone = false;
+            let mut failed: Vec<Failed> = Vec::new();
+            let Ok(found) = self.keydir.find(hash, |location| {
+                let answer = match self.segments.load(location.segment_index()).as_deref() {
+                    Some(Some(segment)) => confirm(segment, location.offset()).unwrap_or_else(|error| {
+                        failed.push((location, segment.id(), error));
+                        false
+                    }),
+                    // The segment has been removed: look again.
+                    _ => {
+                        is_gone = true;
+                        false
+                    }
+                };
+                Ok::<_, Infallible>(answer)
+            });
+            if let Some(location) = found {
+                return Ok(Lookup::Found(location));
+            }
+            if failed.is_empty() && !is_gone {
+                return Ok(Lookup::Absent);
+            }
+            if !is_gone && let Some(answer) = self.believed(hash, failed, &mut suspects) {
+                return answer;
+            }
+            if attempt > 100 {
+                std::thread::yield_now();
+            }
+        }
+        Err(Error::damage(self.context.path(), 0, Damage::Mismatch("the index")))
+    }
+
+    /// What failed reads come to; None if they are to be made again, since what they read was replaced meanwhile.
+    fn believed(&self, hash: u64, mut failed: Vec<Failed>, suspects: &mut Vec<Location>) -> Option<Result<Lookup>> {
+        // Only what is still in the index is an error.
+        let is_indexed = |(location, id, _): &Failed| {
+            let segment = self.segments.get(location.segment_index());
+            segment.is_some_and(|segment| segment.id() == *id) && self.keydir.holds(hash, *location)
+        };
+        if !failed.iter().all(is_indexed) {
+            return None;
+        }
+        // A failed write may have been taken back before the look at the record, and one that put another in its place may
+        // have come before the look at the index: so damage has to be seen twice.
+        let is_seen_twice = failed.iter().map(|(location, _, _)| location).eq(&*suspects);
+        *suspects = failed.iter().map(|(location, _, _)| *location).collect();
+        let is_failure = |(_, _, error): &Failed| matches!(error, ReadError::Io(_));
+        let first = failed.iter().position(is_failure).or(is_seen_twice.then_some(0))?;
+        let (location, id, error) = failed.swap_remove(first);
+        let is_failure = matches!(error, ReadError::Io(_));
+        let error = self.context.read_error(id, location.offset(), error);
+        Some(if is_failure {
+            Err(error)
+        } else {
+            Ok(Lookup::Damaged(location, error))
+        })
+    }
+
+    /// Finds where the records of these keys probably are, and touches them, one kind of memory after the other, so that
+    /// the waiting for each overlaps. Between the touches of one kind there is nothing but plain loads: an atomic
+    /// operation that writes would make the processor wait for all loads before it.
+    pub(crate) fn warm_up(&self, hashes: &[u64]) -> Vec<Option<Candidate>> {
+        let mut locations = Vec::with_capacity(hashes.len());
+        self.keydir.candidates(hashes, &mut locations);
+        let candidates: Vec<_> = (locations.into_iter())
+            .map(|location| {
+                let location = location?;
+                let segment = self.segments.get(location.segment_index())?;
+                Some(Candidate {
+                    segment,
+                    offset: location.offset(),
+                })
+            })
+            .collect();
+        let touch = |touched, candidate: &Candidate| touched ^ candidate.segment.touch(candidate.offset);
+        std::hint::black_box(candidates.iter().flatten().fold(0, touch));
+        candidates
+    }
+
+    /// As [`State::get`] at a known time, beginning at what [`State::warm_up`] found. If that is a record of the key, the
+    /// keydir pointed at it a moment ago, which is all that a look-up can say; if it is anything else, the key is looked up.
+    pub(crate) fn get_warm(
+        &self,
+        key: &HashedKey<'_>,
+        candidate: Option<&Candidate>,
+        now: &Now,
+    ) -> Result<Option<Value>> {
+        match candidate.map(|candidate| candidate.segment.value(candidate.offset, |record| key.is_of(record))) {
+            Some(Ok(Some(value))) => {
+                Ok(Some(value).filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
+            }
+            _ => self.get_hashed(key, Some(now)),
+        }
+    }
+
+    /// Hands the values of many keys to `take`, in their order, as of one moment of the clock.
+    pub(crate) fn get_many<K: AsRef<[u8]>>(
+        &self,
+        namespace: &NamespaceState,
+        keys: &[K],
+        mut take: impl FnMut(Option<Value>),
+    ) -> Result<()> {
+        let now = self.context.time.now();
+        for keys in keys.chunks(WARM_UP) {
+            let hashes: Vec<_> = keys
+                .iter()
+                .map(|key| self.hash(namespace.number, key.as_ref()))
+                .collect();
+            let candidates = self.warm_up(&hashes);
+            for ((key, hash), candidate) in keys.iter().zip(hashes).zip(&candidates) {
+                let key = HashedKey {
+                    namespace: namespace.number,
+                    key: key.as_ref(),
+                    hash,
+                };
+                take(self.get_warm(&key, candidate.as_ref(), &now)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A location, the id of the segment that it led to, and why the record there could not be read.
+type Failed = (Location, u64, ReadError);
