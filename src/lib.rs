@@ -103,10 +103,12 @@ mod cli;
 mod clock;
 mod compact;
 mod context;
+mod engine;
 mod error;
 mod format;
 #[cfg(all(any(test, fuzzing), not(shuttle)))]
 pub mod fuzzing;
+mod housekeeping;
 mod index;
 mod key_bytes;
 mod limits;
@@ -115,6 +117,7 @@ mod log;
 mod options;
 mod parallel;
 mod planted;
+mod recovery;
 mod segment;
 #[cfg(all(fuzzing, feature = "server", not(shuttle)))]
 #[allow(dead_code, reason = "the targets use what they need of it")]
@@ -140,10 +143,10 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use compact::CompactionReport;
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
-pub use log::recovery::RecoveryReport;
 pub use options::{
     Condition, Durability, Maintenance, Options, Progress, PutOptions, ReadMode, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
+pub use recovery::RecoveryReport;
 pub use segment::Value;
 pub use store::*;
 

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::{CompactionReport, Pace};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::log::Engine;
 use crate::log::reserve::ReservePart;
 use crate::planted::{Planted, planted};
 use crate::segment::SealedSegment;
@@ -84,7 +84,7 @@ impl Engine {
         damaged: &mut Vec<Error>,
     ) -> Result<CompactionReport> {
         loop {
-            let result = self.reserve.run(ReservePart::Whole, || self.rewrite(inputs, pace));
+            let result = self.log.reserve.run(ReservePart::Whole, || self.rewrite(inputs, pace));
             let Err(error) = result else { return result };
             if !error.is_unreadable() || planted(Planted::StopAtDamage) {
                 return Err(error);
@@ -112,7 +112,7 @@ impl Engine {
             return Ok(CompactionReport::default());
         }
         self.compaction.plan(&dead);
-        match self.reserve.run(ReservePart::Whole, || self.rewrite(&dead, pace)) {
+        match self.log.reserve.run(ReservePart::Whole, || self.rewrite(&dead, pace)) {
             // Something has died elsewhere meanwhile that one of them hides. That they are damaged was told before.
             Err(error) if error.is_unreadable() => Ok(CompactionReport::default()),
             result => result,

@@ -24,8 +24,8 @@ mod rewrite;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::log::Engine;
 use crate::log::reserve::ReservePart;
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
@@ -219,9 +219,9 @@ impl Engine {
     /// Gives back all space that can be given back now. Damage does not keep the rest from it, and is told in the end.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
         self.context.check_open()?;
-        self.reserve.run(ReservePart::Whole, || self.retire_active())?;
-        self.seal_all()?;
-        self.empty_dropped_namespaces()?;
+        self.log.reserve.run(ReservePart::Whole, || self.log.retire_active())?;
+        self.log.seal_all()?;
+        self.housekeeping.empty_dropped_namespaces()?;
         let _running = self.compaction.lock_at_once();
         self.context.check_open()?;
         self.compaction.begin();
@@ -286,7 +286,7 @@ impl Engine {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
         self.context.check_open()?;
-        self.seal_all()?;
+        self.log.seal_all()?;
         let _running = lock(&self.compaction.running);
         self.context.check_open()?;
         self.compaction.begin();
@@ -299,7 +299,8 @@ impl Engine {
         if chosen.is_empty() {
             return Ok(CompactionReport::default());
         }
-        self.reserve
+        self.log
+            .reserve
             .run(ReservePart::Whole, || self.rewrite(&chosen, Pace::Forced))
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Pace;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::log::Engine;
 use crate::planted::{Planted, planted};
 
 /// Longest sleep between two looks at what may end a wait.

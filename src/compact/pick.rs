@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Pace;
-use crate::log::Engine;
+use crate::engine::Engine;
 use crate::planted::{Planted, planted};
 use crate::segment::{SealedSegment, Segment};
 
@@ -248,8 +248,8 @@ mod tests {
             if n > 3 {
                 namespace.put(format!("{}", n - 3), "2").unwrap();
             }
-            engine.retire_active().unwrap();
-            engine.seal_all().unwrap();
+            engine.log.retire_active().unwrap();
+            engine.log.seal_all().unwrap();
         }
         assert!(floors_seen.len() > 2, "{floors_seen:?}");
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::pick::shadow_floor;
 use super::{CompactionReport, Pace};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::record::{Kind, Record};
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::location::Location;
-use crate::log::Engine;
-use crate::log::output::{OutputWriter, sealed_entries};
+use crate::log::segment_writer::{SegmentWriter, sealed_entries};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, Scanner};
 use crate::segment::{SealedSegment, Segment};
@@ -68,18 +68,18 @@ impl Engine {
     pub(super) fn rewrite(&self, inputs: &[SealedSegment], pace: Pace) -> Result<CompactionReport> {
         self.check_run(pace)?;
         let done_before = self.compaction.progress().done_bytes;
-        self.sweep_expired();
-        let guard = self.lock_writer();
-        if guard.is_recovering() {
+        self.housekeeping.sweep_expired();
+        let guard = self.log.lock();
+        if guard.tail.is_recovering() {
             // Until then the log's end is not where the manifest says.
             return Err(Error::NoSpace {
                 path: self.context.path().to_owned(),
             });
         }
-        let rollbacks = guard.rollbacks;
+        let rollbacks = guard.tail.rollbacks;
         drop(guard);
         let rules = self.rules(inputs);
-        let mut output = OutputWriter::new(self);
+        let mut output = SegmentWriter::new(&self.log);
         if let Err(error) = self.copy_survivors(inputs, &rules, pace, &mut output) {
             output.discard();
             return Err(error);
@@ -88,20 +88,18 @@ impl Engine {
         let (outputs, moves) = (finished.segments, finished.moves);
         // Both until the indexes lead into the outputs alone: whoever had the index of an input meanwhile would be taken for it.
         let _output_ids = finished.ids;
-        let _input_ids = self.manifest.hold_ids(inputs.iter().map(|input| input.id()));
+        let _input_ids = self.log.manifest.hold_ids(inputs.iter().map(|input| input.id()));
         if planted(Planted::UnlinkBeforePublish) {
-            inputs.iter().for_each(|input| self.remove_segment_files(input.id()));
+            inputs.iter().for_each(|input| self.log.files.remove(input.id()));
         }
         let durable = match planted(Planted::PublishUndurable) {
             true => Ok(()),
-            false => self.sync(),
+            false => self.log.sync(),
         };
         let published = durable.and_then(|()| self.publish(inputs, &outputs, rollbacks));
         if let Err(error) = published {
-            if self.lock_writer().poisoned().is_none() {
-                outputs
-                    .iter()
-                    .for_each(|segment| self.remove_segment_files(segment.id()));
+            if self.log.lock().poisoned().is_none() {
+                outputs.iter().for_each(|segment| self.log.files.remove(segment.id()));
             }
             return Err(error);
         }
@@ -109,16 +107,16 @@ impl Engine {
             .iter()
             .for_each(|segment| self.state.segments.set(segment.clone()));
         for step in moves.chunks(MOVES_STEP) {
-            let mut guard = self.lock_writer();
+            let mut guard = self.log.lock();
             if !planted(Planted::ForgetPending) {
-                guard.forward(step);
+                guard.tail.forward(step);
             }
-            self.state.relocate(&guard.right, step);
+            self.state.relocate(&guard.tail.right, step);
         }
         // Nothing points into the inputs any more; oldest first, as the shadows of the oldest lie in later ones.
         for input in inputs {
             self.state.segments.remove(input.index());
-            self.remove_segment_files(input.id());
+            self.log.files.remove(input.id());
             self.compaction.left_out.forget(input.id());
         }
         let read_bytes: u64 = inputs.iter().map(|segment| segment.summary().data_end).sum();
@@ -155,7 +153,7 @@ impl Engine {
         inputs: &[SealedSegment],
         rules: &Rules,
         pace: Pace,
-        output: &mut OutputWriter<'_>,
+        output: &mut SegmentWriter<'_>,
     ) -> Result<()> {
         let unread = self.unread(inputs, rules);
         let some_expire = inputs
@@ -370,14 +368,14 @@ impl Engine {
 
     /// Lets the manifest put the outputs in the place of the inputs.
     fn publish(&self, inputs: &[SealedSegment], outputs: &[Arc<Segment>], rollbacks: u64) -> Result<()> {
-        let guard = self.lock_writer();
-        if guard.rollbacks != rollbacks && !planted(Planted::SkipRollbackCheck) {
+        let guard = self.log.lock();
+        if guard.tail.rollbacks != rollbacks && !planted(Planted::SkipRollbackCheck) {
             // A decision may rest on a record that was taken back.
             return Err(Error::Cancelled);
         }
         drop(guard);
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
-        self.update_manifest(|manifest| {
+        self.log.update_manifest(|manifest| {
             manifest.segments.retain(|entry| !inside.contains(&entry.id));
             manifest.segments.extend(sealed_entries(outputs));
         })

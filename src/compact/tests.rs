@@ -21,8 +21,8 @@ fn open(disk: &MemStorage) -> (Store, Namespace) {
 
 /// Ends the active segment and seals it.
 fn end_segment(store: &Store) {
-    store.engine().retire_active().unwrap();
-    store.engine().seal_all().unwrap();
+    store.engine().log.retire_active().unwrap();
+    store.engine().log.seal_all().unwrap();
 }
 
 /// So many segments, in each of which one more key of 16 is live than in the one before.

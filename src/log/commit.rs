@@ -1,216 +1,387 @@
-//! The end of the log: the active segment, and how what is appended to it reaches the device.
+//! Group commit: how records that were appended reach the device, and how those who appended them learn of it.
 //!
-//! A write appends its records to the active segment's buffer and updates the indexes, all under the writer lock. Then,
-//! by its durability class, it waits until the log is written out, or synced, up to its last sequence. Whoever finds
-//! nobody at it becomes the leader: it writes out all that is pending in one call, outside the lock, and syncs once for
-//! all who wait.
+//! A write appends its records under the writer lock. Then, by its durability class, it waits until the log is written
+//! out, or synced, up to its last sequence. The first to find no other thread at it becomes the leader: it writes out all
+//! that is pending in one call, outside the lock, and syncs once for all who wait. Everyone else waits until the log is
+//! written (or synced) past their sequence.
 //!
-//! When a write-out fails, the file is cut back to where it was good, and the records that nobody has been told of are
-//! taken back, from the buffer and from the indexes, newest first. Records of class `Buffered`, which were acknowledged
-//! already, stay pending. If the file cannot be cut back, or if a sync fails, the store is poisoned: what the device holds
-//! is no longer known, and nothing may be acknowledged on top of it.
+//! When a write-out fails, the records that no call has been told of are taken back, and those who wait for them get the
+//! error. Records of class `Buffered`, which were acknowledged already, stay pending. If they cannot be taken back, or if a
+//! sync fails, the log is poisoned: what the device holds is no longer known, and nothing may be acknowledged on top of it.
+//!
+//! What is written, to which file, and how it is taken back is the [`Environment`]'s to know. So the rules above are
+//! tested, and their interleavings explored, without a store around them.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, TryLockError};
 
-use super::Engine;
-use super::active::{Account, LogFile};
-use super::reserve::ReservePart;
-use super::waiters::Ticket;
-use super::writer::Guard;
+use super::waiters::{Ticket, Waiters};
 use crate::error::{Error, Result};
-use crate::format::record::{Header, Kind};
-use crate::format::segment::Mark;
-use crate::options::{Durability, Maintenance};
+use crate::options::Durability;
 use crate::planted::{Planted, planted};
-use crate::sync::lock;
+use crate::state::WriterLock;
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
-/// Pending bytes of class `Buffered` at which the maintenance thread is asked to write them out.
-const PENDING_WAKE_BYTES: usize = 256 << 10;
+/// Looks at whether a write-out has ended before a thread goes to sleep over it: a few microseconds.
+const SPINS_MAX: u32 = if cfg!(shuttle) { 1 } else { 100 };
+
+/// Pending bytes of class `Buffered` at which the flush thread is asked to write them out.
+const PENDING_WAKE_BYTES: u64 = 256 << 10;
 /// Pending bytes at which the writer itself writes them out.
-const PENDING_MAX_BYTES: usize = 4 << 20;
-/// Bytes written since the last sync at which the maintenance thread syncs.
-const SYNC_BEHIND_BYTES: u64 = 16 << 20;
+const PENDING_MAX_BYTES: u64 = 4 << 20;
 
-impl Engine {
-    /// Appends one record that is about the log itself.
-    pub(super) fn append(&self, guard: &mut Guard<'_>, kind: Kind, body: &[u8]) {
-        let sequence = guard.next_sequence;
-        guard.next_sequence += 1;
-        guard.last_sequence = sequence;
-        if let Some(active) = &mut guard.active {
-            let header = Header::of_log(kind, sequence, body);
-            active.put_record(&header, &[body]);
+/// What a group commit writes to.
+pub(crate) trait Environment {
+    /// The end of the log; lies under the writer lock.
+    type Tail: std::fmt::Debug + Send;
+    /// What a leader takes along to write it out without the lock.
+    type Pending;
+    /// What a leader takes along to sync it without the lock.
+    type Unsynced;
+
+    /// Bytes that were appended and not written out.
+    fn pending_bytes(&self, tail: &Self::Tail) -> u64;
+    /// Everything that was appended and not written out; None if there is nothing.
+    fn pending(&self, tail: &Self::Tail) -> Option<Self::Pending>;
+    /// Writes it out.
+    fn write(&self, pending: &Self::Pending) -> Result<()>;
+    /// It was written out. `newer` says from which sequence on records were appended meanwhile, if any were.
+    fn written(&self, tail: &mut Self::Tail, pending: Self::Pending, newer: Option<u64>);
+    /// Everything pending was acknowledged: a failed write-out must not take it back.
+    fn acknowledge(&self, tail: &mut Self::Tail);
+    /// A write-out has failed: takes back what was not acknowledged. What stays is in the log up to the sequence that is
+    /// returned, or as it was if there is none. An error poisons the log.
+    fn take_back(&self, tail: &mut Self::Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>>;
+
+    /// Everything that was written out and not synced.
+    fn unsynced(&self, tail: &Self::Tail) -> Self::Unsynced;
+    /// Syncs it.
+    fn sync(&self, unsynced: &Self::Unsynced) -> Result<()>;
+    /// Whether the sync that has just ended may be believed. Looked at under the lock: whoever is told of a failure
+    /// meanwhile is told before this sync is acknowledged.
+    fn check_synced(&self, tail: &Self::Tail) -> Result<()>;
+    /// It is durable; `is_news` if some of it was not before.
+    fn synced(&self, tail: &mut Self::Tail, unsynced: Self::Unsynced, is_news: bool);
+
+    /// Why nothing may be acknowledged any more, if that is so.
+    fn check_device(&self) -> Result<()>;
+    /// Much is pending.
+    fn wake_flusher(&self);
+}
+
+/// What the writer lock protects.
+#[derive(Debug)]
+pub(crate) struct Locked<T> {
+    /// Given to the next record.
+    pub(crate) next_sequence: u64,
+    /// Of the newest record in the log.
+    pub(crate) last_sequence: u64,
+    /// Everything up to here is in the page cache.
+    pub(crate) written_sequence: u64,
+    /// Everything up to here is on the device.
+    pub(crate) durable_sequence: u64,
+    pub(crate) tail: T,
+    /// A leader is writing out, or syncing.
+    pub(super) writing: bool,
+    pub(super) syncing: bool,
+    /// Threads that wait for a leader.
+    waiting: usize,
+    /// Writes that have not yet learnt how they ended.
+    pub(super) waiters: Waiters,
+    pub(super) poisoned: Option<String>,
+    pub(super) closed: bool,
+}
+
+impl<T> Locked<T> {
+    /// The records that were found when the store was opened end before this sequence.
+    pub(super) fn begin_at(&mut self, next_sequence: u64) {
+        let last = next_sequence.saturating_sub(1);
+        self.next_sequence = next_sequence;
+        self.last_sequence = last;
+        self.written_sequence = last;
+        self.durable_sequence = last;
+    }
+
+    /// Refuses if nothing may be written any more.
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        self.check_poison()
+    }
+
+    pub(super) fn check_poison(&self) -> Result<()> {
+        match &self.poisoned {
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
         }
     }
 
+    /// Why writes are refused, if they are.
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// Gives out the next sequence.
+    pub(super) fn take_sequence(&mut self) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.last_sequence = sequence;
+        sequence
+    }
+}
+
+/// The writer lock, held.
+pub(crate) type Guard<'a, T> = MutexGuard<'a, Locked<T>>;
+
+/// The writer lock, and how threads that hold it wait for each other.
+#[derive(Debug)]
+pub(crate) struct CommitLock<T> {
+    locked: Mutex<Locked<T>>,
+    /// Signalled when a write-out, a sync or a failure ends.
+    progressed: Condvar,
+    /// Rises whenever `progressed` is signalled, or would be if a thread slept.
+    progress: AtomicU64,
+}
+
+impl<T> CommitLock<T> {
+    /// Of a log without records.
+    pub(crate) fn new(tail: T) -> CommitLock<T> {
+        let locked = Locked {
+            next_sequence: 1,
+            last_sequence: 0,
+            written_sequence: 0,
+            durable_sequence: 0,
+            tail,
+            writing: false,
+            syncing: false,
+            waiting: 0,
+            waiters: Waiters::default(),
+            poisoned: None,
+            closed: false,
+        };
+        CommitLock {
+            locked: Mutex::new(locked),
+            progressed: Condvar::new(),
+            progress: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock, if it is free.
+    pub(super) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        match self.locked.try_lock() {
+            Ok(guard) => Some(guard),
+            // As in `lock`. This guard holds the lock already.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Gives up the lock until a leader has ended its work, or for no reason at all.
+    pub(super) fn wait<'a>(&'a self, mut guard: Guard<'a, T>) -> Guard<'a, T> {
+        let before = self.progress.load(Ordering::Relaxed);
+        if guard.writing {
+            // A write-out takes about as long as falling asleep, and less than being woken. A sync takes far longer.
+            drop(guard);
+            for _ in 0..SPINS_MAX {
+                if self.progress.load(Ordering::Relaxed) != before {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            guard = self.lock();
+            if self.progress.load(Ordering::Relaxed) != before {
+                return guard;
+            }
+        }
+        guard.waiting += 1;
+        let mut guard = self.progressed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        guard.waiting -= 1;
+        guard
+    }
+
+    /// Lets all who wait look again.
+    pub(super) fn notify(&self, guard: &Guard<'_, T>) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        if guard.waiting > 0 {
+            self.progressed.notify_all();
+        }
+    }
+}
+
+impl<T: Send> WriterLock for CommitLock<T> {
+    fn while_nothing_changes(&self, look: &mut dyn FnMut()) {
+        let _writer = self.lock();
+        look();
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct GroupCommit<E: Environment> {
+    lock: Arc<CommitLock<E::Tail>>,
+    pub(super) environment: E,
+}
+
+impl<E: Environment> GroupCommit<E> {
+    pub(crate) fn new(lock: Arc<CommitLock<E::Tail>>, environment: E) -> GroupCommit<E> {
+        GroupCommit { lock, environment }
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, E::Tail> {
+        self.lock.lock()
+    }
+
+    pub(super) fn try_lock(&self) -> Option<Guard<'_, E::Tail>> {
+        self.lock.try_lock()
+    }
+
+    /// Gives up the lock until a leader has ended its work, or for no reason at all.
+    pub(super) fn wait<'a>(&'a self, guard: Guard<'a, E::Tail>) -> Guard<'a, E::Tail> {
+        self.lock.wait(guard)
+    }
+
+    /// Refuses all further writes.
+    pub(crate) fn poison(&self, guard: &mut Guard<'_, E::Tail>, cause: &Error) {
+        if guard.poisoned.is_none() {
+            guard.poisoned = Some(cause.to_string());
+        }
+        self.lock.notify(guard);
+    }
+
+    /// Refuses if nothing may be acknowledged any more.
+    pub(super) fn check_sound(&self, guard: &mut Guard<'_, E::Tail>) -> Result<()> {
+        guard.check_poison()?;
+        if let Err(cause) = self.environment.check_device() {
+            self.poison(guard, &cause);
+        }
+        guard.check_poison()
+    }
+
     /// Writes out all that is pending, as leader or behind one.
-    pub(super) fn write_out<'a>(&'a self, mut guard: Guard<'a>) -> (Guard<'a>, Result<()>) {
+    pub(super) fn write_out<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> (Guard<'a, E::Tail>, Result<()>) {
         while guard.writing {
             guard = self.wait(guard);
         }
         if let Err(error) = guard.check_poison() {
             return (guard, Err(error));
         }
-        let Some(active) = &guard.active else {
+        let Some(pending) = self.environment.pending(&guard.tail) else {
             return (guard, Ok(()));
         };
-        let (from, to) = (active.written, active.appender.len() as u64);
-        if from == to {
-            return (guard, Ok(()));
-        }
-        let (file, buffer) = (active.file.clone(), active.appender.buffer().clone());
-        let (account, last) = (active.account.clone(), guard.last_sequence);
+        let last = guard.last_sequence;
         guard.writing = true;
         drop(guard);
-        let pending = buffer.published().get(from as usize..to as usize).unwrap_or_default();
-        let result = file.write(pending, from);
-        let mut guard = self.lock_writer();
+        let result = self.environment.write(&pending);
+        let mut guard = self.lock();
         guard.writing = false;
-        let result = self.written_out(&mut guard, to, account, last, result);
-        self.notify(&guard);
+        let result = self.written_out(&mut guard, pending, last, result);
+        self.lock.notify(&guard);
         (guard, result)
     }
 
-    /// Writes out all that is pending without giving up the lock. Nobody may be writing out.
-    pub(super) fn write_out_held(&self, guard: &mut Guard<'_>) -> Result<()> {
+    /// Writes out all that is pending without giving up the lock. No leader may be writing out.
+    pub(super) fn write_out_held(&self, guard: &mut Guard<'_, E::Tail>) -> Result<()> {
         guard.check_poison()?;
-        let Some(active) = &guard.active else { return Ok(()) };
-        let (from, to) = (active.written, active.appender.len() as u64);
-        if from == to {
+        let Some(pending) = self.environment.pending(&guard.tail) else {
             return Ok(());
-        }
-        let (account, last) = (active.account.clone(), guard.last_sequence);
-        let pending = active
-            .appender
-            .buffer()
-            .published()
-            .get(from as usize..to as usize)
-            .unwrap_or_default();
-        let result = active.file.write(pending, from);
-        let result = self.written_out(guard, to, account, last, result);
-        self.notify(guard);
+        };
+        let last = guard.last_sequence;
+        let result = self.environment.write(&pending);
+        let result = self.written_out(guard, pending, last, result);
+        self.lock.notify(guard);
         result
     }
 
+    /// A write-out up to sequence `last` has ended so.
     fn written_out(
         &self,
-        guard: &mut Guard<'_>,
-        to: u64,
-        account: Account,
+        guard: &mut Guard<'_, E::Tail>,
+        pending: E::Pending,
         last: u64,
-        result: std::io::Result<()>,
+        result: Result<()>,
     ) -> Result<()> {
-        let Some(active) = &mut guard.active else { return Ok(()) };
-        match result {
+        match &result {
             Ok(()) => {
-                self.context.events.write_outs.fetch_add(1, Ordering::Relaxed);
-                self.context
-                    .events
-                    .written_bytes
-                    .fetch_add(to - active.written, Ordering::Relaxed);
-                active.written = to;
-                active.written_account = account;
                 guard.written_sequence = last;
-                if last == guard.last_sequence {
-                    guard.undo.clear();
-                } else {
-                    guard.undo.retain(|undo| undo.sequence > last);
-                }
-                Ok(())
+                let newer = (last != guard.last_sequence).then_some(last + 1);
+                self.environment.written(&mut guard.tail, pending, newer);
             }
-            Err(source) => {
-                let error = Error::io("write", &self.context.segment_path(active.segment.id()), source);
-                self.roll_back(guard, &error);
-                Err(error)
+            Err(error) => self.roll_back(guard, error),
+        }
+        result
+    }
+
+    /// After a failed write-out: all that no call was told of is taken back, and those who wait for it are told.
+    fn roll_back(&self, guard: &mut Guard<'_, E::Tail>, error: &Error) {
+        let written = guard.written_sequence;
+        match self.environment.take_back(&mut guard.tail, written, error) {
+            Ok(Some(last)) => {
+                guard.last_sequence = last;
+                // What stays pending has not failed yet: whoever waits for it tries again.
+                guard.waiters.fail_from(last + 1, error);
+            }
+            Ok(None) => {}
+            Err(cause) => {
+                // What could not be written stays in memory, seen by every reader, and is never written.
+                guard.waiters.fail_from(written + 1, &cause);
+                self.poison(guard, &cause);
             }
         }
     }
 
-    /// After a failed write-out: cuts the file back, and takes back all pending records that nobody was told of.
-    fn roll_back(&self, guard: &mut Guard<'_>, error: &Error) {
-        if planted(Planted::KeepFailedAppend) {
-            return;
+    /// Acknowledges everything pending at once, for a write of class `Buffered`. Gives the lock back if too much is
+    /// pending: then it is to be written out before this write is acknowledged, so that it can be taken back if that fails.
+    pub(super) fn acknowledge<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> Option<Guard<'a, E::Tail>> {
+        let pending = self.environment.pending_bytes(&guard.tail);
+        if pending >= PENDING_MAX_BYTES && !guard.writing {
+            return Some(guard);
         }
-        self.reserve.note(error);
-        let keep_end = guard.acknowledged_end;
-        let undo = std::mem::take(&mut guard.undo);
-        let writer = &mut **guard;
-        let Some(active) = &mut writer.active else { return };
-        let keep_end = keep_end.max(active.written);
-        if !planted(Planted::SkipCut)
-            && let Err(source) = active.file.cut(active.written)
-        {
-            let cause = Error::unsure(
-                "cut back after a failed write",
-                &self.context.segment_path(active.segment.id()),
-                source,
-            );
-            guard.undo = undo;
-            // What could not be written stays in memory, seen by every reader, and is never written.
-            let from = guard.written_sequence + 1;
-            guard.waiters.fail_from(from, &cause);
-            self.poison(guard, &cause);
-            return;
-        }
-        if keep_end < active.appender.len() as u64 {
-            let split = undo.partition_point(|undo| undo.offset < keep_end);
-            let (kept, taken_back) = undo.split_at_checked(split).unwrap_or_default();
-            self.state.undo(&writer.right, &active.segment, taken_back);
-            active.take_back_to(keep_end);
-            self.state.segments.set(active.segment.clone());
-            guard.last_sequence = active.account.summary.max_sequence.max(guard.written_sequence);
-            guard.undo = kept.to_vec();
-            guard.rollbacks += 1;
-            // The newest mark may be among what was taken back; the next write sets it again.
-            if !planted(Planted::ForgetMark) {
-                guard.marked_sequence = 0;
-            }
-            // What stays pending has not failed yet: whoever waits for it tries again.
-            let from = guard.last_sequence + 1;
-            guard.waiters.fail_from(from, error);
-        } else {
-            guard.undo = undo;
-        }
-    }
-
-    /// A write of this durability has been applied up to `sequence`: waits until that holds, giving up the lock.
-    ///
-    /// [`Error::Pending`] if the records are still there, to be written out later; with any other error they were taken back,
-    /// unless the store is poisoned.
-    pub(super) fn finish<'a>(&'a self, mut guard: Guard<'a>, durability: Durability, sequence: u64) -> Result<()> {
-        if durability == Durability::Buffered || planted(Planted::AcknowledgeUnwritten) {
-            let Some(active) = &guard.active else { return Ok(()) };
-            let end = active.appender.len() as u64;
-            let pending = (end - active.written) as usize;
-            if pending < PENDING_MAX_BYTES || guard.writing {
-                guard.acknowledged_end = end;
-                drop(guard);
-                if pending >= PENDING_WAKE_BYTES {
-                    self.context.flush_wake.wake();
-                }
-                return Ok(());
-            }
-            // Too much is pending. It is written out before this write is acknowledged, so that it can be taken back if that fails.
-        }
-        let ticket = guard.waiters.arrive(sequence);
-        let (mut guard, result) = match durability {
-            Durability::Sync => self.wait_durable(guard, sequence, &ticket),
-            _ => self.wait_written(guard, sequence, &ticket),
-        };
-        guard.waiters.leave(ticket);
+        self.environment.acknowledge(&mut guard.tail);
         drop(guard);
-        if self.context.options.maintenance == Maintenance::Manual {
-            // Nobody else seals. This write is done; the next maintenance tries again and reports.
-            if let Err(error) = self.seal_all() {
-                self.context.events.note_background_error(&error);
-            }
+        if pending >= PENDING_WAKE_BYTES {
+            self.environment.wake_flusher();
         }
+        None
+    }
+
+    /// A write of this class has been applied up to `sequence`: waits until that is so on the device, or in the page cache.
+    ///
+    /// [`Error::Pending`] if the records are still there, to be written out later; with any other error they were taken
+    /// back, unless the log is poisoned.
+    pub(super) fn wait_for<'a>(
+        &'a self,
+        guard: Guard<'a, E::Tail>,
+        durability: Durability,
+        sequence: u64,
+    ) -> Result<()> {
+        match durability {
+            Durability::Sync => self.sync_up_to(guard, sequence),
+            Durability::Os | Durability::Buffered => self.write_out_up_to(guard, sequence),
+        }
+    }
+
+    /// Returns once everything up to this sequence is written out.
+    pub(super) fn write_out_up_to<'a>(&'a self, mut guard: Guard<'a, E::Tail>, sequence: u64) -> Result<()> {
+        let ticket = guard.waiters.arrive(sequence);
+        let (mut guard, result) = self.wait_written(guard, sequence, &ticket);
+        guard.waiters.leave(ticket);
+        result
+    }
+
+    /// Returns once everything up to this sequence is durable.
+    pub(super) fn sync_up_to<'a>(&'a self, mut guard: Guard<'a, E::Tail>, sequence: u64) -> Result<()> {
+        let ticket = guard.waiters.arrive(sequence);
+        let (mut guard, result) = self.wait_durable(guard, sequence, &ticket);
+        guard.waiters.leave(ticket);
         result
     }
 
     /// How it ends for a waiter that a failed write-out has left unwritten.
-    fn unwritten(guard: &Guard<'_>, ticket: &Ticket, error: Error) -> Error {
+    fn unwritten(guard: &Guard<'_, E::Tail>, ticket: &Ticket, error: Error) -> Error {
         match guard.waiters.failure_of(ticket) {
             Some(failure) => failure.clone(),
             // Nothing will be written any more.
@@ -219,7 +390,12 @@ impl Engine {
         }
     }
 
-    fn wait_written<'a>(&'a self, mut guard: Guard<'a>, sequence: u64, ticket: &Ticket) -> (Guard<'a>, Result<()>) {
+    fn wait_written<'a>(
+        &'a self,
+        mut guard: Guard<'a, E::Tail>,
+        sequence: u64,
+        ticket: &Ticket,
+    ) -> (Guard<'a, E::Tail>, Result<()>) {
         loop {
             if let Some(error) = guard.waiters.failure_of(ticket) {
                 let error = error.clone();
@@ -243,7 +419,12 @@ impl Engine {
         }
     }
 
-    fn wait_durable<'a>(&'a self, mut guard: Guard<'a>, sequence: u64, ticket: &Ticket) -> (Guard<'a>, Result<()>) {
+    fn wait_durable<'a>(
+        &'a self,
+        mut guard: Guard<'a, E::Tail>,
+        sequence: u64,
+        ticket: &Ticket,
+    ) -> (Guard<'a, E::Tail>, Result<()>) {
         loop {
             if let Some(error) = guard.waiters.failure_of(ticket) {
                 let error = error.clone();
@@ -268,7 +449,7 @@ impl Engine {
                 && guard.written_sequence < sequence
             {
                 guard.syncing = false;
-                self.notify(&guard);
+                self.lock.notify(&guard);
                 let error = Self::unwritten(&guard, ticket, error);
                 return (guard, Err(error));
             }
@@ -280,185 +461,44 @@ impl Engine {
             {
                 self.poison(&mut guard, error);
             }
-            self.notify(&guard);
+            self.lock.notify(&guard);
             if result.is_err() {
                 return (guard, result);
             }
         }
     }
 
-    /// Syncs all that has been written out, oldest segment first. The caller has taken the role of the syncing leader.
-    fn sync_written<'a>(&'a self, guard: Guard<'a>) -> (Guard<'a>, Result<()>) {
+    /// Syncs all that has been written out. The caller has taken the role of the syncing leader.
+    fn sync_written<'a>(&'a self, guard: Guard<'a, E::Tail>) -> (Guard<'a, E::Tail>, Result<()>) {
         let target = guard.written_sequence;
-        let written_bytes = self.context.events.written_bytes.load(Ordering::Relaxed);
-        let rotated: Vec<_> = guard
-            .sealing
-            .iter()
-            .filter(|rotated| !rotated.synced.load(Ordering::Acquire))
-            .cloned()
-            .collect();
-        let active = guard
-            .active
-            .as_ref()
-            .map(|active| (active.segment.id(), active.file.clone(), active.written));
-        let end = match (&active, rotated.last()) {
-            (Some((segment_id, _, offset)), _) => Mark {
-                segment_id: *segment_id,
-                offset: *offset,
-            },
-            (None, Some(last)) => Mark {
-                segment_id: last.segment.id(),
-                offset: last.summary.data_end,
-            },
-            (None, None) => guard.durable_end,
-        };
+        let unsynced = self.environment.unsynced(&guard.tail);
         drop(guard);
-        let sync = |id: u64, file: &LogFile| {
-            self.context.events.syncs.fetch_add(1, Ordering::Relaxed);
-            file.sync()
-                .map_err(|error| Error::unsure("sync", &self.context.segment_path(id), error))
-        };
-        let mut result = Ok(());
-        for rotated in rotated {
-            if !planted(Planted::SkipRotatedSync) {
-                result = sync(rotated.segment.id(), &rotated.file);
-            }
-            if result.is_err() {
-                break;
-            }
-            rotated.synced.store(true, Ordering::Release);
-        }
-        if let (Ok(()), Some((id, file, _))) = (&result, active) {
-            result = sync(id, &file);
-        }
-        let mut guard = self.lock_writer();
-        // Looked at under the lock: whoever is told of a failure meanwhile is told before this is acknowledged.
-        let result = result.and_then(|()| {
-            let sound = self
-                .context
-                .directory
-                .check_syncs()
-                .and_then(|()| self.check_linked(&guard));
-            sound.map_err(|error| Error::unsure("trust a sync in", self.context.path(), error))
-        });
+        let result = self.environment.sync(&unsynced);
+        let mut guard = self.lock();
+        let result = result.and_then(|()| self.environment.check_synced(&guard.tail));
         if result.is_ok() {
-            guard.synced_bytes = written_bytes;
             let target = match planted(Planted::ClaimUnsynced) {
                 true => guard.written_sequence,
                 false => target,
             };
-            guard.durable_up_to(target, end);
+            let is_news = target > guard.durable_sequence;
+            guard.durable_sequence = guard.durable_sequence.max(target);
+            self.environment.synced(&mut guard.tail, unsynced, is_news);
         }
         (guard, result)
     }
 
-    /// Writes out all pending records.
-    pub(crate) fn flush(&self) -> Result<()> {
-        let mut guard = self.lock_writer();
-        self.check_sound(&mut guard)?;
-        let sequence = guard.last_sequence;
-        let ticket = guard.waiters.arrive(sequence);
-        let (mut guard, result) = self.wait_written(guard, sequence, &ticket);
-        guard.waiters.leave(ticket);
-        // It has applied nothing that could stay pending.
-        result.map_err(Error::without_pending)
-    }
-
-    /// Makes everything durable that was acknowledged before this call.
-    pub(crate) fn sync(&self) -> Result<()> {
-        let mut guard = self.lock_writer();
-        self.check_sound(&mut guard)?;
-        if guard.is_recovering() {
-            // What recovery found and could not write anew for lack of space is not durable yet.
-            self.finish_recovery(&mut guard)?;
-        }
-        let sequence = guard.last_sequence;
-        let ticket = guard.waiters.arrive(sequence);
-        let (mut guard, result) = self.wait_durable(guard, sequence, &ticket);
-        guard.waiters.leave(ticket);
-        result.map_err(Error::without_pending)
-    }
-
-    /// Writes out what is pending, if anything is. Called by the maintenance thread.
-    pub(crate) fn flush_pending(&self) -> Result<()> {
-        self.check_not_removed()?;
-        let guard = self.lock_writer();
-        if guard.pending_bytes() == 0 || guard.closed || guard.poisoned.is_some() {
-            return Ok(());
-        }
-        self.write_out(guard).1
-    }
-
-    /// Poisons the store if its directory, the file that is written to or the lock was removed: what is acknowledged from then
-    /// on would be lost, or written beside somebody else.
-    fn check_not_removed(&self) -> Result<()> {
-        let mut guard = self.lock_writer();
-        if guard.closed || guard.poisoned.is_some() {
-            return Ok(());
-        }
-        self.check_linked(&guard).map_err(|error| {
-            let error = Error::io("write any more in", self.context.path(), error);
-            self.poison(&mut guard, &error);
-            error
-        })
-    }
-
-    /// Fails if the directory, its lock or the active segment was removed. Under the lock, since an active segment may be
-    /// rotated out, sealed and compacted away at any other moment.
-    fn check_linked(&self, guard: &Guard<'_>) -> std::io::Result<()> {
-        self.context.check_linked()?;
-        guard
-            .active
-            .as_ref()
-            .map_or(Ok(()), |active| active.file.check_linked())
-    }
-
-    /// Syncs once much has been written since the last sync, so that little has to be written anew after a crash.
-    /// Called by the maintenance thread.
-    pub(crate) fn sync_behind(&self) -> Result<()> {
-        let guard = self.lock_writer();
-        let written = self.context.events.written_bytes.load(Ordering::Relaxed);
-        let due = guard.written_sequence > guard.durable_sequence
-            && written.saturating_sub(guard.synced_bytes) >= SYNC_BEHIND_BYTES;
-        if !due || guard.closed || guard.poisoned.is_some() {
-            return Ok(());
-        }
-        drop(guard);
-        self.sync()
-    }
-
-    /// No write begins from here on; those that have been appended end as they may. The first step of closing.
-    pub(crate) fn refuse_writes(&self) {
-        self.lock_writer().closed = true;
-    }
-
-    /// Writes out, syncs and seals everything. The caller has refused further writes. On a full disk what was acknowledged
-    /// before gets the reserve: there is no later for it.
-    pub(crate) fn close_log(&self) -> Result<()> {
-        let result = self.reserve.run(ReservePart::Whole, || self.sync());
-        let prepared = self.lock_writer().prepared.take();
-        result?;
-        self.retire_active()?;
-        self.seal_all()?;
-        prepared.map_or(Ok(()), |prepared| {
-            self.reserve
-                .run(ReservePart::Whole, || self.discard_prepared(&prepared))
-        })
-    }
-
-    /// Closing has failed, and something may be left to be written, synced or sealed: others that still hold a handle must not
-    /// do it once somebody else has the directory.
-    pub(crate) fn stop_writing(&self, cause: &Error) {
-        let mut guard = self.lock_writer();
+    /// Nothing is written or synced any more once this returns.
+    pub(crate) fn stop(&self, cause: &Error) {
+        let mut guard = self.lock();
         self.poison(&mut guard, cause);
         while guard.writing || guard.syncing {
             guard = self.wait(guard);
         }
-        drop(guard);
-        // Whoever is sealing ends with the segment under way.
-        drop(lock(&self.sealing));
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod interleavings;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::Engine;
+use super::Log;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::hint::{Hint, Offsets};
@@ -135,7 +135,7 @@ pub(crate) fn write_hint(context: &Context, segment: &Segment) -> Result<()> {
     written
 }
 
-impl Engine {
+impl Log {
     /// Sees to the hints of segments that opening has not read, or found unfit: those that do not fit are written again.
     /// Returns how many. One that cannot be written is not missed: the next opening reads its segment whole again.
     ///
@@ -180,7 +180,7 @@ impl Engine {
         }
         // It may have been compacted away meanwhile.
         if live().is_none() {
-            self.remove_segment_files(id);
+            self.files.remove(id);
         }
         written.is_ok()
     }

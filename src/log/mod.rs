@@ -1,70 +1,170 @@
-//! Many segments as one log, and the indexes over them: the engine below the store's surface.
+//! Many segments as one log: appending to it, making it durable, and going from one active segment to the next.
 //!
 //! Who may do what:
 //!
-//! * Readers take no lock: hash, keydir, segment table, record. What they read may be replaced under them (a table grows, a
-//!   segment is sealed, compacted, unlinked); then the location they hold fails to lead to its key, and they look again.
-//! * Everything that changes what a reader finds happens under the one writer lock ([`Engine::lock_writer`]): appending,
-//!   index updates, counters, the moves of compaction, expiry.
-//! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it only what is rare:
-//!   the rest of a segment that is full, the record of a namespace, what recovery writes anew.
-//! * Lock order: namespace changes, compaction, housekeeping, sealing, writer, manifest, then the locks inside indexes and of
-//!   the clock.
+//! * Everything that changes what a reader finds happens under the one writer lock ([`Log::lock`]): appending, changes of
+//!   the state, the moves of compaction, expiry.
+//! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it only what is rare: the
+//!   rest of a segment that is full, the record of a namespace, what recovery writes to another segment.
+//! * Lock order: namespace changes, compaction, housekeeping, sealing, writer, manifest, then the locks inside indexes and
+//!   of the clock.
 
 mod active;
+mod append;
+mod close;
 pub(crate) mod commit;
-pub(crate) mod end;
 pub(crate) mod hints;
-mod index_file;
 pub(crate) mod manifest;
-pub(crate) mod opening;
-pub(crate) mod output;
-pub(crate) mod recovery;
 pub(crate) mod reserve;
 mod rotate;
-pub(crate) mod seal;
-pub(crate) mod snapshot;
-pub(crate) mod sweep;
+mod seal;
+pub(crate) mod segment_files;
+pub(crate) mod segment_writer;
+pub(crate) mod segments;
+mod tail;
+pub(crate) mod unrecovered;
 mod waiters;
-pub(crate) mod write;
-mod writer;
 
 use std::sync::{Arc, Mutex};
 
+use self::commit::{CommitLock, GroupCommit};
+use self::hints::DoubtfulHints;
+use self::manifest::{Floors, ManifestStore, ReplaceError};
+use self::reserve::Reserve;
+use self::segment_files::SegmentFiles;
+use self::tail::{Device, Tail};
 use crate::context::Context;
-use crate::error::Result;
-use crate::segment::files::OpenFiles;
+use crate::error::{Error, Result};
+use crate::format::manifest::Manifest;
+use crate::planted::{Planted, planted};
 use crate::state::State;
-use hints::DoubtfulHints;
-use manifest::ManifestStore;
-use reserve::Reserve;
-use writer::LockedWriter;
 
-/// An open store, below the handles that users hold.
-pub(crate) struct Engine {
-    pub(crate) context: Arc<Context>,
-    pub(crate) state: State,
-    /// Of segments that are not mapped.
-    open_files: Arc<OpenFiles>,
-    /// Held while a namespace is created, renamed or dropped.
-    pub(crate) namespace_changes: Mutex<()>,
-    pub(crate) manifest: ManifestStore,
-    writer: Arc<LockedWriter>,
-    /// Held by the one who seals.
-    sealing: Mutex<()>,
+pub(crate) use self::append::{Applied, NewBatch, NewRecord, Room};
+
+/// The writer lock, held.
+pub(crate) type Guard<'a> = commit::Guard<'a, Tail>;
+
+/// The writer lock of a store that is being opened.
+pub(crate) type WriterLock = CommitLock<Tail>;
+
+/// The log of an open store.
+#[derive(Debug)]
+pub(crate) struct Log {
+    context: Arc<Context>,
+    state: Arc<State>,
+    pub(crate) manifest: Arc<ManifestStore>,
+    pub(crate) reserve: Arc<Reserve>,
+    pub(crate) files: SegmentFiles,
     pub(crate) doubtful_hints: DoubtfulHints,
-    /// See [`Engine::housekeeping`].
-    housekeeping: Mutex<()>,
-    pub(crate) compaction: crate::compact::Control,
-    /// How closing went, once it has been tried.
-    pub(crate) close_result: Mutex<Option<Result<()>>>,
-    pub(crate) reserve: Reserve,
+    commit: GroupCommit<Device>,
+    /// Held by the thread that seals.
+    sealing: Mutex<()>,
 }
 
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine")
-            .field("context", &self.context)
-            .finish_non_exhaustive()
+/// The lock under which nothing was written yet.
+pub(crate) fn new_lock() -> Arc<WriterLock> {
+    Arc::new(CommitLock::new(Tail::new()))
+}
+
+impl Log {
+    /// Over the segments that recovery has found. Records are written from `next_sequence` on.
+    pub(crate) fn new(
+        state: Arc<State>,
+        lock: Arc<WriterLock>,
+        manifest: Arc<ManifestStore>,
+        files: SegmentFiles,
+        next_sequence: u64,
+    ) -> Log {
+        let context = files.context().clone();
+        let reserve = Arc::new(Reserve::new(context.clone()));
+        let mut guard = lock.lock();
+        guard.begin_at(next_sequence);
+        guard.tail.marked_sequence = guard.durable_sequence;
+        drop(guard);
+        let device = Device {
+            context: context.clone(),
+            state: state.clone(),
+            reserve: reserve.clone(),
+        };
+        Log {
+            context,
+            state,
+            manifest,
+            reserve,
+            files,
+            doubtful_hints: DoubtfulHints::default(),
+            commit: GroupCommit::new(lock, device),
+            sealing: Mutex::new(()),
+        }
+    }
+
+    /// Takes the writer lock.
+    pub(crate) fn lock(&self) -> Guard<'_> {
+        self.commit.lock()
+    }
+
+    /// Takes the writer lock. A thread that has to wait for it looks up the key of this hash meanwhile, so that under the
+    /// lock its slot and its record are in the processor's cache.
+    pub(crate) fn lock_to_change(&self, hash: u64) -> Guard<'_> {
+        self.commit.try_lock().unwrap_or_else(|| {
+            self.state.warm_up(&[hash]);
+            self.lock()
+        })
+    }
+
+    /// Refuses all further writes.
+    pub(crate) fn poison(&self, guard: &mut Guard<'_>, cause: &Error) {
+        self.commit.poison(guard, cause);
+    }
+
+    /// Refuses if nothing may be acknowledged any more: the store is poisoned, or any sync of it has failed.
+    pub(crate) fn check_sound(&self, guard: &mut Guard<'_>) -> Result<()> {
+        self.commit.check_sound(guard)
+    }
+
+    /// Floors for the manifest, as of now.
+    fn floors(&self, guard: &Guard<'_>) -> Floors {
+        Floors {
+            next_sequence: guard.next_sequence,
+            next_namespace: self.state.next_namespace(),
+        }
+    }
+
+    /// Changes the manifest; poisons the store if it is unknown which one stands. The writer lock must not be held.
+    pub(crate) fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        let floors = self.floors(&self.lock());
+        match self.manifest.update(floors, change) {
+            Ok(()) => Ok(()),
+            Err(ReplaceError::Unchanged(error)) => Err(error),
+            Err(ReplaceError::Unknown(error)) => {
+                if !planted(Planted::BelieveUnknownManifest) {
+                    self.poison(&mut self.lock(), &error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes out all pending records.
+    pub(crate) fn flush(&self) -> Result<()> {
+        let mut guard = self.lock();
+        self.check_sound(&mut guard)?;
+        let sequence = guard.last_sequence;
+        let written = self.commit.write_out_up_to(guard, sequence);
+        // It has applied nothing that could stay pending.
+        written.map_err(Error::without_pending)
+    }
+
+    /// Makes everything durable that was acknowledged before this call.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let mut guard = self.lock();
+        self.check_sound(&mut guard)?;
+        if guard.tail.is_recovering() {
+            // What recovery found and could not write to another segment for lack of space is not durable yet.
+            self.finish_recovery(&mut guard)?;
+        }
+        let sequence = guard.last_sequence;
+        let synced = self.commit.sync_up_to(guard, sequence);
+        synced.map_err(Error::without_pending)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
+use super::append::Room;
 use super::manifest::{Floors, ReplaceError, ReservedId, SEGMENTS_HELD_BACK};
-use super::writer::Guard;
+use super::{Guard, Log};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::Kind;
@@ -14,7 +14,7 @@ use crate::format::segment_file;
 use crate::planted::{Planted, planted};
 use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
-use crate::storage::{StorageFile, write_all_at};
+use crate::storage::StorageFile;
 
 /// Segments that wait to be sealed at the most: each is in memory until then, so a writer that is faster than the device seals
 /// them itself before it begins another one.
@@ -22,51 +22,52 @@ const SEALING_MAX: usize = 4;
 /// Files of unlisted segments that could not be removed, and are passed over by the next that is created.
 const LEFT_OVER_MAX: usize = 1 << 10;
 
-impl Engine {
-    /// Makes sure that the active segment has room for records of this length and number, beginning a new segment if need be.
-    pub(super) fn ensure_room<'a>(&'a self, mut guard: Guard<'a>, length: u64, count: u64) -> Result<Guard<'a>> {
+impl Log {
+    /// Makes sure that the active segment has room, beginning a new segment if need be.
+    pub(crate) fn ensure_room<'a>(&'a self, mut guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
         loop {
             guard.check_open()?;
             self.check_sound(&mut guard)?;
-            if guard.unrecovered.is_some() {
+            if guard.tail.is_recovering() {
                 self.finish_recovery(&mut guard)?;
             }
-            match &guard.active {
-                Some(active) if active.has_room(length, guard.next_sequence + count) => return Ok(guard),
-                Some(_) if guard.writing => guard = self.wait(guard),
-                Some(_) if guard.sealing.len() >= SEALING_MAX && !planted(Planted::PileUp) => {
+            let next_sequence = guard.next_sequence + room.sequences;
+            match &guard.tail.active {
+                Some(active) if active.has_room(room.bytes, next_sequence) => return Ok(guard),
+                Some(_) if guard.writing => guard = self.commit.wait(guard),
+                Some(_) if guard.tail.sealing.len() >= SEALING_MAX && !planted(Planted::PileUp) => {
                     drop(guard);
                     self.seal_all()?;
-                    guard = self.lock_writer();
+                    guard = self.lock();
                 }
-                _ => self.rotate(&mut guard, length)?,
+                _ => self.rotate(&mut guard, room.bytes)?,
             }
         }
     }
 
-    /// As [`Engine::ensure_room`], and nobody is writing out.
-    pub(super) fn ensure_room_when_idle<'a>(&'a self, guard: Guard<'a>, length: u64, count: u64) -> Result<Guard<'a>> {
-        let mut guard = self.ensure_room(guard, length, count)?;
+    /// As [`Log::ensure_room`], and no leader is writing out.
+    pub(super) fn ensure_room_when_idle<'a>(&'a self, guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
+        let mut guard = self.ensure_room(guard, room)?;
         while guard.writing {
-            guard = self.wait(guard);
-            guard = self.ensure_room(guard, length, count)?;
+            guard = self.commit.wait(guard);
+            guard = self.ensure_room(guard, room)?;
         }
         Ok(guard)
     }
 
     /// Begins a new active segment with room for `length` bytes. Nobody may be writing out.
     fn rotate(&self, guard: &mut Guard<'_>, length: u64) -> Result<()> {
-        self.write_out_held(guard)?;
-        let next = match guard.prepared.take() {
+        self.commit.write_out_held(guard)?;
+        let next = match guard.tail.prepared.take() {
             Some(next) if next.has_room(length, guard.next_sequence) => next,
             unfit => {
                 let created = self.create_segment(self.floors(guard), length);
-                guard.prepared = unfit;
+                guard.tail.prepared = unfit;
                 created.map_err(|error| self.not_created(guard, error))?
             }
         };
-        if let Some(old) = guard.active.take() {
-            guard.rotated_out(old);
+        if let Some(old) = guard.tail.active.take() {
+            guard.tail.rotate_out(old);
             self.context.maintenance_wake.wake();
             self.context.flush_wake.wake();
         }
@@ -76,7 +77,7 @@ impl Engine {
             Arc::new(Counters::default()),
         ));
         self.state.segments.set(segment.clone());
-        guard.active = Some(Active {
+        guard.tail.active = Some(Active {
             segment,
             file: next.file,
             written: next.appender.len() as u64,
@@ -84,12 +85,16 @@ impl Engine {
             account: Account::new(),
             written_account: Account::new(),
         });
-        let start = guard.previous.encode();
-        self.append(guard, Kind::Start, &start);
+        let start = guard.tail.previous.encode();
+        self.append_own(guard, Kind::Start, &start);
         // It is nobody's, so no failed write may take it back: without it recovery takes the segment for one that was never
         // written to.
         if !planted(Planted::TakeStartBack) {
-            guard.acknowledged_end = guard.active.as_ref().map_or(0, |active| active.appender.len() as u64);
+            guard.tail.acknowledged_end = guard
+                .tail
+                .active
+                .as_ref()
+                .map_or(0, |active| active.appender.len() as u64);
         }
         Ok(())
     }
@@ -159,7 +164,7 @@ impl Engine {
         loop {
             let id = self.manifest.allocate_id(held_back)?;
             let header = self.new_segment_header(id.id(), base_sequence);
-            match self.create_segment_file(&header) {
+            match self.files.create(&header) {
                 // An earlier step has left it and could not remove it. Nobody lists it, and its id is not needed.
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::AlreadyExists && left_over < LEFT_OVER_MAX =>
@@ -181,43 +186,14 @@ impl Engine {
         }
     }
 
-    /// Creates a segment's file with nothing but its header, name and content durable.
-    fn create_segment_file(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
-        let name = segment_file(header.segment_id);
-        let path = self.context.directory.path_of(&name);
-        let file = self
-            .context
-            .directory
-            .create(&name)
-            .map_err(|error| Error::io("create", &path, error))?;
-        let filled = write_all_at(&*file, &header.encode(), 0)
-            .map_err(|error| Error::io("write", &path, error))
-            .and_then(|()| match planted(Planted::SkipSegmentSync) {
-                true => Ok(()),
-                false => file.sync().map_err(|error| Error::io("sync", &path, error)),
-            })
-            .and_then(|()| {
-                self.context
-                    .directory
-                    .sync()
-                    .map_err(|error| Error::io("sync the directory of", &path, error))
-            });
-        if let Err(error) = filled {
-            // Listed nowhere; if it cannot be removed now, the next opening does.
-            let _ = self.context.directory.remove(&name);
-            return Err(error);
-        }
-        Ok(file)
-    }
-
     /// Prepares the next segment once the active one is half full, or at once if it is not the first: whoever fills one soon fills
     /// another. Called in the background.
     pub(crate) fn prepare_ahead(&self) -> Result<()> {
-        let guard = self.lock_writer();
+        let guard = self.lock();
         let wanted = guard.check_open().is_ok()
-            && guard.prepared.is_none()
-            && guard.active.as_ref().is_some_and(|active| {
-                guard.previous.previous_id != 0 || active.appender.spare_len() < active.appender.len()
+            && guard.tail.prepared.is_none()
+            && guard.tail.active.as_ref().is_some_and(|active| {
+                guard.tail.previous.previous_id != 0 || active.appender.spare_len() < active.appender.len()
             });
         if !wanted {
             return Ok(());
@@ -225,11 +201,11 @@ impl Engine {
         let floors = self.floors(&guard);
         drop(guard);
         let created = self.create_segment(floors, 0);
-        let mut guard = self.lock_writer();
+        let mut guard = self.lock();
         let next = created.map_err(|error| self.not_created(&mut guard, error))?;
         // A writer may have been faster, but then it needed a larger one or an earlier one; either way this one is next.
-        if guard.prepared.is_none() && !guard.closed {
-            guard.prepared = Some(next);
+        if guard.tail.prepared.is_none() && !guard.closed {
+            guard.tail.prepared = Some(next);
         } else {
             drop(guard);
             self.discard_prepared(&next)?;
@@ -249,13 +225,13 @@ impl Engine {
 
     /// Puts the active segment among those to be sealed, so that all data lie in segments that no longer grow.
     pub(crate) fn retire_active(&self) -> Result<()> {
-        let mut guard = self.lock_writer();
+        let mut guard = self.lock();
         while guard.writing {
-            guard = self.wait(guard);
+            guard = self.commit.wait(guard);
         }
-        self.write_out_held(&mut guard)?;
-        if let Some(old) = guard.active.take() {
-            guard.rotated_out(old);
+        self.commit.write_out_held(&mut guard)?;
+        if let Some(old) = guard.tail.active.take() {
+            guard.tail.rotate_out(old);
         }
         Ok(())
     }

@@ -1,42 +1,30 @@
 //! What happens to a segment once it is full: sync, seal, hint, manifest.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Engine;
+use super::Log;
 use super::active::Rotated;
 use super::hints::write_hint;
-use super::output::encode_seal;
 use super::reserve::ReservePart;
-use super::writer::Guard;
+use super::segment_files::Ended;
+use super::segment_writer::encode_seal;
 use crate::error::{Error, Result};
 use crate::format::manifest::SegmentState;
 use crate::format::segment::Mark;
 use crate::format::segment_file;
-use crate::options::Durability;
 use crate::planted::{Planted, planted};
 use crate::sync::lock;
 
-/// What a write has done before it waits.
-pub(super) struct Applied<'a, T> {
-    pub(super) guard: Guard<'a>,
-    /// What has to be written out, or synced, up to here.
-    pub(super) sequence: u64,
-    /// False if there was nothing to write: then `sequence` is that of others' records, which this call has seen.
-    pub(super) appended: bool,
-    pub(super) answer: T,
-}
-
-impl Engine {
+impl Log {
     /// Seals all segments that were rotated out before the call, oldest first. Not those rotated out meanwhile: writers that
     /// fill segments faster than the device syncs them would keep the caller here for ever.
     pub(crate) fn seal_all(&self) -> Result<()> {
-        let rotated = self.lock_writer().sealing.clone();
+        let rotated = self.lock().tail.sealing.clone();
         let _one_at_a_time = lock(&self.sealing);
         for oldest in rotated {
-            let guard = self.lock_writer();
-            if !guard.sealing.iter().any(|waiting| Arc::ptr_eq(waiting, &oldest)) {
+            let guard = self.lock();
+            if !guard.tail.sealing.iter().any(|waiting| Arc::ptr_eq(waiting, &oldest)) {
                 // Somebody else has sealed it.
                 continue;
             }
@@ -54,7 +42,7 @@ impl Engine {
             self.sync_for_good(rotated)?;
             rotated.synced.store(true, Ordering::Release);
         }
-        let mut guard = self.lock_writer();
+        let mut guard = self.lock();
         // Whoever is told of a failed sync meanwhile is told before this one is believed.
         self.check_sound(&mut guard)?;
         // It is the oldest, so nothing before its end is in a page cache only.
@@ -62,7 +50,10 @@ impl Engine {
             segment_id: id,
             offset: rotated.summary.data_end,
         };
-        guard.durable_up_to(rotated.summary.max_sequence, end);
+        if rotated.summary.max_sequence > guard.durable_sequence {
+            guard.durable_sequence = rotated.summary.max_sequence;
+            guard.tail.durable_end = end;
+        }
         drop(guard);
         if rotated.summary.puts + rotated.summary.tombstones == 0 {
             return self.drop_empty(rotated);
@@ -82,7 +73,12 @@ impl Engine {
             .open_file(&segment_file(id), false)
             .map_err(|error| Error::io("open", &path, error))?;
         let counters = rotated.segment.counters.clone();
-        let segment = self.readable(rotated.segment.header, rotated.summary, false, file, counters)?;
+        let ended = Ended {
+            header: rotated.segment.header,
+            summary: rotated.summary,
+            cut: false,
+        };
+        let segment = self.files.readable(&ended, file, counters)?;
         // A hint only makes opening faster.
         if let Err(error) = write_hint(&self.context, &segment) {
             self.context.events.note_background_error(&error);
@@ -92,21 +88,19 @@ impl Engine {
                 entry.state = SegmentState::Sealed(rotated.summary);
             }
         })?;
-        let mut guard = self.lock_writer();
+        let mut guard = self.lock();
         self.state.segments.set(segment);
-        guard.sealing.retain(|other| other.segment.id() != id);
+        guard.tail.sealing.retain(|other| other.segment.id() != id);
         Ok(())
     }
 
     /// A failed sync may have thrown the data away: nothing may be acknowledged after it.
     fn sync_for_good(&self, rotated: &Rotated) -> Result<()> {
-        self.context.events.syncs.fetch_add(1, Ordering::Relaxed);
-        rotated.file.sync().map_err(|error| {
-            let error = Error::unsure("sync", &self.context.segment_path(rotated.segment.id()), error);
+        let synced = self.commit.environment.sync_file(rotated.segment.id(), &rotated.file);
+        synced.inspect_err(|error| {
             if !planted(Planted::SyncAgainAfterFailure) {
-                self.poison(&mut self.lock_writer(), &error);
+                self.poison(&mut self.lock(), error);
             }
-            error
         })
     }
 
@@ -115,59 +109,11 @@ impl Engine {
         let id = rotated.segment.id();
         let _until_it_is_gone = self.manifest.hold_ids([id]);
         self.update_manifest(|manifest| manifest.segments.retain(|entry| entry.id != id))?;
-        let mut guard = self.lock_writer();
-        guard.sealing.retain(|other| other.segment.id() != id);
+        let mut guard = self.lock();
+        guard.tail.sealing.retain(|other| other.segment.id() != id);
         self.state.segments.remove(rotated.segment.index());
         drop(guard);
-        self.remove_segment_files(id);
-        Ok(())
-    }
-
-    /// As [`Reserve::run`](super::reserve::Reserve::run), for a write: `apply` appends its records, and what they wait for is waited for here.
-    ///
-    /// `apply` is run a second time only if the records of the first attempt were taken back. Records that stay pending, since
-    /// others behind them were acknowledged, are waited for again: a second attempt would find them and judge by them.
-    pub(super) fn write_with_reserve<'a, T>(
-        &'a self,
-        part: ReservePart,
-        durability: Durability,
-        apply: impl Fn() -> Result<Applied<'a, T>>,
-    ) -> Result<T> {
-        self.refuse_if_full(part)?;
-        let appended = Cell::new(true);
-        let attempt = || {
-            let applied = apply().map_err(|error| (error, None))?;
-            appended.set(applied.appended);
-            match self.finish(applied.guard, durability, applied.sequence) {
-                Ok(()) => Ok(applied.answer),
-                Err(error @ Error::Pending { .. }) => Err((error, Some((applied.sequence, applied.answer)))),
-                Err(error) => Err((error, None)),
-            }
-        };
-        let ended = match attempt() {
-            Err((error, pending)) if part.helps(&error) => {
-                self.reserve.release(part);
-                match pending {
-                    Some((sequence, answer)) if !planted(Planted::RunPendingAgain) => {
-                        let waited = self.finish(self.lock_writer(), durability, sequence);
-                        waited.map(|()| answer)
-                    }
-                    _ => attempt().map_err(|(error, _)| error),
-                }
-            }
-            result => result.map_err(|(error, _)| error),
-        };
-        // Where there was nothing to write, what stays pending is the record of another call.
-        ended.map_err(|error| if appended.get() { error } else { error.without_pending() })
-    }
-
-    /// Refuses this work if the disk was found full and the part of the reserve that is kept for others cannot be made whole.
-    pub(super) fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
-        if self.reserve.keeps_from(part) {
-            self.context.check_open()?;
-            self.check_sound(&mut self.lock_writer())?;
-            self.reserve.restore_kept(part)?;
-        }
+        self.files.remove(id);
         Ok(())
     }
 }
@@ -177,7 +123,7 @@ mod tests {
     use super::*;
     use crate::format::RESERVE_FILE;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
-    use crate::{ErrorKind, Maintenance, PutOptions, Store};
+    use crate::{Durability, ErrorKind, Maintenance, PutOptions, Store};
 
     /// C11: the two may be of the same commit, of which only one is told.
     #[test]
@@ -192,11 +138,11 @@ mod tests {
         let buffered = PutOptions::new().durability(Durability::Buffered);
         namespace.put_with("key", "value", buffered).unwrap();
         let engine = store.engine();
-        engine.retire_active().unwrap();
-        let guard = engine.lock_writer();
-        let (rotated, durable) = (guard.sealing.first().unwrap().clone(), guard.durable_sequence);
+        engine.log.retire_active().unwrap();
+        let guard = engine.log.lock();
+        let (rotated, durable) = (guard.tail.sealing.first().unwrap().clone(), guard.durable_sequence);
         std::thread::scope(|scope| {
-            let sealing = scope.spawn(|| engine.seal(&rotated));
+            let sealing = scope.spawn(|| engine.log.seal(&rotated));
             while !rotated.synced.load(Ordering::Acquire) {
                 std::thread::yield_now();
             }
@@ -212,6 +158,6 @@ mod tests {
             let error = sealing.join().unwrap().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Poisoned);
         });
-        assert_eq!(engine.lock_writer().durable_sequence, durable);
+        assert_eq!(engine.log.lock().durable_sequence, durable);
     }
 }

@@ -69,6 +69,12 @@ impl Waiters {
         }
     }
 
+    /// Whether no write waits.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
     /// How many places there are.
     #[cfg(test)]
     pub(super) fn places(&self) -> usize {
@@ -93,6 +99,8 @@ mod tests {
         assert!(waiters.failure_of(&next).is_none());
         assert_eq!(waiters.places(), 2);
         waiters.leave(early);
+        assert!(!waiters.is_empty());
         waiters.leave(next);
+        assert!(waiters.is_empty());
     }
 }

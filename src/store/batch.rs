@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::namespace::checked_put;
 use super::{Namespace, Store};
+use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
-use crate::log::write::{Action, Operation};
 use crate::options::{Condition, Durability, PutOptions};
 
 /// Writes to any namespaces of one store, of which all are done or none: after a crash of any kind, and for every reader. Built up
@@ -166,7 +166,7 @@ impl Batch {
         }
         let sequence = engine.write_batch(&operations, engine.durability(self.durability))?;
         for operation in &operations {
-            engine.relieve_order(operation.namespace);
+            engine.housekeeping.relieve_order(operation.namespace);
         }
         Ok(sequence)
     }

@@ -25,11 +25,11 @@ use std::time::Duration;
 
 use super::Store;
 use super::staging::Staging;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::segment::SEAL_LEN;
 use crate::format::{hint_file, segment_file};
-use crate::log::Engine;
 use crate::log::manifest::{ManifestStore, ReplaceError};
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
@@ -98,7 +98,7 @@ impl Engine {
         let _no_compaction = self.compaction.lock_at_once();
         self.context.check_open()?;
         let staging = Staging::begin(self.context.storage.clone(), target)?;
-        let (manifest, last_sequence) = self.sealed_prefix()?;
+        let (manifest, last_sequence) = self.log.sealed_prefix()?;
         let mut report = CheckpointReport {
             last_sequence,
             ..CheckpointReport::default()

@@ -1,6 +1,5 @@
 //! The engine as its users meet it.
 
-mod background;
 mod batch;
 mod checkpoint;
 mod damage;
@@ -18,14 +17,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compact::CompactionReport;
-use crate::error::{Error, Result};
-use crate::log::recovery::RecoveryReport;
-use crate::log::{Engine, opening};
-use crate::options::{Durability, Maintenance, Options, Progress};
-use crate::planted::{Planted, planted};
+use crate::engine::{Engine, Workers};
+use crate::error::Result;
+use crate::options::{Maintenance, Options, Progress};
+use crate::recovery::RecoveryReport;
 use crate::sync::lock;
 
-use background::Workers;
 pub use batch::Batch;
 pub use checkpoint::CheckpointReport;
 pub use damage::Damaged;
@@ -75,7 +72,7 @@ impl Inner {
     fn close(&self) -> Result<()> {
         self.engine.context.check_process()?;
         // Before the threads are waited for: seals and compaction that busy writers keep coming would keep them, and this, going.
-        self.engine.refuse_writes();
+        self.engine.log.refuse_writes();
         drop(lock(&self.workers).take());
         self.engine.close()
     }
@@ -107,7 +104,7 @@ impl Store {
 
     pub(crate) fn open_with(directory: &Path, options: Options) -> Result<Store> {
         let background = options.maintenance == Maintenance::Background;
-        let (engine, recovery) = opening::open(directory, options)?;
+        let (engine, recovery) = Engine::open(directory, options)?;
         let engine = Arc::new(engine);
         let workers = if background {
             Some(Workers::start(&engine)?)
@@ -157,13 +154,13 @@ impl Store {
     /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they survive the end of this process.
     pub fn flush(&self) -> Result<()> {
         self.engine().context.check_open()?;
-        self.engine().flush()
+        self.engine().log.flush()
     }
 
     /// Makes durable, against power loss too, every write of every thread that was acknowledged before this call.
     pub fn sync(&self) -> Result<()> {
         self.engine().context.check_open()?;
-        self.engine().sync()
+        self.engine().log.sync()
     }
 
     /// Does all maintenance that is due, on this thread: flushing, sealing, expiry, merging of key orders. With
@@ -182,7 +179,7 @@ impl Store {
     /// them. They stay as they are, and are left out from then on, until nothing in them is live: then they go.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.engine().context.check_open()?;
-        self.engine().sweep_expired();
+        self.engine().housekeeping.sweep_expired();
         self.engine().compact_all()
     }
 
@@ -229,40 +226,5 @@ impl Store {
     /// acknowledged, but for writes of class [`Durability::Buffered`] that could not be written out.
     pub fn close(self) -> Result<()> {
         self.inner.close()
-    }
-}
-
-impl Engine {
-    fn close(&self) -> Result<()> {
-        self.context.begin_closing();
-        let _running = lock(&self.compaction.running);
-        // Whoever closes again is told how it went: what was lost is lost.
-        let mut ended = lock(&self.close_result);
-        match &*ended {
-            Some(_) if planted(Planted::ForgetFailedClose) => return Ok(()),
-            Some(result) => return result.clone(),
-            None => {}
-        }
-        if self.context.set_closed() {
-            // Closing has panicked.
-            return Err(Error::Closed);
-        }
-        let result = match planted(Planted::CloseWithoutSync) {
-            true => Ok(()),
-            false => self.close_log(),
-        };
-        if let Err(error) = &result {
-            self.stop_writing(error);
-        } else {
-            self.write_index_file();
-        }
-        self.unlock_directory();
-        *ended = Some(result.clone());
-        result
-    }
-
-    /// The class of a write that may say its own.
-    pub(crate) fn durability(&self, own: Option<Durability>) -> Durability {
-        own.unwrap_or(self.context.options.durability)
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Namespace, NamespaceInfo, Store};
+use crate::engine::write::Action;
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry};
 use crate::index::order::KeyOrder;
-use crate::log::write::Action;
 use crate::planted::{Planted, planted};
 use crate::storage::random_id;
 use crate::sync::lock;
@@ -220,12 +220,12 @@ mod tests {
         let refused = store.create_namespace_with_id("the same id", 7).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidInput);
         namespace.put("key", "value").unwrap();
-        engine.merge_due_orders();
-        engine.sweep_expired();
+        engine.housekeeping.merge_due_orders();
+        engine.housekeeping.sweep_expired();
         store.maintain().unwrap();
         store.compact().unwrap();
         store.drop_namespace("another").unwrap();
-        engine.empty_dropped_namespaces().unwrap();
+        engine.housekeeping.empty_dropped_namespaces().unwrap();
         assert_eq!(engine.state.namespaces.walks(), walks);
     }
 }

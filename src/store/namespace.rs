@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{List, Store};
+use crate::engine::Engine;
+use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::limits::Limits;
-use crate::log::Engine;
-use crate::log::write::{Action, Operation};
 use crate::options::{Condition, Durability, Lifetime, PutOptions};
 use crate::segment::Value;
 
@@ -159,7 +159,7 @@ impl Namespace {
             condition: options.condition,
         };
         let written = engine.write(&operation, engine.durability(options.durability))?;
-        engine.relieve_order(&self.state);
+        engine.housekeeping.relieve_order(&self.state);
         Ok(written.sequence)
     }
 
@@ -214,7 +214,7 @@ impl Namespace {
             condition,
         };
         let written = engine.write(&operation, engine.durability(durability))?;
-        engine.relieve_order(&self.state);
+        engine.housekeeping.relieve_order(&self.state);
         Ok(Deleted {
             existed: written.existed,
         })

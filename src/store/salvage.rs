@@ -25,12 +25,12 @@ use super::damage::{Content, Damaged};
 use super::source::{Source, SourceSegment};
 use super::staging::Staging;
 use crate::clock::{Now, StoreTime};
+use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::{Kind, Place, Record};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
-use crate::log::write::{Action, Operation};
 use crate::options::{Durability, Options, Progress};
 use crate::planted::{Planted, planted};
 use crate::segment::walk::{Reach, Step, Walker};
@@ -415,8 +415,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 unwritten += record.header.record_len();
                 if unwritten >= ROUND_BYTES {
                     unwritten = 0;
-                    store.engine().seal_all()?;
-                    store.engine().merge_due_orders();
+                    store.engine().log.seal_all()?;
+                    store.engine().housekeeping.merge_due_orders();
                 }
                 if offset - reported >= PROGRESS_BYTES {
                     self.go_on(offset - reported)?;

@@ -19,8 +19,8 @@ use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
 use crate::log::manifest::MANIFEST_BYTES_MAX;
-use crate::log::opening::open_directory;
 use crate::planted::{Planted, planted};
+use crate::recovery::directory::open_directory;
 use crate::segment::walk::Reach;
 use crate::storage::{Directory, Storage, StorageLock};
 

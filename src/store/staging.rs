@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::format::{FileName, LOCK_FILE, MANIFEST_FILE, UNFINISHED_FILE, classify};
-use crate::log::opening::{create_directory_durably, open_directory};
 use crate::planted::{Planted, planted};
+use crate::recovery::directory::{create_directory_durably, open_directory};
 use crate::storage::{Directory, Storage};
 
 /// A directory under construction; removed when dropped without [`Staging::publish`].

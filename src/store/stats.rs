@@ -128,8 +128,8 @@ impl Store {
         let (keys, keydir_bytes) = (engine.state.keys(), engine.state.keydir_bytes());
         let key_order_bytes = namespaces.iter().map(|state| state.order.memory_bytes() as u64).sum();
         // Held for a few fields only: writers wait for it.
-        let writer = engine.lock_writer();
-        let (buffer_bytes, pending_bytes) = (writer.buffer_bytes(), writer.pending_bytes());
+        let writer = engine.log.lock();
+        let (buffer_bytes, pending_bytes) = (writer.tail.buffer_bytes(), writer.tail.pending_bytes());
         let (last_sequence, durable_sequence) = (writer.last_sequence, writer.durable_sequence);
         let poisoned = writer.poisoned().map(str::to_owned);
         drop(writer);
@@ -156,7 +156,7 @@ impl Store {
             syncs: events.syncs.load(Ordering::Relaxed),
             expired: events.expired.load(Ordering::Relaxed),
             compaction: engine.compaction.totals(),
-            disk_full: engine.reserve.is_full(),
+            disk_full: engine.log.reserve.is_full(),
             poisoned,
             background_error,
             segments,

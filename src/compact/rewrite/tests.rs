@@ -22,17 +22,17 @@ fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     let (store, namespace) = open(&disk, &clock);
     let engine = store.engine();
     namespace.put("key", "for ever").unwrap();
-    engine.retire_active().unwrap();
-    engine.seal_all().unwrap();
+    engine.log.retire_active().unwrap();
+    engine.log.seal_all().unwrap();
     let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
     namespace.put_with("key", "for five seconds", five_seconds).unwrap();
-    engine.retire_active().unwrap();
-    engine.seal_all().unwrap();
+    engine.log.retire_active().unwrap();
+    engine.log.seal_all().unwrap();
 
     let input = SealedSegment::of(engine.state.segments.all().pop().unwrap()).unwrap();
     let rules = engine.rules(std::slice::from_ref(&input));
     clock.advance(5000);
-    engine.sweep_expired();
+    engine.housekeeping.sweep_expired();
     let mut scratch = Vec::new();
     let mut scanner = Scanner::new(input.all_bytes(&mut scratch).unwrap(), input.header);
     let found = scanner.next().unwrap();

@@ -23,7 +23,7 @@ fn what_stayed_pending_behind_a_failed_write_is_flushed_although_the_failure_is_
     namespace.put_with("kept", "1", class(Durability::Buffered)).unwrap();
     // Another writer has not learnt yet how it ended, so failures are kept for it.
     let waiting = {
-        let mut guard = store.engine().lock_writer();
+        let mut guard = store.engine().log.lock();
         let sequence = guard.next_sequence;
         guard.waiters.arrive(sequence)
     };
@@ -33,17 +33,17 @@ fn what_stayed_pending_behind_a_failed_write_is_flushed_although_the_failure_is_
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     store.flush().unwrap();
-    assert_eq!(store.engine().lock_writer().pending_bytes(), 0);
+    assert_eq!(store.engine().log.lock().tail.pending_bytes(), 0);
     assert!(namespace.contains("kept").unwrap());
     assert!(!namespace.contains("taken back").unwrap());
-    store.engine().lock_writer().waiters.leave(waiting);
+    store.engine().log.lock().waiters.leave(waiting);
 }
 
 #[test]
 fn failures_of_others_do_not_pile_up_while_one_writer_waits() {
     let (faults, store, namespace) = faulty();
     let waiting = {
-        let mut guard = store.engine().lock_writer();
+        let mut guard = store.engine().log.lock();
         let sequence = guard.last_sequence;
         guard.waiters.arrive(sequence)
     };
@@ -55,7 +55,7 @@ fn failures_of_others_do_not_pile_up_while_one_writer_waits() {
     for _ in 0..3_000 {
         namespace.put("key", "value").unwrap_err();
     }
-    let mut guard = store.engine().lock_writer();
+    let mut guard = store.engine().log.lock();
     assert!(guard.waiters.failure_of(&waiting).is_none());
     assert_eq!(guard.waiters.places(), 2);
     guard.waiters.leave(waiting);
@@ -142,7 +142,7 @@ fn what_is_appended_beside_a_write_out_can_be_taken_back_after_it() {
         .unwrap();
     let namespace = store.namespace("N").unwrap();
     namespace.put("second", "0").unwrap();
-    let appended = || store.engine().lock_writer().last_sequence;
+    let appended = || store.engine().log.lock().last_sequence;
     let before = appended();
     slow.set(SlowCall::WANTED);
     std::thread::scope(|scope| {
@@ -165,7 +165,7 @@ fn a_failure_that_poisons_is_not_told_of_a_record_that_was_written_before() {
     let (faults, store, namespace) = faulty();
     namespace.put("key", "1").unwrap();
     let waiting = {
-        let mut guard = store.engine().lock_writer();
+        let mut guard = store.engine().log.lock();
         let sequence = guard.written_sequence;
         guard.waiters.arrive(sequence)
     };
@@ -173,7 +173,7 @@ fn a_failure_that_poisons_is_not_told_of_a_record_that_was_written_before() {
         faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(operation));
     }
     namespace.put("key", "2").unwrap_err();
-    let mut guard = store.engine().lock_writer();
+    let mut guard = store.engine().log.lock();
     assert!(guard.poisoned().is_some());
     assert!(guard.waiters.failure_of(&waiting).is_none());
     guard.waiters.leave(waiting);

@@ -17,8 +17,8 @@ fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
         namespace.put(key, "value").unwrap();
     }
     let engine = store.engine();
-    engine.retire_active().unwrap();
-    engine.seal_all().unwrap();
+    engine.log.retire_active().unwrap();
+    engine.log.seal_all().unwrap();
     let segment = engine.state.segments.all().remove(0);
     write_hint(&engine.context, &segment).unwrap();
     let data_end = segment.summary.unwrap().data_end;
@@ -39,7 +39,7 @@ fn closing_waits_for_who_is_at_a_hint_before_it_lets_the_next_one_in() {
     let store = open().unwrap();
     store.namespace("N").unwrap().put("key", "value").unwrap();
     let closing = store.clone();
-    let at_a_hint = lock(&store.engine().doubtful_hints.renewing);
+    let at_a_hint = lock(&store.engine().log.doubtful_hints.renewing);
     let (tell, told) = std::sync::mpsc::channel();
     let close = std::thread::spawn(move || {
         tell.send(Task::current()).unwrap();

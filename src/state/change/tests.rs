@@ -24,8 +24,8 @@ fn open(disk: &MemStorage) -> (FaultStorage, Store, Namespace) {
 /// Seals what there is and damages the header of the key's record; returns where that is.
 fn damage_header(disk: &MemStorage, store: &Store, namespace: &Namespace, key: &str) -> Location {
     let engine = store.engine();
-    engine.retire_active().unwrap();
-    engine.seal_all().unwrap();
+    engine.log.retire_active().unwrap();
+    engine.log.seal_all().unwrap();
     let (number, key) = (namespace.state.number, key.as_bytes());
     let (location, _) = engine
         .state

@@ -35,10 +35,10 @@ fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
     namespace.put("renewed", "new").unwrap();
     namespace.delete("deleted").unwrap();
     namespace.put_with("deleted", "again", second).unwrap();
-    let writer = engine.lock_writer();
+    let writer = engine.log.lock();
     assert!(
         due.iter()
-            .all(|(_, location)| engine.state.expire(&writer.right, *location, &now).is_none())
+            .all(|(_, location)| engine.state.expire(&writer.tail.right, *location, &now).is_none())
     );
     drop(writer);
     assert_eq!(namespace.get_text("renewed").unwrap().as_deref(), Some("new"));
@@ -63,11 +63,11 @@ fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since(
     namespace.put_with("new", "1", second).unwrap();
     let due = lock(&engine.state.expiry).take_due(due_ms, STEP);
     assert_eq!(due.len(), 2);
-    let writer = engine.lock_writer();
+    let writer = engine.log.lock();
     let now = engine.context.time.now();
     let left: Vec<_> = due
         .iter()
-        .map(|(_, location)| engine.state.expire(&writer.right, *location, &now))
+        .map(|(_, location)| engine.state.expire(&writer.tail.right, *location, &now))
         .collect();
     drop(writer);
     assert_eq!(left, [None, Some(1_001_500)]);
@@ -124,10 +124,10 @@ fn nothing_leaves_the_indexes_of_a_store_that_was_closed() {
     store.close().unwrap();
     clock.advance(1000);
     let engine = other.engine();
-    engine.sweep_expired();
-    engine.clean_expiry_queue();
-    engine.empty_dropped_namespaces().unwrap();
-    engine.merge_orders();
+    engine.housekeeping.sweep_expired();
+    engine.housekeeping.clean_expiry_queue();
+    engine.housekeeping.empty_dropped_namespaces().unwrap();
+    engine.housekeeping.merge_orders();
     assert_eq!((other.stats().expired, engine.state.keydir.len()), (0, 3));
 }
 
@@ -145,20 +145,20 @@ fn a_read_that_fails_in_a_sweep_does_not_keep_the_key_in_memory_for_good() {
     let namespace = store.namespace("N").unwrap();
     let second = PutOptions::new().ttl(Duration::from_secs(1));
     namespace.put_with("key", "value", second).unwrap();
-    store.engine().retire_active().unwrap();
-    store.engine().seal_all().unwrap();
+    store.engine().log.retire_active().unwrap();
+    store.engine().log.seal_all().unwrap();
     clock.advance(1000);
     faulty.inject(
         Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
             .on(Operation::Read)
             .repeated(),
     );
-    store.engine().sweep_expired();
+    store.engine().housekeeping.sweep_expired();
     assert!(faulty.struck() > 0);
     assert_eq!(store.stats().expired, 0);
     faulty.clear();
     clock.advance(RETRY_MS);
-    store.engine().sweep_expired();
+    store.engine().housekeeping.sweep_expired();
     assert_eq!(store.stats().expired, 1);
 }
 

@@ -10,7 +10,7 @@ use crate::format::record::Kind;
 use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{Damage, hint_file, segment_file};
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
-use crate::log::output::is_seal_of;
+use crate::log::segment_writer::is_seal_of;
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
 use crate::segment::scan::Sorter;

@@ -16,14 +16,14 @@ use self::check::{Check, Ended};
 pub use self::closed::{verify, verify_with};
 use super::Store;
 use super::damage::{Content, Damaged, open_if_there};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::record::Kind;
 use crate::format::{Damage, MANIFEST_FILE, segment_file};
 use crate::location::Location;
-use crate::log::Engine;
 use crate::log::manifest::ManifestStore;
-use crate::log::snapshot::GrowingSegment;
+use crate::log::segments::GrowingSegment;
 use crate::options::Progress;
 use crate::segment::Segment;
 use crate::segment::walk::Reach;
@@ -84,9 +84,9 @@ impl Store {
         let engine = &**self.engine();
         engine.context.check_open()?;
         // What opening had no need to look at is put right rather than reported, be it by another thread that is at it already.
-        engine.renew_hints()?;
+        engine.log.renew_hints()?;
         let started_ms = engine.context.time.monotonic_ms();
-        let segments = engine.all_segments();
+        let segments = engine.log.all_segments();
         let ended_bytes: u64 = segments.ended.iter().map(|segment| segment.data_end()).sum();
         let growing_bytes: u64 = segments.growing.iter().map(|growing| growing.end).sum();
         let check = Check::new(engine.context.directory.clone(), ended_bytes + growing_bytes, progress);
@@ -125,10 +125,10 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             length: 0,
             cause: damage,
         };
-        let mut before = self.engine.manifest.current();
+        let mut before = self.engine.log.manifest.current();
         for _ in 0..MANIFEST_ATTEMPTS_MAX {
             let read = ManifestStore::read(&self.engine.context.directory);
-            let after = self.engine.manifest.current();
+            let after = self.engine.log.manifest.current();
             if after.generation != before.generation {
                 // Replaced meanwhile: look again.
                 before = after;
@@ -136,7 +136,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             }
             match read {
                 // After a failed sync of the directory nobody knows which one stands.
-                Ok(Some(found)) if differ(&found, &after) && self.engine.lock_writer().poisoned().is_none() => {
+                Ok(Some(found)) if differ(&found, &after) && self.engine.log.lock().poisoned().is_none() => {
                     let cause = Damage::Mismatch("the list of segments in the manifest").to_string();
                     self.check.report.damaged.push(damaged(cause));
                 }
@@ -173,7 +173,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             cut: segment.cut,
         };
         let engine = self.engine;
-        self.check.ended(&ended, || engine.manifest.lists(segment.id()))?;
+        self.check.ended(&ended, || engine.log.manifest.lists(segment.id()))?;
         if let Some(SegmentState::Sealed(listed) | SegmentState::Cut(listed)) = listed
             && *listed != summary
         {
@@ -199,7 +199,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             Some(file) => self.check.content.read(&*file, &path, growing.written)?,
             None => {
                 self.check.content = Content::default();
-                if self.engine.manifest.lists(segment.id()) {
+                if self.engine.log.manifest.lists(segment.id()) {
                     self.check.note(segment.id(), 0, growing.written, Damage::MISSING);
                 }
                 // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still holds.
@@ -239,7 +239,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         self.check.report.keys = keys;
         self.check.go_on(0)?;
         // What was replaced or moved meanwhile is no fault. Under the writer lock nothing is.
-        let guard = engine.lock_writer();
+        let guard = engine.log.lock();
         let mut live: HashMap<u16, u64> = HashMap::new();
         let mut astray = Vec::new();
         engine.state.for_each_location(|location| {

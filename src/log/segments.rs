@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::Log;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::planted::{Planted, planted};
@@ -25,12 +25,13 @@ pub(crate) struct GrowingSegment {
     pub(crate) end: u64,
 }
 
-impl Engine {
+impl Log {
     /// All live segments. Nothing of a record, and nothing of a batch, lies beyond the ends.
     pub(crate) fn all_segments(&self) -> AllSegments {
         // Appending, and giving a sealed segment its new object, happen under this lock.
-        let guard = self.lock_writer();
+        let guard = self.lock();
         let mut growing: Vec<_> = guard
+            .tail
             .sealing
             .iter()
             .map(|rotated| {
@@ -42,7 +43,7 @@ impl Engine {
                 }
             })
             .collect();
-        growing.extend(guard.active.as_ref().map(|active| GrowingSegment {
+        growing.extend(guard.tail.active.as_ref().map(|active| GrowingSegment {
             segment: active.segment.clone(),
             written: active.written,
             end: active.appender.len() as u64,
@@ -63,9 +64,9 @@ impl Engine {
     /// The caller holds `compaction.running`, and has held it since before this call. See `store::checkpoint` for what
     /// that is good for.
     pub(crate) fn sealed_prefix(&self) -> Result<(Manifest, u64)> {
-        let guard = self.lock_writer();
+        let guard = self.lock();
         guard.check_open()?;
-        if guard.is_recovering() {
+        if guard.tail.is_recovering() {
             // Until then what lies in the open segments is not known to be durable, and nothing can be sealed behind it.
             return Err(Error::NoSpace {
                 path: self.context.path().to_owned(),
@@ -77,7 +78,7 @@ impl Engine {
             self.retire_active()?;
             self.seal_all()?;
         }
-        let floors = self.floors(&self.lock_writer());
+        let floors = self.floors(&self.lock());
         let mut manifest = self.manifest.current();
         manifest.segments.retain(|entry| entry.state != SegmentState::Open);
         manifest.next_sequence = manifest.next_sequence.max(floors.next_sequence);

@@ -1,30 +1,30 @@
 //! Writing segments that are not the active one: the outputs of compaction and of recovery. Such a segment is complete,
-//! synced and sealed before anybody hears of it.
+//! synced and sealed before anything leads to it.
 
 use std::sync::Arc;
 
-use super::Engine;
+use super::Log;
 use super::active::Account;
 use super::hints::write_hint;
 use super::manifest::ReservedId;
+use super::segment_files::Ended;
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
-use crate::format::{hint_file, segment_file};
 use crate::location::Location;
-use crate::options::ReadMode;
 use crate::planted::{Planted, planted};
 use crate::segment::{Counters, Segment};
 use crate::state::Move;
-use crate::storage::{NeverChanged, StorageFile, write_all_at};
+use crate::storage::{StorageFile, write_all_at};
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// Copies records, in ascending order of sequence, into as many new segments as they need.
-pub(crate) struct OutputWriter<'a> {
-    engine: &'a Engine,
+pub(crate) struct SegmentWriter<'a> {
+    log: &'a Log,
     current: Option<Output>,
     finished: Finished,
 }
@@ -54,12 +54,41 @@ impl Output {
     fn end(&self) -> u64 {
         self.buffer_offset + self.buffer.len() as u64
     }
+
+    /// Writes what is not written yet.
+    fn write(&mut self, context: &Context) -> Result<()> {
+        let path = context.segment_path(self.header.segment_id);
+        write_all_at(&*self.file, &self.buffer, self.buffer_offset)
+            .map_err(|error| Error::io("write", &path, error))?;
+        self.buffer_offset += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn seal(&mut self, log: &Log) -> Result<Arc<Segment>> {
+        let summary = self.account.summary();
+        self.buffer.extend_from_slice(&encode_seal(&self.header, &summary));
+        self.write(&log.context)?;
+        let path = log.context.segment_path(self.header.segment_id);
+        if !planted(Planted::SkipOutputSync) {
+            self.file.sync().map_err(|error| Error::io("sync", &path, error))?;
+        }
+        let ended = Ended {
+            header: self.header,
+            summary,
+            cut: false,
+        };
+        let counters = Arc::new(Counters::of(&summary));
+        let segment = log.files.readable(&ended, self.file.clone(), counters)?;
+        write_hint(&log.context, &segment)?;
+        Ok(segment)
+    }
 }
 
-impl<'a> OutputWriter<'a> {
-    pub(crate) fn new(engine: &'a Engine) -> OutputWriter<'a> {
-        OutputWriter {
-            engine,
+impl<'a> SegmentWriter<'a> {
+    pub(crate) fn new(log: &'a Log) -> SegmentWriter<'a> {
+        SegmentWriter {
+            log,
             current: None,
             finished: Finished::default(),
         }
@@ -100,7 +129,7 @@ impl<'a> OutputWriter<'a> {
     fn push(&mut self, header: &Header, body: &[u8]) -> Result<Location> {
         let length = header.record_len();
         let fits = self.current.as_ref().is_some_and(|output| {
-            output.end() + length <= self.engine.context.options.segment_bytes
+            output.end() + length <= self.log.context.options.segment_bytes
                 && sequence_fits(output.header.base_sequence, header.sequence)
         });
         if !fits {
@@ -126,13 +155,13 @@ impl<'a> OutputWriter<'a> {
         self.finished.written_bytes += length;
         let location = Location::new(crate::location::segment_index(output.header.segment_id), offset);
         if output.buffer.len() >= WRITE_BYTES {
-            self.engine.write_output(output)?;
+            output.write(&self.log.context)?;
         }
         Ok(location)
     }
 
     fn begin_segment(&mut self, base_sequence: u64) -> Result<()> {
-        let (id, header, file) = self.engine.create_unlisted_segment(base_sequence, 0)?;
+        let (id, header, file) = self.log.create_unlisted_segment(base_sequence, 0)?;
         self.current = Some(Output {
             id,
             header,
@@ -148,7 +177,7 @@ impl<'a> OutputWriter<'a> {
         let Some(mut output) = self.current.take() else {
             return Ok(());
         };
-        let result = self.engine.seal_output(&mut output);
+        let result = output.seal(self.log);
         match result {
             Ok(segment) => {
                 self.finished.segments.push(segment);
@@ -181,7 +210,7 @@ impl<'a> OutputWriter<'a> {
             .ids
             .iter()
             .chain(self.current.as_ref().map(|output| &output.id));
-        ids.for_each(|id| self.engine.remove_segment_files(id.id()));
+        ids.for_each(|id| self.log.files.remove(id.id()));
     }
 }
 
@@ -193,75 +222,6 @@ pub(crate) fn sealed_entries(segments: &[Arc<Segment>]) -> impl Iterator<Item = 
             state: SegmentState::Sealed(segment.summary?),
         })
     })
-}
-
-impl Engine {
-    fn write_output(&self, output: &mut Output) -> Result<()> {
-        let path = self.context.segment_path(output.header.segment_id);
-        write_all_at(&*output.file, &output.buffer, output.buffer_offset)
-            .map_err(|error| Error::io("write", &path, error))?;
-        output.buffer_offset += output.buffer.len() as u64;
-        output.buffer.clear();
-        Ok(())
-    }
-
-    fn seal_output(&self, output: &mut Output) -> Result<Arc<Segment>> {
-        let summary = output.account.summary();
-        output.buffer.extend_from_slice(&encode_seal(&output.header, &summary));
-        self.write_output(output)?;
-        let path = self.context.segment_path(output.header.segment_id);
-        if !planted(Planted::SkipOutputSync) {
-            output.file.sync().map_err(|error| Error::io("sync", &path, error))?;
-        }
-        let counters = Arc::new(Counters::of(&summary));
-        let segment = self.readable(output.header, summary, false, output.file.clone(), counters)?;
-        write_hint(&self.context, &segment)?;
-        Ok(segment)
-    }
-
-    /// A segment that no longer grows, as its readers will see it.
-    pub(super) fn readable(
-        &self,
-        header: SegmentHeader,
-        summary: Summary,
-        cut: bool,
-        file: Arc<dyn StorageFile>,
-        counters: Arc<Counters>,
-    ) -> Result<Arc<Segment>> {
-        let map = match self.context.options.read_mode {
-            ReadMode::Map => match file.map(summary.data_end, NeverChanged::promised()) {
-                Ok(map) => Some(map),
-                // The system grants a process so many maps and no more: the segment is read call by call.
-                Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => None,
-                Err(error) => return Err(Error::io("map", &self.context.segment_path(header.segment_id), error)),
-            },
-            ReadMode::Pread => None,
-        };
-        Ok(Arc::new(match map {
-            Some(map) => {
-                let map = Arc::new(map);
-                if planted(Planted::KeepMaps) {
-                    std::mem::forget(map.clone());
-                }
-                Segment::mapped(header, summary, cut, map, counters)
-            }
-            None => {
-                let file = self.open_files.of_segment(header.segment_id, file);
-                Segment::unmapped(header, summary, cut, file, counters)
-            }
-        }))
-    }
-
-    /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is removed when the store is opened
-    /// next.
-    pub(crate) fn remove_segment_files(&self, id: u64) {
-        for name in [segment_file(id), hint_file(id)] {
-            if let Err(error) = self.context.directory.remove_if_there(&name) {
-                let error = Error::io("remove", &self.context.directory.path_of(&name), error);
-                self.context.events.note_background_error(&error);
-            }
-        }
-    }
 }
 
 /// The record that ends a segment.

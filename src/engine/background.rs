@@ -9,15 +9,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::context::Wake;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::log::Engine;
 
 /// How often expired keys and waste are looked for.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Running threads; dropping this ends them.
 #[derive(Debug)]
-pub(super) struct Workers {
+pub(crate) struct Workers {
     stop: Arc<Stop>,
     engine: Arc<Engine>,
     threads: Vec<JoinHandle<()>>,
@@ -30,7 +30,7 @@ struct Stop {
 }
 
 impl Workers {
-    pub(super) fn start(engine: &Arc<Engine>) -> Result<Workers> {
+    pub(crate) fn start(engine: &Arc<Engine>) -> Result<Workers> {
         let stop = Arc::new(Stop::default());
         let mut workers = Workers {
             stop: stop.clone(),
@@ -56,7 +56,7 @@ impl Workers {
                 let cause = Error::Poisoned {
                     cause: "a background thread of the store panicked".to_owned(),
                 };
-                engine.poison(&mut engine.lock_writer(), &cause);
+                engine.log.poison(&mut engine.log.lock(), &cause);
             }
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(guarded);
@@ -89,26 +89,26 @@ fn flush(engine: &Engine, stop: &Stop) {
     let interval = flush_every(engine.context.options.flush_interval);
     while !stop.requested.load(Ordering::Acquire) {
         engine.context.flush_wake.wait(interval);
-        note_errors(engine, [engine.flush_pending(), engine.prepare_ahead()]);
+        note_errors(engine, [engine.log.flush_pending(), engine.log.prepare_ahead()]);
     }
 }
 
 fn maintain(engine: &Engine, stop: &Stop) {
     // Given up if the store closes: then the next opening, or the one after it, sees to them.
-    let _ = engine.renew_hints();
+    let _ = engine.log.renew_hints();
     while !stop.requested.load(Ordering::Acquire) {
         engine.context.maintenance_wake.wait(TICK);
         note_errors(
             engine,
             [
-                engine.seal_all(),
-                engine.sync_behind(),
-                engine.empty_dropped_namespaces(),
+                engine.log.seal_all(),
+                engine.log.sync_behind(),
+                engine.housekeeping.empty_dropped_namespaces(),
             ],
         );
-        engine.sweep_expired();
-        engine.clean_expiry_queue();
-        engine.merge_due_orders();
+        engine.housekeeping.sweep_expired();
+        engine.housekeeping.clean_expiry_queue();
+        engine.housekeeping.merge_due_orders();
     }
 }
 

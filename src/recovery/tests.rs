@@ -1,4 +1,5 @@
 use super::*;
+use crate::format::segment::SEAL_LEN;
 use crate::storage::MemStorage;
 use crate::{ErrorKind, Store};
 

@@ -1,62 +1,26 @@
-//! From a path to a locked directory with a manifest, and an engine over it: the first half of opening a store. What is found in
-//! the segments is the other half, `recovery`.
+//! From a path to a locked directory with a manifest: the first step of opening a store.
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use super::Engine;
-use super::hints::DoubtfulHints;
-use super::manifest::{ManifestStore, ReplaceError};
-use super::recovery::RecoveryReport;
-use super::reserve::Reserve;
-use super::writer::{LockedWriter, Writer};
-use crate::clock::StoreTime;
-use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::format::{FileName, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, RESERVE_FILE, classify};
+use crate::log::manifest::{ManifestStore, ReplaceError};
 use crate::options::Options;
 use crate::planted::{Planted, planted};
-use crate::segment::files::OpenFiles;
-use crate::state::State;
 use crate::storage::{Directory, Storage, StorageLock, random_id};
-use crate::sync::ChangeRight;
 
-/// Begins at the lock, ends with the store.
-struct Opening {
-    directory: Directory,
-    lock: Option<Box<dyn StorageLock>>,
-    manifest: Manifest,
-    created: bool,
-}
-
-/// Opens the store in this directory, or creates one.
-pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, RecoveryReport)> {
-    options.check()?;
-    let time = StoreTime::new(options.clock.clone());
-    let started_ms = time.monotonic_ms();
-    let opening = enter(directory, &options)?;
-    let mut report = RecoveryReport {
-        created: opening.created,
-        ..RecoveryReport::default()
-    };
-    let context = Context::new(
-        opening.directory,
-        opening.lock,
-        opening.manifest.store_id,
-        options,
-        time,
-    );
-    let mut engine = new_engine(Arc::new(context), opening.manifest);
-    engine.recover(&mut report)?;
-    report.duration = Duration::from_millis(engine.context.time.monotonic_ms().saturating_sub(started_ms));
-    Ok((engine, report))
+/// A directory that this handle holds the lock of, and its manifest.
+pub(super) struct Entered {
+    pub(super) directory: Directory,
+    pub(super) lock: Option<Box<dyn StorageLock>>,
+    pub(super) manifest: Manifest,
+    pub(super) created: bool,
 }
 
 /// From a path to a locked directory with a manifest.
-fn enter(path: &Path, options: &Options) -> Result<Opening> {
+pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     let storage = options.storage.clone();
     let (directory, existed) = match open_directory(&*storage, path)? {
         Some(directory) => (directory, true),
@@ -117,7 +81,7 @@ fn enter(path: &Path, options: &Options) -> Result<Opening> {
             (manifest, true)
         }
     };
-    Ok(Opening {
+    Ok(Entered {
         directory,
         lock,
         manifest,
@@ -221,24 +185,4 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
         ));
     }
     Ok(false)
-}
-
-fn new_engine(context: Arc<Context>, manifest: Manifest) -> Engine {
-    let manifest = ManifestStore::new(context.directory.clone(), manifest);
-    let writer = Arc::new(LockedWriter::new(Writer::new(ChangeRight::new())));
-    let next_namespace = manifest.current().next_namespace;
-    Engine {
-        state: State::new(context.clone(), writer.clone(), next_namespace),
-        open_files: OpenFiles::new(context.directory.clone()),
-        namespace_changes: Mutex::new(()),
-        manifest,
-        writer,
-        sealing: Mutex::new(()),
-        doubtful_hints: DoubtfulHints::default(),
-        housekeeping: Mutex::new(()),
-        compaction: crate::compact::Control::default(),
-        close_result: Mutex::default(),
-        reserve: Reserve::new(context.clone()),
-        context,
-    }
 }

@@ -1,0 +1,19 @@
+//! Maintenance on the thread of a caller.
+
+use super::Engine;
+use crate::error::Result;
+
+impl Engine {
+    /// One round of all work that needs no caller: everything that is due is done when it returns.
+    pub(crate) fn maintain(&self) -> Result<()> {
+        self.context.check_open()?;
+        self.log.flush()?;
+        self.log.renew_hints()?;
+        self.log.seal_all()?;
+        self.housekeeping.sweep_expired();
+        self.housekeeping.clean_expiry_queue();
+        self.housekeeping.empty_dropped_namespaces()?;
+        self.housekeeping.merge_orders();
+        Ok(())
+    }
+}

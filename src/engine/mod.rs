@@ -1,0 +1,95 @@
+//! The engine: all parts of an open store together, below the handles that users hold. No part knows it.
+//!
+//! ```text
+//! engine            opens, writes, maintains, closes
+//!   recovery        from files to a state and a log
+//!   compact         gives back the space of what is dead
+//!   housekeeping    takes out of memory what is gone
+//!   log             appends, makes durable, rotates, seals
+//!   state           what is known of the keys
+//! ```
+
+mod background;
+mod maintain;
+pub(crate) mod write;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::compact::Control;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::housekeeping::Housekeeping;
+use crate::log::Log;
+use crate::options::{Durability, Options};
+use crate::planted::{Planted, planted};
+use crate::recovery::{self, RecoveryReport, index_file};
+use crate::state::State;
+use crate::sync::lock;
+
+pub(crate) use self::background::Workers;
+
+/// An open store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) context: Arc<Context>,
+    pub(crate) state: Arc<State>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) housekeeping: Arc<Housekeeping>,
+    pub(crate) compaction: Control,
+    /// Held while a namespace is created, renamed or dropped.
+    pub(crate) namespace_changes: Mutex<()>,
+    /// How closing went, once it has been tried.
+    close_result: Mutex<Option<Result<()>>>,
+}
+
+impl Engine {
+    /// Opens the store in this directory, or creates one.
+    pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, RecoveryReport)> {
+        let recovered = recovery::open(directory, options)?;
+        let engine = Engine {
+            context: recovered.context,
+            state: recovered.state,
+            log: recovered.log,
+            housekeeping: recovered.housekeeping,
+            compaction: Control::default(),
+            namespace_changes: Mutex::new(()),
+            close_result: Mutex::default(),
+        };
+        Ok((engine, recovered.report))
+    }
+
+    /// Closes the store; closing again tells the same.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.context.begin_closing();
+        let _running = lock(&self.compaction.running);
+        // Whoever closes again is told how it went: what was lost is lost.
+        let mut ended = lock(&self.close_result);
+        match &*ended {
+            Some(_) if planted(Planted::ForgetFailedClose) => return Ok(()),
+            Some(result) => return result.clone(),
+            None => {}
+        }
+        if self.context.set_closed() {
+            // Closing has panicked.
+            return Err(Error::Closed);
+        }
+        let result = match planted(Planted::CloseWithoutSync) {
+            true => Ok(()),
+            false => self.log.close(),
+        };
+        if let Err(error) = &result {
+            self.log.stop(error);
+        } else {
+            index_file::write(&self.context, &self.state, &self.log, &self.housekeeping);
+        }
+        self.log.unlock_directory();
+        *ended = Some(result.clone());
+        result
+    }
+
+    /// The class of a write that may say its own.
+    pub(crate) fn durability(&self, own: Option<Durability>) -> Durability {
+        own.unwrap_or(self.context.options.durability)
+    }
+}

@@ -1,0 +1,221 @@
+//! Writing: from checked operations to records in the log.
+
+use crate::error::{Error, Result};
+use crate::format::record::{Header, Kind, body_crc};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
+use crate::index::order::KeyOrder;
+use crate::log::reserve::ReservePart;
+use crate::log::{Applied, NewBatch, NewRecord, Room};
+use crate::options::{Condition, Durability};
+use crate::planted::{Planted, planted};
+use crate::state::{Current, HashedKey};
+
+use super::Engine;
+
+/// One change of one key, its sizes checked against the limits.
+#[derive(Debug)]
+pub(crate) struct Operation<'a> {
+    pub(crate) namespace: &'a NamespaceState,
+    pub(crate) key: &'a [u8],
+    pub(crate) action: Action<'a>,
+    pub(crate) condition: Option<Condition>,
+}
+
+/// What becomes of the key.
+#[derive(Debug)]
+pub(crate) enum Action<'a> {
+    Put {
+        value: &'a [u8],
+        metadata: Option<&'a [u8]>,
+        expiry: Option<u64>,
+    },
+    Delete,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Of the record; of the newest record in the log if there was nothing to write.
+    pub(crate) sequence: u64,
+    /// Whether a live record of the key was there before.
+    pub(crate) existed: bool,
+}
+
+impl Operation<'_> {
+    fn is_delete(&self) -> bool {
+        matches!(self.action, Action::Delete)
+    }
+}
+
+impl Engine {
+    /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
+    pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
+        self.context.check_open()?;
+        let part = ReservePart::of_write(operation.is_delete());
+        self.log.write(part, durability, || self.apply(operation))
+    }
+
+    fn apply<'a>(&'a self, operation: &Operation<'_>) -> Result<Applied<'a, Written>> {
+        let record = self.record_of(operation);
+        let guard = self.log.lock_to_change(record.hash);
+        let mut guard = self.log.ensure_room(guard, Room::of_record(&record))?;
+        let (before, existed) = self.check(operation, &record)?;
+        if before.is_none() && operation.is_delete() {
+            // Nothing to delete; but what this call has seen, that the key is gone, must hold as its durability says.
+            let sequence = guard.last_sequence;
+            return Ok(Applied {
+                guard,
+                sequence: if planted(Planted::ForgetAbsence) { 0 } else { sequence },
+                appended: false,
+                answer: Written { sequence, existed },
+            });
+        }
+        if before.is_none() {
+            self.state.check_room(&[record.hash])?;
+        }
+        let sequence = self.log.append(&mut guard, &record, before);
+        Ok(Applied {
+            guard,
+            sequence,
+            appended: true,
+            answer: Written { sequence, existed },
+        })
+    }
+
+    /// Writes all operations or none. Returns the sequence of the last one.
+    pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
+        self.context.check_open()?;
+        let part = ReservePart::of_write(operations.iter().all(Operation::is_delete));
+        self.log.write(part, durability, || self.apply_batch(operations))
+    }
+
+    fn apply_batch<'a>(&'a self, operations: &[Operation<'_>]) -> Result<Applied<'a, u64>> {
+        let records: Vec<_> = operations.iter().map(|operation| self.record_of(operation)).collect();
+        let room = Room::of_batch(&records)?;
+        let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
+        // Before others have to wait for it.
+        self.state.warm_up(&hashes);
+        let mut guard = self.log.ensure_room(self.log.lock(), room)?;
+        // Everything that can fail comes before anything is appended.
+        let mut befores = Vec::with_capacity(records.len());
+        let mut new = Vec::new();
+        for (operation, record) in operations.iter().zip(&records) {
+            let (before, _) = self.check(operation, record)?;
+            if before.is_none() && !operation.is_delete() {
+                new.push(record.hash);
+            }
+            befores.push(before);
+        }
+        self.state.check_room(&new)?;
+        let appended = !records.is_empty();
+        if appended {
+            let batch = NewBatch {
+                records,
+                befores,
+                repeats: has_repeats(hashes),
+            };
+            self.log.append_batch(&mut guard, &batch);
+        }
+        let sequence = guard.last_sequence;
+        Ok(Applied {
+            guard,
+            sequence,
+            appended,
+            answer: sequence,
+        })
+    }
+
+    /// Writes or deletes the record of a namespace, alone: what is pending is written out before it, and itself at once,
+    /// with nothing between. So it is in the log or it is not; it never stays pending behind an error, and once `then` has
+    /// run, whatever was written before comes before it. Durable when this returns.
+    pub(crate) fn write_namespace(&self, number: u32, action: Action<'_>, then: impl Fn()) -> Result<()> {
+        let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
+        let operation = Operation {
+            namespace: &system,
+            key: &encode_number(number),
+            action,
+            condition: None,
+        };
+        let record = self.record_of(&operation);
+        let part = ReservePart::of_write(operation.is_delete());
+        self.log.write_alone(
+            part,
+            &record,
+            || {
+                let (before, _) = self.check(&operation, &record)?;
+                if before.is_none() {
+                    self.state.check_room(&[record.hash])?;
+                }
+                Ok(before)
+            },
+            then,
+        )
+    }
+
+    /// The record that an operation becomes.
+    fn record_of<'a>(&self, operation: &Operation<'a>) -> NewRecord<'a> {
+        let (kind, value, metadata, expiry) = match operation.action {
+            Action::Put {
+                value,
+                metadata,
+                expiry,
+            } => (Kind::Put, value, metadata, expiry),
+            Action::Delete => (Kind::Tombstone, &[][..], None, None),
+        };
+        let parts = [operation.key, metadata.unwrap_or_default(), value];
+        let header = Header {
+            kind,
+            namespace: operation.namespace.number,
+            sequence: 0,
+            expiry,
+            key_len: operation.key.len() as u32,
+            metadata_len: metadata.map(|metadata| metadata.len() as u32),
+            value_len: value.len() as u32,
+            body_crc: body_crc(&parts),
+        };
+        NewRecord {
+            namespace: operation.namespace,
+            hash: self.state.hash(operation.namespace.number, operation.key),
+            header,
+            parts,
+        }
+    }
+
+    /// What the keydir points at before an operation, and whether that is a live record; an error if the operation must not
+    /// be. Damage is an error if the operation has a condition, of which nothing can be known then; else what is damaged
+    /// can be overwritten and deleted, and counts as live. The caller holds the writer lock.
+    fn check(&self, operation: &Operation<'_>, record: &NewRecord<'_>) -> Result<(Option<Current>, bool)> {
+        if operation.namespace.is_dropped() && !planted(Planted::WriteToDropped) {
+            return Err(Error::NamespaceNotFound {
+                name: operation.namespace.name().to_string(),
+            });
+        }
+        let key = HashedKey {
+            namespace: operation.namespace.number,
+            key: operation.key,
+            hash: record.hash,
+        };
+        let before = self.state.current(&key, operation.condition.is_some())?;
+        let is_expired = |header: &Header| {
+            header.expiry.is_some()
+                && self.context.time.now().is_expired(header.expiry, header.sequence)
+                && !planted(Planted::ConditionSeesExpired)
+        };
+        let live = before
+            .as_ref()
+            .filter(|current| !current.header().is_some_and(is_expired));
+        if let Some(condition) = operation.condition.filter(|_| !planted(Planted::IgnoreCondition)) {
+            condition.check(live.and_then(Current::header).map(|header| header.sequence))?;
+        }
+        let existed = live.is_some();
+        Ok((before, existed))
+    }
+}
+
+/// Whether two keys of these hashes may be the same.
+fn has_repeats(mut hashes: Vec<u64>) -> bool {
+    hashes.sort_unstable();
+    hashes
+        .windows(2)
+        .any(|pair| matches!(pair, [hash, next] if hash == next))
+}

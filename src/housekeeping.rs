@@ -1,0 +1,111 @@
+//! Work on the state that needs no caller: expired keys and the keys of dropped namespaces leave memory, and queued changes
+//! find their place in the key orders.
+//!
+//! One thread at a time is at any of it, and none while the index file is written: none of these sees another half done.
+//! They are long, and stop between steps when the store is closed, which waits for them.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::index::namespaces::NamespaceState;
+use crate::index::order::KeyOrder;
+use crate::log::Log;
+use crate::planted::{Planted, planted};
+use crate::state::State;
+use crate::sync::lock;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Housekeeping {
+    context: Arc<Context>,
+    state: Arc<State>,
+    log: Arc<Log>,
+    busy: Mutex<()>,
+}
+
+impl Housekeeping {
+    pub(crate) fn new(context: Arc<Context>, state: Arc<State>, log: Arc<Log>) -> Housekeeping {
+        Housekeeping {
+            context,
+            state,
+            log,
+            busy: Mutex::new(()),
+        }
+    }
+
+    /// Keeps all of it out. What is under way ends with its step if the store was closed.
+    pub(crate) fn keep_out(&self) -> MutexGuard<'_, ()> {
+        lock(&self.busy)
+    }
+
+    /// Folds all queued changes into the key orders.
+    pub(crate) fn merge_orders(&self) {
+        let _busy = self.keep_out();
+        self.state.merge_orders(|_| true);
+    }
+
+    /// Folds queued changes into the key orders where that pays.
+    pub(crate) fn merge_due_orders(&self) {
+        let _busy = self.keep_out();
+        self.state.merge_orders(KeyOrder::is_merge_due);
+    }
+
+    /// A writer has changed keys of this namespace: it helps, or asks for help, if too many changes wait for their place in
+    /// the order.
+    pub(crate) fn relieve_order(&self, namespace: &NamespaceState) {
+        if namespace.order.relieve() {
+            self.context.maintenance_wake.wake();
+        }
+    }
+
+    /// Removes all expired keys from the indexes; their records stay as shadows until compaction drops them. While a jump
+    /// of the clock is fresh they are only hidden, so that nothing is lost if it is put right.
+    pub(crate) fn sweep_expired(&self) {
+        let _busy = self.keep_out();
+        let time = &self.context.time;
+        let settled_ms = if planted(Planted::SweepAtOnce) {
+            Some(time.now().wall_ms())
+        } else {
+            time.settled_ms(self.context.grace_ms())
+        };
+        let Some(mut due_ms) = settled_ms else { return };
+        while !self.context.is_closed() {
+            let due = self.state.take_due(due_ms);
+            if due.is_empty() {
+                return;
+            }
+            let guard = self.log.lock();
+            // Under the lock: the clock may have been set back since, and what was put then is not to go.
+            let now = time.now();
+            due_ms = due_ms.min(now.wall_ms());
+            self.state.expire_all(&guard.tail.right, &due, due_ms, &now);
+        }
+    }
+
+    /// Drops stale entries of the expiry queue, once there may be many.
+    pub(crate) fn clean_expiry_queue(&self) {
+        let _busy = self.keep_out();
+        self.state.clean_expiry_queue();
+    }
+
+    /// Takes the keys of dropped namespaces out of the indexes, in small steps.
+    pub(crate) fn empty_dropped_namespaces(&self) -> Result<()> {
+        let _busy = self.keep_out();
+        for namespace in self.state.namespaces.dropped() {
+            loop {
+                if self.context.is_closed() {
+                    return Ok(());
+                }
+                let keys = self.state.some_keys(&namespace);
+                if keys.is_empty() {
+                    break;
+                }
+                let guard = self.log.lock();
+                self.state.remove_all_dropped(&guard.tail.right, &namespace, &keys)?;
+            }
+            self.state.namespaces.forget_number(namespace.number);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! Appending: records go into the buffer of the active segment and into the indexes, under the writer lock. Then the write
+//! waits as its durability class says.
+
+use std::cell::Cell;
+
+use super::reserve::ReservePart;
+use super::{Guard, Log};
+use crate::error::{Error, Result};
+use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc};
+use crate::format::segment::Mark;
+use crate::format::{ALIGNMENT, aligned};
+use crate::index::namespaces::NamespaceState;
+use crate::options::{Durability, Maintenance};
+use crate::planted::{Planted, planted};
+use crate::state::{AppliedRecord, Current, Full};
+
+/// Most bytes that a batch may take in the log: 256 MiB.
+pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
+
+/// Bytes of a mark.
+const MARK_LEN: u64 = aligned((FIXED_HEADER_LEN + Mark::LEN) as u64);
+
+/// Bytes of the frame of a batch.
+const BATCH_BEGIN_LEN: u64 = aligned((FIXED_HEADER_LEN + BatchBegin::LEN) as u64);
+
+/// A put or tombstone with all that can be computed before the lock is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRecord<'a> {
+    pub(crate) namespace: &'a NamespaceState,
+    pub(crate) hash: u64,
+    /// The sequence is not known yet.
+    pub(crate) header: Header,
+    /// Key, metadata and value.
+    pub(crate) parts: [&'a [u8]; 3],
+}
+
+/// Records of which all are written or none.
+pub(crate) struct NewBatch<'a> {
+    pub(crate) records: Vec<NewRecord<'a>>,
+    /// What the keydir points at before the batch, for each of them.
+    pub(crate) befores: Vec<Option<Current>>,
+    /// False only if each key comes once.
+    pub(crate) repeats: bool,
+}
+
+/// What a write has done before it waits.
+pub(crate) struct Applied<'a, T> {
+    pub(crate) guard: Guard<'a>,
+    /// What has to be written out, or synced, up to here.
+    pub(crate) sequence: u64,
+    /// False if there was nothing to write: then `sequence` is that of others' records, which this call has seen.
+    pub(crate) appended: bool,
+    pub(crate) answer: T,
+}
+
+/// Bytes and sequences that a write may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(super) bytes: u64,
+    pub(super) sequences: u64,
+}
+
+impl Room {
+    pub(crate) fn of_record(record: &NewRecord<'_>) -> Room {
+        Room {
+            bytes: record.header.record_len() + MARK_LEN,
+            sequences: 2,
+        }
+    }
+
+    /// An error if the batch is too large to be written as one.
+    pub(crate) fn of_batch(records: &[NewRecord<'_>]) -> Result<Room> {
+        let bytes: u64 = records.iter().map(|record| record.header.record_len()).sum();
+        if bytes > BATCH_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "the batch takes {bytes} bytes, more than the {BATCH_BYTES_MAX} that can be written as one; split it"
+            )));
+        }
+        Ok(Room {
+            bytes: MARK_LEN + BATCH_BEGIN_LEN + bytes,
+            sequences: records.len() as u64 + 2,
+        })
+    }
+}
+
+impl<'a> NewRecord<'a> {
+    fn key(&self) -> &'a [u8] {
+        let [key, _, _] = self.parts;
+        key
+    }
+}
+
+impl Log {
+    /// Writes: `apply` appends its records, and what they wait for is waited for here. On a full disk the write gets its
+    /// part of the reserve, or is refused while that of the others is not whole.
+    ///
+    /// `apply` is run a second time only if the records of the first attempt were taken back. Records that stay pending,
+    /// since others behind them were acknowledged, are waited for again: a second attempt would find them and judge by them.
+    pub(crate) fn write<'a, T>(
+        &'a self,
+        part: ReservePart,
+        durability: Durability,
+        apply: impl Fn() -> Result<Applied<'a, T>>,
+    ) -> Result<T> {
+        self.refuse_if_full(part)?;
+        let appended = Cell::new(true);
+        let attempt = || {
+            let applied = apply().map_err(|error| (error, None))?;
+            appended.set(applied.appended);
+            match self.commit(applied.guard, durability, applied.sequence) {
+                Ok(()) => Ok(applied.answer),
+                Err(error @ Error::Pending { .. }) => Err((error, Some((applied.sequence, applied.answer)))),
+                Err(error) => Err((error, None)),
+            }
+        };
+        let ended = match attempt() {
+            Err((error, pending)) if part.helps(&error) => {
+                self.reserve.release(part);
+                match pending {
+                    Some((sequence, answer)) if !planted(Planted::RunPendingAgain) => {
+                        let waited = self.commit(self.lock(), durability, sequence);
+                        waited.map(|()| answer)
+                    }
+                    _ => attempt().map_err(|(error, _)| error),
+                }
+            }
+            result => result.map_err(|(error, _)| error),
+        };
+        // Where there was nothing to write, what stays pending is the record of another call.
+        ended.map_err(|error| if appended.get() { error } else { error.without_pending() })
+    }
+
+    /// Writes one record, alone: what is pending is written out before it, and itself at once, with nothing between. So it
+    /// is in the log or it is not. `check` says, under the lock, what the keydir points at before; `then` is run once it is
+    /// in the log. Durable when this returns.
+    pub(crate) fn write_alone(
+        &self,
+        part: ReservePart,
+        record: &NewRecord<'_>,
+        check: impl Fn() -> Result<Option<Current>>,
+        then: impl Fn(),
+    ) -> Result<()> {
+        self.refuse_if_full(part)?;
+        self.reserve.run(part, || {
+            let mut guard = self.ensure_room_when_idle(self.lock(), Room::of_record(record))?;
+            self.commit.write_out_held(&mut guard)?;
+            let before = check()?;
+            let sequence = self.append(&mut guard, record, before);
+            // If this fails, the record is taken back: nothing acknowledged comes after it.
+            self.commit.write_out_held(&mut guard)?;
+            if planted(Planted::DropAfterSync) {
+                return self.commit(guard, Durability::Sync, sequence).inspect(|()| then());
+            }
+            then();
+            self.commit(guard, Durability::Sync, sequence)
+        })
+    }
+
+    /// Refuses this work if the disk was found full and the part of the reserve that is kept for others cannot be made whole.
+    pub(crate) fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
+        if self.reserve.keeps_from(part) {
+            self.context.check_open()?;
+            self.check_sound(&mut self.lock())?;
+            self.reserve.restore_kept(part)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a write that was applied up to `sequence` is as safe as its class says.
+    pub(crate) fn commit<'a>(&'a self, guard: Guard<'a>, durability: Durability, sequence: u64) -> Result<()> {
+        let mut guard = guard;
+        if durability == Durability::Buffered || planted(Planted::AcknowledgeUnwritten) {
+            match self.commit.acknowledge(guard) {
+                None => return Ok(()),
+                Some(back) => guard = back,
+            }
+        }
+        let waited = self.commit.wait_for(guard, durability, sequence);
+        if self.context.options.maintenance == Maintenance::Manual {
+            // No thread seals. This write is done; the next maintenance tries again and reports.
+            if let Err(error) = self.seal_all() {
+                self.context.events.note_background_error(&error);
+            }
+        }
+        waited
+    }
+
+    /// Appends a record and applies it to the state. The caller has made room for it in the active segment.
+    pub(crate) fn append(&self, guard: &mut Guard<'_>, record: &NewRecord<'_>, before: Option<Current>) -> u64 {
+        self.mark_if_due(guard);
+        self.context.time.appending(guard.next_sequence);
+        let header = Header {
+            sequence: guard.take_sequence(),
+            ..record.header
+        };
+        let tail = &mut guard.tail;
+        let Some(active) = &mut tail.active else {
+            return header.sequence;
+        };
+        let offset = active.appender.len() as u64;
+        debug_assert_eq!(offset % ALIGNMENT, 0);
+        active.put_record(&header, &record.parts);
+        let applied = AppliedRecord {
+            segment: &active.segment,
+            offset,
+            header: &header,
+            namespace: record.namespace,
+            key: record.key(),
+            hash: record.hash,
+            before,
+        };
+        let applied = self.state.apply(&tail.right, &applied, &mut tail.undo);
+        self.check_indexed(guard, applied);
+        header.sequence
+    }
+
+    /// Appends a batch and applies it to the state as one group. The caller has made room for it in the active segment.
+    /// Returns the sequence of its last record.
+    pub(crate) fn append_batch(&self, guard: &mut Guard<'_>, batch: &NewBatch<'_>) -> u64 {
+        self.mark_if_due(guard);
+        // The frame, which sums up what follows it, comes first in the log and has the first sequence.
+        self.context.time.appending(guard.next_sequence);
+        let frame_sequence = guard.take_sequence();
+        let count = batch.records.len();
+        guard.next_sequence += count as u64;
+        guard.last_sequence += count as u64;
+        let last = guard.last_sequence;
+        let tail = &mut guard.tail;
+        let Some(active) = &mut tail.active else { return last };
+        let segment = active.segment.clone();
+        let mut offset = active.appender.len() as u64 + BATCH_BEGIN_LEN;
+        let mut run = RunCrc::default();
+        let mut headers = Vec::with_capacity(count);
+        let mut ahead = BATCH_BEGIN_LEN;
+        for (record, sequence) in batch.records.iter().zip(frame_sequence + 1..) {
+            let header = Header {
+                sequence,
+                ..record.header
+            };
+            run.add(active.encode_ahead(ahead as usize, &header, &record.parts));
+            ahead += header.record_len();
+            headers.push(header);
+        }
+        let frame = BatchBegin {
+            count: count as u32,
+            run_crc: run.value(),
+            bytes: ahead - BATCH_BEGIN_LEN,
+        };
+        let frame = frame.encode();
+        let frame_header = Header::of_log(Kind::BatchBegin, frame_sequence, &frame);
+        active.encode_ahead(0, &frame_header, &[&frame]);
+        active.publish(std::iter::once(&frame_header).chain(&headers));
+        let records = batch.records.iter().zip(&headers).zip(&batch.befores);
+        let records = records.map(|((record, header), before)| {
+            let applied = AppliedRecord {
+                segment: &segment,
+                offset,
+                header,
+                namespace: record.namespace,
+                key: record.key(),
+                hash: record.hash,
+                before: *before,
+            };
+            offset += header.record_len();
+            applied
+        });
+        let applied = self
+            .state
+            .apply_group(&tail.right, records, batch.repeats, &mut tail.undo);
+        self.check_indexed(guard, applied);
+        last
+    }
+
+    /// A record that is in the log is in the hash index as well.
+    fn check_indexed(&self, guard: &mut Guard<'_>, applied: Result<(), Full>) {
+        if let Err(Full) = applied {
+            // Cannot be: there was room before anything was appended.
+            let cause = Error::invalid("the hash index can hold no more keys");
+            self.poison(guard, &cause);
+        }
+    }
+
+    /// Says in the log how far it is durable, if that is news and nothing is pending: recovery can then tell a torn end
+    /// from damage, and need not copy what is safe.
+    fn mark_if_due(&self, guard: &mut Guard<'_>) {
+        let is_news = guard.durable_sequence > guard.tail.marked_sequence;
+        if is_news && guard.tail.pending_bytes() == 0 && !planted(Planted::SkipMarks) {
+            guard.tail.marked_sequence = guard.durable_sequence;
+            let mark = guard.tail.durable_end.encode();
+            self.append_own(guard, Kind::Mark, &mark);
+        }
+    }
+
+    /// Appends one record that is about the log itself.
+    pub(super) fn append_own(&self, guard: &mut Guard<'_>, kind: Kind, body: &[u8]) {
+        let sequence = guard.take_sequence();
+        if let Some(active) = &mut guard.tail.active {
+            let header = Header::of_log(kind, sequence, body);
+            active.put_record(&header, &[body]);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Every interleaving of a few writers over a device of a few lines, as far as shuttle comes to them.
+
+use std::sync::Arc;
+
+use shuttle::thread;
+
+use super::*;
+use crate::sync::Mutex;
+
+/// Sequences that were appended, in order, and those that cannot be taken back any more.
+#[derive(Debug, Default)]
+struct Records {
+    appended: Vec<u64>,
+    acknowledged: usize,
+    written: usize,
+}
+
+/// What has reached the device.
+#[derive(Debug, Default)]
+struct Disk {
+    written: Vec<u64>,
+    synced: usize,
+    /// Which write-outs fail, counted from 0.
+    failing: Vec<usize>,
+    write_outs: usize,
+    /// Write-outs and syncs under way: never more than one of each.
+    writing: usize,
+    syncing: usize,
+}
+
+#[derive(Debug, Default)]
+struct Device(Mutex<Disk>);
+
+impl Device {
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Environment for Device {
+    type Tail = Records;
+    type Pending = Vec<u64>;
+    type Unsynced = usize;
+
+    fn pending_bytes(&self, tail: &Records) -> u64 {
+        (tail.appended.len() - tail.written) as u64
+    }
+
+    fn pending(&self, tail: &Records) -> Option<Vec<u64>> {
+        let pending = tail.appended.get(tail.written..)?;
+        (!pending.is_empty()).then(|| pending.to_vec())
+    }
+
+    fn write(&self, pending: &Vec<u64>) -> Result<()> {
+        let mut disk = self.disk();
+        disk.writing += 1;
+        assert_eq!(disk.writing, 1, "two leaders write at once");
+        let number = disk.write_outs;
+        disk.write_outs += 1;
+        drop(disk);
+        thread::yield_now();
+        let mut disk = self.disk();
+        disk.writing -= 1;
+        if disk.failing.contains(&number) {
+            return Err(Error::Cancelled);
+        }
+        disk.written.extend(pending);
+        Ok(())
+    }
+
+    fn written(&self, tail: &mut Records, pending: Vec<u64>, newer: Option<u64>) {
+        tail.written += pending.len();
+        assert_eq!(tail.appended.get(tail.written).copied(), newer);
+    }
+
+    fn acknowledge(&self, tail: &mut Records) {
+        tail.acknowledged = tail.appended.len();
+    }
+
+    fn take_back(&self, tail: &mut Records, written_sequence: u64, _: &Error) -> Result<Option<u64>> {
+        let keep = tail.acknowledged.max(tail.written);
+        if keep == tail.appended.len() {
+            return Ok(None);
+        }
+        tail.appended.truncate(keep);
+        Ok(Some(tail.appended.last().copied().unwrap_or(written_sequence)))
+    }
+
+    fn unsynced(&self, tail: &Records) -> usize {
+        tail.written
+    }
+
+    fn sync(&self, _: &usize) -> Result<()> {
+        let mut disk = self.disk();
+        disk.syncing += 1;
+        assert_eq!(disk.syncing, 1, "two leaders sync at once");
+        // What is written from here on may not be synced.
+        let written = disk.written.len();
+        drop(disk);
+        thread::yield_now();
+        let mut disk = self.disk();
+        disk.syncing -= 1;
+        disk.synced = written;
+        Ok(())
+    }
+
+    fn check_synced(&self, _: &Records) -> Result<()> {
+        Ok(())
+    }
+
+    fn synced(&self, _: &mut Records, unsynced: usize, _: bool) {
+        assert!(unsynced <= self.disk().synced);
+    }
+
+    fn check_device(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn wake_flusher(&self) {}
+}
+
+/// Appends one record, and waits.
+fn put(commit: &GroupCommit<Device>, durability: Durability) -> (u64, Result<()>) {
+    let mut guard = commit.lock();
+    let sequence = guard.take_sequence();
+    guard.tail.appended.push(sequence);
+    if durability == Durability::Buffered {
+        assert!(commit.acknowledge(guard).is_none());
+        return (sequence, Ok(()));
+    }
+    (sequence, commit.wait_for(guard, durability, sequence))
+}
+
+/// Writers of these classes at once, over a device of which these write-outs fail.
+fn explore(classes: &'static [Durability], failing: &'static [usize]) {
+    let scenario = move || {
+        let device = Device::default();
+        device.disk().failing = failing.to_vec();
+        let lock = Arc::new(CommitLock::new(Records::default()));
+        let commit = Arc::new(GroupCommit::new(lock, device));
+        let writers: Vec<_> = classes
+            .iter()
+            .map(|class| {
+                let commit = commit.clone();
+                thread::spawn(move || {
+                    let (sequence, ended) = put(&commit, *class);
+                    let disk = commit.environment.disk();
+                    let is_in = |written: &[u64]| written.contains(&sequence);
+                    match (class, &ended) {
+                        (Durability::Sync, Ok(())) => assert!(is_in(&disk.written[..disk.synced])),
+                        (Durability::Os, Ok(())) => assert!(is_in(&disk.written)),
+                        (Durability::Buffered, ended) => assert!(ended.is_ok()),
+                        // It was taken back, or stays pending behind one that was acknowledged.
+                        (_, Err(Error::Cancelled | Error::Pending { .. })) => assert!(!failing.is_empty()),
+                        (_, Err(error)) => panic!("{error}"),
+                    }
+                    drop(disk);
+                    (sequence, *class, ended)
+                })
+            })
+            .collect();
+        let ended: Vec<_> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        let guard = commit.lock();
+        let disk = commit.environment.disk();
+        assert_eq!(
+            disk.written,
+            guard.tail.appended[..guard.tail.written],
+            "in order, and each once"
+        );
+        for (sequence, _, ended) in ended {
+            let is_there = guard.tail.appended.contains(&sequence);
+            assert_eq!(
+                is_there,
+                !matches!(ended, Err(Error::Cancelled)),
+                "{sequence}: {ended:?}"
+            );
+        }
+        assert!(guard.waiters.is_empty(), "a place that was never left");
+    };
+    shuttle::check_random(scenario, 2_000);
+    shuttle::check_pct(scenario, 2_000, 3);
+}
+
+const OS: Durability = Durability::Os;
+const SYNC: Durability = Durability::Sync;
+const BUFFERED: Durability = Durability::Buffered;
+
+#[test]
+fn what_is_acknowledged_is_on_the_device_and_leaders_take_turns() {
+    explore(&[SYNC, SYNC, SYNC], &[]);
+    explore(&[SYNC, OS, BUFFERED], &[]);
+}
+
+#[test]
+fn a_failed_write_out_takes_back_what_no_call_was_told_of_and_nothing_else() {
+    explore(&[OS, OS, OS], &[0]);
+    explore(&[SYNC, OS, SYNC], &[1]);
+    explore(&[OS, BUFFERED, SYNC], &[0]);
+    explore(&[BUFFERED, OS, BUFFERED, SYNC], &[0, 1]);
+}

@@ -1,0 +1,147 @@
+//! The files of segments: creating, opening and removing them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::format::{Damage, hint_file, segment_file};
+use crate::options::ReadMode;
+use crate::planted::{Planted, planted};
+use crate::segment::files::OpenFiles;
+use crate::segment::{Counters, Segment};
+use crate::storage::{NeverChanged, StorageFile, read_exact_at, write_all_at};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentFiles {
+    context: Arc<Context>,
+    /// Of segments that are not mapped.
+    open_files: Arc<OpenFiles>,
+}
+
+/// What is known of a segment that no longer grows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) header: SegmentHeader,
+    pub(crate) summary: Summary,
+    /// Recovery has cut it: no seal follows the data.
+    pub(crate) cut: bool,
+}
+
+impl SegmentFiles {
+    pub(crate) fn new(context: Arc<Context>) -> SegmentFiles {
+        SegmentFiles {
+            open_files: OpenFiles::new(context.directory.clone()),
+            context,
+        }
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// Creates a segment's file with nothing but its header, name and content durable.
+    pub(super) fn create(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
+        let directory = &self.context.directory;
+        let name = segment_file(header.segment_id);
+        let path = directory.path_of(&name);
+        let file = directory
+            .create(&name)
+            .map_err(|error| Error::io("create", &path, error))?;
+        let filled = write_all_at(&*file, &header.encode(), 0)
+            .map_err(|error| Error::io("write", &path, error))
+            .and_then(|()| match planted(Planted::SkipSegmentSync) {
+                true => Ok(()),
+                false => file.sync().map_err(|error| Error::io("sync", &path, error)),
+            })
+            .and_then(|()| {
+                directory
+                    .sync()
+                    .map_err(|error| Error::io("sync the directory of", &path, error))
+            });
+        if let Err(error) = filled {
+            // Listed nowhere; if it cannot be removed now, the next opening does.
+            let _ = directory.remove(&name);
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Opens the file of a segment that the manifest lists, for reading.
+    pub(crate) fn open(&self, id: u64) -> Result<Arc<dyn StorageFile>> {
+        let file = self.context.directory.open_file(&segment_file(id), false);
+        file.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::damage(&self.context.segment_path(id), 0, Damage::MISSING),
+            _ => Error::io("open", &self.context.segment_path(id), error),
+        })
+    }
+
+    /// The header of a segment, if it is this store's.
+    pub(crate) fn read_header(&self, path: &Path, file: &dyn StorageFile, id: u64) -> Result<SegmentHeader> {
+        let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+        read_exact_at(file, &mut bytes, 0).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::damage(path, 0, Damage::Short),
+            _ => Error::io("read", path, error),
+        })?;
+        let header = SegmentHeader::decode(&bytes).map_err(|damage| Error::damage(path, 0, damage))?;
+        let is_ours = header.segment_id == id && header.store_id == self.context.store_id;
+        if !is_ours && !planted(Planted::TrustOwner) {
+            return Err(Error::damage(path, 0, Damage::Stranger));
+        }
+        Ok(header)
+    }
+
+    /// A segment that no longer grows, as its readers will see it.
+    pub(crate) fn readable(
+        &self,
+        ended: &Ended,
+        file: Arc<dyn StorageFile>,
+        counters: Arc<Counters>,
+    ) -> Result<Arc<Segment>> {
+        let Ended { header, summary, cut } = *ended;
+        let map = match self.context.options.read_mode {
+            ReadMode::Map => match file.map(summary.data_end, NeverChanged::promised()) {
+                Ok(map) => Some(map),
+                // The system grants a process so many maps and no more: the segment is read call by call.
+                Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => None,
+                Err(error) => return Err(Error::io("map", &self.context.segment_path(header.segment_id), error)),
+            },
+            ReadMode::Pread => None,
+        };
+        match map {
+            Some(map) => {
+                let map = Arc::new(map);
+                if planted(Planted::KeepMaps) {
+                    std::mem::forget(map.clone());
+                }
+                Ok(Arc::new(Segment::mapped(header, summary, cut, map, counters)))
+            }
+            None => Ok(self.unmapped(ended, file, counters)),
+        }
+    }
+
+    /// The same, read call by call.
+    pub(super) fn unmapped(&self, ended: &Ended, file: Arc<dyn StorageFile>, counters: Arc<Counters>) -> Arc<Segment> {
+        let file = self.open_files.of_segment(ended.header.segment_id, file);
+        Arc::new(Segment::unmapped(
+            ended.header,
+            ended.summary,
+            ended.cut,
+            file,
+            counters,
+        ))
+    }
+
+    /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is removed when the store is
+    /// opened next.
+    pub(crate) fn remove(&self, id: u64) {
+        for name in [segment_file(id), hint_file(id)] {
+            if let Err(error) = self.context.directory.remove_if_there(&name) {
+                let error = Error::io("remove", &self.context.directory.path_of(&name), error);
+                self.context.events.note_background_error(&error);
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The end of the log, under the writer lock: the active segment, what comes before and after it, and what can still be
+//! taken back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::active::{Account, Active, LogFile, Prepared, Rotated};
+use super::commit::Environment;
+use super::reserve::Reserve;
+use super::unrecovered::Unrecovered;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::format::segment::{Mark, Start};
+use crate::location::Location;
+use crate::planted::{Planted, planted};
+use crate::segment::buffer::AppendBuffer;
+use crate::state::{Move, State, Undo};
+use crate::sync::ChangeRight;
+
+/// What the writer lock protects beside the state of the group commit.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    /// To change what readers find.
+    pub(crate) right: ChangeRight,
+    pub(super) active: Option<Active>,
+    /// The next active segment, created and listed ahead of time.
+    pub(super) prepared: Option<Prepared>,
+    /// Segments that were rotated out and are not sealed yet, oldest first.
+    pub(super) sealing: Vec<Arc<Rotated>>,
+    /// Where the segment before the active one ended.
+    pub(super) previous: Start,
+    /// How to take back each pending record, oldest first.
+    pub(crate) undo: Vec<Undo>,
+    /// Pending bytes before this offset of the active segment were acknowledged.
+    pub(super) acknowledged_end: u64,
+    /// Rises whenever records are taken back.
+    pub(crate) rollbacks: u64,
+    /// Where the log is durable up to.
+    pub(super) durable_end: Mark,
+    /// What was durable when the newest mark was written.
+    pub(super) marked_sequence: u64,
+    /// Bytes that had been written since opening when the last sync began.
+    pub(super) synced_bytes: u64,
+    /// What recovery could not yet write to another segment for lack of space.
+    pub(crate) unrecovered: Option<Unrecovered>,
+}
+
+impl Tail {
+    /// Of a log without segments.
+    pub(crate) fn new() -> Tail {
+        Tail {
+            right: ChangeRight::new(),
+            active: None,
+            prepared: None,
+            sealing: Vec::new(),
+            previous: Start::default(),
+            undo: Vec::new(),
+            acknowledged_end: 0,
+            rollbacks: 0,
+            durable_end: Mark::default(),
+            marked_sequence: 0,
+            synced_bytes: 0,
+            unrecovered: None,
+        }
+    }
+
+    /// Whether recovery still has to write what it found to another segment.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.unrecovered.is_some()
+    }
+
+    /// Records were copied: pending records that replaced them would, taken back, uncover the copies.
+    pub(crate) fn forward(&mut self, moves: &[Move]) {
+        if self.undo.is_empty() {
+            return;
+        }
+        let copies: HashMap<Location, Location> = moves.iter().map(|step| (step.from, step.to)).collect();
+        self.undo.iter_mut().for_each(|undo| undo.forward(&copies));
+    }
+
+    /// Bytes that only memory holds.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.active
+            .as_ref()
+            .map_or(0, |active| active.appender.len() as u64 - active.written)
+    }
+
+    /// Memory of the active segment and those not sealed yet.
+    pub(crate) fn buffer_bytes(&self) -> u64 {
+        let rotated: u64 = self.sealing.iter().map(|rotated| rotated.summary.data_end).sum();
+        rotated + self.active.as_ref().map_or(0, |active| active.appender.len() as u64)
+    }
+
+    /// The active segment grows no more.
+    pub(super) fn rotate_out(&mut self, old: Active) {
+        let summary = old.account.summary();
+        self.previous = Start {
+            previous_id: old.segment.id(),
+            previous_end: summary.data_end,
+            previous_crc: summary.records_crc,
+        };
+        let synced = AtomicBool::new(false);
+        self.sealing.push(Arc::new(Rotated {
+            segment: old.segment,
+            file: old.file,
+            summary,
+            synced,
+        }));
+    }
+}
+
+/// What the group commit of a store writes to: its segments.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(super) context: Arc<Context>,
+    pub(super) state: Arc<State>,
+    pub(super) reserve: Arc<Reserve>,
+}
+
+/// A part of the active segment that is not in its file.
+pub(crate) struct Pending {
+    segment_id: u64,
+    file: Arc<LogFile>,
+    buffer: Arc<AppendBuffer>,
+    from: u64,
+    to: u64,
+    /// Of all records up to `to`.
+    account: Account,
+}
+
+/// Segments whose files were written to.
+pub(crate) struct Unsynced {
+    /// Oldest first.
+    rotated: Vec<Arc<Rotated>>,
+    active: Option<(u64, Arc<LogFile>)>,
+    end: Mark,
+    written_bytes: u64,
+}
+
+impl Environment for Device {
+    type Tail = Tail;
+    type Pending = Pending;
+    type Unsynced = Unsynced;
+
+    fn pending_bytes(&self, tail: &Tail) -> u64 {
+        tail.pending_bytes()
+    }
+
+    fn pending(&self, tail: &Tail) -> Option<Pending> {
+        let active = tail.active.as_ref()?;
+        let (from, to) = (active.written, active.appender.len() as u64);
+        (from < to).then(|| Pending {
+            segment_id: active.segment.id(),
+            file: active.file.clone(),
+            buffer: active.appender.buffer().clone(),
+            from,
+            to,
+            account: active.account.clone(),
+        })
+    }
+
+    fn write(&self, pending: &Pending) -> Result<()> {
+        let published = pending.buffer.published();
+        let bytes = published.get(pending.from as usize..pending.to as usize);
+        pending
+            .file
+            .write(bytes.unwrap_or_default(), pending.from)
+            .map_err(|source| Error::io("write", &self.context.segment_path(pending.segment_id), source))
+    }
+
+    fn written(&self, tail: &mut Tail, pending: Pending, newer: Option<u64>) {
+        let events = &self.context.events;
+        events.write_outs.fetch_add(1, Ordering::Relaxed);
+        events
+            .written_bytes
+            .fetch_add(pending.to - pending.from, Ordering::Relaxed);
+        if let Some(active) = &mut tail.active {
+            active.written = pending.to;
+            active.written_account = pending.account;
+        }
+        match newer {
+            Some(newer) => tail.undo.retain(|undo| undo.sequence >= newer),
+            None => tail.undo.clear(),
+        }
+    }
+
+    fn acknowledge(&self, tail: &mut Tail) {
+        if let Some(active) = &tail.active {
+            tail.acknowledged_end = active.appender.len() as u64;
+        }
+    }
+
+    /// Cuts the file back to where it was good. Records are taken back from the indexes and the buffer, newest first.
+    fn take_back(&self, tail: &mut Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>> {
+        if planted(Planted::KeepFailedAppend) {
+            return Ok(None);
+        }
+        self.reserve.note(error);
+        let Some(active) = &mut tail.active else {
+            return Ok(None);
+        };
+        if !planted(Planted::SkipCut)
+            && let Err(source) = active.file.cut(active.written)
+        {
+            let path = self.context.segment_path(active.segment.id());
+            return Err(Error::unsure("cut back after a failed write", &path, source));
+        }
+        let keep_end = tail.acknowledged_end.max(active.written);
+        if keep_end >= active.appender.len() as u64 {
+            return Ok(None);
+        }
+        let kept = tail.undo.partition_point(|undo| undo.offset < keep_end);
+        let taken_back = tail.undo.split_off(kept);
+        self.state.undo(&tail.right, &active.segment, &taken_back);
+        active.take_back_to(keep_end);
+        self.state.segments.set(active.segment.clone());
+        tail.rollbacks += 1;
+        // The newest mark may be among what was taken back; the next write sets it again.
+        if !planted(Planted::ForgetMark) {
+            tail.marked_sequence = 0;
+        }
+        Ok(Some(active.account.summary.max_sequence.max(written_sequence)))
+    }
+
+    fn unsynced(&self, tail: &Tail) -> Unsynced {
+        let rotated = tail.sealing.iter();
+        let rotated = rotated.filter(|rotated| !rotated.synced.load(Ordering::Acquire));
+        let rotated: Vec<_> = rotated.cloned().collect();
+        let end = match (&tail.active, rotated.last()) {
+            (Some(active), _) => Mark {
+                segment_id: active.segment.id(),
+                offset: active.written,
+            },
+            (None, Some(last)) => Mark {
+                segment_id: last.segment.id(),
+                offset: last.summary.data_end,
+            },
+            (None, None) => tail.durable_end,
+        };
+        let active = tail.active.as_ref();
+        Unsynced {
+            rotated,
+            active: active.map(|active| (active.segment.id(), active.file.clone())),
+            end,
+            written_bytes: self.context.events.written_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn sync(&self, unsynced: &Unsynced) -> Result<()> {
+        for rotated in &unsynced.rotated {
+            if !planted(Planted::SkipRotatedSync) {
+                self.sync_file(rotated.segment.id(), &rotated.file)?;
+            }
+            rotated.synced.store(true, Ordering::Release);
+        }
+        match &unsynced.active {
+            Some((id, file)) => self.sync_file(*id, file),
+            None => Ok(()),
+        }
+    }
+
+    fn check_synced(&self, tail: &Tail) -> Result<()> {
+        let sound = self.context.directory.check_syncs();
+        sound
+            .and_then(|()| self.check_linked(tail))
+            .map_err(|error| Error::unsure("trust a sync in", self.context.path(), error))
+    }
+
+    fn synced(&self, tail: &mut Tail, unsynced: Unsynced, is_news: bool) {
+        tail.synced_bytes = unsynced.written_bytes;
+        if is_news {
+            tail.durable_end = unsynced.end;
+        }
+    }
+
+    fn check_device(&self) -> Result<()> {
+        self.context
+            .directory
+            .check_syncs()
+            .map_err(|error| Error::io("trust the file system after a failed sync", self.context.path(), error))
+    }
+
+    fn wake_flusher(&self) {
+        self.context.flush_wake.wake();
+    }
+}
+
+impl Device {
+    /// Syncs the file of a segment.
+    pub(super) fn sync_file(&self, id: u64, file: &LogFile) -> Result<()> {
+        self.context.events.syncs.fetch_add(1, Ordering::Relaxed);
+        file.sync()
+            .map_err(|error| Error::unsure("sync", &self.context.segment_path(id), error))
+    }
+
+    /// Fails if the directory, its lock or the active segment was removed. Under the lock, since an active segment may be
+    /// rotated out, sealed and compacted away at any other moment.
+    pub(super) fn check_linked(&self, tail: &Tail) -> std::io::Result<()> {
+        self.context.check_linked()?;
+        match &tail.active {
+            Some(active) => active.file.check_linked(),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What recovery found and does not know to be durable: it may be in the page cache only. It is copied into a segment of its
+//! own, which is synced and sealed; then one manifest puts that segment in the place of what it was copied from. Until then
+//! nothing is acknowledged on top of it.
+//!
+//! This is one atomic step: it can be cut off anywhere and begun again. Where there is no room for it, reads go on, and the
+//! first write tries again.
+
+use std::sync::Arc;
+
+use super::manifest::ReplaceError;
+use super::segment_files::Ended;
+use super::segment_writer::{Finished, SegmentWriter, sealed_entries};
+use super::{Guard, Log};
+use crate::error::Result;
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::segment::Summary;
+use crate::location::segment_index;
+use crate::segment::scan::Scanner;
+use crate::segment::{Counters, Segment};
+
+/// Valid records that are still where they were found.
+#[derive(Debug, Default)]
+pub(crate) struct Unrecovered {
+    /// Segments of the log that were listed as open, in its order. A seal that is found in one is not relied on: it may be
+    /// in the page cache only, and gone after the next crash.
+    pub(crate) unsealed: Vec<Unsealed>,
+    /// Listed segments that hold nothing that counts.
+    pub(crate) dropped: Vec<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Unsealed {
+    pub(crate) id: u64,
+    /// Account of the part that is known to be durable; None if no record of a key is.
+    pub(crate) durable: Option<Summary>,
+}
+
+impl Unrecovered {
+    /// The manifest once everything is in `outputs` that is not known to be durable.
+    fn change(&self, manifest: &mut Manifest, outputs: &[Arc<Segment>]) {
+        manifest.segments.retain_mut(|entry| {
+            if self.dropped.contains(&entry.id) {
+                return false;
+            }
+            match self.unsealed.iter().find(|unsealed| unsealed.id == entry.id) {
+                None => true,
+                Some(unsealed) => match unsealed.durable {
+                    None => false,
+                    Some(durable) => {
+                        entry.state = SegmentState::Cut(durable);
+                        true
+                    }
+                },
+            }
+        });
+        manifest.segments.extend(sealed_entries(outputs));
+    }
+}
+
+impl Log {
+    /// Copies what is not known to be durable, and lets the manifest say where the log ended. Returns the bytes written. On
+    /// an error everything is as before, and it can be tried again.
+    pub(crate) fn finish_recovery(&self, guard: &mut Guard<'_>) -> Result<u64> {
+        let Some(unrecovered) = &guard.tail.unrecovered else {
+            return Ok(0);
+        };
+        // Opened first, since nothing may fail once the manifest is replaced.
+        let cut = self.cut_segments(unrecovered)?;
+        let finished = self.copy_unrecovered(unrecovered)?;
+        let Finished {
+            segments: outputs,
+            moves,
+            written_bytes,
+            // Both until the indexes lead into the new segments alone.
+            ids: _new_ids,
+        } = finished;
+        let _old_ids = self
+            .manifest
+            .hold_ids(unrecovered.unsealed.iter().map(|unsealed| unsealed.id));
+        let floors = self.floors(guard);
+        let updated = self
+            .manifest
+            .update(floors, |manifest| unrecovered.change(manifest, &outputs));
+        match updated {
+            Ok(()) => {}
+            Err(ReplaceError::Unchanged(error)) => {
+                outputs.iter().for_each(|segment| self.files.remove(segment.id()));
+                return Err(error);
+            }
+            Err(ReplaceError::Unknown(error)) => {
+                self.poison(guard, &error);
+                return Err(error);
+            }
+        }
+        let Some(unrecovered) = guard.tail.unrecovered.take() else {
+            return Ok(written_bytes);
+        };
+        let (state, right) = (&self.state, &guard.tail.right);
+        outputs.into_iter().for_each(|segment| state.segments.set(segment));
+        state.relocate(right, &moves);
+        for (old, segment) in cut {
+            segment.counters.set_live(right, &old.counters.get());
+            state.segments.set(segment);
+        }
+        for unsealed in unrecovered
+            .unsealed
+            .iter()
+            .filter(|unsealed| unsealed.durable.is_none())
+        {
+            state.segments.remove(segment_index(unsealed.id));
+            self.files.remove(unsealed.id);
+        }
+        unrecovered.dropped.iter().for_each(|id| self.files.remove(*id));
+        Ok(written_bytes)
+    }
+
+    /// Each segment of which a part is durable, as it was found and as it is once it is cut behind that part.
+    fn cut_segments(&self, unrecovered: &Unrecovered) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>> {
+        let mut cut = Vec::new();
+        for unsealed in &unrecovered.unsealed {
+            let old = self.state.segments.get(segment_index(unsealed.id));
+            if let (Some(old), Some(summary)) = (old, unsealed.durable) {
+                let file = self.files.open(unsealed.id)?;
+                let ended = Ended {
+                    header: old.header,
+                    summary,
+                    cut: true,
+                };
+                let segment = self.files.readable(&ended, file, Arc::new(Counters::of(&summary)))?;
+                cut.push((old, segment));
+            }
+        }
+        Ok(cut)
+    }
+
+    fn copy_unrecovered(&self, unrecovered: &Unrecovered) -> Result<Finished> {
+        let mut writer = SegmentWriter::new(self);
+        for unsealed in &unrecovered.unsealed {
+            let Some(segment) = self.state.segments.get(segment_index(unsealed.id)) else {
+                continue;
+            };
+            let durable_end = unsealed.durable.map_or(0, |durable| durable.data_end);
+            if let Err(error) = self.copy_beyond(&segment, durable_end, &mut writer) {
+                writer.discard();
+                return Err(error);
+            }
+        }
+        writer.finish()
+    }
+
+    /// Copies all records at or beyond an offset.
+    fn copy_beyond(&self, segment: &Segment, offset: u64, writer: &mut SegmentWriter<'_>) -> Result<()> {
+        let mut scratch = Vec::new();
+        let bytes = segment
+            .all_bytes(&mut scratch)
+            .map_err(|error| self.context.read_error(segment.id(), 0, error))?;
+        let mut scanner = Scanner::new(bytes, segment.header);
+        while let Ok(found) = scanner.next() {
+            if found.offset >= offset {
+                let hash = self.state.hash(found.record.header.namespace, found.record.key());
+                writer.copy(segment.location(found.offset), &found.record, hash)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What still waits to be copied is read without maps: its files will be cut one day, and no value may refer to what is
+    /// cut off.
+    pub(crate) fn read_unrecovered_without_maps(&self, guard: &Guard<'_>) -> Result<()> {
+        for unsealed in guard.tail.unrecovered.iter().flat_map(|found| &found.unsealed) {
+            let found = self.state.segments.get(segment_index(unsealed.id));
+            if let Some((segment, summary)) = found.and_then(|segment| Some((segment.clone(), segment.summary?))) {
+                let file = self.files.open(unsealed.id)?;
+                let ended = Ended {
+                    header: segment.header,
+                    summary,
+                    cut: true,
+                };
+                let unmapped = self.files.unmapped(&ended, file, segment.counters.clone());
+                self.state.segments.set(unmapped);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,194 @@
+//! Opening the segments that the manifest lists: those whose end it knows, and those whose end must be found.
+
+use std::sync::Arc;
+
+use super::log_end::find_log_end;
+use super::report::RecoveryReport;
+use crate::error::{Error, Result};
+use crate::format::Damage;
+use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SEGMENT_LEN_MAX, SegmentHeader, Summary};
+use crate::log::segment_files::{Ended, SegmentFiles};
+use crate::log::segment_writer::is_seal_of;
+use crate::log::unrecovered::{Unrecovered, Unsealed};
+use crate::options::ReadMode;
+use crate::parallel::in_parallel;
+use crate::planted::{Planted, planted};
+use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
+use crate::segment::{Counters, Segment};
+use crate::state::Source;
+use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
+
+/// A segment that the manifest lists as open, read.
+pub(super) struct Opened {
+    header: SegmentHeader,
+    file: Arc<dyn StorageFile>,
+    bytes: SegmentBytes,
+    pub(super) scan: ScanEnd,
+}
+
+/// The bytes of a file.
+enum SegmentBytes {
+    Map(Map),
+    Memory(Vec<u8>),
+}
+
+impl SegmentBytes {
+    fn get(&self) -> &[u8] {
+        match self {
+            SegmentBytes::Map(map) => map,
+            SegmentBytes::Memory(bytes) => bytes,
+        }
+    }
+}
+
+/// A segment whose end the manifest knows.
+pub(super) fn open_known(files: &SegmentFiles, id: u64, summary: Summary, cut: bool) -> Result<Arc<Segment>> {
+    let path = files.context().segment_path(id);
+    let file = files.open(id)?;
+    let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
+    let expected = if cut {
+        summary.data_end
+    } else {
+        summary.data_end.saturating_add(SEAL_LEN)
+    };
+    if (length < expected || (!cut && length > expected)) && !planted(Planted::TrustLength) {
+        return Err(Error::damage(
+            &path,
+            length.min(expected),
+            Damage::Mismatch("the length that the manifest gives"),
+        ));
+    }
+    let header = files.read_header(&path, &*file, id)?;
+    if !cut {
+        let mut seal = [0; SEAL_LEN as usize];
+        read_exact_at(&*file, &mut seal, summary.data_end).map_err(|error| Error::io("read", &path, error))?;
+        if !is_seal_of(&seal, &header, &summary) && !planted(Planted::TrustSeal) {
+            return Err(Error::damage(&path, summary.data_end, Damage::Mismatch("the seal")));
+        }
+    }
+    let ended = Ended { header, summary, cut };
+    files.readable(&ended, file, Arc::new(Counters::of(&summary)))
+}
+
+/// A segment whose end must be found.
+pub(super) fn open_unknown(files: &SegmentFiles, id: u64) -> Result<Opened> {
+    let path = files.context().segment_path(id);
+    let file = files.open(id)?;
+    let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
+    let header = files.read_header(&path, &*file, id)?;
+    if length > SEGMENT_LEN_MAX {
+        return Err(Error::damage(&path, SEGMENT_LEN_MAX, Damage::Field("segment length")));
+    }
+    let map = match files.context().options.read_mode {
+        ReadMode::Pread => None,
+        ReadMode::Map => match file.map(length, NeverChanged::promised()) {
+            // The system grants no more maps; see `SegmentFiles::readable`.
+            Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => None,
+            map => Some(map.map_err(|error| Error::io("map", &path, error))?),
+        },
+    };
+    let bytes = match map {
+        Some(map) => SegmentBytes::Map(map),
+        None => {
+            let mut bytes = vec![0; length as usize];
+            match read_exact_at(&*file, &mut bytes, 0) {
+                Err(_) if planted(Planted::ReadErrorIsEnd) => bytes.truncate(SEGMENT_HEADER_LEN as usize),
+                read => read.map_err(|error| Error::io("read", &path, error))?,
+            }
+            SegmentBytes::Memory(bytes)
+        }
+    };
+    let scan = scan_to_end(bytes.get(), &header);
+    Ok(Opened {
+        header,
+        file,
+        bytes,
+        scan,
+    })
+}
+
+/// Decides where the log ends. What is not known to be durable is returned, with the records of all that is kept.
+pub(super) fn find_end(
+    files: &SegmentFiles,
+    opened: Vec<Opened>,
+    report: &mut RecoveryReport,
+) -> Result<(Option<Unrecovered>, Vec<Source>)> {
+    if opened.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let context = files.context();
+    let scans: Vec<_> = opened.iter().map(|opened| &opened.scan).collect();
+    let end = find_log_end(&scans);
+    if let Some((index, offset, damage)) = end.missing {
+        let id = scans.get(index).map_or(0, |scan| scan.segment_id);
+        return Err(Error::damage(&context.segment_path(id), offset, damage));
+    }
+    let durable = end.durable(&end.kept, &scans);
+    let mut opened: Vec<_> = opened.into_iter().map(Some).collect();
+    let mut take = |indexes: &[usize]| -> Vec<Opened> {
+        let taken = indexes.iter().filter_map(|index| opened.get_mut(*index)?.take());
+        taken.collect()
+    };
+    let log = take(&end.kept);
+    let mut dropped = take(&end.discarded);
+    dropped.extend(take(&end.unstarted));
+    for opened in &dropped {
+        report.discarded_bytes += opened.bytes.get().len() as u64 - SEGMENT_HEADER_LEN;
+    }
+    let mut unrecovered = Unrecovered {
+        dropped: dropped.iter().map(|opened| opened.header.segment_id).collect(),
+        ..Unrecovered::default()
+    };
+    let mut kept = Vec::new();
+    for (index, opened) in log.into_iter().enumerate() {
+        if let End::Damaged { .. } = opened.scan.end {
+            report.discarded_bytes += opened.bytes.get().len() as u64 - opened.scan.valid_end;
+        }
+        let id = opened.header.segment_id;
+        if opened.scan.summary.puts + opened.scan.summary.tombstones == 0 {
+            unrecovered.dropped.push(id);
+            continue;
+        }
+        let durable_end = match durable {
+            _ if planted(Planted::TrustTail) => opened.scan.valid_end,
+            Some((last, _)) if index < last => opened.scan.valid_end,
+            Some((last, offset)) if index == last => offset,
+            _ => 0,
+        };
+        let durable = durable_part(&opened, durable_end);
+        unrecovered.unsealed.push(Unsealed { id, durable });
+        kept.push(opened);
+    }
+    let sources = in_parallel(&kept, |opened| source_of(files, opened))?;
+    Ok((Some(unrecovered), sources))
+}
+
+fn source_of(files: &SegmentFiles, opened: &Opened) -> Result<Source> {
+    let bytes = opened.bytes.get();
+    let mut scanner = Scanner::new(bytes, opened.header);
+    let mut sorter = Sorter::default();
+    while let Ok(found) = scanner.next() {
+        sorter.push(bytes, &found);
+    }
+    let offsets = sorter.finish().0;
+    let summary = opened.scan.summary;
+    let ended = Ended {
+        header: opened.header,
+        summary,
+        cut: true,
+    };
+    let segment = files.readable(&ended, opened.file.clone(), Arc::new(Counters::of(&summary)))?;
+    Ok(Source::scanned(segment, offsets))
+}
+
+/// Account of the part of an unsealed segment that comes before this offset; None if there is no record of a key in it.
+fn durable_part(opened: &Opened, durable_end: u64) -> Option<Summary> {
+    let mut scanner = Scanner::new(opened.bytes.get(), opened.header);
+    let mut durable = None;
+    while scanner.next().is_ok() && scanner.valid_end() <= durable_end {
+        if !scanner.is_inside_batch() {
+            durable = Some(scanner.summary());
+        }
+    }
+    durable
+}
