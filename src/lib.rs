@@ -118,6 +118,7 @@ mod options;
 mod parallel;
 mod planted;
 mod recovery;
+mod repair;
 mod segment;
 #[cfg(all(fuzzing, feature = "server", not(shuttle)))]
 #[allow(dead_code, reason = "the targets use what they need of it")]
@@ -141,12 +142,14 @@ extern crate self as embercask;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compact::CompactionReport;
+pub use engine::CheckpointReport;
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
 pub use options::{
     Condition, Durability, Maintenance, Options, Progress, PutOptions, ReadMode, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 pub use recovery::RecoveryReport;
+pub use repair::*;
 pub use segment::Value;
 pub use store::*;
 

@@ -7,8 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use super::{CompactionReport, Pace};
-use crate::engine::Engine;
+use super::{CompactionReport, Compactor, Pace};
 use crate::error::{Error, Result};
 use crate::log::reserve::ReservePart;
 use crate::planted::{Planted, planted};
@@ -56,10 +55,10 @@ impl LeftOut {
     }
 }
 
-impl Engine {
+impl Compactor {
     /// Whether compaction has met damage in this segment.
     pub(super) fn is_left_out(&self, id: u64) -> bool {
-        self.compaction.left_out.holds(id, self.context.time.monotonic_ms())
+        self.left_out.holds(id, self.context.time.monotonic_ms())
     }
 
     /// Has the runs that follow leave a segment out, if this is an error of reading it.
@@ -72,19 +71,19 @@ impl Engine {
             _ => Some(self.context.time.monotonic_ms().saturating_add(RETRY_MS)),
         };
         let error = error.clone();
-        self.compaction.left_out.insert(input.id(), Cause { error, until_ms });
+        self.left_out.insert(input.id(), Cause { error, until_ms });
     }
 
     /// Replaces those of these segments that can be read. The others are left out from then on, and what is wrong with them is added
     /// to the list.
-    pub(super) fn rewrite_sound(
+    pub(super) fn run_sound(
         &self,
         inputs: &mut Vec<SealedSegment>,
         pace: Pace,
         damaged: &mut Vec<Error>,
     ) -> Result<CompactionReport> {
         loop {
-            let result = self.log.reserve.run(ReservePart::Whole, || self.rewrite(inputs, pace));
+            let result = self.log.reserve.run(ReservePart::Whole, || self.run(inputs, pace));
             let Err(error) = result else { return result };
             if !error.is_unreadable() || planted(Planted::StopAtDamage) {
                 return Err(error);
@@ -92,7 +91,7 @@ impl Engine {
             let known = damaged.len();
             inputs.retain(|input| {
                 let is_left_out = self.is_left_out(input.id());
-                damaged.extend(self.compaction.left_out.error(input.id()).filter(|_| is_left_out));
+                damaged.extend(self.left_out.error(input.id()).filter(|_| is_left_out));
                 !is_left_out
             });
             if damaged.len() == known {
@@ -111,8 +110,8 @@ impl Engine {
         if dead.is_empty() || planted(Planted::KeepDamagedForGood) {
             return Ok(CompactionReport::default());
         }
-        self.compaction.plan(&dead);
-        match self.log.reserve.run(ReservePart::Whole, || self.rewrite(&dead, pace)) {
+        self.control.plan(&dead);
+        match self.log.reserve.run(ReservePart::Whole, || self.run(&dead, pace)) {
             // Something has died elsewhere meanwhile that one of them hides. That they are damaged was told before.
             Err(error) if error.is_unreadable() => Ok(CompactionReport::default()),
             result => result,

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::Pace;
-use crate::engine::Engine;
+use super::{Compactor, Pace};
 use crate::error::{Error, Result};
 use crate::planted::{Planted, planted};
 
@@ -17,12 +16,12 @@ fn wait_ms(copied_bytes: u64, passed_ms: u64, bytes_per_second: u64) -> u64 {
     u64::try_from(due_ms).unwrap_or(u64::MAX).saturating_sub(passed_ms)
 }
 
-impl Engine {
+impl Compactor {
     /// An error if a run of this pace is to be given up.
     pub(super) fn check_run(&self, pace: Pace) -> Result<()> {
         self.context.check_closing()?;
-        self.compaction.check_cancelled()?;
-        if pace != Pace::Forced && self.compaction.is_paused() {
+        self.control.check_cancelled()?;
+        if pace != Pace::Forced && self.control.is_paused() {
             // Waiting would keep out a forced run, and a checkpoint.
             return Err(Error::Cancelled);
         }
@@ -31,7 +30,7 @@ impl Engine {
 
     /// Whether the rate limit does not hold at present.
     fn is_limit_lifted(&self) -> bool {
-        self.compaction.is_waited_for() || self.is_overdue() || planted(Planted::IgnoreRate)
+        self.control.is_waited_for() || self.is_overdue() || planted(Planted::IgnoreRate)
     }
 
     /// Waits as long as the pace asks of a run that has copied `copied_bytes` since `since_ms` of the monotonic clock; an error if the run is

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Pace;
-use crate::engine::Engine;
+use super::{Compactor, Pace};
 use crate::planted::{Planted, planted};
 use crate::segment::{SealedSegment, Segment};
 
@@ -40,7 +39,7 @@ struct Facts {
     gain: u64,
 }
 
-impl Engine {
+impl Compactor {
     /// Sealed segments without known damage.
     fn sound(&self, all: &[Arc<Segment>]) -> impl Iterator<Item = SealedSegment> {
         let sound = all.iter().filter(|segment| !self.is_left_out(segment.id()));

@@ -124,7 +124,7 @@ fn compact(engine: &Engine, stop: &Stop) {
         if stop.requested.load(Ordering::Acquire) {
             return;
         }
-        match engine.compact_if_worthwhile() {
+        match engine.compactor.compact_if_worthwhile() {
             Ok(_) | Err(Error::Cancelled | Error::Closed) => {}
             Err(error) => engine.context.events.note_background_error(&error),
         }

@@ -10,13 +10,14 @@
 //! ```
 
 mod background;
+mod checkpoint;
 mod maintain;
 pub(crate) mod write;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::compact::Control;
+use crate::compact::Compactor;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::housekeeping::Housekeeping;
@@ -28,6 +29,7 @@ use crate::state::State;
 use crate::sync::lock;
 
 pub(crate) use self::background::Workers;
+pub use self::checkpoint::CheckpointReport;
 
 /// An open store.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(crate) struct Engine {
     pub(crate) state: Arc<State>,
     pub(crate) log: Arc<Log>,
     pub(crate) housekeeping: Arc<Housekeeping>,
-    pub(crate) compaction: Control,
+    pub(crate) compactor: Compactor,
     /// Held while a namespace is created, renamed or dropped.
     pub(crate) namespace_changes: Mutex<()>,
     /// How closing went, once it has been tried.
@@ -47,12 +49,14 @@ impl Engine {
     /// Opens the store in this directory, or creates one.
     pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, RecoveryReport)> {
         let recovered = recovery::open(directory, options)?;
+        let (context, state, log) = (recovered.context, recovered.state, recovered.log);
+        let housekeeping = recovered.housekeeping;
         let engine = Engine {
-            context: recovered.context,
-            state: recovered.state,
-            log: recovered.log,
-            housekeeping: recovered.housekeeping,
-            compaction: Control::default(),
+            compactor: Compactor::new(context.clone(), state.clone(), log.clone(), housekeeping.clone()),
+            context,
+            state,
+            log,
+            housekeeping,
             namespace_changes: Mutex::new(()),
             close_result: Mutex::default(),
         };
@@ -62,7 +66,7 @@ impl Engine {
     /// Closes the store; closing again tells the same.
     pub(crate) fn close(&self) -> Result<()> {
         self.context.begin_closing();
-        let _running = lock(&self.compaction.running);
+        let _running = lock(&self.compactor.control.running);
         // Whoever closes again is told how it went: what was lost is lost.
         let mut ended = lock(&self.close_result);
         match &*ended {

@@ -18,6 +18,7 @@ pub(crate) mod index_file;
 pub(crate) mod log_end;
 mod open_segments;
 mod report;
+pub(crate) mod staging;
 
 use std::collections::HashSet;
 use std::path::Path;

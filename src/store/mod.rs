@@ -2,16 +2,10 @@
 
 mod batch;
 mod checkpoint;
-mod damage;
-mod inspect;
 mod list;
-mod names;
 mod namespace;
-mod salvage;
-mod source;
-mod staging;
+mod namespaces;
 mod stats;
-mod verify;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,14 +18,9 @@ use crate::recovery::RecoveryReport;
 use crate::sync::lock;
 
 pub use batch::Batch;
-pub use checkpoint::CheckpointReport;
-pub use damage::Damaged;
-pub use inspect::{FileKind, Part, PartKind, PartValue, inspect};
 pub use list::{Entry, EntryRef, Keys, List, Page};
 pub use namespace::{Deleted, Namespace, NamespaceInfo};
-pub use salvage::{SalvageReport, SalvagedSegment, salvage, salvage_with};
 pub use stats::{SegmentStats, Stats};
-pub use verify::{VerifyReport, verify, verify_with};
 
 /// An open store: a directory of segments, and the indexes over them.
 ///
@@ -180,40 +169,40 @@ impl Store {
     pub fn compact(&self) -> Result<CompactionReport> {
         self.engine().context.check_open()?;
         self.engine().housekeeping.sweep_expired();
-        self.engine().compact_all()
+        self.engine().compactor.compact_all()
     }
 
     /// One round of what background compaction does: compacts as long as waste is above the ceiling.
     pub fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
-        self.engine().compact_if_worthwhile()
+        self.engine().compactor.compact_if_worthwhile()
     }
 
     /// Compacts the sealed segments chosen by a bit mask, the oldest being bit 0.
     #[cfg(any(test, feature = "testing"))]
     pub fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
-        self.engine().compact_subset(mask)
+        self.engine().compactor.compact_subset(mask)
     }
 
     /// Background compaction stands still until [`Store::resume_compaction`]; its run under way, if there is one, is given up. Disk space of overwritten records is not given
     /// back meanwhile.
     pub fn pause_compaction(&self) {
-        self.engine().compaction.pause();
+        self.engine().compactor.control.pause();
     }
 
     /// Ends [`Store::pause_compaction`].
     pub fn resume_compaction(&self) {
-        self.engine().compaction.resume();
+        self.engine().compactor.control.resume();
     }
 
     /// How far the compaction under way has come, in bytes of the segments that it replaces; if none is, of the last one that had
     /// anything to do. What one run uncovers is compacted by the next: then there is more than was foreseen.
     pub fn compaction_progress(&self) -> Progress {
-        self.engine().compaction.progress()
+        self.engine().compactor.control.progress()
     }
 
     /// Gives up the compaction run under way, if there is one; what it wrote so far is removed.
     pub fn cancel_compaction(&self) {
-        self.engine().compaction.cancel();
+        self.engine().compactor.control.cancel();
     }
 
     /// Closes the store: writes out and syncs everything, seals the active segment, ends the threads, and lets the next one

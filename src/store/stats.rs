@@ -155,7 +155,7 @@ impl Store {
             written_bytes: events.written_bytes.load(Ordering::Relaxed),
             syncs: events.syncs.load(Ordering::Relaxed),
             expired: events.expired.load(Ordering::Relaxed),
-            compaction: engine.compaction.totals(),
+            compaction: engine.compactor.control.totals(),
             disk_full: engine.log.reserve.is_full(),
             poisoned,
             background_error,

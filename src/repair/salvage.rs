@@ -20,10 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Store;
-use super::damage::{Content, Damaged};
-use super::source::{Source, SourceSegment};
-use super::staging::Staging;
+use super::closed_store::{Source, SourceSegment};
+use super::damaged::{Content, Damaged};
 use crate::clock::{Now, StoreTime};
 use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
@@ -33,8 +31,10 @@ use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
 use crate::options::{Durability, Options, Progress};
 use crate::planted::{Planted, planted};
+use crate::recovery::staging::Staging;
 use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
+use crate::store::Store;
 
 /// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles up in memory.
 const ROUND_BYTES: u64 = 4 << 20;

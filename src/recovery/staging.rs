@@ -9,15 +9,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::directory::{create_directory_durably, open_directory};
 use crate::error::{Error, Result};
 use crate::format::{FileName, LOCK_FILE, MANIFEST_FILE, UNFINISHED_FILE, classify};
 use crate::planted::{Planted, planted};
-use crate::recovery::directory::{create_directory_durably, open_directory};
 use crate::storage::{Directory, Storage};
 
 /// A directory under construction; removed when dropped without [`Staging::publish`].
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     storage: Arc<dyn Storage>,
     target: PathBuf,
     partial: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Creates the sibling. The target must be missing or an empty directory.
-    pub(super) fn begin(storage: Arc<dyn Storage>, target: &Path) -> Result<Staging> {
+    pub(crate) fn begin(storage: Arc<dyn Storage>, target: &Path) -> Result<Staging> {
         let Some(name) = target.file_name() else {
             return Err(Error::invalid(format!(
                 "{} has no name of its own; name a new directory",
@@ -88,12 +88,12 @@ impl Staging {
     }
 
     /// Where to build. What is put there must be durable, names included, before it is published.
-    pub(super) fn directory(&self) -> &Directory {
+    pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }
 
     /// Gives the directory its name, durably.
-    pub(super) fn publish(mut self) -> Result<()> {
+    pub(crate) fn publish(mut self) -> Result<()> {
         let renamed = match self.storage.rename_directory(&self.partial, &self.target) {
             // Not every system replaces an empty directory.
             Err(_) if list(&*self.storage, &self.target)?.is_some_and(|names| names.is_empty()) => self
@@ -158,7 +158,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 }
 
 /// Names in a directory, sorted; None if there is nothing of that name. A file in its place is an error.
-pub(super) fn list(storage: &dyn Storage, directory: &Path) -> Result<Option<Vec<String>>> {
+pub(crate) fn list(storage: &dyn Storage, directory: &Path) -> Result<Option<Vec<String>>> {
     let opened = open_directory(storage, directory).map_err(|error| match error {
         Error::NotAStore { path, what } => Error::invalid(format!("{what}: {}", path.display())),
         error => error,
@@ -168,7 +168,7 @@ pub(super) fn list(storage: &dyn Storage, directory: &Path) -> Result<Option<Vec
 }
 
 /// Names in a directory, sorted.
-pub(super) fn sorted_names(directory: &Directory) -> Result<Vec<String>> {
+pub(crate) fn sorted_names(directory: &Directory) -> Result<Vec<String>> {
     let names = directory
         .list()
         .map_err(|error| Error::io("list", directory.path(), error))?;

@@ -13,10 +13,10 @@ use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
 use crate::log::segment_writer::is_seal_of;
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
+use crate::repair::damaged::{Content, Damaged, open_if_there};
 use crate::segment::scan::Sorter;
 use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
-use crate::store::damage::{Content, Damaged, open_if_there};
 
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::damage::{Content, Damaged};
+use super::damaged::{Content, Damaged};
 use crate::error::{Error, Result};
 use crate::format::hint::Hint;
 use crate::format::index::IndexHead;

@@ -30,7 +30,7 @@ fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     engine.log.seal_all().unwrap();
 
     let input = SealedSegment::of(engine.state.segments.all().pop().unwrap()).unwrap();
-    let rules = engine.rules(std::slice::from_ref(&input));
+    let rules = engine.compactor.rules(std::slice::from_ref(&input));
     clock.advance(5000);
     engine.housekeeping.sweep_expired();
     let mut scratch = Vec::new();
@@ -38,10 +38,11 @@ fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     let found = scanner.next().unwrap();
     assert_eq!(found.record.key(), b"key");
     // Were it left out, the older put, which never expires, would be there again after the next opening.
-    let fate = engine
-        .fate(input.location(found.offset), &found.record, &rules)
+    let facts = engine
+        .compactor
+        .facts(input.location(found.offset), &found.record, &rules)
         .unwrap();
-    assert_eq!(fate, Fate::Linger);
+    assert_eq!(fate(&facts), Fate::Linger);
 }
 
 #[test]

@@ -12,10 +12,10 @@ use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::options::{Options, Progress};
 use crate::planted::{Planted, planted};
 use crate::recovery::log_end::{LogEnd, find_log_end};
+use crate::repair::closed_store::{Source, SourceSegment};
+use crate::repair::damaged::{Content, Damaged, open_if_there};
 use crate::segment::scan::{End, ScanEnd, Sorter, scan_to_end};
 use crate::segment::walk::Reach;
-use crate::store::damage::{Content, Damaged, open_if_there};
-use crate::store::source::{Source, SourceSegment};
 
 /// Reads all files of the store in `directory`, which is not open and may be too damaged to be opened, and checks every byte of
 /// them that means anything: headers, bodies, padding, order, batches, seals, manifest and hints. Damage is not an error: the

@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use self::check::{Check, Ended};
 pub use self::closed::{verify, verify_with};
-use super::Store;
-use super::damage::{Content, Damaged, open_if_there};
+use super::damaged::{Content, Damaged, open_if_there};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
@@ -27,6 +26,7 @@ use crate::log::segments::GrowingSegment;
 use crate::options::Progress;
 use crate::segment::Segment;
 use crate::segment::walk::Reach;
+use crate::store::Store;
 
 /// Looks at the manifest while others replace it, before the comparison is given up.
 const MANIFEST_ATTEMPTS_MAX: usize = 16;

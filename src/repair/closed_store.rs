@@ -12,8 +12,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::damage::{Content, Damaged, open_if_there};
-use super::staging::sorted_names;
+use super::damaged::{Content, Damaged, open_if_there};
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
@@ -21,6 +20,7 @@ use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segmen
 use crate::log::manifest::MANIFEST_BYTES_MAX;
 use crate::planted::{Planted, planted};
 use crate::recovery::directory::open_directory;
+use crate::recovery::staging::sorted_names;
 use crate::segment::walk::Reach;
 use crate::storage::{Directory, Storage, StorageLock};
 

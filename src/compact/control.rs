@@ -1,0 +1,146 @@
+//! Whether and how compaction runs, how far it has come, and what it has done.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::error::{Error, Result};
+use crate::options::Progress;
+use crate::planted::{Planted, planted};
+use crate::segment::SealedSegment;
+use crate::sync::lock;
+
+/// Whether and how compaction runs.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// Held by the one who compacts, or who must not be disturbed by it.
+    pub(crate) running: Mutex<()>,
+    paused: AtomicBool,
+    cancelled: AtomicBool,
+    /// How many calls wait for the compaction under way to end.
+    waiting: AtomicU64,
+    /// A compaction began, and has not found anything to do yet.
+    begun: AtomicBool,
+    runs: AtomicU64,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+    reclaimed_bytes: AtomicU64,
+    /// Of the segments chosen since the last compaction that had anything to do began: bytes replaced, and bytes in all.
+    done_bytes: AtomicU64,
+    total_bytes: AtomicU64,
+}
+
+/// What compaction did: one run, or all since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CompactionReport {
+    /// Runs, each of some segments at once.
+    pub runs: u64,
+    /// Bytes of the segments that were replaced.
+    pub read_bytes: u64,
+    /// Bytes of the segments that replaced them.
+    pub written_bytes: u64,
+    /// The difference: disk space that came back.
+    pub reclaimed_bytes: u64,
+}
+
+impl CompactionReport {
+    pub(super) fn add(&mut self, run: CompactionReport) {
+        self.runs += run.runs;
+        self.read_bytes += run.read_bytes;
+        self.written_bytes += run.written_bytes;
+        self.reclaimed_bytes += run.reclaimed_bytes;
+    }
+
+    /// Whether there are other files now and nothing else: doing it again would do the same again.
+    pub(super) fn changed_nothing(&self) -> bool {
+        self.reclaimed_bytes == 0 && self.read_bytes == self.written_bytes
+    }
+}
+
+impl Control {
+    /// Background compaction begins nothing new until resumed, and its run under way is given up.
+    pub(crate) fn pause(&self) {
+        self.paused.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.paused.store(false, Ordering::Release);
+    }
+
+    /// Gives up the run under way, if there is one.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn check_cancelled(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Acquire) && !planted(Planted::IgnoreCancel) {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes the lock `running` for a call that must not wait at the pace of the background: a throttled run under way goes on at
+    /// full speed from now on.
+    pub(crate) fn lock_at_once(&self) -> MutexGuard<'_, ()> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let running = lock(&self.running);
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        running
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    /// A compaction begins. The background begins one twice a second and mostly finds nothing to do, so the progress of the last one
+    /// stays until there is something.
+    pub(super) fn begin(&self) {
+        self.cancelled.store(false, Ordering::Release);
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// These segments are to be replaced.
+    pub(super) fn plan(&self, inputs: &[SealedSegment]) {
+        if self.begun.swap(false, Ordering::Relaxed) {
+            self.total_bytes.store(0, Ordering::Relaxed);
+            self.done_bytes.store(0, Ordering::Relaxed);
+        }
+        let bytes = inputs.iter().map(|segment| segment.summary().data_end).sum();
+        self.total_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many more bytes are done.
+    pub(super) fn go_on(&self, bytes: u64) {
+        self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        let total_bytes = self.total_bytes.load(Ordering::Relaxed);
+        Progress {
+            done_bytes: self.done_bytes.load(Ordering::Relaxed).min(total_bytes),
+            total_bytes,
+        }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire) && !planted(Planted::IgnorePause)
+    }
+
+    pub(super) fn note(&self, run: &CompactionReport) {
+        self.runs.fetch_add(run.runs, Ordering::Relaxed);
+        self.read_bytes.fetch_add(run.read_bytes, Ordering::Relaxed);
+        self.written_bytes.fetch_add(run.written_bytes, Ordering::Relaxed);
+        self.reclaimed_bytes.fetch_add(run.reclaimed_bytes, Ordering::Relaxed);
+    }
+
+    /// All runs since the store was opened.
+    pub(crate) fn totals(&self) -> CompactionReport {
+        CompactionReport {
+            runs: self.runs.load(Ordering::Relaxed),
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            written_bytes: self.written_bytes.load(Ordering::Relaxed),
+            reclaimed_bytes: self.reclaimed_bytes.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! One run of compaction: looks through its inputs, copies what survives, makes the log durable, lets one manifest put the
+//! outputs in the place of the inputs, moves the index entries that still point into the inputs, and only then unlinks these.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::fate::{Facts, Fate, fate};
+use super::pick::shadow_floor;
+use super::{CompactionReport, Compactor, Pace};
+use crate::error::{Error, Result};
+use crate::format::record::{Header, Kind, Record};
+use crate::index::namespaces::SYSTEM_NAMESPACE;
+use crate::location::Location;
+use crate::log::segment_writer::{Finished, SegmentWriter, sealed_entries};
+use crate::planted::{Planted, planted};
+use crate::segment::scan::{End, Found, Scanner};
+use crate::segment::{ReadError, SealedSegment, Segment};
+use crate::state::HashedKey;
+
+/// Index entries moved under one taking of the writer lock.
+const MOVES_STEP: usize = 64;
+/// Bytes copied between two looks at throttle and cancellation.
+const THROTTLE_BYTES: u64 = 1 << 20;
+
+/// See the module. The caller holds `Control::running`.
+pub(super) struct Run<'a> {
+    compactor: &'a Compactor,
+    inputs: &'a [SealedSegment],
+    pace: Pace,
+    rules: Rules,
+    /// How often records had been taken back when the run began.
+    rollbacks: u64,
+}
+
+/// The rules of one run.
+pub(super) struct Rules {
+    /// Shadows up to this sequence hide nothing outside the inputs.
+    shadow_floor: u64,
+    /// As above, for records of dropped namespaces.
+    namespace_shadow_floor: u64,
+    /// Up to this time what has expired may be dropped; None if nothing may.
+    horizon: Option<u64>,
+}
+
+/// A record that is carried on.
+struct Survivor {
+    sequence: u64,
+    input: usize,
+    offset: u64,
+    fate: Fate,
+}
+
+/// What a run has found in its inputs.
+#[derive(Default)]
+struct Findings {
+    survivors: Vec<Survivor>,
+    /// Of several shadows of a key only the newest is carried on.
+    newest_shadow: HashMap<(u32, Vec<u8>), u64>,
+    /// Whether shadows that go are of interest as well: only an expired put that is copied needs to know of those.
+    some_expire: bool,
+}
+
+impl Compactor {
+    /// Replaces these segments by as few as hold what is left of them.
+    pub(super) fn run(&self, inputs: &[SealedSegment], pace: Pace) -> Result<CompactionReport> {
+        self.check_run(pace)?;
+        let done_before = self.control.progress().done_bytes;
+        self.housekeeping.sweep_expired();
+        let guard = self.log.lock();
+        if guard.tail.is_recovering() {
+            // Until then the log's end is not where the manifest says.
+            return Err(Error::NoSpace {
+                path: self.context.path().to_owned(),
+            });
+        }
+        let rollbacks = guard.tail.rollbacks;
+        drop(guard);
+        let run = Run {
+            compactor: self,
+            inputs,
+            pace,
+            rules: self.rules(inputs),
+            rollbacks,
+        };
+        let report = run.finish(run.copy()?)?;
+        self.control.note(&report);
+        // What was dropped need not be copied.
+        let done = self.control.progress().done_bytes;
+        self.control
+            .go_on((done_before + report.read_bytes).saturating_sub(done));
+        Ok(report)
+    }
+
+    pub(super) fn rules(&self, inputs: &[SealedSegment]) -> Rules {
+        let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
+        // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
+        let dropping = self.state.namespaces.any_dropped();
+        let all = self.state.segments.all();
+        let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
+        Rules {
+            shadow_floor,
+            namespace_shadow_floor: if dropping { 0 } else { shadow_floor },
+            horizon: self.context.time.drop_horizon(self.context.grace_ms()),
+        }
+    }
+
+    /// All that decides about a record. What cannot matter any more is not looked up.
+    pub(super) fn facts(&self, location: Location, record: &Record<'_>, rules: &Rules) -> Result<Facts> {
+        let header = record.header;
+        let key = self.state.hashed(header.namespace, record.key());
+        let mut facts = Facts {
+            is_put: header.kind == Kind::Put,
+            ..Facts::default()
+        };
+        facts.is_live = facts.is_put && self.state.points_at(key.hash, location);
+        if facts.is_live {
+            return Ok(facts);
+        }
+        facts.is_dropped = header.namespace != SYSTEM_NAMESPACE
+            && self
+                .state
+                .namespaces
+                .by_number(header.namespace)
+                .is_none_or(|namespace| namespace.is_dropped());
+        // The time is taken after the look at the keydir: a sweep may have removed the entry since the run began, and what
+        // it took for expired must not be taken for overwritten here.
+        facts.is_expired = facts.is_put && self.context.time.now().is_expired(header.expiry, header.sequence);
+        if facts.is_dropped || !facts.is_shadow() {
+            return Ok(facts);
+        }
+        // A newer record of the key is in the log, and will be durable before this one goes.
+        facts.is_replaced = self.is_put(&key)?;
+        facts.hides_nothing = rules.hides_nothing(&header);
+        facts.is_past_grace = rules.is_past_grace(&header);
+        Ok(facts)
+    }
+
+    /// Whether a put of this key is known to be in the log. If only a damaged record could tell, it is not known: then a
+    /// shadow is carried on for as long as it may hide anything, as that of a key that is absent.
+    fn is_put(&self, key: &HashedKey<'_>) -> Result<bool> {
+        match self.state.find_header(key) {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if error.is_unreadable() && !planted(Planted::FailOnDoubt) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Writes new segments with what survives.
+    fn copy(&self) -> Result<Finished> {
+        let mut output = SegmentWriter::new(&self.compactor.log);
+        let copied = self
+            .look()
+            .and_then(|findings| self.copy_survivors(findings, &mut output));
+        match copied {
+            Ok(()) => output.finish(),
+            Err(error) => {
+                output.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Decides about every record of the inputs.
+    fn look(&self) -> Result<Findings> {
+        let unread = self.unread();
+        let mut findings = Findings {
+            some_expire: self.some_expire(&unread),
+            ..Findings::default()
+        };
+        let mut unreadable = None;
+        let read = self.inputs.iter().zip(&unread).enumerate();
+        for (index, (input, _)) in read.filter(|(_, (_, unread))| !**unread) {
+            match self.look_through(index, input, &mut findings) {
+                // All inputs are looked through, so that the run need be begun again but once.
+                Err(error) if error.is_unreadable() && !planted(Planted::StopAtDamage) => {
+                    self.compactor.leave_out(input, &error);
+                    unreadable.get_or_insert(error);
+                }
+                result => result?,
+            }
+        }
+        match unreadable {
+            Some(error) => Err(error),
+            None => Ok(findings),
+        }
+    }
+
+    /// Which inputs need not even be read, because nothing in them is live and nothing in them hides anything.
+    fn unread(&self) -> Vec<bool> {
+        let let_go = |input| self.rules.let_go_unread(input);
+        let mut unread: Vec<bool> = self.inputs.iter().map(let_go).collect();
+        if self.some_expire(&unread) {
+            // An expired put that is copied may be older than a shadow in one that would go unread.
+            for (unread, input) in unread.iter_mut().zip(self.inputs) {
+                *unread &= !has_shadows(input);
+            }
+        }
+        unread
+    }
+
+    /// Whether there are puts with an expiry in what is read.
+    fn some_expire(&self, unread: &[bool]) -> bool {
+        let mut inputs = self.inputs.iter().zip(unread);
+        inputs.any(|(input, unread)| !unread && input.summary().expiring > 0)
+    }
+
+    /// Reads an input whole, everything in it checked, and decides about each record.
+    fn look_through(&self, index: usize, input: &SealedSegment, findings: &mut Findings) -> Result<()> {
+        let compactor = self.compactor;
+        let mut scratch = Vec::new();
+        let bytes = input
+            .all_bytes(&mut scratch)
+            .map_err(|error| compactor.context.read_error(input.id(), 0, error))?;
+        let mut scanner = Scanner::new(bytes, input.header);
+        let mut looked_at = 0;
+        let end = loop {
+            let found = match scanner.next() {
+                Ok(found) => found,
+                Err(end) => break end,
+            };
+            if found.offset - looked_at > THROTTLE_BYTES {
+                // Reading is half of the work.
+                compactor.control.go_on((found.offset - looked_at) / 2);
+                looked_at = found.offset;
+                compactor.check_run(self.pace)?;
+            }
+            let location = input.location(found.offset);
+            let fate = fate(&compactor.facts(location, &found.record, &self.rules)?);
+            findings.add(index, &found, fate);
+        };
+        match end {
+            End::Damaged { .. } if planted(Planted::CompactBesideDamage) => Ok(()),
+            End::Damaged { offset, damage } => {
+                let path = compactor.context.segment_path(input.id());
+                Err(Error::damage(&path, offset, damage))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies what survives, in the order of the sequences.
+    fn copy_survivors(&self, findings: Findings, output: &mut SegmentWriter<'_>) -> Result<()> {
+        let compactor = self.compactor;
+        let mut survivors = findings.survivors;
+        survivors.sort_unstable_by_key(|survivor| survivor.sequence);
+        let mut scratch = Vec::new();
+        let since_ms = compactor.context.time.monotonic_ms();
+        let (mut copied, mut paced) = (0, 0);
+        for survivor in survivors {
+            let Some(input) = self.inputs.get(survivor.input) else {
+                continue;
+            };
+            let fail = |error: ReadError| {
+                let error = compactor.context.read_error(input.id(), survivor.offset, error);
+                compactor.leave_out(input, &error);
+                error
+            };
+            let record = input.record(survivor.offset, &mut scratch).map_err(fail)?;
+            record.check_body().map_err(|damage| fail(damage.into()))?;
+            let (header, key) = (record.header, record.key());
+            let is_shadow = header.kind == Kind::Tombstone || matches!(survivor.fate, Fate::Bury | Fate::Linger);
+            let newest = findings.newest_shadow.get(&(header.namespace, key.to_vec()));
+            if is_shadow && newest.is_some_and(|newest| *newest > header.sequence) {
+                continue;
+            }
+            match survivor.fate {
+                Fate::Copy | Fate::Linger => {
+                    let hash = compactor.state.hash(header.namespace, key);
+                    output.copy(input.location(survivor.offset), &record, hash)?;
+                }
+                Fate::Bury => output.tombstone(header.namespace, key, header.sequence)?,
+                Fate::Spent | Fate::Gone => {}
+            }
+            copied += header.record_len();
+            if copied - paced > THROTTLE_BYTES {
+                compactor.control.go_on((copied - paced) / 2);
+                compactor.keep_pace(copied, since_ms, self.pace)?;
+                paced = copied;
+            }
+        }
+        // The rest counts too: runs of small segments copy less than that altogether.
+        compactor.keep_pace(copied, since_ms, self.pace)
+    }
+
+    /// Puts the outputs in the place of the inputs.
+    fn finish(&self, finished: Finished) -> Result<CompactionReport> {
+        let (compactor, inputs) = (self.compactor, self.inputs);
+        let (log, state) = (&compactor.log, &compactor.state);
+        let (outputs, moves) = (finished.segments, finished.moves);
+        // Both until the indexes lead into the outputs alone: a segment that got the index of an input meanwhile would be
+        // taken for it.
+        let _output_ids = finished.ids;
+        let _input_ids = log.manifest.hold_ids(inputs.iter().map(|input| input.id()));
+        if planted(Planted::UnlinkBeforePublish) {
+            inputs.iter().for_each(|input| log.files.remove(input.id()));
+        }
+        let durable = match planted(Planted::PublishUndurable) {
+            true => Ok(()),
+            false => log.sync(),
+        };
+        if let Err(error) = durable.and_then(|()| self.publish(&outputs)) {
+            if log.lock().poisoned().is_none() {
+                outputs.iter().for_each(|segment| log.files.remove(segment.id()));
+            }
+            return Err(error);
+        }
+        outputs.iter().for_each(|segment| state.segments.set(segment.clone()));
+        for step in moves.chunks(MOVES_STEP) {
+            let mut guard = log.lock();
+            if !planted(Planted::ForgetPending) {
+                guard.tail.forward(step);
+            }
+            state.relocate(&guard.tail.right, step);
+        }
+        // Nothing points into the inputs any more; oldest first, as the shadows of the oldest are in later ones.
+        for input in inputs {
+            state.segments.remove(input.index());
+            log.files.remove(input.id());
+            compactor.left_out.forget(input.id());
+        }
+        let read_bytes: u64 = inputs.iter().map(|segment| segment.summary().data_end).sum();
+        let written_bytes: u64 = outputs.iter().map(|segment| segment.data_end()).sum();
+        Ok(CompactionReport {
+            runs: 1,
+            read_bytes,
+            written_bytes,
+            reclaimed_bytes: read_bytes.saturating_sub(written_bytes),
+        })
+    }
+
+    /// Lets the manifest list the outputs instead of the inputs.
+    fn publish(&self, outputs: &[Arc<Segment>]) -> Result<()> {
+        let log = &self.compactor.log;
+        if log.lock().tail.rollbacks != self.rollbacks && !planted(Planted::SkipRollbackCheck) {
+            // A decision may rest on a record that was taken back.
+            return Err(Error::Cancelled);
+        }
+        let inside: HashSet<u64> = self.inputs.iter().map(|segment| segment.id()).collect();
+        log.update_manifest(|manifest| {
+            manifest.segments.retain(|entry| !inside.contains(&entry.id));
+            manifest.segments.extend(sealed_entries(outputs));
+        })
+    }
+}
+
+impl Findings {
+    /// Of this record of this input that is the fate.
+    fn add(&mut self, input: usize, found: &Found<'_>, fate: Fate) {
+        let record = &found.record;
+        let sequence = record.header.sequence;
+        let is_shadow = match fate {
+            Fate::Copy => record.header.kind == Kind::Tombstone,
+            Fate::Bury | Fate::Linger => true,
+            Fate::Spent => self.some_expire,
+            Fate::Gone => false,
+        };
+        if is_shadow {
+            let key = (record.header.namespace, record.key().to_vec());
+            let newest = self.newest_shadow.entry(key).or_default();
+            *newest = sequence.max(*newest);
+        }
+        if !matches!(fate, Fate::Spent | Fate::Gone) {
+            self.survivors.push(Survivor {
+                sequence,
+                input,
+                offset: found.offset,
+                fate,
+            });
+        }
+    }
+}
+
+impl Rules {
+    /// Whether no segment outside the inputs can hold an older record that this shadow hides.
+    fn hides_nothing(&self, header: &Header) -> bool {
+        let floor = if header.namespace == SYSTEM_NAMESPACE {
+            self.namespace_shadow_floor
+        } else {
+            self.shadow_floor
+        };
+        header.sequence <= floor
+            || planted(Planted::DropShadowEarly)
+            || header.kind == Kind::Put && planted(Planted::DropExpiredShadow)
+    }
+
+    /// Whether what has this expiry may leave the disk. It has left the indexes, but perhaps only a moment ago.
+    fn is_past_grace(&self, header: &Header) -> bool {
+        let is_past = |horizon| header.expiry.is_some_and(|expiry| expiry <= horizon);
+        self.horizon.is_some_and(is_past) || planted(Planted::IgnoreGrace)
+    }
+
+    /// Whether a segment among the inputs need not be read: nothing in it is live, nothing in it hides anything outside the
+    /// inputs, and nothing in it has expired only just now.
+    pub(super) fn let_go_unread(&self, input: &SealedSegment) -> bool {
+        let (summary, counts) = (input.summary(), input.counters.get());
+        let hides_nothing =
+            !has_shadows(input) || summary.max_sequence <= self.shadow_floor.min(self.namespace_shadow_floor);
+        let expired_long_ago =
+            summary.expiring == 0 || self.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
+        counts.live_puts == 0 && (hides_nothing && expired_long_ago || planted(Planted::DropUnread))
+    }
+}
+
+/// Whether anything in this segment hides, or may hide once expired, an older record.
+fn has_shadows(segment: &SealedSegment) -> bool {
+    let summary = segment.summary();
+    summary.tombstones > 0 || summary.expiring > 0
+}
+
+#[cfg(test)]
+mod tests;
