@@ -32,6 +32,7 @@ use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
 use crate::options::{Durability, Options, Progress};
 use crate::planted::{Planted, planted};
 use crate::recovery::staging::Staging;
+use crate::segment::scan::Found;
 use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
 use crate::store::Store;
@@ -194,6 +195,15 @@ struct Chosen {
     namespace: u32,
 }
 
+/// What a salvaged store is written to.
+struct Target<'a> {
+    store: &'a Store,
+    now: &'a Now,
+    namespaces: HashMap<u32, Arc<NamespaceState>>,
+    /// Bytes since the last round of sealing.
+    unwritten: u64,
+}
+
 /// A run of salvage.
 struct Run<P> {
     directory: Directory,
@@ -265,42 +275,40 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 .lost
                 .push(self.content.damaged(&path, Some(id), 0, SEGMENT_HEADER_LEN, damage));
         }
-        let mut walker = Walker::new(&bytes, header, reach);
+        let reported = self.walk(index, Walker::new(&bytes, header, reach), &mut salvaged)?;
+        let found = bytes.len() as u64;
+        self.content.bytes = bytes;
+        salvaged.lost.extend(self.content.unlisted(&path, id, &salvaged.lost));
+        if reach == Reach::Known && found < length {
+            salvaged.lost.push(
+                self.content
+                    .damaged(&path, Some(id), found, length - found, Damage::Short),
+            );
+        }
+        self.go_on(length.saturating_sub(reported))?;
+        Ok(Some(salvaged))
+    }
+
+    /// Goes through the records of a segment; returns up to where progress was told.
+    fn walk(&mut self, index: usize, mut walker: Walker<'_>, salvaged: &mut SalvagedSegment) -> Result<u64> {
         let (mut batch_begin, mut batch_records) = (None, Vec::new());
         let mut reported = 0;
         while let Some(step) = walker.next() {
             match step {
                 Step::Record { found, batch } => {
                     salvaged.records += 1;
-                    let record = &found.record;
-                    let newest = Newest {
-                        sequence: record.header.sequence,
-                        source: index as u32,
-                        put: record.header.kind == Kind::Put,
-                        offset: found.offset,
-                    };
                     if batch != batch_begin {
                         self.take_over(&mut batch_records);
                         batch_begin = batch;
                     }
-                    let (namespace, key) = (record.header.namespace, record.key());
-                    if batch.is_some() && reach == Reach::Unknown {
-                        batch_records.push(Torn {
-                            source: index,
-                            namespace,
-                            key: key.into(),
-                            newest,
-                        });
-                    } else {
-                        self.last_sequence = self.last_sequence.max(newest.sequence);
-                        keep(&mut self.newest, namespace, key, newest);
-                    }
+                    let torn = (batch.is_some() && walker.reach() == Reach::Unknown).then_some(&mut batch_records);
+                    self.see(index, &found, torn);
                 }
                 Step::Log(_) => {}
                 Step::Damaged { offset, length, damage } => {
-                    salvaged
-                        .lost
-                        .push(self.content.damaged(&path, Some(id), offset, length, damage));
+                    let (path, id) = (&salvaged.path, Some(salvaged.id));
+                    let damaged = self.content.damaged(path, id, offset, length, damage);
+                    salvaged.lost.push(damaged);
                 }
             }
             if walker.offset() - reported >= PROGRESS_BYTES {
@@ -314,17 +322,31 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         } else {
             self.take_over(&mut batch_records);
         }
-        let found = bytes.len() as u64;
-        self.content.bytes = bytes;
-        salvaged.lost.extend(self.content.unlisted(&path, id, &salvaged.lost));
-        if reach == Reach::Known && found < length {
-            salvaged.lost.push(
-                self.content
-                    .damaged(&path, Some(id), found, length - found, Damage::Short),
-            );
+        Ok(reported)
+    }
+
+    /// Keeps a record if it is the newest of its key so far, or sets it aside if its batch may be torn.
+    fn see(&mut self, index: usize, found: &Found<'_>, torn: Option<&mut Vec<Torn>>) {
+        let record = &found.record;
+        let newest = Newest {
+            sequence: record.header.sequence,
+            source: index as u32,
+            put: record.header.kind == Kind::Put,
+            offset: found.offset,
+        };
+        let (namespace, key) = (record.header.namespace, record.key());
+        match torn {
+            Some(torn) => torn.push(Torn {
+                source: index,
+                namespace,
+                key: key.into(),
+                newest,
+            }),
+            None => {
+                self.last_sequence = self.last_sequence.max(newest.sequence);
+                keep(&mut self.newest, namespace, key, newest);
+            }
         }
-        self.go_on(length.saturating_sub(reported))?;
-        Ok(Some(salvaged))
     }
 
     /// Records of a batch that is not torn.
@@ -346,11 +368,16 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
 
     /// The second pass.
     fn write_all(&mut self, store: &Store, now: &Now) -> Result<()> {
-        let namespaces = self.create_namespaces(store)?;
+        let mut target = Target {
+            store,
+            now,
+            namespaces: self.create_namespaces(store)?,
+            unwritten: 0,
+        };
         // By segment, in the order of offsets; the keys are in the segments.
         let mut chosen: Vec<Vec<Chosen>> = self.sources.iter().map(|_| Vec::new()).collect();
         for (namespace, keys) in std::mem::take(&mut self.newest) {
-            if namespaces.contains_key(&namespace) {
+            if target.namespaces.contains_key(&namespace) {
                 for newest in keys.values().filter(|newest| newest.put) {
                     if let Some(of_source) = chosen.get_mut(newest.source as usize) {
                         of_source.push(Chosen {
@@ -361,70 +388,74 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 }
             }
         }
-        let mut unwritten = 0;
-        for (index, mut chosen) in chosen.into_iter().enumerate() {
-            let Some(source) = self.sources.get(index) else {
-                continue;
+        for (index, chosen) in chosen.into_iter().enumerate() {
+            self.write_segment(index, chosen, &mut target)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the records of one segment that were chosen.
+    fn write_segment(&mut self, index: usize, mut chosen: Vec<Chosen>, target: &mut Target<'_>) -> Result<()> {
+        let Some(source) = self.sources.get(index) else {
+            return Ok(());
+        };
+        let (path, id, length) = (source.path.clone(), source.id, source.length);
+        let Ok(header) = source.header.clone() else {
+            return Ok(());
+        };
+        if chosen.is_empty() {
+            return self.go_on(length);
+        }
+        chosen.sort_unstable_by_key(|chosen| chosen.offset);
+        let name = source.name.clone();
+        self.load(&name, length)?;
+        let bytes = std::mem::take(&mut self.content.bytes);
+        let mut reported = 0;
+        for Chosen { offset, namespace } in chosen {
+            let place = Place {
+                salt: header.salt,
+                base_sequence: header.base_sequence,
+                offset,
             };
-            let (path, id, length) = (source.path.clone(), source.id, source.length);
-            let Ok(header) = &source.header else { continue };
-            let header = *header;
-            if chosen.is_empty() {
-                self.go_on(length)?;
-                continue;
-            }
-            chosen.sort_unstable_by_key(|chosen| chosen.offset);
-            let name = source.name.clone();
-            self.load(&name, length)?;
-            let bytes = std::mem::take(&mut self.content.bytes);
-            let mut reported = 0;
-            for Chosen { offset, namespace } in chosen {
-                let place = Place {
-                    salt: header.salt,
-                    base_sequence: header.base_sequence,
-                    offset,
-                };
-                let rest = bytes.get(offset as usize..).unwrap_or_default();
-                let sound = Record::parse(rest, place).and_then(|record| record.check_body().map(|()| record));
-                let record = match sound {
-                    Ok(record) => record,
-                    // It was good in the first pass: the device is failing.
-                    Err(damage) => {
-                        let damaged = self.content.damaged(&path, Some(id), offset, 0, damage);
-                        self.report
-                            .segments
-                            .iter_mut()
-                            .filter(|segment| segment.id == id)
-                            .for_each(|segment| {
-                                segment.lost.push(damaged.clone());
-                            });
-                        continue;
+            let rest = bytes.get(offset as usize..).unwrap_or_default();
+            match Record::parse(rest, place).and_then(|record| record.check_body().map(|()| record)) {
+                Ok(record) => self.write_record(&record, namespace, target)?,
+                // It was good in the first pass: the device is failing.
+                Err(damage) => {
+                    let damaged = self.content.damaged(&path, Some(id), offset, 0, damage);
+                    let segments = self.report.segments.iter_mut();
+                    for segment in segments.filter(|segment| segment.id == id) {
+                        segment.lost.push(damaged.clone());
                     }
-                };
-                let Some(state) = namespaces.get(&namespace) else {
-                    continue;
-                };
-                let is_expired = now.is_expired(record.header.expiry, record.header.sequence);
-                if is_expired && !planted(Planted::SalvageExpired) {
-                    self.report.expired += 1;
-                    continue;
-                }
-                put(store, state, &record)?;
-                self.report.keys += 1;
-                self.report.bytes += record.header.body_len();
-                unwritten += record.header.record_len();
-                if unwritten >= ROUND_BYTES {
-                    unwritten = 0;
-                    store.engine().log.seal_all()?;
-                    store.engine().housekeeping.merge_due_orders();
-                }
-                if offset - reported >= PROGRESS_BYTES {
-                    self.go_on(offset - reported)?;
-                    reported = offset;
                 }
             }
-            self.content.bytes = bytes;
-            self.go_on(length.saturating_sub(reported))?;
+            if offset - reported >= PROGRESS_BYTES {
+                self.go_on(offset - reported)?;
+                reported = offset;
+            }
+        }
+        self.content.bytes = bytes;
+        self.go_on(length.saturating_sub(reported))
+    }
+
+    fn write_record(&mut self, record: &Record<'_>, namespace: u32, target: &mut Target<'_>) -> Result<()> {
+        let Some(state) = target.namespaces.get(&namespace) else {
+            return Ok(());
+        };
+        let header = record.header;
+        if target.now.is_expired(header.expiry, header.sequence) && !planted(Planted::SalvageExpired) {
+            self.report.expired += 1;
+            return Ok(());
+        }
+        put(target.store, state, record)?;
+        self.report.keys += 1;
+        self.report.bytes += header.body_len();
+        target.unwritten += header.record_len();
+        if target.unwritten >= ROUND_BYTES {
+            target.unwritten = 0;
+            let engine = target.store.engine();
+            engine.log.seal_all()?;
+            engine.housekeeping.merge_due_orders();
         }
         Ok(())
     }

@@ -90,6 +90,11 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// How far the bytes are known to reach.
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
+    }
+
     /// How far the walk has come.
     pub(crate) fn offset(&self) -> u64 {
         self.offset

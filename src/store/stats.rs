@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Store;
 use crate::compact::CompactionReport;
+use crate::segment::Segment;
 use crate::sync::lock;
 
 /// A look at a store. Numbers are read one after the other beside running writers: near each other, not from one instant.
@@ -88,6 +89,24 @@ pub struct SegmentStats {
     pub tombstone_bytes: u64,
 }
 
+impl SegmentStats {
+    fn of(segment: &Segment) -> SegmentStats {
+        let counts = segment.counters.get();
+        SegmentStats {
+            id: segment.id(),
+            sealed: segment.summary.is_some(),
+            created_ms: segment.header.created_ms,
+            rewritten: segment.summary.is_some_and(|summary| summary.is_rewritten()),
+            bytes: segment.data_end(),
+            live_records: counts.live_puts,
+            live_bytes: counts.live_bytes,
+            dead_bytes: counts.dead_bytes(),
+            expired_bytes: counts.expired_bytes.min(counts.dead_bytes()),
+            tombstone_bytes: counts.tombstone_bytes,
+        }
+    }
+}
+
 impl Store {
     /// A look at the store. Takes time proportional to the number of key blocks, segments and keys with an expiry.
     pub fn stats(&self) -> Stats {
@@ -104,21 +123,7 @@ impl Store {
             .segments
             .all()
             .iter()
-            .map(|segment| {
-                let counts = segment.counters.get();
-                SegmentStats {
-                    id: segment.id(),
-                    sealed: segment.summary.is_some(),
-                    created_ms: segment.header.created_ms,
-                    rewritten: segment.summary.is_some_and(|summary| summary.is_rewritten()),
-                    bytes: segment.data_end(),
-                    live_records: counts.live_puts,
-                    live_bytes: counts.live_bytes,
-                    dead_bytes: counts.dead_bytes(),
-                    expired_bytes: counts.expired_bytes.min(counts.dead_bytes()),
-                    tombstone_bytes: counts.tombstone_bytes,
-                }
-            })
+            .map(|segment| SegmentStats::of(segment))
             .collect();
         let sum = |number: fn(&SegmentStats) -> u64| segments.iter().map(number).sum();
         let namespaces = engine.state.namespaces.all();

@@ -1,5 +1,6 @@
 //! The documents name the tests that hold what they promise: each of these exists, and is a test. So does the table of planted breakages.
 
+mod architecture;
 mod planted;
 
 use std::collections::BTreeSet;

@@ -31,19 +31,29 @@ type Listed = (u64, u64, Header);
 /// For the bytes of two records that are compared.
 type Scratch = [Vec<u8>; 2];
 
+/// What loading one segment carries along.
+struct Progress {
+    now: Now,
+    keys: KeysCrc,
+    contribution: Contribution,
+    scratch: Scratch,
+}
+
 impl Loading<'_> {
     /// Enters the records of one segment into the keydir. None if its hint turns out to be of other keys.
     pub(super) fn load(&self, source: &Source) -> Result<Option<Contribution>> {
         let (state, segment) = (self.state, &source.segment);
         // The order of keys leads all over the segment.
         segment.read_ahead();
-        let now = state.context.time.now();
-        let mut contribution = Contribution {
-            hashes: Vec::with_capacity(source.offsets.len()),
-            ..Contribution::default()
+        let mut progress = Progress {
+            now: state.context.time.now(),
+            keys: KeysCrc::default(),
+            contribution: Contribution {
+                hashes: Vec::with_capacity(source.offsets.len()),
+                ..Contribution::default()
+            },
+            scratch: Scratch::default(),
         };
-        let mut keys = KeysCrc::default();
-        let mut scratch = Scratch::default();
         let mut offsets = source.offsets.iter();
         for number in 0.. {
             // The order of keys leads all over the segment and the keydir; so what is needed is touched some time before.
@@ -57,34 +67,34 @@ impl Loading<'_> {
             segment.touch_all(&group);
             let mut entries = Vec::with_capacity(group.len());
             for offset in group {
-                let Some(entry) = self.listed(source, offset, &mut keys, &mut scratch)? else {
+                let Some(entry) = self.listed(source, offset, &mut progress)? else {
                     return Ok(None);
                 };
                 entries.push(entry);
             }
             let hashes: Vec<_> = entries.iter().map(|(_, hash, _)| *hash).collect();
             state.warm_up(&hashes);
-            contribution.hashes.extend(hashes);
+            progress.contribution.hashes.extend(hashes);
             for entry in &entries {
-                self.enter(segment, entry, &now, &mut contribution, &mut scratch)?;
+                self.enter(segment, entry, &mut progress)?;
             }
         }
-        if source.keys_crc.is_some_and(|expected| expected != keys.value()) && !planted(Planted::TrustHint) {
+        if source
+            .keys_crc
+            .is_some_and(|expected| expected != progress.keys.value())
+            && !planted(Planted::TrustHint)
+        {
             return Ok(None);
         }
         state.report_progress(self.progress, segment.data_end());
-        Ok(Some(contribution))
+        Ok(Some(progress.contribution))
     }
 
     /// The record that a source lists at this offset. None if its hint leads to no record: if the segment itself is at
     /// fault, the scan that follows will say so.
-    fn listed(
-        &self,
-        source: &Source,
-        offset: u64,
-        keys: &mut KeysCrc,
-        [scratch, _]: &mut Scratch,
-    ) -> Result<Option<Listed>> {
+    fn listed(&self, source: &Source, offset: u64, progress: &mut Progress) -> Result<Option<Listed>> {
+        let Progress { keys, scratch, .. } = progress;
+        let [scratch, _] = scratch;
         let (state, segment) = (self.state, &source.segment);
         let fail = |error| Err(state.context.read_error(segment.id(), offset, error));
         let stored = match segment.stored(offset, scratch) {
@@ -106,14 +116,7 @@ impl Loading<'_> {
     }
 
     /// Enters a record, and notes what it contributes beside.
-    fn enter(
-        &self,
-        segment: &Segment,
-        (offset, hash, header): &Listed,
-        now: &Now,
-        contribution: &mut Contribution,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
+    fn enter(&self, segment: &Segment, (offset, hash, header): &Listed, progress: &mut Progress) -> Result<()> {
         let is_dropped = header.namespace != SYSTEM_NAMESPACE && !self.names.contains_key(&header.namespace);
         if is_dropped && !planted(Planted::LoadDropped) {
             return Ok(());
@@ -122,7 +125,8 @@ impl Loading<'_> {
             return Ok(());
         }
         let location = segment.location(*offset);
-        self.upsert(segment, location, *hash, scratch)?;
+        self.upsert(segment, location, *hash, &mut progress.scratch)?;
+        let (now, contribution) = (&progress.now, &mut progress.contribution);
         if let Some(expiry) = header.expiry.filter(|_| now.is_expired(header.expiry, header.sequence)) {
             segment.counters.note_expired(self.right, expiry);
             let expired = (expiry, header.record_len());

@@ -90,7 +90,7 @@ fn random_survivor(file: &File, random: &mut SplitMix64, grain: usize) -> Vec<u8
         match change {
             FileChange::Write { offset, bytes } => {
                 let offset = *offset as usize;
-                keep_some_sectors(&mut image, offset, bytes, random, odds, grain);
+                keep_some_sectors(&mut image, offset, bytes, random, (odds, grain));
                 let end = offset + bytes.len();
                 if index < length_changes && length < end {
                     // The last one to extend the file may have got only so far.
@@ -118,8 +118,7 @@ fn keep_some_sectors(
     offset: usize,
     bytes: &[u8],
     random: &mut SplitMix64,
-    odds: u64,
-    grain: usize,
+    (odds, grain): (u64, usize),
 ) {
     let torn = hits(random, CHANCES / 2);
     let whole_kept = hits(random, odds);

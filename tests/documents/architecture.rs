@@ -1,0 +1,137 @@
+//! The map of the source: what it names exists, and imports go down its floors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{is_identifier, is_path, quoted};
+
+fn page() -> String {
+    std::fs::read_to_string("docs/architecture.md").unwrap()
+}
+
+/// On which floor each module is, counted from the roof.
+fn floors(page: &str) -> BTreeMap<&str, usize> {
+    let (_, after) = page.split_once("```text\n").expect("the floors are a block of text");
+    let (block, _) = after.split_once("```").unwrap();
+    let mut floors = BTreeMap::new();
+    for (floor, line) in block.lines().enumerate() {
+        let names = line.split("  ").next().unwrap();
+        for name in names.split(", ") {
+            assert!(is_identifier(name), "a floor has the module {name}");
+            assert!(floors.insert(name, floor).is_none(), "{name} is on two floors");
+        }
+    }
+    floors
+}
+
+/// Files of the library with their code, without tests. The fuzz targets reach everywhere, as tests do.
+fn code(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if !["fuzzing", "command", "tests"].contains(&name) {
+                code(&path, files);
+            }
+        } else if name.ends_with(".rs") && !["tests.rs", "interleavings.rs", "planted.rs"].contains(&name) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let is_code = |line: &&str| !line.trim_start().starts_with("//");
+            let text: String = text.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect();
+            // Tests come last, and modules that are tests alone are told by the attribute before them.
+            let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            files.push((path, text.to_owned()));
+        }
+    }
+    let is_test_module = |path: &Path| {
+        let declaration = format!("#[cfg(test)]\nmod {};", path.file_stem().unwrap().to_str().unwrap());
+        let parent = path.parent().unwrap();
+        let parents = [
+            parent.join("mod.rs"),
+            parent.join("lib.rs"),
+            parent.with_extension("rs"),
+        ];
+        let declares = |parent: &PathBuf| std::fs::read_to_string(parent).is_ok_and(|text| text.contains(&declaration));
+        parents.iter().any(declares)
+    };
+    files.retain(|(path, _)| !is_test_module(path));
+}
+
+/// The modules of the library that this code names.
+fn imports(code: &str) -> Vec<&str> {
+    let mut imports = Vec::new();
+    for (at, mark) in code.match_indices("crate::") {
+        // `embercask_crate::` and the like are no path of ours.
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &code[at + mark.len()..];
+        let names = match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap(),
+            None => rest,
+        };
+        let first = |part: &'_ str| {
+            part.find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(part.len())
+        };
+        let parts = if names.len() == rest.len() { 1 } else { usize::MAX };
+        for part in names.split(',').take(parts) {
+            let part = part.trim_start();
+            imports.push(&part[..first(part)]);
+        }
+    }
+    imports
+}
+
+#[test]
+fn imports_between_modules_go_down_the_floors() {
+    let page = page();
+    let floors = floors(&page);
+    let mut files = Vec::new();
+    code(Path::new("src"), &mut files);
+    assert!(files.len() > 80, "only {} files were found", files.len());
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (path, code) in &files {
+        let inside = path.strip_prefix("src").unwrap();
+        let module = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+        let module = module.trim_end_matches(".rs");
+        let floor = *floors.get(module).unwrap_or_else(|| panic!("{module} is on no floor"));
+        for import in imports(code) {
+            if import == module || import == "planted" {
+                continue;
+            }
+            seen += 1;
+            if floors.get(import).is_none_or(|below| *below <= floor) {
+                wrong.push(format!("{}: crate::{import}", path.display()));
+            }
+        }
+    }
+    assert!(seen > 300, "only {seen} imports were found");
+    assert!(wrong.is_empty(), "imports that do not go down:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_file_and_function_that_the_map_names_exists() {
+    let page = page();
+    let mut named = 0;
+    for line in page.split("\n\n").flat_map(|paragraph| paragraph.split(". ")) {
+        let mut file: Option<(&str, String)> = None;
+        for word in quoted(line) {
+            if is_path(word) {
+                assert!(Path::new(word).exists(), "{word} does not exist");
+                let text = std::fs::read_to_string(word).unwrap_or_default();
+                file = Some((word, text));
+                named += 1;
+            } else if let Some((path, text)) = file.as_ref().filter(|(path, _)| path.ends_with(".rs"))
+                && is_identifier(word)
+                && word.contains(char::is_lowercase)
+                && !word.contains(char::is_uppercase)
+            {
+                let function = format!("fn {word}");
+                assert!(text.contains(&function), "{path} has no function {word}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 60, "only {named} names were found");
+}
