@@ -3,7 +3,7 @@
 //! reads values. A checksum over headers and keys, in the same order, shows that they are those the hint was made from.
 
 use super::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, Summary};
-use super::{ALIGNMENT, Damage, HINT_MAGIC, begin_envelope, end_envelope, open_envelope};
+use super::{ALIGNMENT, Damage, HINT_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
 
 /// A hint in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +72,13 @@ impl Hint {
         let mut bytes = begin_envelope(&HINT_MAGIC);
         bytes.reserve(width * self.offsets.len() + 64);
         bytes.extend_from_slice(&self.store_id);
-        bytes.extend_from_slice(&self.segment_id.to_le_bytes());
-        bytes.extend_from_slice(&self.data_end.to_le_bytes());
-        bytes.extend_from_slice(&self.records_crc.to_le_bytes());
-        bytes.extend_from_slice(&self.keys_crc.to_le_bytes());
-        bytes.extend_from_slice(&(self.offsets.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&self.segment_id.to_stored());
+        bytes.extend_from_slice(&self.data_end.to_stored());
+        bytes.extend_from_slice(&self.records_crc.to_stored());
+        bytes.extend_from_slice(&self.keys_crc.to_stored());
+        bytes.extend_from_slice(&(self.offsets.len() as u64).to_stored());
         for units in &self.offsets.0 {
-            bytes.extend(units.to_le_bytes().into_iter().take(width));
+            bytes.extend(units.to_stored().into_iter().take(width));
         }
         end_envelope(bytes)
     }
@@ -98,7 +98,7 @@ impl Hint {
                 [a, b, c, d] => [a, b, c, d],
                 _ => return Err(Damage::Field("hint length")),
             };
-            let units = u32::from_le_bytes(units);
+            let units = u32::from_stored(units);
             let offset = u64::from(units) * ALIGNMENT;
             if offset < SEGMENT_HEADER_LEN || offset >= data_end.min(RECORD_START_MAX) {
                 return Err(Damage::Field("hint offset"));

@@ -2,7 +2,7 @@
 //!
 //! The indexes themselves are written and read by those who keep them (`index`), in three sections behind the head.
 
-use super::{Damage, INDEX_MAGIC, begin_envelope, end_envelope, open_envelope};
+use super::{Damage, INDEX_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
 
 /// The head of an index file in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +35,15 @@ impl IndexHead {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = begin_envelope(&INDEX_MAGIC);
         bytes.extend_from_slice(&self.store_id);
-        bytes.extend_from_slice(&self.generation.to_le_bytes());
-        bytes.extend_from_slice(&self.manifest_crc.to_le_bytes());
+        bytes.extend_from_slice(&self.generation.to_stored());
+        bytes.extend_from_slice(&self.manifest_crc.to_stored());
         for seed in self.hash_seeds {
-            bytes.extend_from_slice(&seed.to_le_bytes());
+            bytes.extend_from_slice(&seed.to_stored());
         }
-        bytes.extend_from_slice(&self.hash_probe.to_le_bytes());
+        bytes.extend_from_slice(&self.hash_probe.to_stored());
         for section in &self.sections {
-            bytes.extend_from_slice(&section.length.to_le_bytes());
-            bytes.extend_from_slice(&section.crc.to_le_bytes());
+            bytes.extend_from_slice(&section.length.to_stored());
+            bytes.extend_from_slice(&section.crc.to_stored());
         }
         end_envelope(bytes)
     }

@@ -1,7 +1,7 @@
 //! The manifest: which segments are live, and the numbers that must never be given out twice.
 
 use super::segment::Summary;
-use super::{Damage, MANIFEST_MAGIC, begin_envelope, end_envelope, open_envelope};
+use super::{Damage, MANIFEST_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
 use crate::location::Location;
 
 /// No two live segments have the same id modulo this.
@@ -57,13 +57,13 @@ impl Manifest {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = begin_envelope(&MANIFEST_MAGIC);
         bytes.extend_from_slice(&self.store_id);
-        bytes.extend_from_slice(&self.generation.to_le_bytes());
-        bytes.extend_from_slice(&self.next_segment_id.to_le_bytes());
-        bytes.extend_from_slice(&self.next_sequence.to_le_bytes());
-        bytes.extend_from_slice(&self.next_namespace.to_le_bytes());
-        bytes.extend_from_slice(&(self.segments.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&self.generation.to_stored());
+        bytes.extend_from_slice(&self.next_segment_id.to_stored());
+        bytes.extend_from_slice(&self.next_sequence.to_stored());
+        bytes.extend_from_slice(&self.next_namespace.to_stored());
+        bytes.extend_from_slice(&(self.segments.len() as u64).to_stored());
         for entry in &self.segments {
-            bytes.extend_from_slice(&entry.id.to_le_bytes());
+            bytes.extend_from_slice(&entry.id.to_stored());
             match &entry.state {
                 SegmentState::Open => bytes.push(SegmentState::OPEN),
                 SegmentState::Sealed(summary) => {
@@ -88,7 +88,7 @@ impl Manifest {
     /// The checksum of the manifest as it lies on disk, which tells it from any other.
     pub(crate) fn checksum(&self) -> u32 {
         let encoded = self.encode();
-        encoded.last_chunk().map_or(0, |crc| u32::from_le_bytes(*crc))
+        encoded.last_chunk().map_or(0, |crc| u32::from_stored(*crc))
     }
 
     /// What must hold of every manifest, whether it was read or is about to be written: a store whose manifest breaks it could not be

@@ -8,11 +8,14 @@
 mod example;
 pub(crate) mod hint;
 pub(crate) mod index;
+mod integers;
 pub(crate) mod manifest;
 pub(crate) mod record;
 pub(crate) mod segment;
 
 use std::fmt;
+
+pub(crate) use integers::Stored;
 
 use crate::planted::{Planted, planted};
 
@@ -184,11 +187,11 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, Damage> {
-        Ok(u32::from_le_bytes(self.bytes()?))
+        Ok(u32::from_stored(self.bytes()?))
     }
 
     pub(crate) fn u64(&mut self) -> Result<u64, Damage> {
-        Ok(u64::from_le_bytes(self.bytes()?))
+        Ok(u64::from_stored(self.bytes()?))
     }
 }
 
@@ -199,7 +202,7 @@ pub(crate) fn open_envelope<'a>(bytes: &'a [u8], magic: &[u8; 8]) -> Result<Fiel
     if fields.bytes::<8>()? != *magic {
         return Err(Damage::Magic);
     }
-    let crc_fits = |version: u32| checksum(content, version).to_le_bytes() == *crc;
+    let crc_fits = |version: u32| checksum(content, version).to_stored() == *crc;
     check_version(fields.u32()?, Damage::Checksum, crc_fits)?;
     Ok(fields)
 }
@@ -211,7 +214,7 @@ const VERSION_FIELD: std::ops::Range<usize> = 8..12;
 pub(crate) fn checksum(header: &[u8], version: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(header.get(..VERSION_FIELD.start).unwrap_or(header));
-    hasher.update(&version.to_le_bytes());
+    hasher.update(&version.to_stored());
     hasher.update(header.get(VERSION_FIELD.end..).unwrap_or_default());
     hasher.finalize()
 }
@@ -243,14 +246,14 @@ pub(crate) fn check_version(found: u32, mismatch: Damage, crc_fits: impl Fn(u32)
 /// Begins a file that [`open_envelope`] reads.
 pub(crate) fn begin_envelope(magic: &[u8; 8]) -> Vec<u8> {
     let mut bytes = magic.to_vec();
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&VERSION.to_stored());
     bytes
 }
 
 /// Ends a file that [`open_envelope`] reads.
 pub(crate) fn end_envelope(mut bytes: Vec<u8>) -> Vec<u8> {
     let crc = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.extend_from_slice(&crc.to_stored());
     bytes
 }
 
@@ -304,7 +307,7 @@ mod tests {
         let bytes = end_envelope(bytes);
         let with_version = |version: u32| {
             let mut other = bytes.clone();
-            other[8..12].copy_from_slice(&version.to_le_bytes());
+            other[8..12].copy_from_slice(&version.to_stored());
             other
         };
         // Whatever stands in the field: the rest is as a program of this version wrote it.

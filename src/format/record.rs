@@ -5,7 +5,7 @@
 //! place only: bytes of another segment that lie inside a value, a stale block or a misdirected write can never be
 //! taken for a record. The body's checksum does not, so that compaction can move a body without touching it.
 
-use super::{ALIGNMENT, Damage, aligned};
+use super::{ALIGNMENT, Damage, Stored, aligned};
 
 /// Bytes of the header that every record has.
 pub(crate) const FIXED_HEADER_LEN: usize = 24;
@@ -147,24 +147,24 @@ impl Header {
             bytes[at..at + field.len()].copy_from_slice(field);
             at += field.len();
         };
-        put(&self.body_crc.to_le_bytes());
+        put(&self.body_crc.to_stored());
         let expiry_flag = if self.expiry.is_some() { FLAG_EXPIRY } else { 0 };
         let metadata_flag = if self.metadata_len.is_some() { FLAG_METADATA } else { 0 };
         put(&[self.kind as u8, expiry_flag | metadata_flag]);
-        put(&(self.key_len.saturating_sub(1) as u16).to_le_bytes());
-        put(&self.value_len.to_le_bytes());
-        put(&self.namespace.to_le_bytes());
-        put(&(self.sequence.wrapping_sub(place.base_sequence) as u32).to_le_bytes());
+        put(&(self.key_len.saturating_sub(1) as u16).to_stored());
+        put(&self.value_len.to_stored());
+        put(&self.namespace.to_stored());
+        put(&(self.sequence.wrapping_sub(place.base_sequence) as u32).to_stored());
         if let Some(expiry) = self.expiry {
-            put(&expiry.to_le_bytes());
+            put(&expiry.to_stored());
         }
         if let Some(length) = self.metadata_len {
-            put(&length.to_le_bytes());
+            put(&length.to_stored());
         }
         let len = at;
-        bytes[len..len + 4].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_le_bytes());
+        bytes[len..len + 4].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_stored());
         let crc = header_crc(&bytes[4..len + 4], place.salt);
-        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes[..4].copy_from_slice(&crc.to_stored());
         EncodedHeader { bytes, len }
     }
 
@@ -184,8 +184,8 @@ impl Header {
         let buffer = buffer.get_mut(..covered.len() + 4).ok_or(Damage::Short)?;
         let (header, offset) = buffer.split_last_chunk_mut::<4>().ok_or(Damage::Short)?;
         header.copy_from_slice(covered);
-        *offset = ((place.offset / ALIGNMENT) as u32).to_le_bytes();
-        if header_crc(buffer, place.salt) == u32::from_le_bytes(*stored) {
+        *offset = ((place.offset / ALIGNMENT) as u32).to_stored();
+        if header_crc(buffer, place.salt) == u32::from_stored(*stored) {
             Ok(())
         } else {
             Err(Damage::HeaderChecksum)
@@ -222,19 +222,19 @@ impl Header {
         } else {
             None
         };
-        let stored_key_len = u32::from(u16::from_le_bytes(key_len));
+        let stored_key_len = u32::from(u16::from_stored(key_len));
         let header = Header {
             kind,
-            namespace: u32::from_le_bytes(namespace),
+            namespace: u32::from_stored(namespace),
             sequence: place
                 .base_sequence
-                .checked_add(u64::from(u32::from_le_bytes(sequence)))
+                .checked_add(u64::from(u32::from_stored(sequence)))
                 .ok_or(Damage::Field("sequence"))?,
             expiry,
             key_len: if kind.has_key() { stored_key_len + 1 } else { 0 },
             metadata_len,
-            value_len: u32::from_le_bytes(value_len),
-            body_crc: u32::from_le_bytes(body_crc),
+            value_len: u32::from_stored(value_len),
+            body_crc: u32::from_stored(body_crc),
         };
         if metadata_len.is_some_and(|length| length as usize > METADATA_LEN_MAX) {
             return Err(Damage::Field("metadata length"));
@@ -378,9 +378,9 @@ impl BatchBegin {
 
     pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[..4].copy_from_slice(&self.count.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.run_crc.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes[..4].copy_from_slice(&self.count.to_stored());
+        bytes[4..8].copy_from_slice(&self.run_crc.to_stored());
+        bytes[8..].copy_from_slice(&self.bytes.to_stored());
         bytes
     }
 

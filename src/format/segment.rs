@@ -1,7 +1,7 @@
 //! The header and the seal of a segment, and the record that chains it to its predecessor.
 
 use super::record::{FIXED_HEADER_LEN, RECORD_LEN_MAX};
-use super::{Damage, Fields, SEGMENT_MAGIC, VERSION, aligned, check_version, checksum};
+use super::{Damage, Fields, SEGMENT_MAGIC, Stored, VERSION, aligned, check_version, checksum};
 
 /// Bytes of a segment's header; the first record follows.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
@@ -37,14 +37,14 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; SEGMENT_HEADER_LEN as usize] {
         let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[8..12].copy_from_slice(&VERSION.to_stored());
+        bytes[12..16].copy_from_slice(&self.salt.to_stored());
         bytes[16..32].copy_from_slice(&self.store_id);
-        bytes[32..40].copy_from_slice(&self.segment_id.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.base_sequence.to_le_bytes());
-        bytes[48..56].copy_from_slice(&self.created_ms.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.segment_id.to_stored());
+        bytes[40..48].copy_from_slice(&self.base_sequence.to_stored());
+        bytes[48..56].copy_from_slice(&self.created_ms.to_stored());
         let crc = crc32fast::hash(&bytes[..60]);
-        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes[60..].copy_from_slice(&crc.to_stored());
         bytes
     }
 
@@ -54,7 +54,7 @@ impl SegmentHeader {
         if fields.bytes::<8>()? != SEGMENT_MAGIC {
             return Err(Damage::Magic);
         }
-        let crc_fits = |version: u32| checksum(&bytes[..60], version).to_le_bytes() == bytes[60..];
+        let crc_fits = |version: u32| checksum(&bytes[..60], version).to_stored() == bytes[60..];
         check_version(fields.u32()?, Damage::HeaderChecksum, crc_fits)?;
         Ok(SegmentHeader {
             salt: fields.u32()?,
@@ -107,9 +107,9 @@ impl Summary {
             self.max_sequence,
         ];
         for (slot, field) in bytes.chunks_exact_mut(8).zip(fields) {
-            slot.copy_from_slice(&field.to_le_bytes());
+            slot.copy_from_slice(&field.to_stored());
         }
-        bytes[72..].copy_from_slice(&self.records_crc.to_le_bytes());
+        bytes[72..].copy_from_slice(&self.records_crc.to_stored());
         bytes
     }
 
@@ -177,9 +177,9 @@ impl Start {
 
     pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[..8].copy_from_slice(&self.previous_id.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.previous_end.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.previous_crc.to_le_bytes());
+        bytes[..8].copy_from_slice(&self.previous_id.to_stored());
+        bytes[8..16].copy_from_slice(&self.previous_end.to_stored());
+        bytes[16..].copy_from_slice(&self.previous_crc.to_stored());
         bytes
     }
 
@@ -213,8 +213,8 @@ impl Mark {
 
     pub(crate) fn encode(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[..8].copy_from_slice(&self.segment_id.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[..8].copy_from_slice(&self.segment_id.to_stored());
+        bytes[8..].copy_from_slice(&self.offset.to_stored());
         bytes
     }
 
@@ -255,7 +255,7 @@ mod tests {
         }
         for version in [0, VERSION + 1, 0x0101_0101, u32::MAX] {
             let mut other = bytes;
-            other[8..12].copy_from_slice(&version.to_le_bytes());
+            other[8..12].copy_from_slice(&version.to_stored());
             assert_eq!(
                 SegmentHeader::decode(&other),
                 Err(Damage::Field("version")),
@@ -263,7 +263,7 @@ mod tests {
             );
             // As a program of that version writes it, its checksum in the same place or elsewhere.
             let crc = crc32fast::hash(&other[..60]);
-            other[60..].copy_from_slice(&crc.to_le_bytes());
+            other[60..].copy_from_slice(&crc.to_stored());
             let newer = version > VERSION;
             let damage = if newer {
                 Damage::Version(version)

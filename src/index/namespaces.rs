@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::order::{Change, KeyOrder};
-use crate::format::Damage;
+use crate::format::{Damage, Stored};
 
 /// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable id and name. It is read and
 /// written like any other, so that creating, renaming and dropping need no record kinds of their own.
@@ -237,7 +237,7 @@ pub(crate) fn encode_number(number: u32) -> [u8; 4] {
 
 /// Value of a namespace's record.
 pub(crate) fn encode_entry(stable_id: u128, name: &str) -> Vec<u8> {
-    [&stable_id.to_le_bytes(), name.as_bytes()].concat()
+    [&stable_id.to_stored(), name.as_bytes()].concat()
 }
 
 /// Number, stable id and name from a namespace's record.
@@ -249,7 +249,7 @@ pub(crate) fn decode_entry<'a>(key: &[u8], value: &'a [u8]) -> Result<(u32, u128
     if number == SYSTEM_NAMESPACE || name.is_empty() || name.len() > NAME_LEN_MAX {
         return Err(wrong);
     }
-    Ok((number, u128::from_le_bytes(*id), name))
+    Ok((number, u128::from_stored(*id), name))
 }
 
 #[cfg(test)]

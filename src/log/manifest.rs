@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::format::{Damage, INDEX_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE};
+use crate::format::{Damage, INDEX_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, Stored};
 use crate::location::segment_index;
 use crate::planted::{Planted, planted};
 use crate::storage::{Directory, StorageFile, read_exact_at, write_all_at};
@@ -76,7 +76,7 @@ impl Identity {
         Ok(Identity {
             store_id,
             generation,
-            checksum: u32::from_le_bytes(checksum),
+            checksum: u32::from_stored(checksum),
         })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::State;
 use crate::format::index::{IndexHead, SECTIONS};
-use crate::format::{Damage, Fields};
+use crate::format::{Damage, Fields, Stored};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
 use crate::index::keydir::Keydir;
@@ -104,13 +104,13 @@ impl State {
 
     fn write_namespaces(&self, out: &mut impl Write) -> io::Result<()> {
         let namespaces = self.namespaces.all();
-        out.write_all(&(namespaces.len() as u32).to_le_bytes())?;
+        out.write_all(&(namespaces.len() as u32).to_stored())?;
         for namespace in namespaces {
             let name = namespace.name();
-            out.write_all(&namespace.number.to_le_bytes())?;
-            out.write_all(&namespace.stable_id.to_le_bytes())?;
+            out.write_all(&namespace.number.to_stored())?;
+            out.write_all(&namespace.stable_id.to_stored())?;
             out.write_all(&[u8::from(namespace.has_expiring())])?;
-            out.write_all(&(name.len() as u32).to_le_bytes())?;
+            out.write_all(&(name.len() as u32).to_stored())?;
             out.write_all(name.as_bytes())?;
             namespace.order.write_to(out)?;
         }
@@ -118,9 +118,9 @@ impl State {
     }
 
     fn write_others(&self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&self.next_namespace().to_le_bytes())?;
+        out.write_all(&self.next_namespace().to_stored())?;
         let segments = self.segments.all();
-        out.write_all(&(segments.len() as u64).to_le_bytes())?;
+        out.write_all(&(segments.len() as u64).to_stored())?;
         for segment in segments {
             let counts = segment.counters.get();
             let numbers = [
@@ -131,14 +131,14 @@ impl State {
                 counts.expired_bytes,
             ];
             for number in numbers {
-                out.write_all(&number.to_le_bytes())?;
+                out.write_all(&number.to_stored())?;
             }
         }
         let queue = lock(&self.expiry);
-        out.write_all(&(queue.entries().count() as u64).to_le_bytes())?;
+        out.write_all(&(queue.entries().count() as u64).to_stored())?;
         for (expiry, location) in queue.entries() {
-            out.write_all(&expiry.to_le_bytes())?;
-            out.write_all(&location.bits().to_le_bytes())?;
+            out.write_all(&expiry.to_stored())?;
+            out.write_all(&location.bits().to_stored())?;
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ fn read_namespaces(fields: &mut Fields<'_>) -> Result<Vec<NamespaceState>, Damag
     let mut namespaces: Vec<NamespaceState> = Vec::new();
     let mut known = std::collections::HashSet::new();
     for _ in 0..count {
-        let (number, stable_id) = (fields.u32()?, u128::from_le_bytes(fields.bytes()?));
+        let (number, stable_id) = (fields.u32()?, u128::from_stored(fields.bytes()?));
         let has_expiring = fields.u8()? != 0;
         let length = fields.u32()? as usize;
         let name = std::str::from_utf8(fields.slice(length)?).map_err(|_| Damage::Field("name of a namespace"))?;

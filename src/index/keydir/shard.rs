@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::table::Removed;
 use super::{Full, Location, Relation, Sizing, Slot, Table, Upsert};
-use crate::format::{Damage, Fields};
+use crate::format::{Damage, Fields, Stored};
 use crate::sync::{Mutex, MutexGuard};
 
 /// A part of the keydir that grows on its own.
@@ -55,10 +55,10 @@ impl Shard {
     pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         let _writer = self.write();
         let table = self.table();
-        out.write_all(&(table.capacity() as u32).to_le_bytes())?;
+        out.write_all(&(table.capacity() as u32).to_stored())?;
         table
             .slots()
-            .try_for_each(|slot| out.write_all(&slot.bits().to_le_bytes()))
+            .try_for_each(|slot| out.write_all(&slot.bits().to_stored()))
     }
 
     /// Reads what [`Shard::write_to`] wrote.
@@ -73,7 +73,7 @@ impl Shard {
             return Ok(Self::new(sizing, 0, empty));
         }
         let (slots, _) = fields.slice(capacity.saturating_mul(size_of::<u64>()))?.as_chunks();
-        let table = Table::of_slots(slots.iter().map(|bits| Slot::from_bits(u64::from_le_bytes(*bits))));
+        let table = Table::of_slots(slots.iter().map(|bits| Slot::from_bits(u64::from_stored(*bits))));
         let mut writer = Writer::default();
         for slot in table.slots() {
             match slot.location() {

@@ -9,7 +9,7 @@ use super::merge::merge;
 use super::page::KeyPage;
 use super::pending::Batch;
 use crate::format::record::KEY_LEN_MAX;
-use crate::format::{Damage, Fields};
+use crate::format::{Damage, Fields, Stored};
 
 /// A block smaller than this, after a change, is joined with a neighbour if the two fit in one.
 const JOIN_BELOW_BYTES: usize = 1024;
@@ -64,9 +64,9 @@ impl Tree {
 
     /// Writes all blocks as they are.
     pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(&(self.blocks.len() as u64).to_le_bytes())?;
+        out.write_all(&(self.blocks.len() as u64).to_stored())?;
         for (first, block) in &self.blocks {
-            out.write_all(&(first.len() as u32).to_le_bytes())?;
+            out.write_all(&(first.len() as u32).to_stored())?;
             out.write_all(first)?;
             block.write_to(out)?;
         }
