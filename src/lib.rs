@@ -79,9 +79,10 @@
 //! None is on by default.
 //!
 //! * `json`: `put_json`, `get_json` and their kin on [`Namespace`], and `to_json` on [`Value`]; adds serde and serde_json.
-//! * `cli`: the command `embercask`, a program beside this library; see `docs/command-line.md`. The library is the same without it.
 //! * `testing`: a simulated disk with power cuts and injected faults, for tests of programs that use a store; see
 //!   [`storage`].
+//!
+//! The command `embercask` and its server are a package of their own, `embercask-command`; see `docs/command-line.md`.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
@@ -95,11 +96,6 @@
     clippy::dbg_macro
 )]
 
-/// The command and its server, which are a program beside this library, for the fuzz targets.
-#[cfg(all(fuzzing, feature = "server", not(shuttle)))]
-#[allow(dead_code, reason = "the targets use what they need of it")]
-#[allow(unreachable_patterns, reason = "beside the library all variants are not known")]
-mod cli;
 mod clock;
 mod compact;
 mod context;
@@ -120,14 +116,6 @@ mod planted;
 mod recovery;
 mod repair;
 mod segment;
-#[cfg(all(fuzzing, feature = "server", not(shuttle)))]
-#[allow(dead_code, reason = "the targets use what they need of it")]
-mod server;
-/// What the server reads, which is a part of the command, for the fuzz targets.
-#[cfg(all(any(test, fuzzing), feature = "server-parsers", not(shuttle)))]
-#[path = "server/parse/mod.rs"]
-#[allow(dead_code, reason = "the targets use what they need of it")]
-mod server_parse;
 mod state;
 pub mod storage;
 mod store;
@@ -135,10 +123,6 @@ mod sync;
 #[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod testing;
-
-/// What the command calls this library.
-#[cfg(all(fuzzing, feature = "server", not(shuttle)))]
-extern crate self as embercask;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compact::CompactionReport;

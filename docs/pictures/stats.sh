@@ -2,7 +2,7 @@
 # Makes docs/pictures/stats.svg: what `embercask stats` shows of a store that has been written to, overwritten and let expire.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-cargo build --quiet --release --features cli --bin embercask --example terminal_picture
+cargo build --quiet --release -p embercask-command --bin embercask --example terminal_picture
 binaries=${CARGO_TARGET_DIR:-target}/release
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT

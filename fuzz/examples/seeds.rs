@@ -4,10 +4,6 @@
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
 
-#[path = "../../src/fuzzing/input.rs"]
-mod input;
-#[path = "../../src/fuzzing/repair.rs"]
-mod repair;
 #[path = "../../tests/fuzz_corpus/store_open.rs"]
 #[allow(dead_code, reason = "only its encoding is wanted")]
 mod store_open;

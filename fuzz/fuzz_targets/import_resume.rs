@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| embercask::fuzzing::import_resume(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| embercask_command::fuzzing::import_resume(data));

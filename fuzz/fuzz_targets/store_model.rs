@@ -3,8 +3,6 @@
 #[path = "../../tests/model/driver/mod.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod driver;
-#[path = "../../src/fuzzing/input.rs"]
-mod input;
 #[path = "../../tests/model/model.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod model;

@@ -1,9 +1,5 @@
 #![no_main]
 
-#[path = "../../src/fuzzing/input.rs"]
-mod input;
-#[path = "../../src/fuzzing/repair.rs"]
-mod repair;
 #[path = "../../tests/fuzz_corpus/store_open.rs"]
 #[allow(dead_code, reason = "seeds are made elsewhere")]
 mod store_open;

@@ -1,13 +1,13 @@
 //! Single structures: what decodes is what would have been written, and nothing like it decodes.
 
-use super::input::{Input, strike};
-use super::repair;
 use crate::format::hint::Hint;
 use crate::format::manifest::Manifest;
 use crate::format::record::{BatchBegin, Header, Place, Record};
 use crate::format::segment::{Mark, SegmentHeader, Start, Summary};
 use crate::format::{ALIGNMENT, FileName, classify, hint_file, segment_file};
 use crate::index::namespaces::{NAME_LEN_MAX, decode_entry, encode_entry, encode_number};
+use crate::testing::input::{Input, strike};
+use crate::testing::repair;
 
 /// A record's header and body, and the bodies of the records that are about the log.
 pub fn record_decode(data: &[u8]) {

@@ -1,8 +1,6 @@
 //! The hint of a segment of a store of known content, as it is, changed here and there, or replaced.
 
 use super::format::hint_decode;
-use super::input::{Input, strike};
-use super::repair;
 use super::store::{opened, prepared};
 use crate::ReadMode;
 use crate::format::hint::Hint;
@@ -10,6 +8,8 @@ use crate::format::hint_file;
 use crate::format::record::{Place, Record};
 use crate::format::segment::SegmentHeader;
 use crate::segment::scan::KeysCrc;
+use crate::testing::input::{Input, strike};
+use crate::testing::repair;
 
 /// A hint file, alone and in a store that is opened by its hints: whatever it holds, the store shows what it would without
 /// it; and it is read if, and only if, it fits its segment.

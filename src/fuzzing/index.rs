@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::input::{Input, strike};
-use super::repair;
 use super::store::{opened, prepared, remove_index_file, shown};
 use crate::ReadMode;
 use crate::format::INDEX_FILE;
 use crate::format::index::IndexHead;
+use crate::testing::input::{Input, strike};
+use crate::testing::repair;
 
 /// The input is a whole file; else it says what is changed in the true one.
 const WHOLE: u8 = 1;

@@ -3,10 +3,11 @@
 //! Each takes any bytes at all and asserts what must hold of them, not only that nothing panics: what decodes encodes to
 //! the same bytes; whatever one bit less or one byte less makes of it is refused; no length exceeds what is there; and two ways
 //! to read the same bytes agree. The first bytes of an input say how the rest is used: as it is, or with its checksums put
-//! right ([`repair`]), so that the code behind the checksums is reached; and which damage is done to it.
+//! right ([`repair`](crate::testing::repair)), so that the code behind the checksums is reached; and which damage is done to it.
 //!
 //! Compiled for tests and for fuzzing only (`fuzz/README.md` tells how to run them); as ordinary tests they run over the
-//! corpus and past findings. The targets that need no more than the public interface are in `tests/fuzz_corpus`.
+//! corpus and past findings. The targets that need no more than the public interface are in `tests/fuzz_corpus`, those of the
+//! command and its server in `src/command`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,32 +16,16 @@
     reason = "to panic is how a target tells what it found"
 )]
 
-#[cfg(feature = "server-parsers")]
-mod bulk;
 mod format;
 mod hint;
 mod index;
-mod input;
-#[cfg(feature = "server-parsers")]
-mod json;
-mod repair;
-#[cfg(test)]
-mod replay;
 mod segment;
-#[cfg(feature = "server-parsers")]
-mod server;
 mod store;
 #[cfg(test)]
 mod tests;
 
-#[cfg(all(fuzzing, feature = "server"))]
-pub use crate::cli::fuzzing::{bulk_array, export_resume, import_lines, import_resume, key_text};
-#[cfg(all(fuzzing, feature = "server"))]
-pub use crate::server::fuzzing::{server_request, server_settings};
 pub use format::{file_name, namespace_record, record_decode};
 pub use hint::hint_load;
 pub use index::index_load;
 pub use segment::segment_scan;
-#[cfg(feature = "server-parsers")]
-pub use server::{server_bulk, server_form, server_metadata, server_path};
 pub use store::{cursor, manifest_load};

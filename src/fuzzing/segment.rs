@@ -1,13 +1,13 @@
 //! A whole segment: what recovery makes of its bytes, and what verify and salvage make of them.
 
-use super::input::{Input, strike};
-use super::repair::{self, Repair};
 use crate::format::hint::Hint;
 use crate::format::record::{Header, Kind, Place, Record};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{ALIGNMENT, Damage};
 use crate::segment::scan::{End, Found, KeysCrc, Scanner, Sorter, last_mark_after};
 use crate::segment::walk::{Reach, Step, Walker};
+use crate::testing::input::{Input, strike};
+use crate::testing::repair::{self, Repair};
 
 /// What a scan returned.
 struct Scan<'a> {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::format::manifest_decode;
-use super::input::Input;
-use super::repair;
 use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::segment::Summary;
 use crate::format::{INDEX_FILE, MANIFEST_FILE, segment_file};
 use crate::storage::MemStorage;
+use crate::testing::input::Input;
+use crate::testing::repair;
 use crate::{Error, Maintenance, ManualClock, PutOptions, ReadMode, RecoveryReport, Result, Store};
 
 const DIRECTORY: &str = "/store";

@@ -1,6 +1,6 @@
 //! Every target over its corpus and over what was found in the past.
 
-use super::replay::replay;
+use crate::testing::replay::replay;
 
 macro_rules! replayed {
     ($($name:ident),+) => {$(
@@ -21,6 +21,3 @@ replayed!(
     record_decode,
     segment_scan
 );
-
-#[cfg(feature = "server-parsers")]
-replayed!(server_bulk, server_form, server_metadata, server_path);

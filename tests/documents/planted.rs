@@ -12,7 +12,7 @@ const EXCEPTED: &[(&str, &str)] = &[
         "it reads the documents, and nothing of the engine runs in it",
     ),
     (
-        "cli_streams",
+        "command::streams",
         "its one test moves a gibibyte twice, which takes too long to be done under several breakages",
     ),
     (
@@ -174,16 +174,16 @@ fn tests_of(files: &[PathBuf]) -> BTreeSet<String> {
     files.iter().flat_map(names).collect()
 }
 
-/// The breakages that `src/planted.rs` declares.
-fn breakages(root: &Path) -> BTreeSet<String> {
-    let text = source(&root.join("src/planted.rs"));
+/// The breakages that a list declares.
+fn breakages(list: &Path) -> BTreeSet<String> {
+    let text = source(list);
     let (_, list) = text.split_once("\nbreakages! {\n").expect("the list of breakages");
     let lines = list.lines().take_while(|line| *line != "}").map(str::trim);
     let names = lines.filter_map(|line| line.strip_suffix(',').filter(|name| !name.contains(' ')));
     names.map(str::to_owned).collect()
 }
 
-/// Suites by name: each test target of the package, and the tests of the library and of the command.
+/// Suites by name: each test target of the engine, each module of the command's, and the tests in the source of both.
 fn suites() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut suites = BTreeMap::new();
@@ -197,14 +197,16 @@ fn suites() -> BTreeMap<String, BTreeSet<String>> {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         suites.insert(name, tests_of(&files));
     }
-    let of_command = |path: &PathBuf| {
-        ["src/cli", "src/server", "src/bin"]
-            .iter()
-            .any(|part| path.starts_with(root.join(part)))
-    };
+    for path in sources(&root.join("tests/command")) {
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        if module != "all" {
+            suites.insert(format!("command::{module}"), tests_of(std::slice::from_ref(&path)));
+        }
+    }
+    let of_command = |path: &PathBuf| path.starts_with(root.join("src/command"));
     let (command, library): (Vec<_>, Vec<_>) = sources(&root.join("src")).into_iter().partition(of_command);
     suites.insert("lib".to_owned(), tests_of(&library));
-    suites.insert("command".to_owned(), tests_of(&command));
+    suites.insert("command_lib".to_owned(), tests_of(&command));
     suites
 }
 
@@ -213,7 +215,11 @@ fn every_breakage_is_demanded_of_a_test_that_exists_and_every_suite_has_two() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let table = include_str!("../planted.table");
     let (rows, suites) = (rows(table), suites());
-    let all = breakages(root);
+    let of_engine = breakages(&root.join("src/planted.rs"));
+    let of_command = breakages(&root.join("src/command/planted.rs"));
+    let twice: Vec<_> = of_engine.intersection(&of_command).collect();
+    assert!(twice.is_empty(), "one name chooses from both lists: {twice:?}");
+    let all: BTreeSet<_> = of_engine.union(&of_command).cloned().collect();
     assert!(all.len() > 150 && all.contains("SkipDataSync"), "{all:?}");
     for [breakage, suite, test] in &rows {
         assert!(

@@ -6,8 +6,8 @@ use embercask::storage::MemStorage;
 use embercask::{ReadMode, Result, Store};
 
 use super::{DIRECTORY, Listing, invents_nothing, listing, options, records, told};
-use crate::repair;
 use crate::way::Way;
+use embercask::testing::repair;
 
 /// Opens a store by the index file that is on one disk and not on the other. One that fits changes nothing that is shown, unless
 /// somebody has put its checksums right: then it may hide what was written, and cannot make up what was not.

@@ -7,16 +7,12 @@
 #[path = "../model/driver/mod.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod driver;
-#[path = "../../src/fuzzing/input.rs"]
-mod input;
 #[path = "../model/model.rs"]
 #[allow(dead_code, reason = "other tests use more of it")]
 mod model;
 #[path = "../model/ops.rs"]
 #[allow(dead_code, reason = "operations come from bytes here, not from a strategy")]
 mod ops;
-#[path = "../../src/fuzzing/repair.rs"]
-mod repair;
 mod store_model;
 mod store_open;
 #[path = "../common/way.rs"]

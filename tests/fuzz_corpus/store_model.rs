@@ -8,9 +8,9 @@ use embercask::Durability;
 use embercask::storage::CutPolicy;
 
 use crate::driver::Driver;
-use crate::input::Input;
 use crate::ops::{BatchItem, Crash, Doing, Failure, Guard, KEYS, NAMES, Op, Put, Relapse, Settings, Upkeep, Write};
 use crate::way::Way;
+use embercask::testing::input::Input;
 
 /// Bytes of one operation.
 pub(crate) const PIECE: usize = 24;

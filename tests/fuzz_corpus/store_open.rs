@@ -16,9 +16,9 @@ use embercask::{
     Error, Maintenance, ManualClock, Options, PartKind, ReadMode, Result, Store, VerifyReport, inspect, salvage, verify,
 };
 
-use crate::input::Input;
-use crate::repair::{self, Repair};
 use crate::way::Way;
+use embercask::testing::input::Input;
+use embercask::testing::repair::{self, Repair};
 
 const DIRECTORY: &str = "/store";
 const SAVED: &str = "/saved";

@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::interface::{read, root, rows, test_body, used_by, word, words};
 
-/// The flags of `src/cli/arguments.rs` as `Type --flag`, each with all that it can be written as.
+/// The flags of `src/command/cli/arguments.rs` and of `serve` as `Type --flag`, each with all that it can be written as.
 fn flags() -> BTreeMap<String, Vec<String>> {
-    let text = read(&root().join("src/cli/arguments.rs"));
+    let files = ["src/command/cli/arguments.rs", "src/command/server/arguments.rs"];
+    let text = files.map(|path| {
+        let text = read(&root().join(path));
+        text.split("#[cfg(test)]").next().unwrap().to_owned()
+    });
     let mut flags = BTreeMap::new();
     let (mut group, mut attribute) = (String::new(), String::new());
     let mut is_attribute = false;
-    for line in text.split("#[cfg(test)]").next().unwrap().lines() {
+    for line in text.iter().flat_map(|text| text.lines()) {
         let inner = line.trim();
         if let Some(rest) = ["pub(crate) struct ", "pub(crate) enum "]
             .iter()
@@ -60,7 +64,7 @@ fn flags() -> BTreeMap<String, Vec<String>> {
 
 /// What a file of settings may say, as `serve.toml name`.
 fn settings() -> BTreeMap<String, Vec<String>> {
-    let text = read(&root().join("src/server/settings.rs"));
+    let text = read(&root().join("src/command/server/settings.rs"));
     let (_, fields) = text.split_once("struct File {\n").expect("settings of a file");
     let fields = fields
         .lines()

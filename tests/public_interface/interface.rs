@@ -12,7 +12,7 @@ pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The Rust files below a folder, the parts of the command left out.
+/// The Rust files below a folder, but not those of the command and of fuzz targets.
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -20,7 +20,7 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
         .collect();
     entries.sort();
     for path in entries {
-        let apart = ["bin", "cli", "fuzzing", "server"].map(|name| root().join("src").join(name));
+        let apart = ["command", "fuzzing"].map(|name| root().join("src").join(name));
         if path.is_dir() && !apart.contains(&path) {
             rust_files(&path, files);
         } else if path.extension().is_some_and(|end| end == "rs") {

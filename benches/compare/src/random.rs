@@ -1,6 +1,6 @@
 //! Numbers that look random and are the same in every run, so that every engine gets the same work.
 
-#[path = "../../../src/cli/random.rs"]
+#[path = "../../../src/command/cli/random.rs"]
 mod numbers;
 
 pub(crate) use numbers::{Random, Zipfian, mix};

@@ -1,0 +1,238 @@
+//! `embercask bulk`: the files of `wrangler kv bulk`.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+
+use embercask::{Error, ErrorKind, Namespace, PutOptions, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::arguments::{Bulk, Class};
+use super::output::{TextOrBase64, json, stdout};
+use super::session::Session;
+use super::transfer::{Input, array};
+use super::writer::{Change, Rules, Write, Writer};
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+use crate::common::objects::NamedKey;
+use crate::common::text::{count, decode_base64, escape};
+
+/// Keys that are got at a time.
+const GET_KEYS: usize = 1000;
+
+/// A pair of a bulk file.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Pair {
+    key: String,
+    value: String,
+    expiration: Option<u64>,
+    expiration_ttl: Option<u64>,
+    metadata: Option<Box<RawValue>>,
+    #[serde(default)]
+    base64: bool,
+    /// What wrangler would warn of.
+    #[serde(flatten)]
+    unknown: BTreeMap<String, serde_json::Value>,
+}
+
+impl Pair {
+    /// The put that it stands for. Tells of properties that mean nothing.
+    pub(crate) fn into_write(self, number: u64, namespace: &Namespace, session: &Session) -> Outcome<Write> {
+        for unknown in self.unknown.keys() {
+            session.note(format_args!(
+                "pair {number}: the property \"{unknown}\" is not known, and left out"
+            ));
+        }
+        let mut options = PutOptions::new();
+        if let Some(metadata) = &self.metadata {
+            options = options.metadata(metadata.get().as_bytes());
+        }
+        // As Workers KV has it: of both, the lifetime counts.
+        let expiration = self.expiration.filter(|_| self.expiration_ttl.is_none());
+        if let Some(seconds) = self.expiration_ttl {
+            options = options.ttl(Duration::from_secs(seconds));
+        } else if let Some(seconds) = expiration {
+            options = options.expiration(seconds);
+        }
+        let value = if self.base64 {
+            decode_base64(&self.value).map_err(|failure| {
+                let key = escape(self.key.as_bytes());
+                failure.at(format_args!("pair {number}, key \"{key}\""))
+            })?
+        } else {
+            self.value.into_bytes()
+        };
+        Ok(Write {
+            number,
+            namespace: namespace.clone(),
+            key: self.key.into_bytes(),
+            change: Change::Put {
+                value,
+                options,
+                expiry_ms: expiration.map(|seconds| seconds.saturating_mul(1000)),
+            },
+        })
+    }
+}
+
+/// A key of a file of keys, as listings have it.
+#[derive(Deserialize)]
+struct Listed {
+    name: Option<String>,
+    name_base64: Option<String>,
+}
+
+fn into_key(name: NamedKey<Listed>) -> Outcome<Vec<u8>> {
+    match name {
+        NamedKey::Plain(name)
+        | NamedKey::Object(Listed {
+            name: Some(name),
+            name_base64: None,
+        }) => Ok(name.into_bytes()),
+        NamedKey::Object(Listed {
+            name: None,
+            name_base64: Some(base64),
+        }) => decode_base64(&base64),
+        NamedKey::Object(_) => Err(Failure::usage("a key has either a `name` or a `name_base64`", "")),
+    }
+}
+
+pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
+    match command {
+        Bulk::Put { target, file, class } => {
+            let namespace = session.namespace(&target)?;
+            let input = Input::open(&file, session, "putting")?;
+            put_all(session, &namespace, class, input)
+                .and_then(|keys| session.say(format_args!("Success! Wrote {keys} keys.")))
+        }
+        Bulk::Get { target, file } => get(
+            session,
+            &session.namespace(&target)?,
+            Input::open(&file, session, "reading")?,
+        ),
+        Bulk::Delete {
+            target,
+            file,
+            force,
+            class,
+        } => {
+            let namespace = session.namespace(&target)?;
+            let question = format!("Delete the keys in {} from \"{}\"?", file.display(), namespace.name());
+            if !force && !session.confirm(&question, "--force")? {
+                return Err(Failure::no("nothing was deleted", ""));
+            }
+            let input = Input::open(&file, session, "deleting")?;
+            delete_all(&namespace, class, input)
+                .and_then(|keys| session.say(format_args!("Success! Deleted {keys} keys.")))
+        }
+    }
+}
+
+/// Puts the pairs of a file.
+pub(super) fn put_all(session: &Session, namespace: &Namespace, class: Class, input: Input) -> Outcome<u64> {
+    write(namespace, class, input, "pair", |number, pair: Pair| {
+        pair.into_write(number, namespace, session)
+    })
+}
+
+/// Deletes the keys of a file.
+pub(super) fn delete_all(namespace: &Namespace, class: Class, input: Input) -> Outcome<u64> {
+    write(namespace, class, input, "key", |number, name: NamedKey<Listed>| {
+        Ok(Write {
+            number,
+            namespace: namespace.clone(),
+            key: into_key(name).map_err(|failure| failure.at(format_args!("key {number}")))?,
+            change: Change::Delete,
+        })
+    })
+}
+
+/// Does what all items of a file stand for, and says how many there were.
+fn write<T: for<'de> Deserialize<'de>>(
+    namespace: &Namespace,
+    class: Class,
+    input: Input,
+    item: &str,
+    to_write: impl Fn(u64, T) -> Outcome<Write>,
+) -> Outcome<u64> {
+    let _expected = interrupt::expect();
+    let called = format!("{}, {item}", input.name);
+    let mut writer = Writer::new(namespace.store().clone(), class.durability(), Rules::default(), called);
+    let written = array::for_each(input, |number, item: T| writer.add(to_write(number, item)?));
+    // Items before one that is wrong are good: they are done in any case, but not if the user wants an end.
+    let written = match written {
+        Err(failure) if failure.is_stop() => Err(failure),
+        written => writer.commit().and(written),
+    };
+    let done = writer.tally.done;
+    written.map(|()| done).map_err(|failure| {
+        let told = format!("the first {} are done, the others are not", count(done));
+        if failure.is_stop() {
+            return Failure::stopped(&told);
+        }
+        failure.having(&told)
+    })
+}
+
+/// The values of these keys, each by itself if there is damage among them.
+fn values(namespace: &Namespace, keys: &[Vec<u8>]) -> Outcome<Vec<Result<Option<Value>, Error>>> {
+    match namespace.get_many(keys) {
+        Ok(values) => Ok(values.into_iter().map(Ok).collect()),
+        Err(error) if error.kind() == ErrorKind::Corruption => Ok(keys.iter().map(|key| namespace.get(key)).collect()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
+    let _expected = interrupt::expect();
+    let mut out = stdout();
+    let mut keys = Vec::new();
+    let mut is_first = true;
+    let mut damaged = 0;
+    let mut show = |keys: &mut Vec<Vec<u8>>, out: &mut dyn std::io::Write| -> Outcome {
+        for (key, value) in keys.iter().zip(values(namespace, keys)?) {
+            let value = match value {
+                // Null would say that it is absent.
+                Err(error) if error.kind() == ErrorKind::Corruption => {
+                    damaged += 1;
+                    session.tell_damage(&error);
+                    continue;
+                }
+                value => value?,
+            };
+            let name = std::str::from_utf8(key).map_err(|_| {
+                Failure::usage(
+                    format!("the key \"{}\" is no text, which a JSON object needs", escape(key)),
+                    "get it by `embercask key get --key-format escaped`",
+                )
+            })?;
+            out.write_all(if is_first { b"{\n  " } else { b",\n  " })?;
+            is_first = false;
+            json(out, &name)?;
+            out.write_all(b": ")?;
+            // As wrangler has it: null for what is absent. What is no text is shown by an object instead of a string.
+            match value.as_deref().map(TextOrBase64::of) {
+                None => out.write_all(b"null")?,
+                Some(TextOrBase64 { text: Some(text), .. }) => json(out, &text)?,
+                Some(TextOrBase64 { base64, .. }) => json(out, &serde_json::json!({ "base64": base64 }))?,
+            }
+        }
+        keys.clear();
+        Ok(())
+    };
+    array::for_each(input, |_, name: NamedKey<Listed>| {
+        keys.push(into_key(name)?);
+        if keys.len() < GET_KEYS {
+            return Ok(());
+        }
+        show(&mut keys, &mut out)
+    })?;
+    show(&mut keys, &mut out)?;
+    out.write_all(if is_first { b"{}\n" } else { b"\n}\n" })?;
+    out.flush()?;
+    if damaged > 0 {
+        return Err(Failure::damaged_keys(damaged, "they are not among those shown"));
+    }
+    Ok(())
+}

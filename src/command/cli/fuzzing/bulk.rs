@@ -1,0 +1,150 @@
+//! The JSON arrays of `embercask bulk`.
+
+use embercask::storage::MemStorage;
+
+use super::Dribble;
+use crate::cli::arguments::Class;
+use crate::cli::bulk::{delete_all, put_all};
+use crate::cli::session::Session;
+use crate::cli::transfer::Input;
+use crate::common::fuzzing::json::{self, Node, Others, Wrong};
+use crate::common::fuzzing::{Kept, Keys, NOW_MS, content, open, told};
+use embercask::testing::input::Input as Bytes;
+
+const NAMESPACE: &str = "N";
+
+/// What is read of an item that is no pair, or no key: nothing behind it is done.
+struct Refused;
+
+/// Pairs to put or keys to delete, read a few bytes at a time: done as far as a second reader finds them good, and the failure names the
+/// first one that is wrong.
+pub fn bulk_array(data: &[u8]) {
+    let mut input = Bytes::new(data);
+    let (how, step) = (input.u8(), input.u8());
+    let text = input.rest();
+    let (items, whole) = json::items(text);
+    if whole == Err(Wrong::TooDeep) {
+        return;
+    }
+    let store = open(&MemStorage::new());
+    let namespace = store.create_namespace(NAMESPACE).unwrap();
+    let mut expected = Keys::new();
+    for key in ["a", "b", "\u{0}"] {
+        namespace.put(key, "old").unwrap();
+        let value = b"old".to_vec();
+        expected.insert(
+            key.into(),
+            Kept {
+                value,
+                ..Kept::default()
+            },
+        );
+    }
+    let session = Session::of_store(store.clone());
+    let reader = Input::of_reader(Dribble::new(text, step, None));
+    let is_put = how & 1 == 0;
+    let done = if is_put {
+        put_all(&session, &namespace, Class::default(), reader)
+    } else {
+        delete_all(&namespace, Class::default(), reader)
+    };
+
+    let (mut count, mut failing, mut writes) = (0, None, Vec::new());
+    for (item, number) in items.iter().zip(1..) {
+        let write = if is_put {
+            pair(item)
+        } else {
+            name(item).map(|key| (key, None))
+        };
+        match write {
+            Ok(write) => writes.push((number, write)),
+            Err(Refused) => {
+                failing = Some(None);
+                break;
+            }
+        }
+    }
+    if whole.is_err() && failing.is_none() {
+        failing = Some(None);
+    }
+    for (number, (key, kept)) in writes {
+        let is_good = kept.clone().unwrap_or_default().is_good(&key);
+        if !is_good {
+            failing = Some(Some(number));
+            break;
+        }
+        count += 1;
+        match kept {
+            Some(kept) => expected.insert(key, kept),
+            None => expected.remove(&key),
+        };
+    }
+    match (done, failing) {
+        (Ok(done), None) => assert_eq!(done, count),
+        (Err(failure), Some(number)) => {
+            let message = told(&failure);
+            let what = if is_put { "pair" } else { "key" };
+            if let Some(number) = number {
+                assert!(
+                    message.starts_with(&format!("input, {what} {number}, key ")),
+                    "{message}"
+                );
+            }
+            let told = format!(
+                "; the first {} are done, the others are not",
+                crate::common::text::count(count)
+            );
+            assert!(message.ends_with(&told), "{message} instead of {told}");
+        }
+        (done, expected) => panic!("{done:?}, but a second reader says {expected:?}"),
+    }
+    assert_eq!(content(&store).remove(NAMESPACE), Some(expected));
+}
+
+/// The put that a pair stands for.
+fn pair(item: &Node<'_>) -> Result<(Vec<u8>, Option<Kept>), Refused> {
+    let read = || {
+        let known = ["key", "value", "base64", "expiration", "expiration_ttl", "metadata"];
+        // Of what is not known the name is told.
+        let pair = item.members(|name| known.contains(&name), Others::MeanNothing)?;
+        if !pair.others_are_meaningful() {
+            return None;
+        }
+        let key = pair.get("key")?.text()?;
+        let value = pair.get("value")?.text()?;
+        let value = match pair.get("base64").map_or(Some(false), Node::bool)? {
+            true => json::base64(value.trim_end())?,
+            false => value.as_bytes().to_vec(),
+        };
+        let in_ms = |seconds: u64| seconds.saturating_mul(1000);
+        let (expiration, ttl) = (pair.u64("expiration")?.map(in_ms), pair.u64("expiration_ttl")?);
+        // A lifetime that time cannot say is refused like one that is over.
+        let ttl = ttl.map(|ttl| ttl.checked_mul(1000).and_then(|ms| NOW_MS.checked_add(ms)).unwrap_or(0));
+        let metadata = pair.raw("metadata")?;
+        let expiry_ms = ttl.or(expiration);
+        let kept = Kept {
+            value,
+            expiry_ms,
+            metadata,
+        };
+        Some((key.as_bytes().to_vec(), Some(kept)))
+    };
+    read().ok_or(Refused)
+}
+
+/// The key that a string stands for, or an object with one of two members.
+fn name(item: &Node<'_>) -> Result<Vec<u8>, Refused> {
+    let read = || {
+        if let Some(text) = item.text() {
+            return Some(text.as_bytes().to_vec());
+        }
+        let known = ["name", "name_base64"];
+        let object = item.members(|name| known.contains(&name), Others::MeanNothing)?;
+        match (object.text("name")?, object.text("name_base64")?) {
+            (Some(name), None) => Some(name.into_bytes()),
+            (None, Some(base64)) => json::base64(base64.trim_end()),
+            _ => None,
+        }
+    };
+    read().ok_or(Refused)
+}

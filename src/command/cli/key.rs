@@ -1,0 +1,272 @@
+//! `embercask key`.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use embercask::{Condition, EntryRef, Error, Limits, PutOptions};
+
+use super::arguments::{Delete, Get, Key, List, Put};
+use super::output::{ListedKey, json, json_line, stdout};
+use super::session::Session;
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+use crate::common::text::{Format, escape, escape_short, is_deceptive};
+
+/// Characters of a value that a message shows.
+const SHOWN_MAX: usize = 100;
+/// Keys of a page, unless fewer are asked for.
+const PAGE_KEYS: usize = 1000;
+
+pub(crate) fn run(session: &Session, command: Key) -> Outcome {
+    match command {
+        Key::Put(arguments) => put(session, &arguments),
+        Key::Get(arguments) => get(session, &arguments),
+        Key::Delete(arguments) => delete(session, &arguments),
+        Key::List(arguments) => list(session, &arguments),
+    }
+}
+
+fn put(session: &Session, arguments: &Put) -> Outcome {
+    let key = arguments.key_format.parse(&arguments.key)?;
+    let value = match (&arguments.value, &arguments.path) {
+        (Some(value), _) => arguments.value_format.parse(value)?,
+        (None, Some(path)) if path == Path::new("-") && session.is_shell() => return Err(Failure::input_of_shell()),
+        (None, Some(path)) => read(path)?,
+        (None, None) => return Err(Failure::usage("there is no value", "give it, or --path FILE")),
+    };
+    let mut options = PutOptions::new().durability(arguments.class.durability());
+    if let Some(seconds) = arguments.ttl {
+        options = options.ttl(Duration::from_secs(seconds));
+    }
+    if let Some(seconds) = arguments.expiration {
+        options = options.expiration(seconds);
+    }
+    if let Some(metadata) = &arguments.metadata {
+        let is_object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(metadata);
+        is_object.map_err(|error| {
+            Failure::usage(
+                format!("the metadata are no JSON object: {error}"),
+                "an object looks like '{\"size\": 3}'",
+            )
+        })?;
+        options = options.metadata(metadata.as_bytes());
+    }
+    if arguments.if_absent {
+        options = options.condition(Condition::Absent);
+    } else if let Some(sequence) = arguments.if_sequence {
+        options = options.condition(Condition::Sequence(sequence));
+    }
+    let namespace = session.namespace(&arguments.target)?;
+    namespace.put_with(&key, &value, options).map_err(conflict)?;
+    let what = match &arguments.path {
+        Some(path) => format!("the contents of {}", path.display()),
+        None => format!("the value \"{}\"", escape_short(&value, SHOWN_MAX)),
+    };
+    session.say(format_args!(
+        "Wrote {what} to the key \"{}\" of \"{}\".",
+        escape_short(&key, SHOWN_MAX),
+        namespace.name()
+    ))
+}
+
+/// The content of a file; of standard input if it is called `-`.
+fn read(path: &Path) -> Outcome<Vec<u8>> {
+    let fail = |error| Failure::file("read", path.display(), &error);
+    let reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(fail)?)
+    };
+    let mut content = Vec::new();
+    // One byte more than a value may have is enough to be refused.
+    let length_max = Limits::ENGINE.value_bytes_max as u64 + 1;
+    reader.take(length_max).read_to_end(&mut content).map_err(fail)?;
+    Ok(content)
+}
+
+/// Tells of a condition that does not hold.
+fn conflict(error: Error) -> Failure {
+    match error {
+        Error::Conflict { found: Some(sequence) } => Failure::no(
+            format!("the condition does not hold: the newest write of the key has the sequence {sequence}"),
+            "",
+        ),
+        Error::Conflict { found: None } => Failure::no("the condition does not hold: the key is absent", ""),
+        error => error.into(),
+    }
+}
+
+fn get(session: &Session, arguments: &Get) -> Outcome {
+    let key = arguments.key_format.parse(&arguments.key)?;
+    let namespace = session.namespace(&arguments.target)?;
+    let Some(value) = namespace.get(&key)? else {
+        return Err(absent(&key, &namespace.name()));
+    };
+    let mut out = stdout();
+    if arguments.json {
+        json_line(&mut out, &ListedKey::of_value(&key, &value))?;
+    } else {
+        out.write_all(&shown(session, arguments, &value))?;
+        if arguments.text {
+            out.write_all(b"\n")?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// A value as it was asked for; a terminal is spared what is no text, unless that was asked for.
+fn shown<'a>(session: &Session, arguments: &Get, value: &'a [u8]) -> Cow<'a, [u8]> {
+    let format = arguments.value_format.unwrap_or_else(|| {
+        let is_text = std::str::from_utf8(value)
+            .is_ok_and(|text| !text.contains(|character| is_deceptive(character) && !matches!(character, '\n' | '\t')));
+        if is_text || !std::io::stdout().is_terminal() {
+            return Format::Raw;
+        }
+        session.note("The value is no text, and is shown escaped; --value-format raw prints it as it is.");
+        Format::Escaped
+    });
+    format.show(value)
+}
+
+fn absent(key: &[u8], namespace: &str) -> Failure {
+    let key = escape_short(key, SHOWN_MAX);
+    Failure::no(format!("there is no key \"{key}\" in \"{namespace}\""), "")
+}
+
+fn delete(session: &Session, arguments: &Delete) -> Outcome {
+    let key = arguments.key_format.parse(&arguments.key)?;
+    let namespace = session.namespace(&arguments.target)?;
+    let condition = arguments.if_sequence.map(Condition::Sequence);
+    let deleted = namespace
+        .delete_with(&key, condition, Some(arguments.class.durability()))
+        .map_err(conflict)?;
+    if !deleted.existed {
+        return Err(absent(&key, &namespace.name()));
+    }
+    session.say(format_args!(
+        "Deleted the key \"{}\" of \"{}\".",
+        escape_short(&key, SHOWN_MAX),
+        namespace.name()
+    ))
+}
+
+fn list(session: &Session, arguments: &List) -> Outcome {
+    let format = arguments.key_format;
+    let mut list = session
+        .namespace(&arguments.target)?
+        .list()
+        .prefix(format.parse(&arguments.prefix)?);
+    if let Some(start) = &arguments.start {
+        list = list.start(format.parse(start)?);
+    }
+    if let Some(start) = &arguments.start_after {
+        list = list.start_after(format.parse(start)?);
+    }
+    if let Some(end) = &arguments.end {
+        list = list.end(format.parse(end)?);
+    }
+    if arguments.reverse {
+        list = list.reverse();
+    }
+    if arguments.values {
+        list = list.with_values();
+    }
+    let mut out = stdout();
+    if arguments.count {
+        writeln!(out, "{}", list.count()?)?;
+        return Ok(out.flush()?);
+    }
+    let _expected = interrupt::expect();
+    let mut style = Style::of(arguments);
+    style.begin(&mut out)?;
+    let mut left = arguments.limit.unwrap_or(u64::MAX);
+    let mut cursor = None::<String>;
+    let mut is_stopped = false;
+    let mut damaged = 0;
+    while left > 0 && !is_stopped {
+        let mut page = list.clone().limit(left.min(PAGE_KEYS as u64) as usize);
+        if let Some(cursor) = cursor {
+            page = page.cursor(cursor);
+        }
+        let page = page.page()?;
+        for entry in page.iter() {
+            if let Some(error) = entry.error() {
+                damaged += 1;
+                session.tell_damage(error);
+            }
+            style.entry(&mut out, &entry)?;
+        }
+        left -= page.len() as u64;
+        match page.cursor() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => break,
+        }
+        is_stopped = interrupt::is_requested();
+    }
+    style.end(&mut out)?;
+    out.flush()?;
+    if is_stopped {
+        return Err(Failure::stopped("there are more keys"));
+    }
+    if damaged > 0 {
+        return Err(Failure::damaged_keys(
+            damaged,
+            "they are listed without what cannot be read",
+        ));
+    }
+    Ok(())
+}
+
+/// How a listing is written.
+enum Style {
+    /// A JSON array, as wrangler prints it.
+    Array {
+        empty: bool,
+        values: bool,
+    },
+    Lines {
+        values: bool,
+    },
+    Text,
+}
+
+impl Style {
+    fn of(arguments: &List) -> Style {
+        let values = arguments.values;
+        match (arguments.json, arguments.text) {
+            (true, _) => Style::Lines { values },
+            (false, true) => Style::Text,
+            (false, false) => Style::Array { empty: true, values },
+        }
+    }
+
+    fn begin(&self, out: &mut dyn Write) -> Outcome {
+        match self {
+            Style::Array { .. } => Ok(out.write_all(b"[")?),
+            Style::Lines { .. } | Style::Text => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, out: &mut dyn Write, entry: &EntryRef<'_>) -> Outcome {
+        match self {
+            Style::Array { empty, values } => {
+                out.write_all(if *empty { b"\n  " } else { b",\n  " })?;
+                *empty = false;
+                json(out, &ListedKey::of_entry(entry, *values))
+            }
+            Style::Lines { values } => json_line(out, &ListedKey::of_entry(entry, *values)),
+            Style::Text => Ok(writeln!(out, "{}", escape(entry.key()))?),
+        }
+    }
+
+    fn end(&self, out: &mut dyn Write) -> Outcome {
+        match self {
+            Style::Array { empty: true, .. } => Ok(out.write_all(b"]\n")?),
+            Style::Array { .. } => Ok(out.write_all(b"\n]\n")?),
+            Style::Lines { .. } | Style::Text => Ok(()),
+        }
+    }
+}

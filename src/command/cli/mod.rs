@@ -1,0 +1,78 @@
+//! The command line. `arguments` says what can be said, `session` opens the store, and each other module does one group
+//! of commands.
+
+pub(crate) mod arguments;
+mod bench;
+mod bulk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+mod generate;
+mod inspect;
+mod key;
+mod maintain;
+mod namespace;
+pub(crate) mod output;
+mod random;
+mod session;
+mod shell;
+pub(crate) mod stats;
+mod transfer;
+mod writer;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use session::Session;
+
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+use crate::server;
+
+/// Runs the command that the arguments say.
+pub fn main() -> ExitCode {
+    interrupt::install();
+    // Wrong arguments, and the wish for help, end here: with exit status 2 and 0.
+    let arguments = Arguments::parse();
+    let session = Session::new(&arguments.global);
+    let outcome = run(&session, arguments.command);
+    // What was written is safe already, of whatever class it was; closing tells whether the rest went well.
+    let outcome = outcome.and(session.close());
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Runs one command.
+fn run(session: &Session, command: Command) -> Outcome {
+    match command {
+        Command::Namespace(command) => namespace::run(session, command),
+        Command::Key(command) => key::run(session, command),
+        Command::Bulk(command) => bulk::run(session, command),
+        Command::Export(arguments) => transfer::export(session, &arguments),
+        Command::Import(arguments) => transfer::import(session, &arguments),
+        Command::Stats(arguments) => stats::run(session, &arguments),
+        Command::Compact => maintain::compact(session),
+        Command::Verify(arguments) => maintain::verify(session, &arguments),
+        Command::Salvage(arguments) => maintain::salvage(session, &arguments),
+        Command::Checkpoint(arguments) => maintain::checkpoint(session, &arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Shell if session.is_shell() => Err(Failure::usage("this is the shell already", "")),
+        Command::Shell => shell::run(session),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Serve(_) if session.is_shell() => Err(Failure::usage(
+            "the shell has the store open",
+            "leave it, then `embercask serve`",
+        )),
+        Command::Serve(arguments) => {
+            let settings = server::Settings::of(&arguments)?;
+            session.set_path_if_none(settings.store.as_deref());
+            server::run(settings, session.store_or_new()?)
+        }
+        Command::Token { name } => generate::token(&name),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { directory } => generate::man(directory.as_deref()),
+    }
+}

@@ -1,0 +1,191 @@
+//! Standard output, and JSON lines of keys.
+
+use std::io::{self, BufWriter, Write};
+
+use embercask::{EntryRef, Value};
+use serde::Serialize;
+use serde_json::ser::Formatter;
+use serde_json::value::RawValue;
+
+use crate::common::blanks::without_blanks;
+use crate::common::failure::Outcome;
+use crate::common::text::{encode_base64, is_deceptive};
+
+/// Standard output, buffered; whoever is done with it flushes it.
+pub(crate) fn stdout() -> BufWriter<io::StdoutLock<'static>> {
+    BufWriter::with_capacity(64 << 10, io::stdout().lock())
+}
+
+/// Standard output for text in colours, which are left out where it is no terminal that has them.
+pub(crate) fn styled_stdout() -> BufWriter<anstream::AutoStream<io::StdoutLock<'static>>> {
+    BufWriter::with_capacity(64 << 10, anstream::stdout().lock())
+}
+
+/// A JSON value that does no harm to a terminal.
+pub(crate) fn json(out: &mut dyn Write, value: &impl Serialize) -> Outcome {
+    Ok(value.serialize(&mut serde_json::Serializer::with_formatter(out, Harmless))?)
+}
+
+/// The same on a line of its own.
+pub(crate) fn json_line(out: &mut dyn Write, value: &impl Serialize) -> Outcome {
+    json(out, value)?;
+    Ok(out.write_all(b"\n")?)
+}
+
+/// Writes JSON without any blanks, and escapes what JSON need not, but a terminal would obey.
+struct Harmless;
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_deceptive) {
+            let (plain, behind) = rest.split_at(at);
+            out.write_all(plain.as_bytes())?;
+            let mut characters = behind.chars();
+            if let Some(character) = characters.next() {
+                write!(out, "\\u{:04x}", u32::from(character))?;
+            }
+            rest = characters.as_str();
+        }
+        out.write_all(rest.as_bytes())
+    }
+
+    /// Metadata, in which such characters stand in strings only, and blanks anywhere.
+    fn write_raw_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        self.write_string_fragment(out, &without_blanks(fragment))
+    }
+}
+
+/// Bytes as JSON has them: text, or else base64, in two fields of which one is there.
+#[derive(Debug)]
+pub(crate) struct TextOrBase64<'a> {
+    pub(crate) text: Option<&'a str>,
+    pub(crate) base64: Option<String>,
+}
+
+impl<'a> TextOrBase64<'a> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        let text = std::str::from_utf8(bytes).ok();
+        let base64 = text.is_none().then(|| encode_base64(bytes));
+        TextOrBase64 { text, base64 }
+    }
+}
+
+/// Metadata as JSON has them: as JSON if they are, or else base64.
+#[derive(Debug)]
+pub(crate) struct JsonOrBase64<'a> {
+    pub(crate) json: Option<&'a RawValue>,
+    pub(crate) base64: Option<String>,
+}
+
+impl<'a> JsonOrBase64<'a> {
+    /// To be read by people and programs that want to know what they say.
+    pub(crate) fn of(metadata: Option<&'a [u8]>) -> Self {
+        JsonOrBase64::new(metadata, |_| true)
+    }
+
+    /// To be written to JSON that leads back to exactly these bytes. `null` would come back as nothing.
+    pub(crate) fn whole(metadata: Option<&'a [u8]>) -> Self {
+        JsonOrBase64::new(metadata, |json| is_whole(json, metadata))
+    }
+
+    /// The same, on one line.
+    pub(crate) fn exact(metadata: Option<&'a [u8]>) -> Self {
+        JsonOrBase64::new(metadata, |json| {
+            is_whole(json, metadata) && !json.contains(['\n', '\r'])
+        })
+    }
+
+    fn new(metadata: Option<&'a [u8]>, is_good: impl FnOnce(&str) -> bool) -> Self {
+        let json = metadata.and_then(|bytes| serde_json::from_slice::<&RawValue>(bytes).ok());
+        let json = json.filter(|json| is_good(json.get()));
+        let base64 = metadata.filter(|_| json.is_none()).map(encode_base64);
+        JsonOrBase64 { json, base64 }
+    }
+}
+
+/// Whether these metadata are this JSON, and nothing around it.
+fn is_whole(json: &str, metadata: Option<&[u8]>) -> bool {
+    json != "null" && metadata.is_some_and(|bytes| bytes.len() == json.len())
+}
+
+/// A key as listings show it: the fields of wrangler, and what it has no word for.
+#[derive(Serialize)]
+pub(crate) struct ListedKey<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    /// Whole seconds; a key does not live longer than that says, but for a part of a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence: Option<u64>,
+}
+
+impl<'a> ListedKey<'a> {
+    /// `with_value` if the listing was made with values, and shall show them.
+    pub(crate) fn of_entry(entry: &EntryRef<'a>, with_value: bool) -> Self {
+        let value = entry.value().filter(|_| with_value);
+        Self::new(entry.key(), value, entry.expiry_ms(), entry.metadata())
+    }
+
+    pub(crate) fn of_value(key: &'a [u8], value: &'a Value) -> Self {
+        Self::new(key, Some(value), value.expiry_ms(), value.metadata())
+    }
+
+    fn new(key: &'a [u8], value: Option<&'a Value>, expiry_ms: Option<u64>, metadata: Option<&'a [u8]>) -> Self {
+        let name = TextOrBase64::of(key);
+        let shown = value.map(|value| TextOrBase64::of(value.as_bytes()));
+        let (value_text, value_base64) = shown.map_or((None, None), |shown| (shown.text, shown.base64));
+        let metadata = JsonOrBase64::of(metadata);
+        ListedKey {
+            name: name.text,
+            name_base64: name.base64,
+            value: value_text,
+            value_base64,
+            expiration: expiry_ms.map(|ms| ms.div_ceil(1000)),
+            metadata: metadata.json,
+            metadata_base64: metadata.base64,
+            sequence: value.map(Value::sequence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_does_nothing_to_a_terminal_and_means_the_same() {
+        let text = "a\u{7f}\u{9b}31m\u{202e}ü \u{1b}";
+        let mut line = Vec::new();
+        json_line(&mut line, &text).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert_eq!(line, "\"a\\u007f\\u009b31m\\u202eü \\u001b\"\n");
+        assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+    }
+
+    #[test]
+    fn metadata_are_json_where_they_can_be() {
+        let shown = |bytes| JsonOrBase64::of(Some(bytes)).base64.is_none();
+        let exact = |bytes| JsonOrBase64::exact(Some(bytes)).base64.is_none();
+        for bytes in [&b"{\"a\": 1.50}"[..], b"\"text\""] {
+            assert!(shown(bytes) && exact(bytes), "{bytes:?}");
+        }
+        for bytes in [&b"null"[..], b" 1", b"[1,\n2]"] {
+            assert!(shown(bytes) && !exact(bytes), "{bytes:?}");
+        }
+        for bytes in [&b"\xff"[..], b"", b"{"] {
+            assert!(!shown(bytes) && !exact(bytes), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! `embercask stats`: what a store is made of, for people and for programs.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anstyle::{AnsiColor, Style};
+use embercask::{RecoveryReport, Stats as Numbers, Store};
+
+use super::arguments::Stats;
+use super::output::{json_line, styled_stdout};
+use super::session::Session;
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+use crate::common::statistics::as_json;
+use crate::common::text::{bytes, count, one_line, time};
+
+/// Cells of a bar.
+const BAR_CELLS: u64 = 40;
+/// Segments in a row of the map.
+const MAP_CELLS: usize = 40;
+/// How often it is looked whether the user wants an end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+const LIVE: Style = AnsiColor::Green.on_default();
+const DEAD: Style = AnsiColor::Red.on_default();
+const EXPIRED: Style = AnsiColor::Yellow.on_default();
+const OTHER: Style = AnsiColor::Blue.on_default();
+
+pub(crate) fn run(session: &Session, arguments: &Stats) -> Outcome {
+    let store = session.store()?;
+    let Some(seconds) = arguments.every else {
+        return show(&store, arguments.json);
+    };
+    let every = Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|every| *every >= LOOK_EVERY)
+        .ok_or_else(|| Failure::usage("--every takes a number of seconds, at least 0.05", ""))?;
+    let _expected = interrupt::expect();
+    while !interrupt::is_requested() {
+        if !arguments.json && std::io::stdout().is_terminal() {
+            // Clears the screen.
+            write!(std::io::stdout().lock(), "\x1b[2J\x1b[H")?;
+        }
+        show(&store, arguments.json)?;
+        let shown = Instant::now();
+        while shown.elapsed() < every && !interrupt::is_requested() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+    Ok(())
+}
+
+fn show(store: &Store, json: bool) -> Outcome {
+    // What has expired counts as such from here on.
+    store.maintain()?;
+    let numbers = store.stats();
+    if json {
+        let mut shown = as_json(store, &numbers);
+        if let serde_json::Value::Object(fields) = &mut shown {
+            fields.insert("directory".to_owned(), store.directory().display().to_string().into());
+        }
+        return json_line(&mut std::io::stdout().lock(), &shown);
+    }
+    let report = Report {
+        directory: one_line(&store.directory().display().to_string()).into_owned(),
+        recovery: store.recovery_report(),
+        numbers: &numbers,
+    };
+    let mut out = styled_stdout();
+    report.write(&mut out)?;
+    Ok(out.flush()?)
+}
+
+/// The report for people.
+struct Report<'a> {
+    directory: String,
+    recovery: &'a RecoveryReport,
+    numbers: &'a Numbers,
+}
+
+impl Report<'_> {
+    fn write(&self, out: &mut dyn Write) -> Outcome {
+        let numbers = self.numbers;
+        let bold = Style::new().bold();
+        writeln!(out, "{bold}{}{bold:#}", self.directory)?;
+        writeln!(
+            out,
+            "  {} keys in {} namespaces, {} segments of {} in all",
+            count(numbers.keys),
+            count(numbers.namespaces),
+            count(numbers.segments.len() as u64),
+            bytes(numbers.segment_bytes)
+        )?;
+        self.write_bytes(out)?;
+        self.write_map(out)?;
+        self.write_memory(out)?;
+        self.write_history(out)?;
+        for (what, problem) in [
+            ("writes are refused", &numbers.poisoned),
+            ("background work failed", &numbers.background_error),
+        ] {
+            if let Some(problem) = problem {
+                writeln!(out, "  {DEAD}{what}: {}{DEAD:#}", one_line(problem))?;
+            }
+        }
+        if numbers.disk_full {
+            writeln!(out, "  {DEAD}the disk was found full{DEAD:#}")?;
+        }
+        Ok(())
+    }
+
+    /// What the bytes on disk are, as bars.
+    fn write_bytes(&self, out: &mut dyn Write) -> Outcome {
+        let numbers = self.numbers;
+        let dead = numbers.dead_bytes - numbers.expired_bytes;
+        let known = numbers.live_bytes + numbers.dead_bytes + numbers.tombstone_bytes;
+        let rows = [
+            ("live", numbers.live_bytes, LIVE),
+            ("dead", dead, DEAD),
+            ("expired", numbers.expired_bytes, EXPIRED),
+            ("tombstones", numbers.tombstone_bytes, OTHER),
+            ("overhead", numbers.segment_bytes.saturating_sub(known), OTHER),
+        ];
+        writeln!(out)?;
+        for (what, part, style) in rows {
+            let percent = part as f64 * 100.0 / numbers.segment_bytes.max(1) as f64;
+            writeln!(
+                out,
+                "  {what:10} {:>11} {percent:5.1} %  {style}{}{style:#}",
+                bytes(part),
+                bar(part, numbers.segment_bytes)
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Each segment as one cell: the taller, the more of it is live.
+    fn write_map(&self, out: &mut dyn Write) -> Outcome {
+        if self.numbers.segments.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        for (number, row) in self.numbers.segments.chunks(MAP_CELLS).enumerate() {
+            write!(out, "  {:10} ", if number == 0 { "segments" } else { "" })?;
+            for segment in row {
+                let style = if !segment.sealed {
+                    OTHER
+                } else if segment.live_bytes * 2 >= segment.bytes {
+                    LIVE
+                } else if segment.expired_bytes * 2 >= segment.dead_bytes {
+                    EXPIRED
+                } else {
+                    DEAD
+                };
+                write!(out, "{style}{}{style:#}", cell(segment.live_bytes, segment.bytes))?;
+            }
+            writeln!(out)?;
+        }
+        writeln!(
+            out,
+            "             oldest first; the taller, the more is live; {OTHER}being written{OTHER:#}"
+        )?;
+        Ok(())
+    }
+
+    fn write_memory(&self, out: &mut dyn Write) -> Outcome {
+        let numbers = self.numbers;
+        let index = numbers.keydir_bytes + numbers.key_order_bytes;
+        let each = index as f64 / numbers.keys.max(1) as f64;
+        writeln!(out)?;
+        writeln!(
+            out,
+            "  {:10} {:>11}  keydir {}, key order {}, {each:.1} bytes a key; expiry {}, buffers {}",
+            "memory",
+            bytes(index),
+            bytes(numbers.keydir_bytes),
+            bytes(numbers.key_order_bytes),
+            bytes(numbers.expiry_queue_bytes),
+            bytes(numbers.buffer_bytes)
+        )?;
+        Ok(())
+    }
+
+    fn write_history(&self, out: &mut dyn Write) -> Outcome {
+        let compaction = &self.numbers.compaction;
+        // The store remembers no compaction but by the segments that it has written.
+        let rewritten = self.numbers.segments.iter().filter(|segment| segment.rewritten);
+        let written_bytes = rewritten.clone().map(|segment| segment.bytes).sum();
+        if let Some(last) = rewritten.map(|segment| segment.created_ms).max() {
+            let last = time(last);
+            let written = bytes(written_bytes);
+            writeln!(
+                out,
+                "  {:10} {written:>11}  were written by it, the last of them at {last}",
+                "compaction"
+            )?;
+        }
+        if compaction.runs > 0 {
+            writeln!(
+                out,
+                "  {:10} {:>11}  given back by {} runs since the store was opened",
+                "",
+                bytes(compaction.reclaimed_bytes),
+                count(compaction.runs)
+            )?;
+        }
+        let recovery = self.recovery;
+        let how = match (recovery.clean, recovery.index_file_used) {
+            (true, true) => "closed properly before, indexes read from their file",
+            (true, false) => "closed properly before",
+            (false, _) => "not closed properly before",
+        };
+        let took = format!("{} ms", recovery.duration.as_millis());
+        writeln!(out, "  {:10} {took:>11}  {how}", "opening")?;
+        if recovery.discarded_bytes + recovery.rewritten_bytes > 0 {
+            writeln!(
+                out,
+                "  {:10} {:>11}  discarded behind the last whole write, {} written anew",
+                "recovery",
+                bytes(recovery.discarded_bytes),
+                bytes(recovery.rewritten_bytes)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A bar whose length is the share of the whole, in eighths of a cell.
+fn bar(part: u64, whole: u64) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (u128::from(part) * u128::from(BAR_CELLS) * 8 / u128::from(whole.max(1))) as usize;
+    let last = EIGHTHS.get(eighths % 8).copied().unwrap_or_default();
+    "█".repeat(eighths / 8) + last
+}
+
+/// A cell as tall as the share of the whole.
+fn cell(part: u64, whole: u64) -> char {
+    const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let height = (u128::from(part) * 8 / u128::from(whole.max(1))).min(7) as usize;
+    HEIGHTS.get(height).copied().unwrap_or(' ')
+}

@@ -1,0 +1,242 @@
+//! Imports that were cut off, and what is made of the note of how far they came.
+
+use embercask::Store;
+use embercask::storage::MemStorage;
+
+use super::{Bytes, End, Import, Model, NAMESPACE, Scratch, Unclear, arguments, check, prepared, run};
+use crate::common::fuzzing::json::{self, Node, Others, Value};
+use crate::common::fuzzing::{open, told};
+use embercask::testing::input::strike;
+
+/// An import that was cut off at any byte, and is resumed with a note and a file that may have changed since: it ends as a second reader of
+/// note and file says, and where the note is the one that was written, or that one with damage, no line is left out.
+pub fn import_resume(data: &[u8]) {
+    let mut input = Bytes::new(data);
+    let (how, cut, step, file_change, note_change) =
+        (input.u8(), usize::from(input.u16()), input.u8(), input.u8(), input.u8());
+    let scratch = Scratch::new();
+    let note_file = scratch.path("note");
+    let note_length = usize::from(input.u8());
+    let (changes, own_note) = (input.bytes(16), input.bytes(note_length));
+    let text = lines(&mut input);
+
+    let disk = MemStorage::new();
+    let (store, mut model) = prepared(&disk);
+    let (older, sequence) = (how & 4 != 0, store.stats().last_sequence);
+    let copy = older.then(|| disk.crash_process());
+    // The first run ends where the reader fails, or where a line is wrong.
+    let first = arguments(how, Some(note_file.clone()), false);
+    let cut = cut % (text.len() + 1);
+    let whole_lines = text[..cut]
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let is_cut = cut < text.len();
+    let read = if is_cut { &text[..whole_lines] } else { &text[..] };
+    let Ok(expected) = model.clone().import(read, &first, 0, None) else {
+        return;
+    };
+    let done = run(&store, &first, &text, step, is_cut.then_some(cut));
+    let Ok(_) = model.import(read, &first, 0, None) else {
+        return;
+    };
+    model.check(&store);
+    match expected {
+        End::Whole | End::CutOff if is_cut => assert!(done.is_err()),
+        expected => check(done, &expected),
+    }
+    let Ok(note) = std::fs::read(&note_file) else {
+        // Complete, or nothing was done that had to be noted.
+        return;
+    };
+
+    // What happens between the two runs.
+    let mut changes = Bytes::new(changes);
+    let mut file = text.clone();
+    match file_change % 4 {
+        0 | 1 => {}
+        2 => strike(&mut file, &mut changes),
+        _ => file.truncate(usize::from(changes.u16()) % (text.len() + 1)),
+    }
+    let mut noted = note.clone();
+    match note_change % 4 {
+        0 => {}
+        1 => strike(&mut noted, &mut changes),
+        2 => noted = edited(&note, &mut changes),
+        _ => noted = own_note.to_vec(),
+    }
+    std::fs::write(&note_file, &noted).unwrap();
+    let (store, mut model) = match copy {
+        // As it was before all that: what is noted is not there.
+        Some(disk) => {
+            drop(store);
+            (open(&disk), prepared(&MemStorage::new()).1)
+        }
+        None => (store, model),
+    };
+    let second = arguments(how ^ (how >> 4 & 3), Some(note_file), true);
+    let before = model.clone();
+    let Ok(expected) = resumed(&mut model, &store, &second, &noted, &file) else {
+        return;
+    };
+    let done = run(&store, &second, &file, step, None);
+    match &expected {
+        Some(expected) => check(done, expected),
+        None => {
+            let failure = done.expect_err("this note is not to be believed");
+            assert!(told(&failure).contains("note"), "{failure:?}");
+        }
+    }
+    model.check(&store);
+
+    // Damage is found, or does no harm: all lines are there.
+    let is_accepted = match note_change % 4 {
+        0 => !matches!(expected, None | Some(End::Another)),
+        1 => expected == Some(End::Whole),
+        _ => false,
+    };
+    if is_accepted && !older {
+        let mut whole = before;
+        let Ok(end) = whole.import(&file, &second, 0, None) else {
+            return;
+        };
+        assert_eq!(whole.namespaces, model.namespaces, "lines were left out");
+        assert_eq!(end == End::Whole, expected == Some(End::Whole), "{end:?}");
+    } else if is_accepted {
+        // What the copy lacks is not taken for done.
+        let note = json::parse(&noted).ok().and_then(|note| Note::of(&note));
+        assert!(note.is_none_or(|note| note.sequence <= sequence));
+    }
+}
+
+/// Lines of an export, made of few bytes each, or the fuzzer's own.
+fn lines(input: &mut Bytes<'_>) -> Vec<u8> {
+    let (mut text, mut section) = (Vec::new(), 0_u64);
+    while !input.is_empty() {
+        let (what, number) = (input.u8(), input.u8());
+        let key = number % 8;
+        section += 1;
+        let line = match what % 8 {
+            0..=2 => format!(
+                r#"{{"namespace":"{}","key":"k{key}","value":"{number}"}}"#,
+                ["a", NAMESPACE][usize::from(what >> 3 & 1)]
+            ),
+            3 => format!(
+                r#"{{"key":"k{key}","value":"{number}","expiration_ms":{}}}"#,
+                1_700_000_000_000_u64 + u64::from(number) * 100
+            ),
+            4 => format!(r#"{{"namespace":"n{key}","id":"{number:032x}"}}"#),
+            5 => {
+                section = 0;
+                r#"{"export":1,"store":"00","namespaces":null,"prefix":""}"#.to_owned()
+            }
+            6 => format!(r#"{{"end":true,"lines":{}}}"#, section - 1 + u64::from(number == 255)),
+            _ => {
+                text.extend_from_slice(input.bytes(usize::from(number)));
+                String::new()
+            }
+        };
+        text.extend_from_slice(line.as_bytes());
+        if what >> 4 != 15 {
+            text.push(b'\n');
+        }
+    }
+    text
+}
+
+/// A note that says something else, and is well-formed.
+fn edited(note: &[u8], changes: &mut Bytes<'_>) -> Vec<u8> {
+    let mut note: serde_json::Value = serde_json::from_slice(note).expect("it is JSON");
+    let (field, number) = (changes.below(5), u64::from(changes.u8()));
+    let object = note.as_object_mut().expect("it is an object");
+    let (name, value) = match field {
+        0 => ("items", number.into()),
+        1 => ("crc32", number.into()),
+        2 => (
+            "section",
+            if number == 0 {
+                serde_json::Value::Null
+            } else {
+                number.into()
+            },
+        ),
+        3 => ("sequence", number.into()),
+        _ => ("store", number.to_string().into()),
+    };
+    object.insert(name.to_owned(), value);
+    serde_json::to_vec(&note).expect("it can be written")
+}
+
+/// How a resumed import ends; None if the note is refused.
+fn resumed(
+    model: &mut Model,
+    store: &Store,
+    arguments: &Import,
+    note: &[u8],
+    file: &[u8],
+) -> Result<Option<End>, Unclear> {
+    let note = match json::parse(note) {
+        Err(json::Wrong::TooDeep) => return Err(Unclear),
+        note => note.ok().and_then(|note| Note::of(&note)),
+    };
+    let Some(note) = note else { return Ok(None) };
+    let is_of_this = note.store == format!("{:032x}", store.id())
+        && note.namespace == arguments.namespace
+        && !note.bulk
+        && note.if_absent == arguments.if_absent
+        && note.sequence <= store.stats().last_sequence;
+    if !is_of_this {
+        return Ok(None);
+    }
+    if note.items == 0 {
+        return model.import(file, arguments, 0, None).map(Some);
+    }
+    let lines: Vec<&[u8]> = file.split_inclusive(|byte| *byte == b'\n').collect();
+    let first = usize::try_from(note.items).ok().and_then(|items| lines.get(..items));
+    match first {
+        Some(first) if crc32fast::hash(&first.concat()) == note.crc32 => {
+            model.import(file, arguments, note.items, note.section).map(Some)
+        }
+        _ => Ok(Some(End::Another)),
+    }
+}
+
+struct Note {
+    store: String,
+    sequence: u64,
+    namespace: Option<String>,
+    bulk: bool,
+    if_absent: bool,
+    items: u64,
+    crc32: u32,
+    section: Option<u64>,
+}
+
+impl Note {
+    /// All of its members have to be there, and no others.
+    fn of(note: &Node<'_>) -> Option<Note> {
+        let known = [
+            "store",
+            "sequence",
+            "namespace",
+            "bulk",
+            "if_absent",
+            "items",
+            "crc32",
+            "section",
+        ];
+        let note = note.members(|name| known.contains(&name), Others::AreWrong)?;
+        let u64 = |name| note.get(name)?.number()?.parse().ok();
+        let nullable = |name| note.get(name).map(|node| !matches!(node.value, Value::Null));
+        Some(Note {
+            store: note.get("store")?.text()?.to_owned(),
+            sequence: u64("sequence")?,
+            namespace: nullable("namespace").and_then(|_| note.text("namespace"))?,
+            bulk: note.get("bulk")?.bool()?,
+            if_absent: note.get("if_absent")?.bool()?,
+            items: u64("items")?,
+            crc32: u64("crc32")?.try_into().ok()?,
+            section: nullable("section").and_then(|_| note.u64("section"))?,
+        })
+    }
+}

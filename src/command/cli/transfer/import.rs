@@ -1,0 +1,385 @@
+//! Reading namespaces from a file.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crc32fast::Hasher;
+use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
+
+use super::array;
+use super::input::Input;
+use super::progress::{Done, Progress};
+use super::record::{self, Read, Record};
+use crate::cli::arguments::{FileFormat, Import};
+use crate::cli::bulk::Pair;
+use crate::cli::session::Session;
+use crate::cli::writer::{Change, Rules, Tally, Write, Writer};
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+use crate::common::text::count;
+use crate::planted::{Planted, planted};
+
+/// How often at most it is noted how far the import has come.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
+    if arguments.format == FileFormat::Bulk && arguments.namespace.is_none() {
+        return Err(Failure::usage(
+            "a bulk file does not say into which namespace its keys go",
+            "name it by -n NAME",
+        ));
+    }
+    import_from(session, arguments, Input::open(&arguments.file, session, "importing")?)
+}
+
+pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -> Outcome {
+    let mut progress = Progress::of(session, arguments, input.is_file)?;
+    let store = session.store_or_new()?;
+    let _expected = interrupt::expect();
+    let skip = progress.done(&store)?;
+    if let Some(done) = &skip {
+        let (items, what) = (count(done.items), items_of(arguments));
+        session.note(format_args!("Going on behind the first {items} {what}s."));
+    }
+    let rules = Rules {
+        skip_expired: true,
+        if_absent: arguments.if_absent,
+    };
+    let called = format!("{}, {}", input.name, items_of(arguments));
+    let importer = Importer {
+        session,
+        arguments,
+        name: input.name.clone(),
+        namespaces: HashMap::new(),
+        writer: Writer::new(store.clone(), arguments.class.durability(), rules, called.clone()),
+        called,
+        store,
+        seen: Seen::default(),
+        before: Seen::default(),
+        done: Seen::default(),
+        skip,
+        progress,
+        noted: Instant::now(),
+    };
+    importer.run(input)
+}
+
+/// What an input consists of.
+fn items_of(arguments: &Import) -> &'static str {
+    match arguments.format {
+        FileFormat::Lines => "line",
+        FileFormat::Bulk => "pair",
+    }
+}
+
+/// How much of the input was read.
+#[derive(Clone, Default)]
+struct Seen {
+    /// Lines or pairs.
+    items: u64,
+    /// Over all of them.
+    crc: Hasher,
+    /// Lines of an export since its first line, if its last one has not come.
+    section: Option<u64>,
+}
+
+impl Seen {
+    fn crc32(&self) -> u32 {
+        self.crc.clone().finalize()
+    }
+}
+
+struct Importer<'a> {
+    session: &'a Session,
+    arguments: &'a Import,
+    /// What messages call the input, and its items.
+    name: String,
+    called: String,
+    store: Store,
+    namespaces: HashMap<String, Namespace>,
+    writer: Writer,
+    seen: Seen,
+    /// The same without the item that is being looked at.
+    before: Seen,
+    /// How much of it is in the store.
+    done: Seen,
+    /// What an earlier import has done.
+    skip: Option<Done>,
+    progress: Progress<'a>,
+    /// When it was last noted how far this has come.
+    noted: Instant,
+}
+
+impl Importer<'_> {
+    fn run(mut self, input: Input) -> Outcome {
+        if self.skip.is_none() {
+            // Whether that can be noted at all is better known now than after an hour.
+            self.note()?;
+        }
+        let read = match self.arguments.format {
+            FileFormat::Lines => self.lines(input),
+            FileFormat::Bulk => self.bulk(input),
+        };
+        let read = match read {
+            Ok(()) => self.commit(self.seen.clone()),
+            // Who wants an end does not want to wait for what is pending.
+            Err(failure) if failure.is_stop() || self.writer.has_failed() => {
+                if self.writer.is_idle() {
+                    self.done = self.seen.clone();
+                }
+                Err(failure)
+            }
+            // What was read before something that is wrong is good.
+            Err(failure) => self.commit(self.before.clone()).and(Err(failure)),
+        };
+        match read.and_then(|()| self.check_whole()) {
+            Ok(()) => {
+                self.store.sync()?;
+                self.progress.forget();
+                self.session.say(self.told())
+            }
+            Err(failure) => {
+                let what = self.give_up()?;
+                Err(match failure.is_stop() {
+                    true => Failure::stopped(&what),
+                    false => failure.having(&what),
+                })
+            }
+        }
+    }
+
+    fn lines(&mut self, mut input: Input) -> Outcome {
+        let mut line = Vec::new();
+        while input.read_line(&mut line)? {
+            if !self.count(&line)? && !line.trim_ascii().is_empty() {
+                // Adding to what is pending tells itself which line it was.
+                match record::read(&line).and_then(|read| self.line(read)) {
+                    Ok(Some(write)) => self.writer.add(write)?,
+                    Ok(None) => {}
+                    Err(failure) => return Err(self.at(failure, &line)),
+                }
+            }
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Where a failure was.
+    fn at(&self, failure: Failure, line: &[u8]) -> Failure {
+        if self.seen.items == 1 && line.first() == Some(&b'[') {
+            return Failure::usage(
+                format!("{} does not hold lines of an export, but a JSON array", self.name),
+                "if it is one of `bulk put`, import it with --format bulk -n NAME",
+            );
+        }
+        failure.at(format_args!("{} {}", self.called, self.seen.items))
+    }
+
+    fn bulk(&mut self, input: Input) -> Outcome {
+        let namespace = self.named(None)?;
+        array::for_each(input, |number, pair: Pair| {
+            if !self.count(&serde_json::to_vec(&pair)?)? {
+                self.writer.add(pair.into_write(number, &namespace, self.session)?)?;
+            }
+            self.look()
+        })
+    }
+
+    /// Counts a line or pair. True if an earlier import has done it.
+    fn count(&mut self, item: &[u8]) -> Outcome<bool> {
+        self.seen.crc.update(item);
+        self.seen.items += 1;
+        let Some(skip) = &self.skip else { return Ok(false) };
+        if self.seen.items < skip.items {
+            return Ok(true);
+        }
+        if self.seen.items > skip.items {
+            return Ok(false);
+        }
+        if self.seen.crc32() != skip.crc32 && !planted(Planted::ImportAnotherInput) {
+            return Err(self.another_input());
+        }
+        self.seen.section = skip.section;
+        self.done = self.seen.clone();
+        Ok(true)
+    }
+
+    fn another_input(&self) -> Failure {
+        Failure::usage(
+            format!("{} does not begin with what was imported before", self.name),
+            "import from the beginning, without --resume",
+        )
+    }
+
+    /// What is to be written for a line, if anything.
+    fn line(&mut self, read: Read) -> Outcome<Option<Write>> {
+        if let Read::End { lines } = read {
+            let section = self.seen.section.take();
+            if section.is_some_and(|section| section != lines) {
+                return Err(Failure::usage(
+                    format!(
+                        "the export had {} lines, but here are {}",
+                        count(lines),
+                        count(section.unwrap_or(0))
+                    ),
+                    "to import a part of an export, leave out its first line",
+                ));
+            }
+            return Ok(None);
+        }
+        if matches!(read, Read::Header) {
+            self.check_whole()?;
+            self.seen.section = Some(0);
+            return Ok(None);
+        }
+        if let Some(section) = &mut self.seen.section {
+            *section += 1;
+        }
+        match read {
+            Read::Header | Read::End { .. } => Ok(None),
+            Read::Namespace { name, id } => self.declare(name, id).map(|()| None),
+            Read::Key(record) => self.key(record).map(Some),
+        }
+    }
+
+    /// An export that has begun has to end, and what was imported before has to be there.
+    fn check_whole(&self) -> Outcome {
+        if self.skip.as_ref().is_some_and(|skip| self.seen.items < skip.items) {
+            return Err(self.another_input());
+        }
+        match self.seen.section {
+            None => Ok(()),
+            Some(_) if planted(Planted::ImportCutOff) => Ok(()),
+            Some(_) => Err(Failure::usage(
+                format!("{} was cut off: the last line of the export is missing", self.name),
+                "",
+            )),
+        }
+    }
+
+    /// A namespace comes into being, with the id it had, unless it is there.
+    fn declare(&mut self, name: String, id: Option<u128>) -> Outcome {
+        if self.arguments.namespace.is_some() {
+            return Ok(());
+        }
+        let namespace = match (self.store.open_namespace(&name), id) {
+            (Err(error), Some(id))
+                if error.kind() == ErrorKind::NotFound && self.store.namespace_by_id(id)?.is_none() =>
+            {
+                self.store.create_namespace_with_id(&name, id)?
+            }
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => self.store.namespace(&name)?,
+            (namespace, _) => namespace?,
+        };
+        self.namespaces.insert(name, namespace);
+        Ok(())
+    }
+
+    /// The namespace that the user has named, or else the input.
+    fn named(&mut self, by_input: Option<String>) -> Outcome<Namespace> {
+        let name = self.arguments.namespace.clone().or(by_input);
+        let name =
+            name.ok_or_else(|| Failure::usage("it does not say in which namespace the key is", "name one by -n NAME"))?;
+        if let Some(namespace) = self.namespaces.get(&name) {
+            return Ok(namespace.clone());
+        }
+        let namespace = self.store.namespace(&name)?;
+        self.namespaces.insert(name, namespace.clone());
+        Ok(namespace)
+    }
+
+    fn key(&mut self, record: Record) -> Outcome<Write> {
+        let Record {
+            namespace,
+            key,
+            value,
+            expiry_ms,
+            metadata,
+        } = record;
+        let mut options = PutOptions::new();
+        if let Some(expiry) = expiry_ms {
+            options = options.expires_at_ms(expiry);
+        }
+        if let Some(metadata) = metadata {
+            options = options.metadata(metadata);
+        }
+        Ok(Write {
+            number: self.seen.items,
+            namespace: self.named(namespace)?,
+            key,
+            change: Change::Put {
+                value,
+                options,
+                expiry_ms,
+            },
+        })
+    }
+
+    /// Does what is pending: then so much of the input is done.
+    fn commit(&mut self, done: Seen) -> Outcome {
+        self.writer.commit()?;
+        self.done = done;
+        Ok(())
+    }
+
+    /// After each line or pair: notes now and then how far this has come.
+    fn look(&mut self) -> Outcome {
+        self.before = self.seen.clone();
+        let is_skipped = self.skip.as_ref().is_some_and(|skip| self.seen.items <= skip.items);
+        if is_skipped || !self.writer.is_idle() {
+            return Ok(());
+        }
+        self.done = self.seen.clone();
+        if self.noted.elapsed() < NOTE_EVERY {
+            return Ok(());
+        }
+        self.note()
+    }
+
+    /// Notes how far this has come, once all of that is safe.
+    fn note(&mut self) -> Outcome {
+        if self.arguments.class.durability() != Durability::Sync {
+            self.store.sync()?;
+        }
+        self.noted = Instant::now();
+        let done = &self.done;
+        self.progress.note(&self.store, done.items, done.crc32(), done.section)
+    }
+
+    /// What has become of an import that does not end well.
+    fn give_up(&mut self) -> Outcome<String> {
+        let had = self.skip.as_ref().map_or(0, |done| done.items);
+        if self.done.items <= had {
+            if self.skip.is_none() {
+                self.progress.forget();
+            }
+            return Ok(match self.writer.tally.done {
+                0 => "nothing more was imported".to_owned(),
+                // Of the batch in which a write is wrong, those before it.
+                1 => "1 key was imported".to_owned(),
+                keys => format!("{} keys were imported", count(keys)),
+            });
+        }
+        self.note()?;
+        let how_to_go_on = if self.progress.is_kept() {
+            ", and --resume goes on behind them"
+        } else {
+            ""
+        };
+        let (items, what) = (count(self.done.items), items_of(self.arguments));
+        Ok(format!("the first {items} {what}s are in the store{how_to_go_on}"))
+    }
+
+    /// What has become of the keys.
+    fn told(&self) -> String {
+        let Tally { done, expired, present } = &self.writer.tally;
+        let mut told = format!("Imported {} keys.", count(*done));
+        if *expired > 0 {
+            told += &format!(" {} had expired.", count(*expired));
+        }
+        if *present > 0 {
+            told += &format!(" {} were there already.", count(*present));
+        }
+        told
+    }
+}

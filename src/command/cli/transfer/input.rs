@@ -1,0 +1,170 @@
+//! Files of any size, compressed or not, and pipes, read from front to back.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use embercask::Limits;
+
+use super::compression::Compression;
+use crate::cli::session::Session;
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+
+/// Bytes that are read at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+/// How often it is looked whether the user wants an end, while nothing comes.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// No line is longer: the largest value, each byte of it as an escape of JSON, and what else belongs to a key.
+pub(super) const LINE_BYTES_MAX: u64 = 6 * Limits::ENGINE.value_bytes_max as u64 + (1 << 20);
+
+/// Something to read from front to back, decompressed, with a progress bar. An interrupt ends it with an error.
+pub(crate) struct Input {
+    /// What messages call it.
+    pub(crate) name: String,
+    pub(super) reader: Box<dyn BufRead>,
+    /// Whether it lies on disk, and can be read again.
+    pub(super) is_file: bool,
+}
+
+impl Input {
+    /// Opens a file, or standard input if it is called `-`.
+    pub(crate) fn open(path: &Path, session: &Session, what: &'static str) -> Outcome<Input> {
+        if path == Path::new("-") {
+            if session.is_shell() {
+                return Err(Failure::input_of_shell());
+            }
+            let reader = Box::new(BufReader::new(Awaited::new(io::stdin())));
+            return Ok(Input {
+                name: "standard input".to_owned(),
+                reader,
+                is_file: false,
+            });
+        }
+        let fail = |error: io::Error| Failure::file("read", path.display(), &error);
+        let file = File::open(path).map_err(fail)?;
+        let metadata = file.metadata().map_err(fail)?;
+        let reader: Box<dyn Read> = if metadata.is_file() {
+            let bar = session.bytes_bar(what);
+            bar.set_length(metadata.len());
+            Box::new(Watched(bar.wrap_read(file)))
+        } else {
+            Box::new(Awaited::new(file))
+        };
+        let reader = BufReader::with_capacity(BUFFER_BYTES, reader);
+        let decoded = Compression::of(path).decoded(reader).map_err(fail)?;
+        Ok(Input {
+            name: path.display().to_string(),
+            reader: Box::new(BufReader::with_capacity(BUFFER_BYTES, decoded)),
+            is_file: metadata.is_file(),
+        })
+    }
+
+    /// What a reader has, under the name `input`.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_reader(reader: impl BufRead + 'static) -> Input {
+        Input {
+            name: "input".to_owned(),
+            reader: Box::new(reader),
+            is_file: false,
+        }
+    }
+
+    /// Reads a line with what ends it; false at the end.
+    pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Outcome<bool> {
+        line.clear();
+        let mut limited = (&mut self.reader).take(LINE_BYTES_MAX);
+        let read = limited.read_until(b'\n', line);
+        match read {
+            Ok(0) => Ok(false),
+            Ok(length) if length as u64 == LINE_BYTES_MAX => Err(Failure::usage(
+                format!("{} has a line that is longer than any key with its value", self.name),
+                "",
+            )),
+            Ok(_) => Ok(true),
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+
+    /// Why it cannot be read on.
+    pub(super) fn failure(&self, error: &io::Error) -> Failure {
+        if interrupt::is_requested() {
+            return Failure::stopped("the rest was not read");
+        }
+        Failure::file("read", &self.name, error)
+    }
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("stopped")
+}
+
+/// A file, which does not keep one waiting.
+struct Watched<R>(R);
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if interrupt::is_requested() {
+            return Err(stopped());
+        }
+        self.0.read(buffer)
+    }
+}
+
+/// A pipe or terminal, on which nothing may come for any time. A thread waits there, so that this one can look for Ctrl-C. It is
+/// left behind, waiting, if nobody wants to read on.
+struct Awaited {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    chunk: io::Cursor<Vec<u8>>,
+}
+
+impl Awaited {
+    fn new(mut from: impl Read + Send + 'static) -> Awaited {
+        let (sender, chunks) = sync_channel(2);
+        std::thread::spawn(move || {
+            loop {
+                let mut chunk = vec![0; BUFFER_BYTES];
+                let read = match from.read(&mut chunk) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    read => read,
+                };
+                let is_last = !matches!(read, Ok(1..));
+                let sent = sender.send(read.map(|length| {
+                    chunk.truncate(length);
+                    chunk
+                }));
+                if is_last || sent.is_err() {
+                    return;
+                }
+            }
+        });
+        Awaited {
+            chunks,
+            chunk: io::Cursor::default(),
+        }
+    }
+}
+
+impl Read for Awaited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.chunk.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            if interrupt::is_requested() {
+                return Err(stopped());
+            }
+            match self.chunks.recv_timeout(LOOK_EVERY) {
+                // The end is an empty one; behind it the thread is gone.
+                Ok(Ok(chunk)) if chunk.is_empty() => return Ok(0),
+                Ok(Ok(chunk)) => self.chunk = io::Cursor::new(chunk),
+                Ok(Err(error)) => return Err(error),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(0),
+            }
+        }
+    }
+}

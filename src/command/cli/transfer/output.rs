@@ -1,0 +1,314 @@
+//! Files of any size, compressed or not, and pipes, written from front to back.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::compression::{Compression, Encoder, Target, sync_directory_of};
+use super::input::LINE_BYTES_MAX;
+use crate::common::failure::{Failure, Outcome};
+
+/// Bytes after which a compressed file gets a new frame: an export that is cut off loses no more than the last one.
+const FRAME_BYTES: u64 = if cfg!(any(test, fuzzing)) { 256 } else { 8 << 20 };
+/// Bytes that are written at a time.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Something to write from front to back. A file appears under its name when it is complete.
+pub(super) struct Output {
+    compression: Compression,
+    /// None only while a frame ends.
+    encoder: Option<Encoder>,
+    in_frame_bytes: u64,
+    file: Option<Partial>,
+}
+
+/// A file that is not complete; None if it is a pipe or a device.
+struct Partial {
+    file: File,
+    /// What it is called now, and what it is called at the end.
+    partial: PathBuf,
+    path: PathBuf,
+}
+
+impl Output {
+    /// Begins anew. Standard output is called `-`.
+    pub(super) fn create(path: &Path) -> Outcome<Output> {
+        let compression = Compression::of(path);
+        if path == Path::new("-") {
+            return Output::to(compression, Box::new(io::stdout()), None);
+        }
+        let fail = |path: &Path, error: io::Error| Failure::file("write", path.display(), &error);
+        let metadata = std::fs::metadata(path).ok();
+        let is_name = path.file_name().is_some() && !path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if !is_name || metadata.as_ref().is_some_and(Metadata::is_dir) {
+            return Err(Failure::usage(
+                format!("{} is a directory", path.display()),
+                "name a file in it",
+            ));
+        }
+        if metadata.is_some_and(|metadata| !metadata.is_file()) {
+            let file = OpenOptions::new()
+                .write(true)
+                .open(path)
+                .map_err(|error| fail(path, error))?;
+            return Output::to(compression, Box::new(file), None);
+        }
+        let partial = partial(path);
+        let file = File::create(&partial).map_err(|error| fail(&partial, error))?;
+        Output::to_file(file, partial, path)
+    }
+
+    fn to_file(file: File, partial: PathBuf, path: &Path) -> Outcome<Output> {
+        let target = file
+            .try_clone()
+            .map_err(|error| Failure::file("write", partial.display(), &error))?;
+        let path = path.to_owned();
+        let file = Partial { file, partial, path };
+        Output::to(Compression::of(&file.path), Box::new(target), Some(file))
+    }
+
+    fn to(compression: Compression, target: Target, file: Option<Partial>) -> Outcome<Output> {
+        let target = Box::new(BufWriter::with_capacity(BUFFER_BYTES, target));
+        Ok(Output {
+            compression,
+            encoder: Some(Encoder::begin(compression, target)?),
+            in_frame_bytes: 0,
+            file,
+        })
+    }
+
+    /// Writes something that stays together: a line.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Outcome {
+        let written = match &mut self.encoder {
+            Some(encoder) => encoder.writer().write_all(bytes),
+            None => Err(io::Error::other("an earlier write failed")),
+        };
+        written.map_err(|error| self.fail(error))?;
+        self.in_frame_bytes += bytes.len() as u64;
+        if self.in_frame_bytes >= FRAME_BYTES && self.compression != Compression::None {
+            let target = self.end_frame()?;
+            let next = Encoder::begin(self.compression, target).map_err(|error| self.fail(error))?;
+            self.encoder = Some(next);
+        }
+        Ok(())
+    }
+
+    fn end_frame(&mut self) -> Outcome<Target> {
+        self.in_frame_bytes = 0;
+        let ended = match self.encoder.take() {
+            Some(encoder) => encoder.end(),
+            None => Err(io::Error::other("an earlier write failed")),
+        };
+        ended.map_err(|error| self.fail(error))
+    }
+
+    fn fail(&self, error: io::Error) -> Failure {
+        match &self.file {
+            Some(Partial { partial, .. }) => Failure::file("write", partial.display(), &error),
+            None => error.into(),
+        }
+    }
+
+    /// Ends the frame, and makes what is there durable.
+    fn settle(&mut self) -> Outcome {
+        let mut target = self.end_frame()?;
+        target.flush().map_err(|error| self.fail(error))?;
+        match &self.file {
+            Some(Partial { file, .. }) => file.sync_all().map_err(|error| self.fail(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a part of the file; true if it can be gone on with.
+    pub(super) fn pause(&mut self) -> Outcome<bool> {
+        self.settle()?;
+        Ok(self.file.is_some())
+    }
+
+    /// Removes what was written.
+    pub(super) fn discard(self) {
+        if let Some(Partial { partial, .. }) = self.file {
+            // What cannot be removed stays where the user can see it.
+            let _ = std::fs::remove_file(partial);
+        }
+    }
+
+    /// Ends the file, makes it durable, and gives it its name.
+    pub(super) fn finish(mut self) -> Outcome {
+        self.settle()?;
+        let Some(Partial { partial, path, .. }) = &self.file else {
+            return Ok(());
+        };
+        std::fs::rename(partial, path)
+            .and_then(|()| sync_directory_of(path))
+            .map_err(|error| Failure::file("write", path.display(), &error))
+    }
+}
+
+fn partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+/// What an earlier export has left; nothing of it is changed yet.
+pub(super) struct Left {
+    file: File,
+    path: PathBuf,
+    partial: PathBuf,
+    /// Bytes up to the end of a frame or, without compression, of a line.
+    whole_bytes: u64,
+    /// The lines in them.
+    pub(super) lines: Lines,
+    /// With what the file begins.
+    head: Vec<u8>,
+}
+
+/// Some lines, of which there may be many.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub(super) count: u64,
+    pub(super) first: Option<Vec<u8>>,
+    pub(super) last: Option<Vec<u8>>,
+}
+
+impl Lines {
+    fn add(&mut self, line: Vec<u8>) {
+        self.count += 1;
+        if self.first.is_none() {
+            self.first = Some(line.clone());
+        }
+        self.last = Some(line);
+    }
+
+    fn append(&mut self, other: Lines) {
+        self.count += other.count;
+        self.first = self.first.take().or(other.first);
+        self.last = other.last.or(self.last.take());
+    }
+}
+
+impl Left {
+    /// Looks for it, line by line; None if there is nothing. What does not look like a line, and all behind it, is not whole.
+    pub(super) fn find(path: &Path, is_line: fn(&[u8]) -> bool) -> Outcome<Option<Left>> {
+        let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        if path == Path::new("-") || is_special {
+            return Err(Failure::usage(
+                format!("{} is no file that could be gone on with", path.display()),
+                "export without --resume",
+            ));
+        }
+        let partial = partial(path);
+        let fail = |error: io::Error| Failure::file("go on with", partial.display(), &error);
+        let mut file = match OpenOptions::new().read(true).write(true).open(&partial) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(fail)?,
+        };
+        let mut head = Vec::new();
+        (&mut file).take(1 << 10).read_to_end(&mut head).map_err(fail)?;
+        file.rewind().map_err(fail)?;
+        let reading = file.try_clone().map_err(fail)?;
+        let mut left = Left {
+            file,
+            path: path.to_owned(),
+            partial: partial.clone(),
+            whole_bytes: 0,
+            lines: Lines::default(),
+            head,
+        };
+        left.read(reading, is_line).map_err(fail)?;
+        Ok(Some(left))
+    }
+
+    /// Whether it begins as it should, but with less than a line or frame: then nothing is lost by beginning anew.
+    pub(super) fn is_less_than(&self, first_line: &[u8]) -> bool {
+        let begins = match Compression::of(&self.path) {
+            Compression::None => first_line,
+            compressed => compressed.magic(),
+        };
+        let length = self.head.len().min(begins.len());
+        self.lines.first.is_none() && self.head.get(..length) == begins.get(..length)
+    }
+
+    /// Cuts off what is not whole, and goes on behind it.
+    pub(super) fn resume(mut self) -> Outcome<Output> {
+        self.file
+            .set_len(self.whole_bytes)
+            .and_then(|()| self.file.seek(SeekFrom::End(0)))
+            .map_err(|error| Failure::file("go on with", self.partial.display(), &error))?;
+        Output::to_file(self.file, self.partial, &self.path)
+    }
+
+    fn read(&mut self, file: File, is_line: fn(&[u8]) -> bool) -> io::Result<()> {
+        let compression = Compression::of(&self.path);
+        let mut reader = Counted {
+            inner: BufReader::with_capacity(BUFFER_BYTES, file),
+            count: 0,
+        };
+        if compression == Compression::None {
+            let mut line = Vec::new();
+            while read_line(&mut reader, &mut line)? && line.ends_with(b"\n") && is_line(&line) {
+                self.lines.add(std::mem::take(&mut line));
+                self.whole_bytes = reader.count;
+            }
+            return Ok(());
+        }
+        while !reader.fill_buf()?.is_empty() {
+            // A frame that was cut off does not end; what is whole before it counts.
+            let Ok(Some(frame)) = frame_lines(compression, &mut reader, is_line) else {
+                break;
+            };
+            self.lines.append(frame);
+            self.whole_bytes = reader.count;
+        }
+        Ok(())
+    }
+}
+
+/// What a frame holds, which has whole lines only; None if it has something else.
+fn frame_lines(
+    compression: Compression,
+    reader: &mut impl BufRead,
+    is_line: fn(&[u8]) -> bool,
+) -> io::Result<Option<Lines>> {
+    let mut frame = BufReader::with_capacity(BUFFER_BYTES, compression.frame(reader)?);
+    let (mut lines, mut line) = (Lines::default(), Vec::new());
+    while read_line(&mut frame, &mut line)? {
+        if !is_line(&line) {
+            return Ok(None);
+        }
+        lines.add(std::mem::take(&mut line));
+    }
+    Ok(Some(lines))
+}
+
+/// Reads a line, or as much of it as one can have; false at the end.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    Ok(reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line)? > 0)
+}
+
+/// Counts the bytes that were taken out of a reader.
+struct Counted<R> {
+    inner: R,
+    count: u64,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.count += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.count += amount as u64;
+        self.inner.consume(amount);
+    }
+}

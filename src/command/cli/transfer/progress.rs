@@ -1,0 +1,199 @@
+//! How far an import has come, kept in a file beside what is imported.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use embercask::Store;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::arguments::{FileFormat, Import};
+use crate::cli::session::Session;
+use crate::common::failure::{Failure, Outcome};
+use crate::common::objects::Object;
+use crate::planted::{Planted, planted};
+
+/// What was done of which input, and where it went.
+///
+/// A note that says more, or less, is none: it was damaged, or another program has written it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Done {
+    /// The id of the store, which copies share, and what was its newest sequence: an older copy has a lower one.
+    store: String,
+    sequence: u64,
+    /// The namespace that all keys go to, if the user has named one.
+    #[serde(deserialize_with = "Option::deserialize")]
+    namespace: Option<String>,
+    bulk: bool,
+    if_absent: bool,
+    /// Lines or pairs of the input that are in the store, from the first one on.
+    pub(super) items: u64,
+    /// Checksum over them.
+    pub(super) crc32: u32,
+    /// How many lines of an export that has not ended yet are among them, its first line aside.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub(super) section: Option<u64>,
+}
+
+/// Where it is kept.
+pub(super) struct Progress<'a> {
+    session: &'a Session,
+    arguments: &'a Import,
+    file: Option<PathBuf>,
+}
+
+impl<'a> Progress<'a> {
+    /// `is_file` if the input can be read again.
+    pub(super) fn of(session: &'a Session, arguments: &'a Import, is_file: bool) -> Outcome<Progress<'a>> {
+        let beside = || {
+            let mut name = arguments.file.clone().into_os_string();
+            name.push(".progress");
+            is_file.then(|| PathBuf::from(name))
+        };
+        let file = arguments.progress_file.clone().or_else(beside);
+        if arguments.resume && file.is_none() {
+            return Err(Failure::usage(
+                "it is not known how far an import of something that is no file had come",
+                "keep it in a file from the first time on, by --progress-file FILE",
+            ));
+        }
+        Ok(Progress {
+            session,
+            arguments,
+            file,
+        })
+    }
+
+    /// Whether `--resume` will find what is noted.
+    pub(super) fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// What an earlier import has done, if this one shall go on with it. If not, nobody shall.
+    pub(super) fn done(&mut self, store: &Store) -> Outcome<Option<Done>> {
+        let Some(file) = &self.file else { return Ok(None) };
+        if !self.arguments.resume {
+            return match std::fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => self.unusable("remove", &error).map(|()| None),
+                _ => Ok(None),
+            };
+        }
+        let read = match std::fs::read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.session
+                    .note("Nothing is known of an earlier import; this one begins at the beginning.");
+                return Ok(None);
+            }
+            read => read.map_err(|error| Failure::file("read", file.display(), &error))?,
+        };
+        let wrong = |what: String| Failure::usage(what, "import from the beginning, without --resume");
+        let name = file.display();
+        let Object::<Done>(done) = serde_json::from_slice(&read)
+            .map_err(|error| wrong(format!("{name} does not say how far an import has come: {error}")))?;
+        let now = self.place(store);
+        let options = |done: &Done| (done.store.clone(), done.namespace.clone(), done.bulk, done.if_absent);
+        if options(&done) != options(&now) {
+            return Err(wrong(format!(
+                "{name} is of an import into another store or namespace, or with other options"
+            )));
+        }
+        if done.sequence > now.sequence && !planted(Planted::ImportIntoOlderCopy) {
+            return Err(wrong(format!("{name} is of an import into a newer copy of this store")));
+        }
+        Ok(Some(done))
+    }
+
+    /// What [`Done`] says of this import, whatever it has done.
+    fn place(&self, store: &Store) -> Done {
+        Done {
+            store: format!("{:032x}", store.id()),
+            sequence: store.stats().last_sequence,
+            namespace: self.arguments.namespace.clone(),
+            bulk: self.arguments.format == FileFormat::Bulk,
+            if_absent: self.arguments.if_absent,
+            items: 0,
+            crc32: 0,
+            section: None,
+        }
+    }
+
+    /// Notes what is done, and is as safe as a file is.
+    pub(super) fn note(&mut self, store: &Store, items: u64, crc32: u32, section: Option<u64>) -> Outcome {
+        let Some(file) = &self.file else { return Ok(()) };
+        let done = Done {
+            items,
+            crc32,
+            section,
+            ..self.place(store)
+        };
+        match replace(file, &serde_json::to_vec(&done)?) {
+            Ok(()) => Ok(()),
+            Err(error) => self.unusable("write", &error),
+        }
+    }
+
+    /// Forgets the import, which is complete.
+    pub(super) fn forget(&self) {
+        if let Some(file) = &self.file {
+            // If it stays, the next import with --resume finds nothing to do.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+
+    /// A file that the user has named has to be good. The one beside the input may lie where nobody may write: the import is good without.
+    fn unusable(&mut self, action: &str, error: &io::Error) -> Outcome {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let failure = Failure::file(action, file.display(), error);
+        if self.arguments.progress_file.is_some() {
+            return Err(failure);
+        }
+        self.session.note(format_args!(
+            "It is not kept how far this import comes: cannot {action} {}: {error}",
+            file.display()
+        ));
+        Ok(())
+    }
+}
+
+/// Writes a file as a whole, or not at all.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut next = path.as_os_str().to_owned();
+    next.push(".next");
+    let next = PathBuf::from(next);
+    let written = File::create(&next).and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_data()?;
+        std::fs::rename(&next, path)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&next);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `import_resume`: without its section, a file that was cut off would pass for whole.
+    #[test]
+    fn a_note_with_a_member_more_or_less_is_none() {
+        let is_note = |text: &str| serde_json::from_str::<Object<Done>>(text).is_ok();
+        let good = r#"{"store":"1","sequence":2,"namespace":null,"bulk":false,"if_absent":false,"items":3,"crc32":4,"section":5}"#;
+        assert!(is_note(good));
+        for name in [
+            "store",
+            "sequence",
+            "namespace",
+            "bulk",
+            "if_absent",
+            "items",
+            "crc32",
+            "section",
+        ] {
+            assert!(!is_note(&good.replace(name, "another")), "{name}");
+        }
+        assert!(!is_note(&good.replace("5}", "5,\"more\":6}")));
+    }
+}

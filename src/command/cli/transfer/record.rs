@@ -1,0 +1,324 @@
+//! The lines of an export. Each is a JSON object; exactly the bytes that went in come out again.
+
+use embercask::{EntryRef, Namespace, Store};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::cli::output::{JsonOrBase64, TextOrBase64};
+use crate::common::failure::{Failure, Outcome};
+use crate::common::objects::Object;
+use crate::common::text::{decode_base64, parse_id};
+
+/// The version of the lines that this program writes, and the newest that it reads.
+const VERSION: u32 = 1;
+
+/// The first line: of which store, and what of it, all that follows is.
+#[derive(Serialize)]
+struct HeaderLine<'a> {
+    export: u32,
+    store: String,
+    /// None if all.
+    namespaces: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_base64: Option<String>,
+}
+
+/// The last line. An export without it was cut off.
+#[derive(Serialize)]
+struct EndLine {
+    end: bool,
+    /// Lines between the first one and this.
+    lines: u64,
+}
+
+/// A namespace: stands before its keys, so that one without keys is not lost, and ids are kept.
+#[derive(Serialize)]
+struct NamespaceLine<'a> {
+    namespace: &'a str,
+    id: String,
+}
+
+#[derive(Serialize)]
+struct KeyLine<'a> {
+    namespace: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata_base64: Option<String>,
+}
+
+/// A pair of `bulk put`.
+#[derive(Serialize)]
+struct BulkPair<'a> {
+    key: &'a str,
+    value: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    base64: bool,
+}
+
+/// The first line.
+pub(super) fn header_line(store: &Store, namespaces: &[String], prefix: &[u8]) -> Outcome<Vec<u8>> {
+    let prefix = TextOrBase64::of(prefix);
+    line(&HeaderLine {
+        export: VERSION,
+        store: format!("{:032x}", store.id()),
+        namespaces: (!namespaces.is_empty()).then_some(namespaces),
+        prefix: prefix.text,
+        prefix_base64: prefix.base64,
+    })
+}
+
+/// The last line.
+pub(super) fn end_line(lines: u64) -> Outcome<Vec<u8>> {
+    line(&EndLine { end: true, lines })
+}
+
+/// The line that stands before the keys of a namespace.
+pub(super) fn namespace_line(namespace: &Namespace) -> Outcome<Vec<u8>> {
+    line(&NamespaceLine {
+        namespace: &namespace.name(),
+        id: format!("{:032x}", namespace.id()),
+    })
+}
+
+/// The line of a key.
+pub(super) fn key_line(namespace: &str, entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
+    let key = TextOrBase64::of(entry.key());
+    let value = entry.value().map(|value| value.as_bytes()).unwrap_or_default();
+    let value = TextOrBase64::of(value);
+    let metadata = JsonOrBase64::exact(entry.metadata());
+    line(&KeyLine {
+        namespace,
+        key: key.text,
+        key_base64: key.base64,
+        value: value.text,
+        value_base64: value.base64,
+        expiration_ms: entry.expiry_ms(),
+        metadata: metadata.json,
+        metadata_base64: metadata.base64,
+    })
+}
+
+/// A key as `bulk put` takes it; an error if that cannot say it.
+pub(super) fn bulk_pair(entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
+    let cannot = |what: &str| {
+        let key = crate::common::text::escape_short(entry.key(), 100);
+        Failure::usage(
+            format!("the {what} of the key \"{key}\" cannot stand in a bulk file"),
+            "export with --format lines, which holds any bytes",
+        )
+    };
+    let key = std::str::from_utf8(entry.key()).map_err(|_| cannot("name"))?;
+    let value = TextOrBase64::of(entry.value().map(|value| value.as_bytes()).unwrap_or_default());
+    let metadata = JsonOrBase64::whole(entry.metadata());
+    if metadata.base64.is_some() {
+        return Err(cannot("metadata"));
+    }
+    let base64 = value.base64.is_some();
+    let pair = BulkPair {
+        key,
+        value: value
+            .base64
+            .unwrap_or_else(|| value.text.unwrap_or_default().to_owned()),
+        expiration: entry.expiry_ms().map(|ms| ms.div_ceil(1000)),
+        metadata: metadata.json,
+        base64,
+    };
+    Ok(serde_json::to_vec(&pair)?)
+}
+
+fn line(value: &impl Serialize) -> Outcome<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// A line as it is read.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    namespace: Option<String>,
+    id: Option<String>,
+    key: Option<String>,
+    key_base64: Option<String>,
+    value: Option<String>,
+    value_base64: Option<String>,
+    expiration_ms: Option<u64>,
+    metadata: Option<Box<RawValue>>,
+    metadata_base64: Option<String>,
+    /// Of the first line only.
+    export: Option<u32>,
+    store: Option<String>,
+    namespaces: Option<Vec<String>>,
+    prefix: Option<String>,
+    prefix_base64: Option<String>,
+    /// Of the last line only.
+    end: Option<bool>,
+    lines: Option<u64>,
+}
+
+impl Line {
+    fn is_of_key(&self) -> bool {
+        let of_key = [
+            self.key.is_some() || self.key_base64.is_some(),
+            self.value.is_some() || self.value_base64.is_some(),
+            self.metadata.is_some() || self.metadata_base64.is_some(),
+            self.expiration_ms.is_some(),
+        ];
+        of_key.contains(&true)
+    }
+
+    fn is_of_namespace(&self) -> bool {
+        self.namespace.is_some() || self.id.is_some()
+    }
+
+    fn is_of_end(&self) -> bool {
+        self.end.is_some() || self.lines.is_some()
+    }
+
+    /// Whether it is a first line.
+    fn is_header(&self) -> Outcome<bool> {
+        match self.export {
+            Some(1..=VERSION) => return Ok(true),
+            Some(version) => {
+                return Err(Failure::usage(
+                    format!("version {version} of exports is newer than this program"),
+                    "import it with a newer embercask",
+                ));
+            }
+            None => {}
+        }
+        // They mean something in a first line only.
+        let strays = [
+            self.store.is_some(),
+            self.namespaces.is_some(),
+            self.prefix.is_some() || self.prefix_base64.is_some(),
+        ];
+        if strays.contains(&true) {
+            return Err(Failure::usage("it is neither a first line, nor a key", ""));
+        }
+        Ok(false)
+    }
+}
+
+/// What a line says.
+pub(super) enum Read {
+    Header,
+    /// So many lines should have come since the header.
+    End {
+        lines: u64,
+    },
+    Namespace {
+        name: String,
+        id: Option<u128>,
+    },
+    Key(Record),
+}
+
+/// A key with all that belongs to it.
+pub(super) struct Record {
+    pub(super) namespace: Option<String>,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    pub(super) expiry_ms: Option<u64>,
+    pub(super) metadata: Option<Vec<u8>>,
+}
+
+/// Reads a line. The error does not say which one it is.
+pub(super) fn read(line: &[u8]) -> Outcome<Read> {
+    let wrong = |what: String| Failure::usage(what, "");
+    let Object::<Line>(line) = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    // What belongs to a line of another kind would be lost without a word.
+    let two_kinds = || Err(wrong("it is lines of two kinds in one".to_owned()));
+    if line.is_header()? {
+        let is_more = line.is_of_key() || line.is_of_namespace() || line.is_of_end();
+        return if is_more { two_kinds() } else { Ok(Read::Header) };
+    }
+    if line.is_of_end() {
+        return match (line.end, line.lines) {
+            _ if line.is_of_key() || line.is_of_namespace() => two_kinds(),
+            (Some(true), Some(lines)) => Ok(Read::End { lines }),
+            _ => Err(wrong("it is no whole last line".to_owned())),
+        };
+    }
+    let (has_id, is_of_key) = (line.id.is_some(), line.is_of_key());
+    if has_id && is_of_key {
+        return two_kinds();
+    }
+    let either = |text: Option<String>, base64: Option<String>, what: &str| match (text, base64) {
+        (Some(_), Some(_)) => Err(wrong(format!("it has a {what} and a {what}_base64"))),
+        (Some(text), None) => Ok(Some(text.into_bytes())),
+        (None, Some(base64)) => decode_base64(&base64).map(Some),
+        (None, None) => Ok(None),
+    };
+    let metadata = line.metadata.map(|json| json.get().to_owned());
+    let metadata = either(metadata, line.metadata_base64, "metadata")?;
+    let value = either(line.value, line.value_base64, "value")?;
+    match (either(line.key, line.key_base64, "key")?, value) {
+        (Some(key), Some(value)) => Ok(Read::Key(Record {
+            namespace: line.namespace,
+            key,
+            value,
+            expiry_ms: line.expiration_ms,
+            metadata,
+        })),
+        (None, None) if is_of_key => Err(wrong("it has neither key nor value".to_owned())),
+        (None, None) => {
+            let name = line
+                .namespace
+                .ok_or_else(|| wrong("it has neither key nor namespace".to_owned()))?;
+            let id = match line.id {
+                Some(id) => Some(parse_id(&id)?),
+                None => None,
+            };
+            Ok(Read::Namespace { name, id })
+        }
+        (Some(_), None) => Err(wrong("it has a key and no value".to_owned())),
+        (None, Some(_)) => Err(wrong("it has a value and no key".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by the fuzz target `import_lines`: what belonged to the other kind was lost without a word.
+    #[test]
+    fn a_line_is_of_one_kind() {
+        for wrong in [
+            r#"{"export":1,"key":"a","value":"b"}"#,
+            r#"{"export":1,"end":true,"lines":0}"#,
+            r#"{"end":true,"lines":0,"namespace":"N","key":"a","value":"b"}"#,
+            r#"{"end":false,"namespace":"N","key":"a","value":"b"}"#,
+            r#"{"namespace":"N","id":"4501846b534b2d4a5d8f47f790fd834a","key":"a","value":"b"}"#,
+            r#"{"namespace":"N","expiration_ms":1}"#,
+            r#"{"end":true}"#,
+        ] {
+            assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        for good in [
+            r#"{"export":1,"store":"00","namespaces":null,"prefix":""}"#,
+            r#"{"namespace":"N","key":"a","value":"b","metadata":null}"#,
+            r#"{"namespace":"N","id":null}"#,
+            r#"{"end":true,"lines":0}"#,
+        ] {
+            assert!(read(good.as_bytes()).is_ok(), "{good}");
+        }
+    }
+}

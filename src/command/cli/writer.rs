@@ -1,0 +1,202 @@
+//! Many writes, gathered into batches.
+
+use std::collections::HashSet;
+
+use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
+
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+use crate::common::text::escape_short;
+use crate::planted::{Planted, planted};
+
+/// Writes of a batch, and bytes of keys and values in it. A larger value is written alone.
+const BATCH_WRITES: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+/// A key that expires so soon is as good as expired: a put of it might come too late.
+const EXPIRES_SOON_MS: u64 = 1000;
+/// Characters of a key that a message shows.
+const SHOWN_MAX: usize = 100;
+
+/// A write, and which of the input's lines or pairs it is.
+pub(crate) struct Write {
+    pub(crate) number: u64,
+    pub(crate) namespace: Namespace,
+    pub(crate) key: Vec<u8>,
+    pub(crate) change: Change,
+}
+
+pub(crate) enum Change {
+    Put {
+        value: Vec<u8>,
+        options: PutOptions,
+        /// The time in `options`, if there is one.
+        expiry_ms: Option<u64>,
+    },
+    Delete,
+}
+
+impl Write {
+    fn bytes(&self) -> usize {
+        let value = match &self.change {
+            Change::Put { value, .. } => value.len(),
+            Change::Delete => 0,
+        };
+        self.key.len() + value
+    }
+}
+
+/// Which puts are left out.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Rules {
+    /// Those that have expired.
+    pub(crate) skip_expired: bool,
+    /// Those of keys that are there.
+    pub(crate) if_absent: bool,
+}
+
+/// What became of the writes.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) done: u64,
+    pub(crate) expired: u64,
+    pub(crate) present: u64,
+}
+
+/// Writes in order, and in batches of which each is done as a whole.
+pub(crate) struct Writer {
+    store: Store,
+    durability: Durability,
+    rules: Rules,
+    /// What a write is called, before its number: `pairs.json, pair`.
+    called: String,
+    pending: Vec<Write>,
+    pending_bytes: usize,
+    /// Some of what was pending was not done.
+    failed: bool,
+    pub(crate) tally: Tally,
+}
+
+impl Writer {
+    pub(crate) fn new(store: Store, durability: Durability, rules: Rules, called: String) -> Writer {
+        Writer {
+            store,
+            durability,
+            rules,
+            called,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            failed: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Whether all writes that were added are done, or left out by the rules.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && !self.failed
+    }
+
+    /// Whether a write has failed: then those behind it were given up.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Adds a write; does it, and those before it, when there are enough. Looks for Ctrl-C then.
+    pub(crate) fn add(&mut self, write: Write) -> Outcome {
+        let bytes = write.bytes();
+        if bytes > BATCH_BYTES {
+            self.commit()?;
+        }
+        self.pending.push(write);
+        self.pending_bytes += bytes;
+        if self.pending.len() < BATCH_WRITES && self.pending_bytes < BATCH_BYTES {
+            return Ok(());
+        }
+        self.commit()?;
+        interrupt::check("what was written stays")
+    }
+
+    /// Does all writes that are pending.
+    pub(crate) fn commit(&mut self) -> Outcome {
+        let written = self.write_pending();
+        self.failed |= written.is_err();
+        written
+    }
+
+    fn write_pending(&mut self) -> Outcome {
+        self.pending_bytes = 0;
+        let pending = std::mem::take(&mut self.pending);
+        let writes = self.chosen(pending)?;
+        if let [only] = &writes[..] {
+            return self.write(only);
+        }
+        let mut batch = self.store.batch().durability(self.durability);
+        for Write {
+            namespace, key, change, ..
+        } in &writes
+        {
+            batch = match change {
+                Change::Put { value, options, .. } => batch.put_with(namespace, key, value, options.clone()),
+                Change::Delete => batch.delete(namespace, key),
+            };
+        }
+        match batch.commit() {
+            Ok(_) => self.tally.done += writes.len() as u64,
+            // One of them is wrong, and so none was done. One after the other they tell which, and those before it are done.
+            Err(error) if error.kind() == ErrorKind::InvalidInput && !planted(Planted::StopAtWrong) => {
+                for write in &writes {
+                    self.write(write)?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Those that the rules do not leave out.
+    fn chosen(&mut self, pending: Vec<Write>) -> Outcome<Vec<Write>> {
+        let earliest = self.store.now_ms().saturating_add(EXPIRES_SOON_MS);
+        let mut put = HashSet::new();
+        let mut chosen = Vec::with_capacity(pending.len());
+        for write in pending {
+            if let Change::Put { expiry_ms, .. } = &write.change {
+                if self.rules.skip_expired && expiry_ms.is_some_and(|expiry| expiry < earliest) {
+                    self.tally.expired += 1;
+                    continue;
+                }
+                // Nobody else writes to the store meanwhile. The same key may come twice in a batch.
+                if self.rules.if_absent
+                    && !planted(Planted::ImportOverPresent)
+                    && (write.namespace.contains(&write.key)? || !put.insert((write.namespace.id(), write.key.clone())))
+                {
+                    self.tally.present += 1;
+                    continue;
+                }
+            }
+            chosen.push(write);
+        }
+        Ok(chosen)
+    }
+
+    /// Does one write alone; what is wrong with it is told with its number and key.
+    fn write(&mut self, write: &Write) -> Outcome {
+        let Write {
+            number,
+            namespace,
+            key,
+            change,
+        } = write;
+        let done = match change {
+            Change::Put { value, options, .. } => {
+                let options = options.clone().durability(self.durability);
+                namespace.put_with(key, value, options).map(drop)
+            }
+            Change::Delete => namespace.delete_with(key, None, Some(self.durability)).map(drop),
+        };
+        done.map_err(|error| {
+            let key = escape_short(key, SHOWN_MAX);
+            Failure::from(error).at(format_args!("{} {number}, key \"{key}\"", self.called))
+        })?;
+        self.tally.done += 1;
+        Ok(())
+    }
+}

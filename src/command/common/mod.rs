@@ -1,0 +1,11 @@
+//! What the command line and the server share: how it is told that something failed, signals, bytes
+//! as text, JSON, and the numbers of a store.
+
+pub(crate) mod blanks;
+pub(crate) mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+pub(crate) mod interrupt;
+pub(crate) mod objects;
+pub(crate) mod statistics;
+pub(crate) mod text;

@@ -1,0 +1,72 @@
+//! What a store is made of, as JSON.
+
+use embercask::{SegmentStats, Stats, Store};
+use serde_json::json;
+
+/// Everything that the store says of itself, but not where it is.
+pub(crate) fn without_paths(store: &Store) -> serde_json::Value {
+    let mut numbers = store.stats();
+    // Their words name files.
+    for problem in [&mut numbers.poisoned, &mut numbers.background_error] {
+        *problem = problem.take().map(|_| "the server's log says more".to_owned());
+    }
+    as_json(store, &numbers)
+}
+
+/// What these numbers say, and how the store was opened.
+pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
+    let segments: Vec<_> = numbers.segments.iter().map(segment_json).collect();
+    let recovery = store.recovery_report();
+    json!({
+        "keys": numbers.keys,
+        "namespaces": numbers.namespaces,
+        "live_bytes": numbers.live_bytes,
+        "dead_bytes": numbers.dead_bytes,
+        "expired_bytes": numbers.expired_bytes,
+        "tombstone_bytes": numbers.tombstone_bytes,
+        "segment_bytes": numbers.segment_bytes,
+        "segments": segments,
+        "memory": {
+            "keydir_bytes": numbers.keydir_bytes,
+            "key_order_bytes": numbers.key_order_bytes,
+            "expiry_queue_bytes": numbers.expiry_queue_bytes,
+            "buffer_bytes": numbers.buffer_bytes,
+        },
+        "last_sequence": numbers.last_sequence,
+        "durable_sequence": numbers.durable_sequence,
+        "compaction": {
+            "runs": numbers.compaction.runs,
+            "read_bytes": numbers.compaction.read_bytes,
+            "written_bytes": numbers.compaction.written_bytes,
+            "reclaimed_bytes": numbers.compaction.reclaimed_bytes,
+        },
+        "recovery": {
+            "clean": recovery.clean,
+            "index_file_used": recovery.index_file_used,
+            "hints_used": recovery.hints_used,
+            "hints_rebuilt": recovery.hints_rebuilt,
+            "segments": recovery.segments,
+            "discarded_bytes": recovery.discarded_bytes,
+            "rewritten_bytes": recovery.rewritten_bytes,
+            "duration_ms": recovery.duration.as_millis() as u64,
+        },
+        "disk_full": numbers.disk_full,
+        "poisoned": numbers.poisoned,
+        "background_error": numbers.background_error,
+    })
+}
+
+fn segment_json(segment: &SegmentStats) -> serde_json::Value {
+    json!({
+        "id": segment.id,
+        "sealed": segment.sealed,
+        "created_ms": segment.created_ms,
+        "rewritten": segment.rewritten,
+        "bytes": segment.bytes,
+        "live_records": segment.live_records,
+        "live_bytes": segment.live_bytes,
+        "dead_bytes": segment.dead_bytes,
+        "expired_bytes": segment.expired_bytes,
+        "tombstone_bytes": segment.tombstone_bytes,
+    })
+}

@@ -1,0 +1,213 @@
+//! What clients of the server send: paths and parameters, metadata, forms, bulk bodies.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::bulk::{self as second, Expiry};
+use crate::common::blanks::without_blanks;
+use crate::common::fuzzing::json::{self, Wrong};
+use crate::server::parse::bulk::{self, Kind};
+use crate::server::parse::encoding::{Malformed, Query, decode};
+use crate::server::parse::form;
+use crate::server::parse::rules::{self, Expiration, Refusal};
+use embercask::testing::input::Input;
+
+/// The store's time, in all of these targets.
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn is_far_enough(expiration: Expiration) -> bool {
+    match expiration {
+        Expiration::After(ttl) => ttl.as_secs() >= 60,
+        Expiration::At(seconds) => seconds >= NOW_MS / 1000 + 60,
+    }
+}
+
+fn seconds(expiration: Expiration) -> Expiry {
+    match expiration {
+        Expiration::After(ttl) => Expiry::After(ttl.as_secs()),
+        Expiration::At(seconds) => Expiry::At(seconds),
+    }
+}
+
+/// Nothing here waits.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("waits for something that is there already"),
+    }
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// A path, and a query.
+pub fn server_path(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    assert_eq!(decode(&escaped(data), false).as_deref(), Some(data));
+    assert_eq!(decode(&escaped(data), true).as_deref(), Some(data));
+    if let Some(decoded) = decode(&text, false) {
+        // No byte comes from nowhere, and what has no escapes is itself.
+        assert!(decoded.len() <= text.len());
+        if !text.contains('%') {
+            assert_eq!(decoded, text.as_bytes());
+        }
+        if rules::check_key(&decoded).is_ok() {
+            assert!((1..=512).contains(&decoded.len()) && std::str::from_utf8(&decoded).is_ok());
+            assert!(decoded != b"." && decoded != b"..");
+        }
+    } else {
+        assert!(text.contains('%'));
+    }
+    let query = Query::new(Some(&text));
+    for name in ["prefix", "cursor", "expiration", "expiration_ttl", "urlencoded", ""] {
+        let found = query.get(name);
+        let filled = query.filled(name);
+        match &found {
+            Ok(None) => assert_eq!(filled, Ok(None)),
+            Ok(Some(value)) => match std::str::from_utf8(value) {
+                Ok("") => assert_eq!(filled, Ok(None)),
+                Ok(value) => assert_eq!(filled.as_ref().map(|filled| filled.as_deref()), Ok(Some(value))),
+                Err(_) => assert_eq!(filled, Err(Malformed)),
+            },
+            Err(Malformed) => assert_eq!(filled, Err(Malformed)),
+        }
+    }
+    // What is put in front comes first.
+    let before = format!("prefix={}&{text}", escaped(data));
+    assert_eq!(Query::new(Some(&before)).get("prefix"), Ok(Some(data.to_vec())));
+    let (expiration, ttl) = text.split_once('&').unwrap_or((&text, ""));
+    let ttl = Some(ttl).filter(|ttl| !ttl.is_empty());
+    if let Ok(expiry) = rules::expiration(Some(expiration), ttl, NOW_MS) {
+        assert!(expiry.is_some_and(is_far_enough));
+    }
+}
+
+/// The header with metadata.
+pub fn server_metadata(data: &[u8]) {
+    let parsed = serde_json::from_slice::<serde_json::Value>(data);
+    match rules::check_metadata(data) {
+        Ok(None) => assert!(matches!(parsed, Ok(serde_json::Value::Null)) && data.len() <= 1024),
+        Ok(Some(kept)) => {
+            assert!(kept == data && data.len() <= 1024);
+            let shown = rules::metadata_json(Some(kept)).expect("it is JSON");
+            assert!(!shown.get().contains(['\n', '\r', '\u{7f}']));
+            let shown: Result<serde_json::Value, _> = serde_json::from_str(shown.get());
+            // Nested too deep for a value, it may be JSON nevertheless.
+            if let (Ok(shown), Ok(parsed)) = (shown, parsed) {
+                assert_eq!(shown, parsed);
+            }
+        }
+        Err(refusal) => assert!(matches!(refusal.status, 400 | 413) && (data.len() > 1024 || parsed.is_err())),
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(parsed) = serde_json::from_str::<serde_json::Value>(text)
+    {
+        let bare = without_blanks(text);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&bare).ok(), Some(parsed));
+        assert_eq!(without_blanks(&bare), bare);
+    }
+}
+
+/// A body of multipart/form-data: any bytes, or a form made of any bytes.
+pub fn server_form(data: &[u8]) {
+    let mut input = Input::new(data);
+    let how = input.u8();
+    let length = usize::from(input.u8());
+    let boundary = format!("b{}", escaped(input.bytes(length % 16)).replace('%', "x"));
+    if how & 1 == 0 {
+        let body = input.rest();
+        let content_type = String::from_utf8_lossy(body);
+        if let Some(found) = form::boundary(&content_type) {
+            assert!(content_type.contains(&found));
+        }
+        if let Ok(form) = ready(form::read(Bytes::copy_from_slice(body), boundary)) {
+            let metadata = form.metadata.as_ref().map_or(0, Bytes::len);
+            assert!(form.value.len() + metadata < body.len());
+            assert_eq!(form.metadata.is_some(), metadata > 0);
+        }
+        return;
+    }
+    let (metadata_length, has_metadata) = (usize::from(input.u8()), how & 2 != 0);
+    let metadata = input.bytes(metadata_length);
+    let value = input.rest();
+    let delimiter = format!("\r\n--{boundary}");
+    let holds = |bytes: &[u8]| {
+        bytes
+            .windows(delimiter.len())
+            .any(|window| window == delimiter.as_bytes())
+    };
+    // A client chooses a boundary that is in neither.
+    let framed = [&b"\r\n"[..], value, b"\r\n", metadata, b"\r\n"].concat();
+    if holds(&framed) {
+        return;
+    }
+    let mut body = Vec::new();
+    let mut part = |head: &str, content: &[u8]| {
+        body.extend_from_slice(format!("--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n").as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    };
+    if has_metadata && how & 4 != 0 {
+        part("name=\"metadata\"", metadata);
+    }
+    let of_a_file = "name=\"value\"; filename=\"blob\"\r\nContent-Type: application/octet-stream";
+    part(if how & 8 == 0 { "name=\"value\"" } else { of_a_file }, value);
+    if how & 16 != 0 {
+        part("name=\"another\"", b"ignored");
+    }
+    if has_metadata && how & 4 == 0 {
+        part("name=\"metadata\"", metadata);
+    }
+    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    let form = ready(form::read(body.into(), boundary)).expect("it is a form");
+    assert_eq!(form.value, value);
+    let expected = has_metadata.then_some(metadata).filter(|metadata| !metadata.is_empty());
+    assert_eq!(form.metadata.as_deref(), expected);
+}
+
+/// Bodies of bulk put, delete and get: accepted and refused as by a second reader, and read to the same.
+pub fn server_bulk(data: &[u8]) {
+    let parsed = match json::parse(data) {
+        Err(Wrong::TooDeep) => return,
+        parsed => parsed.ok(),
+    };
+    let is_refusal = |refusal: &Refusal| matches!(refusal.status, 400 | 413 | 414);
+    match (bulk::puts(data, NOW_MS), parsed.as_ref().and_then(second::puts)) {
+        (Ok(puts), Some(expected)) => {
+            let puts: Vec<_> = puts
+                .into_iter()
+                .map(|put| {
+                    assert!(put.expiration.is_none_or(is_far_enough));
+                    (put.key, put.value, put.expiration.map(seconds), put.metadata)
+                })
+                .collect();
+            assert_eq!(puts, expected);
+        }
+        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (puts, expected) => panic!("{puts:?} is not {expected:?}"),
+    }
+    match (bulk::names(data), parsed.as_ref().and_then(second::names)) {
+        (Ok(names), Some(expected)) => assert_eq!(names, expected),
+        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (names, expected) => panic!("{names:?} is not {expected:?}"),
+    }
+    match (bulk::get(data), parsed.as_ref().and_then(second::get)) {
+        (Ok(get), Some((keys, is_json, with_metadata))) => {
+            assert_eq!((get.keys, get.with_metadata), (keys, with_metadata));
+            assert_eq!(matches!(get.kind, Kind::Json), is_json);
+        }
+        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (get, expected) => panic!("{get:?} is not {expected:?}"),
+    }
+    // Values in JSON are JSON again.
+    let shown = Kind::Text.show(data).expect("any value can be shown as text");
+    let shown = json::parse(shown.get().as_bytes()).expect("it is JSON");
+    assert_eq!(shown.text(), Some(&*String::from_utf8_lossy(data)));
+    let shown = Kind::Json.show(data).ok();
+    let expected = parsed.and_then(|node| std::str::from_utf8(node.raw).ok());
+    assert_eq!(shown.as_ref().map(|shown| shown.get()), expected);
+}

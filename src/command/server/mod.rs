@@ -1,0 +1,335 @@
+//! `embercask serve`: Workers KV on one's own disk, for clients that others wrote.
+//!
+//! One process, one store, two faces: the binding protocol of `workerd`, and the REST API that wrangler and the SDKs speak. Both check what
+//! they are told by [`parse::rules`], and do it on threads that may wait: no thread of the runtime waits for the disk, for other writers, or
+//! for a page of a value that is not in memory. Writes that wait at the same time share one sync of the store.
+
+pub(crate) mod access;
+pub(crate) mod arguments;
+mod binding;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+mod listener;
+mod metrics;
+mod page;
+pub(crate) mod parse;
+mod rest;
+mod settings;
+mod shared;
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use embercask::Store;
+use hyper::body::Body;
+use hyper::{HeaderMap, Method, Request};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::sync::Semaphore;
+use tracing_subscriber::EnvFilter;
+
+use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
+use crate::planted::{Planted, planted};
+use listener::{Limits, Listener};
+use settings::LogFormat;
+pub(crate) use settings::Settings;
+use shared::{Answer, Disconnected, Shared, answer};
+
+/// How often it is looked whether the user wants an end.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a listener speaks, and to whom.
+#[derive(Clone)]
+struct Face {
+    protocol: Protocol,
+    /// It is a unix socket, which no web page reaches.
+    is_socket: bool,
+}
+
+impl From<Protocol> for Face {
+    fn from(protocol: Protocol) -> Face {
+        Face {
+            protocol,
+            is_socket: false,
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Protocol {
+    Rest {
+        page: bool,
+    },
+    /// Of this namespace, or of the one that a header names.
+    Binding {
+        namespace: Option<Arc<str>>,
+    },
+}
+
+impl Protocol {
+    fn name(&self) -> &'static str {
+        match self {
+            Protocol::Rest { .. } => "rest",
+            Protocol::Binding { .. } => "binding",
+        }
+    }
+}
+
+/// Serves until a signal; then finishes the requests that have come.
+pub(crate) fn run(settings: Settings, store: Store) -> Outcome {
+    log_to_stderr(&settings)?;
+    for (name, _) in &settings.binding_for {
+        store.namespace(name)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::file("start", "the runtime", &error))?;
+    let _expected = interrupt::expect();
+    let served = runtime.block_on(serve(settings, store));
+    // What still waits for a slow client is given up; what writes to the store is not.
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    served
+}
+
+async fn serve(settings: Settings, store: Store) -> Outcome {
+    let tls = settings.tls.as_ref().map(listener::tls).transpose()?;
+    let page = settings.page;
+    let mut listeners = Vec::new();
+    if let Some(address) = &settings.listen {
+        let rest = Protocol::Rest { page };
+        listeners.push(Listener::bind(address, rest.into(), tls.as_ref())?);
+        say(format_args!("REST API at {}/client/v4", last_url(&listeners)))?;
+    }
+    if let Some(address) = &settings.binding {
+        let any = Protocol::Binding { namespace: None };
+        listeners.push(Listener::bind(address, any.into(), tls.as_ref())?);
+        say(format_args!(
+            "Bindings at {}, namespace by X-KV-Namespace",
+            last_url(&listeners)
+        ))?;
+    }
+    for (name, address) in &settings.binding_for {
+        let fixed = Protocol::Binding {
+            namespace: Some(name.as_str().into()),
+        };
+        listeners.push(Listener::bind(address, fixed.into(), tls.as_ref())?);
+        say(format_args!("Binding at {}, namespace {name}", last_url(&listeners)))?;
+    }
+    let shared = Arc::new(Shared::new(
+        store,
+        settings.tokens,
+        settings.durability,
+        settings.body_memory_bytes,
+        settings.body_timeout,
+    ));
+    let limits = Limits {
+        connections: Arc::new(Semaphore::new(match planted(Planted::AnyConnections) {
+            true => Semaphore::MAX_PERMITS,
+            false => settings.max_connections,
+        })),
+        idle_timeout: settings.idle_timeout,
+    };
+    let graceful = Arc::new(GracefulShutdown::new());
+    tracing::info!(durability = ?settings.durability, "serving");
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in listeners {
+        serving.spawn(listener.serve(Arc::clone(&shared), limits.clone(), Arc::clone(&graceful)));
+    }
+    while !interrupt::is_requested() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    shared.begin_closing();
+    tracing::info!("stopping");
+    // Nobody is let in any more.
+    serving.shutdown().await;
+    if let Some(graceful) = Arc::into_inner(graceful).filter(|_| !planted(Planted::DropRequests))
+        && tokio::time::timeout(settings.stop_timeout, graceful.shutdown())
+            .await
+            .is_err()
+    {
+        tracing::warn!("some requests were not finished in time");
+    }
+    let store = shared.store.clone();
+    tokio::task::spawn_blocking(move || store.sync())
+        .await
+        .map_err(|error| Failure::usage(error.to_string(), ""))??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn last_url(listeners: &[Listener]) -> &str {
+    listeners.last().map_or("", |listener| &listener.url)
+}
+
+/// Says where it listens, for people and for programs that let the system choose a port.
+fn say(line: std::fmt::Arguments<'_>) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+fn log_to_stderr(settings: &Settings) -> Outcome {
+    let wrong = |what: String| Failure::usage(format!("{:?} says nothing of what to log: {what}", settings.log), "");
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| wrong(error.to_string()))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let installed = match settings.log_format {
+        LogFormat::Text => lines
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    installed.map_err(|error| wrong(error.to_string()))
+}
+
+/// Answers one request, whatever its body comes from.
+async fn respond<B>(shared: Arc<Shared>, face: Face, request: Request<B>) -> Result<Answer, Disconnected>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let begun = Instant::now();
+    let Face { protocol, is_socket } = face;
+    let answered = match &protocol {
+        Protocol::Binding { namespace } => binding::serve(&shared, namespace.as_deref(), is_socket, request).await,
+        Protocol::Rest { page } => match (request.method(), request.uri().path()) {
+            (&Method::GET, "/") if *page => Ok(("page", page::answer())),
+            (&Method::GET, "/healthz") => Ok(("health", answer(200, PLAIN, "ok\n"))),
+            (&Method::GET, "/readyz") => Ok(("health", ready(&shared).await)),
+            (&Method::GET, "/metrics") => Ok(("metrics", numbers(&shared, is_socket, request.headers()).await)),
+            _ => rest::serve(&shared, is_socket, request).await,
+        },
+    };
+    let took = begun.elapsed();
+    match &answered {
+        Ok((operation, answer)) => {
+            let bytes = answer.body().size_hint().exact().unwrap_or(0);
+            let status = answer.status().as_u16();
+            shared.metrics.answered(protocol.name(), operation, status, took, bytes);
+            tracing::debug!(face = protocol.name(), operation, status, bytes, ?took, "answered");
+        }
+        Err(reason) => {
+            shared.metrics.disconnected();
+            tracing::debug!(face = protocol.name(), %reason, "disconnected");
+        }
+    }
+    answered.map(|(_, answer)| answer)
+}
+
+const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
+
+async fn ready(shared: &Arc<Shared>) -> Answer {
+    let asked = Arc::clone(shared);
+    match shared::blocking(move || Ok(asked.unready())).await {
+        Ok(None) => answer(200, PLAIN, "ready\n"),
+        Ok(Some(why)) => answer(503, PLAIN, format!("{why}\n")),
+        Err(refusal) => answer(refusal.status, PLAIN, refusal.message),
+    }
+}
+
+/// The numbers, for those who may read everything.
+async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> Answer {
+    let allowed = shared
+        .tokens
+        .access(headers, is_socket)
+        .and_then(|access| access.check_all());
+    if allowed.is_err() {
+        return answer(403, PLAIN, "a token is needed\n");
+    }
+    let numbered = Arc::clone(shared);
+    match shared::blocking(move || Ok(numbered.metrics.text(&numbered.store))).await {
+        Ok(text) => answer(200, Some("text/plain; version=0.0.4"), text),
+        Err(refusal) => answer(refusal.status, PLAIN, refusal.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage};
+    use embercask::{Durability, Maintenance};
+
+    use super::access::Tokens;
+    use super::settings::Address;
+    use super::*;
+
+    /// Status and body of an answer.
+    fn said(address: &str, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n\r\nv"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap();
+        (status.parse().unwrap(), body.to_owned())
+    }
+
+    /// A sync that fails cannot be had of a real disk: this server is none of another process.
+    #[test]
+    fn a_server_whose_store_refuses_writes_is_not_ready_and_reads_on() {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let options = Store::options().maintenance(Maintenance::Manual);
+        let store = options.storage(Arc::new(faults.clone())).open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        namespace.put("k", "stored").unwrap();
+        let memory = 100 << 20;
+        let shared = Shared::new(
+            store,
+            Tokens::default(),
+            Durability::Sync,
+            memory,
+            Duration::from_secs(60),
+        );
+        let shared = Arc::new(shared);
+        let limits = Limits {
+            connections: Arc::new(Semaphore::new(10)),
+            idle_timeout: Duration::from_secs(60),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let entered = runtime.enter();
+        let any_port = Address::Tcp(([127, 0, 0, 1], 0).into());
+        let rest = Listener::bind(&any_port, Protocol::Rest { page: false }.into(), None).unwrap();
+        let address = rest.url.strip_prefix("http://").unwrap().to_owned();
+        runtime.spawn(rest.serve(Arc::clone(&shared), limits, Arc::new(GracefulShutdown::new())));
+
+        let key = format!(
+            "/client/v4/accounts/a/storage/kv/namespaces/{:032x}/values/k",
+            namespace.id()
+        );
+        let ask = |method: &str, path: &str| said(&address, &format!("{method} {path}"));
+        assert_eq!(ask("GET", "/readyz"), (200, "ready\n".to_owned()));
+        assert_eq!(ask("PUT", &key).0, 200);
+
+        faults.inject(Fault::new(FaultKind::FailedSync));
+        assert_eq!(ask("PUT", &key).0, 500, "the put whose sync fails");
+        assert_eq!(faults.struck(), 1);
+        let (status, told) = ask("PUT", &key);
+        assert!(
+            status == 503 && told.contains("the store refuses writes"),
+            "{status} {told}"
+        );
+        assert_eq!(ask("GET", "/readyz"), (503, "the store refuses writes\n".to_owned()));
+        assert_eq!(ask("GET", "/healthz"), (200, "ok\n".to_owned()));
+        assert_eq!(ask("GET", &key), (200, "v".to_owned()));
+        let (_, numbers) = ask("GET", "/metrics");
+        assert!(numbers.contains("\nembercask_store_poisoned 1\n"), "{numbers}");
+
+        // That it stops is said first.
+        shared.begin_closing();
+        assert_eq!(ask("GET", "/readyz"), (503, "shutting down\n".to_owned()));
+        drop(entered);
+    }
+}

@@ -1,0 +1,218 @@
+//! Bodies that are about many keys.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::rules::{self, Expiration, Refusal};
+use crate::common::objects::{NamedKey, Object};
+
+/// Pairs or keys of the largest request.
+const ITEMS_MAX: usize = 10_000;
+/// Keys of the largest bulk get.
+const GET_KEYS_MAX: usize = 100;
+
+/// A pair to put. Other properties mean nothing.
+#[derive(Deserialize)]
+struct Pair {
+    key: String,
+    value: String,
+    #[serde(default)]
+    base64: bool,
+    expiration: Option<serde_json::Number>,
+    expiration_ttl: Option<serde_json::Number>,
+    metadata: Option<Box<RawValue>>,
+}
+
+/// A key to delete, as a listing has it.
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+}
+
+/// What a pair stands for.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) key: String,
+    pub(crate) value: Vec<u8>,
+    /// Seconds since the epoch.
+    pub(crate) expiration: Option<Expiration>,
+    pub(crate) metadata: Option<Vec<u8>>,
+}
+
+fn items<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<Vec<T>, Refusal> {
+    let items: Items<T> = serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(400, 10012, format!("the request body could not be parsed: {error}")))?;
+    if items.are_more {
+        let message = format!("You can send a maximum of {ITEMS_MAX} items");
+        return Err(Refusal::new(400, 10029, message));
+    }
+    Ok(items.items)
+}
+
+/// The items of an array, up to as many as there may be: more take no memory.
+struct Items<T> {
+    items: Vec<T>,
+    are_more: bool,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
+    }
+}
+
+struct ItemsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
+    type Value = Items<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < ITEMS_MAX {
+            match array.next_element()? {
+                Some(item) => items.push(item),
+                None => return Ok(Items { items, are_more: false }),
+            }
+        }
+        let mut are_more = false;
+        while array.next_element::<IgnoredAny>()?.is_some() {
+            are_more = true;
+        }
+        Ok(Items { items, are_more })
+    }
+}
+
+/// The pairs of a bulk put, if all of them are good.
+pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, Refusal> {
+    let pairs = items(body)?.into_iter().enumerate();
+    pairs
+        .map(|(index, Object(pair))| {
+            put_of(pair, now_ms).map_err(|refusal| Refusal {
+                message: format!("item {index}: {}", refusal.message),
+                ..refusal
+            })
+        })
+        .collect()
+}
+
+fn put_of(pair: Pair, now_ms: u64) -> Result<Put, Refusal> {
+    rules::check_key(pair.key.as_bytes())?;
+    let text = |number: Option<serde_json::Number>| number.map(|number| number.to_string());
+    let (expiration, ttl) = (text(pair.expiration), text(pair.expiration_ttl));
+    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now_ms)?;
+    let metadata = pair.metadata.as_ref().map(|json| json.get().as_bytes());
+    let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
+    let metadata = metadata.map(<[u8]>::to_vec);
+    let value = if pair.base64 {
+        let decoded = BASE64_STANDARD.decode(&pair.value);
+        decoded.map_err(|_| Refusal::new(400, 10012, "the value is not base64"))?
+    } else {
+        pair.value.into_bytes()
+    };
+    rules::check_value(value.len() as u64)?;
+    Ok(Put {
+        key: pair.key,
+        value,
+        expiration,
+        metadata,
+    })
+}
+
+/// The keys of a bulk delete, if all of them are good.
+pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, Refusal> {
+    let names = items(body)?.into_iter();
+    names
+        .map(|name| {
+            let (NamedKey::Plain(key) | NamedKey::Object(Listed { name: key })) = name;
+            rules::check_deleted_key(key.as_bytes()).map(|()| key)
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GetBody {
+    keys: Vec<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    with_metadata: Option<bool>,
+    /// A string, as workerd sends it, or a number.
+    cache_ttl: Option<serde_json::Value>,
+}
+
+/// A bulk get.
+#[derive(Debug)]
+pub(crate) struct Get {
+    /// In the order of the request, each once.
+    pub(crate) keys: Vec<String>,
+    pub(crate) kind: Kind,
+    pub(crate) with_metadata: bool,
+}
+
+pub(crate) fn get(body: &[u8]) -> Result<Get, Refusal> {
+    let unreadable = |_| Refusal::new(400, 10012, "the request body could not be parsed");
+    let Object::<GetBody>(body) = serde_json::from_slice(body).map_err(unreadable)?;
+    let kind = Kind::of(body.kind.as_deref())?;
+    match body.keys.len() {
+        0 => return Err(Refusal::new(400, 10029, "You must request a minimum of 1 key")),
+        1..=GET_KEYS_MAX => {}
+        _ => return Err(Refusal::new(400, 10029, "You can request a maximum of 100 keys")),
+    }
+    let cache_ttl = body.cache_ttl.filter(|ttl| !ttl.is_null()).map(|ttl| match ttl {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    });
+    for key in &body.keys {
+        rules::check_key(key.as_bytes())?;
+        rules::check_cache_ttl(cache_ttl.as_deref())?;
+    }
+    let mut seen = std::collections::HashSet::new();
+    let keys = body.keys.into_iter().filter(|key| seen.insert(key.clone()));
+    Ok(Get {
+        keys: keys.collect(),
+        kind,
+        with_metadata: body.with_metadata.unwrap_or(false),
+    })
+}
+
+/// What values are taken for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Text,
+    Json,
+}
+
+impl Kind {
+    fn of(name: Option<&str>) -> Result<Kind, Refusal> {
+        match name {
+            None | Some("text") => Ok(Kind::Text),
+            Some("json") => Ok(Kind::Json),
+            Some(other) => {
+                let message = format!("\"{other}\" is not a valid type. Use \"json\" or \"text\"");
+                Err(Refusal::new(400, 10001, message))
+            }
+        }
+    }
+
+    /// A value in JSON: a string, with U+FFFD for what is no UTF-8, or the JSON that it is.
+    pub(crate) fn show(self, value: &[u8]) -> Result<Box<RawValue>, Refusal> {
+        match self {
+            Kind::Text => serde_json::value::to_raw_value(&String::from_utf8_lossy(value))
+                .map_err(|_| Refusal::new(500, 10001, "internal error")),
+            Kind::Json => serde_json::from_slice(value).map_err(|_| {
+                let message = "At least one of the requested keys corresponds to a non-json value";
+                Refusal::new(400, 10001, message)
+            }),
+        }
+    }
+}

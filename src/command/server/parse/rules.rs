@@ -1,0 +1,312 @@
+//! What Workers KV accepts (<https://developers.cloudflare.com/kv/platform/limits/>), for both faces, and what it says if it does not.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use crate::common::blanks::without_blanks;
+use crate::planted::{Planted, planted};
+
+/// Bytes of the longest key.
+pub(crate) const KEY_BYTES_MAX: usize = 512;
+/// Bytes of the longest key that a store can hold.
+const STORED_KEY_BYTES_MAX: usize = 1 << 16;
+/// Bytes of the largest value.
+pub(crate) const VALUE_BYTES_MAX: usize = 25 << 20;
+/// Bytes of the longest metadata.
+const METADATA_BYTES_MAX: usize = 1024;
+/// Keys of the longest page of a listing.
+pub(crate) const PAGE_KEYS_MAX: usize = 1000;
+/// Seconds of the shortest lifetime.
+const TTL_SECONDS_MIN: i64 = 60;
+/// Longer lifetimes are cut to this, which is 35 million years, so that a time can be made of them.
+const TTL_SECONDS_MAX: u64 = 1 << 50;
+/// Seconds of the shortest `cache_ttl`.
+const CACHE_SECONDS_MIN: i64 = 30;
+
+/// Why a request is not done. The binding protocol has status and message, the REST API the code as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) code: u32,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, code: u32, message: impl Into<String>) -> Refusal {
+        Refusal {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// As the REST API words it: with the operation before it.
+    pub(crate) fn of(self, operation: &str) -> Refusal {
+        Refusal {
+            message: format!("{operation}: '{}'", self.message),
+            ..self
+        }
+    }
+}
+
+/// When a key is to expire, as the client says it. The store makes the time of a lifetime: by its own clock, and when it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expiration {
+    After(Duration),
+    /// Seconds since the epoch.
+    At(u64),
+}
+
+/// Whether this may be a key.
+pub(crate) fn check_key(key: &[u8]) -> Result<(), Refusal> {
+    if planted(Planted::AcceptAnyKey) {
+        return Ok(());
+    }
+    if key.is_empty() {
+        return Err(Refusal::new(400, 10030, "Key names must not be empty"));
+    }
+    if let b"." | b".." = key {
+        let key = if key.len() == 1 { "." } else { ".." };
+        let message = format!("Illegal key name \"{key}\". Please use a different name.");
+        return Err(Refusal::new(400, 10030, message));
+    }
+    check_length(key, KEY_BYTES_MAX)?;
+    match std::str::from_utf8(key) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(undecodable_key()),
+    }
+}
+
+/// Whether this may be a key to delete, where it comes in a body and not in a path: such as no path can name, and such as are longer than
+/// Workers KV allows, can have been stored by other programs, are listed, and must not stay for that.
+pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), Refusal> {
+    if key.is_empty() {
+        return check_key(key);
+    }
+    check_length(key, STORED_KEY_BYTES_MAX)
+}
+
+/// Whether keys can begin with this.
+pub(crate) fn check_prefix(prefix: &[u8]) -> Result<(), Refusal> {
+    check_length(prefix, KEY_BYTES_MAX)
+}
+
+fn check_length(key: &[u8], most: usize) -> Result<(), Refusal> {
+    let length = key.len();
+    if length > most {
+        let message = format!("UTF-8 encoded length of {length} exceeds key length limit of {most}.");
+        return Err(Refusal::new(414, 10030, message));
+    }
+    Ok(())
+}
+
+/// A key in a path that is wrongly escaped, or no text.
+pub(crate) fn undecodable_key() -> Refusal {
+    Refusal::new(400, 10030, "Could not URL-decode key name")
+}
+
+/// A parameter of the query that is wrongly escaped, or no text.
+pub(crate) fn undecodable_parameter(name: &str) -> Refusal {
+    Refusal::new(400, 10001, format!("Could not URL-decode {name}"))
+}
+
+/// When a key is to expire, if ever. Of both, the lifetime counts. `now_ms` is the store's time.
+pub(crate) fn expiration(
+    expiration: Option<&str>,
+    ttl: Option<&str>,
+    now_ms: u64,
+) -> Result<Option<Expiration>, Refusal> {
+    if let Some(text) = ttl {
+        let wrong = |what: &str| Refusal::new(400, 10034, format!("Invalid expiration_ttl of {text}. {what}"));
+        let ttl: i64 = match text.parse() {
+            Ok(ttl @ 1..) => ttl,
+            _ => return Err(wrong("Please specify integer greater than 0.")),
+        };
+        if ttl < TTL_SECONDS_MIN && !planted(Planted::AcceptShortLifetimes) {
+            return Err(wrong("Expiration TTL must be at least 60."));
+        }
+        let seconds = ttl.unsigned_abs().min(TTL_SECONDS_MAX);
+        return Ok(Some(Expiration::After(Duration::from_secs(seconds))));
+    }
+    let Some(text) = expiration else { return Ok(None) };
+    let wrong = |what: &str| Refusal::new(400, 10033, format!("Invalid expiration of {text}. {what}"));
+    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+    let expiration: i64 = match text.parse() {
+        Ok(expiration) if expiration > now => expiration,
+        _ => {
+            return Err(wrong(
+                "Please specify integer greater than the current number of seconds since the UNIX epoch.",
+            ));
+        }
+    };
+    // Exact to the second, as Workers KV has it; the store itself takes any time that is to come.
+    if expiration < now.saturating_add(TTL_SECONDS_MIN) && !planted(Planted::AcceptShortLifetimes) {
+        return Err(wrong("Expiration times must be at least 60 seconds in the future."));
+    }
+    Ok(Some(Expiration::At(expiration.unsigned_abs())))
+}
+
+/// Metadata as they are stored: the client's bytes. `null` is none.
+pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, Refusal> {
+    if planted(Planted::AcceptAnyMetadata) {
+        return Ok(Some(metadata));
+    }
+    let length = metadata.len();
+    if length > METADATA_BYTES_MAX {
+        let message = format!("Metadata length of {length} exceeds limit of {METADATA_BYTES_MAX}.");
+        return Err(Refusal::new(413, 10147, message));
+    }
+    match serde_json::from_slice::<&RawValue>(metadata) {
+        Ok(json) => Ok(Some(metadata).filter(|_| json.get() != "null")),
+        Err(_) => Err(Refusal::new(400, 10147, "metadata must be valid json")),
+    }
+}
+
+/// Whether a value of this length is accepted.
+pub(crate) fn check_value(length: u64) -> Result<(), Refusal> {
+    if length > VALUE_BYTES_MAX as u64 && !planted(Planted::AcceptLargeValues) {
+        let message = format!("Value length of {length} exceeds limit of {VALUE_BYTES_MAX}.");
+        return Err(Refusal::new(413, 10032, message));
+    }
+    Ok(())
+}
+
+/// Whether a client may ask that an answer be kept for so long. It means nothing here: there is no cache that could be stale.
+pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), Refusal> {
+    let Some(text) = text else { return Ok(()) };
+    match text.parse::<i64>() {
+        Ok(CACHE_SECONDS_MIN..) => Ok(()),
+        _ => Err(Refusal::new(
+            400,
+            10001,
+            format!("Invalid cache_ttl of {text}. Cache TTL must be at least 30."),
+        )),
+    }
+}
+
+/// The length of a page.
+pub(crate) fn page_limit(text: Option<&str>, name: &str) -> Result<usize, Refusal> {
+    let Some(text) = text else { return Ok(PAGE_KEYS_MAX) };
+    let wrong = |what: &str| Refusal::new(400, 10001, format!("Invalid {name} of {text}. {what}"));
+    match text.parse::<i64>() {
+        Ok(limit @ 1..=1000) => Ok(usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX)),
+        // So it says.
+        Ok(1001..) => Err(wrong("Please specify an integer less than 1000.")),
+        _ => Err(wrong("Please specify an integer greater than 0.")),
+    }
+}
+
+/// Stored metadata as JSON that can stand in a header; None if they are none, as only other programs can have written them.
+pub(crate) fn metadata_json(metadata: Option<&[u8]>) -> Option<Box<RawValue>> {
+    let json: &RawValue = serde_json::from_slice(metadata?).ok()?;
+    if json.get().contains(['\n', '\r', DEL]) {
+        // Line breaks are blanks in JSON; this one can stand in strings only, and is the one that no header may have.
+        return RawValue::from_string(without_blanks(json.get()).replace(DEL, "\\u007f")).ok();
+    }
+    Some(json.to_owned())
+}
+
+const DEL: char = '\u{7f}';
+
+/// Seconds of a stored expiry: a key does not live longer than that says, but for a part of a second.
+pub(crate) fn expiration_seconds(expiry_ms: u64) -> u64 {
+    expiry_ms.div_ceil(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_rules() {
+        assert!(check_key(b"...").is_ok() && check_key(&[b'a'; 512]).is_ok() && check_key(b"\0/%").is_ok());
+        assert_eq!(check_key(b"").unwrap_err().message, "Key names must not be empty");
+        assert_eq!(
+            check_key(b"..").unwrap_err().message,
+            "Illegal key name \"..\". Please use a different name."
+        );
+        let refusal = check_key(&[b'a'; 513]).unwrap_err();
+        assert_eq!(refusal.status, 414);
+        assert_eq!(
+            refusal.message,
+            "UTF-8 encoded length of 513 exceeds key length limit of 512."
+        );
+        assert_eq!(
+            check_key(b"\xed\xa0\x80").unwrap_err().message,
+            "Could not URL-decode key name"
+        );
+    }
+
+    #[test]
+    fn what_is_stored_can_be_deleted_by_a_body_whatever_the_rules_for_new_keys() {
+        for key in [&b"."[..], b"..", &[b'a'; 513], &[b'a'; 65_536]] {
+            assert!(check_key(key).is_err() && check_deleted_key(key).is_ok());
+        }
+        assert_eq!(check_deleted_key(b""), check_key(b""));
+        assert_eq!(check_deleted_key(&[b'a'; 65_537]).unwrap_err().status, 414);
+    }
+
+    #[test]
+    fn lifetimes_have_rules() {
+        let now = 1_000_000_999;
+        let after = |seconds| Ok(Some(Expiration::After(Duration::from_secs(seconds))));
+        assert_eq!(expiration(None, None, now), Ok(None));
+        assert_eq!(expiration(None, Some("60"), now), after(60));
+        assert_eq!(
+            expiration(Some("1000060"), None, now),
+            Ok(Some(Expiration::At(1_000_060)))
+        );
+        assert_eq!(expiration(Some("nonsense"), Some("60"), now), after(60));
+        assert_eq!(expiration(None, Some("9999999999"), now), after(9_999_999_999));
+        assert_eq!(expiration(None, Some("9223372036854775807"), now), after(1 << 50));
+        let message = |given: Option<&str>, ttl: Option<&str>| expiration(given, ttl, now).unwrap_err().message;
+        for ttl in ["0", "-1", "NaN", "", "60.5"] {
+            let expected = format!("Invalid expiration_ttl of {ttl}. Please specify integer greater than 0.");
+            assert_eq!(message(Some("2000000"), Some(ttl)), expected);
+        }
+        assert_eq!(
+            message(None, Some("59")),
+            "Invalid expiration_ttl of 59. Expiration TTL must be at least 60."
+        );
+        assert_eq!(
+            message(Some("1000000"), None),
+            "Invalid expiration of 1000000. Please specify integer greater than the current number of seconds since the UNIX epoch."
+        );
+        assert_eq!(
+            message(Some("1000059"), None),
+            "Invalid expiration of 1000059. Expiration times must be at least 60 seconds in the future."
+        );
+    }
+
+    #[test]
+    fn metadata_have_rules() {
+        assert_eq!(check_metadata(b"{\"a\": 1}"), Ok(Some(&b"{\"a\": 1}"[..])));
+        assert_eq!(check_metadata(b"false"), Ok(Some(&b"false"[..])));
+        assert_eq!(check_metadata(b"null"), Ok(None));
+        assert_eq!(check_metadata(b"{").unwrap_err().code, 10147);
+        let long = format!("\"{}\"", "a".repeat(1023));
+        let refusal = check_metadata(long.as_bytes()).unwrap_err();
+        assert_eq!(refusal.message, "Metadata length of 1025 exceeds limit of 1024.");
+        let shown = |bytes: &[u8]| metadata_json(Some(bytes)).map(|json| json.get().to_owned());
+        assert_eq!(shown(b"{\n \"a\": 1}").as_deref(), Some("{\"a\":1}"));
+        assert_eq!(shown(b"\"a\x7f b\"").as_deref(), Some("\"a\\u007f b\""));
+        assert_eq!(shown(b"\xff"), None);
+    }
+
+    #[test]
+    fn pages_have_rules() {
+        let limit = |text| page_limit(Some(text), "key_count_limit");
+        assert_eq!(page_limit(None, "limit"), Ok(1000));
+        assert_eq!((limit("1"), limit("1000")), (Ok(1), Ok(1000)));
+        assert_eq!(
+            limit("1001").unwrap_err().message,
+            "Invalid key_count_limit of 1001. Please specify an integer less than 1000."
+        );
+        assert_eq!(
+            limit("0").unwrap_err().message,
+            "Invalid key_count_limit of 0. Please specify an integer greater than 0."
+        );
+        assert!(check_cache_ttl(Some("30")).is_ok() && check_cache_ttl(Some("29")).is_err());
+    }
+}

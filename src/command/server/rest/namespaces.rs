@@ -1,0 +1,160 @@
+//! Namespaces: list, create, rename, remove; and what the store is made of.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use embercask::Namespace;
+use serde::{Deserialize, Serialize};
+
+use super::{Call, success, success_with};
+use crate::common::objects::Object;
+use crate::common::statistics;
+use crate::server::parse::rules::Refusal;
+use crate::server::shared::{Answer, Body, Shared, blocking};
+
+/// Namespaces of a page.
+const PAGE_DEFAULT: usize = 20;
+const PAGE_MAX: usize = 1000;
+/// Characters of the longest title.
+const TITLE_CHARACTERS_MAX: usize = 512;
+
+#[derive(Serialize)]
+pub(super) struct Shown {
+    id: String,
+    title: String,
+    supports_url_encoding: bool,
+}
+
+impl Shown {
+    fn new(id: u128, title: String) -> Shown {
+        Shown {
+            id: format!("{id:032x}"),
+            title,
+            supports_url_encoding: true,
+        }
+    }
+}
+
+pub(super) fn shown(namespace: &Namespace) -> Shown {
+    Shown::new(namespace.id(), namespace.name())
+}
+
+#[derive(Deserialize)]
+struct Titled {
+    title: Option<String>,
+}
+
+/// The title in a body.
+fn title(body: &Body) -> Result<String, Refusal> {
+    let missing = || Refusal::new(400, 10019, "request is missing a title definition");
+    let body = body.whole().ok_or_else(missing)?;
+    let Object::<Titled>(titled) =
+        serde_json::from_slice(body).map_err(|_| Refusal::new(400, 10012, "the request body could not be parsed"))?;
+    let title = titled.title.filter(|title| !title.is_empty()).ok_or_else(missing)?;
+    if title.chars().count() > TITLE_CHARACTERS_MAX {
+        let message = format!("the title has more than {TITLE_CHARACTERS_MAX} characters");
+        return Err(Refusal::new(400, 10019, message));
+    }
+    Ok(title)
+}
+
+/// Keeps the names of namespaces as they are, but for whoever holds this.
+fn names(shared: &Shared) -> MutexGuard<'_, ()> {
+    shared.names.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a namespace is called now, if it is still there.
+fn name_of(namespace: &Namespace) -> Result<String, Refusal> {
+    let found = namespace.store().namespace_by_id(namespace.id())?;
+    let found = found.ok_or_else(|| Refusal::new(404, 10013, "namespace not found"))?;
+    Ok(found.name())
+}
+
+impl Call<'_> {
+    pub(super) async fn statistics(&self) -> Result<Answer, Refusal> {
+        self.access.check_all()?;
+        let store = self.shared.store.clone();
+        let numbers = blocking(move || Ok(statistics::without_paths(&store))).await?;
+        Ok(success(&numbers))
+    }
+
+    pub(super) async fn list_namespaces(&self) -> Result<Answer, Refusal> {
+        let page = self.page("page", 1)?;
+        let per_page = self.page("per_page", PAGE_DEFAULT)?.min(PAGE_MAX);
+        let by_title = self.parameter("order")?.is_some_and(|order| order == "title");
+        let is_descending = self
+            .parameter("direction")?
+            .is_some_and(|direction| direction == "desc");
+        let mut all = self.shared.store.namespaces()?;
+        all.retain(|info| self.access.covers(&info.name, info.id));
+        if by_title {
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+        } else {
+            all.sort_by_key(|info| info.id);
+        }
+        if is_descending {
+            all.reverse();
+        }
+        let total = all.len();
+        let from = (page - 1).saturating_mul(per_page);
+        let shown: Vec<Shown> = all
+            .into_iter()
+            .skip(from)
+            .take(per_page)
+            .map(|info| Shown::new(info.id, info.name))
+            .collect();
+        let info = serde_json::json!({
+            "page": page,
+            "per_page": per_page,
+            "count": shown.len(),
+            "total_count": total,
+            "total_pages": total.div_ceil(per_page),
+        });
+        Ok(success_with(&shown, info))
+    }
+
+    pub(super) async fn create_namespace(&self, body: &Body) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "create namespace";
+        self.access.check_write()?;
+        self.access.check_all()?;
+        let title = title(body)?;
+        let shared = self.shared.clone();
+        let created = blocking(move || {
+            let _names = names(&shared);
+            Ok(shared.store.create_namespace(&title)?)
+        });
+        let created = created.await;
+        let created = created.map_err(|refusal| refusal.of(OPERATION))?;
+        Ok(success(&shown(&created)))
+    }
+
+    pub(super) async fn rename_namespace(&self, id: &str, body: &Body) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "rename namespace";
+        self.access.check_all()?;
+        let namespace = self.writable(id, OPERATION)?;
+        let title = title(body)?;
+        let (renamed, shared) = (namespace.clone(), self.shared.clone());
+        let done = blocking(move || {
+            let _names = names(&shared);
+            let name = name_of(&renamed)?;
+            if name != title {
+                renamed.store().rename_namespace(&name, &title)?;
+            }
+            Ok(())
+        });
+        done.await.map_err(|refusal| refusal.of(OPERATION))?;
+        Ok(success(&shown(&namespace)))
+    }
+
+    pub(super) async fn remove_namespace(&self, id: &str) -> Result<Answer, Refusal> {
+        const OPERATION: &str = "remove namespace";
+        self.access.check_all()?;
+        let namespace = self.writable(id, OPERATION)?;
+        let shared = self.shared.clone();
+        let done = blocking(move || {
+            let _names = names(&shared);
+            Ok(shared.store.drop_namespace(&name_of(&namespace)?)?)
+        });
+        done.await.map_err(|refusal| refusal.of(OPERATION))?;
+        Ok(success(&()))
+    }
+}

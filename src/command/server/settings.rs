@@ -1,0 +1,339 @@
+//! What a server is told: by flags, by the environment, and by a file; what stands first here counts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use embercask::Durability;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use super::access::{TokenSetting, Tokens};
+use super::arguments::Serve;
+use crate::common::failure::{Failure, Outcome};
+use crate::common::objects::Object;
+
+#[cfg(test)]
+mod each;
+
+const LISTEN_DEFAULT: &str = "127.0.0.1:8787";
+const BINDING_DEFAULT: &str = "127.0.0.1:8788";
+const MAX_CONNECTIONS_DEFAULT: usize = 1024;
+const BODY_MEMORY_MIB_DEFAULT: usize = 512;
+/// Well above the 5 s after which workerd closes a connection that it does not need.
+const IDLE_SECONDS_DEFAULT: u64 = 75;
+const BODY_SECONDS_DEFAULT: u64 = 30;
+const STOP_SECONDS_DEFAULT: u64 = 30;
+/// A century: more means the same, and could not be added to a time.
+const SECONDS_MAX: u64 = 100 * 366 * 24 * 3600;
+
+/// A configuration file. The flags have the same names.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    store: Option<PathBuf>,
+    listen: Option<String>,
+    binding: Option<String>,
+    binding_for: BTreeMap<String, String>,
+    durability: Option<String>,
+    page: Option<bool>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    max_connections: Option<usize>,
+    body_memory_mib: Option<usize>,
+    idle_seconds: Option<u64>,
+    body_seconds: Option<u64>,
+    stop_seconds: Option<u64>,
+    log: Option<String>,
+    log_format: Option<String>,
+    tokens: Vec<Object<TokenSetting>>,
+}
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    #[cfg(unix)]
+    Unix(PathBuf),
+}
+
+impl Address {
+    fn parse(text: &str) -> Outcome<Address> {
+        #[cfg(unix)]
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Address::Unix(path.into()));
+        }
+        text.parse().map(Address::Tcp).map_err(|_| {
+            Failure::usage(
+                format!("{text:?} is no address"),
+                "an address looks like 127.0.0.1:8787, [::1]:8787 or unix:/run/kv.socket",
+            )
+        })
+    }
+
+    /// None if there shall be no listener.
+    fn parse_or_off(text: &str) -> Outcome<Option<Address>> {
+        if text == "off" {
+            Ok(None)
+        } else {
+            Address::parse(text).map(Some)
+        }
+    }
+
+    /// Whether only this machine reaches it.
+    fn is_local(&self) -> bool {
+        match self {
+            Address::Tcp(address) => address.ip().is_loopback(),
+            #[cfg(unix)]
+            Address::Unix(_) => true,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Files of a certificate and its key.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// What a server does.
+pub(crate) struct Settings {
+    pub(crate) store: Option<PathBuf>,
+    /// The REST API.
+    pub(super) listen: Option<Address>,
+    /// The binding protocol, of whichever namespace a header names.
+    pub(super) binding: Option<Address>,
+    /// The binding protocol of one namespace each.
+    pub(super) binding_for: Vec<(String, Address)>,
+    pub(super) tokens: Tokens,
+    pub(super) durability: Durability,
+    pub(super) page: bool,
+    pub(super) tls: Option<Tls>,
+    pub(super) max_connections: usize,
+    pub(super) body_memory_bytes: usize,
+    pub(super) idle_timeout: Duration,
+    pub(super) body_timeout: Duration,
+    pub(super) stop_timeout: Duration,
+    pub(super) log: String,
+    pub(super) log_format: LogFormat,
+}
+
+impl Settings {
+    /// Puts together what was said. Flags hold what the environment says too, where they say nothing.
+    pub(crate) fn of(arguments: &Serve) -> Outcome<Settings> {
+        let file = arguments.config.as_deref().map_or(Ok(File::default()), read)?;
+        Settings::with(file, arguments)
+    }
+
+    pub(super) fn with(file: File, arguments: &Serve) -> Outcome<Settings> {
+        let listen = arguments.listen.clone().or(file.listen);
+        let binding = arguments.binding.clone().or(file.binding);
+        let mut binding_for = file.binding_for;
+        for pair in &arguments.binding_for {
+            let (namespace, address) = pair
+                .split_once('=')
+                .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=ADDRESS"), ""))?;
+            binding_for.insert(namespace.to_owned(), address.to_owned());
+        }
+        let binding_for = binding_for.into_iter();
+        let (certificate, key) = (
+            arguments.tls_certificate.clone().or(file.tls_certificate),
+            arguments.tls_key.clone().or(file.tls_key),
+        );
+        let tls = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
+            (None, None) => None,
+            _ => return Err(Failure::usage("TLS needs a certificate and its key", "name both")),
+        };
+        let tokens: Vec<TokenSetting> = file.tokens.into_iter().map(|Object(token)| token).collect();
+        let tokens = Tokens::new(&tokens, arguments.token.as_deref());
+        let settings = Settings {
+            store: file.store,
+            listen: Address::parse_or_off(listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
+            binding: Address::parse_or_off(binding.as_deref().unwrap_or(BINDING_DEFAULT))?,
+            binding_for: binding_for
+                .map(|(namespace, address)| Ok((namespace, Address::parse(&address)?)))
+                .collect::<Outcome<_>>()?,
+            tokens: tokens.map_err(|what| Failure::usage(what, "`embercask token` makes one"))?,
+            durability: durability(arguments.durability.clone().or(file.durability).as_deref())?,
+            page: arguments.page.or(file.page).unwrap_or(false),
+            tls,
+            max_connections: arguments
+                .max_connections
+                .or(file.max_connections)
+                .unwrap_or(MAX_CONNECTIONS_DEFAULT)
+                .min(Semaphore::MAX_PERMITS),
+            body_memory_bytes: arguments
+                .body_memory_mib
+                .or(file.body_memory_mib)
+                .unwrap_or(BODY_MEMORY_MIB_DEFAULT)
+                .saturating_mul(1 << 20),
+            idle_timeout: seconds(arguments.idle_seconds.or(file.idle_seconds), IDLE_SECONDS_DEFAULT),
+            body_timeout: seconds(arguments.body_seconds.or(file.body_seconds), BODY_SECONDS_DEFAULT),
+            stop_timeout: seconds(arguments.stop_seconds.or(file.stop_seconds), STOP_SECONDS_DEFAULT),
+            log: arguments.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log_format: log_format(arguments.log_format.clone().or(file.log_format).as_deref())?,
+        };
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// All addresses.
+    fn addresses(&self) -> impl Iterator<Item = &Address> {
+        let fixed = self.binding_for.iter().map(|(_, address)| address);
+        self.listen.iter().chain(&self.binding).chain(fixed)
+    }
+
+    fn check(&self) -> Outcome {
+        if self.addresses().next().is_none() {
+            return Err(Failure::usage(
+                "nothing is listened to",
+                "name an address by --listen or --binding",
+            ));
+        }
+        if let Some(address) = self.addresses().find(|address| !address.is_local())
+            && self.tokens.is_empty()
+        {
+            return Err(Failure::usage(
+                format!("whoever reaches {address:?} could read and write everything"),
+                "set a token: `embercask token` makes one, --token or EMBERCASK_TOKEN takes it",
+            ));
+        }
+        if self.page && self.tokens.is_empty() {
+            return Err(Failure::usage(
+                "the web page needs a token",
+                "set one: `embercask token` makes one, --token or EMBERCASK_TOKEN takes it",
+            ));
+        }
+        // The largest request has to fit.
+        if self.body_memory_bytes < 100 << 20 || self.max_connections == 0 {
+            return Err(Failure::usage(
+                "--body-memory-mib is at least 100, and --max-connections at least 1",
+                "",
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Outcome<File> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path.display(), &error))?;
+    parse(path, &text)
+}
+
+/// What a file says that holds this text.
+pub(super) fn parse(path: &Path, text: &str) -> Outcome<File> {
+    let Object(file) = toml::from_str(text).map_err(|error: toml::de::Error| {
+        let what = error.message().to_owned();
+        let line = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map_or(1, |before| before.matches('\n').count() + 1);
+        Failure::usage(format!("{}, line {line}: {what}", path.display()), "")
+    })?;
+    Ok(file)
+}
+
+fn seconds(given: Option<u64>, default: u64) -> Duration {
+    Duration::from_secs(given.unwrap_or(default).clamp(1, SECONDS_MAX))
+}
+
+fn durability(name: Option<&str>) -> Outcome<Durability> {
+    match name {
+        None | Some("sync") => Ok(Durability::Sync),
+        Some("os") => Ok(Durability::Os),
+        Some("buffered") => Ok(Durability::Buffered),
+        Some(other) => Err(Failure::usage(
+            format!("{other:?} is no durability"),
+            "say sync, os or buffered",
+        )),
+    }
+}
+
+fn log_format(name: Option<&str>) -> Outcome<LogFormat> {
+    match name {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(Failure::usage(
+            format!("{other:?} is no format of logs"),
+            "say text or json",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Outcome<Settings> {
+        parse(Path::new("test.toml"), text).and_then(|file| Settings::with(file, &Serve::default()))
+    }
+
+    /// "What is left out has the value that is shown."
+    #[test]
+    fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
+        let shown = settings(include_str!("../../../docs/self-hosting/embercask.toml")).unwrap();
+        // All of them by name, so that a new one is compared as well.
+        let Settings {
+            store,
+            listen,
+            binding,
+            binding_for,
+            tokens,
+            durability,
+            page,
+            tls,
+            max_connections,
+            body_memory_bytes,
+            idle_timeout,
+            body_timeout,
+            stop_timeout,
+            log,
+            log_format,
+        } = settings("").unwrap();
+        assert_eq!((store, shown.store), (None, Some("/var/lib/embercask".into())));
+        assert_eq!((listen, binding), (shown.listen, shown.binding));
+        assert_eq!(
+            (binding_for, durability, page),
+            (shown.binding_for, shown.durability, shown.page)
+        );
+        assert!(tokens.is_empty() && shown.tokens.is_empty() && tls.is_none() && shown.tls.is_none());
+        assert_eq!(max_connections, shown.max_connections);
+        assert_eq!(body_memory_bytes, shown.body_memory_bytes);
+        assert_eq!(
+            (idle_timeout, body_timeout, stop_timeout),
+            (shown.idle_timeout, shown.body_timeout, shown.stop_timeout)
+        );
+        assert_eq!((log, log_format), (shown.log, shown.log_format));
+        assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
+    }
+
+    /// Found by the fuzz target `server_settings`: adding so many seconds to a time panicked in each connection, and a semaphore of so many
+    /// permits at the start.
+    #[test]
+    fn no_number_of_seconds_or_connections_is_too_large_to_work_with() {
+        let most = i64::MAX;
+        let text =
+            format!("max_connections = {most}\nidle_seconds = {most}\nbody_seconds = {most}\nstop_seconds = {most}");
+        let settings = settings(&text).unwrap();
+        let _ = Semaphore::new(settings.max_connections);
+        for timeout in [settings.idle_timeout, settings.body_timeout, settings.stop_timeout] {
+            assert!(std::time::Instant::now().checked_add(timeout).is_some());
+        }
+    }
+
+    /// On Linux an empty path makes a socket that has no name to connect to.
+    #[test]
+    fn a_socket_has_a_path() {
+        assert!(settings("listen = \"unix:\"").is_err());
+        assert_eq!(settings("listen = \"unix:/kv\"").is_ok(), cfg!(unix));
+    }
+}

@@ -1,0 +1,148 @@
+//! Each setting, as the file and as the flag says it: that it is read, and that the flag counts before the file.
+
+use clap::Parser;
+
+use super::*;
+
+/// The flags of `serve` alone.
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// What is not local needs a token, and so does the page.
+const TOKEN: &str =
+    "\n[[tokens]]\nname = \"test\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\n";
+
+fn settings(file: &str, flags: &[&str]) -> Settings {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("serve.toml");
+    std::fs::write(&path, file).unwrap();
+    let config = ["serve", "--config", path.to_str().unwrap()];
+    let words = config.iter().chain(flags);
+    Settings::of(&Flags::parse_from(words).serve).unwrap_or_else(|error| panic!("{file} {flags:?}: {error:?}"))
+}
+
+/// What is shown of a setting.
+type Show = fn(&Settings) -> String;
+
+#[test]
+fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
+    // A line of the file, a flag, and what is shown by default, by the file, and by the flag.
+    let cases: [(&str, &[&str], Show, [&str; 3]); 14] = [
+        (
+            "listen = \"127.0.0.1:1\"",
+            &["--listen", "127.0.0.1:2"],
+            |settings| format!("{:?}", settings.listen),
+            [
+                "Some(Tcp(127.0.0.1:8787))",
+                "Some(Tcp(127.0.0.1:1))",
+                "Some(Tcp(127.0.0.1:2))",
+            ],
+        ),
+        (
+            "binding = \"off\"",
+            &["--binding", "[::1]:3"],
+            |settings| format!("{:?}", settings.binding),
+            ["Some(Tcp(127.0.0.1:8788))", "None", "Some(Tcp([::1]:3))"],
+        ),
+        (
+            "[binding_for]\nN = \"127.0.0.1:4\"",
+            &["--binding-for", "N=127.0.0.1:5,M=127.0.0.1:6"],
+            |settings| format!("{:?}", settings.binding_for),
+            [
+                "[]",
+                "[(\"N\", Tcp(127.0.0.1:4))]",
+                "[(\"M\", Tcp(127.0.0.1:6)), (\"N\", Tcp(127.0.0.1:5))]",
+            ],
+        ),
+        (
+            "durability = \"os\"",
+            &["--durability", "buffered"],
+            |settings| format!("{:?}", settings.durability),
+            ["Sync", "Os", "Buffered"],
+        ),
+        (
+            "page = false",
+            &["--page"],
+            |settings| format!("{:?}", settings.page),
+            ["false", "false", "true"],
+        ),
+        (
+            "page = true",
+            &["--page=false"],
+            |settings| format!("{:?}", settings.page),
+            ["false", "true", "false"],
+        ),
+        (
+            "tls_certificate = \"a\"\ntls_key = \"b\"",
+            &["--tls-certificate", "c", "--tls-key", "d"],
+            |settings| match &settings.tls {
+                Some(tls) => format!("{} {}", tls.certificate.display(), tls.key.display()),
+                None => "none".to_owned(),
+            },
+            ["none", "a b", "c d"],
+        ),
+        (
+            "max_connections = 7",
+            &["--max-connections", "8"],
+            |settings| settings.max_connections.to_string(),
+            ["1024", "7", "8"],
+        ),
+        (
+            "body_memory_mib = 100",
+            &["--body-memory-mib", "101"],
+            |settings| format!("{} MiB", settings.body_memory_bytes >> 20),
+            ["512 MiB", "100 MiB", "101 MiB"],
+        ),
+        (
+            "idle_seconds = 11",
+            &["--idle-seconds", "12"],
+            |settings| format!("{:?}", settings.idle_timeout),
+            ["75s", "11s", "12s"],
+        ),
+        (
+            "body_seconds = 13",
+            &["--body-seconds", "14"],
+            |settings| format!("{:?}", settings.body_timeout),
+            ["30s", "13s", "14s"],
+        ),
+        (
+            "stop_seconds = 15",
+            &["--stop-seconds", "16"],
+            |settings| format!("{:?}", settings.stop_timeout),
+            ["30s", "15s", "16s"],
+        ),
+        (
+            "log = \"debug\"",
+            &["--log", "warn"],
+            |settings| settings.log.clone(),
+            ["info", "debug", "warn"],
+        ),
+        (
+            "log_format = \"json\"",
+            &["--log-format", "text"],
+            |settings| format!("{:?}", settings.log_format),
+            ["Text", "Json", "Text"],
+        ),
+    ];
+    for (line, flags, show, [default, of_file, of_flag]) in cases {
+        let file = format!("{line}\n{TOKEN}");
+        assert_eq!(show(&settings(TOKEN, &[])), default, "{line}");
+        assert_eq!(show(&settings(&file, &[])), of_file, "{line}");
+        assert_eq!(show(&settings(TOKEN, flags)), of_flag, "{flags:?}");
+        assert_eq!(show(&settings(&file, flags)), of_flag, "{line} {flags:?}");
+    }
+}
+
+#[test]
+fn the_store_of_the_file_and_tokens_from_either_are_read() {
+    assert_eq!(settings("", &[]).store, None);
+    assert_eq!(settings("store = \"data\"", &[]).store, Some("data".into()));
+    assert!(settings("", &[]).tokens.is_empty());
+    // The table `[[tokens]]`.
+    assert!(!settings(TOKEN, &[]).tokens.is_empty());
+    let token = "0123456789012345678901234567890123456789";
+    assert!(!settings("", &["--token", token]).tokens.is_empty());
+}

@@ -1,9 +1,0 @@
-//! What clients send: paths, parameters, headers, forms and bulk bodies. Nothing here knows of a store or a connection, so that fuzz
-//! targets reach all of it.
-
-pub(crate) mod blanks;
-pub(crate) mod bulk;
-pub(crate) mod encoding;
-pub(crate) mod form;
-pub(crate) mod objects;
-pub(crate) mod rules;

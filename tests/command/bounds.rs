@@ -1,0 +1,182 @@
+//! The server: what it bounds, and which clients it gives up.
+
+use std::net::TcpStream;
+
+use crate::command::{Workplace, wait_until};
+use crate::http::{Connection, started};
+
+#[test]
+fn whoever_keeps_it_waiting_is_given_up() {
+    let at = Workplace::with_namespace();
+    std::fs::write(at.path("large"), vec![b'v'; 25 << 20]).unwrap();
+    at.done(["key", "put", "-n", "N", "large", "--path", "large"]);
+    let server = started(&at, &["--idle-seconds", "1", "--body-seconds", "5"]);
+    // A connection on which nothing comes, a head that does not end, and a body that does not.
+    let [mut idle, mut head, mut body] = [
+        &b""[..],
+        b"GET /k?urlen",
+        b"PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 10\r\n\r\n12345",
+    ]
+    .map(|sent| {
+        let mut connection = Connection::to(&server.binding);
+        connection.send(sent);
+        connection
+    });
+    assert!(body.is_closed());
+    // The others have ended before it, as they were told: what gives up those that idle gives them half a minute by itself.
+    assert!(!idle.is_silent() && !head.is_silent());
+    assert!(idle.is_closed() && head.is_closed());
+    // A body that comes, but a byte at a time.
+    let mut connection = Connection::to(&server.binding);
+    connection.send(
+        b"PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 1000000\r\n\r\n",
+    );
+    wait_until("the end of a body that comes too slowly", || {
+        connection.try_send(b"v").is_err()
+    });
+    assert_eq!(server.metric("disconnected_total"), 2, "two bodies were given up");
+    // One that asks for much and reads nothing.
+    let mut connection = Connection::to(&server.binding);
+    for _ in 0..4 {
+        connection.send(b"GET /large?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n\r\n");
+    }
+    // It has begun, and so is one of the connections that are counted.
+    assert_eq!(connection.line(), "HTTP/1.1 200 OK");
+    wait_until("the end of all connections but the one that asks", || {
+        server.metric("connections") == 1
+    });
+}
+
+#[test]
+fn so_many_connections_and_no_more() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &["--max-connections", "2"]);
+    let namespace: (&str, &[u8]) = ("X-KV-Namespace", b"N");
+    let mut first = Connection::to(&server.binding);
+    let mut second = Connection::to(&server.binding);
+    for connection in [&mut first, &mut second] {
+        assert_eq!(connection.request("GET", "/k", &[namespace], b"").status, 404);
+    }
+    // The third waits until one of them is gone, however many requests are answered meanwhile.
+    let mut third = Connection::to(&server.binding);
+    third.send(b"GET /k HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n\r\n");
+    for _ in 0..300 {
+        assert_eq!(first.request("GET", "/k", &[namespace], b"").status, 404);
+        assert!(third.is_silent(), "a third connection was served");
+    }
+    drop(first);
+    assert_eq!(third.answer().status, 404);
+    assert_eq!(second.request("GET", "/k", &[namespace], b"").status, 404);
+}
+
+#[test]
+fn what_is_no_request_is_refused() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &[]);
+    let put = "PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n";
+    let long = format!("PUT /{} HTTP/1.1\r\nHost: fake-host\r\n\r\n", "a".repeat(200_000));
+    let headers = format!("{put}{}\r\n", "X-A: b\r\n".repeat(1000));
+    for (sent, status) in [
+        ("nonsense\r\n\r\n", 400),
+        ("PUT /k HTTP/3\r\n\r\n", 400),
+        (&format!("{put}Content-Length: -5\r\n\r\n"), 400),
+        (&format!("{put}Content-Length: 99999999999999999999999\r\n\r\n"), 400),
+        (
+            &format!("{put}Content-Length: 5\r\nContent-Length: 6\r\n\r\nvalue"),
+            400,
+        ),
+        // The head was good: what is wrong with the body is not answered, since nobody knows where the next request begins.
+        (&format!("{put}Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 0),
+        (&format!("{put}Transfer-Encoding: gzip\r\n\r\nvalue"), 400),
+        (
+            &format!("{put}CF-KV-Metadata: \"a\0b\"\r\nContent-Length: 1\r\n\r\nv"),
+            400,
+        ),
+        (&long, 431),
+        (&headers, 431),
+    ] {
+        let mut connection = Connection::to(&server.binding);
+        // It may end the connection before it has taken all.
+        let _ = connection.try_send(sent.as_bytes());
+        // To the end: the connection is of no use any more.
+        let said = String::from_utf8(connection.until_the_end()).unwrap();
+        let line = said.lines().next().unwrap_or_default();
+        let found = line.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
+        assert_eq!(found, status, "{sent:.60}: {said:?}");
+        let answers = said.matches("HTTP/1.1 ").count();
+        assert_eq!(answers, usize::from(status != 0), "{sent:.60}: {said:?}");
+    }
+    assert_eq!(server.bound("GET", "k", &[], b"").status, 404);
+    assert_eq!(server.bound("PUT", "k", &[], b"v").status, 200);
+}
+
+/// Writes that wait at the same time share one sync.
+#[test]
+fn puts_of_many_clients_share_syncs() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &[]);
+    let (clients, puts) = (32, 30);
+    std::thread::scope(|scope| {
+        for client in 0..clients {
+            let address = &server.binding;
+            scope.spawn(move || {
+                let mut connection = Connection::to(address);
+                for n in 0..puts {
+                    let target = format!("/{client}-{n}?urlencoded=true");
+                    let answer = connection.request("PUT", &target, &[("X-KV-Namespace", b"N")], b"v");
+                    assert_eq!(answer.status, 200);
+                }
+            });
+        }
+    });
+    let answered = "requests_total{face=\"binding\",operation=\"put\",status=\"200\"}";
+    assert_eq!(server.metric(answered), clients * puts);
+    let syncs = server.metric("store_syncs_total");
+    println!("{syncs} syncs for {} puts", clients * puts);
+    assert!(0 < syncs && syncs < clients * puts, "{syncs}");
+    assert_eq!(server.metric("store_keys"), clients * puts);
+    let seconds = "request_seconds_count{face=\"binding\",operation=\"put\"}";
+    assert_eq!(server.metric(seconds), clients * puts);
+}
+
+/// Memory for bodies is bounded, however many clients send at once.
+#[test]
+#[cfg(target_os = "linux")]
+fn many_large_bodies_at_once_take_no_more_memory_than_allowed() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &["--body-memory-mib", "100"]);
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    };
+    let before = memory();
+    let taken = || memory().saturating_sub(before);
+    let head =
+        "PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 26214400\r\n\r\n";
+    // All but the end of four bodies, which is what the memory is for; then the heads of many more.
+    let body = vec![b'v'; 25 << 20];
+    let mut clients: Vec<Connection<TcpStream>> = (0..20).map(|_| Connection::to(&server.binding)).collect();
+    let (served, waiting) = clients.split_at_mut(4);
+    for client in served {
+        client.send(head.as_bytes());
+        client.send(&body[1..]);
+    }
+    wait_until("four bodies in memory", || taken() > 96 << 20);
+    for client in &mut *waiting {
+        client.send(head.as_bytes());
+    }
+    // They send what the server takes of them, again and again, while it answers others.
+    for _ in 0..24 {
+        for client in &mut *waiting {
+            client.send_at_once(&body[..1 << 20]);
+        }
+        assert_eq!(server.bound("GET", "k", &[], b"").status, 404);
+    }
+    let most = taken();
+    println!("{most} bytes for 20 bodies of 25 MiB");
+    assert!((96 << 20..110 << 20).contains(&most), "{most}");
+    // When they go the others have their turn.
+    drop(clients);
+    assert_eq!(server.bound("PUT", "k", &[], &vec![b'v'; 25 << 20]).status, 200);
+}

@@ -1,0 +1,176 @@
+//! The command line: the files of `wrangler kv bulk`.
+
+use std::io::Write;
+
+use crate::command::{Workplace, ended, interrupt, stopped, wait_until};
+use serde_json::json;
+
+/// As wrangler's documentation and its schema have it.
+const PAIRS: &str = r#"[
+  {"key": "plain", "value": "text with \"quotes\" and ü"},
+  {"key": "until", "value": "1", "expiration": 4000000000},
+  {"key": "lives", "value": "2", "expiration_ttl": 3600, "metadata": {"a": {"b": [1, 2.50]}}},
+  {"key": "bytes", "value": "AAH/", "base64": true}
+]"#;
+
+#[test]
+fn a_file_of_wrangler_is_put() {
+    let at = Workplace::with_namespace();
+    std::fs::write(at.path("pairs.json"), PAIRS).unwrap();
+    assert_eq!(
+        at.text(["bulk", "put", "-n", "N", "pairs.json"]),
+        "Success! Wrote 4 keys.\n"
+    );
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!(
+        namespace.get_text("plain").unwrap().unwrap(),
+        "text with \"quotes\" and ü"
+    );
+    assert_eq!(namespace.get("bytes").unwrap().as_deref(), Some(&[0, 1, 255][..]));
+    assert_eq!(
+        namespace.get("until").unwrap().unwrap().expiry_ms(),
+        Some(4_000_000_000_000)
+    );
+    let lives = namespace.get("lives").unwrap().unwrap();
+    assert!(lives.expiry_ms().is_some());
+    // Byte for byte: no number is read and written again.
+    assert_eq!(lives.metadata(), Some(&br#"{"a": {"b": [1, 2.50]}}"#[..]));
+}
+
+#[test]
+fn standard_input_is_a_file_too_and_unknown_properties_are_told() {
+    let at = Workplace::with_namespace();
+    let output = at.fed(
+        ["bulk", "put", "-n", "N", "-"],
+        br#"[{"key": "k", "value": "v", "colour": "red"}]"#,
+    );
+    assert!(output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("colour") && told.contains("pair 1"), "{told}");
+    assert_eq!(at.done(["key", "get", "-n", "N", "k"]), b"v");
+}
+
+#[test]
+fn values_come_as_an_object_and_null_is_absent() {
+    let at = Workplace::with_namespace();
+    std::fs::write(at.path("pairs.json"), PAIRS).unwrap();
+    at.done(["bulk", "put", "-n", "N", "pairs.json"]);
+    std::fs::write(at.path("keys.json"), r#"["plain", {"name": "bytes"}, "nobody"]"#).unwrap();
+    let values = at.json(["bulk", "get", "-n", "N", "keys.json"]);
+    let expected = json!({"plain": "text with \"quotes\" and ü", "bytes": {"base64": "AAH/"}, "nobody": null});
+    assert_eq!(values, expected);
+    std::fs::write(at.path("none.json"), "[]").unwrap();
+    assert_eq!(at.json(["bulk", "get", "-n", "N", "none.json"]), json!({}));
+}
+
+#[test]
+fn a_listing_is_a_file_of_keys_to_get_and_to_delete() {
+    let at = Workplace::with_namespace();
+    let pairs: Vec<_> = (0..2500)
+        .map(|n| json!({"key": format!("k{n:04}"), "value": n.to_string()}))
+        .collect();
+    std::fs::write(at.path("pairs.json"), serde_json::to_vec(&pairs).unwrap()).unwrap();
+    assert_eq!(
+        at.text(["bulk", "put", "-n", "N", "pairs.json", "--os"]),
+        "Success! Wrote 2500 keys.\n"
+    );
+    std::fs::write(at.path("listed.json"), at.done(["key", "list", "-n", "N"])).unwrap();
+    let values = at.json(["bulk", "get", "-n", "N", "listed.json"]);
+    assert_eq!(values.as_object().unwrap().len(), 2500);
+    assert_eq!(values["k2499"], "2499");
+    let told = at.fails(2, ["bulk", "delete", "-n", "N", "listed.json"]);
+    assert!(told.contains("--force"), "{told}");
+    assert_eq!(
+        at.text(["bulk", "delete", "-n", "N", "listed.json", "-f"]),
+        "Success! Deleted 2500 keys.\n"
+    );
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "0\n");
+}
+
+#[test]
+fn a_file_that_is_wrong_is_told_by_place() {
+    let at = Workplace::with_namespace();
+    for (content, expected) in [
+        ("", "line 1"),
+        ("{}", "a JSON array"),
+        (r#"[{"key": "k"}]"#, "value"),
+        (r#"[{"key": "k", "value": 1}]"#, "column"),
+        (r#"[{"key": "k", "value": "?", "base64": true}]"#, "base64"),
+        (r#"[{"key": "k", "value": "v"}"#, "EOF"),
+        (r#"[] more"#, "trailing"),
+        (
+            r#"[{"key": "a", "value": "v"}, {"key": "k", "value": "?", "base64": true}]"#,
+            "pair 2, key \"k\"",
+        ),
+        (
+            r#"[{"key": "a", "value": "v"}, {"key": "", "value": "v"}]"#,
+            "the first 1 are done",
+        ),
+        (r#"[{"key": "a", "value": "v", "expiration": 5}]"#, "pair 1, key \"a\""),
+        (
+            r#"[{"key": "a", "value": "v", "expiration_ttl": 0}]"#,
+            "pair 1, key \"a\"",
+        ),
+    ] {
+        std::fs::write(at.path("wrong.json"), content).unwrap();
+        let told = at.fails(2, ["bulk", "put", "-n", "N", "wrong.json"]);
+        assert!(told.contains(expected), "{content}: {told}");
+    }
+    at.fails(2, ["bulk", "put", "-n", "N", "missing.json"]);
+    std::fs::write(at.path("wrong.json"), r#"["a", 1]"#).unwrap();
+    let told = at.fails(2, ["bulk", "get", "-n", "N", "wrong.json"]);
+    assert!(told.contains("a key, which is a string"), "{told}");
+    at.fails(1, ["bulk", "put", "-n", "NOWHERE", "wrong.json"]);
+}
+
+#[test]
+fn keys_that_are_no_text_are_deleted_by_their_listing() {
+    let at = Workplace::with_namespace();
+    at.done(["key", "put", "-n", "N", "/w==", "v", "--key-format", "base64"]);
+    at.done(["key", "put", "-n", "N", "text", "v"]);
+    std::fs::write(at.path("listed.json"), at.done(["key", "list", "-n", "N"])).unwrap();
+    let output = at.run(["bulk", "get", "-n", "N", "listed.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("\\xff") && told.contains("hint: "), "{told}");
+    at.done(["bulk", "delete", "-n", "N", "listed.json", "--force"]);
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "0\n");
+}
+
+#[test]
+fn a_bulk_put_that_waits_is_stopped() {
+    let at = Workplace::with_namespace();
+    let mut child = at.spawned(["bulk", "put", "-n", "N", "-", "--os"]);
+    let mut stdin = child.stdin.take().unwrap();
+    let pairs: Vec<_> = (0..4500)
+        .map(|n| format!("{{\"key\": \"key-{n:04}\", \"value\": \"v\"}}"))
+        .collect();
+    write!(stdin, "[{}", pairs.join(",")).unwrap();
+    wait_until("four batches", || {
+        let segments = std::fs::read_dir(at.path("store")).unwrap();
+        let mut segments = segments.map(|entry| std::fs::read(entry.unwrap().path()).unwrap_or_default());
+        segments.any(|bytes| bytes.windows(8).any(|bytes| bytes == b"key-3999"))
+    });
+    interrupt(&child);
+    let told = stopped(child);
+    assert!(told.contains("the first 4,000 are done"), "{told}");
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "4000\n");
+}
+
+#[test]
+fn a_signal_that_nobody_expects_ends_the_command() {
+    let at = Workplace::with_namespace();
+    // Nothing expects a signal while a key is read from a pipe: one is enough.
+    let mut child = at.spawned(["key", "put", "-n", "N", "k", "--path", "-"]);
+    let mut stdin = child.stdin.take().unwrap();
+    // More than a pipe holds: when all of it is written the command is reading.
+    stdin.write_all(&vec![b'v'; 4 << 20]).unwrap();
+    interrupt(&child);
+    let output = ended(child);
+    // By the handler and its status that is documented, not by the signal: a shell would call that 130 too.
+    assert_eq!(output.status.code(), Some(130), "{:?}", output.status);
+    assert_eq!((&output.stdout[..], &output.stderr[..]), (&b""[..], &b""[..]));
+    drop(stdin);
+    at.fails(1, ["key", "get", "-n", "N", "k"]);
+}

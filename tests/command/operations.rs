@@ -1,0 +1,386 @@
+//! The server: who is let in, and how it is told what to do.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::command::Workplace;
+use crate::http::{Connection, NAMESPACES, PATIENCE, SERVE, Server, request, started};
+
+const TOKEN: &str = "a token that nobody guesses";
+
+fn bearer(token: &str) -> Vec<u8> {
+    format!("Bearer {token}").into_bytes()
+}
+
+#[test]
+fn a_token_is_asked_for_if_there_is_one() {
+    let at = Workplace::with_namespace();
+    let mut command = at.command(SERVE);
+    // From the environment, so that nobody reads it in a list of processes.
+    command.env("EMBERCASK_TOKEN", TOKEN);
+    let server = Server::start(command, 0);
+    let good = bearer(TOKEN);
+    for wrong in [
+        None,
+        Some(bearer("another token, as long")),
+        Some(b"Basic abc".to_vec()),
+        Some(bearer("")),
+    ] {
+        let headers: Vec<(&str, &[u8])> = wrong.iter().map(|value| ("Authorization", &value[..])).collect();
+        let answer = request(&server.rest, "GET", NAMESPACES, &headers, b"");
+        assert_eq!(answer.error(), (403, 10000, "Authentication error".to_owned()));
+        assert_eq!(
+            server.bound("GET", "k", &headers, b"").line(),
+            "403 Authentication error"
+        );
+        assert_eq!(server.bound("PUT", "k", &headers, &vec![b'v'; 1 << 20]).status, 403);
+        assert_eq!(request(&server.rest, "GET", "/metrics", &headers, b"").status, 403);
+    }
+    let good: (&str, &[u8]) = ("authorization", &good);
+    assert_eq!(server.bound("PUT", "k", &[good], b"v").status, 200);
+    assert_eq!(request(&server.rest, "GET", NAMESPACES, &[good], b"").status, 200);
+    assert_eq!(request(&server.rest, "GET", "/metrics", &[good], b"").status, 200);
+    // A supervisor has no token.
+    assert_eq!(request(&server.rest, "GET", "/healthz", &[], b"").body, b"ok\n");
+    assert_eq!(request(&server.rest, "GET", "/readyz", &[], b"").body, b"ready\n");
+    assert_eq!(
+        request(&server.rest, "GET", "/", &[], b"").status,
+        403,
+        "no page was asked for"
+    );
+}
+
+#[test]
+fn tokens_may_be_for_reading_and_for_some_namespaces_only() {
+    let at = Workplace::with_namespace();
+    at.done(["namespace", "create", "M"]);
+    let ids: BTreeMap<String, String> = at
+        .json(["namespace", "list"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|info| {
+            (
+                info["title"].as_str().unwrap().to_owned(),
+                info["id"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    let made = at.text(["token", "reader"]);
+    let (reader, setting) = made.split_once("\n\n").unwrap();
+    let made = at.text(["token", "of N"]);
+    let (of_n, of_n_setting) = made.split_once("\n\n").unwrap();
+    assert!(reader.len() >= 43 && reader != of_n && !setting.contains(reader));
+    let settings = format!("{setting}read_only = true\n\n{of_n_setting}namespaces = [\"N\"]\n");
+    std::fs::write(at.path("serve.toml"), settings).unwrap();
+    let server = started(&at, &["--config", "serve.toml"]);
+    let with = |token: &str, method: &str, path: &str, body: &[u8]| {
+        let value = bearer(token);
+        let target = format!("{NAMESPACES}{path}");
+        request(&server.rest, method, &target, &[("Authorization", &value)], body).status
+    };
+    let value_of = |name: &str| format!("/{}/values/k", ids[name]);
+    assert_eq!(with(of_n, "PUT", &value_of("N"), b"v"), 200);
+    assert_eq!(with(of_n, "PUT", &value_of("M"), b"v"), 403);
+    assert_eq!(with(of_n, "GET", &value_of("M"), b""), 403);
+    assert_eq!(with(of_n, "POST", "", b"{\"title\": \"X\"}"), 403);
+    assert_eq!(with(of_n, "DELETE", &format!("/{}", ids["N"]), b""), 403);
+    assert_eq!(with(of_n, "PUT", &format!("/{}", ids["N"]), b"{\"title\": \"X\"}"), 403);
+    assert_eq!(with(of_n, "GET", &format!("/{}", ids["M"]), b""), 403);
+    for (method, below) in [
+        ("PUT", "bulk"),
+        ("DELETE", "bulk"),
+        ("POST", "bulk/get"),
+        ("GET", "keys"),
+    ] {
+        assert_eq!(
+            with(of_n, method, &format!("/{}/{below}", ids["M"]), b"[]"),
+            403,
+            "{method} {below}"
+        );
+    }
+    let value = bearer(of_n);
+    for named in [&b"M"[..], ids["M"].as_bytes()] {
+        let headers = [("X-KV-Namespace", named), ("Authorization", &value)];
+        for (method, target) in [
+            ("GET", "/k"),
+            ("PUT", "/k"),
+            ("DELETE", "/k"),
+            ("GET", "/"),
+            ("POST", "/bulk/get"),
+        ] {
+            let answer = request(&server.binding, method, target, &headers, b"{\"keys\": [\"k\"]}");
+            assert_eq!(answer.status, 403, "{method} {target}");
+        }
+    }
+    // What is told of the whole store is for those who may read all of it.
+    for (token, status) in [(of_n, 403), (reader, 200)] {
+        for target in ["/metrics", "/client/v4/embercask/statistics"] {
+            let value = bearer(token);
+            let answer = request(&server.rest, "GET", target, &[("Authorization", &value)], b"");
+            assert_eq!(answer.status, status, "{target}");
+        }
+    }
+    let value = bearer(of_n);
+    let listed = request(&server.rest, "GET", NAMESPACES, &[("Authorization", &value)], b"").json();
+    assert_eq!(listed["result_info"]["total_count"], 1, "others are not shown");
+
+    assert_eq!(with(reader, "GET", &value_of("N"), b""), 200);
+    assert_eq!(with(reader, "GET", &value_of("M"), b""), 404);
+    for (method, path) in [
+        ("PUT", value_of("N")),
+        ("DELETE", value_of("N")),
+        ("PUT", format!("/{}/bulk", ids["N"])),
+        ("DELETE", format!("/{}/bulk", ids["N"])),
+        ("POST", format!("/{}/bulk/delete", ids["N"])),
+        ("PUT", format!("/{}", ids["N"])),
+        ("DELETE", format!("/{}", ids["N"])),
+        ("POST", String::new()),
+    ] {
+        assert_eq!(
+            with(reader, method, &path, b"{\"title\": \"X\"}"),
+            403,
+            "{method} {path}"
+        );
+    }
+    let value = bearer(reader);
+    assert_eq!(server.bound("PUT", "k", &[("Authorization", &value)], b"v").status, 403);
+    assert_eq!(server.bound("GET", "k", &[("Authorization", &value)], b"").body, b"v");
+}
+
+/// Without a token, what keeps others out is that they cannot reach the address; a web page in a browser here can.
+#[test]
+fn web_pages_from_elsewhere_are_kept_out() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &[]);
+    let origin: (&str, &[u8]) = ("Origin", b"http://elsewhere.example");
+    // A name of theirs that leads here, and what a browser says by itself.
+    for (header, value) in [("Host", "elsewhere.example:8787"), ("Sec-Fetch-Site", "cross-site")] {
+        let mut connection = Connection::to(&server.rest);
+        connection.send(format!("GET {NAMESPACES} HTTP/1.1\r\n{header}: {value}\r\n\r\n").as_bytes());
+        assert_eq!(connection.answer().status, 403, "{header}");
+    }
+    assert_eq!(
+        request(&server.rest, "POST", NAMESPACES, &[origin], b"{\"title\": \"X\"}").status,
+        403
+    );
+    assert_eq!(server.bound("PUT", "k", &[origin], b"v").status, 403);
+    assert_eq!(server.bound("PUT", "k", &[], b"v").status, 200);
+}
+
+#[test]
+fn what_would_let_everybody_in_is_not_served() {
+    let at = Workplace::with_namespace();
+    for (wrong, expected) in [
+        (
+            &["serve", "--listen", "0.0.0.0:0"][..],
+            "could read and write everything",
+        ),
+        (
+            &["serve", "--listen", "off", "--binding", "[::]:0"],
+            "could read and write everything",
+        ),
+        (
+            &["serve", "--binding-for", "N=192.0.2.1:0"],
+            "could read and write everything",
+        ),
+        (
+            &["serve", "--listen", "127.0.0.1:0", "--page"],
+            "the web page needs a token",
+        ),
+        (&["serve", "--token", "15 characters.."], "at least 16 characters"),
+        (
+            &["serve", "--listen", "off", "--binding", "off"],
+            "nothing is listened to",
+        ),
+        (&["serve", "--listen", "nonsense"], "\"nonsense\" is no address"),
+        (&["serve", "--binding", "nonsense"], "\"nonsense\" is no address"),
+        (&["serve", "--binding-for", "N=off"], "\"off\" is no address"),
+        (&["serve", "--durability", "perhaps"], "\"perhaps\" is no durability"),
+        (&["serve", "--binding-for", "N"], "is not NAMESPACE=ADDRESS"),
+        (
+            &["serve", "--tls-key", "key.pem"],
+            "TLS needs a certificate and its key",
+        ),
+        (&["serve", "--config", "missing.toml"], "missing.toml"),
+        (&["serve", "--log", "a=b=c"], "says nothing of what to log"),
+        (
+            &["serve", "--log-format", "colourful"],
+            "\"colourful\" is no format of logs",
+        ),
+        (&["serve", "--max-connections", "0"], "--max-connections at least 1"),
+        (
+            &["serve", "--body-memory-mib", "99"],
+            "--body-memory-mib is at least 100",
+        ),
+    ] {
+        let told = at.fails(2, wrong.iter().copied());
+        assert!(
+            told.starts_with("error: ") && told.contains(expected),
+            "{wrong:?}: {told}"
+        );
+    }
+    for (settings, expected) in [
+        ("colour = \"red\"", "line 1"),
+        ("listen = \"127.0.0.1:0\"\ndurability = 5", "line 2"),
+        ("listen = \"127.0.0.1:0\"\n\ncolour = \"red\"", "line 3"),
+        ("[[tokens]]\nname = \"a\"\nsha256 = \"short\"", "64 hexadecimal digits"),
+    ] {
+        std::fs::write(at.path("wrong.toml"), settings).unwrap();
+        let told = at.fails(2, ["serve", "--config", "wrong.toml"]);
+        assert!(told.contains(expected), "{settings}: {told}");
+    }
+    // Another process has the store.
+    let _server = started(&at, &[]);
+    at.fails(4, SERVE);
+}
+
+#[test]
+fn flags_count_before_the_environment_and_that_before_the_file() {
+    let at = Workplace::new();
+    let settings =
+        "store = \"of the file\"\nlisten = \"127.0.0.1:1\"\nbinding = \"nonsense\"\ndurability = \"os\"\npage = true\n";
+    std::fs::write(at.path("serve.toml"), settings).unwrap();
+    let mut command = at.command(["serve", "--config", "serve.toml", "--listen", "127.0.0.1:0"]);
+    command
+        .env_remove("EMBERCASK_STORE")
+        .env("EMBERCASK_LISTEN", "more nonsense")
+        .env("EMBERCASK_BINDING", "127.0.0.1:0")
+        // Else it would ask for a token.
+        .env("EMBERCASK_PAGE", "false")
+        .stderr(std::fs::File::create(at.path("log")).unwrap());
+    let mut server = Server::start(command, 0);
+    assert_eq!(server.stop(), Some(0));
+    assert!(at.path("of the file").join("MANIFEST").exists() && !at.path("store").exists());
+    let log = std::fs::read_to_string(at.path("log")).unwrap();
+    assert!(log.contains("serving durability=Os"), "{log}");
+}
+
+#[test]
+fn tls_is_spoken_if_there_is_a_certificate() {
+    let at = Workplace::with_namespace();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(at.path("certificate.pem"), made.cert.pem()).unwrap();
+    std::fs::write(at.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let tls = ["--tls-certificate", "certificate.pem", "--tls-key", "key.pem"];
+    let server = started(&at, &tls);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connect = |address: &str| {
+        let name = "localhost".try_into().unwrap();
+        let client = rustls::ClientConnection::new(Arc::new(config.clone()), name).unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Connection::on(rustls::StreamOwned::new(client, stream))
+    };
+    let namespace: (&str, &[u8]) = ("X-KV-Namespace", b"N");
+    let value = vec![b'v'; 3 << 20];
+    let mut binding = connect(&server.binding);
+    assert_eq!(binding.request("PUT", "/k", &[namespace], &value).status, 200);
+    assert!(binding.request("GET", "/k", &[namespace], b"").body == value);
+    assert_eq!(connect(&server.rest).request("GET", NAMESPACES, &[], b"").status, 200);
+    // Who does not speak it is not answered, but sent away; and so is who says nothing.
+    let mut plain = Connection::to(&server.binding);
+    plain.send(b"GET /k HTTP/1.1\r\n\r\n");
+    let said = plain.until_the_end();
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+    assert!(Connection::to(&server.binding).is_closed());
+    let told = at.fails(
+        2,
+        SERVE.iter().copied().chain([
+            "--store",
+            "other",
+            "--tls-certificate",
+            "key.pem",
+            "--tls-key",
+            "key.pem",
+        ]),
+    );
+    assert!(told.contains("key.pem"), "{told}");
+}
+
+#[test]
+fn the_page_is_for_those_with_a_token() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &["--page", "--token", TOKEN]);
+    let page = request(&server.rest, "GET", "/", &[], b"");
+    assert_eq!(page.status, 200);
+    let policy = String::from_utf8_lossy(page.header("content-security-policy").unwrap()).into_owned();
+    assert!(
+        policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+        "{policy}"
+    );
+    // It holds nothing; what it shows it asks for with the token.
+    let origin: (&str, &[u8]) = ("Origin", b"http://127.0.0.1");
+    assert_eq!(request(&server.rest, "GET", NAMESPACES, &[origin], b"").status, 403);
+    let token = bearer(TOKEN);
+    assert_eq!(
+        request(
+            &server.rest,
+            "GET",
+            NAMESPACES,
+            &[origin, ("Authorization", &token)],
+            b""
+        )
+        .status,
+        200
+    );
+    assert_eq!(
+        request(&server.binding, "GET", "/", &[], b"").status,
+        403,
+        "a binding has no page"
+    );
+}
+
+/// Logs say what was asked for and how it ended, but not the keys, which may be secret, nor tokens.
+#[test]
+fn logs_are_lines_or_json() {
+    let at = Workplace::with_namespace();
+    for format in ["text", "json"] {
+        let log = std::fs::File::create(at.path("log")).unwrap();
+        let mut command = at.command(SERVE.iter().copied().chain(["--log", "debug", "--log-format", format]));
+        command.env("EMBERCASK_TOKEN", TOKEN).stderr(log);
+        let mut server = Server::start(command, 0);
+        let token = bearer(TOKEN);
+        assert_eq!(
+            server
+                .bound("PUT", "a-secret-key", &[("Authorization", &token)], b"v")
+                .status,
+            200
+        );
+        assert_eq!(server.stop(), Some(0));
+        let log = std::fs::read_to_string(at.path("log")).unwrap();
+        assert!(!log.contains("a-secret-key") && !log.contains(TOKEN), "{log}");
+        // The request, and the end.
+        if format == "text" {
+            let answered = log.lines().find(|line| line.contains("answered")).unwrap();
+            for part in ["DEBUG", "face=\"binding\"", "operation=\"put\"", "status=200"] {
+                assert!(answered.contains(part), "{part} is not in {answered}");
+            }
+            assert!(log.trim_end().ends_with("stopped"), "{log}");
+            continue;
+        }
+        let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for line in &lines {
+            assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+        }
+        let fields = |message: &str| {
+            let of_message = |line: &&serde_json::Value| line["fields"]["message"] == message;
+            lines
+                .iter()
+                .find(of_message)
+                .unwrap_or_else(|| panic!("no {message:?} in {log}"))["fields"]
+                .clone()
+        };
+        let answered = fields("answered");
+        assert_eq!(
+            (&answered["face"], &answered["operation"], &answered["status"]),
+            (&"binding".into(), &"put".into(), &200.into())
+        );
+        fields("stopped");
+    }
+}

@@ -1,0 +1,335 @@
+//! What `docs/self-hosting` ships, as it is shipped: the configuration, the unit for systemd, and the commands of the page about them. Only
+//! ports and paths are other ones here, each put in the place of a piece of the text that has to be there. What workerd is given is tested by
+//! `tests/e2e/shipped.test.mjs`.
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::command::{Workplace, ended, interrupt, wait_until};
+use crate::common::skip;
+use crate::http::{Connection, PATIENCE, SERVE, Server, started};
+
+fn documented(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(path)).unwrap()
+}
+
+/// The text with other pieces in the place of these, each of which is there exactly once.
+fn with(text: &str, pieces: &[(&str, &str)]) -> String {
+    pieces.iter().fold(text.to_owned(), |text, (piece, instead)| {
+        assert_eq!(text.matches(piece).count(), 1, "{piece:?} in {text}");
+        text.replace(piece, instead)
+    })
+}
+
+/// The configuration with a store of this place and ports of the system's choice.
+fn configuration(at: &Workplace, text: &str) -> String {
+    let pieces = [
+        ("\"/var/lib/embercask\"", &*format!("{:?}", at.path("served"))),
+        ("\"127.0.0.1:8787\"", "\"127.0.0.1:0\""),
+        ("\"127.0.0.1:8788\"", "\"127.0.0.1:0\""),
+    ];
+    with(text, &pieces)
+}
+
+/// The configuration with every setting that it shows in a comment.
+fn uncommented(text: &str) -> String {
+    let is_setting = |line: &&str| {
+        let name = line.split(" = ").next().filter(|name| name.len() < line.len());
+        line.starts_with("[[")
+            || name.is_some_and(|name| {
+                name.bytes()
+                    .all(|byte| b"_0123456789".contains(&byte) || byte.is_ascii_lowercase())
+            })
+    };
+    let lines = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(is_setting).unwrap_or(line));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Without what the tests say in the environment.
+fn on_its_own(mut command: Command) -> Command {
+    command.env_remove("EMBERCASK_STORE");
+    command
+}
+
+fn puts_and_gets(server: &Server) {
+    assert_eq!(server.bound("PUT", "k", &[], b"v").status, 200);
+    assert_eq!(server.bound("GET", "k", &[], b"").body, b"v");
+}
+
+#[test]
+fn the_configuration_serves_as_it_is_shipped() {
+    let at = Workplace::with_namespace();
+    std::fs::write(at.path("embercask.toml"), documented("self-hosting/embercask.toml")).unwrap();
+    // Flags count before it, so that not a byte of it is another.
+    let mut server = started(&at, &["--config", "embercask.toml"]);
+    puts_and_gets(&server);
+    assert_eq!(server.stop(), Some(0));
+
+    let other = configuration(&at, &documented("self-hosting/embercask.toml"));
+    std::fs::write(at.path("embercask.toml"), other).unwrap();
+    let mut server = Server::start(on_its_own(at.command(["serve", "--config", "embercask.toml"])), 0);
+    assert_eq!(
+        server.bound("GET", "k", &[], b"").status,
+        400,
+        "another store, without a namespace"
+    );
+    assert_eq!(server.stop(), Some(0));
+    assert!(at.path("served/MANIFEST").exists());
+}
+
+#[test]
+fn the_settings_that_the_configuration_shows_in_comments_are_good() {
+    let at = Workplace::new();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(at.path("certificate.pem"), made.cert.pem()).unwrap();
+    std::fs::write(at.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let mut text = uncommented(&configuration(&at, &documented("self-hosting/embercask.toml")));
+    // One token after the other: their digests are left open.
+    let tokens = ["deployment", "dashboard"].map(|name| {
+        let made = at.text(["token", name]);
+        let (token, setting) = made.split_once("\n\n").unwrap();
+        let digest = setting.lines().find(|line| line.starts_with("sha256 = ")).unwrap();
+        let shown = format!("name = \"{name}\"\nsha256 = \"...\"");
+        text = with(&text, &[(&shown, &format!("name = \"{name}\"\n{digest}"))]);
+        format!("Bearer {token}").into_bytes()
+    });
+    let socket = at.path("socket");
+    let text = with(
+        &text,
+        &[
+            ("/run/embercask/sessions.socket", socket.to_str().unwrap()),
+            (
+                "/etc/embercask/certificate.pem",
+                at.path("certificate.pem").to_str().unwrap(),
+            ),
+            ("/etc/embercask/key.pem", at.path("key.pem").to_str().unwrap()),
+        ],
+    );
+    std::fs::write(at.path("embercask.toml"), text).unwrap();
+    let mut server = Server::start(on_its_own(at.command(["serve", "--config", "embercask.toml"])), 1);
+    assert_eq!(
+        server.others,
+        [format!("Binding at unix:{}, namespace SESSIONS\n", socket.display())]
+    );
+    let stream = UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut connection = Connection::on(stream);
+    let [deployment, dashboard] = &tokens;
+    for (method, token, status) in [
+        ("PUT", Some(dashboard), 403),
+        ("PUT", None, 403),
+        ("PUT", Some(deployment), 200),
+        ("GET", Some(dashboard), 200),
+    ] {
+        let headers: Vec<(&str, &[u8])> = token.iter().map(|token| ("Authorization", &token[..])).collect();
+        assert_eq!(
+            connection.request(method, "/k", &headers, b"v").status,
+            status,
+            "{method}"
+        );
+    }
+    drop(connection);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn the_configuration_and_the_help_show_all_settings() {
+    let at = Workplace::new();
+    std::fs::write(at.path("wrong.toml"), "no_such_setting = 1").unwrap();
+    let told = at.fails(2, ["serve", "--config", "wrong.toml"]);
+    let (_, names) = told.split_once("expected one of ").unwrap();
+    let names: BTreeSet<&str> = names.split('`').skip(1).step_by(2).collect();
+    assert!(names.len() >= 16 && names.contains("store"), "{told}");
+    let text = uncommented(&documented("self-hosting/embercask.toml"));
+    let shown = text.lines().filter_map(|line| {
+        let table = line.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]"));
+        // Those behind a table are its own.
+        table.or_else(|| line.split_once(" = ").map(|(name, _)| name))
+    });
+    let of_tokens = ["name", "sha256", "read_only", "namespaces"];
+    let shown: BTreeSet<&str> = shown.filter(|name| !of_tokens.contains(name)).collect();
+    assert_eq!(shown, names);
+    // A flag for each, but tokens are given one by one; the store is named for all commands.
+    let help = at.text(["serve", "--help"]);
+    for name in names {
+        let flag = format!("--{}", if name == "tokens" { "token" } else { name }.replace('_', "-"));
+        assert!(help.contains(&flag), "{flag} is not in {help}");
+    }
+}
+
+/// The values of a key of the unit.
+fn of_unit<'a>(unit: &'a str, key: &str) -> &'a str {
+    let mut values = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let value = values.next().unwrap_or_else(|| panic!("no {key} in the unit"));
+    assert_eq!(values.next(), None, "{key} twice");
+    value
+}
+
+#[test]
+fn the_unit_starts_what_the_configuration_is_for() {
+    let at = Workplace::new();
+    let unit = documented("self-hosting/embercask.service");
+    let text = documented("self-hosting/embercask.toml");
+    let of = |key| of_unit(&unit, key);
+
+    // Its command, with this binary and a file of this place.
+    let words: Vec<&str> = of("ExecStart").split(' ').collect();
+    let [program, arguments @ ..] = &words[..] else {
+        panic!()
+    };
+    assert_eq!(Path::new(program).file_name().unwrap(), "embercask");
+    assert!(Path::new(program).is_absolute());
+    let ["serve", "--config", config] = arguments[..] else {
+        panic!("{arguments:?}")
+    };
+    std::fs::write(at.path("embercask.toml"), configuration(&at, &text)).unwrap();
+    let placed = with(&arguments.join(" "), &[(config, "embercask.toml")]);
+    let mut server = Server::start(on_its_own(at.command(placed.split(' '))), 0);
+    // As systemd stops it; a status of 0 is none that it restarts.
+    assert_eq!((of("KillSignal"), of("Restart")), ("SIGTERM", "on-failure"));
+    assert_eq!(server.stop(), Some(0));
+
+    // The configuration says where it belongs, and the unit who may read it there.
+    assert!(
+        text.lines().next().unwrap().contains(&format!("--config {config}`")),
+        "{text}"
+    );
+    assert!(unit.contains(&format!("chown root:{} {config} && chmod 640 {config}", of("Group"))));
+    assert!(unit.contains(&format!("useradd --system {}; ", of("User"))));
+    assert!(documented("self-hosting-workers-kv.md").contains(config));
+
+    // What it may write to is what the configuration writes to; what is hidden from it is not needed.
+    let setting = |name: &str| {
+        let text = uncommented(&text);
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "));
+        value
+            .unwrap_or_else(|| panic!("no {name} in the configuration"))
+            .to_owned()
+    };
+    assert_eq!(of("ProtectSystem"), "strict");
+    assert_eq!(setting("store"), format!("\"/var/lib/{}\"", of("StateDirectory")));
+    let socket = format!("unix:/run/{}/", of("RuntimeDirectory"));
+    assert!(setting("binding_for").contains(&socket));
+    assert!(documented("self-hosting-workers-kv.md").contains(&socket));
+    for file in ["tls_certificate", "tls_key"] {
+        assert!(setting(file).starts_with("\"/etc/"), "{file}");
+    }
+    assert_eq!((of("ProtectHome"), of("PrivateTmp")), ("yes", "yes"));
+    for family in ["AF_INET", "AF_INET6", "AF_UNIX"] {
+        assert!(
+            of("RestrictAddressFamilies")
+                .split(' ')
+                .any(|allowed| allowed == family),
+            "{family}"
+        );
+    }
+
+    // It is not killed while it finishes what it may finish, nor refused the descriptors of its connections.
+    let number = |text: &str| text.parse::<u64>().unwrap();
+    assert!(number(of("TimeoutStopSec")) > number(&setting("stop_seconds")) + 10);
+    assert!(number(of("LimitNOFILE")) >= 4 * number(&setting("max_connections")));
+
+    // Its manual page is one that the command makes.
+    let page = of("Documentation").strip_prefix("man:").unwrap().replace("(1)", ".1");
+    at.done(["man", "--directory", "man1"]);
+    assert!(at.path("man1").join(&page).exists(), "{page}");
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    let at = Workplace::new();
+    let unit = documented("self-hosting/embercask.service");
+    let program = of_unit(&unit, "ExecStart").split(' ').next().unwrap();
+    let other = with(&unit, &[(program, env!("CARGO_BIN_EXE_embercask"))]);
+    let verify = |text: &str| {
+        std::fs::write(at.path("embercask.service"), text).unwrap();
+        let mut command = Command::new("systemd-analyze");
+        command.args(["verify", "--man=no"]).arg(at.path("embercask.service"));
+        let spawned = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let output = ended(spawned.ok()?);
+        // It exits with 0 whatever it warns of.
+        Some(String::from_utf8(output.stderr).unwrap())
+    };
+    match verify(&other) {
+        None => skip(
+            "systemd_finds_nothing_wrong_with_the_unit",
+            "there is no systemd-analyze",
+        ),
+        Some(told) => {
+            assert_eq!(told, "");
+            let told = verify(&with(&other, &[("NoNewPrivileges=", "NoNewPrivilege=")])).unwrap();
+            assert!(
+                told.contains("NoNewPrivilege"),
+                "it finds nothing wrong with anything: {told}"
+            );
+        }
+    }
+}
+
+/// The lines of the page that start a server, with another store and ports and paths of this place.
+#[test]
+fn the_commands_of_the_page_start_servers() {
+    let at = Workplace::new();
+    let page = documented("self-hosting-workers-kv.md");
+    assert!(page.contains(
+        "REST API at http://127.0.0.1:8787/client/v4\nBindings at http://127.0.0.1:8788, namespace by X-KV-Namespace\n"
+    ));
+    let commands = page.lines().filter_map(|line| line.strip_prefix("$ embercask "));
+    let commands: Vec<&str> = commands
+        .map(|line| line.split("  #").next().unwrap().trim_end())
+        .collect();
+    let [create, serve, serve_socket, token] = commands[..] else {
+        panic!("{commands:?}")
+    };
+    let placed = |command: &str| with(command, &[("--store data ", "--store store ")]);
+    at.done(placed(create).split(' '));
+    assert_eq!(at.json(["namespace", "list"])[0]["title"], "SESSIONS");
+
+    let ports = ["--listen", "127.0.0.1:0", "--binding", "127.0.0.1:0"];
+    let placed_serve = placed(serve);
+    let mut server = Server::start(at.command(placed_serve.split(' ').chain(ports)), 0);
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(SERVE[1..], ports);
+
+    let socket = at.path("socket");
+    let placed_socket = with(
+        &placed(serve_socket),
+        &[("/run/embercask/sessions.socket", socket.to_str().unwrap())],
+    );
+    let arguments = placed_socket.split(' ').chain(["--listen", "127.0.0.1:0"]);
+    // The line of the socket is the second: there is no listener for bindings of any namespace.
+    let mut command = at.command(arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the socket", || UnixStream::connect(&socket).is_ok());
+    let stream = UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(Connection::on(stream).request("PUT", "/k", &[], b"v").status, 200);
+    interrupt(&child);
+    let mut said = String::new();
+    std::io::Read::read_to_string(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    assert!(ended(child).status.success());
+    assert!(
+        said.ends_with(&format!("\nBinding at unix:{}, namespace SESSIONS\n", socket.display())),
+        "{said}"
+    );
+    assert_eq!(at.text(["key", "get", "-n", "SESSIONS", "k"]), "v");
+
+    let made = at.text(token.split(' '));
+    let (_, setting) = made.split_once("\n\n").unwrap();
+    assert!(
+        setting.starts_with("[[tokens]]\nname = \"deployment\"\nsha256 = \""),
+        "{made}"
+    );
+}

@@ -1,0 +1,144 @@
+//! The server: how it stops, and what is there after it was killed.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::command::{Workplace, wait_until};
+use crate::http::{Connection, request, started};
+
+/// A put of which the server has read the head, and half of the body is there.
+fn begin_put(connection: &mut Connection<TcpStream>) {
+    connection.send(
+        b"PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(connection.line(), "HTTP/1.1 100 Continue");
+    assert_eq!(connection.line(), "");
+    connection.send(b"12345");
+}
+
+#[test]
+fn requests_that_have_come_are_finished_before_it_stops() {
+    let at = Workplace::with_namespace();
+    let mut server = started(&at, &[]);
+    let mut connection = Connection::to(&server.binding);
+    begin_put(&mut connection);
+    let mut idle = Connection::to(&server.binding);
+    assert_eq!(
+        idle.request("GET", "/k?urlencoded=true", &[("X-KV-Namespace", b"N")], b"")
+            .status,
+        404
+    );
+    let address = server.binding.clone();
+    let finishing = std::thread::spawn(move || {
+        // Nobody is let in any more; then the rest comes.
+        wait_until("a closed door", || TcpStream::connect(&address).is_err());
+        connection.send(b"67890");
+        connection.answer()
+    });
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(finishing.join().unwrap().status, 200);
+    assert!(idle.is_closed());
+    assert_eq!(at.text(["key", "get", "-n", "N", "k"]), "1234567890");
+}
+
+/// A load balancer asks while requests that have come are finished. The head of its question came before the stop.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_server_that_stops_says_that_it_is_not_ready() {
+    let at = Workplace::with_namespace();
+    let mut server = started(&at, &[]);
+    let ready = request(&server.rest, "GET", "/readyz", &[], b"");
+    assert_eq!((ready.status, &ready.body[..]), (200, &b"ready\n"[..]));
+    let mut asks = Connection::to(&server.rest);
+    asks.send(b"GET /readyz HTTP/1.1\r\nHost: fake-host\r\n");
+    wait_until("a head that was read in part", || asks.is_read());
+    server.begin_to_stop();
+    wait_until("a closed door", || TcpStream::connect(&server.rest).is_err());
+    asks.send(b"\r\n");
+    let answer = asks.answer();
+    assert_eq!((answer.status, &answer.body[..]), (503, &b"shutting down\n"[..]));
+    assert_eq!(server.stopped(), Some(0));
+}
+
+#[test]
+fn a_client_that_never_finishes_does_not_keep_it_from_stopping() {
+    let at = Workplace::with_namespace();
+    // Nothing else ends the wait for the rest of it.
+    let patient = ["--body-seconds", "100000", "--idle-seconds", "100000"];
+    let mut server = started(&at, &[&patient[..], &["--stop-seconds", "1"]].concat());
+    let mut connection = Connection::to(&server.binding);
+    begin_put(&mut connection);
+    assert_eq!(server.stop(), Some(0));
+    assert!(connection.is_closed());
+    at.fails(1, ["key", "get", "-n", "N", "k"]);
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_sigkill() {
+    let at = Workplace::with_namespace();
+    // Of each key: whether any put of it was acknowledged, and the values that it may have.
+    let mut expected = BTreeMap::<String, (bool, Vec<String>)>::new();
+    for round in 0..4_u64 {
+        let mut server = started(&at, &[]);
+        let (stop, mut writers) = (Arc::new(AtomicBool::new(false)), Vec::new());
+        let answered = Arc::new(AtomicU64::new(0));
+        for writer in 0..4 {
+            let (address, stop) = (server.binding.clone(), Arc::clone(&stop));
+            let answered = Arc::clone(&answered);
+            writers.push(std::thread::spawn(move || {
+                let mut connection = Connection::to(&address);
+                let mut done = Vec::new();
+                for n in 0.. {
+                    let (key, value) = (format!("w{writer}-{}", n % 50), format!("{round}-{n}"));
+                    let head = format!(
+                        "PUT /{key}?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: {}\r\n\r\n{value}",
+                        value.len()
+                    );
+                    // What was not answered may be there or not: it is the newest of its key.
+                    done.push((key, value, false));
+                    if stop.load(Ordering::SeqCst) || connection.try_send(head.as_bytes()).is_err() {
+                        break;
+                    }
+                    match connection.try_answer() {
+                        Some(answer) if answer.status == 200 => {
+                            done.last_mut().unwrap().2 = true;
+                            answered.fetch_add(1, Ordering::SeqCst);
+                        }
+                        _ => break,
+                    }
+                }
+                done
+            }));
+        }
+        wait_until("some puts that are answered", || {
+            answered.load(Ordering::SeqCst) >= 20 + 40 * round
+        });
+        server.kill();
+        stop.store(true, Ordering::SeqCst);
+        for writer in writers {
+            for (key, value, is_acknowledged) in writer.join().unwrap() {
+                let (is_there, values) = expected.entry(key).or_default();
+                if is_acknowledged {
+                    *is_there = true;
+                    values.clear();
+                }
+                values.push(value);
+            }
+        }
+        let server = started(&at, &[]);
+        for (key, (is_there, values)) in &mut expected {
+            let answer = server.bound("GET", key, &[], b"");
+            if answer.status == 404 {
+                assert!(!*is_there, "{key} is gone");
+                values.clear();
+                continue;
+            }
+            let found = String::from_utf8(answer.body).unwrap();
+            assert!(values.contains(&found), "{key}: {found:?} is none of {values:?}");
+            (*is_there, *values) = (true, vec![found]);
+        }
+        drop(server);
+    }
+}

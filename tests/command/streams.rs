@@ -1,0 +1,119 @@
+//! The command line: export and import of far more than memory should take, stopped in the middle and gone on with.
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+use crate::command::{Workplace, bytes_in, interrupt, stopped};
+use embercask::{Durability, Store};
+
+const VALUE_BYTES: usize = 64 << 10;
+/// Together 1 GiB of values.
+const KEYS: u64 = (1 << 30) / VALUE_BYTES as u64;
+/// An eighth of what is moved: room for the segment that is written to, and a batch or a page.
+const MEMORY_BYTES_MAX: u64 = 128 << 20;
+
+/// How often the memory of a child is looked at.
+const BETWEEN_TWO_LOOKS: Duration = Duration::from_millis(5);
+
+/// The value of a key: half of them are text, the others any bytes.
+fn value(number: u64) -> Vec<u8> {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let words = (0..VALUE_BYTES / 8).map(|_| next());
+    if number.is_multiple_of(2) {
+        let letters = |word: u64| {
+            word.to_le_bytes()
+                .map(|byte| b"abcdefghijklmnop"[usize::from(byte & 15)])
+        };
+        words.flat_map(letters).collect()
+    } else {
+        words.flat_map(u64::to_le_bytes).collect()
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("key-{number:08}")
+}
+
+fn fill(path: &Path) {
+    let store = Store::options().durability(Durability::Os).open(path).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for number in 0..KEYS {
+        namespace.put(key(number), value(number)).unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+}
+
+/// Memory of its own that a process has: no pages of files, which are the system's to keep or not. None once it has ended.
+fn memory_bytes(child: &Child) -> Option<u64> {
+    // It is there until somebody has asked for its exit status.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    Some(kilobytes << 10)
+}
+
+/// Looks at a child again and again until this is so, or at last until it has ended; gives the most memory that it had.
+fn watched(child: &Child, is_so: impl Fn() -> bool) -> u64 {
+    let mut most = 0;
+    while let Some(bytes) = memory_bytes(child) {
+        most = bytes.max(most);
+        if is_so() {
+            break;
+        }
+        std::thread::sleep(BETWEEN_TWO_LOOKS);
+    }
+    assert!(most > 1 << 20, "{most} bytes are less than any process has");
+    most
+}
+
+/// Ctrl-C when so much of a file or directory is written; then to the end. Gives the most memory that either had.
+fn stopped_and_gone_on_with(at: &Workplace, arguments: &[&str], written: &Path, stop_at_bytes: u64) -> u64 {
+    let child = at.spawned(arguments.iter().copied());
+    let before = watched(&child, || bytes_in(written) > stop_at_bytes);
+    interrupt(&child);
+    let told = stopped(child);
+    assert!(told.contains("--resume goes on"), "{told}");
+    let child = at.spawned(arguments.iter().copied().chain(["--resume"]));
+    let after = watched(&child, || false);
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    before.max(after)
+}
+
+#[test]
+fn a_gibibyte_goes_through_a_file_in_bounded_memory() {
+    let at = Workplace::new();
+    fill(&at.path("store"));
+
+    let file = at.path("all.jsonl");
+    let partial = at.path("all.jsonl.partial");
+    let exporting = stopped_and_gone_on_with(&at, &["export", "all.jsonl"], &partial, 200 << 20);
+    assert!(bytes_in(&file) > 1 << 30 && !partial.exists());
+
+    let import = ["--store", "copy", "import", "all.jsonl", "--os"];
+    let importing = stopped_and_gone_on_with(&at, &import, &at.path("copy"), 400 << 20);
+    assert!(!at.path("all.jsonl.progress").exists());
+
+    let copy = Store::options().create(false).open(at.path("copy")).unwrap();
+    let namespace = copy.open_namespace("N").unwrap();
+    assert_eq!(namespace.count().unwrap(), KEYS);
+    for number in 0..KEYS {
+        assert_eq!(
+            namespace.get(key(number)).unwrap().as_deref(),
+            Some(&value(number)[..]),
+            "{number}"
+        );
+    }
+    println!("most memory: export {exporting} bytes, import {importing} bytes");
+    assert!(exporting.max(importing) < MEMORY_BYTES_MAX, "{exporting} {importing}");
+}

@@ -1,0 +1,635 @@
+//! The command line: export and import.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use crate::command::{Workplace, interrupt, stopped, wait_until};
+use embercask::{PutOptions, Store};
+
+type Key = (String, Vec<u8>);
+type Content = (Vec<u8>, Option<Vec<u8>>, Option<u64>);
+
+/// Everything a store shows.
+fn content(store: &Store) -> BTreeMap<Key, Content> {
+    let mut all = BTreeMap::new();
+    for info in store.namespaces().unwrap() {
+        for entry in store.open_namespace(&info.name).unwrap().list().with_values() {
+            let entry = entry.unwrap();
+            let value = entry.value().unwrap();
+            let content = (value.to_vec(), value.metadata().map(<[u8]>::to_vec), value.expiry_ms());
+            all.insert((info.name.clone(), entry.key().to_vec()), content);
+        }
+    }
+    all
+}
+
+fn ids(store: &Store) -> Vec<(String, u128)> {
+    store
+        .namespaces()
+        .unwrap()
+        .into_iter()
+        .map(|info| (info.name, info.id))
+        .collect()
+}
+
+/// A store of whatever can be stored: any bytes, with and without metadata that are JSON, are not, or look as if they were.
+fn filled(keys: u32) -> Workplace {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    store.namespace("empty").unwrap();
+    let other = store.namespace("other: ü\n\"").unwrap();
+    let namespace = store.open_namespace("N").unwrap();
+    let metadata: [&[u8]; 8] = [
+        b"{\"a\": 1.50}",
+        b"null",
+        b" 1",
+        b"[1,\n2]",
+        b"\xff",
+        b"",
+        b"\"text\"",
+        b"{\"a\": {}",
+    ];
+    for n in 0..keys {
+        let mut options = PutOptions::new();
+        if n % 3 == 0 {
+            options = options.metadata(metadata[n as usize / 3 % metadata.len()]);
+        }
+        if n % 4 == 0 {
+            options = options.expires_at_ms(4_000_000_000_001 + u64::from(n));
+        }
+        let mut key = n.wrapping_mul(2_654_435_761).to_be_bytes().to_vec();
+        key.extend_from_slice(b" key");
+        let value: Vec<u8> = if n % 2 == 0 {
+            format!("text {n} \\ \" \u{1F525} \n").into_bytes()
+        } else {
+            (0..=255)
+                .cycle()
+                .skip(n as usize % 256)
+                .take(n as usize % 700)
+                .collect()
+        };
+        let to = if n % 5 == 0 { &other } else { &namespace };
+        to.put_with(&key, &value, options).unwrap();
+    }
+    drop((namespace, other));
+    store.close().unwrap();
+    at
+}
+
+fn opened(at: &Workplace, name: &str) -> Store {
+    Store::options().create(false).open(at.path(name)).unwrap()
+}
+
+/// Of three keys one has a damaged value, and another a damaged one beside metadata; which of them are listed, exported and got.
+#[test]
+fn damaged_keys_are_named_and_the_others_are_exported_listed_and_got() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    for key in ["first", "plain\u{1b}[2J", "rich", "last"] {
+        let mut options = PutOptions::new();
+        if key == "rich" {
+            options = options.metadata("{}");
+        }
+        namespace.put_with(key, format!("the value of {key}"), options).unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+    at.damage(b"the value of plain");
+    at.damage(b"the value of rich");
+    let named = |errors: &[u8], keys: &[&str]| {
+        let errors = String::from_utf8(errors.to_vec()).unwrap();
+        let told: Vec<_> = errors.lines().filter(|line| line.starts_with("damaged: ")).collect();
+        assert_eq!(told.len(), keys.len(), "{errors}");
+        for (line, key) in told.iter().zip(keys) {
+            assert!(line.contains(&format!("key {key:?}")), "{errors}");
+        }
+        assert!(errors.contains("embercask salvage"), "{errors}");
+    };
+
+    let output = at.run(["key", "list", "-n", "N", "--text"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.stdout, b"first\nlast\nplain\\x1b[2J\nrich\n");
+    named(&output.stderr, &["rich"]);
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "4\n");
+
+    let output = at.run(["export", "all"]);
+    assert_eq!(output.status.code(), Some(3));
+    named(&output.stderr, &["plain\u{1b}[2J", "rich"]);
+    let exported = std::fs::read_to_string(at.path("all")).unwrap();
+    let lines: Vec<_> = exported.lines().skip(2).collect();
+    assert!(
+        lines.len() == 3 && lines[0].contains("first") && lines[1].contains("last"),
+        "{exported}"
+    );
+    assert_eq!(lines[2], r#"{"end":true,"lines":3}"#);
+    at.done(["--store", "other", "namespace", "create", "N"]);
+    assert_eq!(
+        at.text(["--store", "other", "import", "all"]),
+        "Imported 2 keys.\n",
+        "a file that lacks damaged keys is whole"
+    );
+    assert_eq!(
+        at.text(["--store", "other", "key", "list", "-n", "N", "--text"]),
+        "first\nlast\n"
+    );
+    let output = at.run(["export", "pairs", "-n", "N", "--format", "bulk"]);
+    assert_eq!(output.status.code(), Some(3));
+    let pairs: serde_json::Value = serde_json::from_slice(&std::fs::read(at.path("pairs")).unwrap()).unwrap();
+    assert_eq!(pairs.as_array().unwrap().len(), 2);
+
+    std::fs::write(at.path("names"), br#"["first", "rich", "absent", "last"]"#).unwrap();
+    let output = at.run(["bulk", "get", "-n", "N", "names"]);
+    assert_eq!(output.status.code(), Some(3));
+    named(&output.stderr, &["rich"]);
+    let got: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!({ "first": "the value of first", "absent": null, "last": "the value of last" });
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn what_is_exported_comes_back_byte_for_byte() {
+    let at = filled(3000);
+    let before = content(&at.store());
+    assert_eq!(before.len(), 3000);
+    for file in ["all.jsonl", "all.jsonl.gz", "all.jsonl.zst"] {
+        let output = at.run(["export", file]);
+        assert!(output.status.success() && output.stdout.is_empty());
+        assert!(!at.path(&format!("{file}.partial")).exists());
+        let copy = format!("copy of {file}");
+        let told = at.text(["--store", &copy, "import", file]);
+        assert_eq!(told, "Imported 3,000 keys.\n");
+        let copied = opened(&at, &copy);
+        assert_eq!(content(&copied), before, "{file}");
+        assert_eq!(ids(&copied), ids(&at.store()));
+    }
+    let plain = std::fs::metadata(at.path("all.jsonl")).unwrap().len();
+    let packed = std::fs::metadata(at.path("all.jsonl.zst")).unwrap().len();
+    assert!(packed < plain, "{packed} of {plain}");
+    assert!(!at.path("all.jsonl.progress").exists());
+}
+
+#[test]
+fn pipes_will_do() {
+    let at = filled(500);
+    let lines = at.done(["--quiet", "export", "-"]);
+    let output = at.fed(["--store", "copy", "import", "-"], &lines);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+}
+
+#[test]
+fn parts_are_exported_and_go_elsewhere() {
+    let at = Workplace::with_namespace();
+    for key in ["a1", "a2", "b1"] {
+        at.done(["key", "put", "-n", "N", key, "v"]);
+    }
+    at.done(["--quiet", "export", "-n", "N", "--prefix", "a", "part.jsonl"]);
+    at.done(["namespace", "create", "M"]);
+    at.done(["key", "put", "-n", "M", "a1", "was there"]);
+    let told = at.text(["import", "part.jsonl", "-n", "M", "--if-absent"]);
+    assert_eq!(told, "Imported 1 keys. 1 were there already.\n");
+    assert_eq!(at.text(["key", "list", "-n", "M", "--text"]), "a1\na2\n");
+    assert_eq!(at.text(["key", "get", "-n", "M", "a1"]), "was there");
+    at.done(["import", "part.jsonl", "-n", "M"]);
+    assert_eq!(at.text(["key", "get", "-n", "M", "a1"]), "v");
+}
+
+#[test]
+fn a_bulk_file_is_one_that_bulk_put_takes() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    namespace.put("text", "v").unwrap();
+    namespace.put("bytes", b"\xff\0").unwrap();
+    // As an editor has it, not as a line does.
+    let options = PutOptions::new()
+        .metadata("{\n  \"a\": 1\n}")
+        .expires_at_ms(4_000_000_000_000);
+    namespace.put_with("all", "v", options).unwrap();
+    drop(namespace);
+    store.close().unwrap();
+    at.done(["--quiet", "export", "-n", "N", "--format", "bulk", "n.json"]);
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(at.path("n.json")).unwrap()).unwrap();
+    let expected = serde_json::json!([
+        {"key": "all", "value": "v", "expiration": 4_000_000_000_u64, "metadata": {"a": 1}},
+        {"key": "bytes", "value": "/wA=", "base64": true},
+        {"key": "text", "value": "v"},
+    ]);
+    assert_eq!(written, expected);
+    at.done(["namespace", "create", "M"]);
+    at.done(["bulk", "put", "-n", "M", "n.json"]);
+    at.done(["import", "-n", "O", "--format", "bulk", "n.json"]);
+    let all = content(&at.store());
+    for ((namespace, key), content) in &all {
+        assert_eq!(all.get(&("N".to_owned(), key.clone())), Some(content), "{namespace}");
+    }
+    assert_eq!(all.len(), 9);
+    // What such a file cannot say is not left out in silence.
+    at.done(["key", "put", "-n", "N", "/w==", "v", "--key-format", "base64"]);
+    let told = at.fails(2, ["--quiet", "export", "-n", "N", "--format", "bulk", "m.json"]);
+    assert!(
+        told.contains("--format lines") && !at.path("m.json.partial").exists(),
+        "{told}"
+    );
+    at.done(["key", "delete", "-n", "N", "/w==", "--key-format", "base64"]);
+    for metadata in ["null", " 1"] {
+        let store = at.store();
+        let options = PutOptions::new().metadata(metadata);
+        store.open_namespace("N").unwrap().put_with("k", "v", options).unwrap();
+        store.close().unwrap();
+        at.fails(2, ["--quiet", "export", "-n", "N", "--format", "bulk", "m.json"]);
+    }
+    at.fails(2, ["export", "--format", "bulk", "m.json"]);
+}
+
+/// Goes on with an export; how many keys it has written this time.
+fn resumed(at: &Workplace, file: &str) -> u64 {
+    let output = at.run(["export", "--resume", file]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    let number = told
+        .strip_prefix("Exported ")
+        .and_then(|rest| rest.strip_suffix(" keys.\n"));
+    number
+        .unwrap_or_else(|| panic!("{told}"))
+        .replace(',', "")
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn an_export_goes_on_where_it_was_cut_off() {
+    let at = filled(2000);
+    for file in ["all.jsonl", "all.jsonl.gz", "all.jsonl.zst"] {
+        at.done(["--quiet", "export", file]);
+        let whole = std::fs::read(at.path(file)).unwrap();
+        let partial = at.path(&format!("{file}.partial"));
+        for part in [0, 1, 50, whole.len() / 3, whole.len() - 1, whole.len()] {
+            std::fs::write(&partial, &whole[..part]).unwrap();
+            std::fs::remove_file(at.path(file)).unwrap();
+            let keys = resumed(&at, file);
+            let kept = if file == "all.jsonl" {
+                // All lines that are whole, but for those that are no keys: the first, one for each of three namespaces, the last.
+                let kept = &whole[..part];
+                let lines: Vec<&[u8]> = kept.split_inclusive(|byte| *byte == b'\n').collect();
+                let is_key = |line: &&&[u8]| {
+                    line.ends_with(b"\n") && line.windows(5).any(|bytes| bytes == b"\"key\"" || bytes == b"\"key_")
+                };
+                lines.iter().filter(is_key).count()
+            } else if part == whole.len() {
+                2000
+            } else {
+                // It has one part, and a part that is not whole begins anew.
+                0
+            };
+            assert_eq!(keys, 2000 - kept as u64, "{file} from {part} of {}", whole.len());
+            assert!(!partial.exists());
+            let copy = format!("{file} from {part}");
+            at.done(["--quiet", "--store", &copy, "import", file]);
+            assert_eq!(content(&opened(&at, &copy)), content(&at.store()), "{copy}");
+        }
+    }
+    for path in ["-", "/dev/null"] {
+        at.fails(2, ["--quiet", "export", "--resume", path]);
+    }
+    for directory in [".", "store", "new/"] {
+        at.fails(2, ["--quiet", "export", directory]);
+    }
+    // Without anything to go on with it begins anew; what is no export is not written behind.
+    at.done(["--quiet", "export", "--resume", "new.jsonl"]);
+    std::fs::write(at.path("notes.jsonl.partial"), "something else\n").unwrap();
+    at.fails(2, ["--quiet", "export", "--resume", "notes.jsonl"]);
+    assert_eq!(
+        std::fs::read(at.path("notes.jsonl.partial")).unwrap(),
+        b"something else\n"
+    );
+}
+
+/// Some of an export through a pipe that stays open; Ctrl-C when the store holds some of it.
+fn import_stopped(at: &Workplace, store: &str, part: &[u8]) -> String {
+    let mut child = at.spawned(["--store", store, "import", "-", "--progress-file", "kept", "--os"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(part).unwrap();
+    let is_written = |path: &std::path::Path| {
+        let is_segment = path.extension().is_some_and(|suffix| suffix == "segment");
+        is_segment && std::fs::read(path).is_ok_and(|bytes| bytes.iter().rposition(|byte| *byte != 0) > Some(10_000))
+    };
+    wait_until("a batch", || {
+        let files = std::fs::read_dir(at.path(store)).into_iter().flatten();
+        files.filter_map(Result::ok).any(|file| is_written(&file.path()))
+    });
+    interrupt(&child);
+    let told = stopped(child);
+    drop(stdin);
+    told
+}
+
+/// A compressed file has a part for every 8 MiB; what is cut off is a part of the last.
+#[test]
+fn a_large_export_goes_on_between_its_parts() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    for n in 0..1200_u32 {
+        let value: Vec<u8> = (0..20_000_u32).map(|i| (i.wrapping_mul(n + 1) >> 7) as u8).collect();
+        namespace.put(n.to_be_bytes(), value).unwrap();
+    }
+    drop(namespace);
+    store.close().unwrap();
+    for file in ["all.jsonl.gz", "all.jsonl.zst", "all.jsonl"] {
+        at.done(["--quiet", "export", file]);
+        let whole = std::fs::read(at.path(file)).unwrap();
+        for part in [whole.len() / 2, whole.len() - 100] {
+            let mut left = whole[..part].to_vec();
+            if file == "all.jsonl" {
+                // As a power cut may leave it.
+                left[part / 2..part / 2 + 4096].fill(0);
+            }
+            std::fs::write(at.path(&format!("{file}.partial")), left).unwrap();
+            let keys = resumed(&at, file);
+            // Of a plain file what is before the zeros is kept, else all parts but the one that was cut off; each has a quarter.
+            let is_half = part == whole.len() / 2;
+            let most = match file {
+                "all.jsonl" => 1200 - 1200 * (part / 2) / whole.len() + 10,
+                _ if is_half => 1000,
+                _ => 400,
+            };
+            assert!(
+                (1..=most as u64).contains(&keys),
+                "{file} from {part} of {}: {keys}",
+                whole.len()
+            );
+            let copy = format!("{file} from {part}");
+            at.done(["--quiet", "--store", &copy, "import", file]);
+            assert!(content(&opened(&at, &copy)) == content(&at.store()), "{copy}");
+        }
+    }
+}
+
+#[test]
+fn an_import_that_waits_is_stopped_and_goes_on() {
+    let at = filled(5000);
+    at.done(["--quiet", "export", "all.jsonl"]);
+    let lines = std::fs::read(at.path("all.jsonl")).unwrap();
+    let part = &lines[..lines.len() * 2 / 3];
+    let told = import_stopped(&at, "copy", part);
+    assert!(told.contains("--resume goes on"), "{told}");
+    let first = opened(&at, "copy");
+    let had = content(&first).len();
+    assert!(
+        (1000..5000).contains(&had) && told.contains("lines are in the store"),
+        "{had} {told}"
+    );
+    first.close().unwrap();
+
+    // Neither another store, nor another namespace or format, nor another input goes on with that.
+    let resume = ["import", "all.jsonl", "--resume", "--progress-file", "kept"];
+    let of = |more: &[&'static str]| resume.iter().chain(more).copied().collect::<Vec<_>>();
+    at.fails(2, of(&["--store", "other"]));
+    at.fails(2, of(&["--store", "copy", "-n", "N"]));
+    at.fails(2, of(&["--store", "copy", "--if-absent"]));
+    at.fails(2, of(&["--store", "copy", "-n", "N", "--format", "bulk"]));
+    let mut changed = lines.clone();
+    let at_fourth = lines
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(3)
+        .unwrap()
+        .0;
+    changed.insert(at_fourth, b' ');
+    std::fs::write(at.path("changed.jsonl"), &changed).unwrap();
+    let told = at.fails(
+        2,
+        [
+            "--store",
+            "copy",
+            "import",
+            "changed.jsonl",
+            "--resume",
+            "--progress-file",
+            "kept",
+        ],
+    );
+    assert!(told.contains("does not begin with what was imported"), "{told}");
+    let output = at.fed(
+        ["--store", "copy", "import", "-", "--resume", "--progress-file", "kept"],
+        &lines[..1000],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(content(&opened(&at, "copy")).len(), had);
+
+    let output = at.run(of(&["--store", "copy"]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(!told.contains("Imported 5,000") && told.contains("keys"), "{told}");
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+    assert_eq!(ids(&opened(&at, "copy")), ids(&at.store()));
+    assert!(!at.path("kept").exists());
+}
+
+#[test]
+fn an_older_copy_of_a_store_is_not_gone_on_with() {
+    let at = filled(5000);
+    at.done(["--quiet", "export", "all.jsonl"]);
+    let lines = std::fs::read(at.path("all.jsonl")).unwrap();
+    at.done(["--store", "copy", "namespace", "create", "A"]);
+    std::fs::create_dir(at.path("older")).unwrap();
+    for entry in std::fs::read_dir(at.path("copy")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), at.path("older").join(entry.file_name())).unwrap();
+    }
+    import_stopped(&at, "copy", &lines[..lines.len() / 2]);
+    let told = at.fails(
+        2,
+        [
+            "--store",
+            "older",
+            "import",
+            "all.jsonl",
+            "--resume",
+            "--progress-file",
+            "kept",
+        ],
+    );
+    assert!(told.contains("newer copy"), "{told}");
+    // An import from the beginning makes the old note void.
+    at.done([
+        "--quiet",
+        "--store",
+        "older",
+        "import",
+        "all.jsonl",
+        "--progress-file",
+        "kept",
+    ]);
+    assert!(!at.path("kept").exists());
+}
+
+#[test]
+fn an_import_is_good_without_a_note_of_how_far_it_has_come() {
+    let at = filled(100);
+    at.done(["--quiet", "export", "all.jsonl"]);
+    // Something else has that name.
+    std::fs::create_dir_all(at.path("all.jsonl.progress/in the way")).unwrap();
+    let output = at.run(["--store", "copy", "import", "all.jsonl"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("all.jsonl.progress"), "{told}");
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+    // One that was asked for has to be good.
+    at.fails(
+        5,
+        [
+            "--store",
+            "b",
+            "import",
+            "all.jsonl",
+            "--progress-file",
+            "all.jsonl.progress",
+        ],
+    );
+    at.fails(
+        2,
+        ["--store", "b", "import", "all.jsonl", "--progress-file", "missing/file"],
+    );
+    at.fails(2, ["import", "--resume", "-"]);
+    std::fs::write(at.path("nonsense"), "nonsense").unwrap();
+    at.fails(2, ["import", "--resume", "all.jsonl", "--progress-file", "nonsense"]);
+    let output = at.run([
+        "--store",
+        "c",
+        "import",
+        "--resume",
+        "all.jsonl",
+        "--progress-file",
+        "new",
+    ]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("at the beginning"), "{told}");
+}
+
+#[test]
+fn an_export_that_was_cut_off_is_imported_but_told() {
+    let at = filled(500);
+    at.done(["--quiet", "export", "all.jsonl"]);
+    let whole = String::from_utf8(std::fs::read(at.path("all.jsonl")).unwrap()).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    assert!(lines[0].starts_with("{\"export\":1,\"store\":\""), "{}", lines[0]);
+    let end = format!("{{\"end\":true,\"lines\":{}}}", lines.len() - 2);
+    assert_eq!(lines[lines.len() - 1], end);
+    let import = |name: &str, lines: &[&str]| {
+        std::fs::write(at.path(name), lines.join("\n") + "\n").unwrap();
+        let store = format!("store of {name}");
+        let output = at.run(["--store", &store, "import", name]);
+        let keys = content(&opened(&at, &store)).len();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap(), keys)
+    };
+    let (status, told, keys) = import("cut", &lines[..lines.len() - 10]);
+    assert!(
+        told.contains("cut off") && told.contains("lines are in the store"),
+        "{told}"
+    );
+    assert_eq!((status, keys), (Some(2), 491));
+    // When the rest has come, it goes on.
+    std::fs::write(at.path("cut"), &whole).unwrap();
+    at.done(["--quiet", "--store", "store of cut", "import", "cut", "--resume"]);
+    assert_eq!(content(&opened(&at, "store of cut")), content(&at.store()));
+
+    let mut gap = lines.clone();
+    gap.drain(100..105);
+    let (status, told, keys) = import("gap", &gap);
+    assert!(told.contains("lines, but here are"), "{told}");
+    assert_eq!((status, keys), (Some(2), 495));
+    // A part on purpose; several in one file; another one in the middle of one.
+    assert_eq!(import("part", &lines[200..300]).0, Some(0));
+    assert_eq!(import("twice", &[&lines[..], &lines[..]].concat()).0, Some(0));
+    assert_eq!(import("torn", &[&lines[..50], &lines[..]].concat()).0, Some(2));
+    let (status, told, _) = import("newer", &["{\"export\":2,\"colour\":\"red\"}"]);
+    assert_eq!(status, Some(2), "{told}");
+}
+
+#[test]
+fn a_compressed_file_that_is_cut_off_is_wrong_input() {
+    let at = filled(500);
+    for file in ["all.jsonl.gz", "all.jsonl.zst"] {
+        at.done(["--quiet", "export", file]);
+        let whole = std::fs::read(at.path(file)).unwrap();
+        let cut = format!("cut {file}");
+        std::fs::write(at.path(&cut), &whole[..whole.len() / 2]).unwrap();
+        let told = at.fails(2, ["--store", "copy", "import", &cut]);
+        assert!(told.contains("cannot read"), "{told}");
+        std::fs::write(at.path(&cut), "none at all").unwrap();
+        at.fails(2, ["--store", "copy", "import", &cut]);
+    }
+}
+
+#[test]
+fn only_the_same_export_is_gone_on_with() {
+    let at = filled(500);
+    at.done(["--quiet", "export", "-n", "N", "part.jsonl"]);
+    let partial = at.path("all.jsonl.partial");
+    std::fs::rename(at.path("part.jsonl"), &partial).unwrap();
+    let before = std::fs::read(&partial).unwrap();
+    at.done(["--store", "other", "namespace", "create", "N"]);
+    for arguments in [
+        &["export", "--resume", "all.jsonl"][..],
+        &["export", "--resume", "all.jsonl", "-n", "N", "--prefix", "a"],
+        &["--store", "other", "export", "--resume", "all.jsonl", "-n", "N"],
+    ] {
+        let told = at.fails(2, arguments.iter().copied());
+        assert!(told.contains("no export of the same"), "{told}");
+        assert_eq!(std::fs::read(&partial).unwrap(), before);
+    }
+    at.done(["--quiet", "export", "--resume", "all.jsonl", "-n", "N"]);
+    assert_eq!(std::fs::read(at.path("all.jsonl")).unwrap(), before);
+}
+
+#[test]
+fn what_is_no_file_is_written_to_as_it_is() {
+    let at = filled(500);
+    at.done(["--quiet", "export", "/dev/null"]);
+    assert!(!std::path::Path::new("/dev/null.partial").exists());
+    let pipe = at.path("pipe.jsonl");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let child = at.spawned(["--quiet", "--store", "copy", "import", "pipe.jsonl"]);
+    at.done(["--quiet", "export", "pipe.jsonl"]);
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+}
+
+#[test]
+fn a_line_that_is_wrong_is_told_by_its_number() {
+    let at = Workplace::with_namespace();
+    for (line, expected) in [
+        ("nonsense", "line 2"),
+        (r#"{"namespace": "N", "key": "k"}"#, "no value"),
+        (r#"{"namespace": "N", "value": "v"}"#, "no key"),
+        (r#"{"key": "k", "value": "v"}"#, "namespace"),
+        (r#"{"namespace": "N", "key": "k", "value": "v", "colour": 1}"#, "colour"),
+        (
+            r#"{"namespace": "N", "key": "k", "key_base64": "aw==", "value": "v"}"#,
+            "key_base64",
+        ),
+        (r#"{"namespace": "N", "key_base64": "?", "value": "v"}"#, "base64"),
+    ] {
+        let content = format!("{{\"namespace\": \"N\", \"key\": \"a\", \"value\": \"b\"}}\n{line}\n");
+        std::fs::write(at.path("wrong.jsonl"), content).unwrap();
+        let told = at.fails(2, ["import", "wrong.jsonl"]);
+        assert!(told.contains("line 2") && told.contains(expected), "{line}: {told}");
+    }
+    // What has expired is counted and left out.
+    std::fs::write(
+        at.path("old.jsonl"),
+        "{\"namespace\": \"N\", \"key\": \"a\", \"value\": \"b\", \"expiration_ms\": 5}\n",
+    )
+    .unwrap();
+    assert_eq!(at.text(["import", "old.jsonl"]), "Imported 0 keys. 1 had expired.\n");
+    at.fails(2, ["import", "missing.jsonl"]);
+}
