@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::parse::rules::Refusal;
+use super::error::ApiError;
 use crate::planted::{Planted, planted};
 
 /// A token as the configuration has it.
@@ -45,7 +45,7 @@ impl Access {
         }
     }
 
-    pub(super) fn check_write(&self) -> Result<(), Refusal> {
+    pub(super) fn check_write(&self) -> Result<(), ApiError> {
         if self.read_only && !planted(Planted::IgnoreReadOnly) {
             Err(denied())
         } else {
@@ -60,7 +60,7 @@ impl Access {
     }
 
     /// Whether it is for all namespaces, those to come too.
-    pub(super) fn check_all(&self) -> Result<(), Refusal> {
+    pub(super) fn check_all(&self) -> Result<(), ApiError> {
         if self.namespaces.is_none() || planted(Planted::IgnoreTokenScope) {
             Ok(())
         } else {
@@ -69,8 +69,8 @@ impl Access {
     }
 }
 
-pub(super) fn denied() -> Refusal {
-    Refusal::new(403, 10000, "Authentication error")
+pub(super) fn denied() -> ApiError {
+    ApiError::new(403, 10000, "Authentication error")
 }
 
 /// All tokens of a server.
@@ -131,7 +131,7 @@ impl Tokens {
     }
 
     /// What the client of a request may do. `is_socket` if it comes through a unix socket, which no web page reaches.
-    pub(super) fn access(&self, headers: &HeaderMap, is_socket: bool) -> Result<Access, Refusal> {
+    pub(super) fn access(&self, headers: &HeaderMap, is_socket: bool) -> Result<Access, ApiError> {
         if self.tokens.is_empty() {
             // Without a token, what keeps others out is that they cannot reach the address. A web page that a browser on this machine
             // shows can, but it cannot help saying where it is from, or by which name it has come here.

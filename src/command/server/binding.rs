@@ -11,13 +11,15 @@ use hyper::{Method, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::blocking::blocking;
+use super::body::{Body, Disconnected};
+use super::error::ApiError;
+use super::listing::{ListedKey, listed, page};
 use super::parse::bulk;
 use super::parse::encoding::{Query, decode};
-use super::parse::rules::{self, Expiration, Refusal};
-use super::rest::BULK_GET_BODY_BYTES_MAX;
-use super::shared::{
-    Answer, Body, Disconnected, ListedKey, Shared, answer, blocking, listed, page, set_header, to_json, value_answer,
-};
+use super::parse::rules::{self, Expiration};
+use super::response::{ApiResponse, response, set_header, to_json, value_response};
+use super::shared::Shared;
 use crate::planted::{Planted, planted};
 
 /// The header that names the namespace, by id or name.
@@ -36,7 +38,7 @@ pub(super) async fn serve<B>(
     fixed_namespace: Option<&str>,
     is_socket: bool,
     request: Request<B>,
-) -> Result<(&'static str, Answer), Disconnected>
+) -> Result<(&'static str, ApiResponse), Disconnected>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
@@ -47,11 +49,11 @@ where
         (&Method::PUT, _) => ("put", put_plan(&head, shared.store.now_ms())),
         (&Method::DELETE, _) => ("delete", key(&head).map(|key| Plan::Delete { key })),
         (&Method::POST, "/bulk/get") => ("bulk_get", Ok(Plan::GetMany)),
-        _ => ("other", Err(Refusal::new(405, 10405, "Method Not Allowed"))),
+        _ => ("other", Err(ApiError::new(405, 10405, "Method Not Allowed"))),
     };
     let keep_max = match &plan {
         Ok(Plan::Put { .. }) => rules::VALUE_BYTES_MAX,
-        Ok(Plan::GetMany) => BULK_GET_BODY_BYTES_MAX,
+        Ok(Plan::GetMany) => bulk::GET_BODY_BYTES_MAX,
         _ => 0,
     };
     // Who may not do it is not given memory for it.
@@ -61,9 +63,9 @@ where
         .await?;
     let answered = match (allowed, plan) {
         (Ok(namespace), Ok(plan)) => run(shared, namespace, plan, body).await,
-        (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
+        (Err(error), _) | (_, Err(error)) => Err(error),
     };
-    Ok((name, answered.unwrap_or_else(|refusal| refused(&refusal))))
+    Ok((name, answered.unwrap_or_else(|error| refused(&error))))
 }
 
 /// What a request asks for, as far as its head says.
@@ -99,8 +101,8 @@ fn namespace(
     fixed: Option<&str>,
     is_socket: bool,
     head: &Parts,
-    plan: &Result<Plan, Refusal>,
-) -> Result<Namespace, Refusal> {
+    plan: &Result<Plan, ApiError>,
+) -> Result<Namespace, ApiError> {
     let access = shared.tokens.access(&head.headers, is_socket)?;
     if plan.as_ref().is_ok_and(Plan::is_write) {
         access.check_write()?;
@@ -111,11 +113,11 @@ fn namespace(
             .headers
             .get(NAMESPACE_HEADER)
             .and_then(|name| std::str::from_utf8(name.as_bytes()).ok())
-            .ok_or_else(|| Refusal::new(400, NO_NAMESPACE, "The header X-KV-Namespace does not name a namespace"))?,
+            .ok_or_else(|| ApiError::new(400, NO_NAMESPACE, "The header X-KV-Namespace does not name a namespace"))?,
     };
     let namespace = shared
         .namespace(named)?
-        .ok_or_else(|| Refusal::new(400, NO_NAMESPACE, "There is no such namespace"))?;
+        .ok_or_else(|| ApiError::new(400, NO_NAMESPACE, "There is no such namespace"))?;
     if access.covers(&namespace.name(), namespace.id()) {
         Ok(namespace)
     } else {
@@ -124,7 +126,7 @@ fn namespace(
 }
 
 /// The key in the path: one segment, decoded once if the client says that it is encoded.
-fn key(head: &Parts) -> Result<Vec<u8>, Refusal> {
+fn key(head: &Parts) -> Result<Vec<u8>, ApiError> {
     let path = head.uri.path();
     let raw = path.strip_prefix('/').unwrap_or(path);
     let query = Query::new(head.uri.query());
@@ -138,18 +140,18 @@ fn key(head: &Parts) -> Result<Vec<u8>, Refusal> {
     Ok(key)
 }
 
-fn parameter(head: &Parts, name: &str) -> Result<Option<String>, Refusal> {
+fn parameter(head: &Parts, name: &str) -> Result<Option<String>, ApiError> {
     let query = Query::new(head.uri.query());
     query.filled(name).map_err(|_| rules::undecodable_parameter(name))
 }
 
-fn get_plan(head: &Parts) -> Result<Plan, Refusal> {
+fn get_plan(head: &Parts) -> Result<Plan, ApiError> {
     let key = key(head)?;
     rules::check_cache_ttl(parameter(head, "cache_ttl")?.as_deref())?;
     Ok(Plan::Get { key })
 }
 
-fn put_plan(head: &Parts, now_ms: u64) -> Result<Plan, Refusal> {
+fn put_plan(head: &Parts, now_ms: u64) -> Result<Plan, ApiError> {
     let key = key(head)?;
     let (expiration, ttl) = (parameter(head, "expiration")?, parameter(head, "expiration_ttl")?);
     let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now_ms)?;
@@ -162,7 +164,7 @@ fn put_plan(head: &Parts, now_ms: u64) -> Result<Plan, Refusal> {
     })
 }
 
-fn list_plan(head: &Parts) -> Result<Plan, Refusal> {
+fn list_plan(head: &Parts) -> Result<Plan, ApiError> {
     let limit = parameter(head, "key_count_limit")?;
     let prefix = Query::new(head.uri.query()).get("prefix");
     let prefix = prefix
@@ -176,11 +178,11 @@ fn list_plan(head: &Parts) -> Result<Plan, Refusal> {
     })
 }
 
-async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body) -> Result<Answer, Refusal> {
+async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body) -> Result<ApiResponse, ApiError> {
     match plan {
         Plan::Get { key } => {
             let value = blocking(move || Ok(namespace.get(&key)?)).await?;
-            Ok(get_answer(value.ok_or_else(not_found)?))
+            Ok(get_response(value.ok_or_else(not_found)?))
         }
         Plan::Put {
             key,
@@ -195,41 +197,41 @@ async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body)
                 Ok(namespace.put_with(&key, &body.bytes, options)?)
             })
             .await?;
-            Ok(answer(200, None, ""))
+            Ok(response(200, None, ""))
         }
         Plan::Delete { key } => {
             let durability = shared.durability;
             blocking(move || Ok(namespace.delete_with(&key, None, Some(durability))?)).await?;
-            Ok(answer(200, None, ""))
+            Ok(response(200, None, ""))
         }
         Plan::List { limit, prefix, cursor } => {
             let json = blocking(move || list(&namespace, limit, &prefix, cursor)).await?;
-            Ok(answer(200, Some("application/json"), json))
+            Ok(response(200, Some("application/json"), json))
         }
         Plan::GetMany => {
             let shared = Arc::clone(shared);
             let json = blocking(move || get_many(&shared, &namespace, body)).await?;
-            Ok(answer(200, Some("application/json"), json))
+            Ok(response(200, Some("application/json"), json))
         }
     }
 }
 
-fn not_found() -> Refusal {
-    Refusal::new(404, 10009, "Not Found")
+fn not_found() -> ApiError {
+    ApiError::new(404, 10009, "Not Found")
 }
 
-fn get_answer(value: Value) -> Answer {
+fn get_response(value: Value) -> ApiResponse {
     let metadata = rules::metadata_json(value.metadata());
     let expiry_ms = value.expiry_ms();
-    let mut answer = value_answer(value);
+    let mut response = value_response(value);
     if let Some(metadata) = metadata {
-        set_header(&mut answer, METADATA_HEADER, metadata.get().as_bytes());
+        set_header(&mut response, METADATA_HEADER, metadata.get().as_bytes());
     }
     if let Some(expiry_ms) = expiry_ms {
         let seconds = rules::expiration_seconds(expiry_ms).to_string();
-        set_header(&mut answer, EXPIRATION_HEADER, seconds.as_bytes());
+        set_header(&mut response, EXPIRATION_HEADER, seconds.as_bytes());
     }
-    answer
+    response
 }
 
 #[derive(Serialize)]
@@ -241,7 +243,7 @@ struct Listed<'a> {
     cursor: Option<&'a str>,
 }
 
-fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<String>) -> Result<Vec<u8>, Refusal> {
+fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<String>) -> Result<Vec<u8>, ApiError> {
     let page = page(namespace, limit, prefix, cursor)?;
     let keys = listed(&page, |json| json.get().to_owned());
     let listed = Listed {
@@ -261,8 +263,8 @@ struct WithMetadata {
     metadata: Option<Box<RawValue>>,
 }
 
-fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::new(413, 10012, "The request body is too large");
+fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes, ApiError> {
+    let too_large = || ApiError::new(413, 10012, "The request body is too large");
     let request = bulk::get(body.whole().ok_or_else(too_large)?)?;
     // Its memory is given back before that for the answer is waited for.
     drop(body);
@@ -277,23 +279,19 @@ fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes,
 }
 
 /// A refusal: workerd shows the reason phrase to JavaScript, and nothing else.
-fn refused(refusal: &Refusal) -> Answer {
+fn refused(error: &ApiError) -> ApiResponse {
     // 404 is a key that is absent; a namespace that is not there is another matter.
-    let status = if refusal.code == NO_NAMESPACE {
-        400
-    } else {
-        refusal.status
-    };
-    let mut answer = answer(status, Some("text/plain;charset=UTF-8"), refusal.message.clone());
+    let status = if error.code == NO_NAMESPACE { 400 } else { error.status };
+    let mut response = response(status, Some("text/plain;charset=UTF-8"), error.message.clone());
     let printable = |character: char| match character {
         _ if character.is_ascii_graphic() => character,
         _ if character.is_ascii() => ' ',
         _ => '?',
     };
-    let reason = refusal.message.chars().map(printable);
+    let reason = error.message.chars().map(printable);
     let reason: String = reason.take(REASON_CHARACTERS_MAX).collect();
     if let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes()) {
-        answer.extensions_mut().insert(reason);
+        response.extensions_mut().insert(reason);
     }
-    answer
+    response
 }

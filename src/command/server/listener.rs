@@ -21,7 +21,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::settings::{Address, Tls};
 use super::shared::Shared;
-use super::{Face, respond};
+use super::{Endpoint, respond};
 use crate::common::failure::{Failure, Outcome};
 
 /// Bytes of the longest head of a request: a key of 512 bytes, escaped, twice; metadata; and what else there is.
@@ -54,7 +54,7 @@ impl Drop for Socket {
 /// A listener, and what is said to those who come.
 pub(super) struct Listener {
     socket: Socket,
-    face: Face,
+    endpoint: Endpoint,
     tls: Option<TlsAcceptor>,
     /// How a client names it.
     pub(super) url: String,
@@ -62,7 +62,7 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Must be called on the runtime.
-    pub(super) fn bind(address: &Address, face: Face, tls: Option<&TlsAcceptor>) -> Outcome<Listener> {
+    pub(super) fn bind(address: &Address, endpoint: Endpoint, tls: Option<&TlsAcceptor>) -> Outcome<Listener> {
         match address {
             Address::Tcp(address) => {
                 let fail = |error: io::Error| Failure::file("listen to", address, &error);
@@ -73,7 +73,7 @@ impl Listener {
                 let scheme = if tls.is_some() { "https" } else { "http" };
                 Ok(Listener {
                     socket: Socket::Tcp(listener),
-                    face,
+                    endpoint,
                     tls: tls.cloned(),
                     url: format!("{scheme}://{bound}"),
                 })
@@ -85,9 +85,9 @@ impl Listener {
                 let listener = tokio::net::UnixListener::bind(path).map_err(fail)?;
                 Ok(Listener {
                     socket: Socket::Unix(listener, path.clone()),
-                    face: Face {
+                    endpoint: Endpoint {
                         is_socket: true,
-                        ..face
+                        ..endpoint
                     },
                     tls: None,
                     url: format!("unix:{}", path.display()),
@@ -123,7 +123,7 @@ impl Listener {
             let Ok(place) = Arc::clone(&limits.connections).acquire_owned().await else {
                 return;
             };
-            let (shared, face, tls) = (Arc::clone(&shared), self.face.clone(), self.tls.clone());
+            let (shared, endpoint, tls) = (Arc::clone(&shared), self.endpoint.clone(), self.tls.clone());
             let (idle, watcher) = (limits.idle_timeout, graceful.watcher());
             tokio::spawn(async move {
                 let _place = place;
@@ -142,7 +142,7 @@ impl Listener {
                 stream.set_write_timeout(Some(idle));
                 shared.metrics.connections.inc();
                 let requests = Arc::clone(&shared);
-                let service = service_fn(move |request| respond(Arc::clone(&requests), face.clone(), request));
+                let service = service_fn(move |request| respond(Arc::clone(&requests), endpoint.clone(), request));
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     // From the end of one request to the head of the next, too.

@@ -7,12 +7,18 @@
 pub(crate) mod access;
 pub(crate) mod arguments;
 mod binding;
+mod blocking;
+mod body;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod get_many;
 mod listener;
+mod listing;
 mod metrics;
 mod page;
 pub(crate) mod parse;
+mod response;
 mod rest;
 mod settings;
 mod shared;
@@ -32,25 +38,28 @@ use tracing_subscriber::EnvFilter;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::planted::{Planted, planted};
+use blocking::blocking;
+use body::Disconnected;
 use listener::{Limits, Listener};
+use response::{ApiResponse, response};
 use settings::LogFormat;
 pub(crate) use settings::Settings;
-use shared::{Answer, Disconnected, Shared, answer};
+use shared::Shared;
 
 /// How often it is looked whether the user wants an end.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What a listener speaks, and to whom.
 #[derive(Clone)]
-struct Face {
+struct Endpoint {
     protocol: Protocol,
     /// It is a unix socket, which no web page reaches.
     is_socket: bool,
 }
 
-impl From<Protocol> for Face {
-    fn from(protocol: Protocol) -> Face {
-        Face {
+impl From<Protocol> for Endpoint {
+    fn from(protocol: Protocol) -> Endpoint {
+        Endpoint {
             protocol,
             is_socket: false,
         }
@@ -187,17 +196,17 @@ fn log_to_stderr(settings: &Settings) -> Outcome {
 }
 
 /// Answers one request, whatever its body comes from.
-async fn respond<B>(shared: Arc<Shared>, face: Face, request: Request<B>) -> Result<Answer, Disconnected>
+async fn respond<B>(shared: Arc<Shared>, endpoint: Endpoint, request: Request<B>) -> Result<ApiResponse, Disconnected>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let begun = Instant::now();
-    let Face { protocol, is_socket } = face;
+    let Endpoint { protocol, is_socket } = endpoint;
     let answered = match &protocol {
         Protocol::Binding { namespace } => binding::serve(&shared, namespace.as_deref(), is_socket, request).await,
         Protocol::Rest { page } => match (request.method(), request.uri().path()) {
-            (&Method::GET, "/") if *page => Ok(("page", page::answer())),
-            (&Method::GET, "/healthz") => Ok(("health", answer(200, PLAIN, "ok\n"))),
+            (&Method::GET, "/") if *page => Ok(("page", page::response())),
+            (&Method::GET, "/healthz") => Ok(("health", response(200, PLAIN, "ok\n"))),
             (&Method::GET, "/readyz") => Ok(("health", ready(&shared).await)),
             (&Method::GET, "/metrics") => Ok(("metrics", numbers(&shared, is_socket, request.headers()).await)),
             _ => rest::serve(&shared, is_socket, request).await,
@@ -205,9 +214,9 @@ where
     };
     let took = begun.elapsed();
     match &answered {
-        Ok((operation, answer)) => {
-            let bytes = answer.body().size_hint().exact().unwrap_or(0);
-            let status = answer.status().as_u16();
+        Ok((operation, response)) => {
+            let bytes = response.body().size_hint().exact().unwrap_or(0);
+            let status = response.status().as_u16();
             shared.metrics.answered(protocol.name(), operation, status, took, bytes);
             tracing::debug!(face = protocol.name(), operation, status, bytes, ?took, "answered");
         }
@@ -216,33 +225,33 @@ where
             tracing::debug!(face = protocol.name(), %reason, "disconnected");
         }
     }
-    answered.map(|(_, answer)| answer)
+    answered.map(|(_, response)| response)
 }
 
 const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
 
-async fn ready(shared: &Arc<Shared>) -> Answer {
+async fn ready(shared: &Arc<Shared>) -> ApiResponse {
     let asked = Arc::clone(shared);
-    match shared::blocking(move || Ok(asked.unready())).await {
-        Ok(None) => answer(200, PLAIN, "ready\n"),
-        Ok(Some(why)) => answer(503, PLAIN, format!("{why}\n")),
-        Err(refusal) => answer(refusal.status, PLAIN, refusal.message),
+    match blocking(move || Ok(asked.unready())).await {
+        Ok(None) => response(200, PLAIN, "ready\n"),
+        Ok(Some(why)) => response(503, PLAIN, format!("{why}\n")),
+        Err(error) => response(error.status, PLAIN, error.message),
     }
 }
 
 /// The numbers, for those who may read everything.
-async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> Answer {
+async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> ApiResponse {
     let allowed = shared
         .tokens
         .access(headers, is_socket)
         .and_then(|access| access.check_all());
     if allowed.is_err() {
-        return answer(403, PLAIN, "a token is needed\n");
+        return response(403, PLAIN, "a token is needed\n");
     }
     let numbered = Arc::clone(shared);
-    match shared::blocking(move || Ok(numbered.metrics.text(&numbered.store))).await {
-        Ok(text) => answer(200, Some("text/plain; version=0.0.4"), text),
-        Err(refusal) => answer(refusal.status, PLAIN, refusal.message),
+    match blocking(move || Ok(numbered.metrics.text(&numbered.store))).await {
+        Ok(text) => response(200, Some("text/plain; version=0.0.4"), text),
+        Err(error) => response(error.status, PLAIN, error.message),
     }
 }
 
@@ -267,9 +276,9 @@ mod tests {
             "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1\r\n\r\nv"
         )
         .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap();
         (status.parse().unwrap(), body.to_owned())
     }

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use super::bulk::{self as second, Expiry};
 use crate::common::blanks::without_blanks;
 use crate::common::fuzzing::json::{self, Wrong};
+use crate::server::error::ApiError;
 use crate::server::parse::bulk::{self, Kind};
 use crate::server::parse::encoding::{Malformed, Query, decode};
 use crate::server::parse::form;
-use crate::server::parse::rules::{self, Expiration, Refusal};
+use crate::server::parse::rules::{self, Expiration};
 use embercask::testing::input::Input;
 
 /// The store's time, in all of these targets.
@@ -101,7 +102,7 @@ pub fn server_metadata(data: &[u8]) {
                 assert_eq!(shown, parsed);
             }
         }
-        Err(refusal) => assert!(matches!(refusal.status, 400 | 413) && (data.len() > 1024 || parsed.is_err())),
+        Err(error) => assert!(matches!(error.status, 400 | 413) && (data.len() > 1024 || parsed.is_err())),
     }
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(parsed) = serde_json::from_str::<serde_json::Value>(text)
@@ -175,7 +176,7 @@ pub fn server_bulk(data: &[u8]) {
         Err(Wrong::TooDeep) => return,
         parsed => parsed.ok(),
     };
-    let is_refusal = |refusal: &Refusal| matches!(refusal.status, 400 | 413 | 414);
+    let is_error = |error: &ApiError| matches!(error.status, 400 | 413 | 414);
     match (bulk::puts(data, NOW_MS), parsed.as_ref().and_then(second::puts)) {
         (Ok(puts), Some(expected)) => {
             let puts: Vec<_> = puts
@@ -187,12 +188,12 @@ pub fn server_bulk(data: &[u8]) {
                 .collect();
             assert_eq!(puts, expected);
         }
-        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (Err(error), None) => assert!(is_error(&error)),
         (puts, expected) => panic!("{puts:?} is not {expected:?}"),
     }
     match (bulk::names(data), parsed.as_ref().and_then(second::names)) {
         (Ok(names), Some(expected)) => assert_eq!(names, expected),
-        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (Err(error), None) => assert!(is_error(&error)),
         (names, expected) => panic!("{names:?} is not {expected:?}"),
     }
     match (bulk::get(data), parsed.as_ref().and_then(second::get)) {
@@ -200,7 +201,7 @@ pub fn server_bulk(data: &[u8]) {
             assert_eq!((get.keys, get.with_metadata), (keys, with_metadata));
             assert_eq!(matches!(get.kind, Kind::Json), is_json);
         }
-        (Err(refusal), None) => assert!(is_refusal(&refusal)),
+        (Err(error), None) => assert!(is_error(&error)),
         (get, expected) => panic!("{get:?} is not {expected:?}"),
     }
     // Values in JSON are JSON again.

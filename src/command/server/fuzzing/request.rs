@@ -17,7 +17,7 @@ use crate::common::fuzzing::json::{self, Others, Wrong};
 use crate::common::fuzzing::{Keys, content, open};
 use crate::server::access::{TokenSetting, Tokens, digest, show_digest};
 use crate::server::shared::Shared;
-use crate::server::{Face, Protocol, respond};
+use crate::server::{Endpoint, Protocol, respond};
 use embercask::testing::input::Input;
 
 /// All that a sound store and a server at rest answer: done; refused, forbidden, absent, not to be had by this method, too large, too long.
@@ -127,15 +127,15 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
         asked.binding(world)
     };
 
-    let face = Face {
+    let endpoint = Endpoint {
         protocol: composed.protocol.clone(),
         is_socket: composed.is_socket,
     };
     let (head, body) = runtime().block_on(async {
-        let answer = respond(Arc::clone(shared), face, request)
+        let response = respond(Arc::clone(shared), endpoint, request)
             .await
             .expect("all of it has come");
-        let (head, body) = answer.into_parts();
+        let (head, body) = response.into_parts();
         (head, body.collect().await.unwrap().to_bytes())
     });
     let status = head.status.as_u16();

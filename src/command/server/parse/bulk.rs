@@ -9,11 +9,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::rules::{self, Expiration, Refusal};
+use super::rules::{self, Expiration};
 use crate::common::objects::{NamedKey, Object};
+use crate::server::error::ApiError;
 
 /// Pairs or keys of the largest request.
 const ITEMS_MAX: usize = 10_000;
+/// Bytes of a body that asks for many keys: a hundred, escaped.
+pub(crate) const GET_BODY_BYTES_MAX: usize = 1 << 20;
 /// Keys of the largest bulk get.
 const GET_KEYS_MAX: usize = 100;
 
@@ -45,12 +48,12 @@ pub(crate) struct Put {
     pub(crate) metadata: Option<Vec<u8>>,
 }
 
-fn items<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<Vec<T>, Refusal> {
+fn items<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<Vec<T>, ApiError> {
     let items: Items<T> = serde_json::from_slice(body)
-        .map_err(|error| Refusal::new(400, 10012, format!("the request body could not be parsed: {error}")))?;
+        .map_err(|error| ApiError::new(400, 10012, format!("the request body could not be parsed: {error}")))?;
     if items.are_more {
         let message = format!("You can send a maximum of {ITEMS_MAX} items");
-        return Err(Refusal::new(400, 10029, message));
+        return Err(ApiError::new(400, 10029, message));
     }
     Ok(items.items)
 }
@@ -93,19 +96,19 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
 }
 
 /// The pairs of a bulk put, if all of them are good.
-pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, Refusal> {
+pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, ApiError> {
     let pairs = items(body)?.into_iter().enumerate();
     pairs
         .map(|(index, Object(pair))| {
-            put_of(pair, now_ms).map_err(|refusal| Refusal {
-                message: format!("item {index}: {}", refusal.message),
-                ..refusal
+            put_of(pair, now_ms).map_err(|error| ApiError {
+                message: format!("item {index}: {}", error.message),
+                ..error
             })
         })
         .collect()
 }
 
-fn put_of(pair: Pair, now_ms: u64) -> Result<Put, Refusal> {
+fn put_of(pair: Pair, now_ms: u64) -> Result<Put, ApiError> {
     rules::check_key(pair.key.as_bytes())?;
     let text = |number: Option<serde_json::Number>| number.map(|number| number.to_string());
     let (expiration, ttl) = (text(pair.expiration), text(pair.expiration_ttl));
@@ -115,7 +118,7 @@ fn put_of(pair: Pair, now_ms: u64) -> Result<Put, Refusal> {
     let metadata = metadata.map(<[u8]>::to_vec);
     let value = if pair.base64 {
         let decoded = BASE64_STANDARD.decode(&pair.value);
-        decoded.map_err(|_| Refusal::new(400, 10012, "the value is not base64"))?
+        decoded.map_err(|_| ApiError::new(400, 10012, "the value is not base64"))?
     } else {
         pair.value.into_bytes()
     };
@@ -129,7 +132,7 @@ fn put_of(pair: Pair, now_ms: u64) -> Result<Put, Refusal> {
 }
 
 /// The keys of a bulk delete, if all of them are good.
-pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, Refusal> {
+pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, ApiError> {
     let names = items(body)?.into_iter();
     names
         .map(|name| {
@@ -159,14 +162,14 @@ pub(crate) struct Get {
     pub(crate) with_metadata: bool,
 }
 
-pub(crate) fn get(body: &[u8]) -> Result<Get, Refusal> {
-    let unreadable = |_| Refusal::new(400, 10012, "the request body could not be parsed");
+pub(crate) fn get(body: &[u8]) -> Result<Get, ApiError> {
+    let unreadable = |_| ApiError::new(400, 10012, "the request body could not be parsed");
     let Object::<GetBody>(body) = serde_json::from_slice(body).map_err(unreadable)?;
     let kind = Kind::of(body.kind.as_deref())?;
     match body.keys.len() {
-        0 => return Err(Refusal::new(400, 10029, "You must request a minimum of 1 key")),
+        0 => return Err(ApiError::new(400, 10029, "You must request a minimum of 1 key")),
         1..=GET_KEYS_MAX => {}
-        _ => return Err(Refusal::new(400, 10029, "You can request a maximum of 100 keys")),
+        _ => return Err(ApiError::new(400, 10029, "You can request a maximum of 100 keys")),
     }
     let cache_ttl = body.cache_ttl.filter(|ttl| !ttl.is_null()).map(|ttl| match ttl {
         serde_json::Value::String(text) => text,
@@ -193,25 +196,25 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn of(name: Option<&str>) -> Result<Kind, Refusal> {
+    fn of(name: Option<&str>) -> Result<Kind, ApiError> {
         match name {
             None | Some("text") => Ok(Kind::Text),
             Some("json") => Ok(Kind::Json),
             Some(other) => {
                 let message = format!("\"{other}\" is not a valid type. Use \"json\" or \"text\"");
-                Err(Refusal::new(400, 10001, message))
+                Err(ApiError::new(400, 10001, message))
             }
         }
     }
 
     /// A value in JSON: a string, with U+FFFD for what is no UTF-8, or the JSON that it is.
-    pub(crate) fn show(self, value: &[u8]) -> Result<Box<RawValue>, Refusal> {
+    pub(crate) fn show(self, value: &[u8]) -> Result<Box<RawValue>, ApiError> {
         match self {
             Kind::Text => serde_json::value::to_raw_value(&String::from_utf8_lossy(value))
-                .map_err(|_| Refusal::new(500, 10001, "internal error")),
+                .map_err(|_| ApiError::new(500, 10001, "internal error")),
             Kind::Json => serde_json::from_slice(value).map_err(|_| {
                 let message = "At least one of the requested keys corresponds to a non-json value";
-                Refusal::new(400, 10001, message)
+                ApiError::new(400, 10001, message)
             }),
         }
     }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http_body_util::{BodyDataStream, Full};
 
-use super::rules::Refusal;
+use crate::server::error::ApiError;
 
 /// What a put is made of.
 pub(crate) struct Form {
@@ -19,8 +19,8 @@ pub(crate) fn boundary(content_type: &str) -> Option<String> {
 }
 
 /// Reads a form. Parts that are neither value nor metadata mean nothing.
-pub(crate) async fn read(body: Bytes, boundary: String) -> Result<Form, Refusal> {
-    let unreadable = |_| Refusal::new(400, 10012, "the multipart body could not be parsed");
+pub(crate) async fn read(body: Bytes, boundary: String) -> Result<Form, ApiError> {
+    let unreadable = |_| ApiError::new(400, 10012, "the multipart body could not be parsed");
     let stream = BodyDataStream::new(Full::<Bytes>::new(body));
     let mut form = multer::Multipart::new::<_, Bytes, Infallible, _>(stream, boundary);
     let (mut value, mut metadata) = (None, None);
@@ -31,7 +31,7 @@ pub(crate) async fn read(body: Bytes, boundary: String) -> Result<Form, Refusal>
             _ => {}
         }
     }
-    let value = value.ok_or_else(|| Refusal::new(400, 10047, "the multipart field \"value\" is missing"))?;
+    let value = value.ok_or_else(|| ApiError::new(400, 10047, "the multipart field \"value\" is missing"))?;
     Ok(Form {
         value,
         // A form has no other way to say that there are none.

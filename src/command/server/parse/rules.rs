@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::common::blanks::without_blanks;
 use crate::planted::{Planted, planted};
+use crate::server::error::ApiError;
 
 /// Bytes of the longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 512;
@@ -24,32 +25,6 @@ const TTL_SECONDS_MAX: u64 = 1 << 50;
 /// Seconds of the shortest `cache_ttl`.
 const CACHE_SECONDS_MIN: i64 = 30;
 
-/// Why a request is not done. The binding protocol has status and message, the REST API the code as well.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: u16,
-    pub(crate) code: u32,
-    pub(crate) message: String,
-}
-
-impl Refusal {
-    pub(crate) fn new(status: u16, code: u32, message: impl Into<String>) -> Refusal {
-        Refusal {
-            status,
-            code,
-            message: message.into(),
-        }
-    }
-
-    /// As the REST API words it: with the operation before it.
-    pub(crate) fn of(self, operation: &str) -> Refusal {
-        Refusal {
-            message: format!("{operation}: '{}'", self.message),
-            ..self
-        }
-    }
-}
-
 /// When a key is to expire, as the client says it. The store makes the time of a lifetime: by its own clock, and when it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiration {
@@ -59,17 +34,17 @@ pub(crate) enum Expiration {
 }
 
 /// Whether this may be a key.
-pub(crate) fn check_key(key: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_key(key: &[u8]) -> Result<(), ApiError> {
     if planted(Planted::AcceptAnyKey) {
         return Ok(());
     }
     if key.is_empty() {
-        return Err(Refusal::new(400, 10030, "Key names must not be empty"));
+        return Err(ApiError::new(400, 10030, "Key names must not be empty"));
     }
     if let b"." | b".." = key {
         let key = if key.len() == 1 { "." } else { ".." };
         let message = format!("Illegal key name \"{key}\". Please use a different name.");
-        return Err(Refusal::new(400, 10030, message));
+        return Err(ApiError::new(400, 10030, message));
     }
     check_length(key, KEY_BYTES_MAX)?;
     match std::str::from_utf8(key) {
@@ -80,7 +55,7 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Refusal> {
 
 /// Whether this may be a key to delete, where it comes in a body and not in a path: such as no path can name, and such as are longer than
 /// Workers KV allows, can have been stored by other programs, are listed, and must not stay for that.
-pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), ApiError> {
     if key.is_empty() {
         return check_key(key);
     }
@@ -88,27 +63,27 @@ pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Whether keys can begin with this.
-pub(crate) fn check_prefix(prefix: &[u8]) -> Result<(), Refusal> {
+pub(crate) fn check_prefix(prefix: &[u8]) -> Result<(), ApiError> {
     check_length(prefix, KEY_BYTES_MAX)
 }
 
-fn check_length(key: &[u8], most: usize) -> Result<(), Refusal> {
+fn check_length(key: &[u8], most: usize) -> Result<(), ApiError> {
     let length = key.len();
     if length > most {
         let message = format!("UTF-8 encoded length of {length} exceeds key length limit of {most}.");
-        return Err(Refusal::new(414, 10030, message));
+        return Err(ApiError::new(414, 10030, message));
     }
     Ok(())
 }
 
 /// A key in a path that is wrongly escaped, or no text.
-pub(crate) fn undecodable_key() -> Refusal {
-    Refusal::new(400, 10030, "Could not URL-decode key name")
+pub(crate) fn undecodable_key() -> ApiError {
+    ApiError::new(400, 10030, "Could not URL-decode key name")
 }
 
 /// A parameter of the query that is wrongly escaped, or no text.
-pub(crate) fn undecodable_parameter(name: &str) -> Refusal {
-    Refusal::new(400, 10001, format!("Could not URL-decode {name}"))
+pub(crate) fn undecodable_parameter(name: &str) -> ApiError {
+    ApiError::new(400, 10001, format!("Could not URL-decode {name}"))
 }
 
 /// When a key is to expire, if ever. Of both, the lifetime counts. `now_ms` is the store's time.
@@ -116,9 +91,9 @@ pub(crate) fn expiration(
     expiration: Option<&str>,
     ttl: Option<&str>,
     now_ms: u64,
-) -> Result<Option<Expiration>, Refusal> {
+) -> Result<Option<Expiration>, ApiError> {
     if let Some(text) = ttl {
-        let wrong = |what: &str| Refusal::new(400, 10034, format!("Invalid expiration_ttl of {text}. {what}"));
+        let wrong = |what: &str| ApiError::new(400, 10034, format!("Invalid expiration_ttl of {text}. {what}"));
         let ttl: i64 = match text.parse() {
             Ok(ttl @ 1..) => ttl,
             _ => return Err(wrong("Please specify integer greater than 0.")),
@@ -130,7 +105,7 @@ pub(crate) fn expiration(
         return Ok(Some(Expiration::After(Duration::from_secs(seconds))));
     }
     let Some(text) = expiration else { return Ok(None) };
-    let wrong = |what: &str| Refusal::new(400, 10033, format!("Invalid expiration of {text}. {what}"));
+    let wrong = |what: &str| ApiError::new(400, 10033, format!("Invalid expiration of {text}. {what}"));
     let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
     let expiration: i64 = match text.parse() {
         Ok(expiration) if expiration > now => expiration,
@@ -148,36 +123,36 @@ pub(crate) fn expiration(
 }
 
 /// Metadata as they are stored: the client's bytes. `null` is none.
-pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, Refusal> {
+pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, ApiError> {
     if planted(Planted::AcceptAnyMetadata) {
         return Ok(Some(metadata));
     }
     let length = metadata.len();
     if length > METADATA_BYTES_MAX {
         let message = format!("Metadata length of {length} exceeds limit of {METADATA_BYTES_MAX}.");
-        return Err(Refusal::new(413, 10147, message));
+        return Err(ApiError::new(413, 10147, message));
     }
     match serde_json::from_slice::<&RawValue>(metadata) {
         Ok(json) => Ok(Some(metadata).filter(|_| json.get() != "null")),
-        Err(_) => Err(Refusal::new(400, 10147, "metadata must be valid json")),
+        Err(_) => Err(ApiError::new(400, 10147, "metadata must be valid json")),
     }
 }
 
 /// Whether a value of this length is accepted.
-pub(crate) fn check_value(length: u64) -> Result<(), Refusal> {
+pub(crate) fn check_value(length: u64) -> Result<(), ApiError> {
     if length > VALUE_BYTES_MAX as u64 && !planted(Planted::AcceptLargeValues) {
         let message = format!("Value length of {length} exceeds limit of {VALUE_BYTES_MAX}.");
-        return Err(Refusal::new(413, 10032, message));
+        return Err(ApiError::new(413, 10032, message));
     }
     Ok(())
 }
 
 /// Whether a client may ask that an answer be kept for so long. It means nothing here: there is no cache that could be stale.
-pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), Refusal> {
+pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), ApiError> {
     let Some(text) = text else { return Ok(()) };
     match text.parse::<i64>() {
         Ok(CACHE_SECONDS_MIN..) => Ok(()),
-        _ => Err(Refusal::new(
+        _ => Err(ApiError::new(
             400,
             10001,
             format!("Invalid cache_ttl of {text}. Cache TTL must be at least 30."),
@@ -186,9 +161,9 @@ pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), Refusal> {
 }
 
 /// The length of a page.
-pub(crate) fn page_limit(text: Option<&str>, name: &str) -> Result<usize, Refusal> {
+pub(crate) fn page_limit(text: Option<&str>, name: &str) -> Result<usize, ApiError> {
     let Some(text) = text else { return Ok(PAGE_KEYS_MAX) };
-    let wrong = |what: &str| Refusal::new(400, 10001, format!("Invalid {name} of {text}. {what}"));
+    let wrong = |what: &str| ApiError::new(400, 10001, format!("Invalid {name} of {text}. {what}"));
     match text.parse::<i64>() {
         Ok(limit @ 1..=1000) => Ok(usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX)),
         // So it says.
@@ -226,10 +201,10 @@ mod tests {
             check_key(b"..").unwrap_err().message,
             "Illegal key name \"..\". Please use a different name."
         );
-        let refusal = check_key(&[b'a'; 513]).unwrap_err();
-        assert_eq!(refusal.status, 414);
+        let error = check_key(&[b'a'; 513]).unwrap_err();
+        assert_eq!(error.status, 414);
         assert_eq!(
-            refusal.message,
+            error.message,
             "UTF-8 encoded length of 513 exceeds key length limit of 512."
         );
         assert_eq!(
@@ -286,8 +261,8 @@ mod tests {
         assert_eq!(check_metadata(b"null"), Ok(None));
         assert_eq!(check_metadata(b"{").unwrap_err().code, 10147);
         let long = format!("\"{}\"", "a".repeat(1023));
-        let refusal = check_metadata(long.as_bytes()).unwrap_err();
-        assert_eq!(refusal.message, "Metadata length of 1025 exceeds limit of 1024.");
+        let error = check_metadata(long.as_bytes()).unwrap_err();
+        assert_eq!(error.message, "Metadata length of 1025 exceeds limit of 1024.");
         let shown = |bytes: &[u8]| metadata_json(Some(bytes)).map(|json| json.get().to_owned());
         assert_eq!(shown(b"{\n \"a\": 1}").as_deref(), Some("{\"a\":1}"));
         assert_eq!(shown(b"\"a\x7f b\"").as_deref(), Some("\"a\\u007f b\""));

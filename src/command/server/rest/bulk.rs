@@ -3,10 +3,15 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Call, JSON, success};
+use super::{JSON, RequestContext, success};
+use crate::server::blocking::blocking;
+use crate::server::body::Body;
+use crate::server::error::ApiError;
 use crate::server::parse::bulk;
-use crate::server::parse::rules::{self, Refusal};
-use crate::server::shared::{Answer, Body, answer, blocking, to_json};
+use crate::server::parse::rules;
+use crate::server::response::ApiResponse;
+use crate::server::response::response;
+use crate::server::response::to_json;
 
 #[derive(Serialize)]
 struct WithMetadata {
@@ -16,18 +21,18 @@ struct WithMetadata {
     expiration: Option<u64>,
 }
 
-fn whole(body: &Body) -> Result<&[u8], Refusal> {
-    let too_large = || Refusal::new(413, 10012, "the request body is too large");
+fn whole(body: &Body) -> Result<&[u8], ApiError> {
+    let too_large = || ApiError::new(413, 10012, "the request body is too large");
     body.whole().ok_or_else(too_large)
 }
 
-fn done(items: usize) -> Answer {
+fn done(items: usize) -> ApiResponse {
     success(&serde_json::json!({ "successful_key_count": items, "unsuccessful_keys": [] }))
 }
 
-impl Call<'_> {
+impl RequestContext<'_> {
     /// Puts all, or nothing.
-    pub(super) async fn bulk_put(&self, id: &str, body: Body) -> Result<Answer, Refusal> {
+    pub(super) async fn bulk_put(&self, id: &str, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk put";
         let namespace = self.writable(id, OPERATION)?;
         let shared = self.shared.clone();
@@ -46,11 +51,11 @@ impl Call<'_> {
             }
             Ok(done(puts.len()))
         });
-        answered.await.map_err(|refusal| refusal.of(OPERATION))
+        answered.await.map_err(|error| error.of(OPERATION))
     }
 
     /// Deletes all, or nothing.
-    pub(super) async fn bulk_delete(&self, id: &str, body: Body) -> Result<Answer, Refusal> {
+    pub(super) async fn bulk_delete(&self, id: &str, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk remove keys";
         let namespace = self.writable(id, OPERATION)?;
         let shared = self.shared.clone();
@@ -65,10 +70,10 @@ impl Call<'_> {
             }
             Ok(done(names.len()))
         });
-        answered.await.map_err(|refusal| refusal.of(OPERATION))
+        answered.await.map_err(|error| error.of(OPERATION))
     }
 
-    pub(super) async fn bulk_get(&self, id: &str, body: Body) -> Result<Answer, Refusal> {
+    pub(super) async fn bulk_get(&self, id: &str, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk get keys";
         let namespace = self.namespace(id, OPERATION)?;
         let shared = self.shared.clone();
@@ -89,8 +94,8 @@ impl Call<'_> {
                 to_json(json, &with_metadata)
             })
         });
-        let json = answered.await.map_err(|refusal| refusal.of(OPERATION))?;
-        Ok(answer(200, JSON, json))
+        let json = answered.await.map_err(|error| error.of(OPERATION))?;
+        Ok(response(200, JSON, json))
     }
 }
 

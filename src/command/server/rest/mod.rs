@@ -13,9 +13,14 @@ use hyper::{Method, Request};
 use serde::Serialize;
 
 use super::access::{Access, denied};
+use super::body::Body;
+use super::body::Disconnected;
+use super::error::ApiError;
 use super::parse::encoding::{Query, decode};
-use super::parse::rules::{self, Refusal};
-use super::shared::{Answer, Body, Disconnected, Shared, answer};
+use super::parse::{bulk as bulk_bodies, rules};
+use super::response::ApiResponse;
+use super::response::response;
+use super::shared::Shared;
 use crate::common::text::parse_id;
 
 /// What stands before all routes.
@@ -26,8 +31,6 @@ const BULK_BODY_BYTES_MAX: usize = 100 << 20;
 const FORM_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of a body with a value.
 const VALUE_BODY_BYTES_MAX: usize = rules::VALUE_BYTES_MAX + FORM_BYTES_MAX as usize;
-/// Bytes of a body that asks for many keys: a hundred, escaped.
-pub(super) const BULK_GET_BODY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of any other body.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -36,7 +39,7 @@ pub(super) async fn serve<B>(
     shared: &Arc<Shared>,
     is_socket: bool,
     request: Request<B>,
-) -> Result<(&'static str, Answer), Disconnected>
+) -> Result<(&'static str, ApiResponse), Disconnected>
 where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
@@ -51,16 +54,16 @@ where
     let name = route.as_ref().map_or("other", |route| route.name());
     let answered = match (access, route) {
         (Ok(access), Ok(route)) => {
-            let call = Call {
+            let context = RequestContext {
                 shared,
                 access: &access,
                 head: &head,
             };
-            call.run(route, body).await
+            context.run(route, body).await
         }
-        (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
+        (Err(error), _) | (_, Err(error)) => Err(error),
     };
-    Ok((name, answered.unwrap_or_else(|refusal| refused(&refusal))))
+    Ok((name, answered.unwrap_or_else(|error| refused(&error))))
 }
 
 /// What is asked for. Ids and keys are as the path has them.
@@ -88,9 +91,9 @@ enum Route<'a> {
 
 impl<'a> Route<'a> {
     /// By method and raw path: what is escaped in a key never takes part in it.
-    fn of(head: &'a Parts) -> Result<Route<'a>, Refusal> {
+    fn of(head: &'a Parts) -> Result<Route<'a>, ApiError> {
         let unknown = || {
-            Refusal::new(
+            ApiError::new(
                 404,
                 7003,
                 "Could not route to this path, perhaps your object identifier is invalid?",
@@ -103,7 +106,7 @@ impl<'a> Route<'a> {
             let found = routes.iter().find(|(allowed, _)| allowed == method);
             found
                 .map(|(_, route)| *route)
-                .ok_or_else(|| Refusal::new(405, 10405, "Method not allowed for this path"))
+                .ok_or_else(|| ApiError::new(405, 10405, "Method not allowed for this path"))
         };
         const GET: Method = Method::GET;
         match segments[..] {
@@ -168,21 +171,21 @@ impl Route<'_> {
             Route::Put(..) => (VALUE_BODY_BYTES_MAX, 3),
             // Strings are made of it, and a batch of them.
             Route::BulkPut(_) | Route::BulkDelete(_) => (BULK_BODY_BYTES_MAX, 3),
-            Route::BulkGet(_) => (BULK_GET_BODY_BYTES_MAX, 3),
+            Route::BulkGet(_) => (bulk_bodies::GET_BODY_BYTES_MAX, 3),
             _ => (BODY_BYTES_MAX, 2),
         }
     }
 }
 
 /// A request that may be one of this client's.
-struct Call<'a> {
+struct RequestContext<'a> {
     shared: &'a Arc<Shared>,
     access: &'a Access,
     head: &'a Parts,
 }
 
-impl Call<'_> {
-    async fn run(&self, route: Route<'_>, body: Body) -> Result<Answer, Refusal> {
+impl RequestContext<'_> {
+    async fn run(&self, route: Route<'_>, body: Body) -> Result<ApiResponse, ApiError> {
         match route {
             Route::Verify => Ok(success(&serde_json::json!({ "id": IDENTITY, "status": "active" }))),
             Route::User => Ok(success(
@@ -213,7 +216,7 @@ impl Call<'_> {
     }
 
     /// A list of one. Clients ask for pages until one is empty.
-    fn only(&self, item: serde_json::Value) -> Result<Answer, Refusal> {
+    fn only(&self, item: serde_json::Value) -> Result<ApiResponse, ApiError> {
         let page = self.page("page", 1)?;
         let listed = if page == 1 { vec![item] } else { Vec::new() };
         let info = serde_json::json!({
@@ -227,19 +230,19 @@ impl Call<'_> {
     }
 
     /// A number of the query, above zero.
-    fn page(&self, name: &str, default: usize) -> Result<usize, Refusal> {
+    fn page(&self, name: &str, default: usize) -> Result<usize, ApiError> {
         let Some(text) = self.parameter(name)? else {
             return Ok(default);
         };
         match text.parse() {
             Ok(number @ 1..) => Ok(number),
-            _ => Err(Refusal::new(400, 10001, format!("{name} must be a number above zero"))),
+            _ => Err(ApiError::new(400, 10001, format!("{name} must be a number above zero"))),
         }
     }
 
     /// The namespace of an id in the path, if the client may see it.
-    fn namespace(&self, id: &str, operation: &str) -> Result<Namespace, Refusal> {
-        let unknown = || Refusal::new(404, 10013, "namespace not found").of(operation);
+    fn namespace(&self, id: &str, operation: &str) -> Result<Namespace, ApiError> {
+        let unknown = || ApiError::new(404, 10013, "namespace not found").of(operation);
         let found = self
             .shared
             .store
@@ -253,23 +256,23 @@ impl Call<'_> {
     }
 
     /// The same, to be changed.
-    fn writable(&self, id: &str, operation: &str) -> Result<Namespace, Refusal> {
+    fn writable(&self, id: &str, operation: &str) -> Result<Namespace, ApiError> {
         self.access.check_write()?;
         self.namespace(id, operation)
     }
 
     /// A parameter of the query; None if it is absent or empty.
-    fn parameter(&self, name: &str) -> Result<Option<String>, Refusal> {
+    fn parameter(&self, name: &str) -> Result<Option<String>, ApiError> {
         let query = Query::new(self.head.uri.query());
         query.filled(name).map_err(|_| rules::undecodable_parameter(name))
     }
 }
 
 /// The key in a path, decoded once.
-fn key(raw: &str, operation: &str) -> Result<Vec<u8>, Refusal> {
+fn key(raw: &str, operation: &str) -> Result<Vec<u8>, ApiError> {
     let key = decode(raw, false).ok_or_else(rules::undecodable_key);
     key.and_then(|key| rules::check_key(&key).map(|()| key))
-        .map_err(|refusal| refusal.of(operation))
+        .map_err(|error| error.of(operation))
 }
 
 /// There is one account, whatever a client calls it.
@@ -298,20 +301,20 @@ struct Problem<'a> {
 
 const JSON: Option<&str> = Some("application/json");
 
-fn success(result: &impl Serialize) -> Answer {
+fn success(result: &impl Serialize) -> ApiResponse {
     envelope(200, result, &[], None)
 }
 
-fn success_with(result: &impl Serialize, result_info: serde_json::Value) -> Answer {
+fn success_with(result: &impl Serialize, result_info: serde_json::Value) -> ApiResponse {
     envelope(200, result, &[], Some(result_info))
 }
 
-fn refused(refusal: &Refusal) -> Answer {
+fn refused(error: &ApiError) -> ApiResponse {
     let problem = Problem {
-        code: refusal.code,
-        message: &refusal.message,
+        code: error.code,
+        message: &error.message,
     };
-    envelope(refusal.status, &(), &[problem], None)
+    envelope(error.status, &(), &[problem], None)
 }
 
 fn envelope(
@@ -319,7 +322,7 @@ fn envelope(
     result: &impl Serialize,
     errors: &[Problem<'_>],
     result_info: Option<serde_json::Value>,
-) -> Answer {
+) -> ApiResponse {
     let envelope = Envelope {
         result,
         success: errors.is_empty(),
@@ -329,5 +332,5 @@ fn envelope(
     };
     // Of strings, numbers and JSON: nothing that could not be written.
     let json = serde_json::to_vec(&envelope).unwrap_or_default();
-    answer(status, JSON, json)
+    response(status, JSON, json)
 }

@@ -5,11 +5,14 @@ use std::sync::{MutexGuard, PoisonError};
 use embercask::Namespace;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, success, success_with};
+use super::{RequestContext, success, success_with};
 use crate::common::objects::Object;
 use crate::common::statistics;
-use crate::server::parse::rules::Refusal;
-use crate::server::shared::{Answer, Body, Shared, blocking};
+use crate::server::blocking::blocking;
+use crate::server::body::Body;
+use crate::server::error::ApiError;
+use crate::server::response::ApiResponse;
+use crate::server::shared::Shared;
 
 /// Namespaces of a page.
 const PAGE_DEFAULT: usize = 20;
@@ -44,15 +47,15 @@ struct Titled {
 }
 
 /// The title in a body.
-fn title(body: &Body) -> Result<String, Refusal> {
-    let missing = || Refusal::new(400, 10019, "request is missing a title definition");
+fn title(body: &Body) -> Result<String, ApiError> {
+    let missing = || ApiError::new(400, 10019, "request is missing a title definition");
     let body = body.whole().ok_or_else(missing)?;
     let Object::<Titled>(titled) =
-        serde_json::from_slice(body).map_err(|_| Refusal::new(400, 10012, "the request body could not be parsed"))?;
+        serde_json::from_slice(body).map_err(|_| ApiError::new(400, 10012, "the request body could not be parsed"))?;
     let title = titled.title.filter(|title| !title.is_empty()).ok_or_else(missing)?;
     if title.chars().count() > TITLE_CHARACTERS_MAX {
         let message = format!("the title has more than {TITLE_CHARACTERS_MAX} characters");
-        return Err(Refusal::new(400, 10019, message));
+        return Err(ApiError::new(400, 10019, message));
     }
     Ok(title)
 }
@@ -63,21 +66,21 @@ fn names(shared: &Shared) -> MutexGuard<'_, ()> {
 }
 
 /// What a namespace is called now, if it is still there.
-fn name_of(namespace: &Namespace) -> Result<String, Refusal> {
+fn name_of(namespace: &Namespace) -> Result<String, ApiError> {
     let found = namespace.store().namespace_by_id(namespace.id())?;
-    let found = found.ok_or_else(|| Refusal::new(404, 10013, "namespace not found"))?;
+    let found = found.ok_or_else(|| ApiError::new(404, 10013, "namespace not found"))?;
     Ok(found.name())
 }
 
-impl Call<'_> {
-    pub(super) async fn statistics(&self) -> Result<Answer, Refusal> {
+impl RequestContext<'_> {
+    pub(super) async fn statistics(&self) -> Result<ApiResponse, ApiError> {
         self.access.check_all()?;
         let store = self.shared.store.clone();
         let numbers = blocking(move || Ok(statistics::without_paths(&store))).await?;
         Ok(success(&numbers))
     }
 
-    pub(super) async fn list_namespaces(&self) -> Result<Answer, Refusal> {
+    pub(super) async fn list_namespaces(&self) -> Result<ApiResponse, ApiError> {
         let page = self.page("page", 1)?;
         let per_page = self.page("per_page", PAGE_DEFAULT)?.min(PAGE_MAX);
         let by_title = self.parameter("order")?.is_some_and(|order| order == "title");
@@ -112,7 +115,7 @@ impl Call<'_> {
         Ok(success_with(&shown, info))
     }
 
-    pub(super) async fn create_namespace(&self, body: &Body) -> Result<Answer, Refusal> {
+    pub(super) async fn create_namespace(&self, body: &Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "create namespace";
         self.access.check_write()?;
         self.access.check_all()?;
@@ -123,11 +126,11 @@ impl Call<'_> {
             Ok(shared.store.create_namespace(&title)?)
         });
         let created = created.await;
-        let created = created.map_err(|refusal| refusal.of(OPERATION))?;
+        let created = created.map_err(|error| error.of(OPERATION))?;
         Ok(success(&shown(&created)))
     }
 
-    pub(super) async fn rename_namespace(&self, id: &str, body: &Body) -> Result<Answer, Refusal> {
+    pub(super) async fn rename_namespace(&self, id: &str, body: &Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "rename namespace";
         self.access.check_all()?;
         let namespace = self.writable(id, OPERATION)?;
@@ -141,11 +144,11 @@ impl Call<'_> {
             }
             Ok(())
         });
-        done.await.map_err(|refusal| refusal.of(OPERATION))?;
+        done.await.map_err(|error| error.of(OPERATION))?;
         Ok(success(&shown(&namespace)))
     }
 
-    pub(super) async fn remove_namespace(&self, id: &str) -> Result<Answer, Refusal> {
+    pub(super) async fn remove_namespace(&self, id: &str) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "remove namespace";
         self.access.check_all()?;
         let namespace = self.writable(id, OPERATION)?;
@@ -154,7 +157,7 @@ impl Call<'_> {
             let _names = names(&shared);
             Ok(shared.store.drop_namespace(&name_of(&namespace)?)?)
         });
-        done.await.map_err(|refusal| refusal.of(OPERATION))?;
+        done.await.map_err(|error| error.of(OPERATION))?;
         Ok(success(&()))
     }
 }

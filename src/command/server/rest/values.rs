@@ -3,32 +3,39 @@
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 
-use super::{Call, FORM_BYTES_MAX, key, success, success_with};
+use super::{FORM_BYTES_MAX, RequestContext, key, success, success_with};
+use crate::server::blocking::blocking;
+use crate::server::body::Body;
+use crate::server::error::ApiError;
+use crate::server::listing::listed;
+use crate::server::listing::page;
 use crate::server::parse::form::{self, Form};
-use crate::server::parse::rules::{self, Refusal};
-use crate::server::shared::{Answer, Body, blocking, listed, page, set_header, value_answer};
+use crate::server::parse::rules;
+use crate::server::response::ApiResponse;
+use crate::server::response::set_header;
+use crate::server::response::value_response;
 
-fn not_found(operation: &str) -> Refusal {
-    Refusal::new(404, 10009, "key not found").of(operation)
+fn not_found(operation: &str) -> ApiError {
+    ApiError::new(404, 10009, "key not found").of(operation)
 }
 
-impl Call<'_> {
-    pub(super) async fn get(&self, id: &str, raw_key: &str) -> Result<Answer, Refusal> {
+impl RequestContext<'_> {
+    pub(super) async fn get(&self, id: &str, raw_key: &str) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "get";
         let namespace = self.namespace(id, OPERATION)?;
         let key = key(raw_key, OPERATION)?;
         let value = blocking(move || Ok(namespace.get(&key)?)).await?;
         let value = value.ok_or_else(|| not_found(OPERATION))?;
         let expiry_ms = value.expiry_ms();
-        let mut answer = value_answer(value);
+        let mut response = value_response(value);
         if let Some(expiry_ms) = expiry_ms {
             let seconds = rules::expiration_seconds(expiry_ms).to_string();
-            set_header(&mut answer, "expiration", seconds.as_bytes());
+            set_header(&mut response, "expiration", seconds.as_bytes());
         }
-        Ok(answer)
+        Ok(response)
     }
 
-    pub(super) async fn metadata(&self, id: &str, raw_key: &str) -> Result<Answer, Refusal> {
+    pub(super) async fn metadata(&self, id: &str, raw_key: &str) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "get metadata";
         let namespace = self.namespace(id, OPERATION)?;
         let key = key(raw_key, OPERATION)?;
@@ -37,11 +44,11 @@ impl Call<'_> {
         Ok(success(&rules::metadata_json(value.metadata())))
     }
 
-    pub(super) async fn put(&self, id: &str, raw_key: &str, mut body: Body) -> Result<Answer, Refusal> {
+    pub(super) async fn put(&self, id: &str, raw_key: &str, mut body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "put";
         let namespace = self.writable(id, OPERATION)?;
         let key = key(raw_key, OPERATION)?;
-        let of_operation = |refusal: Refusal| refusal.of(OPERATION);
+        let of_operation = |error: ApiError| error.of(OPERATION);
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
         let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.store.now_ms())
             .map_err(of_operation)?;
@@ -78,7 +85,7 @@ impl Call<'_> {
         form::boundary(content_type.to_str().ok()?)
     }
 
-    pub(super) async fn delete(&self, id: &str, raw_key: &str) -> Result<Answer, Refusal> {
+    pub(super) async fn delete(&self, id: &str, raw_key: &str) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "remove key";
         let namespace = self.writable(id, OPERATION)?;
         let key = key(raw_key, OPERATION)?;
@@ -87,10 +94,10 @@ impl Call<'_> {
         Ok(success(&()))
     }
 
-    pub(super) async fn list_keys(&self, id: &str) -> Result<Answer, Refusal> {
+    pub(super) async fn list_keys(&self, id: &str) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "list keys";
         let namespace = self.namespace(id, OPERATION)?;
-        let of_operation = |refusal: Refusal| refusal.of(OPERATION);
+        let of_operation = |error: ApiError| error.of(OPERATION);
         let limit = rules::page_limit(self.parameter("limit")?.as_deref(), "limit").map_err(of_operation)?;
         let prefix = self.parameter("prefix")?.unwrap_or_default();
         rules::check_prefix(prefix.as_bytes()).map_err(of_operation)?;

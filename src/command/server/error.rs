@@ -1,0 +1,84 @@
+//! Why a request is not done, as clients are told.
+
+use embercask::{Error, ErrorKind};
+
+/// Why a request is not done. The binding protocol has status and message, the REST API the code as
+/// well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    pub(crate) status: u16,
+    pub(crate) code: u32,
+    pub(crate) message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: u16, code: u32, message: impl Into<String>) -> ApiError {
+        ApiError {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// As the REST API words it: with the operation before it.
+    pub(crate) fn of(self, operation: &str) -> ApiError {
+        ApiError {
+            message: format!("{operation}: '{}'", self.message),
+            ..self
+        }
+    }
+}
+
+/// Errors of the store. Answers say nothing of directories and files; logs do.
+impl From<Error> for ApiError {
+    fn from(error: Error) -> ApiError {
+        let api_error = match error.kind() {
+            kind if matches!(error, Error::Pending { .. }) => {
+                let status = if kind == ErrorKind::NoSpace { 507 } else { 500 };
+                ApiError::new(status, 10001, "applied, not written out yet; do not repeat")
+            }
+            ErrorKind::NotFound => return ApiError::new(404, 10013, "namespace not found"),
+            ErrorKind::AlreadyExists => {
+                return ApiError::new(400, 10014, "a namespace with this account ID and title already exists");
+            }
+            ErrorKind::InvalidInput => return ApiError::new(400, 10001, error.to_string()),
+            ErrorKind::NoSpace => ApiError::new(507, 10001, "no space is left on the disk"),
+            ErrorKind::Closed | ErrorKind::Poisoned => ApiError::new(503, 10001, "the store refuses writes"),
+            ErrorKind::Corruption => ApiError::new(500, 10001, "stored data are damaged"),
+            _ => ApiError::new(500, 10001, "internal error"),
+        };
+        tracing::error!(%error, "the store failed");
+        api_error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_is_applied_and_not_written_out_yet_is_not_told_as_one_that_did_not_fit() {
+        let no_space = || Error::NoSpace {
+            path: "/store/1.segment".into(),
+        };
+        let refused = |error: Error| {
+            let api_error = ApiError::from(error);
+            (api_error.status, api_error.message)
+        };
+        assert_eq!(refused(no_space()), (507, "no space is left on the disk".to_owned()));
+        let other = Error::Io {
+            action: "write",
+            path: "/store/1.segment".into(),
+            source: Arc::new(std::io::ErrorKind::Other.into()),
+        };
+        for (cause, status) in [(no_space(), 507), (other, 500)] {
+            let pending = Error::Pending { cause: Arc::new(cause) };
+            assert_eq!(
+                refused(pending),
+                (status, "applied, not written out yet; do not repeat".to_owned())
+            );
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Pages of keys, as both protocols show them.
+
+use embercask::{Namespace, Page};
+use serde_json::value::RawValue;
+
+use super::error::ApiError;
+use super::parse::rules;
+use crate::planted::{Planted, planted};
+
+/// A key of a listing. What its metadata are as JSON, each protocol has its own way to say.
+#[derive(serde::Serialize)]
+pub(super) struct ListedKey<'a, M> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expiration: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<M>,
+}
+
+/// A page of a listing. For threads that may wait.
+pub(super) fn page(
+    namespace: &Namespace,
+    limit: usize,
+    prefix: &[u8],
+    cursor: Option<String>,
+) -> Result<Page, ApiError> {
+    let mut list = namespace.list().prefix(prefix).limit(limit);
+    if let Some(cursor) = cursor {
+        list = list.cursor(cursor);
+    }
+    let page = list.page()?;
+    // They are listed, without what cannot be read; that is no reason to keep the others from the
+    // client.
+    for error in page.iter().filter_map(|entry| entry.error()) {
+        tracing::error!(%error, "a listed key is damaged");
+    }
+    Ok(page)
+}
+
+/// The keys of a page. One that is no text is left out: it cannot be asked for by either protocol.
+pub(super) fn listed<M>(page: &Page, show: impl Fn(Box<RawValue>) -> M) -> Vec<ListedKey<'_, M>> {
+    let keys = page.iter().filter_map(|entry| {
+        Some(ListedKey {
+            name: match entry.key_str() {
+                Ok(name) => name,
+                Err(_) if planted(Planted::ListNoText) => "?",
+                Err(_) => return None,
+            },
+            expiration: entry.expiry_ms().map(rules::expiration_seconds),
+            metadata: rules::metadata_json(entry.metadata()).map(&show),
+        })
+    });
+    keys.collect()
+}

@@ -1,0 +1,49 @@
+//! What is sent to clients.
+
+use bytes::Bytes;
+use embercask::Value;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::error::ApiError;
+
+pub(super) type ApiResponse = Response<Full<Bytes>>;
+
+/// An answer with a body that is in memory already.
+pub(super) fn response(status: u16, content_type: Option<&'static str>, body: impl Into<Bytes>) -> ApiResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(content_type) = content_type {
+        let content_type = HeaderValue::from_static(content_type);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// An answer with a value for a body: from where it lies in the store's files to the socket,
+/// without a copy between.
+pub(super) fn value_response(value: Value) -> ApiResponse {
+    struct Owner(Value);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            self.0.as_bytes()
+        }
+    }
+    let mut response = response(200, Some("application/octet-stream"), Bytes::from_owner(Owner(value)));
+    // What a client has stored is not to be run by a browser.
+    set_header(&mut response, "x-content-type-options", b"nosniff");
+    response
+}
+
+/// Sets a header whose value is the client's or a number; one that cannot stand in a header is left
+/// out.
+pub(super) fn set_header(response: &mut ApiResponse, name: &'static str, value: &[u8]) {
+    if let Ok(value) = HeaderValue::from_bytes(value) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}
+
+pub(super) fn to_json(json: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), ApiError> {
+    serde_json::to_writer(json, value).map_err(|_| ApiError::new(500, 10001, "internal error"))
+}
