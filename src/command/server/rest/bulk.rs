@@ -3,15 +3,13 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{JSON, RequestContext, success};
+use super::RequestContext;
+use super::envelope::{JSON, success};
 use crate::server::blocking::blocking;
 use crate::server::body::Body;
 use crate::server::error::ApiError;
-use crate::server::parse::bulk;
-use crate::server::parse::rules;
-use crate::server::response::ApiResponse;
-use crate::server::response::response;
-use crate::server::response::to_json;
+use crate::server::parse::{bulk, rules};
+use crate::server::response::{ApiResponse, response, to_json};
 
 #[derive(Serialize)]
 struct WithMetadata {
@@ -32,9 +30,9 @@ fn done(items: usize) -> ApiResponse {
 
 impl RequestContext<'_> {
     /// Puts all, or nothing.
-    pub(super) async fn bulk_put(&self, id: &str, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn bulk_put(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk put";
-        let namespace = self.writable(id, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let mut body = body;
@@ -55,9 +53,9 @@ impl RequestContext<'_> {
     }
 
     /// Deletes all, or nothing.
-    pub(super) async fn bulk_delete(&self, id: &str, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn bulk_delete(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk remove keys";
-        let namespace = self.writable(id, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let names = bulk::names(whole(&body)?)?;
@@ -73,9 +71,9 @@ impl RequestContext<'_> {
         answered.await.map_err(|error| error.of(OPERATION))
     }
 
-    pub(super) async fn bulk_get(&self, id: &str, body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn bulk_get(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk get keys";
-        let namespace = self.namespace(id, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let request = bulk::get(whole(&body)?)?;

@@ -5,7 +5,8 @@ use std::sync::{MutexGuard, PoisonError};
 use embercask::Namespace;
 use serde::{Deserialize, Serialize};
 
-use super::{RequestContext, success, success_with};
+use super::RequestContext;
+use super::envelope::{success, success_with};
 use crate::common::objects::Object;
 use crate::common::statistics;
 use crate::server::blocking::blocking;
@@ -21,7 +22,7 @@ const PAGE_MAX: usize = 1000;
 const TITLE_CHARACTERS_MAX: usize = 512;
 
 #[derive(Serialize)]
-pub(super) struct Shown {
+struct Shown {
     id: String,
     title: String,
     supports_url_encoding: bool,
@@ -37,7 +38,7 @@ impl Shown {
     }
 }
 
-pub(super) fn shown(namespace: &Namespace) -> Shown {
+fn shown(namespace: &Namespace) -> Shown {
     Shown::new(namespace.id(), namespace.name())
 }
 
@@ -74,7 +75,6 @@ fn name_of(namespace: &Namespace) -> Result<String, ApiError> {
 
 impl RequestContext<'_> {
     pub(super) async fn statistics(&self) -> Result<ApiResponse, ApiError> {
-        self.access.check_all()?;
         let store = self.shared.store.clone();
         let numbers = blocking(move || Ok(statistics::without_paths(&store))).await?;
         Ok(success(&numbers))
@@ -115,11 +115,9 @@ impl RequestContext<'_> {
         Ok(success_with(&shown, info))
     }
 
-    pub(super) async fn create_namespace(&self, body: &Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn create_namespace(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "create namespace";
-        self.access.check_write()?;
-        self.access.check_all()?;
-        let title = title(body)?;
+        let title = title(&body)?;
         let shared = self.shared.clone();
         let created = blocking(move || {
             let _names = names(&shared);
@@ -130,11 +128,14 @@ impl RequestContext<'_> {
         Ok(success(&shown(&created)))
     }
 
-    pub(super) async fn rename_namespace(&self, id: &str, body: &Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn get_namespace(&self) -> Result<ApiResponse, ApiError> {
+        Ok(success(&shown(&self.namespace("get namespace")?)))
+    }
+
+    pub(super) async fn rename_namespace(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "rename namespace";
-        self.access.check_all()?;
-        let namespace = self.writable(id, OPERATION)?;
-        let title = title(body)?;
+        let namespace = self.namespace(OPERATION)?;
+        let title = title(&body)?;
         let (renamed, shared) = (namespace.clone(), self.shared.clone());
         let done = blocking(move || {
             let _names = names(&shared);
@@ -148,10 +149,9 @@ impl RequestContext<'_> {
         Ok(success(&shown(&namespace)))
     }
 
-    pub(super) async fn remove_namespace(&self, id: &str) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn remove_namespace(&self) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "remove namespace";
-        self.access.check_all()?;
-        let namespace = self.writable(id, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
         let shared = self.shared.clone();
         let done = blocking(move || {
             let _names = names(&shared);

@@ -3,27 +3,25 @@
 use bytes::Bytes;
 use hyper::header::CONTENT_TYPE;
 
-use super::{FORM_BYTES_MAX, RequestContext, key, success, success_with};
+use super::envelope::{success, success_with};
+use super::{FORM_BYTES_MAX, RequestContext};
 use crate::server::blocking::blocking;
 use crate::server::body::Body;
 use crate::server::error::ApiError;
-use crate::server::listing::listed;
-use crate::server::listing::page;
+use crate::server::listing::{listed, page};
 use crate::server::parse::form::{self, Form};
 use crate::server::parse::rules;
-use crate::server::response::ApiResponse;
-use crate::server::response::set_header;
-use crate::server::response::value_response;
+use crate::server::response::{ApiResponse, set_header, value_response};
 
 fn not_found(operation: &str) -> ApiError {
     ApiError::new(404, 10009, "key not found").of(operation)
 }
 
 impl RequestContext<'_> {
-    pub(super) async fn get(&self, id: &str, raw_key: &str) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn get(&self) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "get";
-        let namespace = self.namespace(id, OPERATION)?;
-        let key = key(raw_key, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
+        let key = self.key(OPERATION)?;
         let value = blocking(move || Ok(namespace.get(&key)?)).await?;
         let value = value.ok_or_else(|| not_found(OPERATION))?;
         let expiry_ms = value.expiry_ms();
@@ -35,19 +33,19 @@ impl RequestContext<'_> {
         Ok(response)
     }
 
-    pub(super) async fn metadata(&self, id: &str, raw_key: &str) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn metadata(&self) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "get metadata";
-        let namespace = self.namespace(id, OPERATION)?;
-        let key = key(raw_key, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
+        let key = self.key(OPERATION)?;
         let value = blocking(move || Ok(namespace.get(&key)?)).await?;
         let value = value.ok_or_else(|| not_found(OPERATION))?;
         Ok(success(&rules::metadata_json(value.metadata())))
     }
 
-    pub(super) async fn put(&self, id: &str, raw_key: &str, mut body: Body) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn put(&self, mut body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "put";
-        let namespace = self.writable(id, OPERATION)?;
-        let key = key(raw_key, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
+        let key = self.key(OPERATION)?;
         let of_operation = |error: ApiError| error.of(OPERATION);
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
         let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.store.now_ms())
@@ -85,18 +83,18 @@ impl RequestContext<'_> {
         form::boundary(content_type.to_str().ok()?)
     }
 
-    pub(super) async fn delete(&self, id: &str, raw_key: &str) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn delete(&self) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "remove key";
-        let namespace = self.writable(id, OPERATION)?;
-        let key = key(raw_key, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
+        let key = self.key(OPERATION)?;
         let durability = self.shared.durability;
         blocking(move || Ok(namespace.delete_with(&key, None, Some(durability))?)).await?;
         Ok(success(&()))
     }
 
-    pub(super) async fn list_keys(&self, id: &str) -> Result<ApiResponse, ApiError> {
+    pub(super) async fn list_keys(&self) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "list keys";
-        let namespace = self.namespace(id, OPERATION)?;
+        let namespace = self.namespace(OPERATION)?;
         let of_operation = |error: ApiError| error.of(OPERATION);
         let limit = rules::page_limit(self.parameter("limit")?.as_deref(), "limit").map_err(of_operation)?;
         let prefix = self.parameter("prefix")?.unwrap_or_default();

@@ -1,0 +1,59 @@
+//! The envelope of every response in JSON.
+
+use serde::Serialize;
+
+use crate::server::error::ApiError;
+use crate::server::response::{ApiResponse, response};
+
+/// What every answer is in.
+#[derive(Serialize)]
+struct Envelope<'a, T: Serialize> {
+    result: T,
+    success: bool,
+    errors: &'a [Problem<'a>],
+    messages: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_info: Option<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    code: u32,
+    message: &'a str,
+}
+
+pub(super) const JSON: Option<&str> = Some("application/json");
+
+pub(super) fn success(result: &impl Serialize) -> ApiResponse {
+    envelope(200, result, &[], None)
+}
+
+pub(super) fn success_with(result: &impl Serialize, result_info: serde_json::Value) -> ApiResponse {
+    envelope(200, result, &[], Some(result_info))
+}
+
+pub(super) fn refused(error: &ApiError) -> ApiResponse {
+    let problem = Problem {
+        code: error.code,
+        message: &error.message,
+    };
+    envelope(error.status, &(), &[problem], None)
+}
+
+fn envelope(
+    status: u16,
+    result: &impl Serialize,
+    errors: &[Problem<'_>],
+    result_info: Option<serde_json::Value>,
+) -> ApiResponse {
+    let envelope = Envelope {
+        result,
+        success: errors.is_empty(),
+        errors,
+        messages: [],
+        result_info,
+    };
+    // Of strings, numbers and JSON: nothing that could not be written.
+    let json = serde_json::to_vec(&envelope).unwrap_or_default();
+    response(status, JSON, json)
+}

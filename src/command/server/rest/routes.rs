@@ -1,0 +1,250 @@
+//! The REST API at one glance: what there is, who may do it, and what does it.
+//!
+//! A path that no row has is answered with 404, and a method that no row of its path has with 405.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use hyper::Method;
+
+use super::{FORM_BYTES_MAX, RequestContext};
+use crate::server::access::Access;
+use crate::server::body::Body;
+use crate::server::error::ApiError;
+use crate::server::parse::{bulk, rules};
+use crate::server::response::ApiResponse;
+use BodySize::{Bulk, BulkGet, Small, Value};
+use Right::{Read, ReadAll, Write, WriteAll};
+
+/// A path of a namespace or of what is in it.
+macro_rules! kv {
+    ($rest:literal) => {
+        concat!("accounts/{account}/storage/kv/namespaces", $rest)
+    };
+}
+
+/// The handler that this function is, of a request's body or without it.
+macro_rules! call {
+    ($function:ident) => {
+        |context, _| Box::pin(context.$function())
+    };
+    ($function:ident, body) => {
+        |context, body| Box::pin(context.$function(body))
+    };
+}
+
+/// Method, path behind [`BASE`], name in the metrics, right, body, handler.
+#[rustfmt::skip]
+static ROUTES: &[Route] = &[
+    route(GET,    "user",                         "account",          Read,     Small,   call!(user)),
+    route(GET,    "user/tokens/verify",           "account",          Read,     Small,   call!(verify_token)),
+    route(GET,    "accounts",                     "account",          Read,     Small,   call!(accounts)),
+    route(GET,    "memberships",                  "account",          Read,     Small,   call!(memberships)),
+    route(GET,    "embercask/statistics",         "statistics",       ReadAll,  Small,   call!(statistics)),
+    route(GET,    kv!(""),                        "list_namespaces",  Read,     Small,   call!(list_namespaces)),
+    route(POST,   kv!(""),                        "create_namespace", WriteAll, Small,   call!(create_namespace, body)),
+    route(GET,    kv!("/{id}"),                   "get_namespace",    Read,     Small,   call!(get_namespace)),
+    route(PUT,    kv!("/{id}"),                   "rename_namespace", WriteAll, Small,   call!(rename_namespace, body)),
+    route(DELETE, kv!("/{id}"),                   "remove_namespace", WriteAll, Small,   call!(remove_namespace)),
+    route(GET,    kv!("/{id}/keys"),              "list",             Read,     Small,   call!(list_keys)),
+    route(GET,    kv!("/{id}/values/{key}"),      "get",              Read,     Small,   call!(get)),
+    route(PUT,    kv!("/{id}/values/{key}"),      "put",              Write,    Value,   call!(put, body)),
+    route(DELETE, kv!("/{id}/values/{key}"),      "delete",           Write,    Small,   call!(delete)),
+    route(GET,    kv!("/{id}/metadata/{key}"),    "metadata",         Read,     Small,   call!(metadata)),
+    route(PUT,    kv!("/{id}/bulk"),              "bulk_put",         Write,    Bulk,    call!(bulk_put, body)),
+    route(DELETE, kv!("/{id}/bulk"),              "bulk_delete",      Write,    Bulk,    call!(bulk_delete, body)),
+    route(POST,   kv!("/{id}/bulk/delete"),       "bulk_delete",      Write,    Bulk,    call!(bulk_delete, body)),
+    route(POST,   kv!("/{id}/bulk/get"),          "bulk_get",         Read,     BulkGet, call!(bulk_get, body)),
+];
+
+const GET: Method = Method::GET;
+const PUT: Method = Method::PUT;
+const POST: Method = Method::POST;
+const DELETE: Method = Method::DELETE;
+
+/// What stands before all paths.
+const BASE: &str = "/client/v4/";
+
+/// A row of the table.
+pub(super) struct Route {
+    method: Method,
+    /// Segments of the path. A name in braces stands for any one segment.
+    path: &'static str,
+    /// What metrics call it.
+    pub(super) name: &'static str,
+    pub(super) right: Right,
+    pub(super) body: BodySize,
+    pub(super) handler: Handler,
+}
+
+type Handler = for<'a> fn(&'a RequestContext<'a>, Body) -> Responding<'a>;
+
+type Responding<'a> = Pin<Box<dyn Future<Output = Result<ApiResponse, ApiError>> + Send + 'a>>;
+
+const fn route(
+    method: Method,
+    path: &'static str,
+    name: &'static str,
+    right: Right,
+    body: BodySize,
+    handler: Handler,
+) -> Route {
+    Route {
+        method,
+        path,
+        name,
+        right,
+        body,
+        handler,
+    }
+}
+
+/// What a client needs to be allowed. That it may see the namespace in the path is checked where
+/// the namespace is looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Right {
+    Read,
+    Write,
+    /// To read what is of all namespaces.
+    ReadAll,
+    /// To change the list of namespaces.
+    WriteAll,
+}
+
+impl Right {
+    pub(super) fn check(self, access: &Access) -> Result<(), ApiError> {
+        if matches!(self, Write | WriteAll) {
+            access.check_write()?;
+        }
+        if matches!(self, ReadAll | WriteAll) {
+            access.check_all()?;
+        }
+        Ok(())
+    }
+}
+
+/// How much of a body is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum BodySize {
+    Small,
+    Value,
+    Bulk,
+    BulkGet,
+}
+
+impl BodySize {
+    /// Bytes of the largest body, and how many times as much what is made of it may take.
+    pub(super) fn bytes_max(self) -> (usize, usize) {
+        match self {
+            Small => (64 << 10, 2),
+            // A form is copied, and its value again.
+            Value => (rules::VALUE_BYTES_MAX + FORM_BYTES_MAX as usize, 3),
+            // Strings are made of it, and a batch of them.
+            Bulk => (100 << 20, 3),
+            BulkGet => (bulk::GET_BODY_BYTES_MAX, 3),
+        }
+    }
+}
+
+/// What stands in a path where its route has names in braces, as it came: an escaped `/` in a key
+/// separates nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Parameters<'a> {
+    pub(super) id: &'a str,
+    pub(super) key: &'a str,
+}
+
+impl Route {
+    /// None if the path is not this route's.
+    fn parameters<'a>(&self, path: &'a str) -> Option<Parameters<'a>> {
+        let mut parameters = Parameters::default();
+        let (mut pattern, mut segments) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (pattern.next(), segments.next()) {
+                (None, None) => return Some(parameters),
+                (Some("{account}"), Some(_)) => {}
+                (Some("{id}"), Some(id)) => parameters.id = id,
+                (Some("{key}"), Some(key)) => parameters.key = key,
+                (Some(name), Some(segment)) if name == segment => {}
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// The route of a request, by method and raw path.
+pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Parameters<'a>), ApiError> {
+    let mut is_path = false;
+    if let Some(path) = path.strip_prefix(BASE) {
+        for route in ROUTES {
+            let Some(parameters) = route.parameters(path) else {
+                continue;
+            };
+            if route.method == method {
+                return Ok((route, parameters));
+            }
+            is_path = true;
+        }
+    }
+    Err(if is_path {
+        ApiError::new(405, 10405, "Method not allowed for this path")
+    } else {
+        ApiError::new(
+            404,
+            7003,
+            "Could not route to this path, perhaps your object identifier is invalid?",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: Method, path: &str) -> Result<(&'static str, Parameters<'_>), u16> {
+        let found = find(&method, path);
+        found
+            .map(|(route, parameters)| (route.name, parameters))
+            .map_err(|error| error.status)
+    }
+
+    #[test]
+    fn a_path_leads_to_one_route_a_method() {
+        for route in ROUTES {
+            let path = format!("{BASE}{}", route.path);
+            let (other, parameters) = find(&route.method, &path).unwrap();
+            assert!(std::ptr::eq(route, other), "{} {path} is in two rows", route.method);
+            assert_eq!(parameters.id, if path.contains("{id}") { "{id}" } else { "" });
+            assert_eq!(parameters.key, if path.contains("{key}") { "{key}" } else { "" });
+        }
+    }
+
+    #[test]
+    fn what_no_row_has_is_404_and_a_method_that_no_row_of_a_path_has_405() {
+        let namespaces = "/client/v4/accounts/a/storage/kv/namespaces";
+        let key = format!("{namespaces}/i/values/a%2Fb");
+        let parameters = Parameters { id: "i", key: "a%2Fb" };
+        assert_eq!(found(Method::GET, &key), Ok(("get", parameters)));
+        assert_eq!(found(Method::PUT, &key), Ok(("put", parameters)));
+        assert_eq!(found(Method::PATCH, &key), Err(405));
+        assert_eq!(found(Method::POST, &key), Err(405));
+        assert_eq!(found(Method::GET, &format!("{namespaces}/i/bulk/get")), Err(405));
+        // An empty segment is a segment.
+        assert_eq!(
+            found(Method::GET, &format!("{namespaces}/")),
+            Ok(("get_namespace", Parameters::default()))
+        );
+        for unknown in [
+            "/client/v4",
+            "/client/v4/",
+            "/client/v4/users",
+            "/client/v4/user/",
+            "/user",
+            "/",
+        ] {
+            assert_eq!(found(Method::GET, unknown), Err(404), "{unknown}");
+        }
+        assert_eq!(found(Method::GET, &format!("{key}/c")), Err(404));
+        assert_eq!(found(Method::GET, &format!("{namespaces}/i/values")), Err(404));
+    }
+}
