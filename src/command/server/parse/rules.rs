@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use embercask::Limits;
 use serde_json::value::RawValue;
 
 use crate::common::blanks::without_blanks;
@@ -9,17 +10,17 @@ use crate::planted::{Planted, planted};
 use crate::server::error::ApiError;
 
 /// Bytes of the longest key.
-pub(crate) const KEY_BYTES_MAX: usize = 512;
+pub(crate) const KEY_BYTES_MAX: usize = Limits::WORKERS_KV.key_bytes_max;
 /// Bytes of the longest key that a store can hold.
-const STORED_KEY_BYTES_MAX: usize = 1 << 16;
+const STORED_KEY_BYTES_MAX: usize = Limits::ENGINE.key_bytes_max;
 /// Bytes of the largest value.
-pub(crate) const VALUE_BYTES_MAX: usize = 25 << 20;
+pub(crate) const VALUE_BYTES_MAX: usize = Limits::WORKERS_KV.value_bytes_max;
 /// Bytes of the longest metadata.
-const METADATA_BYTES_MAX: usize = 1024;
+const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
 /// Keys of the longest page of a listing.
-pub(crate) const PAGE_KEYS_MAX: usize = 1000;
+pub(crate) const PAGE_KEYS_MAX: usize = Limits::WORKERS_KV.page_keys_max;
 /// Seconds of the shortest lifetime.
-const TTL_SECONDS_MIN: i64 = 60;
+const TTL_SECONDS_MIN: i64 = Limits::WORKERS_KV.ttl_min.as_secs() as i64;
 /// Longer lifetimes are cut to this, which is 35 million years, so that a time can be made of them.
 const TTL_SECONDS_MAX: u64 = 1 << 50;
 /// Seconds of the shortest `cache_ttl`.
