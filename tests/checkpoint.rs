@@ -2,15 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::{StopOnDrop, at_least, until};
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, ManualClock, Options, PutOptions, Store};
+use test_support::{StopOnDrop, at_least, until};
 
 const NOW: u64 = 1_700_000_000_000;
 

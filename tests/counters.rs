@@ -1,15 +1,13 @@
 //! The counters of live and dead bytes, which decide what is compacted, never drift: after any operations they are what a
 //! recount from the log gives.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::way::Way;
-use common::{DIRECTORY, Rng, class, manual, rng};
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, ManualClock, Namespace, PutOptions, SegmentStats, Store};
+use test_support::way::Way;
+use test_support::{DIRECTORY, Rng, class, manual, rng};
 
 const START_MS: u64 = 1_700_000_000_000;
 

@@ -3,38 +3,25 @@
 //! A step is a call that changes what is stored or makes it durable. Of each, these crashes are made: the process is killed
 //! before it, or within it if it is a write; power fails, and of what was not synced nothing is left, or everything, or the
 //! first so many operations, or any of them out of order and in parts of 512 bytes or 4 KiB. What each state is asked is said in
-//! [`crash::explorer`]; how a run is recorded in [`crash::recording`]. Where recovery itself is cut off, the same is asked again.
+//! [`explorer`]; how a run is recorded in [`recording`](test_support::crash::recording). Where recovery itself is cut off, the same is asked again.
 //!
 //! `a_checkpoint...at_any_step` in `tests/checkpoint.rs` and `tests/second_crash.rs` do this for single stories; the model test
-//! (`tests/model/`) crashes at random places. Here every place is visited.
+//! (`tests/model/main.rs`) crashes at random places. Here every place is visited.
 //!
 //! * `EMBERCASK_SEED` seeds the random lives and which of their states are built.
 //! * `EMBERCASK_CRASH_STATES` says how many states of random lives are opened at least.
 //! * `EMBERCASK_CRASH_PLACE` names one state, as a failure prints it, for `the_state_that_the_environment_names_holds`.
 
-mod common;
-mod crash;
-#[path = "model/driver/mod.rs"]
-#[allow(dead_code, reason = "crashes are made otherwise here")]
-mod driver;
-#[path = "model/model.rs"]
-#[allow(dead_code, reason = "crashes are made otherwise here")]
-mod model;
-#[path = "model/ops.rs"]
-#[allow(dead_code, reason = "crashes are made otherwise here")]
-mod ops;
-
 use std::sync::Arc;
 
 use embercask::storage::{CutPolicy, MemStorage, Storage};
 
-use common::way;
-use crash::cut::{Cut, Place};
-use crash::explorer::{self, Explorer};
-use crash::liar::Lie;
-use crash::recording::{Below, Moment};
-use crash::workload::Workload;
-use driver::DIRECTORY;
+use test_support::crash::cut::{self, Cut, Place};
+use test_support::crash::explorer::{self, Explorer};
+use test_support::crash::liar::Lie;
+use test_support::crash::recording::{Below, Moment};
+use test_support::crash::workload::Workload;
+use test_support::driver::DIRECTORY;
 
 /// States of random lives, unless the environment says otherwise.
 const RANDOM_STATES: u64 = 36_000;
@@ -44,22 +31,22 @@ fn honest() -> Below {
 }
 
 /// The same number for the same place.
-fn fate(seed: u64, place: &Place, step: usize) -> common::Rng {
+fn fate(seed: u64, place: &Place, step: usize) -> test_support::Rng {
     let mut numbers = vec![seed, step as u64];
     for (step, cut) in place {
         numbers.extend([*step as u64, cut.number()]);
     }
-    common::Rng::new(common::mix(&numbers))
+    test_support::Rng::new(test_support::mix(&numbers))
 }
 
-fn random_cut(fate: &mut common::Rng) -> Cut {
+fn random_cut(fate: &mut test_support::Rng) -> Cut {
     let seed = fate.next() >> 32;
     let grain = if fate.below(2) == 0 { 512 } else { 4096 };
     Cut::Power(CutPolicy::Random { seed, grain })
 }
 
 /// Kills within the write that is next: with its first byte, one in its middle and all but its last.
-fn torn(moment: &Moment, fate: &mut common::Rng) -> Vec<Cut> {
+fn torn(moment: &Moment, fate: &mut test_support::Rng) -> Vec<Cut> {
     let length = moment.write.as_ref().map_or(0, |write| write.bytes.len());
     let mut parts = vec![1, length.saturating_sub(1), length / 2];
     if length > 1 {
@@ -72,7 +59,7 @@ fn torn(moment: &Moment, fate: &mut common::Rng) -> Vec<Cut> {
 }
 
 /// Every cut there is of this moment, and so many random ones.
-fn every_cut(moment: &Moment, random: u64, fate: &mut common::Rng) -> Vec<Cut> {
+fn every_cut(moment: &Moment, random: u64, fate: &mut test_support::Rng) -> Vec<Cut> {
     let mut cuts = vec![Cut::Kill, Cut::Power(CutPolicy::LoseUnsynced)];
     cuts.extend(torn(moment, fate));
     let pending = moment.disk.pending_operations();
@@ -109,7 +96,7 @@ fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every
     let result = explorer.explore(&workload, &recording, &exhaustively);
     println!("{} steps: {}", recording.moments.len(), explorer.summary());
     result.unwrap_or_else(|error| panic!("{error}"));
-    common::at_least(300, recording.moments.len() as u64, "steps of this life");
+    test_support::at_least(300, recording.moments.len() as u64, "steps of this life");
     explorer.has_visited(&[
         (explorer::BUILT, 75_000),
         (explorer::OPENED, 40_000),
@@ -149,7 +136,7 @@ fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every
 #[test]
 fn random_lives_survive_crashes_at_sampled_steps() {
     let states = std::env::var("EMBERCASK_CRASH_STATES").map_or(RANDOM_STATES, |states| states.parse().unwrap());
-    let mut seeds = common::rng();
+    let mut seeds = test_support::rng();
     let explorer = Explorer::default();
     let mut lives = 0;
     while explorer.visited(explorer::OPENED) < states {
@@ -173,7 +160,7 @@ fn random_lives_survive_crashes_at_sampled_steps() {
         lives += 1;
     }
     println!("{lives} lives: {}", explorer.summary());
-    common::at_least(1, lives, "lives");
+    test_support::at_least(1, lives, "lives");
     // Of what the environment asks for, since a few lives need not have everything in them.
     let part = |share: f64| (states as f64 * share) as u64;
     explorer.has_visited(&[
@@ -202,7 +189,7 @@ fn random_lives_survive_crashes_at_sampled_steps() {
 /// A place names a state only if everything on the disk follows from the seed: ids, salts and the hashes in index files too.
 #[test]
 fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
-    let mut seeds = common::rng();
+    let mut seeds = test_support::rng();
     let random = || Workload::random(seeds.next() >> 16);
     for workload in std::iter::once(Workload::every_kind()).chain(std::iter::repeat_with(random).take(5)) {
         let [first, second] = [workload.record(honest()), workload.record(honest())];
@@ -241,7 +228,7 @@ fn notices(lie: Lie) {
     let error = Explorer::default().explore(&workload, &recording, &cuts).unwrap_err();
     println!("{lie:?}: {error}");
     let named = error.rsplit('\'').nth(1).unwrap();
-    let (name, place) = crash::cut::read_place(named).unwrap();
+    let (name, place) = cut::read_place(named).unwrap();
     explorer::replay(&name, &place, lie.below()).unwrap_err();
 }
 

@@ -16,21 +16,6 @@
 //!
 //! A failure prints the variable that repeats just that life: `EMBERCASK_FAULT_PLACE`.
 
-mod common;
-#[allow(dead_code, reason = "only the workload is used here")]
-mod crash;
-#[path = "model/driver/mod.rs"]
-#[allow(dead_code, reason = "crashes are made otherwise here")]
-mod driver;
-#[path = "model/model.rs"]
-#[allow(dead_code, reason = "crashes are made otherwise here")]
-mod model;
-#[path = "model/ops.rs"]
-#[allow(dead_code, reason = "crashes are made otherwise here")]
-mod ops;
-#[path = "crash/trouble.rs"]
-mod trouble;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -39,12 +24,13 @@ use std::time::Duration;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, Error, ErrorKind, ManualClock, Result};
 
-use common::way::{self, Way};
-use crash::cut::Cut;
-use crash::workload::{Deed, Workload};
-use driver::{Driver, Observer, START_MS, look};
-use ops::{Crash, FIRST_NAMES, Op, Settings, Upkeep, Write};
-use trouble::{FAILED, Trouble, Troublemaker, troubles};
+use test_support::crash::cut::Cut;
+use test_support::crash::trouble::{FAILED, Trouble, Troublemaker, troubles};
+use test_support::crash::workload::{Deed, Workload};
+use test_support::driver::{self, Driver, Observer, START_MS, look};
+use test_support::model;
+use test_support::ops::{self, Crash, FIRST_NAMES, Op, Settings, Upkeep, Write};
+use test_support::way::Way;
 
 /// Deeds that are done after the first that failed.
 const DEEDS_AFTER: usize = 6;
@@ -410,8 +396,8 @@ fn trouble_at_every_step(name: &str, floors: &[(u64, u64)]) -> Lived {
         let maps = troubles()[index].operation == Some(Operation::Map);
         let lived = wherever_it_begins(index, |at| !maps && at.is_multiple_of(2));
         let what = format!("{name}, {:?}", troubles()[index].operation);
-        common::at_least(*struck, lived.struck, &format!("lives with {what}"));
-        common::at_least(
+        test_support::at_least(*struck, lived.struck, &format!("lives with {what}"));
+        test_support::at_least(
             *failed,
             lived.failed,
             &format!("lives in which a call failed by {what}"),
@@ -433,9 +419,9 @@ fn an_error_at_any_call_through_reads_is_told_and_loses_nothing() {
 
 fn an_error_at_any_call(pread: bool) {
     let lived = wherever_it_begins(indexes("an input or output error")[0], |_| pread);
-    common::at_least(700, lived.struck, "lives");
-    common::at_least(500, lived.failed, "lives in which a call failed");
-    common::at_least(200, lived.poisoned, "lives in which the store was poisoned");
+    test_support::at_least(700, lived.struck, "lives");
+    test_support::at_least(500, lived.failed, "lives in which a call failed");
+    test_support::at_least(200, lived.poisoned, "lives in which the store was poisoned");
 }
 
 #[test]
@@ -453,8 +439,8 @@ fn a_disk_that_is_full_from_any_step_on_until_there_is_room_again_loses_nothing(
 fn a_failed_sync_is_never_made_good_by_a_later_one() {
     for name in ["a failed sync", "syncs that fail"] {
         let lived = trouble_at_every_step(name, &[(90, 75)]);
-        common::at_least(70, lived.poisoned, "lives in which the store was poisoned");
-        common::at_least(7, lived.lost_syncs, "lives in which that was a sync of the log");
+        test_support::at_least(70, lived.poisoned, "lives in which the store was poisoned");
+        test_support::at_least(7, lived.lost_syncs, "lives in which that was a sync of the log");
     }
 }
 
@@ -519,8 +505,8 @@ fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
         }
     }
     println!("{openings} openings, {failed} failed");
-    common::at_least(5_000, openings, "openings");
-    common::at_least(4_500, failed, "openings that failed");
+    test_support::at_least(5_000, openings, "openings");
+    test_support::at_least(4_500, failed, "openings that failed");
 }
 
 /// If it names none, one of the first kind, so that a life can be lived again when that is needed.

@@ -13,20 +13,16 @@
 
 #![cfg(unix)]
 
-mod common;
-#[path = "common/process.rs"]
-mod process;
-
 use std::collections::BTreeMap;
 use std::io::{ErrorKind as IoErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use common::class;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, OsStorage, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, Store};
-use process::{Child, remove_directory, report, role, was_killed};
+use test_support::class;
+use test_support::process::{Child, remove_directory, report, role, was_killed};
 
 const SEGMENT_BYTES: u64 = 256 << 10;
 const VALUE_BYTES: usize = 2_000;
@@ -385,7 +381,7 @@ fn a_hint_that_does_not_fit_leaves_nothing_that_verify_takes_for_damage() {
     for operation in [Operation::Write, Operation::Sync] {
         let disk = MemStorage::new();
         let faults = FaultStorage::new(Arc::new(disk.clone()));
-        let store = common::manual(Arc::new(faults.clone())).open("/store").unwrap();
+        let store = test_support::manual(Arc::new(faults.clone())).open("/store").unwrap();
         let namespace = store.namespace("N").unwrap();
         faults.inject(Fault::new(FaultKind::Full).on(operation).path(".hint").repeated());
         for number in 0..10 {
@@ -473,7 +469,7 @@ fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String
             let root = role.directory.join("mount");
             std::fs::create_dir(&root).expect("a directory");
             if let Err(error) = mount(&root) {
-                common::skip(test, &error);
+                test_support::skip(test, &error);
                 return report(format_args!("skipped"));
             }
             let _mounted = Mounted(root.clone());
@@ -485,7 +481,7 @@ fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String
     let ways: [&[&str]; 2] = [&["unshare", "-m"], &["unshare", "-Urm"]];
     let works = |way: &&&[&str]| run(way[0], &[&way[1..], &["true"]].concat()).is_ok();
     let Some(way) = ways.iter().find(works) else {
-        return common::skip(test, "this process may not have mounts of its own");
+        return test_support::skip(test, "this process may not have mounts of its own");
     };
     let directory = tempfile::tempdir().unwrap();
     let mut child = Child::spawn_under(way, test, "mounted", directory.path(), &[]);

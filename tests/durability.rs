@@ -1,13 +1,11 @@
 //! What a write has survived when it returns: each durability class, against kills and power cuts.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{DIRECTORY, Rng, at_least, class, manual, open, rng, text, until};
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Durability, Maintenance, Namespace, Store};
+use test_support::{DIRECTORY, Rng, at_least, class, manual, open, rng, text, until};
 
 /// A store with one namespace, both durable.
 fn created() -> (MemStorage, Store, Namespace) {
@@ -312,10 +310,10 @@ fn what_a_reopened_store_has_shown_is_not_lost_by_a_power_cut_after_it() {
             .unwrap();
     }
     let killed = disk.crash_process();
-    let seen = common::keys(&open(&killed).open_namespace("N").unwrap());
+    let seen = test_support::keys(&open(&killed).open_namespace("N").unwrap());
     assert_eq!(seen.len(), 50);
     let (_store, namespace) = after_power_cut(&killed);
-    assert_eq!(common::keys(&namespace), seen);
+    assert_eq!(test_support::keys(&namespace), seen);
 }
 
 /// Promise 2, with every class mixed: what survives a cut is a prefix of what was acknowledged, and reaches at least to the last
@@ -342,7 +340,7 @@ fn a_power_cut_leaves_a_prefix_no_shorter_than_the_last_sync() {
             }
             let seed = rng.next();
             let cut = disk.power_cut(&CutPolicy::Random { seed, grain: 512 });
-            let found = common::keys(&open(&cut).open_namespace("N").unwrap());
+            let found = test_support::keys(&open(&cut).open_namespace("N").unwrap());
             let prefix: Vec<_> = (1..=found.len()).map(|n| format!("{n:03}")).collect();
             assert_eq!(found, prefix, "a hole, after {n} writes");
             assert!(found.len() as u64 >= synced, "{} of {synced} synced", found.len());

@@ -1,14 +1,12 @@
 //! When a key is gone because its time is up, and when what it took in memory and on disk comes back.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::way::Way;
-use common::{DIRECTORY, keys, manual, text};
 use embercask::storage::MemStorage;
 use embercask::{Condition, Durability, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
+use test_support::way::Way;
+use test_support::{DIRECTORY, keys, manual, text};
 
 /// Some day in 2033.
 const START_MS: u64 = 2_000_000_000_000;

@@ -10,14 +10,11 @@
 //! repository already stay as they are, to the byte, which the last test checks. It names the checksum to put there for a new one.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
 
-#[path = "common/way.rs"]
-mod way;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use embercask::{Durability, Maintenance, ManualClock, Namespace, PartValue, PutOptions, ReadMode, Store, inspect};
-use way::Way;
+use test_support::way::Way;
 
 /// When the stores were written, as far as they know.
 const WRITTEN_MS: u64 = 1_700_000_000_000;

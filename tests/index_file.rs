@@ -1,16 +1,14 @@
 //! The index file: opening a store that was closed reads it instead of hints and records; and whatever it is like, the store
 //! shows what its log says.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::way::Way;
-use common::{DIRECTORY, ending, manual, rng};
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, Error, ManualClock, Options, PutOptions, ReadMode, RecoveryReport, Result, Store};
+use test_support::way::Way;
+use test_support::{DIRECTORY, ending, manual, rng};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -357,11 +355,14 @@ fn an_earlier_clock_shows_what_a_later_one_took_for_expired() {
     store.close().unwrap();
     let store = open(&ManualClock::new(NOW_MS + 3_000));
     assert!(store.recovery_report().index_file_used);
-    assert_eq!(common::keys(&store.open_namespace("N").unwrap()), ["stays"]);
+    assert_eq!(test_support::keys(&store.open_namespace("N").unwrap()), ["stays"]);
     store.close().unwrap();
     let store = open(&ManualClock::new(NOW_MS + 500));
     assert!(!store.recovery_report().index_file_used);
-    assert_eq!(common::keys(&store.open_namespace("N").unwrap()), ["brief", "stays"]);
+    assert_eq!(
+        test_support::keys(&store.open_namespace("N").unwrap()),
+        ["brief", "stays"]
+    );
 }
 
 /// Nothing has to be read, so it is all done at once.

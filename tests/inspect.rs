@@ -1,14 +1,12 @@
 //! Showing files part by part: every byte of a sound file belongs to one part, and a damaged byte is told, or changes what is
 //! shown, and never ends the process.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{DIRECTORY, manual};
 use embercask::storage::MemStorage;
 use embercask::{ErrorKind, FileKind, Options, Part, PartKind, PutOptions, inspect};
+use test_support::{DIRECTORY, manual};
 
 /// A closed store that has files of all kinds, and records of all kinds.
 fn closed() -> (MemStorage, Options) {

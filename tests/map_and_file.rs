@@ -2,13 +2,11 @@
 //! file that somebody cuts under an open store is an error or the end of the process, never other bytes.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::file_names;
 use embercask::{Durability, ErrorKind, Maintenance, Options, ReadMode, Store};
+use test_support::file_names;
 
 const KEYS: usize = 200;
 const MODE: &str = "EMBERCASK_TEST_READ_MODE";

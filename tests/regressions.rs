@@ -1,14 +1,12 @@
 //! Bugs that were found once, each as the smallest story that shows it.
 
-mod common;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::at_least;
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
 use embercask::{Durability, Maintenance, ManualClock, Options, PutOptions, Result, Store};
+use test_support::at_least;
 
 const DIRECTORY: &str = "/data/store";
 

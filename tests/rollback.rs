@@ -1,18 +1,14 @@
 //! What a write that fails leaves of what was there before it: everything, for every reader, at every moment.
 
-mod common;
-#[path = "common/hooked.rs"]
-mod hooked;
-
 use std::io::ErrorKind as IoErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use common::StopOnDrop;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};
+use test_support::StopOnDrop;
 
-use hooked::Hooked;
+use test_support::hooked::Hooked;
 
 /// A store that reads call by call, the value of "key" in a sealed segment.
 fn open(faults: &FaultStorage, mode: ReadMode) -> (Store, Namespace) {

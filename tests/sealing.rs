@@ -2,18 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
-mod common;
-#[path = "common/hooked.rs"]
-mod hooked;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{DIRECTORY, StopOnDrop, manual, until};
 use embercask::storage::{MemStorage, Operation, Storage};
 use embercask::{Durability, Namespace, Store};
-use hooked::Hooked;
+use test_support::hooked::Hooked;
+use test_support::{DIRECTORY, StopOnDrop, manual, until};
 
 fn store(storage: Arc<dyn Storage>) -> Store {
     manual(storage)

@@ -1,12 +1,11 @@
 //! A store that was killed is opened, and then the power fails before anything was written to it.
-mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::at_least;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, Result, Store};
+use test_support::at_least;
 
 fn open(storage: Arc<dyn Storage>) -> Result<Store> {
     Store::options()

@@ -4,18 +4,13 @@
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
 
-#[path = "../../tests/fuzz_corpus/store_open.rs"]
-#[allow(dead_code, reason = "only its encoding is wanted")]
-mod store_open;
-#[path = "../../tests/common/way.rs"]
-mod way;
-
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use embercask::storage::MemStorage;
 use embercask::{Durability, Maintenance, ManualClock, PutOptions, Store};
+use test_support::fuzz::store_open;
 
 type Files = Vec<(String, Vec<u8>)>;
 

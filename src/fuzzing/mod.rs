@@ -6,8 +6,8 @@
 //! right ([`repair`](crate::testing::repair)), so that the code behind the checksums is reached; and which damage is done to it.
 //!
 //! Compiled for tests and for fuzzing only (`fuzz/README.md` tells how to run them); as ordinary tests they run over the
-//! corpus and past findings. The targets that need no more than the public interface are in `tests/fuzz_corpus`, those of the
-//! command and its server in `src/command`.
+//! corpus and past findings. The targets that need no more than the public interface are in `tests/support/src/fuzz`,
+//! those of the command and its server in `src/command`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,13 +1,16 @@
 //! Numbers and pieces taken from the bytes of a fuzzer, one after the other. What is missing at the end reads as zeros,
 //! so that every input means something, and a longer one never means less.
 
+/// What is left of the bytes.
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
+    /// All of these bytes.
     pub fn new(bytes: &'a [u8]) -> Input<'a> {
         Input(bytes)
     }
 
+    /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -31,18 +34,22 @@ impl<'a> Input<'a> {
         array
     }
 
+    /// The next byte.
     pub fn u8(&mut self) -> u8 {
         self.array::<1>()[0]
     }
 
+    /// The next two bytes, little-endian.
     pub fn u16(&mut self) -> u16 {
         u16::from_le_bytes(self.array())
     }
 
+    /// The next four bytes, little-endian.
     pub fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.array())
     }
 
+    /// The next eight bytes, little-endian.
     pub fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.array())
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Error, ErrorKind, Store};
 
-use crate::common::{DIRECTORY, ending, file_names, manual, open, text};
 use crate::{contents, refused};
+use test_support::{DIRECTORY, ending, file_names, manual, open, text};
 
 /// Refused by a real directory, in which nothing has changed.
 #[track_caller]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Error, ErrorKind, Store};
 
-use crate::common::{open, text};
-use crate::process::{Child, report, role, wait_for_the_kill};
 use crate::{contents, refused};
+use test_support::process::{Child, report, role, wait_for_the_kill};
+use test_support::{open, text};
 
 #[test]
 fn a_second_handle_in_the_same_process_is_told_who_holds_the_store() {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Condition, Durability, Limits, Namespace, PutOptions, Result, Store};
 
-use crate::common::{DIRECTORY, keys, manual, open};
 use crate::{NOW_MS, invalid, limited, unharmed};
+use test_support::{DIRECTORY, keys, manual, open};
 
 #[test]
 fn keys_are_1_to_65536_bytes() {

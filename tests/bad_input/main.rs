@@ -1,7 +1,5 @@
 //! Calls and directories that are wrong: each is refused with a message that says what to do, and nothing has changed.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod conditions;
 mod directories;
 mod in_use;
@@ -9,15 +7,13 @@ mod limits;
 mod listings;
 mod namespaces;
 mod options;
-#[path = "../common/process.rs"]
-mod process;
 
 use std::sync::Arc;
 
 use embercask::storage::MemStorage;
 use embercask::{Error, ErrorKind, Limits, ManualClock, Namespace, Result, Store};
 
-use common::{DIRECTORY, keys, manual, text};
+use test_support::{DIRECTORY, keys, manual, text};
 
 const NOW_MS: u64 = 2_000_000_000_000;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Durability, Maintenance, ManualClock};
 
-use crate::common::{DIRECTORY, class, manual, until};
 use crate::{NOW_MS, invalid};
+use test_support::{DIRECTORY, class, manual, until};
 
 #[test]
 fn options_out_of_range_are_refused_before_the_disk_is_touched() {

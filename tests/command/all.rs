@@ -4,12 +4,7 @@
 mod binding;
 mod bounds;
 mod bulk;
-#[path = "../common/command.rs"]
 mod command;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/http.rs"]
-#[allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 mod http;
 mod keys;
 mod lists;

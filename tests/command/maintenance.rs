@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use crate::command::{Workplace, bytes_in, interrupt, stopped, wait_until};
-use crate::common::way::Way;
 use embercask::{Durability, Maintenance, ManualClock, PutOptions, RecoveryReport, Store};
 use serde_json::Value;
+use test_support::way::Way;
 
 /// A store of so many keys, each overwritten once, closed.
 fn wasteful(keys: u32, value_bytes: usize) -> Workplace {

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::command::{Workplace, ended, interrupt, wait_until};
-use crate::common::skip;
 use crate::http::{Connection, PATIENCE, SERVE, Server, started};
 
 fn documented(path: &str) -> String {
@@ -263,7 +262,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
         Some(String::from_utf8(output.stderr).unwrap())
     };
     match verify(&other) {
-        None => skip(
+        None => test_support::skip(
             "systemd_finds_nothing_wrong_with_the_unit",
             "there is no systemd-analyze",
         ),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Condition, Durability, Error, ErrorKind, PutOptions};
 
-use crate::common::{DIRECTORY, text};
 use crate::{intact, small, value_of};
+use test_support::{DIRECTORY, text};
 
 #[test]
 fn counting_by_sequence_loses_no_increment() {

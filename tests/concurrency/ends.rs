@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use embercask::storage::MemStorage;
 use embercask::{Durability, Error, ErrorKind, Namespace, Store};
 
-use crate::common::{DIRECTORY, Rng, at_least, class, rng};
 use crate::{intact, random_class, small, value_of};
+use test_support::{DIRECTORY, Rng, at_least, class, rng};
 
 /// Works in every way until it is told that it cannot go on; returns how.
 fn work_until_refused(

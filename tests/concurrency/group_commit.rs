@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use embercask::storage::{CutPolicy, MemStorage, Operation};
 
-use crate::common::{DIRECTORY, manual, open, until};
-use crate::hooked::Hooked;
 use crate::{intact, small, value_of};
+use test_support::hooked::Hooked;
+use test_support::{DIRECTORY, manual, open, until};
 
 const THREADS: usize = 8;
 

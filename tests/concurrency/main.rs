@@ -2,13 +2,9 @@
 //! acknowledged before it looked. Bounded by numbers of operations, not by time; the order is the scheduler's, everything else comes
 //! from a seed.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod conditions;
 mod ends;
 mod group_commit;
-#[path = "../common/hooked.rs"]
-mod hooked;
 mod namespaces;
 mod storm;
 
@@ -17,7 +13,7 @@ use std::sync::Arc;
 use embercask::storage::MemStorage;
 use embercask::{Durability, Options, Store};
 
-use common::Rng;
+use test_support::Rng;
 
 const SEGMENT_BYTES: u64 = 16 << 10;
 

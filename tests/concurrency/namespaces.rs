@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use embercask::ErrorKind;
 use embercask::storage::MemStorage;
 
-use crate::common::{DIRECTORY, class, open, rng};
 use crate::{intact, random_class, small, value_of};
+use test_support::{DIRECTORY, class, open, rng};
 
 #[test]
 fn dropping_a_namespace_beside_its_writers_leaves_nothing_of_it_and_no_half_of_a_batch() {

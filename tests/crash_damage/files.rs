@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use embercask::storage::MemStorage;
 use embercask::{PutOptions, ReadMode, salvage};
 
-use crate::common::{DIRECTORY, Rng, rng};
 use crate::damages::{Damage, Damaged};
 use crate::judge::{content, judge_salvage};
 use crate::records::Content;
 use crate::run::{floors, run, samples};
 use crate::subject::{NOW_MS, Subject, WRITTEN_MS, is_hint, is_segment, large, options, small};
 use crate::{is_unimportant, judge_everything, judge_one_way};
+use test_support::{DIRECTORY, Rng, rng};
 
 /// One in so many lengths of files that say nothing.
 const UNIMPORTANT_STEP: usize = 97;

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use embercask::{Error, ReadMode, Result, Store, VerifyReport, salvage, verify};
 
-use crate::common::DIRECTORY;
 use crate::damages::Damaged;
 use crate::records::{BATCH_BEGIN, Content, Item, Record, SEAL, SEGMENT_HEADER_LEN, resolve, segment_id};
 use crate::run::Tally;
 use crate::subject::{NOW_MS, is_hint, is_segment, options};
+use test_support::DIRECTORY;
 
 /// Everything that a store shows, through its listings.
 pub(crate) fn content(store: &Store) -> Result<Content> {

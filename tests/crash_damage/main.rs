@@ -22,8 +22,6 @@
 //! and `tests/damage_while_open.rs` bytes that change under an open store.
 
 mod allocations;
-#[path = "../common/mod.rs"]
-mod common;
 mod damages;
 mod files;
 mod judge;

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::allocations;
-use crate::common::at_least;
 use crate::damages::Damage;
 use crate::judge::Verdict;
+use test_support::at_least;
 
 /// No request for memory may be larger. The stores take 150 KB at most, and the largest request for a sound one is the 1 MiB that outputs are
 /// collected in; what a flipped bit of a length makes

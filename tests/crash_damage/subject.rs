@@ -7,9 +7,9 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Durability, ManualClock, Namespace, Options, PutOptions, Store};
 
-use crate::common::way::Way;
-use crate::common::{DIRECTORY, class, manual};
 use crate::records::{Content, Record, TOMBSTONE, read_segment, resolve};
+use test_support::way::Way;
+use test_support::{DIRECTORY, class, manual};
 
 pub(crate) const WRITTEN_MS: u64 = 1_700_000_000_000;
 /// When damaged stores are looked at: what was to live for a second has expired.

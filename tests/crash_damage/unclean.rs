@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use embercask::storage::CutPolicy;
 use embercask::{ErrorKind, ReadMode, verify};
 
-use crate::common::DIRECTORY;
 use crate::damages::{Damage, Damaged};
 use crate::judge::{Verdict, content, judge_salvage};
 use crate::records::{Content, Record, SEGMENT_HEADER_LEN, resolve, segment_id};
 use crate::run::{Tally, floors, run};
 use crate::subject::{NOW_MS, Subject, is_segment, killed, options};
+use test_support::DIRECTORY;
 
 /// The segment that was being written to: the newest.
 fn active(subject: &Subject) -> PathBuf {

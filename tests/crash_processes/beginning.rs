@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use embercask::{ErrorKind, Maintenance, Store};
 
-use crate::common::{class, rng, text};
 use crate::deadly::{Deadly, Fuse, Moment};
-use crate::process::{
+use test_support::process::{
     Child, Role, copy_directory, open_in, remove_directory, report, role, wait_for_the_kill, was_killed,
 };
+use test_support::{class, rng, text};
 
 const CREATE: &str = "beginning::a_store_whose_creation_is_killed_at_any_call_can_be_created_by_the_next";
 const HOLD: &str = "beginning::the_lock_of_a_killed_process_keeps_nobody_out";

@@ -11,7 +11,7 @@ use embercask::{Batch, Durability, Error, Namespace, PutOptions, Result, Store};
 
 use crate::deadly::{Deadly, Fuse, Moment};
 use crate::plan::{Change, Kill, Operation, Phase, Plan, Wandering, name_of};
-use crate::process::{Role, report};
+use test_support::process::{Role, report};
 
 /// Where the store of a world lies.
 pub(crate) fn store_in(root: &Path) -> PathBuf {

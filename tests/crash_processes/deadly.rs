@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use embercask::storage::{Call, Interposed, Interposer, Operation, OsStorage, StorageDirectory};
 
-use crate::process::{die, report};
+use test_support::process::{die, report};
 
 /// When, as seen from the call that is the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@
 
 use embercask::Durability;
 
-use crate::model::{Keyspace, Promise, State};
 use crate::plan::{Operation, Plan, WRITERS_MAX, name_of};
+use test_support::model::{Keyspace, Promise, State};
 
 /// What each writer's namespaces hold.
 pub(crate) type World = Vec<State>;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use embercask::Store;
 
 use crate::expect::{World, nothing};
-use crate::model::{Item, Keyspace};
 use crate::plan::{WRITERS_MAX, keys, name_of};
+use test_support::model::{Item, Keyspace};
 
 /// What is shown, by writers. Panics if listing, `get` and `count` do not agree, or if `verify` finds damage.
 pub(crate) fn look(store: &Store) -> World {

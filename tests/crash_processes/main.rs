@@ -29,18 +29,11 @@
 
 mod beginning;
 mod child;
-#[path = "../common/mod.rs"]
-mod common;
 mod deadly;
 mod expect;
 mod look;
-#[allow(dead_code, reason = "the states are used here, their history is not")]
-#[path = "../model/model.rs"]
-mod model;
 mod plan;
 mod power;
-#[path = "../common/process.rs"]
-mod process;
 mod world;
 
 use plan::Phase;
@@ -55,10 +48,10 @@ const KILLED: &str = "a_store_whose_process_is_killed_hundreds_of_times_keeps_it
 
 #[test]
 fn a_store_whose_process_is_killed_hundreds_of_times_keeps_its_promises() {
-    if let Some(role) = process::role() {
+    if let Some(role) = test_support::process::role() {
         return child::work(&role);
     }
-    let seed = common::rng().next();
+    let seed = test_support::rng().next();
     let mut story = Story::new(KILLED, seed);
     for round in 0..rounds() {
         story.round(round);
@@ -70,7 +63,7 @@ fn a_store_whose_process_is_killed_hundreds_of_times_keeps_its_promises() {
 /// That enough has happened in these rounds to prove something; all of it is well below what is ordinarily seen.
 fn has_seen_enough(tally: &world::Tally, rounds: u64) {
     assert!(rounds > 0, "no round at all");
-    common::at_least(rounds, tally.acknowledged, "operations that were acknowledged");
+    test_support::at_least(rounds, tally.acknowledged, "operations that were acknowledged");
     // Of a few rounds, what kinds there are is up to chance.
     if rounds < 150 {
         return;
@@ -96,7 +89,7 @@ fn has_seen_enough(tally: &world::Tally, rounds: u64) {
             share(0.12),
         ),
     ] {
-        common::at_least(least, found, what);
+        test_support::at_least(least, found, what);
     }
     for (phase, least) in [
         (Phase::Opening, share(0.1)),
@@ -106,10 +99,10 @@ fn has_seen_enough(tally: &world::Tally, rounds: u64) {
         (Phase::Closing, share(0.02)),
     ] {
         let struck = tally.kills.get(&phase).copied().unwrap_or(0);
-        common::at_least(least, struck, &format!("kills in {phase:?}"));
+        test_support::at_least(least, struck, &format!("kills in {phase:?}"));
     }
     assert!(tally.wandered.len() == 2 || rounds < 50, "{tally:?}");
     for (how, times) in &tally.wandered {
-        common::at_least(share(0.1), *times, &format!("stores that were left or moved, {how}"));
+        test_support::at_least(share(0.1), *times, &format!("stores that were left or moved, {how}"));
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use embercask::storage::Storage;
 use embercask::{Durability, Maintenance, ManualClock, Options, ReadMode, Store};
 
-use crate::common::Rng;
-use crate::common::way::Way;
 use crate::deadly::Moment;
-use crate::model::Item;
+use test_support::Rng;
+use test_support::model::Item;
+use test_support::way::Way;
 
 pub(crate) const WRITERS_MAX: usize = 4;
 /// Names that a writer may use for its namespaces.

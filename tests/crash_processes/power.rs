@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::common::Rng;
+use test_support::Rng;
 
 const MANIFEST: &str = "MANIFEST";
 const BLOCK_BYTES: u64 = 512;

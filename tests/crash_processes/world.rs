@@ -14,15 +14,15 @@ use embercask::{ErrorKind, Maintenance, ManualClock, Options, Result, Store};
 use tempfile::TempDir;
 
 use crate::child::{checkpoint_in, elsewhere_in, moved_in, store_in};
-use crate::common::way::Prepared;
-use crate::common::{Rng, file_names};
 use crate::deadly::replaced_manifest;
 use crate::expect::{Expectation, Heard, World, nothing};
 use crate::look::look;
-use crate::model::Promise;
 use crate::plan::{Kill, Operation, Phase, Plan, WRITERS_MAX, Wandering};
 use crate::power::Durable;
-use crate::process::{Child, bytes_in, copy_directory, open_in, remove_directory, was_killed};
+use test_support::model::Promise;
+use test_support::process::{Child, bytes_in, copy_directory, open_in, remove_directory, was_killed};
+use test_support::way::Prepared;
+use test_support::{Rng, file_names};
 
 /// More than a store of these few keys ever needs. Without compaction across rounds it would be passed soon.
 const STORE_BYTES_MAX: u64 = 3 << 20;

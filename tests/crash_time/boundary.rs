@@ -6,7 +6,7 @@ use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Condition, ErrorKind, ManualClock, Namespace, PutOptions, Result, Store, salvage};
 
 use crate::START_MS;
-use crate::common::{DIRECTORY, manual};
+use test_support::{DIRECTORY, manual};
 
 /// Whether the condition of this write held.
 fn held<T>(result: Result<T>) -> bool {

@@ -12,8 +12,8 @@ use embercask::{
 };
 
 use crate::START_MS;
-use crate::common::{DIRECTORY, Rng, keys, manual};
 use crate::oracle::{Grace, Newest, OnDisk, PAUSE_MS};
+use test_support::{DIRECTORY, Rng, keys, manual};
 
 const HOUR_MS: u64 = 3_600_000;
 const KEYS: u64 = 5;

@@ -24,16 +24,14 @@
 //! copied stores.
 
 mod boundary;
-#[path = "../common/mod.rs"]
-mod common;
 mod life;
 mod oracle;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-use common::{at_least, rng};
 use life::{Life, Tally};
+use test_support::{at_least, rng};
 
 /// Some day in 2033.
 const START_MS: u64 = 2_000_000_000_000;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use embercask::storage::{Fault, FaultKind};
 use embercask::{Durability, ErrorKind, Namespace, Result, Store};
 
-use crate::common::{at_least, class, keys, open, text};
 use crate::{FAILED, junk, world};
+use test_support::{at_least, class, keys, open, text};
 
 /// What may be read of a key: one value, or one of two after a write that failed.
 type Allowed = BTreeMap<String, Vec<Option<String>>>;

@@ -3,8 +3,8 @@
 use embercask::storage::{Fault, Operation};
 use embercask::{Durability, ErrorKind};
 
-use crate::common::{at_least, class, open, text};
 use crate::{FAILED, kind, world};
+use test_support::{at_least, class, open, text};
 
 /// A closing that failed leaves something to be written, synced or sealed. Whoever has kept a handle must not do it in a directory that
 /// somebody else has by now.

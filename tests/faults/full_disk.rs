@@ -6,8 +6,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, Store};
 
-use crate::common::{DIRECTORY, at_least, class, manual, open};
 use crate::{FAILED, holds, kind, on_segments};
+use test_support::{DIRECTORY, at_least, class, manual, open};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 

@@ -2,8 +2,8 @@
 
 use embercask::{Durability, ErrorKind, Maintenance, ReadMode, Store};
 
-use crate::common::file_names;
-use crate::process::open_in;
+use test_support::file_names;
+use test_support::process::open_in;
 
 /// B25.
 #[test]

@@ -2,16 +2,10 @@
 
 mod anywhere;
 mod closing;
-#[path = "../common/mod.rs"]
-mod common;
 mod full_disk;
-#[path = "../common/hooked.rs"]
-mod hooked;
 #[cfg(target_os = "linux")]
 mod left_behind;
 mod opening;
-#[path = "../common/process.rs"]
-mod process;
 mod syncs;
 mod threads;
 mod writes;
@@ -24,7 +18,7 @@ use std::sync::Arc;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, Namespace, Result, Store};
 
-use common::{DIRECTORY, class, keys, manual, text};
+use test_support::{DIRECTORY, class, keys, manual, text};
 
 const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, Error, ErrorKind, ReadMode};
 
-use crate::common::{DIRECTORY, at_least, class, manual, open, text};
 use crate::{FAILED, holds, junk, on_segments};
+use test_support::{DIRECTORY, at_least, class, manual, open, text};
 
 /// How a store was left, its disk, and what it holds.
 type Found = (&'static str, MemStorage, BTreeMap<String, Vec<u8>>);

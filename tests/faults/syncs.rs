@@ -6,8 +6,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{ErrorKind, ReadMode};
 
-use crate::common::{DIRECTORY, at_least, keys, manual, open, text};
 use crate::{kind, on_segments, poisoned, world};
+use test_support::{DIRECTORY, at_least, keys, manual, open, text};
 
 /// B20: the sync works again at once, but what it would say is not to be trusted. Want of space is no better a reason: `NoSpace` would
 /// say that nothing was written, and have a delete run again.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, ReadMode, Store};
 
-use crate::common::{DIRECTORY, class, keys, manual, open, text, until};
-use crate::hooked::Hooked;
 use crate::{FAILED, kind, on_segments, poisoned};
+use test_support::hooked::Hooked;
+use test_support::{DIRECTORY, class, keys, manual, open, text, until};
 
 /// B24: a storage panics in the middle of a put, with the lock of all writers held. The put is lost to its caller; the next one
 /// is not kept waiting for ever by the lock that was left behind.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Condition, Durability, ErrorKind, Namespace, Result, Store};
 
-use crate::common::{DIRECTORY, at_least, class, keys, manual, open, text};
 use crate::{FAILED, kind, on_segments, world};
+use test_support::{DIRECTORY, at_least, class, keys, manual, open, text};
 
 /// Numbers that must be as they were once everything of a failed write has been taken back.
 fn counts(store: &Store) -> (u64, u64, u64, u64, u64) {

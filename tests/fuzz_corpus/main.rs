@@ -1,25 +1,13 @@
 //! The fuzz targets that use the public interface alone, each over its corpus and over what was found in the past.
 //!
-//! Bodies are shared with `fuzz/fuzz_targets`; those of the targets that reach inside are in `src/fuzzing`. A packaged crate comes
+//! Bodies are in `tests/support/src/fuzz`, for `fuzz/fuzz_targets` too; those of the targets that reach inside are in `src/fuzzing`. A packaged crate comes
 //! without corpus. `EMBERCASK_FUZZ_INPUT` names one more file, which both targets are run on: to see on a stable compiler, with
 //! the operations or files that it stands for, what a fuzzer found.
 
-#[path = "../model/driver/mod.rs"]
-#[allow(dead_code, reason = "other tests use more of it")]
-mod driver;
-#[path = "../model/model.rs"]
-#[allow(dead_code, reason = "other tests use more of it")]
-mod model;
-#[path = "../model/ops.rs"]
-#[allow(dead_code, reason = "operations come from bytes here, not from a strategy")]
-mod ops;
-mod store_model;
-mod store_open;
-#[path = "../common/way.rs"]
-mod way;
-
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+
+use test_support::fuzz::{store_model, store_open};
 
 fn replay(name: &str, target: fn(&[u8])) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

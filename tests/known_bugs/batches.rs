@@ -5,8 +5,8 @@ use std::sync::Arc;
 use embercask::Durability;
 use embercask::storage::MemStorage;
 
-use crate::common::{DIRECTORY, at_least, class, ending, manual, open};
 use crate::{after_crashes, stepped};
+use test_support::{DIRECTORY, at_least, class, ending, manual, open};
 
 /// B33
 #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use embercask::storage::{CutPolicy, MemStorage};
 
-use crate::common::manual;
 use crate::{after_crashes, stepped};
+use test_support::manual;
 
 /// Its parent has to be created, too.
 const DEEP: &str = "/data/store";

@@ -7,8 +7,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Durability, ManualClock, PutOptions, Store};
 
-use crate::common::{DIRECTORY, at_least, class, manual};
 use crate::{START_MS, after_crashes, next_segment, open_at, stepped};
+use test_support::{DIRECTORY, at_least, class, manual};
 
 type Content = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 

@@ -10,10 +10,10 @@ use embercask::testing::Task;
 use embercask::{Error, ErrorKind, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Store};
 
 use crate::START_MS;
-use crate::common::way::Way;
-use crate::common::{DIRECTORY, ending, is_corruption, keys, manual, open, until};
-use crate::hooked::Hooked;
 use crate::listings::damage;
+use test_support::hooked::Hooked;
+use test_support::way::Way;
+use test_support::{DIRECTORY, ending, is_corruption, keys, manual, open, until};
 
 /// A store that reads from the disk each time, so that damage is seen at once.
 fn reading(disk: &MemStorage) -> (Store, Namespace) {

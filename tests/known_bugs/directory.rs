@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use embercask::{Durability, Error, ErrorKind, Maintenance, Namespace, Options, ReadMode, Store};
 use tempfile::TempDir;
 
-use crate::common::{class, file_names, text, until};
-use crate::process::{Child, Role, copy_directory, report, role};
+use test_support::process::{Child, Role, copy_directory, report, role};
+use test_support::{class, file_names, text, until};
 
 const WANDER: &str = "directory::a_process_that_changes_its_directory_goes_on_in_its_own_store";
 const FORK: &str = "directory::a_forked_child_is_refused_and_leaves_its_parents_lock_alone";

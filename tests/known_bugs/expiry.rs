@@ -7,8 +7,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Clock, Durability, ErrorKind, ManualClock, PutOptions};
 
-use crate::common::way::Way;
-use crate::common::{DIRECTORY, class, keys, manual, until};
+use test_support::way::Way;
+use test_support::{DIRECTORY, class, keys, manual, until};
 
 /// B17. A million keys would take too long without optimisation.
 #[test]

@@ -3,7 +3,7 @@
 use embercask::Durability;
 use embercask::storage::MemStorage;
 
-use crate::common::{class, open};
+use test_support::{class, open};
 
 /// B36
 #[test]

@@ -8,7 +8,7 @@ use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, 
 use embercask::{Durability, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
 
 use crate::START_MS;
-use crate::common::{DIRECTORY, Rng, at_least, class, ending, is_corruption, keys, manual, open, rng};
+use test_support::{DIRECTORY, Rng, at_least, class, ending, is_corruption, keys, manual, open, rng};
 
 /// B35, against a filter over all keys.
 #[test]

@@ -2,22 +2,16 @@
 //! `docs/known-bugs.md`, which names those that are tested elsewhere, too.
 
 mod batches;
-#[path = "../common/mod.rs"]
-mod common;
 mod creation;
 mod cut_compaction;
 mod damage;
 mod directory;
 mod expiry;
-#[path = "../common/hooked.rs"]
-mod hooked;
 mod hot_keys;
 mod listings;
 mod numbers;
 mod order;
 mod pending;
-#[path = "../common/process.rs"]
-mod process;
 mod recovery;
 mod shadows;
 mod values;
@@ -28,7 +22,7 @@ use std::time::Duration;
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage};
 use embercask::{Durability, ManualClock, Namespace, Store};
 
-use common::{DIRECTORY, class, manual};
+use test_support::{DIRECTORY, class, manual};
 
 const START_MS: u64 = 1_700_000_000_000;
 

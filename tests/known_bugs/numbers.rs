@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use embercask::storage::{MemStorage, Operation};
 use embercask::{ErrorKind, Namespace};
 
-use crate::common::{DIRECTORY, ending, manual, open, text};
-use crate::hooked::Hooked;
+use test_support::hooked::Hooked;
+use test_support::{DIRECTORY, ending, manual, open, text};
 
 /// B3
 #[test]

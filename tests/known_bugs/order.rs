@@ -7,10 +7,10 @@ use std::time::Duration;
 use embercask::storage::{MemStorage, Operation};
 use embercask::{Durability, ManualClock, Namespace, PutOptions, Store};
 
-use crate::common::way::Way;
-use crate::common::{DIRECTORY, class, manual, open};
-use crate::hooked::Hooked;
 use crate::{START_MS, after_crashes, next_segment, open_at};
+use test_support::hooked::Hooked;
+use test_support::way::Way;
+use test_support::{DIRECTORY, class, manual, open};
 
 /// B3
 #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use embercask::storage::{MemStorage, Operation};
 use embercask::{Condition, Durability, Error, ErrorKind, Namespace, PutOptions, Result, Store};
 
-use crate::common::{DIRECTORY, class, keys, manual, open, text};
-use crate::hooked::Hooked;
+use test_support::hooked::Hooked;
+use test_support::{DIRECTORY, class, keys, manual, open, text};
 
 /// A store whose next writes to segments fail; while the first of them is under way, somebody else's `Buffered` put is acknowledged
 /// behind it.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, Fault, FaultKind, MemStorage, Operation};
 use embercask::{Durability, Error, ErrorKind, Namespace, Result, Store};
 
-use crate::common::{DIRECTORY, class, manual, open};
 use crate::{after_crashes, stepped};
+use test_support::{DIRECTORY, class, manual, open};
 
 /// Puts that were written one after the other, as far as the store shows them: all up to some number, none after.
 fn count_of_prefix(store: &Store, written: usize) -> usize {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Error, ManualClock, Namespace, PutOptions, Store};
 
-use crate::common::DIRECTORY;
-use crate::common::way::Way;
 use crate::{START_MS, next_segment, open_at};
+use test_support::DIRECTORY;
+use test_support::way::Way;
 
 /// A closed store of several segments, in which `hide` has hidden the first value of the key `k`.
 fn with_hidden_value(clock: &ManualClock, hide: impl Fn(&Namespace)) -> MemStorage {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use embercask::storage::MemStorage;
 use embercask::{PutOptions, ReadMode, Store};
 
-use crate::common::{DIRECTORY, ending, keys, manual, open, text};
+use test_support::{DIRECTORY, ending, keys, manual, open, text};
 
 /// B28.
 #[test]

@@ -8,15 +8,9 @@
 //! `EMBERCASK_MODEL_CASES` says how many sequences each test runs. A failing one is shrunk, printed and kept in
 //! `proptest-regressions/`, from where it is run again before any other.
 
-#[allow(dead_code, reason = "the crash tests use other parts of it")]
-mod driver;
-mod model;
-mod ops;
-#[path = "../common/way.rs"]
-mod way;
-
 use proptest::prelude::*;
 use proptest::test_runner::{FailurePersistence, FileFailurePersistence};
+use test_support::{driver, ops};
 
 fn cases() -> u32 {
     std::env::var("EMBERCASK_MODEL_CASES")

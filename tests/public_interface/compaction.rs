@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use embercask::storage::{MemStorage, Operation};
 use embercask::{CompactionReport, Error, ErrorKind, Namespace, Options, Progress, Result, Store};
 
-use crate::common::{self, DIRECTORY};
-use crate::hooked::Hooked;
 use crate::{VALUE_BYTES, intact, put, segments, small_segments, worth_a_run};
+use test_support::hooked::Hooked;
+use test_support::{self, DIRECTORY};
 
 type AtOutput = Box<dyn Fn(&Store) + Send + Sync>;
 
@@ -147,7 +147,7 @@ fn cancelling_gives_up_the_run_under_way_whoever_asked_for_it_and_the_next_one_w
         intact(&world.namespace);
         assert!(compact(&world.store).unwrap().reclaimed_bytes > 0);
         intact(&world.namespace);
-        let killed = common::open(&world.disk.crash_process());
+        let killed = test_support::open(&world.disk.crash_process());
         intact(&killed.open_namespace("N").unwrap());
     }
 }

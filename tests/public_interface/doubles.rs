@@ -10,8 +10,8 @@ use embercask::storage::{
     Call, CutPolicy, Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation, Storage,
 };
 
-use crate::common::{DIRECTORY, ending, manual};
 use crate::fill;
+use test_support::{DIRECTORY, ending, manual};
 
 /// Writes down each call, and whether it came with what belongs to it.
 #[derive(Debug, Default)]

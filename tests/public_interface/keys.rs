@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use embercask::storage::MemStorage;
 use embercask::{Condition, Durability, Error, ErrorKind, ManualClock, Namespace, PutOptions, Store};
 
-use crate::common::{DIRECTORY, class, keys, manual, open};
+use test_support::{DIRECTORY, class, keys, manual, open};
 
 const NOW_MS: u64 = 2_000_000_000_000;
 

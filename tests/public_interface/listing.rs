@@ -5,7 +5,7 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Error, List, Namespace, Page, PutOptions};
 
-use crate::common::{keys, open};
+use test_support::{keys, open};
 
 fn filled(names: &[&str]) -> Namespace {
     let store = open(&MemStorage::new());

@@ -2,12 +2,8 @@
 //! suite tests is tested here.
 
 mod command;
-#[path = "../common/mod.rs"]
-mod common;
 mod compaction;
 mod doubles;
-#[path = "../common/hooked.rs"]
-mod hooked;
 mod interface;
 mod keys;
 mod listing;
@@ -24,7 +20,7 @@ use std::sync::Arc;
 use embercask::storage::{MemStorage, Storage};
 use embercask::{Durability, Namespace, Options, PutOptions};
 
-use common::{class, manual};
+use test_support::{class, manual};
 
 /// So many records fit into a segment of these tests, beside its header and the records of the log itself.
 const SEGMENT_BYTES: u64 = 16 << 10;
@@ -74,7 +70,7 @@ fn intact(namespace: &Namespace) {
 
 /// Names and content of all segments.
 fn segments(disk: &MemStorage) -> Vec<(std::path::PathBuf, Vec<u8>)> {
-    let paths = common::ending(disk, ".segment").into_iter();
+    let paths = test_support::ending(disk, ".segment").into_iter();
     paths
         .map(|path| (path.clone(), disk.read_file(path).unwrap()))
         .collect()

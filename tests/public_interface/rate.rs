@@ -9,8 +9,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Clock, CompactionReport, ErrorKind, Namespace, Result, Store};
 
-use crate::common::DIRECTORY;
 use crate::{intact, put, small_segments, worth_a_run};
+use test_support::DIRECTORY;
 
 const STEP_MS: u64 = 100;
 

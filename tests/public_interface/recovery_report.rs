@@ -7,8 +7,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{ManualClock, RecoveryReport, Store};
 
-use crate::common::way::Way;
-use crate::common::{DIRECTORY, ending, manual, open};
+use test_support::way::Way;
+use test_support::{DIRECTORY, ending, manual, open};
 
 const KEYS: u64 = 30;
 

@@ -10,8 +10,8 @@ use embercask::{
     Store, VerifyReport, inspect, salvage, salvage_with, verify, verify_with,
 };
 
-use crate::common::{DIRECTORY, ending, manual};
 use crate::{buffered, fill};
+use test_support::{DIRECTORY, ending, manual};
 
 const NOW_MS: u64 = 2_000_000_000_000;
 

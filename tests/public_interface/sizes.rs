@@ -6,7 +6,7 @@ use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage};
 use embercask::{Batch, Durability, ErrorKind, Limits, Namespace, Store};
 
 use crate::buffered;
-use crate::common::{DIRECTORY, keys, manual};
+use test_support::{DIRECTORY, keys, manual};
 
 const BATCH_BYTES_MAX: usize = 256 << 20;
 const VALUE_BYTES_MAX: usize = 1 << 30;

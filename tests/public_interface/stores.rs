@@ -10,9 +10,9 @@ use embercask::{
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Store,
 };
 
-use crate::common::{DIRECTORY, ending, keys, manual, open, text};
-use crate::hooked::Hooked;
 use crate::{buffered, fill};
+use test_support::hooked::Hooked;
+use test_support::{DIRECTORY, ending, keys, manual, open, text};
 
 const NOW_MS: u64 = 2_000_000_000_000;
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{ErrorKind, ManualClock, Namespace, ReadMode, Store};
 
-use crate::common::DIRECTORY;
-use crate::hooked::Hooked;
 use crate::{intact, small_segments, worth_a_run};
+use test_support::DIRECTORY;
+use test_support::hooked::Hooked;
 
 const FIRST: &str = "0000000000000001.segment";
 

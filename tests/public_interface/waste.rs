@@ -5,8 +5,8 @@ use std::sync::Arc;
 use embercask::Stats;
 use embercask::storage::MemStorage;
 
-use crate::common::DIRECTORY;
 use crate::{SEGMENT_BYTES, VALUE_BYTES, buffered, small_segments};
+use test_support::DIRECTORY;
 
 /// Bytes of sealed segments for each live one, one segment's left out.
 fn waste(stats: &Stats) -> f64 {

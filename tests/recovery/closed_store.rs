@@ -5,9 +5,9 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{PutOptions, ReadMode};
 
-use crate::common::way::Way;
-use crate::common::{DIRECTORY, ending, is_corruption, open};
 use crate::{active, closed, judge, judge_opened, killed, try_open};
+use test_support::way::Way;
+use test_support::{DIRECTORY, ending, is_corruption, open};
 
 /// B8 and B12 for everything a closed store consists of: any flipped bit is found, or does not matter.
 #[test]

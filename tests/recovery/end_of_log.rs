@@ -5,8 +5,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, Maintenance, ReadMode, Store};
 
-use crate::common::{DIRECTORY, open, rng};
 use crate::{active, content, judge, killed, killed_on, try_open};
+use test_support::{DIRECTORY, open, rng};
 
 /// B8: what of the active segment is known to be durable cannot be torn off.
 #[test]

@@ -2,9 +2,9 @@
 
 use embercask::ReadMode;
 
-use crate::common::way::Way;
-use crate::common::{DIRECTORY, ending, open};
 use crate::{closed, content, killed, try_open};
+use test_support::way::Way;
+use test_support::{DIRECTORY, ending, open};
 
 /// B13.
 #[test]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use embercask::{Durability, Store};
 
-use crate::common::{rng, text};
-use crate::process::{Child, report, role};
+use test_support::process::{Child, report, role};
+use test_support::{rng, text};
 
 /// The name of the test below, which a child process runs, too.
 const WRITING: &str = "killed_process::a_process_that_is_killed_again_and_again_loses_nothing_acknowledged";

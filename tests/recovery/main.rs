@@ -2,13 +2,9 @@
 //! place. Never another value, never a panic.
 
 mod closed_store;
-#[path = "../common/mod.rs"]
-mod common;
 mod end_of_log;
 mod hints;
 mod killed_process;
-#[path = "../common/process.rs"]
-mod process;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +14,7 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{ErrorKind, PutOptions, ReadMode, Result, Store};
 
-use common::{DIRECTORY, ending, is_corruption, manual, open};
+use test_support::{DIRECTORY, ending, is_corruption, manual, open};
 
 type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Damaged, Error, ErrorKind, Store, VerifyReport, verify, verify_with};
 
-use crate::common::{at_least, ending};
 use crate::options;
+use test_support::{at_least, ending};
 
 /// A store of several segments, open.
 fn filled(disk: &MemStorage) -> Store {

@@ -1,8 +1,6 @@
 //! Damage is found, all of it, and what is not damaged comes out.
 
 mod closed;
-#[path = "../common/mod.rs"]
-mod common;
 mod salvage_of_content;
 mod salvage_of_damage;
 mod verify;
@@ -14,7 +12,7 @@ use std::sync::Arc;
 use embercask::storage::{MemStorage, Storage};
 use embercask::{Durability, ManualClock, Options, PutOptions, SalvageReport, Store, salvage};
 
-use common::manual;
+use test_support::manual;
 
 const NOW: u64 = 1_700_000_000_000;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use embercask::storage::MemStorage;
 use embercask::{ErrorKind, ManualClock, PutOptions, ReadMode, salvage, salvage_with};
 
-use crate::common::ending;
 use crate::{NOW, contents, large_store, options, salvaged};
+use test_support::ending;
 
 #[test]
 fn a_sound_store_is_salvaged_whole_and_verifies_in_both_read_modes() {

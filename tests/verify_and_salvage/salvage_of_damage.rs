@@ -6,8 +6,8 @@ use std::sync::Arc;
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use embercask::{Durability, ErrorKind, ManualClock, ReadMode, Result, Store, salvage};
 
-use crate::common::{at_least, ending};
 use crate::{Contents, NOW, contents, find, large_store, options, over, salvaged, small_store};
+use test_support::{at_least, ending};
 
 const SEAL_BYTES: u64 = 104;
 

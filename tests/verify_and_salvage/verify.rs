@@ -7,8 +7,8 @@ use std::time::Duration;
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Damaged, Durability, Error, ErrorKind, PutOptions, Store};
 
-use crate::common::{StopOnDrop, at_least, ending};
 use crate::{find, large_store, options, small_store};
+use test_support::{StopOnDrop, at_least, ending};
 
 #[test]
 fn every_flipped_bit_of_a_segment_is_found_by_verify() {

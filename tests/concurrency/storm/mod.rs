@@ -11,8 +11,8 @@ use std::time::Duration;
 use embercask::storage::MemStorage;
 use embercask::{Durability, Namespace, Options, ReadMode, Store};
 
-use crate::common::{DIRECTORY, Rng, class, rng};
 use crate::{SEGMENT_BYTES, intact, value_of};
+use test_support::{DIRECTORY, Rng, class, rng};
 
 /// Keys that each plain writer goes round.
 const KEYS: usize = 4;

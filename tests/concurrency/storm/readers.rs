@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use embercask::Namespace;
 
 use super::{BATCHERS, KEYS, STEADY, Storm, WRITERS};
-use crate::common::Rng;
 use crate::intact;
+use test_support::Rng;
 
 impl Storm {
     pub(super) fn read(&self, mut rng: Rng) {

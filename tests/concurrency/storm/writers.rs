@@ -6,8 +6,8 @@ use std::time::Duration;
 use embercask::Durability;
 
 use super::{KEYS, STEADY, Storm};
-use crate::common::{Rng, class};
 use crate::{random_class, value_of};
+use test_support::{Rng, class};
 
 impl Storm {
     pub(super) fn write_plain(&self, writer: usize, mut rng: Rng) {

@@ -10,7 +10,7 @@ use embercask::storage::{Call, Interposed, Interposer, MemStorage, Operation, St
 use crate::crash::recording::Below;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lie {
+pub enum Lie {
     /// Syncs of files do nothing.
     FileSyncs,
     /// Syncs of directories do nothing.
@@ -25,7 +25,7 @@ pub(crate) enum Lie {
 const LOST_WRITE: usize = 9;
 
 impl Lie {
-    pub(crate) fn below(self) -> Below {
+    pub fn below(self) -> Below {
         Arc::new(move |disk: &MemStorage| -> Arc<dyn Storage> {
             let liar = Liar {
                 lie: self,

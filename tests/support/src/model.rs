@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 /// What the store holds of one key.
 #[derive(Clone, Debug)]
-pub(crate) struct Item {
-    pub(crate) value: Arc<[u8]>,
-    pub(crate) metadata: Option<Arc<[u8]>>,
-    pub(crate) expiry: Option<u64>,
+pub struct Item {
+    pub value: Arc<[u8]>,
+    pub metadata: Option<Arc<[u8]>>,
+    pub expiry: Option<u64>,
     /// 0 if it is not known.
-    pub(crate) sequence: u64,
+    pub sequence: u64,
     /// The highest time that the store has seen since this was written, if the clock was set back since; 0 if not.
-    pub(crate) seen: u64,
+    pub seen: u64,
 }
 
 impl Item {
     /// By the wall clock; but what was once seen expired stays expired.
-    pub(crate) fn is_visible(&self, now: u64) -> bool {
+    pub fn is_visible(&self, now: u64) -> bool {
         self.expiry.is_none_or(|expiry| now.max(self.seen) < expiry)
     }
 
@@ -29,47 +29,47 @@ impl Item {
 
 /// One namespace. Expired keys stay in it until they are swept.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Keyspace {
-    pub(crate) id: u128,
-    pub(crate) items: BTreeMap<Vec<u8>, Item>,
+pub struct Keyspace {
+    pub id: u128,
+    pub items: BTreeMap<Vec<u8>, Item>,
 }
 
 impl Keyspace {
-    pub(crate) fn visible(&self, now: u64) -> impl Iterator<Item = (&[u8], &Item)> {
+    pub fn visible(&self, now: u64) -> impl Iterator<Item = (&[u8], &Item)> {
         self.items
             .iter()
             .filter(move |(_, item)| item.is_visible(now))
             .map(|(key, item)| (key.as_slice(), item))
     }
 
-    pub(crate) fn get(&self, key: &[u8], now: u64) -> Option<&Item> {
+    pub fn get(&self, key: &[u8], now: u64) -> Option<&Item> {
         self.items.get(key).filter(|item| item.is_visible(now))
     }
 }
 
 /// All of a store.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct State {
-    pub(crate) namespaces: BTreeMap<String, Keyspace>,
+pub struct State {
+    pub namespaces: BTreeMap<String, Keyspace>,
 }
 
 impl State {
     /// What expired is gone for good.
-    pub(crate) fn sweep(&mut self, now: u64) {
+    pub fn sweep(&mut self, now: u64) {
         for keyspace in self.namespaces.values_mut() {
             keyspace.items.retain(|_, item| item.is_visible(now));
         }
     }
 
     /// Keys, those that expired and were not swept among them.
-    pub(crate) fn keys(&self) -> u64 {
+    pub fn keys(&self) -> u64 {
         self.namespaces
             .values()
             .map(|keyspace| keyspace.items.len() as u64)
             .sum()
     }
 
-    pub(crate) fn visible_keys(&self, now: u64) -> u64 {
+    pub fn visible_keys(&self, now: u64) -> u64 {
         self.namespaces
             .values()
             .map(|keyspace| keyspace.visible(now).count() as u64)
@@ -77,7 +77,7 @@ impl State {
     }
 
     /// Whether nobody who looks at this time could tell the two apart.
-    pub(crate) fn looks_like(&self, other: &State, now: u64) -> bool {
+    pub fn looks_like(&self, other: &State, now: u64) -> bool {
         let same_keys = |own: &Keyspace, other: &Keyspace| {
             let (own, other): (Vec<_>, Vec<_>) = (own.visible(now).collect(), other.visible(now).collect());
             own.len() == other.len()
@@ -99,7 +99,7 @@ impl State {
 
 /// What an acknowledgement promised to survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Promise {
+pub enum Promise {
     Nothing,
     Kill,
     PowerCut,
@@ -107,33 +107,35 @@ pub(crate) enum Promise {
 
 /// The states since the last one that survives everything: after a crash the store must show one of them.
 #[derive(Clone, Debug)]
-pub(crate) struct History {
+pub struct History {
     /// The oldest survives a power cut.
     states: Vec<State>,
     /// The first that survives a kill.
     after_kill: usize,
 }
 
-impl History {
-    pub(crate) fn new() -> History {
+impl Default for History {
+    fn default() -> History {
         History {
             states: vec![State::default()],
             after_kill: 0,
         }
     }
+}
 
+impl History {
     /// The newest state.
-    pub(crate) fn now(&self) -> &State {
+    pub fn now(&self) -> &State {
         self.states.last().expect("there is always one")
     }
 
     /// The newest state, to note in it what is no change: a sequence that was learnt, keys that were swept.
-    pub(crate) fn now_mut(&mut self) -> &mut State {
+    pub fn now_mut(&mut self) -> &mut State {
         self.states.last_mut().expect("there is always one")
     }
 
     /// The store has looked at the clock.
-    pub(crate) fn see(&mut self, now: u64) {
+    pub fn see(&mut self, now: u64) {
         let keyspaces = self.states.iter_mut().flat_map(|state| state.namespaces.values_mut());
         for item in keyspaces.flat_map(|keyspace| keyspace.items.values_mut()) {
             item.seen = item.seen.max(now);
@@ -141,12 +143,12 @@ impl History {
     }
 
     /// A write changes the state.
-    pub(crate) fn push(&mut self, state: State) {
+    pub fn push(&mut self, state: State) {
         self.states.push(state);
     }
 
     /// The newest state and all before it are covered by an acknowledgement of this class.
-    pub(crate) fn acknowledge(&mut self, promise: Promise) {
+    pub fn acknowledge(&mut self, promise: Promise) {
         let last = self.states.len() - 1;
         match promise {
             Promise::Nothing => {}
@@ -160,7 +162,7 @@ impl History {
 
     /// A crash that leaves what survives this has happened, and `found` is what the store shows afterwards. From here on
     /// that is the only state; an error if it is none of those it might be.
-    pub(crate) fn settle(&mut self, survived: Promise, found: &State, now: u64) -> Result<(), String> {
+    pub fn settle(&mut self, survived: Promise, found: &State, now: u64) -> Result<(), String> {
         let first = if survived == Promise::PowerCut {
             0
         } else {
@@ -182,7 +184,7 @@ impl History {
     }
 }
 
-pub(crate) fn describe(state: &State, now: u64) -> String {
+pub fn describe(state: &State, now: u64) -> String {
     let mut text = String::from("  {");
     for (name, keyspace) in &state.namespaces {
         text += &format!(" {name}:");

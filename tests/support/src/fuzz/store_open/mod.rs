@@ -4,7 +4,6 @@
 //! An input is one byte that says how it is used, and files, each as a byte for its name, two for its length, and its bytes. See
 //! [`encode`].
 
-#[path = "by_index_file.rs"]
 mod by_index_file;
 
 use std::collections::BTreeMap;
@@ -26,7 +25,7 @@ const SAVED: &str = "/saved";
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// Names of files that an input can hold.
-pub(crate) const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 22] = [
     "MANIFEST",
     "0000000000000001.segment",
     "0000000000000002.segment",
@@ -52,23 +51,22 @@ pub(crate) const NAMES: [&str; 22] = [
 ];
 
 /// Checksums of all files are put right.
-pub(crate) const REPAIRED: u8 = 1;
+pub const REPAIRED: u8 = 1;
 /// Segments and hints say that they are of the manifest's store, and what their names say; an index file, that it is of this
 /// manifest.
-pub(crate) const RELATED: u8 = 2;
+pub const RELATED: u8 = 2;
 /// Read without maps.
 const PREAD: u8 = 4;
 /// The next three bits are those of [`Repair`]; the last is of manifest, hints and index file, whose counts and lengths are put
 /// right too.
 const REPAIR_SHIFT: u8 = 3;
-pub(crate) const COUNTED: u8 = 64;
+pub const COUNTED: u8 = 64;
 
 type Files = Vec<(&'static str, Vec<u8>)>;
 type Listing = BTreeMap<(String, Vec<u8>), (Vec<u8>, Option<Vec<u8>>, Option<u64>)>;
 
 /// The input that says these files, for seeds. Files of other names than [`NAMES`] are left out.
-#[allow(dead_code, reason = "of the programs that include this file, one makes inputs")]
-pub(crate) fn encode(mode: u8, files: &[(&str, Vec<u8>)]) -> Vec<u8> {
+pub fn encode(mode: u8, files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut input = vec![mode];
     for (name, bytes) in files {
         if let Some(index) = NAMES.iter().position(|known| known == name) {
@@ -90,7 +88,7 @@ fn decode(input: &mut Input<'_>) -> Files {
 }
 
 /// Opens a store of any files, and does everything with it that can be done.
-pub(crate) fn store_open(data: &[u8]) {
+pub fn store_open(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
     let mut files = decode(&mut input);

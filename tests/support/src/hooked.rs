@@ -9,7 +9,7 @@ use embercask::storage::{Call, Interposed, Interposer, MemStorage, Operation, St
 /// Asked before a call; its error is the call's.
 type Hook = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
 
-pub(crate) struct Hooked {
+pub struct Hooked {
     hook: Box<Hook>,
 }
 
@@ -20,7 +20,7 @@ impl std::fmt::Debug for Hooked {
 }
 
 impl Hooked {
-    pub(crate) fn over(
+    pub fn over(
         disk: &MemStorage,
         hook: impl Fn(Operation, &Path) -> io::Result<()> + Send + Sync + 'static,
     ) -> Arc<dyn Storage> {

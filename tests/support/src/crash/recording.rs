@@ -17,28 +17,28 @@ use crate::model::{Promise, State};
 
 /// A write that was to come next.
 #[derive(Clone, Debug)]
-pub(crate) struct UnderWay {
-    pub(crate) path: PathBuf,
-    pub(crate) offset: u64,
-    pub(crate) bytes: Vec<u8>,
+pub struct UnderWay {
+    pub path: PathBuf,
+    pub offset: u64,
+    pub bytes: Vec<u8>,
 }
 
 /// The disk before a step.
 #[derive(Clone, Debug)]
-pub(crate) struct Moment {
-    pub(crate) disk: MemStorage,
-    pub(crate) write: Option<UnderWay>,
-    pub(crate) now: u64,
+pub struct Moment {
+    pub disk: MemStorage,
+    pub write: Option<UnderWay>,
+    pub now: u64,
     /// The step, in words.
-    pub(crate) step: String,
+    pub step: String,
     span: Span,
     /// Checkpoints that had been begun, and those of them that had been acknowledged.
-    pub(crate) copies: (usize, usize),
+    pub copies: (usize, usize),
 }
 
 impl Moment {
     /// The disk that this cut leaves.
-    pub(crate) fn cut(&self, cut: &Cut) -> MemStorage {
+    pub fn cut(&self, cut: &Cut) -> MemStorage {
         match cut {
             Cut::Kill => self.disk.crash_process(),
             Cut::KillWithin(bytes) => {
@@ -68,14 +68,14 @@ struct Span {
 
 /// The states that a store may be in after a crash.
 #[derive(Clone, Debug)]
-pub(crate) struct Allowed {
+pub struct Allowed {
     states: Arc<Vec<Arc<State>>>,
     span: Span,
 }
 
 impl Allowed {
     /// Just this one.
-    pub(crate) fn only(state: Arc<State>) -> Allowed {
+    pub fn only(state: Arc<State>) -> Allowed {
         Allowed {
             states: Arc::new(vec![state]),
             span: Span::default(),
@@ -83,7 +83,7 @@ impl Allowed {
     }
 
     /// After such a crash; and after any that comes before the store was seen again.
-    pub(crate) fn after(&self, cut: &Cut) -> Allowed {
+    pub fn after(&self, cut: &Cut) -> Allowed {
         let mut allowed = self.clone();
         if !cut.keeps_everything() {
             allowed.span.killed = allowed.span.durable;
@@ -92,23 +92,23 @@ impl Allowed {
     }
 
     /// Those that a kill leaves.
-    pub(crate) fn states(&self) -> &[Arc<State>] {
+    pub fn states(&self) -> &[Arc<State>] {
         &self.states[self.span.killed..=self.span.last]
     }
 
     /// The same for the same states of the same run.
-    pub(crate) fn range(&self) -> (usize, usize) {
+    pub fn range(&self) -> (usize, usize) {
         (self.span.killed, self.span.last)
     }
 }
 
 /// A checkpoint that was made meanwhile.
 #[derive(Clone, Debug)]
-pub(crate) struct Copied {
-    pub(crate) path: PathBuf,
+pub struct Copied {
+    pub path: PathBuf,
     state: usize,
     /// Moments until it was acknowledged.
-    pub(crate) acknowledged_at: usize,
+    pub acknowledged_at: usize,
 }
 
 #[derive(Debug, Default)]
@@ -122,15 +122,15 @@ struct Log {
 
 /// A finished run.
 #[derive(Debug)]
-pub(crate) struct Recording {
-    pub(crate) moments: Vec<Moment>,
-    pub(crate) copies: Vec<Copied>,
+pub struct Recording {
+    pub moments: Vec<Moment>,
+    pub copies: Vec<Copied>,
     states: Arc<Vec<Arc<State>>>,
 }
 
 impl Recording {
     /// What the store may show when it was cut off at this moment.
-    pub(crate) fn allowed(&self, moment: &Moment) -> Allowed {
+    pub fn allowed(&self, moment: &Moment) -> Allowed {
         Allowed {
             states: self.states.clone(),
             span: moment.span,
@@ -138,24 +138,24 @@ impl Recording {
     }
 
     /// What a checkpoint holds.
-    pub(crate) fn copied(&self, copied: &Copied) -> &State {
+    pub fn copied(&self, copied: &Copied) -> &State {
         &self.states[copied.state]
     }
 }
 
 /// What is put between the recorder and the disk.
-pub(crate) type Below = Arc<dyn Fn(&MemStorage) -> Arc<dyn Storage> + Send + Sync>;
+pub type Below = Arc<dyn Fn(&MemStorage) -> Arc<dyn Storage> + Send + Sync>;
 
 /// Follows a driver and records what it does. Clones record into the same log.
 #[derive(Clone)]
-pub(crate) struct Recorder {
+pub struct Recorder {
     log: Arc<Mutex<Log>>,
     clock: ManualClock,
     below: Below,
 }
 
 impl Recorder {
-    pub(crate) fn new(clock: &ManualClock, below: Below) -> Recorder {
+    pub fn new(clock: &ManualClock, below: Below) -> Recorder {
         let log = Log {
             states: vec![Arc::default()],
             ..Log::default()
@@ -168,11 +168,11 @@ impl Recorder {
     }
 
     /// Nothing lies between it and the disk.
-    pub(crate) fn over_the_disk(clock: &ManualClock) -> Recorder {
+    pub fn over_the_disk(clock: &ManualClock) -> Recorder {
         Recorder::new(clock, Arc::new(|disk| Arc::new(disk.clone())))
     }
 
-    pub(crate) fn checkpoint_begins(&self, path: &Path) {
+    pub fn checkpoint_begins(&self, path: &Path) {
         let mut log = self.log();
         let state = log.span.last;
         log.copies.push(Copied {
@@ -182,7 +182,7 @@ impl Recorder {
         });
     }
 
-    pub(crate) fn checkpoint_acknowledged(&self) {
+    pub fn checkpoint_acknowledged(&self) {
         let mut log = self.log();
         let now = log.moments.len();
         log.copies_acknowledged = log.copies.len();
@@ -192,12 +192,12 @@ impl Recorder {
     }
 
     /// One more moment, after all steps so far.
-    pub(crate) fn mark(&self, disk: &MemStorage, step: &str) {
+    pub fn mark(&self, disk: &MemStorage, step: &str) {
         self.take(disk, step.to_owned(), None);
     }
 
     /// What was recorded so far; another recording begins.
-    pub(crate) fn finish(&self) -> Recording {
+    pub fn finish(&self) -> Recording {
         let log = std::mem::take(&mut *self.log());
         Recording {
             moments: log.moments,

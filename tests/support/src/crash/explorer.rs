@@ -22,22 +22,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Error, Maintenance, ManualClock, Store, verify};
 
-use crate::common::{at_least, mix};
 use crate::crash::cut::{Cut, Place, read_place, write_place};
 use crate::crash::recording::{Allowed, Moment, Recorder, Recording};
 use crate::crash::workload::Workload;
 use crate::driver::{DIRECTORY, Driver, look};
 use crate::model::{State, describe};
 use crate::ops::{Op, Put, Settings, Upkeep, Write};
+use crate::{at_least, mix};
 
 /// Which cuts to make of a moment; the first argument is where it lies, the second itself.
-pub(crate) type Choose<'a> = &'a (dyn Fn(&Place, usize, &Moment) -> Vec<Cut> + Sync);
+pub type Choose<'a> = &'a (dyn Fn(&Place, usize, &Moment) -> Vec<Cut> + Sync);
 
 /// The variable that names one state, to build and examine just that.
 const PLACE: &str = "EMBERCASK_CRASH_PLACE";
 
 #[derive(Debug, Default)]
-pub(crate) struct Explorer {
+pub struct Explorer {
     visited: Visited,
     seen: Mutex<HashSet<u64>>,
 }
@@ -47,11 +47,11 @@ pub(crate) struct Explorer {
 struct Visited(Mutex<BTreeMap<String, u64>>);
 
 /// States that were built.
-pub(crate) const BUILT: &str = "states built";
+pub const BUILT: &str = "states built";
 /// Those that differed from all before, and so were opened.
-pub(crate) const OPENED: &str = "states opened";
+pub const OPENED: &str = "states opened";
 /// Of these, those after a second or later crash.
-pub(crate) const RELAPSED: &str = "after a second or third crash";
+pub const RELAPSED: &str = "after a second or third crash";
 
 impl Visited {
     fn note(&self, what: &str) {
@@ -81,25 +81,25 @@ struct Line<'a> {
 
 impl Explorer {
     /// How often this was visited.
-    pub(crate) fn visited(&self, what: &str) -> u64 {
+    pub fn visited(&self, what: &str) -> u64 {
         let counts = self.visited.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(what).copied().unwrap_or(0)
     }
 
     /// An exploration that has hardly visited a thing proves nothing. All floors are well below what is ordinarily seen.
-    pub(crate) fn has_visited(&self, floors: &[(&str, u64)]) {
+    pub fn has_visited(&self, floors: &[(&str, u64)]) {
         for (what, least) in floors {
             at_least(*least, self.visited(what), what);
         }
     }
 
-    pub(crate) fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         let counts = self.visited.0.lock().unwrap_or_else(PoisonError::into_inner);
         format!("{:#?}", *counts)
     }
 
     /// Cuts the workload off at every step. An error says which state broke which promise, and how to build it again.
-    pub(crate) fn explore(&self, workload: &Workload, recording: &Recording, choose: Choose<'_>) -> Result<(), String> {
+    pub fn explore(&self, workload: &Workload, recording: &Recording, choose: Choose<'_>) -> Result<(), String> {
         let allowed = |step: usize| recording.allowed(&recording.moments[step]);
         let line = Line {
             moments: &recording.moments,
@@ -239,7 +239,7 @@ impl Explorer {
     }
 
     /// Forgets which states were seen, before another run begins.
-    pub(crate) fn forget(&self) {
+    pub fn forget(&self) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
@@ -472,13 +472,13 @@ fn report(workload: &Workload, place: &Place, moment: &Moment, error: &str) -> S
 }
 
 /// The state that the environment names, if it names one.
-pub(crate) fn place_to_replay() -> Option<(String, Place)> {
+pub fn place_to_replay() -> Option<(String, Place)> {
     let text = std::env::var(PLACE).ok()?;
     Some(read_place(&text).unwrap_or_else(|error| panic!("{PLACE}: {error}")))
 }
 
 /// Builds this state again, and every one on the way to it.
-pub(crate) fn replay(name: &str, place: &Place, below: crate::crash::recording::Below) -> Result<(), String> {
+pub fn replay(name: &str, place: &Place, below: crate::crash::recording::Below) -> Result<(), String> {
     let workload = Workload::named(name)?;
     let recording = workload.record(below);
     let wanted = |before: &Place, step: usize, _: &Moment| -> Vec<Cut> {

@@ -13,7 +13,7 @@ const HELD_MAX: usize = 6;
 
 impl Driver {
     /// Everything that the store shows is what the model says.
-    pub(crate) fn check(&mut self) {
+    pub fn check(&mut self) {
         let state = self.history.now();
         let (now, keys) = (self.now, &self.keys);
         let infos: Vec<_> = self

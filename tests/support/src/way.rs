@@ -1,7 +1,6 @@
 //! The ways to open a store, for tests that mean one: by the index file, by hints, by records, or by a mixture. A clean close
 //! leaves everything, and then opening reads the index file alone; so a test that means another way takes away what would
 //! spare the store that way, and asserts by the report of the opening that it was taken.
-#![allow(dead_code, reason = "each program that includes this file uses its own part of it")]
 
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use embercask::RecoveryReport;
 use embercask::storage::MemStorage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub enum Way {
     /// The index file alone, as a clean close leaves it.
     IndexFile,
     /// The hint of each sealed segment.
@@ -23,12 +22,12 @@ pub(crate) enum Way {
 
 impl Way {
     /// One of each kind.
-    pub(crate) const ALL: [Way; 4] = [Way::IndexFile, Way::Hints, Way::Records, Way::Mixed(1)];
+    pub const ALL: [Way; 4] = [Way::IndexFile, Way::Hints, Way::Records, Way::Mixed(1)];
     /// Those that make the indexes from the log.
-    pub(crate) const BY_LOG: [Way; 3] = [Way::Hints, Way::Records, Way::Mixed(1)];
+    pub const BY_LOG: [Way; 3] = [Way::Hints, Way::Records, Way::Mixed(1)];
 
     /// Leaves in the store's directory only what this way needs.
-    pub(crate) fn prepare(self, disk: &MemStorage, directory: impl AsRef<Path>) -> Prepared {
+    pub fn prepare(self, disk: &MemStorage, directory: impl AsRef<Path>) -> Prepared {
         let directory = directory.as_ref();
         let files = disk.files(directory);
         let names = files.iter().filter_map(|path| path.file_name()?.to_str()).collect();
@@ -36,7 +35,7 @@ impl Way {
     }
 
     /// As [`prepare`](Self::prepare), on a real disk.
-    pub(crate) fn prepare_directory(self, directory: &Path) -> Prepared {
+    pub fn prepare_directory(self, directory: &Path) -> Prepared {
         let files: Vec<_> = std::fs::read_dir(directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
@@ -79,16 +78,16 @@ impl Way {
 
 /// What the directory of a store holds that makes opening it faster.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Prepared {
+pub struct Prepared {
     way: Way,
-    pub(crate) index_file: bool,
-    pub(crate) hints: u64,
+    pub index_file: bool,
+    pub hints: u64,
 }
 
 impl Prepared {
     /// Opening took the way that was meant: for a store that was closed, or killed with nothing under way, and that is sound.
     #[track_caller]
-    pub(crate) fn assert_taken(&self, report: &RecoveryReport) {
+    pub fn assert_taken(&self, report: &RecoveryReport) {
         self.assert_all_used(report);
         let (hints, records) = (report.hints_used, report.hints_rebuilt);
         let taken = match self.way {
@@ -102,7 +101,7 @@ impl Prepared {
 
     /// All that is there was used, whatever the way that was meant: a store that was killed has no index file.
     #[track_caller]
-    pub(crate) fn assert_all_used(&self, report: &RecoveryReport) {
+    pub fn assert_all_used(&self, report: &RecoveryReport) {
         let hints = if self.index_file { 0 } else { self.hints };
         assert_eq!(
             (report.index_file_used, report.hints_used),
@@ -113,7 +112,7 @@ impl Prepared {
 
     /// Nothing was used that is not there: for what a crash has left unfit.
     #[track_caller]
-    pub(crate) fn assert_no_more_used(&self, report: &RecoveryReport) {
+    pub fn assert_no_more_used(&self, report: &RecoveryReport) {
         assert!(
             report.index_file_used <= self.index_file && report.hints_used <= self.hints,
             "{self:?}: {report:?}"

@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use crate::way::Way;
 
 /// Names of namespaces.
-pub(crate) const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];
+pub const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];
 
 /// Names that exist from the beginning.
-pub(crate) const FIRST_NAMES: usize = 2;
+pub const FIRST_NAMES: usize = 2;
 
 /// Every key that is ever used: few, so that they meet; with shared prefixes, zeros, 0xFF, and one longer than what is read
 /// at first.
-pub(crate) fn keys() -> Vec<Vec<u8>> {
+pub fn keys() -> Vec<Vec<u8>> {
     let mut keys: Vec<Vec<u8>> = [
         &b"a"[..],
         b"ab",
@@ -50,10 +50,10 @@ pub(crate) fn keys() -> Vec<Vec<u8>> {
 }
 
 /// Number of keys, see [`keys`].
-pub(crate) const KEYS: usize = 20;
+pub const KEYS: usize = 20;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Guard {
+pub enum Guard {
     Absent,
     Present,
     /// The sequence that stands there.
@@ -63,24 +63,24 @@ pub(crate) enum Guard {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Put {
-    pub(crate) length: usize,
-    pub(crate) ttl: Option<u64>,
-    pub(crate) metadata: Option<usize>,
+pub struct Put {
+    pub length: usize,
+    pub ttl: Option<u64>,
+    pub metadata: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct BatchItem {
-    pub(crate) namespace: usize,
-    pub(crate) key: usize,
+pub struct BatchItem {
+    pub namespace: usize,
+    pub key: usize,
     /// None deletes.
-    pub(crate) put: Option<Put>,
-    pub(crate) guard: Option<Guard>,
+    pub put: Option<Put>,
+    pub guard: Option<Guard>,
 }
 
 /// A change of what is stored.
 #[derive(Clone, Debug)]
-pub(crate) enum Write {
+pub enum Write {
     Put {
         namespace: usize,
         key: usize,
@@ -126,7 +126,7 @@ pub(crate) enum Write {
 
 /// What leaves all as it is, to whoever looks.
 #[derive(Clone, Debug)]
-pub(crate) enum Upkeep {
+pub enum Upkeep {
     Flush,
     Sync,
     Maintain,
@@ -137,21 +137,21 @@ pub(crate) enum Upkeep {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Crash {
+pub enum Crash {
     Kill,
     PowerCut(CutPolicy),
 }
 
 /// A crash while the store is being opened after another one.
 #[derive(Clone, Debug)]
-pub(crate) struct Relapse {
+pub struct Relapse {
     /// Storage calls that opening still gets through.
-    pub(crate) calls: u64,
-    pub(crate) crash: Crash,
+    pub calls: u64,
+    pub crash: Crash,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Op {
+pub enum Op {
     Write(Write),
     Upkeep(Upkeep),
     Advance(u64),
@@ -190,7 +190,7 @@ pub(crate) enum Op {
 
 /// How a storage call fails. None of these strikes a read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     Write,
     ShortWrite(usize),
     Sync,
@@ -206,20 +206,20 @@ pub(crate) enum Failure {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Doing {
+pub enum Doing {
     Write(Write),
     Upkeep(Upkeep),
 }
 
 /// How the store is opened.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) pread: bool,
-    pub(crate) segment_bytes: u64,
-    pub(crate) durability: Durability,
-    pub(crate) grace_ms: u64,
+pub struct Settings {
+    pub pread: bool,
+    pub segment_bytes: u64,
+    pub durability: Durability,
+    pub grace_ms: u64,
     /// Of the disk on which it is created: ids, salts and the seeds of hashes follow from it.
-    pub(crate) seed: u64,
+    pub seed: u64,
 }
 
 fn durability() -> BoxedStrategy<Durability> {
@@ -331,7 +331,7 @@ fn way() -> BoxedStrategy<Way> {
     prop_oneof![Just(Way::IndexFile), Just(Way::Hints), Just(Way::Records), mixed].boxed()
 }
 
-pub(crate) fn settings() -> BoxedStrategy<Settings> {
+pub fn settings() -> BoxedStrategy<Settings> {
     let segment_bytes = prop_oneof![4 => Just(4096u64), 1 => Just(6000u64), 1 => Just(20_000u64)];
     (
         prop::bool::ANY,
@@ -375,7 +375,7 @@ fn failure() -> BoxedStrategy<Failure> {
     .boxed()
 }
 
-pub(crate) fn op() -> BoxedStrategy<Op> {
+pub fn op() -> BoxedStrategy<Op> {
     prop_oneof![
         60 => write().prop_map(Op::Write),
         10 => upkeep().prop_map(Op::Upkeep),

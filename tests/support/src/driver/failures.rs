@@ -81,7 +81,7 @@ impl Driver {
     }
 
     /// Does a write. One that fails has happened or not, as a whole, and after a crash it may be the other way round.
-    pub(crate) fn try_write(&mut self, write: &Write) -> Result<()> {
+    pub fn try_write(&mut self, write: &Write) -> Result<()> {
         self.step += 1;
         let plan = self.plan(write);
         let done = self.perform(write);
@@ -116,7 +116,7 @@ impl Driver {
     }
 
     /// Does something that leaves all as it is, failed or not.
-    pub(crate) fn try_upkeep(&mut self, upkeep: &Upkeep) -> Result<()> {
+    pub fn try_upkeep(&mut self, upkeep: &Upkeep) -> Result<()> {
         let result = self.perform_upkeep(upkeep);
         match (&result, upkeep) {
             (Ok(()), Upkeep::Flush | Upkeep::Maintain) => self.history.acknowledge(Promise::Kill),
@@ -128,7 +128,7 @@ impl Driver {
     }
 
     /// Lets go of the store, closed or not, and opens it again; on a disk that works, if on this one it cannot be done.
-    pub(crate) fn try_reopen(&mut self, way: Way, settings: &Settings) -> Result<()> {
+    pub fn try_reopen(&mut self, way: Way, settings: &Settings) -> Result<()> {
         let disk = self.disk.crash_process();
         let prepared = way.prepare(&disk, DIRECTORY);
         let mut result = self.begin(disk, settings);
@@ -150,7 +150,7 @@ impl Driver {
     }
 
     /// What the store shows is what the model says, however it fares otherwise.
-    pub(crate) fn check_shown(&self) {
+    pub fn check_shown(&self) {
         self.observer.calm(true);
         let found = look(&self.store).unwrap_or_else(|error| panic!("reading: {error}"));
         assert!(
@@ -163,7 +163,7 @@ impl Driver {
     }
 
     /// Whether a crash just now would leave what was promised, without damage.
-    pub(crate) fn outlives(&self, crash: &Crash) -> Result<(), String> {
+    pub fn outlives(&self, crash: &Crash) -> Result<(), String> {
         let disk = after(&self.disk, crash);
         let clock = ManualClock::new(self.highest);
         let store = open(&faults_over(Arc::new(disk)), &clock, &self.settings);

@@ -7,7 +7,7 @@ use embercask::{Result, Store};
 use crate::model::{Item, Keyspace, State};
 
 /// Everything that the store shows.
-pub(crate) fn look(store: &Store) -> Result<State> {
+pub fn look(store: &Store) -> Result<State> {
     let mut state = State::default();
     for info in store.namespaces()? {
         let mut keyspace = Keyspace {

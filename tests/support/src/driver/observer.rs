@@ -7,7 +7,7 @@ use embercask::storage::{MemStorage, Storage};
 use crate::model::{Promise, State};
 
 /// Follows what a driver does. The default only looks away.
-pub(crate) trait Observer: Send + Sync {
+pub trait Observer: Send + Sync {
     /// What the store works on, in the place of the disk itself.
     fn storage(&self, disk: &MemStorage) -> Arc<dyn Storage> {
         Arc::new(disk.clone())

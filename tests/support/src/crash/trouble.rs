@@ -10,23 +10,23 @@ use crate::driver::Observer;
 
 /// A kind of trouble; begins at a step.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
-    pub(crate) name: &'static str,
-    pub(crate) kind: FaultKind,
+pub struct Trouble {
+    pub name: &'static str,
+    pub kind: FaultKind,
     /// None strikes whatever call it is.
-    pub(crate) operation: Option<Operation>,
+    pub operation: Option<Operation>,
     /// It goes on until things are put in order.
-    pub(crate) lasts: bool,
+    pub lasts: bool,
     /// Steps are calls of all kinds, not only those that change something.
-    pub(crate) all_calls: bool,
+    pub all_calls: bool,
     /// What the failed call may end in, other than that the store is poisoned.
-    pub(crate) answer: ErrorKind,
+    pub answer: ErrorKind,
 }
 
 /// Counts the calls of a whole life, over all disks on which it is lived, and lets them fail.
-pub(crate) struct Troublemaker {
-    pub(crate) trouble: Trouble,
-    pub(crate) at: u64,
+pub struct Troublemaker {
+    pub trouble: Trouble,
+    pub at: u64,
     state: Mutex<Troubled>,
 }
 
@@ -41,7 +41,7 @@ struct Troubled {
 }
 
 impl Troublemaker {
-    pub(crate) fn new(trouble: &Trouble, at: u64) -> Arc<Troublemaker> {
+    pub fn new(trouble: &Trouble, at: u64) -> Arc<Troublemaker> {
         Arc::new(Troublemaker {
             trouble: trouble.clone(),
             at,
@@ -53,12 +53,12 @@ impl Troublemaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn struck(&self) -> bool {
+    pub fn struck(&self) -> bool {
         let state = self.state();
         state.struck_before + state.storage.as_ref().map_or(0, FaultStorage::struck) > 0
     }
 
-    pub(crate) fn put_in_order(&self) {
+    pub fn put_in_order(&self) {
         self.state().in_order = true;
         self.arm();
     }
@@ -120,10 +120,10 @@ fn trouble(name: &'static str, kind: FaultKind, operation: Option<Operation>, la
     }
 }
 
-pub(crate) const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
+pub const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
 
 /// Everything that can go wrong, by name.
-pub(crate) fn troubles() -> Vec<Trouble> {
+pub fn troubles() -> Vec<Trouble> {
     let mut troubles = vec![
         Trouble {
             all_calls: true,

@@ -2,7 +2,6 @@
 //!
 //! A child reports on its standard output, a line at a time, each begun by `# `, since the test runner writes there too. A
 //! line counts once its end has arrived, so a report that a kill cut short was never made.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -15,14 +14,14 @@ const NUMBERS: &str = "EMBERCASK_CHILD_NUMBERS";
 const MARK: &str = "# ";
 
 /// What this process is to do if it is a child.
-pub(crate) struct Role {
-    pub(crate) name: String,
-    pub(crate) directory: PathBuf,
-    pub(crate) numbers: Vec<u64>,
+pub struct Role {
+    pub name: String,
+    pub directory: PathBuf,
+    pub numbers: Vec<u64>,
 }
 
 /// None in the process that was started by whoever runs the tests.
-pub(crate) fn role() -> Option<Role> {
+pub fn role() -> Option<Role> {
     let name = std::env::var(ROLE).ok()?;
     let numbers = std::env::var(NUMBERS).expect("numbers of the child");
     Some(Role {
@@ -36,17 +35,17 @@ pub(crate) fn role() -> Option<Role> {
 }
 
 /// Tells the parent. Whole lines, in the order in which the threads come by.
-pub(crate) fn report(line: std::fmt::Arguments<'_>) {
+pub fn report(line: std::fmt::Arguments<'_>) {
     println!("{MARK}{line}");
 }
 
 /// Waits to be killed; at the latest until there is no parent any more.
-pub(crate) fn wait_for_the_kill() {
+pub fn wait_for_the_kill() {
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
 }
 
 /// Ends this process at once, as a kill from outside would: nothing is flushed, closed or unwound.
-pub(crate) fn die() -> ! {
+pub fn die() -> ! {
     #[cfg(unix)]
     {
         unsafe extern "C" {
@@ -58,19 +57,19 @@ pub(crate) fn die() -> ! {
 }
 
 /// Killed, at the latest, when this is dropped.
-pub(crate) struct Child {
+pub struct Child {
     process: std::process::Child,
     reports: BufReader<ChildStdout>,
 }
 
 impl Child {
     /// Runs one test of this binary in a process of its own.
-    pub(crate) fn spawn(test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
+    pub fn spawn(test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
         Child::spawn_under(&[], test, role, directory, numbers)
     }
 
     /// As [`spawn`](Self::spawn), with a command in front that runs what follows it.
-    pub(crate) fn spawn_under(command: &[&str], test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
+    pub fn spawn_under(command: &[&str], test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
         let binary = std::env::current_exe().expect("the path of this binary");
         let mut line: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
         line.push(binary.as_os_str());
@@ -89,12 +88,12 @@ impl Child {
         Child { process, reports }
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.process.id()
     }
 
     /// The next report; None once the child has ended.
-    pub(crate) fn next_report(&mut self) -> Option<String> {
+    pub fn next_report(&mut self) -> Option<String> {
         loop {
             let mut line = Vec::new();
             self.reports.read_until(b'\n', &mut line).expect("a pipe can be read");
@@ -109,13 +108,13 @@ impl Child {
     }
 
     /// Kills it, wherever it is.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.process.kill();
     }
 
     /// Waits for its end, after all reports were read. A child that waits for a kill ends.
-    pub(crate) fn wait(mut self) -> ExitStatus {
+    pub fn wait(mut self) -> ExitStatus {
         drop(self.process.stdin.take());
         while self.next_report().is_some() {}
         self.process.wait().expect("a child can be waited for")
@@ -134,7 +133,7 @@ impl Drop for Child {
 const SIGKILL: i32 = 9;
 
 /// Whether a process was ended by a kill, from outside or by [`die`].
-pub(crate) fn was_killed(status: ExitStatus) -> bool {
+pub fn was_killed(status: ExitStatus) -> bool {
     // A child that fails panics, and the test runner says so with its code. One that ran into a fault of its memory or its
     // maps, or aborted, was ended by a signal too, but by another.
     #[cfg(unix)]
@@ -144,7 +143,7 @@ pub(crate) fn was_killed(status: ExitStatus) -> bool {
 }
 
 /// Copies the files of a directory into another one, which is made anew.
-pub(crate) fn copy_directory(from: &Path, to: &Path) {
+pub fn copy_directory(from: &Path, to: &Path) {
     remove_directory(to);
     std::fs::create_dir_all(to).expect("a directory");
     let Ok(entries) = std::fs::read_dir(from) else { return };
@@ -155,14 +154,14 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
 }
 
 /// Removes a directory if there is one.
-pub(crate) fn remove_directory(directory: &Path) {
+pub fn remove_directory(directory: &Path) {
     if directory.exists() {
         std::fs::remove_dir_all(directory).expect("a directory can be removed");
     }
 }
 
 /// Bytes of all files in a directory.
-pub(crate) fn bytes_in(directory: &Path) -> u64 {
+pub fn bytes_in(directory: &Path) -> u64 {
     std::fs::read_dir(directory)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").metadata().expect("its length").len())
@@ -170,7 +169,7 @@ pub(crate) fn bytes_in(directory: &Path) -> u64 {
 }
 
 /// Open files and maps of this process that lie in this directory; empty on systems that do not tell.
-pub(crate) fn open_in(directory: &Path) -> Vec<String> {
+pub fn open_in(directory: &Path) -> Vec<String> {
     let directory = directory.canonicalize().expect("a directory").display().to_string();
     if !cfg!(target_os = "linux") {
         return Vec::new();

@@ -5,11 +5,11 @@ use std::str::FromStr;
 
 use embercask::storage::CutPolicy;
 
-use crate::common::mix;
+use crate::mix;
 
 /// What happens to the machine, or to the process on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub enum Cut {
     /// The process is killed between two calls.
     Kill,
     /// It is killed within a write, of which the system has taken so many bytes.
@@ -20,12 +20,12 @@ pub(crate) enum Cut {
 
 impl Cut {
     /// Whether all is there that the system had taken.
-    pub(crate) fn keeps_everything(&self) -> bool {
+    pub fn keeps_everything(&self) -> bool {
         !matches!(self, Cut::Power(policy) if *policy != CutPolicy::KeepAll)
     }
 
     /// In a word.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Cut::Kill => "kill",
             Cut::KillWithin(_) => "kill within a write",
@@ -37,7 +37,7 @@ impl Cut {
     }
 
     /// Another number for another cut.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         match self {
             Cut::Kill => mix(&[0]),
             Cut::KillWithin(bytes) => mix(&[1, *bytes as u64]),
@@ -91,9 +91,9 @@ impl FromStr for Cut {
 
 /// Where a state lies: the step of the workload before which it was cut off, and how; then, if there was another crash, the
 /// step of the recovery, and so on.
-pub(crate) type Place = Vec<(usize, Cut)>;
+pub type Place = Vec<(usize, Cut)>;
 
-pub(crate) fn write_place(workload: &str, place: &Place) -> String {
+pub fn write_place(workload: &str, place: &Place) -> String {
     let mut text = workload.to_owned();
     for (step, cut) in place {
         text += &format!("/{step}/{cut}");
@@ -102,7 +102,7 @@ pub(crate) fn write_place(workload: &str, place: &Place) -> String {
 }
 
 /// The workload and the place in it.
-pub(crate) fn read_place(text: &str) -> Result<(String, Place), String> {
+pub fn read_place(text: &str) -> Result<(String, Place), String> {
     let mut parts = text.split('/');
     let workload = parts.next().unwrap_or_default().to_owned();
     let mut place = Place::new();

@@ -8,7 +8,7 @@ use embercask::ManualClock;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::common::Rng;
+use crate::Rng;
 use crate::crash::recording::{Below, Recorder, Recording};
 use crate::driver::{Driver, START_MS};
 use crate::ops::{self, BatchItem, Guard, Op, Put, Settings, Upkeep, Write};
@@ -16,7 +16,7 @@ use crate::way::Way;
 
 /// One thing to do.
 #[derive(Clone, Debug)]
-pub(crate) enum Deed {
+pub enum Deed {
     Op(Op),
     /// Into a directory of its own.
     Checkpoint,
@@ -24,16 +24,16 @@ pub(crate) enum Deed {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Workload {
+pub struct Workload {
     /// `every-kind`, or the seed of a random one.
-    pub(crate) name: String,
-    pub(crate) settings: Settings,
-    pub(crate) deeds: Vec<Deed>,
+    pub name: String,
+    pub settings: Settings,
+    pub deeds: Vec<Deed>,
 }
 
 impl Workload {
     /// The one of this name.
-    pub(crate) fn named(name: &str) -> Result<Workload, String> {
+    pub fn named(name: &str) -> Result<Workload, String> {
         match name.parse() {
             Ok(seed) => Ok(Workload::random(seed)),
             Err(_) if name == EVERY_KIND => Ok(Workload::every_kind()),
@@ -42,7 +42,7 @@ impl Workload {
     }
 
     /// Every kind of operation, in every class of durability, in a few hundred steps.
-    pub(crate) fn every_kind() -> Workload {
+    pub fn every_kind() -> Workload {
         Workload {
             name: EVERY_KIND.to_owned(),
             settings: settings(Sync),
@@ -51,7 +51,7 @@ impl Workload {
     }
 
     /// The seed decides about everything.
-    pub(crate) fn random(seed: u64) -> Workload {
+    pub fn random(seed: u64) -> Workload {
         let mut random = Rng::new(seed);
         let mut bytes = [0; 32];
         for chunk in bytes.chunks_mut(8) {
@@ -83,7 +83,7 @@ impl Workload {
     }
 
     /// Does it all, on a disk below this.
-    pub(crate) fn record(&self, below: Below) -> Recording {
+    pub fn record(&self, below: Below) -> Recording {
         let clock = ManualClock::new(START_MS);
         let recorder = Recorder::new(&clock, below);
         let mut driver = Driver::observed(&self.settings, &clock, Arc::new(recorder.clone()));
@@ -110,7 +110,7 @@ impl Workload {
 
 const EVERY_KIND: &str = "every-kind";
 
-pub(crate) fn settings(durability: Durability) -> Settings {
+pub fn settings(durability: Durability) -> Settings {
     Settings {
         pread: false,
         segment_bytes: 4096,

@@ -24,18 +24,18 @@ use embercask::{Clock, Maintenance, ManualClock, Namespace, ReadMode, Result, St
 use crate::model::{History, Promise, State};
 use crate::ops::{Crash, FIRST_NAMES, Failure, Op, Settings, Write, keys};
 
-pub(crate) use look::look;
-pub(crate) use observer::Observer;
+pub use look::look;
+pub use observer::Observer;
 
 use failures::fault;
 use observer::Nobody;
 
-pub(crate) const DIRECTORY: &str = "/data/store";
-pub(crate) const START_MS: u64 = 1_700_000_000_000;
+pub const DIRECTORY: &str = "/data/store";
+pub const START_MS: u64 = 1_700_000_000_000;
 /// More steps than any life has.
 const STEPS_MAX: usize = 1_000_000;
 
-pub(crate) struct Driver {
+pub struct Driver {
     observer: Arc<dyn Observer>,
     disk: MemStorage,
     faults: FaultStorage,
@@ -61,7 +61,7 @@ pub(crate) struct Driver {
     held: Vec<(Value, Arc<[u8]>)>,
 }
 
-pub(crate) fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
+pub fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
     Store::options()
         .segment_bytes(settings.segment_bytes)
         .durability(settings.durability)
@@ -78,12 +78,12 @@ fn faults_over(storage: Arc<dyn Storage>) -> FaultStorage {
 }
 
 impl Driver {
-    pub(crate) fn new(settings: &Settings) -> Driver {
+    pub fn new(settings: &Settings) -> Driver {
         Driver::observed(settings, &ManualClock::new(START_MS), Arc::new(Nobody))
     }
 
     /// As [`new`](Self::new), with somebody who follows, at a time that they know.
-    pub(crate) fn observed(settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Driver {
+    pub fn observed(settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Driver {
         let mut driver = Driver::on(MemStorage::seeded(settings.seed), settings, clock, observer).unwrap();
         for name in 0..FIRST_NAMES {
             driver.write(&Write::CreateNamespace { name });
@@ -92,7 +92,7 @@ impl Driver {
     }
 
     /// Goes on with what is on this disk, whatever that is. Values of writes from here on are unlike those from before.
-    pub(crate) fn resume(
+    pub fn resume(
         disk: MemStorage,
         settings: &Settings,
         clock: &ManualClock,
@@ -108,7 +108,7 @@ impl Driver {
     }
 
     /// As [`observed`](Self::observed), without any namespace, on a disk that may fail.
-    pub(crate) fn on(
+    pub fn on(
         disk: MemStorage,
         settings: &Settings,
         clock: &ManualClock,
@@ -126,7 +126,7 @@ impl Driver {
             store,
             handles: BTreeMap::new(),
             stale: BTreeMap::new(),
-            history: History::new(),
+            history: History::default(),
             keys: keys(),
             now,
             highest: now,
@@ -139,13 +139,13 @@ impl Driver {
     }
 
     /// Does one thing, and looks at everything afterwards.
-    pub(crate) fn run(&mut self, op: &Op) {
+    pub fn run(&mut self, op: &Op) {
         self.act(op);
         self.check();
     }
 
     /// Does one thing.
-    pub(crate) fn act(&mut self, op: &Op) {
+    pub fn act(&mut self, op: &Op) {
         self.step += 1;
         match op {
             Op::Write(write) => self.write(write),
@@ -217,19 +217,19 @@ impl Driver {
         self.history.see(self.now);
     }
 
-    pub(crate) fn state(&self) -> &State {
+    pub fn state(&self) -> &State {
         self.history.now()
     }
 
-    pub(crate) fn disk(&self) -> &MemStorage {
+    pub fn disk(&self) -> &MemStorage {
         &self.disk
     }
 
-    pub(crate) fn store(&self) -> &Store {
+    pub fn store(&self) -> &Store {
         &self.store
     }
 
-    pub(crate) fn advance(&mut self, ms: u64) {
+    pub fn advance(&mut self, ms: u64) {
         self.act(&Op::Advance(ms));
     }
 

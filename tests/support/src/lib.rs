@@ -1,0 +1,25 @@
+//! What more than one of the test programs, benchmarks and fuzz targets uses; never part of the library.
+//!
+//! * [`manual`], [`open`] and their neighbours: small stores and what they show; [`Way`](way::Way), the ways to open one.
+//! * [`rng`]: randomness that prints its seed.
+//! * [`hooked`]: a storage that asks before each call; [`process`]: the test binary, run again as a child.
+//! * [`ops`], [`model`], [`driver`]: what can happen to a store, what it should then show, and doing and comparing both.
+//! * [`crash`]: lives that are cut off at every step, and disks that fail or lie.
+//! * [`fuzz`]: bodies of the fuzz targets that use the public interface alone.
+
+pub mod crash;
+pub mod driver;
+pub mod fuzz;
+pub mod hooked;
+pub mod model;
+pub mod ops;
+pub mod process;
+mod random;
+mod run;
+mod store;
+pub mod way;
+
+pub use embercask::testing::until;
+pub use random::{Rng, mix, rng};
+pub use run::{StopOnDrop, at_least, skip};
+pub use store::{DIRECTORY, class, ending, file_names, is_corruption, keys, manual, open, text};

@@ -1,0 +1,75 @@
+//! Stores of tests: the options of one that does nothing by itself, what it shows, and its files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use embercask::storage::{MemStorage, Storage};
+use embercask::{Durability, Error, Maintenance, Namespace, Options, PutOptions, Store};
+
+/// Where the stores of these tests lie on a simulated disk.
+pub const DIRECTORY: &str = "/store";
+
+/// Small segments, so that rotating, sealing and compacting happen all the time; no thread that nobody asked for.
+pub fn manual(storage: Arc<dyn Storage>) -> Options {
+    Store::options()
+        .segment_bytes(4096)
+        .maintenance(Maintenance::Manual)
+        .storage(storage)
+}
+
+/// Opens, or creates, the store on this disk.
+#[track_caller]
+pub fn open(disk: &MemStorage) -> Store {
+    manual(Arc::new(disk.clone())).open(DIRECTORY).unwrap()
+}
+
+pub fn class(durability: Durability) -> PutOptions {
+    PutOptions::new().durability(durability)
+}
+
+/// The value of a key as text; what an error says if there is one.
+#[track_caller]
+pub fn text(namespace: &Namespace, key: &str) -> Option<String> {
+    namespace.get_text(key).unwrap()
+}
+
+/// All keys, in the order of the listing.
+#[track_caller]
+pub fn keys(namespace: &Namespace) -> Vec<String> {
+    namespace
+        .list()
+        .limit(7)
+        .into_iter()
+        .map(|entry| entry.unwrap().key_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Names of the files in a store's directory on a real disk, sorted.
+pub fn file_names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Files of the store on this disk whose names end so, sorted.
+pub fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
+    disk.files(DIRECTORY)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().ends_with(end))
+        .collect()
+}
+
+/// The error names a file on this disk, and an offset in it.
+#[track_caller]
+pub fn is_corruption(error: &Error, disk: &MemStorage, context: &str) {
+    let Error::Corruption { path, offset, .. } = error else {
+        panic!("{context}: {error:?}")
+    };
+    let length = disk.read_file(path).map_or(0, |bytes| bytes.len() as u64);
+    assert!(*offset <= length, "{context}: {error}");
+    let says = format!("{} at offset {offset}", path.display());
+    assert!(error.to_string().ends_with(&says), "{context}: {error}");
+}
