@@ -18,8 +18,8 @@
 //! damages at once a sample is tried, `EMBERCASK_DAMAGE_STATES` of each. A failure names the damage; `EMBERCASK_DAMAGE` set to that
 //! text tries it alone, in all ways (ids and salts differ from run to run, what lies where does not).
 //!
-//! `tests/recovery/` has the single cases behind this, `tests/verify_and_salvage/` the reports of verify and salvage,
-//! and `tests/damage_while_open.rs` bytes that change under an open store.
+//! `tests/engine/recovery/` has the single cases behind this, `tests/engine/verify_and_salvage/` the reports of verify and salvage,
+//! and `tests/engine/damage_while_open.rs` bytes that change under an open store.
 
 mod allocations;
 mod damages;

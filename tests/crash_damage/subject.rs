@@ -37,7 +37,7 @@ pub(crate) fn is_hint(path: &Path) -> bool {
 impl Subject {
     pub(crate) fn of(disk: &MemStorage) -> Subject {
         let disk = disk.power_cut(&CutPolicy::KeepAll);
-        // With it a store opens whatever its hints are like, and without a look at its records: see `tests/index_file.rs`.
+        // With it a store opens whatever its hints are like, and without a look at its records: see `tests/engine/index_file.rs`.
         Way::Hints.prepare(&disk, DIRECTORY);
         let files: BTreeMap<_, _> = disk
             .files(DIRECTORY)

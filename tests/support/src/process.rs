@@ -63,7 +63,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Runs one test of this binary in a process of its own.
+    /// Runs one test of this binary in a process of its own. The test is named with its module, as `module_path!` has it.
     pub fn spawn(test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
         Child::spawn_under(&[], test, role, directory, numbers)
     }
@@ -73,6 +73,7 @@ impl Child {
         let binary = std::env::current_exe().expect("the path of this binary");
         let mut line: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
         line.push(binary.as_os_str());
+        let (_, test) = test.split_once("::").expect("the path of a test begins with its crate");
         let numbers: Vec<_> = numbers.iter().map(u64::to_string).collect();
         let mut process = Command::new(line[0])
             .args(&line[1..])

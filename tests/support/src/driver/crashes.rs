@@ -95,7 +95,7 @@ impl Driver {
     pub(super) fn begin(&mut self, disk: MemStorage, settings: &Settings) -> Result<()> {
         self.handles.clear();
         self.stale.clear();
-        // Another opening would judge by the wall clock alone, and show again what is still on disk. `tests/crash_time` has that.
+        // Another opening would judge by the wall clock alone, and show again what is still on disk. `tests/crash/time` has that.
         self.now = self.highest;
         self.clock.set_wall(self.now);
         self.wall_shifted = false;

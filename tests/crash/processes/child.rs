@@ -1,0 +1,183 @@
+//! What a child process does: everything that the plan of its round says, telling of each step, until it is killed.
+//!
+//! Reports: `B phase` and `E phase` for the beginning and the end of opening and closing; `B writer number` and `E writer
+//! number` before an operation and after it returned, which acknowledges it; and what [`Deadly`] tells.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use embercask::{Batch, Durability, Error, Namespace, PutOptions, Result, Store};
+
+use crate::processes::deadly::{Deadly, Fuse, Moment};
+use crate::processes::plan::{Change, Kill, Operation, Phase, Plan, Wandering, name_of};
+use test_support::process::{Role, report};
+
+/// Where the store of a world lies.
+pub(crate) fn store_in(root: &Path) -> PathBuf {
+    root.join("store")
+}
+
+/// Where it lies for the rest of a round in which it is renamed.
+pub(crate) fn moved_in(root: &Path) -> PathBuf {
+    root.join("moved")
+}
+
+/// Where a process goes that leaves; a directory lies in it that has the name of the store, and nothing in it.
+pub(crate) fn elsewhere_in(root: &Path) -> PathBuf {
+    root.join("elsewhere")
+}
+
+/// Where a checkpoint goes.
+pub(crate) fn checkpoint_in(root: &Path, round: u64, writer: usize, number: usize) -> PathBuf {
+    root.join(format!("checkpoint {round} {writer} {number}"))
+}
+
+struct Worker<'a> {
+    root: &'a Path,
+    plan: &'a Plan,
+    fuse: &'a Fuse,
+    store: Store,
+    writer: usize,
+}
+
+/// One round in the directory of a world.
+pub(crate) fn work(role: &Role) {
+    let root = role.directory.as_path();
+    let plan = &Plan::of(role.numbers[0], role.numbers[1]);
+    let moment = match plan.kill {
+        Kill::AtCall { moment, .. } => moment,
+        _ => Moment::Before,
+    };
+    let fuse = Arc::new(Fuse::new(moment));
+    let directory = store_in(root);
+    let opened_as = if plan.wandering == Wandering::ProcessLeaves {
+        std::env::set_current_dir(root).expect("the directory of the world");
+        Path::new("store")
+    } else {
+        &directory
+    };
+    let storage = Deadly::over_the_disk(fuse.clone(), Some(opened_as), &directory);
+    enter(plan, &fuse, Phase::Opening);
+    report(format_args!("B opening"));
+    let store = plan.options(Arc::new(storage)).open(opened_as).expect("open");
+    report(format_args!("E opening"));
+    wander(plan, root);
+    enter(plan, &fuse, Phase::Working);
+    thread::scope(|scope| {
+        for writer in 0..plan.writers {
+            let worker = Worker {
+                root,
+                plan,
+                fuse: &fuse,
+                store: store.clone(),
+                writer,
+            };
+            scope.spawn(move || worker.run());
+        }
+    });
+    enter(plan, &fuse, Phase::Closing);
+    report(format_args!("B closing"));
+    store.close().expect("close");
+    report(format_args!("E closing"));
+}
+
+fn wander(plan: &Plan, root: &Path) {
+    match plan.wandering {
+        Wandering::Stays => {}
+        Wandering::ProcessLeaves => {
+            std::fs::create_dir_all(elsewhere_in(root).join("store")).expect("another directory");
+            std::env::set_current_dir(elsewhere_in(root)).expect("another directory");
+        }
+        Wandering::IsRenamed => {
+            std::fs::rename(store_in(root), moved_in(root)).expect("a new name");
+            std::fs::create_dir(store_in(root)).expect("another directory");
+        }
+    }
+}
+
+fn enter(plan: &Plan, fuse: &Fuse, entered: Phase) {
+    if let Kill::AtCall { phase, calls, .. } = plan.kill
+        && phase == entered
+    {
+        fuse.light(calls);
+    }
+}
+
+impl Worker<'_> {
+    fn run(&self) {
+        let writer = self.writer;
+        for (number, operation) in self.plan.operations(writer).iter().enumerate() {
+            report(format_args!("B {writer} {number}"));
+            if let Err(error) = self.perform(number, operation) {
+                panic!("writer {writer}, operation {number}, {operation:?}: {error}");
+            }
+            report(format_args!("E {writer} {number}"));
+        }
+    }
+
+    fn name(&self, name: usize) -> String {
+        name_of(self.writer, name)
+    }
+
+    /// What cannot be done in this state is left out, which the parent foresees.
+    fn perform(&self, number: usize, operation: &Operation) -> Result<()> {
+        let done = match operation {
+            Operation::Create { name, id } => self.store.create_namespace_with_id(&self.name(*name), *id).map(drop),
+            Operation::Rename { from, to } => self.store.rename_namespace(&self.name(*from), &self.name(*to)),
+            Operation::Drop { name } => self.store.drop_namespace(&self.name(*name)),
+            Operation::Write { changes, durability } => self.write(changes, *durability),
+            Operation::Flush => self.store.flush(),
+            Operation::Sync => self.store.sync(),
+            Operation::Maintain => self.store.maintain(),
+            Operation::Compact => {
+                enter(self.plan, self.fuse, Phase::Compacting);
+                self.store.compact().map(drop)
+            }
+            Operation::CompactSubset(mask) => {
+                enter(self.plan, self.fuse, Phase::Compacting);
+                self.store.compact_subset(*mask).map(drop)
+            }
+            Operation::Checkpoint => {
+                enter(self.plan, self.fuse, Phase::Checkpointing);
+                let target = checkpoint_in(self.root, self.plan.round, self.writer, number);
+                self.store.checkpoint(target).map(drop)
+            }
+        };
+        match done {
+            Err(Error::NamespaceExists { .. } | Error::NamespaceNotFound { .. }) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn write(&self, changes: &[Change], durability: Durability) -> Result<()> {
+        let open = |change: &Change| self.store.open_namespace(&self.name(change.name));
+        let namespaces = changes.iter().map(open).collect::<Result<Vec<Namespace>>>()?;
+        if let ([change], [namespace]) = (changes, &namespaces[..]) {
+            return match put_options(change) {
+                Some((value, options)) => namespace
+                    .put_with(&change.key, value, options.durability(durability))
+                    .map(drop),
+                None => namespace.delete_with(&change.key, None, Some(durability)).map(drop),
+            };
+        }
+        let add = |batch: Batch, (change, namespace): (&Change, &Namespace)| match put_options(change) {
+            Some((value, options)) => batch.put_with(namespace, &change.key, value, options),
+            None => batch.delete(namespace, &change.key),
+        };
+        let batch = changes.iter().zip(&namespaces).fold(self.store.batch(), add);
+        batch.durability(durability).commit().map(drop)
+    }
+}
+
+fn put_options(change: &Change) -> Option<(&[u8], PutOptions)> {
+    let item = change.item.as_ref()?;
+    let mut options = PutOptions::new();
+    if let Some(metadata) = &item.metadata {
+        options = options.metadata(&metadata[..]);
+    }
+    if let Some(expiry) = item.expiry {
+        options = options.expires_at_ms(expiry);
+    }
+    Some((&item.value, options))
+}

@@ -1,0 +1,95 @@
+//! Options out of range, and at its ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use embercask::storage::MemStorage;
+use embercask::{Durability, Maintenance, ManualClock};
+
+use crate::bad_input::{NOW_MS, invalid};
+use test_support::{DIRECTORY, class, manual, until};
+
+#[test]
+fn options_out_of_range_are_refused_before_the_disk_is_touched() {
+    let disk = MemStorage::new();
+    let options = || manual(Arc::new(disk.clone()));
+    for (options, says) in [
+        (options().segment_bytes(0), ["segment size of 0", "choose 4096 to"]),
+        (
+            options().segment_bytes(4095),
+            ["segment size of 4095", "choose 4096 to"],
+        ),
+        (
+            options().segment_bytes((512 << 20) + 1),
+            ["segment size", "to 536870912"],
+        ),
+        (options().segment_bytes(u64::MAX), ["segment size", "to 536870912"]),
+        (
+            options().waste_ceiling(1.09),
+            ["waste ceiling of 1.09", "choose 1.1 to 10"],
+        ),
+        (
+            options().waste_ceiling(10.1),
+            ["waste ceiling of 10.1", "choose 1.1 to 10"],
+        ),
+        (options().waste_ceiling(f64::NAN), ["waste ceiling", "choose 1.1 to 10"]),
+        (
+            options().waste_ceiling(f64::INFINITY),
+            ["waste ceiling", "choose 1.1 to 10"],
+        ),
+        (
+            options().compaction_bytes_per_second(Some(0)),
+            ["rate of zero", "pause compaction instead"],
+        ),
+    ] {
+        invalid(options.open(DIRECTORY), &says);
+    }
+    assert_eq!(disk.operation_count(), 0, "nothing was done");
+    let extreme = options()
+        .segment_bytes(4096)
+        .waste_ceiling(10.0)
+        .compaction_bytes_per_second(Some(u64::MAX))
+        .expiry_grace(Duration::MAX)
+        .flush_interval(Duration::MAX);
+    let store = extreme.open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..10 {
+        namespace.put(format!("{n}"), [7; 1_000]).unwrap();
+    }
+    let segments = store.stats().segments;
+    assert!(segments.len() > 2 && segments.iter().all(|segment| segment.bytes <= 4096));
+    store.compact().unwrap();
+    assert_eq!(namespace.count().unwrap(), 10);
+    store.close().unwrap();
+}
+
+/// The same with the store's own threads. What is buffered does not stay in memory for ever, whatever the interval is; what has
+/// expired stays on disk for as long as it says.
+#[test]
+fn intervals_of_zero_and_for_ever_are_taken_as_meant() {
+    for (interval, stays) in [(Duration::ZERO, false), (Duration::MAX, true)] {
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(NOW_MS));
+        let open = || {
+            manual(Arc::new(disk.clone()))
+                .maintenance(Maintenance::Background)
+                .flush_interval(interval)
+                .expiry_grace(interval)
+                .clock(clock.clone())
+                .open(DIRECTORY)
+                .unwrap()
+        };
+        let store = open();
+        let namespace = store.namespace("N").unwrap();
+        let buffered = class(Durability::Buffered).ttl(Duration::from_secs(1));
+        namespace.put_with("key", "1", buffered).unwrap();
+        until("what is buffered is flushed", || store.stats().pending_bytes == 0);
+        clock.advance(1_000);
+        assert!(namespace.get("key").unwrap().is_none());
+        store.compact().unwrap();
+        store.close().unwrap();
+        // Had the clock been fast, the key would be there again, unless its record is gone.
+        clock.set_wall(NOW_MS);
+        let namespace = open().open_namespace("N").unwrap();
+        assert_eq!(namespace.contains("key").unwrap(), stays, "{interval:?}");
+    }
+}

@@ -1,0 +1,27 @@
+//! What the engine promises, in one program: each module is a suite, which `tests/planted.table` knows by its name.
+
+mod bad_input;
+mod checkpoint;
+mod compaction_beside_damage;
+mod concurrency;
+mod counters;
+mod damage_while_open;
+mod documents;
+mod durability;
+mod expiry;
+mod faults;
+mod fuzz_corpus;
+mod golden;
+mod index_file;
+mod inspect;
+mod known_bugs;
+mod map_and_file;
+mod poisoning;
+mod public_interface;
+mod recovery;
+mod regressions;
+mod rollback;
+mod sealing;
+mod second_crash;
+mod sequences;
+mod verify_and_salvage;

@@ -1,0 +1,156 @@
+//! What a map and its file may do to each other: sealed segments alone are mapped, nothing is written through a map, and a
+//! file that somebody cuts under an open store is an error or the end of the process, never other bytes.
+#![cfg(target_os = "linux")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use embercask::{Durability, ErrorKind, Maintenance, Options, ReadMode, Store};
+use test_support::file_names;
+
+const KEYS: usize = 200;
+const MODE: &str = "EMBERCASK_TEST_READ_MODE";
+const DIRECTORY: &str = "EMBERCASK_TEST_DIRECTORY";
+/// The name of the test that runs as a child.
+const CHILD: &str = "map_and_file::a_segment_cut_under_an_open_store_never_gives_other_bytes";
+
+fn options(mode: ReadMode) -> Options {
+    Store::options()
+        .segment_bytes(16 << 10)
+        .durability(Durability::Os)
+        .maintenance(Maintenance::Manual)
+        .read_mode(mode)
+}
+
+fn value(n: usize) -> String {
+    format!("{n} ").repeat(200)
+}
+
+/// A store with several sealed segments, closed.
+fn filled(directory: &Path) {
+    let store = options(ReadMode::Map).open(directory).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..KEYS {
+        namespace.put(format!("{n:03}"), value(n)).unwrap();
+    }
+    store.close().unwrap();
+}
+
+fn segments(directory: &Path) -> Vec<PathBuf> {
+    file_names(directory)
+        .into_iter()
+        .filter(|name| name.ends_with(".segment"))
+        .map(|name| directory.join(name))
+        .collect()
+}
+
+/// Opens the store, cuts its second segment, and reads everything. Ends the process with an error if a value is wrong or
+/// a key absent.
+fn cut_and_read(directory: &Path, mode: ReadMode) {
+    let store = options(mode).open(directory).unwrap();
+    let namespace = store.open_namespace("N").unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&segments(directory)[1])
+        .unwrap();
+    file.set_len(4096).unwrap();
+    println!("CUT");
+    let mut errors = 0;
+    for n in 0..KEYS {
+        match namespace.get(format!("{n:03}")) {
+            Ok(Some(found)) => assert_eq!(found.as_str().unwrap(), value(n)),
+            Ok(None) => panic!("key {n} is said to be absent"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+                assert!(error.to_string().contains(".segment at offset"), "{error}");
+                errors += 1;
+            }
+        }
+    }
+    println!("{errors} ERRORS");
+}
+
+fn in_child(directory: &Path, mode: &str) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", CHILD, "--nocapture"])
+        .env(DIRECTORY, directory)
+        .env(MODE, mode)
+        .output()
+        .unwrap()
+}
+
+/// B27. In map mode the system ends the process (SIGBUS) when it touches what is gone; in pread mode that is an error.
+#[test]
+fn a_segment_cut_under_an_open_store_never_gives_other_bytes() {
+    if let (Some(directory), Ok(mode)) = (std::env::var_os(DIRECTORY), std::env::var(MODE)) {
+        let mode = if mode == "map" { ReadMode::Map } else { ReadMode::Pread };
+        return cut_and_read(Path::new(&directory), mode);
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    for mode in ["map", "pread"] {
+        let directory = temporary.path().join(mode);
+        filled(&directory);
+        let output = in_child(&directory, mode);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("CUT"), "{mode}: {said}");
+        let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+        if mode == "map" {
+            const SIGBUS: i32 = 7;
+            assert_eq!(signal, Some(SIGBUS), "{}: {said}", output.status);
+        } else {
+            assert!(output.status.success(), "{}: {said}", output.status);
+            assert!(said.contains("ERRORS") && !said.contains("\n0 ERRORS"), "{said}");
+        }
+        // The next opening sees that the file is too short.
+        let error = options(ReadMode::Map).open(&directory).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{mode}: {error}");
+    }
+}
+
+/// What the kernel says is mapped of this directory: permissions and path.
+fn maps_of(directory: &Path) -> Vec<(String, String)> {
+    let directory = directory.to_str().unwrap();
+    std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains(directory))
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let permissions = words.nth(1).unwrap_or_default().to_owned();
+            (permissions, words.last().unwrap_or_default().to_owned())
+        })
+        .collect()
+}
+
+/// B27: the active segment grows by writes, so a map of it would show what may still be taken back.
+#[test]
+fn sealed_segments_alone_are_mapped_and_never_for_writing() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().canonicalize().unwrap();
+    let store = options(ReadMode::Map).open(&directory).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    for n in 0..2 * KEYS {
+        namespace.put(format!("{n:03}"), value(n)).unwrap();
+    }
+    store.maintain().unwrap();
+    let stats = store.stats();
+    let file_of = |id: u64| format!("{id:016x}.segment");
+    let maps = maps_of(&directory);
+    // So many that ids have letters in them.
+    assert!(stats.segments.len() > 10, "{}", stats.segments.len());
+    for sealed in stats.segments.iter().filter(|segment| segment.sealed) {
+        let is_of = |(_, path): &(String, String)| path.ends_with(&file_of(sealed.id));
+        assert!(maps.iter().any(is_of), "{} is not mapped", file_of(sealed.id));
+    }
+    for (permissions, path) in &maps {
+        assert!(permissions.starts_with("r--"), "{path} is mapped {permissions}");
+        let sealed = stats
+            .segments
+            .iter()
+            .any(|segment| segment.sealed && path.ends_with(&file_of(segment.id)));
+        assert!(sealed, "{path} is mapped and not sealed");
+    }
+    store.close().unwrap();
+    drop(namespace);
+    assert_eq!(maps_of(&directory), [], "nothing stays mapped after the last handle");
+}
