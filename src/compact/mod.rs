@@ -21,6 +21,7 @@ mod damage;
 mod fate;
 mod pacing;
 mod pick;
+mod rules;
 mod run;
 
 use std::sync::Arc;

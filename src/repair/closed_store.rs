@@ -80,7 +80,7 @@ impl Source {
             && !planted(Planted::SalvageByStranger)
         {
             let path = directory.path_of(MANIFEST_FILE);
-            damaged.push(Content::default().damaged(&path, None, 0, 0, Damage::Stranger));
+            damaged.push(Content::default().damaged((&path, None), 0, 0, Damage::Stranger));
             manifest = None;
         }
         let segments = segments(&directory, &names, manifest.as_ref())?;
@@ -136,9 +136,9 @@ fn read_manifest(from: &Directory, names: &[String], damaged: &mut Vec<Damaged>)
     content.read(&*file, &path, MANIFEST_BYTES_MAX)?;
     match Manifest::decode(&content.bytes) {
         Ok(manifest) if content.is_whole() => return Ok(Some(manifest)),
-        Ok(_) => damaged.push(content.damaged(&path, None, 0, content.bytes.len() as u64, Damage::Short)),
+        Ok(_) => damaged.push(content.damaged((&path, None), 0, content.bytes.len() as u64, Damage::Short)),
         // A version that is too new may be damage like any other; the segments tell.
-        Err(damage) => damaged.push(content.damaged(&path, None, 0, content.bytes.len() as u64, damage)),
+        Err(damage) => damaged.push(content.damaged((&path, None), 0, content.bytes.len() as u64, damage)),
     }
     Ok(None)
 }
@@ -201,7 +201,7 @@ fn segments(from: &Directory, names: &[String], manifest: Option<&Manifest>) -> 
         if let Err(Damage::Version(version)) = header {
             newer.get_or_insert((path.clone(), version));
         }
-        let header = header.map_err(|damage| content.damaged(&path, Some(id), 0, length, damage));
+        let header = header.map_err(|damage| content.damaged((&path, Some(id)), 0, length, damage));
         sources.push(SourceSegment {
             id,
             name,
@@ -227,7 +227,8 @@ fn segments(from: &Directory, names: &[String], manifest: Option<&Manifest>) -> 
             .is_ok_and(|header| Some(header.store_id) != store_id)
         {
             let stranger = Damage::Stranger;
-            source.header = Err(Content::default().damaged(&source.path, Some(source.id), 0, source.length, stranger));
+            source.header =
+                Err(Content::default().damaged((&source.path, Some(source.id)), 0, source.length, stranger));
         }
     }
     Ok(sources)

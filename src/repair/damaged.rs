@@ -91,7 +91,7 @@ impl Content {
         let length = |block: u64| (self.bytes.len() as u64).saturating_sub(block).min(BLOCK_BYTES as u64);
         blocks
             .filter(|block| !is_listed(*block))
-            .map(|block| self.damaged(path, Some(segment), block, length(block), Damage::Short))
+            .map(|block| self.damaged((path, Some(segment)), block, length(block), Damage::Short))
             .collect()
     }
 
@@ -100,11 +100,10 @@ impl Content {
         self.unreadable.is_empty()
     }
 
-    /// A damaged range of this content. If it could not even be read, that is the cause.
+    /// A damaged range of this content, which is of this file and segment. If it could not even be read, that is the cause.
     pub(super) fn damaged(
         &self,
-        path: &Path,
-        segment: Option<u64>,
+        (path, segment): (&Path, Option<u64>),
         offset: u64,
         length: u64,
         damage: Damage,

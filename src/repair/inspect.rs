@@ -1,3 +1,5 @@
+//! (Over 400 lines: one function for each kind of file.)
+//!
 //! Showing a file of a store part by part: the format made visible, of damaged files too.
 
 use std::path::{Path, PathBuf};
@@ -192,7 +194,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
         if planted(Planted::InspectPassesDamage) {
             return Ok(true);
         }
-        let Damaged { cause, .. } = self.content.damaged(&self.path, None, offset, length, damage);
+        let Damaged { cause, .. } = self.content.damaged((&self.path, None), offset, length, damage);
         Ok(self.show(PartKind::Damaged, offset, length, vec![("cause", Text(cause))]))
     }
 

@@ -18,6 +18,7 @@ mod change;
 mod group;
 mod load;
 mod read;
+mod record;
 mod snapshot;
 mod upkeep;
 
@@ -34,9 +35,10 @@ use crate::location::Location;
 use crate::segment::table::SegmentTable;
 use crate::sync::lock;
 
-pub(crate) use change::{AppliedRecord, Current, Full, Move, Undo, flags};
+pub(crate) use change::Full;
 pub(crate) use load::Source;
 pub(crate) use read::{Candidate, HashedKey};
+pub(crate) use record::{AppliedRecord, Current, Move, Undo, flags};
 pub(crate) use snapshot::Indexes;
 
 /// Records fetched into the processor's cache at a time: many enough to overlap, few enough to stay there.

@@ -1,3 +1,5 @@
+//! (Over 400 lines: each method of the storage traits once.)
+//!
 //! A storage that lets a test see every call, and decide what becomes of it.
 
 use std::ffi::OsString;

@@ -1,3 +1,5 @@
+//! (Over 400 lines: each method of the storage traits once.)
+//!
 //! A simulated disk that can lose power.
 //!
 //! [`MemStorage`] keeps two images of everything. Calls read and change the live one, as a running machine sees its

@@ -1,3 +1,5 @@
+//! (Over 400 lines: all commands and flags, with their help.)
+//!
 //! What can be said on the command line, and its help.
 
 use std::ffi::OsString;

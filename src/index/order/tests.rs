@@ -1,3 +1,5 @@
+//! (Over 400 lines: each rule of the key order, and the model that it is compared with.)
+//!
 //! The key order against a `BTreeMap`, at its edges, and under threads.
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shuttle::thread;
 
 use super::*;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Sequences that were appended, in order, and those that cannot be taken back any more.
 #[derive(Debug, Default)]

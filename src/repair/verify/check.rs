@@ -83,7 +83,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
 
     pub(super) fn note(&mut self, id: u64, offset: u64, length: u64, damage: Damage) {
         let path = self.directory.path_of(&segment_file(id));
-        let damaged = self.content.damaged(&path, Some(id), offset, length, damage);
+        let damaged = self.content.damaged((&path, Some(id)), offset, length, damage);
         self.report.damaged.push(damaged);
     }
 
@@ -233,7 +233,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         if let Some(damage) = damage.filter(|_| !planted(Planted::VerifyPassesHints))
             && is_listed()
         {
-            let damaged = content.damaged(&path, Some(id), 0, length, damage);
+            let damaged = content.damaged((&path, Some(id)), 0, length, damage);
             if content.is_whole() {
                 self.unfit_hints.push(damaged);
             } else {

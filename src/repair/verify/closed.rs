@@ -116,7 +116,7 @@ struct Unsealed {
 impl Unsealed {
     fn range(&self, offset: u64, length: u64, damage: Damage) -> Damaged {
         let id = Some(self.scan.segment_id);
-        Content::default().damaged(&self.path, id, offset, length, damage)
+        Content::default().damaged((&self.path, id), offset, length, damage)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::index::keydir::CAPACITY_MAX;
 use crate::index::namespaces::encode_number;
+use crate::index::order::KeyFlags;
 use crate::storage::{Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation as Call};
 use crate::testing::{Task, until};
 use crate::{Condition, Durability, ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};

@@ -1,3 +1,5 @@
+//! (Over 400 lines: one state machine.)
+//!
 //! The state of a simulated disk: of every file and directory a live and a durable image, and the operations that
 //! lie between the two.
 //!

@@ -1,3 +1,5 @@
+//! (Over 400 lines: each rule of the simulated disk.)
+//!
 //! The two images, what power cuts leave of them, and the limits of the disk.
 
 use std::collections::BTreeSet;

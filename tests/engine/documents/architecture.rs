@@ -135,3 +135,38 @@ fn every_file_and_function_that_the_map_names_exists() {
     }
     assert!(named > 60, "only {named} names were found");
 }
+
+/// All files of the sources, those of the command too.
+fn all_sources(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all_sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn a_long_file_says_in_its_first_line_why_it_is_long() {
+    const LINES_MAX: usize = 400;
+    let mut files = Vec::new();
+    all_sources(Path::new("src"), &mut files);
+    assert!(files.len() > 150, "only {} files were found", files.len());
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let is_explained = text
+            .lines()
+            .next()
+            .is_some_and(|line| line.contains("Over 400 lines: "));
+        let is_long = text.lines().count() > LINES_MAX;
+        assert_eq!(
+            is_long,
+            is_explained,
+            "{} has {} lines",
+            path.display(),
+            text.lines().count()
+        );
+    }
+}

@@ -1,3 +1,5 @@
+//! (Over 400 lines: all rules of one table.)
+//!
 //! The keydir by itself: here at the edges of its tables, beside it against a map and with real threads.
 #![allow(
     clippy::unwrap_used,

@@ -1,0 +1,73 @@
+//! The rules of one run: up to where shadows hide nothing, and what may leave the disk.
+
+use std::collections::HashSet;
+
+use super::Compactor;
+use super::pick::shadow_floor;
+use crate::format::record::{Header, Kind};
+use crate::index::namespaces::SYSTEM_NAMESPACE;
+use crate::planted::{Planted, planted};
+use crate::segment::SealedSegment;
+
+/// The rules of one run.
+pub(super) struct Rules {
+    /// Shadows up to this sequence hide nothing outside the inputs.
+    shadow_floor: u64,
+    /// As above, for records of dropped namespaces.
+    namespace_shadow_floor: u64,
+    /// Up to this time what has expired may be dropped; None if nothing may.
+    horizon: Option<u64>,
+}
+
+impl Compactor {
+    /// The rules of a run over these segments.
+    pub(super) fn rules(&self, inputs: &[SealedSegment]) -> Rules {
+        let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
+        // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
+        let dropping = self.state.namespaces.any_dropped();
+        let all = self.state.segments.all();
+        let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
+        Rules {
+            shadow_floor,
+            namespace_shadow_floor: if dropping { 0 } else { shadow_floor },
+            horizon: self.context.time.drop_horizon(self.context.grace_ms()),
+        }
+    }
+}
+
+impl Rules {
+    /// Whether no segment outside the inputs can hold an older record that this shadow hides.
+    pub(super) fn hides_nothing(&self, header: &Header) -> bool {
+        let floor = if header.namespace == SYSTEM_NAMESPACE {
+            self.namespace_shadow_floor
+        } else {
+            self.shadow_floor
+        };
+        header.sequence <= floor
+            || planted(Planted::DropShadowEarly)
+            || header.kind == Kind::Put && planted(Planted::DropExpiredShadow)
+    }
+
+    /// Whether what has this expiry may leave the disk. It has left the indexes, but perhaps only a moment ago.
+    pub(super) fn is_past_grace(&self, header: &Header) -> bool {
+        let is_past = |horizon| header.expiry.is_some_and(|expiry| expiry <= horizon);
+        self.horizon.is_some_and(is_past) || planted(Planted::IgnoreGrace)
+    }
+
+    /// Whether a segment among the inputs need not be read: nothing in it is live, nothing in it hides anything outside the
+    /// inputs, and nothing in it has expired only just now.
+    pub(super) fn let_go_unread(&self, input: &SealedSegment) -> bool {
+        let (summary, counts) = (input.summary(), input.counters.get());
+        let hides_nothing =
+            !has_shadows(input) || summary.max_sequence <= self.shadow_floor.min(self.namespace_shadow_floor);
+        let expired_long_ago =
+            summary.expiring == 0 || self.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
+        counts.live_puts == 0 && (hides_nothing && expired_long_ago || planted(Planted::DropUnread))
+    }
+}
+
+/// Whether anything in this segment hides, or may hide once expired, an older record.
+pub(super) fn has_shadows(segment: &SealedSegment) -> bool {
+    let summary = segment.summary();
+    summary.tombstones > 0 || summary.expiring > 0
+}

@@ -1,0 +1,162 @@
+//! The writer lock: what it protects, and how threads that hold it wait for each other.
+
+use std::sync::{PoisonError, TryLockError};
+
+use crate::error::{Error, Result};
+use crate::log::waiters::Waiters;
+use crate::state::WriterLock;
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+
+/// Looks at whether a write-out has ended before a thread goes to sleep over it: a few microseconds.
+const SPINS_MAX: u32 = if cfg!(shuttle) { 1 } else { 100 };
+
+/// What the writer lock protects.
+#[derive(Debug)]
+pub(crate) struct Locked<T> {
+    /// Given to the next record.
+    pub(crate) next_sequence: u64,
+    /// Of the newest record in the log.
+    pub(crate) last_sequence: u64,
+    /// Everything up to here is in the page cache.
+    pub(crate) written_sequence: u64,
+    /// Everything up to here is on the device.
+    pub(crate) durable_sequence: u64,
+    pub(crate) tail: T,
+    /// A leader is writing out, or syncing.
+    pub(in crate::log) writing: bool,
+    pub(in crate::log) syncing: bool,
+    /// Threads that wait for a leader.
+    waiting: usize,
+    /// Writes that have not yet learnt how they ended.
+    pub(in crate::log) waiters: Waiters,
+    pub(in crate::log) poisoned: Option<String>,
+    pub(in crate::log) closed: bool,
+}
+
+impl<T> Locked<T> {
+    /// The records that were found when the store was opened end before this sequence.
+    pub(in crate::log) fn begin_at(&mut self, next_sequence: u64) {
+        let last = next_sequence.saturating_sub(1);
+        self.next_sequence = next_sequence;
+        self.last_sequence = last;
+        self.written_sequence = last;
+        self.durable_sequence = last;
+    }
+
+    /// Refuses if nothing may be written any more.
+    pub(in crate::log) fn check_open(&self) -> Result<()> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
+        self.check_poison()
+    }
+
+    pub(in crate::log) fn check_poison(&self) -> Result<()> {
+        match &self.poisoned {
+            Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Why writes are refused, if they are.
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    /// Gives out the next sequence.
+    pub(in crate::log) fn take_sequence(&mut self) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        self.last_sequence = sequence;
+        sequence
+    }
+}
+
+/// The writer lock, held.
+pub(crate) type Guard<'a, T> = MutexGuard<'a, Locked<T>>;
+
+/// The writer lock, and how threads that hold it wait for each other.
+#[derive(Debug)]
+pub(crate) struct CommitLock<T> {
+    locked: Mutex<Locked<T>>,
+    /// Signalled when a write-out, a sync or a failure ends.
+    progressed: Condvar,
+    /// Rises whenever `progressed` is signalled, or would be if a thread slept.
+    progress: AtomicU64,
+}
+
+impl<T> CommitLock<T> {
+    /// Of a log without records.
+    pub(crate) fn new(tail: T) -> CommitLock<T> {
+        let locked = Locked {
+            next_sequence: 1,
+            last_sequence: 0,
+            written_sequence: 0,
+            durable_sequence: 0,
+            tail,
+            writing: false,
+            syncing: false,
+            waiting: 0,
+            waiters: Waiters::default(),
+            poisoned: None,
+            closed: false,
+        };
+        CommitLock {
+            locked: Mutex::new(locked),
+            progressed: Condvar::new(),
+            progress: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock, if it is free.
+    pub(in crate::log) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        match self.locked.try_lock() {
+            Ok(guard) => Some(guard),
+            // As in `lock`. This guard holds the lock already.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Gives up the lock until a leader has ended its work, or for no reason at all.
+    pub(in crate::log) fn wait<'a>(&'a self, mut guard: Guard<'a, T>) -> Guard<'a, T> {
+        let before = self.progress.load(Ordering::Relaxed);
+        if guard.writing {
+            // A write-out takes about as long as falling asleep, and less than being woken. A sync takes far longer.
+            drop(guard);
+            for _ in 0..SPINS_MAX {
+                if self.progress.load(Ordering::Relaxed) != before {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            guard = self.lock();
+            if self.progress.load(Ordering::Relaxed) != before {
+                return guard;
+            }
+        }
+        guard.waiting += 1;
+        let mut guard = self.progressed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        guard.waiting -= 1;
+        guard
+    }
+
+    /// Lets all who wait look again.
+    pub(in crate::log) fn notify(&self, guard: &Guard<'_, T>) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        if guard.waiting > 0 {
+            self.progressed.notify_all();
+        }
+    }
+}
+
+impl<T: Send> WriterLock for CommitLock<T> {
+    fn while_nothing_changes(&self, look: &mut dyn FnMut()) {
+        let _writer = self.lock();
+        look();
+    }
+}

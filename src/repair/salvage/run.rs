@@ -1,0 +1,454 @@
+//! (Over 400 lines: two passes over the same segments.)
+//!
+//! A run of salvage, in its two passes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{SalvageReport, SalvagedSegment};
+use crate::clock::Now;
+use crate::engine::write::{Action, Operation};
+use crate::error::{Error, Result};
+use crate::format::Damage;
+use crate::format::record::{Kind, Place, Record};
+use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
+use crate::options::{Durability, Progress};
+use crate::planted::{Planted, planted};
+use crate::repair::closed_store::SourceSegment;
+use crate::repair::damaged::Content;
+use crate::segment::scan::Found;
+use crate::segment::walk::{Reach, Step, Walker};
+use crate::storage::Directory;
+use crate::store::Store;
+
+/// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles up in memory.
+const ROUND_BYTES: u64 = 4 << 20;
+/// Bytes between two reports of progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// The sound record of a key with the highest sequence so far.
+#[derive(Clone, Copy)]
+struct Newest {
+    sequence: u64,
+    source: u32,
+    put: bool,
+    offset: u64,
+}
+
+/// A record of a batch that was not whole when its segment ended.
+struct Torn {
+    source: usize,
+    namespace: u32,
+    key: Box<[u8]>,
+    newest: Newest,
+}
+
+/// A put that goes into the new store.
+struct Chosen {
+    offset: u64,
+    namespace: u32,
+}
+
+/// What a salvaged store is written to.
+struct Target<'a> {
+    store: &'a Store,
+    now: &'a Now,
+    namespaces: HashMap<u32, Arc<NamespaceState>>,
+    /// Bytes since the last round of sealing.
+    unwritten: u64,
+}
+
+/// A run of salvage.
+pub(super) struct Run<P> {
+    directory: Directory,
+    sources: Vec<SourceSegment>,
+    pub(super) report: SalvageReport,
+    content: Content,
+    newest: BTreeMap<u32, HashMap<Box<[u8]>, Newest>>,
+    torn: Vec<Torn>,
+    /// Highest sequence of a sound record that is not torn.
+    last_sequence: u64,
+    progress: P,
+    state: Progress,
+}
+
+impl<P: FnMut(Progress) -> bool> Run<P> {
+    /// Over these segments of this directory.
+    pub(super) fn new(directory: Directory, sources: Vec<SourceSegment>, report: SalvageReport, progress: P) -> Run<P> {
+        // Each is read twice.
+        let total_bytes = sources.iter().map(|source| source.length).sum::<u64>() * 2;
+        Run {
+            directory,
+            sources,
+            report,
+            content: Content::default(),
+            newest: BTreeMap::new(),
+            torn: Vec::new(),
+            last_sequence: 0,
+            progress,
+            state: Progress {
+                done_bytes: 0,
+                total_bytes,
+            },
+        }
+    }
+
+    fn go_on(&mut self, bytes: u64) -> Result<()> {
+        self.state.done_bytes += bytes;
+        if (self.progress)(self.state) {
+            Ok(())
+        } else {
+            Err(Error::Cancelled)
+        }
+    }
+
+    /// The first pass.
+    pub(super) fn read_all(&mut self) -> Result<()> {
+        for index in 0..self.sources.len() {
+            let salvaged = self.read(index)?;
+            self.report.segments.extend(salvaged);
+        }
+        // What was torn at the end of the log was never acknowledged. If the log goes on behind it, it was whole once.
+        for torn in std::mem::take(&mut self.torn) {
+            let segment = self.report.segments.get_mut(torn.source);
+            if self.last_sequence > torn.newest.sequence || planted(Planted::SalvageTorn) {
+                keep(&mut self.newest, torn.namespace, &torn.key, torn.newest);
+            } else if let Some(segment) = segment {
+                segment.records -= 1;
+                segment.torn_records += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize) -> Result<Option<SalvagedSegment>> {
+        let Some(source) = self.sources.get(index) else {
+            return Ok(None);
+        };
+        let (id, path, length, reach) = (source.id, source.path.clone(), source.length, source.reach());
+        let mut salvaged = SalvagedSegment {
+            path: path.clone(),
+            id,
+            records: 0,
+            torn_records: 0,
+            lost: Vec::new(),
+        };
+        let header = match &source.header {
+            Ok(header) => *header,
+            Err(damaged) => {
+                salvaged.lost.push(damaged.clone());
+                self.go_on(length)?;
+                return Ok(Some(salvaged));
+            }
+        };
+        let name = source.name.clone();
+        self.load(&name, length)?;
+        let bytes = std::mem::take(&mut self.content.bytes);
+        if let Err(damage) = SegmentHeader::decode(&bytes) {
+            salvaged
+                .lost
+                .push(self.content.damaged((&path, Some(id)), 0, SEGMENT_HEADER_LEN, damage));
+        }
+        let reported = self.walk(index, Walker::new(&bytes, header, reach), &mut salvaged)?;
+        let found = bytes.len() as u64;
+        self.content.bytes = bytes;
+        salvaged.lost.extend(self.content.unlisted(&path, id, &salvaged.lost));
+        if reach == Reach::Known && found < length {
+            salvaged.lost.push(
+                self.content
+                    .damaged((&path, Some(id)), found, length - found, Damage::Short),
+            );
+        }
+        self.go_on(length.saturating_sub(reported))?;
+        Ok(Some(salvaged))
+    }
+
+    /// Goes through the records of a segment; returns up to where progress was told.
+    fn walk(&mut self, index: usize, mut walker: Walker<'_>, salvaged: &mut SalvagedSegment) -> Result<u64> {
+        let (mut batch_begin, mut batch_records) = (None, Vec::new());
+        let mut reported = 0;
+        while let Some(step) = walker.next() {
+            match step {
+                Step::Record { found, batch } => {
+                    salvaged.records += 1;
+                    if batch != batch_begin {
+                        self.take_over(&mut batch_records);
+                        batch_begin = batch;
+                    }
+                    let torn = (batch.is_some() && walker.reach() == Reach::Unknown).then_some(&mut batch_records);
+                    self.see(index, &found, torn);
+                }
+                Step::Log(_) => {}
+                Step::Damaged { offset, length, damage } => {
+                    let (path, id) = (&salvaged.path, Some(salvaged.id));
+                    let damaged = self.content.damaged((path, id), offset, length, damage);
+                    salvaged.lost.push(damaged);
+                }
+            }
+            if walker.offset() - reported >= PROGRESS_BYTES {
+                let bytes = walker.offset() - reported;
+                reported = walker.offset();
+                self.go_on(bytes)?;
+            }
+        }
+        if batch_begin.is_some() && walker.broken_batch() == batch_begin && !walker.is_sealed() {
+            self.torn.append(&mut batch_records);
+        } else {
+            self.take_over(&mut batch_records);
+        }
+        Ok(reported)
+    }
+
+    /// Keeps a record if it is the newest of its key so far, or sets it aside if its batch may be torn.
+    fn see(&mut self, index: usize, found: &Found<'_>, torn: Option<&mut Vec<Torn>>) {
+        let record = &found.record;
+        let newest = Newest {
+            sequence: record.header.sequence,
+            source: index as u32,
+            put: record.header.kind == Kind::Put,
+            offset: found.offset,
+        };
+        let (namespace, key) = (record.header.namespace, record.key());
+        match torn {
+            Some(torn) => torn.push(Torn {
+                source: index,
+                namespace,
+                key: key.into(),
+                newest,
+            }),
+            None => {
+                self.last_sequence = self.last_sequence.max(newest.sequence);
+                keep(&mut self.newest, namespace, key, newest);
+            }
+        }
+    }
+
+    /// Records of a batch that is not torn.
+    fn take_over(&mut self, records: &mut Vec<Torn>) {
+        for record in records.drain(..) {
+            self.last_sequence = self.last_sequence.max(record.newest.sequence);
+            keep(&mut self.newest, record.namespace, &record.key, record.newest);
+        }
+    }
+
+    fn load(&mut self, name: &str, length: u64) -> Result<()> {
+        let path = self.directory.path_of(name);
+        let file = self
+            .directory
+            .open_file(name, false)
+            .map_err(|error| Error::io("open", &path, error))?;
+        self.content.read(&*file, &path, length)
+    }
+
+    /// The second pass.
+    pub(super) fn write_all(&mut self, store: &Store, now: &Now) -> Result<()> {
+        let mut target = Target {
+            store,
+            now,
+            namespaces: self.create_namespaces(store)?,
+            unwritten: 0,
+        };
+        // By segment, in the order of offsets; the keys are in the segments.
+        let mut chosen: Vec<Vec<Chosen>> = self.sources.iter().map(|_| Vec::new()).collect();
+        for (namespace, keys) in std::mem::take(&mut self.newest) {
+            if target.namespaces.contains_key(&namespace) {
+                for newest in keys.values().filter(|newest| newest.put) {
+                    if let Some(of_source) = chosen.get_mut(newest.source as usize) {
+                        of_source.push(Chosen {
+                            offset: newest.offset,
+                            namespace,
+                        });
+                    }
+                }
+            }
+        }
+        for (index, chosen) in chosen.into_iter().enumerate() {
+            self.write_segment(index, chosen, &mut target)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the records of one segment that were chosen.
+    fn write_segment(&mut self, index: usize, mut chosen: Vec<Chosen>, target: &mut Target<'_>) -> Result<()> {
+        let Some(source) = self.sources.get(index) else {
+            return Ok(());
+        };
+        let (path, id, length) = (source.path.clone(), source.id, source.length);
+        let Ok(header) = source.header.clone() else {
+            return Ok(());
+        };
+        if chosen.is_empty() {
+            return self.go_on(length);
+        }
+        chosen.sort_unstable_by_key(|chosen| chosen.offset);
+        let name = source.name.clone();
+        self.load(&name, length)?;
+        let bytes = std::mem::take(&mut self.content.bytes);
+        let mut reported = 0;
+        for Chosen { offset, namespace } in chosen {
+            let place = Place {
+                salt: header.salt,
+                base_sequence: header.base_sequence,
+                offset,
+            };
+            let rest = bytes.get(offset as usize..).unwrap_or_default();
+            match Record::parse(rest, place).and_then(|record| record.check_body().map(|()| record)) {
+                Ok(record) => self.write_record(&record, namespace, target)?,
+                // It was good in the first pass: the device is failing.
+                Err(damage) => {
+                    let damaged = self.content.damaged((&path, Some(id)), offset, 0, damage);
+                    let segments = self.report.segments.iter_mut();
+                    for segment in segments.filter(|segment| segment.id == id) {
+                        segment.lost.push(damaged.clone());
+                    }
+                }
+            }
+            if offset - reported >= PROGRESS_BYTES {
+                self.go_on(offset - reported)?;
+                reported = offset;
+            }
+        }
+        self.content.bytes = bytes;
+        self.go_on(length.saturating_sub(reported))
+    }
+
+    fn write_record(&mut self, record: &Record<'_>, namespace: u32, target: &mut Target<'_>) -> Result<()> {
+        let Some(state) = target.namespaces.get(&namespace) else {
+            return Ok(());
+        };
+        let header = record.header;
+        if target.now.is_expired(header.expiry, header.sequence) && !planted(Planted::SalvageExpired) {
+            self.report.expired += 1;
+            return Ok(());
+        }
+        put(target.store, state, record)?;
+        self.report.keys += 1;
+        self.report.bytes += header.body_len();
+        target.unwritten += header.record_len();
+        if target.unwritten >= ROUND_BYTES {
+            target.unwritten = 0;
+            let engine = target.store.engine();
+            engine.log.seal_all()?;
+            engine.housekeeping.merge_due_orders();
+        }
+        Ok(())
+    }
+
+    /// Creates the namespaces of the new store: those whose records say that they exist, and one for each number whose record
+    /// is lost.
+    fn create_namespaces(&mut self, store: &Store) -> Result<HashMap<u32, Arc<NamespaceState>>> {
+        let mut created = HashMap::new();
+        let mut dropped = HashSet::new();
+        let mut entries: Vec<(Newest, Box<[u8]>)> = self
+            .newest
+            .remove(&SYSTEM_NAMESPACE)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, newest)| (newest, key))
+            .collect();
+        // Of two that claim one name, one was renamed or dropped in a record that is lost; the later claim is the right one.
+        entries.sort_unstable_by_key(|(newest, _)| std::cmp::Reverse(newest.sequence));
+        for (newest, key) in entries {
+            if !newest.put {
+                if let Ok(number) = <[u8; 4]>::try_from(&*key) {
+                    dropped.insert(u32::from_be_bytes(number));
+                }
+                continue;
+            }
+            let Some((number, id, name)) = self.namespace_entry(newest)? else {
+                continue;
+            };
+            match store.create_namespace_with_id(&name, id) {
+                Ok(namespace) => {
+                    created.insert(number, namespace.state);
+                }
+                Err(Error::NamespaceExists { .. } | Error::InvalidInput { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let orphans: Vec<_> = self
+            .newest
+            .iter()
+            .filter(|(number, _)| !created.contains_key(number))
+            .filter(|(number, _)| !dropped.contains(number) || planted(Planted::SalvageDropped))
+            .filter(|(_, keys)| keys.values().any(|newest| newest.put))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in orphans {
+            let mut name = format!("recovered-{number}");
+            let namespace = loop {
+                match store.create_namespace(&name) {
+                    Err(Error::NamespaceExists { .. }) => name.push('\''),
+                    created => break created?,
+                }
+            };
+            self.report.recovered_namespaces.push(name);
+            created.insert(number, namespace.state);
+        }
+        self.report.namespaces = created.len() as u64;
+        Ok(created)
+    }
+
+    /// Number, id and name from the record of a namespace.
+    fn namespace_entry(&mut self, newest: Newest) -> Result<Option<(u32, u128, String)>> {
+        let Some(source) = self.sources.get(newest.source as usize) else {
+            return Ok(None);
+        };
+        let Ok(header) = &source.header else { return Ok(None) };
+        let file = self
+            .directory
+            .open_file(&source.name, false)
+            .map_err(|error| Error::io("open", &source.path, error))?;
+        let mut bytes = vec![0; crate::format::aligned((crate::index::namespaces::NAME_LEN_MAX + 128) as u64) as usize];
+        let mut filled = 0;
+        // The file may end behind the record.
+        while let Some(part) = bytes.get_mut(filled..).filter(|part| !part.is_empty()) {
+            match file.read_at(part, newest.offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let place = Place {
+            salt: header.salt,
+            base_sequence: header.base_sequence,
+            offset: newest.offset,
+        };
+        let record = bytes.get(..filled).and_then(|bytes| Record::parse(bytes, place).ok());
+        let record = record.filter(|record| record.check_body().is_ok());
+        let entry = record.and_then(|record| decode_entry(record.key(), record.value()).ok());
+        Ok(entry.map(|(number, id, name)| (number, id, name.to_owned())))
+    }
+}
+
+/// Keeps a record if it is the newest of its key so far.
+fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, key: &[u8], newest: Newest) {
+    let keys = index.entry(namespace).or_default();
+    match keys.get_mut(key) {
+        // Of two with the same sequence, one is a copy; without a manifest it may also be a write that recovery discarded, and then
+        // the later segment is right.
+        Some(known) if newest.sequence >= known.sequence || planted(Planted::SalvageInAnyOrder) => *known = newest,
+        Some(_) => {}
+        None => {
+            keys.insert(key.into(), newest);
+        }
+    }
+}
+
+/// Writes a record into the new store, as it is: limits and lifetimes were checked when it was first put.
+fn put(store: &Store, namespace: &NamespaceState, record: &Record<'_>) -> Result<()> {
+    let action = Action::Put {
+        value: record.value(),
+        metadata: record.metadata(),
+        expiry: record.header.expiry,
+    };
+    let operation = Operation {
+        namespace,
+        key: record.key(),
+        action,
+        condition: None,
+    };
+    store.engine().write(&operation, Durability::Buffered).map(drop)
+}

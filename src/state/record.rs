@@ -1,0 +1,127 @@
+//! Records as the state knows them: what is applied, what was there before, and how to take it back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::format::record::Header;
+use crate::index::namespaces::NamespaceState;
+use crate::index::order::KeyFlags;
+use crate::location::Location;
+use crate::segment::Segment;
+
+/// The record that the keydir points at before a write.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Current {
+    pub(crate) location: Location,
+    known: Known,
+}
+
+/// What is known of a record.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    Header(Header),
+    /// It is damaged. The flags are what the key order holds of its key, the length is 0 unless the header could be read.
+    Damaged {
+        flags: KeyFlags,
+        length: u64,
+    },
+}
+
+impl Current {
+    pub(super) fn new(location: Location, header: Header) -> Current {
+        let known = Known::Header(header);
+        Current { location, known }
+    }
+
+    pub(super) fn damaged(location: Location, flags: KeyFlags, length: u64) -> Current {
+        let known = Known::Damaged { flags, length };
+        Current { location, known }
+    }
+
+    /// None if it is damaged.
+    pub(crate) fn header(&self) -> Option<&Header> {
+        match &self.known {
+            Known::Header(header) => Some(header),
+            Known::Damaged { .. } => None,
+        }
+    }
+
+    pub(super) fn flags(&self) -> KeyFlags {
+        match &self.known {
+            Known::Header(header) => flags(header),
+            Known::Damaged { flags, .. } => *flags,
+        }
+    }
+
+    /// Bytes that the counters of its segment are changed by.
+    pub(super) fn length(&self) -> u64 {
+        match &self.known {
+            Known::Header(header) => header.record_len(),
+            Known::Damaged { length, .. } => *length,
+        }
+    }
+
+    pub(super) fn expiry(&self) -> Option<u64> {
+        self.header().and_then(|header| header.expiry)
+    }
+}
+
+/// A put or tombstone that was just published in the active segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AppliedRecord<'a> {
+    pub(crate) segment: &'a Arc<Segment>,
+    pub(crate) offset: u64,
+    pub(crate) header: &'a Header,
+    pub(crate) namespace: &'a NamespaceState,
+    pub(crate) key: &'a [u8],
+    pub(crate) hash: u64,
+    /// What the keydir pointed at before.
+    pub(crate) before: Option<Current>,
+}
+
+/// How to take back one record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Undo {
+    pub(crate) offset: u64,
+    pub(crate) sequence: u64,
+    pub(super) hash: u64,
+    /// What the keydir said before.
+    pub(super) previous: Option<Current>,
+}
+
+impl Undo {
+    /// Records were copied: a record that is taken back must not uncover what they were copied from.
+    pub(crate) fn forward(&mut self, copies: &HashMap<Location, Location>) {
+        if let Some(previous) = &mut self.previous
+            && let Some(copy) = copies.get(&previous.location)
+        {
+            previous.location = *copy;
+        }
+    }
+}
+
+/// A put that was copied into another segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) hash: u64,
+    pub(crate) from: Location,
+    pub(crate) to: Location,
+    pub(crate) length: u64,
+    pub(crate) sequence: u64,
+    pub(crate) expiry: Option<u64>,
+}
+
+/// What the key order keeps of a record.
+pub(crate) fn flags(header: &Header) -> KeyFlags {
+    let expires = if header.expiry.is_some() {
+        KeyFlags::EXPIRES
+    } else {
+        KeyFlags::NONE
+    };
+    let metadata = if header.metadata_len.is_some() {
+        KeyFlags::METADATA
+    } else {
+        KeyFlags::NONE
+    };
+    expires.union(metadata)
+}
