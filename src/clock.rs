@@ -19,7 +19,7 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Wall clock: milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;
 
-    /// A clock that nobody sets: milliseconds since any fixed moment.
+    /// A clock that cannot be set: milliseconds since any fixed moment.
     fn monotonic_ms(&self) -> u64;
 }
 
@@ -72,7 +72,7 @@ impl ManualClock {
         self.monotonic.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Somebody sets the wall clock; the other one does not notice.
+    /// Sets the wall clock; the other one does not notice.
     pub fn set_wall(&self, wall_ms: u64) {
         self.wall.store(wall_ms, Ordering::SeqCst);
     }
@@ -183,14 +183,14 @@ impl Seen {
 
 /// The time as one open store sees it.
 ///
-/// A step back is noticed exactly, by whoever reads the clock next: who has seen a time (`seen`) and reads an earlier one
+/// A step back is noticed exactly, by the next thread that reads the clock: one that has seen a time (`seen`) and reads an earlier one
 /// afterwards, knows. What holds `seen` and the rest together:
 ///
-/// * `seen` is loaded before the clock is read, and moved on only from the value that was loaded. Somebody who has read the
+/// * `seen` is loaded before the clock is read, and moved on only from the value that was loaded. A thread that has read the
 ///   clock before a step, and is late, finds `seen` changed, and reads again.
-/// * The list of steps grows before `seen` tells of it, and shrinks after; and whoever has loaded it makes sure that `seen` is
-///   what it was. So nobody judges by a list that lacks a step which others have noted and gone on from.
-/// * A put with a lifetime reads the clock for its expiry before it is appended. So it has noticed the step itself, or somebody
+/// * The list of steps grows before `seen` tells of it, and shrinks after; and a thread that has loaded it makes sure that `seen` is
+///   what it was. So no thread judges by a list that lacks a step which others have noted.
+/// * A put with a lifetime reads the clock for its expiry before it is appended. So it has noticed the step itself, or another thread
 ///   else has and it has seen that (`seen` is stored with release and loaded with acquire); in both cases the flag `unnumbered`,
 ///   which is raised before `seen` changes, is up when the put is appended, and the step ends at its sequence or before. Whoever
 ///   holds a record finds the ends of the steps that were noted before it in place, since they are set before the record
@@ -264,7 +264,7 @@ impl StoreTime {
         Seen(self.seen.load(Ordering::Acquire))
     }
 
-    /// False if somebody else has changed it.
+    /// False if another thread has changed it.
     fn replace(&self, seen: Seen, by: Seen) -> bool {
         (self.seen)
             .compare_exchange(seen.0, by.0, Ordering::AcqRel, Ordering::Acquire)
@@ -284,7 +284,7 @@ impl StoreTime {
             let wall_ms = self.clock.wall_ms();
             let later = seen.at(wall_ms);
             if later.ms() >= seen.ms() {
-                // Somebody else has noted it, or it was set forward again.
+                // Another thread has noted it, or it was set forward again.
                 if later == seen || self.replace(seen, later) {
                     let steps = seen.has_steps().then(|| self.steps.load_full());
                     return Now { wall_ms, steps };
@@ -314,7 +314,7 @@ impl StoreTime {
         if highest.is_none_or(|step| step.high > now.wall_ms) {
             return now;
         }
-        // Whoever is at it does it too.
+        // The thread that is at it does this too.
         if let Ok(_noting) = self.noting.try_lock() {
             let seen = self.seen();
             let is_past = self.steps.load().first().is_none_or(|step| step.high <= seen.ms());

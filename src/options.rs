@@ -39,7 +39,7 @@ pub enum Maintenance {
     /// Three threads of the store.
     #[default]
     Background,
-    /// Whoever writes seals what is full, and the rest is left to [`Store::maintain`](crate::Store::maintain) and [`Store::compact`](crate::Store::compact): no thread is started. For deterministic tests, and for
+    /// Writers seal what is full, and the rest is left to [`Store::maintain`](crate::Store::maintain) and [`Store::compact`](crate::Store::compact): no thread is started. For deterministic tests, and for
     /// programs that schedule such work themselves.
     Manual,
 }

@@ -1,6 +1,6 @@
 //! What compaction does about segments that it cannot read.
 //!
-//! Such a segment is left where it is: what is live in it would be lost with it, or is lost already, and whoever asks for it must be
+//! Such a segment is left where it is: what is live in it would be lost with it, or is lost already, and a reader of it must be
 //! told. The others are compacted without it. Once nothing in it is live, and nothing in it hides anything, it goes as any
 //! other would, without being read.
 

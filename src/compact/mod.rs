@@ -41,7 +41,7 @@ use crate::sync::lock;
 /// How a run goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Somebody waits for it.
+    /// A call waits for it.
     Forced,
     /// In the background, at full speed.
     Hurried,
@@ -149,7 +149,7 @@ impl Compactor {
 
     /// Replaces all of these segments at once, or, if the disk is too full for that, one after the other: the one with the
     /// least in it first, so that each makes room for the next. Takes them over, since the space of a segment does not come
-    /// back while anybody holds it. What turns out to be damaged stays, and is added to the list.
+    /// back while anything holds it. What turns out to be damaged stays, and is added to the list.
     fn run_as_space_allows(
         &self,
         mut inputs: Vec<SealedSegment>,

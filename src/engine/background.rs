@@ -1,5 +1,5 @@
 //! The store's three threads: one that flushes and prepares, and so is never long at anything else; one for all other
-//! maintenance; one for compaction. Whatever fails in them is kept for `stats`; a panic ends nobody else's wait, since nobody waits for
+//! maintenance; one for compaction. What fails in them is kept for `stats`; a panic leaves no thread waiting, since none waits for
 //! them: what they do, every writer can do itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -67,7 +67,7 @@ impl Engine {
     pub(crate) fn close(&self) -> Result<()> {
         self.context.begin_closing();
         let _running = lock(&self.compactor.control.running);
-        // Whoever closes again is told how it went: what was lost is lost.
+        // Closing again tells how it went the first time: what was lost is lost.
         let mut ended = lock(&self.close_result);
         match &*ended {
             Some(_) if planted(Planted::ForgetFailedClose) => return Ok(()),

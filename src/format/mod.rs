@@ -89,7 +89,7 @@ pub(crate) fn classify(name: &str) -> FileName {
     if own.contains(&name) {
         return FileName::Own;
     }
-    // Only as we write them: other spellings of the same number (`+`, capitals) are somebody else's files.
+    // Only as we write them: other spellings of the same number (`+`, capitals) are other programs' files.
     if let Some(id) = name
         .strip_suffix(SEGMENT_SUFFIX)
         .and_then(id)

@@ -23,7 +23,7 @@ const BINDING: Range<usize> = 12..64;
 /// Store and manifest alone.
 const MANIFEST: Range<usize> = 12..40;
 
-/// An index file: if its checksums are wrong, the store shows what it would without it. One that somebody made up with the right
+/// An index file: if its checksums are wrong, the store shows what it would without it. One that was made up with the right
 /// ones may hide what was written, and cannot make up what was not.
 ///
 /// The true file differs from run to run, by the store's random numbers; its form does not.

@@ -226,7 +226,7 @@ fn adopt_summaries(bytes: &mut [u8], truth: &Manifest) {
 /// Keys of the store whose listings are asked for.
 const LISTED: [&str; 7] = ["a", "ab", "abc", "b", "ba", "user-1", "user-2"];
 
-/// A cursor of a listing, from anybody: refused, or the listing goes on exactly where it says.
+/// A cursor of a listing, from anywhere: refused, or the listing goes on exactly where it says.
 pub fn cursor(data: &[u8]) {
     static STORE: OnceLock<Store> = OnceLock::new();
     let store = STORE.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Which records expire when, so that they leave memory although nobody asks for them.
+//! Which records expire when, so that they leave memory without being asked for.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,7 +24,7 @@ pub(crate) struct ExpiryQueue {
     next_cleaning: usize,
 }
 
-/// Below this length nobody minds stale entries.
+/// Below this length stale entries do not matter.
 const CLEANING_MIN: usize = 4096;
 
 impl ExpiryQueue {

@@ -1,4 +1,4 @@
-//! The hash of a key. Keys come from outside, so it is seeded, with seeds that nobody outside knows.
+//! The hash of a key. Keys come from outside, so it is seeded, with seeds that are not known outside.
 
 use std::hash::Hasher;
 

@@ -110,13 +110,13 @@ impl LogFile {
         no_panic(|| self.file.sync()).inspect_err(|_| *failed = true)
     }
 
-    /// Writes all of it. Fails if the file was removed, since nobody will find there what was written.
+    /// Writes all of it. Fails if the file was removed, since what was written could never be found there.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
         no_panic(|| write_all_at(&*self.file, bytes, offset))?;
         self.check_linked()
     }
 
-    /// Fails if the file was removed, by somebody else as long as the segment is the active one: the store itself may
+    /// Fails if the file was removed. While the segment is the active one, another program did it: the store itself may
     /// remove it as soon as it is sealed.
     pub(super) fn check_linked(&self) -> std::io::Result<()> {
         check_linked(&*self.file)
@@ -185,7 +185,7 @@ impl Active {
         self.publish([header]);
     }
 
-    /// Forgets all records at or beyond this offset: a new buffer, since somebody may still read the old one.
+    /// Forgets all records at or beyond this offset: in a new buffer, since readers may still hold the old one.
     pub(super) fn take_back_to(&mut self, end: u64) {
         self.appender = self.appender.copy_of_first(end as usize);
         let segment = Segment::active(

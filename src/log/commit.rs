@@ -54,7 +54,7 @@ pub(crate) trait Environment {
     fn unsynced(&self, tail: &Self::Tail) -> Self::Unsynced;
     /// Syncs it.
     fn sync(&self, unsynced: &Self::Unsynced) -> Result<()>;
-    /// Whether the sync that has just ended may be believed. Looked at under the lock: whoever is told of a failure
+    /// Whether the sync that has just ended may be believed. Looked at under the lock: a call that is told of a failure
     /// meanwhile is told before this sync is acknowledged.
     fn check_synced(&self, tail: &Self::Tail) -> Result<()>;
     /// It is durable; `is_news` if some of it was not before.
@@ -168,7 +168,7 @@ impl<E: Environment> GroupCommit<E> {
         match self.environment.take_back(&mut guard.tail, written, error) {
             Ok(Some(last)) => {
                 guard.last_sequence = last;
-                // What stays pending has not failed yet: whoever waits for it tries again.
+                // What stays pending has not failed yet: its waiters try again.
                 guard.waiters.fail_from(last + 1, error);
             }
             Ok(None) => {}

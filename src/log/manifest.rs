@@ -13,7 +13,7 @@ use crate::planted::{Planted, planted};
 use crate::storage::{Directory, StorageFile, read_exact_at, write_all_at};
 use crate::sync::lock;
 
-/// Numbers that the manifest keeps from being given out twice; known to whoever changes the manifest.
+/// Numbers that the manifest keeps from being given out twice; known to those who change the manifest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floors {
     pub(crate) next_sequence: u64,
@@ -204,7 +204,7 @@ impl ManifestStore {
         Ok(())
     }
 
-    /// That the manifest on disk is the one that this store has read or written last: else somebody has put another's in
+    /// That the manifest on disk is the one that this store has read or written last: else another program has put its own in
     /// its place, and nothing that others trust may be written beside it.
     pub(crate) fn check_stands(&self) -> Result<Identity> {
         // Held meanwhile, so that no change comes between.

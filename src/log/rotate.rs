@@ -55,7 +55,7 @@ impl Log {
         Ok(guard)
     }
 
-    /// Begins a new active segment with room for `length` bytes. Nobody may be writing out.
+    /// Begins a new active segment with room for `length` bytes. No leader may be writing out.
     fn rotate(&self, guard: &mut Guard<'_>, length: u64) -> Result<()> {
         self.commit.write_out_held(guard)?;
         let next = match guard.tail.prepared.take() {
@@ -87,7 +87,7 @@ impl Log {
         });
         let start = guard.tail.previous.encode();
         self.append_own(guard, Kind::Start, &start);
-        // It is nobody's, so no failed write may take it back: without it recovery takes the segment for one that was never
+        // The start record belongs to no write, so a roll-back must keep it: without it recovery takes the segment for one that was never
         // written to.
         if !planted(Planted::TakeStartBack) {
             guard.tail.acknowledged_end = guard
@@ -165,7 +165,7 @@ impl Log {
             let id = self.manifest.allocate_id(held_back)?;
             let header = self.new_segment_header(id.id(), base_sequence);
             match self.files.create(&header) {
-                // An earlier step has left it and could not remove it. Nobody lists it, and its id is not needed.
+                // An earlier step has left it and could not remove it. No manifest lists it, and its id is not needed.
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::AlreadyExists && left_over < LEFT_OVER_MAX =>
                 {
@@ -186,7 +186,7 @@ impl Log {
         }
     }
 
-    /// Prepares the next segment once the active one is half full, or at once if it is not the first: whoever fills one soon fills
+    /// Prepares the next segment once the active one is half full, or at once if it is not the first: a writer that fills one soon fills
     /// another. Called in the background.
     pub(crate) fn prepare_ahead(&self) -> Result<()> {
         let guard = self.lock();

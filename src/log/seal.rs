@@ -25,7 +25,7 @@ impl Log {
         for oldest in rotated {
             let guard = self.lock();
             if !guard.tail.sealing.iter().any(|waiting| Arc::ptr_eq(waiting, &oldest)) {
-                // Somebody else has sealed it.
+                // Another thread has sealed it.
                 continue;
             }
             guard.check_poison()?;
@@ -43,7 +43,7 @@ impl Log {
             rotated.synced.store(true, Ordering::Release);
         }
         let mut guard = self.lock();
-        // Whoever is told of a failed sync meanwhile is told before this one is believed.
+        // A failed sync of another file is told before this one is believed.
         self.check_sound(&mut guard)?;
         // It is the oldest, so nothing before its end is in a page cache only.
         let end = Mark {

@@ -3,7 +3,7 @@
 use crate::error::Error;
 
 /// One place for each waiting thread, so never more of them than threads have waited at once. A failed write-out leaves its
-/// error in the places of those it concerns; a list of failures would have to be kept, and searched, for as long as anybody waits.
+/// error in the places of those it concerns; a list of failures would have to be kept, and searched, for as long as a thread waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     places: Vec<Place>,
@@ -26,7 +26,7 @@ enum Place {
 pub(super) struct Ticket(usize);
 
 impl Waiters {
-    /// Somebody waits for this sequence from now on.
+    /// A thread waits for this sequence from now on.
     pub(super) fn arrive(&mut self, sequence: u64) -> Ticket {
         let place = Place::Waiting(sequence);
         let index = match self.free.pop() {

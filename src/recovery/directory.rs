@@ -49,7 +49,7 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
             _ => Error::io("lock", &directory.path_of(LOCK_FILE), error),
         })?),
     };
-    // Somebody may have created or changed the store while this one came for the lock.
+    // Another process may have created or changed the store before this one got the lock.
     let found = if check_directory(&directory, options.create)? {
         let found = ManifestStore::read(&directory)?;
         if found.is_none() && !planted(Planted::UnreadableIsAbsent) {

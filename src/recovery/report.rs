@@ -18,12 +18,12 @@ pub struct RecoveryReport {
     pub index_file_used: bool,
     /// Segments whose hints were used.
     pub hints_used: u64,
-    /// Segments whose hints were found missing or unfit, and are written anew: in the background, if the store has threads for that, and
+    /// Segments whose hints were found missing or unfit, and are rewritten: in the background, if the store has threads for that, and
     /// then those that opening had no need of are not counted.
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,
-    /// Valid bytes that were not known to be durable, written anew and synced.
+    /// Valid bytes that were not known to be durable, copied and synced.
     pub rewritten_bytes: u64,
     /// Bytes beyond the end of the log that were discarded as a torn tail.
     pub discarded_bytes: u64,

@@ -52,7 +52,7 @@ impl Staging {
                     partial.display()
                 )));
             }
-            // Salvage builds by way of a store, so a lock file says nothing; that somebody holds it does.
+            // Salvage builds through a store, so a lock file says nothing; that it is held does.
             if names.iter().any(|name| name == LOCK_FILE) {
                 check_unlocked(&*storage, &partial)?;
             }
@@ -138,7 +138,7 @@ fn remove(storage: &dyn Storage, partial: &Path) -> std::io::Result<()> {
     storage.remove_directory(partial)
 }
 
-/// Fails if somebody has the store in this directory open.
+/// Fails if the store in this directory is open.
 fn check_unlocked(storage: &dyn Storage, path: &Path) -> Result<()> {
     let directory = Directory::open(storage, path).map_err(|error| Error::io("open", path, error))?;
     let owner = format!("process {}", std::process::id());

@@ -96,7 +96,7 @@ impl Source {
 
 /// Takes the lock of the store, if it has one that can be taken.
 fn take_lock(from: &Directory, names: &[String], purpose: &str) -> Result<Option<Box<dyn StorageLock>>> {
-    // Without a lock file nobody holds it, and creating one would change the source.
+    // Without a lock file it is not held, and creating one would change the source.
     if !names.iter().any(|name| name == LOCK_FILE) {
         return Ok(None);
     }

@@ -5,7 +5,7 @@
 //! * Bytes below `published` never change again. [`Appender`] is the only one who writes; it cannot be cloned, and it
 //!   hands out only what lies at or beyond `published`.
 //! * Bytes at or beyond `published` are never read by others: [`AppendBuffer::published`] ends there.
-//! * `published` only grows. Taking back what was published means a new buffer ([`Appender::copy_of_first`]), since somebody
+//! * `published` only grows. Taking back what was published means a new buffer ([`Appender::copy_of_first`]), since a reader
 //!   may still be reading the old one.
 //!
 //! A large buffer is a map of memory that the system may fill with huge pages: taking it page by page costs a fault for every
@@ -47,7 +47,7 @@ enum Owner {
     Map { _map: MmapMut },
 }
 
-// SAFETY: the memory is owned by the buffer, by way of `owner`, and shared access to it is divided by `published` as the module says.
+// SAFETY: the memory is owned by the buffer, through `owner`, and shared access to it is divided by `published` as the module says.
 unsafe impl Send for AppendBuffer {}
 // SAFETY: as above.
 unsafe impl Sync for AppendBuffer {}
@@ -108,7 +108,7 @@ impl AppendBuffer {
 impl Drop for AppendBuffer {
     fn drop(&mut self) {
         if let Owner::Allocator(layout) = self.owner {
-            // SAFETY: `memory` came from `alloc_zeroed` with this layout, and nobody else is left to use it.
+            // SAFETY: `memory` came from `alloc_zeroed` with this layout, and no other user of it is left.
             unsafe { dealloc(self.memory.as_ptr(), layout) }
         }
     }
@@ -159,7 +159,7 @@ impl Appender {
 
     /// What lies beyond the published bytes: zeros, or what was written here and not published.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        // SAFETY: the range begins at `published` (nobody else changes it) and ends with the allocation; readers see only
+        // SAFETY: the range begins at `published` (no other thread changes it) and ends with the allocation; readers see only
         // what lies before it; `&mut self` on the only appender makes this the only such slice.
         unsafe {
             std::slice::from_raw_parts_mut(

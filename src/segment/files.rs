@@ -2,7 +2,7 @@
 //! descriptors, so a bounded number of files is open at a time, and the others are opened when they are read.
 //!
 //! A file that is being read stays open for that read, whatever is closed meanwhile. One whose segment was compacted away
-//! cannot be opened any more; whoever wanted to read it looks again where the record is now.
+//! cannot be opened any more; its reader looks again where the record is now.
 
 use std::collections::VecDeque;
 use std::io;
@@ -82,7 +82,7 @@ impl OpenFiles {
         }
     }
 
-    /// Closes all files that nobody is reading.
+    /// Closes all files that are not being read.
     fn close_all(&self) {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         for slot in opened.drain(..).filter_map(|slot| slot.upgrade()) {

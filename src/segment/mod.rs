@@ -37,7 +37,7 @@ pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
     /// What is known since it was sealed or cut; None for the active segment and those being sealed.
     pub(crate) summary: Option<Summary>,
-    /// Whether a seal follows the data.
+    /// Recovery has cut it: no seal follows the data.
     pub(crate) cut: bool,
     source: Source,
     /// Shared with the segment object that takes this one's place when it is sealed.
@@ -113,8 +113,8 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// A segment that no longer changes, sealed or cut: what compaction may take. There is no other way to one than by way of
-/// what a segment knows of its end, so that nothing that still grows can be compacted.
+/// A segment that no longer changes, sealed or cut: what compaction may take. Can only be built from a segment that knows
+/// its end, so an active one can never be compacted.
 #[derive(Clone, Debug)]
 pub(crate) struct SealedSegment {
     segment: Arc<Segment>,
@@ -308,7 +308,7 @@ impl Segment {
         }
     }
 
-    /// All bytes up to the end of the data, for somebody who goes through them from front to back: borrowed where they are in
+    /// All bytes up to the end of the data, for a reader that goes through them from front to back: borrowed where they are in
     /// memory or mapped, else read into `scratch`.
     pub(crate) fn all_bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {

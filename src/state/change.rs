@@ -230,7 +230,7 @@ impl State {
         let mut scratch = Vec::new();
         let record = match segment.record(location.offset(), &mut scratch) {
             Ok(record) => record,
-            // A damaged record stays where it is: whoever asks for its key is told.
+            // A damaged record stays where it is: a reader of its key is told.
             Err(ReadError::Damage(_)) => return None,
             Err(ReadError::Io(_)) => return Some(now.wall_ms().saturating_add(RETRY_MS)),
         };

@@ -1,6 +1,6 @@
 //! Groups: changes of several keys that readers see as a whole.
 //!
-//! A number is odd while a group is being applied. Whoever looks at one key waits until it is even, and whoever looks at
+//! A number is odd while a group is being applied. A look at one key waits until it is even, and a look at
 //! several looks again if it has changed meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};

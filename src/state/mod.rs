@@ -91,7 +91,7 @@ impl State {
         }
     }
 
-    /// Hash of a key; differs from store to store, and whenever the indexes are built anew.
+    /// Hash of a key; differs from store to store, and whenever the indexes are rebuilt.
     pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
         self.hasher.hash(namespace, key)
     }

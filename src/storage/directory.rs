@@ -35,7 +35,7 @@ struct Syncs {
 }
 
 impl Syncs {
-    /// Remembers a failed sync. That no space was left for a file is no failure of the file system: whoever synced that
+    /// Remembers a failed sync. That no space was left for a file is no failure of the file system: the call that synced that
     /// file is told, and no other file is the worse for it.
     fn note(&self, path: &Path, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
@@ -168,7 +168,7 @@ impl Directory {
     }
 }
 
-/// Fails if the lock's file was removed: somebody else may be in the directory.
+/// Fails if the lock's file was removed: another process may have the directory.
 pub(crate) fn check_lock_linked(held: &dyn StorageLock) -> io::Result<()> {
     linked(held.is_linked()?)
 }

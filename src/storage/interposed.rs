@@ -165,7 +165,7 @@ fn on(operation: Operation, path: &Path) -> Call<'_> {
     }
 }
 
-/// Makes a call that returns something by way of an interposer.
+/// Makes a call that returns something through an interposer.
 fn returning<T>(
     interposer: &dyn Interposer,
     call: &Call<'_>,

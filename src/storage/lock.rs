@@ -72,7 +72,7 @@ pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn Storage
     }
 }
 
-/// The error for a lock that somebody else holds, made from what that one wrote into the file.
+/// The error for a lock that is held elsewhere, made from what its holder wrote into the file.
 pub(super) fn contended(text: &[u8]) -> io::Error {
     let text = String::from_utf8_lossy(text);
     let holder = match text.trim() {

@@ -1,7 +1,7 @@
 //! Read-only views of file content: the one place where a file becomes a slice.
 //!
 //! Invariant: a byte that a [`Map`] shows never changes while the map lives. The engine keeps it by mapping sealed
-//! segments only, which nobody writes again, and by holding the lock of the store, which keeps other processes
+//! segments only, which are never written again, and by holding the lock of the store, which keeps other processes
 //! out; an open file additionally refuses to write or cut below a length that it has mapped.
 
 #![allow(
@@ -76,7 +76,7 @@ impl Map {
         }))
     }
 
-    /// Lets the system begin to read all of it from the device, for somebody who is about to go through it from front to
+    /// Lets the system begin to read all of it from the device, for a reader about to go through it from front to
     /// back. Never fails: a system that takes no hint ignores it.
     pub fn read_ahead(&self) {
         #[cfg(unix)]

@@ -147,7 +147,7 @@ pub trait StorageDirectory: sealed::Sealed + Send + Sync + std::fmt::Debug {
     fn check_journal(&self) -> io::Result<()>;
 
     /// Takes the exclusive lock that belongs to this file, creating the file if needed, and writes `owner` into it.
-    /// If somebody else holds it: `ErrorKind::WouldBlock`, its message being what the holder wrote.
+    /// If it is held elsewhere: `ErrorKind::WouldBlock`, its message being what the holder wrote.
     /// The lock ends when the returned guard is dropped, or with the process; the file stays. Whatever the file holds
     /// is no obstacle, and a text that cannot be written (the disk is full) is left out.
     fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>>;
@@ -165,7 +165,7 @@ pub trait StorageDirectory: sealed::Sealed + Send + Sync + std::fmt::Debug {
 }
 
 /// An open file. Offsets are in bytes; no call moves a shared position.
-#[expect(clippy::len_without_is_empty, reason = "a file is no collection, and nobody asks")]
+#[expect(clippy::len_without_is_empty, reason = "a file is no collection")]
 pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// Reads up to `buffer.len()` bytes; 0 only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -216,7 +216,7 @@ pub trait StorageLock: sealed::Sealed + Send + Sync + std::fmt::Debug {
     fn is_linked(&self) -> io::Result<bool>;
 }
 
-/// A random number from the system, by way of the standard library's hash seeds.
+/// A random number from the system, through the standard library's hash seeds.
 fn system_random_u64() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u64(0);

@@ -56,7 +56,7 @@ impl Storage for OsStorage {
 }
 
 /// How long an answer of [`StorageFile::is_linked`] is taken for true: asking costs about as much as writing out a
-/// small record, and whoever removes the directory of an open store needs longer than this.
+/// small record, and to remove the directory of an open store takes longer than this.
 const LINKED_FOR: Duration = Duration::from_micros(10);
 
 #[derive(Debug)]

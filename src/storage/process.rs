@@ -65,7 +65,7 @@ fn cleared_by_fork() -> Option<&'static AtomicU64> {
         let mut map = MmapMut::map_anon(size_of::<AtomicU64>()).ok()?;
         let start = map.as_mut_ptr();
         // SAFETY: the range is that of the map, which is private and anonymous, as this advice asks for. What it changes
-        // is the content that a child sees, where nobody has looked at it yet.
+        // is the content that a child sees, before it was looked at.
         unsafe { madvise(start.cast(), map.len(), Advice::LinuxWipeOnFork).ok()? };
         // It lives as long as the process.
         std::mem::forget(map);

@@ -50,7 +50,7 @@ impl Drop for Inner {
             std::mem::forget(workers.take());
             return;
         }
-        // Whoever wants to know whether this went well calls `close`.
+        // Call `close` to see errors.
         if let Err(error) = self.close() {
             self.engine.context.events.note_background_error(&error);
         }

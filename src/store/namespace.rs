@@ -249,7 +249,7 @@ impl Namespace {
         })
     }
 
-    /// Writes a key again with options made from those it has, until nobody else came in between.
+    /// Writes a key again with options made from those it has, until no other write came in between.
     fn change(&self, key: &[u8], change: impl Fn(PutOptions, &Value) -> PutOptions) -> Result<bool> {
         for _ in 0..UPDATE_ATTEMPTS_MAX {
             let Some(value) = self.get(key)? else { return Ok(false) };

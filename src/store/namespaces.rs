@@ -67,7 +67,7 @@ impl Store {
                 "the namespace id {id:032x} is in use; choose another"
             )));
         }
-        // Nobody else gives out numbers while `namespace_changes` is held. This one is given away once its record is written out:
+        // No other thread gives out numbers while `namespace_changes` is held. This one is given away once its record is written out:
         // a creation that fails before that leaves no trace of it.
         let number = engine.state.next_namespace();
         let next = number.checked_add(1).ok_or_else(|| {
@@ -196,7 +196,7 @@ mod tests {
         }
         assert_eq!(next(), 2);
         faults.clear();
-        // Once it is in the log the number is given away, although nobody may rely on the namespace.
+        // Once it is in the log the number is given away, although the namespace may not be relied on.
         faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync));
         assert_eq!(store.create_namespace("unsure").unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(next(), 3);

@@ -31,7 +31,7 @@ pub(crate) fn man(directory: Option<&Path>) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// A token that nobody guesses, and what a server is told of it.
+/// A token that cannot be guessed, and what a server is told of it.
 pub(crate) fn token(name: &str) -> Outcome {
     use base64::Engine;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;

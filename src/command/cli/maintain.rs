@@ -14,7 +14,7 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::text::{bytes, count, one_line};
 
-/// How often a bar is drawn anew.
+/// How often a bar is redrawn.
 const DRAW_EVERY: Duration = Duration::from_millis(50);
 
 /// Shows progress, and says whether to go on.

@@ -11,7 +11,7 @@ use crate::common::blanks::without_blanks;
 use crate::common::failure::Outcome;
 use crate::common::text::{encode_base64, is_deceptive};
 
-/// Standard output, buffered; whoever is done with it flushes it.
+/// Standard output, buffered; flush it at the end.
 pub(crate) fn stdout() -> BufWriter<io::StdoutLock<'static>> {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }

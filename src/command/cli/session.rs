@@ -61,7 +61,7 @@ impl Session {
         self.shell
     }
 
-    /// Names the directory of the store, if nobody has.
+    /// Names the directory of the store, if it is not named yet.
     pub(crate) fn set_path_if_none(&self, path: Option<&Path>) {
         let mut named = self.path.borrow_mut();
         if named.is_none() {
@@ -144,7 +144,7 @@ impl Session {
         }
     }
 
-    /// Says something on standard output, unless nobody wants to hear it.
+    /// Says something on standard output, unless the caller wants it quiet.
     pub(crate) fn say(&self, line: impl std::fmt::Display) -> Outcome {
         if self.quiet {
             return Ok(());
@@ -170,7 +170,7 @@ impl Session {
         );
     }
 
-    /// Asks for a yes. Without a terminal there is nobody to ask, and the answer is an error that says so.
+    /// Asks for a yes. Without a terminal the answer is an error that says so.
     pub(crate) fn confirm(&self, question: &str, flag: &str) -> Outcome<bool> {
         if planted(Planted::DeleteUnasked) {
             return Ok(true);

@@ -163,7 +163,7 @@ impl Writer {
                     self.tally.expired += 1;
                     continue;
                 }
-                // Nobody else writes to the store meanwhile. The same key may come twice in a batch.
+                // No other program writes to the store meanwhile. The same key may come twice in a batch.
                 if self.rules.if_absent
                     && !planted(Planted::ImportOverPresent)
                     && (write.namespace.contains(&write.key)? || !put.insert((write.namespace.id(), write.key.clone())))

@@ -37,7 +37,7 @@ pub(crate) enum Failure {
     Told { message: String, hint: String, status: u8 },
     /// Everything has been said on standard output.
     Silent(u8),
-    /// Nobody reads standard output any more: no fault of ours.
+    /// Standard output is not read any more: no fault of ours.
     BrokenPipe,
 }
 
@@ -90,7 +90,7 @@ impl Failure {
             io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
                 Failure::usage(format!("cannot {action} {path}: {error}"), "")
             }
-            // Not the system, but whoever read it did not like what it read: it is no gzip, or cut off.
+            // Not the system, but the decoder refused what it read: it is no gzip, or cut off.
             _ if error.raw_os_error().is_none() => Failure::usage(format!("cannot {action} {path}: {error}"), ""),
             _ => Failure::told(format!("cannot {action} {path}: {error}"), "", status::SYSTEM),
         }
@@ -125,7 +125,7 @@ impl Failure {
         }
     }
 
-    /// How a command ends that has written what it found: damage counts, also if nobody has read of it.
+    /// How a command ends that has written what it found: damage counts, even if it was not read.
     pub(crate) fn unless_sound(is_sound: bool, written: Outcome) -> Outcome {
         match written {
             Ok(()) | Err(Failure::BrokenPipe) if !is_sound && !planted(Planted::HideDamage) => {
@@ -152,7 +152,7 @@ impl Failure {
             Failure::Told { message, hint, status } => {
                 let style = anstyle::AnsiColor::Red.on_default().bold();
                 let mut told = anstream::stderr().lock();
-                // Where nobody can be told, the status remains.
+                // Where nothing can be written, the status remains.
                 let _ = writeln!(told, "{style}error:{style:#} {}", one_line(message));
                 if !hint.is_empty() {
                     let _ = writeln!(told, "hint: {}", one_line(hint));

@@ -45,7 +45,7 @@ pub(crate) fn install() {
 #[must_use]
 pub(crate) struct Expected;
 
-/// From here on whoever does the work must look at [`is_requested`].
+/// From here on the work must look at [`is_requested`].
 pub(crate) fn expect() -> Expected {
     if let Some(flags) = flags() {
         if !planted(Planted::RememberSignal) {

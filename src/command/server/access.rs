@@ -160,7 +160,7 @@ impl Tokens {
 fn is_of_a_page(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let is_cross_site = text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin"));
-    // A name that somebody has let point to this machine is one of theirs.
+    // A name that another party has pointed at this machine is theirs.
     let is_foreign_host = text(HOST).is_some_and(|host| !is_local(host));
     headers.contains_key(ORIGIN) || is_cross_site || is_foreign_host
 }
@@ -177,7 +177,7 @@ fn is_local(host: &str) -> bool {
     is_loopback || name.eq_ignore_ascii_case("localhost") || name == "fake-host"
 }
 
-/// The shortest token that is taken from a command line: nobody guesses it.
+/// The shortest token that is taken from a command line: long enough not to be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {

@@ -192,7 +192,7 @@ async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body)
             rules::check_value(body.length)?;
             let options = shared.put_options(expiration, metadata.as_deref());
             blocking(move || {
-                // As a whole: its memory stays set apart until this is done, also if nobody waits for it any more.
+                // As a whole: its memory stays set apart until this is done, even if the client has gone.
                 let body = body;
                 Ok(namespace.put_with(&key, &body.bytes, options)?)
             })

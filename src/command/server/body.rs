@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::ApiError;
 use crate::planted::{Planted, planted};
 
-/// The client is gone, or sends what nobody can wait for: the connection ends without an answer.
+/// The client is gone, or sends without end: the connection ends without an answer.
 #[derive(Debug)]
 pub(super) struct Disconnected(pub(super) &'static str);
 

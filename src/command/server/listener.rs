@@ -138,7 +138,7 @@ impl Listener {
                     }
                 };
                 let mut stream = TimeoutStream::new(stream);
-                // Nobody holds a value in memory by not reading it.
+                // A client that does not read cannot keep a value in memory.
                 stream.set_write_timeout(Some(idle));
                 shared.metrics.connections.inc();
                 let requests = Arc::clone(&shared);
@@ -167,7 +167,7 @@ pub(super) struct Limits {
     pub(super) idle_timeout: Duration,
 }
 
-/// Removes a socket that nobody listens to any more.
+/// Removes a socket that no process listens to any more.
 #[cfg(unix)]
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;

@@ -152,7 +152,7 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
     }
     shared.begin_closing();
     tracing::info!("stopping");
-    // Nobody is let in any more.
+    // No connection is accepted any more.
     serving.shutdown().await;
     if let Some(graceful) = Arc::into_inner(graceful).filter(|_| !planted(Planted::DropRequests))
         && tokio::time::timeout(settings.stop_timeout, graceful.shutdown())

@@ -2,7 +2,7 @@
 
 use super::response::{self, ApiResponse, set_header};
 
-/// Nothing but what this server sends may run or be shown, and nobody may frame it.
+/// Nothing but what this server sends may run or be shown, and it may not be framed.
 const POLICY: &[u8] = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -206,7 +206,7 @@ impl Keydir {
         }
     }
 
-    /// Whether keys with these hashes, all absent, can be entered. If so and nobody else enters any, [`Keydir::insert`] does not fail.
+    /// Whether keys with these hashes, all absent, can be entered. If so and no other thread enters any, [`Keydir::insert`] does not fail.
     pub(crate) fn has_room(&self, hashes: &[u64]) -> bool {
         // As if all of them fell into one shard: true, but for shards that are nearly full.
         if hashes.iter().all(|hash| self.shard(*hash).has_room(hashes.len())) {

@@ -116,7 +116,7 @@ impl Shard {
         size_of::<Self>() + header + table.memory_bytes()
     }
 
-    /// Whether so many entries can be added, if nobody else adds any. Takes the mutex only if the table is the largest, or may have
+    /// Whether so many entries can be added, if no other thread adds any. Takes the mutex only if the table is the largest, or may have
     /// to become so.
     pub(super) fn has_room(&self, entries: usize) -> bool {
         let live_max = self.sizing.live_max();

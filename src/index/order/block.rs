@@ -1,6 +1,6 @@
 //! Blocks: runs of front-coded keys, the leaves of the key order.
 //!
-//! A block's first key is held by whoever holds the block (it is the key of the tree's map); the block
+//! A block's first key is held beside the block (it is the key of the tree's map); the block
 //! holds the flags of that key and one entry for every further key, each relative to the key before it:
 //!
 //! ```text

@@ -29,7 +29,7 @@ impl OrderBuilder {
         let (order, shared) = compare(&self.last, key);
         if order != Ordering::Less && (self.first.is_some() || !self.blocks.is_empty()) {
             self.order.change([Change::Insert(key, flags)].into_iter());
-            // Nobody looks at it yet.
+            // No reader looks at it yet.
             self.order.begin_look();
             return;
         }

@@ -1,6 +1,6 @@
 //! The key order: the keys of one namespace, sorted, for listing and counting.
 //!
-//! It knows keys and two flag bits a key, no locations: whoever lists keys with values looks them up in the keydir.
+//! It knows keys and two flag bits a key, no locations: a listing with values looks them up in the keydir.
 //! It is memory only, and can be rebuilt from the log at any time.
 //!
 //! ```text
@@ -17,7 +17,7 @@
 //!
 //! What must always hold:
 //!
-//! * **Nobody reads the blocks while changes wait**: they would show a part of a batch. Every look first sees
+//! * **The blocks are not read while changes wait**: they would show a part of a batch. Every look first sees
 //!   to it that everything queued before it is in the blocks.
 //! * **Older before newer**: the queue is taken only when nothing waits.
 //! * **Lock order**: tree, then queue. The queue's lock is never held while something else is waited for.
@@ -45,7 +45,7 @@ pub(crate) use page::KeyPage;
 use pending::Log;
 use tree::Tree;
 
-/// Queued changes from which on they are worth a merge if the tree is small. A merge writes every block anew that it touches, so
+/// Queued changes from which on they are worth a merge if the tree is small. A merge rewrites every block that it touches, so
 /// the more changes fall into one block, the less each of them costs.
 const MERGE_MIN: usize = 1 << 12;
 
@@ -282,7 +282,7 @@ impl KeyOrder {
     }
 
     #[cfg(test)]
-    /// How many keys there are, exactly: of what is queued nobody knows whether it is new, so this costs the merge of
+    /// How many keys there are, exactly: of what is queued it is not known whether it is new, so this costs the merge of
     /// it, and nothing else.
     pub(crate) fn len(&self) -> u64 {
         self.look(Tree::len)

@@ -101,7 +101,7 @@ impl Tree {
         blocks.sum::<usize>() + self.run.capacity()
     }
 
-    /// Brings up to `limit` waiting changes into the blocks, each block touched being written anew once.
+    /// Brings up to `limit` waiting changes into the blocks, each block touched being rewritten once.
     pub(super) fn apply_waiting(&mut self, limit: usize) {
         let mut left = limit;
         while left > 0 {

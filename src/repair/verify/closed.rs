@@ -22,7 +22,7 @@ use crate::segment::walk::Reach;
 /// report lists all of it, each range with file, offset, length and cause. What [`salvage`](crate::salvage) would lose is among
 /// it. For a store that is open there is [`Store::verify`](crate::Store::verify).
 ///
-/// Nothing is changed (but for the owner's name in the lock file), and nobody can open the store meanwhile. Of the options, storage
+/// Nothing is changed (but for the owner's name in the lock file), and the store cannot be opened meanwhile. Of the options, storage
 /// and clock are used. Takes memory for one segment at a time.
 ///
 /// If the manifest is damaged, all segments in the directory are read, left-overs of interrupted work among them, and what was
@@ -160,7 +160,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
 }
 
 /// Tells apart what is damaged and what was torn, as recovery does: what any segment of the log says was durable is damaged;
-/// the rest is a tail that nobody was told of.
+/// the rest is a tail that was never acknowledged.
 fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
     let scans: Vec<_> = unsealed.iter().map(|segment| &segment.scan).collect();
     let end = find_log_end(&scans);

@@ -1,6 +1,6 @@
 //! Reading everything that is on disk, and telling all that is wrong with it.
 //!
-//! Everything is read anew from the files, with positioned reads and not through maps, one segment at a time: a block that the
+//! Everything is read from the files, with positioned reads and not through maps, one segment at a time: a block that the
 //! device cannot read is then listed as damaged, where a map would end the process. Of an open store, readers, writers and compaction
 //! go on meanwhile. A segment that is compacted away while it waits for its turn is not there any more, and cannot be
 //! damaged; the segments that hold what was live in it are checked by the compaction that wrote them, and by the next
@@ -47,7 +47,7 @@ pub struct VerifyReport {
     pub keys: u64,
     /// Everything that is not as it should be, by file and offset.
     pub damaged: Vec<Damaged>,
-    /// Of a store that is not open: what opening it will discard or make anew, so that nothing is lost by it. The torn end of the log,
+    /// Of a store that is not open: what opening it will discard or rebuild, so that nothing is lost by it. The torn end of the log,
     /// which was not known to be durable when a process ended, and hints that do not fit their segments.
     pub discarded: Vec<Damaged>,
     /// How long it took.
@@ -64,7 +64,7 @@ impl VerifyReport {
 impl Store {
     /// Reads everything the store has on disk and checks every byte of it that means anything: headers, bodies, padding, order, batches,
     /// seals, manifest and hints; and that every key in the indexes leads to a record. Changes nothing but hints that opening had
-    /// no need of and that do not fit: those are written anew first. Damage is not an
+    /// no need of and that do not fit: those are rebuilt first. Damage is not an
     /// error: the report lists all of it, each range with file, offset, length and cause.
     ///
     /// Readers, writers and compaction go on; writers wait for as long as a look over the hash index takes (about 10 ns a key). Takes
@@ -135,7 +135,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                 continue;
             }
             match read {
-                // After a failed sync of the directory nobody knows which one stands.
+                // After a failed sync of the directory it is unknown which one is there.
                 Ok(Some(found)) if differ(&found, &after) && self.engine.log.lock().poisoned().is_none() => {
                     let cause = Damage::Mismatch("the list of segments in the manifest").to_string();
                     self.check.report.damaged.push(damaged(cause));

@@ -258,7 +258,7 @@ impl Disk {
         }
     }
 
-    /// The question whether the journal stands. As on ext4, whoever asks first makes the file system notice, and is not told.
+    /// The question whether the journal stands. As on ext4, the first question makes the file system notice, and is answered with success.
     pub(super) fn ask_journal(&mut self) -> io::Result<()> {
         if self.journal_failed && !self.journal_failure_noticed {
             self.journal_failure_noticed = true;
@@ -267,7 +267,7 @@ impl Disk {
         self.check_journal()
     }
 
-    /// Answered with success after a failed commit, too: nobody looks whether it has failed.
+    /// Answered with success after a failed commit, too: it is not looked at whether it has failed.
     pub(super) fn sync_file(&mut self, inode: Inode) {
         if self.journal_failed {
             return;
@@ -403,7 +403,7 @@ impl Disk {
         }
     }
 
-    /// Forgets what no name leads to any more, in either image or in between, and nobody has open.
+    /// Forgets what no name leads to any more, in either image or in between, and no handle has open.
     fn collect(&mut self) {
         let mut pending_targets = BTreeMap::<Inode, Vec<Inode>>::new();
         for change in &self.pending_entries {

@@ -141,7 +141,7 @@ fn has_doubtful_syncs(_: &OwnedFd) -> bool {
     false
 }
 
-/// Sets the time of last access, which nobody needs: that takes a handle of the journal, and there is none once the
+/// Sets the time of last access, which has no use: that takes a handle of the journal, and there is none once the
 /// journal was aborted. Whatever was committed before that is durable. Where it cannot be asked so, nothing is known.
 pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
     let time = |nanoseconds| Timespec {
@@ -156,7 +156,7 @@ pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
         rustix::fs::futimens(file.as_fd(), &times)
     };
     let asked = match touch(time(UTIME_OMIT)) {
-        // Somebody else's file, which this process may only write to: that gives the right to set both at once.
+        // Another user's file, which this process may only write to: that gives the right to set both at once.
         Err(Errno::PERM | Errno::ACCESS) => touch(time(UTIME_NOW)),
         result => result,
     };

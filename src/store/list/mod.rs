@@ -14,7 +14,7 @@ use crate::state::{Candidate, HashedKey, WARM_UP};
 use page::{Detail, Unread};
 pub use page::{Entry, EntryRef, Keys, Page};
 
-/// Keys of a page where nobody says how many, as in Workers KV.
+/// Keys of a page by default, as in Workers KV.
 const PAGE_KEYS_DEFAULT: usize = 1000;
 /// Keys looked at in one go when counting.
 const COUNT_STEP: usize = 4096;

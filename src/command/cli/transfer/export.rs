@@ -18,7 +18,7 @@ use crate::planted::{Planted, planted};
 /// Keys of a page; their values stay where they are until they are written.
 const PAGE_KEYS: usize = 1000;
 
-/// Where an export that is gone on with goes on.
+/// Where to resume an export.
 enum Place {
     /// Behind the first line.
     Start,
@@ -77,7 +77,7 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     bar.finish_and_clear();
     let is_done = matches!(exported, Ok(ControlFlow::Continue(())));
     if !is_done && arguments.format == FileFormat::Bulk {
-        // Nobody could go on with it.
+        // It could not be resumed.
         output.discard();
         exported.map(drop)?;
         return Err(Failure::stopped("nothing was exported"));

@@ -114,7 +114,7 @@ impl<R: Read> Read for Watched<R> {
 }
 
 /// A pipe or terminal, on which nothing may come for any time. A thread waits there, so that this one can look for Ctrl-C. It is
-/// left behind, waiting, if nobody wants to read on.
+/// left behind, waiting, if the reader stops.
 struct Awaited {
     chunks: Receiver<io::Result<Vec<u8>>>,
     chunk: io::Cursor<Vec<u8>>,

@@ -31,7 +31,7 @@ struct Partial {
 }
 
 impl Output {
-    /// Begins anew. Standard output is called `-`.
+    /// Begins a new file. Standard output is called `-`.
     pub(super) fn create(path: &Path) -> Outcome<Output> {
         let compression = Compression::of(path);
         if path == Path::new("-") {
@@ -119,7 +119,7 @@ impl Output {
         }
     }
 
-    /// Ends a part of the file; true if it can be gone on with.
+    /// Ends a part of the file; true if it can be resumed.
     pub(super) fn pause(&mut self) -> Outcome<bool> {
         self.settle()?;
         Ok(self.file.is_some())
@@ -220,7 +220,7 @@ impl Left {
         Ok(Some(left))
     }
 
-    /// Whether it begins as it should, but with less than a line or frame: then nothing is lost by beginning anew.
+    /// Whether it begins as it should, but with less than a line or frame: then nothing is lost by starting over.
     pub(super) fn is_less_than(&self, first_line: &[u8]) -> bool {
         let begins = match Compression::of(&self.path) {
             Compression::None => first_line,

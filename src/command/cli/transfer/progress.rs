@@ -70,7 +70,7 @@ impl<'a> Progress<'a> {
         self.file.is_some()
     }
 
-    /// What an earlier import has done, if this one shall go on with it. If not, nobody shall.
+    /// What an earlier import has done, if this one resumes it. If not, no later one may.
     pub(super) fn done(&mut self, store: &Store) -> Outcome<Option<Done>> {
         let Some(file) = &self.file else { return Ok(None) };
         if !self.arguments.resume {
@@ -141,7 +141,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// A file that the user has named has to be good. The one beside the input may lie where nobody may write: the import is good without.
+    /// A file that the user has named has to be good. The one beside the input may be in a directory that cannot be written to: the import is good without.
     fn unusable(&mut self, action: &str, error: &io::Error) -> Outcome {
         let Some(file) = self.file.take() else { return Ok(()) };
         let failure = Failure::file(action, file.display(), error);

@@ -61,7 +61,7 @@ fn title(body: &Body) -> Result<String, ApiError> {
     Ok(title)
 }
 
-/// Keeps the names of namespaces as they are, but for whoever holds this.
+/// Keeps the names of namespaces as they are, except for the holder of this.
 fn names(shared: &Shared) -> MutexGuard<'_, ()> {
     shared.names.lock().unwrap_or_else(PoisonError::into_inner)
 }
