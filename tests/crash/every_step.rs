@@ -8,7 +8,8 @@
 //! `a_checkpoint...at_any_step` in `tests/engine/checkpoint.rs` and `tests/engine/second_crash.rs` do this for single stories; the model test
 //! (`tests/crash/model.rs`) crashes at random places. Here every place is visited.
 //!
-//! * `EMBERCASK_SEED` seeds the random lives and which of their states are built.
+//! * `EMBERCASK_SEED` seeds the random lives, and which states are built.
+//! * `EMBERCASK_EXHAUSTIVE=1` builds all states of the life of every kind of operation; by default a sample, another one in each run.
 //! * `EMBERCASK_CRASH_STATES` says how many states of random lives are opened at least.
 //! * `EMBERCASK_CRASH_PLACE` names one state, as a failure prints it, for `the_state_that_the_environment_names_holds`.
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use embercask::storage::{CutPolicy, MemStorage, Storage};
 
+use test_support::Sample;
 use test_support::crash::cut::{self, Cut, Place};
 use test_support::crash::explorer::{self, Explorer};
 use test_support::crash::liar::Lie;
@@ -24,7 +26,16 @@ use test_support::crash::workload::Workload;
 use test_support::driver::DIRECTORY;
 
 /// States of random lives, unless the environment says otherwise.
-const RANDOM_STATES: u64 = 36_000;
+const RANDOM_STATES: u64 = 2_500;
+
+/// What is built of the life of every kind of operation, unless the run is exhaustive.
+#[derive(Clone, Copy)]
+struct Samples {
+    /// Of the states that cutting the life off leaves.
+    life: Sample,
+    /// Of those that cutting a recovery off leaves.
+    recoveries: Sample,
+}
 
 fn honest() -> Below {
     Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> { Arc::new(disk.clone()) })
@@ -72,9 +83,22 @@ fn every_cut(moment: &Moment, random: u64, fate: &mut test_support::Rng) -> Vec<
 }
 
 /// Of a small life every step is taken, with every cut. Of the recovery from the plainest cuts again every step, with the cuts
-/// that differ most; of the other recoveries, and of those after a second crash, a sample.
-fn exhaustively(place: &Place, step: usize, moment: &Moment) -> Vec<Cut> {
-    let mut fate = fate(0, place, step);
+/// that differ most; of the other recoveries, and of those after a second crash, a sample. Of all these the states that the samples have,
+/// and a kill before every step.
+fn exhaustively(samples: Samples, place: &Place, step: usize, moment: &Moment) -> Vec<Cut> {
+    let mut cuts = without_sampling(samples.life.seed, place, step, moment);
+    let mut numbers = vec![step as u64];
+    numbers.extend(place.iter().flat_map(|(step, cut)| [*step as u64, cut.number()]));
+    let here = test_support::mix(&numbers);
+    cuts.retain(|cut| match place.is_empty() {
+        true => *cut == Cut::Kill || samples.life.has(here ^ cut.number()),
+        false => samples.recoveries.has(here ^ cut.number()),
+    });
+    cuts
+}
+
+fn without_sampling(seed: u64, place: &Place, step: usize, moment: &Moment) -> Vec<Cut> {
+    let mut fate = fate(seed, place, step);
     let one_in = match place.last() {
         None => return every_cut(moment, 24, &mut fate),
         _ if place.len() > 2 => return Vec::new(),
@@ -93,20 +117,19 @@ fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every
     let workload = Workload::every_kind();
     let recording = workload.record(honest());
     let explorer = Explorer::default();
-    let result = explorer.explore(&workload, &recording, &exhaustively);
+    let samples = Samples {
+        life: Sample::one_in(5),
+        recoveries: Sample::one_in(25),
+    };
+    let choose = |place: &Place, step: usize, moment: &Moment| exhaustively(samples, place, step, moment);
+    let result = explorer.explore(&workload, &recording, &choose);
     println!("{} steps: {}", recording.moments.len(), explorer.summary());
     result.unwrap_or_else(|error| panic!("{error}"));
     test_support::at_least(300, recording.moments.len() as u64, "steps of this life");
-    explorer.has_visited(&[
-        (explorer::BUILT, 75_000),
-        (explorer::OPENED, 40_000),
-        (explorer::RELAPSED, 40_000),
-        ("cut: kill", 20_000),
+    let of_life = [
         ("cut: kill within a write", 300),
-        ("cut: power, nothing kept", 6_000),
         ("cut: power, everything kept", 150),
         ("cut: power, a prefix kept", 200),
-        ("cut: power, any of it kept", 12_000),
         ("before Lock of a life", 14),
         ("before Create of a life", 350),
         ("before Write of a life", 1_100),
@@ -115,6 +138,15 @@ fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every
         ("before Rename of a life", 150),
         ("before Remove of a life", 400),
         ("before HardLink of a life", 70),
+        ("checkpoints found whole", 70),
+    ];
+    let of_all = [
+        (explorer::BUILT, 75_000),
+        (explorer::OPENED, 40_000),
+        (explorer::RELAPSED, 40_000),
+        ("cut: kill", 20_000),
+        ("cut: power, nothing kept", 6_000),
+        ("cut: power, any of it kept", 12_000),
         ("before Create of an opening", 4_500),
         ("before Write of an opening", 6_000),
         ("before Sync of an opening", 6_000),
@@ -127,10 +159,13 @@ fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every
         ("openings that discarded a torn tail", 5_000),
         ("states of which something might have been lost", 30_000),
         ("states of which something was lost", 20_000),
-        ("checkpoints found whole", 70),
         ("verified as files", 12_000),
         ("written to afterwards", 12_000),
-    ]);
+    ];
+    let of_life = of_life.map(|(what, least)| (what, samples.life.outcomes(least)));
+    let of_all = of_all.map(|(what, least)| (what, samples.recoveries.outcomes(least)));
+    explorer.has_visited(&of_life);
+    explorer.has_visited(&of_all);
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn cases() -> u32 {
     std::env::var("EMBERCASK_MODEL_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
-        .unwrap_or(1200)
+        .unwrap_or(600)
 }
 
 fn config(regressions: &'static str) -> ProptestConfig {

@@ -14,7 +14,8 @@
 //! `tests/engine/faults/` tells single stories of this, and has those of threads, of the directory and of the disk that is full for
 //! good.
 //!
-//! A failure prints the variable that repeats just that life: `EMBERCASK_FAULT_PLACE`.
+//! One in seven of the calls is tried by default, others in each run, and every one with `EMBERCASK_EXHAUSTIVE=1`; `EMBERCASK_SEED`
+//! repeats a run. A failure prints the variable that repeats just that life: `EMBERCASK_FAULT_PLACE`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +25,7 @@ use std::time::Duration;
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Durability, Error, ErrorKind, ManualClock, Result};
 
+use test_support::Sample;
 use test_support::crash::cut::Cut;
 use test_support::crash::trouble::{FAILED, Trouble, Troublemaker, troubles};
 use test_support::crash::workload::{Deed, Workload};
@@ -42,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const CALLS_MAX: u64 = 100_000;
 /// Openings and maps are no steps; trouble with them begins at every so manieth.
 const STEPS_BETWEEN_OPENINGS: usize = 3;
+/// Of the places where trouble can begin, one in so many is tried, unless the run is exhaustive. Odd, so that both ways to read have
+/// their turn.
+const ONE_IN: u64 = 7;
 /// Of the steps of a life, before every so manieth it is killed and opened with trouble.
 const STEPS_BETWEEN_KILLS: usize = 9;
 const PLACE: &str = "EMBERCASK_FAULT_PLACE";
@@ -352,10 +357,10 @@ fn beginnings(trouble: &Trouble, steps: &[String]) -> Vec<u64> {
 }
 
 /// One kind of trouble wherever it can begin, by all cores. What came of it, and of how many lives.
-fn wherever_it_begins(index: usize, mode: impl Fn(u64) -> bool + Sync) -> Lived {
+fn wherever_it_begins(index: usize, sample: Sample, mode: impl Fn(u64) -> bool + Sync) -> Lived {
     let workload = Arc::new(Workload::every_kind());
     let steps = steps_of(&workload);
-    let beginnings = beginnings(&troubles()[index], &steps);
+    let beginnings: Vec<_> = sample.of(beginnings(&troubles()[index], &steps).into_iter()).collect();
     let (next, lived) = (AtomicUsize::new(0), Mutex::new(Lived::default()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
@@ -388,17 +393,17 @@ fn indexes(name: &str) -> Vec<usize> {
 
 /// Lives of each of these troubles at the least, and of these, those in which something failed. In turn for each step, unless both
 /// ways to read are asked for.
-fn trouble_at_every_step(name: &str, floors: &[(u64, u64)]) -> Lived {
+fn trouble_at_every_step(name: &str, sample: Sample, floors: &[(u64, u64)]) -> Lived {
     let indexes = indexes(name);
     assert_eq!(indexes.len(), floors.len(), "{name}");
     let mut all = Lived::default();
     for (index, (struck, failed)) in indexes.into_iter().zip(floors) {
         let maps = troubles()[index].operation == Some(Operation::Map);
-        let lived = wherever_it_begins(index, |at| !maps && at.is_multiple_of(2));
+        let lived = wherever_it_begins(index, sample, |at| !maps && at.is_multiple_of(2));
         let what = format!("{name}, {:?}", troubles()[index].operation);
-        test_support::at_least(*struck, lived.struck, &format!("lives with {what}"));
+        test_support::at_least(sample.floor(*struck), lived.struck, &format!("lives with {what}"));
         test_support::at_least(
-            *failed,
+            sample.outcomes(*failed),
             lived.failed,
             &format!("lives in which a call failed by {what}"),
         );
@@ -418,41 +423,59 @@ fn an_error_at_any_call_through_reads_is_told_and_loses_nothing() {
 }
 
 fn an_error_at_any_call(pread: bool) {
-    let lived = wherever_it_begins(indexes("an input or output error")[0], |_| pread);
-    test_support::at_least(700, lived.struck, "lives");
-    test_support::at_least(500, lived.failed, "lives in which a call failed");
-    test_support::at_least(200, lived.poisoned, "lives in which the store was poisoned");
+    let sample = Sample::one_in(ONE_IN);
+    let lived = wherever_it_begins(indexes("an input or output error")[0], sample, |_| pread);
+    test_support::at_least(sample.floor(700), lived.struck, "lives");
+    test_support::at_least(sample.outcomes(500), lived.failed, "lives in which a call failed");
+    test_support::at_least(
+        sample.outcomes(200),
+        lived.poisoned,
+        "lives in which the store was poisoned",
+    );
 }
 
 #[test]
 fn a_write_that_takes_a_part_or_nothing_loses_nothing() {
-    trouble_at_every_step("a short write", &[(70, 0)]);
-    trouble_at_every_step("a write of nothing", &[(70, 50)]);
+    trouble_at_every_step("a short write", Sample::one_in(ONE_IN), &[(70, 0)]);
+    trouble_at_every_step("a write of nothing", Sample::one_in(ONE_IN), &[(70, 50)]);
 }
 
 #[test]
 fn a_disk_that_is_full_from_any_step_on_until_there_is_room_again_loses_nothing() {
-    trouble_at_every_step("a full disk", &[(120, 100)]);
+    trouble_at_every_step("a full disk", Sample::one_in(ONE_IN), &[(120, 100)]);
 }
 
 #[test]
 fn a_failed_sync_is_never_made_good_by_a_later_one() {
     for name in ["a failed sync", "syncs that fail"] {
-        let lived = trouble_at_every_step(name, &[(90, 75)]);
-        test_support::at_least(70, lived.poisoned, "lives in which the store was poisoned");
-        test_support::at_least(7, lived.lost_syncs, "lives in which that was a sync of the log");
+        let sample = Sample::one_in(ONE_IN);
+        let lived = trouble_at_every_step(name, sample, &[(90, 75)]);
+        for (least, found, what) in [
+            (70, lived.poisoned, "lives in which the store was poisoned"),
+            (7, lived.lost_syncs, "lives in which that was a sync of the log"),
+        ] {
+            test_support::at_least(sample.outcomes(least), found, what);
+        }
     }
 }
 
 #[test]
 fn too_many_open_files_from_any_step_on_lose_nothing() {
-    trouble_at_every_step("too many open files", &[(40, 30), (90, 80), (90, 60)]);
-    trouble_at_every_step("no descriptors", &[(700, 600)]);
+    trouble_at_every_step(
+        "too many open files",
+        Sample::one_in(ONE_IN),
+        &[(40, 30), (90, 80), (90, 60)],
+    );
+    trouble_at_every_step("no descriptors", Sample::one_in(ONE_IN), &[(700, 600)]);
 }
 
 #[test]
 fn permissions_that_are_taken_away_at_any_step_lose_nothing() {
-    trouble_at_every_step("no permission", &[(40, 30), (90, 80), (16, 15), (40, 35), (7, 0)]);
+    trouble_at_every_step(
+        "no permission",
+        Sample::one_in(ONE_IN),
+        &[(40, 30), (90, 80), (16, 15), (40, 35), (7, 0)],
+    );
 }
 
 #[test]
@@ -461,10 +484,14 @@ fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
     let recording = workload.record(Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> {
         Arc::new(disk.clone())
     }));
+    let sample = Sample::one_in(ONE_IN);
     let (mut openings, mut failed) = (0, 0);
     for (step, moment) in recording.moments.iter().enumerate().step_by(STEPS_BETWEEN_KILLS) {
         let allowed = recording.allowed(moment).after(&Cut::Kill);
-        for (call, pread) in (0..CALLS_MAX).flat_map(|call| [(call, false), (call, true)]) {
+        for (call, pread) in sample
+            .from(step as u64, 0..CALLS_MAX)
+            .flat_map(|call| [(call, false), (call, true)])
+        {
             let context = || {
                 format!(
                     "killed before step {step}, {:?}; call {call} of the opening, pread {pread}",
@@ -505,8 +532,8 @@ fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
         }
     }
     println!("{openings} openings, {failed} failed");
-    test_support::at_least(5_000, openings, "openings");
-    test_support::at_least(4_500, failed, "openings that failed");
+    test_support::at_least(sample.floor(5_000), openings, "openings");
+    test_support::at_least(sample.outcomes(4_500), failed, "openings that failed");
 }
 
 /// If it names none, one of the first kind, so that a life can be lived again when that is needed.

@@ -9,11 +9,15 @@ use embercask::{PutOptions, ReadMode, salvage};
 use crate::damages::{Damage, Damaged};
 use crate::judge::{content, judge_salvage};
 use crate::records::Content;
-use crate::run::{floors, run, samples};
+use crate::run::{floors, one_in, run, samples};
 use crate::subject::{NOW_MS, Subject, WRITTEN_MS, is_hint, is_segment, large, options, small};
 use crate::{is_unimportant, judge_everything, judge_one_way};
 use test_support::{DIRECTORY, Rng, rng};
 
+/// Of all lengths, one in so many is tried.
+const LENGTHS_BETWEEN: u64 = 5;
+/// Of the ways in which each file can grow, one in so many is tried.
+const GROWTHS_BETWEEN: u64 = 4;
 /// One in so many lengths of files that say nothing.
 const UNIMPORTANT_STEP: usize = 97;
 
@@ -34,7 +38,9 @@ fn every_file_of_a_closed_store_cut_at_every_length_is_found_or_does_no_harm() {
             .step_by(step)
             .map(move |cut| Damage::SetLength(path.clone(), cut))
     });
-    run("cut files", damages, (3_000, floors(3_000, 0, 400, 800)), |damage| {
+    let sample = one_in(LENGTHS_BETWEEN);
+    let least = (sample.floor(3_000), floors(3_000, 0, 400, 800).of_sample(sample));
+    run("cut files", sample.of(damages), least, |damage| {
         judge_one_way(&subject, damage)
     });
 }
@@ -54,10 +60,11 @@ fn files_that_grew_are_found_or_do_no_harm() {
             damages.push(Damage::Replace(path.clone(), twice, "itself, twice".to_owned()));
             damages.push(Damage::SetLength(path.clone(), length + 200_000));
         }
+        let sample = one_in(GROWTHS_BETWEEN);
         run(
             "files that grew",
-            damages.into_iter(),
-            (180, floors(320, 0, 380, 180)),
+            sample.of(damages.into_iter()),
+            (sample.floor(180), floors(320, 0, 380, 180).of_sample(sample)),
             |damage| judge_everything(&subject, damage),
         );
     }
@@ -293,7 +300,7 @@ fn any_damage(rng: &mut Rng, files: &[(PathBuf, usize)]) -> Damage {
 #[test]
 fn several_damages_at_once_are_found_or_do_no_harm() {
     let mut rng = rng();
-    for (subject, count) in [(small(1), samples(600)), (large(), samples(150))] {
+    for (subject, count) in [(small(1), samples(150)), (large(), samples(40))] {
         let files: Vec<_> = lengths(&subject)
             .into_iter()
             .filter(|(path, _)| !is_unimportant(path))

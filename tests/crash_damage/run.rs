@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::allocations;
 use crate::damages::Damage;
 use crate::judge::Verdict;
-use test_support::at_least;
+use test_support::{Sample, at_least};
 
 /// No request for memory may be larger. The stores take 150 KB at most, and the largest request for a sound one is the 1 MiB that outputs are
 /// collected in; what a flipped bit of a length makes
@@ -21,6 +21,14 @@ pub(crate) fn samples(default: usize) -> usize {
     match std::env::var("EMBERCASK_DAMAGE_STATES") {
         Ok(count) => count.parse().expect("EMBERCASK_DAMAGE_STATES is a number"),
         Err(_) => default,
+    }
+}
+
+/// One in so many of the damages, unless the run is exhaustive or one is named.
+pub(crate) fn one_in(one_in: u64) -> Sample {
+    match std::env::var_os("EMBERCASK_DAMAGE") {
+        Some(_) => Sample::all(),
+        None => Sample::one_in(one_in),
     }
 }
 
@@ -120,6 +128,18 @@ pub(crate) fn run(
         (floors.salvaged, tally.salvaged, "that were salvaged"),
     ] {
         at_least(least.max(1), found.max(u64::from(least == 0)), &format!("{of}, {what}"));
+    }
+}
+
+impl Tally {
+    /// Floors under what comes of a sample.
+    pub(crate) fn of_sample(self, sample: Sample) -> Tally {
+        floors(
+            sample.outcomes(self.refused),
+            sample.outcomes(self.harmed),
+            sample.outcomes(self.whole),
+            sample.outcomes(self.salvaged),
+        )
     }
 }
 

@@ -41,7 +41,7 @@ use world::Story;
 
 fn rounds() -> u64 {
     let rounds = std::env::var("EMBERCASK_KILL_ROUNDS").ok();
-    rounds.map_or(300, |rounds| rounds.parse().expect("EMBERCASK_KILL_ROUNDS is a number"))
+    rounds.map_or(150, |rounds| rounds.parse().expect("EMBERCASK_KILL_ROUNDS is a number"))
 }
 
 const KILLED: &str = concat!(

@@ -47,7 +47,7 @@ fn what_has_expired_is_gone_whichever_way_the_clock_jumps_and_nothing_older_come
         Some(seed) => vec![seed],
         None => {
             let mut rng = rng();
-            (0..number("EMBERCASK_TIME_CASES").unwrap_or(1_200))
+            (0..number("EMBERCASK_TIME_CASES").unwrap_or(400))
                 .map(|_| rng.next())
                 .collect()
         }
