@@ -1,5 +1,6 @@
-//! Throughput of each operation at a million keys, and beside each a yardstick: the least that the machine could do for it with no
-//! engine around. Only the ratio within one run on an otherwise idle machine says something.
+//! Throughput of each operation at a million keys, and beside each a yardstick: the least that the
+//! machine could do for it with no engine around. Only the ratio within one run on an otherwise
+//! idle machine says something.
 
 mod common;
 
@@ -20,7 +21,8 @@ use embercask::{Durability, PutOptions, ReadMode, Store};
 const RECORD_BYTES: usize = 24 + 28 + 100;
 /// Bytes of a segment, as by default.
 const SEGMENT_BYTES: usize = 64 << 20;
-/// Names the directory in which this program, started once more, is to leave the store of a killed process.
+/// Names the directory in which this program, started once more, is to leave the store of a killed
+/// process.
 const KILLED_IN: &str = "EMBERCASK_BENCH_KILLED_IN";
 
 fn put(c: &mut Criterion) {
@@ -196,8 +198,9 @@ fn get(c: &mut Criterion) {
     group.finish();
 }
 
-/// Gets whose values are on the device only: read call by call, since what is mapped stays in memory, after the page cache was
-/// emptied. Beside them reads of one page at random places of the same files.
+/// Gets whose values are on the device only: read call by call, since what is mapped stays in
+/// memory, after the page cache was emptied. Beside them reads of one page at random places of the
+/// same files.
 fn cold(group: &mut BenchmarkGroup<'_, WallTime>, directory: &Path) {
     if !drop_page_cache() {
         println!("cold gets: left out, since the page cache cannot be emptied without the right to do so");
@@ -428,8 +431,9 @@ fn open(c: &mut Criterion) {
     group.finish();
 }
 
-/// Writes a quarter of a store's keys anew and dies without closing it. A copy of its files made beside the running
-/// process would not do: background work may replace files between two of the copies.
+/// Writes a quarter of a store's keys anew and dies without closing it. A copy of its files made
+/// beside the running process would not do: background work may replace files between two of the
+/// copies.
 fn be_killed(directory: &Path) -> ! {
     let store = options().open(directory).expect("a store");
     let namespace = store.namespace("BENCH").expect("a namespace");

@@ -1,15 +1,18 @@
-//! Instructions of single operations, counted by callgrind: what costs a tenth more is seen, whatever else the machine does.
+//! Instructions of single operations, counted by callgrind: what costs a tenth more is seen,
+//! whatever else the machine does.
 //!
-//! `cargo bench --bench instructions` compares them with `benches/instructions.txt`, and fails if one has grown by more
-//! than a tenth; `-- --accept` writes what it counted to that file instead. `-- --test` runs each operation a few times
-//! and counts nothing, to see that it works. Counting needs valgrind.
+//! `cargo bench --bench instructions` compares them with `benches/instructions.txt`, and fails if
+//! one has grown by more than a tenth; `-- --accept` writes what it counted to that file instead.
+//! `-- --test` runs each operation a few times and counts nothing, to see that it works. Counting
+//! needs valgrind.
 //!
-//! Another compiler makes other instructions, and a processor with other extensions takes other ways: count the state before a
-//! change first, and accept that, when either differs from where the file was written.
+//! Another compiler makes other instructions, and a processor with other extensions takes other
+//! ways: count the state before a change first, and accept that, when either differs from where the
+//! file was written.
 //!
-//! This program starts itself under callgrind for each operation, with so many calls and with twice as many, several times each, of
-//! which the lowest counts. What both do besides (opening a store, making keys) cancels out. Both open a copy of one store, and so hash
-//! keys alike.
+//! This program starts itself under callgrind for each operation, with so many calls and with twice
+//! as many, several times each, of which the lowest counts. What both do besides (opening a store,
+//! making keys) cancels out. Both open a copy of one store, and so hash keys alike.
 
 #[allow(dead_code, reason = "no bench uses all of it")]
 mod common;
@@ -24,7 +27,8 @@ use embercask::{Durability, Maintenance, Namespace, Options, PutOptions, Store};
 
 /// Keys of a store.
 const KEYS: u64 = 20_000;
-/// Keys that are made for the calls, whether a run needs them or not: as many as the longest run takes.
+/// Keys that are made for the calls, whether a run needs them or not: as many as the longest run
+/// takes.
 const KEYS_PREPARED: u64 = 10_000;
 /// Keys that are put after the store was opened, in a namespace of their own.
 const KEYS_RECENT: u64 = 1_000;
@@ -261,7 +265,8 @@ fn fill(directory: &Path, details: &PutOptions) {
     store.close().expect("a close");
 }
 
-/// Does what the environment asks for. Ends without closing the store, since that costs the more the more was put.
+/// Does what the environment asks for. Ends without closing the store, since that costs the more
+/// the more was put.
 fn be_counted(name: &str) -> ! {
     let operation = OPERATIONS.iter().find(|operation| operation.name == name);
     let operation = operation.expect("an operation");

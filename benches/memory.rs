@@ -1,6 +1,8 @@
-//! Memory of both indexes a key, and disk a user's byte, at 1 million and 10 million keys of 16 to 40 bytes.
+//! Memory of both indexes a key, and disk a user's byte, at 1 million and 10 million keys of 16 to
+//! 40 bytes.
 //!
-//! `cargo bench --bench memory` prints a table; `-- --test` runs with few keys, to see that it works.
+//! `cargo bench --bench memory` prints a table; `-- --test` runs with few keys, to see that it
+//! works.
 
 mod common;
 

@@ -1,15 +1,18 @@
-//! The longest that a single put or get takes while everything happens at once: tables that grow, segments that are sealed,
-//! sweeps of expired keys, compaction.
+//! The longest that a single put or get takes while everything happens at once: tables that grow,
+//! segments that are sealed, sweeps of expired keys, compaction.
 //!
-//! `cargo bench --bench pauses` prints how long operations took, the slowest of them, and what the store did meanwhile as
-//! far as its statistics tell. `-- --operations 100000000` takes more of them, `--threads` and `--keys` say how many
-//! threads share them and up to how many keys the store grows; `--test` takes few, to see that it works.
+//! `cargo bench --bench pauses` prints how long operations took, the slowest of them, and what the
+//! store did meanwhile as far as its statistics tell. `-- --operations 100000000` takes more of
+//! them, `--threads` and `--keys` say how many threads share them and up to how many keys the store
+//! grows; `--test` takes few, to see that it works.
 //!
-//! The machine makes pauses of its own. A yardstick tells of them, and each slow operation, how long its thread waited for
-//! a processor; those that are slow without that wait are listed once more.
+//! The machine makes pauses of its own. A yardstick tells of them, and each slow operation, how
+//! long its thread waited for a processor; those that are slow without that wait are listed once
+//! more.
 //!
-//! Statistics are taken by a thread every few milliseconds, and writers may have to wait for that; a slow operation
-//! during which it happened is marked. `--sample-milliseconds 0` leaves the samples out.
+//! Statistics are taken by a thread every few milliseconds, and writers may have to wait for that;
+//! a slow operation during which it happened is marked. `--sample-milliseconds 0` leaves the
+//! samples out.
 
 #[allow(dead_code, reason = "no bench uses all of it")]
 mod common;
@@ -80,7 +83,8 @@ struct Slow {
     /// Counted from the start.
     began: Duration,
     took: Duration,
-    /// How much of that its thread could have run, but for others on the processor: at most, and if the system tells.
+    /// How much of that its thread could have run, but for others on the processor: at most, and if
+    /// the system tells.
     waited: Option<Duration>,
 }
 
@@ -135,7 +139,8 @@ impl Times {
         }
     }
 
-    /// Notes an operation that has just ended. `waited` is how long its thread had waited for a processor shortly before.
+    /// Notes an operation that has just ended. `waited` is how long its thread had waited for a
+    /// processor shortly before.
     fn note(&mut self, began: Duration, took: Duration, waited: &mut Option<Duration>) {
         self.histogram.record(took.as_nanos() as u64).expect("a time");
         if self.slowest.may_take(took) || self.slowest_running.may_take(took) {

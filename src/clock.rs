@@ -1,10 +1,13 @@
-//! Time, passed in. Expiry is decided by the wall clock, read once per operation; what an open store has once seen expired
-//! stays expired.
+//! (Over 400 lines: the rule of time, with the proof beside it.)
 //!
-//! Wall clocks are set, forwards and backwards. Expiries on disk are wall-clock times, whatever the clock says when they are
-//! written. When the clock is set back, the records that are there by then go on being judged by the highest time that was
-//! seen since they were written, so that none comes back; the records that are written afterwards are judged by the wall
-//! clock, so that a new lifetime runs its length. Sequences tell the ones from the others: see [`Step`].
+//! Time, passed in. Expiry is decided by the wall clock, read once per operation; what an open
+//! store has once seen expired stays expired.
+//!
+//! Wall clocks are set, forwards and backwards. Expiries on disk are wall-clock times, whatever the
+//! clock says when they are written. When the clock is set back, the records that are there by then
+//! go on being judged by the highest time that was seen since they were written, so that none comes
+//! back; the records that are written afterwards are judged by the wall clock, so that a new
+//! lifetime runs its length. Sequences tell the ones from the others: see [`Step`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +17,8 @@ use arc_swap::ArcSwap;
 
 use crate::planted::{Planted, planted};
 
-/// Where a store reads the time. Calls come from several threads, some under locks of the store: do not call it from here.
+/// Where a store reads the time. Calls come from several threads, some under locks of the store: do
+/// not call it from here.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Wall clock: milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;
@@ -50,7 +54,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to, for tests of what happens when something expires. Clones share the time.
+/// A clock that moves only when told to, for tests of what happens when something expires. Clones
+/// share the time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     wall: Arc<AtomicU64>,
@@ -93,22 +98,24 @@ fn is_expired(expiry: u64, now_ms: u64) -> bool {
     now_ms >= expiry.saturating_add(u64::from(planted(Planted::ExpireLate)))
 }
 
-/// How long after a forward jump of the wall clock nothing leaves the indexes or the disk for being expired, so that a clock
-/// that was set wrongly can be set right: 10 minutes.
+/// How long after a forward jump of the wall clock nothing leaves the indexes or the disk for being
+/// expired, so that a clock that was set wrongly can be set right: 10 minutes.
 const PAUSE_AFTER_JUMP_MS: u64 = 10 * 60 * 1000;
 
-/// What the two clocks may differ by from look to look without a jump, whatever the grace: each rounds down to its
-/// own millisecond, and the wall clock is slewed. 1 second.
+/// What the two clocks may differ by from look to look without a jump, whatever the grace: each
+/// rounds down to its own millisecond, and the wall clock is slewed. 1 second.
 const JUMP_MS_MIN: u64 = 1000;
 
-/// Steps back that are told apart at a time. Only those count whose time the clock has not reached again.
+/// Steps back that are told apart at a time. Only those count whose time the clock has not reached
+/// again.
 const STEPS_MAX: usize = 64;
 
 /// The wall clock was set back.
 #[derive(Clone, Debug)]
 struct Step {
-    /// Records below this sequence were there before. It is the sequence of the next record to be appended; until there is one,
-    /// that is every record there is, and this is `u64::MAX`. Shared, so that a [`Now`] taken before learns it too.
+    /// Records below this sequence were there before. It is the sequence of the next record to be
+    /// appended; until there is one, that is every record there is, and this is `u64::MAX`.
+    /// Shared, so that a [`Now`] taken before learns it too.
     until: Arc<AtomicU64>,
     /// The highest time that was seen before.
     high: u64,
@@ -118,8 +125,8 @@ struct Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Now {
     wall_ms: u64,
-    /// Sequences rise, and times fall: of the steps behind a record the first has the highest time. None if there are none,
-    /// as almost always.
+    /// Sequences rise, and times fall: of the steps behind a record the first has the highest time.
+    /// None if there are none, as almost always.
     steps: Option<Arc<Vec<Step>>>,
 }
 
@@ -148,8 +155,8 @@ impl Now {
     }
 }
 
-/// What was last seen of the wall clock, in one word: the highest time since the last step back, how often there was anything
-/// to note (modulo 256), and whether there are steps to look at.
+/// What was last seen of the wall clock, in one word: the highest time since the last step back,
+/// how often there was anything to note (modulo 256), and whether there are steps to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen(u64);
 
@@ -183,21 +190,26 @@ impl Seen {
 
 /// The time as one open store sees it.
 ///
-/// A step back is noticed exactly, by the next thread that reads the clock: one that has seen a time (`seen`) and reads an earlier one
-/// afterwards, knows. What holds `seen` and the rest together:
+/// A step back is noticed exactly, by the next thread that reads the clock: one that has seen a
+/// time (`seen`) and reads an earlier one afterwards, knows. What holds `seen` and the rest
+/// together:
 ///
-/// * `seen` is loaded before the clock is read, and moved on only from the value that was loaded. A thread that has read the
-///   clock before a step, and is late, finds `seen` changed, and reads again.
-/// * The list of steps grows before `seen` tells of it, and shrinks after; and a thread that has loaded it makes sure that `seen` is
-///   what it was. So no thread judges by a list that lacks a step which others have noted.
-/// * A put with a lifetime reads the clock for its expiry before it is appended. So it has noticed the step itself, or another thread
-///   else has and it has seen that (`seen` is stored with release and loaded with acquire); in both cases the flag `unnumbered`,
-///   which is raised before `seen` changes, is up when the put is appended, and the step ends at its sequence or before. Whoever
-///   holds a record finds the ends of the steps that were noted before it in place, since they are set before the record
-///   is published.
+/// * `seen` is loaded before the clock is read, and moved on only from the value that was loaded. A
+///   thread that has read the clock before a step, and is late, finds `seen` changed, and reads
+///   again.
+/// * The list of steps grows before `seen` tells of it, and shrinks after; and a thread that has
+///   loaded it makes sure that `seen` is what it was. So no thread judges by a list that lacks a
+///   step which others have noted.
+/// * A put with a lifetime reads the clock for its expiry before it is appended. So it has noticed
+///   the step itself, or another thread else has and it has seen that (`seen` is stored with
+///   release and loaded with acquire); in both cases the flag `unnumbered`, which is raised before
+///   `seen` changes, is up when the put is appended, and the step ends at its sequence or before.
+///   Whoever holds a record finds the ends of the steps that were noted before it in place, since
+///   they are set before the record is published.
 ///
-/// What remains is a thread that has read a time ahead and is overtaken by a clock that goes back, in the same moment, to
-/// just the millisecond that was seen last: it then notes the time ahead, and the next look a step back.
+/// What remains is a thread that has read a time ahead and is overtaken by a clock that goes back,
+/// in the same moment, to just the millisecond that was seen last: it then notes the time ahead,
+/// and the next look a step back.
 #[derive(Debug)]
 pub(crate) struct StoreTime {
     clock: Arc<dyn Clock>,
@@ -206,7 +218,8 @@ pub(crate) struct StoreTime {
     steps: ArcSwap<Vec<Step>>,
     /// There is something in `noting`.
     unnumbered: AtomicBool,
-    /// Where the newest step ends, as long as that has no number. Held by the one who changes the list. Nothing is locked under it.
+    /// Where the newest step ends, as long as that has no number. Held by the one who changes the
+    /// list. Nothing is locked under it.
     noting: Mutex<Option<Arc<AtomicU64>>>,
     jumps: Mutex<Jumps>,
 }
@@ -341,8 +354,8 @@ impl StoreTime {
         self.unnumbered.store(false, Ordering::Release);
     }
 
-    /// The wall clock, for what leaves the indexes because it has expired; None while a forward jump of it, larger than the grace
-    /// and than a second, is fresh.
+    /// The wall clock, for what leaves the indexes because it has expired; None while a forward
+    /// jump of it, larger than the grace and than a second, is fresh.
     pub(crate) fn settled_ms(&self, grace_ms: u64) -> Option<u64> {
         let mut jumps = self.jumps.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, monotonic) = (self.now().wall_ms, self.clock.monotonic_ms());
@@ -354,7 +367,8 @@ impl StoreTime {
         (monotonic >= jumps.pause_until || planted(Planted::SkipPause)).then_some(wall)
     }
 
-    /// The time by which a record must have expired to be dropped from disk: `grace_ms` ago. None while a jump is fresh.
+    /// The time by which a record must have expired to be dropped from disk: `grace_ms` ago. None
+    /// while a jump is fresh.
     pub(crate) fn drop_horizon(&self, grace_ms: u64) -> Option<u64> {
         Some(self.settled_ms(grace_ms)?.saturating_sub(grace_ms))
     }
@@ -368,7 +382,8 @@ impl StoreTime {
     }
 }
 
-/// The steps, and one more. Those that do not reach beyond it are part of it: it is behind as many records.
+/// The steps, and one more. Those that do not reach beyond it are part of it: it is behind as many
+/// records.
 fn with_step(steps: &[Step], step: Step) -> Vec<Step> {
     let mut steps: Vec<_> = steps.iter().filter(|other| other.high > step.high).cloned().collect();
     if steps.last().is_some_and(|last| Arc::ptr_eq(&last.until, &step.until)) {
@@ -382,7 +397,8 @@ fn with_step(steps: &[Step], step: Step) -> Vec<Step> {
     steps
 }
 
-/// Makes one of the two neighbours whose times are closest: the records between them are judged by the higher one.
+/// Makes one of the two neighbours whose times are closest: the records between them are judged by
+/// the higher one.
 fn merge_closest(steps: &mut Vec<Step>) {
     let pairs = steps.iter().zip(steps.iter().skip(1));
     let gaps = pairs.map(|(step, next)| step.high - next.high).enumerate();

@@ -1,5 +1,6 @@
-//! What all parts of an open store share and none of them owns: its directory, clock and options, and counts of what
-//! has happened. Nothing of it changes while the store is open, but for these counts and for the end of the store.
+//! What all parts of an open store share and none of them owns: its directory, clock and options,
+//! and counts of what has happened. Nothing of it changes while the store is open, but for these
+//! counts and for the end of the store.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -109,7 +110,8 @@ impl Context {
         }
     }
 
-    /// For a look at the same store as opening it now would see it. It holds no lock; this one does.
+    /// For a look at the same store as opening it now would see it. It holds no lock; this one
+    /// does.
     pub(crate) fn beside(&self) -> Context {
         let options = Options {
             progress: None,

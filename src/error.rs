@@ -77,7 +77,8 @@ pub enum Error {
         /// Which check failed.
         cause: String,
     },
-    /// No space is left on the device. Reads go on, and so do deletes while the reserve lasts; writes work again once there is room.
+    /// No space is left on the device. Reads go on, and so do deletes while the reserve lasts;
+    /// writes work again once there is room.
     #[error("no space left on the device; free some, delete keys or compact, then write again: {}", path.display())]
     NoSpace {
         /// The file that did not fit.
@@ -93,10 +94,12 @@ pub enum Error {
         /// Why it failed.
         source: Arc<io::Error>,
     },
-    /// The write was applied and every reader sees it, but it could not be written out, and it cannot be taken back any more: writes
-    /// of class `Buffered` that came after it were acknowledged. It is written out with them as soon as there is room, or the
-    /// device works again, unless the process ends first, or another failure poisons the store ([`Error::Poisoned`]): after either it
-    /// may be lost. Do not repeat the write; [`crate::Store::sync`] tells when it is safe.
+    /// The write was applied and every reader sees it, but it could not be written out, and it
+    /// cannot be taken back any more: writes of class `Buffered` that came after it were
+    /// acknowledged. It is written out with them as soon as there is room, or the device works
+    /// again, unless the process ends first, or another failure poisons the store
+    /// ([`Error::Poisoned`]): after either it may be lost. Do not repeat the write;
+    /// [`crate::Store::sync`] tells when it is safe.
     #[error(
         "the write is applied but not written out yet; it will be, unless the process ends or the store is poisoned first; do not repeat it, call sync: {cause}"
     )]
@@ -105,7 +108,8 @@ pub enum Error {
         #[source]
         cause: Arc<Error>,
     },
-    /// An earlier failure left it unknown what is on the disk. Reads go on; writes are refused until the store is opened again.
+    /// An earlier failure left it unknown what is on the disk. Reads go on; writes are refused
+    /// until the store is opened again.
     #[error("writes are refused since an earlier failure; close and open the store again: {cause}")]
     Poisoned {
         /// The failure.
@@ -166,7 +170,8 @@ pub enum ErrorKind {
     Io,
     /// Close and open the store again.
     Poisoned,
-    /// The store was closed by this program, or opened by the process that this one was forked from.
+    /// The store was closed by this program, or opened by the process that this one was forked
+    /// from.
     Closed,
     /// Stopped on request.
     Cancelled,
@@ -204,8 +209,8 @@ impl Error {
         }
     }
 
-    /// An I/O error on `path` that leaves it unknown what is on the disk, whatever its cause: [`Error::NoSpace`] would say that
-    /// nothing was written.
+    /// An I/O error on `path` that leaves it unknown what is on the disk, whatever its cause:
+    /// [`Error::NoSpace`] would say that nothing was written.
     pub(crate) fn unsure(action: &'static str, path: &Path, source: io::Error) -> Error {
         Error::Io {
             action,
@@ -241,8 +246,8 @@ impl Error {
         }
     }
 
-    /// Whether stored bytes are damaged, or the device did not give them out, in one place: what is stored elsewhere is as good as
-    /// before.
+    /// Whether stored bytes are damaged, or the device did not give them out, in one place: what is
+    /// stored elsewhere is as good as before.
     pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self, Error::Corruption { .. } | Error::Io { action: "read", .. })
     }
@@ -256,7 +261,8 @@ impl Error {
         }
     }
 
-    /// Several errors of reading as one: the first damage, with a note of the others. None if there are none.
+    /// Several errors of reading as one: the first damage, with a note of the others. None if there
+    /// are none.
     pub(crate) fn together(mut errors: Vec<Error>) -> Option<Error> {
         errors.sort_by_key(|error| !matches!(error, Error::Corruption { .. }));
         let mut errors = errors.into_iter();
@@ -308,7 +314,8 @@ impl std::error::Error for Noted {
     }
 }
 
-/// A key in quotes, whatever is in it: as text if it is that, and nothing in it can upset a terminal or a log.
+/// A key in quotes, whatever is in it: as text if it is that, and nothing in it can upset a
+/// terminal or a log.
 fn quoted(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
         Ok(text) => format!("{text:?}"),

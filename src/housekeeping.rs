@@ -1,8 +1,9 @@
-//! Work on the state that needs no caller: expired keys and the keys of dropped namespaces leave memory, and queued changes
-//! find their place in the key orders.
+//! Work on the state that needs no caller: expired keys and the keys of dropped namespaces leave
+//! memory, and queued changes find their place in the key orders.
 //!
-//! One thread at a time is at any of it, and none while the index file is written: none of these sees another half done.
-//! They are long, and stop between steps when the store is closed, which waits for them.
+//! One thread at a time is at any of it, and none while the index file is written: none of these
+//! sees another half done. They are long, and stop between steps when the store is closed, which
+//! waits for them.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -51,16 +52,17 @@ impl Housekeeping {
         self.state.merge_orders(KeyOrder::is_merge_due);
     }
 
-    /// A writer has changed keys of this namespace: it helps, or asks for help, if too many changes wait for their place in
-    /// the order.
+    /// A writer has changed keys of this namespace: it helps, or asks for help, if too many changes
+    /// wait for their place in the order.
     pub(crate) fn relieve_order(&self, namespace: &NamespaceState) {
         if namespace.order.relieve() {
             self.context.maintenance_wake.wake();
         }
     }
 
-    /// Removes all expired keys from the indexes; their records stay as shadows until compaction drops them. While a jump
-    /// of the clock is fresh they are only hidden, so that nothing is lost if it is put right.
+    /// Removes all expired keys from the indexes; their records stay as shadows until compaction
+    /// drops them. While a jump of the clock is fresh they are only hidden, so that nothing is
+    /// lost if it is put right.
     pub(crate) fn sweep_expired(&self) {
         let _busy = self.keep_out();
         let time = &self.context.time;

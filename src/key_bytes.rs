@@ -20,7 +20,8 @@ pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     common + a[common..].iter().zip(&b[common..]).take_while(|(x, y)| x == y).count()
 }
 
-/// The first 8 bytes as a number, shorter keys filled up with zeros: never greater for the lesser of two keys.
+/// The first 8 bytes as a number, shorter keys filled up with zeros: never greater for the lesser
+/// of two keys.
 pub(crate) fn rank(key: &[u8]) -> u64 {
     if let Some(head) = key.first_chunk() {
         return u64::from_be_bytes(*head);

@@ -1,10 +1,10 @@
-//! A log-structured, persistent key-value store with the data model of Workers KV: namespaces, expiry, metadata beside
-//! the value, listing by prefix with cursors.
+//! A log-structured, persistent key-value store with the data model of Workers KV: namespaces,
+//! expiry, metadata beside the value, listing by prefix with cursors.
 //!
-//! A store is a directory. Every write is appended to a log of segments; a hash index in memory leads to each key's
-//! newest record, and a sorted index of keys serves listings. Expired, overwritten and deleted records are dropped by
-//! compaction. A read sees every write that was acknowledged before it, and a write that returned has survived what
-//! its [`Durability`] says.
+//! A store is a directory. Every write is appended to a log of segments; a hash index in memory
+//! leads to each key's newest record, and a sorted index of keys serves listings. Expired,
+//! overwritten and deleted records are dropped by compaction. A read sees every write that was
+//! acknowledged before it, and a write that returned has survived what its [`Durability`] says.
 //!
 //! ```
 //! use embercask::{Condition, Error, PutOptions, Store};
@@ -64,25 +64,28 @@
 //!
 //! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] says how.
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
-//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] that of one that does not open,
-//!   [`salvage`] saves what is sound, and [`inspect`] shows a file part by part.
+//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] that of
+//!   one that does not open, [`salvage`] saves what is sound, and [`inspect`] shows a file part by
+//!   part.
 //! * [`Durability`] says what a write has survived when it returns.
 //! * [`Error::kind`] says what can be done about an error.
 //! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.
 //!
-//! The repository's `docs/` explain the design (`design.md`), draw the files to the byte (`format.md`), word the promises
-//! and name the tests that hold them (`durability.md`), tell how to run a store (`operations.md`), and say what later
-//! versions will read (`compatibility.md`).
+//! The repository's `docs/` explain the design (`design.md`), draw the files to the byte
+//! (`format.md`), word the promises and name the tests that hold them (`durability.md`), tell how
+//! to run a store (`operations.md`), and say what later versions will read (`compatibility.md`).
 //!
 //! # Features
 //!
 //! None is on by default.
 //!
-//! * `json`: `put_json`, `get_json` and their kin on [`Namespace`], and `to_json` on [`Value`]; adds serde and serde_json.
-//! * `testing`: a simulated disk with power cuts and injected faults, for tests of programs that use a store; see
-//!   [`storage`].
+//! * `json`: `put_json`, `get_json` and their kin on [`Namespace`], and `to_json` on [`Value`];
+//!   adds serde and serde_json.
+//! * `testing`: a simulated disk with power cuts and injected faults, for tests of programs that
+//!   use a store; see [`storage`].
 //!
-//! The command `embercask` and its server are a package of their own, `embercask-command`; see `docs/command-line.md`.
+//! The command `embercask` and its server are a package of their own, `embercask-command`; see
+//! `docs/command-line.md`.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]

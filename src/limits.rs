@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::format::record::{KEY_LEN_MAX, METADATA_LEN_MAX, VALUE_LEN_MAX};
 use crate::planted::{Planted, planted};
 
-/// Sizes and lifetimes that a store accepts in calls. What is stored already is read, listed and deleted whatever the limits say;
-/// changing its expiry or metadata writes it again, and is a put.
+/// Sizes and lifetimes that a store accepts in calls. What is stored already is read, listed and
+/// deleted whatever the limits say; changing its expiry or metadata writes it again, and is a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest key, in bytes. At most 65,536; a key is never empty.
@@ -36,7 +36,8 @@ impl Limits {
     };
 
     /// The limits of Cloudflare Workers KV (<https://developers.cloudflare.com/kv/platform/limits/>): keys of 512 bytes,
-    /// values of 25 MiB, metadata of 1,024 bytes, lifetimes of at least 60 seconds, pages of 1,000 keys.
+    /// values of 25 MiB, metadata of 1,024 bytes, lifetimes of at least 60 seconds, pages of 1,000
+    /// keys.
     pub const WORKERS_KV: Limits = Limits {
         key_bytes_max: 512,
         value_bytes_max: 25 << 20,
@@ -81,8 +82,9 @@ impl Limits {
         Ok(())
     }
 
-    /// Whether this key can be deleted. Limits may have been tightened since it was put; what can be read and listed must not
-    /// stay for that, so nothing is asked for but what the format can hold.
+    /// Whether this key can be deleted. Limits may have been tightened since it was put; what can
+    /// be read and listed must not stay for that, so nothing is asked for but what the format
+    /// can hold.
     pub(crate) fn check_deleted_key(&self, key: &[u8]) -> Result<()> {
         if planted(Planted::LimitDeletes) {
             return self.check_key(key);

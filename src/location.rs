@@ -1,6 +1,7 @@
 //! Where a record is, in 42 bits.
 
-/// The place of a record: the index of its segment (the segment's id modulo 2^16) and the offset in it.
+/// The place of a record: the index of its segment (the segment's id modulo 2^16) and the offset in
+/// it.
 ///
 /// ```text
 ///   41              26 25             0
@@ -26,11 +27,12 @@ impl Location {
     /// Bits of a location altogether.
     pub(crate) const BITS: u32 = Self::SEGMENT_BITS + Self::OFFSET_BITS;
 
-    /// The lowest offset of a record in bytes: a segment begins with a header of this size. Offsets below it are
-    /// what lets a slot mean something else than a location.
+    /// The lowest offset of a record in bytes: a segment begins with a header of this size. Offsets
+    /// below it are what lets a slot mean something else than a location.
     pub(crate) const OFFSET_MIN: u64 = 64;
 
-    /// The offsets of records are below this number of bytes (512 MiB), so a segment may not grow beyond it.
+    /// The offsets of records are below this number of bytes (512 MiB), so a segment may not grow
+    /// beyond it.
     pub(crate) const OFFSET_MAX: u64 = Self::UNIT << Self::OFFSET_BITS;
 
     /// How many segments may be live at once, so that no two of them share an index.
@@ -38,8 +40,9 @@ impl Location {
 
     /// The location of the record at this offset, in bytes, of the segment with this index.
     ///
-    /// The offset is a multiple of 8, at least [`Self::OFFSET_MIN`] and below [`Self::OFFSET_MAX`]. The caller checks
-    /// that where offsets come from: the log's own limits, or a hint file it has validated.
+    /// The offset is a multiple of 8, at least [`Self::OFFSET_MIN`] and below [`Self::OFFSET_MAX`].
+    /// The caller checks that where offsets come from: the log's own limits, or a hint file it
+    /// has validated.
     pub(crate) fn new(segment_index: u16, offset: u64) -> Self {
         debug_assert!(
             offset.is_multiple_of(Self::UNIT),
@@ -73,7 +76,8 @@ impl Location {
         self.0
     }
 }
-/// Ids are never reused; their low 16 bits stand for them in memory, and no two live segments share these.
+/// Ids are never reused; their low 16 bits stand for them in memory, and no two live segments share
+/// these.
 pub(crate) fn segment_index(id: u64) -> u16 {
     (id % Location::SEGMENTS_MAX) as u16
 }

@@ -13,12 +13,14 @@ use crate::storage::{OsStorage, Storage};
 /// What a write has survived when it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Durability {
-    /// Nothing until the next flush: at the latest after [`Options::flush_interval`], on `flush`, `sync` and close, or
-    /// with a later write of another class. Costs a copy in memory.
+    /// Nothing until the next flush: at the latest after [`Options::flush_interval`], on `flush`,
+    /// `sync` and close, or with a later write of another class. Costs a copy in memory.
     Buffered,
-    /// The end of this process, in whatever way. Costs one write to the page cache, shared by waiting writers.
+    /// The end of this process, in whatever way. Costs one write to the page cache, shared by
+    /// waiting writers.
     Os,
-    /// Power loss and kernel crash as well. Costs one data sync, shared by all writers waiting at that moment.
+    /// Power loss and kernel crash as well. Costs one data sync, shared by all writers waiting at
+    /// that moment.
     #[default]
     Sync,
 }
@@ -26,21 +28,26 @@ pub enum Durability {
 /// How sealed segments are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum ReadMode {
-    /// Through a read-only map: no copy, no system call. A disk error while reading ends the process (SIGBUS).
+    /// Through a read-only map: no copy, no system call. A disk error while reading ends the
+    /// process (SIGBUS).
     #[default]
     Map,
-    /// With positioned reads into memory of their own, for file systems where maps are unwise (network, FUSE).
+    /// With positioned reads into memory of their own, for file systems where maps are unwise
+    /// (network, FUSE).
     Pread,
 }
 
-/// Who does what can wait: sealing, hints, merging of the key order, expiry, flushing and compaction.
+/// Who does what can wait: sealing, hints, merging of the key order, expiry, flushing and
+/// compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Maintenance {
     /// Three threads of the store.
     #[default]
     Background,
-    /// Writers seal what is full, and the rest is left to [`Store::maintain`](crate::Store::maintain) and [`Store::compact`](crate::Store::compact): no thread is started. For deterministic tests, and for
-    /// programs that schedule such work themselves.
+    /// Writers seal what is full, and the rest is left to
+    /// [`Store::maintain`](crate::Store::maintain) and [`Store::compact`](crate::Store::compact):
+    /// no thread is started. For deterministic tests, and for programs that schedule such work
+    /// themselves.
     Manual,
 }
 
@@ -61,7 +68,8 @@ pub struct Progress {
 /// Called now and then during long work, from the thread that does it.
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// Settings of a store. Built with [`Store::options`](crate::Store::options); none is stored on disk, each open may choose others.
+/// Settings of a store. Built with [`Store::options`](crate::Store::options); none is stored on
+/// disk, each open may choose others.
 #[derive(Clone)]
 pub struct Options {
     pub(crate) durability: Durability,
@@ -126,8 +134,9 @@ impl Options {
         self
     }
 
-    /// Size at which the active segment is sealed and the next one begun, in bytes; 4 KiB to 512 MiB. Default: 64 MiB. As
-    /// much memory again is used for the active segment. A larger record gets a segment of its own.
+    /// Size at which the active segment is sealed and the next one begun, in bytes; 4 KiB to 512
+    /// MiB. Default: 64 MiB. As much memory again is used for the active segment. A larger
+    /// record gets a segment of its own.
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self
@@ -145,10 +154,11 @@ impl Options {
         self
     }
 
-    /// Whether closing the store writes its indexes to a file, so that the next opening need not build them: that takes about
-    /// as many bytes on disk as [`crate::Stats`] shows for the indexes in memory, until the store is written to again. Default: true.
-    /// If false, opening does not use such a file either, and removes one that is there. Without one, as after any other end than
-    /// closing, opening reads hints and the keys of all records.
+    /// Whether closing the store writes its indexes to a file, so that the next opening need not
+    /// build them: that takes about as many bytes on disk as [`crate::Stats`] shows for the
+    /// indexes in memory, until the store is written to again. Default: true. If false, opening
+    /// does not use such a file either, and removes one that is there. Without one, as after any
+    /// other end than closing, opening reads hints and the keys of all records.
     pub fn index_file(mut self, write: bool) -> Self {
         self.index_file = write;
         self
@@ -166,23 +176,26 @@ impl Options {
         self
     }
 
-    /// How many bytes the store may take on disk for each live byte before compaction sets in, 1.1 to 10. Lower costs more
-    /// writing. Default: 1.6.
+    /// How many bytes the store may take on disk for each live byte before compaction sets in, 1.1
+    /// to 10. Lower costs more writing. Default: 1.6.
     pub fn waste_ceiling(mut self, ratio: f64) -> Self {
         self.waste_ceiling = ratio;
         self
     }
 
-    /// Upper bound on what background compaction copies, in bytes per second. Default: none. Not applied to [`Store::compact`](crate::Store::compact), to a run
-    /// that `compact` or a checkpoint is waiting for, to segments without live records, or while waste is more than 1.25 times its
-    /// ceiling. Time is that of [`Options::clock`]: with a clock that stands still, a run waits until it is advanced.
+    /// Upper bound on what background compaction copies, in bytes per second. Default: none. Not
+    /// applied to [`Store::compact`](crate::Store::compact), to a run that `compact` or a
+    /// checkpoint is waiting for, to segments without live records, or while waste is more than
+    /// 1.25 times its ceiling. Time is that of [`Options::clock`]: with a clock that stands
+    /// still, a run waits until it is advanced.
     pub fn compaction_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
         self.compaction_bytes_per_second = bytes;
         self
     }
 
-    /// How long a record must have been expired before compaction drops it from disk, so that a clock set
-    /// wrongly for a moment costs nothing. Expired records are never returned, whatever this says. Default: 10 s.
+    /// How long a record must have been expired before compaction drops it from disk, so that a
+    /// clock set wrongly for a moment costs nothing. Expired records are never returned,
+    /// whatever this says. Default: 10 s.
     pub fn expiry_grace(mut self, grace: Duration) -> Self {
         self.expiry_grace = grace;
         self
@@ -234,8 +247,8 @@ impl Options {
     }
 }
 
-/// What a single put may say beside key and value. A put replaces value, metadata and expiry together: what is left out
-/// here is gone after it.
+/// What a single put may say beside key and value. A put replaces value, metadata and expiry
+/// together: what is left out here is gone after it.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
     pub(crate) lifetime: Lifetime,
@@ -273,7 +286,8 @@ impl PutOptions {
         self
     }
 
-    /// The key expires at this time, in whole seconds since the Unix epoch, as Workers KV's `expiration` says it.
+    /// The key expires at this time, in whole seconds since the Unix epoch, as Workers KV's
+    /// `expiration` says it.
     pub fn expiration(self, seconds: u64) -> Self {
         self.expires_at_ms(seconds.saturating_mul(1000))
     }

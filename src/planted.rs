@@ -4,13 +4,14 @@
 //! Only in builds with `--cfg planted`, and there only the one that the environment variable
 //! `EMBERCASK_PLANTED` names; in any other build [`planted`] is a constant `false`. The command has
 //! a list of its own, in `src/command/planted.rs`: a name that is not here may be there.
-//! `tests/planted.table` says which tests must notice which breakage, `tests/engine/documents/planted.rs`
-//! holds that table equal to both lists, and `.ci/planted` plants one after the other and demands
-//! that those tests fail.
-//! Only in builds with `--cfg planted`, and there only the one that the environment variable `EMBERCASK_PLANTED` names; in
-//! any other build [`planted`] is a constant `false`. `tests/planted.table` says which tests must notice which breakage,
-//! `tests/engine/documents/planted.rs` holds that table and this list equal, and `.ci/planted` plants one after the other and demands that those
-//! tests fail.
+//! `tests/planted.table` says which tests must notice which breakage,
+//! `tests/engine/documents/planted.rs` holds that table equal to both lists, and `.ci/planted`
+//! plants one after the other and demands that those tests fail.
+//! Only in builds with `--cfg planted`, and there only the one that the environment variable
+//! `EMBERCASK_PLANTED` names; in any other build [`planted`] is a constant `false`.
+//! `tests/planted.table` says which tests must notice which breakage, `tests/engine/documents/
+//! planted.rs` holds that table and this list equal, and `.ci/planted` plants one after the other
+//! and demands that those tests fail.
 
 /// Declares the enum and a list of its members, so that none can be left out of the list.
 macro_rules! breakages {

@@ -1,4 +1,5 @@
-//! What the benches share: keys, values, stores and a generator whose numbers are the same in every run.
+//! What the benches share: keys, values, stores and a generator whose numbers are the same in every
+//! run.
 
 use embercask::{Durability, Namespace, Options, Store};
 
@@ -48,7 +49,8 @@ pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(base).expect("a temporary directory")
 }
 
-/// Default options but for the durability of a put, so that filling a store does not measure the device.
+/// Default options but for the durability of a put, so that filling a store does not measure the
+/// device.
 pub fn options() -> Options {
     Store::options().durability(Durability::Os)
 }

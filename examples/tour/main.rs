@@ -1,10 +1,10 @@
-//! A tour of embercask on a real disk: what the Workers KV tutorial does, then a directory tree as cached pages, with
-//! expiry, overwriting, deleting, compaction and reopening. Everything is read back and compared; a mismatch ends the
-//! tour with a message and a non-zero exit code.
+//! A tour of embercask on a real disk: what the Workers KV tutorial does, then a directory tree as
+//! cached pages, with expiry, overwriting, deleting, compaction and reopening. Everything is read
+//! back and compared; a mismatch ends the tour with a message and a non-zero exit code.
 //!
-//! `cargo run --release --example tour` stores the sources that cargo has unpacked on this machine, in a temporary
-//! directory that is removed at the end. `-- PATH` stores the files below PATH instead; `-- --keep DIR` keeps the
-//! store in DIR, which must be empty or missing.
+//! `cargo run --release --example tour` stores the sources that cargo has unpacked on this machine,
+//! in a temporary directory that is removed at the end. `-- PATH` stores the files below PATH
+//! instead; `-- --keep DIR` keeps the store in DIR, which must be empty or missing.
 
 mod page;
 mod pages;
@@ -81,7 +81,8 @@ fn tour(arguments: Arguments) -> Result<()> {
     home.farewell()
 }
 
-/// Opens the store with defaults, except that compaction need not wait before it drops what has expired.
+/// Opens the store with defaults, except that compaction need not wait before it drops what has
+/// expired.
 fn open(home: &Home) -> Result<Store> {
     let store = Store::options().expiry_grace(Duration::ZERO).open(&home.path)?;
     report::recovery(store.recovery_report());

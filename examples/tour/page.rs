@@ -73,7 +73,8 @@ impl Page {
         Ok(serde_json::to_vec(&info)?)
     }
 
-    /// Puts what its value must be, with or without a lifetime. Its length; `None` if the file is not what it was.
+    /// Puts what its value must be, with or without a lifetime. Its length; `None` if the file is
+    /// not what it was.
     pub(crate) fn put(&mut self, namespace: &Namespace, expires: bool) -> Result<Option<usize>> {
         let Some(content) = self.content() else { return Ok(None) };
         let mut options = PutOptions::new()

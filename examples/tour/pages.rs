@@ -1,4 +1,5 @@
-//! Files as cached pages: stored, listed, changed, expired, and compared with what they must be at every step.
+//! Files as cached pages: stored, listed, changed, expired, and compared with what they must be at
+//! every step.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -115,7 +116,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Reads every page and compares value, metadata and expiry; what must not be there must be absent.
+    /// Reads every page and compares value, metadata and expiry; what must not be there must be
+    /// absent.
     pub(crate) fn compare_values(&self) -> Result<()> {
         let namespace = self.namespace()?;
         let (mut same, mut absent, mut changed) = (Tally::default(), 0, 0);
@@ -197,7 +199,8 @@ impl Cache {
         self.compare_all()
     }
 
-    /// Compares every value, and the listing and the count of all keys. Every lifetime must have ended.
+    /// Compares every value, and the listing and the count of all keys. Every lifetime must have
+    /// ended.
     pub(crate) fn compare_all(&self) -> Result<()> {
         let namespace = self.namespace()?;
         let now_ms = now_ms();

@@ -65,8 +65,8 @@ impl Source {
         })
     }
 
-    /// Every regular file of the tree, by key, except those below `store`. Symbolic links are not followed. What is left
-    /// out for its size, or cannot be read, is said.
+    /// Every regular file of the tree, by key, except those below `store`. Symbolic links are not
+    /// followed. What is left out for its size, or cannot be read, is said.
     pub(crate) fn files(&self, store: &Path) -> Result<Vec<SourceFile>> {
         let mut found = Vec::new();
         let (mut large, mut unreadable) = (0, 0);
@@ -157,7 +157,8 @@ impl SourceFile {
     }
 }
 
-/// When it was last modified, in milliseconds since the epoch; 0 where the file system does not say.
+/// When it was last modified, in milliseconds since the epoch; 0 where the file system does not
+/// say.
 fn modified_ms(metadata: &Metadata) -> u64 {
     let modified = metadata
         .modified()

@@ -1,4 +1,5 @@
-//! What the Workers KV tutorial does: put, get, a missing key, JSON, a lifetime, delete, and listing by prefix.
+//! What the Workers KV tutorial does: put, get, a missing key, JSON, a lifetime, delete, and
+//! listing by prefix.
 
 use std::time::Duration;
 

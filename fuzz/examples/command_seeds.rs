@@ -1,4 +1,5 @@
-//! Writes the first inputs of the targets of the command and its server into `corpus/`: always the same ones.
+//! Writes the first inputs of the targets of the command and its server into `corpus/`: always the
+//! same ones.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example command_seeds`
 

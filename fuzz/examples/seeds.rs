@@ -1,6 +1,6 @@
-//! Writes the first inputs of all targets into `corpus/`: pieces of the golden stores, small stores made for the purpose, and
-//! random operations. What they hold changes with the random numbers of a store; run it again only when a target's
-//! inputs get another form.
+//! Writes the first inputs of all targets into `corpus/`: pieces of the golden stores, small stores
+//! made for the purpose, and random operations. What they hold changes with the random numbers of a
+//! store; run it again only when a target's inputs get another form.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
 
@@ -111,7 +111,8 @@ fn pieces(store: &str, files: &Files) -> io::Result<()> {
         let stem = format!("{store}-{}", &name[..name.len().min(24)].trim_start_matches('0'));
         let raw = |mode: u8, bytes: &[u8]| [&[mode; 1][..], &[0; 6], bytes].concat();
         if is(name, ".segment") {
-            // The salt, and base 1; the records of a segment under other numbers have their checksums put right.
+            // The salt, and base 1; the records of a segment under other numbers have their checksums put
+            // right.
             for (label, mode) in [("plain", 0), ("checked", 1), ("shaped", 15), ("struck", 1 | 1 << 4)] {
                 let head = [&[mode], &bytes[12..16], &[0], &[9, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0][..]].concat();
                 let records = &bytes[64..bytes.len().min(1500)];
@@ -179,7 +180,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             )?;
         }
     }
-    // The small closed store with damage in a value, in the header of a record, in a hint and in the manifest.
+    // The small closed store with damage in a value, in the header of a record, in a hint and in the
+    // manifest.
     for (n, (ending, at)) in [(".segment", 313), (".segment", 300), (".hint", 61), ("MANIFEST", 70)]
         .into_iter()
         .enumerate()
@@ -194,8 +196,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &store_open::encode(0, &by_log(&files)),
         )?;
     }
-    // The same store with its index file: as it is; of another manifest; and with damage in the keydir, in names and, where nothing else
-    // tells it, in the last expiry, behind checksums that are wrong and such as are right.
+    // The same store with its index file: as it is; of another manifest; and with damage in the keydir,
+    // in names and, where nothing else tells it, in the last expiry, behind checksums that are
+    // wrong and such as are right.
     const RIGHT: u8 = store_open::REPAIRED | store_open::COUNTED;
     for (name, at, mode) in [
         ("true", None, 0),
@@ -226,7 +229,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut nothing = [&[6; 1][..], &[0; 6], &[0; 64]].concat();
     nothing[7 + 48] = 1;
     save("hint_load", "nothing", &nothing)?;
-    // The hint of the target's own store: as it is; and changed, as strikes say, with and without checksums put right.
+    // The hint of the target's own store: as it is; and changed, as strikes say, with and without
+    // checksums put right.
     for (name, mode, strikes) in [
         ("true", 32, &[][..]),
         ("true-pread", 32 | 8, &[]),
@@ -255,8 +259,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &[&[mode | 32, 3, 5, mode % 3][..], b"user-1"].concat(),
         )?;
     }
-    // The index file is that of the target's own store; these say what is changed in it: slots and counts of the keydir, blocks of
-    // the key order, accounts of segments, lengths of sections, nothing, everything.
+    // The index file is that of the target's own store; these say what is changed in it: slots and
+    // counts of the keydir, blocks of the key order, accounts of segments, lengths of sections,
+    // nothing, everything.
     for (name, bytes) in [
         ("true", &[0][..]),
         ("slot", &[4, 128 + 7, 120, 0, 1, 2, 3, 4, 5, 6, 7, 8]),

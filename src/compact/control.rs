@@ -24,7 +24,8 @@ pub(crate) struct Control {
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     reclaimed_bytes: AtomicU64,
-    /// Of the segments chosen since the last compaction that had anything to do began: bytes replaced, and bytes in all.
+    /// Of the segments chosen since the last compaction that had anything to do began: bytes
+    /// replaced, and bytes in all.
     done_bytes: AtomicU64,
     total_bytes: AtomicU64,
 }
@@ -80,8 +81,8 @@ impl Control {
         }
     }
 
-    /// Takes the lock `running` for a call that must not wait at the pace of the background: a throttled run under way goes on at
-    /// full speed from now on.
+    /// Takes the lock `running` for a call that must not wait at the pace of the background: a
+    /// throttled run under way goes on at full speed from now on.
     pub(crate) fn lock_at_once(&self) -> MutexGuard<'_, ()> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let running = lock(&self.running);
@@ -93,8 +94,8 @@ impl Control {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// A compaction begins. The background begins one twice a second and mostly finds nothing to do, so the progress of the last one
-    /// stays until there is something.
+    /// A compaction begins. The background begins one twice a second and mostly finds nothing to
+    /// do, so the progress of the last one stays until there is something.
     pub(super) fn begin(&self) {
         self.cancelled.store(false, Ordering::Release);
         self.begun.store(true, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! What compaction does about segments that it cannot read.
 //!
-//! Such a segment is left where it is: what is live in it would be lost with it, or is lost already, and a reader of it must be
-//! told. The others are compacted without it. Once nothing in it is live, and nothing in it hides anything, it goes as any
-//! other would, without being read.
+//! Such a segment is left where it is: what is live in it would be lost with it, or is lost
+//! already, and a reader of it must be told. The others are compacted without it. Once nothing in
+//! it is live, and nothing in it hides anything, it goes as any other would, without being read.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -74,8 +74,8 @@ impl Compactor {
         self.left_out.insert(input.id(), Cause { error, until_ms });
     }
 
-    /// Replaces those of these segments that can be read. The others are left out from then on, and what is wrong with them is added
-    /// to the list.
+    /// Replaces those of these segments that can be read. The others are left out from then on, and
+    /// what is wrong with them is added to the list.
     pub(super) fn run_sound(
         &self,
         inputs: &mut Vec<SealedSegment>,
@@ -103,8 +103,8 @@ impl Compactor {
         }
     }
 
-    /// Drops the damaged segments in which nothing is live and nothing hides anything, in a run of their own: beside others they might have
-    /// to be read.
+    /// Drops the damaged segments in which nothing is live and nothing hides anything, in a run of
+    /// their own: beside others they might have to be read.
     pub(super) fn drop_dead_damaged(&self, pace: Pace) -> Result<CompactionReport> {
         let dead = self.dead_damaged();
         if dead.is_empty() || planted(Planted::KeepDamagedForGood) {
@@ -118,8 +118,9 @@ impl Compactor {
         }
     }
 
-    /// The most damaged segments that can go together without being read. One may hide what is dead in another one of them, so all are
-    /// supposed to go at first, and those of which that is not true are taken out until it is true of the rest.
+    /// The most damaged segments that can go together without being read. One may hide what is dead
+    /// in another one of them, so all are supposed to go at first, and those of which that is
+    /// not true are taken out until it is true of the rest.
     fn dead_damaged(&self) -> Vec<SealedSegment> {
         let damaged = self.state.segments.all().into_iter();
         let damaged = damaged.filter(|segment| self.is_left_out(segment.id()));

@@ -1,8 +1,9 @@
 //! What becomes of a record when its segment is compacted: facts in, decision out.
 //!
 //! * A put is left out only if a newer record of its key is on the device, or if it has expired.
-//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is left out only if no other segment can
-//!   hold an older record of its key. Else it is carried on under its own sequence.
+//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is left out only if
+//!   no other segment can hold an older record of its key. Else it is carried on under its own
+//!   sequence.
 
 /// All that decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,7 +12,8 @@ pub(super) struct Facts {
     pub(super) is_put: bool,
     /// The keydir points at it.
     pub(super) is_live: bool,
-    /// It belongs to a namespace that was dropped: the namespace's own shadow covers all its records.
+    /// It belongs to a namespace that was dropped: the namespace's own shadow covers all its
+    /// records.
     pub(super) is_dropped: bool,
     /// Its expiry has come.
     pub(super) is_expired: bool,
@@ -31,7 +33,8 @@ pub(super) enum Fate {
     Bury,
     /// An expired put that is copied, since it has not been expired for long.
     Linger,
-    /// A shadow that hides nothing outside the inputs: it goes, and with it all older shadows of its key among them.
+    /// A shadow that hides nothing outside the inputs: it goes, and with it all older shadows of
+    /// its key among them.
     Spent,
     /// A newer record of the key is elsewhere.
     Gone,

@@ -1,20 +1,21 @@
 //! Compaction: giving back the disk space of records that nothing points at any more.
 //!
-//! `pick` chooses sealed segments (no others are within its reach), `fate` decides about each record in them, `run` puts new
-//! segments with what survives in their place, `pacing` slows the background down, and `damage` keeps out of the way of what
-//! cannot be read.
+//! `pick` chooses sealed segments (no others are within its reach), `fate` decides about each
+//! record in them, `run` puts new segments with what survives in their place, `pacing` slows the
+//! background down, and `damage` keeps out of the way of what cannot be read.
 //!
 //! Invariants:
 //!
 //! * A put is left out only if a newer record of its key is on the device, or if it has expired.
-//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is left out only if no other segment can hold
-//!   an older record of its key: every other segment that reaches below the shadow's sequence holds nothing but live puts, and
-//!   a record that is shadowed is never live. Else it is carried on under its own sequence.
-//! * What a decision rests on is durable before the manifest changes; if a failed write took any record back meanwhile,
-//!   the run is given up.
+//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is left out only if
+//!   no other segment can hold an older record of its key: every other segment that reaches below
+//!   the shadow's sequence holds nothing but live puts, and a record that is shadowed is never
+//!   live. Else it is carried on under its own sequence.
+//! * What a decision rests on is durable before the manifest changes; if a failed write took any
+//!   record back meanwhile, the run is given up.
 //! * An index entry is moved only if it still points at the record that was copied.
-//! * Damage costs the segment it lies in, and that only as long as anything in it is live: the run goes on without it, and all damage is
-//!   told in the end.
+//! * Damage costs the segment it lies in, and that only as long as anything in it is live: the run
+//!   goes on without it, and all damage is told in the end.
 
 mod control;
 mod damage;
@@ -45,7 +46,8 @@ pub(crate) enum Pace {
     Forced,
     /// In the background, at full speed.
     Hurried,
-    /// In the background, no faster than the options say, unless waste is far above its ceiling or a call waits for the run to end.
+    /// In the background, no faster than the options say, unless waste is far above its ceiling or
+    /// a call waits for the run to end.
     Throttled,
 }
 
@@ -60,7 +62,8 @@ pub(crate) struct Compactor {
     left_out: LeftOut,
 }
 
-/// Runs of a forced compaction after which it is good: one for the waste, one for what that uncovered, and then some.
+/// Runs of a forced compaction after which it is good: one for the waste, one for what that
+/// uncovered, and then some.
 const FORCED_ROUNDS_MAX: usize = 4;
 
 impl Compactor {
@@ -112,7 +115,8 @@ impl Compactor {
         }
     }
 
-    /// Gives back all space that can be given back now. Damage does not keep the rest from it, and is told in the end.
+    /// Gives back all space that can be given back now. Damage does not keep the rest from it, and
+    /// is told in the end.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
         self.context.check_open()?;
         self.log.reserve.run(ReservePart::Whole, || self.log.retire_active())?;
@@ -147,9 +151,10 @@ impl Compactor {
         Ok(report)
     }
 
-    /// Replaces all of these segments at once, or, if the disk is too full for that, one after the other: the one with the
-    /// least in it first, so that each makes room for the next. Takes them over, since the space of a segment does not come
-    /// back while anything holds it. What turns out to be damaged stays, and is added to the list.
+    /// Replaces all of these segments at once, or, if the disk is too full for that, one after the
+    /// other: the one with the least in it first, so that each makes room for the next. Takes
+    /// them over, since the space of a segment does not come back while anything holds it. What
+    /// turns out to be damaged stays, and is added to the list.
     fn run_as_space_allows(
         &self,
         mut inputs: Vec<SealedSegment>,
@@ -178,7 +183,8 @@ impl Compactor {
         }
     }
 
-    /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests choose any subset.
+    /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests
+    /// choose any subset.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
         self.context.check_open()?;

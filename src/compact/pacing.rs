@@ -9,8 +9,9 @@ use crate::planted::{Planted, planted};
 /// Longest sleep between two looks at what may end a wait.
 const STEP_MS: u64 = 20;
 
-/// How many milliseconds to wait so that a run that has copied `copied_bytes` in `passed_ms` keeps to the rate. Rounds down: both are
-/// counted from the beginning of the run, so errors do not add up.
+/// How many milliseconds to wait so that a run that has copied `copied_bytes` in `passed_ms` keeps
+/// to the rate. Rounds down: both are counted from the beginning of the run, so errors do not add
+/// up.
 fn wait_ms(copied_bytes: u64, passed_ms: u64, bytes_per_second: u64) -> u64 {
     let due_ms = u128::from(copied_bytes) * 1000 / u128::from(bytes_per_second.max(1));
     u64::try_from(due_ms).unwrap_or(u64::MAX).saturating_sub(passed_ms)
@@ -33,8 +34,8 @@ impl Compactor {
         self.control.is_waited_for() || self.is_overdue() || planted(Planted::IgnoreRate)
     }
 
-    /// Waits as long as the pace asks of a run that has copied `copied_bytes` since `since_ms` of the monotonic clock; an error if the run is
-    /// to be given up.
+    /// Waits as long as the pace asks of a run that has copied `copied_bytes` since `since_ms` of
+    /// the monotonic clock; an error if the run is to be given up.
     pub(super) fn keep_pace(&self, copied_bytes: u64, since_ms: u64, pace: Pace) -> Result<()> {
         loop {
             self.check_run(pace)?;

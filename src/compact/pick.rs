@@ -57,8 +57,8 @@ impl Compactor {
                 let (summary, counts) = (segment.summary(), segment.counters.get());
                 let shadows_can_go = floor_beside(segment.id()) >= summary.max_sequence;
                 let tombstones = if shadows_can_go { 0 } else { counts.tombstone_bytes };
-                // What expired not long ago, or would not have expired by the clock as it is now, is copied. Were it counted as
-                // gain, the segment would be picked again and again.
+                // What expired not long ago, or would not have expired by the clock as it is now, is copied. Were
+                // it counted as gain, the segment would be picked again and again.
                 let expired = match horizon {
                     _ if planted(Planted::PickWhatStays) => 0,
                     Some(horizon) => segment.counters.expired_after(horizon),
@@ -115,8 +115,8 @@ fn segments_at(candidates: &[Candidate], indexes: &[usize]) -> Vec<SealedSegment
     chosen.map(|candidate| candidate.segment.clone()).collect()
 }
 
-/// Bytes on disk for each live byte, of segments given by their bytes and live bytes. One segment of waste is left out of account: copying
-/// could not win it back.
+/// Bytes on disk for each live byte, of segments given by their bytes and live bytes. One segment
+/// of waste is left out of account: copying could not win it back.
 fn waste_ratio(segments: impl Iterator<Item = (u64, u64)>, segment_bytes: u64) -> f64 {
     let (total, live) = segments.fold((0u64, 0u64), |(total, live), (bytes, live_bytes)| {
         (total + bytes, live + live_bytes)
@@ -124,7 +124,8 @@ fn waste_ratio(segments: impl Iterator<Item = (u64, u64)>, segment_bytes: u64) -
     total.saturating_sub(segment_bytes) as f64 / live.max(1) as f64
 }
 
-/// Which of these segments, given oldest data first, one run in the background takes, in the same order; None if it is not worth one.
+/// Which of these segments, given oldest data first, one run in the background takes, in the same
+/// order; None if it is not worth one.
 fn choose(candidates: &[Facts], segment_bytes: u64, waste_ceiling: f64) -> Option<(Vec<usize>, Pace)> {
     let all_with = |wanted: &dyn Fn(&Facts) -> bool| -> Vec<usize> {
         let wanted = candidates.iter().enumerate().filter(|(_, facts)| wanted(facts));
@@ -167,7 +168,8 @@ fn choose(candidates: &[Facts], segment_bytes: u64, waste_ceiling: f64) -> Optio
     (!chosen.is_empty()).then_some((chosen, Pace::Throttled))
 }
 
-/// All of these segments, given oldest data first, that a forced compaction takes, in groups of bounded size.
+/// All of these segments, given oldest data first, that a forced compaction takes, in groups of
+/// bounded size.
 fn choose_all(candidates: &[Facts], segment_bytes: u64) -> Vec<Vec<usize>> {
     let overhead = 4096;
     let small = |facts: &Facts| facts.bytes < segment_bytes / 2;
@@ -191,13 +193,14 @@ fn choose_all(candidates: &[Facts], segment_bytes: u64) -> Vec<Vec<usize>> {
     groups
 }
 
-/// The sequence up to which shadows hide nothing in any of these segments: the lowest that any of them holds beside
-/// a put that is not live.
+/// The sequence up to which shadows hide nothing in any of these segments: the lowest that any of
+/// them holds beside a put that is not live.
 pub(super) fn shadow_floor<'a>(others: impl Iterator<Item = &'a Arc<Segment>>) -> u64 {
     others.filter_map(lowest_hidden).min().unwrap_or(u64::MAX)
 }
 
-/// For the id of each of these segments the [`shadow_floor`] of all the others. Asking looks at two of them at the most.
+/// For the id of each of these segments the [`shadow_floor`] of all the others. Asking looks at two
+/// of them at the most.
 fn shadow_floors(all: &[Arc<Segment>]) -> impl Fn(u64) -> u64 {
     let with_id = |segment| lowest_hidden(segment).map(|lowest| (lowest, segment.id()));
     let mut floors: Vec<_> = all.iter().filter_map(with_id).collect();

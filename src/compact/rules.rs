@@ -23,7 +23,8 @@ impl Compactor {
     /// The rules of a run over these segments.
     pub(super) fn rules(&self, inputs: &[SealedSegment]) -> Rules {
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
-        // While keys of dropped namespaces are still counted as live, the counters say nothing of what their shadow hides.
+        // While keys of dropped namespaces are still counted as live, the counters say nothing of what
+        // their shadow hides.
         let dropping = self.state.namespaces.any_dropped();
         let all = self.state.segments.all();
         let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
@@ -48,14 +49,15 @@ impl Rules {
             || header.kind == Kind::Put && planted(Planted::DropExpiredShadow)
     }
 
-    /// Whether what has this expiry may leave the disk. It has left the indexes, but perhaps only a moment ago.
+    /// Whether what has this expiry may leave the disk. It has left the indexes, but perhaps only a
+    /// moment ago.
     pub(super) fn is_past_grace(&self, header: &Header) -> bool {
         let is_past = |horizon| header.expiry.is_some_and(|expiry| expiry <= horizon);
         self.horizon.is_some_and(is_past) || planted(Planted::IgnoreGrace)
     }
 
-    /// Whether a segment among the inputs need not be read: nothing in it is live, nothing in it hides anything outside the
-    /// inputs, and nothing in it has expired only just now.
+    /// Whether a segment among the inputs need not be read: nothing in it is live, nothing in it
+    /// hides anything outside the inputs, and nothing in it has expired only just now.
     pub(super) fn let_go_unread(&self, input: &SealedSegment) -> bool {
         let (summary, counts) = (input.summary(), input.counters.get());
         let hides_nothing =

@@ -1,5 +1,6 @@
-//! One run of compaction: looks through its inputs, copies what survives, makes the log durable, lets one manifest put the
-//! outputs in the place of the inputs, moves the index entries that still point into the inputs, and only then unlinks these.
+//! One run of compaction: looks through its inputs, copies what survives, makes the log durable,
+//! lets one manifest put the outputs in the place of the inputs, moves the index entries that still
+//! point into the inputs, and only then unlinks these.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -46,7 +47,8 @@ struct Findings {
     survivors: Vec<Survivor>,
     /// Of several shadows of a key only the newest is carried on.
     newest_shadow: HashMap<(u32, Vec<u8>), u64>,
-    /// Whether shadows that go are of interest as well: only an expired put that is copied needs to know of those.
+    /// Whether shadows that go are of interest as well: only an expired put that is copied needs to
+    /// know of those.
     some_expire: bool,
 }
 
@@ -99,8 +101,8 @@ impl Compactor {
                 .namespaces
                 .by_number(header.namespace)
                 .is_none_or(|namespace| namespace.is_dropped());
-        // The time is taken after the look at the keydir: a sweep may have removed the entry since the run began, and what
-        // it took for expired must not be taken for overwritten here.
+        // The time is taken after the look at the keydir: a sweep may have removed the entry since the run
+        // began, and what it took for expired must not be taken for overwritten here.
         facts.is_expired = facts.is_put && self.context.time.now().is_expired(header.expiry, header.sequence);
         if facts.is_dropped || !facts.is_shadow() {
             return Ok(facts);
@@ -112,8 +114,9 @@ impl Compactor {
         Ok(facts)
     }
 
-    /// Whether a put of this key is known to be in the log. If only a damaged record could tell, it is not known: then a
-    /// shadow is carried on for as long as it may hide anything, as that of a key that is absent.
+    /// Whether a put of this key is known to be in the log. If only a damaged record could tell, it
+    /// is not known: then a shadow is carried on for as long as it may hide anything, as that
+    /// of a key that is absent.
     fn is_put(&self, key: &HashedKey<'_>) -> Result<bool> {
         match self.state.find_header(key) {
             Ok(found) => Ok(found.is_some()),
@@ -164,7 +167,8 @@ impl Run<'_> {
         }
     }
 
-    /// Which inputs need not even be read, because nothing in them is live and nothing in them hides anything.
+    /// Which inputs need not even be read, because nothing in them is live and nothing in them
+    /// hides anything.
     fn unread(&self) -> Vec<bool> {
         let let_go = |input| self.rules.let_go_unread(input);
         let mut unread: Vec<bool> = self.inputs.iter().map(let_go).collect();
@@ -266,8 +270,8 @@ impl Run<'_> {
         let (compactor, inputs) = (self.compactor, self.inputs);
         let (log, state) = (&compactor.log, &compactor.state);
         let (outputs, moves) = (finished.segments, finished.moves);
-        // Both until the indexes lead into the outputs alone: a segment that got the index of an input meanwhile would be
-        // taken for it.
+        // Both until the indexes lead into the outputs alone: a segment that got the index of an input
+        // meanwhile would be taken for it.
         let _output_ids = finished.ids;
         let _input_ids = log.manifest.hold_ids(inputs.iter().map(|input| input.id()));
         if planted(Planted::UnlinkBeforePublish) {
@@ -291,7 +295,8 @@ impl Run<'_> {
             }
             state.relocate(&guard.tail.right, step);
         }
-        // Nothing points into the inputs any more; oldest first, as the shadows of the oldest are in later ones.
+        // Nothing points into the inputs any more; oldest first, as the shadows of the oldest are in later
+        // ones.
         for input in inputs {
             state.segments.remove(input.index());
             log.files.remove(input.id());

@@ -63,11 +63,13 @@ fn a_disk_without_room_for_all_segments_at_once_is_compacted_in_steps() {
     let report = store.compact().unwrap();
     assert!(report.runs > 6, "{report:?}");
     assert_eq!(namespace.count().unwrap(), live as u64);
-    // The tombstones, which went into segments of their own, are gone as well: their puts were gone before the second round.
+    // The tombstones, which went into segments of their own, are gone as well: their puts were gone
+    // before the second round.
     assert!(disk.used() < used_with_room() + 1024, "{} bytes", disk.used());
 }
 
-/// Where the disk is a little fuller still, some segments fit only after others have given their space back.
+/// Where the disk is a little fuller still, some segments fit only after others have given their
+/// space back.
 #[test]
 fn what_did_not_fit_at_first_is_compacted_once_others_have_made_room() {
     let bytes_max = used_with_room() + 1024;
@@ -112,7 +114,8 @@ fn damage(disk: &MemStorage, key: &str) {
     disk.flip_bit(path, (at + key.len() + 100) as u64 * 8).unwrap();
 }
 
-/// A tombstone stays as long as a damaged segment has a put that it hides: there is nothing in it to try more than once.
+/// A tombstone stays as long as a damaged segment has a put that it hides: there is nothing in it
+/// to try more than once.
 #[test]
 fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
     let disk = MemStorage::seeded(1);
@@ -129,7 +132,8 @@ fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
     }
 }
 
-/// Eight segments, as many as one run takes, have the most waste and are all damaged: the run does nothing, and the others come after.
+/// Eight segments, as many as one run takes, have the most waste and are all damaged: the run does
+/// nothing, and the others come after.
 #[test]
 fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged() {
     let disk = MemStorage::seeded(1);
@@ -181,7 +185,8 @@ fn a_run_has_changed_nothing_if_it_has_written_what_it_read() {
     assert!(!run(5, 5, 1).changed_nothing());
 }
 
-/// What is damaged and dead goes without being read. Where even that does not fit, the call says so.
+/// What is damaged and dead goes without being read. Where even that does not fit, the call says
+/// so.
 #[test]
 fn dropping_what_is_damaged_and_dead_can_fail_for_want_of_space() {
     let disk = MemStorage::seeded(1);

@@ -1,6 +1,7 @@
-//! The store's three threads: one that flushes and prepares, and so is never long at anything else; one for all other
-//! maintenance; one for compaction. What fails in them is kept for `stats`; a panic leaves no thread waiting, since none waits for
-//! them: what they do, every writer can do itself.
+//! The store's three threads: one that flushes and prepares, and so is never long at anything else;
+//! one for all other maintenance; one for compaction. What fails in them is kept for `stats`; a
+//! panic leaves no thread waiting, since none waits for them: what they do, every writer can do
+//! itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -80,7 +81,8 @@ impl Drop for Workers {
     }
 }
 
-/// How long the flush thread sleeps: it must not spin, and looks whether the directory is still there however seldom it flushes.
+/// How long the flush thread sleeps: it must not spin, and looks whether the directory is still
+/// there however seldom it flushes.
 fn flush_every(interval: Duration) -> Duration {
     interval.clamp(Duration::from_millis(1), TICK)
 }

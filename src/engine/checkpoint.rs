@@ -1,23 +1,28 @@
 //! A consistent copy of a running store.
 //!
-//! What is copied: everything is sealed, and then all segments that one manifest calls sealed (or cut) are linked into a new
-//! directory, with a manifest that lists just these. Sealed segments never change, so a link is as good as a copy.
+//! What is copied: everything is sealed, and then all segments that one manifest calls sealed (or
+//! cut) are linked into a new directory, with a manifest that lists just these. Sealed segments
+//! never change, so a link is as good as a copy.
 //!
 //! Why that is a prefix of the log, although writers go on:
 //!
-//! 1. Segments of the log are sealed in the order of the log, one at a time, and the manifest says so before the next one
-//!    is begun. So those that one manifest calls sealed are the log up to some segment's end. That end is at or behind
-//!    everything that was acknowledged before the call, since all of it was sealed before the manifest was looked at. Segments
-//!    that were filled and sealed meanwhile are in the copy with all that came before them.
-//! 2. A batch never spans segments, and dropping a namespace is one record: each is on one side of that end.
-//! 3. Outputs of compaction hold older records only. But compaction leaves a put out when a newer record of its key is
-//!    durable, and that one may lie in an open segment, which is not copied. So `compaction.running` is taken *before*
-//!    sealing: whatever any earlier run relied on lay in the log then, is sealed by the first step, and is in the copy; and no later
-//!    run begins before the copy is made.
-//! 4. For the same reason nothing is unlinked meanwhile: only compaction removes segments that were sealed.
+//! 1. Segments of the log are sealed in the order of the log, one at a time, and the manifest says
+//!    so before the next one is begun. So those that one manifest calls sealed are the log up to
+//!    some segment's end. That end is at or behind everything that was acknowledged before the
+//!    call, since all of it was sealed before the manifest was looked at. Segments that were filled
+//!    and sealed meanwhile are in the copy with all that came before them.
+//! 2. A batch never spans segments, and dropping a namespace is one record: each is on one side of
+//!    that end.
+//! 3. Outputs of compaction hold older records only. But compaction leaves a put out when a newer
+//!    record of its key is durable, and that one may lie in an open segment, which is not copied.
+//!    So `compaction.running` is taken *before* sealing: whatever any earlier run relied on lay in
+//!    the log then, is sealed by the first step, and is in the copy; and no later run begins before
+//!    the copy is made.
+//! 4. For the same reason nothing is unlinked meanwhile: only compaction removes segments that were
+//!    sealed.
 //!
-//! The copy has the store's id, since the segments say so. It is a store of its own all the same: files must not be
-//! carried from one to the other.
+//! The copy has the store's id, since the segments say so. It is a store of its own all the same:
+//! files must not be carried from one to the other.
 
 use std::io;
 use std::path::Path;
@@ -45,11 +50,13 @@ pub struct CheckpointReport {
     pub segments: u64,
     /// Files, hints included, that the copy shares with the store.
     pub linked: u64,
-    /// Files that had to be copied, since the file system has no links or the target is on another one.
+    /// Files that had to be copied, since the file system has no links or the target is on another
+    /// one.
     pub copied: u64,
     /// Bytes of all segments in the copy.
     pub bytes: u64,
-    /// Every write up to this sequence is in the copy (or a later one of the same key is), none beyond it.
+    /// Every write up to this sequence is in the copy (or a later one of the same key is), none
+    /// beyond it.
     pub last_sequence: u64,
     /// How long it took.
     pub duration: Duration,
@@ -179,9 +186,11 @@ impl CheckpointReport {
     }
 }
 
-/// Whether a file may be copied where a link could not be made: if this is how the system says that there are no links here, or no more
-/// of this file. A file system without links says EPERM, EOPNOTSUPP, ENOSYS or EINVAL, as it likes; EACCES and EPERM also come where
-/// links to the files of others are forbidden. What copying would meet as well (no space, no such file, a failing device) stays an error.
+/// Whether a file may be copied where a link could not be made: if this is how the system says that
+/// there are no links here, or no more of this file. A file system without links says EPERM,
+/// EOPNOTSUPP, ENOSYS or EINVAL, as it likes; EACCES and EPERM also come where links to the files
+/// of others are forbidden. What copying would meet as well (no space, no such file, a failing
+/// device) stays an error.
 fn links_are_impossible(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
     matches!(
@@ -196,7 +205,8 @@ mod tests {
 
     #[test]
     fn what_the_system_says_where_there_are_no_links_is_told_from_other_failures() {
-        // On Linux and elsewhere alike, but for EOPNOTSUPP, ENOSYS, EXDEV and EMLINK, which have a kind of their own.
+        // On Linux and elsewhere alike, but for EOPNOTSUPP, ENOSYS, EXDEV and EMLINK, which have a kind of
+        // their own.
         let (eperm, eacces, einval, enoent, eio, erofs) = (1, 13, 22, 2, 5, 30);
         for number in [eperm, eacces, einval] {
             assert!(links_are_impossible(&io::Error::from_raw_os_error(number)), "{number}");

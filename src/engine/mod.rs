@@ -1,4 +1,5 @@
-//! The engine: all parts of an open store together, below the handles that users hold. No part knows it.
+//! The engine: all parts of an open store together, below the handles that users hold. No part
+//! knows it.
 //!
 //! ```text
 //! engine            opens, writes, maintains, closes

@@ -48,7 +48,8 @@ impl Operation<'_> {
 }
 
 impl Engine {
-    /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full disk.
+    /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full
+    /// disk.
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operation.is_delete());
@@ -61,7 +62,8 @@ impl Engine {
         let mut guard = self.log.ensure_room(guard, Room::of_record(&record))?;
         let (before, existed) = self.check(operation, &record)?;
         if before.is_none() && operation.is_delete() {
-            // Nothing to delete; but what this call has seen, that the key is gone, must hold as its durability says.
+            // Nothing to delete; but what this call has seen, that the key is gone, must hold as its durability
+            // says.
             let sequence = guard.last_sequence;
             return Ok(Applied {
                 guard,
@@ -125,9 +127,10 @@ impl Engine {
         })
     }
 
-    /// Writes or deletes the record of a namespace, alone: what is pending is written out before it, and itself at once,
-    /// with nothing between. So it is in the log or it is not; it never stays pending behind an error, and once `then` has
-    /// run, whatever was written before comes before it. Durable when this returns.
+    /// Writes or deletes the record of a namespace, alone: what is pending is written out before
+    /// it, and itself at once, with nothing between. So it is in the log or it is not; it never
+    /// stays pending behind an error, and once `then` has run, whatever was written before
+    /// comes before it. Durable when this returns.
     pub(crate) fn write_namespace(&self, number: u32, action: Action<'_>, then: impl Fn()) -> Result<()> {
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
         let operation = Operation {
@@ -181,9 +184,10 @@ impl Engine {
         }
     }
 
-    /// What the keydir points at before an operation, and whether that is a live record; an error if the operation must not
-    /// be. Damage is an error if the operation has a condition, of which nothing can be known then; else what is damaged
-    /// can be overwritten and deleted, and counts as live. The caller holds the writer lock.
+    /// What the keydir points at before an operation, and whether that is a live record; an error
+    /// if the operation must not be. Damage is an error if the operation has a condition, of
+    /// which nothing can be known then; else what is damaged can be overwritten and deleted,
+    /// and counts as live. The caller holds the writer lock.
     fn check(&self, operation: &Operation<'_>, record: &NewRecord<'_>) -> Result<(Option<Current>, bool)> {
         if operation.namespace.is_dropped() && !planted(Planted::WriteToDropped) {
             return Err(Error::NamespaceNotFound {

@@ -1,5 +1,5 @@
-//! The worked examples of `docs/format.md`, byte for byte: the encoders make what the page shows, and what the page shows
-//! is read back.
+//! The worked examples of `docs/format.md`, byte for byte: the encoders make what the page shows,
+//! and what the page shows is read back.
 
 use super::hint::{Hint, Offsets};
 use super::manifest::{Manifest, SegmentEntry, SegmentState};
@@ -210,7 +210,8 @@ fn dump(bytes: &[u8]) -> String {
     bytes.chunks(16).enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The dump that the page shows between the markers of this name, without the fences of the code block.
+/// The dump that the page shows between the markers of this name, without the fences of the code
+/// block.
 fn shown(name: &str) -> String {
     let between = PAGE.split(&format!("<!-- {name} -->")).nth(1).unwrap_or_default();
     let lines = between.lines().map(str::trim_end);

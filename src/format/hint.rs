@@ -1,6 +1,7 @@
-//! The hint of a sealed segment: the offsets of its records in key order, and nothing else. Keys are read from the
-//! segment itself, so that a hint costs three or four bytes a record, and opening a store neither sorts keys nor
-//! reads values. A checksum over headers and keys, in the same order, shows that they are those the hint was made from.
+//! The hint of a sealed segment: the offsets of its records in key order, and nothing else. Keys
+//! are read from the segment itself, so that a hint costs three or four bytes a record, and opening
+//! a store neither sorts keys nor reads values. A checksum over headers and keys, in the same
+//! order, shows that they are those the hint was made from.
 
 use super::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, Summary};
 use super::{ALIGNMENT, Damage, HINT_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
@@ -18,8 +19,8 @@ pub(crate) struct Hint {
     pub(crate) offsets: Offsets,
 }
 
-/// Offsets of the newest put or tombstone of each key in a segment, in the order of (namespace, key); in units of
-/// eight bytes.
+/// Offsets of the newest put or tombstone of each key in a segment, in the order of (namespace,
+/// key); in units of eight bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offsets(Vec<u32>);
 

@@ -1,6 +1,7 @@
 //! The head of the index file: which store, and which manifest of it, the indexes behind it are of.
 //!
-//! The indexes themselves are written and read by those who keep them (`index`), in three sections behind the head.
+//! The indexes themselves are written and read by those who keep them (`index`), in three sections
+//! behind the head.
 
 use super::{Damage, INDEX_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
 
@@ -8,12 +9,14 @@ use super::{Damage, INDEX_MAGIC, Stored, begin_envelope, end_envelope, open_enve
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexHead {
     pub(crate) store_id: [u8; 16],
-    /// Generation and checksum of the manifest with which the indexes were written: with any other they are out of date.
+    /// Generation and checksum of the manifest with which the indexes were written: with any other
+    /// they are out of date.
     pub(crate) generation: u64,
     pub(crate) manifest_crc: u32,
     /// What the hashes of the keydir were computed with.
     pub(crate) hash_seeds: [u64; 2],
-    /// What these seeds make of some known keys: a program that hashes in another way must not use the keydir.
+    /// What these seeds make of some known keys: a program that hashes in another way must not use
+    /// the keydir.
     pub(crate) hash_probe: u64,
     pub(crate) sections: [Section; SECTIONS],
 }

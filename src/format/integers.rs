@@ -1,4 +1,5 @@
-//! Integers as they are on disk: little-endian, of fixed width. The one place where the order of bytes is decided.
+//! Integers as they are on disk: little-endian, of fixed width. The one place where the order of
+//! bytes is decided.
 
 use byteorder::{ByteOrder, LittleEndian};
 

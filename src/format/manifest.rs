@@ -37,7 +37,8 @@ pub(crate) enum SegmentState {
     Open,
     /// Ends with a seal that says the same as this.
     Sealed(Summary),
-    /// Found unsealed after an unclean end; only what lies before `data_end` counts, and that was durable.
+    /// Found unsealed after an unclean end; only what lies before `data_end` counts, and that was
+    /// durable.
     Cut(Summary),
 }
 
@@ -91,8 +92,8 @@ impl Manifest {
         encoded.last_chunk().map_or(0, |crc| u32::from_stored(*crc))
     }
 
-    /// What must hold of every manifest, whether it was read or is about to be written: a store whose manifest breaks it could not be
-    /// opened again.
+    /// What must hold of every manifest, whether it was read or is about to be written: a store
+    /// whose manifest breaks it could not be opened again.
     pub(crate) fn check(&self) -> Result<(), Damage> {
         let numbers = [self.generation, self.next_segment_id, self.next_sequence];
         // No store comes there, unless by damage.
@@ -105,7 +106,8 @@ impl Manifest {
         }
         let mut indexes = std::collections::HashSet::with_capacity(self.segments.len());
         for entry in &self.segments {
-            // A location in memory holds the low 16 bits of an id: two segments that share them would be taken for one.
+            // A location in memory holds the low 16 bits of an id: two segments that share them would be taken
+            // for one.
             if entry.id == 0 || entry.id >= self.next_segment_id || !indexes.insert(entry.id % SEGMENT_INDEXES) {
                 return Err(Damage::Field("segment id"));
             }
@@ -208,7 +210,8 @@ mod tests {
         }
     }
 
-    /// Found by the fuzz target `store_open`: the first segment of such a store could not be read again.
+    /// Found by the fuzz target `store_open`: the first segment of such a store could not be read
+    /// again.
     #[test]
     fn numbers_that_begin_at_zero_are_refused() {
         for change in [

@@ -1,8 +1,8 @@
 //! The formats on disk: values and bytes, nothing else. No file, thread or clock is touched here.
 //!
-//! Writer and reader share this module, so that they cannot disagree. `docs/format.md` draws every structure to
-//! the byte. All integers are little-endian; lengths and offsets are in bytes unless a name says otherwise.
-//! Numbers of kinds and flags are never given a second meaning.
+//! Writer and reader share this module, so that they cannot disagree. `docs/format.md` draws every
+//! structure to the byte. All integers are little-endian; lengths and offsets are in bytes unless a
+//! name says otherwise. Numbers of kinds and flags are never given a second meaning.
 
 #[cfg(test)]
 mod example;
@@ -89,7 +89,8 @@ pub(crate) fn classify(name: &str) -> FileName {
     if own.contains(&name) {
         return FileName::Own;
     }
-    // Only as we write them: other spellings of the same number (`+`, capitals) are other programs' files.
+    // Only as we write them: other spellings of the same number (`+`, capitals) are other programs'
+    // files.
     if let Some(id) = name
         .strip_suffix(SEGMENT_SUFFIX)
         .and_then(id)
@@ -195,7 +196,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Checks magic, version and the CRC-32 in the last four bytes of a whole file, and returns what lies between.
+/// Checks magic, version and the CRC-32 in the last four bytes of a whole file, and returns what
+/// lies between.
 pub(crate) fn open_envelope<'a>(bytes: &'a [u8], magic: &[u8; 8]) -> Result<Fields<'a>, Damage> {
     let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Damage::Short)?;
     let mut fields = Fields(content);
@@ -219,12 +221,13 @@ pub(crate) fn checksum(header: &[u8], version: u32) -> u32 {
     hasher.finalize()
 }
 
-/// Judges the version that was found, and the checksum that covers it: whether this can be read, and if not, whether it is of a later
-/// version or damaged. `crc_fits` tells whether the checksum fits with this version in the place of the one found; `mismatch` is
-/// the damage if it does not.
+/// Judges the version that was found, and the checksum that covers it: whether this can be read,
+/// and if not, whether it is of a later version or damaged. `crc_fits` tells whether the checksum
+/// fits with this version in the place of the one found; `mismatch` is the damage if it does not.
 ///
-/// A later version may well place its checksum elsewhere, so one that does not fit says nothing against it. But if it
-/// fits with our version, then the field alone was changed: a CRC-32 notices every change within 32 bits, so it never fits with both.
+/// A later version may well place its checksum elsewhere, so one that does not fit says nothing
+/// against it. But if it fits with our version, then the field alone was changed: a CRC-32 notices
+/// every change within 32 bits, so it never fits with both.
 pub(crate) fn check_version(found: u32, mismatch: Damage, crc_fits: impl Fn(u32) -> bool) -> Result<(), Damage> {
     if found == VERSION {
         return if crc_fits(found) { Ok(()) } else { Err(mismatch) };

@@ -1,11 +1,12 @@
 //! (Over 400 lines: a record, drawn, written and read in one place.)
 //!
-//! One record: a header of 24 to 40 bytes with a checksum of its own, then key, metadata and value under a second
-//! one, then zeros up to the next multiple of eight.
+//! One record: a header of 24 to 40 bytes with a checksum of its own, then key, metadata and value
+//! under a second one, then zeros up to the next multiple of eight.
 //!
-//! The header's checksum also covers the segment's salt and the record's offset, so that a record is valid in one
-//! place only: bytes of another segment that lie inside a value, a stale block or a misdirected write can never be
-//! taken for a record. The body's checksum does not, so that compaction can move a body without touching it.
+//! The header's checksum also covers the segment's salt and the record's offset, so that a record
+//! is valid in one place only: bytes of another segment that lie inside a value, a stale block or a
+//! misdirected write can never be taken for a record. The body's checksum does not, so that
+//! compaction can move a body without touching it.
 
 use super::{ALIGNMENT, Damage, Stored, aligned};
 
@@ -42,7 +43,8 @@ pub(crate) enum Kind {
     BatchBegin = 3,
     /// The log was durable up to a point when this was written. Body: [`super::segment::Mark`].
     Mark = 4,
-    /// First record of a segment that was written to: says where its predecessor ended. Body: [`super::segment::Start`].
+    /// First record of a segment that was written to: says where its predecessor ended. Body:
+    /// [`super::segment::Start`].
     Start = 5,
     /// Last record of a sealed segment. Body: [`super::segment::Summary`].
     Seal = 6,
@@ -69,10 +71,12 @@ impl Kind {
 
 const FLAG_EXPIRY: u8 = 1;
 const FLAG_METADATA: u8 = 2;
-/// Reserved: the value is compressed by the codec that the codec field names. This version writes none and reads none.
+/// Reserved: the value is compressed by the codec that the codec field names. This version writes
+/// none and reads none.
 const FLAG_COMPRESSED: u8 = 4;
 
-/// Where a record lies: what its header's checksum is bound to, and what its sequence is counted from.
+/// Where a record lies: what its header's checksum is bound to, and what its sequence is counted
+/// from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Random number of the segment.
@@ -135,7 +139,8 @@ impl Header {
         aligned(self.header_len() as u64 + self.body_len())
     }
 
-    /// Encodes the header for `place`. The sequence must not be below the segment's base, nor 2^32 or more above it.
+    /// Encodes the header for `place`. The sequence must not be below the segment's base, nor 2^32
+    /// or more above it.
     #[expect(
         clippy::indexing_slicing,
         reason = "no field is put twice, and `bytes` have room for all of them and the offset"
@@ -170,8 +175,8 @@ impl Header {
         EncodedHeader { bytes, len }
     }
 
-    /// Decodes the header at the beginning of `bytes`, which may go on beyond it. Nothing in the result has been
-    /// checked against the bytes that follow.
+    /// Decodes the header at the beginning of `bytes`, which may go on beyond it. Nothing in the
+    /// result has been checked against the bytes that follow.
     pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Header, Damage> {
         Self::check(bytes, place)?;
         Self::fields(bytes, place)
@@ -313,8 +318,9 @@ pub(crate) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Takes the record at the beginning of `bytes`, which must reach to the end of the segment's data: its header
-    /// is checked, and that it lies within `bytes`. The body is not checked yet, see [`Record::check_body`].
+    /// Takes the record at the beginning of `bytes`, which must reach to the end of the segment's
+    /// data: its header is checked, and that it lies within `bytes`. The body is not checked
+    /// yet, see [`Record::check_body`].
     pub(crate) fn parse(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
         Header::check(bytes, place)?;
         Self::parse_checked(bytes, place)

@@ -6,12 +6,12 @@ use super::{Damage, Fields, SEGMENT_MAGIC, Stored, VERSION, aligned, check_versi
 /// Bytes of a segment's header; the first record follows.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
 
-/// Record starts lie below this offset (512 MiB), since a location holds 26 bits of eight-byte units. The last record
-/// may reach beyond.
+/// Record starts lie below this offset (512 MiB), since a location holds 26 bits of eight-byte
+/// units. The last record may reach beyond.
 pub(crate) const RECORD_START_MAX: u64 = 1 << 29;
 
-/// The data of no segment end behind this. None that this program writes comes near: beyond [`RECORD_START_MAX`] goes only a
-/// record that has its segment for itself.
+/// The data of no segment end behind this. None that this program writes comes near: beyond
+/// [`RECORD_START_MAX`] goes only a record that has its segment for itself.
 pub(crate) const DATA_END_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX;
 
 /// Bytes that a seal takes.
@@ -66,7 +66,8 @@ impl SegmentHeader {
     }
 }
 
-/// What is known of a segment that no longer grows. Body of the seal record, and part of the manifest.
+/// What is known of a segment that no longer grows. Body of the seal record, and part of the
+/// manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Summary {
     /// Where the data end: the offset of the seal, or of the cut.
@@ -144,7 +145,8 @@ impl Summary {
             && self.expiring <= self.puts
     }
 
-    /// Whether compaction or recovery wrote it: a segment of the log has a start at least besides its puts and tombstones.
+    /// Whether compaction or recovery wrote it: a segment of the log has a start at least besides
+    /// its puts and tombstones.
     pub(crate) fn is_rewritten(&self) -> bool {
         self.records == self.puts.saturating_add(self.tombstones)
     }
@@ -163,7 +165,8 @@ impl Summary {
 /// Body of the record with which a segment of the log begins (compaction's outputs have none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Start {
-    /// The segment that was written before this one and may not be sealed yet; 0 if all before it are.
+    /// The segment that was written before this one and may not be sealed yet; 0 if all before it
+    /// are.
     pub(crate) previous_id: u64,
     /// Where its data end.
     pub(crate) previous_end: u64,
@@ -281,7 +284,8 @@ mod tests {
         }
     }
 
-    /// Verify had a lower bound than recovery, and would not have read the seal of the longest segment.
+    /// Verify had a lower bound than recovery, and would not have read the seal of the longest
+    /// segment.
     #[test]
     fn the_longest_segment_ends_with_a_seal_that_is_read_like_the_rest() {
         let longest = Summary {

@@ -1,4 +1,5 @@
-//! The hint of a segment of a store of known content, as it is, changed here and there, or replaced.
+//! The hint of a segment of a store of known content, as it is, changed here and there, or
+//! replaced.
 
 use super::format::hint_decode;
 use super::store::{opened, prepared};
@@ -11,8 +12,8 @@ use crate::segment::scan::KeysCrc;
 use crate::testing::input::{Input, strike};
 use crate::testing::repair;
 
-/// A hint file, alone and in a store that is opened by its hints: whatever it holds, the store shows what it would without
-/// it; and it is read if, and only if, it fits its segment.
+/// A hint file, alone and in a store that is opened by its hints: whatever it holds, the store
+/// shows what it would without it; and it is read if, and only if, it fits its segment.
 pub fn hint_load(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
@@ -78,7 +79,8 @@ pub fn hint_load(data: &[u8]) {
     }
 }
 
-/// The checksum over headers and keys of the records that a hint lists, if there is one of a key at each offset.
+/// The checksum over headers and keys of the records that a hint lists, if there is one of a key at
+/// each offset.
 fn keys_crc(hint: &[u8], segment: &[u8]) -> Option<u32> {
     let hint = Hint::decode(hint).ok()?;
     let header = SegmentHeader::decode(segment).ok()?;

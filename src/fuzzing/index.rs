@@ -23,8 +23,8 @@ const BINDING: Range<usize> = 12..64;
 /// Store and manifest alone.
 const MANIFEST: Range<usize> = 12..40;
 
-/// An index file: if its checksums are wrong, the store shows what it would without it. One that was made up with the right
-/// ones may hide what was written, and cannot make up what was not.
+/// An index file: if its checksums are wrong, the store shows what it would without it. One that
+/// was made up with the right ones may hide what was written, and cannot make up what was not.
 ///
 /// The true file differs from run to run, by the store's random numbers; its form does not.
 pub fn index_load(data: &[u8]) {
@@ -103,7 +103,8 @@ fn changed(truth: &[u8], input: &mut Input<'_>) -> Vec<u8> {
             strike(&mut bytes, input);
             continue;
         }
-        // A number of one to eight bytes: a length, a slot, a location, a count. Its place is counted from the end, or not.
+        // A number of one to eight bytes: a length, a slot, a location, a count. Its place is counted from
+        // the end, or not.
         let at = usize::from(input.u16()) % bytes.len();
         let at = if how & 64 == 0 { at } else { bytes.len() - 1 - at };
         let number = input.bytes(1 + usize::from(how % 8));

@@ -1,13 +1,16 @@
-//! The bodies of the fuzz targets that reach inside the library: one function for each parser of bytes from outside.
+//! The bodies of the fuzz targets that reach inside the library: one function for each parser of
+//! bytes from outside.
 //!
-//! Each takes any bytes at all and asserts what must hold of them, not only that nothing panics: what decodes encodes to
-//! the same bytes; whatever one bit less or one byte less makes of it is refused; no length exceeds what is there; and two ways
-//! to read the same bytes agree. The first bytes of an input say how the rest is used: as it is, or with its checksums put
-//! right ([`repair`](crate::testing::repair)), so that the code behind the checksums is reached; and which damage is done to it.
+//! Each takes any bytes at all and asserts what must hold of them, not only that nothing panics:
+//! what decodes encodes to the same bytes; whatever one bit less or one byte less makes of it is
+//! refused; no length exceeds what is there; and two ways to read the same bytes agree. The first
+//! bytes of an input say how the rest is used: as it is, or with its checksums put
+//! right ([`repair`](crate::testing::repair)), so that the code behind the checksums is reached;
+//! and which damage is done to it.
 //!
-//! Compiled for tests and for fuzzing only (`fuzz/README.md` tells how to run them); as ordinary tests they run over the
-//! corpus and past findings. The targets that need no more than the public interface are in `tests/support/src/fuzz`,
-//! those of the command and its server in `src/command`.
+//! Compiled for tests and for fuzzing only (`fuzz/README.md` tells how to run them); as ordinary
+//! tests they run over the corpus and past findings. The targets that need no more than the public
+//! interface are in `tests/support/src/fuzz`, those of the command and its server in `src/command`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

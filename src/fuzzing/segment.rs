@@ -186,7 +186,8 @@ fn check_scan(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     assert!(same(&again.found, &scan.found));
 }
 
-/// Where recovery finds nothing wrong, verify and salvage find nothing wrong, and the same records; where it does, they do.
+/// Where recovery finds nothing wrong, verify and salvage find nothing wrong, and the same records;
+/// where it does, they do.
 fn check_walk(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     let walked = walk(bytes, header, Reach::Unknown);
     for found in &walked.found {
@@ -222,7 +223,8 @@ fn check_walk(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     walk(bytes, header, Reach::Known);
 }
 
-/// The order of the keys is that of the bytes, and of each key the newest record counts; a hint says the same.
+/// The order of the keys is that of the bytes, and of each key the newest record counts; a hint
+/// says the same.
 fn check_order(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     let mut sorter = Sorter::default();
     let mut newest = std::collections::BTreeMap::new();

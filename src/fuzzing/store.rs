@@ -1,4 +1,5 @@
-//! A small store of known content, of which one file is replaced; and its listings, whose cursors come from anywhere.
+//! A small store of known content, of which one file is replaced; and its listings, whose cursors
+//! come from anywhere.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -19,7 +20,8 @@ const NOW_MS: u64 = 1_700_000_000_000;
 
 pub(super) type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
-/// A closed store: its files, what it shows, and every pair of key and value that was ever written to it.
+/// A closed store: its files, what it shows, and every pair of key and value that was ever written
+/// to it.
 pub(super) struct Prepared {
     files: Vec<(PathBuf, Vec<u8>)>,
     pub(super) manifest: Manifest,
@@ -55,7 +57,8 @@ pub(super) fn prepared() -> &'static Prepared {
         let disk = MemStorage::new();
         let mut written = Vec::new();
         let mut shown = Listing::new();
-        // Two lives, each with a segment of its own: what is overwritten, deleted or expired lies in the first.
+        // Two lives, each with a segment of its own: what is overwritten, deleted or expired lies in the
+        // first.
         for life in 0..2 {
             let store = open(&disk, ReadMode::Map).unwrap();
             let (a, b) = (store.namespace("a").unwrap(), store.namespace("b").unwrap());
@@ -150,7 +153,8 @@ pub(super) fn shown(disk: &MemStorage, mode: ReadMode) -> Result<Listing> {
     opened(disk, mode).map(|(shown, _)| shown)
 }
 
-/// Opens, and shows everything, and how opening went; damage that is named is an answer too, unless it must not be.
+/// Opens, and shows everything, and how opening went; damage that is named is an answer too, unless
+/// it must not be.
 pub(super) fn opened(disk: &MemStorage, mode: ReadMode) -> Result<(Listing, RecoveryReport)> {
     let shown = open(disk, mode).and_then(|store| {
         let (shown, report) = (listing(&store)?, store.recovery_report().clone());
@@ -166,7 +170,8 @@ pub(super) fn opened(disk: &MemStorage, mode: ReadMode) -> Result<(Listing, Reco
     shown
 }
 
-/// A manifest, alone and in a store: it opens, or names what is damaged, and nothing shows that was never written.
+/// A manifest, alone and in a store: it opens, or names what is damaged, and nothing shows that was
+/// never written.
 pub fn manifest_load(data: &[u8]) {
     manifest_decode(data);
     let mut input = Input::new(data);

@@ -10,12 +10,13 @@ use crate::planted::{Planted, planted};
 /// When a record expires, and where it is.
 pub(crate) type Entry = (u64, Location);
 
-/// Locations of records with an expiry, the earliest first. An entry whose record was overwritten, deleted or moved stays
-/// behind until it is due or a cleaning takes it out; the keydir tells then that it is stale.
+/// Locations of records with an expiry, the earliest first. An entry whose record was overwritten,
+/// deleted or moved stays behind until it is due or a cleaning takes it out; the keydir tells then
+/// that it is stale.
 ///
-/// What is taken out to be looked at counts as in it until it is given back: else an index file that is written meanwhile would
-/// lack these entries, and their keys would never leave memory. One thread takes out at a time; what it never gives back
-/// (it panicked) returns with the next taking.
+/// What is taken out to be looked at counts as in it until it is given back: else an index file
+/// that is written meanwhile would lack these entries, and their keys would never leave memory. One
+/// thread takes out at a time; what it never gives back (it panicked) returns with the next taking.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryQueue {
     heap: BinaryHeap<Reverse<Entry>>,
@@ -84,7 +85,8 @@ impl ExpiryQueue {
         self.heap.len() >= self.next_cleaning.max(CLEANING_MIN)
     }
 
-    /// Takes everything out, for a cleaning; what is pushed meanwhile stays. End it with [`ExpiryQueue::cleaned`].
+    /// Takes everything out, for a cleaning; what is pushed meanwhile stays. End it with
+    /// [`ExpiryQueue::cleaned`].
     pub(crate) fn take_all(&mut self) -> Arc<Vec<Entry>> {
         self.return_taken();
         let entries = std::mem::take(&mut self.heap).into_iter();

@@ -1,4 +1,5 @@
-//! The indexes in memory. They know locations and keys, not files; all of them can be rebuilt from the log.
+//! The indexes in memory. They know locations and keys, not files; all of them can be rebuilt from
+//! the log.
 
 pub(crate) mod expiry;
 pub(crate) mod hash;

@@ -1,4 +1,5 @@
-//! The namespaces of a store: by name for those who open one, by number for those who read a record.
+//! The namespaces of a store: by name for those who open one, by number for those who read a
+//! record.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use super::order::{Change, KeyOrder};
 use crate::format::{Damage, Stored};
 
-/// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable id and name. It is read and
-/// written like any other, so that creating, renaming and dropping need no record kinds of their own.
+/// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable
+/// id and name. It is read and written like any other, so that creating, renaming and dropping need
+/// no record kinds of their own.
 pub(crate) const SYSTEM_NAMESPACE: u32 = 0;
 
 /// Longest name of a namespace, in bytes.
@@ -23,9 +25,11 @@ pub(crate) struct NamespaceState {
     pub(crate) stable_id: u128,
     name: RwLock<Arc<str>>,
     pub(crate) order: KeyOrder,
-    /// Whether a record with an expiry was ever put or loaded: if not, no key need be looked up to be counted.
+    /// Whether a record with an expiry was ever put or loaded: if not, no key need be looked up to
+    /// be counted.
     has_expiring: AtomicBool,
-    /// Set, under the writer lock, once its dropping is in the log. Nothing is written to it afterwards.
+    /// Set, under the writer lock, once its dropping is in the log. Nothing is written to it
+    /// afterwards.
     dropped: AtomicBool,
 }
 
@@ -62,7 +66,8 @@ impl NamespaceState {
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     inner: RwLock<Inner>,
-    /// Numbers of those whose key orders have queued changes, or had some since they were last looked at; each stands here once.
+    /// Numbers of those whose key orders have queued changes, or had some since they were last
+    /// looked at; each stands here once.
     changed: Mutex<Vec<u32>>,
 }
 
@@ -165,8 +170,9 @@ impl Namespaces {
         inner.by_name.insert(new, namespace.clone());
     }
 
-    /// Its dropping is in the log: nothing is written to it any more. The caller holds the writer lock. Name and id are free from here
-    /// on; the number stays known until the namespace's keys have left the indexes.
+    /// Its dropping is in the log: nothing is written to it any more. The caller holds the writer
+    /// lock. Name and id are free from here on; the number stays known until the namespace's
+    /// keys have left the indexes.
     pub(crate) fn set_dropped(&self, namespace: &Arc<NamespaceState>) {
         let mut inner = self.write();
         namespace.dropped.store(true, Ordering::Release);
@@ -220,8 +226,8 @@ impl Namespaces {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(number);
     }
 
-    /// Those whose key orders have changed since the last call. The caller looks at each, between [`KeyOrder::begin_look`] and
-    /// [`KeyOrder::look_again`].
+    /// Those whose key orders have changed since the last call. The caller looks at each, between
+    /// [`KeyOrder::begin_look`] and [`KeyOrder::look_again`].
     pub(crate) fn take_changed(&self) -> Vec<Arc<NamespaceState>> {
         let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
         let inner = self.read();

@@ -82,8 +82,9 @@ pub(super) struct Rotated {
     pub(super) synced: AtomicBool,
 }
 
-/// The file of a segment that is being written to. Two threads may want to sync it, the leader of the writers and the one who
-/// seals; the system tells only one of them of a failure, so they take turns, and who comes second is told as well.
+/// The file of a segment that is being written to. Two threads may want to sync it, the leader of
+/// the writers and the one who seals; the system tells only one of them of a failure, so they take
+/// turns, and who comes second is told as well.
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) file: Arc<dyn StorageFile>,
@@ -98,7 +99,8 @@ impl LogFile {
         })
     }
 
-    /// Makes durable what was written before. After a failure never again: the system may have thrown the data away.
+    /// Makes durable what was written before. After a failure never again: the system may have
+    /// thrown the data away.
     pub(super) fn sync(&self) -> std::io::Result<()> {
         if planted(Planted::SkipDataSync) {
             return Ok(());
@@ -110,14 +112,15 @@ impl LogFile {
         no_panic(|| self.file.sync()).inspect_err(|_| *failed = true)
     }
 
-    /// Writes all of it. Fails if the file was removed, since what was written could never be found there.
+    /// Writes all of it. Fails if the file was removed, since what was written could never be found
+    /// there.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
         no_panic(|| write_all_at(&*self.file, bytes, offset))?;
         self.check_linked()
     }
 
-    /// Fails if the file was removed. While the segment is the active one, another program did it: the store itself may
-    /// remove it as soon as it is sealed.
+    /// Fails if the file was removed. While the segment is the active one, another program did it:
+    /// the store itself may remove it as soon as it is sealed.
     pub(super) fn check_linked(&self) -> std::io::Result<()> {
         check_linked(&*self.file)
     }
@@ -127,7 +130,8 @@ impl LogFile {
     }
 }
 
-/// A storage that panics has failed: who leads must come back and say so, or all who wait would wait for ever.
+/// A storage that panics has failed: who leads must come back and say so, or all who wait would
+/// wait for ever.
 fn no_panic(work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(std::io::Error::other("the storage panicked")))
 }
@@ -135,15 +139,17 @@ fn no_panic(work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
 impl Active {
     pub(super) fn has_room(&self, length: u64, next_sequence: u64) -> bool {
         let begin = self.appender.len() as u64;
-        // A segment made for one huge record is larger than what locations reach. If that record never came, several
-        // small ones must not begin beyond their reach; the first write fits by itself, whatever its size.
+        // A segment made for one huge record is larger than what locations reach. If that record never
+        // came, several small ones must not begin beyond their reach; the first write fits by
+        // itself, whatever its size.
         let is_fresh = begin <= SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD;
         self.appender.spare_len() as u64 >= length
             && (is_fresh || begin + length <= RECORD_START_MAX)
             && sequence_fits(self.segment.header.base_sequence, next_sequence)
     }
 
-    /// Encodes a record behind the published bytes, and `ahead` bytes further on, and returns it as stored. It is not counted yet.
+    /// Encodes a record behind the published bytes, and `ahead` bytes further on, and returns it as
+    /// stored. It is not counted yet.
     pub(super) fn encode_ahead(&mut self, ahead: usize, header: &Header, parts: &[&[u8]]) -> &[u8] {
         let offset = (self.appender.len() + ahead) as u64;
         let encoded = header.encode(self.segment.place(offset));
@@ -162,7 +168,8 @@ impl Active {
         room
     }
 
-    /// Counts the records with these headers, which were encoded one behind the other, and lets readers see them.
+    /// Counts the records with these headers, which were encoded one behind the other, and lets
+    /// readers see them.
     pub(super) fn publish<'h>(&mut self, headers: impl IntoIterator<Item = &'h Header>) {
         let mut unpublished = &*self.appender.spare();
         let mut length = 0;
@@ -185,7 +192,8 @@ impl Active {
         self.publish([header]);
     }
 
-    /// Forgets all records at or beyond this offset: in a new buffer, since readers may still hold the old one.
+    /// Forgets all records at or beyond this offset: in a new buffer, since readers may still hold
+    /// the old one.
     pub(super) fn take_back_to(&mut self, end: u64) {
         self.appender = self.appender.copy_of_first(end as usize);
         let segment = Segment::active(

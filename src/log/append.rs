@@ -1,5 +1,5 @@
-//! Appending: records go into the buffer of the active segment and into the indexes, under the writer lock. Then the write
-//! waits as its durability class says.
+//! Appending: records go into the buffer of the active segment and into the indexes, under the
+//! writer lock. Then the write waits as its durability class says.
 
 use std::cell::Cell;
 
@@ -48,7 +48,8 @@ pub(crate) struct Applied<'a, T> {
     pub(crate) guard: Guard<'a>,
     /// What has to be written out, or synced, up to here.
     pub(crate) sequence: u64,
-    /// False if there was nothing to write: then `sequence` is that of others' records, which this call has seen.
+    /// False if there was nothing to write: then `sequence` is that of others' records, which this
+    /// call has seen.
     pub(crate) appended: bool,
     pub(crate) answer: T,
 }
@@ -91,11 +92,13 @@ impl<'a> NewRecord<'a> {
 }
 
 impl Log {
-    /// Writes: `apply` appends its records, and what they wait for is waited for here. On a full disk the write gets its
-    /// part of the reserve, or is refused while that of the others is not whole.
+    /// Writes: `apply` appends its records, and what they wait for is waited for here. On a full
+    /// disk the write gets its part of the reserve, or is refused while that of the others is
+    /// not whole.
     ///
-    /// `apply` is run a second time only if the records of the first attempt were taken back. Records that stay pending,
-    /// since others behind them were acknowledged, are waited for again: a second attempt would find them and judge by them.
+    /// `apply` is run a second time only if the records of the first attempt were taken back.
+    /// Records that stay pending, since others behind them were acknowledged, are waited for
+    /// again: a second attempt would find them and judge by them.
     pub(crate) fn write<'a, T>(
         &'a self,
         part: ReservePart,
@@ -130,9 +133,10 @@ impl Log {
         ended.map_err(|error| if appended.get() { error } else { error.without_pending() })
     }
 
-    /// Writes one record, alone: what is pending is written out before it, and itself at once, with nothing between. So it
-    /// is in the log or it is not. `check` says, under the lock, what the keydir points at before; `then` is run once it is
-    /// in the log. Durable when this returns.
+    /// Writes one record, alone: what is pending is written out before it, and itself at once, with
+    /// nothing between. So it is in the log or it is not. `check` says, under the lock, what
+    /// the keydir points at before; `then` is run once it is in the log. Durable when this
+    /// returns.
     pub(crate) fn write_alone(
         &self,
         part: ReservePart,
@@ -156,7 +160,8 @@ impl Log {
         })
     }
 
-    /// Refuses this work if the disk was found full and the part of the reserve that is kept for others cannot be made whole.
+    /// Refuses this work if the disk was found full and the part of the reserve that is kept for
+    /// others cannot be made whole.
     pub(crate) fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
         if self.reserve.keeps_from(part) {
             self.context.check_open()?;
@@ -185,7 +190,8 @@ impl Log {
         waited
     }
 
-    /// Appends a record and applies it to the state. The caller has made room for it in the active segment.
+    /// Appends a record and applies it to the state. The caller has made room for it in the active
+    /// segment.
     pub(crate) fn append(&self, guard: &mut Guard<'_>, record: &NewRecord<'_>, before: Option<Current>) -> u64 {
         self.mark_if_due(guard);
         self.context.time.appending(guard.next_sequence);
@@ -214,8 +220,8 @@ impl Log {
         header.sequence
     }
 
-    /// Appends a batch and applies it to the state as one group. The caller has made room for it in the active segment.
-    /// Returns the sequence of its last record.
+    /// Appends a batch and applies it to the state as one group. The caller has made room for it in
+    /// the active segment. Returns the sequence of its last record.
     pub(crate) fn append_batch(&self, guard: &mut Guard<'_>, batch: &NewBatch<'_>) -> u64 {
         self.mark_if_due(guard);
         // The frame, which sums up what follows it, comes first in the log and has the first sequence.
@@ -280,8 +286,8 @@ impl Log {
         }
     }
 
-    /// Says in the log how far it is durable, if that is news and nothing is pending: recovery can then tell a torn end
-    /// from damage, and need not copy what is safe.
+    /// Says in the log how far it is durable, if that is news and nothing is pending: recovery can
+    /// then tell a torn end from damage, and need not copy what is safe.
     fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let is_news = guard.durable_sequence > guard.tail.marked_sequence;
         if is_news && guard.tail.pending_bytes() == 0 && !planted(Planted::SkipMarks) {

@@ -21,8 +21,8 @@ impl Log {
         self.commit.write_out(guard).1
     }
 
-    /// Poisons the store if its directory, the file that is written to or the lock was removed: what is acknowledged from
-    /// then on would be lost, or written beside another program.
+    /// Poisons the store if its directory, the file that is written to or the lock was removed:
+    /// what is acknowledged from then on would be lost, or written beside another program.
     fn check_not_removed(&self) -> Result<()> {
         let mut guard = self.lock();
         if guard.check_open().is_err() {
@@ -35,7 +35,8 @@ impl Log {
         })
     }
 
-    /// Syncs once much has been written since the last sync, so that little has to be copied after a crash.
+    /// Syncs once much has been written since the last sync, so that little has to be copied after
+    /// a crash.
     pub(crate) fn sync_behind(&self) -> Result<()> {
         let guard = self.lock();
         let written = self.context.events.written_bytes.load(Ordering::Relaxed);
@@ -48,13 +49,14 @@ impl Log {
         self.sync()
     }
 
-    /// No write begins from here on; those that have been appended end as they may. The first step of closing.
+    /// No write begins from here on; those that have been appended end as they may. The first step
+    /// of closing.
     pub(crate) fn refuse_writes(&self) {
         self.lock().closed = true;
     }
 
-    /// Writes out, syncs and seals everything. The caller has refused further writes. On a full disk what was acknowledged
-    /// before gets the reserve: there is no later for it.
+    /// Writes out, syncs and seals everything. The caller has refused further writes. On a full
+    /// disk what was acknowledged before gets the reserve: there is no later for it.
     pub(crate) fn close(&self) -> Result<()> {
         let result = self.reserve.run(ReservePart::Whole, || self.sync());
         let prepared = self.lock().tail.prepared.take();
@@ -67,8 +69,8 @@ impl Log {
         })
     }
 
-    /// Closing has failed, and something may be left to be written, synced or sealed: others that still hold a handle must
-    /// not do it once another process has the directory.
+    /// Closing has failed, and something may be left to be written, synced or sealed: others that
+    /// still hold a handle must not do it once another process has the directory.
     pub(crate) fn stop(&self, cause: &Error) {
         self.commit.stop(cause);
         // A thread that seals ends with the segment under way.
@@ -77,8 +79,8 @@ impl Log {
 
     /// Lets the next one open the directory. The last step of closing.
     pub(crate) fn unlock_directory(&self) {
-        // A hint or the reserve may be worked at although the store is closed. A thread at a hint ends with it, and one
-        // that comes to the reserve looks first whether the directory is still ours.
+        // A hint or the reserve may be worked at although the store is closed. A thread at a hint ends with
+        // it, and one that comes to the reserve looks first whether the directory is still ours.
         self.doubtful_hints.while_none_is_renewed(|| ());
         self.reserve.while_untouched(|| self.context.unlock_directory());
     }

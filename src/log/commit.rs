@@ -1,16 +1,19 @@
-//! Group commit: how records that were appended reach the device, and how those who appended them learn of it.
+//! Group commit: how records that were appended reach the device, and how those who appended them
+//! learn of it.
 //!
-//! A write appends its records under the writer lock. Then, by its durability class, it waits until the log is written
-//! out, or synced, up to its last sequence. The first to find no other thread at it becomes the leader: it writes out all
-//! that is pending in one call, outside the lock, and syncs once for all who wait. Everyone else waits until the log is
-//! written (or synced) past their sequence.
+//! A write appends its records under the writer lock. Then, by its durability class, it waits until
+//! the log is written out, or synced, up to its last sequence. The first to find no other thread at
+//! it becomes the leader: it writes out all that is pending in one call, outside the lock, and
+//! syncs once for all who wait. Everyone else waits until the log is written (or synced) past their
+//! sequence.
 //!
-//! When a write-out fails, the records that no call has been told of are taken back, and those who wait for them get the
-//! error. Records of class `Buffered`, which were acknowledged already, stay pending. If they cannot be taken back, or if a
-//! sync fails, the log is poisoned: what the device holds is no longer known, and nothing may be acknowledged on top of it.
+//! When a write-out fails, the records that no call has been told of are taken back, and those who
+//! wait for them get the error. Records of class `Buffered`, which were acknowledged already, stay
+//! pending. If they cannot be taken back, or if a sync fails, the log is poisoned: what the device
+//! holds is no longer known, and nothing may be acknowledged on top of it.
 //!
-//! What is written, to which file, and how it is taken back is the [`Environment`]'s to know. So the rules above are
-//! tested, and their interleavings explored, without a store around them.
+//! What is written, to which file, and how it is taken back is the [`Environment`]'s to know. So
+//! the rules above are tested, and their interleavings explored, without a store around them.
 
 mod lock;
 
@@ -42,20 +45,21 @@ pub(crate) trait Environment {
     fn pending(&self, tail: &Self::Tail) -> Option<Self::Pending>;
     /// Writes it out.
     fn write(&self, pending: &Self::Pending) -> Result<()>;
-    /// It was written out. `newer` says from which sequence on records were appended meanwhile, if any were.
+    /// It was written out. `newer` says from which sequence on records were appended meanwhile, if
+    /// any were.
     fn written(&self, tail: &mut Self::Tail, pending: Self::Pending, newer: Option<u64>);
     /// Everything pending was acknowledged: a failed write-out must not take it back.
     fn acknowledge(&self, tail: &mut Self::Tail);
-    /// A write-out has failed: takes back what was not acknowledged. What stays is in the log up to the sequence that is
-    /// returned, or as it was if there is none. An error poisons the log.
+    /// A write-out has failed: takes back what was not acknowledged. What stays is in the log up to
+    /// the sequence that is returned, or as it was if there is none. An error poisons the log.
     fn take_back(&self, tail: &mut Self::Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>>;
 
     /// Everything that was written out and not synced.
     fn unsynced(&self, tail: &Self::Tail) -> Self::Unsynced;
     /// Syncs it.
     fn sync(&self, unsynced: &Self::Unsynced) -> Result<()>;
-    /// Whether the sync that has just ended may be believed. Looked at under the lock: a call that is told of a failure
-    /// meanwhile is told before this sync is acknowledged.
+    /// Whether the sync that has just ended may be believed. Looked at under the lock: a call that
+    /// is told of a failure meanwhile is told before this sync is acknowledged.
     fn check_synced(&self, tail: &Self::Tail) -> Result<()>;
     /// It is durable; `is_news` if some of it was not before.
     fn synced(&self, tail: &mut Self::Tail, unsynced: Self::Unsynced, is_news: bool);
@@ -162,7 +166,8 @@ impl<E: Environment> GroupCommit<E> {
         result
     }
 
-    /// After a failed write-out: all that no call was told of is taken back, and those who wait for it are told.
+    /// After a failed write-out: all that no call was told of is taken back, and those who wait for
+    /// it are told.
     fn roll_back(&self, guard: &mut Guard<'_, E::Tail>, error: &Error) {
         let written = guard.written_sequence;
         match self.environment.take_back(&mut guard.tail, written, error) {
@@ -180,8 +185,9 @@ impl<E: Environment> GroupCommit<E> {
         }
     }
 
-    /// Acknowledges everything pending at once, for a write of class `Buffered`. Gives the lock back if too much is
-    /// pending: then it is to be written out before this write is acknowledged, so that it can be taken back if that fails.
+    /// Acknowledges everything pending at once, for a write of class `Buffered`. Gives the lock
+    /// back if too much is pending: then it is to be written out before this write is
+    /// acknowledged, so that it can be taken back if that fails.
     pub(super) fn acknowledge<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> Option<Guard<'a, E::Tail>> {
         let pending = self.environment.pending_bytes(&guard.tail);
         if pending >= PENDING_MAX_BYTES && !guard.writing {
@@ -195,10 +201,11 @@ impl<E: Environment> GroupCommit<E> {
         None
     }
 
-    /// A write of this class has been applied up to `sequence`: waits until that is so on the device, or in the page cache.
+    /// A write of this class has been applied up to `sequence`: waits until that is so on the
+    /// device, or in the page cache.
     ///
-    /// [`Error::Pending`] if the records are still there, to be written out later; with any other error they were taken
-    /// back, unless the log is poisoned.
+    /// [`Error::Pending`] if the records are still there, to be written out later; with any other
+    /// error they were taken back, unless the log is poisoned.
     pub(super) fn wait_for<'a>(
         &'a self,
         guard: Guard<'a, E::Tail>,

@@ -1,5 +1,6 @@
-//! Hint files: of each segment that no longer grows, the offsets of its records in key order. They make opening fast, and
-//! are worth nothing unless they fit: one that is missing or unfit is made from its segment.
+//! Hint files: of each segment that no longer grows, the offsets of its records in key order. They
+//! make opening fast, and are worth nothing unless they fit: one that is missing or unfit is made
+//! from its segment.
 
 use std::sync::{Arc, Mutex};
 
@@ -71,7 +72,8 @@ pub(crate) fn read_hint(context: &Context, segment: &Segment) -> Result<Option<H
     }))
 }
 
-/// The records of a segment in key order: from its hint, if that is there and to be trusted, or from the segment.
+/// The records of a segment in key order: from its hint, if that is there and to be trusted, or
+/// from the segment.
 pub(crate) fn source_of(context: &Context, segment: &Arc<Segment>, by_hint: bool) -> Result<Source> {
     if by_hint && let Some(hint) = read_hint(context, segment)? {
         return Ok(Source::hinted(segment.clone(), hint.offsets, hint.keys_crc));
@@ -80,7 +82,8 @@ pub(crate) fn source_of(context: &Context, segment: &Arc<Segment>, by_hint: bool
     Ok(Source::scanned(segment.clone(), offsets))
 }
 
-/// Reads a whole segment that no longer grows, everything in it checked: what its hint says of its records.
+/// Reads a whole segment that no longer grows, everything in it checked: what its hint says of its
+/// records.
 pub(crate) fn sort_records(context: &Context, segment: &Segment) -> Result<(Offsets, u32)> {
     let mut scratch = Vec::new();
     let bytes = segment
@@ -136,11 +139,13 @@ pub(crate) fn write_hint(context: &Context, segment: &Segment) -> Result<()> {
 }
 
 impl Log {
-    /// Sees to the hints of segments that opening has not read, or found unfit: those that do not fit are written again.
-    /// Returns how many. One that cannot be written is not missed: the next opening reads its segment whole again.
+    /// Sees to the hints of segments that opening has not read, or found unfit: those that do not
+    /// fit are written again. Returns how many. One that cannot be written is not missed: the
+    /// next opening reads its segment whole again.
     ///
-    /// One caller at a time, and each hint stays on the list until it has been seen to: so when this returns no other
-    /// thread is at it any more, and none that is listed here can be taken for damaged.
+    /// One caller at a time, and each hint stays on the list until it has been seen to: so when
+    /// this returns no other thread is at it any more, and none that is listed here can be
+    /// taken for damaged.
     ///
     /// # Errors
     ///

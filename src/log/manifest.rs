@@ -13,7 +13,8 @@ use crate::planted::{Planted, planted};
 use crate::storage::{Directory, StorageFile, read_exact_at, write_all_at};
 use crate::sync::lock;
 
-/// Numbers that the manifest keeps from being given out twice; known to those who change the manifest.
+/// Numbers that the manifest keeps from being given out twice; known to those who change the
+/// manifest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floors {
     pub(crate) next_sequence: u64,
@@ -30,7 +31,8 @@ pub(crate) enum ReplaceError {
 }
 
 impl ReplaceError {
-    /// For an error from before the manifest was touched. Damage is what [`ManifestStore::check_stands`] calls another's manifest.
+    /// For an error from before the manifest was touched. Damage is what
+    /// [`ManifestStore::check_stands`] calls another's manifest.
     pub(super) fn of_look(error: Error) -> ReplaceError {
         match error {
             Error::Corruption { .. } => ReplaceError::Unknown(error),
@@ -102,8 +104,9 @@ impl Current {
     }
 }
 
-/// Indexes of segments that some piece of work is at, and how many pieces: of new ones that no manifest lists yet, and of old ones
-/// that none lists any more but that the indexes in memory may still lead to.
+/// Indexes of segments that some piece of work is at, and how many pieces: of new ones that no
+/// manifest lists yet, and of old ones that none lists any more but that the indexes in memory may
+/// still lead to.
 type InFlight = Mutex<HashMap<u16, usize>>;
 
 /// The id of a segment, whose index is not given to another one as long as this lives.
@@ -131,8 +134,8 @@ impl Drop for ReservedId {
     }
 }
 
-/// Of the segments that a store can have, so many are only for the outputs of compaction and recovery, without which a store
-/// that has all the others could never have fewer.
+/// Of the segments that a store can have, so many are only for the outputs of compaction and
+/// recovery, without which a store that has all the others could never have fewer.
 pub(crate) const SEGMENTS_HELD_BACK: usize = 64;
 
 /// No manifest is longer: as many segments as can be live at a time, and then some.
@@ -149,7 +152,8 @@ impl ManifestStore {
         }
     }
 
-    /// Reads the manifest of a store; None if it cannot be found, which it may be although it is listed: a link may lead nowhere.
+    /// Reads the manifest of a store; None if it cannot be found, which it may be although it is
+    /// listed: a link may lead nowhere.
     pub(crate) fn read(directory: &Directory) -> Result<Option<Manifest>> {
         let path = directory.path_of(MANIFEST_FILE);
         let bytes = match directory.read(MANIFEST_FILE, MANIFEST_BYTES_MAX) {
@@ -204,8 +208,9 @@ impl ManifestStore {
         Ok(())
     }
 
-    /// That the manifest on disk is the one that this store has read or written last: else another program has put its own in
-    /// its place, and nothing that others trust may be written beside it.
+    /// That the manifest on disk is the one that this store has read or written last: else another
+    /// program has put its own in its place, and nothing that others trust may be written
+    /// beside it.
     pub(crate) fn check_stands(&self) -> Result<Identity> {
         // Held meanwhile, so that no change comes between.
         let current = lock(&self.current);
@@ -243,7 +248,8 @@ impl ManifestStore {
         Self::write(&self.directory, &next)?;
         *current = Current::new(next);
         if self.index_file.swap(false, Ordering::AcqRel) {
-            // It is of no use from here on. Where it cannot be removed it takes space, until the next one is written.
+            // It is of no use from here on. Where it cannot be removed it takes space, until the next one is
+            // written.
             let _ = self.directory.remove(INDEX_FILE);
         }
         Ok(())
@@ -258,11 +264,13 @@ impl ManifestStore {
         self.index_file.store(stands, Ordering::Release);
     }
 
-    /// Gives out a segment id that was never used, nor will be again, and whose index no live segment has, nor one that
-    /// another piece of work is at. It is known to be used from the next [`ManifestStore::update`] on; a file of this id that no
-    /// manifest lists is junk. `held_back` indexes are not given out.
+    /// Gives out a segment id that was never used, nor will be again, and whose index no live
+    /// segment has, nor one that another piece of work is at. It is known to be used from the
+    /// next [`ManifestStore::update`] on; a file of this id that no manifest lists is junk.
+    /// `held_back` indexes are not given out.
     ///
-    /// What this returns must live until a manifest lists the segment, or its file is no longer of use.
+    /// What this returns must live until a manifest lists the segment, or its file is no longer of
+    /// use.
     pub(crate) fn allocate_id(&self, held_back: usize) -> Result<ReservedId> {
         let mut current = lock(&self.current);
         let mut in_flight = lock(&self.in_flight);
@@ -286,8 +294,8 @@ impl ManifestStore {
         })
     }
 
-    /// Keeps the indexes of these segments, which the manifest lists and is about to list no longer, from being given out before
-    /// nothing leads into them any more.
+    /// Keeps the indexes of these segments, which the manifest lists and is about to list no
+    /// longer, from being given out before nothing leads into them any more.
     pub(crate) fn hold_ids(&self, ids: impl IntoIterator<Item = u64>) -> Vec<ReservedId> {
         let mut in_flight = lock(&self.in_flight);
         let held = ids.into_iter().map(|id| {

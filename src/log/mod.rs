@@ -1,13 +1,15 @@
-//! Many segments as one log: appending to it, making it durable, and going from one active segment to the next.
+//! Many segments as one log: appending to it, making it durable, and going from one active segment
+//! to the next.
 //!
 //! Who may do what:
 //!
-//! * Everything that changes what a reader finds happens under the one writer lock ([`Log::lock`]): appending, changes of
-//!   the state, the moves of compaction, expiry.
-//! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it only what is rare: the
-//!   rest of a segment that is full, the record of a namespace, what recovery writes to another segment.
-//! * Lock order: namespace changes, compaction, housekeeping, sealing, writer, manifest, then the locks inside indexes and
-//!   of the clock.
+//! * Everything that changes what a reader finds happens under the one writer lock ([`Log::lock`]):
+//!   appending, changes of the state, the moves of compaction, expiry.
+//! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it
+//!   only what is rare: the rest of a segment that is full, the record of a namespace, what
+//!   recovery writes to another segment.
+//! * Lock order: namespace changes, compaction, housekeeping, sealing, writer, manifest, then the
+//!   locks inside indexes and of the clock.
 
 mod active;
 mod append;
@@ -103,8 +105,8 @@ impl Log {
         self.commit.lock()
     }
 
-    /// Takes the writer lock. A thread that has to wait for it looks up the key of this hash meanwhile, so that under the
-    /// lock its slot and its record are in the processor's cache.
+    /// Takes the writer lock. A thread that has to wait for it looks up the key of this hash
+    /// meanwhile, so that under the lock its slot and its record are in the processor's cache.
     pub(crate) fn lock_to_change(&self, hash: u64) -> Guard<'_> {
         self.commit.try_lock().unwrap_or_else(|| {
             self.state.warm_up(&[hash]);
@@ -117,7 +119,8 @@ impl Log {
         self.commit.poison(guard, cause);
     }
 
-    /// Refuses if nothing may be acknowledged any more: the store is poisoned, or any sync of it has failed.
+    /// Refuses if nothing may be acknowledged any more: the store is poisoned, or any sync of it
+    /// has failed.
     pub(crate) fn check_sound(&self, guard: &mut Guard<'_>) -> Result<()> {
         self.commit.check_sound(guard)
     }
@@ -130,7 +133,8 @@ impl Log {
         }
     }
 
-    /// Changes the manifest; poisons the store if it is unknown which one stands. The writer lock must not be held.
+    /// Changes the manifest; poisons the store if it is unknown which one stands. The writer lock
+    /// must not be held.
     pub(crate) fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let floors = self.floors(&self.lock());
         match self.manifest.update(floors, change) {

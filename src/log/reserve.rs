@@ -1,9 +1,10 @@
 //! The reserve: disk space held back, so that a full disk can be left by deleting and compacting.
 //!
-//! It is a file of zeros, RESERVE. Work that ends up freeing space, or that was acknowledged already, may have all of
-//! it; deletes may have half, or nothing would be left for the compaction that gives back what they free; puts may have
-//! none. Whatever work finds the disk full gives up its part of the file and is run once more. From then on work that
-//! may not have the whole reserve is refused until the part kept from it is whole again.
+//! It is a file of zeros, RESERVE. Work that ends up freeing space, or that was acknowledged
+//! already, may have all of it; deletes may have half, or nothing would be left for the compaction
+//! that gives back what they free; puts may have none. Whatever work finds the disk full gives up
+//! its part of the file and is run once more. From then on work that may not have the whole reserve
+//! is refused until the part kept from it is whole again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,7 +47,8 @@ impl ReservePart {
         }
     }
 
-    /// Whether running out of space with this error can be mended by giving up a part of the reserve.
+    /// Whether running out of space with this error can be mended by giving up a part of the
+    /// reserve.
     pub(crate) fn helps(self, error: &Error) -> bool {
         error.is_no_space() && (self != ReservePart::None || planted(Planted::PutsTakeReserve))
     }
@@ -87,8 +89,8 @@ impl Reserve {
         }
     }
 
-    /// Runs `work`, and once more with its part of the reserve if the disk is full. So it must not see what its own
-    /// first attempt has done.
+    /// Runs `work`, and once more with its part of the reserve if the disk is full. So it must not
+    /// see what its own first attempt has done.
     pub(crate) fn run<T>(&self, part: ReservePart, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
             // Another thread may have given the reserve up, or taken it back for a moment: then there is room now, too.
@@ -100,8 +102,8 @@ impl Reserve {
         }
     }
 
-    /// Whether the disk was found full and some of the reserve is kept from this work: then [`Reserve::restore_kept`]
-    /// comes before it.
+    /// Whether the disk was found full and some of the reserve is kept from this work: then
+    /// [`Reserve::restore_kept`] comes before it.
     pub(crate) fn keeps_from(&self, part: ReservePart) -> bool {
         part.kept(self.bytes()) > 0 && self.is_full() && !planted(Planted::RefuseNothing)
     }

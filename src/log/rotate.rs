@@ -16,10 +16,11 @@ use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
 use crate::storage::StorageFile;
 
-/// Segments that wait to be sealed at the most: each is in memory until then, so a writer that is faster than the device seals
-/// them itself before it begins another one.
+/// Segments that wait to be sealed at the most: each is in memory until then, so a writer that is
+/// faster than the device seals them itself before it begins another one.
 const SEALING_MAX: usize = 4;
-/// Files of unlisted segments that could not be removed, and are passed over by the next that is created.
+/// Files of unlisted segments that could not be removed, and are passed over by the next that is
+/// created.
 const LEFT_OVER_MAX: usize = 1 << 10;
 
 impl Log {
@@ -87,8 +88,8 @@ impl Log {
         });
         let start = guard.tail.previous.encode();
         self.append_own(guard, Kind::Start, &start);
-        // The start record belongs to no write, so a roll-back must keep it: without it recovery takes the segment for one that was never
-        // written to.
+        // The start record belongs to no write, so a roll-back must keep it: without it recovery takes the
+        // segment for one that was never written to.
         if !planted(Planted::TakeStartBack) {
             guard.tail.acknowledged_end = guard
                 .tail
@@ -134,7 +135,8 @@ impl Log {
         })
     }
 
-    /// Why no segment was created. If it is unknown which manifest stands, nothing more may be written.
+    /// Why no segment was created. If it is unknown which manifest stands, nothing more may be
+    /// written.
     fn not_created(&self, guard: &mut Guard<'_>, error: ReplaceError) -> Error {
         match error {
             ReplaceError::Unchanged(error) => {
@@ -150,7 +152,8 @@ impl Log {
         }
     }
 
-    /// Creates a segment that no manifest lists yet, durably and with nothing in it. Of the ids, `held_back` are not taken.
+    /// Creates a segment that no manifest lists yet, durably and with nothing in it. Of the ids,
+    /// `held_back` are not taken.
     pub(super) fn create_unlisted_segment(
         &self,
         base_sequence: u64,
@@ -186,8 +189,8 @@ impl Log {
         }
     }
 
-    /// Prepares the next segment once the active one is half full, or at once if it is not the first: a writer that fills one soon fills
-    /// another. Called in the background.
+    /// Prepares the next segment once the active one is half full, or at once if it is not the
+    /// first: a writer that fills one soon fills another. Called in the background.
     pub(crate) fn prepare_ahead(&self) -> Result<()> {
         let guard = self.lock();
         let wanted = guard.check_open().is_ok()
@@ -203,7 +206,8 @@ impl Log {
         let created = self.create_segment(floors, 0);
         let mut guard = self.lock();
         let next = created.map_err(|error| self.not_created(&mut guard, error))?;
-        // A writer may have been faster, but then it needed a larger one or an earlier one; either way this one is next.
+        // A writer may have been faster, but then it needed a larger one or an earlier one; either way this
+        // one is next.
         if guard.tail.prepared.is_none() && !guard.closed {
             guard.tail.prepared = Some(next);
         } else {
@@ -223,7 +227,8 @@ impl Log {
             .map_err(|error| Error::io("remove", &self.context.segment_path(id), error))
     }
 
-    /// Puts the active segment among those to be sealed, so that all data lie in segments that no longer grow.
+    /// Puts the active segment among those to be sealed, so that all data lie in segments that no
+    /// longer grow.
     pub(crate) fn retire_active(&self) -> Result<()> {
         let mut guard = self.lock();
         while guard.writing {

@@ -17,8 +17,9 @@ use crate::planted::{Planted, planted};
 use crate::sync::lock;
 
 impl Log {
-    /// Seals all segments that were rotated out before the call, oldest first. Not those rotated out meanwhile: writers that
-    /// fill segments faster than the device syncs them would keep the caller here for ever.
+    /// Seals all segments that were rotated out before the call, oldest first. Not those rotated
+    /// out meanwhile: writers that fill segments faster than the device syncs them would keep
+    /// the caller here for ever.
     pub(crate) fn seal_all(&self) -> Result<()> {
         let rotated = self.lock().tail.sealing.clone();
         let _one_at_a_time = lock(&self.sealing);

@@ -134,8 +134,8 @@ impl SegmentFiles {
         ))
     }
 
-    /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is removed when the store is
-    /// opened next.
+    /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is
+    /// removed when the store is opened next.
     pub(crate) fn remove(&self, id: u64) {
         for name in [segment_file(id), hint_file(id)] {
             if let Err(error) = self.context.directory.remove_if_there(&name) {

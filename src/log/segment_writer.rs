@@ -1,5 +1,5 @@
-//! Writing segments that are not the active one: the outputs of compaction and of recovery. Such a segment is complete,
-//! synced and sealed before anything leads to it.
+//! Writing segments that are not the active one: the outputs of compaction and of recovery. Such a
+//! segment is complete, synced and sealed before anything leads to it.
 
 use std::sync::Arc;
 
@@ -94,7 +94,8 @@ impl<'a> SegmentWriter<'a> {
         }
     }
 
-    /// Copies a record; its body is not touched, its header differs in nothing but what binds it to its place.
+    /// Copies a record; its body is not touched, its header differs in nothing but what binds it to
+    /// its place.
     pub(crate) fn copy(&mut self, from: Location, record: &Record<'_>, hash: u64) -> Result<()> {
         let to = self.push(&record.header, record.body)?;
         if record.header.kind == Kind::Put {
@@ -192,7 +193,8 @@ impl<'a> SegmentWriter<'a> {
         Ok(())
     }
 
-    /// Seals and syncs the last segment; returns all of them. The names are durable once the manifest that lists them is.
+    /// Seals and syncs the last segment; returns all of them. The names are durable once the
+    /// manifest that lists them is.
     pub(crate) fn finish(mut self) -> Result<Finished> {
         match self.end_segment() {
             Ok(()) => Ok(self.finished),

@@ -58,16 +58,18 @@ impl Log {
         AllSegments { ended, growing }
     }
 
-    /// Seals everything acknowledged so far, and returns a manifest of all that is sealed then, with the highest sequence that it
-    /// covers: every record up to it is in these segments, or a newer one of its key or namespace is; no record beyond it is.
+    /// Seals everything acknowledged so far, and returns a manifest of all that is sealed then,
+    /// with the highest sequence that it covers: every record up to it is in these segments, or
+    /// a newer one of its key or namespace is; no record beyond it is.
     ///
-    /// The caller holds `compaction.running`, and has held it since before this call. See `store::checkpoint` for what
-    /// that is good for.
+    /// The caller holds `compaction.running`, and has held it since before this call. See
+    /// `store::checkpoint` for what that is good for.
     pub(crate) fn sealed_prefix(&self) -> Result<(Manifest, u64)> {
         let guard = self.lock();
         guard.check_open()?;
         if guard.tail.is_recovering() {
-            // Until then what lies in the open segments is not known to be durable, and nothing can be sealed behind it.
+            // Until then what lies in the open segments is not known to be durable, and nothing can be sealed
+            // behind it.
             return Err(Error::NoSpace {
                 path: self.context.path().to_owned(),
             });

@@ -1,5 +1,5 @@
-//! The end of the log, under the writer lock: the active segment, what comes before and after it, and what can still be
-//! taken back.
+//! The end of the log, under the writer lock: the active segment, what comes before and after it,
+//! and what can still be taken back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,7 +70,8 @@ impl Tail {
         self.unrecovered.is_some()
     }
 
-    /// Records were copied: pending records that replaced them would, taken back, uncover the copies.
+    /// Records were copied: pending records that replaced them would, taken back, uncover the
+    /// copies.
     pub(crate) fn forward(&mut self, moves: &[Move]) {
         if self.undo.is_empty() {
             return;
@@ -191,7 +192,8 @@ impl Environment for Device {
         }
     }
 
-    /// Cuts the file back to where it was good. Records are taken back from the indexes and the buffer, newest first.
+    /// Cuts the file back to where it was good. Records are taken back from the indexes and the
+    /// buffer, newest first.
     fn take_back(&self, tail: &mut Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>> {
         if planted(Planted::KeepFailedAppend) {
             return Ok(None);
@@ -294,8 +296,8 @@ impl Device {
             .map_err(|error| Error::unsure("sync", &self.context.segment_path(id), error))
     }
 
-    /// Fails if the directory, its lock or the active segment was removed. Under the lock, since an active segment may be
-    /// rotated out, sealed and compacted away at any other moment.
+    /// Fails if the directory, its lock or the active segment was removed. Under the lock, since an
+    /// active segment may be rotated out, sealed and compacted away at any other moment.
     pub(super) fn check_linked(&self, tail: &Tail) -> std::io::Result<()> {
         self.context.check_linked()?;
         match &tail.active {

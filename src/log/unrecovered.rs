@@ -1,9 +1,10 @@
-//! What recovery found and does not know to be durable: it may be in the page cache only. It is copied into a segment of its
-//! own, which is synced and sealed; then one manifest puts that segment in the place of what it was copied from. Until then
-//! nothing is acknowledged on top of it.
+//! What recovery found and does not know to be durable: it may be in the page cache only. It is
+//! copied into a segment of its own, which is synced and sealed; then one manifest puts that
+//! segment in the place of what it was copied from. Until then nothing is acknowledged on top of
+//! it.
 //!
-//! This is one atomic step: it can be cut off anywhere and begun again. Where there is no room for it, reads go on, and the
-//! first write tries again.
+//! This is one atomic step: it can be cut off anywhere and begun again. Where there is no room for
+//! it, reads go on, and the first write tries again.
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use crate::segment::{Counters, Segment};
 /// Valid records that are still where they were found.
 #[derive(Debug, Default)]
 pub(crate) struct Unrecovered {
-    /// Segments of the log that were listed as open, in its order. A seal that is found in one is not relied on: it may be
-    /// in the page cache only, and gone after the next crash.
+    /// Segments of the log that were listed as open, in its order. A seal that is found in one is
+    /// not relied on: it may be in the page cache only, and gone after the next crash.
     pub(crate) unsealed: Vec<Unsealed>,
     /// Listed segments that hold nothing that counts.
     pub(crate) dropped: Vec<u64>,
@@ -58,8 +59,9 @@ impl Unrecovered {
 }
 
 impl Log {
-    /// Copies what is not known to be durable, and lets the manifest say where the log ended. Returns the bytes written. On
-    /// an error everything is as before, and it can be tried again.
+    /// Copies what is not known to be durable, and lets the manifest say where the log ended.
+    /// Returns the bytes written. On an error everything is as before, and it can be tried
+    /// again.
     pub(crate) fn finish_recovery(&self, guard: &mut Guard<'_>) -> Result<u64> {
         let Some(unrecovered) = &guard.tail.unrecovered else {
             return Ok(0);
@@ -114,7 +116,8 @@ impl Log {
         Ok(written_bytes)
     }
 
-    /// Each segment of which a part is durable, as it was found and as it is once it is cut behind that part.
+    /// Each segment of which a part is durable, as it was found and as it is once it is cut behind
+    /// that part.
     fn cut_segments(&self, unrecovered: &Unrecovered) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>> {
         let mut cut = Vec::new();
         for unsealed in &unrecovered.unsealed {
@@ -164,8 +167,8 @@ impl Log {
         Ok(())
     }
 
-    /// What still waits to be copied is read without maps: its files will be cut one day, and no value may refer to what is
-    /// cut off.
+    /// What still waits to be copied is read without maps: its files will be cut one day, and no
+    /// value may refer to what is cut off.
     pub(crate) fn read_unrecovered_without_maps(&self, guard: &Guard<'_>) -> Result<()> {
         for unsealed in guard.tail.unrecovered.iter().flat_map(|found| &found.unsealed) {
             let found = self.state.segments.get(segment_index(unsealed.id));

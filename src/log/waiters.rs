@@ -1,9 +1,11 @@
-//! The threads that wait for the log to be written out or synced past their sequence, and how each is told of a failure.
+//! The threads that wait for the log to be written out or synced past their sequence, and how each
+//! is told of a failure.
 
 use crate::error::Error;
 
-/// One place for each waiting thread, so never more of them than threads have waited at once. A failed write-out leaves its
-/// error in the places of those it concerns; a list of failures would have to be kept, and searched, for as long as a thread waits.
+/// One place for each waiting thread, so never more of them than threads have waited at once. A
+/// failed write-out leaves its error in the places of those it concerns; a list of failures would
+/// have to be kept, and searched, for as long as a thread waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     places: Vec<Place>,

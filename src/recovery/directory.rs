@@ -36,7 +36,8 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
             });
         }
     };
-    // Looked at before the lock file is created, so that nothing is left in a directory that is not ours.
+    // Looked at before the lock file is created, so that nothing is left in a directory that is not
+    // ours.
     check_directory(&directory, options.create)?;
     let owner = format!("process {}", std::process::id());
     let lock = match directory.lock(LOCK_FILE, &owner) {
@@ -89,8 +90,8 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     })
 }
 
-/// Opens a directory; None if there is nothing of that name. A link that leads nowhere is an error: what it led to may
-/// come back.
+/// Opens a directory; None if there is nothing of that name. A link that leads nowhere is an error:
+/// what it led to may come back.
 pub(crate) fn open_directory(storage: &dyn Storage, path: &Path) -> Result<Option<Directory>> {
     match Directory::open(storage, path) {
         Ok(directory) => Ok(Some(directory)),
@@ -111,8 +112,8 @@ pub(crate) fn open_directory(storage: &dyn Storage, path: &Path) -> Result<Optio
     }
 }
 
-/// Creates a directory and those above it, each name durable. Those that are there already may have been left by a process
-/// that was killed before it came to sync them, so all names are synced.
+/// Creates a directory and those above it, each name durable. Those that are there already may have
+/// been left by a process that was killed before it came to sync them, so all names are synced.
 pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) -> Result<()> {
     storage
         .create_directory(directory)
@@ -138,8 +139,8 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     Ok(())
 }
 
-/// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted creation leaves: a
-/// lock file, a manifest that is not finished, the mark of a copy in the making.
+/// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted
+/// creation leaves: a lock file, a manifest that is not finished, the mark of a copy in the making.
 fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     let not_a_store = |what: String| Error::NotAStore {
         path: directory.path().to_owned(),

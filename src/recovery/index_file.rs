@@ -1,9 +1,11 @@
-//! The index file: the indexes as they were when the store was closed, so that opening reads tables, not records.
+//! The index file: the indexes as they were when the store was closed, so that opening reads
+//! tables, not records.
 //!
-//! It is an aid, like hints: derived from the log, and worth nothing unless it fits. It is written when everything else is
-//! done, never synced, and bound to the manifest that stands then, whose segments are all sealed: nothing can come into the
-//! log without another manifest. Torn, out of date, missing or of another program, it is ignored, and the indexes are built
-//! from segments and hints. It is deleted on the first manifest change.
+//! It is an aid, like hints: derived from the log, and worth nothing unless it fits. It is written
+//! when everything else is done, never synced, and bound to the manifest that stands then, whose
+//! segments are all sealed: nothing can come into the log without another manifest. Torn, out of
+//! date, missing or of another program, it is ignored, and the indexes are built from segments and
+//! hints. It is deleted on the first manifest change.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -33,8 +35,8 @@ fn index_path(context: &Context) -> PathBuf {
     context.directory.path_of(INDEX_FILE)
 }
 
-/// Takes the indexes from the index file. False, nothing changed, if there is none that fits. `segments` are all that the
-/// store has.
+/// Takes the indexes from the index file. False, nothing changed, if there is none that fits.
+/// `segments` are all that the store has.
 pub(super) fn load(
     context: &Context,
     manifest: &ManifestStore,
@@ -110,13 +112,15 @@ fn read(context: &Context, manifest: &ManifestStore, segments: &[Arc<Segment>]) 
         }
     };
     let indexes = Indexes::read(&head, content, segments).ok();
-    // What had expired when the file was written is not in it. By an earlier clock it may be there again.
+    // What had expired when the file was written is not in it. By an earlier clock it may be there
+    // again.
     let now_ms = context.time.now().wall_ms();
     let in_time = |indexes: &Indexes| now_ms >= indexes.latest_expired() || planted(Planted::IgnoreIndexTime);
     Ok(indexes.filter(in_time))
 }
 
-/// Writes the index file, if the store was closed in good order. A failure costs nothing but time at the next opening.
+/// Writes the index file, if the store was closed in good order. A failure costs nothing but time
+/// at the next opening.
 pub(crate) fn write(context: &Context, state: &State, log: &Log, housekeeping: &Housekeeping) {
     if !context.options.index_file || log.manifest.has_index_file() {
         return;
@@ -140,7 +144,8 @@ pub(crate) fn write(context: &Context, state: &State, log: &Log, housekeeping: &
     }
 }
 
-/// The state that opening the store now would build over the same segments; None unless all are sealed.
+/// The state that opening the store now would build over the same segments; None unless all are
+/// sealed.
 fn built_again(context: &Context, state: &State) -> Result<Option<State>> {
     let context = Arc::new(context.beside());
     let mut again = State::new(context.clone(), Arc::new(NoWriters), state.next_namespace());
@@ -160,7 +165,8 @@ fn built_again(context: &Context, state: &State) -> Result<Option<State>> {
     Ok(Some(again))
 }
 
-/// Writes the indexes of `state`, which is this store's own or equals the one that opening it would build.
+/// Writes the indexes of `state`, which is this store's own or equals the one that opening it would
+/// build.
 fn write_indexes_of(context: &Context, log: &Log, state: &State) -> Result<()> {
     try_write(context, log, state).map_err(|error| Error::io("write", &index_path(context), error))
 }

@@ -1,4 +1,5 @@
-//! Where a log ends whose last segments were never sealed: what recovery does with them, and what verify says of them.
+//! Where a log ends whose last segments were never sealed: what recovery does with them, and what
+//! verify says of them.
 
 use crate::format::Damage;
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN};
@@ -23,8 +24,8 @@ pub(crate) struct LogEnd {
 pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
     let scan = |index: usize| segments.get(index).copied();
     let with_id = |id: u64| segments.iter().position(|scan| scan.segment_id == id);
-    // The order of the log is that of the sequences with which segments begin. One that has no start record was never
-    // written to, or its very beginning is torn.
+    // The order of the log is that of the sequences with which segments begin. One that has no start
+    // record was never written to, or its very beginning is torn.
     let (mut log, unstarted): (Vec<_>, Vec<_>) =
         (0..segments.len()).partition(|index| scan(*index).is_some_and(|scan| scan.start.is_some()));
     log.sort_by_key(|index| scan(*index).map(|scan| scan.summary.min_sequence.min(scan.summary.max_sequence)));
@@ -79,8 +80,8 @@ pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
 }
 
 impl LogEnd {
-    /// The last segment of which something is known to be durable, and the offset up to which it is; all segments before it
-    /// in this order are durable as a whole.
+    /// The last segment of which something is known to be durable, and the offset up to which it
+    /// is; all segments before it in this order are durable as a whole.
     pub(crate) fn durable(&self, order: &[usize], segments: &[&ScanEnd]) -> Option<(usize, u64)> {
         let position = |id: u64| {
             order
@@ -93,8 +94,8 @@ impl LogEnd {
             .max()
     }
 
-    /// All segments in the order in which they were written. One whose beginning is torn comes before the one that says it
-    /// does, or else last.
+    /// All segments in the order in which they were written. One whose beginning is torn comes
+    /// before the one that says it does, or else last.
     pub(crate) fn order(&self, segments: &[&ScanEnd]) -> Vec<usize> {
         let mut order: Vec<usize> = self.kept.iter().chain(&self.discarded).copied().collect();
         for unstarted in &self.unstarted {
@@ -149,7 +150,8 @@ mod tests {
         Some(Mark { segment_id, offset })
     }
 
-    /// The second was prepared first, but was too small for a value, for which the third was made; then its turn came.
+    /// The second was prepared first, but was too small for a value, for which the third was made;
+    /// then its turn came.
     #[test]
     fn the_order_is_that_of_the_records_and_not_that_of_the_ids() {
         let first = scan(1, 1, 0, End::Clean);

@@ -1,17 +1,19 @@
-//! Recovery: from the segments that a manifest lists to indexes and a log that can be written to, whatever happened before.
+//! Recovery: from the segments that a manifest lists to indexes and a log that can be written to,
+//! whatever happened before.
 //!
-//! After a clean close every segment is sealed, and opening reads the index file, or hints. After any other end some
-//! segments are listed as open; their ends are found by reading them:
+//! After a clean close every segment is sealed, and opening reads the index file, or hints. After
+//! any other end some segments are listed as open; their ends are found by reading them:
 //!
-//! 1. Each is read up to the first thing that is no valid record. Their start records put them into the order of the log and
-//!    say where the one before ended.
-//! 2. The log ends at the first place where it does not go on as it should (`log_end`). What comes after it is discarded, as
-//!    a torn tail, unless anything valid there says that this place had been durable: then it is corruption, and an error.
-//! 3. What is valid but not known to be durable may be in the page cache only. It is copied into a segment of its own
-//!    ([`crate::log::unrecovered`]).
+//! 1. Each is read up to the first thing that is no valid record. Their start records put them into
+//!    the order of the log and say where the one before ended.
+//! 2. The log ends at the first place where it does not go on as it should (`log_end`). What comes
+//!    after it is discarded, as a torn tail, unless anything valid there says that this place had
+//!    been durable: then it is corruption, and an error.
+//! 3. What is valid but not known to be durable may be in the page cache only. It is copied into a
+//!    segment of its own ([`crate::log::unrecovered`]).
 //!
-//! Nothing is changed on disk before the third step, and that is one atomic step: recovery can be cut off anywhere and
-//! begun again.
+//! Nothing is changed on disk before the third step, and that is one atomic step: recovery can be
+//! cut off anywhere and begun again.
 
 pub(crate) mod directory;
 pub(crate) mod index_file;
@@ -44,9 +46,9 @@ use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 use crate::state::{Source, State};
 
-/// Sequences left out after an unclean end, so that none that was given to a lost write is given out again. The log is synced
-/// far more often than once in so many writes; and a segment's records span at most 2^32 sequences, which leaves room
-/// for many such gaps in one segment.
+/// Sequences left out after an unclean end, so that none that was given to a lost write is given
+/// out again. The log is synced far more often than once in so many writes; and a segment's records
+/// span at most 2^32 sequences, which leaves room for many such gaps in one segment.
 const SEQUENCE_GAP: u64 = 1 << 24;
 
 /// An open store, as far as recovery has to do with it.
@@ -120,12 +122,14 @@ impl Recovery {
             housekeeping.sweep_expired();
         }
         report.keys = state.keys();
-        // The process before may have been killed when it had renamed the manifest, and before that was durable.
+        // The process before may have been killed when it had renamed the manifest, and before that was
+        // durable.
         if !report.created && !planted(Planted::SkipOpeningSync) {
             let synced = context.directory.sync();
             synced.map_err(|error| Error::io("sync", context.path(), error))?;
         }
-        // Junk goes first: there may be an unfinished segment where recovery is about to create one of the same id.
+        // Junk goes first: there may be an unfinished segment where recovery is about to create one of the
+        // same id.
         remove_junk(&context, &log, &mut report)?;
         if let Some(unrecovered) = found.unrecovered {
             report.rewritten_bytes = finish(&context, &log, unrecovered)?;
@@ -198,8 +202,8 @@ impl Recovery {
         })
     }
 
-    /// Fills the indexes from the index file, if there is one that fits, or from the segments. Returns those that had to be
-    /// read whole.
+    /// Fills the indexes from the index file, if there is one that fits, or from the segments.
+    /// Returns those that had to be read whole.
     fn fill_indexes(&mut self, segments: &[Arc<Segment>], sources: Vec<Source>) -> Result<HashSet<u64>> {
         for segment in segments {
             self.state.segments.set(segment.clone());
@@ -272,7 +276,8 @@ fn remove_junk(context: &Context, log: &Log, report: &mut RecoveryReport) -> Res
     Ok(())
 }
 
-/// Gives back what comes after the ends of cut segments. Called before a reader can hold a value there.
+/// Gives back what comes after the ends of cut segments. Called before a reader can hold a value
+/// there.
 fn trim_cut_segments(context: &Context, log: &Log) {
     for entry in log.manifest.current().segments {
         let SegmentState::Cut(summary) = entry.state else {

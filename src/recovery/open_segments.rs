@@ -1,4 +1,5 @@
-//! Opening the segments that the manifest lists: those whose end it knows, and those whose end must be found.
+//! Opening the segments that the manifest lists: those whose end it knows, and those whose end must
+//! be found.
 
 use std::sync::Arc;
 
@@ -107,7 +108,8 @@ pub(super) fn open_unknown(files: &SegmentFiles, id: u64) -> Result<Opened> {
     })
 }
 
-/// Decides where the log ends. What is not known to be durable is returned, with the records of all that is kept.
+/// Decides where the log ends. What is not known to be durable is returned, with the records of all
+/// that is kept.
 pub(super) fn find_end(
     files: &SegmentFiles,
     opened: Vec<Opened>,
@@ -181,7 +183,8 @@ fn source_of(files: &SegmentFiles, opened: &Opened) -> Result<Source> {
     Ok(Source::scanned(segment, offsets))
 }
 
-/// Account of the part of an unsealed segment that comes before this offset; None if there is no record of a key in it.
+/// Account of the part of an unsealed segment that comes before this offset; None if there is no
+/// record of a key in it.
 fn durable_part(opened: &Opened, durable_end: u64) -> Option<Summary> {
     let mut scanner = Scanner::new(opened.bytes.get(), opened.header);
     let mut durable = None;

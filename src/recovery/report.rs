@@ -18,8 +18,9 @@ pub struct RecoveryReport {
     pub index_file_used: bool,
     /// Segments whose hints were used.
     pub hints_used: u64,
-    /// Segments whose hints were found missing or unfit, and are rewritten: in the background, if the store has threads for that, and
-    /// then those that opening had no need of are not counted.
+    /// Segments whose hints were found missing or unfit, and are rewritten: in the background, if
+    /// the store has threads for that, and then those that opening had no need of are not
+    /// counted.
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,

@@ -1,10 +1,11 @@
 //! Building a directory so that it appears under its name whole or not at all.
 //!
-//! Everything is made in a sibling, `<name>.partial`, which is renamed when it is complete and durable. What an interrupted
-//! attempt leaves is that sibling; the next attempt removes it, if it holds nothing but files of ours and is no store that
-//! somebody gave that name: a manifest counts for one unless the file `UNFINISHED` stands beside it. That file is there before
-//! anything else is, and goes when the sibling has its name; the manifest is what is removed first. Two attempts on one target at the
-//! same time are the caller's to avoid.
+//! Everything is made in a sibling, `<name>.partial`, which is renamed when it is complete and
+//! durable. What an interrupted attempt leaves is that sibling; the next attempt removes it, if it
+//! holds nothing but files of ours and is no store that somebody gave that name: a manifest counts
+//! for one unless the file `UNFINISHED` stands beside it. That file is there before anything else
+//! is, and goes when the sibling has its name; the manifest is what is removed first. Two attempts
+//! on one target at the same time are the caller's to avoid.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,7 +130,8 @@ impl Drop for Staging {
     }
 }
 
-/// Removes an unfinished directory, in such an order that what is left if that is cut off cannot be taken for a store.
+/// Removes an unfinished directory, in such an order that what is left if that is cut off cannot be
+/// taken for a store.
 fn remove(storage: &dyn Storage, partial: &Path) -> std::io::Result<()> {
     let directory = Directory::open(storage, partial)?;
     directory.remove_if_there(MANIFEST_FILE)?;
@@ -157,7 +159,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::io("find", path, error))
 }
 
-/// Names in a directory, sorted; None if there is nothing of that name. A file in its place is an error.
+/// Names in a directory, sorted; None if there is nothing of that name. A file in its place is an
+/// error.
 pub(crate) fn list(storage: &dyn Storage, directory: &Path) -> Result<Option<Vec<String>>> {
     let opened = open_directory(storage, directory).map_err(|error| match error {
         Error::NotAStore { path, what } => Error::invalid(format!("{what}: {}", path.display())),

@@ -1,13 +1,16 @@
-//! A store that is read from its files alone, without being opened, as salvage and the verifying of a closed store do.
+//! A store that is read from its files alone, without being opened, as salvage and the verifying of
+//! a closed store do.
 //!
 //! What is believed of the files:
 //!
-//! * The manifest, if it is sound and not that of another store than all segments are of: segments that it does not list are
-//!   left-overs and are ignored, since what they hold may have been deleted since; of those it calls sealed or cut, only what
-//!   lies before the end of their data counts. Without one, all segments of the directory are taken (those of the store that most of
+//! * The manifest, if it is sound and not that of another store than all segments are of: segments
+//!   that it does not list are left-overs and are ignored, since what they hold may have been
+//!   deleted since; of those it calls sealed or cut, only what lies before the end of their data
+//!   counts. Without one, all segments of the directory are taken (those of the store that most of
 //!   them belong to).
-//! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit in it is put right: the
-//!   checksum tells which, and changes of up to three bits cannot be taken for another one.
+//! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit
+//!   in it is put right: the checksum tells which, and changes of up to three bits cannot be taken
+//!   for another one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -60,7 +63,8 @@ impl SourceSegment {
 }
 
 impl Source {
-    /// Takes the lock and looks at manifest and headers. `purpose` is what a process that finds the lock taken is told.
+    /// Takes the lock and looks at manifest and headers. `purpose` is what a process that finds the
+    /// lock taken is told.
     pub(super) fn find(storage: &dyn Storage, path: &Path, purpose: &str) -> Result<Source> {
         let nothing = || Error::NotAStore {
             path: path.to_owned(),

@@ -1,4 +1,5 @@
-//! What verify and salvage have in common: damaged ranges, and reading as much of a file as can be read.
+//! What verify and salvage have in common: damaged ranges, and reading as much of a file as can be
+//! read.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -53,8 +54,8 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Reads the first `length` bytes, or as many as there are. A read that fails costs the block that it is about, no more.
-    /// No more than the longest segment.
+    /// Reads the first `length` bytes, or as many as there are. A read that fails costs the block
+    /// that it is about, no more. No more than the longest segment.
     pub(super) fn read(&mut self, file: &dyn StorageFile, path: &Path, length: u64) -> Result<()> {
         self.read_any(file, path, length.min(SEGMENT_LEN_MAX))
     }
@@ -100,7 +101,8 @@ impl Content {
         self.unreadable.is_empty()
     }
 
-    /// A damaged range of this content, which is of this file and segment. If it could not even be read, that is the cause.
+    /// A damaged range of this content, which is of this file and segment. If it could not even be
+    /// read, that is the cause.
     pub(super) fn damaged(
         &self,
         (path, segment): (&Path, Option<u64>),

@@ -93,17 +93,18 @@ pub enum PartValue<'a> {
 
 use PartValue::{Bits, Bytes, Id, Number, Text, TimeMs};
 
-/// Hands the parts of a segment, hint, manifest or index file to `look`, from front to back, until it says no. What kind of
-/// file it is, its first bytes say, or, if they are damaged, its name. Damaged ranges come as [`PartKind::Damaged`] between the others:
-/// of a segment, what lies behind damage is shown as far as its records can be told; the other files are one part then.
+/// Hands the parts of a segment, hint, manifest or index file to `look`, from front to back, until
+/// it says no. What kind of file it is, its first bytes say, or, if they are damaged, its name.
+/// Damaged ranges come as [`PartKind::Damaged`] between the others: of a segment, what lies behind
+/// damage is shown as far as its records can be told; the other files are one part then.
 ///
-/// Takes memory for the file. Takes no lock: of a segment that is being written to, what is there is shown. The storage in
-/// `options` is used, nothing else of them.
+/// Takes memory for the file. Takes no lock: of a segment that is being written to, what is there
+/// is shown. The storage in `options` is used, nothing else of them.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidInput`] if it is none of these files, [`Error::NewerFormat`], and [`Error::Io`] if it cannot be opened. Blocks that
-/// cannot be read are damage.
+/// [`Error::InvalidInput`] if it is none of these files, [`Error::NewerFormat`], and [`Error::Io`]
+/// if it cannot be opened. Blocks that cannot be read are damage.
 pub fn inspect(path: impl AsRef<Path>, options: &Options, mut look: impl FnMut(&Part<'_>) -> bool) -> Result<FileKind> {
     let path = path.as_ref();
     let directory = path.parent().unwrap_or(Path::new(""));

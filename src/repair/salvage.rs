@@ -1,19 +1,22 @@
 //! Getting out of a damaged store what is not damaged.
 //!
-//! Two passes, one segment in memory at a time. The first walks all segments past their damage and keeps, of every key, where
-//! the sound record with the highest sequence lies; tombstones count like puts. The second copies what stands then into a new
-//! store. The index of the first pass is in memory: about 60 bytes a key and the key itself.
+//! Two passes, one segment in memory at a time. The first walks all segments past their damage and
+//! keeps, of every key, where the sound record with the highest sequence lies; tombstones count
+//! like puts. The second copies what stands then into a new store. The index of the first pass is
+//! in memory: about 60 bytes a key and the key itself.
 //!
 //! What salvage believes:
 //!
-//! * The manifest, if it is sound: see `source`. Without one, what a compaction that was cut off had dropped can come back, and so
-//!   can writes that recovery had discarded.
+//! * The manifest, if it is sound: see `source`. Without one, what a compaction that was cut off
+//!   had dropped can come back, and so can writes that recovery had discarded.
 //! * A segment's header, one flipped bit in it put right. If more is damaged, the segment is lost.
-//! * Records one by one. A batch at the end of the log that is not whole was torn, and is left out as recovery would leave it
-//!   out; inside damage, the sound records of a batch are kept, although others of it are lost.
+//! * Records one by one. A batch at the end of the log that is not whole was torn, and is left out
+//!   as recovery would leave it out; inside damage, the sound records of a batch are kept, although
+//!   others of it are lost.
 //!
-//! What no salvage can know: that the newest record of a key was among what is lost. Then an older value of the key comes
-//! out, or one that had been deleted. The report lists every range that was lost.
+//! What no salvage can know: that the newest record of a key was among what is lost. Then an older
+//! value of the key comes out, or one that had been deleted. The report lists every range that was
+//! lost.
 
 mod run;
 
@@ -82,28 +85,33 @@ impl SalvageReport {
     }
 }
 
-/// Copies what is sound in the store in `from`, which may be too damaged to be opened, into a new store in `to`: namespaces
-/// with names and ids, keys with values, metadata and expiry. Damage is not an error: the report lists it.
+/// Copies what is sound in the store in `from`, which may be too damaged to be opened, into a new
+/// store in `to`: namespaces with names and ids, keys with values, metadata and expiry. Damage is
+/// not an error: the report lists it.
 ///
-/// The source is not changed (but for the owner's name in its lock file). `to` must be missing or an empty directory, and
-/// appears complete or not at all: it is built in `<to>.partial`. `options` are those of the new store, their storage that
-/// of both. Records get new sequences. Values that exceed the limits in `options` are copied all the same.
+/// The source is not changed (but for the owner's name in its lock file). `to` must be missing or
+/// an empty directory, and appears complete or not at all: it is built in `<to>.partial`. `options`
+/// are those of the new store, their storage that of both. Records get new sequences. Values that
+/// exceed the limits in `options` are copied all the same.
 ///
-/// Keys of a namespace whose own record is lost come into one named `recovered-<number>`. If the newest record of a key is
-/// among what is lost, an older one may come out instead; see [`SalvageReport::all_lost`].
+/// Keys of a namespace whose own record is lost come into one named `recovered-<number>`. If the
+/// newest record of a key is among what is lost, an older one may come out instead; see
+/// [`SalvageReport::all_lost`].
 ///
 /// # Errors
 ///
-/// [`Error::InUse`] if the store in `from` is open, as far as its lock can be taken at all: in a directory that this process
-/// may only read it cannot, so close the store first. [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no
-/// segment is of a version that this program reads, [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and
+/// [`Error::InUse`] if the store in `from` is open, as far as its lock can be taken at all: in a
+/// directory that this process may only read it cannot, so close the store first.
+/// [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no segment is of a version that
+/// this program reads, [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and
 /// [`Error::Io`]. Blocks that cannot be read are listed as lost instead.
 pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>, options: Options) -> Result<SalvageReport> {
     salvage_with(from, to, options, |_| true)
 }
 
-/// As [`salvage`]; calls `progress` now and then, with bytes of segments read so far and in all (each is read twice). If it
-/// answers false, salvaging stops with [`Error::Cancelled`], and `to` does not come into being.
+/// As [`salvage`]; calls `progress` now and then, with bytes of segments read so far and in all
+/// (each is read twice). If it answers false, salvaging stops with [`Error::Cancelled`], and `to`
+/// does not come into being.
 pub fn salvage_with(
     from: impl AsRef<Path>,
     to: impl AsRef<Path>,

@@ -1,16 +1,19 @@
-//! The append buffer: the active segment's bytes in memory, written by one, read by many, without a lock.
+//! The append buffer: the active segment's bytes in memory, written by one, read by many, without a
+//! lock.
 //!
 //! The invariants that make the `unsafe` below sound, and who keeps them:
 //!
-//! * Bytes below `published` never change again. [`Appender`] is the only one who writes; it cannot be cloned, and it
-//!   hands out only what lies at or beyond `published`.
-//! * Bytes at or beyond `published` are never read by others: [`AppendBuffer::published`] ends there.
-//! * `published` only grows. Taking back what was published means a new buffer ([`Appender::copy_of_first`]), since a reader
-//!   may still be reading the old one.
+//! * Bytes below `published` never change again. [`Appender`] is the only one who writes; it cannot
+//!   be cloned, and it hands out only what lies at or beyond `published`.
+//! * Bytes at or beyond `published` are never read by others: [`AppendBuffer::published`] ends
+//!   there.
+//! * `published` only grows. Taking back what was published means a new buffer
+//!   ([`Appender::copy_of_first`]), since a reader may still be reading the old one.
 //!
-//! A large buffer is a map of memory that the system may fill with huge pages: taking it page by page costs a fault for every
-//! two dozen small records, a fifth of a put (measured; see `docs/decisions/0012-where-a-put-spends-its-time.md`). The first
-//! part is taken by small pages all the same, so that a store with little in it stays small.
+//! A large buffer is a map of memory that the system may fill with huge pages: taking it page by
+//! page costs a fault for every two dozen small records, a fifth of a put (measured; see
+//! `docs/decisions/0012-where-a-put-spends-its-time.md`). The first part is taken by small pages
+//! all the same, so that a store with little in it stays small.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -21,8 +24,9 @@ use memmap2::MmapMut;
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// No more than the system's allocator grants anyway. Beyond that the standard library fills the memory with zeros by hand, which
-/// takes all of it from the system at once; up to that it asks for fresh pages, which are taken when they are touched.
+/// No more than the system's allocator grants anyway. Beyond that the standard library fills the
+/// memory with zeros by hand, which takes all of it from the system at once; up to that it asks for
+/// fresh pages, which are taken when they are touched.
 const MEMORY_ALIGNMENT: usize = 8;
 
 /// The smallest buffer that is allocated: a layout must not be empty.
@@ -47,7 +51,8 @@ enum Owner {
     Map { _map: MmapMut },
 }
 
-// SAFETY: the memory is owned by the buffer, through `owner`, and shared access to it is divided by `published` as the module says.
+// SAFETY: the memory is owned by the buffer, through `owner`, and shared access to it is divided by
+// `published` as the module says.
 unsafe impl Send for AppendBuffer {}
 // SAFETY: as above.
 unsafe impl Sync for AppendBuffer {}
@@ -57,8 +62,8 @@ impl AppendBuffer {
     pub(crate) fn published(&self) -> &[u8] {
         // Acquire pairs with the Release in `Appender::publish`: who sees the length sees the bytes.
         let length = self.published.load(Ordering::Acquire);
-        // SAFETY: `length` is at most the capacity, whose bytes are initialised (zeroed at first), and bytes below
-        // it are not written any more.
+        // SAFETY: `length` is at most the capacity, whose bytes are initialised (zeroed at first), and
+        // bytes below it are not written any more.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) }
     }
 }
@@ -122,7 +127,8 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// A buffer of zeros, nothing of it published. Memory that is never written to is not taken from the system.
+    /// A buffer of zeros, nothing of it published. Memory that is never written to is not taken
+    /// from the system.
     pub(crate) fn new(capacity: usize) -> Appender {
         Appender {
             buffer: Arc::new(AppendBuffer::new(capacity)),
@@ -159,8 +165,9 @@ impl Appender {
 
     /// What lies beyond the published bytes: zeros, or what was written here and not published.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
-        // SAFETY: the range begins at `published` (no other thread changes it) and ends with the allocation; readers see only
-        // what lies before it; `&mut self` on the only appender makes this the only such slice.
+        // SAFETY: the range begins at `published` (no other thread changes it) and ends with the
+        // allocation; readers see only what lies before it; `&mut self` on the only appender makes
+        // this the only such slice.
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.buffer.memory.as_ptr().add(self.end),

@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::format::segment::Summary;
 use crate::sync::ChangeRight;
 
-/// Counters of one segment. Only one thread moves them: it holds the writer lock, or loads the segment while the store is
-/// being opened. So they are added to by a load and a store, which is cheaper than one atomic step.
+/// Counters of one segment. Only one thread moves them: it holds the writer lock, or loads the
+/// segment while the store is being opened. So they are added to by a load and a store, which is
+/// cheaper than one atomic step.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Puts that the keydir points at.
@@ -28,8 +29,8 @@ pub(crate) struct Counters {
     min_sequence_plus_one: AtomicU64,
 }
 
-/// Sums of bytes that expired within stretches of time, in order: one record that may not go yet, or a steady stream of them, is to
-/// hold back no more than what expired about when it did.
+/// Sums of bytes that expired within stretches of time, in order: one record that may not go yet,
+/// or a steady stream of them, is to hold back no more than what expired about when it did.
 #[derive(Debug, Default)]
 struct ExpiredSums(Vec<ExpiredSum>);
 
@@ -63,7 +64,8 @@ impl ExpiredSums {
         }
     }
 
-    /// Makes one of the two neighbours that hold back the least for the shortest time when they go together.
+    /// Makes one of the two neighbours that hold back the least for the shortest time when they go
+    /// together.
     fn merge(&mut self) {
         let together = |pair: &[ExpiredSum]| match pair {
             [early, late] => Some(ExpiredSum {
@@ -173,14 +175,16 @@ impl Counters {
         self.latest_expired.store(latest, Ordering::Relaxed);
     }
 
-    /// A put of so many bytes is not in the indexes because it has expired, and for no other reason.
+    /// A put of so many bytes is not in the indexes because it has expired, and for no other
+    /// reason.
     pub(crate) fn add_expired(&self, right: &ChangeRight, expiry_ms: u64, bytes: u64) {
         self.note_expired(right, expiry_ms);
         add(&self.expired_bytes, bytes);
         self.expired().add(expiry_ms, bytes);
     }
 
-    /// Of [`Counts::expired_bytes`] those that expired after this time; some that expired before it may be among them.
+    /// Of [`Counts::expired_bytes`] those that expired after this time; some that expired before it
+    /// may be among them.
     pub(crate) fn expired_after(&self, time_ms: u64) -> u64 {
         self.expired().after(time_ms)
     }
@@ -218,7 +222,8 @@ impl Counters {
         let live_puts = self.live_puts.load(Ordering::Relaxed);
         Counts {
             live_puts,
-            // How long a put with a damaged header was is not known, and is not subtracted when nothing points at it any more.
+            // How long a put with a damaged header was is not known, and is not subtracted when nothing points at it
+            // any more.
             live_bytes: match live_puts {
                 0 => 0,
                 _ => self.live_bytes.load(Ordering::Relaxed),

@@ -1,8 +1,10 @@
-//! The files of segments that are read call by call. A store may have more segments than the process may have
-//! descriptors, so a bounded number of files is open at a time, and the others are opened when they are read.
+//! The files of segments that are read call by call. A store may have more segments than the
+//! process may have descriptors, so a bounded number of files is open at a time, and the others are
+//! opened when they are read.
 //!
-//! A file that is being read stays open for that read, whatever is closed meanwhile. One whose segment was compacted away
-//! cannot be opened any more; its reader looks again where the record is now.
+//! A file that is being read stays open for that read, whatever is closed meanwhile. One whose
+//! segment was compacted away cannot be opened any more; its reader looks again where the record is
+//! now.
 
 use std::collections::VecDeque;
 use std::io;
@@ -90,7 +92,8 @@ impl OpenFiles {
         }
     }
 
-    /// Opens the file of a segment. If the process has no descriptor left, those of other segments are given back first.
+    /// Opens the file of a segment. If the process has no descriptor left, those of other segments
+    /// are given back first.
     fn open(&self, id: u64) -> io::Result<Arc<dyn StorageFile>> {
         let name = segment_file(id);
         match self.directory.open_file(&name, false) {

@@ -1,4 +1,5 @@
-//! One segment: how its records are read, whether it is still in memory, mapped, or read call by call.
+//! One segment: how its records are read, whether it is still in memory, mapped, or read call by
+//! call.
 
 pub(crate) mod buffer;
 mod counters;
@@ -24,8 +25,8 @@ use files::SegmentFile;
 pub(crate) use counters::{Counters, Counts};
 pub use value::Value;
 
-/// Readers of one segment would all count references in one place, and threads would fight for that cache line; so the count
-/// is spread over this many places, and each thread keeps to one of them.
+/// Readers of one segment would all count references in one place, and threads would fight for that
+/// cache line; so the count is spread over this many places, and each thread keeps to one of them.
 const STRIPES: usize = 8;
 
 /// Bytes that the processor fetches at a time.
@@ -35,7 +36,8 @@ const CACHE_LINE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
-    /// What is known since it was sealed or cut; None for the active segment and those being sealed.
+    /// What is known since it was sealed or cut; None for the active segment and those being
+    /// sealed.
     pub(crate) summary: Option<Summary>,
     /// Recovery has cut it: no seal follows the data.
     pub(crate) cut: bool,
@@ -113,8 +115,8 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// A segment that no longer changes, sealed or cut: what compaction may take. Can only be built from a segment that knows
-/// its end, so an active one can never be compacted.
+/// A segment that no longer changes, sealed or cut: what compaction may take. Can only be built
+/// from a segment that knows its end, so an active one can never be compacted.
 #[derive(Clone, Debug)]
 pub(crate) struct SealedSegment {
     segment: Arc<Segment>,
@@ -230,13 +232,14 @@ impl Segment {
         }
     }
 
-    /// The record at this offset, its header checked, its body not yet. `scratch` holds the bytes where the segment is
-    /// not in memory.
+    /// The record at this offset, its header checked, its body not yet. `scratch` holds the bytes
+    /// where the segment is not in memory.
     pub(crate) fn record<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<Record<'a>, ReadError> {
         Ok(Record::parse(self.stored(offset, scratch)?, self.place(offset))?)
     }
 
-    /// The bytes from this offset on: to the end of the data, or, read into `scratch`, to the end of the record.
+    /// The bytes from this offset on: to the end of the data, or, read into `scratch`, to the end
+    /// of the record.
     pub(crate) fn stored<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {
             Source::Memory(stripes) => Ok(tail(own_stripe(stripes).bytes(), offset)?),
@@ -247,8 +250,8 @@ impl Segment {
         }
     }
 
-    /// Reads the record at this offset; if `wanted` says yes to its header and key, checks the body and returns it as a
-    /// value that keeps its bytes alive.
+    /// Reads the record at this offset; if `wanted` says yes to its header and key, checks the body
+    /// and returns it as a value that keeps its bytes alive.
     pub(crate) fn value(
         &self,
         offset: u64,
@@ -291,7 +294,8 @@ impl Segment {
         }
     }
 
-    /// Touches the beginning of a record, if it lies in memory: the first few cache lines, since its length is not known yet.
+    /// Touches the beginning of a record, if it lies in memory: the first few cache lines, since
+    /// its length is not known yet.
     pub(crate) fn touch(&self, offset: u64) -> u8 {
         match &self.source {
             Source::Memory(stripes) => touch_lines(own_stripe(stripes).bytes(), offset),
@@ -308,8 +312,8 @@ impl Segment {
         }
     }
 
-    /// All bytes up to the end of the data, for a reader that goes through them from front to back: borrowed where they are in
-    /// memory or mapped, else read into `scratch`.
+    /// All bytes up to the end of the data, for a reader that goes through them from front to back:
+    /// borrowed where they are in memory or mapped, else read into `scratch`.
     pub(crate) fn all_bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {
             Source::Memory(stripes) => {
@@ -352,7 +356,8 @@ fn tail(bytes: &[u8], offset: u64) -> Result<&[u8], Damage> {
     bytes.get(offset as usize..).ok_or(Damage::Short)
 }
 
-/// Reads a record into `bytes`: first what a small record takes, then, when the header is known to be good, the rest.
+/// Reads a record into `bytes`: first what a small record takes, then, when the header is known to
+/// be good, the rest.
 fn read_record(file: &dyn StorageFile, data_end: u64, place: Place, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
     const FIRST_READ: u64 = 4096;
     let left = data_end.checked_sub(place.offset).ok_or(Damage::Short)?;

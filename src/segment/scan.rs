@@ -27,7 +27,8 @@ pub(crate) struct Found<'a> {
     pub(crate) record: Record<'a>,
 }
 
-/// Walks the records of a segment in order. Records of a batch come only when the whole batch is there.
+/// Walks the records of a segment in order. Records of a batch come only when the whole batch is
+/// there.
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     header: SegmentHeader,
@@ -72,7 +73,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// How the segment is chained to its predecessor, if its first record has been seen and says so.
+    /// How the segment is chained to its predecessor, if its first record has been seen and says
+    /// so.
     pub(crate) fn start(&self) -> Option<Start> {
         self.start
     }
@@ -249,8 +251,8 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
 
-/// The last valid mark at or after `from`; a seal is as good as one. Looks at every place where a record could begin: used
-/// beyond a tear, where nothing says where the next record is.
+/// The last valid mark at or after `from`; a seal is as good as one. Looks at every place where a
+/// record could begin: used beyond a tear, where nothing says where the next record is.
 pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> Option<Mark> {
     let mut last = None;
     let mut offset = from.next_multiple_of(ALIGNMENT);
@@ -291,7 +293,8 @@ pub(crate) struct Sorter<'a> {
 
 struct Entry<'a> {
     namespace: u32,
-    /// The [`rank`] of the key behind what all keys of its namespace begin with: most comparisons end here.
+    /// The [`rank`] of the key behind what all keys of its namespace begin with: most comparisons
+    /// end here.
     rank: u64,
     key: &'a [u8],
     offset: u64,
@@ -342,7 +345,8 @@ impl<'a> Sorter<'a> {
     }
 
     fn find_ranks(&mut self) {
-        // By namespace: a key of it, and how many bytes all begin with in common. Most segments are of few namespaces.
+        // By namespace: a key of it, and how many bytes all begin with in common. Most segments are of few
+        // namespaces.
         let mut shared: HashMap<u32, (&[u8], usize)> = HashMap::new();
         for run in self.entries.chunk_by(|a, b| a.namespace == b.namespace) {
             let Some(head) = run.first() else { continue };

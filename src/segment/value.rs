@@ -9,11 +9,12 @@ use super::Backing;
 use crate::error::{Error, Result};
 use crate::format::record::Header;
 
-/// A value read from a store. Dereferences to its bytes, which are not copied: it keeps alive the map or buffer they lie in, and
-/// stays valid after the key was overwritten, the segment compacted away, or the store closed.
+/// A value read from a store. Dereferences to its bytes, which are not copied: it keeps alive the
+/// map or buffer they lie in, and stays valid after the key was overwritten, the segment compacted
+/// away, or the store closed.
 ///
-/// A value kept for long keeps a whole segment's address space (and, once that segment is compacted away, its disk
-/// space) in use; copy the bytes out to keep them.
+/// A value kept for long keeps a whole segment's address space (and, once that segment is compacted
+/// away, its disk space) in use; copy the bytes out to keep them.
 #[derive(Clone)]
 pub struct Value {
     owner: Owner,
@@ -33,7 +34,8 @@ enum Owner {
 }
 
 impl Value {
-    /// `body_start` is where the key begins in the backing's bytes; the record there has been checked.
+    /// `body_start` is where the key begins in the backing's bytes; the record there has been
+    /// checked.
     pub(super) fn shared(backing: Arc<Backing>, body_start: usize, header: &Header) -> Value {
         Value::new(Owner::Shared(backing), body_start, header)
     }
@@ -102,8 +104,8 @@ impl Value {
         UNIX_EPOCH.checked_add(Duration::from_millis(self.expiry?))
     }
 
-    /// The sequence of the write that this value comes from: unique in the store, higher for later writes. For
-    /// [`crate::Condition::Sequence`].
+    /// The sequence of the write that this value comes from: unique in the store, higher for later
+    /// writes. For [`crate::Condition::Sequence`].
     pub fn sequence(&self) -> u64 {
         self.sequence
     }

@@ -1,16 +1,19 @@
-//! Walking a segment past its damage: what verify and salvage do, where recovery stops at the first thing that is wrong.
+//! Walking a segment past its damage: what verify and salvage do, where recovery stops at the first
+//! thing that is wrong.
 //!
 //! After damage the walk goes on as far as it can tell where the next record begins:
 //!
-//! * If a record's header is good but its body is not, the header says where the record ends: exactly that range is
-//!   damaged, and the walk goes on behind it.
-//! * If the header is not good, nothing says where the record ends. Every multiple of eight is tried for a record whose header
-//!   and body both fit their checksums. Header checksums cover the segment's salt and the record's offset, so that neither a
-//!   value that holds bytes of a segment nor a stale block passes for a record; by chance one place in 2^32 does. All that
-//!   lies between is damaged.
+//! * If a record's header is good but its body is not, the header says where the record ends:
+//!   exactly that range is damaged, and the walk goes on behind it.
+//! * If the header is not good, nothing says where the record ends. Every multiple of eight is
+//!   tried for a record whose header and body both fit their checksums. Header checksums cover the
+//!   segment's salt and the record's offset, so that neither a value that holds bytes of a segment
+//!   nor a stale block passes for a record; by chance one place in 2^32 does. All that lies between
+//!   is damaged.
 //!
-//! Every record that comes out has passed all that recovery asks of a single record. What recovery asks of several (order,
-//! frames of batches, the seal's account) is reported as damage, but does not hold records back.
+//! Every record that comes out has passed all that recovery asks of a single record. What recovery
+//! asks of several (order, frames of batches, the seal's account) is reported as damage, but does
+//! not hold records back.
 
 use std::collections::VecDeque;
 
@@ -114,7 +117,8 @@ impl<'a> Walker<'a> {
         self.sealed
     }
 
-    /// After the end: where a batch begins that is not whole and behind which nothing sound was found.
+    /// After the end: where a batch begins that is not whole and behind which nothing sound was
+    /// found.
     pub(crate) fn broken_batch(&self) -> Option<u64> {
         self.broken_batch
     }

@@ -33,7 +33,8 @@ impl State {
         ))
     }
 
-    /// Applies one record. How to take it back is added to `undo`. [`Full`] cannot come after [`State::check_room`].
+    /// Applies one record. How to take it back is added to `undo`. [`Full`] cannot come after
+    /// [`State::check_room`].
     pub(crate) fn apply(
         &self,
         right: &ChangeRight,
@@ -47,7 +48,8 @@ impl State {
         indexed
     }
 
-    /// Applies the records of a group, in their order. `repeats` may be false only if each key comes once.
+    /// Applies the records of a group, in their order. `repeats` may be false only if each key
+    /// comes once.
     pub(crate) fn apply_group<'a>(
         &self,
         right: &ChangeRight,
@@ -153,7 +155,8 @@ impl State {
         });
     }
 
-    /// Takes one record back. What was there before is put back without being read: that must not fail.
+    /// Takes one record back. What was there before is put back without being read: that must not
+    /// fail.
     fn take_back(&self, right: &ChangeRight, segment: &Segment, undo: &Undo) {
         let mut scratch = Vec::new();
         // It is in the append buffer, as all pending records are.
@@ -165,7 +168,8 @@ impl State {
         let length = header.record_len();
         let put = header.kind == Kind::Put;
         if let Some(previous) = undo.previous.filter(|_| !planted(Planted::TakeBackToNothing)) {
-            // In place if the new record is still there, so that no reader misses the key; it may have expired meanwhile.
+            // In place if the new record is still there, so that no reader misses the key; it may have expired
+            // meanwhile.
             if put && self.keydir.replace(undo.hash, location, previous.location) {
                 segment.counters.remove_live(right, length);
             } else {
@@ -223,8 +227,8 @@ impl State {
         }
     }
 
-    /// Removes the key of this record from the indexes if the record has expired and is still the newest of its key.
-    /// Otherwise the time at which to look again, if there is a reason to.
+    /// Removes the key of this record from the indexes if the record has expired and is still the
+    /// newest of its key. Otherwise the time at which to look again, if there is a reason to.
     pub(super) fn expire(&self, right: &ChangeRight, location: Location, now: &Now) -> Option<u64> {
         let segment = self.segments.get(location.segment_index())?;
         let mut scratch = Vec::new();
@@ -261,7 +265,8 @@ impl State {
         None
     }
 
-    /// Removes a key of a dropped namespace. The slot of a damaged record goes as well: no user can ask for it any more.
+    /// Removes a key of a dropped namespace. The slot of a damaged record goes as well: no user can
+    /// ask for it any more.
     pub(super) fn remove_dropped(&self, right: &ChangeRight, namespace: &NamespaceState, key: &[u8]) -> Result<()> {
         let hashed = self.hashed(namespace.number, key);
         if let Some(current) = self.current(&hashed, false)?

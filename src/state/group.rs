@@ -1,7 +1,7 @@
 //! Groups: changes of several keys that readers see as a whole.
 //!
-//! A number is odd while a group is being applied. A look at one key waits until it is even, and a look at
-//! several looks again if it has changed meanwhile.
+//! A number is odd while a group is being applied. A look at one key waits until it is even, and a
+//! look at several looks again if it has changed meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +13,8 @@ use crate::planted::{Planted, planted};
 const LOOKS_MAX: u32 = 8;
 
 impl State {
-    /// Waits while a group is being applied, so that a reader that has seen one part of it misses no other.
+    /// Waits while a group is being applied, so that a reader that has seen one part of it misses
+    /// no other.
     pub(crate) fn await_group(&self) {
         if planted(Planted::BatchInSteps) {
             return;
@@ -29,7 +30,8 @@ impl State {
         }
     }
 
-    /// Runs `look` so that it sees each group as a whole or not at all, although it looks at more than one key.
+    /// Runs `look` so that it sees each group as a whole or not at all, although it looks at more
+    /// than one key.
     pub(crate) fn consistently<T>(&self, mut look: impl FnMut() -> Result<T>) -> Result<T> {
         for _ in 0..LOOKS_MAX {
             self.await_group();

@@ -1,18 +1,20 @@
-//! What an open store knows of its keys: the keydir, the key orders, the expiry queue and what is live in each segment.
-//! All of it is derived from the log.
+//! What an open store knows of its keys: the keydir, the key orders, the expiry queue and what is
+//! live in each segment. All of it is derived from the log.
 //!
 //! Invariants:
 //!
-//! * **These four change together.** A put that the keydir points at is counted live in its segment, its key is in the key
-//!   order of its namespace with the flags of that record, and, if it has an expiry, the queue leads to it; and nothing
-//!   else is so. The functions of `change` (apply, undo, expire, relocate, empty) and of `load` are the only ones that
-//!   change any of them.
-//! * **One thread changes at a time**: it holds the writer lock of the log, which the [`ChangeRight`] that these functions
-//!   ask for proves.
-//! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be replaced under them (a
-//!   table grows, a segment is sealed, compacted, unlinked); then the location they hold fails to lead to its key, and they
-//!   look again.
-//! * **A group becomes visible as a whole**: readers of several keys see all of what `apply_group` applies, or nothing.
+//! * **These four change together.** A put that the keydir points at is counted live in its
+//!   segment, its key is in the key order of its namespace with the flags of that record, and, if
+//!   it has an expiry, the queue leads to it; and nothing else is so. The functions of `change`
+//!   (apply, undo, expire, relocate, empty) and of `load` are the only ones that change any of
+//!   them.
+//! * **One thread changes at a time**: it holds the writer lock of the log, which the
+//!   [`ChangeRight`] that these functions ask for proves.
+//! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be
+//!   replaced under them (a table grows, a segment is sealed, compacted, unlinked); then the
+//!   location they hold fails to lead to its key, and they look again.
+//! * **A group becomes visible as a whole**: readers of several keys see all of what `apply_group`
+//!   applies, or nothing.
 
 mod change;
 mod group;
@@ -41,7 +43,8 @@ pub(crate) use read::{Candidate, HashedKey};
 pub(crate) use record::{AppliedRecord, Current, Move, Undo, flags};
 pub(crate) use snapshot::Indexes;
 
-/// Records fetched into the processor's cache at a time: many enough to overlap, few enough to stay there.
+/// Records fetched into the processor's cache at a time: many enough to overlap, few enough to stay
+/// there.
 pub(crate) const WARM_UP: usize = 64;
 
 /// See the module.
@@ -101,7 +104,8 @@ impl State {
         self.keydir.holds(hash, location)
     }
 
-    /// Calls `look` with every location that the keydir holds. Beside writers some may be missed or come twice.
+    /// Calls `look` with every location that the keydir holds. Beside writers some may be missed or
+    /// come twice.
     pub(crate) fn for_each_location(&self, look: impl FnMut(Location)) {
         self.keydir.for_each(look);
     }

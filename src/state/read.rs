@@ -15,8 +15,8 @@ use crate::location::Location;
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
 
-/// Retries of a read that races with compaction. Each needs another segment to vanish in between, so that more than a few
-/// mean that index and log disagree.
+/// Retries of a read that races with compaction. Each needs another segment to vanish in between,
+/// so that more than a few mean that index and log disagree.
 const READ_ATTEMPTS_MAX: u32 = 10_000;
 
 /// A key to be looked up.
@@ -38,8 +38,8 @@ pub(crate) struct Candidate {
 pub(crate) enum Lookup {
     Absent,
     Found(Location),
-    /// No slot leads to a record of the key, and this one leads to damage: it is the key's, or that of another key whose
-    /// hash has the same tag.
+    /// No slot leads to a record of the key, and this one leads to damage: it is the key's, or that
+    /// of another key whose hash has the same tag.
     Damaged(Location, Error),
 }
 
@@ -84,7 +84,8 @@ impl State {
         }))
     }
 
-    /// Location and header of the newest record of the key, expired or not. The value is neither read nor checked.
+    /// Location and header of the newest record of the key, expired or not. The value is neither
+    /// read nor checked.
     pub(crate) fn find_header(&self, key: &HashedKey<'_>) -> Result<Option<(Location, Header)>> {
         let mut header = None;
         let location = self.without_strangers(key, || {
@@ -108,8 +109,8 @@ impl State {
         (lookup, header)
     }
 
-    /// What the keydir points at for a key, for a writer about to replace it: be it damaged, unless that `matters`. The
-    /// caller holds the writer lock.
+    /// What the keydir points at for a key, for a writer about to replace it: be it damaged, unless
+    /// that `matters`. The caller holds the writer lock.
     pub(crate) fn current(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
         let (lookup, header) = self.look_up(key);
         match lookup? {
@@ -134,8 +135,8 @@ impl State {
         }
     }
 
-    /// What `look` finds. Damage is an error to those who ask for its key, and to no others. The error names the key. Not
-    /// for a thread that holds the writer lock.
+    /// What `look` finds. Damage is an error to those who ask for its key, and to no others. The
+    /// error names the key. Not for a thread that holds the writer lock.
     fn without_strangers(
         &self,
         key: &HashedKey<'_>,
@@ -146,8 +147,8 @@ impl State {
             if self.flags_of(key).is_none() || planted(Planted::DamageIsAbsence) {
                 return Ok(None);
             }
-            // A key that was absent may have been put between the two looks: then the damage is another's. While nothing
-            // is written, index and key order are of the same moment.
+            // A key that was absent may have been put between the two looks: then the damage is another's.
+            // While nothing is written, index and key order are of the same moment.
             let mut is_absent = false;
             self.writers.while_nothing_changes(&mut || {
                 lookup = look();
@@ -169,9 +170,9 @@ impl State {
         })
     }
 
-    /// What is known of a key without its record; None if it is not there. It decides whose slot it is that leads to
-    /// damage: of a key that is there and has no other slot it is the key's own. Costs the merge of what is queued for the
-    /// key order.
+    /// What is known of a key without its record; None if it is not there. It decides whose slot it
+    /// is that leads to damage: of a key that is there and has no other slot it is the key's
+    /// own. Costs the merge of what is queued for the key order.
     fn flags_of(&self, key: &HashedKey<'_>) -> Option<KeyFlags> {
         if key.namespace == SYSTEM_NAMESPACE {
             let number = u32::from_be_bytes(key.key.try_into().ok()?);
@@ -181,8 +182,9 @@ impl State {
         self.namespaces.by_number(key.namespace)?.order.flags(key.key)
     }
 
-    /// Whether this is a record of the key that was asked for. Damage if it is one of a key that the index would not have
-    /// led here: then the stored key is not what was written, and to say that the key is absent would hide that.
+    /// Whether this is a record of the key that was asked for. Damage if it is one of a key that
+    /// the index would not have led here: then the stored key is not what was written, and to
+    /// say that the key is absent would hide that.
     fn leads_to(&self, key: &HashedKey<'_>, record: &Record<'_>) -> Result<bool, Damage> {
         if key.is_of(record) {
             return Ok(true);
@@ -195,8 +197,9 @@ impl State {
         }
     }
 
-    /// Finds the location for which `confirm` says yes, looking again when a segment is replaced under it. A record that
-    /// cannot be read hides no other key: the others under the same tag are looked at as well.
+    /// Finds the location for which `confirm` says yes, looking again when a segment is replaced
+    /// under it. A record that cannot be read hides no other key: the others under the same tag
+    /// are looked at as well.
     pub(super) fn find(
         &self,
         hash: u64,
@@ -236,7 +239,8 @@ impl State {
         Err(Error::damage(self.context.path(), 0, Damage::Mismatch("the index")))
     }
 
-    /// What failed reads come to; None if they are to be made again, since what they read was replaced meanwhile.
+    /// What failed reads come to; None if they are to be made again, since what they read was
+    /// replaced meanwhile.
     fn believed(&self, hash: u64, mut failed: Vec<Failed>, suspects: &mut Vec<Location>) -> Option<Result<Lookup>> {
         // Only what is still in the index is an error.
         let is_indexed = |(location, id, _): &Failed| {
@@ -246,8 +250,8 @@ impl State {
         if !failed.iter().all(is_indexed) {
             return None;
         }
-        // A failed write may have been taken back before the look at the record, and one that put another in its place may
-        // have come before the look at the index: so damage has to be seen twice.
+        // A failed write may have been taken back before the look at the record, and one that put another
+        // in its place may have come before the look at the index: so damage has to be seen twice.
         let is_seen_twice = failed.iter().map(|(location, _, _)| location).eq(&*suspects);
         *suspects = failed.iter().map(|(location, _, _)| *location).collect();
         let is_failure = |(_, _, error): &Failed| matches!(error, ReadError::Io(_));
@@ -262,9 +266,10 @@ impl State {
         })
     }
 
-    /// Finds where the records of these keys probably are, and touches them, one kind of memory after the other, so that
-    /// the waiting for each overlaps. Between the touches of one kind there is nothing but plain loads: an atomic
-    /// operation that writes would make the processor wait for all loads before it.
+    /// Finds where the records of these keys probably are, and touches them, one kind of memory
+    /// after the other, so that the waiting for each overlaps. Between the touches of one kind
+    /// there is nothing but plain loads: an atomic operation that writes would make the
+    /// processor wait for all loads before it.
     pub(crate) fn warm_up(&self, hashes: &[u64]) -> Vec<Option<Candidate>> {
         let mut locations = Vec::with_capacity(hashes.len());
         self.keydir.candidates(hashes, &mut locations);
@@ -283,8 +288,9 @@ impl State {
         candidates
     }
 
-    /// As [`State::get`] at a known time, beginning at what [`State::warm_up`] found. If that is a record of the key, the
-    /// keydir pointed at it a moment ago, which is all that a look-up can say; if it is anything else, the key is looked up.
+    /// As [`State::get`] at a known time, beginning at what [`State::warm_up`] found. If that is a
+    /// record of the key, the keydir pointed at it a moment ago, which is all that a look-up
+    /// can say; if it is anything else, the key is looked up.
     pub(crate) fn get_warm(
         &self,
         key: &HashedKey<'_>,

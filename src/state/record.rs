@@ -1,4 +1,5 @@
-//! Records as the state knows them: what is applied, what was there before, and how to take it back.
+//! Records as the state knows them: what is applied, what was there before, and how to take it
+//! back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ pub(crate) struct Current {
 #[derive(Clone, Copy, Debug)]
 enum Known {
     Header(Header),
-    /// It is damaged. The flags are what the key order holds of its key, the length is 0 unless the header could be read.
+    /// It is damaged. The flags are what the key order holds of its key, the length is 0 unless the
+    /// header could be read.
     Damaged {
         flags: KeyFlags,
         length: u64,
@@ -90,7 +92,8 @@ pub(crate) struct Undo {
 }
 
 impl Undo {
-    /// Records were copied: a record that is taken back must not uncover what they were copied from.
+    /// Records were copied: a record that is taken back must not uncover what they were copied
+    /// from.
     pub(crate) fn forward(&mut self, copies: &HashMap<Location, Location>) {
         if let Some(previous) = &mut self.previous
             && let Some(copy) = copies.get(&previous.location)

@@ -35,7 +35,8 @@ struct Others {
 }
 
 impl Others {
-    /// The latest expiry of a record that left the indexes because it expired, and may still be on disk.
+    /// The latest expiry of a record that left the indexes because it expired, and may still be on
+    /// disk.
     fn latest_expired(&self) -> u64 {
         self.live
             .values()
@@ -51,7 +52,8 @@ impl Indexes {
         decode(KeyHasher::new(head.hash_seeds), head, content, segments)
     }
 
-    /// What had expired when they were written is not in them. By an earlier clock than this it may be there again.
+    /// What had expired when they were written is not in them. By an earlier clock than this it may
+    /// be there again.
     pub(crate) fn latest_expired(&self) -> u64 {
         self.others.latest_expired()
     }
@@ -74,8 +76,9 @@ impl State {
         }
     }
 
-    /// Whether a key has left the indexes that has not expired by the clock as it is now: a clock that was ahead was put
-    /// right later than the sweep waits for. Opening the store will show the key, and so would find the indexes useless.
+    /// Whether a key has left the indexes that has not expired by the clock as it is now: a clock
+    /// that was ahead was put right later than the sweep waits for. Opening the store will show
+    /// the key, and so would find the indexes useless.
     pub(crate) fn took_too_much_for_expired(&self) -> bool {
         let now_ms = self.context.time.now().wall_ms();
         let segments = self.segments.all();

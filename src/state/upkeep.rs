@@ -1,5 +1,6 @@
-//! What leaves memory by itself, in small steps: expired keys, the keys of dropped namespaces, stale entries of the expiry
-//! queue, queued changes of the key orders. One thread at a time is at any of it.
+//! What leaves memory by itself, in small steps: expired keys, the keys of dropped namespaces,
+//! stale entries of the expiry queue, queued changes of the key orders. One thread at a time is at
+//! any of it.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ impl State {
         lock(&self.expiry).take_due(due_ms, STEP)
     }
 
-    /// Removes the keys of these records from the indexes, as far as they have expired by `now`. What is left of them goes
-    /// back into the queue, due after `due_ms`.
+    /// Removes the keys of these records from the indexes, as far as they have expired by `now`.
+    /// What is left of them goes back into the queue, due after `due_ms`.
     pub(crate) fn expire_all(&self, right: &ChangeRight, due: &[Entry], due_ms: u64, now: &Now) {
         let left = due.iter().filter_map(|(_, location)| {
             let look_again_ms = self.expire(right, *location, now)?;
@@ -38,7 +39,8 @@ impl State {
         lock(&self.expiry).give_back(left);
     }
 
-    /// Drops entries of the expiry queue whose records were overwritten, deleted or moved, once there may be many.
+    /// Drops entries of the expiry queue whose records were overwritten, deleted or moved, once
+    /// there may be many.
     pub(crate) fn clean_expiry_queue(&self) {
         let mut queue = lock(&self.expiry);
         if self.context.is_closed() || !queue.wants_cleaning() {
@@ -75,7 +77,8 @@ impl State {
         }
     }
 
-    /// Some keys of a dropped namespace that are still in the indexes, for [`State::remove_all_dropped`].
+    /// Some keys of a dropped namespace that are still in the indexes, for
+    /// [`State::remove_all_dropped`].
     pub(crate) fn some_keys(&self, namespace: &NamespaceState) -> KeyPage {
         namespace.order.page(Bound::Unbounded, Bound::Unbounded, false, STEP)
     }
@@ -91,8 +94,8 @@ impl State {
             .try_for_each(|(key, _)| self.remove_dropped(right, namespace, key))
     }
 
-    /// Folds queued changes into those key orders that `are_due`. Looks at the orders that have queued changes, and at no
-    /// others: there may be very many namespaces.
+    /// Folds queued changes into those key orders that `are_due`. Looks at the orders that have
+    /// queued changes, and at no others: there may be very many namespaces.
     pub(crate) fn merge_orders(&self, are_due: impl Fn(&KeyOrder) -> bool) {
         for namespace in self.namespaces.take_changed() {
             namespace.order.begin_look();

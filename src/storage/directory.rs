@@ -2,11 +2,12 @@
 //!
 //! Invariants:
 //!
-//! * Every file of the store is created, opened, renamed and removed through this, so in the directory that was opened,
-//!   whatever its path leads to by now.
-//! * Every sync of the store, of a file or of the directory, goes through this. The first that fails is remembered
-//!   ([`Directory::check_syncs`]), and from then on every other one fails as well: a journaling file system tells one of
-//!   several that their common commit has failed, and answers the others with success.
+//! * Every file of the store is created, opened, renamed and removed through this, so in the
+//!   directory that was opened, whatever its path leads to by now.
+//! * Every sync of the store, of a file or of the directory, goes through this. The first that
+//!   fails is remembered ([`Directory::check_syncs`]), and from then on every other one fails as
+//!   well: a journaling file system tells one of several that their common commit has failed, and
+//!   answers the others with success.
 
 use std::ffi::OsString;
 use std::io;
@@ -35,8 +36,8 @@ struct Syncs {
 }
 
 impl Syncs {
-    /// Remembers a failed sync. That no space was left for a file is no failure of the file system: the call that synced that
-    /// file is told, and no other file is the worse for it.
+    /// Remembers a failed sync. That no space was left for a file is no failure of the file system:
+    /// the call that synced that file is told, and no other file is the worse for it.
     fn note(&self, path: &Path, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return;
@@ -67,8 +68,9 @@ impl Syncs {
     }
 }
 
-/// Whether the journal stands, by two questions: the file system learns that its journal was aborted when something needs it
-/// for the first time, and ext4 keeps to itself that it could not change a time; from then on it refuses to.
+/// Whether the journal stands, by two questions: the file system learns that its journal was
+/// aborted when something needs it for the first time, and ext4 keeps to itself that it could not
+/// change a time; from then on it refuses to.
 fn ask_journal(ask: impl Fn() -> io::Result<()>) -> io::Result<()> {
     ask()?;
     if planted(Planted::AskJournalOnce) {
@@ -112,7 +114,8 @@ impl Directory {
         Ok(self.watch(name, self.inner.open(name, write)?))
     }
 
-    /// The whole content of a file that is expected to be small (at most `limit` bytes, else `InvalidData`).
+    /// The whole content of a file that is expected to be small (at most `limit` bytes, else
+    /// `InvalidData`).
     pub(crate) fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
         read_whole(&*self.inner.open(name, false)?, limit)
     }

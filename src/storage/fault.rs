@@ -1,8 +1,9 @@
 //! Injected faults: a storage that wraps another one and makes chosen calls fail.
 //!
-//! Every call gets a number, the step, so that a test can run once to count the steps and then again for each of
-//! them with something going wrong just there. Crash tests stop the storage at a step
-//! ([`FaultStorage::stop_at`]) and go on with what a [`MemStorage`](super::MemStorage) below it has kept.
+//! Every call gets a number, the step, so that a test can run once to count the steps and then
+//! again for each of them with something going wrong just there. Crash tests stop the storage at a
+//! step ([`FaultStorage::stop_at`]) and go on with what a [`MemStorage`](super::MemStorage) below
+//! it has kept.
 
 #[cfg(test)]
 mod tests;
@@ -24,20 +25,24 @@ pub enum FaultKind {
         /// How many; a shorter write is left alone.
         bytes: usize,
     },
-    /// A sync fails, and what it should have made durable never will be, although reads still show it (see
-    /// [`MemStorage::mark_clean`](super::MemStorage::mark_clean); over another storage it merely was not synced).
-    /// Strikes syncs of files, and of directories, whose changes a later sync can still save.
+    /// A sync fails, and what it should have made durable never will be, although reads still show
+    /// it (see [`MemStorage::mark_clean`](super::MemStorage::mark_clean); over another storage
+    /// it merely was not synced). Strikes syncs of files, and of directories, whose changes a
+    /// later sync can still save.
     FailedSync,
-    /// As [`FailedSync`](Self::FailedSync), but with the commit of a journal: nothing that was not durable yet ever will
-    /// be, of whatever file or directory, though reads go on showing it. Other syncs are answered with success, and all
-    /// later changes of metadata are refused. Strikes syncs of files and directories.
+    /// As [`FailedSync`](Self::FailedSync), but with the commit of a journal: nothing that was not
+    /// durable yet ever will be, of whatever file or directory, though reads go on showing it.
+    /// Other syncs are answered with success, and all later changes of metadata are refused.
+    /// Strikes syncs of files and directories.
     FailedCommit {
-        /// Whether the sync that it strikes is told; ext4 tells one of those who wait for a commit, or nobody.
+        /// Whether the sync that it strikes is told; ext4 tells one of those who wait for a commit,
+        /// or nobody.
         told: bool,
     },
     /// The process has no more descriptors: whatever opens a file or directory fails (`EMFILE`).
     NoDescriptors,
-    /// The machine stops: this call and all after it fail, without effect, until [`FaultStorage::clear`].
+    /// The machine stops: this call and all after it fail, without effect, until
+    /// [`FaultStorage::clear`].
     Stop,
     /// The disk is full: `StorageFull` for calls that take space (creating, linking, writing,
     /// extending), or for whatever [`Fault::operation`] names.
@@ -60,7 +65,8 @@ pub struct Fault {
     pub repeats: bool,
     /// Only calls that do this.
     pub operation: Option<Operation>,
-    /// Only calls for a path that contains this text. An open file goes by the path it was opened under.
+    /// Only calls for a path that contains this text. An open file goes by the path it was opened
+    /// under.
     pub path_contains: Option<String>,
     /// What goes wrong.
     pub kind: FaultKind,
@@ -150,8 +156,8 @@ struct State {
     struck: u64,
 }
 
-/// A storage that passes all calls on to another one, counts them, and makes chosen ones fail. Clones share the
-/// counters and faults.
+/// A storage that passes all calls on to another one, counts them, and makes chosen ones fail.
+/// Clones share the counters and faults.
 #[derive(Clone, Debug)]
 pub struct FaultStorage {
     interposed: Interposed,
@@ -174,8 +180,9 @@ impl FaultStorage {
         }
     }
 
-    /// Steps count only calls that mutate, so that stopping at each step visits each crash state once. Calls that are
-    /// not counted go by the number of the next step. To be set before the first call.
+    /// Steps count only calls that mutate, so that stopping at each step visits each crash state
+    /// once. Calls that are not counted go by the number of the next step. To be set before the
+    /// first call.
     #[must_use]
     pub fn counting_mutating_steps_only(self) -> Self {
         self.state().mutating_only = true;
@@ -188,7 +195,8 @@ impl FaultStorage {
         self.state().steps
     }
 
-    /// How many calls so far were of a kind that [mutates](Operation::mutates), whatever `steps` counts.
+    /// How many calls so far were of a kind that [mutates](Operation::mutates), whatever `steps`
+    /// counts.
     #[must_use]
     pub fn mutating_steps(&self) -> u64 {
         self.state().mutating_steps

@@ -52,8 +52,8 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Whether it changes what is stored, or makes it durable: only then can a crash before it and one after it
-    /// leave different states.
+    /// Whether it changes what is stored, or makes it durable: only then can a crash before it and
+    /// one after it leave different states.
     #[must_use]
     pub const fn mutates(self) -> bool {
         match self {
@@ -93,7 +93,8 @@ impl Operation {
 pub struct Call<'a> {
     /// What it does.
     pub operation: Operation,
-    /// The file or directory, by the path under which it was opened; of a rename or link the old one.
+    /// The file or directory, by the path under which it was opened; of a rename or link the old
+    /// one.
     pub path: &'a Path,
     /// Of a rename or link the new path.
     pub to: Option<&'a Path>,
@@ -109,15 +110,16 @@ pub struct Call<'a> {
 
 /// Decides what becomes of calls. Called from several threads at once.
 pub trait Interposer: Send + Sync + std::fmt::Debug {
-    /// `make` makes the call. Its result, or another, is what the caller gets; a call that returns nothing can be
-    /// pretended by not making it and answering Ok.
+    /// `make` makes the call. Its result, or another, is what the caller gets; a call that returns
+    /// nothing can be pretended by not making it and answering Ok.
     ///
     /// # Errors
     ///
     /// Those of the call, and whatever is to be told instead.
     fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
 
-    /// As [`around`](Self::around), of a write: `make` writes so many of its bytes, and says how many it has written.
+    /// As [`around`](Self::around), of a write: `make` writes so many of its bytes, and says how
+    /// many it has written.
     ///
     /// # Errors
     ///
@@ -133,8 +135,8 @@ pub trait Interposer: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// A storage that asks an [`Interposer`] about every call of another one. Whether a name is still there
-/// ([`StorageFile::is_linked`]) is not asked about.
+/// A storage that asks an [`Interposer`] about every call of another one. Whether a name is still
+/// there ([`StorageFile::is_linked`]) is not asked about.
 #[derive(Clone, Debug)]
 pub struct Interposed {
     inner: Arc<dyn Storage>,

@@ -1,11 +1,12 @@
 //! The lock that keeps a second process, or a second open of the same process, out of a store.
 //!
-//! It is the system's own lock on an open file (`flock`, `LockFileEx`), so it ends with its holder however that
-//! dies. The file's existence and content mean nothing: a stale or empty one is no obstacle, and a process
-//! number in it is never believed. The text in it only tells the next one who holds the store.
+//! It is the system's own lock on an open file (`flock`, `LockFileEx`), so it ends with its holder
+//! however that dies. The file's existence and content mean nothing: a stale or empty one is no
+//! obstacle, and a process number in it is never believed. The text in it only tells the next one
+//! who holds the store.
 //!
-//! The file is never removed. Between an unlock and an unlink another process could lock the old file while a
-//! third creates and locks a new one: both would hold "the" lock.
+//! The file is never removed. Between an unlock and an unlink another process could lock the old
+//! file while a third creates and locks a new one: both would hold "the" lock.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -40,9 +41,9 @@ impl Drop for OsLock {
         if !self.holder.is_of_this_process() && !planted(Planted::UnlockInChild) {
             return;
         }
-        // Closing the file ends the lock, but not at once everywhere: a child process that another thread is just
-        // starting shares the open file until its exec, and Windows releases some time after the close. If
-        // unlocking fails, closing is still to come.
+        // Closing the file ends the lock, but not at once everywhere: a child process that another thread
+        // is just starting shares the open file until its exec, and Windows releases some time
+        // after the close. If unlocking fails, closing is still to come.
         let _ = fs2::FileExt::unlock(&self.file);
     }
 }
@@ -52,7 +53,8 @@ impl Drop for OsLock {
 pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn StorageLock>> {
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => {
-            // A courtesy to the next one. The lock holds without it, and a full disk must not keep a store shut.
+            // A courtesy to the next one. The lock holds without it, and a full disk must not keep a store
+            // shut.
             let _ = file.set_len(0).and_then(|()| file.write_all(owner.as_bytes()));
             let holder = ProcessMark::of_this_process();
             let counts_links = counts_links(&file);

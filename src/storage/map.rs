@@ -1,8 +1,9 @@
 //! Read-only views of file content: the one place where a file becomes a slice.
 //!
-//! Invariant: a byte that a [`Map`] shows never changes while the map lives. The engine keeps it by mapping sealed
-//! segments only, which are never written again, and by holding the lock of the store, which keeps other processes
-//! out; an open file additionally refuses to write or cut below a length that it has mapped.
+//! Invariant: a byte that a [`Map`] shows never changes while the map lives. The engine keeps it by
+//! mapping sealed segments only, which are never written again, and by holding the lock of the
+//! store, which keeps other processes out; an open file additionally refuses to write or cut below
+//! a length that it has mapped.
 
 #![allow(
     unsafe_code,
@@ -19,11 +20,12 @@ use memmap2::{Mmap, MmapOptions};
 
 /// The first bytes of a file, read-only; dereferences to `[u8]`.
 ///
-/// A map stays valid after its file was closed, renamed or, except on Windows, removed: the blocks on disk are
-/// given back when the last map is dropped. On Windows a file cannot be removed as long as it is mapped.
+/// A map stays valid after its file was closed, renamed or, except on Windows, removed: the blocks
+/// on disk are given back when the last map is dropped. On Windows a file cannot be removed as long
+/// as it is mapped.
 ///
-/// If the file is cut from outside, or the device fails under it, touching the lost part raises SIGBUS (an
-/// in-page error on Windows), which no code here can turn into an error.
+/// If the file is cut from outside, or the device fails under it, touching the lost part raises
+/// SIGBUS (an in-page error on Windows), which no code here can turn into an error.
 pub struct Map(Backing);
 
 enum Backing {
@@ -44,7 +46,8 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// `UnexpectedEof` if the file is shorter: the map would be there, but touching its end would kill the process.
+    /// `UnexpectedEof` if the file is shorter: the map would be there, but touching its end would
+    /// kill the process.
     pub(super) fn of_file(file: &File, length: u64) -> io::Result<Self> {
         let available = file.metadata()?.len();
         check_length(length, available)?;
@@ -52,11 +55,12 @@ impl Map {
             return Ok(Self(Backing::Empty));
         }
         let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        // SAFETY: the slice made from the map is sound as long as its bytes neither change nor vanish. They do not
-        // change from inside: the caller of `StorageFile::map` promises not to write below `length`, the engine
-        // maps sealed segments only, and `OsFile` refuses such writes through the handle that was mapped. They do
-        // not change from outside: the store's lock keeps other embercask processes out. They do not vanish: the
-        // file is at least `length` long (checked above), and the map keeps the content alive after an unlink.
+        // SAFETY: the slice made from the map is sound as long as its bytes neither change nor vanish. They
+        // do not change from inside: the caller of `StorageFile::map` promises not to write below
+        // `length`, the engine maps sealed segments only, and `OsFile` refuses such writes through
+        // the handle that was mapped. They do not change from outside: the store's lock keeps other
+        // embercask processes out. They do not vanish: the file is at least `length` long (checked
+        // above), and the map keeps the content alive after an unlink.
         let map = unsafe { MmapOptions::new().len(length).map(file)? };
         let map = Self(Backing::File(map));
         map.advise_random();
@@ -76,8 +80,8 @@ impl Map {
         }))
     }
 
-    /// Lets the system begin to read all of it from the device, for a reader about to go through it from front to
-    /// back. Never fails: a system that takes no hint ignores it.
+    /// Lets the system begin to read all of it from the device, for a reader about to go through it
+    /// from front to back. Never fails: a system that takes no hint ignores it.
     pub fn read_ahead(&self) {
         #[cfg(unix)]
         if let Backing::File(map) = &self.0 {

@@ -2,14 +2,15 @@
 //!
 //! A simulated disk that can lose power.
 //!
-//! [`MemStorage`] keeps two images of everything. Calls read and change the live one, as a running machine sees its
-//! files through the page cache. The durable one is what a power cut leaves; syncs carry changes over to it, one
-//! file or one directory at a time, and between syncs the disk decides for itself what it writes, in any order and
-//! in parts. [`CutPolicy`] says which of these outcomes to build.
+//! [`MemStorage`] keeps two images of everything. Calls read and change the live one, as a running
+//! machine sees its files through the page cache. The durable one is what a power cut leaves; syncs
+//! carry changes over to it, one file or one directory at a time, and between syncs the disk
+//! decides for itself what it writes, in any order and in parts. [`CutPolicy`] says which of these
+//! outcomes to build.
 //!
-//! Where real systems differ the disk is the pessimist: syncing a file does not make its name durable, not even
-//! that of a new one (ext4 and XFS do so, POSIX does not promise it), and creating a directory does not make the
-//! directory's name durable in the one above.
+//! Where real systems differ the disk is the pessimist: syncing a file does not make its name
+//! durable, not even that of a new one (ext4 and XFS do so, POSIX does not promise it), and
+//! creating a directory does not make the directory's name durable in the one above.
 
 mod cut;
 mod disk;
@@ -32,11 +33,13 @@ use super::os::check_unmapped;
 use super::sealed::{Base, NeverChanged, Sealed};
 use super::{Storage, StorageDirectory, StorageFile, StorageLock, lock, system_random_u64};
 
-/// A simulated disk in memory, with a live and a durable image; cheap to clone, all clones being the same disk.
+/// A simulated disk in memory, with a live and a durable image; cheap to clone, all clones being
+/// the same disk.
 ///
-/// It is deterministic: the same calls and the same [`CutPolicy`] give the same bytes, and a store on a disk that was
-/// [seeded](MemStorage::seeded) and whose clock is simulated writes the same bytes whenever it does the same. Paths need no directory of
-/// the machine to exist; relative ones start at the root, which is always there.
+/// It is deterministic: the same calls and the same [`CutPolicy`] give the same bytes, and a store
+/// on a disk that was [seeded](MemStorage::seeded) and whose clock is simulated writes the same
+/// bytes whenever it does the same. Paths need no directory of the machine to exist; relative ones
+/// start at the root, which is always there.
 ///
 /// ```
 /// use embercask::storage::{CutPolicy, MemStorage};
@@ -65,8 +68,9 @@ impl MemStorage {
         Self::of(Disk::new())
     }
 
-    /// An empty disk from which a store has all its random numbers: its id and those of namespaces, salts, the seeds
-    /// of hashes. Disks of the same seed give the same ones, so two stores that are to differ need two seeds.
+    /// An empty disk from which a store has all its random numbers: its id and those of namespaces,
+    /// salts, the seeds of hashes. Disks of the same seed give the same ones, so two stores
+    /// that are to differ need two seeds.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let mut disk = Disk::new();
@@ -80,7 +84,8 @@ impl MemStorage {
         }
     }
 
-    /// A panic of another test thread leaves the disk usable: no call here can stop halfway through a change.
+    /// A panic of another test thread leaves the disk usable: no call here can stop halfway through
+    /// a change.
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,15 +105,15 @@ impl MemStorage {
         })
     }
 
-    /// The disk as it is found when power comes back: an independent one, with no locks held. This one and all
-    /// that is open on it go on unharmed.
+    /// The disk as it is found when power comes back: an independent one, with no locks held. This
+    /// one and all that is open on it go on unharmed.
     #[must_use]
     pub fn power_cut(&self, policy: &CutPolicy) -> Self {
         Self::of(self.disk().after_power_cut(policy))
     }
 
-    /// The disk as the next process finds it when this one was killed: an independent copy of the live image, no
-    /// locks held, and all that was not synced still not durable.
+    /// The disk as the next process finds it when this one was killed: an independent copy of the
+    /// live image, no locks held, and all that was not synced still not durable.
     #[must_use]
     pub fn crash_process(&self) -> Self {
         let mut disk = self.disk().clone();
@@ -116,8 +121,9 @@ impl MemStorage {
         Self::of(disk)
     }
 
-    /// What a failed sync of this file does on some systems: the page cache takes the data for written, so that reads
-    /// still show it, but it never reaches the disk, whatever is synced later, unless it is written again.
+    /// What a failed sync of this file does on some systems: the page cache takes the data for
+    /// written, so that reads still show it, but it never reaches the disk, whatever is synced
+    /// later, unless it is written again.
     ///
     /// See "Can Applications Recover from fsync Failures?" (USENIX ATC 2020).
     ///
@@ -132,8 +138,8 @@ impl MemStorage {
     }
 
     /// Limits the disk to so many bytes of file content, or not at all. What is beyond it already
-    /// stays. On a full disk, whatever takes space fails with `StorageFull`, and so do new names; a write for
-    /// which some space is left is a short one.
+    /// stays. On a full disk, whatever takes space fails with `StorageFull`, and so do new names; a
+    /// write for which some space is left is a short one.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity_bytes = bytes;
     }
@@ -144,8 +150,8 @@ impl MemStorage {
         self.disk().used_bytes()
     }
 
-    /// How many calls were made so far that change the disk or make changes durable, failed ones included. Starts
-    /// anew after a crash.
+    /// How many calls were made so far that change the disk or make changes durable, failed ones
+    /// included. Starts anew after a crash.
     #[must_use]
     pub fn operation_count(&self) -> u64 {
         self.disk().operation_count
@@ -172,7 +178,8 @@ impl MemStorage {
             .unwrap_or_default())
     }
 
-    /// Replaces the content of a file, or creates it, at once durably: for tests that prepare damage.
+    /// Replaces the content of a file, or creates it, at once durably: for tests that prepare
+    /// damage.
     ///
     /// # Errors
     ///
@@ -218,7 +225,8 @@ impl MemStorage {
         })
     }
 
-    /// The files in a directory, sorted, without the directories in it; none if there is no such directory.
+    /// The files in a directory, sorted, without the directories in it; none if there is no such
+    /// directory.
     #[must_use]
     pub fn files(&self, directory: impl AsRef<Path>) -> Vec<PathBuf> {
         let directory = directory.as_ref();
@@ -431,8 +439,9 @@ impl MemStorage {
         }))
     }
 
-    /// Lets the commit of a journal fail that everything is part of which is not durable yet: none of it ever will be,
-    /// though reads go on showing it. Syncs are answered with success from then on, changes of metadata refused.
+    /// Lets the commit of a journal fail that everything is part of which is not durable yet: none
+    /// of it ever will be, though reads go on showing it. Syncs are answered with success from
+    /// then on, changes of metadata refused.
     pub fn fail_commit(&self) {
         self.disk().fail_commit();
     }

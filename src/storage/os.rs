@@ -1,7 +1,8 @@
 //! The real file system, through the standard library.
 //!
-//! All that is particular to an operating system lives here, in `os/`, and, for locks, maps and processes, in the
-//! modules beside it. Unix and Windows are the systems fs2 and memmap2 know; nothing else would compile anyway.
+//! All that is particular to an operating system lives here, in `os/`, and, for locks, maps and
+//! processes, in the modules beside it. Unix and Windows are the systems fs2 and memmap2 know;
+//! nothing else would compile anyway.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,9 +22,10 @@ mod directory;
 
 /// The file system of the machine.
 ///
-/// On Unix a directory that was opened is held by its descriptor, and names are looked up relative to it. On Windows it is
-/// held by a handle that keeps it, and all directories above it, from being renamed and removed; there is nothing
-/// to sync a directory with there, and files that are open or mapped cannot always be renamed over or removed.
+/// On Unix a directory that was opened is held by its descriptor, and names are looked up relative
+/// to it. On Windows it is held by a handle that keeps it, and all directories above it, from being
+/// renamed and removed; there is nothing to sync a directory with there, and files that are open or
+/// mapped cannot always be renamed over or removed.
 #[derive(Default, Clone, Copy, Debug)]
 pub struct OsStorage;
 
@@ -55,18 +57,21 @@ impl Storage for OsStorage {
     }
 }
 
-/// How long an answer of [`StorageFile::is_linked`] is taken for true: asking costs about as much as writing out a
-/// small record, and to remove the directory of an open store takes longer than this.
+/// How long an answer of [`StorageFile::is_linked`] is taken for true: asking costs about as much
+/// as writing out a small record, and to remove the directory of an open store takes longer than
+/// this.
 const LINKED_FOR: Duration = Duration::from_micros(10);
 
 #[derive(Debug)]
 struct OsFile {
     file: File,
-    /// Whether the file system is one whose syncs are to be doubted; see [`StorageFile::check_journal`].
+    /// Whether the file system is one whose syncs are to be doubted; see
+    /// [`StorageFile::check_journal`].
     has_doubtful_syncs: bool,
     counts_links: bool,
-    /// How often the length was set through this handle, and up to which of these it is durable. They start apart:
-    /// another handle may have set it before, so the first sync of every handle is a full one.
+    /// How often the length was set through this handle, and up to which of these it is durable.
+    /// They start apart: another handle may have set it before, so the first sync of every
+    /// handle is a full one.
     length_changes: AtomicU64,
     length_changes_synced: AtomicU64,
     /// The longest map made through this handle; below it, the file may not change any more.
@@ -103,10 +108,11 @@ impl StorageFile for OsFile {
         directory::write_at(&self.file, bytes, offset)
     }
 
-    /// Appended data needs only a data sync: the new length is needed to find the data, so POSIX has `fdatasync`
-    /// write it as well. A length that was *set* is not: a cut need not survive a data sync, and systems differ.
-    /// So after `set_len` the next sync is a full one. (macOS and Windows know one kind of sync only, and the
-    /// standard library uses the thorough one there: `F_FULLFSYNC`, `FlushFileBuffers`.)
+    /// Appended data needs only a data sync: the new length is needed to find the data, so POSIX
+    /// has `fdatasync` write it as well. A length that was *set* is not: a cut need not survive
+    /// a data sync, and systems differ. So after `set_len` the next sync is a full one. (macOS
+    /// and Windows know one kind of sync only, and the standard library uses the thorough one
+    /// there: `F_FULLFSYNC`, `FlushFileBuffers`.)
     fn sync(&self) -> io::Result<()> {
         let changes = self.length_changes.load(Ordering::Acquire);
         if changes == self.length_changes_synced.load(Ordering::Acquire) {
@@ -160,8 +166,8 @@ impl StorageFile for OsFile {
     }
 }
 
-/// Whether the file system tells how many names a file has, seen from one that has just been opened by its name. Some say 0
-/// of all.
+/// Whether the file system tells how many names a file has, seen from one that has just been opened
+/// by its name. Some say 0 of all.
 pub(super) fn counts_links(file: &File) -> bool {
     is_linked(file).unwrap_or(true)
 }

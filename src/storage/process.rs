@@ -1,8 +1,8 @@
-//! Telling a process from one that was forked from it. A forked child has a copy of everything, and shares the open files
-//! and the lock of the store with its parent: it must touch neither.
+//! Telling a process from one that was forked from it. A forked child has a copy of everything, and
+//! shares the open files and the lock of the store with its parent: it must touch neither.
 //!
-//! On Linux a page of memory that the kernel clears in the child tells the two apart at the price of a load. Elsewhere,
-//! and where the kernel has no such pages, the number of the process does.
+//! On Linux a page of memory that the kernel clears in the child tells the two apart at the price
+//! of a load. Elsewhere, and where the kernel has no such pages, the number of the process does.
 
 #![allow(
     unsafe_code,
@@ -38,7 +38,8 @@ impl ProcessMark {
     }
 }
 
-/// What stands on the page in this process: never 0, and never what stood there in a process that it was forked from.
+/// What stands on the page in this process: never 0, and never what stood there in a process that
+/// it was forked from.
 fn mark(page: &AtomicU64) -> u64 {
     let since_1970 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -51,7 +52,8 @@ fn mark(page: &AtomicU64) -> u64 {
     }
 }
 
-/// A number that is 0 in a forked child until it is set there; None where the system has no such thing.
+/// A number that is 0 in a forked child until it is set there; None where the system has no such
+/// thing.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn cleared_by_fork() -> Option<&'static AtomicU64> {
     use std::sync::OnceLock;
@@ -64,13 +66,13 @@ fn cleared_by_fork() -> Option<&'static AtomicU64> {
         // Rounded up to a page by the system.
         let mut map = MmapMut::map_anon(size_of::<AtomicU64>()).ok()?;
         let start = map.as_mut_ptr();
-        // SAFETY: the range is that of the map, which is private and anonymous, as this advice asks for. What it changes
-        // is the content that a child sees, before it was looked at.
+        // SAFETY: the range is that of the map, which is private and anonymous, as this advice asks for.
+        // What it changes is the content that a child sees, before it was looked at.
         unsafe { madvise(start.cast(), map.len(), Advice::LinuxWipeOnFork).ok()? };
         // It lives as long as the process.
         std::mem::forget(map);
-        // SAFETY: the map is aligned to a page, zeroed, long enough, never unmapped, and accessed in no other way than
-        // by this atomic. A child's copy is zeroed, which is a valid value.
+        // SAFETY: the map is aligned to a page, zeroed, long enough, never unmapped, and accessed in no
+        // other way than by this atomic. A child's copy is zeroed, which is a valid value.
         Some(unsafe { &*start.cast::<AtomicU64>() })
     })
 }

@@ -1,6 +1,7 @@
 //! (Over 400 lines: each rule of the storage traits, for all storages.)
 //!
-//! What every storage must do, run over each of them: the engine cannot tell them apart by anything tested here.
+//! What every storage must do, run over each of them: the engine cannot tell them apart by anything
+//! tested here.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -9,17 +9,19 @@ use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::options::{Condition, Durability, PutOptions};
 
-/// Writes to any namespaces of one store, of which all are done or none: after a crash of any kind, and for every reader. Built up
-/// in memory, then committed; dropped without that, it does nothing.
+/// Writes to any namespaces of one store, of which all are done or none: after a crash of any kind,
+/// and for every reader. Built up in memory, then committed; dropped without that, it does nothing.
 ///
-/// A later write to a key replaces an earlier one in the same batch. Conditions are checked against what stands before the
-/// batch; if one does not hold, nothing is written. At most 256 MiB can be written as one.
+/// A later write to a key replaces an earlier one in the same batch. Conditions are checked against
+/// what stands before the batch; if one does not hold, nothing is written. At most 256 MiB can be
+/// written as one.
 #[derive(Debug)]
 #[must_use = "a batch does nothing until it is committed"]
 pub struct Batch {
     store: Store,
     durability: Option<Durability>,
-    /// Those written to, in the order of the writes; one after the other that is the same stands once.
+    /// Those written to, in the order of the writes; one after the other that is the same stands
+    /// once.
     namespaces: Vec<Namespace>,
     writes: Vec<Write>,
     /// Key and value of each write, one after the other.
@@ -57,7 +59,8 @@ impl Batch {
         self.put_with(namespace, key, value, PutOptions::new())
     }
 
-    /// Puts a value with what the options say. A durability in them is ignored: the batch has one of its own.
+    /// Puts a value with what the options say. A durability in them is ignored: the batch has one
+    /// of its own.
     pub fn put_with(
         self,
         namespace: &Namespace,
@@ -131,8 +134,8 @@ impl Batch {
     ///
     /// # Errors
     ///
-    /// Those of [`Namespace::put_with`] for any of its writes; nothing is written then. [`Error::InvalidInput`] if it is too large, or a
-    /// namespace belongs to another store.
+    /// Those of [`Namespace::put_with`] for any of its writes; nothing is written then.
+    /// [`Error::InvalidInput`] if it is too large, or a namespace belongs to another store.
     pub fn commit(self) -> Result<u64> {
         if self.stranger {
             return Err(Error::invalid(

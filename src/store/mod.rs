@@ -24,8 +24,9 @@ pub use stats::{SegmentStats, Stats};
 
 /// An open store: a directory of segments, and the indexes over them.
 ///
-/// Cheap to clone; all clones, and the [`Namespace`]s opened from them, are the same store and may be used from any thread. The
-/// store is closed when the last of them is dropped; [`Store::close`] does it earlier and tells how it went.
+/// Cheap to clone; all clones, and the [`Namespace`]s opened from them, are the same store and may
+/// be used from any thread. The store is closed when the last of them is dropped; [`Store::close`]
+/// does it earlier and tells how it went.
 ///
 /// One process, and one handle in it, holds a store at a time.
 #[derive(Clone, Debug)]
@@ -44,8 +45,8 @@ pub(crate) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.engine.context.is_of_this_process() {
-            // Locks may be held by threads that this process does not have, and waiting for the workers would wait for
-            // threads that are not there. The parent has everything; this copy just goes.
+            // Locks may be held by threads that this process does not have, and waiting for the workers would
+            // wait for threads that are not there. The parent has everything; this copy just goes.
             let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
             std::mem::forget(workers.take());
             return;
@@ -60,7 +61,8 @@ impl Drop for Inner {
 impl Inner {
     fn close(&self) -> Result<()> {
         self.engine.context.check_process()?;
-        // Before the threads are waited for: seals and compaction that busy writers keep coming would keep them, and this, going.
+        // Before the threads are waited for: seals and compaction that busy writers keep coming would keep
+        // them, and this, going.
         self.engine.log.refuse_writes();
         drop(lock(&self.workers).take());
         self.engine.close()
@@ -75,13 +77,16 @@ impl Options {
 }
 
 impl Store {
-    /// Opens the store in this directory with default [`Options`]; creates it if the directory is empty or missing.
+    /// Opens the store in this directory with default [`Options`]; creates it if the directory is
+    /// empty or missing.
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] if another handle has it open, [`Error::NotAStore`] if the directory holds something else,
-    /// [`Error::NewerFormat`], [`Error::Corruption`] if stored data are damaged in a way that no crash explains, and
-    /// [`Error::Io`] or [`Error::NoSpace`] if the system fails. After an error no record has been changed; an interrupted creation or recovery may have been completed, and a lock file may be there.
+    /// [`Error::InUse`] if another handle has it open, [`Error::NotAStore`] if the directory holds
+    /// something else, [`Error::NewerFormat`], [`Error::Corruption`] if stored data are damaged
+    /// in a way that no crash explains, and [`Error::Io`] or [`Error::NoSpace`] if the system
+    /// fails. After an error no record has been changed; an interrupted creation or recovery may
+    /// have been completed, and a lock file may be there.
     pub fn open(directory: impl AsRef<Path>) -> Result<Store> {
         Options::default().open(directory)
     }
@@ -128,51 +133,57 @@ impl Store {
         &self.inner.recovery
     }
 
-    /// The time by which this store computes expiries and judges new ones: the wall clock of [`Options::clock`], in milliseconds
-    /// since the Unix epoch. For programs that compute or check an expiry themselves; a lifetime is better left to
-    /// [`crate::PutOptions::ttl`].
+    /// The time by which this store computes expiries and judges new ones: the wall clock of
+    /// [`Options::clock`], in milliseconds since the Unix epoch. For programs that compute or
+    /// check an expiry themselves; a lifetime is better left to [`crate::PutOptions::ttl`].
     pub fn now_ms(&self) -> u64 {
         self.engine().context.time.now().wall_ms()
     }
 
-    /// Begins a batch: several writes, in any namespaces of this store, of which all are done or none.
+    /// Begins a batch: several writes, in any namespaces of this store, of which all are done or
+    /// none.
     pub fn batch(&self) -> Batch {
         Batch::new(self)
     }
 
-    /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they survive the end of this process.
+    /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they
+    /// survive the end of this process.
     pub fn flush(&self) -> Result<()> {
         self.engine().context.check_open()?;
         self.engine().log.flush()
     }
 
-    /// Makes durable, against power loss too, every write of every thread that was acknowledged before this call.
+    /// Makes durable, against power loss too, every write of every thread that was acknowledged
+    /// before this call.
     pub fn sync(&self) -> Result<()> {
         self.engine().context.check_open()?;
         self.engine().log.sync()
     }
 
-    /// Does all maintenance that is due, on this thread: flushing, sealing, expiry, merging of key orders. With
-    /// [`Maintenance::Background`] the store's own threads do this by themselves.
+    /// Does all maintenance that is due, on this thread: flushing, sealing, expiry, merging of key
+    /// orders. With [`Maintenance::Background`] the store's own threads do this by themselves.
     pub fn maintain(&self) -> Result<()> {
         self.engine().maintain()
     }
 
-    /// Gives back all disk space that dead, deleted and expired records take, whatever the waste ceiling; returns when done.
-    /// Seals the active segment first. Readers and writers go on meanwhile.
+    /// Gives back all disk space that dead, deleted and expired records take, whatever the waste
+    /// ceiling; returns when done. Seals the active segment first. Readers and writers go on
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::Cancelled`] after [`Store::cancel_compaction`] from another thread; the store is sound, and what was
-    /// compacted before stays so. [`Error::Corruption`] if segments turn out to be damaged, once everything else is done: it names all of
-    /// them. They stay as they are, and are left out from then on, until nothing in them is live: then they go.
+    /// [`Error::Cancelled`] after [`Store::cancel_compaction`] from another thread; the store is
+    /// sound, and what was compacted before stays so. [`Error::Corruption`] if segments turn
+    /// out to be damaged, once everything else is done: it names all of them. They stay as they
+    /// are, and are left out from then on, until nothing in them is live: then they go.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.engine().context.check_open()?;
         self.engine().housekeeping.sweep_expired();
         self.engine().compactor.compact_all()
     }
 
-    /// One round of what background compaction does: compacts as long as waste is above the ceiling.
+    /// One round of what background compaction does: compacts as long as waste is above the
+    /// ceiling.
     pub fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
         self.engine().compactor.compact_if_worthwhile()
     }
@@ -183,7 +194,8 @@ impl Store {
         self.engine().compactor.compact_subset(mask)
     }
 
-    /// Background compaction stands still until [`Store::resume_compaction`]; its run under way, if there is one, is given up. Disk space of overwritten records is not given
+    /// Background compaction stands still until [`Store::resume_compaction`]; its run under way, if
+    /// there is one, is given up. Disk space of overwritten records is not given
     /// back meanwhile.
     pub fn pause_compaction(&self) {
         self.engine().compactor.control.pause();
@@ -194,8 +206,9 @@ impl Store {
         self.engine().compactor.control.resume();
     }
 
-    /// How far the compaction under way has come, in bytes of the segments that it replaces; if none is, of the last one that had
-    /// anything to do. What one run uncovers is compacted by the next: then there is more than was foreseen.
+    /// How far the compaction under way has come, in bytes of the segments that it replaces; if
+    /// none is, of the last one that had anything to do. What one run uncovers is compacted by
+    /// the next: then there is more than was foreseen.
     pub fn compaction_progress(&self) -> Progress {
         self.engine().compactor.control.progress()
     }
@@ -205,14 +218,17 @@ impl Store {
         self.engine().compactor.control.cancel();
     }
 
-    /// Closes the store: writes out and syncs everything, seals the active segment, ends the threads, and lets the next one
-    /// open the directory. Equals [`Store::sync`] in what it promises. Other handles get [`Error::Closed`] from then on; values read
-    /// before stay valid.
+    /// Closes the store: writes out and syncs everything, seals the active segment, ends the
+    /// threads, and lets the next one open the directory. Equals [`Store::sync`] in what it
+    /// promises. Other handles get [`Error::Closed`] from then on; values read before stay
+    /// valid.
     ///
     /// # Errors
     ///
-    /// What [`Store::sync`] and sealing may fail with; closing by another handle tells the same again. The store is closed all the same; opening it again recovers what was
-    /// acknowledged, but for writes of class [`Durability::Buffered`] that could not be written out.
+    /// What [`Store::sync`] and sealing may fail with; closing by another handle tells the same
+    /// again. The store is closed all the same; opening it again recovers what was
+    /// acknowledged, but for writes of class [`Durability::Buffered`] that could not be written
+    /// out.
     pub fn close(self) -> Result<()> {
         self.inner.close()
     }

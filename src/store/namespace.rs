@@ -60,7 +60,8 @@ impl Namespace {
         self.state.name().to_string()
     }
 
-    /// Its id: random, given at creation, kept through renames. Workers KV's 32 hexadecimal digits are `{:032x}` of it.
+    /// Its id: random, given at creation, kept through renames. Workers KV's 32 hexadecimal digits
+    /// are `{:032x}` of it.
     pub fn id(&self) -> u128 {
         self.state.stable_id
     }
@@ -79,14 +80,16 @@ impl Namespace {
         Ok(())
     }
 
-    /// The value of a key; `None` if it is absent or has expired. Its metadata, expiry and sequence come with it.
+    /// The value of a key; `None` if it is absent or has expired. Its metadata, expiry and sequence
+    /// come with it.
     ///
     /// No copy is made, and no lock is taken. A key that could never have been put is absent.
     ///
     /// # Errors
     ///
-    /// [`Error::Corruption`] if the stored bytes fail their checksums, [`Error::Io`] in [`crate::ReadMode::Pread`] if the
-    /// system fails the read, [`Error::NamespaceNotFound`] if the namespace was dropped.
+    /// [`Error::Corruption`] if the stored bytes fail their checksums, [`Error::Io`] in
+    /// [`crate::ReadMode::Pread`] if the system fails the read, [`Error::NamespaceNotFound`] if
+    /// the namespace was dropped.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.check()?;
         self.engine().state.get(&self.state, key.as_ref())
@@ -105,8 +108,8 @@ impl Namespace {
             .transpose()
     }
 
-    /// The values of many keys, in the order of the keys. Faster than one after the other, since waiting for memory overlaps; and
-    /// a batch is seen as a whole or not at all.
+    /// The values of many keys, in the order of the keys. Faster than one after the other, since
+    /// waiting for memory overlaps; and a batch is seen as a whole or not at all.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check()?;
         let engine = self.engine();
@@ -128,19 +131,22 @@ impl Namespace {
         }))
     }
 
-    /// Puts a value, without expiry or metadata; replaces all three if the key is there. Returns the sequence of the write.
+    /// Puts a value, without expiry or metadata; replaces all three if the key is there. Returns
+    /// the sequence of the write.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidInput`] if key or value are outside the store's [`Limits`], [`Error::NoSpace`] on a full disk, and
-    /// [`Error::Poisoned`] after an earlier failure that left it unknown what is on the disk. [`Error::Pending`] if the write was
-    /// applied and is written out later. After any other error the write may or may not have happened, as a whole.
+    /// [`Error::InvalidInput`] if key or value are outside the store's [`Limits`],
+    /// [`Error::NoSpace`] on a full disk, and [`Error::Poisoned`] after an earlier failure that
+    /// left it unknown what is on the disk. [`Error::Pending`] if the write was applied and is
+    /// written out later. After any other error the write may or may not have happened, as a whole.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
         self.put_with(key, value, PutOptions::new())
     }
 
-    /// Puts a value with what the options say: lifetime, metadata, durability, condition. Returns the sequence of the write. Errors are
-    /// those of [`Namespace::put`], [`Error::Conflict`] if the condition does not hold, and [`Error::Corruption`] if there is one and the
+    /// Puts a value with what the options say: lifetime, metadata, durability, condition. Returns
+    /// the sequence of the write. Errors are those of [`Namespace::put`], [`Error::Conflict`]
+    /// if the condition does not hold, and [`Error::Corruption`] if there is one and the
     /// key's record is damaged.
     pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: PutOptions) -> Result<u64> {
         let (key, value) = (key.as_ref(), value.as_ref());
@@ -163,7 +169,8 @@ impl Namespace {
         Ok(written.sequence)
     }
 
-    /// Puts a value only if the condition holds; [`Error::Conflict`] tells what stands there if it does not.
+    /// Puts a value only if the condition holds; [`Error::Conflict`] tells what stands there if it
+    /// does not.
     pub fn put_if(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, condition: Condition) -> Result<u64> {
         self.put_with(key, value, PutOptions::new().condition(condition))
     }
@@ -187,13 +194,15 @@ impl Namespace {
         self.put_with(key, bytes, options)
     }
 
-    /// Deletes a key; no error if it is absent. Says whether it was there; one whose record is damaged was. A key that the
-    /// store's [`Limits`] no longer allow can be deleted as any other.
+    /// Deletes a key; no error if it is absent. Says whether it was there; one whose record is
+    /// damaged was. A key that the store's [`Limits`] no longer allow can be deleted as any
+    /// other.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.delete_with(key, None, None)?.existed)
     }
 
-    /// Deletes a key only if the condition holds; [`Error::Conflict`] tells what stands there if it does not.
+    /// Deletes a key only if the condition holds; [`Error::Conflict`] tells what stands there if it
+    /// does not.
     pub fn delete_if(&self, key: impl AsRef<[u8]>, condition: Condition) -> Result<Deleted> {
         self.delete_with(key, Some(condition), None)
     }
@@ -220,12 +229,14 @@ impl Namespace {
         })
     }
 
-    /// Lets a key expire after this time, its value and metadata unchanged. False if the key is absent.
+    /// Lets a key expire after this time, its value and metadata unchanged. False if the key is
+    /// absent.
     pub fn set_ttl(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
         self.change(key.as_ref(), |options, _| options.ttl(ttl))
     }
 
-    /// Lets a key expire at this time, in milliseconds since the epoch, its value and metadata unchanged. False if the key is absent.
+    /// Lets a key expire at this time, in milliseconds since the epoch, its value and metadata
+    /// unchanged. False if the key is absent.
     pub fn set_expiry(&self, key: impl AsRef<[u8]>, expiry_ms: u64) -> Result<bool> {
         self.change(key.as_ref(), |options, _| options.expires_at_ms(expiry_ms))
     }
@@ -238,7 +249,8 @@ impl Namespace {
         })
     }
 
-    /// Replaces the metadata of a key (`None` removes it), its value and expiry unchanged. False if the key is absent.
+    /// Replaces the metadata of a key (`None` removes it), its value and expiry unchanged. False if
+    /// the key is absent.
     pub fn set_metadata(&self, key: impl AsRef<[u8]>, metadata: Option<&[u8]>) -> Result<bool> {
         if let Some(metadata) = metadata {
             self.limits().check_metadata(metadata)?;
@@ -249,7 +261,8 @@ impl Namespace {
         })
     }
 
-    /// Writes a key again with options made from those it has, until no other write came in between.
+    /// Writes a key again with options made from those it has, until no other write came in
+    /// between.
     fn change(&self, key: &[u8], change: impl Fn(PutOptions, &Value) -> PutOptions) -> Result<bool> {
         for _ in 0..UPDATE_ATTEMPTS_MAX {
             let Some(value) = self.get(key)? else { return Ok(false) };
@@ -291,7 +304,8 @@ pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &P
     if matches!(options.lifetime, Lifetime::Forever) {
         return Ok(None);
     }
-    // Of a record with an expiry the store must know on which side of a step back of the clock it is written.
+    // Of a record with an expiry the store must know on which side of a step back of the clock it is
+    // written.
     let now_ms = engine.context.time.now().wall_ms();
     match options.lifetime {
         Lifetime::Forever => Ok(None),

@@ -12,7 +12,8 @@ use crate::storage::random_id;
 use crate::sync::lock;
 
 impl Store {
-    /// Opens a namespace, creating it if there is none of this name. Names are 1 to 2,048 bytes of UTF-8.
+    /// Opens a namespace, creating it if there is none of this name. Names are 1 to 2,048 bytes of
+    /// UTF-8.
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
         if let Some(found) = self.existing_namespace(name)? {
             return Ok(found);
@@ -46,13 +47,15 @@ impl Store {
             .map(|state| Namespace::new(self.clone(), state)))
     }
 
-    /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if there is one of this name. Durable when it returns.
+    /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if there is one of this
+    /// name. Durable when it returns.
     pub fn create_namespace(&self, name: &str) -> Result<Namespace> {
         let id = u128::from_le_bytes(random_id(&*self.engine().context.storage));
         self.create_namespace_with_id(name, id)
     }
 
-    /// Creates a namespace with an id of the caller's choice, which must not be in use. Durable when it returns.
+    /// Creates a namespace with an id of the caller's choice, which must not be in use. Durable
+    /// when it returns.
     pub fn create_namespace_with_id(&self, name: &str, id: u128) -> Result<Namespace> {
         check_name(name)?;
         let engine = self.engine();
@@ -67,8 +70,8 @@ impl Store {
                 "the namespace id {id:032x} is in use; choose another"
             )));
         }
-        // No other thread gives out numbers while `namespace_changes` is held. This one is given away once its record is written out:
-        // a creation that fails before that leaves no trace of it.
+        // No other thread gives out numbers while `namespace_changes` is held. This one is given away once
+        // its record is written out: a creation that fails before that leaves no trace of it.
         let number = engine.state.next_namespace();
         let next = number.checked_add(1).ok_or_else(|| {
             Error::invalid("the store has no namespace numbers left; copy what is needed into a new one")
@@ -103,8 +106,9 @@ impl Store {
         Ok(())
     }
 
-    /// Drops a namespace with all its keys, whatever their number, in one step: it is gone as a whole, durably, when this
-    /// returns. Memory and disk space come back in the background. Handles on it get [`Error::NamespaceNotFound`].
+    /// Drops a namespace with all its keys, whatever their number, in one step: it is gone as a
+    /// whole, durably, when this returns. Memory and disk space come back in the background.
+    /// Handles on it get [`Error::NamespaceNotFound`].
     pub fn drop_namespace(&self, name: &str) -> Result<()> {
         let engine = self.engine();
         engine.context.check_open()?;

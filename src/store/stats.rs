@@ -7,23 +7,27 @@ use crate::compact::CompactionReport;
 use crate::segment::Segment;
 use crate::sync::lock;
 
-/// A look at a store. Numbers are read one after the other beside running writers: near each other, not from one instant.
+/// A look at a store. Numbers are read one after the other beside running writers: near each other,
+/// not from one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Keys in the indexes; those that expired and were not swept yet are among them, and those that are only hidden because the wall
-    /// clock is not, or not for long, where it was when they were seen expired.
+    /// Keys in the indexes; those that expired and were not swept yet are among them, and those
+    /// that are only hidden because the wall clock is not, or not for long, where it was when
+    /// they were seen expired.
     pub keys: u64,
     /// Namespaces that exist.
     pub namespaces: u64,
-    /// Entries of the expiry queue that are due by the wall clock and not swept yet. Keys that were overwritten since may be among them.
+    /// Entries of the expiry queue that are due by the wall clock and not swept yet. Keys that were
+    /// overwritten since may be among them.
     pub expired_not_swept: u64,
     /// Bytes of records that are live, headers and padding included.
     pub live_bytes: u64,
     /// Bytes of puts that were overwritten, deleted or have expired, not yet given back.
     pub dead_bytes: u64,
-    /// Of these, the bytes of puts that left the indexes because they expired. Those whose keys were written to again since are among
-    /// them until the store is opened without an index file.
+    /// Of these, the bytes of puts that left the indexes because they expired. Those whose keys
+    /// were written to again since are among them until the store is opened without an index
+    /// file.
     pub expired_bytes: u64,
     /// Bytes of tombstones.
     pub tombstone_bytes: u64,
@@ -73,7 +77,8 @@ pub struct SegmentStats {
     pub sealed: bool,
     /// When it was created, in milliseconds since the Unix epoch, by the clock of that time.
     pub created_ms: u64,
-    /// Whether it holds what compaction, or recovery, moved there; false if it was written to by puts and deletes.
+    /// Whether it holds what compaction, or recovery, moved there; false if it was written to by
+    /// puts and deletes.
     pub rewritten: bool,
     /// Bytes of data.
     pub bytes: u64,
@@ -108,7 +113,8 @@ impl SegmentStats {
 }
 
 impl Store {
-    /// A look at the store. Takes time proportional to the number of key blocks, segments and keys with an expiry.
+    /// A look at the store. Takes time proportional to the number of key blocks, segments and keys
+    /// with an expiry.
     pub fn stats(&self) -> Stats {
         let engine = self.engine();
         if let Err(error) = engine.context.check_process() {

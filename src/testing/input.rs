@@ -1,5 +1,5 @@
-//! Numbers and pieces taken from the bytes of a fuzzer, one after the other. What is missing at the end reads as zeros,
-//! so that every input means something, and a longer one never means less.
+//! Numbers and pieces taken from the bytes of a fuzzer, one after the other. What is missing at the
+//! end reads as zeros, so that every input means something, and a longer one never means less.
 
 /// What is left of the bytes.
 pub struct Input<'a>(&'a [u8]);
@@ -65,8 +65,8 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Damages `bytes` as the input says: a flipped bit, another byte, a range of zeros, a cut, or a block that lies where
-/// another should.
+/// Damages `bytes` as the input says: a flipped bit, another byte, a range of zeros, a cut, or a
+/// block that lies where another should.
 pub fn strike(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
     let (at, how) = (usize::from(input.u16()), input.u8());
     // After the input is read, so that a caller who strikes until it is used up comes to an end.

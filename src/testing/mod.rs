@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 /// Longer than anything takes on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until it is so, however slow the machine is; what never comes fails the test, which does not hang.
+/// Waits until it is so, however slow the machine is; what never comes fails the test, which does
+/// not hang.
 ///
 /// # Panics
 ///
@@ -28,8 +29,8 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A thread, as the system knows it: tells whether it waits for another one. So a test that a thread must not
-/// go on needs no sleep.
+/// A thread, as the system knows it: tells whether it waits for another one. So a test that a
+/// thread must not go on needs no sleep.
 #[derive(Clone, Debug)]
 pub struct Task {
     status: PathBuf,
@@ -46,8 +47,8 @@ impl Task {
         }
     }
 
-    /// Whether it sleeps, and has not been awake between two looks. A thread that has ended does not. Where the system does not
-    /// tell, every thread waits, and a test sees less.
+    /// Whether it sleeps, and has not been awake between two looks. A thread that has ended does
+    /// not. Where the system does not tell, every thread waits, and a test sees less.
     #[must_use]
     pub fn waits(&self) -> bool {
         if !cfg!(target_os = "linux") {

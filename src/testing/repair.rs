@@ -1,8 +1,8 @@
 //! Puts right what checksums would refuse, so that a fuzzer reaches the code behind them.
 //!
-//! A second account of `docs/format.md`, on purpose independent of `src/format`: if the two disagree, the targets see nothing but
-//! refusals, which their coverage shows. It needs no other part of the library, so that targets that use the public interface
-//! alone can include it.
+//! A second account of `docs/format.md`, on purpose independent of `src/format`: if the two
+//! disagree, the targets see nothing but refusals, which their coverage shows. It needs no other
+//! part of the library, so that targets that use the public interface alone can include it.
 
 const SEGMENT_HEADER_LEN: usize = 64;
 const RECORD_HEADER_LEN: usize = 24;
@@ -215,7 +215,8 @@ impl Shape {
     }
 }
 
-/// Both checksums of the record at this offset; `at` is the offset that the header's checksum is bound to.
+/// Both checksums of the record at this offset; `at` is the offset that the header's checksum is
+/// bound to.
 pub fn record(bytes: &mut [u8], offset: usize, at: u64, salt: u32) {
     let Some(shape) = Shape::of(bytes, offset) else {
         return;
@@ -229,7 +230,8 @@ pub fn record(bytes: &mut [u8], offset: usize, at: u64, salt: u32) {
     write(bytes, offset, &hasher.finalize().to_le_bytes());
 }
 
-/// Bodies of all puts of a segment that fit their checksums, wherever they lie, with the length of their metadata.
+/// Bodies of all puts of a segment that fit their checksums, wherever they lie, with the length of
+/// their metadata.
 pub fn sound_bodies(bytes: &[u8]) -> Vec<(Option<usize>, &[u8])> {
     let body = |offset: usize| {
         let shape = Shape::of(bytes, offset).filter(|shape| shape.kind == PUT)?;

@@ -23,7 +23,8 @@ fn whoever_keeps_it_waiting_is_given_up() {
         connection
     });
     assert!(body.is_closed());
-    // The others have ended before it, as they were told: what gives up those that idle gives them half a minute by itself.
+    // The others have ended before it, as they were told: what gives up those that idle gives them half
+    // a minute by itself.
     assert!(!idle.is_silent() && !head.is_silent());
     assert!(idle.is_closed() && head.is_closed());
     // A body that comes, but a byte at a time.
@@ -85,7 +86,8 @@ fn what_is_no_request_is_refused() {
             &format!("{put}Content-Length: 5\r\nContent-Length: 6\r\n\r\nvalue"),
             400,
         ),
-        // The head was good: what is wrong with the body is not answered, since nobody knows where the next request begins.
+        // The head was good: what is wrong with the body is not answered, since nobody knows where the next request
+        // begins.
         (&format!("{put}Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 0),
         (&format!("{put}Transfer-Encoding: gzip\r\n\r\nvalue"), 400),
         (

@@ -168,7 +168,8 @@ fn a_signal_that_nobody_expects_ends_the_command() {
     stdin.write_all(&vec![b'v'; 4 << 20]).unwrap();
     interrupt(&child);
     let output = ended(child);
-    // By the handler and its status that is documented, not by the signal: a shell would call that 130 too.
+    // By the handler and its status that is documented, not by the signal: a shell would call that 130
+    // too.
     assert_eq!(output.status.code(), Some(130), "{:?}", output.status);
     assert_eq!((&output.stdout[..], &output.stderr[..]), (&b""[..], &b""[..]));
     drop(stdin);

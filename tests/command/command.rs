@@ -125,8 +125,8 @@ impl Workplace {
     }
 }
 
-/// What a child has said when it has ended. One that does not end, such as a server that was to refuse its settings, is
-/// killed, and fails the test.
+/// What a child has said when it has ended. One that does not end, such as a server that was to
+/// refuse its settings, is killed, and fails the test.
 pub fn ended(child: Child) -> Output {
     let process = child.id().to_string();
     let (has_ended, end) = mpsc::channel::<()>();

@@ -31,7 +31,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `serve` on this store, with both faces on ports of the system's choice, and this many other listeners.
+    /// Starts `serve` on this store, with both faces on ports of the system's choice, and this many
+    /// other listeners.
     pub fn start(mut command: Command, others: usize) -> Server {
         command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -213,7 +214,8 @@ impl Connection<TcpStream> {
     }
 }
 
-/// An error of a connection is its end. A wait in which nothing has come is neither that nor an answer: it fails the test.
+/// An error of a connection is its end. A wait in which nothing has come is neither that nor an
+/// answer: it fails the test.
 fn must_be_the_end(error: &std::io::Error) {
     let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
     assert!(!is_late, "neither an answer nor an end has come in time");

@@ -1,4 +1,5 @@
-//! The server: keys that are no text, which a library or the command line can have stored, in the listings of both faces.
+//! The server: keys that are no text, which a library or the command line can have stored, in the
+//! listings of both faces.
 
 use crate::command::Workplace;
 use crate::http::{NAMESPACES, Server, request, started};
@@ -6,7 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-/// Before, between and behind the others; beside one that a lenient reader would make of it; and a prefix of which one is text.
+/// Before, between and behind the others; beside one that a lenient reader would make of it; and a
+/// prefix of which one is text.
 const NO_TEXT: [&[u8]; 6] = [
     b"\x80",
     b"a\xff",
@@ -33,7 +35,8 @@ fn filled() -> (Workplace, Server, String) {
     (at, server, id)
 }
 
-/// The keys of all pages of so many, and how many pages there were. `page` gives that behind a cursor: its keys, and where the next begins.
+/// The keys of all pages of so many, and how many pages there were. `page` gives that behind a
+/// cursor: its keys, and where the next begins.
 fn walked(page: impl Fn(&str) -> (Vec<Value>, Option<String>), limit: usize) -> (Vec<Value>, usize) {
     let (mut keys, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
     loop {
@@ -52,7 +55,8 @@ fn names(keys: &[Value]) -> Vec<&str> {
     keys.iter().map(|key| key["name"].as_str().unwrap()).collect()
 }
 
-/// Each key that is text comes once, in order, whatever the length of pages; a page of nothing but others is empty, and not the last.
+/// Each key that is text comes once, in order, whatever the length of pages; a page of nothing but
+/// others is empty, and not the last.
 fn check(all: impl Fn(usize, &str) -> (Vec<Value>, usize)) {
     let expected = |prefix: &str| {
         TEXT.into_iter()
@@ -133,8 +137,8 @@ fn keys_that_are_no_text_are_not_listed_through_a_binding_and_hide_no_others() {
     assert_eq!(statuses, [400, 400, 200]);
 }
 
-/// A client can take a cursor apart, put another key into it and compute the checksum again. It sees no more by that than the prefix
-/// it was given.
+/// A client can take a cursor apart, put another key into it and compute the checksum again. It
+/// sees no more by that than the prefix it was given.
 #[test]
 fn a_cursor_that_was_made_up_leads_out_of_no_prefix() {
     let (_at, server, id) = filled();

@@ -149,7 +149,8 @@ fn tokens_may_be_for_reading_and_for_some_namespaces_only() {
     assert_eq!(server.bound("GET", "k", &[("Authorization", &value)], b"").body, b"v");
 }
 
-/// Without a token, what keeps others out is that they cannot reach the address; a web page in a browser here can.
+/// Without a token, what keeps others out is that they cannot reach the address; a web page in a
+/// browser here can.
 #[test]
 fn web_pages_from_elsewhere_are_kept_out() {
     let at = Workplace::with_namespace();

@@ -406,7 +406,8 @@ fn a_bulk_put_is_done_as_a_whole_or_not_at_all() {
     assert_eq!(at.done("PUT", "N/bulk", b"[]")["result"]["successful_key_count"], 0);
 }
 
-/// Those behind the last that is allowed are counted, and not kept: each would take more memory than it has bytes here.
+/// Those behind the last that is allowed are counted, and not kept: each would take more memory
+/// than it has bytes here.
 #[test]
 #[cfg(target_os = "linux")]
 fn very_many_items_take_no_memory_but_that_of_the_body() {

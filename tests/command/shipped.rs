@@ -1,5 +1,6 @@
-//! What `docs/self-hosting` ships, as it is shipped: the configuration, the unit for systemd, and the commands of the page about them. Only
-//! ports and paths are other ones here, each put in the place of a piece of the text that has to be there. What workerd is given is tested by
+//! What `docs/self-hosting` ships, as it is shipped: the configuration, the unit for systemd, and
+//! the commands of the page about them. Only ports and paths are other ones here, each put in the
+//! place of a piece of the text that has to be there. What workerd is given is tested by
 //! `tests/e2e/shipped.test.mjs`.
 
 use std::collections::BTreeSet;
@@ -231,7 +232,8 @@ fn the_unit_starts_what_the_configuration_is_for() {
         );
     }
 
-    // It is not killed while it finishes what it may finish, nor refused the descriptors of its connections.
+    // It is not killed while it finishes what it may finish, nor refused the descriptors of its
+    // connections.
     let number = |text: &str| text.parse::<u64>().unwrap();
     assert!(number(of("TimeoutStopSec")) > number(&setting("stop_seconds")) + 10);
     assert!(number(of("LimitNOFILE")) >= 4 * number(&setting("max_connections")));

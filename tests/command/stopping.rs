@@ -43,7 +43,8 @@ fn requests_that_have_come_are_finished_before_it_stops() {
     assert_eq!(at.text(["key", "get", "-n", "N", "k"]), "1234567890");
 }
 
-/// A load balancer asks while requests that have come are finished. The head of its question came before the stop.
+/// A load balancer asks while requests that have come are finished. The head of its question came
+/// before the stop.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_server_that_stops_says_that_it_is_not_ready() {

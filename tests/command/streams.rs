@@ -1,4 +1,5 @@
-//! The command line: export and import of far more than memory should take, stopped in the middle and gone on with.
+//! The command line: export and import of far more than memory should take, stopped in the middle
+//! and gone on with.
 #![cfg(target_os = "linux")]
 
 use std::path::Path;
@@ -52,7 +53,8 @@ fn fill(path: &Path) {
     store.close().unwrap();
 }
 
-/// Memory of its own that a process has: no pages of files, which are the system's to keep or not. None once it has ended.
+/// Memory of its own that a process has: no pages of files, which are the system's to keep or not.
+/// None once it has ended.
 fn memory_bytes(child: &Child) -> Option<u64> {
     // It is there until somebody has asked for its exit status.
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
@@ -61,7 +63,8 @@ fn memory_bytes(child: &Child) -> Option<u64> {
     Some(kilobytes << 10)
 }
 
-/// Looks at a child again and again until this is so, or at last until it has ended; gives the most memory that it had.
+/// Looks at a child again and again until this is so, or at last until it has ended; gives the most
+/// memory that it had.
 fn watched(child: &Child, is_so: impl Fn() -> bool) -> u64 {
     let mut most = 0;
     while let Some(bytes) = memory_bytes(child) {
@@ -75,7 +78,8 @@ fn watched(child: &Child, is_so: impl Fn() -> bool) -> u64 {
     most
 }
 
-/// Ctrl-C when so much of a file or directory is written; then to the end. Gives the most memory that either had.
+/// Ctrl-C when so much of a file or directory is written; then to the end. Gives the most memory
+/// that either had.
 fn stopped_and_gone_on_with(at: &Workplace, arguments: &[&str], written: &Path, stop_at_bytes: u64) -> u64 {
     let child = at.spawned(arguments.iter().copied());
     let before = watched(&child, || bytes_in(written) > stop_at_bytes);

@@ -32,7 +32,8 @@ fn ids(store: &Store) -> Vec<(String, u128)> {
         .collect()
 }
 
-/// A store of whatever can be stored: any bytes, with and without metadata that are JSON, are not, or look as if they were.
+/// A store of whatever can be stored: any bytes, with and without metadata that are JSON, are not,
+/// or look as if they were.
 fn filled(keys: u32) -> Workplace {
     let at = Workplace::with_namespace();
     let store = at.store();
@@ -80,7 +81,8 @@ fn opened(at: &Workplace, name: &str) -> Store {
     Store::options().create(false).open(at.path(name)).unwrap()
 }
 
-/// Of three keys one has a damaged value, and another a damaged one beside metadata; which of them are listed, exported and got.
+/// Of three keys one has a damaged value, and another a damaged one beside metadata; which of them
+/// are listed, exported and got.
 #[test]
 fn damaged_keys_are_named_and_the_others_are_exported_listed_and_got() {
     let at = Workplace::with_namespace();
@@ -270,7 +272,8 @@ fn an_export_goes_on_where_it_was_cut_off() {
             std::fs::remove_file(at.path(file)).unwrap();
             let keys = resumed(&at, file);
             let kept = if file == "all.jsonl" {
-                // All lines that are whole, but for those that are no keys: the first, one for each of three namespaces, the last.
+                // All lines that are whole, but for those that are no keys: the first, one for each of three
+                // namespaces, the last.
                 let kept = &whole[..part];
                 let lines: Vec<&[u8]> = kept.split_inclusive(|byte| *byte == b'\n').collect();
                 let is_key = |line: &&&[u8]| {
@@ -348,7 +351,8 @@ fn a_large_export_goes_on_between_its_parts() {
             }
             std::fs::write(at.path(&format!("{file}.partial")), left).unwrap();
             let keys = resumed(&at, file);
-            // Of a plain file what is before the zeros is kept, else all parts but the one that was cut off; each has a quarter.
+            // Of a plain file what is before the zeros is kept, else all parts but the one that was cut off;
+            // each has a quarter.
             let is_half = part == whole.len() / 2;
             let most = match file {
                 "all.jsonl" => 1200 - 1200 * (part / 2) / whole.len() + 10,

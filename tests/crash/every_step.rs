@@ -1,17 +1,23 @@
-//! A store is cut off before every step that it takes on the disk, and what the crash leaves is opened.
+//! A store is cut off before every step that it takes on the disk, and what the crash leaves is
+//! opened.
 //!
-//! A step is a call that changes what is stored or makes it durable. Of each, these crashes are made: the process is killed
-//! before it, or within it if it is a write; power fails, and of what was not synced nothing is left, or everything, or the
-//! first so many operations, or any of them out of order and in parts of 512 bytes or 4 KiB. What each state is asked is said in
-//! [`explorer`]; how a run is recorded in [`recording`](test_support::crash::recording). Where recovery itself is cut off, the same is asked again.
+//! A step is a call that changes what is stored or makes it durable. Of each, these crashes are
+//! made: the process is killed before it, or within it if it is a write; power fails, and of what
+//! was not synced nothing is left, or everything, or the first so many operations, or any of them
+//! out of order and in parts of 512 bytes or 4 KiB. What each state is asked is said in
+//! [`explorer`]; how a run is recorded in [`recording`](test_support::crash::recording). Where
+//! recovery itself is cut off, the same is asked again.
 //!
-//! `a_checkpoint...at_any_step` in `tests/engine/checkpoint.rs` and `tests/engine/second_crash.rs` do this for single stories; the model test
-//! (`tests/crash/model.rs`) crashes at random places. Here every place is visited.
+//! `a_checkpoint...at_any_step` in `tests/engine/checkpoint.rs` and `tests/engine/second_crash.rs`
+//! do this for single stories; the model test (`tests/crash/model.rs`) crashes at random places.
+//! Here every place is visited.
 //!
 //! * `EMBERCASK_SEED` seeds the random lives, and which states are built.
-//! * `EMBERCASK_EXHAUSTIVE=1` builds all states of the life of every kind of operation; by default a sample, another one in each run.
+//! * `EMBERCASK_EXHAUSTIVE=1` builds all states of the life of every kind of operation; by default
+//!   a sample, another one in each run.
 //! * `EMBERCASK_CRASH_STATES` says how many states of random lives are opened at least.
-//! * `EMBERCASK_CRASH_PLACE` names one state, as a failure prints it, for `the_state_that_the_environment_names_holds`.
+//! * `EMBERCASK_CRASH_PLACE` names one state, as a failure prints it, for
+//!   `the_state_that_the_environment_names_holds`.
 
 use std::sync::Arc;
 
@@ -56,7 +62,8 @@ fn random_cut(fate: &mut test_support::Rng) -> Cut {
     Cut::Power(CutPolicy::Random { seed, grain })
 }
 
-/// Kills within the write that is next: with its first byte, one in its middle and all but its last.
+/// Kills within the write that is next: with its first byte, one in its middle and all but its
+/// last.
 fn torn(moment: &Moment, fate: &mut test_support::Rng) -> Vec<Cut> {
     let length = moment.write.as_ref().map_or(0, |write| write.bytes.len());
     let mut parts = vec![1, length.saturating_sub(1), length / 2];
@@ -82,9 +89,10 @@ fn every_cut(moment: &Moment, random: u64, fate: &mut test_support::Rng) -> Vec<
     cuts
 }
 
-/// Of a small life every step is taken, with every cut. Of the recovery from the plainest cuts again every step, with the cuts
-/// that differ most; of the other recoveries, and of those after a second crash, a sample. Of all these the states that the samples have,
-/// and a kill before every step.
+/// Of a small life every step is taken, with every cut. Of the recovery from the plainest cuts
+/// again every step, with the cuts that differ most; of the other recoveries, and of those after a
+/// second crash, a sample. Of all these the states that the samples have, and a kill before every
+/// step.
 fn exhaustively(samples: Samples, place: &Place, step: usize, moment: &Moment) -> Vec<Cut> {
     let mut cuts = without_sampling(samples.life.seed, place, step, moment);
     let mut numbers = vec![step as u64];
@@ -221,7 +229,8 @@ fn random_lives_survive_crashes_at_sampled_steps() {
     ]);
 }
 
-/// A place names a state only if everything on the disk follows from the seed: ids, salts and the hashes in index files too.
+/// A place names a state only if everything on the disk follows from the seed: ids, salts and the
+/// hashes in index files too.
 #[test]
 fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
     let mut seeds = test_support::rng();
@@ -242,7 +251,8 @@ fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
     }
 }
 
-/// If it names none, one in the middle of recovery, so that a state can be built again when that is needed.
+/// If it names none, one in the middle of recovery, so that a state can be built again when that is
+/// needed.
 #[test]
 fn the_state_that_the_environment_names_holds() {
     let (workload, place) = explorer::place_to_replay().unwrap_or_else(|| {
@@ -252,7 +262,8 @@ fn the_state_that_the_environment_names_holds() {
     explorer::replay(&workload, &place, honest()).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// An exploration of a device that lies must end in an error, and replaying what the error names must as well.
+/// An exploration of a device that lies must end in an error, and replaying what the error names
+/// must as well.
 fn notices(lie: Lie) {
     let workload = Workload::every_kind();
     let recording = workload.record(lie.below());

@@ -2,14 +2,16 @@
 //!
 //! What holds, with the store's own threads and without:
 //!
-//! * a put that does not fit fails with [`ErrorKind::NoSpace`] and changes nothing; nothing acknowledged is lost;
-//! * reads, deletes and compaction go on, and make room; puts work again on the same handle, be it for that or because
-//!   somebody else has freed space;
+//! * a put that does not fit fails with [`ErrorKind::NoSpace`] and changes nothing; nothing
+//!   acknowledged is lost;
+//! * reads, deletes and compaction go on, and make room; puts work again on the same handle, be it
+//!   for that or because somebody else has freed space;
 //! * closing, opening again and being killed lose nothing on a disk without room for one more byte.
 //!
-//! The file systems are a tmpfs and an ext4 image on a loop device, mounted in a mount namespace of their own, so that no mount
-//! outlives its test, however that ends. Where this process may not mount, that test says so in a line and
-//! passes; the same on a simulated disk runs everywhere. Single points on a simulated disk are in `tests/engine/faults/full_disk.rs`.
+//! The file systems are a tmpfs and an ext4 image on a loop device, mounted in a mount namespace of
+//! their own, so that no mount outlives its test, however that ends. Where this process may not
+//! mount, that test says so in a line and passes; the same on a simulated disk runs everywhere.
+//! Single points on a simulated disk are in `tests/engine/faults/full_disk.rs`.
 
 #![cfg(unix)]
 
@@ -131,7 +133,8 @@ fn value(number: u64) -> Vec<u8> {
     format!("{number};").bytes().cycle().take(VALUE_BYTES).collect()
 }
 
-/// Puts until one is refused, and then so often again that nobody finds room any more. Returns how many were put.
+/// Puts until one is refused, and then so often again that nobody finds room any more. Returns how
+/// many were put.
 fn fill(namespace: &Namespace, name: &str, content: &mut Content) -> u64 {
     let (mut written, mut refused) = (0, 0);
     for number in 0..PUTS_MAX {
@@ -196,8 +199,8 @@ fn holds(namespace: &Namespace, content: &Content, perhaps: &[String]) {
     }
 }
 
-/// Deletes the oldest `count` keys, and compacts in between, as somebody does who needs room: so many tombstones at once that
-/// they fit into what the store holds back.
+/// Deletes the oldest `count` keys, and compacts in between, as somebody does who needs room: so
+/// many tombstones at once that they fit into what the store holds back.
 fn delete_oldest(store: &Store, namespace: &Namespace, content: &mut Content, count: usize) {
     let doomed: Vec<String> = content.keys().take(count).cloned().collect();
     for (number, key) in doomed.iter().enumerate() {
@@ -261,7 +264,8 @@ fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
     goes_on_after_opening(disk, maintenance, content, &[]);
 }
 
-/// Opened on a disk without room; then puts work once there is some, on the same handle; and all is there the next time.
+/// Opened on a disk without room; then puts work once there is some, on the same handle; and all is
+/// there the next time.
 fn goes_on_after_opening(disk: &Disk, maintenance: Maintenance, mut content: Content, perhaps: &[String]) {
     let store = disk.open(maintenance);
     let namespace = store.open_namespace("N").unwrap();
@@ -464,7 +468,8 @@ impl Drop for Mounted {
     }
 }
 
-/// Runs everything on a file system that `mount` brings into a directory, in a process with mounts of its own.
+/// Runs everything on a file system that `mount` brings into a directory, in a process with mounts
+/// of its own.
 fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String>) {
     match role() {
         Some(role) if role.name == "fill" => {

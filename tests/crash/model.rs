@@ -1,12 +1,13 @@
-//! The model test: whatever is done to a store, and however it ends, it shows what a plain ordered map would.
+//! The model test: whatever is done to a store, and however it ends, it shows what a plain ordered
+//! map would.
 //!
-//! Random sequences of operations run against a store on a simulated disk and against a model ([`model`]), and after each
-//! everything that can be seen is compared ([`driver`]). Crashes strike between operations, within them at any storage
-//! call, and within the recovery that follows; the store must then show exactly one of the states that the acknowledgements
-//! given before allow.
+//! Random sequences of operations run against a store on a simulated disk and against a model
+//! ([`model`]), and after each everything that can be seen is compared ([`driver`]). Crashes strike
+//! between operations, within them at any storage call, and within the recovery that follows; the
+//! store must then show exactly one of the states that the acknowledgements given before allow.
 //!
-//! `EMBERCASK_MODEL_CASES` says how many sequences each test runs. A failing one is shrunk, printed and kept in
-//! `proptest-regressions/`, from where it is run again before any other.
+//! `EMBERCASK_MODEL_CASES` says how many sequences each test runs. A failing one is shrunk, printed
+//! and kept in `proptest-regressions/`, from where it is run again before any other.
 
 use proptest::prelude::*;
 use proptest::test_runner::{FailurePersistence, FileFailurePersistence};

@@ -1,21 +1,26 @@
 //! Something goes wrong at every step of a life in turn, and the store answers as it promised.
 //!
-//! The life is the one of `tests/crash/every_step.rs`: every kind of operation in a few hundred steps. It is lived again for each
-//! of its calls, and that call fails; or, from it on, calls of a kind fail until things are put in order. From then on, deed
-//! by deed (promise 8 of `docs/durability.md`, and 9):
+//! The life is the one of `tests/crash/every_step.rs`: every kind of operation in a few hundred
+//! steps. It is lived again for each of its calls, and that call fails; or, from it on, calls of a
+//! kind fail until things are put in order. From then on, deed by deed (promise 8 of
+//! `docs/durability.md`, and 9):
 //!
-//! * the call returns an error of the kind that fits, or goes well; it hangs nobody, and is never an error about damage;
+//! * the call returns an error of the kind that fits, or goes well; it hangs nobody, and is never
+//!   an error about damage;
 //! * what failed has happened or not, as a whole; reads go on and show just that;
-//! * after a failed sync of the log writes are refused until the store is opened again, and nothing is acknowledged meanwhile;
+//! * after a failed sync of the log writes are refused until the store is opened again, and nothing
+//!   is acknowledged meanwhile;
 //! * a store that is not poisoned goes on, and works again as soon as the disk does;
-//! * a kill or a power cut at any of these points leaves what was acknowledged, in order and without damage, also when what a
-//!   failed sync was to make durable is lost although reads still show it.
+//! * a kill or a power cut at any of these points leaves what was acknowledged, in order and
+//!   without damage, also when what a failed sync was to make durable is lost although reads still
+//!   show it.
 //!
-//! `tests/engine/faults/` tells single stories of this, and has those of threads, of the directory and of the disk that is full for
-//! good.
+//! `tests/engine/faults/` tells single stories of this, and has those of threads, of the directory
+//! and of the disk that is full for good.
 //!
-//! One in seven of the calls is tried by default, others in each run, and every one with `EMBERCASK_EXHAUSTIVE=1`; `EMBERCASK_SEED`
-//! repeats a run. A failure prints the variable that repeats just that life: `EMBERCASK_FAULT_PLACE`.
+//! One in seven of the calls is tried by default, others in each run, and every one with
+//! `EMBERCASK_EXHAUSTIVE=1`; `EMBERCASK_SEED` repeats a run. A failure prints the variable that
+//! repeats just that life: `EMBERCASK_FAULT_PLACE`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,8 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const CALLS_MAX: u64 = 100_000;
 /// Openings and maps are no steps; trouble with them begins at every so manieth.
 const STEPS_BETWEEN_OPENINGS: usize = 3;
-/// Of the places where trouble can begin, one in so many is tried, unless the run is exhaustive. Odd, so that both ways to read have
-/// their turn.
+/// Of the places where trouble can begin, one in so many is tried, unless the run is exhaustive.
+/// Odd, so that both ways to read have their turn.
 const ONE_IN: u64 = 7;
 /// Of the steps of a life, before every so manieth it is killed and opened with trouble.
 const STEPS_BETWEEN_KILLS: usize = 9;
@@ -219,7 +224,8 @@ impl Life<'_> {
         }
     }
 
-    /// Whether the trouble is a failed sync of a segment that the store goes on with, not of one that it has thrown away.
+    /// Whether the trouble is a failed sync of a segment that the store goes on with, not of one
+    /// that it has thrown away.
     fn lost_a_sync_of_the_log(&self) -> bool {
         let trouble = &self.maker.trouble;
         let step = self.steps.get(self.maker.at as usize);
@@ -337,8 +343,8 @@ fn steps_of(workload: &Workload) -> Arc<Vec<String>> {
     Arc::new(recording.moments.into_iter().map(|moment| moment.step).collect())
 }
 
-/// Where one kind of trouble begins: at each step that it strikes. How many calls there are of all kinds is not known, nor which
-/// steps are next to calls that are none.
+/// Where one kind of trouble begins: at each step that it strikes. How many calls there are of all
+/// kinds is not known, nor which steps are next to calls that are none.
 fn beginnings(trouble: &Trouble, steps: &[String]) -> Vec<u64> {
     let prefixes: Vec<String> = match (trouble.kind, trouble.operation) {
         _ if trouble.all_calls => return (0..CALLS_MAX).collect(),
@@ -391,8 +397,8 @@ fn indexes(name: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Lives of each of these troubles at the least, and of these, those in which something failed. In turn for each step, unless both
-/// ways to read are asked for.
+/// Lives of each of these troubles at the least, and of these, those in which something failed. In
+/// turn for each step, unless both ways to read are asked for.
 fn trouble_at_every_step(name: &str, sample: Sample, floors: &[(u64, u64)]) -> Lived {
     let indexes = indexes(name);
     assert_eq!(indexes.len(), floors.len(), "{name}");

@@ -1,5 +1,5 @@
-//! An allocator that remembers the largest single request, so that a damaged length that is believed too early is found
-//! although the memory would have been there.
+//! An allocator that remembers the largest single request, so that a damaged length that is
+//! believed too early is found although the memory would have been there.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -99,7 +99,8 @@ fn blocks_that_were_lost_or_went_astray_are_found_or_do_no_harm() {
     );
 }
 
-/// Every way in which the files of two stores, and those of one among themselves, can be mixed up, but for the manifest.
+/// Every way in which the files of two stores, and those of one among themselves, can be mixed up,
+/// but for the manifest.
 #[test]
 fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
     let (subject, stranger) = (small(1), small(2));
@@ -215,9 +216,9 @@ fn a_segment_or_hint_from_an_earlier_point_is_found_or_does_no_harm() {
     );
 }
 
-/// What promise 10 excuses, and no more: an older manifest may hide what came later. Then the store shows exactly what
-/// it showed at some time, or says that files are missing. A key that had been deleted comes back only with that older
-/// state as a whole.
+/// What promise 10 excuses, and no more: an older manifest may hide what came later. Then the store
+/// shows exactly what it showed at some time, or says that files are missing. A key that had been
+/// deleted comes back only with that older state as a whole.
 #[test]
 fn a_manifest_from_an_earlier_point_is_refused_or_shows_a_state_that_once_was() {
     let history = history();

@@ -1,4 +1,5 @@
-//! What a damaged store may show: what is right, or an error that says where the damage is. Nothing else.
+//! What a damaged store may show: what is right, or an error that says where the damage is. Nothing
+//! else.
 
 use std::path::Path;
 
@@ -74,7 +75,8 @@ pub(crate) enum Verdict {
     Whole,
 }
 
-/// Opens a damaged store that must not lose a thing in silence, and looks at all of it in every way.
+/// Opens a damaged store that must not lose a thing in silence, and looks at all of it in every
+/// way.
 pub(crate) fn judge(damaged: &Damaged<'_>, mode: ReadMode, hints: bool) -> Verdict {
     let disk = damaged.disk();
     if !hints {
@@ -179,8 +181,8 @@ fn look(damaged: &Damaged<'_>, store: &Store) -> bool {
     whole
 }
 
-/// That verifying the files lists every damaged part of every segment, why the store does not open if it does not, and nothing
-/// that is sound.
+/// That verifying the files lists every damaged part of every segment, why the store does not open
+/// if it does not, and nothing that is sound.
 fn check_closed(damaged: &Damaged<'_>, report: &VerifyReport, opens: bool) {
     check_all_listed(damaged, report, |path, at| can_be_known(damaged, path, at));
     assert!(opens || !report.is_sound(), "it does not open, and nothing is said");
@@ -189,7 +191,8 @@ fn check_closed(damaged: &Damaged<'_>, report: &VerifyReport, opens: bool) {
     }
 }
 
-/// That verify lists every damaged part of every segment, by segment and offset, and nothing that is sound.
+/// That verify lists every damaged part of every segment, by segment and offset, and nothing that
+/// is sound.
 fn check_verify(damaged: &Damaged<'_>, report: &VerifyReport) {
     check_all_listed(damaged, report, |_, _| true);
     for range in &report.damaged {
@@ -206,8 +209,8 @@ fn check_verify(damaged: &Damaged<'_>, report: &VerifyReport) {
     }
 }
 
-/// Whether the files tell that there was something at this place. Without the manifest nobody knows what a segment had beyond
-/// where it ends, or is nothing but zeros.
+/// Whether the files tell that there was something at this place. Without the manifest nobody knows
+/// what a segment had beyond where it ends, or is nothing but zeros.
 fn can_be_known(damaged: &Damaged<'_>, path: &Path, at: usize) -> bool {
     let knows_ends = !damaged.is_changed(&Path::new(DIRECTORY).join("MANIFEST"));
     let is_inside = |bytes: &[u8]| bytes.iter().skip(at).any(|&byte| byte != 0);
@@ -235,8 +238,8 @@ fn check_all_listed(damaged: &Damaged<'_>, report: &VerifyReport, can_be_known: 
     }
 }
 
-/// Whether salvage can use this record: its segment's header can be put right, none of its checksummed bytes has
-/// changed, and the file does not end inside it.
+/// Whether salvage can use this record: its segment's header can be put right, none of its
+/// checksummed bytes has changed, and the file does not end inside it.
 fn is_usable(damaged: &Damaged<'_>, record: &Record) -> bool {
     damaged.wrong_header_bits(&record.path) <= 1
         && !damaged.is_touched(&record.path, record.start..record.used)
@@ -245,8 +248,9 @@ fn is_usable(damaged: &Damaged<'_>, record: &Record) -> bool {
             .is_some_and(|bytes| bytes.len() >= record.end)
 }
 
-/// Whether salvage takes this record for part of a batch that was torn off as it was being written: part of one that is
-/// not whole, behind which nothing came in its segment, nor any write in another one.
+/// Whether salvage takes this record for part of a batch that was torn off as it was being written:
+/// part of one that is not whole, behind which nothing came in its segment, nor any write in
+/// another one.
 fn is_torn(damaged: &Damaged<'_>, record: &Record) -> bool {
     let Some(begin) = record.batch else { return false };
     let records = || damaged.subject.records.iter().filter(|other| is_usable(damaged, other));

@@ -1,25 +1,31 @@
-//! Damage, in every place: whatever happened to the files of a store, it shows what is right or says what is wrong.
+//! Damage, in every place: whatever happened to the files of a store, it shows what is right or
+//! says what is wrong.
 //!
-//! Stores with every kind of record ([`subject`]) are damaged in all ways ([`damages`]) and opened in both read modes. Held for each
-//! ([`judge`]):
+//! Stores with every kind of record ([`subject`]) are damaged in all ways ([`damages`]) and opened
+//! in both read modes. Held for each ([`judge`]):
 //!
-//! * opening succeeds, or fails with an error of the right kind that names a damaged file, and the damaged part of it;
-//! * every way to read a key gives the right answer or such an error: never another value, never "absent" for a key that was
-//!   there, never a key that had been deleted, dropped or had expired;
-//! * `verify` lists every damaged record of a store that opens, by segment and offset, and nothing else;
-//! * `salvage` brings out, of every key, the newest record that is not damaged: which ones these are is computed from the
-//!   format by a second reader of it ([`records`]), not by the engine;
+//! * opening succeeds, or fails with an error of the right kind that names a damaged file, and the
+//!   damaged part of it;
+//! * every way to read a key gives the right answer or such an error: never another value, never
+//!   "absent" for a key that was there, never a key that had been deleted, dropped or had expired;
+//! * `verify` lists every damaged record of a store that opens, by segment and offset, and nothing
+//!   else;
+//! * `salvage` brings out, of every key, the newest record that is not damaged: which ones these
+//!   are is computed from the format by a second reader of it ([`records`]), not by the engine;
 //! * nothing panics, and nobody asks for more memory than the files justify ([`allocations`]).
 //!
-//! What promise 10 excuses, and how much of it, is said where it is tested: the end of the log of a store that was not closed
-//! (`unclean`), and a manifest rolled back to an older state (`files`).
+//! What promise 10 excuses, and how much of it, is said where it is tested: the end of the log of a
+//! store that was not closed (`unclean`), and a manifest rolled back to an older state (`files`).
 //!
-//! Of all bits and all lengths of a store of a few kilobytes a sample is tried that has a part of each byte, another one in each run; all of them
-//! with `EMBERCASK_EXHAUSTIVE=1`. Of larger stores and of several damages at once `EMBERCASK_DAMAGE_STATES` are tried of each. A failure names the damage; `EMBERCASK_DAMAGE` set to that
-//! text tries it alone, in all ways (ids and salts differ from run to run, what lies where does not).
+//! Of all bits and all lengths of a store of a few kilobytes a sample is tried that has a part of
+//! each byte, another one in each run; all of them with `EMBERCASK_EXHAUSTIVE=1`. Of larger stores
+//! and of several damages at once `EMBERCASK_DAMAGE_STATES` are tried of each. A failure names the
+//! damage; `EMBERCASK_DAMAGE` set to that text tries it alone, in all ways (ids and salts differ
+//! from run to run, what lies where does not).
 //!
-//! `tests/engine/recovery/` has the single cases behind this, `tests/engine/verify_and_salvage/` the reports of verify and salvage,
-//! and `tests/engine/damage_while_open.rs` bytes that change under an open store.
+//! `tests/engine/recovery/` has the single cases behind this, `tests/engine/verify_and_salvage/`
+//! the reports of verify and salvage, and `tests/engine/damage_while_open.rs` bytes that change
+//! under an open store.
 
 mod allocations;
 mod damages;
@@ -52,7 +58,8 @@ fn is_unimportant(path: &std::path::Path) -> bool {
     path.ends_with("RESERVE") || path.ends_with("LOCK")
 }
 
-/// Whether all ways of opening are tried for each damage, and not one after the other for one damage after the other.
+/// Whether all ways of opening are tried for each damage, and not one after the other for one
+/// damage after the other.
 fn is_thorough() -> bool {
     std::env::var_os("EMBERCASK_DAMAGE_THOROUGH").is_some()
 }
@@ -71,7 +78,8 @@ fn judge_everything(subject: &Subject, damage: &Damage) -> Tally {
     tally
 }
 
-/// Without hints everything is read on opening, so that nothing is found out later, and nothing is overlooked.
+/// Without hints everything is read on opening, so that nothing is found out later, and nothing is
+/// overlooked.
 fn judge_without_hints(damaged: &Damaged<'_>, mode: ReadMode) -> Tally {
     let verdict = judge(damaged, mode, false);
     assert_ne!(verdict, Verdict::Harmed, "found out late");
@@ -79,8 +87,9 @@ fn judge_without_hints(damaged: &Damaged<'_>, mode: ReadMode) -> Tally {
     Tally::of(verdict)
 }
 
-/// One of the ways of opening, always with the hints in one of the two modes, and now and then the others: whatever counts up through
-/// the damages decides. All of them with `EMBERCASK_DAMAGE_THOROUGH`.
+/// One of the ways of opening, always with the hints in one of the two modes, and now and then the
+/// others: whatever counts up through the damages decides. All of them with
+/// `EMBERCASK_DAMAGE_THOROUGH`.
 fn judge_one_way(subject: &Subject, damage: &Damage) -> Tally {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     if is_thorough() || std::env::var_os("EMBERCASK_DAMAGE").is_some() {

@@ -1,5 +1,5 @@
-//! A second reader of sound segments, after `docs/format.md` and not after the engine's code: which records there are, and where.
-//! What damage may cost is computed from it.
+//! A second reader of sound segments, after `docs/format.md` and not after the engine's code: which
+//! records there are, and where. What damage may cost is computed from it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -124,8 +124,9 @@ pub(crate) struct Content {
     pub(crate) items: BTreeMap<(String, Vec<u8>), Item>,
 }
 
-/// What a store shows whose records are these: of each key the highest sequence counts, and what has expired is gone. Keys of a
-/// namespace of which nothing is known go where salvage puts them; in a whole store there are none.
+/// What a store shows whose records are these: of each key the highest sequence counts, and what
+/// has expired is gone. Keys of a namespace of which nothing is known go where salvage puts them;
+/// in a whole store there are none.
 pub(crate) fn resolve<'a>(records: impl Iterator<Item = &'a Record>, now_ms: u64) -> Content {
     let mut newest: BTreeMap<(u32, &[u8]), &Record> = BTreeMap::new();
     for record in records.filter(|record| record.has_key()) {

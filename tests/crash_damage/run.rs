@@ -9,8 +9,8 @@ use crate::damages::Damage;
 use crate::judge::Verdict;
 use test_support::{Sample, at_least};
 
-/// No request for memory may be larger. The stores take 150 KB at most, and the largest request for a sound one is the 1 MiB that outputs are
-/// collected in; what a flipped bit of a length makes
+/// No request for memory may be larger. The stores take 150 KB at most, and the largest request for
+/// a sound one is the 1 MiB that outputs are collected in; what a flipped bit of a length makes
 /// of them, if it is believed, mostly more than this.
 const ALLOCATION_MAX: usize = 5 << 18;
 /// Failures that are shown before the rest is left out.
@@ -72,8 +72,8 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Judges every one of these damages, of which there are so many at the least. `EMBERCASK_DAMAGE` picks one of them by its text. What
-/// has come of them is at least this.
+/// Judges every one of these damages, of which there are so many at the least. `EMBERCASK_DAMAGE`
+/// picks one of them by its text. What has come of them is at least this.
 pub(crate) fn run(
     what: &str,
     damages: impl Iterator<Item = Damage> + Send,

@@ -1,4 +1,5 @@
-//! The stores that are damaged: closed and killed ones, with every kind of record, and all that is known of them.
+//! The stores that are damaged: closed and killed ones, with every kind of record, and all that is
+//! known of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,7 +38,8 @@ pub(crate) fn is_hint(path: &Path) -> bool {
 impl Subject {
     pub(crate) fn of(disk: &MemStorage) -> Subject {
         let disk = disk.power_cut(&CutPolicy::KeepAll);
-        // With it a store opens whatever its hints are like, and without a look at its records: see `tests/engine/index_file.rs`.
+        // With it a store opens whatever its hints are like, and without a look at its records: see
+        // `tests/engine/index_file.rs`.
         Way::Hints.prepare(&disk, DIRECTORY);
         let files: BTreeMap<_, _> = disk
             .files(DIRECTORY)
@@ -100,8 +102,9 @@ fn write_some(store: &Store, round: usize) {
         .unwrap();
 }
 
-/// A closed store of about three kilobytes: outputs of compaction, segments of the log, a cut segment and what recovery
-/// wrote anew. Every kind of record, a renamed namespace and a dropped one. Two seeds make two stores that are strangers.
+/// A closed store of about three kilobytes: outputs of compaction, segments of the log, a cut
+/// segment and what recovery wrote anew. Every kind of record, a renamed namespace and a dropped
+/// one. Two seeds make two stores that are strangers.
 pub(crate) fn small(seed: u64) -> Subject {
     let disk = MemStorage::seeded(seed);
     let store = options(&disk, WRITTEN_MS).open(DIRECTORY).unwrap();
@@ -178,7 +181,8 @@ pub(crate) fn large() -> Subject {
     subject
 }
 
-/// A store that was killed: what was sealed before, and an active segment of which a part is covered by marks.
+/// A store that was killed: what was sealed before, and an active segment of which a part is
+/// covered by marks.
 pub(crate) fn killed() -> Subject {
     let disk = MemStorage::seeded(1);
     let store = options(&disk, WRITTEN_MS).open(DIRECTORY).unwrap();

@@ -1,6 +1,6 @@
-//! A store that was not closed. What a mark covers is durable, so that damage to it is corruption. Behind the last mark damage looks like a
-//! torn write: promise 10 excuses its loss, and these tests say of how much: of what begins at the damage, and nothing
-//! before it, batches as a whole.
+//! A store that was not closed. What a mark covers is durable, so that damage to it is corruption.
+//! Behind the last mark damage looks like a torn write: promise 10 excuses its loss, and these
+//! tests say of how much: of what begins at the damage, and nothing before it, batches as a whole.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,8 @@ use crate::run::{Tally, floors, one_in, run};
 use crate::subject::{NOW_MS, Subject, is_segment, killed, options};
 use test_support::DIRECTORY;
 
-/// Of the places in the log that can be damaged, one in so many is tried. Odd, so that both ways to read have their turn.
+/// Of the places in the log that can be damaged, one in so many is tried. Odd, so that both ways to
+/// read have their turn.
 const PLACES_BETWEEN: u64 = 5;
 
 /// The segment that was being written to: the newest.
@@ -150,7 +151,8 @@ fn a_log_cut_at_any_length_loses_what_was_cut_off_and_nothing_before_it() {
     );
 }
 
-/// Blocks that were written out of order, as a device may: those of the end are lost, those before a later mark are not.
+/// Blocks that were written out of order, as a device may: those of the end are lost, those before
+/// a later mark are not.
 #[test]
 fn blocks_of_the_log_that_never_arrived_are_judged_by_the_marks_behind_them() {
     let subject = killed();

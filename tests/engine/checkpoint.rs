@@ -136,7 +136,8 @@ fn store_and_copy_go_their_own_ways() {
     assert_eq!(store.open_namespace("N").unwrap().count().unwrap(), 50);
 }
 
-/// They have their id in common, and here the numbers of their segments and what is live in each as well.
+/// They have their id in common, and here the numbers of their segments and what is live in each as
+/// well.
 #[test]
 fn the_index_file_of_a_copy_that_went_its_own_way_is_not_believed_in_the_store() {
     let disk = MemStorage::new();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use embercask::storage::MemStorage;
 use embercask::{ErrorKind, Maintenance, ReadMode, Store};
 
-/// Whether the tombstone of "hidden" still counts, only the damaged record could tell: it is kept, and its segment is compacted.
+/// Whether the tombstone of "hidden" still counts, only the damaged record could tell: it is kept,
+/// and its segment is compacted.
 #[test]
 fn damage_in_one_segment_does_not_keep_others_from_being_compacted() {
     let disk = MemStorage::new();
@@ -57,7 +58,8 @@ fn damage_in_one_segment_does_not_keep_others_from_being_compacted() {
             .sum::<u64>()
     };
     let before = dead();
-    // There is nothing to be had in the damaged segment, so it is not even read; and the others do not ask it in vain.
+    // There is nothing to be had in the damaged segment, so it is not even read; and the others do not
+    // ask it in vain.
     store.compact().unwrap();
     assert!(dead() < before / 10, "{before} {}", dead());
     assert_eq!(namespace.get("hidden").unwrap_err().kind(), ErrorKind::Corruption);

@@ -1,5 +1,5 @@
-//! The counters of live and dead bytes, which decide what is compacted, never drift: after any operations they are what a
-//! recount from the log gives.
+//! The counters of live and dead bytes, which decide what is compacted, never drift: after any
+//! operations they are what a recount from the log gives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,8 +57,8 @@ fn change(store: &Store, namespaces: &[Namespace], clock: &ManualClock, faults: 
     result.is_err()
 }
 
-/// What is counted of each segment, and in all. Bytes that have expired are part of the dead; why a dead record is dead, compaction
-/// does not always know.
+/// What is counted of each segment, and in all. Bytes that have expired are part of the dead; why a
+/// dead record is dead, compaction does not always know.
 fn counted(store: &Store) -> (Vec<SegmentStats>, [u64; 7]) {
     let mut stats = store.stats();
     for segment in &mut stats.segments {
@@ -77,8 +77,8 @@ fn counted(store: &Store) -> (Vec<SegmentStats>, [u64; 7]) {
     (stats.segments, sums)
 }
 
-/// B34. The recount is from the log, by hints, records or both; every fourth time the counters come out of the index file as they
-/// were put in.
+/// B34. The recount is from the log, by hints, records or both; every fourth time the counters come
+/// out of the index file as they were put in.
 #[test]
 fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
     let mut rng = rng();

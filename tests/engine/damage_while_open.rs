@@ -51,8 +51,9 @@ fn a_damaged_key_is_reported_not_taken_for_absent() {
     assert!(namespace.get("never put").unwrap().is_none());
 }
 
-/// C15: damage of a record, wherever it is, costs that record. It can be overwritten and deleted, and then nothing is left of it: not in
-/// the index, not in the counters, not after closing and opening.
+/// C15: damage of a record, wherever it is, costs that record. It can be overwritten and deleted,
+/// and then nothing is left of it: not in the index, not in the counters, not after closing and
+/// opening.
 #[test]
 fn a_damaged_record_can_be_overwritten_and_deleted() {
     const KEY: &str = "a key to be found";

@@ -161,7 +161,8 @@ fn a_write_may_be_of_another_class_than_its_store() {
     assert_eq!(text(&namespace, "third"), None);
 }
 
-/// B21: the segments that the writes lie in have been rotated out, and are not sealed, when the sync comes.
+/// B21: the segments that the writes lie in have been rotated out, and are not sealed, when the
+/// sync comes.
 #[test]
 fn sync_covers_earlier_writes_of_all_threads_across_rotations() {
     for (name, durable) in [
@@ -269,7 +270,8 @@ fn a_batch_is_there_as_a_whole_or_not_at_all_in_every_class() {
                 );
             }
         }
-        // Twelve batches, each killed once and once without what was not synced: what comes of the cuts at random is left to chance.
+        // Twelve batches, each killed once and once without what was not synced: what comes of the cuts at
+        // random is left to chance.
         let (least_there, least_gone) = match durability {
             // What is buffered is in memory alone, unless a segment was full meanwhile.
             Durability::Buffered => (0, 12),
@@ -316,8 +318,8 @@ fn what_a_reopened_store_has_shown_is_not_lost_by_a_power_cut_after_it() {
     assert_eq!(test_support::keys(&namespace), seen);
 }
 
-/// Promise 2, with every class mixed: what survives a cut is a prefix of what was acknowledged, and reaches at least to the last
-/// write of class Sync.
+/// Promise 2, with every class mixed: what survives a cut is a prefix of what was acknowledged, and
+/// reaches at least to the last write of class Sync.
 #[test]
 fn a_power_cut_leaves_a_prefix_no_shorter_than_the_last_sync() {
     let mut rng = rng();

@@ -1,4 +1,5 @@
-//! When a key is gone because its time is up, and when what it took in memory and on disk comes back.
+//! When a key is gone because its time is up, and when what it took in memory and on disk comes
+//! back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,7 +135,8 @@ const PATHS: [(&str, Path); 21] = [
     ("set_metadata", |_, n, key| n.set_metadata(key, Some(b"2")).unwrap()),
 ];
 
-/// B16: one predicate on every path, in the active segment, in sealed ones, after compaction and after opening.
+/// B16: one predicate on every path, in the active segment, in sealed ones, after compaction and
+/// after opening.
 #[test]
 fn a_key_is_there_one_millisecond_before_its_expiry_and_gone_at_it_on_every_path() {
     #[derive(Clone, Copy, Debug)]
@@ -227,7 +229,8 @@ fn what_was_seen_expired_stays_expired_when_the_clock_is_set_back() {
     }
 }
 
-/// C4: after a jump of a day that was put right, sixty seconds are sixty seconds, and not a day more.
+/// C4: after a jump of a day that was put right, sixty seconds are sixty seconds, and not a day
+/// more.
 #[test]
 fn a_lifetime_given_after_the_clock_was_set_back_runs_its_length() {
     const DAY_MS: u64 = 24 * 3_600_000;
@@ -355,8 +358,8 @@ fn what_a_jump_has_hidden_leaves_memory_when_nobody_puts_the_clock_right() {
     assert_eq!((store.stats().keys, store.stats().expired), (0, 1));
 }
 
-/// The clock was put right only after the sweep had believed it. In this handle the keys stay gone; the next one shows them,
-/// as the log has it, and opening is none the slower.
+/// The clock was put right only after the sweep had believed it. In this handle the keys stay gone;
+/// the next one shows them, as the log has it, and opening is none the slower.
 #[test]
 fn an_index_file_is_written_by_the_right_clock_however_long_it_was_wrong() {
     let world = World::new();
@@ -388,8 +391,9 @@ fn an_index_file_is_written_by_the_right_clock_however_long_it_was_wrong() {
     assert_eq!((keys(&namespace), store.stats().keys), (vec!["filler".to_owned()], 1));
 }
 
-/// Nor does a clock that is ahead have compaction copy the same records again and again: neither in the minutes in which
-/// nothing may go, nor when what was taken for expired turns out to have time left.
+/// Nor does a clock that is ahead have compaction copy the same records again and again: neither in
+/// the minutes in which nothing may go, nor when what was taken for expired turns out to have time
+/// left.
 #[test]
 fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_other_waste() {
     let world = World::new();
@@ -438,7 +442,8 @@ fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_o
     );
 }
 
-/// One expiry that lies far ahead, seen by a clock that was put right since, keeps nothing but its own record.
+/// One expiry that lies far ahead, seen by a clock that was put right since, keeps nothing but its
+/// own record.
 #[test]
 fn what_expired_long_ago_goes_although_something_beside_it_may_not_go_yet() {
     let world = World::new();
@@ -491,7 +496,8 @@ fn across_openings_the_wall_clock_decides() {
         assert_eq!(store.stats().keys, 0, "expired keys are not even loaded, {way:?}");
         drop((store, namespace));
         world.clock.set_wall(START_MS + 4_999);
-        // The index file knows no more of the key, and is no use by this clock: see `tests/engine/index_file.rs`.
+        // The index file knows no more of the key, and is no use by this clock: see
+        // `tests/engine/index_file.rs`.
         let way = if way == Way::IndexFile { Way::Hints } else { way };
         let (_store, namespace) = world.open_by(way);
         assert_eq!(text(&namespace, "key").as_deref(), Some("1"), "{way:?}");

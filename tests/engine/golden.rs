@@ -5,9 +5,10 @@
 //! * `tests/golden/v1-index` was closed, and has one;
 //! * `tests/golden/v1-cut` was killed, recovered, which cut a segment, and closed.
 //!
-//! A new one gets a test below, which says what it holds and calls `write_if_asked`, and is written with
-//! `EMBERCASK_WRITE_GOLDEN=1 cargo test --test engine golden::`. That is done once for each version of the format: files that are in the
-//! repository already stay as they are, to the byte, which the last test checks. It names the checksum to put there for a new one.
+//! A new one gets a test below, which says what it holds and calls `write_if_asked`, and is written
+//! with `EMBERCASK_WRITE_GOLDEN=1 cargo test --test engine golden::`. That is done once for each
+//! version of the format: files that are in the repository already stay as they are, to the byte,
+//! which the last test checks. It names the checksum to put there for a new one.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
 
 use std::collections::BTreeMap;
@@ -231,8 +232,8 @@ fn expected_after_the_kill() -> Listing {
     expected
 }
 
-/// Opens copies of a golden store by each of these ways and in both read modes; each shows what is expected, and does so again when it
-/// was compacted, closed, and opened again.
+/// Opens copies of a golden store by each of these ways and in both read modes; each shows what is
+/// expected, and does so again when it was compacted, closed, and opened again.
 fn check_ways(name: &str, ways: &[Way], expected: &Listing) {
     for mode in [ReadMode::Map, ReadMode::Pread] {
         for way in ways {
@@ -263,8 +264,9 @@ fn a_closed_store_of_format_version_1_is_read_and_compacted() {
     check_ways("v1", &Way::BY_LOG, &expected());
 }
 
-/// An index file is an aid for the program that wrote it: if this fails because keys are hashed in another way (see the hash probe in
-/// `docs/format.md`), the golden store is to be opened by its log, and one with an index file of the new kind to be written.
+/// An index file is an aid for the program that wrote it: if this fails because keys are hashed in
+/// another way (see the hash probe in `docs/format.md`), the golden store is to be opened by its
+/// log, and one with an index file of the new kind to be written.
 #[test]
 fn a_closed_store_of_format_version_1_is_read_by_its_index_file() {
     write_if_asked("v1-index", Ending::Closed);

@@ -1,5 +1,5 @@
-//! The index file: opening a store that was closed reads it instead of hints and records; and whatever it is like, the store
-//! shows what its log says.
+//! The index file: opening a store that was closed reads it instead of hints and records; and
+//! whatever it is like, the store shows what its log says.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,8 @@ fn index(disk: &MemStorage) -> Option<PathBuf> {
     ending(disk, "/INDEX").pop()
 }
 
-/// Everything that a store shows: by walking, by looking up, by many look-ups at once and by counting.
+/// Everything that a store shows: by walking, by looking up, by many look-ups at once and by
+/// counting.
 fn content(store: &Store) -> Result<Content> {
     let mut content = Content::new();
     for info in store.namespaces()? {
@@ -53,8 +54,8 @@ fn content(store: &Store) -> Result<Content> {
     Ok(content)
 }
 
-/// A closed store with everything that indexes know: flags, expiries, a renamed and a dropped namespace, deleted and
-/// overwritten keys, several segments.
+/// A closed store with everything that indexes know: flags, expiries, a renamed and a dropped
+/// namespace, deleted and overwritten keys, several segments.
 fn closed() -> (MemStorage, Content) {
     closed_on(MemStorage::new())
 }
@@ -86,7 +87,8 @@ fn closed_on(disk: MemStorage) -> (MemStorage, Content) {
     (disk, expected)
 }
 
-/// Opens a copy of this disk, checks that it shows what it should, and says whether the index file was used.
+/// Opens a copy of this disk, checks that it shows what it should, and says whether the index file
+/// was used.
 #[track_caller]
 fn opens(disk: &MemStorage, read_mode: ReadMode, expected: &Content) -> bool {
     opened(disk, read_mode, expected).index_file_used
@@ -336,7 +338,8 @@ fn without_the_option_none_is_written_and_none_is_read() {
     assert!(index(&disk).is_none());
 }
 
-/// Expired keys are not in the file; under a clock that was set back they are there again, as without the file.
+/// Expired keys are not in the file; under a clock that was set back they are there again, as
+/// without the file.
 #[test]
 fn an_earlier_clock_shows_what_a_later_one_took_for_expired() {
     let disk = MemStorage::new();

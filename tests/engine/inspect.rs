@@ -1,5 +1,5 @@
-//! Showing files part by part: every byte of a sound file belongs to one part, and a damaged byte is told, or changes what is
-//! shown, and never ends the process.
+//! Showing files part by part: every byte of a sound file belongs to one part, and a damaged byte
+//! is told, or changes what is shown, and never ends the process.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What the engine promises, in one program: each module is a suite, which `tests/planted.table` knows by its name.
+//! What the engine promises, in one program: each module is a suite, which `tests/planted.table`
+//! knows by its name.
 
 mod bad_input;
 mod checkpoint;

@@ -1,5 +1,6 @@
-//! What a map and its file may do to each other: sealed segments alone are mapped, nothing is written through a map, and a
-//! file that somebody cuts under an open store is an error or the end of the process, never other bytes.
+//! What a map and its file may do to each other: sealed segments alone are mapped, nothing is
+//! written through a map, and a file that somebody cuts under an open store is an error or the end
+//! of the process, never other bytes.
 #![cfg(target_os = "linux")]
 
 use std::path::{Path, PathBuf};
@@ -44,8 +45,8 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Opens the store, cuts its second segment, and reads everything. Ends the process with an error if a value is wrong or
-/// a key absent.
+/// Opens the store, cuts its second segment, and reads everything. Ends the process with an error
+/// if a value is wrong or a key absent.
 fn cut_and_read(directory: &Path, mode: ReadMode) {
     let store = options(mode).open(directory).unwrap();
     let namespace = store.open_namespace("N").unwrap();
@@ -79,7 +80,8 @@ fn in_child(directory: &Path, mode: &str) -> Output {
         .unwrap()
 }
 
-/// B27. In map mode the system ends the process (SIGBUS) when it touches what is gone; in pread mode that is an error.
+/// B27. In map mode the system ends the process (SIGBUS) when it touches what is gone; in pread
+/// mode that is an error.
 #[test]
 fn a_segment_cut_under_an_open_store_never_gives_other_bytes() {
     if let (Some(directory), Ok(mode)) = (std::env::var_os(DIRECTORY), std::env::var(MODE)) {

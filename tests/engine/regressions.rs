@@ -32,8 +32,8 @@ fn buffered() -> PutOptions {
     PutOptions::new().durability(Durability::Buffered)
 }
 
-/// Runs opening again and again, each time stopped one step later, until it gets through; hands each disk that a stopped one leaves
-/// behind to `check`.
+/// Runs opening again and again, each time stopped one step later, until it gets through; hands
+/// each disk that a stopped one leaves behind to `check`.
 fn at_every_step_of_opening(disk: &MemStorage, mut check: impl FnMut(u64, &MemStorage, Result<Store>)) {
     for step in 0.. {
         let copy = disk.crash_process();
@@ -49,8 +49,8 @@ fn at_every_step_of_opening(disk: &MemStorage, mut check: impl FnMut(u64, &MemSt
     }
 }
 
-/// A recovery that is cut off has created the segment it writes to, which no manifest lists yet; the next one chose the same
-/// id for its own and failed, for ever.
+/// A recovery that is cut off has created the segment it writes to, which no manifest lists yet;
+/// the next one chose the same id for its own and failed, for ever.
 #[test]
 fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next() {
     let disk = MemStorage::new();
@@ -75,8 +75,9 @@ fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next(
     });
 }
 
-/// Killed between writing a segment's seal and syncing it. The next process took the seal that it saw for durable and said so in
-/// the manifest; the power cut after that took the seal, and the store could not be opened any more.
+/// Killed between writing a segment's seal and syncing it. The next process took the seal that it
+/// saw for durable and said so in the manifest; the power cut after that took the seal, and the
+/// store could not be opened any more.
 #[test]
 fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
     let disk = MemStorage::new();
@@ -107,8 +108,8 @@ fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
     assert!(last > 10, "only {last} steps");
 }
 
-/// Killed between renaming the manifest and syncing the directory. The next process found nothing to recover, and acknowledged a
-/// `sync` although the manifest that it went by was in memory only.
+/// Killed between renaming the manifest and syncing the directory. The next process found nothing
+/// to recover, and acknowledged a `sync` although the manifest that it went by was in memory only.
 #[test]
 fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
     let disk = MemStorage::new();
@@ -131,8 +132,9 @@ fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
     });
 }
 
-/// Killed after creating the directory and before its name was durable. The next process found the directory there, created the store in
-/// it, and acknowledged writes that a power cut took away with the directory.
+/// Killed after creating the directory and before its name was durable. The next process found the
+/// directory there, created the store in it, and acknowledged writes that a power cut took away
+/// with the directory.
 #[test]
 fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store() {
     at_every_step_of_opening(&MemStorage::new(), |step, disk, _stopped| {
@@ -147,8 +149,9 @@ fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store()
     });
 }
 
-/// An expired put that was copied, since it had expired only just, lay in a segment that did not know of it. The next compaction
-/// took that segment for one that nothing in is worth keeping, and dropped the put before its grace was over.
+/// An expired put that was copied, since it had expired only just, lay in a segment that did not
+/// know of it. The next compaction took that segment for one that nothing in is worth keeping, and
+/// dropped the put before its grace was over.
 #[test]
 fn what_has_only_just_expired_outlives_more_than_one_compaction() {
     let (disk, clock) = (MemStorage::new(), ManualClock::new(1_700_000_000_000));
@@ -185,7 +188,8 @@ fn what_has_only_just_expired_outlives_more_than_one_compaction() {
     assert_eq!((store.stats().dead_bytes, store.stats().keys), (0, 0));
 }
 
-/// Of a compaction that was cut off, a rename of the manifest that never came, and a copy that was finished.
+/// Of a compaction that was cut off, a rename of the manifest that never came, and a copy that was
+/// finished.
 #[test]
 fn what_interrupted_steps_have_left_is_removed_when_the_store_is_opened() {
     let disk = MemStorage::new();

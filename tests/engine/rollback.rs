@@ -1,4 +1,5 @@
-//! What a write that fails leaves of what was there before it: everything, for every reader, at every moment.
+//! What a write that fails leaves of what was there before it: everything, for every reader, at
+//! every moment.
 
 use std::io::ErrorKind as IoErrorKind;
 use std::sync::Arc;
@@ -226,7 +227,8 @@ fn fail_at(steps: &Steps, step: u8) -> std::io::Result<()> {
     Err(IoErrorKind::Other.into())
 }
 
-/// Compaction has taken a record for overwritten, and the write that replaced it is taken back before the outputs are published.
+/// Compaction has taken a record for overwritten, and the write that replaced it is taken back
+/// before the outputs are published.
 #[test]
 fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_taken_back() {
     const IN_WRITE: u8 = 2;
@@ -271,7 +273,8 @@ fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_t
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
 }
 
-/// Compaction moves a record while a write that replaces it is under way, which is taken back afterwards.
+/// Compaction moves a record while a write that replaces it is under way, which is taken back
+/// afterwards.
 #[test]
 fn a_write_that_is_taken_back_after_a_compaction_uncovers_the_copy() {
     const RENAMING: u8 = 2;

@@ -1,4 +1,5 @@
-//! Writers may be faster than the device: sealing ends all the same, and what waits for it is bounded.
+//! Writers may be faster than the device: sealing ends all the same, and what waits for it is
+//! bounded.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
@@ -33,7 +34,8 @@ fn full_segments_do_not_pile_up_in_memory_when_nobody_else_seals_them() {
     assert_eq!(namespace.count().unwrap(), 2000);
 }
 
-/// While each segment is sealed another one becomes full: those that were full before the call are sealed, and no others.
+/// While each segment is sealed another one becomes full: those that were full before the call are
+/// sealed, and no others.
 #[test]
 fn sealing_ends_although_writers_go_on() {
     const WRITES_MAX: u64 = 20;
@@ -80,7 +82,8 @@ fn what_was_full_is_sealed_although_writers_go_on() {
     let store = store(Arc::new(MemStorage::new()));
     let namespace = store.namespace("N").unwrap();
     let stop = AtomicBool::new(false);
-    // Not while the store is compacted by hand: that has to look at what is written meanwhile, and would have no end.
+    // Not while the store is compacted by hand: that has to look at what is written meanwhile, and
+    // would have no end.
     let writing = AtomicBool::new(true);
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
@@ -96,7 +99,8 @@ fn what_was_full_is_sealed_although_writers_go_on() {
             });
         }
         for round in 0..5 {
-            // All but the newest are full. The log begins none with a lower id meanwhile; what compaction has written is sealed.
+            // All but the newest are full. The log begins none with a lower id meanwhile; what compaction has
+            // written is sealed.
             let unsealed = || store.stats().segments.into_iter().filter(|segment| !segment.sealed);
             until("segments become full", || unsealed().count() > 2);
             let newest = unsealed().map(|segment| segment.id).max().unwrap();

@@ -18,7 +18,8 @@ pub enum Command {
     Run(RunArguments),
     /// Writes tables and plots from that file.
     Report(ReportArguments),
-    /// Writes tables and plots of how costs grow with the number of keys, from a file for each number.
+    /// Writes tables and plots of how costs grow with the number of keys, from a file for each
+    /// number.
     Growth(GrowthArguments),
     /// Lists engines and workloads.
     List,
@@ -47,7 +48,8 @@ pub struct RunArguments {
     /// How often each engine runs each workload; medians are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Where stores are made, and removed after each run: on the file system that is to be measured.
+    /// Where stores are made, and removed after each run: on the file system that is to be
+    /// measured.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub directory: PathBuf,
     /// What a write has survived when it returns.
@@ -70,7 +72,8 @@ pub struct ReportArguments {
 
 #[derive(Args)]
 pub struct GrowthArguments {
-    /// Files that `run` wrote, each of another number of keys, of the same value size and class of durability.
+    /// Files that `run` wrote, each of another number of keys, of the same value size and class of
+    /// durability.
     #[arg(long, value_delimiter = ',', required = true)]
     pub results: Vec<PathBuf>,
     /// The folder that takes `performance-growth.md` and `performance/growth-*.svg`.

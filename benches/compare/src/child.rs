@@ -1,4 +1,5 @@
-//! Runs in processes of their own, so that no engine inherits memory, threads or caches of the one before it.
+//! Runs in processes of their own, so that no engine inherits memory, threads or caches of the one
+//! before it.
 
 use crate::arguments::ChildArguments;
 use crate::context::Context;

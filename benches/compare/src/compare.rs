@@ -1,5 +1,5 @@
-//! The order of the runs: round by round and workload by workload, the engines one after the other, so that
-//! whatever else the machine does over time falls on all of them.
+//! The order of the runs: round by round and workload by workload, the engines one after the other,
+//! so that whatever else the machine does over time falls on all of them.
 
 use crate::arguments::RunArguments;
 use crate::context::Context;

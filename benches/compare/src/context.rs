@@ -71,7 +71,8 @@ impl Context {
         data::value(number, generation, self.value_bytes)
     }
 
-    /// Single writes that a workload does: fewer in class `sync`, in which each waits for the device.
+    /// Single writes that a workload does: fewer in class `sync`, in which each waits for the
+    /// device.
     pub fn writes(&self) -> u64 {
         match self.durability {
             Durability::Os => self.keys,

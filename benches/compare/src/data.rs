@@ -1,5 +1,6 @@
-//! Keys and values of numbers. Both are made without touching memory that an engine would compete for, and every value
-//! says which key and which write it belongs to, so that a wrong answer is found whatever else it looks like.
+//! Keys and values of numbers. Both are made without touching memory that an engine would compete
+//! for, and every value says which key and which write it belongs to, so that a wrong answer is
+//! found whatever else it looks like.
 
 use crate::random::mix;
 use anyhow::{Result, ensure};
@@ -109,7 +110,8 @@ fn write_hex(slot: &mut [u8], word: u64) {
     }
 }
 
-/// Writes the value of a key's number as of a generation: 0 is the first put, each overwrite has the next one.
+/// Writes the value of a key's number as of a generation: 0 is the first put, each overwrite has
+/// the next one.
 pub fn write_value(value: &mut [u8], number: u64, generation: u16) {
     let first = first_word(number, generation);
     let mut word = mix(first);
@@ -154,7 +156,8 @@ pub fn check_value(value: Option<&[u8]>, number: u64, bytes: usize) -> Result<u1
     Ok(first as u16)
 }
 
-/// Compares every byte of a value of which only it itself tells the number: that suffices to find damage.
+/// Compares every byte of a value of which only it itself tells the number: that suffices to find
+/// damage.
 pub fn check_any_value(value: &[u8], bytes: usize) -> Result<u64> {
     let head: [u8; VALUE_BYTES_MIN] = value.get(..VALUE_BYTES_MIN).unwrap_or_default().try_into()?;
     let number = u64::from_le_bytes(head) >> GENERATION_BITS;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Comparing a write that waits for the device with one that does not says nothing, so every run has one class.
+/// Comparing a write that waits for the device with one that does not says nothing, so every run
+/// has one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {

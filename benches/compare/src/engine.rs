@@ -4,8 +4,8 @@ use crate::{data::Key, durability::Durability};
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// The cache that engines with one of their own are given: more than the default data take, so that no engine reads
-/// from the page cache what another has in its own.
+/// The cache that engines with one of their own are given: more than the default data take, so that
+/// no engine reads from the page cache what another has in its own.
 #[cfg_attr(
     not(any(feature = "rocksdb", feature = "redb", feature = "fjall")),
     expect(dead_code)
@@ -43,7 +43,8 @@ pub trait Engine: Send + Sync {
     fn walk(&self, visit: VisitKey) -> Result<()>;
     /// Makes durable whatever was written before.
     fn sync(&self) -> Result<()>;
-    /// Brings what was written into the form in which the engine reads fastest; called after loading, outside of what is timed.
+    /// Brings what was written into the form in which the engine reads fastest; called after
+    /// loading, outside of what is timed.
     fn settle(&self) -> Result<()>;
     /// Gives back the space of what was overwritten and deleted.
     fn compact(&self) -> Result<()>;

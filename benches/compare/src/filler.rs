@@ -1,4 +1,5 @@
-//! A process that fills a store and ends in one of two ways, so that the process that opens it has touched nothing before.
+//! A process that fills a store and ends in one of two ways, so that the process that opens it has
+//! touched nothing before.
 
 use crate::context::Context;
 use crate::data::Key;

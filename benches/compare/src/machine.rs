@@ -74,7 +74,8 @@ pub fn today() -> Result<String> {
     Ok(date_of_day(seconds / 86_400))
 }
 
-/// The date of a day since 1970, counted in eras of 400 years that begin in March, so that leap days come last.
+/// The date of a day since 1970, counted in eras of 400 years that begin in March, so that leap
+/// days come last.
 fn date_of_day(day: u64) -> String {
     let day = day + 719_468;
     let (era, day_of_era) = (day / 146_097, day % 146_097);

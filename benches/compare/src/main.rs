@@ -1,7 +1,9 @@
-//! Compares embercask with other embedded key-value engines, and both with what the machine can do at all.
+//! Compares embercask with other embedded key-value engines, and both with what the machine can do
+//! at all.
 //!
-//! `compare` decides the order of the runs, `child` gives each a process of its own, `workloads` say what is done
-//! and `engines` by whom; `results` keeps what was measured and `report` writes it up.
+//! `compare` decides the order of the runs, `child` gives each a process of its own, `workloads`
+//! say what is done and `engines` by whom; `results` keeps what was measured and `report` writes it
+//! up.
 
 mod arguments;
 mod child;

@@ -22,7 +22,8 @@ pub fn resident() -> Result<Resident> {
     })
 }
 
-/// Bytes that this process has caused to be written to the device, so far: the system counts a page when it becomes dirty.
+/// Bytes that this process has caused to be written to the device, so far: the system counts a page
+/// when it becomes dirty.
 pub fn written() -> Result<u64> {
     field(&read("/proc/self/io")?, "write_bytes:")
 }

@@ -5,7 +5,8 @@ mod numbers;
 
 pub(crate) use numbers::{Random, Zipfian, mix};
 
-/// A permutation of the numbers below the limit that jumps far at each step: an order that differs from that of the fill.
+/// A permutation of the numbers below the limit that jumps far at each step: an order that differs
+/// from that of the fill.
 pub(crate) fn scattered(index: u64, limit: u64) -> u64 {
     // A prime, so that every number is reached once unless the limit is a multiple of it.
     const PRIME: u128 = 2_654_435_761;

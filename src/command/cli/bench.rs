@@ -279,7 +279,8 @@ struct Scratch {
 
 impl Scratch {
     fn new(base: &Path) -> Outcome<Scratch> {
-        // In containers many processes have the same number, and one that was killed has left its directory.
+        // In containers many processes have the same number, and one that was killed has left its
+        // directory.
         let mut attempt = 0;
         loop {
             let path = base.join(format!("embercask-bench-{}-{attempt}", std::process::id()));

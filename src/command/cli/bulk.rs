@@ -160,7 +160,8 @@ fn write<T: for<'de> Deserialize<'de>>(
     let called = format!("{}, {item}", input.name);
     let mut writer = Writer::new(namespace.store().clone(), class.durability(), Rules::default(), called);
     let written = array::for_each(input, |number, item: T| writer.add(to_write(number, item)?));
-    // Items before one that is wrong are good: they are done in any case, but not if the user wants an end.
+    // Items before one that is wrong are good: they are done in any case, but not if the user wants an
+    // end.
     let written = match written {
         Err(failure) if failure.is_stop() => Err(failure),
         written => writer.commit().and(written),
@@ -211,7 +212,8 @@ fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
             is_first = false;
             json(out, &name)?;
             out.write_all(b": ")?;
-            // As wrangler has it: null for what is absent. What is no text is shown by an object instead of a string.
+            // As wrangler has it: null for what is absent. What is no text is shown by an object instead of a
+            // string.
             match value.as_deref().map(TextOrBase64::of) {
                 None => out.write_all(b"null")?,
                 Some(TextOrBase64 { text: Some(text), .. }) => json(out, &text)?,

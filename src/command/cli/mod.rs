@@ -1,5 +1,5 @@
-//! The command line. `arguments` says what can be said, `session` opens the store, and each other module does one group
-//! of commands.
+//! The command line. `arguments` says what can be said, `session` opens the store, and each other
+//! module does one group of commands.
 
 pub(crate) mod arguments;
 mod bench;
@@ -37,7 +37,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let session = Session::new(&arguments.global);
     let outcome = run(&session, arguments.command);
-    // What was written is safe already, of whatever class it was; closing tells whether the rest went well.
+    // What was written is safe already, of whatever class it was; closing tells whether the rest went
+    // well.
     let outcome = outcome.and(session.close());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -84,7 +84,8 @@ impl<'a> JsonOrBase64<'a> {
         JsonOrBase64::new(metadata, |_| true)
     }
 
-    /// To be written to JSON that leads back to exactly these bytes. `null` would come back as nothing.
+    /// To be written to JSON that leads back to exactly these bytes. `null` would come back as
+    /// nothing.
     pub(crate) fn whole(metadata: Option<&'a [u8]>) -> Self {
         JsonOrBase64::new(metadata, |json| is_whole(json, metadata))
     }

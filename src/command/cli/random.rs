@@ -1,4 +1,5 @@
-//! Numbers that look random and are the same in every run, so that every run, and every engine, gets the same work.
+//! Numbers that look random and are the same in every run, so that every run, and every engine,
+//! gets the same work.
 
 /// Turns a number into another that looks random (splitmix64); different numbers stay different.
 pub(crate) fn mix(number: u64) -> u64 {
@@ -36,9 +37,11 @@ impl Random {
     }
 }
 
-/// Ranks of which few are asked for often: the n-th is about `1 / n^skew` times as likely as the first.
+/// Ranks of which few are asked for often: the n-th is about `1 / n^skew` times as likely as the
+/// first.
 ///
-/// The closed approximation of Gray et al., "Quickly generating billion-record synthetic databases" (1994).
+/// The closed approximation of Gray et al., "Quickly generating billion-record synthetic databases"
+/// (1994).
 pub(crate) struct Zipfian {
     items: u64,
     skew: f64,
@@ -61,7 +64,8 @@ impl Zipfian {
         }
     }
 
-    /// The number of an item; the popular ones are spread over all numbers, since neighbours in rank are none in key.
+    /// The number of an item; the popular ones are spread over all numbers, since neighbours in
+    /// rank are none in key.
     pub(crate) fn pick(&self, random: &mut Random) -> u64 {
         mix(self.rank(random)) % self.items
     }

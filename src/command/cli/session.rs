@@ -160,7 +160,8 @@ impl Session {
         }
     }
 
-    /// Tells of a damaged key, whatever else may be said. The command goes on, and ends with [`Failure::damaged_keys`].
+    /// Tells of a damaged key, whatever else may be said. The command goes on, and ends with
+    /// [`Failure::damaged_keys`].
     pub(crate) fn tell_damage(&self, error: &Error) {
         let style = anstyle::AnsiColor::Red.on_default().bold();
         let _ = writeln!(

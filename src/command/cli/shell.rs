@@ -98,7 +98,8 @@ fn execute(session: &Session, line: &str) -> Outcome {
     }
 }
 
-/// Where programs keep what they remember from one run to the next, by the XDG Base Directory Specification.
+/// Where programs keep what they remember from one run to the next, by the XDG Base Directory
+/// Specification.
 fn history_file() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.filter(|state| state.is_absolute());

@@ -141,7 +141,8 @@ impl Writer {
         }
         match batch.commit() {
             Ok(_) => self.tally.done += writes.len() as u64,
-            // One of them is wrong, and so none was done. One after the other they tell which, and those before it are done.
+            // One of them is wrong, and so none was done. One after the other they tell which, and those before it are
+            // done.
             Err(error) if error.kind() == ErrorKind::InvalidInput && !planted(Planted::StopAtWrong) => {
                 for write in &writes {
                     self.write(write)?;

@@ -13,7 +13,8 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
 /// Exit statuses; `embercask --help` documents them.
 pub(crate) mod status {
-    /// The answer is no: a key or namespace is absent, or there already, or a condition does not hold.
+    /// The answer is no: a key or namespace is absent, or there already, or a condition does not
+    /// hold.
     pub(crate) const NO: u8 = 1;
     /// The arguments or the input are wrong. Also what clap exits with.
     pub(crate) const USAGE: u8 = 2;

@@ -1,5 +1,6 @@
-//! Ctrl-C and SIGTERM: work that expects them looks here now and then, and ends in good order. Everything else they end at once, as
-//! they would without us: what a store has acknowledged survives that.
+//! Ctrl-C and SIGTERM: work that expects them looks here now and then, and ends in good order.
+//! Everything else they end at once, as they would without us: what a store has acknowledged
+//! survives that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,7 +42,8 @@ pub(crate) fn install() {
     let _ = flags();
 }
 
-/// As long as this lives, the first signal is noted for [`is_requested`]; the second one ends the process.
+/// As long as this lives, the first signal is noted for [`is_requested`]; the second one ends the
+/// process.
 #[must_use]
 pub(crate) struct Expected;
 

@@ -1,4 +1,5 @@
-//! Structs that come as JSON objects, and in no other form; and keys, which come as strings as well.
+//! Structs that come as JSON objects, and in no other form; and keys, which come as strings as
+//! well.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,7 +7,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// A struct from an object. What serde derives would take an array of its fields as well, in the order of the code.
+/// A struct from an object. What serde derives would take an array of its fields as well, in the
+/// order of the code.
 #[derive(Debug)]
 pub(crate) struct Object<T>(pub(crate) T);
 

@@ -72,7 +72,8 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// A message in which names may stand that others have chosen: it cannot command the terminal, nor look like several lines.
+/// A message in which names may stand that others have chosen: it cannot command the terminal, nor
+/// look like several lines.
 pub(crate) fn one_line(message: &str) -> Cow<'_, str> {
     if !message.contains(is_deceptive) {
         return Cow::Borrowed(message);
@@ -88,8 +89,8 @@ pub(crate) fn one_line(message: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Whether a terminal would do something else than show it: control characters, and those that change the direction of what
-/// follows, so that what is shown is not what is there.
+/// Whether a terminal would do something else than show it: control characters, and those that
+/// change the direction of what follows, so that what is shown is not what is there.
 pub(crate) fn is_deceptive(character: char) -> bool {
     if planted(Planted::ObeyNames) {
         return false;
@@ -197,7 +198,8 @@ pub(crate) fn count(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
-/// A time in milliseconds since the epoch as a date, UTC, as RFC 3339 writes it; beyond the year 9999 as the number that it is.
+/// A time in milliseconds since the epoch as a date, UTC, as RFC 3339 writes it; beyond the year
+/// 9999 as the number that it is.
 pub(crate) fn time(ms: u64) -> String {
     let timestamp = i64::try_from(ms)
         .ok()

@@ -130,11 +130,13 @@ impl Tokens {
         self.tokens.is_empty()
     }
 
-    /// What the client of a request may do. `is_socket` if it comes through a unix socket, which no web page reaches.
+    /// What the client of a request may do. `is_socket` if it comes through a unix socket, which no
+    /// web page reaches.
     pub(super) fn access(&self, headers: &HeaderMap, is_socket: bool) -> Result<Access, ApiError> {
         if self.tokens.is_empty() {
-            // Without a token, what keeps others out is that they cannot reach the address. A web page that a browser on this machine
-            // shows can, but it cannot help saying where it is from, or by which name it has come here.
+            // Without a token, what keeps others out is that they cannot reach the address. A web page that a
+            // browser on this machine shows can, but it cannot help saying where it is from, or by
+            // which name it has come here.
             return if is_socket || !is_of_a_page(headers) || planted(Planted::AcceptPages) {
                 Ok(Access::full())
             } else {

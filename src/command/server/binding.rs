@@ -1,5 +1,6 @@
-//! The binding protocol: what `workerd` sends to the service behind a `kvNamespace` binding. Its requests do not say which namespace they
-//! are for; a header that workerd's configuration adds does, or the listener that they come to.
+//! The binding protocol: what `workerd` sends to the service behind a `kvNamespace` binding. Its
+//! requests do not say which namespace they are for; a header that workerd's configuration adds
+//! does, or the listener that they come to.
 
 use std::sync::Arc;
 

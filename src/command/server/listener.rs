@@ -24,7 +24,8 @@ use super::shared::Shared;
 use super::{Endpoint, respond};
 use crate::common::failure::{Failure, Outcome};
 
-/// Bytes of the longest head of a request: a key of 512 bytes, escaped, twice; metadata; and what else there is.
+/// Bytes of the longest head of a request: a key of 512 bytes, escaped, twice; metadata; and what
+/// else there is.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
 /// How long the handshake of TLS may take.

@@ -1,8 +1,10 @@
 //! `embercask serve`: Workers KV on one's own disk, for clients that others wrote.
 //!
-//! One process, one store, two faces: the binding protocol of `workerd`, and the REST API that wrangler and the SDKs speak. Both check what
-//! they are told by [`parse::rules`], and do it on threads that may wait: no thread of the runtime waits for the disk, for other writers, or
-//! for a page of a value that is not in memory. Writes that wait at the same time share one sync of the store.
+//! One process, one store, two faces: the binding protocol of `workerd`, and the REST API that
+//! wrangler and the SDKs speak. Both check what they are told by [`parse::rules`], and do it on
+//! threads that may wait: no thread of the runtime waits for the disk, for other writers, or
+//! for a page of a value that is not in memory. Writes that wait at the same time share one sync of
+//! the store.
 
 pub(crate) mod access;
 pub(crate) mod arguments;

@@ -1,4 +1,5 @@
-//! What a server is told: by flags, by the environment, and by a file; what stands first here counts.
+//! What a server is told: by flags, by the environment, and by a file; what stands first here
+//! counts.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -127,7 +128,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Puts together what was said. Flags hold what the environment says too, where they say nothing.
+    /// Puts together what was said. Flags hold what the environment says too, where they say
+    /// nothing.
     pub(crate) fn of(arguments: &Serve) -> Outcome<Settings> {
         let file = arguments.config.as_deref().map_or(Ok(File::default()), read)?;
         Settings::with(file, arguments)
@@ -316,8 +318,8 @@ mod tests {
         assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
     }
 
-    /// Found by the fuzz target `server_settings`: adding so many seconds to a time panicked in each connection, and a semaphore of so many
-    /// permits at the start.
+    /// Found by the fuzz target `server_settings`: adding so many seconds to a time panicked in
+    /// each connection, and a semaphore of so many permits at the start.
     #[test]
     fn no_number_of_seconds_or_connections_is_too_large_to_work_with() {
         let most = i64::MAX;

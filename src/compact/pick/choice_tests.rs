@@ -88,7 +88,8 @@ fn what_gives_back_the_most_is_copied_first_up_to_four_segments_and_in_order_of_
     let whole = |live_bytes| [facts(10_000, live_bytes, 9000), facts(10_000, 1999, 8000)];
     assert_eq!(chosen_with(&whole(1999)), [0, 1]);
     assert_eq!(chosen_with(&whole(2000)), [0]);
-    // The first one goes, however much is live in it; the next one only if there is room, even beside one without live bytes.
+    // The first one goes, however much is live in it; the next one only if there is room, even beside
+    // one without live bytes.
     assert_eq!(chosen_with(&[facts(10_000, 4500, 5000)]), [0]);
     let without_live_bytes = Facts {
         live_puts: 1,

@@ -37,7 +37,8 @@ fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     let mut scanner = Scanner::new(input.all_bytes(&mut scratch).unwrap(), input.header);
     let found = scanner.next().unwrap();
     assert_eq!(found.record.key(), b"key");
-    // Were it left out, the older put, which never expires, would be there again after the next opening.
+    // Were it left out, the older put, which never expires, would be there again after the next
+    // opening.
     let facts = engine
         .compactor
         .facts(input.location(found.offset), &found.record, &rules)

@@ -1,9 +1,11 @@
-//! Interleavings of readers and writers, explored by shuttle: `RUSTFLAGS="--cfg shuttle" cargo test --lib keydir`.
+//! Interleavings of readers and writers, explored by shuttle: `RUSTFLAGS="--cfg shuttle" cargo test
+//! --lib keydir`.
 //!
-//! A switch of threads may happen at every load and store of a slot and at every mutex, under random and under
-//! priority schedules, in tables of 4 slots. Two things are outside: shuttle's atomics are sequentially consistent, so
-//! the memory orderings rest on the argument in the module above; and `ArcSwap` is not instrumented, so loading and
-//! publishing a table are single steps here, as its own tests promise.
+//! A switch of threads may happen at every load and store of a slot and at every mutex, under
+//! random and under priority schedules, in tables of 4 slots. Two things are outside: shuttle's
+//! atomics are sequentially consistent, so the memory orderings rest on the argument in the module
+//! above; and `ArcSwap` is not instrumented, so loading and publishing a table are single steps
+//! here, as its own tests promise.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::convert::Infallible;
@@ -26,7 +28,8 @@ const MIDDLE: u64 = 1 << (Tag::BITS - 1);
 /// The largest tag, for chains that do.
 const LAST: u64 = (1 << Tag::BITS) - 1;
 
-/// Runs a scenario under many schedules. A failure prints the schedule, which `shuttle::replay` repeats.
+/// Runs a scenario under many schedules. A failure prints the schedule, which `shuttle::replay`
+/// repeats.
 fn explore(scenario: fn(tag: u64)) {
     for tag in [MIDDLE, LAST] {
         shuttle::check_random(move || scenario(tag), SCHEDULES);
@@ -39,7 +42,8 @@ fn hash(tag: u64) -> u64 {
     tag << Tag::SHIFT
 }
 
-/// The location of a version of a key. The segment index names the key, which stands for reading the record.
+/// The location of a version of a key. The segment index names the key, which stands for reading
+/// the record.
 fn at(key: u16, version: u64) -> Location {
     Location::new(key, Location::OFFSET_MIN + version * 8)
 }
@@ -58,7 +62,8 @@ fn keydir_with(tag: u64, keys: impl IntoIterator<Item = u16>) -> Arc<Keydir> {
     Arc::new(keydir)
 }
 
-/// Runs a writer on its own thread, and meanwhile looks for the key, which must be there every time.
+/// Runs a writer on its own thread, and meanwhile looks for the key, which must be there every
+/// time.
 fn never_missed(keydir: &Arc<Keydir>, tag: u64, key: u16, write: impl FnOnce(&Keydir) + Send + 'static) {
     let writer = thread::spawn({
         let keydir = Arc::clone(keydir);

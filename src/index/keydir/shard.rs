@@ -17,7 +17,8 @@ pub(super) struct Shard {
     table: ArcSwap<Table>,
     /// The counts of the current table, and the right to change it.
     writer: Mutex<Writer>,
-    /// How many slots of the current table may be other than EMPTY, for those who need not look at the table itself.
+    /// How many slots of the current table may be other than EMPTY, for those who need not look at
+    /// the table itself.
     used_max: AtomicUsize,
     sizing: Sizing,
 }
@@ -34,8 +35,8 @@ struct Writer {
 }
 
 impl Shard {
-    /// A shard without entries: with a table for so many to come, or, for none, with the table without slots that all
-    /// shards may share because nothing is ever written to it.
+    /// A shard without entries: with a table for so many to come, or, for none, with the table
+    /// without slots that all shards may share because nothing is ever written to it.
     pub(super) fn new(sizing: Sizing, expected: usize, empty: &Arc<Table>) -> Self {
         debug_assert_eq!(empty.capacity(), 0, "a shared table must have no slots");
         let table = match expected {
@@ -94,7 +95,8 @@ impl Shard {
         })
     }
 
-    /// The current table. It is kept alive by the answer, and stays correct for the look-up that asked.
+    /// The current table. It is kept alive by the answer, and stays correct for the look-up that
+    /// asked.
     pub(super) fn table(&self) -> Guard<Arc<Table>> {
         self.table.load()
     }
@@ -104,7 +106,8 @@ impl Shard {
         self.write().live as u64
     }
 
-    /// The bytes of memory held by the shard; the table without slots is shared and counts for nothing.
+    /// The bytes of memory held by the shard; the table without slots is shared and counts for
+    /// nothing.
     pub(super) fn memory_bytes(&self) -> usize {
         let table = self.table();
         // An `Arc` keeps two counts before what it holds.
@@ -116,8 +119,8 @@ impl Shard {
         size_of::<Self>() + header + table.memory_bytes()
     }
 
-    /// Whether so many entries can be added, if no other thread adds any. Takes the mutex only if the table is the largest, or may have
-    /// to become so.
+    /// Whether so many entries can be added, if no other thread adds any. Takes the mutex only if
+    /// the table is the largest, or may have to become so.
     pub(super) fn has_room(&self, entries: usize) -> bool {
         let live_max = self.sizing.live_max();
         self.used_max.load(Ordering::Acquire) + entries <= live_max || self.write().live + entries <= live_max
@@ -135,7 +138,8 @@ impl Shard {
 
     /// Stores `new` over `old`; false if `old` is not there.
     pub(super) fn replace(&self, old: Slot, new: Slot) -> bool {
-        // The table is loaded after the mutex is taken, here and below: before that another writer may replace it.
+        // The table is loaded after the mutex is taken, here and below: before that another writer may
+        // replace it.
         let _writer = self.write();
         self.table().replace(old, new)
     }
@@ -151,8 +155,8 @@ impl Shard {
         }
         writer.live -= 1;
         writer.removed += 1;
-        // A quarter must also have been taken out, or a table made large for the keys of a store that is being opened
-        // would shrink at the first removal.
+        // A quarter must also have been taken out, or a table made large for the keys of a store that is
+        // being opened would shrink at the first removal.
         let quarter = table.capacity() / 4;
         if writer.live < quarter && writer.removed >= quarter {
             let capacity = self.sizing.capacity_for(writer.live);
@@ -163,7 +167,8 @@ impl Shard {
         true
     }
 
-    /// Adds an entry, or stores it over an older one of its key, or leaves a newer one. Also beyond what the shard may have.
+    /// Adds an entry, or stores it over an older one of its key, or leaves a newer one. Also beyond
+    /// what the shard may have.
     pub(super) fn upsert<E>(
         &self,
         slot: Slot,
@@ -190,8 +195,8 @@ impl Shard {
     fn add(&self, writer: &mut Writer, slot: Slot) {
         let mut table = self.table();
         if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
-            // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay or
-            // shrink.
+            // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay
+            // or shrink.
             self.rebuild(writer, &table, self.sizing.capacity_for(writer.live + 1));
             table = self.table();
         }
@@ -203,8 +208,8 @@ impl Shard {
         writer.live += 1;
     }
 
-    /// Publishes a table of this capacity with the entries of the current one. Readers that hold the current one keep
-    /// it, and the last of them frees it.
+    /// Publishes a table of this capacity with the entries of the current one. Readers that hold
+    /// the current one keep it, and the last of them frees it.
     fn rebuild(&self, writer: &mut Writer, current: &Table, capacity: usize) {
         self.table.store(Arc::new(current.rebuilt(capacity)));
         self.used_max.store(self.sizing.used_max(capacity), Ordering::Release);
@@ -212,8 +217,8 @@ impl Shard {
         writer.removed = 0;
     }
 
-    /// Takes the mutex. A poisoned one is as good as any: of all that runs under it only the callback of `upsert` can
-    /// panic, and it runs before anything is changed.
+    /// Takes the mutex. A poisoned one is as good as any: of all that runs under it only the
+    /// callback of `upsert` can panic, and it runs before anything is changed.
     fn write(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,8 @@
 
 use super::Location;
 
-/// The part of a key's hash that a slot keeps: it chooses the home slot and tells most other keys apart.
+/// The part of a key's hash that a slot keeps: it chooses the home slot and tells most other keys
+/// apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Tag(u64);
 
@@ -18,12 +19,15 @@ impl Tag {
         Self((hash >> Self::SHIFT) & ((1 << Self::BITS) - 1))
     }
 
-    /// The slot at which the probe for this tag begins in a table of so many slots; 0 if there are none.
+    /// The slot at which the probe for this tag begins in a table of so many slots; 0 if there are
+    /// none.
     ///
-    /// It grows with the tag, whatever the capacity. Hence a rebuild that reads the old table from front to back writes
-    /// the new one from front to back too, and memory is walked, not jumped about in.
+    /// It grows with the tag, whatever the capacity. Hence a rebuild that reads the old table from
+    /// front to back writes the new one from front to back too, and memory is walked, not
+    /// jumped about in.
     pub(super) fn home(self, capacity: usize) -> usize {
-        // 22 bits times a capacity that memory can hold cannot overflow, and the result is below the capacity.
+        // 22 bits times a capacity that memory can hold cannot overflow, and the result is below the
+        // capacity.
         ((self.0 * capacity as u64) >> Self::BITS) as usize
     }
 }
@@ -32,7 +36,8 @@ impl Tag {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Slot(u64);
 
-// The marks are offsets 0 and 8 of segment 0 under tag 0, inside the segment's header: no record can be there.
+// The marks are offsets 0 and 8 of segment 0 under tag 0, inside the segment's header: no record
+// can be there.
 const _: () = assert!(Slot::DELETED.0 < Location::OFFSET_MIN / 8);
 
 impl Slot {

@@ -1,6 +1,8 @@
-//! The slots of one shard: an open-addressed table that is read without a lock while one writer changes it.
+//! The slots of one shard: an open-addressed table that is read without a lock while one writer
+//! changes it.
 //!
-//! The methods that change a table are called under the mutex of its shard, or before the table is published.
+//! The methods that change a table are called under the mutex of its shard, or before the table is
+//! published.
 
 use super::{Location, Slot, Tag};
 use crate::sync::{AtomicU64, Ordering};
@@ -33,8 +35,8 @@ impl Table {
         }
     }
 
-    /// A table of so many slots with the entries of this one and none of its DELETED marks. The capacity must exceed
-    /// the number of entries.
+    /// A table of so many slots with the entries of this one and none of its DELETED marks. The
+    /// capacity must exceed the number of entries.
     pub(super) fn rebuilt(&self, capacity: usize) -> Self {
         let table = Self::new(capacity);
         for slot in self.slots().filter(|slot| slot.location().is_some()) {
@@ -73,8 +75,8 @@ impl Table {
         home.map_or(0, |cell| cell.load(Ordering::Acquire))
     }
 
-    /// Puts an entry that is absent into the first free slot of its probe. Answers what stood there, EMPTY or
-    /// DELETED, or none if the table is full.
+    /// Puts an entry that is absent into the first free slot of its probe. Answers what stood
+    /// there, EMPTY or DELETED, or none if the table is full.
     pub(super) fn place(&self, slot: Slot) -> Option<Slot> {
         let (cell, free) = self
             .probe(slot.tag())
@@ -95,9 +97,9 @@ impl Table {
 
     /// Takes an entry out; none if it is not there.
     ///
-    /// If the next slot is EMPTY no probe needs to pass this one, nor the DELETED ones right before it, so all of them
-    /// become EMPTY: marks at the end of a chain cost nothing. They do so from the last to the first, since each may be
-    /// EMPTY only once its follower is.
+    /// If the next slot is EMPTY no probe needs to pass this one, nor the DELETED ones right before
+    /// it, so all of them become EMPTY: marks at the end of a chain cost nothing. They do so
+    /// from the last to the first, since each may be EMPTY only once its follower is.
     pub(super) fn remove(&self, slot: Slot) -> Option<Removed> {
         let distance = self.chain(slot.tag()).position(|(_, standing)| standing == slot)?;
         let capacity = self.capacity();
@@ -111,8 +113,8 @@ impl Table {
             return Some(Removed::Marked);
         }
         store(cell, Slot::EMPTY);
-        // Backwards from the slot before, around the beginning of the table; it ends at this slot, now EMPTY, at the
-        // latest.
+        // Backwards from the slot before, around the beginning of the table; it ends at this slot, now
+        // EMPTY, at the latest.
         let marks = before
             .iter()
             .rev()
@@ -128,8 +130,8 @@ impl Table {
             .take_while(|(_, slot)| *slot != Slot::EMPTY)
     }
 
-    /// All slots, each once, from the tag's home to the end and on from the beginning: however the table changes
-    /// meanwhile, a probe ends.
+    /// All slots, each once, from the tag's home to the end and on from the beginning: however the
+    /// table changes meanwhile, a probe ends.
     fn probe(&self, tag: Tag) -> impl Iterator<Item = &AtomicU64> {
         // A home is below the capacity, or 0 where the capacity is, so that the split is inside the slots.
         let (before, from_home) = self.slots.split_at(tag.home(self.capacity()));
@@ -137,7 +139,8 @@ impl Table {
     }
 }
 
-/// Reads a slot. Acquire: with a location come the record it points to and everything its writer had done before.
+/// Reads a slot. Acquire: with a location come the record it points to and everything its writer
+/// had done before.
 fn load(cell: &AtomicU64) -> Slot {
     Slot::from_bits(cell.load(Ordering::Acquire))
 }
@@ -149,8 +152,8 @@ fn store(cell: &AtomicU64, slot: Slot) {
 
 #[cfg(test)]
 impl Table {
-    /// Checks the rule that look-ups rest on, that no EMPTY slot lies between an entry and its home; counts live and
-    /// DELETED.
+    /// Checks the rule that look-ups rest on, that no EMPTY slot lies between an entry and its
+    /// home; counts live and DELETED.
     pub(super) fn check(&self) -> (usize, usize) {
         let entries: Vec<_> = self.slots().filter(|slot| slot.location().is_some()).collect();
         for slot in &entries {

@@ -1,7 +1,8 @@
 //! Blocks: runs of front-coded keys, the leaves of the key order.
 //!
 //! A block's first key is held beside the block (it is the key of the tree's map); the block
-//! holds the flags of that key and one entry for every further key, each relative to the key before it:
+//! holds the flags of that key and one entry for every further key, each relative to the key before
+//! it:
 //!
 //! ```text
 //! +-----------------+-----------------+------------------------+------------------------+--------+
@@ -11,10 +12,11 @@
 //! +-----------------+-----------------+------------------------+------------------------+--------+
 //! ```
 //!
-//! `shared` counts the bytes a key has in common with the key before it, always as many as there are.
-//! Because of that a search hardly ever looks at keys: while the key wanted and the keys passed agree in
-//! `n` bytes, an entry that shares more than `n` still lies before the key wanted, and one that shares
-//! less lies behind it. Only an entry that shares exactly `n` has to be compared.
+//! `shared` counts the bytes a key has in common with the key before it, always as many as there
+//! are. Because of that a search hardly ever looks at keys: while the key wanted and the keys
+//! passed agree in `n` bytes, an entry that shares more than `n` still lies before the key wanted,
+//! and one that shares less lies behind it. Only an entry that shares exactly `n` has to be
+//! compared.
 
 use std::cmp::Ordering;
 use std::io::{self, Write};
@@ -25,8 +27,8 @@ use crate::format::record::KEY_LEN_MAX;
 use crate::format::{Damage, Fields};
 use crate::key_bytes::common_prefix;
 
-/// A block that would grow beyond this is split. Two counts pull at it: every block costs about 120 bytes
-/// beside its entries, and every search reads half a block.
+/// A block that would grow beyond this is split. Two counts pull at it: every block costs about 120
+/// bytes beside its entries, and every search reads half a block.
 pub(super) const BLOCK_BYTES_MAX: usize = 4096;
 
 /// The value of the 6-bit field that says: 63, and what the varint adds to it.
@@ -152,7 +154,8 @@ pub(super) struct Place {
 /// Front-coded keys in ascending order, at least one.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// The entries of all keys but the first. Exactly as large as they are, since memory per key counts.
+    /// The entries of all keys but the first. Exactly as large as they are, since memory per key
+    /// counts.
     rest: Box<[u8]>,
     /// How many keys there are, the first included. A block is split long before 2^32 entries.
     count: u32,
@@ -178,7 +181,8 @@ impl Block {
         out.write_all(&self.rest)
     }
 
-    /// Reads what [`Block::write_to`] wrote. `key` is the block's first key, and afterwards its last one.
+    /// Reads what [`Block::write_to`] wrote. `key` is the block's first key, and afterwards its
+    /// last one.
     pub(super) fn read_from(fields: &mut Fields<'_>, key: &mut Vec<u8>) -> Result<Self, Damage> {
         let (count, first_flags) = (fields.u32()?, fields.u8()?);
         let length = fields.u32()? as usize;
@@ -240,7 +244,8 @@ impl Block {
         Reader::new(&self.rest[place.offset..])
     }
 
-    /// The place before the first key that is not less than `target`; `first` is the block's first key.
+    /// The place before the first key that is not less than `target`; `first` is the block's first
+    /// key.
     #[expect(
         clippy::indexing_slicing,
         reason = "`shared` bytes of the target agree with a key, so it has as many"
@@ -319,8 +324,8 @@ impl Block {
         }
     }
 
-    /// This block (first key `first`) with all keys of `right` (first key `right_first`) behind its own, or None if
-    /// that is more than `bytes_max`.
+    /// This block (first key `first`) with all keys of `right` (first key `right_first`) behind its
+    /// own, or None if that is more than `bytes_max`.
     pub(super) fn joined(&self, first: &[u8], right: &Block, right_first: &[u8], bytes_max: usize) -> Option<Block> {
         if self.bytes() + right.bytes() > bytes_max {
             return None;
@@ -339,11 +344,13 @@ impl Block {
     }
 }
 
-/// Cuts a run of entries, whose first one shares nothing, into blocks and hands each to `take` with its first key.
+/// Cuts a run of entries, whose first one shares nothing, into blocks and hands each to `take` with
+/// its first key.
 ///
-/// Entries are relative to the one before, so a block's entries are a slice of the run; only the key at each
-/// cut has to be put together. `fill` says how large blocks become when there are several: full ones, if
-/// keys are being appended and the last block is the one that will grow, or even ones.
+/// Entries are relative to the one before, so a block's entries are a slice of the run; only the
+/// key at each cut has to be put together. `fill` says how large blocks become when there are
+/// several: full ones, if keys are being appended and the last block is the one that will grow, or
+/// even ones.
 #[expect(
     clippy::indexing_slicing,
     reason = "the reader goes through `start`, so what is behind it is no longer"

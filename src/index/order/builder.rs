@@ -22,8 +22,8 @@ pub(crate) struct OrderBuilder {
 }
 
 impl OrderBuilder {
-    /// Adds a key greater than all before it. One that is not is queued as if inserted later: keys out of order cost
-    /// time and memory, but are not lost.
+    /// Adds a key greater than all before it. One that is not is queued as if inserted later: keys
+    /// out of order cost time and memory, but are not lost.
     #[expect(clippy::indexing_slicing, reason = "what two keys share, both have")]
     pub(crate) fn push(&mut self, key: &[u8], flags: KeyFlags) {
         let (order, shared) = compare(&self.last, key);
@@ -50,7 +50,8 @@ impl OrderBuilder {
         self.last.extend_from_slice(suffix);
     }
 
-    /// Adds all keys of another one. If they all come behind the keys here, that costs nothing for each.
+    /// Adds all keys of another one. If they all come behind the keys here, that costs nothing for
+    /// each.
     pub(crate) fn append(&mut self, mut other: OrderBuilder) {
         self.finish_block();
         other.finish_block();

@@ -1,16 +1,19 @@
 //! Merges sorted changes into a block without decoding its keys.
 //!
-//! Both sides are sorted, and of the head of each we know how many bytes it has in common with the key looked
-//! at last. The head that has more in common is the smaller one; only when both have equally much are
-//! bytes compared, and then only those behind. (Merging by longest common prefixes: Ng and Kakehi,
-//! "Merging String Sequences by Longest Common Prefixes", 2008.) So between two changes the entries of the
-//! block are copied as they are, and a merge costs little more than copying the block.
+//! Both sides are sorted, and of the head of each we know how many bytes it has in common with the
+//! key looked at last. The head that has more in common is the smaller one; only when both have
+//! equally much are bytes compared, and then only those behind. (Merging by longest common
+//! prefixes: Ng and Kakehi, "Merging String Sequences by Longest Common Prefixes", 2008.) So
+//! between two changes the entries of the block are copied as they are, and a merge costs little
+//! more than copying the block.
 //!
-//! Three facts about keys `a <= b <= c`, in order, carry it, `common` being the length of what two begin with:
+//! Three facts about keys `a <= b <= c`, in order, carry it, `common` being the length of what two
+//! begin with:
 //!
 //! * `common(a, c) = min(common(a, b), common(b, c))`;
 //! * so dropping keys can only lessen what the next one shares with the last one written;
-//! * and an old key never shares more with the old key before it than with a change that falls between the two.
+//! * and an old key never shares more with the old key before it than with a change that falls
+//!   between the two.
 
 use std::cmp::Ordering;
 
@@ -27,8 +30,8 @@ pub(super) struct Merged {
     pub(super) fill: Fill,
 }
 
-/// Writes the keys of the old block (None if there is none) with the changes applied as one run of entries to `run`.
-/// The changes ascend strictly.
+/// Writes the keys of the old block (None if there is none) with the changes applied as one run of
+/// entries to `run`. The changes ascend strictly.
 pub(super) fn merge<'a>(
     old: Option<(&'a [u8], &'a Block)>,
     mut changes: impl Iterator<Item = Change<'a>>,
@@ -75,16 +78,19 @@ pub(super) fn merge<'a>(
 /// Stands for "all of it": what a key has in common with itself.
 const ALL: usize = usize::MAX;
 
-/// A merge under way. "The last key" is the one looked at last, on either side: written, or dropped.
+/// A merge under way. "The last key" is the one looked at last, on either side: written, or
+/// dropped.
 struct Merger<'a, 'r> {
     run: &'r mut Vec<u8>,
     /// The first old entry not yet dealt with.
     head: Option<Entry<'a>>,
-    /// The head and all behind it as they are encoded; of no use for the first head, which has no entry.
+    /// The head and all behind it as they are encoded; of no use for the first head, which has no
+    /// entry.
     head_at: &'a [u8],
     /// The old entries behind the head.
     reader: Reader<'a>,
-    /// How much the head has in common with the last key; never less than with the old key before it.
+    /// How much the head has in common with the last key; never less than with the old key before
+    /// it.
     head_shares: usize,
     /// How much the last key written has in common with the last key; [`ALL`] if it is that one.
     written_shares: usize,
@@ -97,8 +103,8 @@ struct Merger<'a, 'r> {
     reason = "what keys share is within both, and what is left of a reader is a tail of what was left before"
 )]
 impl<'a> Merger<'a, '_> {
-    /// Copies the old keys less than `key`, steps over the key itself, and says whether it was there.
-    /// `key_shares` is what the key has in common with the last key, before and after.
+    /// Copies the old keys less than `key`, steps over the key itself, and says whether it was
+    /// there. `key_shares` is what the key has in common with the last key, before and after.
     fn copy_up_to(&mut self, key: &[u8], key_shares: &mut usize) -> bool {
         while let Some(head) = self.head {
             match self.head_shares.cmp(key_shares) {
@@ -130,8 +136,8 @@ impl<'a> Merger<'a, '_> {
         false
     }
 
-    /// Copies, in one piece, the old keys that share more than `shares` with the one before them. The last key
-    /// is an old one and written.
+    /// Copies, in one piece, the old keys that share more than `shares` with the one before them.
+    /// The last key is an old one and written.
     fn copy_while_sharing_more(&mut self, shares: usize) {
         let from = self.head_at;
         while self.head.is_some_and(|head| head.shared > shares) {

@@ -1,7 +1,7 @@
 //! The key order: the keys of one namespace, sorted, for listing and counting.
 //!
-//! It knows keys and two flag bits a key, no locations: a listing with values looks them up in the keydir.
-//! It is memory only, and can be rebuilt from the log at any time.
+//! It knows keys and two flag bits a key, no locations: a listing with values looks them up in the
+//! keydir. It is memory only, and can be rebuilt from the log at any time.
 //!
 //! ```text
 //!       remove, change                page, count, len, merge, merge_step
@@ -11,19 +11,22 @@
 //!        Mutex                             '---------- Tree, RwLock ---------------------'
 //! ```
 //!
-//! A change is only queued, which is O(1) and never waits for a reader or a merge. The queue is taken
-//! as a whole, sorted, and merged into the blocks in one pass, or in steps ([`KeyOrder::merge_step`], from
-//! a background thread). Overwriting a key changes nothing here and does not come here at all.
+//! A change is only queued, which is O(1) and never waits for a reader or a merge. The queue is
+//! taken as a whole, sorted, and merged into the blocks in one pass, or in steps
+//! ([`KeyOrder::merge_step`], from a background thread). Overwriting a key changes nothing here and
+//! does not come here at all.
 //!
 //! What must always hold:
 //!
-//! * **The blocks are not read while changes wait**: they would show a part of a batch. Every look first sees
-//!   to it that everything queued before it is in the blocks.
+//! * **The blocks are not read while changes wait**: they would show a part of a batch. Every look
+//!   first sees to it that everything queued before it is in the blocks.
 //! * **Older before newer**: the queue is taken only when nothing waits.
-//! * **Lock order**: tree, then queue. The queue's lock is never held while something else is waited for.
+//! * **Lock order**: tree, then queue. The queue's lock is never held while something else is
+//!   waited for.
 //!
-//! A lock that a panicking thread left behind is used as it is. Of the code that runs under the locks only the iterator
-//! given to [`KeyOrder::change`] may panic, and the queue is whole before and after each of its items.
+//! A lock that a panicking thread left behind is used as it is. Of the code that runs under the
+//! locks only the iterator given to [`KeyOrder::change`] may panic, and the queue is whole before
+//! and after each of its items.
 
 mod block;
 mod builder;
@@ -45,26 +48,31 @@ pub(crate) use page::KeyPage;
 use pending::Log;
 use tree::Tree;
 
-/// Queued changes from which on they are worth a merge if the tree is small. A merge rewrites every block that it touches, so
-/// the more changes fall into one block, the less each of them costs.
+/// Queued changes from which on they are worth a merge if the tree is small. A merge rewrites every
+/// block that it touches, so the more changes fall into one block, the less each of them costs.
 const MERGE_MIN: usize = 1 << 12;
 
-/// Queued changes that are worth a merge however large the tree is: a listing may have to wait for so many.
+/// Queued changes that are worth a merge however large the tree is: a listing may have to wait for
+/// so many.
 const MERGE_MAX: usize = 1 << 18;
 
 /// A tree of so many times the queued changes is rather left alone until more come.
 const MERGE_SHARE: usize = 16;
 
-/// Queued changes from which on the background does not keep up, and writers help to bring them into the tree.
+/// Queued changes from which on the background does not keep up, and writers help to bring them
+/// into the tree.
 const QUEUE_MAX: usize = 1 << 19;
 
-/// As many changes a helping writer brings into the tree with each of its own: that takes it well under a millisecond.
+/// As many changes a helping writer brings into the tree with each of its own: that takes it well
+/// under a millisecond.
 const HELP: usize = 256;
 
-/// When so many changes were queued, or merged, since the background last looked, it is asked to look again.
+/// When so many changes were queued, or merged, since the background last looked, it is asked to
+/// look again.
 const LOOK_EVERY: usize = 1 << 14;
 
-/// What a listing needs to know of a key's record without looking at it. Two bits; an entry has no room for more.
+/// What a listing needs to know of a key's record without looking at it. Two bits; an entry has no
+/// room for more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(crate) struct KeyFlags(u8);
 
@@ -120,7 +128,8 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The keys of one namespace in order. Shared by all threads; every method may be called from several at once.
+/// The keys of one namespace in order. Shared by all threads; every method may be called from
+/// several at once.
 #[derive(Default, Debug)]
 pub(crate) struct KeyOrder {
     tree: RwLock<Tree>,
@@ -170,9 +179,10 @@ impl KeyOrder {
         self.change(std::iter::once(Change::Remove(key)));
     }
 
-    /// Queues several changes, of which every page and count sees all or none. The iterator runs under the lock of the
-    /// queue: it must do nothing but hand over what is there, and must not come back here. True if the background has to be told
-    /// that there are changes: for the first ones since it began its last look.
+    /// Queues several changes, of which every page and count sees all or none. The iterator runs
+    /// under the lock of the queue: it must do nothing but hand over what is there, and must
+    /// not come back here. True if the background has to be told that there are changes: for
+    /// the first ones since it began its last look.
     pub(crate) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) -> bool {
         let mut queue = self.lock_queue();
         for change in changes {
@@ -184,13 +194,14 @@ impl KeyOrder {
         news
     }
 
-    /// Called by the background before it looks: it wants to be told of changes that come from here on.
+    /// Called by the background before it looks: it wants to be told of changes that come from here
+    /// on.
     pub(crate) fn begin_look(&self) {
         self.lock_queue().told = false;
     }
 
-    /// Called by the background after it has looked: true if changes still wait and it was not told of them, so that it has to look
-    /// again by itself.
+    /// Called by the background after it has looked: true if changes still wait and it was not told
+    /// of them, so that it has to look again by itself.
     pub(crate) fn look_again(&self) -> bool {
         let mut queue = self.lock_queue();
         let waits = self.pending_len() > 0;
@@ -210,17 +221,19 @@ impl KeyOrder {
         self.queued.store(queue.log.len(), Ordering::Release);
     }
 
-    /// How many changes are not in the tree yet. Takes no lock. 0 only if every change queued before the call is in
-    /// it, or is being completed by a thread that holds the tree's lock for that.
+    /// How many changes are not in the tree yet. Takes no lock. 0 only if every change queued
+    /// before the call is in it, or is being completed by a thread that holds the tree's lock
+    /// for that.
     pub(crate) fn pending_len(&self) -> usize {
-        // `take_queue` raises the one before it lowers the other; read the other way round, a change on its way
-        // is counted twice rather than not at all.
+        // `take_queue` raises the one before it lowers the other; read the other way round, a change on its
+        // way is counted twice rather than not at all.
         let queued = self.queued.load(Ordering::Acquire);
         queued + self.waiting.load(Ordering::Acquire)
     }
 
-    /// Brings up to `limit` changes (at least one) into the tree and says whether more remain. Holds the write lock
-    /// for that long, and, when a new batch begins, for sorting what was queued.
+    /// Brings up to `limit` changes (at least one) into the tree and says whether more remain.
+    /// Holds the write lock for that long, and, when a new batch begins, for sorting what was
+    /// queued.
     pub(crate) fn merge_step(&self, limit: usize) -> bool {
         if self.pending_len() > 0 {
             let mut tree = self.write_tree();
@@ -239,8 +252,8 @@ impl KeyOrder {
         }
     }
 
-    /// Called by writers, after each change: helps to bring what is queued into the tree if the background does not keep up. True if
-    /// the background should look.
+    /// Called by writers, after each change: helps to bring what is queued into the tree if the
+    /// background does not keep up. True if the background should look.
     pub(crate) fn relieve(&self) -> bool {
         let pending = self.pending_len();
         if pending > 2 * QUEUE_MAX {
@@ -251,7 +264,8 @@ impl KeyOrder {
         pending.abs_diff(self.seen.load(Ordering::Relaxed)) >= LOOK_EVERY
     }
 
-    /// Asked by the background at every look: whether so much waits that a merge pays, or nothing has come since the last look.
+    /// Asked by the background at every look: whether so much waits that a merge pays, or nothing
+    /// has come since the last look.
     pub(crate) fn is_merge_due(&self) -> bool {
         let pending = self.pending_len();
         let is_idle = self.seen.swap(pending, Ordering::Relaxed) == pending;
@@ -259,18 +273,20 @@ impl KeyOrder {
         pending >= enough || (pending > 0 && is_idle)
     }
 
-    /// At most `limit` keys between the bounds, from the lower bound up or, if `reverse`, from the upper one down.
-    /// Bounds that cross have nothing between them.
+    /// At most `limit` keys between the bounds, from the lower bound up or, if `reverse`, from the
+    /// upper one down. Bounds that cross have nothing between them.
     ///
-    /// Every change queued before the call is seen; of those queued meanwhile none, or some, but each
-    /// [`change`](Self::change) as a whole. Costs the merge of what was queued, the search of one block, and
-    /// the copying of the keys, under the read lock; so the caller keeps `limit` small.
+    /// Every change queued before the call is seen; of those queued meanwhile none, or some, but
+    /// each [`change`](Self::change) as a whole. Costs the merge of what was queued, the search
+    /// of one block, and the copying of the keys, under the read lock; so the caller keeps
+    /// `limit` small.
     pub(crate) fn page(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, reverse: bool, limit: usize) -> KeyPage {
         self.look(|tree| tree.page(from, to, reverse, limit))
     }
 
-    /// How many keys are between the bounds. Costs the merge of what was queued, the search of two blocks, and a
-    /// look at each block between them, which is some hundred times cheaper than a look at each key.
+    /// How many keys are between the bounds. Costs the merge of what was queued, the search of two
+    /// blocks, and a look at each block between them, which is some hundred times cheaper than
+    /// a look at each key.
     pub(crate) fn count(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> u64 {
         self.look(|tree| tree.count(from, to))
     }
@@ -282,14 +298,14 @@ impl KeyOrder {
     }
 
     #[cfg(test)]
-    /// How many keys there are, exactly: of what is queued it is not known whether it is new, so this costs the merge of
-    /// it, and nothing else.
+    /// How many keys there are, exactly: of what is queued it is not known whether it is new, so
+    /// this costs the merge of it, and nothing else.
     pub(crate) fn len(&self) -> u64 {
         self.look(Tree::len)
     }
 
-    /// How much memory this takes: all that is allocated, with the slack, and an estimate of what the nodes of the map
-    /// of blocks and the allocator add. Looks at every block, not at keys.
+    /// How much memory this takes: all that is allocated, with the slack, and an estimate of what
+    /// the nodes of the map of blocks and the allocator add. Looks at every block, not at keys.
     pub(crate) fn memory_bytes(&self) -> usize {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         let tree_bytes = tree.memory_bytes() + tree.waiting.memory_bytes();
@@ -361,8 +377,8 @@ impl KeyOrder {
     }
 }
 
-/// The least key that is greater than every key that begins with `prefix`; None if there is no such key, because
-/// the prefix is empty or all its bytes are 0xFF.
+/// The least key that is greater than every key that begins with `prefix`; None if there is no such
+/// key, because the prefix is empty or all its bytes are 0xFF.
 pub(crate) fn prefix_successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let kept = prefix.iter().rposition(|&byte| byte != 0xFF)?;
     let mut successor = prefix.get(..=kept)?.to_vec();

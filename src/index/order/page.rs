@@ -62,8 +62,8 @@ impl KeyPage {
         self.get(self.len().checked_sub(1)?)
     }
 
-    /// Whether `wanted` says yes to the flags of some key. Looks at the keys only if it says yes to the flags of all taken
-    /// together; so it must not say no to more flags and yes to fewer.
+    /// Whether `wanted` says yes to the flags of some key. Looks at the keys only if it says yes to
+    /// the flags of all taken together; so it must not say no to more flags and yes to fewer.
     pub(crate) fn any(&self, wanted: impl Fn(KeyFlags) -> bool) -> bool {
         wanted(self.flags) && self.keys.iter().any(|key| wanted(key.flags))
     }
@@ -102,7 +102,8 @@ impl KeyPage {
         });
     }
 
-    /// Adds a key that begins with the first `shared` bytes of the one added last, which has as many.
+    /// Adds a key that begins with the first `shared` bytes of the one added last, which has as
+    /// many.
     #[inline]
     pub(super) fn push_sharing(&mut self, shared: usize, suffix: &[u8], flags: KeyFlags) {
         self.flags = self.flags.union(flags);

@@ -1,7 +1,7 @@
 //! Changes that are not yet in the tree: first as they came, then sorted.
 //!
-//! A change is `[flags, and 4 if the key is removed][varint length of the key][key]`, one behind the other
-//! in one buffer, so that queueing one is a copy and nothing else.
+//! A change is `[flags, and 4 if the key is removed][varint length of the key][key]`, one behind
+//! the other in one buffer, so that queueing one is a copy and nothing else.
 
 use std::cmp::Ordering;
 
@@ -70,7 +70,8 @@ impl Log {
     }
 }
 
-/// Changes in ascending order of their keys, one a key, of which the first ones may be done already.
+/// Changes in ascending order of their keys, one a key, of which the first ones may be done
+/// already.
 #[derive(Default, Debug)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
@@ -136,8 +137,8 @@ impl Ranked {
     }
 }
 
-/// How many bytes all keys begin with in common. Keys of one namespace often share a long prefix, and ranks
-/// that are all the same would decide nothing.
+/// How many bytes all keys begin with in common. Keys of one namespace often share a long prefix,
+/// and ranks that are all the same would decide nothing.
 fn shared_by_all(mut bytes: &[u8]) -> usize {
     let Some(first) = take_change(&mut bytes) else {
         return 0;
@@ -151,7 +152,8 @@ fn shared_by_all(mut bytes: &[u8]) -> usize {
     shared
 }
 
-/// Reads a change and steps over it. `bytes` begin where [`Log::push`] began one, or are at their end.
+/// Reads a change and steps over it. `bytes` begin where [`Log::push`] began one, or are at their
+/// end.
 fn take_change<'a>(bytes: &mut &'a [u8]) -> Option<Change<'a>> {
     let (&head, mut rest) = bytes.split_first()?;
     let length = take_varint(&mut rest);

@@ -479,7 +479,8 @@ proptest! {
     }
 }
 
-/// Says what a key costs beside the bytes that front coding leaves of it (10 bytes at most, 4.5 is the aim).
+/// Says what a key costs beside the bytes that front coding leaves of it (10 bytes at most, 4.5 is
+/// the aim).
 #[test]
 fn memory_beside_the_keys_is_small() {
     let count: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
@@ -572,7 +573,8 @@ fn a_page_has_every_key_queued_before_it_began() {
     order.tree.read().unwrap().check();
 }
 
-/// What happens to a page when another thread begins a batch after the page's own merge and before its look.
+/// What happens to a page when another thread begins a batch after the page's own merge and before
+/// its look.
 #[test]
 fn a_batch_begun_just_before_the_look_is_not_seen_in_part() {
     let order = KeyOrder::new();

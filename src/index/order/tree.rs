@@ -14,33 +14,36 @@ use crate::format::{Damage, Fields, Stored};
 /// A block smaller than this, after a change, is joined with a neighbour if the two fit in one.
 const JOIN_BELOW_BYTES: usize = 1024;
 
-/// What two blocks may come to when joined: well under a full block, lest the next change split it again.
+/// What two blocks may come to when joined: well under a full block, lest the next change split it
+/// again.
 const JOINED_BYTES_MAX: usize = 3072;
 
-/// One merge takes no more changes than this many bytes of keys, so that a large batch that falls into one
-/// gap (a first fill, keys in order) does not need a buffer of its own size.
+/// One merge takes no more changes than this many bytes of keys, so that a large batch that falls
+/// into one gap (a first fill, keys in order) does not need a buffer of its own size.
 const RUN_KEY_BYTES_MAX: usize = 64 << 10;
 
 /// The merge buffer is given back when a long key has made it larger than this.
 const RUN_BYTES_KEPT_MAX: usize = 2 * RUN_KEY_BYTES_MAX;
 
-/// What one entry costs in the nodes of the standard library's B-tree, which hold at most 11 and cannot be asked:
-/// they are taken to be two thirds full, as after insertions at random.
+/// What one entry costs in the nodes of the standard library's B-tree, which hold at most 11 and
+/// cannot be asked: they are taken to be two thirds full, as after insertions at random.
 const NODE_BYTES_A_BLOCK: usize = (size_of::<Box<[u8]>>() + size_of::<Block>() + 2) * 3 / 2;
 
-/// What the allocator adds to an allocation, on average: its header and the rounding up to 16 bytes.
+/// What the allocator adds to an allocation, on average: its header and the rounding up to 16
+/// bytes.
 const ALLOCATION_BYTES: usize = 16;
 
 /// The keys of a namespace in order.
 ///
-/// Every block but those the batch has not reached yet is as it will be; every key of a block is at least
-/// the block's key in the map and less than the next one's.
+/// Every block but those the batch has not reached yet is as it will be; every key of a block is at
+/// least the block's key in the map and less than the next one's.
 #[derive(Default, Debug)]
 pub(super) struct Tree {
     blocks: BTreeMap<Box<[u8]>, Block>,
     /// How many keys are in the blocks.
     keys: u64,
-    /// Sorted changes not yet in the blocks. While there are any, the blocks show part of a batch and must not be read.
+    /// Sorted changes not yet in the blocks. While there are any, the blocks show part of a batch
+    /// and must not be read.
     pub(super) waiting: Batch,
     /// Where merged blocks are put together; empty between merges.
     run: Vec<u8>,
@@ -73,7 +76,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Reads what [`Tree::write_to`] wrote: keys that do not ascend are refused, since all searching rests on that.
+    /// Reads what [`Tree::write_to`] wrote: keys that do not ascend are refused, since all
+    /// searching rests on that.
     pub(super) fn read_from(fields: &mut Fields<'_>) -> Result<Self, Damage> {
         let count = fields.u64()?;
         let mut blocks = Vec::new();
@@ -101,7 +105,8 @@ impl Tree {
         blocks.sum::<usize>() + self.run.capacity()
     }
 
-    /// Brings up to `limit` waiting changes into the blocks, each block touched being rewritten once.
+    /// Brings up to `limit` waiting changes into the blocks, each block touched being rewritten
+    /// once.
     pub(super) fn apply_waiting(&mut self, limit: usize) {
         let mut left = limit;
         while left > 0 {
@@ -116,8 +121,8 @@ impl Tree {
         }
     }
 
-    /// Brings those of the next `limit` waiting changes into the blocks that belong to the same block as the first one.
-    /// Returns how many.
+    /// Brings those of the next `limit` waiting changes into the blocks that belong to the same
+    /// block as the first one. Returns how many.
     fn apply_to_one_block(&mut self, limit: usize) -> usize {
         let Some(next) = self.waiting.changes().next() else {
             return 0;
@@ -178,7 +183,8 @@ impl Tree {
         }
     }
 
-    /// Copies at most `limit` keys between the bounds, from the lower one up or from the upper one down.
+    /// Copies at most `limit` keys between the bounds, from the lower one up or from the upper one
+    /// down.
     pub(super) fn page(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, reverse: bool, limit: usize) -> KeyPage {
         let mut page = KeyPage::with_limit(limit);
         if reverse {
@@ -285,8 +291,8 @@ struct Span<'a> {
     block: &'a Block,
     start: Place,
     end: usize,
-    /// What was looked for to find the start. All that the key at the start shares with the key before it, it
-    /// shares with this too, since this lies between the two.
+    /// What was looked for to find the start. All that the key at the start shares with the key
+    /// before it, it shares with this too, since this lies between the two.
     from: &'a [u8],
 }
 
@@ -318,7 +324,8 @@ impl Span<'_> {
     }
 }
 
-/// The block that has the key, or would have it: the last one that begins at or before it, else the first.
+/// The block that has the key, or would have it: the last one that begins at or before it, else the
+/// first.
 fn block_of<'a>(blocks: &'a BTreeMap<Box<[u8]>, Block>, key: &[u8]) -> Option<(&'a [u8], &'a Block)> {
     let at_or_before = blocks
         .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))

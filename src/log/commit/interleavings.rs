@@ -1,4 +1,5 @@
-//! Every interleaving of a few writers over a device of a few lines, as far as shuttle comes to them.
+//! Every interleaving of a few writers over a device of a few lines, as far as shuttle comes to
+//! them.
 
 use std::sync::Arc;
 

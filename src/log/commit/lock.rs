@@ -7,7 +7,8 @@ use crate::log::waiters::Waiters;
 use crate::state::WriterLock;
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
-/// Looks at whether a write-out has ended before a thread goes to sleep over it: a few microseconds.
+/// Looks at whether a write-out has ended before a thread goes to sleep over it: a few
+/// microseconds.
 const SPINS_MAX: u32 = if cfg!(shuttle) { 1 } else { 100 };
 
 /// What the writer lock protects.
@@ -126,7 +127,8 @@ impl<T> CommitLock<T> {
     pub(in crate::log) fn wait<'a>(&'a self, mut guard: Guard<'a, T>) -> Guard<'a, T> {
         let before = self.progress.load(Ordering::Relaxed);
         if guard.writing {
-            // A write-out takes about as long as falling asleep, and less than being woken. A sync takes far longer.
+            // A write-out takes about as long as falling asleep, and less than being woken. A sync takes far
+            // longer.
             drop(guard);
             for _ in 0..SPINS_MAX {
                 if self.progress.load(Ordering::Relaxed) != before {

@@ -129,7 +129,8 @@ fn a_sync_counts_for_nothing_that_was_written_while_it_was_under_way() {
     assert!(store.stats().durable_sequence >= late);
 }
 
-/// While one record is being written out another one is appended. The success of the one leaves what takes the other one back.
+/// While one record is being written out another one is appended. The success of the one leaves
+/// what takes the other one back.
 #[test]
 fn what_is_appended_beside_a_write_out_can_be_taken_back_after_it() {
     let slow = SlowCall::new(Operation::Write);
@@ -159,7 +160,8 @@ fn what_is_appended_beside_a_write_out_can_be_taken_back_after_it() {
     assert_eq!(namespace.get_text("second").unwrap().as_deref(), Some("0"));
 }
 
-/// What was written out before is not told of a write that failed after it, although nothing is written any more.
+/// What was written out before is not told of a write that failed after it, although nothing is
+/// written any more.
 #[test]
 fn a_failure_that_poisons_is_not_told_of_a_record_that_was_written_before() {
     let (faults, store, namespace) = faulty();

@@ -70,7 +70,8 @@ fn of_segments(ids: &[u64]) -> Manifest {
     }
 }
 
-/// C7: an output of compaction, not listed yet, and more failed creations beside it than there are indexes.
+/// C7: an output of compaction, not listed yet, and more failed creations beside it than there are
+/// indexes.
 #[test]
 fn the_index_of_a_segment_that_is_not_listed_yet_is_not_given_to_another() {
     let store = ManifestStore::new(directory(), of_segments(&[1, 2, 3]));

@@ -22,7 +22,8 @@ use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
 use crate::store::Store;
 
-/// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles up in memory.
+/// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles
+/// up in memory.
 const ROUND_BYTES: u64 = 4 << 20;
 /// Bytes between two reports of progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -109,7 +110,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             let salvaged = self.read(index)?;
             self.report.segments.extend(salvaged);
         }
-        // What was torn at the end of the log was never acknowledged. If the log goes on behind it, it was whole once.
+        // What was torn at the end of the log was never acknowledged. If the log goes on behind it, it was
+        // whole once.
         for torn in std::mem::take(&mut self.torn) {
             let segment = self.report.segments.get_mut(torn.source);
             if self.last_sequence > torn.newest.sequence || planted(Planted::SalvageTorn) {
@@ -200,7 +202,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         Ok(reported)
     }
 
-    /// Keeps a record if it is the newest of its key so far, or sets it aside if its batch may be torn.
+    /// Keeps a record if it is the newest of its key so far, or sets it aside if its batch may be
+    /// torn.
     fn see(&mut self, index: usize, found: &Found<'_>, torn: Option<&mut Vec<Torn>>) {
         let record = &found.record;
         let newest = Newest {
@@ -335,8 +338,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         Ok(())
     }
 
-    /// Creates the namespaces of the new store: those whose records say that they exist, and one for each number whose record
-    /// is lost.
+    /// Creates the namespaces of the new store: those whose records say that they exist, and one
+    /// for each number whose record is lost.
     fn create_namespaces(&mut self, store: &Store) -> Result<HashMap<u32, Arc<NamespaceState>>> {
         let mut created = HashMap::new();
         let mut dropped = HashSet::new();
@@ -347,7 +350,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             .into_iter()
             .map(|(key, newest)| (newest, key))
             .collect();
-        // Of two that claim one name, one was renamed or dropped in a record that is lost; the later claim is the right one.
+        // Of two that claim one name, one was renamed or dropped in a record that is lost; the later claim
+        // is the right one.
         entries.sort_unstable_by_key(|(newest, _)| std::cmp::Reverse(newest.sequence));
         for (newest, key) in entries {
             if !newest.put {
@@ -427,8 +431,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
 fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, key: &[u8], newest: Newest) {
     let keys = index.entry(namespace).or_default();
     match keys.get_mut(key) {
-        // Of two with the same sequence, one is a copy; without a manifest it may also be a write that recovery discarded, and then
-        // the later segment is right.
+        // Of two with the same sequence, one is a copy; without a manifest it may also be a write that recovery
+        // discarded, and then the later segment is right.
         Some(known) if newest.sequence >= known.sequence || planted(Planted::SalvageInAnyOrder) => *known = newest,
         Some(_) => {}
         None => {
@@ -437,7 +441,8 @@ fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, k
     }
 }
 
-/// Writes a record into the new store, as it is: limits and lifetimes were checked when it was first put.
+/// Writes a record into the new store, as it is: limits and lifetimes were checked when it was
+/// first put.
 fn put(store: &Store, namespace: &NamespaceState, record: &Record<'_>) -> Result<()> {
     let action = Action::Put {
         value: record.value(),

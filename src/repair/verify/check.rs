@@ -1,4 +1,5 @@
-//! What verifying an open store and a closed one have in common: reading segments and hints, and noting what is wrong.
+//! What verifying an open store and a closed one have in common: reading segments and hints, and
+//! noting what is wrong.
 
 use std::time::Duration;
 
@@ -203,7 +204,8 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         })
     }
 
-    /// The hint of a sound segment. That there is none is no damage: it is rebuilt when the store is opened.
+    /// The hint of a sound segment. That there is none is no damage: it is rebuilt when the store
+    /// is opened.
     pub(super) fn hint(&mut self, segment: &Ended, sorter: Sorter<'_>, is_listed: impl Fn() -> bool) -> Result<()> {
         let (id, summary) = (segment.header.segment_id, segment.summary);
         let name = hint_file(id);

@@ -17,22 +17,24 @@ use crate::repair::damaged::{Content, Damaged, open_if_there};
 use crate::segment::scan::{End, ScanEnd, Sorter, scan_to_end};
 use crate::segment::walk::Reach;
 
-/// Reads all files of the store in `directory`, which is not open and may be too damaged to be opened, and checks every byte of
-/// them that means anything: headers, bodies, padding, order, batches, seals, manifest and hints. Damage is not an error: the
-/// report lists all of it, each range with file, offset, length and cause. What [`salvage`](crate::salvage) would lose is among
+/// Reads all files of the store in `directory`, which is not open and may be too damaged to be
+/// opened, and checks every byte of them that means anything: headers, bodies, padding, order,
+/// batches, seals, manifest and hints. Damage is not an error: the report lists all of it, each
+/// range with file, offset, length and cause. What [`salvage`](crate::salvage) would lose is among
 /// it. For a store that is open there is [`Store::verify`](crate::Store::verify).
 ///
-/// Nothing is changed (but for the owner's name in the lock file), and the store cannot be opened meanwhile. Of the options, storage
-/// and clock are used. Takes memory for one segment at a time.
+/// Nothing is changed (but for the owner's name in the lock file), and the store cannot be opened
+/// meanwhile. Of the options, storage and clock are used. Takes memory for one segment at a time.
 ///
-/// If the manifest is damaged, all segments in the directory are read, left-overs of interrupted work among them, and what was
-/// torn cannot be told from what is damaged.
+/// If the manifest is damaged, all segments in the directory are read, left-overs of interrupted
+/// work among them, and what was torn cannot be told from what is damaged.
 ///
 /// # Errors
 ///
-/// [`Error::InUse`] if the store is open, as far as its lock can be taken at all: in a directory that this process may only
-/// read it cannot, so close the store first. [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no segment is of
-/// a version that this program reads, and [`Error::Io`] if a file cannot be opened or measured. A block that cannot be read is
+/// [`Error::InUse`] if the store is open, as far as its lock can be taken at all: in a directory
+/// that this process may only read it cannot, so close the store first. [`Error::NotAStore`] if
+/// there is none, [`Error::NewerFormat`] if no segment is of a version that this program reads, and
+/// [`Error::Io`] if a file cannot be opened or measured. A block that cannot be read is
 /// listed as damaged.
 ///
 /// [`Error::InUse`]: crate::Error::InUse
@@ -43,8 +45,8 @@ pub fn verify(directory: impl AsRef<Path>, options: &Options) -> Result<VerifyRe
     verify_with(directory, options, |_| true)
 }
 
-/// As [`verify`]; calls `progress` now and then, with bytes of segments read so far and in all. If it answers false, verifying
-/// stops with [`Error::Cancelled`](crate::Error::Cancelled).
+/// As [`verify`]; calls `progress` now and then, with bytes of segments read so far and in all. If
+/// it answers false, verifying stops with [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn verify_with(
     directory: impl AsRef<Path>,
     options: &Options,
@@ -107,7 +109,8 @@ struct Unsealed {
     length: u64,
     /// What recovery sees.
     scan: ScanEnd,
-    /// Ranges that are not as they should be. Whether one was torn or is damaged, the segments must say together.
+    /// Ranges that are not as they should be. Whether one was torn or is damaged, the segments must
+    /// say together.
     ranges: Vec<Damaged>,
     /// A read of it failed: recovery will fail too, and discard nothing.
     is_unreadable: bool,
@@ -121,7 +124,8 @@ impl Unsealed {
 }
 
 impl<P: FnMut(Progress) -> bool> Check<P> {
-    /// Reads a segment whose end the manifest does not know. None if it has gone since it was looked for.
+    /// Reads a segment whose end the manifest does not know. None if it has gone since it was
+    /// looked for.
     fn unsealed(&mut self, segment: &SourceSegment, header: SegmentHeader) -> Result<Option<Unsealed>> {
         let Some(file) = open_if_there(&self.directory, &segment.name)? else {
             self.content = Content::default();
@@ -159,8 +163,8 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
     }
 }
 
-/// Tells apart what is damaged and what was torn, as recovery does: what any segment of the log says was durable is damaged;
-/// the rest is a tail that was never acknowledged.
+/// Tells apart what is damaged and what was torn, as recovery does: what any segment of the log
+/// says was durable is damaged; the rest is a tail that was never acknowledged.
 fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
     let scans: Vec<_> = unsealed.iter().map(|segment| &segment.scan).collect();
     let end = find_log_end(&scans);
@@ -175,7 +179,8 @@ fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
     {
         for range in &segment.ranges {
             let is_durable = end.missing.is_some() && durable > Some((position, range.offset));
-            // Headers are synced before a manifest lists their segments; and what a scan lets pass, recovery keeps.
+            // Headers are synced before a manifest lists their segments; and what a scan lets pass, recovery
+            // keeps.
             let is_kept = range.offset < SEGMENT_HEADER_LEN.max(segment.scan.valid_end);
             if (is_durable || is_kept || segment.is_unreadable) && !planted(Planted::VerifyTakesDamageForTorn) {
                 report.damaged.push(range.clone());

@@ -1,10 +1,11 @@
 //! Reading everything that is on disk, and telling all that is wrong with it.
 //!
-//! Everything is read from the files, with positioned reads and not through maps, one segment at a time: a block that the
-//! device cannot read is then listed as damaged, where a map would end the process. Of an open store, readers, writers and compaction
-//! go on meanwhile. A segment that is compacted away while it waits for its turn is not there any more, and cannot be
-//! damaged; the segments that hold what was live in it are checked by the compaction that wrote them, and by the next
-//! verify.
+//! Everything is read from the files, with positioned reads and not through maps, one segment at a
+//! time: a block that the device cannot read is then listed as damaged, where a map would end the
+//! process. Of an open store, readers, writers and compaction go on meanwhile. A segment that is
+//! compacted away while it waits for its turn is not there any more, and cannot be damaged; the
+//! segments that hold what was live in it are checked by the compaction that wrote them, and by the
+//! next verify.
 
 mod check;
 mod closed;
@@ -43,12 +44,14 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Hint files that were compared with their segments.
     pub hints: u64,
-    /// Keys in the indexes that were followed to their records; 0 for a store that is not open, which has none.
+    /// Keys in the indexes that were followed to their records; 0 for a store that is not open,
+    /// which has none.
     pub keys: u64,
     /// Everything that is not as it should be, by file and offset.
     pub damaged: Vec<Damaged>,
-    /// Of a store that is not open: what opening it will discard or rebuild, so that nothing is lost by it. The torn end of the log,
-    /// which was not known to be durable when a process ended, and hints that do not fit their segments.
+    /// Of a store that is not open: what opening it will discard or rebuild, so that nothing is
+    /// lost by it. The torn end of the log, which was not known to be durable when a process
+    /// ended, and hints that do not fit their segments.
     pub discarded: Vec<Damaged>,
     /// How long it took.
     pub duration: Duration,
@@ -62,28 +65,30 @@ impl VerifyReport {
 }
 
 impl Store {
-    /// Reads everything the store has on disk and checks every byte of it that means anything: headers, bodies, padding, order, batches,
-    /// seals, manifest and hints; and that every key in the indexes leads to a record. Changes nothing but hints that opening had
-    /// no need of and that do not fit: those are rebuilt first. Damage is not an
-    /// error: the report lists all of it, each range with file, offset, length and cause.
+    /// Reads everything the store has on disk and checks every byte of it that means anything:
+    /// headers, bodies, padding, order, batches, seals, manifest and hints; and that every key
+    /// in the indexes leads to a record. Changes nothing but hints that opening had no need of
+    /// and that do not fit: those are rebuilt first. Damage is not an error: the report lists
+    /// all of it, each range with file, offset, length and cause.
     ///
-    /// Readers, writers and compaction go on; writers wait for as long as a look over the hash index takes (about 10 ns a key). Takes
-    /// memory for one segment at a time.
+    /// Readers, writers and compaction go on; writers wait for as long as a look over the hash
+    /// index takes (about 10 ns a key). Takes memory for one segment at a time.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`], and [`Error::Io`] if a file cannot be opened or measured. A block that cannot be read is listed as
-    /// damaged.
+    /// [`Error::Closed`], and [`Error::Io`] if a file cannot be opened or measured. A block that
+    /// cannot be read is listed as damaged.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_with(|_| true)
     }
 
-    /// As [`Store::verify`]; calls `progress` now and then, with bytes read so far and in all. If it answers false, verifying
-    /// stops with [`Error::Cancelled`].
+    /// As [`Store::verify`]; calls `progress` now and then, with bytes read so far and in all. If
+    /// it answers false, verifying stops with [`Error::Cancelled`].
     pub fn verify_with(&self, progress: impl FnMut(Progress) -> bool) -> Result<VerifyReport> {
         let engine = &**self.engine();
         engine.context.check_open()?;
-        // What opening had no need to look at is put right rather than reported, be it by another thread that is at it already.
+        // What opening had no need to look at is put right rather than reported, be it by another thread
+        // that is at it already.
         engine.log.renew_hints()?;
         let started_ms = engine.context.time.monotonic_ms();
         let segments = engine.log.all_segments();
@@ -164,7 +169,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         Ok(before)
     }
 
-    /// A segment that no longer grows: all of it is in its file. `listed` is what the manifest says of it.
+    /// A segment that no longer grows: all of it is in its file. `listed` is what the manifest says
+    /// of it.
     fn ended(&mut self, segment: &Segment, listed: Option<&SegmentState>) -> Result<()> {
         let Some(summary) = segment.summary else { return Ok(()) };
         let ended = Ended {
@@ -187,7 +193,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         Ok(())
     }
 
-    /// A segment that grows, or did so just now: what is written is read from its file, the rest from memory.
+    /// A segment that grows, or did so just now: what is written is read from its file, the rest
+    /// from memory.
     fn growing(&mut self, growing: &GrowingSegment) -> Result<()> {
         let segment = &growing.segment;
         let path = self.engine.context.segment_path(segment.id());
@@ -202,7 +209,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                 if self.engine.log.manifest.lists(segment.id()) {
                     self.check.note(segment.id(), 0, growing.written, Damage::MISSING);
                 }
-                // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still holds.
+                // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still
+                // holds.
                 self.check
                     .content
                     .bytes
@@ -226,7 +234,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         Ok(())
     }
 
-    /// That every key in the indexes leads to a record, and that as many lead into each segment as its counters say.
+    /// That every key in the indexes leads to a record, and that as many lead into each segment as
+    /// its counters say.
     fn indexes(&mut self) -> Result<()> {
         let engine = self.engine;
         let (mut keys, mut suspects, mut scratch) = (0u64, HashSet::new(), Vec::new());

@@ -201,7 +201,8 @@ fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     assert_eq!(namespace.get_text(&keys[59]).unwrap().as_deref(), Some("new"));
 }
 
-/// C7: opening also enters shadows, and hashes with new seeds, which may spread the keys less evenly.
+/// C7: opening also enters shadows, and hashes with new seeds, which may spread the keys less
+/// evenly.
 #[test]
 fn a_store_that_filled_its_hash_index_opens_again_without_an_index_file() {
     CAPACITY_MAX.set(8);
@@ -305,7 +306,8 @@ fn a_key_that_is_put_while_a_reader_looks_at_damage_of_another_is_not_damaged() 
         namespace.put("damaged", "value").unwrap();
         let location = damage_header(&disk, &store, &namespace, "damaged");
         let engine = store.engine();
-        // As if the hashes of the two agreed; the slot before is free, so that a look under way does not come by the new key.
+        // As if the hashes of the two agreed; the slot before is free, so that a look under way does not
+        // come by the new key.
         let hash = engine.state.hash(namespace.state.number, b"new");
         let before = Location::from_bits(location.bits() + 1);
         engine.state.keydir.insert(hash, before).unwrap();

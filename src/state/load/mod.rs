@@ -1,8 +1,9 @@
 //! Building the indexes from segments when a store is opened.
 //!
-//! Segments are read in parallel and in any order: the keydir keeps, of each key, the record with the highest sequence, of
-//! whatever kind. When all are in, shadows (tombstones, and puts that have expired) are taken out again: they have done
-//! their work. Then the sorted offsets of all segments are merged into the key orders, which is the part of `orders`.
+//! Segments are read in parallel and in any order: the keydir keeps, of each key, the record with
+//! the highest sequence, of whatever kind. When all are in, shadows (tombstones, and puts that have
+//! expired) are taken out again: they have done their work. Then the sorted offsets of all segments
+//! are merged into the key orders, which is the part of `orders`.
 
 mod names;
 mod orders;
@@ -28,7 +29,8 @@ use crate::sync::{ChangeRight, lock};
 pub(crate) struct Source {
     pub(crate) segment: Arc<Segment>,
     offsets: Offsets,
-    /// What the hint says of headers and keys; None if the offsets were made from the segment just now.
+    /// What the hint says of headers and keys; None if the offsets were made from the segment just
+    /// now.
     keys_crc: Option<u32>,
 }
 
@@ -79,8 +81,8 @@ impl Source {
 }
 
 impl State {
-    /// Fills the indexes. `known` are sources that need no hint; `find` makes the source of any other segment, by its hint
-    /// only if that is still trusted.
+    /// Fills the indexes. `known` are sources that need no hint; `find` makes the source of any
+    /// other segment, by its hint only if that is still trusted.
     pub(crate) fn load(
         &mut self,
         right: &ChangeRight,
@@ -119,7 +121,8 @@ impl State {
         }
     }
 
-    /// Fills empty indexes from these sources, or returns the segments whose hints turn out to be wrong.
+    /// Fills empty indexes from these sources, or returns the segments whose hints turn out to be
+    /// wrong.
     fn load_sources(&mut self, right: &ChangeRight, sources: &[Source], progress: &LoadProgress) -> Result<Vec<u64>> {
         self.keydir = Keydir::with_capacity(sources.iter().map(|source| source.offsets.len()).sum());
         *lock(&self.expiry) = ExpiryQueue::default();

@@ -1,5 +1,6 @@
-//! The second half of loading: the sorted offsets of all segments are merged into the key orders of the namespaces. The hashes
-//! computed before tell, without another look at the keys, which records are live.
+//! The second half of loading: the sorted offsets of all segments are merged into the key orders of
+//! the namespaces. The hashes computed before tell, without another look at the keys, which records
+//! are live.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -22,8 +23,8 @@ use crate::sync::ChangeRight;
 const RANGE_RECORDS_MIN: usize = 1 << 14;
 
 impl State {
-    /// Merges the key orders of all segments into those of the namespaces, and counts what is live. The keys are divided into
-    /// as many ranges as there are threads.
+    /// Merges the key orders of all segments into those of the namespaces, and counts what is live.
+    /// The keys are divided into as many ranges as there are threads.
     pub(super) fn load_orders(
         &self,
         right: &ChangeRight,
@@ -55,7 +56,8 @@ impl State {
         Ok(())
     }
 
-    /// Divides the keys into ranges of about the same number: of each range, which positions of each source belong to it.
+    /// Divides the keys into ranges of about the same number: of each range, which positions of
+    /// each source belong to it.
     fn ranges(&self, sources: &[Source]) -> Result<Vec<Vec<Range<usize>>>> {
         let records: usize = sources.iter().map(|source| source.offsets.len()).sum();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);

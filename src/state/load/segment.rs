@@ -40,7 +40,8 @@ struct Progress {
 }
 
 impl Loading<'_> {
-    /// Enters the records of one segment into the keydir. None if its hint turns out to be of other keys.
+    /// Enters the records of one segment into the keydir. None if its hint turns out to be of other
+    /// keys.
     pub(super) fn load(&self, source: &Source) -> Result<Option<Contribution>> {
         let (state, segment) = (self.state, &source.segment);
         // The order of keys leads all over the segment.
@@ -56,7 +57,8 @@ impl Loading<'_> {
         };
         let mut offsets = source.offsets.iter();
         for number in 0.. {
-            // The order of keys leads all over the segment and the keydir; so what is needed is touched some time before.
+            // The order of keys leads all over the segment and the keydir; so what is needed is touched some
+            // time before.
             let group: Vec<_> = offsets.by_ref().take(WARM_UP).collect();
             if group.is_empty() {
                 break;
@@ -90,8 +92,8 @@ impl Loading<'_> {
         Ok(Some(progress.contribution))
     }
 
-    /// The record that a source lists at this offset. None if its hint leads to no record: if the segment itself is at
-    /// fault, the scan that follows will say so.
+    /// The record that a source lists at this offset. None if its hint leads to no record: if the
+    /// segment itself is at fault, the scan that follows will say so.
     fn listed(&self, source: &Source, offset: u64, progress: &mut Progress) -> Result<Option<Listed>> {
         let Progress { keys, scratch, .. } = progress;
         let [scratch, _] = scratch;

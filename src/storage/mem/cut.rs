@@ -8,8 +8,8 @@ use super::random::SplitMix64;
 
 /// Which of the operations that were not synced yet survive a power cut.
 ///
-/// A state that any of these leaves behind can occur on real hardware or under a real file system, so the engine
-/// must open every one of them. What was synced survives under each.
+/// A state that any of these leaves behind can occur on real hardware or under a real file system,
+/// so the engine must open every one of them. What was synced survives under each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CutPolicy {
     /// None of them.
@@ -23,12 +23,13 @@ pub enum CutPolicy {
     },
     /// Any of them, out of order and in parts.
     ///
-    /// * Each write survives, is lost, or survives in some of its sectors, independently of all others.
-    /// * The length of a file is one it had at some time since it was last synced (or lies within a write that
-    ///   extended it), whether or not the data survived: lost data below the length reads as it was before, or as
-    ///   zeros; surviving data beyond it is lost.
-    /// * Changes of names survive in order for each name, but independently of the changes of other names and of
-    ///   the content of files. A rename survives as a whole or not at all.
+    /// * Each write survives, is lost, or survives in some of its sectors, independently of all
+    ///   others.
+    /// * The length of a file is one it had at some time since it was last synced (or lies within a
+    ///   write that extended it), whether or not the data survived: lost data below the length
+    ///   reads as it was before, or as zeros; surviving data beyond it is lost.
+    /// * Changes of names survive in order for each name, but independently of the changes of other
+    ///   names and of the content of files. A rename survives as a whole or not at all.
     Random {
         /// The same seed gives the same state.
         seed: u64,
@@ -37,7 +38,8 @@ pub enum CutPolicy {
     },
 }
 
-/// Of so many chances, so many hits: each cut draws its own odds, so that "nearly all" and "nearly none" occur too.
+/// Of so many chances, so many hits: each cut draws its own odds, so that "nearly all" and "nearly
+/// none" occur too.
 const CHANCES: u64 = 8;
 
 impl Disk {

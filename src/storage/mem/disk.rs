@@ -1,10 +1,11 @@
 //! (Over 400 lines: one state machine.)
 //!
-//! The state of a simulated disk: of every file and directory a live and a durable image, and the operations that
-//! lie between the two.
+//! The state of a simulated disk: of every file and directory a live and a durable image, and the
+//! operations that lie between the two.
 //!
-//! Invariant: the live image of a directory is its durable image with all pending entry changes applied in order.
-//! The same holds for files, except after [`Disk::mark_clean`]: what was pending then stays live but is lost.
+//! Invariant: the live image of a directory is its durable image with all pending entry changes
+//! applied in order. The same holds for files, except after [`Disk::mark_clean`]: what was pending
+//! then stays live but is lost.
 
 mod names;
 
@@ -16,7 +17,8 @@ use std::sync::Arc;
 
 use super::random::SplitMix64;
 
-/// No simulated file grows longer: a stray offset shall be an error, not the end of the test's memory.
+/// No simulated file grows longer: a stray offset shall be an error, not the end of the test's
+/// memory.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// A file or directory, whatever its names.
@@ -76,12 +78,13 @@ pub(super) struct Disk {
     pub(super) capacity_bytes: Option<u64>,
     /// Mutating calls so far.
     pub(super) operation_count: u64,
-    /// A commit has failed: what was pending then is lost, nothing becomes durable any more, and no metadata can be
-    /// changed.
+    /// A commit has failed: what was pending then is lost, nothing becomes durable any more, and no
+    /// metadata can be changed.
     journal_failed: bool,
     /// Whether the failure was noticed by something that needs the journal.
     journal_failure_noticed: bool,
-    /// Where random numbers come from, if not from the system. What a crash leaves goes on with the same sequence.
+    /// Where random numbers come from, if not from the system. What a crash leaves goes on with the
+    /// same sequence.
     pub(super) random: Option<SplitMix64>,
 }
 
@@ -204,7 +207,8 @@ impl Disk {
         }
     }
 
-    /// New names take none of the bytes counted here, but a disk without any space left refuses them too.
+    /// New names take none of the bytes counted here, but a disk without any space left refuses
+    /// them too.
     fn check_space_left(&self) -> io::Result<()> {
         self.check_space_for(1)
     }
@@ -258,7 +262,8 @@ impl Disk {
         }
     }
 
-    /// The question whether the journal stands. As on ext4, the first question makes the file system notice, and is answered with success.
+    /// The question whether the journal stands. As on ext4, the first question makes the file
+    /// system notice, and is answered with success.
     pub(super) fn ask_journal(&mut self) -> io::Result<()> {
         if self.journal_failed && !self.journal_failure_noticed {
             self.journal_failure_noticed = true;
@@ -300,8 +305,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes the pending changes of these entries durable, each as a whole, and what happened before to any name
-    /// they touch.
+    /// Makes the pending changes of these entries durable, each as a whole, and what happened
+    /// before to any name they touch.
     fn settle_entries(&mut self, wanted: impl Fn(&Entry) -> bool) {
         let mut touched = BTreeSet::new();
         let mut settled = BTreeSet::new();
@@ -403,7 +408,8 @@ impl Disk {
         }
     }
 
-    /// Forgets what no name leads to any more, in either image or in between, and no handle has open.
+    /// Forgets what no name leads to any more, in either image or in between, and no handle has
+    /// open.
     fn collect(&mut self) {
         let mut pending_targets = BTreeMap::<Inode, Vec<Inode>>::new();
         for change in &self.pending_entries {

@@ -1,4 +1,5 @@
-//! Directories and files on Unix: a directory is a descriptor, and names are looked up relative to it.
+//! Directories and files on Unix: a directory is a descriptor, and names are looked up relative to
+//! it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -21,7 +22,8 @@ use super::OsFile;
 pub struct OsDirectory {
     descriptor: OwnedFd,
     has_doubtful_syncs: bool,
-    /// Whether the file system tells whether a directory has a name; see [`counts_links`](super::counts_links).
+    /// Whether the file system tells whether a directory has a name; see
+    /// [`counts_links`](super::counts_links).
     counts_links: bool,
 }
 
@@ -126,8 +128,8 @@ impl StorageDirectory for OsDirectory {
     }
 }
 
-/// Whether the file system is ext4 (or its elders), perhaps below an overlay: of those who wait for the same commit of its
-/// journal it tells one, or none, that the commit has failed.
+/// Whether the file system is ext4 (or its elders), perhaps below an overlay: of those who wait for
+/// the same commit of its journal it tells one, or none, that the commit has failed.
 #[cfg(target_os = "linux")]
 fn has_doubtful_syncs(descriptor: &OwnedFd) -> bool {
     const EXT4: i128 = 0xef53;
@@ -141,8 +143,9 @@ fn has_doubtful_syncs(_: &OwnedFd) -> bool {
     false
 }
 
-/// Sets the time of last access, which has no use: that takes a handle of the journal, and there is none once the
-/// journal was aborted. Whatever was committed before that is durable. Where it cannot be asked so, nothing is known.
+/// Sets the time of last access, which has no use: that takes a handle of the journal, and there is
+/// none once the journal was aborted. Whatever was committed before that is durable. Where it
+/// cannot be asked so, nothing is known.
 pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
     let time = |nanoseconds| Timespec {
         tv_sec: 0,

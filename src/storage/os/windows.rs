@@ -1,4 +1,5 @@
-//! Directories and files on Windows: a directory is an absolute path, and a handle that keeps it where it is.
+//! Directories and files on Windows: a directory is an absolute path, and a handle that keeps it
+//! where it is.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +12,8 @@ use super::super::sealed::{Base, Sealed};
 use super::super::{StorageDirectory, StorageFile, StorageLock, lock};
 use super::OsFile;
 
-/// Others may read and write in the directory, but neither rename nor remove it (`FILE_SHARE_DELETE` is left out).
+/// Others may read and write in the directory, but neither rename nor remove it
+/// (`FILE_SHARE_DELETE` is left out).
 const SHARE_READ_WRITE: u32 = 1 | 2;
 /// Without it a directory cannot be opened (`FILE_FLAG_BACKUP_SEMANTICS`).
 const BACKUP_SEMANTICS: u32 = 0x0200_0000;

@@ -49,8 +49,9 @@ impl List {
         if *version != CURSOR_VERSION || is_of_another && !planted(Planted::IgnoreCursorListing) {
             return Err(Error::InvalidCursor);
         }
-        // A CRC can be computed by any client. A page ends at a key of its listing; a cursor that names another one was made up, and
-        // would let who made it see keys beyond the prefix or range that the program has chosen.
+        // A CRC can be computed by any client. A page ends at a key of its listing; a cursor that names
+        // another one was made up, and would let who made it see keys beyond the prefix or range
+        // that the program has chosen.
         let (lower, upper) = self.bounds();
         if !RangeBounds::<[u8]>::contains(&(as_ref(&lower), as_ref(&upper)), key) && !planted(Planted::TrustCursor) {
             return Err(Error::InvalidCursor);

@@ -19,11 +19,13 @@ const PAGE_KEYS_DEFAULT: usize = 1000;
 /// Keys looked at in one go when counting.
 const COUNT_STEP: usize = 4096;
 
-/// A listing of a namespace's keys, in the order of their bytes. Iterate over it, or take it page by page.
+/// A listing of a namespace's keys, in the order of their bytes. Iterate over it, or take it page
+/// by page.
 ///
-/// Each page is a short look at the store as it is then; nothing is held between pages. A key that is there during the whole
-/// walk comes exactly once; one that is put or deleted meanwhile may come or not. Expired keys do not come. A key whose record is
-/// damaged comes with an error that names it.
+/// Each page is a short look at the store as it is then; nothing is held between pages. A key that
+/// is there during the whole walk comes exactly once; one that is put or deleted meanwhile may come
+/// or not. Expired keys do not come. A key whose record is damaged comes with an error that names
+/// it.
 #[derive(Clone, Debug)]
 pub struct List {
     namespace: Namespace,
@@ -81,39 +83,43 @@ impl List {
         self
     }
 
-    /// From the last key to the first. Start and end keep their meaning: the start is the lower one.
+    /// From the last key to the first. Start and end keep their meaning: the start is the lower
+    /// one.
     pub fn reverse(mut self) -> List {
         self.reverse = true;
         self
     }
 
-    /// Most keys of a page. At least 1, at most what the store's limits say. Default: 1,000, or that if it is less.
+    /// Most keys of a page. At least 1, at most what the store's limits say. Default: 1,000, or
+    /// that if it is less.
     pub fn limit(mut self, keys: usize) -> List {
         self.limit = keys;
         self
     }
 
-    /// With the values. They are not copied, but reading them costs a memory access each; without, only keys that have an
-    /// expiry or metadata are looked up.
+    /// With the values. They are not copied, but reading them costs a memory access each; without,
+    /// only keys that have an expiry or metadata are looked up.
     pub fn with_values(mut self) -> List {
         self.values = true;
         self
     }
 
-    /// Goes on where a page ended: its [`Page::cursor`]. The listing must otherwise be the same, but for the limit.
+    /// Goes on where a page ended: its [`Page::cursor`]. The listing must otherwise be the same,
+    /// but for the limit.
     pub fn cursor(mut self, cursor: impl Into<String>) -> List {
         let cursor = cursor.into();
         self.cursor = (!cursor.is_empty()).then_some(cursor);
         self
     }
 
-    /// The next page: with a cursor the one after it, else the first. A key whose record is damaged is in it, and
-    /// [`EntryRef::error`] says so: damage costs what is damaged, not the page.
+    /// The next page: with a cursor the one after it, else the first. A key whose record is damaged
+    /// is in it, and [`EntryRef::error`] says so: damage costs what is damaged, not the page.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidInput`] if the limit is not possible, [`Error::InvalidCursor`] if the cursor is of another listing or
-    /// damaged, [`Error::NamespaceNotFound`] if the namespace was dropped, and [`Error::Closed`].
+    /// [`Error::InvalidInput`] if the limit is not possible, [`Error::InvalidCursor`] if the cursor
+    /// is of another listing or damaged, [`Error::NamespaceNotFound`] if the namespace was
+    /// dropped, and [`Error::Closed`].
     pub fn page(&self) -> Result<Page> {
         self.namespace.check()?;
         let most = self.namespace.engine().context.options.limits.page_keys_max;
@@ -130,8 +136,9 @@ impl List {
         self.page_after(after.as_deref())
     }
 
-    /// How many keys there are in all pages. Where some have an expiry it looks at each of those, and may count a part of a
-    /// batch that is being written meanwhile. A key whose record is damaged is there.
+    /// How many keys there are in all pages. Where some have an expiry it looks at each of those,
+    /// and may count a part of a batch that is being written meanwhile. A key whose record is
+    /// damaged is there.
     pub fn count(&self) -> Result<u64> {
         self.namespace.check()?;
         let engine = self.namespace.engine();
@@ -245,8 +252,9 @@ impl List {
         self.values || flags != KeyFlags::NONE
     }
 
-    /// Calls `look` on one key after the other until it says no, with what helps to look up each for whose flags
-    /// `wanted` says yes: the records of those are fetched into the processor's cache before, many at a time.
+    /// Calls `look` on one key after the other until it says no, with what helps to look up each
+    /// for whose flags `wanted` says yes: the records of those are fetched into the processor's
+    /// cache before, many at a time.
     fn look_up(
         &self,
         keys: &KeyPage,
@@ -288,7 +296,8 @@ impl List {
         }
     }
 
-    /// What the page has to say of a key, with `warm` if its record has to be looked at; None if it is not there any more.
+    /// What the page has to say of a key, with `warm` if its record has to be looked at; None if it
+    /// is not there any more.
     fn detail(&self, flags: KeyFlags, warm: Option<Warm<'_>>, now: &Now) -> Result<Option<Detail>> {
         let Some(Warm { key, candidate }) = warm else {
             return Ok(Some(Detail::Plain));

@@ -79,8 +79,8 @@ impl Page {
         }
     }
 
-    /// Makes room for these keys. Vectors that grow by and by may be moved by the allocator each time, and under a lock that threads
-    /// share.
+    /// Makes room for these keys. Vectors that grow by and by may be moved by the allocator each
+    /// time, and under a lock that threads share.
     pub(super) fn reserve(&mut self, keys: &KeyPage) {
         self.keys.reserve(keys);
         self.details.reserve(keys.len());
@@ -113,8 +113,9 @@ impl Page {
         self.cursor.is_none()
     }
 
-    /// What to give to [`List::cursor`] for the next page: printable, and safe in a URL. `None` on the last page. It names a position, not a
-    /// key: it stays good when keys are put or deleted around it, and can be used again.
+    /// What to give to [`List::cursor`] for the next page: printable, and safe in a URL. `None` on
+    /// the last page. It names a position, not a key: it stays good when keys are put or
+    /// deleted around it, and can be used again.
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
@@ -158,10 +159,12 @@ impl<'a> EntryRef<'a> {
         self.value
     }
 
-    /// Why the key has come without what was asked for: its record is damaged ([`Error::Corruption`]), or in
-    /// [`ReadMode::Pread`](crate::ReadMode::Pread) the system failed to read it ([`Error::Io`]). The error names the key and the place. The
-    /// key is there; value and metadata are not to be had, and the expiry is told only if that much can be read. `None` for
-    /// a key of which all is known that was asked for; its value is not looked at unless it has to be.
+    /// Why the key has come without what was asked for: its record is damaged
+    /// ([`Error::Corruption`]), or in [`ReadMode::Pread`](crate::ReadMode::Pread) the system
+    /// failed to read it ([`Error::Io`]). The error names the key and the place. The
+    /// key is there; value and metadata are not to be had, and the expiry is told only if that much
+    /// can be read. `None` for a key of which all is known that was asked for; its value is not
+    /// looked at unless it has to be.
     pub fn error(&self) -> Option<&'a Error> {
         self.error
     }
@@ -201,9 +204,10 @@ fn text(key: &[u8]) -> Result<&str> {
     })
 }
 
-/// Walks a listing key by key, fetching page after page. Nothing is left out in silence: a key whose record is damaged comes as
-/// an error that names it, once, and the walk goes on with the next key. After an error of any other kind (the store was
-/// closed, the namespace dropped) it ends.
+/// Walks a listing key by key, fetching page after page. Nothing is left out in silence: a key
+/// whose record is damaged comes as an error that names it, once, and the walk goes on with the
+/// next key. After an error of any other kind (the store was closed, the namespace dropped) it
+/// ends.
 #[derive(Debug)]
 pub struct Keys {
     list: List,

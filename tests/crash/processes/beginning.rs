@@ -75,8 +75,9 @@ fn check(directory: &Path, reports: &[String], context: &str) {
     assert_eq!(text(&namespace, "key"), found, "{context}");
 }
 
-/// B37. Every call of the storage, each before, within and after it; in a directory that is missing with those above it, and in an
-/// empty one. What the kill left is opened by this process, and, as it was, by other children that are killed over it.
+/// B37. Every call of the storage, each before, within and after it; in a directory that is missing
+/// with those above it, and in an empty one. What the kill left is opened by this process, and, as
+/// it was, by other children that are killed over it.
 #[test]
 fn a_store_whose_creation_is_killed_at_any_call_can_be_created_by_the_next() {
     if let Some(role) = role() {
@@ -138,7 +139,8 @@ fn the_lock_of_a_killed_process_keeps_nobody_out() {
         assert!(was_killed(child.wait()), "round {round}");
         let store = Store::open(directory.path()).unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert_eq!(store.namespace("N").unwrap().count().unwrap(), round + 1);
-        // The next child comes after a close or, if this one is the last that the store knows of, after a kill.
+        // The next child comes after a close or, if this one is the last that the store knows of, after a
+        // kill.
         if round % 2 == 0 {
             store.close().unwrap();
         }

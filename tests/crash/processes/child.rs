@@ -1,7 +1,9 @@
-//! What a child process does: everything that the plan of its round says, telling of each step, until it is killed.
+//! What a child process does: everything that the plan of its round says, telling of each step,
+//! until it is killed.
 //!
-//! Reports: `B phase` and `E phase` for the beginning and the end of opening and closing; `B writer number` and `E writer
-//! number` before an operation and after it returned, which acknowledges it; and what [`Deadly`] tells.
+//! Reports: `B phase` and `E phase` for the beginning and the end of opening and closing; `B writer
+//! number` and `E writer number` before an operation and after it returned, which acknowledges it;
+//! and what [`Deadly`] tells.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +25,8 @@ pub(crate) fn moved_in(root: &Path) -> PathBuf {
     root.join("moved")
 }
 
-/// Where a process goes that leaves; a directory lies in it that has the name of the store, and nothing in it.
+/// Where a process goes that leaves; a directory lies in it that has the name of the store, and
+/// nothing in it.
 pub(crate) fn elsewhere_in(root: &Path) -> PathBuf {
     root.join("elsewhere")
 }

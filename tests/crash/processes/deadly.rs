@@ -1,8 +1,10 @@
-//! The real file system, with a fuse: at a chosen step the process that uses it is killed, before, within or after the call.
+//! The real file system, with a fuse: at a chosen step the process that uses it is killed, before,
+//! within or after the call.
 //!
-//! It also tells, if asked to, what has become durable, so that the parent can take away what a power cut may take: `D file
-//! length` after a sync, `N file` for a new name, `S` after the directory was synced, `R from to` before a rename and `r from`
-//! after it. Each report is made before anything that rests on it can begin.
+//! It also tells, if asked to, what has become durable, so that the parent can take away what a
+//! power cut may take: `D file length` after a sync, `N file` for a new name, `S` after the
+//! directory was synced, `R from to` before a rename and `r from` after it. Each report is made
+//! before anything that rests on it can begin.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,7 +57,8 @@ impl Fuse {
 #[derive(Debug)]
 pub(crate) struct Deadly {
     fuse: Arc<Fuse>,
-    /// The path under which the directory was opened whose files are told of; None to tell of nothing.
+    /// The path under which the directory was opened whose files are told of; None to tell of
+    /// nothing.
     told_of: Option<PathBuf>,
     /// Where the manifest is kept that is replaced.
     kept: PathBuf,
@@ -63,14 +66,16 @@ pub(crate) struct Deadly {
     replaced: AtomicBool,
 }
 
-/// Where the manifest is kept that stood there when the directory was last synced, if it was replaced since.
+/// Where the manifest is kept that stood there when the directory was last synced, if it was
+/// replaced since.
 pub(crate) fn replaced_manifest(directory: &Path) -> PathBuf {
     directory.with_extension("replaced")
 }
 
 impl Deadly {
-    /// The real file system with this fuse. Of the files in the directory that is opened as `told_of` it tells; what they
-    /// replace is kept beside `directory`, where the parent knows it to be.
+    /// The real file system with this fuse. Of the files in the directory that is opened as
+    /// `told_of` it tells; what they replace is kept beside `directory`, where the parent knows
+    /// it to be.
     pub(crate) fn over_the_disk(fuse: Arc<Fuse>, told_of: Option<&Path>, directory: &Path) -> Interposed {
         let deadly = Deadly {
             fuse,

@@ -1,11 +1,11 @@
-//! What a store may show after a round: for each writer the states that its operations went through, and between which two of
-//! them the acknowledgements allow it to be.
+//! What a store may show after a round: for each writer the states that its operations went
+//! through, and between which two of them the acknowledgements allow it to be.
 //!
-//! * An operation that was acknowledged in a class that survives the crash is there, and with it everything, of any writer, that
-//!   had been acknowledged before it was begun: there is one log.
+//! * An operation that was acknowledged in a class that survives the crash is there, and with it
+//!   everything, of any writer, that had been acknowledged before it was begun: there is one log.
 //! * Nothing is there that was not begun.
-//! * Between writers, too, there is no hole: if an operation is there, so is each that had been acknowledged before that one
-//!   was begun.
+//! * Between writers, too, there is no hole: if an operation is there, so is each that had been
+//!   acknowledged before that one was begun.
 
 use embercask::Durability;
 
@@ -15,7 +15,8 @@ use test_support::model::{Keyspace, Promise, State};
 /// What each writer's namespaces hold.
 pub(crate) type World = Vec<State>;
 
-/// Of which of a writer's states there may be a sign: this many operations at least, this many at most.
+/// Of which of a writer's states there may be a sign: this many operations at least, this many at
+/// most.
 pub(crate) type Bounds = Vec<(usize, usize)>;
 
 /// Which reports were read, as positions in their order.
@@ -155,7 +156,8 @@ impl Expectation {
             .collect()
     }
 
-    /// What a checkpoint may hold: everything acknowledged before it was begun, nothing begun after it ended.
+    /// What a checkpoint may hold: everything acknowledged before it was begun, nothing begun after
+    /// it ended.
     pub(crate) fn checkpoint(&self, writer: usize, number: usize) -> Bounds {
         let begun = self.heard.begun[writer][number];
         let ended = self.heard.ended[writer].get(number).copied().unwrap_or(usize::MAX);
@@ -187,8 +189,8 @@ impl Expectation {
         Ok(self.courses.iter().zip(&matching).map(settled).collect())
     }
 
-    /// Whether one writer's operation is missing for certain that had been acknowledged before another's was begun that is there
-    /// for certain.
+    /// Whether one writer's operation is missing for certain that had been acknowledged before
+    /// another's was begun that is there for certain.
     fn find_hole(&self, matching: &[Vec<usize>]) -> Result<(), String> {
         let kept = |(writer, fitting): (usize, &Vec<usize>)| {
             let last = fitting[0].checked_sub(1)?;

@@ -8,7 +8,8 @@ use crate::processes::expect::{World, nothing};
 use crate::processes::plan::{WRITERS_MAX, keys, name_of};
 use test_support::model::{Item, Keyspace};
 
-/// What is shown, by writers. Panics if listing, `get` and `count` do not agree, or if `verify` finds damage.
+/// What is shown, by writers. Panics if listing, `get` and `count` do not agree, or if `verify`
+/// finds damage.
 pub(crate) fn look(store: &Store) -> World {
     let mut world = nothing();
     for info in store.namespaces().expect("namespaces") {

@@ -1,29 +1,35 @@
-//! Processes that are killed: what the promises say of a process crash, with a real file system and SIGKILL.
+//! Processes that are killed: what the promises say of a process crash, with a real file system and
+//! SIGKILL.
 //!
-//! A child process works on a store and tells its parent of each operation before it begins it and after it was
-//! acknowledged. It is killed by the parent at some moment, or by the storage below it at a chosen call: in the middle of
-//! opening, recovery, rotation, compaction, checkpoint or close. In two rounds of three the process leaves the directory from
-//! which it has opened the store by a relative path, or the store is renamed under it and another directory put in its place. Then the parent looks, and the next child goes on with the same store,
-//! for hundreds of rounds.
+//! A child process works on a store and tells its parent of each operation before it begins it and
+//! after it was acknowledged. It is killed by the parent at some moment, or by the storage below it
+//! at a chosen call: in the middle of opening, recovery, rotation, compaction, checkpoint or close.
+//! In two rounds of three the process leaves the directory from which it has opened the store by a
+//! relative path, or the store is renamed under it and another directory put in its place. Then the
+//! parent looks, and the next child goes on with the same store, for hundreds of rounds.
 //!
 //! What holds after each round:
 //!
 //! * the store opens at once, without repair, whoever held its lock (B26); `verify` finds nothing;
-//! * what was acknowledged as `Os` or `Sync` is there, what was acknowledged as `Buffered` back to the last flush; of each
-//!   writer's operations a prefix is there, and there is no hole between writers;
-//! * batches and drops are whole; what was deleted, dropped, renamed or has expired does not come back; no value is another's;
+//! * what was acknowledged as `Os` or `Sync` is there, what was acknowledged as `Buffered` back to
+//!   the last flush; of each writer's operations a prefix is there, and there is no hole between
+//!   writers;
+//! * batches and drops are whole; what was deleted, dropped, renamed or has expired does not come
+//!   back; no value is another's;
 //! * listing, `get` and `count` agree; what was seen once is seen again;
-//! * a checkpoint that was acknowledged is a store in a state of its time; one that was cut short is that, or is not there and
-//!   can be made anew;
-//! * if the power fails as well, what was acknowledged as `Sync` is there, and a prefix of the rest;
+//! * a checkpoint that was acknowledged is a store in a state of its time; one that was cut short
+//!   is that, or is not there and can be made anew;
+//! * if the power fails as well, what was acknowledged as `Sync` is there, and a prefix of the
+//!   rest;
 //! * a store whose creation was cut short can be created by the next process (B37);
 //! * the store does not grow without bound, and the parent keeps no file of it open.
 //!
-//! `EMBERCASK_KILL_ROUNDS` says how many rounds (300); `EMBERCASK_SEED` replays all plans (not the moments at which a kill
-//! from outside strikes). A failed round keeps its directories and says where.
+//! `EMBERCASK_KILL_ROUNDS` says how many rounds (300); `EMBERCASK_SEED` replays all plans (not the
+//! moments at which a kill from outside strikes). A failed round keeps its directories and says
+//! where.
 //!
-//! `tests/engine/recovery/killed_process.rs` has the smallest test of this kind, for one writer of batches. Crashes of a simulated machine, at
-//! every call, are in the model test and others.
+//! `tests/engine/recovery/killed_process.rs` has the smallest test of this kind, for one writer of
+//! batches. Crashes of a simulated machine, at every call, are in the model test and others.
 
 #![cfg(unix)]
 
@@ -63,7 +69,8 @@ fn a_store_whose_process_is_killed_hundreds_of_times_keeps_its_promises() {
     has_seen_enough(&story.tally, rounds());
 }
 
-/// That enough has happened in these rounds to prove something; all of it is well below what is ordinarily seen.
+/// That enough has happened in these rounds to prove something; all of it is well below what is
+/// ordinarily seen.
 fn has_seen_enough(tally: &world::Tally, rounds: u64) {
     assert!(rounds > 0, "no round at all");
     test_support::at_least(rounds, tally.acknowledged, "operations that were acknowledged");

@@ -1,8 +1,9 @@
-//! What happens in a round. All of it follows from the seed and the number of the round, so parent and child both know it
-//! without talking.
+//! What happens in a round. All of it follows from the seed and the number of the round, so parent
+//! and child both know it without talking.
 //!
-//! Every writer has three namespace names of its own; its operations are one sequence, and nobody else touches its keys. Every
-//! value says which operation wrote it, so no two are alike but the shortest.
+//! Every writer has three namespace names of its own; its operations are one sequence, and nobody
+//! else touches its keys. Every value says which operation wrote it, so no two are alike but the
+//! shortest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,8 @@ pub(crate) enum Kill {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wandering {
     Stays,
-    /// The store was opened by a relative path, and the process changes its own directory to one in which the same path
-    /// leads to another.
+    /// The store was opened by a relative path, and the process changes its own directory to one in
+    /// which the same path leads to another.
     ProcessLeaves,
     /// It is renamed, and another takes its place.
     IsRenamed,
@@ -62,7 +63,8 @@ pub(crate) struct Plan {
     pub(crate) kill: Kill,
     /// What is left after the kill of what makes opening faster.
     pub(crate) way: Way,
-    /// The parent opens the store itself, not a copy of it; else the next child finds it as the kill left it.
+    /// The parent opens the store itself, not a copy of it; else the next child finds it as the
+    /// kill left it.
     pub(crate) open_original: bool,
     /// The parent compacts what it opened.
     pub(crate) compact: bool,
@@ -276,7 +278,8 @@ impl Plan {
             };
             let text = format!("{}/{writer}/{number}/{index};", self.round);
             let metadata = (rng.below(4) == 0).then(|| text.bytes().rev().collect());
-            // From half a round to three and a half: some have expired when the parent looks, some in a later round.
+            // From half a round to three and a half: some have expired when the parent looks, some in a later
+            // round.
             let expiry = (rng.below(3) == 0).then(|| self.now_ms() + rng.below(4) * ROUND_MS + ROUND_MS / 4);
             Item {
                 value: text.bytes().cycle().take(length as usize).collect(),

@@ -1,10 +1,11 @@
-//! A power cut, as far as a test without one can have it: from a copy of what a killed process left, takes away what that
-//! process had not been told is durable.
+//! A power cut, as far as a test without one can have it: from a copy of what a killed process
+//! left, takes away what that process had not been told is durable.
 //!
-//! Of each file, what lies beyond its last sync may be missing from a border of 512 bytes on, and any blocks of 512 bytes there
-//! may be zeros. Of what happened to names since the directory was last synced, the later part may be missing: a manifest that was
-//! put in the place of another, and with it files that were created. The simulated disk of other tests loses more; here are the real file system and real
-//! threads.
+//! Of each file, what lies beyond its last sync may be missing from a border of 512 bytes on, and
+//! any blocks of 512 bytes there may be zeros. Of what happened to names since the directory was
+//! last synced, the later part may be missing: a manifest that was put in the place of another, and
+//! with it files that were created. The simulated disk of other tests loses more; here are the real
+//! file system and real threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;

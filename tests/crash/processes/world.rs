@@ -1,8 +1,9 @@
 //! The parent's side: one store, round after round.
 //!
-//! A round: a child works on the store until it is killed. Then the parent opens the store, or a copy of it (so that the next
-//! child finds the store as the kill left it, and may be killed while it recovers), compares what it shows with what was
-//! acknowledged, and looks at the checkpoints that the child made. From another copy a power cut is made, see
+//! A round: a child works on the store until it is killed. Then the parent opens the store, or a
+//! copy of it (so that the next child finds the store as the kill left it, and may be killed while
+//! it recovers), compares what it shows with what was acknowledged, and looks at the checkpoints
+//! that the child made. From another copy a power cut is made, see
 //! [`power`](crate::processes::power). What was seen once has to be seen again in the next round.
 
 use std::collections::BTreeMap;
@@ -24,7 +25,8 @@ use test_support::process::{Child, bytes_in, copy_directory, open_in, remove_dir
 use test_support::way::Prepared;
 use test_support::{Rng, file_names};
 
-/// More than a store of these few keys ever needs. Without compaction across rounds it would be passed soon.
+/// More than a store of these few keys ever needs. Without compaction across rounds it would be
+/// passed soon.
 const STORE_BYTES_MAX: u64 = 3 << 20;
 
 /// What happened, for the summary.
@@ -127,7 +129,8 @@ impl Story {
         assert_eq!(open_in(self.root()), [""; 0], "round {round}: left open");
     }
 
-    /// Brings the directory back from where the child has left it. Nothing may be in what has taken its place.
+    /// Brings the directory back from where the child has left it. Nothing may be in what has taken
+    /// its place.
     fn come_home(&mut self, plan: &Plan) {
         let root = self.root();
         let (store, moved) = (store_in(root), moved_in(root));
@@ -227,7 +230,8 @@ impl Story {
         }
     }
 
-    /// After the kill the power fails as well: all that is durable, and a prefix of the rest, must be there.
+    /// After the kill the power fails as well: all that is durable, and a prefix of the rest, must
+    /// be there.
     fn cut_power(&mut self, plan: &Plan, expectation: &Expectation, told: &Told, killed: &Path) {
         let bounds = expectation.after(Promise::PowerCut);
         let synced = told.opened && bounds.iter().any(|(least, _)| *least > 0);
@@ -275,7 +279,8 @@ impl Story {
                 .unwrap_or_else(|error| panic!("{context} compact: {error}"));
             self.tally.compacted += u64::from(report.reclaimed_bytes > 0);
             let stats = store.stats();
-            // Beside what is live: shadows that must stay, some expired records in their grace, headers and seals.
+            // Beside what is live: shadows that must stay, some expired records in their grace, headers and
+            // seals.
             assert!(
                 stats.segment_bytes <= 2 * stats.live_bytes + (256 << 10),
                 "{context} compaction leaves too much: {stats:#?}"
@@ -308,7 +313,8 @@ impl Story {
         }
     }
 
-    /// A checkpoint that was acknowledged is there and sound; one that was cut short is sound or not there, and can be made.
+    /// A checkpoint that was acknowledged is there and sound; one that was cut short is sound or
+    /// not there, and can be made.
     fn checkpoints(&mut self, plan: &Plan, expectation: &Expectation, told: &Told, store: &Store) {
         for (writer, begun) in told.heard.begun.iter().enumerate() {
             let operations = plan.operations(writer);

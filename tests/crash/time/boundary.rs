@@ -19,8 +19,9 @@ fn held<T>(result: Result<T>) -> bool {
 
 type Question = fn(&Store, &Namespace, &str, u64) -> bool;
 
-/// Ways to ask whether a key is there, beyond those of `tests/engine/expiry.rs`: those that need the sequence of its last write, and those that
-/// say when it expires. Some change the key, so that each has one of its own.
+/// Ways to ask whether a key is there, beyond those of `tests/engine/expiry.rs`: those that need
+/// the sequence of its last write, and those that say when it expires. Some change the key, so that
+/// each has one of its own.
 const QUESTIONS: [(&str, Question); 10] = [
     ("get", |_, n, key, _| n.get(key).unwrap().is_some()),
     ("contains", |_, n, key, _| n.contains(key).unwrap()),

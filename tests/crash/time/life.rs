@@ -1,4 +1,5 @@
-//! One store through all its openings, under clocks that jump, and what it has to show at each step.
+//! One store through all its openings, under clocks that jump, and what it has to show at each
+//! step.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,12 +19,14 @@ use test_support::{DIRECTORY, Rng, keys, manual};
 const HOUR_MS: u64 = 3_600_000;
 const KEYS: u64 = 5;
 const STEPS: usize = 60;
-/// A key that never ends in these tests, but has an expiry: who reads it has the store look at the clock.
+/// A key that never ends in these tests, but has an expiry: who reads it has the store look at the
+/// clock.
 const WITNESS: &str = "witness";
 const NEVER_MS: u64 = 1 << 50;
 const INDEX: &str = "/store/INDEX";
 
-/// One life: a disk, its clocks, the stores opened on it one after the other, and what they have to show.
+/// One life: a disk, its clocks, the stores opened on it one after the other, and what they have to
+/// show.
 pub(crate) struct Life {
     rng: Rng,
     disk: MemStorage,
@@ -272,7 +275,8 @@ impl Life {
         if visible {
             self.newest.remove(&key);
         } else if let Some(newest) = self.newest.get_mut(&key) {
-            // It had ended before. Where the index still knew of it, there is a tombstone now; else there is none.
+            // It had ended before. Where the index still knew of it, there is a tombstone now; else there is
+            // none.
             newest.on_disk = newest.on_disk.max_doubt();
         }
     }
@@ -469,8 +473,8 @@ impl Life {
         self.wall = wall;
     }
 
-    /// What another opening at this wall clock shows: the newest put of each key that has not expired, or, where it
-    /// may have been dropped, nothing.
+    /// What another opening at this wall clock shows: the newest put of each key that has not
+    /// expired, or, where it may have been dropped, nothing.
     fn check_opened(&self, found: &Shown, how: &str) {
         for (key, newest) in &self.newest {
             let found = found.get(key);

@@ -1,27 +1,32 @@
-//! Time that jumps both ways, around crashes, openings, compaction and sweeps: what has expired is gone, for as long as the
-//! documentation says, and nothing else is.
+//! Time that jumps both ways, around crashes, openings, compaction and sweeps: what has expired is
+//! gone, for as long as the documentation says, and nothing else is.
 //!
-//! A seeded machine of states ([`life`]) moves the clocks, writes, sweeps, compacts any subset of segments, and ends the store in every way: closed,
-//! killed, without power, and in the middle of maintenance. After each step everything that can be seen is compared with a small
+//! A seeded machine of states ([`life`]) moves the clocks, writes, sweeps, compacts any subset of
+//! segments, and ends the store in every way: closed, killed, without power, and in the middle of
+//! maintenance. After each step everything that can be seen is compared with a small
 //! oracle ([`oracle`]). Held:
 //!
-//! * At its expiry a record is gone, and not a millisecond before, by the latest wall clock that this opening has seen since the
-//!   record was written. So what was seen expired stays expired until the store is opened again, and what is written after
-//!   the clock was set back lives as long as it was told to.
-//! * Across openings the wall clock decides: a put that had expired is there again after the clock was set back, the newest
-//!   put of its key with its own value, or, if compaction was entitled to drop it, nothing.
-//! * Compaction is entitled to that once a put has been expired for the grace period by the wall clock, and not within ten
-//!   minutes of a look at the clocks that showed a jump forward by more than the grace and a second.
-//! * Whatever was dropped, and whichever crash came in between, nothing older of the key comes back: neither a replaced
-//!   value, nor a deleted one.
-//! * Checkpoint, salvage and verify see the same. So does an opening that finds an index file of another time.
+//! * At its expiry a record is gone, and not a millisecond before, by the latest wall clock that
+//!   this opening has seen since the record was written. So what was seen expired stays expired
+//!   until the store is opened again, and what is written after the clock was set back lives as
+//!   long as it was told to.
+//! * Across openings the wall clock decides: a put that had expired is there again after the clock
+//!   was set back, the newest put of its key with its own value, or, if compaction was entitled to
+//!   drop it, nothing.
+//! * Compaction is entitled to that once a put has been expired for the grace period by the wall
+//!   clock, and not within ten minutes of a look at the clocks that showed a jump forward by more
+//!   than the grace and a second.
+//! * Whatever was dropped, and whichever crash came in between, nothing older of the key comes
+//!   back: neither a replaced value, nor a deleted one.
+//! * Checkpoint, salvage and verify see the same. So does an opening that finds an index file of
+//!   another time.
 //!
-//! `EMBERCASK_TIME_CASES` says how many lives are lived; a failure prints the seed of its life, which `EMBERCASK_TIME_LIFE` lives
-//! again alone, and all that happened in it.
+//! `EMBERCASK_TIME_CASES` says how many lives are lived; a failure prints the seed of its life,
+//! which `EMBERCASK_TIME_LIFE` lives again alone, and all that happened in it.
 //!
-//! `tests/engine/expiry.rs` holds the table of paths that read or change a key, at one millisecond before its expiry and at it; [`boundary`]
-//! adds the conditions on sequences, and the places that table does not reach: recovered, cut, salvaged and
-//! copied stores.
+//! `tests/engine/expiry.rs` holds the table of paths that read or change a key, at one millisecond
+//! before its expiry and at it; [`boundary`] adds the conditions on sequences, and the places that
+//! table does not reach: recovered, cut, salvaged and copied stores.
 
 mod boundary;
 mod life;

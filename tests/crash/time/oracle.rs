@@ -1,4 +1,5 @@
-//! What the documentation says of time, seen from outside: which put of a key may be seen when, and when it may leave the disk.
+//! What the documentation says of time, seen from outside: which put of a key may be seen when, and
+//! when it may leave the disk.
 
 /// How long nothing is dropped from disk after a jump: see `docs/decisions/0010`.
 pub(crate) const PAUSE_MS: u64 = 10 * 60_000;
@@ -46,7 +47,8 @@ pub(crate) struct Grace {
 }
 
 impl Grace {
-    /// Compaction, or a sweep, looks at the clocks. Puts that expired up to the returned time may go from disk.
+    /// Compaction, or a sweep, looks at the clocks. Puts that expired up to the returned time may
+    /// go from disk.
     pub(crate) fn look(&mut self, wall: u64, monotonic: u64) -> Option<u64> {
         let passed = monotonic - self.monotonic;
         if wall.saturating_sub(self.wall) > passed + self.grace_ms.max(JUMP_MS_MIN) {

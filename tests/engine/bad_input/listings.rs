@@ -20,7 +20,8 @@ fn pages_hold_at_least_one_key_and_no_more_than_the_limits_say() {
     unharmed(&store, &namespace);
 }
 
-/// A listing that asks for no size of page must not be refused because pages are smaller here than elsewhere.
+/// A listing that asks for no size of page must not be refused because pages are smaller here than
+/// elsewhere.
 #[test]
 fn a_listing_without_a_limit_takes_pages_as_large_as_the_limits_allow() {
     let (_store, namespace) = limited(Limits {
@@ -65,7 +66,8 @@ fn a_cursor_is_good_for_its_own_listing_only() {
     for listing in [list().limit(1), list().limit(7).with_values(), list()] {
         assert_eq!(listing.cursor(&cursor).page().unwrap().get(0).unwrap().key(), b"p06");
     }
-    // The namespace is known by its id: renaming it changes nothing; dropping and creating it anew does.
+    // The namespace is known by its id: renaming it changes nothing; dropping and creating it anew
+    // does.
     store.rename_namespace("N", "renamed").unwrap();
     assert_eq!(list().cursor(&cursor).page().unwrap().get(0).unwrap().key(), b"p06");
     store.drop_namespace("other").unwrap();

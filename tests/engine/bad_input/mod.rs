@@ -1,4 +1,5 @@
-//! Calls and directories that are wrong: each is refused with a message that says what to do, and nothing has changed.
+//! Calls and directories that are wrong: each is refused with a message that says what to do, and
+//! nothing has changed.
 
 mod conditions;
 mod directories;

@@ -63,8 +63,8 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
     store.close().unwrap();
 }
 
-/// The same with the store's own threads. What is buffered does not stay in memory for ever, whatever the interval is; what has
-/// expired stays on disk for as long as it says.
+/// The same with the store's own threads. What is buffered does not stay in memory for ever,
+/// whatever the interval is; what has expired stays on disk for as long as it says.
 #[test]
 fn intervals_of_zero_and_for_ever_are_taken_as_meant() {
     for (interval, stays) in [(Duration::ZERO, false), (Duration::MAX, true)] {

@@ -12,7 +12,8 @@ use test_support::{DIRECTORY, manual, open, until};
 
 const THREADS: usize = 8;
 
-/// The device is held in the sync for one of them until all others have come: the next sync is for all of these.
+/// The device is held in the sync for one of them until all others have come: the next sync is for
+/// all of these.
 #[test]
 fn eight_sync_writers_share_syncs() {
     let (reached, at_sync) = mpsc::channel();

@@ -1,6 +1,6 @@
-//! Threads that write, read, list, compact, drop and close at once. What each of them may see is checked against what was
-//! acknowledged before it looked. Bounded by numbers of operations, not by time; the order is the scheduler's, everything else comes
-//! from a seed.
+//! Threads that write, read, list, compact, drop and close at once. What each of them may see is
+//! checked against what was acknowledged before it looked. Bounded by numbers of operations, not by
+//! time; the order is the scheduler's, everything else comes from a seed.
 
 mod conditions;
 mod ends;

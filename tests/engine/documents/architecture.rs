@@ -24,7 +24,8 @@ fn floors(page: &str) -> BTreeMap<&str, usize> {
     floors
 }
 
-/// Files of the library with their code, without tests. The fuzz targets reach everywhere, as tests do.
+/// Files of the library with their code, without tests. The fuzz targets reach everywhere, as tests
+/// do.
 fn code(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

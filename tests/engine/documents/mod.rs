@@ -1,4 +1,5 @@
-//! The documents name the tests that hold what they promise: each of these exists, and is a test. So does the table of planted breakages.
+//! The documents name the tests that hold what they promise: each of these exists, and is a test.
+//! So does the table of planted breakages.
 
 mod architecture;
 mod planted;
@@ -48,7 +49,8 @@ fn bracketed(text: &str) -> &str {
     &text[1..end.unwrap_or(text.len())]
 }
 
-/// Names of the tests in a source: functions that are marked as such, and what is handed to a macro that makes such functions.
+/// Names of the tests in a source: functions that are marked as such, and what is handed to a macro
+/// that makes such functions.
 fn tests_in(source: &str) -> BTreeSet<&str> {
     let mut tests = BTreeSet::new();
     for (at, mark) in source.match_indices("#[test]") {

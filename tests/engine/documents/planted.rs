@@ -1,4 +1,5 @@
-//! The table of `.ci/planted` and the list of breakages are of the same breakages, every suite has two of them, and each has two suites or a reason.
+//! The table of `.ci/planted` and the list of breakages are of the same breakages, every suite has
+//! two of them, and each has two suites or a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -198,8 +199,8 @@ fn suite(path: &Path) -> Option<(String, BTreeSet<String>)> {
     Some((name(path), tests_of(&files)))
 }
 
-/// Suites by name: each test target of the engine, but the modules of one that has no tests in its `main.rs`; each module of
-/// the command's; and the tests in the source of both.
+/// Suites by name: each test target of the engine, but the modules of one that has no tests in its
+/// `main.rs`; each module of the command's; and the tests in the source of both.
 fn suites() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut suites = BTreeMap::new();

@@ -40,7 +40,8 @@ fn check(namespace: &Namespace, allowed: &Allowed, context: &str) {
     assert_eq!(namespace.count().unwrap(), there.len() as u64, "{context}");
 }
 
-/// Writes of all kinds, over several segments and compactions; returns what may be read afterwards, and how many calls failed.
+/// Writes of all kinds, over several segments and compactions; returns what may be read afterwards,
+/// and how many calls failed.
 fn work(store: &Store, namespace: &Namespace) -> (Allowed, u64) {
     let mut allowed = Allowed::new();
     let mut failed = 0;
@@ -92,7 +93,8 @@ fn work(store: &Store, namespace: &Namespace) -> (Allowed, u64) {
 
 #[test]
 fn one_failure_anywhere_loses_nothing_acknowledged() {
-    // How many of these lives must have met with their fault, and how many calls must have failed in all of them.
+    // How many of these lives must have met with their fault, and how many calls must have failed in
+    // all of them.
     for (fault, struck_least, failed_least) in [
         (FAILED, 100, 50),
         (FaultKind::Full, 50, 30),

@@ -6,8 +6,8 @@ use embercask::{Durability, ErrorKind};
 use crate::faults::{FAILED, kind, world};
 use test_support::{at_least, class, open, text};
 
-/// A closing that failed leaves something to be written, synced or sealed. Whoever has kept a handle must not do it in a directory that
-/// somebody else has by now.
+/// A closing that failed leaves something to be written, synced or sealed. Whoever has kept a
+/// handle must not do it in a directory that somebody else has by now.
 #[test]
 fn a_handle_left_over_from_a_failed_close_leaves_the_directory_to_the_next() {
     for operation in [Operation::Write, Operation::Sync, Operation::Create, Operation::Rename] {

@@ -1,4 +1,5 @@
-//! A full disk: puts are refused, deletes and compaction make room, and nothing acknowledged is lost.
+//! A full disk: puts are refused, deletes and compaction make room, and nothing acknowledged is
+//! lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,7 +104,8 @@ fn on_a_full_disk_puts_are_refused_and_work_again_once_there_is_room() {
     holds(&open(&disk).open_namespace("N").unwrap(), &acknowledged);
 }
 
-/// The way out that the error names: delete, compact, go on. No file is removed by hand, no byte added.
+/// The way out that the error names: delete, compact, go on. No file is removed by hand, no byte
+/// added.
 #[test]
 fn on_a_full_disk_deleting_and_compacting_makes_room() {
     for pattern in [2, 3, 10] {
@@ -155,7 +157,8 @@ fn on_a_full_disk_dropping_a_namespace_makes_room() {
     holds(&store.open_namespace("M").unwrap(), &acknowledged);
 }
 
-/// Deletes all over the place, until they are refused: what they have freed can still be given back.
+/// Deletes all over the place, until they are refused: what they have freed can still be given
+/// back.
 #[test]
 fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
     let disk = MemStorage::new();
@@ -282,7 +285,8 @@ fn a_killed_store_opens_on_a_full_disk_and_shows_everything() {
     }
 }
 
-/// Too many open files at the moment when the first write finishes the recovery: nothing has changed, and the next one does it.
+/// Too many open files at the moment when the first write finishes the recovery: nothing has
+/// changed, and the next one does it.
 #[test]
 fn a_recovery_that_a_full_disk_put_off_and_that_cannot_open_a_file_is_tried_again() {
     let disk = MemStorage::new();

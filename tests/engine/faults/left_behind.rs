@@ -45,7 +45,8 @@ fn opening_and_closing_leaks_no_file_and_no_map() {
     }
 }
 
-/// B25: nothing that was compacted away stays on disk, under its name or without one, once nobody reads it.
+/// B25: nothing that was compacted away stays on disk, under its name or without one, once nobody
+/// reads it.
 #[test]
 fn compacted_segments_leave_the_directory_at_once_and_the_disk_with_their_last_reader() {
     for read_mode in [ReadMode::Map, ReadMode::Pread] {

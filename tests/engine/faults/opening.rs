@@ -31,8 +31,8 @@ fn found() -> [Found; 2] {
     [("closed", disk, content.clone()), ("killed", killed, content)]
 }
 
-/// B9 and B31: whatever call fails while opening, the answer is all of the content or an error of the right kind, and the next
-/// opening finds everything, and no debris.
+/// B9 and B31: whatever call fails while opening, the answer is all of the content or an error of
+/// the right kind, and the next opening finds everything, and no debris.
 #[test]
 fn opening_fails_cleanly_at_every_step_and_then_works() {
     for (name, found, content) in found() {

@@ -9,8 +9,8 @@ use embercask::{ErrorKind, ReadMode};
 use crate::faults::{kind, on_segments, poisoned, world};
 use test_support::{DIRECTORY, at_least, keys, manual, open, text};
 
-/// B20: the sync works again at once, but what it would say is not to be trusted. Want of space is no better a reason: `NoSpace` would
-/// say that nothing was written, and have a delete run again.
+/// B20: the sync works again at once, but what it would say is not to be trusted. Want of space is
+/// no better a reason: `NoSpace` would say that nothing was written, and have a delete run again.
 #[test]
 fn after_a_failed_sync_writes_are_refused_until_the_store_is_opened_again() {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].map(FaultKind::Error);
@@ -73,7 +73,8 @@ fn a_failed_sync_is_told_to_everybody_who_waited_for_it() {
     assert!(store.stats().poisoned.is_some());
 }
 
-/// Of a new segment, which is not needed; of the manifest that lists it, which is; and of the one that says that it is sealed.
+/// Of a new segment, which is not needed; of the manifest that lists it, which is; and of the one
+/// that says that it is sealed.
 #[test]
 fn a_failed_sync_of_the_directory_poisons_too() {
     let mut struck = 0;
@@ -111,7 +112,8 @@ fn a_failed_sync_of_the_directory_poisons_too() {
     at_least(20, struck, "syncs of a directory");
 }
 
-/// C11: the sync of a file that nothing refers to yet fails, and with it, unseen, a commit that others are part of.
+/// C11: the sync of a file that nothing refers to yet fails, and with it, unseen, a commit that
+/// others are part of.
 #[test]
 fn after_a_failed_sync_of_any_file_nothing_is_acknowledged_any_more() {
     for path in [".segment", ".hint", "MANIFEST.tmp", "RESERVE"] {
@@ -141,7 +143,8 @@ fn after_a_failed_sync_of_any_file_nothing_is_acknowledged_any_more() {
     }
 }
 
-/// What a store does whose syncs come in all kinds; the keys that were acknowledged, and how it ended.
+/// What a store does whose syncs come in all kinds; the keys that were acknowledged, and how it
+/// ended.
 fn life(options: &embercask::Options) -> (Vec<String>, embercask::Result<()>) {
     let mut acknowledged = Vec::new();
     let result = (|| {

@@ -13,8 +13,8 @@ use crate::faults::{FAILED, kind, on_segments, poisoned};
 use test_support::hooked::Hooked;
 use test_support::{DIRECTORY, class, keys, manual, open, text, until};
 
-/// B24: a storage panics in the middle of a put, with the lock of all writers held. The put is lost to its caller; the next one
-/// is not kept waiting for ever by the lock that was left behind.
+/// B24: a storage panics in the middle of a put, with the lock of all writers held. The put is lost
+/// to its caller; the next one is not kept waiting for ever by the lock that was left behind.
 #[test]
 fn a_put_that_panics_leaves_no_lock_that_others_wait_for() {
     let disk = MemStorage::new();
@@ -46,7 +46,8 @@ fn a_put_that_panics_leaves_no_lock_that_others_wait_for() {
     store.close().unwrap();
 }
 
-/// B24: the worker dies at its work. Everybody who writes is told, nobody waits for it, and the store can be opened again.
+/// B24: the worker dies at its work. Everybody who writes is told, nobody waits for it, and the
+/// store can be opened again.
 #[test]
 fn a_background_thread_that_panics_poisons_the_store_and_hangs_nobody() {
     let disk = MemStorage::new();
@@ -111,8 +112,8 @@ fn background(storage: Arc<dyn Storage>) -> Options {
         .flush_interval(Duration::from_millis(1))
 }
 
-/// Puts of all classes. What was acknowledged, with its class, and how often it was refused; then everything else that writes
-/// is tried, too.
+/// Puts of all classes. What was acknowledged, with its class, and how often it was refused; then
+/// everything else that writes is tried, too.
 fn write_on(
     store: &Store,
     namespace: &Namespace,
@@ -163,7 +164,8 @@ fn failures_in_the_background_are_kept_for_the_stats_and_hang_nobody() {
         }
         assert_eq!(store.stats().background_error, None);
         faults.inject(Fault::new(failing).on(operation).repeated());
-        // Now that the segment is half full, the next one is made ahead, by a thread of the store and nobody else.
+        // Now that the segment is half full, the next one is made ahead, by a thread of the store and
+        // nobody else.
         let half = class(Durability::Buffered);
         namespace.put_with("half of a segment", [7; 2_200], half).unwrap();
         let told = told_in_the_background(&store);
@@ -261,8 +263,9 @@ fn what_fails_in_any_of_the_stores_threads_is_kept_for_the_stats() {
     }
 }
 
-/// The write of a namespace's record fails while somebody else is about to write: the record must not stay in the log behind what
-/// the other is told. Creating the namespace again must not make two of them.
+/// The write of a namespace's record fails while somebody else is about to write: the record must
+/// not stay in the log behind what the other is told. Creating the namespace again must not make
+/// two of them.
 #[test]
 fn a_namespace_whose_creation_failed_can_be_created_again_and_is_one() {
     let disk = MemStorage::new();

@@ -1,7 +1,9 @@
-//! The fuzz targets that use the public interface alone, each over its corpus and over what was found in the past.
+//! The fuzz targets that use the public interface alone, each over its corpus and over what was
+//! found in the past.
 //!
-//! Bodies are in `tests/support/src/fuzz`, for `fuzz/fuzz_targets` too; those of the targets that reach inside are in `src/fuzzing`. A packaged crate comes
-//! without corpus. `EMBERCASK_FUZZ_INPUT` names one more file, which both targets are run on: to see on a stable compiler, with
+//! Bodies are in `tests/support/src/fuzz`, for `fuzz/fuzz_targets` too; those of the targets that
+//! reach inside are in `src/fuzzing`. A packaged crate comes without corpus. `EMBERCASK_FUZZ_INPUT`
+//! names one more file, which both targets are run on: to see on a stable compiler, with
 //! the operations or files that it stands for, what a fuzzer found.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -97,7 +97,8 @@ fn a_crash_at_any_step_of_a_compaction_changes_nothing() {
     assert!(last > 15, "only {last} steps");
 }
 
-/// B4 and B6: compaction drops an old record because there is a newer one, which is in the page cache only.
+/// B4 and B6: compaction drops an old record because there is a newer one, which is in the page
+/// cache only.
 #[test]
 fn what_compaction_relies_on_is_durable_before_the_old_records_go() {
     let clock = ManualClock::new(START_MS);

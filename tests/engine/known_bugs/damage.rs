@@ -207,7 +207,8 @@ fn compaction_goes_on_past_damage_and_names_all_of_it_in_the_end() {
     }
 }
 
-/// A closed store of several segments, whose hints were damaged since; opening it does not look at them.
+/// A closed store of several segments, whose hints were damaged since; opening it does not look at
+/// them.
 fn with_unfit_hints() -> (MemStorage, usize) {
     let disk = MemStorage::new();
     let store = open(&disk);

@@ -206,7 +206,8 @@ fn opened(maintenance: Maintenance) -> (TempDir, PathBuf, Store, Namespace) {
     (root, directory, store, namespace)
 }
 
-/// C1. Somebody puts another store's manifest into the directory, or removes it: what follows would be written for another.
+/// C1. Somebody puts another store's manifest into the directory, or removes it: what follows would
+/// be written for another.
 #[test]
 fn nothing_is_written_into_a_directory_whose_manifest_is_anothers() {
     for removed in [false, true] {
@@ -345,7 +346,8 @@ fn fork_with_a_store(role: &Role) {
     }
     assert!(child > 0);
     report(format_args!("forked {child}"));
-    // The standard library waits for nobody it has not started; the child is gone once the kernel says so.
+    // The standard library waits for nobody it has not started; the child is gone once the kernel says
+    // so.
     let status = PathBuf::from(format!("/proc/{child}/stat"));
     let mut exit = None;
     until("the child ends", || {

@@ -142,7 +142,8 @@ impl Clock for WatchedClock {
     }
 }
 
-/// C14. Closing waits for the step under way; a cleaning or a sweep that began before has lost nothing of the queue.
+/// C14. Closing waits for the step under way; a cleaning or a sweep that began before has lost
+/// nothing of the queue.
 #[test]
 fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
     const KEYS: u64 = 40_000;
@@ -165,8 +166,8 @@ fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
         store.flush().unwrap();
         drop(namespace);
         clock.time.advance(60_000);
-        // The sweep looks at the clock at each of its steps, of which there are about twenty: so far it comes before the store is
-        // closed, or to its end.
+        // The sweep looks at the clock at each of its steps, of which there are about twenty: so far it
+        // comes before the store is closed, or to its end.
         let looked = clock.after_looks(looks);
         std::thread::scope(|scope| {
             let maintained = store.clone();

@@ -89,7 +89,8 @@ fn prefixes_and_ranges_find_what_a_filter_finds() {
     at_least(60, found_some, "listings with keys in them");
 }
 
-/// A store of thirty keys, of which 17 has a damaged value. Those from 20 on have metadata, those from 25 on an expiry.
+/// A store of thirty keys, of which 17 has a damaged value. Those from 20 on have metadata, those
+/// from 25 on an expiry.
 fn with_a_damaged_value() -> (MemStorage, Store, Namespace) {
     let disk = MemStorage::new();
     let store = manual(Arc::new(disk.clone()))

@@ -1,5 +1,5 @@
-//! Accidents that other engines had, each as a test that fails if the answer is taken out. Comments name the row of
-//! `docs/known-bugs.md`, which names those that are tested elsewhere, too.
+//! Accidents that other engines had, each as a test that fails if the answer is taken out. Comments
+//! name the row of `docs/known-bugs.md`, which names those that are tested elsewhere, too.
 
 mod batches;
 mod creation;

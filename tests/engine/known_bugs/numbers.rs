@@ -66,8 +66,8 @@ fn the_id_of_an_empty_segment_is_not_given_out_again() {
     }
 }
 
-/// C7: while compaction writes its output, which no manifest lists yet, so many segments cannot be created that ids come to where
-/// their low 16 bits are those of the output.
+/// C7: while compaction writes its output, which no manifest lists yet, so many segments cannot be
+/// created that ids come to where their low 16 bits are those of the output.
 #[test]
 fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
     const INDEXES: u64 = 1 << 16;
@@ -116,7 +116,8 @@ fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
         }
     }
     store.maintain().unwrap();
-    // The first segments hold nothing live and are dropped without an output; one key in them has to be copied.
+    // The first segments hold nothing live and are dropped without an output; one key in them has to be
+    // copied.
     namespace.put("copied", [7; 300]).unwrap();
     for n in 0..20 {
         namespace.put(format!("{n}"), [3; 300]).unwrap();
@@ -147,14 +148,16 @@ fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
     check(&open(&disk).open_namespace("N").unwrap());
 }
 
-/// C7: a manifest that opening would refuse is refused before it takes the place of the one that stands.
+/// C7: a manifest that opening would refuse is refused before it takes the place of the one that
+/// stands.
 #[test]
 fn no_manifest_is_written_that_could_not_be_read_again() {
     let disk = MemStorage::new();
     let store = open(&disk);
     store.namespace("N").unwrap().put("key", "value").unwrap();
     store.close().unwrap();
-    // The next segment's id, behind magic, version, store id and generation, is the highest that is still read.
+    // The next segment's id, behind magic, version, store id and generation, is the highest that is
+    // still read.
     let path = format!("{DIRECTORY}/MANIFEST");
     let mut bytes = disk.read_file(&path).unwrap();
     bytes.truncate(bytes.len() - 4);

@@ -1,4 +1,5 @@
-//! Writes that could not be written out and cannot be taken back either, since what was acknowledged lies behind them.
+//! Writes that could not be written out and cannot be taken back either, since what was
+//! acknowledged lies behind them.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +12,8 @@ use embercask::{Condition, Durability, Error, ErrorKind, Namespace, PutOptions, 
 use test_support::hooked::Hooked;
 use test_support::{DIRECTORY, class, keys, manual, open, text};
 
-/// A store whose next writes to segments fail; while the first of them is under way, somebody else's `Buffered` put is acknowledged
-/// behind it.
+/// A store whose next writes to segments fail; while the first of them is under way, somebody
+/// else's `Buffered` put is acknowledged behind it.
 struct World {
     disk: MemStorage,
     fails: Arc<AtomicBool>,
@@ -91,7 +92,8 @@ fn a_delete_that_stays_pending_on_a_full_disk_is_not_judged_again() {
     assert_eq!(keys(&killed), ["behind", "other"]);
 }
 
-/// C6: what the reserve makes room for is written out, and the delete says what it found when it was judged.
+/// C6: what the reserve makes room for is written out, and the delete says what it found when it
+/// was judged.
 #[test]
 fn a_delete_for_which_the_reserve_makes_room_tells_of_its_first_attempt() {
     let world = World::new(io::ErrorKind::StorageFull, reserve_stands);
@@ -183,7 +185,8 @@ fn a_write_that_stays_pending_says_so_and_is_written_out_with_what_lies_behind_i
     }
 }
 
-/// Of class `Buffered`, too, a write for which too much is pending already is taken back if that cannot be written out.
+/// Of class `Buffered`, too, a write for which too much is pending already is taken back if that
+/// cannot be written out.
 #[test]
 fn a_buffered_put_that_has_to_write_out_and_cannot_leaves_nothing_behind() {
     let fails = Arc::new(AtomicBool::new(false));

@@ -8,7 +8,8 @@ use embercask::{Durability, Error, ErrorKind, Namespace, Result, Store};
 use crate::known_bugs::{after_crashes, stepped};
 use test_support::{DIRECTORY, class, manual, open};
 
-/// Puts that were written one after the other, as far as the store shows them: all up to some number, none after.
+/// Puts that were written one after the other, as far as the store shows them: all up to some
+/// number, none after.
 fn count_of_prefix(store: &Store, written: usize) -> usize {
     let namespace = store.open_namespace("N").unwrap();
     let there: Vec<bool> = (0..written)
@@ -27,7 +28,8 @@ fn put_numbered(namespace: &Namespace, n: usize, durability: Durability) -> Resu
     namespace.put_with(format!("{n:03}"), format!("value {n} ").repeat(20), class(durability))
 }
 
-/// A store that was killed, or would be: the first puts are durable, the later ones in the page cache, over several segments.
+/// A store that was killed, or would be: the first puts are durable, the later ones in the page
+/// cache, over several segments.
 fn with_unsynced_tail() -> (MemStorage, usize, usize) {
     let disk = MemStorage::new();
     let store = open(&disk);

@@ -26,14 +26,15 @@ fn with_hidden_value(clock: &ManualClock, hide: impl Fn(&Namespace)) -> MemStora
     disk
 }
 
-/// Compacts every subset of the segments, then every subset of what that left; `k` must stay gone, also when the store is opened
-/// by its records or hints; and in the end nothing is left of it.
+/// Compacts every subset of the segments, then every subset of what that left; `k` must stay gone,
+/// also when the store is opened by its records or hints; and in the end nothing is left of it.
 fn stays_hidden_whatever_is_compacted(disk: &MemStorage, clock: &ManualClock) {
     let segments = open_at(&disk.crash_process(), clock).stats().segments.len();
     assert!(segments >= 4, "{segments} segments");
     let masks = 1u64 << segments;
     for (first, second) in (0..masks).flat_map(|first| (0..masks).map(move |second| (first, second))) {
-        // All pairs are many; a fixed quarter of them is enough to meet every first and every second subset.
+        // All pairs are many; a fixed quarter of them is enough to meet every first and every second
+        // subset.
         if (first * 5 + second) % 4 != 0 {
             continue;
         }

@@ -1,10 +1,12 @@
-//! `docs/public-interface.md` names for each flag of the command and each setting of the server's file a test that uses it.
+//! `docs/public-interface.md` names for each flag of the command and each setting of the server's
+//! file a test that uses it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::public_interface::interface::{read, root, rows, test_body, used_by, word, words};
 
-/// The flags of `src/command/cli/arguments.rs` and of `serve` as `Type --flag`, each with all that it can be written as.
+/// The flags of `src/command/cli/arguments.rs` and of `serve` as `Type --flag`, each with all that
+/// it can be written as.
 fn flags() -> BTreeMap<String, Vec<String>> {
     let files = ["src/command/cli/arguments.rs", "src/command/server/arguments.rs"];
     let text = files.map(|path| {

@@ -12,7 +12,8 @@ use test_support::{self, DIRECTORY};
 
 type AtOutput = Box<dyn Fn(&Store) + Send + Sync>;
 
-/// A store in which something can be done in the middle of a run: when compaction creates or writes a segment.
+/// A store in which something can be done in the middle of a run: when compaction creates or writes
+/// a segment.
 struct World {
     disk: MemStorage,
     store: Store,

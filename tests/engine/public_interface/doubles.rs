@@ -1,4 +1,5 @@
-//! The storage doubles of the feature `testing`: what they are told of each call, and what they make of it.
+//! The storage doubles of the feature `testing`: what they are told of each call, and what they
+//! make of it.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};

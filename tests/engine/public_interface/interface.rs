@@ -1,5 +1,6 @@
-//! `docs/public-interface.md` names for each public item a test that fails if the item does nothing. What is public is read from `src`,
-//! which rustfmt keeps in a shape that a few rules about the beginnings of lines can read.
+//! `docs/public-interface.md` names for each public item a test that fails if the item does
+//! nothing. What is public is read from `src`, which rustfmt keeps in a shape that a few rules
+//! about the beginnings of lines can read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -192,7 +193,8 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| !word.is_empty())
 }
 
-/// What a file defines beside its tests, each with its name: functions, types, and what is implemented for these.
+/// What a file defines beside its tests, each with its name: functions, types, and what is
+/// implemented for these.
 fn helpers(text: &str) -> Vec<(&str, String)> {
     let mut helpers = Vec::new();
     let mut lines = text.lines();

@@ -1,5 +1,5 @@
-//! What the public interface says it does: each function and option has a test that fails if it did nothing, and what no other
-//! suite tests is tested here.
+//! What the public interface says it does: each function and option has a test that fails if it did
+//! nothing, and what no other suite tests is tested here.
 
 mod command;
 mod compaction;
@@ -22,7 +22,8 @@ use embercask::{Durability, Namespace, Options, PutOptions};
 
 use test_support::{class, manual};
 
-/// So many records fit into a segment of these tests, beside its header and the records of the log itself.
+/// So many records fit into a segment of these tests, beside its header and the records of the log
+/// itself.
 const SEGMENT_BYTES: u64 = 16 << 10;
 const VALUE_BYTES: usize = 1000;
 
@@ -48,8 +49,8 @@ fn fill(namespace: &Namespace, puts: usize, keys: usize, bytes: usize) {
     }
 }
 
-/// 400 keys, some of them overwritten: 1.7 bytes on disk for each live one, which is above the default ceiling of 1.6, and no segment
-/// without anything live in it.
+/// 400 keys, some of them overwritten: 1.7 bytes on disk for each live one, which is above the
+/// default ceiling of 1.6, and no segment without anything live in it.
 fn worth_a_run(namespace: &Namespace) {
     (0..400).for_each(|key| put(namespace, key));
     (0..400).step_by(2).for_each(|key| put(namespace, key));

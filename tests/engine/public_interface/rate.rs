@@ -1,5 +1,5 @@
-//! The rate limit of background compaction, and when it does not hold. Time is simulated: how long anything really takes does not
-//! matter.
+//! The rate limit of background compaction, and when it does not hold. Time is simulated: how long
+//! anything really takes does not matter.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,7 +14,8 @@ use test_support::DIRECTORY;
 
 const STEP_MS: u64 = 100;
 
-/// A clock that goes on by a tenth of a second whenever it is asked for the monotonic time, as a waiting run does again and again.
+/// A clock that goes on by a tenth of a second whenever it is asked for the monotonic time, as a
+/// waiting run does again and again.
 #[derive(Clone, Debug, Default)]
 struct Stepping(Arc<AtomicU64>);
 
@@ -28,7 +29,8 @@ impl Clock for Stepping {
     }
 }
 
-/// What compaction did in a store with this rate limit, and how much simulated time passed meanwhile.
+/// What compaction did in a store with this rate limit, and how much simulated time passed
+/// meanwhile.
 fn compacted(
     rate: Option<u64>,
     prepare: impl Fn(&Namespace),
@@ -88,7 +90,8 @@ fn the_rate_limit_does_not_hold_for_a_compaction_that_was_asked_for() {
     );
 }
 
-/// A clock that moves only when told to, and tells of each look at the monotonic time once it is armed.
+/// A clock that moves only when told to, and tells of each look at the monotonic time once it is
+/// armed.
 #[derive(Clone, Debug)]
 struct Watched {
     ms: Arc<AtomicU64>,
@@ -127,7 +130,8 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     is_done.recv_timeout(PATIENCE).expect("it still waits")
 }
 
-/// Has a run of the background wait for the rate limit, ends the wait in this way, and returns how the run ended.
+/// Has a run of the background wait for the rate limit, ends the wait in this way, and returns how
+/// the run ended.
 fn ended_by(end: impl Fn(&HeldUp)) -> (HeldUp, Result<CompactionReport>) {
     let (sender, looks) = channel();
     let clock = Watched {
@@ -153,7 +157,8 @@ fn ended_by(end: impl Fn(&HeldUp)) -> (HeldUp, Result<CompactionReport>) {
     let store = world.store.clone();
     let run = move || done.send(store.compact_if_worthwhile()).unwrap();
     std::thread::Builder::new().name("run".to_owned()).spawn(run).unwrap();
-    // It looks at the time for each segment at each turn of its wait. Were it not held up, it would end, or come to a second run.
+    // It looks at the time for each segment at each turn of its wait. Were it not held up, it would
+    // end, or come to a second run.
     for look in 0..1000 {
         assert!(
             world.looks.recv_timeout(PATIENCE).is_ok(),

@@ -1,4 +1,5 @@
-//! The largest batch and the largest value: accepted at the limit, refused one step beyond it, and nothing written then.
+//! The largest batch and the largest value: accepted at the limit, refused one step beyond it, and
+//! nothing written then.
 
 use std::sync::Arc;
 

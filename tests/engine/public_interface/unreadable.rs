@@ -1,5 +1,5 @@
-//! What compaction does about a segment that the device does not give out: it is left out for a minute, or until compaction is asked
-//! for, and what was wrong with it is told.
+//! What compaction does about a segment that the device does not give out: it is left out for a
+//! minute, or until compaction is asked for, and what was wrong with it is told.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

@@ -17,7 +17,8 @@ fn waste(stats: &Stats) -> f64 {
     bytes.saturating_sub(SEGMENT_BYTES) as f64 / live.max(1) as f64
 }
 
-/// For each live byte so many on disk at the most, before and after each look of the background, and bytes that were copied.
+/// For each live byte so many on disk at the most, before and after each look of the background,
+/// and bytes that were copied.
 fn under(ceiling: f64) -> (f64, f64, u64) {
     let options = small_segments(Arc::new(MemStorage::new())).waste_ceiling(ceiling);
     let store = options.open(DIRECTORY).unwrap();

@@ -9,10 +9,12 @@ use crate::recovery::{active, closed, judge, judge_opened, killed, try_open};
 use test_support::way::Way;
 use test_support::{DIRECTORY, Sample, at_least, ending, is_corruption, open};
 
-/// Of the places that can be damaged, one in so many is tried, unless the run is exhaustive. Odd, so that all ways to open have their turn.
+/// Of the places that can be damaged, one in so many is tried, unless the run is exhaustive. Odd,
+/// so that all ways to open have their turn.
 const ONE_IN: u64 = 3;
 
-/// B8 and B12 for everything a closed store consists of: any flipped bit is found, or does not matter.
+/// B8 and B12 for everything a closed store consists of: any flipped bit is found, or does not
+/// matter.
 #[test]
 fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
     let (disk, expected) = closed();
@@ -23,8 +25,8 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
         let bytes = disk.read_file(&path).unwrap();
         let is_segment = segments.contains(&path);
         let says_nothing = name == "RESERVE" || name == "LOCK";
-        // One bit of each byte, another one each time, and of the later segments of every third: all would take minutes. Of these a sample,
-        // with every way to open in its turn.
+        // One bit of each byte, another one each time, and of the later segments of every third: all would
+        // take minutes. Of these a sample, with every way to open in its turn.
         let step = match () {
             () if says_nothing => 199,
             () if is_segment && path != segments[0] => 3,
@@ -57,8 +59,8 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
             let harmless = judge_opened(opened, &damaged, std::slice::from_ref(&expected), &context).is_some();
             looked_at += 1;
             found += u64::from(!harmless);
-            // Hints and index are derived; lock and reserve say nothing; nobody reads the values of dead records. All else is under
-            // a checksum, and looked at.
+            // Hints and index are derived; lock and reserve say nothing; nobody reads the values of dead
+            // records. All else is under a checksum, and looked at.
             let derived = name.ends_with(".hint") || name == "INDEX";
             let may_be_harmless = says_nothing || derived || (is_segment && !read_whole);
             assert!(!harmless || may_be_harmless, "{context}: not noticed");
@@ -71,7 +73,8 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
 #[test]
 fn a_file_of_a_closed_store_that_was_cut_or_grew_is_found_or_does_no_harm() {
     let (disk, expected) = closed();
-    // Recovery has said where the segment ends that was active at the kill; what lies beyond is no part of it.
+    // Recovery has said where the segment ends that was active at the kill; what lies beyond is no part
+    // of it.
     let cut_by_recovery = active(&killed().0);
     for path in ending(&disk, "") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -89,7 +92,8 @@ fn a_file_of_a_closed_store_that_was_cut_or_grew_is_found_or_does_no_harm() {
     }
 }
 
-/// B12 and B13: what a hint lists is compared with the segment, which the checksum of the hint alone cannot do.
+/// B12 and B13: what a hint lists is compared with the segment, which the checksum of the hint
+/// alone cannot do.
 #[test]
 fn segments_of_different_stores_cannot_be_mixed() {
     let ((disk, expected), (other, _)) = (closed(), closed());

@@ -1,4 +1,5 @@
-//! Where the log of a killed store ends: a torn tail is discarded, and what is known to be durable is none.
+//! Where the log of a killed store ends: a torn tail is discarded, and what is known to be durable
+//! is none.
 
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ fn a_cut_of_the_active_segment_loses_nothing_that_a_later_record_calls_durable()
             None => refused += 1,
         }
     }
-    // Without a later record in sight a cut is a torn tail. Only the header, synced before the manifest lists it, is missed.
+    // Without a later record in sight a cut is a torn tail. Only the header, synced before the manifest
+    // lists it, is missed.
     assert!(losses > 100, "{losses} cuts lost something");
     assert!((1..=64).contains(&refused), "{refused} cuts were refused");
 }
@@ -76,7 +78,8 @@ fn a_flipped_bit_in_the_active_segment_is_corruption_if_a_later_mark_covers_it()
     );
 }
 
-/// Garbage in the place of what was written after the last sync is a torn tail, whatever it looks like.
+/// Garbage in the place of what was written after the last sync is a torn tail, whatever it looks
+/// like.
 #[test]
 fn garbage_after_the_last_write_is_discarded() {
     let mut rng = rng();

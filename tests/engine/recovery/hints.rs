@@ -67,7 +67,8 @@ fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
     }
 }
 
-/// Found by the fuzz target `hint_load`: opening took a wrong hint of a sound segment for damage of the segment.
+/// Found by the fuzz target `hint_load`: opening took a wrong hint of a sound segment for damage of
+/// the segment.
 #[test]
 fn a_hint_whose_own_checksum_fits_but_whose_offsets_lead_nowhere_is_made_anew() {
     let (disk, expected) = closed();

@@ -1,5 +1,5 @@
-//! What opening makes of a directory that was damaged, cut off or tampered with: the right content, or an error that names the
-//! place. Never another value, never a panic.
+//! What opening makes of a directory that was damaged, cut off or tampered with: the right content,
+//! or an error that names the place. Never another value, never a panic.
 
 mod closed_store;
 mod end_of_log;
@@ -48,13 +48,14 @@ fn active_bytes(store: &Store) -> u64 {
         .sum()
 }
 
-/// The active segment of a killed store: the one with the highest id that the manifest lists as open.
+/// The active segment of a killed store: the one with the highest id that the manifest lists as
+/// open.
 fn active(disk: &MemStorage) -> PathBuf {
     ending(disk, ".segment").pop().unwrap()
 }
 
-/// A small store that was killed: sealed segments, an active one with several synced writes in it, every kind of record; and what
-/// was in it after each write, the last of which was synced.
+/// A small store that was killed: sealed segments, an active one with several synced writes in it,
+/// every kind of record; and what was in it after each write, the last of which was synced.
 fn killed() -> (MemStorage, Vec<Content>) {
     killed_on(MemStorage::new())
 }
@@ -102,8 +103,9 @@ fn closed() -> (MemStorage, Content) {
     (disk.crash_process(), history.pop().unwrap())
 }
 
-/// Opens what somebody has damaged. The content has to be one of those allowed; or an error says where the damage is. A record
-/// that is read only when asked for may be found damaged then; never does it have another value.
+/// Opens what somebody has damaged. The content has to be one of those allowed; or an error says
+/// where the damage is. A record that is read only when asked for may be found damaged then; never
+/// does it have another value.
 fn judge(disk: &MemStorage, read_mode: ReadMode, allowed: &[Content], context: &str) -> Option<Content> {
     judge_opened(try_open(disk, read_mode), disk, allowed, context)
 }

@@ -74,7 +74,8 @@ fn flipped_bits_in_any_file_of_a_closed_store_are_found() {
     let disk = closed();
     let mut flipped = std::collections::BTreeMap::<String, u64>::new();
     for path in disk.files("/store") {
-        // The first two say nothing, and an index file is never relied on: a power cut may leave any part of it.
+        // The first two say nothing, and an index file is never relied on: a power cut may leave any part
+        // of it.
         if ["LOCK", "RESERVE", "INDEX"].iter().any(|name| path.ends_with(name)) {
             continue;
         }

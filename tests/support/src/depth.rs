@@ -1,4 +1,5 @@
-//! How deep suites go that could visit everything: they take a sample by default, another one in each run.
+//! How deep suites go that could visit everything: they take a sample by default, another one in
+//! each run.
 
 use crate::{mix, rng};
 
@@ -7,8 +8,8 @@ pub fn is_exhaustive() -> bool {
     std::env::var_os("EMBERCASK_EXHAUSTIVE").is_some()
 }
 
-/// One in so many of what a suite could visit. Which ones follows from the seed of [`rng`], or all of them in a run that is
-/// exhaustive.
+/// One in so many of what a suite could visit. Which ones follows from the seed of [`rng`], or all
+/// of them in a run that is exhaustive.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     one_in: u64,
@@ -30,7 +31,8 @@ impl Sample {
         Sample { one_in: 1, seed: 0 }
     }
 
-    /// Every so manieth of these, evenly: what lies between two of the sample is as much everywhere.
+    /// Every so manieth of these, evenly: what lies between two of the sample is as much
+    /// everywhere.
     pub fn of<T>(self, all: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
         self.from(0, all)
     }
@@ -51,7 +53,8 @@ impl Sample {
         least / self.one_in
     }
 
-    /// What is left of a floor under what comes of it: half as much as of one under the visits, since it need not be spread evenly.
+    /// What is left of a floor under what comes of it: half as much as of one under the visits,
+    /// since it need not be spread evenly.
     pub fn outcomes(self, least: u64) -> u64 {
         if self.one_in == 1 { least } else { self.floor(least) / 2 }
     }

@@ -1,4 +1,5 @@
-//! A storage that asks before each call that creates, writes, renames or removes a file, or makes content or names durable.
+//! A storage that asks before each call that creates, writes, renames or removes a file, or makes
+//! content or names durable.
 
 use std::io;
 use std::path::Path;

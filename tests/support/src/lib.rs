@@ -1,9 +1,14 @@
-//! What more than one of the test programs, benchmarks and fuzz targets uses; never part of the library.
+//! What more than one of the test programs, benchmarks and fuzz targets uses; never part of the
+//! library.
 //!
-//! * [`manual`], [`open`] and their neighbours: small stores and what they show; [`Way`](way::Way), the ways to open one.
-//! * [`rng`]: randomness that prints its seed; [`Sample`]: what of everything a suite visits by default.
-//! * [`hooked`]: a storage that asks before each call; [`process`]: the test binary, run again as a child.
-//! * [`ops`], [`model`], [`driver`]: what can happen to a store, what it should then show, and doing and comparing both.
+//! * [`manual`], [`open`] and their neighbours: small stores and what they show; [`Way`](way::Way),
+//!   the ways to open one.
+//! * [`rng`]: randomness that prints its seed; [`Sample`]: what of everything a suite visits by
+//!   default.
+//! * [`hooked`]: a storage that asks before each call; [`process`]: the test binary, run again as a
+//!   child.
+//! * [`ops`], [`model`], [`driver`]: what can happen to a store, what it should then show, and
+//!   doing and comparing both.
 //! * [`crash`]: lives that are cut off at every step, and disks that fail or lie.
 //! * [`fuzz`]: bodies of the fuzz targets that use the public interface alone.
 

@@ -1,4 +1,5 @@
-//! What a store should hold: plain ordered maps with expiry, and the states it went through since it was last durable.
+//! What a store should hold: plain ordered maps with expiry, and the states it went through since
+//! it was last durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ pub struct Item {
     pub expiry: Option<u64>,
     /// 0 if it is not known.
     pub sequence: u64,
-    /// The highest time that the store has seen since this was written, if the clock was set back since; 0 if not.
+    /// The highest time that the store has seen since this was written, if the clock was set back
+    /// since; 0 if not.
     pub seen: u64,
 }
 
@@ -105,7 +107,8 @@ pub enum Promise {
     PowerCut,
 }
 
-/// The states since the last one that survives everything: after a crash the store must show one of them.
+/// The states since the last one that survives everything: after a crash the store must show one of
+/// them.
 #[derive(Clone, Debug)]
 pub struct History {
     /// The oldest survives a power cut.
@@ -129,7 +132,8 @@ impl History {
         self.states.last().expect("there is always one")
     }
 
-    /// The newest state, to note in it what is no change: a sequence that was learnt, keys that were swept.
+    /// The newest state, to note in it what is no change: a sequence that was learnt, keys that
+    /// were swept.
     pub fn now_mut(&mut self) -> &mut State {
         self.states.last_mut().expect("there is always one")
     }
@@ -160,8 +164,9 @@ impl History {
         }
     }
 
-    /// A crash that leaves what survives this has happened, and `found` is what the store shows afterwards. From here on
-    /// that is the only state; an error if it is none of those it might be.
+    /// A crash that leaves what survives this has happened, and `found` is what the store shows
+    /// afterwards. From here on that is the only state; an error if it is none of those it
+    /// might be.
     pub fn settle(&mut self, survived: Promise, found: &State, now: u64) -> Result<(), String> {
         let first = if survived == Promise::PowerCut {
             0

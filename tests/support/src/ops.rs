@@ -12,8 +12,8 @@ pub const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];
 /// Names that exist from the beginning.
 pub const FIRST_NAMES: usize = 2;
 
-/// Every key that is ever used: few, so that they meet; with shared prefixes, zeros, 0xFF, and one longer than what is read
-/// at first.
+/// Every key that is ever used: few, so that they meet; with shared prefixes, zeros, 0xFF, and one
+/// longer than what is read at first.
 pub fn keys() -> Vec<Vec<u8>> {
     let mut keys: Vec<Vec<u8>> = [
         &b"a"[..],
@@ -167,7 +167,8 @@ pub enum Op {
         way: Way,
         settings: Settings,
     },
-    /// The machine stops within a write or upkeep, after so many storage calls that change something.
+    /// The machine stops within a write or upkeep, after so many storage calls that change
+    /// something.
     CrashWithin {
         doing: Doing,
         calls: u64,
@@ -176,7 +177,8 @@ pub enum Op {
         way: Way,
         settings: Settings,
     },
-    /// A storage call fails within a write or upkeep, and the machine goes on; then all is looked at, and a crash follows.
+    /// A storage call fails within a write or upkeep, and the machine goes on; then all is looked
+    /// at, and a crash follows.
     FailWithin {
         doing: Doing,
         /// Storage calls that change something and go well before.

@@ -1,7 +1,9 @@
-//! Child processes of a test: the test binary, run again for one test with a role in its environment.
+//! Child processes of a test: the test binary, run again for one test with a role in its
+//! environment.
 //!
-//! A child reports on its standard output, a line at a time, each begun by `# `, since the test runner writes there too. A
-//! line counts once its end has arrived, so a report that a kill cut short was never made.
+//! A child reports on its standard output, a line at a time, each begun by `# `, since the test
+//! runner writes there too. A line counts once its end has arrived, so a report that a kill cut
+//! short was never made.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -63,7 +65,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Runs one test of this binary in a process of its own. The test is named with its module, as `module_path!` has it.
+    /// Runs one test of this binary in a process of its own. The test is named with its module, as
+    /// `module_path!` has it.
     pub fn spawn(test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
         Child::spawn_under(&[], test, role, directory, numbers)
     }
@@ -135,8 +138,8 @@ const SIGKILL: i32 = 9;
 
 /// Whether a process was ended by a kill, from outside or by [`die`].
 pub fn was_killed(status: ExitStatus) -> bool {
-    // A child that fails panics, and the test runner says so with its code. One that ran into a fault of its memory or its
-    // maps, or aborted, was ended by a signal too, but by another.
+    // A child that fails panics, and the test runner says so with its code. One that ran into a fault
+    // of its memory or its maps, or aborted, was ended by a signal too, but by another.
     #[cfg(unix)]
     return std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL);
     #[cfg(not(unix))]
@@ -169,7 +172,8 @@ pub fn bytes_in(directory: &Path) -> u64 {
         .sum()
 }
 
-/// Open files and maps of this process that lie in this directory; empty on systems that do not tell.
+/// Open files and maps of this process that lie in this directory; empty on systems that do not
+/// tell.
 pub fn open_in(directory: &Path) -> Vec<String> {
     let directory = directory.canonicalize().expect("a directory").display().to_string();
     if !cfg!(target_os = "linux") {

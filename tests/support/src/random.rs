@@ -35,7 +35,8 @@ pub fn mix(numbers: &[u64]) -> u64 {
     numbers.iter().fold(0, |mixed, number| Rng(mixed ^ number).next())
 }
 
-/// The generator of a test. Its seed is printed, which a failing test shows; `EMBERCASK_SEED` replays it.
+/// The generator of a test. Its seed is printed, which a failing test shows; `EMBERCASK_SEED`
+/// replays it.
 pub fn rng() -> Rng {
     let seed = match std::env::var("EMBERCASK_SEED") {
         Ok(seed) => seed.parse().expect("EMBERCASK_SEED is a number"),

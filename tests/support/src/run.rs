@@ -1,10 +1,12 @@
-//! What a test tells of its own run: what it had to skip, what it has visited, and that its threads are to end.
+//! What a test tells of its own run: what it had to skip, what it has visited, and that its threads
+//! are to end.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Says that a test, or a part of one, cannot be run on this machine; modules before its name are left out. With `EMBERCASK_SKIPS` it says so in that file as well:
-/// `.ci/run` counts what is in it, and knows what may be.
+/// Says that a test, or a part of one, cannot be run on this machine; modules before its name are
+/// left out. With `EMBERCASK_SKIPS` it says so in that file as well: `.ci/run` counts what is in
+/// it, and knows what may be.
 pub fn skip(what: &str, why: &str) {
     let what = what.rsplit("::").next().unwrap_or(what);
     println!("{what}: skipped, {why}");

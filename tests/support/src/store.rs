@@ -9,7 +9,8 @@ use embercask::{Durability, Error, Maintenance, Namespace, Options, PutOptions, 
 /// Where the stores of these tests lie on a simulated disk.
 pub const DIRECTORY: &str = "/store";
 
-/// Small segments, so that rotating, sealing and compacting happen all the time; no thread that nobody asked for.
+/// Small segments, so that rotating, sealing and compacting happen all the time; no thread that
+/// nobody asked for.
 pub fn manual(storage: Arc<dyn Storage>) -> Options {
     Store::options()
         .segment_bytes(4096)

@@ -1,6 +1,7 @@
-//! The ways to open a store, for tests that mean one: by the index file, by hints, by records, or by a mixture. A clean close
-//! leaves everything, and then opening reads the index file alone; so a test that means another way takes away what would
-//! spare the store that way, and asserts by the report of the opening that it was taken.
+//! The ways to open a store, for tests that mean one: by the index file, by hints, by records, or
+//! by a mixture. A clean close leaves everything, and then opening reads the index file alone; so a
+//! test that means another way takes away what would spare the store that way, and asserts by the
+//! report of the opening that it was taken.
 
 use std::path::Path;
 
@@ -15,8 +16,9 @@ pub enum Way {
     Hints,
     /// All records of all segments.
     Records,
-    /// Some hints, and the records of the other segments: the hints whose bits are set are missing, counted in the order of their
-    /// names. Of two or more hints at least one is missing, and at least one is there.
+    /// Some hints, and the records of the other segments: the hints whose bits are set are missing,
+    /// counted in the order of their names. Of two or more hints at least one is missing, and
+    /// at least one is there.
     Mixed(u64),
 }
 
@@ -85,7 +87,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Opening took the way that was meant: for a store that was closed, or killed with nothing under way, and that is sound.
+    /// Opening took the way that was meant: for a store that was closed, or killed with nothing
+    /// under way, and that is sound.
     #[track_caller]
     pub fn assert_taken(&self, report: &RecoveryReport) {
         self.assert_all_used(report);
@@ -99,7 +102,8 @@ impl Prepared {
         assert!(taken, "{:?} was meant: {report:?}", self.way);
     }
 
-    /// All that is there was used, whatever the way that was meant: a store that was killed has no index file.
+    /// All that is there was used, whatever the way that was meant: a store that was killed has no
+    /// index file.
     #[track_caller]
     pub fn assert_all_used(&self, report: &RecoveryReport) {
         let hints = if self.index_file { 0 } else { self.hints };

@@ -1,11 +1,12 @@
 //! candystore.
 //!
-//! Settings: defaults, but for checkpoints and compaction. Checkpoints that come every 128 KiB written would sync all
-//! the time in a class that asks for none, so they come every 64 MiB, or after 5 seconds as by default. Background
-//! compaction is not held back to 4 MiB a second, so that it keeps up with the load. The index grows with the keys.
+//! Settings: defaults, but for checkpoints and compaction. Checkpoints that come every 128 KiB
+//! written would sync all the time in a class that asks for none, so they come every 64 MiB, or
+//! after 5 seconds as by default. Background compaction is not held back to 4 MiB a second, so that
+//! it keeps up with the load. The index grows with the keys.
 //!
-//! A commit that waits for the device is a checkpoint; class `sync` makes one after each write. There is no order of
-//! keys and no commit of several keys; get many is one get after the other.
+//! A commit that waits for the device is a checkpoint; class `sync` makes one after each write.
+//! There is no order of keys and no commit of several keys; get many is one get after the other.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -112,7 +113,8 @@ impl Engine for Candystore {
         self.sync()
     }
 
-    /// It compacts by itself alone, while others read and write; asking for checkpoints here would only slow it down.
+    /// It compacts by itself alone, while others read and write; asking for checkpoints here would
+    /// only slow it down.
     fn compact(&self) -> Result<()> {
         Ok(())
     }

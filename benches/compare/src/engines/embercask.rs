@@ -1,8 +1,9 @@
 //! embercask, from this repository.
 //!
-//! Settings: its defaults, but for the class of a write: `Durability::Os` in class `os`, where a put returns when one
-//! write to the page cache has taken it, and `Durability::Sync` in class `sync`. It has no cache of its own: values are
-//! read through maps of its files. All keys are in one namespace.
+//! Settings: its defaults, but for the class of a write: `Durability::Os` in class `os`, where a
+//! put returns when one write to the page cache has taken it, and `Durability::Sync` in class
+//! `sync`. It has no cache of its own: values are read through maps of its files. All keys are in
+//! one namespace.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

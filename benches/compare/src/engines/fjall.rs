@@ -1,8 +1,9 @@
 //! fjall.
 //!
-//! Settings: defaults, in which each write reaches the system's page cache before it returns, with a cache in which all data
-//! fit, without compression, since the values cannot be compressed, and with as many workers as cores. Class `sync`
-//! persists with `PersistMode::SyncData` at each commit.
+//! Settings: defaults, in which each write reaches the system's page cache before it returns, with
+//! a cache in which all data fit, without compression, since the values cannot be compressed, and
+//! with as many workers as cores. Class `sync` persists with `PersistMode::SyncData` at each
+//! commit.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

@@ -1,6 +1,7 @@
 //! Yardsticks: the maps of the standard library, what memory alone can do.
 //!
-//! `HashMap<Vec<u8>, Vec<u8>>` and `BTreeMap<Vec<u8>, Vec<u8>>` behind one reader-writer lock, so that several threads may use them.
+//! `HashMap<Vec<u8>, Vec<u8>>` and `BTreeMap<Vec<u8>, Vec<u8>>` behind one reader-writer lock, so
+//! that several threads may use them.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

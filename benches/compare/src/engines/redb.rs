@@ -1,12 +1,13 @@
 //! redb.
 //!
-//! Settings: defaults with a cache in which all data fit. Class `sync` is `Durability::Immediate`. Nothing in redb is
-//! of class `os`: commits of `Durability::None` are kept in memory until the next immediate one, so they are lost with
-//! the process. It takes part in class `os` with them all the same, since an immediate commit would promise more and
-//! cost a sync, and the report says that it promises less there.
+//! Settings: defaults with a cache in which all data fit. Class `sync` is `Durability::Immediate`.
+//! Nothing in redb is of class `os`: commits of `Durability::None` are kept in memory until the
+//! next immediate one, so they are lost with the process. It takes part in class `os` with them all
+//! the same, since an immediate commit would promise more and cost a sync, and the report says that
+//! it promises less there.
 //!
-//! Each get opens a read transaction of its own, as it must to see every write before it; get many, lists and walks
-//! open one for all.
+//! Each get opens a read transaction of its own, as it must to see every write before it; get many,
+//! lists and walks open one for all.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

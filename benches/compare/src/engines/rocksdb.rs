@@ -1,13 +1,14 @@
 //! RocksDB through rust-rocksdb.
 //!
-//! Settings: those of its wiki's "Setup Options and Basic Tuning" (dynamic level sizes, background jobs as cores,
-//! `bytes_per_sync` of 1 MiB, compaction by smallest overlap, blocks of 16 KiB, Bloom filters of 10 bits a key, index
-//! and filters in the cache, those of level 0 pinned), with a cache in which all data fit and write buffers of 64 MiB.
-//! Two departures from it, both for its speed: no compression, since the values cannot be compressed, and hash indexes
-//! in data blocks, which are made for point look-ups.
+//! Settings: those of its wiki's "Setup Options and Basic Tuning" (dynamic level sizes, background
+//! jobs as cores, `bytes_per_sync` of 1 MiB, compaction by smallest overlap, blocks of 16 KiB,
+//! Bloom filters of 10 bits a key, index and filters in the cache, those of level 0 pinned), with a
+//! cache in which all data fit and write buffers of 64 MiB. Two departures from it, both for its
+//! speed: no compression, since the values cannot be compressed, and hash indexes in data blocks,
+//! which are made for point look-ups.
 //!
-//! Class `os`: every write goes to the write-ahead log with one write, unsynced. Class `sync`: the log is synced at
-//! each commit, shared by writers that wait together.
+//! Class `os`: every write goes to the write-ahead log with one write, unsynced. Class `sync`: the
+//! log is synced at each commit, shared by writers that wait together.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

@@ -1,12 +1,12 @@
 //! SQLite through rusqlite, with SQLite's own source.
 //!
-//! Settings: write-ahead log, a table `WITHOUT ROWID` with the key as its primary key, prepared statements that are
-//! kept, a page cache of 64 MiB a connection over a memory map in which all data fit, and a checkpoint each 16,000
-//! pages, so that loading does not checkpoint all the time. Class `os` is `synchronous=OFF`, class `sync` is
-//! `synchronous=FULL`.
+//! Settings: write-ahead log, a table `WITHOUT ROWID` with the key as its primary key, prepared
+//! statements that are kept, a page cache of 64 MiB a connection over a memory map in which all
+//! data fit, and a checkpoint each 16,000 pages, so that loading does not checkpoint all the time.
+//! Class `os` is `synchronous=OFF`, class `sync` is `synchronous=FULL`.
 //!
-//! One connection writes, since there is one writer at a time in any case, and each reader takes a connection from a
-//! pool.
+//! One connection writes, since there is one writer at a time in any case, and each reader takes a
+//! connection from a pool.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

@@ -1,5 +1,5 @@
-//! The report: `performance.md` with its tables, and a plot for each measure beside it; `growth` writes that of several
-//! numbers of keys.
+//! The report: `performance.md` with its tables, and a plot for each measure beside it; `growth`
+//! writes that of several numbers of keys.
 
 use crate::arguments::ReportArguments;
 use crate::results::Results;

@@ -1,4 +1,5 @@
-//! Plots: a bar for each engine, drawn at the length of its median, with a line from its least to its most.
+//! Plots: a bar for each engine, drawn at the length of its median, with a line from its least to
+//! its most.
 
 use super::markdown::readable;
 use super::summary::{Row, Summary};

@@ -19,7 +19,8 @@ pub struct Row {
     pub median: f64,
     pub least: f64,
     pub most: f64,
-    /// How many times as good as the best of the other engines; yardsticks have none and are none of them.
+    /// How many times as good as the best of the other engines; yardsticks have none and are none
+    /// of them.
     pub against_best_peer: Option<f64>,
 }
 

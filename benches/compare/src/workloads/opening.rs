@@ -34,7 +34,8 @@ fn open_closed(context: &Context) -> Result<Vec<Measure>> {
     Ok(vec![Measure::cost("time", elapsed.as_secs_f64() * 1e3, "ms")])
 }
 
-/// What was synced must be there; what of the rest is not is a measure of its own, since not every engine has the class.
+/// What was synced must be there; what of the rest is not is a measure of its own, since not every
+/// engine has the class.
 fn open_killed(context: &Context) -> Result<Vec<Measure>> {
     fill_elsewhere(context, Ending::Abort)?;
     let start = Instant::now();

@@ -16,8 +16,8 @@ const NAMESPACE: &str = "N";
 /// What is read of an item that is no pair, or no key: nothing behind it is done.
 struct Refused;
 
-/// Pairs to put or keys to delete, read a few bytes at a time: done as far as a second reader finds them good, and the failure names the
-/// first one that is wrong.
+/// Pairs to put or keys to delete, read a few bytes at a time: done as far as a second reader finds
+/// them good, and the failure names the first one that is wrong.
 pub fn bulk_array(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, step) = (input.u8(), input.u8());

@@ -99,8 +99,8 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     Ok(())
 }
 
-/// Goes on with what an earlier export of the same things has left, and says how many lines are there behind the first, and where it
-/// stopped; with nothing if there is nothing.
+/// Goes on with what an earlier export of the same things has left, and says how many lines are
+/// there behind the first, and where it stopped; with nothing if there is nothing.
 fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)> {
     let is_line = |line: &[u8]| record::read(line).is_ok();
     let Some(left) = Left::find(file, is_line)? else {

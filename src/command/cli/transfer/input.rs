@@ -17,10 +17,12 @@ use crate::common::interrupt;
 const BUFFER_BYTES: usize = 256 << 10;
 /// How often it is looked whether the user wants an end, while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// No line is longer: the largest value, each byte of it as an escape of JSON, and what else belongs to a key.
+/// No line is longer: the largest value, each byte of it as an escape of JSON, and what else
+/// belongs to a key.
 pub(super) const LINE_BYTES_MAX: u64 = 6 * Limits::ENGINE.value_bytes_max as u64 + (1 << 20);
 
-/// Something to read from front to back, decompressed, with a progress bar. An interrupt ends it with an error.
+/// Something to read from front to back, decompressed, with a progress bar. An interrupt ends it
+/// with an error.
 pub(crate) struct Input {
     /// What messages call it.
     pub(crate) name: String,
@@ -113,8 +115,8 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-/// A pipe or terminal, on which nothing may come for any time. A thread waits there, so that this one can look for Ctrl-C. It is
-/// left behind, waiting, if the reader stops.
+/// A pipe or terminal, on which nothing may come for any time. A thread waits there, so that this
+/// one can look for Ctrl-C. It is left behind, waiting, if the reader stops.
 struct Awaited {
     chunks: Receiver<io::Result<Vec<u8>>>,
     chunk: io::Cursor<Vec<u8>>,

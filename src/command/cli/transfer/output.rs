@@ -8,7 +8,8 @@ use super::compression::{Compression, Encoder, Target, sync_directory_of};
 use super::input::LINE_BYTES_MAX;
 use crate::common::failure::{Failure, Outcome};
 
-/// Bytes after which a compressed file gets a new frame: an export that is cut off loses no more than the last one.
+/// Bytes after which a compressed file gets a new frame: an export that is cut off loses no more
+/// than the last one.
 const FRAME_BYTES: u64 = if cfg!(any(test, fuzzing)) { 256 } else { 8 << 20 };
 /// Bytes that are written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -189,7 +190,8 @@ impl Lines {
 }
 
 impl Left {
-    /// Looks for it, line by line; None if there is nothing. What does not look like a line, and all behind it, is not whole.
+    /// Looks for it, line by line; None if there is nothing. What does not look like a line, and
+    /// all behind it, is not whole.
     pub(super) fn find(path: &Path, is_line: fn(&[u8]) -> bool) -> Outcome<Option<Left>> {
         let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
         if path == Path::new("-") || is_special {
@@ -220,7 +222,8 @@ impl Left {
         Ok(Some(left))
     }
 
-    /// Whether it begins as it should, but with less than a line or frame: then nothing is lost by starting over.
+    /// Whether it begins as it should, but with less than a line or frame: then nothing is lost by
+    /// starting over.
     pub(super) fn is_less_than(&self, first_line: &[u8]) -> bool {
         let begins = match Compression::of(&self.path) {
             Compression::None => first_line,

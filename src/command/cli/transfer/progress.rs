@@ -19,7 +19,8 @@ use crate::planted::{Planted, planted};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Done {
-    /// The id of the store, which copies share, and what was its newest sequence: an older copy has a lower one.
+    /// The id of the store, which copies share, and what was its newest sequence: an older copy has
+    /// a lower one.
     store: String,
     sequence: u64,
     /// The namespace that all keys go to, if the user has named one.
@@ -141,7 +142,8 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// A file that the user has named has to be good. The one beside the input may be in a directory that cannot be written to: the import is good without.
+    /// A file that the user has named has to be good. The one beside the input may be in a
+    /// directory that cannot be written to: the import is good without.
     fn unusable(&mut self, action: &str, error: &io::Error) -> Outcome {
         let Some(file) = self.file.take() else { return Ok(()) };
         let failure = Failure::file(action, file.display(), error);
@@ -176,7 +178,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Found by the fuzz target `import_resume`: without its section, a file that was cut off would pass for whole.
+    /// Found by the fuzz target `import_resume`: without its section, a file that was cut off would
+    /// pass for whole.
     #[test]
     fn a_note_with_a_member_more_or_less_is_none() {
         let is_note = |text: &str| serde_json::from_str::<Object<Done>>(text).is_ok();

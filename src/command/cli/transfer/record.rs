@@ -298,7 +298,8 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
 mod tests {
     use super::*;
 
-    /// Found by the fuzz target `import_lines`: what belonged to the other kind was lost without a word.
+    /// Found by the fuzz target `import_lines`: what belonged to the other kind was lost without a
+    /// word.
     #[test]
     fn a_line_is_of_one_kind() {
         for wrong in [

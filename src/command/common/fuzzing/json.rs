@@ -1,4 +1,5 @@
-//! A second reader of JSON, by RFC 8259 alone, for targets that compare the engine's serde with it; and of base64.
+//! A second reader of JSON, by RFC 8259 alone, for targets that compare the engine's serde with it;
+//! and of base64.
 
 /// Deeper than this nothing is compared: serde_json has a limit there, for some types.
 const DEPTH_MAX: usize = 100;
@@ -40,7 +41,8 @@ pub(crate) fn parse(text: &[u8]) -> Result<Node<'_>, Wrong> {
     }
 }
 
-/// The items of an array, as far as they can be read, and whether that is all of them with nothing behind.
+/// The items of an array, as far as they can be read, and whether that is all of them with nothing
+/// behind.
 pub(crate) fn items(text: &[u8]) -> (Vec<Node<'_>>, Result<(), Wrong>) {
     let mut reader = Reader { text, at: 0 };
     let mut items = Vec::new();
@@ -56,7 +58,8 @@ pub(crate) fn items(text: &[u8]) -> (Vec<Node<'_>>, Result<(), Wrong>) {
 }
 
 impl<'a> Node<'a> {
-    /// The members of an object, each name of which is known, is text and comes once. None if it is anything else.
+    /// The members of an object, each name of which is known, is text and comes once. None if it is
+    /// anything else.
     pub(crate) fn members(&self, is_known: impl Fn(&str) -> bool, others: Others) -> Option<Members<'_, 'a>> {
         let Value::Object(all) = &self.value else { return None };
         let (mut members, mut others_are_meaningful) = (Vec::new(), true);

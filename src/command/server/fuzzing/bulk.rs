@@ -1,4 +1,5 @@
-//! A second reading of bulk bodies, by the documentation of Workers KV, without serde. None if a body is refused.
+//! A second reading of bulk bodies, by the documentation of Workers KV, without serde. None if a
+//! body is refused.
 
 use crate::common::fuzzing::json::{Node, Others, Value, base64};
 

@@ -170,7 +170,8 @@ pub fn server_form(data: &[u8]) {
     assert_eq!(form.metadata.as_deref(), expected);
 }
 
-/// Bodies of bulk put, delete and get: accepted and refused as by a second reader, and read to the same.
+/// Bodies of bulk put, delete and get: accepted and refused as by a second reader, and read to the
+/// same.
 pub fn server_bulk(data: &[u8]) {
     let parsed = match json::parse(data) {
         Err(Wrong::TooDeep) => return,

@@ -20,11 +20,13 @@ use crate::server::shared::Shared;
 use crate::server::{Endpoint, Protocol, respond};
 use embercask::testing::input::Input;
 
-/// All that a sound store and a server at rest answer: done; refused, forbidden, absent, not to be had by this method, too large, too long.
+/// All that a sound store and a server at rest answer: done; refused, forbidden, absent, not to be
+/// had by this method, too large, too long.
 const STATUSES: [u16; 7] = [200, 400, 403, 404, 405, 413, 414];
 
-/// Some requests, one after the other: each is answered as a second server would, with a status that is known and JSON that is JSON, and the
-/// store holds what was acknowledged, also after a crash.
+/// Some requests, one after the other: each is answered as a second server would, with a status
+/// that is known and JSON that is JSON, and the store holds what was acknowledged, also after a
+/// crash.
 pub fn server_request(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.u8();

@@ -1,4 +1,5 @@
-//! A second, simple server: what each request should do, by the documentation of Workers KV and of this server.
+//! A second, simple server: what each request should do, by the documentation of Workers KV and of
+//! this server.
 
 use std::collections::BTreeMap;
 

@@ -19,8 +19,9 @@ use embercask::testing::input::Input;
 
 const CENTURY: u64 = 100 * 366 * 24 * 3600;
 
-/// A file of any text, with flags or without: accepted if a second reader accepts it, and with the same meaning; what it means, written out
-/// as a file, reads back the same. Without a token nothing is listened to that others can reach.
+/// A file of any text, with flags or without: accepted if a second reader accepts it, and with the
+/// same meaning; what it means, written out as a file, reads back the same. Without a token nothing
+/// is listened to that others can reach.
 pub fn server_settings(data: &[u8]) {
     let mut input = Input::new(data);
     let arguments = flags(&mut input);
@@ -88,7 +89,8 @@ fn flags(input: &mut Input<'_>) -> Serve {
     }
 }
 
-/// A table holds 64 bits with a sign, settings take 64 without: what fits one alone is not compared.
+/// A table holds 64 bits with a sign, settings take 64 without: what fits one alone is not
+/// compared.
 fn has_long_number(text: &str) -> bool {
     let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     let mut numbers = words.filter(|word| word.starts_with(|character: char| character.is_ascii_digit()));

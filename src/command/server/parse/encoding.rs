@@ -1,4 +1,5 @@
-//! Percent escapes, and the parameters of a query, as the two protocols have them: bytes in, bytes out, decoded once.
+//! Percent escapes, and the parameters of a query, as the two protocols have them: bytes in, bytes
+//! out, decoded once.
 
 /// Decodes percent escapes; None if one is malformed. In a query a plus sign is a space.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<Vec<u8>> {

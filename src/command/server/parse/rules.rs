@@ -26,7 +26,8 @@ const TTL_SECONDS_MAX: u64 = 1 << 50;
 /// Seconds of the shortest `cache_ttl`.
 const CACHE_SECONDS_MIN: i64 = 30;
 
-/// When a key is to expire, as the client says it. The store makes the time of a lifetime: by its own clock, and when it writes.
+/// When a key is to expire, as the client says it. The store makes the time of a lifetime: by its
+/// own clock, and when it writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiration {
     After(Duration),
@@ -54,8 +55,9 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), ApiError> {
     }
 }
 
-/// Whether this may be a key to delete, where it comes in a body and not in a path: such as no path can name, and such as are longer than
-/// Workers KV allows, can have been stored by other programs, are listed, and must not stay for that.
+/// Whether this may be a key to delete, where it comes in a body and not in a path: such as no path
+/// can name, and such as are longer than Workers KV allows, can have been stored by other programs,
+/// are listed, and must not stay for that.
 pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), ApiError> {
     if key.is_empty() {
         return check_key(key);
@@ -148,7 +150,8 @@ pub(crate) fn check_value(length: u64) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether a client may ask that an answer be kept for so long. It means nothing here: there is no cache that could be stale.
+/// Whether a client may ask that an answer be kept for so long. It means nothing here: there is no
+/// cache that could be stale.
 pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), ApiError> {
     let Some(text) = text else { return Ok(()) };
     match text.parse::<i64>() {
@@ -173,11 +176,13 @@ pub(crate) fn page_limit(text: Option<&str>, name: &str) -> Result<usize, ApiErr
     }
 }
 
-/// Stored metadata as JSON that can stand in a header; None if they are none, as only other programs can have written them.
+/// Stored metadata as JSON that can stand in a header; None if they are none, as only other
+/// programs can have written them.
 pub(crate) fn metadata_json(metadata: Option<&[u8]>) -> Option<Box<RawValue>> {
     let json: &RawValue = serde_json::from_slice(metadata?).ok()?;
     if json.get().contains(['\n', '\r', DEL]) {
-        // Line breaks are blanks in JSON; this one can stand in strings only, and is the one that no header may have.
+        // Line breaks are blanks in JSON; this one can stand in strings only, and is the one that no header
+        // may have.
         return RawValue::from_string(without_blanks(json.get()).replace(DEL, "\\u007f")).ok();
     }
     Some(json.to_owned())
@@ -185,7 +190,8 @@ pub(crate) fn metadata_json(metadata: Option<&[u8]>) -> Option<Box<RawValue>> {
 
 const DEL: char = '\u{7f}';
 
-/// Seconds of a stored expiry: a key does not live longer than that says, but for a part of a second.
+/// Seconds of a stored expiry: a key does not live longer than that says, but for a part of a
+/// second.
 pub(crate) fn expiration_seconds(expiry_ms: u64) -> u64 {
     expiry_ms.div_ceil(1000)
 }

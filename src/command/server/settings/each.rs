@@ -1,4 +1,5 @@
-//! Each setting, as the file and as the flag says it: that it is read, and that the flag counts before the file.
+//! Each setting, as the file and as the flag says it: that it is read, and that the flag counts
+//! before the file.
 
 use clap::Parser;
 

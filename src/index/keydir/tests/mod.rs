@@ -1,6 +1,7 @@
 //! (Over 400 lines: all rules of one table.)
 //!
-//! The keydir by itself: here at the edges of its tables, beside it against a map and with real threads.
+//! The keydir by itself: here at the edges of its tables, beside it against a map and with real
+//! threads.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -43,7 +44,8 @@ fn scattered(key: u16) -> u64 {
     hash(u64::from(key) % 2 * 1023, mixed(u64::from(key)) & TAG_MAX)
 }
 
-/// The location of a version of a key. The segment index names the key, which stands for reading the record.
+/// The location of a version of a key. The segment index names the key, which stands for reading
+/// the record.
 fn at(key: u16, version: u64) -> Location {
     Location::new(key, Location::OFFSET_MIN + version * 8)
 }

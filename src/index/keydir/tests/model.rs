@@ -28,7 +28,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Phases that mostly put or mostly delete, so that tables grow and shrink, besides mixtures of everything.
+/// Phases that mostly put or mostly delete, so that tables grow and shrink, besides mixtures of
+/// everything.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let phase = prop_oneof![
         2 => prop::collection::vec(step(), 0..150),

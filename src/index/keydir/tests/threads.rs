@@ -1,4 +1,5 @@
-//! The keydir under real threads, for what shuttle does not see: `ArcSwap` and the memory of this machine.
+//! The keydir under real threads, for what shuttle does not see: `ArcSwap` and the memory of this
+//! machine.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,8 +15,8 @@ impl Drop for Finish<'_> {
     }
 }
 
-/// Readers look for keys that are always there while a writer replaces them, and inserts and removes others in the same
-/// chains, growing and shrinking the tables under the readers.
+/// Readers look for keys that are always there while a writer replaces them, and inserts and
+/// removes others in the same chains, growing and shrinking the tables under the readers.
 fn readers_never_miss(key_hash: fn(u16) -> u64, stable: u16, churning: u16, rounds: u64) {
     let keydir = Keydir::new();
     let done = AtomicBool::new(false);

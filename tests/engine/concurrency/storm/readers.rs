@@ -1,4 +1,5 @@
-//! Those who read and list, and hold what they see against what was acknowledged before they looked.
+//! Those who read and list, and hold what they see against what was acknowledged before they
+//! looked.
 
 use std::sync::atomic::Ordering;
 

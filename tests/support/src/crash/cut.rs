@@ -89,8 +89,8 @@ impl FromStr for Cut {
     }
 }
 
-/// Where a state lies: the step of the workload before which it was cut off, and how; then, if there was another crash, the
-/// step of the recovery, and so on.
+/// Where a state lies: the step of the workload before which it was cut off, and how; then, if
+/// there was another crash, the step of the recovery, and so on.
 pub type Place = Vec<(usize, Cut)>;
 
 pub fn write_place(workload: &str, place: &Place) -> String {

@@ -3,14 +3,17 @@
 //! Of each state is asked, with the promises of `docs/durability.md` in brackets:
 //!
 //! * it opens (1), and opening it leaves no file behind that belongs to nothing;
-//! * what it shows is, to the last sequence, a state that the total order of writes went through, none older than what had been
-//!   acknowledged for such a crash (2, 3), none in the middle of a batch (4), and so with nothing in it that was deleted,
-//!   had expired, or was never written (5, 6);
-//! * `get`, `get_many`, `contains`, `list` and `count` agree on it, and `verify` finds no damage, neither in it nor before in its
-//!   files alone (6);
+//! * what it shows is, to the last sequence, a state that the total order of writes went through,
+//!   none older than what had been acknowledged for such a crash (2, 3), none in the middle of a
+//!   batch (4), and so with nothing in it that was deleted, had expired, or was never written (5,
+//!   6);
+//! * `get`, `get_many`, `contains`, `list` and `count` agree on it, and `verify` finds no damage,
+//!   neither in it nor before in its files alone (6);
 //! * a checkpoint is there as a whole or not at all, and is there if it was acknowledged;
-//! * it takes writes, and a power cut after that loses nothing of what was seen or acknowledged (7);
-//! * a second crash at any step of the opening leaves a state of which all the same holds (1, 7), and so on.
+//! * it takes writes, and a power cut after that loses nothing of what was seen or acknowledged
+//!   (7);
+//! * a second crash at any step of the opening leaves a state of which all the same holds (1, 7),
+//!   and so on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -86,7 +89,8 @@ impl Explorer {
         counts.get(what).copied().unwrap_or(0)
     }
 
-    /// An exploration that has hardly visited a thing proves nothing. All floors are well below what is ordinarily seen.
+    /// An exploration that has hardly visited a thing proves nothing. All floors are well below
+    /// what is ordinarily seen.
     pub fn has_visited(&self, floors: &[(&str, u64)]) {
         for (what, least) in floors {
             at_least(*least, self.visited(what), what);
@@ -98,7 +102,8 @@ impl Explorer {
         format!("{:#?}", *counts)
     }
 
-    /// Cuts the workload off at every step. An error says which state broke which promise, and how to build it again.
+    /// Cuts the workload off at every step. An error says which state broke which promise, and how
+    /// to build it again.
     pub fn explore(&self, workload: &Workload, recording: &Recording, choose: Choose<'_>) -> Result<(), String> {
         let allowed = |step: usize| recording.allowed(&recording.moments[step]);
         let line = Line {
@@ -244,7 +249,8 @@ impl Explorer {
     }
 }
 
-/// Where two states agree in this they are taken for the same; in the worst case one in some billions is not opened.
+/// Where two states agree in this they are taken for the same; in the worst case one in some
+/// billions is not opened.
 fn digest_directory(disk: &MemStorage, directory: &Path, numbers: &mut Vec<u64>) {
     let mut names = disk.list(directory).unwrap_or_default();
     names.sort();
@@ -260,7 +266,8 @@ fn digest_directory(disk: &MemStorage, directory: &Path, numbers: &mut Vec<u64>)
 }
 
 impl Examined {
-    /// Before the end of the opening nothing is promised beyond what was before; afterwards, what was seen.
+    /// Before the end of the opening nothing is promised beyond what was before; afterwards, what
+    /// was seen.
     fn allowed_at(&self, step: usize) -> Allowed {
         if step + 1 == self.recovery.moments.len() {
             self.found.clone()
@@ -346,7 +353,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Writes, and loses power. Everything acknowledged is there, and everything that had been seen.
+    /// Writes, and loses power. Everything acknowledged is there, and everything that had been
+    /// seen.
     fn go_on(&self, driver: &mut Driver, disk: &MemStorage) -> Result<(), String> {
         driver.act(&Op::Write(Write::CreateNamespace { name: 0 }));
         for (key, length) in [(0, 100), (7, 500)] {
@@ -427,7 +435,8 @@ impl Trial<'_> {
     }
 }
 
-/// After a second crash, only the states of every so manieth step are verified as files and written to.
+/// After a second crash, only the states of every so manieth step are verified as files and written
+/// to.
 const RELAPSES_PER_THOROUGH: usize = 5;
 const STEPS_AFTER_CHECKPOINT: usize = 6;
 

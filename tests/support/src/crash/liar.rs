@@ -1,4 +1,5 @@
-//! Devices that lie. What such a device does, no engine can survive; an exploration that does not notice it looks at nothing.
+//! Devices that lie. What such a device does, no engine can survive; an exploration that does not
+//! notice it looks at nothing.
 
 use std::io;
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! One run of a workload, and the disk as it was before each step.
 //!
-//! A machine that stops at a step leaves what the steps before it have done: no call after it has an effect. So one run that
-//! is never stopped, with a copy of the disk taken before each call that changes something, holds the states of all runs
-//! that are stopped; and what the writes after the crash would have done tells the sequences of the one under way.
+//! A machine that stops at a step leaves what the steps before it have done: no call after it has
+//! an effect. So one run that is never stopped, with a copy of the disk taken before each call that
+//! changes something, holds the states of all runs that are stopped; and what the writes after the
+//! crash would have done tells the sequences of the one under way.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -254,7 +254,8 @@ fn every_kind() -> Vec<Deed> {
     deeds.push(put(0, 13, lasting(second, value(80)), Os));
     deeds.extend((0..4).map(|n| put(1, 15 + n, value(800), Os)));
     deeds.extend([Deed::Op(Op::Advance(1_500)), upkeep(Upkeep::Maintain)]);
-    // The newest first, so that the older put still lies in another one when it is decided about the shadow.
+    // The newest first, so that the older put still lies in another one when it is decided about the
+    // shadow.
     deeds.extend((2..5).rev().map(|bit| upkeep(Upkeep::CompactSubset(1 << bit))));
     deeds.push(reopen(Way::Hints, Sync));
     // Segments that fill while nothing is synced.

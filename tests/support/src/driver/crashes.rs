@@ -1,4 +1,5 @@
-//! The end of a store and the beginning of the next: closed, killed or cut off, between operations and within them.
+//! The end of a store and the beginning of the next: closed, killed or cut off, between operations
+//! and within them.
 
 use std::sync::Arc;
 
@@ -76,7 +77,8 @@ impl Driver {
                         let mut other = *other;
                         other.sealed = true;
                         if !index_file_used || wall_shifted {
-                            // Without it, and where the clock had it made anew, a record that expired and was then overwritten is one that was overwritten.
+                            // Without it, and where the clock had it made anew, a record that expired and was then
+                            // overwritten is one that was overwritten.
                             other.expired_bytes = other.expired_bytes.min(segment.expired_bytes);
                         }
                         other
@@ -95,7 +97,8 @@ impl Driver {
     pub(super) fn begin(&mut self, disk: MemStorage, settings: &Settings) -> Result<()> {
         self.handles.clear();
         self.stale.clear();
-        // Another opening would judge by the wall clock alone, and show again what is still on disk. `tests/crash/time` has that.
+        // Another opening would judge by the wall clock alone, and show again what is still on disk.
+        // `tests/crash/time` has that.
         self.now = self.highest;
         self.clock.set_wall(self.now);
         self.wall_shifted = false;

@@ -34,7 +34,8 @@ pub(super) fn is_failure(error: &Error) -> bool {
 }
 
 impl Driver {
-    /// Tries something while a storage call may fail. Whatever comes of it, reads go on, and show what was before or after.
+    /// Tries something while a storage call may fail. Whatever comes of it, reads go on, and show
+    /// what was before or after.
     pub(super) fn fail(&mut self, doing: &Doing) {
         let before = self.state().clone();
         let failed = match doing {
@@ -80,7 +81,8 @@ impl Driver {
         );
     }
 
-    /// Does a write. One that fails has happened or not, as a whole, and after a crash it may be the other way round.
+    /// Does a write. One that fails has happened or not, as a whole, and after a crash it may be
+    /// the other way round.
     pub fn try_write(&mut self, write: &Write) -> Result<()> {
         self.step += 1;
         let plan = self.plan(write);
@@ -127,7 +129,8 @@ impl Driver {
         result
     }
 
-    /// Lets go of the store, closed or not, and opens it again; on a disk that works, if on this one it cannot be done.
+    /// Lets go of the store, closed or not, and opens it again; on a disk that works, if on this
+    /// one it cannot be done.
     pub fn try_reopen(&mut self, way: Way, settings: &Settings) -> Result<()> {
         let disk = self.disk.crash_process();
         let prepared = way.prepare(&disk, DIRECTORY);

@@ -1,8 +1,9 @@
 //! Does to a store and to its model the same, and compares what both show.
 //!
-//! A write is planned by the rules alone ([`plan`]), done ([`perform`]), and held against its plan ([`writes`]). Then everything
-//! that can be seen is compared ([`compare`]). Upkeep ([`upkeep`]) changes nothing of it; of what is lost by a crash ([`crashes`])
-//! or on a disk that fails ([`failures`]), the promises decide.
+//! A write is planned by the rules alone ([`plan`]), done ([`perform`]), and held against its plan
+//! ([`writes`]). Then everything that can be seen is compared ([`compare`]). Upkeep ([`upkeep`])
+//! changes nothing of it; of what is lost by a crash ([`crashes`]) or on a disk that fails
+//! ([`failures`]), the promises decide.
 
 mod compare;
 mod crashes;
@@ -91,7 +92,8 @@ impl Driver {
         driver
     }
 
-    /// Goes on with what is on this disk, whatever that is. Values of writes from here on are unlike those from before.
+    /// Goes on with what is on this disk, whatever that is. Values of writes from here on are
+    /// unlike those from before.
     pub fn resume(
         disk: MemStorage,
         settings: &Settings,

@@ -52,7 +52,8 @@ impl Driver {
         }
     }
 
-    /// Everything expired or dropped has left the indexes; but where the clock was set, some of what has expired is only hidden.
+    /// Everything expired or dropped has left the indexes; but where the clock was set, some of
+    /// what has expired is only hidden.
     fn swept(&mut self) {
         let now = self.now;
         self.dropped_keys = 0;

@@ -1,4 +1,5 @@
-//! Bodies of the fuzz targets that use the public interface alone; those that reach inside are in `src/fuzzing`.
+//! Bodies of the fuzz targets that use the public interface alone; those that reach inside are in
+//! `src/fuzzing`.
 
 pub mod store_model;
 pub mod store_open;

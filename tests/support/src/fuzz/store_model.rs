@@ -1,8 +1,10 @@
-//! Fuzz target `store_model`: operations out of the fuzzer's bytes, done to a store and to the [`model`](crate::model).
+//! Fuzz target `store_model`: operations out of the fuzzer's bytes, done to a store and to the
+//! [`model`](crate::model).
 //!
-//! The first byte says how the store is opened; then each piece of [`PIECE`] bytes is one operation, whatever its bytes. So a
-//! fuzzer that changes a byte changes one operation, and one that moves pieces moves operations. What a piece does not hold
-//! reads as zeros, and what it has too much is not looked at.
+//! The first byte says how the store is opened; then each piece of [`PIECE`] bytes is one
+//! operation, whatever its bytes. So a fuzzer that changes a byte changes one operation, and one
+//! that moves pieces moves operations. What a piece does not hold reads as zeros, and what it has
+//! too much is not looked at.
 
 use embercask::Durability;
 use embercask::storage::CutPolicy;
@@ -17,7 +19,8 @@ pub const PIECE: usize = 24;
 /// More operations are left out: they would cost more time than they find.
 const OPERATIONS_MAX: usize = 250;
 
-/// Runs all operations of an input; after each, everything that the store shows is compared with the model.
+/// Runs all operations of an input; after each, everything that the store shows is compared with
+/// the model.
 pub fn store_model(data: &[u8]) {
     let (first, pieces) = data.split_at(data.len().min(1));
     let mut done = Done(Vec::new());

@@ -1,4 +1,5 @@
-//! Growth: what one operation costs with more and more keys, from results of several numbers of keys.
+//! Growth: what one operation costs with more and more keys, from results of several numbers of
+//! keys.
 
 use super::summary::{self, Summary};
 use super::{make_plots_folder, markdown, write_text};
@@ -30,9 +31,11 @@ pub struct Growth {
 pub struct Line {
     pub engine: String,
     pub is_yardstick: bool,
-    /// Its place among all peers or among all yardsticks, so that it has the same color in every plot.
+    /// Its place among all peers or among all yardsticks, so that it has the same color in every
+    /// plot.
     pub place: usize,
-    /// Numbers of keys with the median cost of each; those at which the engine was not measured are left out.
+    /// Numbers of keys with the median cost of each; those at which the engine was not measured are
+    /// left out.
     pub points: Vec<(u64, f64)>,
 }
 

@@ -1,4 +1,5 @@
-//! Line plots: numbers of keys to the right, costs upward, a line with a marker at each median for each engine.
+//! Line plots: numbers of keys to the right, costs upward, a line with a marker at each median for
+//! each engine.
 
 use super::axis::Axis;
 use super::{Growth, Line};

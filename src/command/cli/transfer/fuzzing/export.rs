@@ -1,4 +1,5 @@
-//! Exports: whole ones, which lead back to what was exported, and those that were cut off and are resumed.
+//! Exports: whole ones, which lead back to what was exported, and those that were cut off and are
+//! resumed.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -54,7 +55,8 @@ pub(super) fn round_trip(store: &Store) {
     assert_eq!(ids(&other), ids(store));
 }
 
-/// What a whole export says, by the second reader; None if it is not whole, or anything is in it twice or in disorder.
+/// What a whole export says, by the second reader; None if it is not whole, or anything is in it
+/// twice or in disorder.
 fn said(text: &[u8]) -> Option<BTreeMap<String, Keys>> {
     let mut said = BTreeMap::<String, Keys>::new();
     let (mut last, mut is_ended) = (None, false);
@@ -92,8 +94,9 @@ fn said(text: &[u8]) -> Option<BTreeMap<String, Keys>> {
     is_ended.then_some(said)
 }
 
-/// An export that was cut off at any byte, with something else behind that, and is resumed: the file is what it would have been without
-/// that, or the export is refused and the user's file is as it was. What is compressed may be damaged anywhere.
+/// An export that was cut off at any byte, with something else behind that, and is resumed: the
+/// file is what it would have been without that, or the export is refused and the user's file is as
+/// it was. What is compressed may be damaged anywhere.
 pub fn export_resume(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, cut) = (input.u8(), usize::from(input.u16()));

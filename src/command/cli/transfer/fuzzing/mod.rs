@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets of exported and imported files, and what they compare with: a second reader of lines, and a model of an
-//! import.
+//! The bodies of the fuzz targets of exported and imported files, and what they compare with: a
+//! second reader of lines, and a model of an import.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,8 +35,9 @@ pub use resume::import_resume;
 /// The namespace that is there before an import, and that `-n` names.
 const NAMESPACE: &str = "N";
 
-/// Lines of any bytes, imported a few bytes at a time: the store holds what a second reader makes of them, up to the first line that is
-/// wrong, and the failure names that one. What is imported is exported and imported to the same.
+/// Lines of any bytes, imported a few bytes at a time: the store holds what a second reader makes
+/// of them, up to the first line that is wrong, and the failure names that one. What is imported is
+/// exported and imported to the same.
 pub fn import_lines(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, step) = (input.u8(), input.u8());
@@ -158,7 +159,8 @@ impl Model {
         }
     }
 
-    /// Imports the lines behind the first `skipped`; `section` is how many of those belong to an export that has not ended.
+    /// Imports the lines behind the first `skipped`; `section` is how many of those belong to an
+    /// export that has not ended.
     fn import(&mut self, text: &[u8], arguments: &Import, skipped: u64, section: Option<u64>) -> Result<End, Unclear> {
         let mut writes = Vec::new();
         let mut end = self.read(text, arguments, skipped, section, &mut writes)?;

@@ -8,8 +8,9 @@ use crate::common::fuzzing::json::{self, Node, Others, Value};
 use crate::common::fuzzing::{open, told};
 use embercask::testing::input::strike;
 
-/// An import that was cut off at any byte, and is resumed with a note and a file that may have changed since: it ends as a second reader of
-/// note and file says, and where the note is the one that was written, or that one with damage, no line is left out.
+/// An import that was cut off at any byte, and is resumed with a note and a file that may have
+/// changed since: it ends as a second reader of note and file says, and where the note is the one
+/// that was written, or that one with damage, no line is left out.
 pub fn import_resume(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, cut, step, file_change, note_change) =

@@ -1,4 +1,5 @@
-//! The part of `store_open` that opens a store by an index file: by one of any content, and by that which closing has left.
+//! The part of `store_open` that opens a store by an index file: by one of any content, and by that
+//! which closing has left.
 
 use std::path::Path;
 
@@ -9,8 +10,9 @@ use super::{DIRECTORY, Listing, invents_nothing, listing, options, records, told
 use crate::way::Way;
 use embercask::testing::repair;
 
-/// Opens a store by the index file that is on one disk and not on the other. One that fits changes nothing that is shown, unless
-/// somebody has put its checksums right: then it may hide what was written, and cannot make up what was not.
+/// Opens a store by the index file that is on one disk and not on the other. One that fits changes
+/// nothing that is shown, unless somebody has put its checksums right: then it may hide what was
+/// written, and cannot make up what was not.
 pub(super) fn check(disk: &MemStorage, by_log: &MemStorage, read_mode: ReadMode, may_lie: bool) {
     let before = records(disk);
     let bytes = disk.read_file(Path::new(DIRECTORY).join("INDEX")).unwrap();

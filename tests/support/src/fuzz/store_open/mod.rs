@@ -1,8 +1,9 @@
-//! Fuzz target `store_open`: files of any content in the directory of a store. It opens, or says what is damaged; what it shows
-//! can be read, verified, compacted and written to; and salvage gets out of it what opening shows.
+//! Fuzz target `store_open`: files of any content in the directory of a store. It opens, or says
+//! what is damaged; what it shows can be read, verified, compacted and written to; and salvage gets
+//! out of it what opening shows.
 //!
-//! An input is one byte that says how it is used, and files, each as a byte for its name, two for its length, and its bytes. See
-//! [`encode`].
+//! An input is one byte that says how it is used, and files, each as a byte for its name, two for
+//! its length, and its bytes. See [`encode`].
 
 mod by_index_file;
 
@@ -52,13 +53,13 @@ pub const NAMES: [&str; 22] = [
 
 /// Checksums of all files are put right.
 pub const REPAIRED: u8 = 1;
-/// Segments and hints say that they are of the manifest's store, and what their names say; an index file, that it is of this
-/// manifest.
+/// Segments and hints say that they are of the manifest's store, and what their names say; an index
+/// file, that it is of this manifest.
 pub const RELATED: u8 = 2;
 /// Read without maps.
 const PREAD: u8 = 4;
-/// The next three bits are those of [`Repair`]; the last is of manifest, hints and index file, whose counts and lengths are put
-/// right too.
+/// The next three bits are those of [`Repair`]; the last is of manifest, hints and index file,
+/// whose counts and lengths are put right too.
 const REPAIR_SHIFT: u8 = 3;
 pub const COUNTED: u8 = 64;
 
@@ -269,7 +270,8 @@ fn told(error: &Error) {
     );
 }
 
-/// Opens, and if that goes well uses the store in every way. What it showed if it was closed cleanly before and is sound.
+/// Opens, and if that goes well uses the store in every way. What it showed if it was closed
+/// cleanly before and is sound.
 fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
     let before = records(disk);
     let files = verify(DIRECTORY, &options(&disk.crash_process(), read_mode)).inspect_err(told);
