@@ -7,7 +7,7 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]
-#![cfg_attr(not(any(test, fuzzing)), warn(clippy::too_many_lines))]
+#![cfg_attr(not(any(test, fuzzing)), warn(clippy::too_many_arguments, clippy::too_many_lines))]
 #![warn(
     clippy::unwrap_used,
     clippy::expect_used,
