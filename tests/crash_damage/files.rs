@@ -301,7 +301,7 @@ fn any_damage(rng: &mut Rng, files: &[(PathBuf, usize)]) -> Damage {
 #[test]
 fn several_damages_at_once_are_found_or_do_no_harm() {
     let mut rng = rng();
-    for (subject, count) in [(small(1), samples(150)), (large(), samples(40))] {
+    for (subject, count) in [(small(1), samples(150)), (large(), samples(100))] {
         let files: Vec<_> = lengths(&subject)
             .into_iter()
             .filter(|(path, _)| !is_unimportant(path))

@@ -22,6 +22,14 @@ pub(super) struct Metrics {
     disconnected: IntCounter,
 }
 
+/// How a request was answered.
+pub(super) struct Answered {
+    pub(super) status: u16,
+    pub(super) took: Duration,
+    /// Of the body.
+    pub(super) bytes: u64,
+}
+
 impl Metrics {
     #[expect(
         clippy::expect_used,
@@ -72,15 +80,15 @@ impl Metrics {
         self.received_bytes.inc_by(bytes);
     }
 
-    /// A request was answered.
-    pub(super) fn answered(&self, face: &str, operation: &str, status: u16, took: Duration, bytes: u64) {
+    /// A request for this operation was answered.
+    pub(super) fn answered(&self, face: &str, operation: &str, answer: &Answered) {
         self.requests
-            .with_label_values(&[face, operation, &status.to_string()])
+            .with_label_values(&[face, operation, &answer.status.to_string()])
             .inc();
         self.seconds
             .with_label_values(&[face, operation])
-            .observe(took.as_secs_f64());
-        self.sent_bytes.inc_by(bytes);
+            .observe(answer.took.as_secs_f64());
+        self.sent_bytes.inc_by(answer.bytes);
     }
 
     /// A request ended without an answer.

@@ -43,6 +43,7 @@ use crate::planted::{Planted, planted};
 use blocking::blocking;
 use body::Disconnected;
 use listener::{Limits, Listener};
+use metrics::Answered;
 use response::{ApiResponse, response};
 use settings::LogFormat;
 pub(crate) use settings::Settings;
@@ -219,7 +220,8 @@ where
         Ok((operation, response)) => {
             let bytes = response.body().size_hint().exact().unwrap_or(0);
             let status = response.status().as_u16();
-            shared.metrics.answered(protocol.name(), operation, status, took, bytes);
+            let answer = Answered { status, took, bytes };
+            shared.metrics.answered(protocol.name(), operation, &answer);
             tracing::debug!(face = protocol.name(), operation, status, bytes, ?took, "answered");
         }
         Err(reason) => {
