@@ -20,16 +20,18 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidInput`] if the directory exists and is not empty, [`Error::NoSpace`],
-    /// [`Error::Io`], and what [`Store::sync`] fails with. Nothing is left behind then, but for
-    /// what could not be removed from `<directory>.partial`; the next attempt removes that.
+    /// [`Error::InvalidInput`](crate::Error::InvalidInput) if the directory exists and is not
+    /// empty, [`Error::NoSpace`](crate::Error::NoSpace), [`Error::Io`](crate::Error::Io), and
+    /// what [`Store::sync`] fails with. Nothing is left behind then, but for what could not be
+    /// removed from `<directory>.partial`; the next attempt removes that.
     pub fn checkpoint(&self, directory: impl AsRef<Path>) -> Result<CheckpointReport> {
         self.checkpoint_with(directory, |_| true)
     }
 
     /// As [`Store::checkpoint`]; calls `progress` after each segment, with bytes linked or copied
-    /// so far and in all. If it answers false, the work stops with [`Error::Cancelled`], and
-    /// the directory does not come into being.
+    /// so far and in all. If it answers false, the work stops with
+    /// [`Error::Cancelled`](crate::Error::Cancelled), and the directory does not come into
+    /// being.
     pub fn checkpoint_with(
         &self,
         directory: impl AsRef<Path>,

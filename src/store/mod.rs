@@ -82,11 +82,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] if another handle has it open, [`Error::NotAStore`] if the directory holds
-    /// something else, [`Error::NewerFormat`], [`Error::Corruption`] if stored data are damaged
-    /// in a way that no crash explains, and [`Error::Io`] or [`Error::NoSpace`] if the system
-    /// fails. After an error no record has been changed; an interrupted creation or recovery may
-    /// have been completed, and a lock file may be there.
+    /// [`Error::InUse`](crate::Error::InUse) if another handle has it open,
+    /// [`Error::NotAStore`](crate::Error::NotAStore) if the directory holds something else,
+    /// [`Error::NewerFormat`](crate::Error::NewerFormat),
+    /// [`Error::Corruption`](crate::Error::Corruption) if stored data are damaged in a way that
+    /// no crash explains, and [`Error::Io`](crate::Error::Io) or
+    /// [`Error::NoSpace`](crate::Error::NoSpace) if the system fails. After an error no record
+    /// has been changed; an interrupted creation or recovery may have been completed, and a
+    /// lock file may be there.
     pub fn open(directory: impl AsRef<Path>) -> Result<Store> {
         Options::default().open(directory)
     }
@@ -146,8 +149,9 @@ impl Store {
         Batch::new(self)
     }
 
-    /// Writes out all acknowledged writes of class [`Durability::Buffered`]: afterwards they
-    /// survive the end of this process.
+    /// Writes out all acknowledged writes of class
+    /// [`Durability::Buffered`](crate::Durability::Buffered): afterwards they survive the end
+    /// of this process.
     pub fn flush(&self) -> Result<()> {
         self.engine().context.check_open()?;
         self.engine().log.flush()
@@ -172,10 +176,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Cancelled`] after [`Store::cancel_compaction`] from another thread; the store is
-    /// sound, and what was compacted before stays so. [`Error::Corruption`] if segments turn
-    /// out to be damaged, once everything else is done: it names all of them. They stay as they
-    /// are, and are left out from then on, until nothing in them is live: then they go.
+    /// [`Error::Cancelled`](crate::Error::Cancelled) after [`Store::cancel_compaction`] from
+    /// another thread; the store is sound, and what was compacted before stays so.
+    /// [`Error::Corruption`](crate::Error::Corruption) if segments turn out to be damaged, once
+    /// everything else is done: it names all of them. They stay as they are, and are left out
+    /// from then on, until nothing in them is live: then they go.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.engine().context.check_open()?;
         self.engine().housekeeping.sweep_expired();
@@ -220,15 +225,15 @@ impl Store {
 
     /// Closes the store: writes out and syncs everything, seals the active segment, ends the
     /// threads, and lets the next one open the directory. Equals [`Store::sync`] in what it
-    /// promises. Other handles get [`Error::Closed`] from then on; values read before stay
-    /// valid.
+    /// promises. Other handles get [`Error::Closed`](crate::Error::Closed) from then on; values
+    /// read before stay valid.
     ///
     /// # Errors
     ///
     /// What [`Store::sync`] and sealing may fail with; closing by another handle tells the same
     /// again. The store is closed all the same; opening it again recovers what was
-    /// acknowledged, but for writes of class [`Durability::Buffered`] that could not be written
-    /// out.
+    /// acknowledged, but for writes of class [`Durability::Buffered`](crate::Durability::Buffered)
+    /// that could not be written out.
     pub fn close(self) -> Result<()> {
         self.inner.close()
     }
