@@ -19,7 +19,7 @@ mod lock;
 
 use std::sync::Arc;
 
-pub(crate) use self::lock::{CommitLock, Guard};
+pub(crate) use self::lock::{CommitLock, FoundSequences, Guard};
 use super::waiters::Ticket;
 use crate::error::{Error, Result};
 use crate::options::Durability;

@@ -29,6 +29,7 @@ mod waiters;
 
 use std::sync::{Arc, Mutex};
 
+pub(crate) use self::commit::FoundSequences;
 use self::commit::{CommitLock, GroupCommit};
 use self::hints::DoubtfulHints;
 use self::manifest::{Floors, ManifestStore, ReplaceError};
@@ -69,18 +70,18 @@ pub(crate) fn new_lock() -> Arc<WriterLock> {
 }
 
 impl Log {
-    /// Over the segments that recovery has found. Records are written from `next_sequence` on.
+    /// Over the segments that recovery has found.
     pub(crate) fn new(
         state: Arc<State>,
         lock: Arc<WriterLock>,
         manifest: Arc<ManifestStore>,
         files: SegmentFiles,
-        next_sequence: u64,
+        found: FoundSequences,
     ) -> Log {
         let context = files.context().clone();
         let reserve = Arc::new(Reserve::new(context.clone()));
         let mut guard = lock.lock();
-        guard.begin_at(next_sequence);
+        guard.begin_at(found);
         guard.tail.marked_sequence = guard.durable_sequence;
         drop(guard);
         let device = Device {

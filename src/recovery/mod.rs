@@ -39,7 +39,7 @@ use crate::log::manifest::ManifestStore;
 use crate::log::reserve::ReservePart;
 use crate::log::segment_files::SegmentFiles;
 use crate::log::unrecovered::Unrecovered;
-use crate::log::{Log, WriterLock, new_lock};
+use crate::log::{FoundSequences, Log, WriterLock, new_lock};
 use crate::options::{Maintenance, Options};
 use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
@@ -67,7 +67,7 @@ struct Found {
     /// The records of those whose ends had to be found.
     sources: Vec<Source>,
     unrecovered: Option<Unrecovered>,
-    next_sequence: u64,
+    sequences: FoundSequences,
 }
 
 /// A store on its way to being open.
@@ -114,7 +114,7 @@ impl Recovery {
         let scanned = self.fill_indexes(&found.segments, found.sources)?;
         // From here on everything is decided, and the disk may change.
         let (context, state, mut report) = (self.context, Arc::new(self.state), self.report);
-        let log = Log::new(state.clone(), self.lock, self.manifest, self.files, found.next_sequence);
+        let log = Log::new(state.clone(), self.lock, self.manifest, self.files, found.sequences);
         let log = Arc::new(log);
         let housekeeping = Housekeeping::new(context.clone(), state.clone(), log.clone());
         if report.index_file_used {
@@ -186,7 +186,8 @@ impl Recovery {
             .fold(manifest.next_sequence, u64::max);
         report.clean = opened.is_empty();
         // What was lost with the end of the log had sequences that a client may remember.
-        let next_sequence = if report.clean || planted(Planted::SkipSequenceGap) {
+        let last = next_sequence.saturating_sub(1);
+        let next = if report.clean || planted(Planted::SkipSequenceGap) {
             next_sequence
         } else {
             next_sequence.saturating_add(SEQUENCE_GAP)
@@ -198,7 +199,7 @@ impl Recovery {
             segments,
             sources,
             unrecovered,
-            next_sequence,
+            sequences: FoundSequences { last, next },
         })
     }
 

@@ -11,6 +11,15 @@ use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 /// microseconds.
 const SPINS_MAX: u32 = if cfg!(shuttle) { 1 } else { 100 };
 
+/// The sequences that opening a store has found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FoundSequences {
+    /// No record has a higher one.
+    pub(crate) last: u64,
+    /// For the next record. After an unclean end there is a gap before it.
+    pub(crate) next: u64,
+}
+
 /// What the writer lock protects.
 #[derive(Debug)]
 pub(crate) struct Locked<T> {
@@ -35,13 +44,12 @@ pub(crate) struct Locked<T> {
 }
 
 impl<T> Locked<T> {
-    /// The records that were found when the store was opened end before this sequence.
-    pub(in crate::log) fn begin_at(&mut self, next_sequence: u64) {
-        let last = next_sequence.saturating_sub(1);
-        self.next_sequence = next_sequence;
-        self.last_sequence = last;
-        self.written_sequence = last;
-        self.durable_sequence = last;
+    /// The records that were found when the store was opened.
+    pub(in crate::log) fn begin_at(&mut self, found: FoundSequences) {
+        self.next_sequence = found.next;
+        self.last_sequence = found.last;
+        self.written_sequence = found.last;
+        self.durable_sequence = found.last;
     }
 
     /// Refuses if nothing may be written any more.
