@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Compactor;
 use super::pick::shadow_floor;
-use crate::format::record::{Header, Kind};
+use crate::format::record::Header;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::planted::{Planted, planted};
 use crate::segment::SealedSegment;
@@ -46,7 +46,7 @@ impl Rules {
         };
         header.sequence <= floor
             || planted(Planted::DropShadowEarly)
-            || header.kind == Kind::Put && planted(Planted::DropExpiredShadow)
+            || header.kind.is_put() && planted(Planted::DropExpiredShadow)
     }
 
     /// Whether what has this expiry may leave the disk. It has left the indexes, but perhaps only a

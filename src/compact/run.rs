@@ -9,7 +9,7 @@ use super::fate::{Facts, Fate, fate};
 use super::rules::{Rules, has_shadows};
 use super::{CompactionReport, Compactor, Pace};
 use crate::error::{Error, Result};
-use crate::format::record::{Kind, Record};
+use crate::format::record::Record;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::location::Location;
 use crate::log::segment_writer::{Finished, SegmentWriter, sealed_entries};
@@ -88,7 +88,7 @@ impl Compactor {
         let header = record.header;
         let key = self.state.hashed(header.namespace, record.key());
         let mut facts = Facts {
-            is_put: header.kind == Kind::Put,
+            is_put: header.kind.is_put(),
             ..Facts::default()
         };
         facts.is_live = facts.is_put && self.state.points_at(key.hash, location);
@@ -241,7 +241,7 @@ impl Run<'_> {
             let record = input.record(survivor.offset, &mut scratch).map_err(fail)?;
             record.check_body().map_err(|damage| fail(damage.into()))?;
             let (header, key) = (record.header, record.key());
-            let is_shadow = header.kind == Kind::Tombstone || matches!(survivor.fate, Fate::Bury | Fate::Linger);
+            let is_shadow = header.kind.is_tombstone() || matches!(survivor.fate, Fate::Bury | Fate::Linger);
             let newest = findings.newest_shadow.get(&(header.namespace, key.to_vec()));
             if is_shadow && newest.is_some_and(|newest| *newest > header.sequence) {
                 continue;
@@ -333,7 +333,7 @@ impl Findings {
         let record = &found.record;
         let sequence = record.header.sequence;
         let is_shadow = match fate {
-            Fate::Copy => record.header.kind == Kind::Tombstone,
+            Fate::Copy => record.header.kind.is_tombstone(),
             Fate::Bury | Fate::Linger => true,
             Fate::Spent => self.some_expire,
             Fate::Gone => false,

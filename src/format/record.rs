@@ -51,7 +51,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> Option<Kind> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Some(match byte {
             1 => Kind::Put,
             2 => Kind::Tombstone,
@@ -63,9 +63,28 @@ impl Kind {
         })
     }
 
-    /// Puts and tombstones are about a key; the others are about the log.
+    /// Whether the record is about a key; the others are about the log.
     pub(crate) fn has_key(self) -> bool {
-        matches!(self, Kind::Put | Kind::Tombstone)
+        match self {
+            Kind::Put | Kind::Tombstone => true,
+            Kind::BatchBegin | Kind::Mark | Kind::Start | Kind::Seal => false,
+        }
+    }
+
+    /// Whether the record gives a key a value.
+    pub(crate) fn is_put(self) -> bool {
+        match self {
+            Kind::Put => true,
+            Kind::Tombstone | Kind::BatchBegin | Kind::Mark | Kind::Start | Kind::Seal => false,
+        }
+    }
+
+    /// Whether the record takes the value of a key away.
+    pub(crate) fn is_tombstone(self) -> bool {
+        match self {
+            Kind::Tombstone => true,
+            Kind::Put | Kind::BatchBegin | Kind::Mark | Kind::Start | Kind::Seal => false,
+        }
     }
 }
 
@@ -249,10 +268,10 @@ impl Header {
         if header.value_len as usize > VALUE_LEN_MAX {
             return Err(Damage::Field("value length"));
         }
-        if kind != Kind::Put && (expiry.is_some() || metadata_len.is_some()) {
+        if !kind.is_put() && (expiry.is_some() || metadata_len.is_some()) {
             return Err(Damage::Field("record flags"));
         }
-        if kind == Kind::Tombstone && header.value_len != 0 {
+        if kind.is_tombstone() && header.value_len != 0 {
             return Err(Damage::Field("value length"));
         }
         if expiry == Some(0) {

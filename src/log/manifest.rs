@@ -46,7 +46,7 @@ impl ReplaceError {
 pub(crate) struct ManifestStore {
     directory: Directory,
     current: Mutex<Current>,
-    in_flight: Arc<InFlight>,
+    reserved: Arc<ReservedIndexes>,
     /// An index file stands that fits this manifest.
     index_file: AtomicBool,
 }
@@ -107,13 +107,13 @@ impl Current {
 /// Indexes of segments that some piece of work is at, and how many pieces: of new ones that no
 /// manifest lists yet, and of old ones that none lists any more but that the indexes in memory may
 /// still lead to.
-type InFlight = Mutex<HashMap<u16, usize>>;
+type ReservedIndexes = Mutex<HashMap<u16, usize>>;
 
 /// The id of a segment, whose index is not given to another one as long as this lives.
 #[derive(Debug)]
 pub(crate) struct ReservedId {
     id: u64,
-    in_flight: Arc<InFlight>,
+    reserved: Arc<ReservedIndexes>,
 }
 
 impl ReservedId {
@@ -124,8 +124,8 @@ impl ReservedId {
 
 impl Drop for ReservedId {
     fn drop(&mut self) {
-        let mut in_flight = lock(&self.in_flight);
-        if let Entry::Occupied(mut held) = in_flight.entry(segment_index(self.id)) {
+        let mut reserved = lock(&self.reserved);
+        if let Entry::Occupied(mut held) = reserved.entry(segment_index(self.id)) {
             *held.get_mut() -= 1;
             if *held.get() == 0 {
                 held.remove();
@@ -147,7 +147,7 @@ impl ManifestStore {
         ManifestStore {
             directory,
             current: Mutex::new(Current::new(manifest)),
-            in_flight: Arc::default(),
+            reserved: Arc::default(),
             index_file: AtomicBool::new(false),
         }
     }
@@ -273,10 +273,10 @@ impl ManifestStore {
     /// use.
     pub(crate) fn allocate_id(&self, held_back: usize) -> Result<ReservedId> {
         let mut current = lock(&self.current);
-        let mut in_flight = lock(&self.in_flight);
+        let mut reserved = lock(&self.reserved);
         let listed = &current.listed;
-        let is_held = |index: &u16| in_flight.contains_key(index) && !planted(Planted::IgnoreIdsInFlight);
-        let unlisted = in_flight.keys().filter(|index| !listed.contains_key(index)).count();
+        let is_held = |index: &u16| reserved.contains_key(index) && !planted(Planted::IgnoreIdsInFlight);
+        let unlisted = reserved.keys().filter(|index| !listed.contains_key(index)).count();
         if listed.len() + unlisted + held_back > usize::from(u16::MAX) {
             return Err(Error::invalid(
                 "the store has as many segments as it can have; use larger segments, or compact",
@@ -287,22 +287,22 @@ impl ManifestStore {
             id += 1;
         }
         current.manifest.next_segment_id = id.saturating_add(1);
-        *in_flight.entry(segment_index(id)).or_default() += 1;
+        *reserved.entry(segment_index(id)).or_default() += 1;
         Ok(ReservedId {
             id,
-            in_flight: self.in_flight.clone(),
+            reserved: self.reserved.clone(),
         })
     }
 
     /// Keeps the indexes of these segments, which the manifest lists and is about to list no
     /// longer, from being given out before nothing leads into them any more.
     pub(crate) fn hold_ids(&self, ids: impl IntoIterator<Item = u64>) -> Vec<ReservedId> {
-        let mut in_flight = lock(&self.in_flight);
+        let mut reserved = lock(&self.reserved);
         let held = ids.into_iter().map(|id| {
-            *in_flight.entry(segment_index(id)).or_default() += 1;
+            *reserved.entry(segment_index(id)).or_default() += 1;
             ReservedId {
                 id,
-                in_flight: self.in_flight.clone(),
+                reserved: self.reserved.clone(),
             }
         });
         held.collect()

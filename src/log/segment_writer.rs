@@ -98,7 +98,7 @@ impl<'a> SegmentWriter<'a> {
     /// its place.
     pub(crate) fn copy(&mut self, from: Location, record: &Record<'_>, hash: u64) -> Result<()> {
         let to = self.push(&record.header, record.body)?;
-        if record.header.kind == Kind::Put {
+        if record.header.kind.is_put() {
             let (length, expiry) = (record.header.record_len(), record.header.expiry);
             self.finished.moves.push(Move {
                 hash,

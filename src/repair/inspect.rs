@@ -240,7 +240,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
         let header = &record.header;
         let mut fields = vec![("sequence", Number(header.sequence))];
         let kind = match header.kind {
-            Kind::Put | Kind::Tombstone => {
+            kind @ (Kind::Put | Kind::Tombstone) => {
                 fields.push(("namespace", Number(u64::from(header.namespace))));
                 fields.push(("key", Bytes(record.key())));
                 if let Some(expiry) = header.expiry {
@@ -249,7 +249,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
                 if let Some(metadata) = record.metadata() {
                     fields.push(("metadata", Bytes(metadata)));
                 }
-                if header.kind == Kind::Put {
+                if kind.is_put() {
                     fields.push(("value", Bytes(record.value())));
                     fields.extend(named(header.namespace, record));
                     PartKind::Put

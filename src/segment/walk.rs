@@ -288,10 +288,8 @@ impl<'a> Walker<'a> {
             .get(offset as usize..)
             .filter(|rest| rest.len() >= FIXED_HEADER_LEN)
         {
-            // The ninth byte is the kind: most places are sorted out by it.
-            let possible = rest
-                .get(8)
-                .is_some_and(|&kind| (Kind::Put as u8..=Kind::Seal as u8).contains(&kind));
+            // The ninth byte is the kind, which rules out most places.
+            let possible = rest.get(8).is_some_and(|&kind| Kind::from_byte(kind).is_some());
             if possible && Record::parse(rest, self.place(offset)).is_ok_and(|record| record.check_body().is_ok()) {
                 return offset;
             }

@@ -7,7 +7,6 @@ use super::read::Lookup;
 use super::{AppliedRecord, Current, Move, State, Undo, flags};
 use crate::clock::Now;
 use crate::error::{Error, Result};
-use crate::format::record::Kind;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::Change;
 use crate::location::Location;
@@ -72,7 +71,7 @@ impl State {
                 changes.extend(change.map(|change| (record.namespace, change)));
                 if repeats && !planted(Planted::ForgetEarlierInBatch) {
                     let location = record.segment.location(record.offset);
-                    let is_put = record.header.kind == Kind::Put;
+                    let is_put = record.header.kind.is_put();
                     within.insert(key, is_put.then(|| Current::new(location, *record.header)));
                 }
             }
@@ -112,7 +111,7 @@ impl State {
             self.no_longer_live(right, current);
         }
         let mut indexed = Ok(());
-        if header.kind == Kind::Put {
+        if header.kind.is_put() {
             segment.counters.add_put(right, length, header.sequence);
             segment.counters.add_live(right, 1, length);
             let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
@@ -130,7 +129,7 @@ impl State {
             }
         }
         let before = before.as_ref().map(Current::flags);
-        let after = (header.kind == Kind::Put).then(|| flags(header));
+        let after = header.kind.is_put().then(|| flags(header));
         let is_listed = after.is_some() || !planted(Planted::ListDeleted);
         let change = (before != after && is_listed).then(|| Change::of(record.key, after));
         (change, indexed)
@@ -166,7 +165,7 @@ impl State {
         let location = segment.location(undo.offset);
         let (header, key) = (record.header, record.key());
         let length = header.record_len();
-        let put = header.kind == Kind::Put;
+        let put = header.kind.is_put();
         if let Some(previous) = undo.previous.filter(|_| !planted(Planted::TakeBackToNothing)) {
             // In place if the new record is still there, so that no reader misses the key; it may have expired
             // meanwhile.

@@ -80,9 +80,9 @@ fn the_index_of_a_segment_that_is_not_listed_yet_is_not_given_to_another() {
         let other = store.allocate_id(0).unwrap();
         assert_ne!(segment_index(other.id()), segment_index(output.id()));
     }
-    assert_eq!(lock(&store.in_flight).len(), 1);
+    assert_eq!(lock(&store.reserved).len(), 1);
     drop(output);
-    assert!(lock(&store.in_flight).is_empty());
+    assert!(lock(&store.reserved).is_empty());
 }
 
 /// C7: compaction's manifest no longer lists an input, and the index in memory still leads into it.

@@ -10,7 +10,7 @@ use crate::clock::Now;
 use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::format::Damage;
-use crate::format::record::{Kind, Place, Record};
+use crate::format::record::{Place, Record};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
 use crate::options::{Durability, Progress};
@@ -209,7 +209,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         let newest = Newest {
             sequence: record.header.sequence,
             source: index as u32,
-            put: record.header.kind == Kind::Put,
+            put: record.header.kind.is_put(),
             offset: found.offset,
         };
         let (namespace, key) = (record.header.namespace, record.key());

@@ -7,7 +7,6 @@ use super::VerifyReport;
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};
 use crate::format::hint::Hint;
-use crate::format::record::Kind;
 use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{Damage, hint_file, segment_file};
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
@@ -172,7 +171,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
                 Step::Record { found, .. } => {
                     self.report.records += 1;
                     let (header, key) = (found.record.header, found.record.key());
-                    let names_a_namespace = header.namespace == SYSTEM_NAMESPACE && header.kind == Kind::Put;
+                    let names_a_namespace = header.namespace == SYSTEM_NAMESPACE && header.kind.is_put();
                     if names_a_namespace && let Err(damage) = decode_entry(key, found.record.value()) {
                         damaged = true;
                         self.note(expected.segment_id, found.offset, header.record_len(), damage);

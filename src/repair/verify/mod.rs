@@ -19,7 +19,6 @@ use super::damaged::{Content, Damaged, open_if_there};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
-use crate::format::record::Kind;
 use crate::format::{Damage, MANIFEST_FILE, segment_file};
 use crate::location::Location;
 use crate::log::manifest::ManifestStore;
@@ -312,6 +311,6 @@ fn leads_to_its_record(engine: &Engine, location: Location, scratch: &mut Vec<u8
     };
     segment.record(location.offset(), scratch).is_ok_and(|record| {
         let hash = engine.state.hash(record.header.namespace, record.key());
-        record.header.kind == Kind::Put && engine.state.points_at(hash, location)
+        record.header.kind.is_put() && engine.state.points_at(hash, location)
     })
 }

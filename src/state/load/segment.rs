@@ -4,7 +4,7 @@ use super::{Contribution, LoadProgress, Names, Source, State};
 use crate::clock::Now;
 use crate::error::Result;
 use crate::format::Damage;
-use crate::format::record::{Header, Kind, Record};
+use crate::format::record::{Header, Record};
 use crate::index::keydir::Relation;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::location::Location;
@@ -123,7 +123,7 @@ impl Loading<'_> {
         if is_dropped && !planted(Planted::LoadDropped) {
             return Ok(());
         }
-        if header.kind == Kind::Tombstone && planted(Planted::IgnoreTombstones) {
+        if header.kind.is_tombstone() && planted(Planted::IgnoreTombstones) {
             return Ok(());
         }
         let location = segment.location(*offset);
@@ -133,7 +133,7 @@ impl Loading<'_> {
             segment.counters.note_expired(self.right, expiry);
             let expired = (expiry, header.record_len());
             contribution.shadows.push((*hash, location, Some(expired)));
-        } else if header.kind == Kind::Tombstone {
+        } else if header.kind.is_tombstone() {
             contribution.shadows.push((*hash, location, None));
         } else if let Some(expiry) = header.expiry.filter(|_| !planted(Planted::ForgetLoadedExpiry)) {
             contribution.expiring.push((expiry, location));
