@@ -1,5 +1,6 @@
-//! A session cache: log in, look up, stay logged in, list a user's sessions, log out. `cargo run
-//! --example sessions`
+//! A session cache: log in, look up, stay logged in, list a user's sessions, log out.
+//!
+//! `cargo run --example sessions`
 
 use embercask::{PutOptions, Store};
 use std::time::Duration;

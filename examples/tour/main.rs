@@ -1,6 +1,6 @@
 //! A tour of embercask on a real disk: what the Workers KV tutorial does, then a directory tree as
 //! cached pages, with expiry, overwriting, deleting, compaction and reopening. Everything is read
-//! back and compared; a mismatch ends the tour with a message and a non-zero exit code.
+//! back and compared; a mismatch ends the tour with a message and a non-zero exit status.
 //!
 //! `cargo run --release --example tour` stores the sources that cargo has unpacked on this machine,
 //! in a temporary directory that is removed at the end. `-- PATH` stores the files below PATH
@@ -66,7 +66,7 @@ fn tour(arguments: Arguments) -> Result<()> {
     drop(cache.release());
     part("Close the store", || Ok(store.close()?))?;
     let store = part("Open it again", || open(&home))?;
-    part("Compare again what must be there and what must not", || {
+    part("Check again which pages exist and what they hold", || {
         tutorial::look_again(&store)?;
         cache.reattach(&store)?;
         cache.compare_all()
@@ -75,21 +75,21 @@ fn tour(arguments: Arguments) -> Result<()> {
     store.close()?;
 
     println!(
-        "\nEverything was as it should be. The tour took {}.",
+        "\nEverything was correct. The tour took {}.",
         report::seconds(started.elapsed())
     );
     home.farewell()
 }
 
-/// Opens the store with defaults, except that compaction need not wait before it drops what has
-/// expired.
+/// Opens the store with defaults, except that compaction drops expired records without a grace
+/// period.
 fn open(home: &Home) -> Result<Store> {
     let store = Store::options().expiry_grace(Duration::ZERO).open(&home.path)?;
     report::recovery(store.recovery_report());
     Ok(store)
 }
 
-/// Announces a part of the tour, does it, and says how long it took.
+/// Prints the title of a part of the tour, runs it, and prints how long it took.
 fn part<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     println!("\n{title}");
     let started = Instant::now();
@@ -103,7 +103,7 @@ fn ensure(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(message().into()) }
 }
 
-/// What the command line says.
+/// The command line.
 #[derive(Default)]
 struct Arguments {
     tree: Option<PathBuf>,
@@ -125,10 +125,10 @@ impl Arguments {
     }
 }
 
-/// Where the store lives during the tour.
+/// The store's directory during the tour.
 struct Home {
     path: PathBuf,
-    /// Removes the directory when the tour ends, in whatever way.
+    /// Removes the directory when dropped.
     temporary: Option<tempfile::TempDir>,
 }
 

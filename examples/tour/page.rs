@@ -1,4 +1,5 @@
-//! One file as a cached page: what its value, metadata and expiry must be, and whether they are.
+//! One file as a cached page: its expected value, metadata and expiry, and the check against the
+//! store.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,16 +9,16 @@ use serde::Serialize;
 use crate::source::SourceFile;
 use crate::{Result, ensure};
 
-/// Of the pages that expire.
+/// Lifetime of the pages that expire.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(5);
-/// What the second content of a page begins with.
+/// First line of an overwritten page.
 const SECOND_EDITION: &[u8] = b"second edition\n";
 
 /// A file in the store.
 pub(crate) struct Page {
     pub(crate) file: SourceFile,
     state: State,
-    /// When its lifetime ends, if it has one.
+    /// When the page expires, if it does.
     pub(crate) expiry_ms: Option<u64>,
 }
 
@@ -28,14 +29,14 @@ enum State {
     Deleted,
 }
 
-/// What is kept beside a page.
+/// Metadata of a page.
 #[derive(Serialize)]
 struct PageInfo {
     size: u64,
     modified_ms: u64,
 }
 
-/// How a page compared with what it must be.
+/// Result of checking a page.
 pub(crate) enum Comparison {
     Same(usize),
     AbsentAsItMust,
@@ -51,12 +52,12 @@ impl Page {
         }
     }
 
-    /// Whether it was not deleted.
+    /// Whether the page has not been deleted.
     pub(crate) fn is_kept(&self) -> bool {
         self.state != State::Deleted
     }
 
-    /// What the page's value must be; `None` if the file is not what it was.
+    /// Expected value of the page; `None` if the file has changed.
     fn content(&self) -> Option<Vec<u8>> {
         let original = self.file.read()?;
         Some(match self.state {
@@ -73,8 +74,8 @@ impl Page {
         Ok(serde_json::to_vec(&info)?)
     }
 
-    /// Puts what its value must be, with or without a lifetime. Its length; `None` if the file is
-    /// not what it was.
+    /// Puts the expected value, with or without a lifetime. Returns its length; `None` if the file
+    /// has changed.
     pub(crate) fn put(&mut self, namespace: &Namespace, expires: bool) -> Result<Option<usize>> {
         let Some(content) = self.content() else { return Ok(None) };
         let mut options = PutOptions::new()
@@ -88,41 +89,41 @@ impl Page {
         Ok(Some(content.len()))
     }
 
-    /// From now on its value is the second edition. A lifetime begins anew.
+    /// Overwrites the page with its second edition. A lifetime starts again.
     pub(crate) fn overwrite(&mut self, namespace: &Namespace) -> Result<Option<usize>> {
         self.state = State::Overwritten;
         self.put(namespace, self.expiry_ms.is_some())
     }
 
-    /// It must have been there, unless its lifetime may have ended.
+    /// Deletes the page, which must exist unless its lifetime may have ended.
     pub(crate) fn delete(&mut self, namespace: &Namespace) -> Result<()> {
         let deleted = namespace.delete_with(&self.file.key, None, Some(Durability::Os))?;
         self.state = State::Deleted;
         ensure(deleted.existed || self.expiry_ms.is_some(), || {
-            format!("{} was not there to be deleted", shown(&self.file.key))
+            format!("{} was absent before it was deleted", shown(&self.file.key))
         })
     }
 
-    /// Whether its lifetime, if it has one, has ended.
+    /// Whether the page has a lifetime that has ended.
     pub(crate) fn has_expired(&self, now_ms: u64) -> bool {
         self.expiry_ms.is_some_and(|expiry_ms| now_ms >= expiry_ms)
     }
 
-    /// Reads the page and compares all of it; what must not be there must be absent.
+    /// Reads the page and compares all of it; a deleted or expired page must be absent.
     pub(crate) fn compare(&self, namespace: &Namespace) -> Result<Comparison> {
         let name = || shown(&self.file.key);
         let (before_ms, found, after_ms) = (now_ms(), namespace.get(&self.file.key)?, now_ms());
         let Some(value) = found else {
-            // It may have expired between the two looks at the clock.
+            // It may have expired between the two readings of the clock.
             let rightly = self.state == State::Deleted || self.has_expired(after_ms);
             ensure(rightly, || format!("{} is missing", name()))?;
             return Ok(Comparison::AbsentAsItMust);
         };
         ensure(self.state != State::Deleted, || {
-            format!("{} was deleted and is there", name())
+            format!("{} was deleted but is present", name())
         })?;
         ensure(!self.has_expired(before_ms), || {
-            format!("{} has expired and is there", name())
+            format!("{} has expired but is present", name())
         })?;
         let Some(content) = self.content() else {
             return Ok(Comparison::ChangedInTheTree);

@@ -1,5 +1,4 @@
-//! Files as cached pages: stored, listed, changed, expired, and compared with what they must be at
-//! every step.
+//! Files as cached pages: stored, listed, changed, expired, and checked at every step.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,19 +12,19 @@ use crate::source::SourceFile;
 use crate::{Result, ensure};
 
 const NAMESPACE: &str = "PAGES";
-/// Every so manieth page has a lifetime.
+/// One page in this many has a lifetime.
 const EXPIRING_STEP: usize = 10;
 const LISTED_FOLDERS: usize = 3;
 const LISTED_KEYS: usize = 3;
 
-/// The pages, and what each of them must be.
+/// The pages and their expected contents.
 pub(crate) struct Cache {
     namespace: Option<Namespace>,
-    /// In the order of their keys.
+    /// Sorted by key.
     pages: Vec<Page>,
 }
 
-/// Pages and their bytes.
+/// Number of pages and of their bytes.
 #[derive(Default)]
 struct Tally {
     pages: u64,
@@ -33,7 +32,7 @@ struct Tally {
 }
 
 impl Cache {
-    /// Puts every file as a page; some for a few seconds only.
+    /// Puts every file as a page, some with a lifetime of a few seconds.
     pub(crate) fn fill(store: &Store, files: Vec<SourceFile>) -> Result<Cache> {
         println!("  written to the page cache (Durability::Os), with one sync at the end");
         let namespace = store.namespace(NAMESPACE)?;
@@ -116,7 +115,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Reads every page and compares value, metadata and expiry; what must not be there must be
+    /// Reads every page and compares value, metadata and expiry; deleted and expired pages must be
     /// absent.
     pub(crate) fn compare_values(&self) -> Result<()> {
         let namespace = self.namespace()?;
@@ -130,12 +129,12 @@ impl Cache {
             }
         }
         println!(
-            "  equal byte for byte: {same}, metadata too; absent as they must be: {}",
+            "  equal byte for byte: {same}, metadata too; absent as expected: {}",
             HumanCount(absent)
         );
         if changed > 0 {
             println!(
-                "  not compared, since the files changed meanwhile: {}",
+                "  not compared, because the files have changed: {}",
                 HumanCount(changed)
             );
         }
@@ -145,10 +144,10 @@ impl Cache {
     pub(crate) fn announce_lifetimes(&self) {
         let now_ms = now_ms();
         let over = self.pages.iter().filter(|page| page.has_expired(now_ms)).count();
-        println!("  short lifetimes that have ended by now: {}", HumanCount(over as u64));
+        println!("  short lifetimes that have already ended: {}", HumanCount(over as u64));
     }
 
-    /// By blocks of ten pages: one is overwritten, one kept, two are deleted, and so on.
+    /// In blocks of ten pages: overwrites one block, keeps one, deletes two, and so on.
     pub(crate) fn change(&mut self) -> Result<()> {
         let namespace = self.namespace()?.clone();
         let (mut overwritten, mut deleted) = (Tally::default(), 0);
@@ -172,7 +171,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Waits for the last lifetime to end; then the pages must be gone from get, list and count.
+    /// Waits for the last lifetime to end; then get, list and count must not return the pages.
     pub(crate) fn await_expiry(&self) -> Result<()> {
         let expiring = || {
             self.pages
@@ -214,7 +213,7 @@ impl Cache {
             let wanted = expected.next().map(|page| page.file.key.as_slice());
             ensure(wanted == Some(entry.key()), || {
                 format!(
-                    "the listing has {} in the place of {:?}",
+                    "the listing has {} instead of {:?}",
                     shown(entry.key()),
                     wanted.map(shown)
                 )
@@ -230,18 +229,18 @@ impl Cache {
             format!("{listed} keys are listed, but {count} are counted")
         })?;
         println!(
-            "  listed: {0} keys, exactly those that must be there; counted: {0}",
+            "  listed: {0} keys, exactly those expected; counted: {0}",
             HumanCount(listed)
         );
         self.compare_values()
     }
 
-    /// Lets go of the store, so that it can be closed.
+    /// Drops the handle of the store, so that the store can be closed.
     pub(crate) fn release(&mut self) -> Option<Namespace> {
         self.namespace.take()
     }
 
-    /// Takes up the pages in the store that was opened again.
+    /// Reopens the namespace in the reopened store.
     pub(crate) fn reattach(&mut self, store: &Store) -> Result<()> {
         self.namespace = Some(store.open_namespace(NAMESPACE)?);
         Ok(())

@@ -9,12 +9,12 @@ use indicatif::{HumanBytes, HumanCount};
 
 use crate::{Result, ensure};
 
-/// Compacts, and says what came back.
+/// Compacts, and prints how much was reclaimed.
 pub(crate) fn compaction(store: &Store) -> Result<()> {
     let before = store.stats();
     let disk_before = disk_bytes(store.directory())?;
     println!(
-        "  given back in the background before: {}",
+        "  reclaimed in the background before: {}",
         HumanBytes(before.compaction.reclaimed_bytes)
     );
     let report = store.compact()?;
@@ -35,7 +35,7 @@ pub(crate) fn compaction(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// What opening found.
+/// Prints what opening found.
 pub(crate) fn recovery(report: &RecoveryReport) {
     if report.created {
         println!("  created");
@@ -65,7 +65,7 @@ pub(crate) fn recovery(report: &RecoveryReport) {
     );
 }
 
-/// Keys, bytes and memory; fails if the store reports a failure of its own.
+/// Prints keys, bytes and memory; fails if the store reports a failure.
 pub(crate) fn statistics(store: &Store) -> Result<()> {
     let stats = store.stats();
     println!("  keys: {} in {} namespaces", HumanCount(stats.keys), stats.namespaces);
@@ -75,13 +75,13 @@ pub(crate) fn statistics(store: &Store) -> Result<()> {
         HumanBytes(stats.dead_bytes)
     );
     println!(
-        "  segments: {}, disk: {} (with the reserve that is kept for a full disk)",
+        "  segments: {}, disk: {} (including the reserve for a full disk)",
         stats.segments.len(),
         HumanBytes(disk_bytes(store.directory())?)
     );
     let index_bytes = stats.keydir_bytes + stats.key_order_bytes;
     println!(
-        "  memory: keydir {}, key order {}: {:.1} bytes a key",
+        "  memory: keydir {}, key order {}: {:.1} bytes per key",
         HumanBytes(stats.keydir_bytes),
         HumanBytes(stats.key_order_bytes),
         index_bytes as f64 / stats.keys.max(1) as f64
@@ -92,12 +92,12 @@ pub(crate) fn statistics(store: &Store) -> Result<()> {
     })
 }
 
-/// The sizes of all files in the store's directory.
+/// Total size of all files in the store's directory.
 fn disk_bytes(directory: &Path) -> io::Result<u64> {
     directory.read_dir()?.map(|entry| Ok(entry?.metadata()?.len())).sum()
 }
 
-/// A duration as a person reads it.
+/// Formats a duration for people.
 pub(crate) fn seconds(duration: Duration) -> String {
     match duration.as_secs_f64() {
         seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1000.0),

@@ -1,4 +1,4 @@
-//! The directory tree that the tour stores: which one, and the files in it.
+//! The directory tree that the tour stores, and the files in it.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,16 +9,16 @@ use indicatif::{HumanBytes, HumanCount};
 
 use crate::{Result, ensure};
 
-/// Larger files are skipped: what Workers KV accepts as a value.
+/// Larger files are skipped. It is the limit of Workers KV for values.
 const FILE_BYTES_MAX: u64 = 25 << 20;
-/// Of a tree that nobody asked for, not more than this is stored.
+/// Most bytes stored of a tree that was not given on the command line.
 const UNASKED_BYTES_MAX: u64 = 1 << 30;
 
 /// A directory tree.
 pub(crate) struct Source {
     root: PathBuf,
     pub(crate) description: String,
-    /// Names in the root that are left out.
+    /// Names in the root to skip.
     excluded: &'static [&'static str],
     bytes_max: u64,
 }
@@ -27,14 +27,14 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct SourceFile {
     path: PathBuf,
-    /// Its path below the root, with `/` between the parts.
+    /// Path below the root, with `/` between the parts.
     pub(crate) key: Vec<u8>,
     pub(crate) bytes: u64,
     pub(crate) modified_ms: u64,
 }
 
 impl Source {
-    /// The tree that was asked for; else the sources that cargo has unpacked; else this repository.
+    /// The requested tree; without one the sources that cargo has unpacked, or this repository.
     pub(crate) fn choose(asked: Option<PathBuf>) -> Result<Source> {
         if let Some(root) = asked {
             ensure(root.is_dir(), || format!("{} is not a directory", root.display()))?;
@@ -66,7 +66,7 @@ impl Source {
     }
 
     /// Every regular file of the tree, by key, except those below `store`. Symbolic links are not
-    /// followed. What is left out for its size, or cannot be read, is said.
+    /// followed. Prints how many files are skipped as too large or unreadable.
     pub(crate) fn files(&self, store: &Path) -> Result<Vec<SourceFile>> {
         let mut found = Vec::new();
         let (mut large, mut unreadable) = (0, 0);
@@ -126,7 +126,7 @@ fn say_skipped(files: usize, which: &str) {
     }
 }
 
-/// The directory of the package registry that most was unpacked from.
+/// Directory of the package registry with the most unpacked packages.
 fn unpacked_by_cargo() -> Option<PathBuf> {
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = cargo_home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))?;
@@ -148,7 +148,7 @@ impl SourceFile {
         }
     }
 
-    /// Its content; `None` if the file cannot be read any more or has changed since it was found.
+    /// Content of the file; `None` if it is no longer readable or has changed since it was found.
     pub(crate) fn read(&self) -> Option<Vec<u8>> {
         let read = || -> io::Result<(Vec<u8>, Metadata)> { Ok((fs::read(&self.path)?, fs::metadata(&self.path)?)) };
         let (content, metadata) = read().ok()?;
@@ -157,8 +157,8 @@ impl SourceFile {
     }
 }
 
-/// When it was last modified, in milliseconds since the epoch; 0 where the file system does not
-/// say.
+/// Time of the last modification, in milliseconds since the epoch; 0 if the file system does not
+/// report it.
 fn modified_ms(metadata: &Metadata) -> u64 {
     let modified = metadata
         .modified()

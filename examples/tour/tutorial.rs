@@ -24,7 +24,7 @@ fn ada() -> User {
     }
 }
 
-/// Does it all, and checks each answer.
+/// Runs the tutorial, and checks each result.
 pub(crate) fn walk(store: &Store) -> Result<()> {
     let users = store.namespace(NAMESPACE)?;
     println!("  namespace {:?}, id {:032x}", users.name(), users.id());
@@ -33,7 +33,7 @@ pub(crate) fn walk(store: &Store) -> Result<()> {
     let status = users.get_text("user-123")?;
     println!("  put and get user-123: {status:?}");
     ensure(status.as_deref() == Some("logged-in"), || {
-        "user-123 came back as something else".to_owned()
+        "user-123 has another value than was put".to_owned()
     })?;
 
     let nobody = users.get_text("user-000")?;
@@ -44,7 +44,7 @@ pub(crate) fn walk(store: &Store) -> Result<()> {
     let user: Option<User> = users.get_json("user-456")?;
     println!("  put and get user-456 as JSON: {user:?}");
     ensure(user == Some(ada()), || {
-        "the JSON object came back as something else".to_owned()
+        "the JSON object differs from the one put".to_owned()
     })?;
 
     put_for_an_hour(&users)?;
@@ -86,7 +86,7 @@ fn listed(users: &Namespace) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Checks what the tutorial left behind; once more after the store was closed and opened.
+/// Checks the tutorial's keys; called again after the store has been reopened.
 pub(crate) fn look_again(store: &Store) -> Result<()> {
     let users = store.open_namespace(NAMESPACE)?;
     let names = listed(&users)?;

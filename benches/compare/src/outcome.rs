@@ -32,7 +32,7 @@ impl Measure {
         }
     }
 
-    /// Something of which less is better.
+    /// A measure where lower is better.
     pub fn cost(name: impl Into<String>, value: f64, unit: &str) -> Measure {
         Measure {
             name: name.into(),

@@ -20,7 +20,7 @@ pub const RAW_WRITE: Description = Description {
     is_yardstick: true,
     settings: raw_write_settings,
     lacks: &[
-        (Need::Reads, "finds nothing again"),
+        (Need::Reads, "no reads"),
         (Need::Deletes, "deletes nothing"),
         (Need::Order, "no order of keys"),
         (Need::CompactionInUse, "nothing to compact"),
@@ -37,7 +37,7 @@ pub const MEMORY_COPY: Description = Description {
     is_yardstick: true,
     settings: memory_copy_settings,
     lacks: &[
-        (Need::Reads, "finds nothing again"),
+        (Need::Reads, "no reads"),
         (Need::Deletes, "deletes nothing"),
         (Need::Order, "no order of keys"),
         (Need::Files, "no files"),
@@ -128,23 +128,23 @@ impl Engine for Append {
     }
 
     fn get(&self, _key: &[u8], _check: Check) -> Result<()> {
-        bail!("a log alone finds nothing again")
+        bail!("a log alone has no reads")
     }
 
     fn get_many(&self, _keys: &[Key], _check: CheckMany) -> Result<()> {
-        bail!("a log alone finds nothing again")
+        bail!("a log alone has no reads")
     }
 
     fn list_prefix(&self, _prefix: &[u8], _visit: VisitKey) -> Result<()> {
-        bail!("a log alone finds nothing again")
+        bail!("a log alone has no reads")
     }
 
     fn scan(&self, _start: &[u8], _count: usize, _visit: VisitEntry) -> Result<()> {
-        bail!("a log alone finds nothing again")
+        bail!("a log alone has no reads")
     }
 
     fn walk(&self, _visit: VisitKey) -> Result<()> {
-        bail!("a log alone finds nothing again")
+        bail!("a log alone has no reads")
     }
 
     fn sync(&self) -> Result<()> {

@@ -23,7 +23,7 @@ pub const DESCRIPTION: Description = Description {
     lacks: &[
         (Need::Batches, "no commits of several keys"),
         (Need::Order, "no order of keys"),
-        (Need::Metadata, "no metadata beside values"),
+        (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
     open,

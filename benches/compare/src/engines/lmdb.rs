@@ -25,7 +25,7 @@ pub const DESCRIPTION: Description = Description {
     settings,
     lacks: &[
         (Need::CompactionInUse, "no compaction: freed pages are used again"),
-        (Need::Metadata, "no metadata beside values"),
+        (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
     open,

@@ -26,7 +26,7 @@ pub const DESCRIPTION: Description = Description {
     settings,
     lacks: &[
         (Need::CompactionInUse, "compaction needs the database for itself"),
-        (Need::Metadata, "no metadata beside values"),
+        (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
     open,

@@ -28,7 +28,7 @@ pub const DESCRIPTION: Description = Description {
     is_yardstick: false,
     settings,
     lacks: &[
-        (Need::Metadata, "no metadata beside values"),
+        (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
     open,

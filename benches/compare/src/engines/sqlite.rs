@@ -30,7 +30,7 @@ pub const DESCRIPTION: Description = Description {
             Need::CompactionInUse,
             "VACUUM locks writers out for as long as it takes",
         ),
-        (Need::Metadata, "no metadata beside values"),
+        (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
     open,

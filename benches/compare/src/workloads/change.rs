@@ -11,13 +11,13 @@ use std::time::Instant;
 pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "overwrite",
-        title: "Overwrite: one thread puts each key again, in another order",
+        title: "Overwrite: one thread puts each key again, in a different order",
         needs: &[Need::Reads],
         run: overwrite,
     },
     Workload {
         name: "delete",
-        title: "Delete: one thread deletes half of the keys, in another order",
+        title: "Delete: one thread deletes half of the keys, in a different order",
         needs: &[Need::Reads, Need::Deletes],
         run: delete,
     },

@@ -11,13 +11,13 @@ use anyhow::Result;
 pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "sync-commits-1",
-        title: "Commits that wait for the device: one writer, one key a commit",
+        title: "Commits that wait for the device: one writer, one key per commit",
         needs: &[Need::SyncCommits],
         run: |context| commits(context, 1),
     },
     Workload {
         name: "sync-commits-8",
-        title: "Commits that wait for the device: eight writers, one key a commit",
+        title: "Commits that wait for the device: eight writers, one key per commit",
         needs: &[Need::SyncCommits],
         run: |context| commits(context, 8),
     },

@@ -14,7 +14,7 @@ const READERS: u64 = 2;
 
 pub const WORKLOADS: &[Workload] = &[Workload {
     name: "write-beside-reads",
-    title: "One writer overwrites beside two readers, which get until it is done",
+    title: "One writer overwrites while two readers get until it is done",
     needs: &[Need::Reads],
     run,
 }];

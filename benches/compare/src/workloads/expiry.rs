@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const WORKLOADS: &[Workload] = &[Workload {
     name: "expiry",
-    title: "Expiry: half of the keys are put with the same moment of expiry, then counted until they are gone",
+    title: "Expiry: half of the keys are put with the same expiry, then counted until they are gone",
     needs: &[Need::Reads, Need::Expiry],
     run,
 }];

@@ -12,19 +12,19 @@ const BATCH: u64 = 100;
 pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "fill-ordered",
-        title: "Fill: one thread puts keys that ascend, each a commit of its own",
+        title: "Fill: one thread puts keys in ascending order, one per commit",
         needs: &[],
         run: |context| fill(context, Key::ordered),
     },
     Workload {
         name: "fill-batched",
-        title: "Fill: one thread puts keys in no order, 100 a commit",
+        title: "Fill: one thread puts keys in random order, 100 per commit",
         needs: &[Need::Batches],
         run: fill_batched,
     },
     Workload {
         name: "fill-random",
-        title: "Fill: one thread puts keys in no order, each a commit of its own",
+        title: "Fill: one thread puts keys in random order, one per commit",
         needs: &[],
         run: |context| fill(context, Key::random),
     },

@@ -16,31 +16,31 @@ const MANY: usize = 100;
 pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "get-uniform",
-        title: "Get: keys that are there, each as likely",
+        title: "Get: existing keys, all equally likely",
         needs: &[Need::Reads],
         run: get_uniform,
     },
     Workload {
         name: "get-zipfian",
-        title: "Get: keys that are there, few of them often (Zipf, 0.99)",
+        title: "Get: existing keys, Zipf-distributed (0.99)",
         needs: &[Need::Reads],
         run: get_zipfian,
     },
     Workload {
         name: "get-written",
-        title: "Get: keys that were written just before (the newest tenth)",
+        title: "Get: recently written keys (the newest tenth)",
         needs: &[Need::Reads],
         run: get_written,
     },
     Workload {
         name: "get-miss",
-        title: "Get: keys that are not there",
+        title: "Get: absent keys",
         needs: &[Need::Reads],
         run: get_miss,
     },
     Workload {
         name: "get-many",
-        title: "Get: 100 keys a call, each as likely",
+        title: "Get: 100 existing keys per call, all equally likely",
         needs: &[Need::Reads],
         run: get_many,
     },

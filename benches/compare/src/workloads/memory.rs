@@ -10,7 +10,7 @@ use anyhow::Result;
 
 pub const WORKLOADS: &[Workload] = &[Workload {
     name: "memory",
-    title: "Memory a key: the resident set after opening a store that another process filled, less that before",
+    title: "Memory per key: growth of the resident set on opening a store that another process filled",
     needs: &[Need::Reads, Need::Files],
     run,
 }];

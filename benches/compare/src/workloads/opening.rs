@@ -11,13 +11,13 @@ use std::time::Instant;
 pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "open-closed",
-        title: "Open after a proper close, until the first get is answered",
+        title: "Open after a proper close, until the first get returns",
         needs: &[Need::Reads, Need::Files],
         run: open_closed,
     },
     Workload {
         name: "open-killed",
-        title: "Open after the process was killed while it put keys, until the first get is answered",
+        title: "Open after the process was killed while putting keys, until the first get returns",
         needs: &[Need::Reads, Need::Files],
         run: open_killed,
     },

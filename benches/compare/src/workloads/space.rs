@@ -13,7 +13,7 @@ const BATCH: u64 = 100;
 
 pub const WORKLOADS: &[Workload] = &[Workload {
     name: "space",
-    title: "Space: every key put, overwritten three times in other orders (100 a commit where there are batches), compacted, closed",
+    title: "Space: every key put, overwritten three times in different orders (100 per commit where the engine has batches), compacted, closed",
     needs: &[Need::Reads, Need::Files],
     run,
 }];

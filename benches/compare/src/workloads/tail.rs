@@ -18,7 +18,7 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.99
 
 pub const WORKLOADS: &[Workload] = &[Workload {
     name: "tail",
-    title: "Latency of single puts and gets while one thread overwrites, one gets and one compacts again and again",
+    title: "Latency of single puts and gets while one thread overwrites, one gets and one compacts in a loop",
     needs: &[Need::Reads, Need::CompactionInUse],
     run,
 }];

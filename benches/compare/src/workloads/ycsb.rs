@@ -27,7 +27,7 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "ycsb-c",
-        title: "YCSB C on two threads: gets alone",
+        title: "YCSB C on two threads: gets only",
         needs: &[Need::Reads],
         run: |context| mix(context, 0),
     },
