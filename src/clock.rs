@@ -1,13 +1,13 @@
-//! (Over 400 lines: the rule of time, with the proof beside it.)
+//! (Over 400 lines: the rule of time, together with its proof.)
 //!
-//! Time, passed in. Expiry is decided by the wall clock, read once per operation; what an open
-//! store has once seen expired stays expired.
+//! The store's time. Expiry is decided by the wall clock, read once per operation; a record that an
+//! open store has once seen expired stays expired.
 //!
 //! Wall clocks are set, forwards and backwards. Expiries on disk are wall-clock times, whatever the
-//! clock says when they are written. When the clock is set back, the records that are there by then
-//! go on being judged by the highest time that was seen since they were written, so that none comes
-//! back; the records that are written afterwards are judged by the wall clock, so that a new
-//! lifetime runs its length. Sequences tell the ones from the others: see [`Step`].
+//! clock says when they are written. When the clock is set back, existing records are still judged
+//! by the highest time seen since they were written, so that none comes back; records written later
+//! are judged by the wall clock, so that a new lifetime has its full length. Sequences tell the two
+//! apart: see [`Step`].
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 
 use crate::planted::{Planted, planted};
 
-/// Where a store reads the time. Calls come from several threads, some under locks of the store: do
-/// not call it from here.
+/// The source of a store's time. Called from several threads, some holding locks of the store: do
+/// not call the store from here.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Wall clock: milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;
@@ -54,8 +54,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told to, for tests of what happens when something expires. Clones
-/// share the time.
+/// A clock that moves only when told to, for testing expiry. Clones share the time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     wall: Arc<AtomicU64>,
@@ -63,7 +62,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Starts at this many milliseconds since the epoch.
+    /// Starts the wall clock at this many milliseconds since the epoch, and the monotonic one at 0.
     pub fn new(wall_ms: u64) -> ManualClock {
         ManualClock {
             wall: Arc::new(AtomicU64::new(wall_ms)),
@@ -71,13 +70,13 @@ impl ManualClock {
         }
     }
 
-    /// Time passes: both clocks go on by `ms`.
+    /// Advances both clocks by `ms` milliseconds.
     pub fn advance(&self, ms: u64) {
         self.wall.fetch_add(ms, Ordering::SeqCst);
         self.monotonic.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock; the other one does not notice.
+    /// Sets the wall clock, in milliseconds since the epoch; the monotonic clock is unaffected.
     pub fn set_wall(&self, wall_ms: u64) {
         self.wall.store(wall_ms, Ordering::SeqCst);
     }
@@ -93,31 +92,31 @@ impl Clock for ManualClock {
     }
 }
 
-/// The one expiry predicate: at its expiry a record is gone.
+/// The one expiry predicate: a record is expired from its expiry on.
 fn is_expired(expiry: u64, now_ms: u64) -> bool {
     now_ms >= expiry.saturating_add(u64::from(planted(Planted::ExpireLate)))
 }
 
-/// How long after a forward jump of the wall clock nothing leaves the indexes or the disk for being
-/// expired, so that a clock that was set wrongly can be set right: 10 minutes.
+/// How long after a forward jump of the wall clock no expired record leaves the indexes or the
+/// disk, so that a clock set wrong can be set right: 10 minutes.
 const PAUSE_AFTER_JUMP_MS: u64 = 10 * 60 * 1000;
 
-/// What the two clocks may differ by from look to look without a jump, whatever the grace: each
-/// rounds down to its own millisecond, and the wall clock is slewed. 1 second.
+/// By how much the two clocks may diverge between checks without counting as a jump, whatever the
+/// grace: each rounds down to its own millisecond, and the wall clock is slewed. 1 second.
 const JUMP_MS_MIN: u64 = 1000;
 
-/// Steps back that are told apart at a time. Only those count whose time the clock has not reached
-/// again.
+/// Most steps back that are kept apart. Only steps whose time the clock has not reached again
+/// count.
 const STEPS_MAX: usize = 64;
 
-/// The wall clock was set back.
+/// A step back of the wall clock.
 #[derive(Clone, Debug)]
 struct Step {
-    /// Records below this sequence were there before. It is the sequence of the next record to be
-    /// appended; until there is one, that is every record there is, and this is `u64::MAX`.
-    /// Shared, so that a [`Now`] taken before learns it too.
+    /// Records below this sequence existed before the step. It is the sequence of the next record
+    /// to be appended; until then the step covers all existing records, and this is `u64::MAX`.
+    /// Shared, so that a [`Now`] taken earlier sees it too.
     until: Arc<AtomicU64>,
-    /// The highest time that was seen before.
+    /// The highest time seen before the step.
     high: u64,
 }
 
@@ -125,8 +124,8 @@ struct Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Now {
     wall_ms: u64,
-    /// Sequences rise, and times fall: of the steps behind a record the first has the highest time.
-    /// None if there are none, as almost always.
+    /// Ordered by rising sequence and falling time: of the steps after a record the first has the
+    /// highest time. None if there are no steps, as almost always.
     steps: Option<Arc<Vec<Step>>>,
 }
 
@@ -136,12 +135,12 @@ impl Now {
         self.wall_ms
     }
 
-    /// Whether a record with this expiry and sequence is gone.
+    /// Whether a record with this expiry and sequence has expired.
     pub(crate) fn is_expired(&self, expiry: Option<u64>, sequence: u64) -> bool {
         expiry.is_some_and(|expiry| is_expired(expiry, self.wall_ms) || self.was_expired(expiry, sequence))
     }
 
-    /// Whether it was gone before the clock was set back.
+    /// Whether it had expired before the clock was set back.
     fn was_expired(&self, expiry: u64, sequence: u64) -> bool {
         let was_there = |step: &&Step| {
             let until = step.until.load(Ordering::Acquire);
@@ -155,13 +154,13 @@ impl Now {
     }
 }
 
-/// What was last seen of the wall clock, in one word: the highest time since the last step back,
-/// how often there was anything to note (modulo 256), and whether there are steps to look at.
+/// The last reading of the wall clock, in one word: the highest time since the last step back, the
+/// number of notes (modulo 256), and whether there are steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seen(u64);
 
 impl Seen {
-    /// Later times, of the year 1,143,668 and beyond, are not told apart here.
+    /// Times above this (the year 1,143,668) count as this one.
     const MS_MAX: u64 = u64::MAX >> 9;
 
     fn new(wall_ms: u64) -> Seen {
@@ -176,12 +175,12 @@ impl Seen {
         self.0 & 1 == 1
     }
 
-    /// The same, later.
+    /// The same, with a later time.
     fn at(self, wall_ms: u64) -> Seen {
         Seen(Seen::new(wall_ms).0 | (self.0 & 0x1ff))
     }
 
-    /// Something was noted.
+    /// The same, with one more note.
     fn noted(self, wall_ms: u64, has_steps: bool) -> Seen {
         let notes = (self.0 & 0x1fe).wrapping_add(2) & 0x1fe;
         Seen(Seen::new(wall_ms).0 | notes | u64::from(has_steps))
@@ -190,41 +189,39 @@ impl Seen {
 
 /// The time as one open store sees it.
 ///
-/// A step back is noticed exactly, by the next thread that reads the clock: one that has seen a
-/// time (`seen`) and reads an earlier one afterwards, knows. What holds `seen` and the rest
-/// together:
+/// A step back is noticed exactly, by the next thread that reads the clock: it has loaded a time
+/// (`seen`) and then reads an earlier one. What keeps `seen` and the rest consistent:
 ///
-/// * `seen` is loaded before the clock is read, and moved on only from the value that was loaded. A
-///   thread that has read the clock before a step, and is late, finds `seen` changed, and reads
-///   again.
-/// * The list of steps grows before `seen` tells of it, and shrinks after; and a thread that has
-///   loaded it makes sure that `seen` is what it was. So no thread judges by a list that lacks a
-///   step which others have noted.
-/// * A put with a lifetime reads the clock for its expiry before it is appended. So it has noticed
-///   the step itself, or another thread else has and it has seen that (`seen` is stored with
-///   release and loaded with acquire); in both cases the flag `unnumbered`, which is raised before
-///   `seen` changes, is up when the put is appended, and the step ends at its sequence or before.
-///   Whoever holds a record finds the ends of the steps that were noted before it in place, since
-///   they are set before the record is published.
+/// * `seen` is loaded before the clock is read, and advanced only from the value that was loaded. A
+///   thread that read the clock before a step, and is late, finds `seen` changed, and reads again.
+/// * The list of steps grows before `seen` reflects it, and shrinks after; and a thread that has
+///   loaded the list checks that `seen` is unchanged. So no thread uses a list without a step that
+///   another thread has noted.
+/// * A put with a lifetime reads the clock for its expiry before it is appended. So either it
+///   noticed the step itself, or another thread did and this one has seen that (`seen` is stored
+///   with release and loaded with acquire). In both cases the flag `unnumbered`, which is raised
+///   before `seen` changes, is up when the put is appended, and the step ends at its sequence or
+///   before. A reader of a record finds the ends of all steps noted before it, since they are set
+///   before the record is published.
 ///
-/// What remains is a thread that has read a time ahead and is overtaken by a clock that goes back,
-/// in the same moment, to just the millisecond that was seen last: it then notes the time ahead,
-/// and the next look a step back.
+/// One race remains: a thread reads a time ahead of `seen`, and at that moment the clock is set
+/// back to exactly the millisecond in `seen`. The thread then notes the time ahead, and the next
+/// reader notes a step back.
 #[derive(Debug)]
 pub(crate) struct StoreTime {
     clock: Arc<dyn Clock>,
     /// A [`Seen`].
     seen: AtomicU64,
     steps: ArcSwap<Vec<Step>>,
-    /// There is something in `noting`.
+    /// Whether `noting` holds the end of a step.
     unnumbered: AtomicBool,
-    /// Where the newest step ends, as long as that has no number. Held by the one who changes the
-    /// list. Nothing is locked under it.
+    /// Where the newest step ends, while that has no number yet. Locked to change the list; no
+    /// other lock is taken under it.
     noting: Mutex<Option<Arc<AtomicU64>>>,
     jumps: Mutex<Jumps>,
 }
 
-/// Compares the two clocks from look to look.
+/// Compares the two clocks from check to check.
 #[derive(Debug)]
 struct Jumps {
     wall: u64,
@@ -277,7 +274,7 @@ impl StoreTime {
         Seen(self.seen.load(Ordering::Acquire))
     }
 
-    /// False if another thread has changed it.
+    /// False if another thread has changed `seen`.
     fn replace(&self, seen: Seen, by: Seen) -> bool {
         (self.seen)
             .compare_exchange(seen.0, by.0, Ordering::AcqRel, Ordering::Acquire)
@@ -288,7 +285,7 @@ impl StoreTime {
         self.noting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The clock was set back, it seems.
+    /// Notes that the clock was set back, after checking again.
     #[cold]
     fn note_step(&self) -> Now {
         let mut unnumbered = self.noting();
@@ -297,7 +294,7 @@ impl StoreTime {
             let wall_ms = self.clock.wall_ms();
             let later = seen.at(wall_ms);
             if later.ms() >= seen.ms() {
-                // Another thread has noted it, or it was set forward again.
+                // Another thread has noted it, or the clock was set forward again.
                 if later == seen || self.replace(seen, later) {
                     let steps = seen.has_steps().then(|| self.steps.load_full());
                     return Now { wall_ms, steps };
@@ -321,13 +318,13 @@ impl StoreTime {
         }
     }
 
-    /// Forgets the steps once the clock has come to where it was before them all.
+    /// Forgets all steps once the clock has reached the time before the first of them.
     fn without_the_past(&self, now: Now) -> Now {
         let highest = now.steps.as_ref().and_then(|steps| steps.first());
         if highest.is_none_or(|step| step.high > now.wall_ms) {
             return now;
         }
-        // The thread that is at it does this too.
+        // If another thread holds the lock, it does this too.
         if let Ok(_noting) = self.noting.try_lock() {
             let seen = self.seen();
             let is_past = self.steps.load().first().is_none_or(|step| step.high <= seen.ms());
@@ -338,7 +335,7 @@ impl StoreTime {
         Now { steps: None, ..now }
     }
 
-    /// A record is about to be appended, with this sequence. Called under the writer lock.
+    /// Called under the writer lock before a record with this sequence is appended.
     pub(crate) fn appending(&self, sequence: u64) {
         if self.unnumbered.load(Ordering::Acquire) {
             self.number_step(sequence);
@@ -354,8 +351,8 @@ impl StoreTime {
         self.unnumbered.store(false, Ordering::Release);
     }
 
-    /// The wall clock, for what leaves the indexes because it has expired; None while a forward
-    /// jump of it, larger than the grace and than a second, is fresh.
+    /// The wall clock, for removing expired records from the indexes; None for a while after it
+    /// jumped forward by more than the grace and than a second.
     pub(crate) fn settled_ms(&self, grace_ms: u64) -> Option<u64> {
         let mut jumps = self.jumps.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, monotonic) = (self.now().wall_ms, self.clock.monotonic_ms());
@@ -368,7 +365,7 @@ impl StoreTime {
     }
 
     /// The time by which a record must have expired to be dropped from disk: `grace_ms` ago. None
-    /// while a jump is fresh.
+    /// for a while after a jump.
     pub(crate) fn drop_horizon(&self, grace_ms: u64) -> Option<u64> {
         Some(self.settled_ms(grace_ms)?.saturating_sub(grace_ms))
     }
@@ -382,8 +379,8 @@ impl StoreTime {
     }
 }
 
-/// The steps, and one more. Those that do not reach beyond it are part of it: it is behind as many
-/// records.
+/// The steps with a new one added. Steps whose time is not above that of the new one are merged
+/// into it, since it covers their records too.
 fn with_step(steps: &[Step], step: Step) -> Vec<Step> {
     let mut steps: Vec<_> = steps.iter().filter(|other| other.high > step.high).cloned().collect();
     if steps.last().is_some_and(|last| Arc::ptr_eq(&last.until, &step.until)) {
@@ -397,8 +394,8 @@ fn with_step(steps: &[Step], step: Step) -> Vec<Step> {
     steps
 }
 
-/// Makes one of the two neighbours whose times are closest: the records between them are judged by
-/// the higher one.
+/// Merges the two neighbours whose times are closest: the records between them are judged by the
+/// higher one.
 fn merge_closest(steps: &mut Vec<Step>) {
     let pairs = steps.iter().zip(steps.iter().skip(1));
     let gaps = pairs.map(|(step, next)| step.high - next.high).enumerate();

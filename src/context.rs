@@ -1,6 +1,5 @@
-//! What all parts of an open store share and none of them owns: its directory, clock and options,
-//! and counts of what has happened. Nothing of it changes while the store is open, but for these
-//! counts and for the end of the store.
+//! What all parts of an open store share: its directory, clock and options, and counts of events.
+//! While the store is open nothing here changes except the counts and the closing state.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,17 +24,17 @@ pub(crate) struct Context {
     pub(crate) time: StoreTime,
     pub(crate) store_id: [u8; 16],
     pub(crate) events: Events,
-    /// Wakes the thread that flushes and prepares.
+    /// Wakes the thread that flushes and prepares segments.
     pub(crate) flush_wake: Wake,
-    /// Wakes the thread for all other maintenance.
+    /// Wakes the maintenance thread.
     pub(crate) maintenance_wake: Wake,
     /// The process that opened the store.
     process: ProcessMark,
-    /// The store is closing: long work ends as soon as it can, and no other begins.
+    /// The store is closing: long work ends as soon as it can, and none starts.
     closing: AtomicBool,
-    /// The store was closed: others may have the directory by now.
+    /// The store was closed: another process may have the directory by now.
     closed: AtomicBool,
-    /// None once it was given back, and in a [`Context::beside`] another.
+    /// None once released, and in a [`Context::beside`].
     directory_lock: Mutex<Option<Box<dyn StorageLock>>>,
 }
 
@@ -46,7 +45,7 @@ pub(crate) struct Events {
     pub(crate) written_bytes: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) expired: AtomicU64,
-    /// The latest failure of work that no call waited for.
+    /// The latest error of background work.
     pub(crate) background_error: Mutex<Option<String>>,
 }
 
@@ -110,8 +109,8 @@ impl Context {
         }
     }
 
-    /// For a look at the same store as opening it now would see it. It holds no lock; this one
-    /// does.
+    /// A second context for the same store, to build what opening it now would build. It holds no
+    /// lock; this one does.
     pub(crate) fn beside(&self) -> Context {
         let options = Options {
             progress: None,
@@ -126,7 +125,7 @@ impl Context {
         self.directory.path()
     }
 
-    /// What a message calls a segment's file.
+    /// Path of a segment's file, for messages.
     pub(crate) fn segment_path(&self, id: u64) -> PathBuf {
         self.directory.path_of(&segment_file(id))
     }
@@ -140,17 +139,17 @@ impl Context {
         }
     }
 
-    /// How long what has expired stays on disk, in milliseconds.
+    /// How long expired records stay on disk, in milliseconds.
     pub(crate) fn grace_ms(&self) -> u64 {
         self.options.expiry_grace.as_millis().try_into().unwrap_or(u64::MAX)
     }
 
-    /// Whether this is the process that opened the store, and not one that was forked from it.
+    /// Whether this is the process that opened the store, not a fork of it.
     pub(crate) fn is_of_this_process(&self) -> bool {
         self.process.is_of_this_process() || planted(Planted::ServeForkedChild)
     }
 
-    /// Refuses work in a process that was forked from the one that opened the store.
+    /// An error in a process forked from the one that opened the store.
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.is_of_this_process() {
             Ok(())
@@ -159,7 +158,7 @@ impl Context {
         }
     }
 
-    /// Refuses work on a closed store.
+    /// An error if the store is closed.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check_process()?;
         if self.is_closed() && !planted(Planted::ServeClosed) {
@@ -187,17 +186,17 @@ impl Context {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Marks the store as closed; says whether it was before.
+    /// Marks the store as closed; returns whether it already was.
     pub(crate) fn set_closed(&self) -> bool {
         self.closed.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether no other handle can have opened the directory since this one did.
+    /// Whether this handle still holds the directory's lock.
     pub(crate) fn has_directory(&self) -> bool {
         lock(&self.directory_lock).is_some()
     }
 
-    /// Lets the next one open the directory.
+    /// Releases the directory's lock.
     pub(crate) fn unlock_directory(&self) {
         drop(lock(&self.directory_lock).take());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::format::Damage;
 
-/// Result of everything in this crate.
+/// Result of the fallible functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong. Match on [`Error::kind`] to decide what to do; the message is for people.
@@ -16,31 +16,31 @@ pub enum Error {
     /// A key, value, metadata, lifetime, limit or name outside what the store accepts.
     #[error("{what}")]
     InvalidInput {
-        /// What is wrong and what would be right.
+        /// What is wrong, and what is accepted.
         what: String,
     },
     /// A condition of a conditional write does not hold; nothing was written.
     #[error(
-        "the condition does not hold: {}; read the key again and decide anew",
+        "the condition does not hold: {}; read the key again before you retry",
         match found { Some(sequence) => format!("the key is there with sequence {sequence}"), None => "the key is absent".to_owned() }
     )]
     Conflict {
-        /// Sequence of the record that stands there; `None` if the key is absent (or expired).
+        /// Sequence of the live record that was found; `None` if the key is absent (or expired).
         found: Option<u64>,
     },
-    /// The namespace does not exist, or was dropped while this handle was held.
+    /// The namespace does not exist, or was dropped since this handle was opened.
     #[error("namespace {name:?} does not exist; create it, or open it again if it was dropped")]
     NamespaceNotFound {
         /// Its name.
         name: String,
     },
-    /// A namespace of this name exists already.
+    /// A namespace of this name already exists.
     #[error("namespace {name:?} exists already; choose another name")]
     NamespaceExists {
         /// Its name.
         name: String,
     },
-    /// A cursor that belongs to another listing, or was damaged on its way.
+    /// The cursor belongs to another listing, or was damaged in transit.
     #[error("the cursor does not belong to this listing; start again without one")]
     InvalidCursor,
     /// Another process, or another handle in this one, has the store open.
@@ -67,50 +67,50 @@ pub enum Error {
         /// Its version.
         version: u32,
     },
-    /// Stored data fail a check in a place that no crash explains. Nothing was changed.
-    #[error("stored data are damaged: {cause}; restore a checkpoint, or salvage what is sound: {} at offset {offset}", path.display())]
+    /// Stored data fail a check in a place where no crash could have caused it. Nothing was
+    /// changed.
+    #[error("stored data are damaged: {cause}; restore a checkpoint, or salvage the sound records: {} at offset {offset}", path.display())]
     Corruption {
         /// The damaged file.
         path: PathBuf,
-        /// Where in the file, in bytes from its beginning.
+        /// Offset in the file, in bytes.
         offset: u64,
         /// Which check failed.
         cause: String,
     },
-    /// No space is left on the device. Reads go on, and so do deletes while the reserve lasts;
-    /// writes work again once there is room.
+    /// No space is left on the device. Reads still work, and so do deletes while the reserve lasts;
+    /// puts work again once there is room.
     #[error("no space left on the device; free some, delete keys or compact, then write again: {}", path.display())]
     NoSpace {
         /// The file that did not fit.
         path: PathBuf,
     },
-    /// The system refused an operation on a file.
+    /// The system failed an operation on a file.
     #[error("cannot {action}: {source}; {}: {}", advice(source), path.display())]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
         /// Why it failed.
         source: Arc<io::Error>,
     },
-    /// The write was applied and every reader sees it, but it could not be written out, and it
-    /// cannot be taken back any more: writes of class `Buffered` that came after it were
-    /// acknowledged. It is written out with them as soon as there is room, or the device works
-    /// again, unless the process ends first, or another failure poisons the store
-    /// ([`Error::Poisoned`]): after either it may be lost. Do not repeat the write;
-    /// [`crate::Store::sync`] tells when it is safe.
+    /// The write was applied and every reader sees it, but it could not be written out, nor rolled
+    /// back, since writes of class `Buffered` that came after it were acknowledged. It is written
+    /// out with them as soon as there is room or the device works again. It may be lost if the
+    /// process ends first, or another failure poisons the store ([`Error::Poisoned`]). Do not
+    /// repeat the write; [`crate::Store::sync`] tells when it is durable.
     #[error(
         "the write is applied but not written out yet; it will be, unless the process ends or the store is poisoned first; do not repeat it, call sync: {cause}"
     )]
     Pending {
-        /// Why it could not be written out. [`Error::kind`] is that of this error.
+        /// Why it could not be written out. [`Error::kind`] returns the kind of this cause.
         #[source]
         cause: Arc<Error>,
     },
-    /// An earlier failure left it unknown what is on the disk. Reads go on; writes are refused
-    /// until the store is opened again.
-    #[error("writes are refused since an earlier failure; close and open the store again: {cause}")]
+    /// After an earlier failure it is unknown what is on the disk. Reads still work; writes are
+    /// refused until the store is opened again.
+    #[error("writes are refused after an earlier failure; close and open the store again: {cause}")]
     Poisoned {
         /// The failure.
         cause: String,
@@ -118,15 +118,16 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,
-    /// The store was opened by the process that this one was forked from, which alone may use it.
+    /// The store was opened by the process that this one was forked from, and only that process may
+    /// use it.
     #[error(
         "the store belongs to the process that this one was forked from; open it again here once it is closed there"
     )]
     Forked,
-    /// The work was stopped on request; the store is sound.
-    #[error("stopped on request; the store is as sound as before")]
+    /// The work was stopped on request; the store is unharmed.
+    #[error("stopped on request; the store is unharmed")]
     Cancelled,
-    /// The bytes are not the text or JSON they were asked for as.
+    /// The bytes are not the text or JSON that was asked for.
     #[error("the value is not {expected}; read it as bytes: {cause}")]
     Decode {
         /// `UTF-8` or `JSON of this type`.
@@ -136,41 +137,41 @@ pub enum Error {
     },
 }
 
-/// What to do about a failure of the system.
+/// What to do about an error from the system.
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => "let this process read and write there",
         io::ErrorKind::ReadOnlyFilesystem => "mount the file system writable",
-        io::ErrorKind::NotFound => "see whether somebody else removed it",
-        _ => "see to the device or the limits of the process, then try again",
+        io::ErrorKind::NotFound => "check whether another program removed it",
+        _ => "check the device and the limits of the process, then try again",
     }
 }
 
-/// Errors by what a program can do about them.
+/// Errors, grouped by what a program can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Fix the call: the input is outside what is accepted.
+    /// Fix the call: the input is not accepted.
     InvalidInput,
-    /// Read again and decide anew: somebody else wrote in between.
+    /// Read again before retrying: another write came in between.
     Conflict,
-    /// What was named does not exist.
+    /// The namespace does not exist.
     NotFound,
-    /// What was to be created exists.
+    /// The namespace to create, or the new name of one, already exists.
     AlreadyExists,
-    /// Somebody else has the store open: retry later, or close it there.
+    /// Another handle has the store open: retry later, or close it there.
     InUse,
-    /// The directory is not a store, or one of a later version.
+    /// The directory is not a store, or its format is newer than this program.
     NotAStore,
     /// Data are damaged: restore from a checkpoint, or salvage.
     Corruption,
     /// Free space, then retry on the same handle.
     NoSpace,
-    /// The system failed an operation: look at the source.
+    /// The system failed an operation: see the source.
     Io,
     /// Close and open the store again.
     Poisoned,
-    /// The store was closed by this program, or opened by the process that this one was forked
+    /// The store was closed by this program, or belongs to the process that this one was forked
     /// from.
     Closed,
     /// Stopped on request.
@@ -178,7 +179,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// What can be done about it.
+    /// What a program can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::InvalidInput { .. } | Error::InvalidCursor | Error::Decode { .. } => ErrorKind::InvalidInput,
@@ -201,7 +202,7 @@ impl Error {
         Error::InvalidInput { what: what.into() }
     }
 
-    /// An I/O error on `path`; a full disk is told apart.
+    /// An I/O error on `path`; a full disk becomes [`Error::NoSpace`].
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Error {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path: path.to_owned() },
@@ -209,8 +210,8 @@ impl Error {
         }
     }
 
-    /// An I/O error on `path` that leaves it unknown what is on the disk, whatever its cause:
-    /// [`Error::NoSpace`] would say that nothing was written.
+    /// An I/O error on `path` that leaves it unknown what is on the disk. Always [`Error::Io`],
+    /// since [`Error::NoSpace`] would mean that nothing was written.
     pub(crate) fn unsure(action: &'static str, path: &Path, source: io::Error) -> Error {
         Error::Io {
             action,
@@ -219,7 +220,7 @@ impl Error {
         }
     }
 
-    /// Damage at an offset of a file; a newer version is told apart.
+    /// Damage at an offset of a file; a newer version becomes [`Error::NewerFormat`].
     pub(crate) fn damage(path: &Path, offset: u64, damage: Damage) -> Error {
         match damage {
             Damage::Version(version) => Error::NewerFormat {
@@ -238,7 +239,7 @@ impl Error {
         self.kind() == ErrorKind::NoSpace
     }
 
-    /// The cause alone, for a call that has applied nothing itself.
+    /// The cause of [`Error::Pending`], for a call that applied nothing itself.
     pub(crate) fn without_pending(self) -> Error {
         match self {
             Error::Pending { cause } => Arc::unwrap_or_clone(cause),
@@ -246,13 +247,13 @@ impl Error {
         }
     }
 
-    /// Whether stored bytes are damaged, or the device did not give them out, in one place: what is
-    /// stored elsewhere is as good as before.
+    /// Whether stored bytes in one place are damaged, or the device could not read them: data
+    /// elsewhere are unaffected.
     pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self, Error::Corruption { .. } | Error::Io { action: "read", .. })
     }
 
-    /// Names the key whose record could not be read. Other errors stay as they are.
+    /// Names the key whose record could not be read. Other errors are unchanged.
     pub(crate) fn of_key(self, key: &[u8]) -> Error {
         if self.is_unreadable() {
             self.noting(&format!(", in the record of key {}", quoted(key)))
@@ -261,8 +262,8 @@ impl Error {
         }
     }
 
-    /// Several errors of reading as one: the first damage, with a note of the others. None if there
-    /// are none.
+    /// Several read errors as one: the first damage (else the first error), with a note of the
+    /// others. None if there are none.
     pub(crate) fn together(mut errors: Vec<Error>) -> Option<Error> {
         errors.sort_by_key(|error| !matches!(error, Error::Corruption { .. }));
         let mut errors = errors.into_iter();
@@ -278,7 +279,7 @@ impl Error {
         Some(first.noting(&note))
     }
 
-    /// Says this as well, behind the cause.
+    /// Appends a note to the cause.
     fn noting(mut self, note: &str) -> Error {
         match &mut self {
             Error::Corruption { cause, .. } => cause.push_str(note),
@@ -295,7 +296,7 @@ impl Error {
     }
 }
 
-/// A failure of the system, and what it was about.
+/// An error from the system, with a note of what it was about.
 #[derive(Debug)]
 struct Noted {
     source: Arc<io::Error>,
@@ -314,8 +315,8 @@ impl std::error::Error for Noted {
     }
 }
 
-/// A key in quotes, whatever is in it: as text if it is that, and nothing in it can upset a
-/// terminal or a log.
+/// Any key in quotes: as text if it is UTF-8, and escaped so that it cannot upset a terminal or a
+/// log.
 fn quoted(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
         Ok(text) => format!("{text:?}"),

@@ -1,9 +1,9 @@
-//! Work on the state that needs no caller: expired keys and the keys of dropped namespaces leave
-//! memory, and queued changes find their place in the key orders.
+//! Background work on the state: expired keys and the keys of dropped namespaces are removed from
+//! memory, and queued changes are merged into the key orders.
 //!
-//! One thread at a time is at any of it, and none while the index file is written: none of these
-//! sees another half done. They are long, and stop between steps when the store is closed, which
-//! waits for them.
+//! Only one thread at a time does any of this, and none while the index file is written, so none of
+//! them sees another's half-done work. Each is long, and stops between steps when the store is
+//! closed; closing waits for that.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -35,25 +35,26 @@ impl Housekeeping {
         }
     }
 
-    /// Keeps all of it out. What is under way ends with its step if the store was closed.
+    /// Blocks all of it. Work in progress finishes, or stops at its next step if the store was
+    /// closed.
     pub(crate) fn keep_out(&self) -> MutexGuard<'_, ()> {
         lock(&self.busy)
     }
 
-    /// Folds all queued changes into the key orders.
+    /// Merges all queued changes into the key orders.
     pub(crate) fn merge_orders(&self) {
         let _busy = self.keep_out();
         self.state.merge_orders(|_| true);
     }
 
-    /// Folds queued changes into the key orders where that pays.
+    /// Merges queued changes into the key orders where that pays.
     pub(crate) fn merge_due_orders(&self) {
         let _busy = self.keep_out();
         self.state.merge_orders(KeyOrder::is_merge_due);
     }
 
-    /// A writer has changed keys of this namespace: it helps, or asks for help, if too many changes
-    /// wait for their place in the order.
+    /// Called by a writer that has changed keys of this namespace: merges some changes, or wakes
+    /// the maintenance thread, if too many are queued.
     pub(crate) fn relieve_order(&self, namespace: &NamespaceState) {
         if namespace.order.relieve() {
             self.context.maintenance_wake.wake();
@@ -61,8 +62,8 @@ impl Housekeeping {
     }
 
     /// Removes all expired keys from the indexes; their records stay as shadows until compaction
-    /// drops them. While a jump of the clock is fresh they are only hidden, so that nothing is
-    /// lost if it is put right.
+    /// drops them. For a while after a jump of the clock they are only hidden, so that nothing is
+    /// lost if the clock is set right.
     pub(crate) fn sweep_expired(&self) {
         let _busy = self.keep_out();
         let time = &self.context.time;
@@ -78,7 +79,7 @@ impl Housekeeping {
                 return;
             }
             let guard = self.log.lock();
-            // Under the lock: the clock may have been set back since, and what was put then is not to go.
+            // Under the lock: the clock may have been set back since, and keys put then must stay.
             let now = time.now();
             due_ms = due_ms.min(now.wall_ms());
             self.state.expire_all(&guard.tail.right, &due, due_ms, &now);
@@ -91,7 +92,7 @@ impl Housekeeping {
         self.state.clean_expiry_queue();
     }
 
-    /// Takes the keys of dropped namespaces out of the indexes, in small steps.
+    /// Removes the keys of dropped namespaces from the indexes, in small steps.
     pub(crate) fn empty_dropped_namespaces(&self) -> Result<()> {
         let _busy = self.keep_out();
         for namespace in self.state.namespaces.dropped() {

@@ -1,6 +1,6 @@
-//! Comparing keys: what they begin with in common, and a number that mostly decides their order.
+//! Comparing keys: their common prefix, and a number that decides most comparisons.
 
-/// How many bytes the two begin with in common.
+/// Length of the common prefix, in bytes.
 #[expect(
     clippy::indexing_slicing,
     reason = "`common` is eight times a number of words that both have, so it is within both"
@@ -20,8 +20,8 @@ pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     common + a[common..].iter().zip(&b[common..]).take_while(|(x, y)| x == y).count()
 }
 
-/// The first 8 bytes as a number, shorter keys filled up with zeros: never greater for the lesser
-/// of two keys.
+/// The first 8 bytes as a number, shorter keys padded with zeros. A lesser key never has a greater
+/// rank.
 pub(crate) fn rank(key: &[u8]) -> u64 {
     if let Some(head) = key.first_chunk() {
         return u64::from_be_bytes(*head);

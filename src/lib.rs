@@ -1,10 +1,10 @@
 //! A log-structured, persistent key-value store with the data model of Workers KV: namespaces,
-//! expiry, metadata beside the value, listing by prefix with cursors.
+//! expiry, metadata alongside the value, and listing by prefix with cursors.
 //!
 //! A store is a directory. Every write is appended to a log of segments; a hash index in memory
-//! leads to each key's newest record, and a sorted index of keys serves listings. Expired,
-//! overwritten and deleted records are dropped by compaction. A read sees every write that was
-//! acknowledged before it, and a write that returned has survived what its [`Durability`] says.
+//! points to each key's newest record, and a sorted index of keys serves listings. Compaction drops
+//! expired, overwritten and deleted records. A read sees every write acknowledged before it, and a
+//! write that returned survives what its [`Durability`] names.
 //!
 //! ```
 //! use embercask::{Condition, Error, PutOptions, Store};
@@ -47,44 +47,44 @@
 //!     assert!(second.is_last());
 //! }
 //!
-//! // Several writes of which all are done or none.
+//! // Several writes, all applied or none.
 //! store.batch().put(&sessions, "a", "1").delete(&sessions, "user-456").commit()?;
 //!
-//! // A conditional write: here only if the key is absent. The conflict tells what stands there.
+//! // A conditional write: here only if the key is absent. The conflict carries the sequence that was found.
 //! let conflict = sessions.put_if("a", "2", Condition::Absent);
 //! assert!(matches!(conflict, Err(Error::Conflict { found: Some(_) })));
 //!
 //! sessions.delete("a")?;
-//! store.close()?; // dropping the last handle does it too, but cannot tell of an error
+//! store.close()?; // dropping the last handle does it too, but cannot report an error
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # Where to look
 //!
-//! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] says how.
+//! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] configures it.
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
-//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] that of
-//!   one that does not open, [`salvage`] saves what is sound, and [`inspect`] shows a file part by
-//!   part.
-//! * [`Durability`] says what a write has survived when it returns.
-//! * [`Error::kind`] says what can be done about an error.
+//! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] lists
+//!   that of a store that does not open, [`salvage`] copies the sound records out, and [`inspect`]
+//!   shows a file part by part.
+//! * [`Durability`] says what a write survives once it has returned.
+//! * [`Error::kind`] says what a program can do about an error.
 //! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.
 //!
-//! The repository's `docs/` explain the design (`design.md`), draw the files to the byte
-//! (`format.md`), word the promises and name the tests that hold them (`durability.md`), tell how
-//! to run a store (`operations.md`), and say what later versions will read (`compatibility.md`).
+//! The repository's `docs/` explain the design (`design.md`), specify the files byte by byte
+//! (`format.md`), state the guarantees and name the tests that check them (`durability.md`), cover
+//! running a store (`operations.md`), and say what later versions will read (`compatibility.md`).
 //!
 //! # Features
 //!
 //! None is on by default.
 //!
-//! * `json`: `put_json`, `get_json` and their kin on [`Namespace`], and `to_json` on [`Value`];
-//!   adds serde and serde_json.
-//! * `testing`: a simulated disk with power cuts and injected faults, for tests of programs that
-//!   use a store; see [`storage`].
+//! * `json`: `put_json`, `put_json_with` and `get_json` on [`Namespace`], and `to_json` on
+//!   [`Value`]; adds serde and serde_json.
+//! * `testing`: a simulated disk with power cuts and injected faults, for testing programs that use
+//!   a store; see [`storage`].
 //!
-//! The command `embercask` and its server are a package of their own, `embercask-command`; see
+//! The command `embercask` and its server are in a separate package, `embercask-command`; see
 //! `docs/command-line.md`.
 
 #![deny(unsafe_code)]

@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::format::record::{KEY_LEN_MAX, METADATA_LEN_MAX, VALUE_LEN_MAX};
 use crate::planted::{Planted, planted};
 
-/// Sizes and lifetimes that a store accepts in calls. What is stored already is read, listed and
-/// deleted whatever the limits say; changing its expiry or metadata writes it again, and is a put.
+/// Sizes and lifetimes that the store's calls accept. Data already stored can be read, listed and
+/// deleted whatever the limits; changing a key's expiry or metadata writes the key again, so it is
+/// checked like a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest key, in bytes. At most 65,536; a key is never empty.
@@ -16,16 +17,16 @@ pub struct Limits {
     pub value_bytes_max: usize,
     /// Longest metadata, in bytes. At most 65,536.
     pub metadata_bytes_max: usize,
-    /// Shortest time to live. An expiry must lie at least this far in the future.
+    /// Shortest time to live. An expiry must be at least this far in the future.
     pub ttl_min: Duration,
     /// Most keys that one page of a listing may hold.
     pub page_keys_max: usize,
-    /// Whether keys must be UTF-8 and must not be `.` or `..`, which cannot stand in a URL's path.
+    /// Whether keys must be UTF-8 and other than `.` and `..`, which a URL's path cannot contain.
     pub url_safe_keys: bool,
 }
 
 impl Limits {
-    /// What the format can hold; the default.
+    /// The maximum of the format; the default.
     pub const ENGINE: Limits = Limits {
         key_bytes_max: KEY_LEN_MAX,
         value_bytes_max: VALUE_LEN_MAX,
@@ -47,7 +48,7 @@ impl Limits {
         url_safe_keys: true,
     };
 
-    /// Clips each limit to what the format can hold.
+    /// Clips each limit to the maximum of the format.
     pub(crate) fn clipped(self) -> Limits {
         Limits {
             key_bytes_max: self.key_bytes_max.min(KEY_LEN_MAX),
@@ -75,16 +76,15 @@ impl Limits {
             }
             if std::str::from_utf8(key).is_err() {
                 return Err(Error::invalid(
-                    "the key is not UTF-8, which this store's limits ask for",
+                    "the key is not UTF-8, which this store's limits require",
                 ));
             }
         }
         Ok(())
     }
 
-    /// Whether this key can be deleted. Limits may have been tightened since it was put; what can
-    /// be read and listed must not stay for that, so nothing is asked for but what the format
-    /// can hold.
+    /// Whether this key can be deleted. Only the format's own limits apply: a key that was put
+    /// before the limits were tightened can be read and listed, so it must be deletable.
     pub(crate) fn check_deleted_key(&self, key: &[u8]) -> Result<()> {
         if planted(Planted::LimitDeletes) {
             return self.check_key(key);
@@ -106,32 +106,32 @@ impl Limits {
         Ok(())
     }
 
-    /// The expiry that a lifetime from now means.
+    /// The expiry of a key put now with this lifetime, in milliseconds since the epoch.
     pub(crate) fn expiry_after(&self, ttl: Duration, now_ms: u64) -> Result<u64> {
         if ttl < self.ttl_min {
             return Err(Error::invalid(format!(
-                "the lifetime of {ttl:?} is too short; at least {:?} is asked for",
+                "the lifetime of {ttl:?} is too short; it must be at least {:?}",
                 self.ttl_min
             )));
         }
-        // Rounded up, so that nothing lives shorter than asked.
+        // Rounded up, so that no key expires early.
         let ms = ttl.as_nanos().div_ceil(1_000_000);
         u64::try_from(ms)
             .ok()
             .and_then(|ms| now_ms.checked_add(ms))
             .ok_or_else(|| {
                 Error::invalid(format!(
-                    "the lifetime of {ttl:?} ends beyond what a 64-bit time can say; leave it out"
+                    "the lifetime of {ttl:?} does not fit a 64-bit time in milliseconds; leave it out"
                 ))
             })
     }
 
-    /// Whether an absolute expiry, in milliseconds since the epoch, lies far enough in the future.
+    /// Checks that an expiry, in milliseconds since the epoch, is far enough in the future.
     pub(crate) fn check_expiry(&self, expiry_ms: u64, now_ms: u64) -> Result<u64> {
         let earliest = now_ms.saturating_add(self.ttl_min.as_millis().try_into().unwrap_or(u64::MAX));
         if expiry_ms < earliest && !planted(Planted::AcceptPastExpiry) {
             return Err(Error::invalid(format!(
-                "the expiry {expiry_ms} is too early; at least {:?} from now is asked for, that is {earliest} ms since the epoch",
+                "the expiry {expiry_ms} is too early; it must be at least {:?} from now, which is {earliest} ms since the epoch",
                 self.ttl_min
             )));
         }

@@ -1,4 +1,4 @@
-//! How a store is opened, and how single writes differ from its defaults.
+//! How a store is opened, and how a single write departs from the store's defaults.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::format::segment::RECORD_START_MAX;
 use crate::limits::Limits;
 use crate::storage::{OsStorage, Storage};
 
-/// What a write has survived when it returns.
+/// What a write survives once it has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Durability {
-    /// Nothing until the next flush: at the latest after [`Options::flush_interval`], on `flush`,
-    /// `sync` and close, or with a later write of another class. Costs a copy in memory.
+    /// Nothing until the next write-out: at the latest after [`Options::flush_interval`], on
+    /// `flush`, `sync` and close, or with a later write of another class. Costs a copy in memory.
     Buffered,
-    /// The end of this process, in whatever way. Costs one write to the page cache, shared by
+    /// The end of this process, however it ends. Costs one write to the page cache, shared by
     /// waiting writers.
     Os,
     /// Power loss and kernel crash as well. Costs one data sync, shared by all writers waiting at
@@ -32,44 +32,43 @@ pub enum ReadMode {
     /// process (SIGBUS).
     #[default]
     Map,
-    /// With positioned reads into memory of their own, for file systems where maps are unwise
+    /// With positioned reads into their own buffers, for file systems where maps are unwise
     /// (network, FUSE).
     Pread,
 }
 
-/// Who does what can wait: sealing, hints, merging of the key order, expiry, flushing and
+/// Who does deferred work: sealing, hints, merging of the key order, expiry, flushing and
 /// compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Maintenance {
     /// Three threads of the store.
     #[default]
     Background,
-    /// Writers seal what is full, and the rest is left to
-    /// [`Store::maintain`](crate::Store::maintain) and [`Store::compact`](crate::Store::compact):
-    /// no thread is started. For deterministic tests, and for programs that schedule such work
-    /// themselves.
+    /// No thread is started. Writers seal full segments themselves, and the rest is left to
+    /// [`Store::maintain`](crate::Store::maintain) and [`Store::compact`](crate::Store::compact).
+    /// For deterministic tests, and for programs that schedule such work themselves.
     Manual,
 }
 
-/// Smallest segment size that is accepted: 4 KiB.
+/// Smallest accepted segment size: 4 KiB.
 pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
-/// Largest segment size that is accepted: 512 MiB.
+/// Largest accepted segment size: 512 MiB.
 pub const SEGMENT_BYTES_MAX: u64 = RECORD_START_MAX;
 
-/// How far long work has come.
+/// Progress of long work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes done.
     pub done_bytes: u64,
-    /// Bytes in all.
+    /// Bytes in total.
     pub total_bytes: u64,
 }
 
-/// Called now and then during long work, from the thread that does it.
+/// Called from time to time during long work, on the thread that does it.
 pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// Settings of a store. Built with [`Store::options`](crate::Store::options); none is stored on
-/// disk, each open may choose others.
+/// Settings of a store. Built with [`Store::options`](crate::Store::options). None is stored on
+/// disk, so each open may choose differently.
 #[derive(Clone)]
 pub struct Options {
     pub(crate) durability: Durability,
@@ -128,37 +127,37 @@ impl fmt::Debug for Options {
 }
 
 impl Options {
-    /// Durability of writes that do not say otherwise. Default: [`Durability::Sync`].
+    /// Durability of writes that do not set their own. Default: [`Durability::Sync`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Size at which the active segment is sealed and the next one begun, in bytes; 4 KiB to 512
-    /// MiB. Default: 64 MiB. As much memory again is used for the active segment. A larger
-    /// record gets a segment of its own.
+    /// Size in bytes at which the active segment is sealed and the next one started; 4 KiB to 512
+    /// MiB. Default: 64 MiB. The active segment takes this much memory as well. A larger record
+    /// gets a segment to itself.
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
         self
     }
 
-    /// Longest time that a [`Durability::Buffered`] write stays in memory only. Default: 100 ms.
+    /// Longest time that a [`Durability::Buffered`] write stays only in memory. Default: 100 ms.
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
         self
     }
 
-    /// What keys, values, metadata and lifetimes are accepted. Default: [`Limits::ENGINE`].
+    /// Which keys, values, metadata and lifetimes are accepted. Default: [`Limits::ENGINE`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Whether closing the store writes its indexes to a file, so that the next opening need not
-    /// build them: that takes about as many bytes on disk as [`crate::Stats`] shows for the
-    /// indexes in memory, until the store is written to again. Default: true. If false, opening
-    /// does not use such a file either, and removes one that is there. Without one, as after any
-    /// other end than closing, opening reads hints and the keys of all records.
+    /// Whether closing the store writes its indexes to a file, so that the next open need not
+    /// rebuild them. Until the store is written to again, the file takes about as many bytes on
+    /// disk as [`crate::Stats`] shows for the indexes in memory. Default: true. If false, opening
+    /// does not use such a file either, and removes an existing one. Without the file (as after any
+    /// end other than closing), opening reads the hints and the keys of all records.
     pub fn index_file(mut self, write: bool) -> Self {
         self.index_file = write;
         self
@@ -176,50 +175,50 @@ impl Options {
         self
     }
 
-    /// How many bytes the store may take on disk for each live byte before compaction sets in, 1.1
-    /// to 10. Lower costs more writing. Default: 1.6.
+    /// Bytes the store may take on disk per live byte before compaction starts, 1.1 to 10. A lower
+    /// ceiling costs more writing. Default: 1.6.
     pub fn waste_ceiling(mut self, ratio: f64) -> Self {
         self.waste_ceiling = ratio;
         self
     }
 
-    /// Upper bound on what background compaction copies, in bytes per second. Default: none. Not
-    /// applied to [`Store::compact`](crate::Store::compact), to a run that `compact` or a
-    /// checkpoint is waiting for, to segments without live records, or while waste is more than
-    /// 1.25 times its ceiling. Time is that of [`Options::clock`]: with a clock that stands
-    /// still, a run waits until it is advanced.
+    /// Most bytes that background compaction copies per second. Default: unlimited. Not applied to
+    /// [`Store::compact`](crate::Store::compact), to a run that `compact` or a checkpoint is
+    /// waiting for, to segments without live records, or while waste exceeds 1.25 times its
+    /// ceiling. Time is that of [`Options::clock`]: with a clock that does not advance by itself, a
+    /// run waits until it is advanced.
     pub fn compaction_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
         self.compaction_bytes_per_second = bytes;
         self
     }
 
     /// How long a record must have been expired before compaction drops it from disk, so that a
-    /// clock set wrongly for a moment costs nothing. Expired records are never returned,
-    /// whatever this says. Default: 10 s.
+    /// clock briefly set wrong loses nothing. Expired records are never returned, whatever this is
+    /// set to. Default: 10 s.
     pub fn expiry_grace(mut self, grace: Duration) -> Self {
         self.expiry_grace = grace;
         self
     }
 
-    /// Whether a store is created in a directory that is empty or missing. Default: true.
+    /// Whether to create a store in an empty or missing directory. Default: true.
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Where the time comes from. Default: the system.
+    /// The source of time. Default: the system's clocks.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// Where the files are. Default: the system's file systems.
+    /// Where the files are kept. Default: the system's file systems.
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage = storage;
         self
     }
 
-    /// Called now and then while the store is being opened, from the threads that read.
+    /// Called from time to time while the store is being opened, on the threads that read.
     pub fn on_recovery_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(callback));
         self
@@ -247,8 +246,8 @@ impl Options {
     }
 }
 
-/// What a single put may say beside key and value. A put replaces value, metadata and expiry
-/// together: what is left out here is gone after it.
+/// Options of a single put. A put replaces value, metadata and expiry together, so whatever is not
+/// set here is removed.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
     pub(crate) lifetime: Lifetime,
@@ -257,19 +256,19 @@ pub struct PutOptions {
     pub(crate) condition: Option<Condition>,
 }
 
-/// When a record ends.
+/// When a record expires.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Lifetime {
     #[default]
     Forever,
     For(Duration),
     Until(u64),
-    /// As it was: not checked against the limits again.
+    /// An existing expiry: not checked against the limits again.
     Kept(u64),
 }
 
 impl PutOptions {
-    /// A put without expiry or metadata, of the store's durability.
+    /// A put without expiry or metadata, with the store's durability.
     pub fn new() -> Self {
         Self::default()
     }
@@ -286,39 +285,39 @@ impl PutOptions {
         self
     }
 
-    /// The key expires at this time, in whole seconds since the Unix epoch, as Workers KV's
-    /// `expiration` says it.
+    /// The key expires at this time, in whole seconds since the Unix epoch, like Workers KV's
+    /// `expiration`.
     pub fn expiration(self, seconds: u64) -> Self {
         self.expires_at_ms(seconds.saturating_mul(1000))
     }
 
-    /// Bytes kept beside the value and returned with it, and by listings; by convention JSON.
+    /// Bytes stored with the value and returned with it and by listings; by convention JSON.
     pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
         self.metadata = Some(metadata.into());
         self
     }
 
-    /// Another durability than the store's.
+    /// Overrides the store's durability.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
     }
 
-    /// Write only if this holds at that moment; else [`Error::Conflict`].
+    /// Write only if this condition holds at that moment; otherwise [`Error::Conflict`].
     pub fn condition(mut self, condition: Condition) -> Self {
         self.condition = Some(condition);
         self
     }
 }
 
-/// What must be true of a key for a conditional write. An expired key is absent.
+/// What must be true of a key for a conditional write. An expired key counts as absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The key is absent.
     Absent,
-    /// The key is there, whatever its value.
+    /// The key is present, whatever its value.
     Present,
-    /// The key is there and its newest write has this sequence (see `Value::sequence`).
+    /// The key is present and its newest write has this sequence (see `Value::sequence`).
     Sequence(u64),
 }
 

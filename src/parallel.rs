@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::error::Result;
 use crate::sync::lock;
 
-/// Runs `work` on every item, on as many threads as the machine has; the first error wins.
+/// Runs `work` on every item, on as many threads as the machine has, and returns the results in
+/// order, or the first error in that order.
 pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -39,7 +40,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Re
         match result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
             Some(Ok(value)) => done.push(value),
             Some(Err(error)) => first_error = first_error.or(Some(error)),
-            // Not begun, because another one failed.
+            // Not started, because another one failed.
             None => {}
         }
     }

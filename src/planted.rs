@@ -1,19 +1,14 @@
-//! Breakages planted on purpose: what keeps a promise is left out, to see that the tests notice. A
-//! suite that cannot fail is no suite.
+//! Planted breakages: each leaves out code that a guarantee depends on, to see that the tests
+//! notice. A suite that cannot fail is no suite.
 //!
-//! Only in builds with `--cfg planted`, and there only the one that the environment variable
-//! `EMBERCASK_PLANTED` names; in any other build [`planted`] is a constant `false`. The command has
-//! a list of its own, in `src/command/planted.rs`: a name that is not here may be there.
+//! Only in builds with `--cfg planted`, and there only the one named by the environment variable
+//! `EMBERCASK_PLANTED`; in any other build [`planted`] is a constant `false`. The command has a
+//! separate list in `src/command/planted.rs`: a name that is not here may be there.
 //! `tests/planted.table` says which tests must notice which breakage,
-//! `tests/engine/documents/planted.rs` holds that table equal to both lists, and `.ci/planted`
-//! plants one after the other and demands that those tests fail.
-//! Only in builds with `--cfg planted`, and there only the one that the environment variable
-//! `EMBERCASK_PLANTED` names; in any other build [`planted`] is a constant `false`.
-//! `tests/planted.table` says which tests must notice which breakage, `tests/engine/documents/
-//! planted.rs` holds that table and this list equal, and `.ci/planted` plants one after the other
-//! and demands that those tests fail.
+//! `tests/engine/documents/planted.rs` keeps that table in step with both lists, and `.ci/planted`
+//! plants one after the other and requires those tests to fail.
 
-/// Declares the enum and a list of its members, so that none can be left out of the list.
+/// Declares the enum and a list of its members, so that none can be missing from the list.
 macro_rules! breakages {
     ($($(#[$attribute:meta])* $name:ident,)*) => {
         /// What is broken.
@@ -24,7 +19,7 @@ macro_rules! breakages {
 
         #[cfg(planted)]
         impl Planted {
-            /// All of them.
+            /// All breakages.
             const ALL: &[Planted] = &[$(Planted::$name,)*];
         }
     };
@@ -45,17 +40,17 @@ breakages! {
     DropShadowEarly,
     /// Compaction drops expired puts as if they hid nothing.
     DropExpiredShadow,
-    /// Compaction drops what has only just expired.
+    /// Compaction drops records that have only just expired.
     IgnoreGrace,
-    /// Compaction moves an index entry although it no longer points at what was copied.
+    /// Compaction moves an index entry although it no longer points at the copied record.
     MoveBlindly,
-    /// A hint is believed whatever segment it belongs to and whatever keys it lists.
+    /// A hint is trusted whatever segment it belongs to and whatever keys it lists.
     TrustHint,
-    /// An index file is believed whatever manifest it was written with.
+    /// An index file is trusted whatever manifest it was written with.
     TrustIndexFile,
-    /// Recovery takes what it finds in the page cache for durable.
+    /// Recovery treats everything it finds in the page cache as durable.
     TrustTail,
-    /// A batch that is not whole is taken for as much as there is of it.
+    /// The records present of an incomplete batch are used.
     HalfBatch,
     /// The bodies of records are not checked when they are read.
     SkipBodyCheck,
@@ -65,121 +60,124 @@ breakages! {
     KeepFailedAppend,
     /// Store time follows the wall clock backwards.
     ClockStepsBack,
-    /// After a step back of the wall clock all records are judged by the highest time seen, new ones too.
+    /// After a step back of the wall clock all records are judged by the highest time seen,
+    /// including new ones.
     TimeStandsStill,
     /// The sweep does not wait for a jump of the wall clock to be put right.
     SweepAtOnce,
-    /// What is taken out of the expiry queue for a while is not counted as in it.
+    /// Entries taken out of the expiry queue for a while do not count as in it.
     ForgetTakenOut,
-    /// The index file is written as the indexes are, whatever was taken for expired too early.
+    /// The index file is written from the indexes as they are, even if keys were expired too early.
     KeepWrongIndexFile,
-    /// Compaction picks segments for the space of what it will not drop yet.
+    /// Compaction picks segments for the space of records that it will not drop yet.
     PickWhatStays,
     /// A failed read in recovery counts as the end of the log.
     ReadErrorIsEnd,
     /// Damage before the durable point counts as a torn tail.
     DamageIsEnd,
-    /// A sync is believed although another one of the store has failed.
+    /// A sync is trusted although another sync of the store has failed.
     ForgetFailedSyncs,
-    /// A sync is believed without a question that needs the file system's journal.
+    /// A sync is trusted without a request that needs the file system's journal.
     BelieveSyncs,
-    /// The question is asked once, although who asks first is not told.
+    /// That request is made once, although the first to make it is not told of a failure.
     AskJournalOnce,
-    /// What is written into a directory that was removed is acknowledged.
+    /// Writes into a directory that was removed are acknowledged.
     WriteIntoRemoved,
     /// A forked child that drops a store unlocks its parent's.
     UnlockInChild,
     /// A forked child may use the store of its parent.
     ServeForkedChild,
-    /// Closing a second time says Ok whatever the first time said.
+    /// Closing a second time returns Ok whatever the first close returned.
     ForgetFailedClose,
-    /// What is listed and cannot be found when it is opened counts as absent.
+    /// A file that is listed and cannot be found when it is opened counts as absent.
     UnreadableIsAbsent,
-    /// Files are written into a directory whose manifest is another's.
+    /// Files are written into a directory whose manifest belongs to another store.
     WriteBesideStranger,
     /// In pread mode every segment keeps its file open.
     KeepFilesOpen,
-    /// Compaction leaves a segment that it found damaged where it is for good, though nothing is live in it.
+    /// Compaction leaves a segment that it found damaged in place for good, even with no live
+    /// records.
     KeepDamagedForGood,
     /// Compaction ends at the first damaged segment.
     StopAtDamage,
-    /// A version field is believed although nothing but it can be wrong.
+    /// A version field is trusted although only that field can be wrong.
     TrustVersionField,
     /// A listing fails as a whole where one record is damaged.
     FailPageOnDamage,
-    /// A delete asks for a key that the limits allow.
+    /// A delete requires a key that the limits allow.
     LimitDeletes,
-    /// The hints that are being renewed are on no list meanwhile.
+    /// Hints that are being renewed are not on the list meanwhile.
     ForgetHintsInHand,
     /// A write whose records stay pending is run again.
     RunPendingAgain,
     /// Indexes of segments that no manifest lists yet count as free.
     IgnoreIdsInFlight,
-    /// A manifest is written whatever it says.
+    /// A manifest is written whatever its content.
     WriteAnyManifest,
     /// A damaged record header keeps its key from being overwritten and deleted.
     DamagedHeaderBlocks,
-    /// A new manifest is not synced before it gets its name.
+    /// A new manifest is not synced before it is renamed.
     SkipManifestSync,
-    /// The manifest is replaced although another program has put its own in its place.
+    /// The manifest is replaced although another program has replaced it before.
     PublishBesideStranger,
-    /// Segments are created in a directory whose manifest is another's.
+    /// Segments are created in a directory whose manifest belongs to another store.
     CreateBesideStranger,
     /// The header of a new segment is not synced before the manifest lists the segment.
     SkipSegmentSync,
-    /// A failed write takes back the start record of its segment too.
+    /// A failed write rolls back the start record of its segment too.
     TakeStartBack,
-    /// An index file is written beside a manifest that is another's.
+    /// An index file is written although the manifest belongs to another store.
     IndexBesideStranger,
-    /// The index file of another store is believed.
+    /// The index file of another store is trusted.
     IgnoreIndexStore,
-    /// An index file is believed whatever generation of the manifest it was written with.
+    /// An index file is trusted whatever generation of the manifest it was written with.
     IgnoreIndexGeneration,
-    /// An index file is believed whatever checksum the manifest had with which it was written.
+    /// An index file is trusted whatever the checksum of the manifest it was written with.
     IgnoreIndexManifest,
-    /// An index file of a program that hashes in another way is believed.
+    /// An index file of a program with another hash function is trusted.
     IgnoreHashProbe,
-    /// An index file is believed though it is longer or shorter than its head says.
+    /// An index file is trusted though it is longer or shorter than its head says.
     IgnoreIndexLength,
     /// The sections of an index file are not checked.
     IgnoreIndexChecksums,
-    /// The live records that an index file counts are not compared with the locations in it.
+    /// The live counts in an index file are not compared with its locations.
     IgnoreIndexCounts,
-    /// An index file is believed although what it took for expired has not expired by the clock as it is now.
+    /// An index file is trusted although a record missing from it as expired has not expired by the
+    /// current clock.
     IgnoreIndexTime,
-    /// Opening does not make the names durable that it has found.
+    /// Opening does not make the names that it found durable.
     SkipOpeningSync,
-    /// After an unclean end the sequences go on where the log was found to end.
+    /// After an unclean end the sequences continue where the log was found to end.
     SkipSequenceGap,
-    /// What a full disk keeps recovery from writing again counts as durable.
+    /// Records that recovery could not copy on a full disk count as durable.
     ForgetUnrecovered,
     /// A sealed segment is opened whatever its length.
     TrustLength,
     /// A sealed segment is opened whatever its seal says.
     TrustSeal,
-    /// A segment is opened whatever store and place it belongs to.
+    /// A segment is opened whatever store and id its header has.
     TrustOwner,
-    /// What interrupted steps have left stays where it is.
+    /// Left-overs of interrupted steps are not removed.
     KeepJunk,
-    /// The log goes on behind a segment whose end is missing.
+    /// The log continues after a segment whose end is missing.
     IgnoreChain,
     /// The name of a new store's directory is not made durable.
     SkipCreationSync,
     /// A store is created where there are segments and no manifest.
     CreateOverSegments,
-    /// A store is created in a directory with files of others.
+    /// A store is created in a directory with foreign files.
     CreateBesideOthers,
     /// A store is opened although its lock is held.
     IgnoreLock,
-    /// A sync leaves out the segments that were rotated out and not sealed yet.
+    /// A sync leaves out segments that were rotated out and not sealed yet.
     SkipRotatedSync,
-    /// A sync counts for what was written out while it was under way.
+    /// A sync counts for writes that were written out while it ran.
     ClaimUnsynced,
-    /// A mark that was taken back is not written again.
+    /// A mark that was rolled back is not written again.
     ForgetMark,
     /// After a failed write-out the file is not cut back.
     SkipCut,
-    /// A seal is not synced before the manifest says that it stands.
+    /// A seal is not synced before the manifest lists its segment as sealed.
     SkipSealSync,
     /// On a full disk deletes may take the whole reserve.
     DeletesTakeAll,
@@ -189,143 +187,143 @@ breakages! {
     StayFull,
     /// No space is held back for a full disk.
     ForgetReserve,
-    /// On a full disk puts go on although the reserve is not whole.
+    /// On a full disk puts are accepted although the reserve is not whole.
     RefuseNothing,
-    /// A write goes on whatever its condition.
+    /// A write is done whatever its condition.
     IgnoreCondition,
-    /// For a condition a record is there after it has expired.
+    /// For a condition an expired record counts as present.
     ConditionSeesExpired,
-    /// What is overwritten or deleted counts as live.
+    /// Overwritten and deleted records count as live.
     ForgetDead,
-    /// A batch does not know what its earlier operations have made of a key.
+    /// A batch does not take into account what its earlier operations did to a key.
     ForgetEarlierInBatch,
-    /// A write that is taken back leaves nothing in the place of what was there before.
+    /// A write that is rolled back does not restore what was there before.
     TakeBackToNothing,
-    /// Records that were taken back go on being counted.
+    /// Records that were rolled back are still counted.
     CountTakenBack,
-    /// Writes to a namespace that was dropped are taken.
+    /// Writes to a dropped namespace are accepted.
     WriteToDropped,
     /// A key that is deleted stays in the listing.
     ListDeleted,
-    /// A delete that finds nothing does not wait for the deletion that it has seen.
+    /// A delete that finds nothing does not wait for the earlier deletion to be durable.
     ForgetAbsence,
-    /// The log never says how far it is durable.
+    /// The log contains no marks of how far it is durable.
     SkipMarks,
     /// A key whose record is damaged counts as absent.
     DamageIsAbsence,
-    /// A get shows what has expired until it leaves the indexes.
+    /// A get shows expired records until they leave the indexes.
     ShowExpired,
-    /// A look at several keys is not repeated when a batch comes between.
+    /// A read of several keys is not repeated if a batch comes in between.
     TornLook,
     /// Readers do not wait for a batch that is being applied.
     BatchInSteps,
-    /// Opening passes over tombstones.
+    /// Opening ignores tombstones.
     IgnoreTombstones,
     /// Opening loads the records of namespaces that were dropped.
     LoadDropped,
-    /// Opening takes the record that it reads last for the newest.
+    /// Opening treats the record that it reads last as the newest.
     LoadInAnyOrder,
-    /// Opening takes the name that it reads last for the name of a namespace.
+    /// Opening treats the name that it reads last as the name of a namespace.
     NameInAnyOrder,
     /// Opening queues no expiry.
     ForgetLoadedExpiry,
-    /// Compaction publishes its outputs although records that it relied on were taken back.
+    /// Compaction publishes its outputs although records that it relied on were rolled back.
     SkipRollbackCheck,
-    /// Compaction publishes its outputs before what it relied on is durable.
+    /// Compaction publishes its outputs before the records it relied on are durable.
     PublishUndurable,
-    /// Pending records that are taken back after a compaction uncover what it has removed.
+    /// Pending records that are rolled back after a compaction uncover records that it has removed.
     ForgetPending,
-    /// Compaction drops every segment in which nothing is live, whatever it hides.
+    /// Compaction drops every segment without live records, whatever it hides.
     DropUnread,
-    /// Compaction takes damage in a segment for its end.
+    /// Compaction treats damage in a segment as its end.
     CompactBesideDamage,
     /// The expiry of a record that compaction has moved is not queued.
     ForgetMovedExpiry,
-    /// What compaction has moved is counted twice where it is now.
+    /// Records that compaction has moved are counted twice in their new segment.
     CountMovedTwice,
-    /// Expired records that compaction carries on are not counted as expired.
+    /// Expired records that compaction keeps are not counted as expired.
     ForgetCopiedExpired,
-    /// Compaction goes on in the background although it was paused.
+    /// Background compaction continues although it was paused.
     IgnorePause,
-    /// Compaction goes on although it was cancelled.
+    /// Compaction continues although it was cancelled.
     IgnoreCancel,
-    /// Background compaction copies as fast as it can, whatever the options say.
+    /// Background compaction ignores its rate limit.
     IgnoreRate,
     /// The sweep removes a key although its record is no longer the newest.
     SweepBlindly,
     /// Nothing waits for a jump of the wall clock to be put right.
     SkipPause,
-    /// A record is there at the millisecond of its expiry.
+    /// A record is still present at the millisecond of its expiry.
     ExpireLate,
-    /// A seal that no manifest knows says nothing of how far the log is durable.
+    /// A seal that no manifest lists is ignored in finding how far the log is durable.
     IgnoreSeals,
-    /// Marks behind damage say nothing of how far the log is durable.
+    /// Marks after damage are ignored in finding how far the log is durable.
     IgnoreMarksBehind,
     /// Keys, values and metadata may be longer than the limits say.
     IgnoreLimits,
-    /// An expiry may lie in the past.
+    /// An expiry may be in the past.
     AcceptPastExpiry,
-    /// A cursor may lead out of its listing.
+    /// A cursor may point outside its listing.
     TrustCursor,
-    /// A cursor is good for every listing.
+    /// A cursor is valid for every listing.
     IgnoreCursorListing,
-    /// A cursor is believed although its checksum is wrong.
+    /// A cursor is trusted although its checksum is wrong.
     IgnoreCursorChecksum,
-    /// A page begins with the key at which the page before has ended.
+    /// A page begins with the key at which the page before ended.
     RepeatLastKey,
-    /// A listing goes on behind its prefix.
+    /// A listing continues past its prefix.
     ListAcrossPrefix,
-    /// A checkpoint leaves out what is not sealed yet.
+    /// A checkpoint omits segments that are not sealed yet.
     CopyWithoutActive,
     /// Files that are copied into a checkpoint are not synced.
     SkipCopySync,
     /// The name of a finished copy is not made durable.
     SkipPublishSync,
-    /// A copy that is not finished stays where it is.
+    /// An unfinished copy is not removed.
     KeepPartialCopy,
-    /// A copy is built where a store is.
+    /// A copy is built in a directory that is a store.
     BuildOverStore,
-    /// Verify does not look at seals.
+    /// Verify does not check seals.
     VerifyPassesSeals,
-    /// Verify does not look at hints.
+    /// Verify does not check hints.
     VerifyPassesHints,
-    /// Verify does not tell of damaged records.
+    /// Verify does not report damaged records.
     VerifyPassesRecords,
-    /// Verify takes all damage in a log that was not closed for a torn end.
+    /// Verify treats all damage in a log that was not closed as a torn end.
     VerifyTakesDamageForTorn,
-    /// Salvage takes the record that it reads last for the newest.
+    /// Salvage treats the record that it reads last as the newest.
     SalvageInAnyOrder,
-    /// Salvage takes what is there of a torn batch.
+    /// Salvage keeps the records present of a torn batch.
     SalvageTorn,
-    /// Salvage saves what has expired.
+    /// Salvage keeps expired records.
     SalvageExpired,
-    /// Salvage saves the keys of namespaces that were dropped.
+    /// Salvage keeps the keys of dropped namespaces.
     SalvageDropped,
     /// Salvage and verify ignore the lock of an open store.
     SalvageLock,
-    /// Salvage and verify take segments that the manifest does not list.
+    /// Salvage and verify read segments that the manifest does not list.
     SalvageUnlisted,
-    /// Salvage believes the manifest of another store.
+    /// Salvage trusts the manifest of another store.
     SalvageByStranger,
-    /// Inspect passes over what it cannot read.
+    /// Inspect skips damaged ranges.
     InspectPassesDamage,
     /// Inspect does not check the sections of an index file.
     InspectTrustsSections,
-    /// A map that was made stays until the process ends.
+    /// A map is kept until the process ends.
     KeepMaps,
     /// Closing does not sync.
     CloseWithoutSync,
-    /// A store that was closed goes on answering.
+    /// A closed store still serves calls.
     ServeClosed,
     /// Two namespaces may have one name.
     AnyNameTwice,
-    /// Segments that wait to be sealed pile up in memory.
+    /// Segments waiting to be sealed pile up in memory.
     PileUp,
-    /// The store goes on although it is unknown which manifest is on disk.
+    /// The store continues although it is unknown which manifest is on disk.
     BelieveUnknownManifest,
     /// A namespace whose drop could not be synced stays.
     DropAfterSync,
-    /// Compaction fails where only a damaged record could tell whether a shadow counts.
+    /// Compaction fails if only a damaged record could tell whether a shadow counts.
     FailOnDoubt,
 }
 

@@ -1,5 +1,5 @@
 //! The synchronisation types of the lock-free parts: the standard ones, or, in a build with `--cfg
-//! shuttle`, those that explore every interleaving.
+//! shuttle`, those that explore interleavings.
 
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{
@@ -18,14 +18,14 @@ pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, 
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Proof that no other thread changes what readers find. There is one for each open store, kept
-/// under its writer lock: code that can refer to it holds that lock, or is still alone with a store
-/// that is being opened.
+/// Proof that no other thread changes what readers find. Each open store has one, kept under its
+/// writer lock: code that can refer to it holds that lock, or has sole access to a store that is
+/// being opened.
 #[derive(Debug)]
 pub(crate) struct ChangeRight(());
 
 impl ChangeRight {
-    /// For the writer lock of a new store, and for tests of a part of one.
+    /// For the writer lock of a new store, and for tests of one part.
     pub(crate) fn new() -> ChangeRight {
         ChangeRight(())
     }

@@ -39,7 +39,7 @@ fn what_is_written_before_a_step_back_is_judged_by_the_highest_time_and_what_is_
     let earlier = time.now();
     time.appending(7);
     assert_eq!((judged(&time, 6), judged(&time, 7)), (9000, 1000));
-    // What was looked at before the append and is asked now agrees.
+    // A time taken before the append, and used after it, agrees.
     assert!(earlier.is_expired(Some(9000), 6) && !earlier.is_expired(Some(1001), 7));
     clock.set_wall(2000);
     assert_eq!((judged(&time, 6), judged(&time, 7)), (9000, 2000));
@@ -64,7 +64,7 @@ fn each_record_is_judged_by_the_highest_time_since_it_was_written() {
         rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (rng >> 33) % below
     };
-    // The highest time since each was written, by its sequence.
+    // The highest time since each record was written, by its sequence.
     let mut highest: Vec<u64> = Vec::new();
     for _ in 0..20_000 {
         match random(4) {
@@ -74,7 +74,7 @@ fn each_record_is_judged_by_the_highest_time_since_it_was_written() {
                 highest.push(0);
             }
             1 => clock.advance(random(40)),
-            // Few steps that count, so that none has to be merged.
+            // Few effective steps, so that none has to be merged.
             _ if random(8) == 0 => clock.set_wall(clock.wall_ms() + random(500)),
             _ if random(8) == 0 => clock.set_wall(clock.wall_ms().saturating_sub(random(900))),
             _ => {}
@@ -105,7 +105,7 @@ fn steps_are_forgotten_when_the_clock_has_caught_up_and_many_take_no_more_memory
     }
     time.appending(1000);
     assert_eq!(time.steps.load().len(), STEPS_MAX);
-    // Merged to the safe side: nothing that was seen expired comes back.
+    // Merged to the safe side: no record that was seen expired comes back.
     assert!((0..1000).all(|sequence| judged(&time, sequence) >= highest[sequence as usize]));
     assert_eq!(judged(&time, 1000), clock.wall_ms());
     clock.set_wall(1_000_000);
@@ -121,7 +121,7 @@ fn threads_that_read_the_clock_while_it_is_set_agree_on_what_is_expired() {
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                // What this thread has once seen expired stays so.
+                // What this thread has once seen expired stays expired.
                 let mut gone = 0;
                 while !ended.load(Ordering::Relaxed) {
                     let now = time.now();
@@ -131,13 +131,13 @@ fn threads_that_read_the_clock_while_it_is_set_agree_on_what_is_expired() {
                 }
             });
         }
-        // So often, and until the others have looked.
+        // This often, and until the others have read the clock.
         for n in 0u64.. {
             if n >= 20_000 && (looks.load(Ordering::Relaxed) >= 20_000 || n > 20_000_000) {
                 break;
             }
             clock.set_wall(1_000_000 + n * 7919 % 5000);
-            // A put: it notices the step, and then has a sequence.
+            // A put: it notices the step, and then gets a sequence.
             let now = time.now();
             time.appending(n + 1);
             let expiry = now.wall_ms() + 1;

@@ -1,4 +1,4 @@
-//! Whether and how compaction runs, how far it has come, and what it has done.
+//! Whether and how compaction runs, its progress, and what it has done.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -12,11 +12,11 @@ use crate::sync::lock;
 /// Whether and how compaction runs.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
-    /// Held by the one who compacts, or who must not be disturbed by it.
+    /// Held by a compaction, and by whatever must exclude one.
     pub(crate) running: Mutex<()>,
     paused: AtomicBool,
     cancelled: AtomicBool,
-    /// How many calls wait for the compaction under way to end.
+    /// Number of calls waiting for the current compaction to end.
     waiting: AtomicU64,
     /// A compaction began, and has not found anything to do yet.
     begun: AtomicBool,
@@ -24,23 +24,23 @@ pub(crate) struct Control {
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     reclaimed_bytes: AtomicU64,
-    /// Of the segments chosen since the last compaction that had anything to do began: bytes
-    /// replaced, and bytes in all.
+    /// For the segments chosen since the last compaction with work to do began: bytes replaced, and
+    /// bytes in total.
     done_bytes: AtomicU64,
     total_bytes: AtomicU64,
 }
 
-/// What compaction did: one run, or all since the store was opened.
+/// What compaction did: in one call, or since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompactionReport {
-    /// Runs, each of some segments at once.
+    /// Runs; each replaces one or more segments.
     pub runs: u64,
     /// Bytes of the segments that were replaced.
     pub read_bytes: u64,
     /// Bytes of the segments that replaced them.
     pub written_bytes: u64,
-    /// The difference: disk space that came back.
+    /// The difference: disk space reclaimed.
     pub reclaimed_bytes: u64,
 }
 
@@ -52,14 +52,14 @@ impl CompactionReport {
         self.reclaimed_bytes += run.reclaimed_bytes;
     }
 
-    /// Whether there are other files now and nothing else: doing it again would do the same again.
+    /// Whether only the files changed, so that another run would do the same again.
     pub(super) fn changed_nothing(&self) -> bool {
         self.reclaimed_bytes == 0 && self.read_bytes == self.written_bytes
     }
 }
 
 impl Control {
-    /// Background compaction begins nothing new until resumed, and its run under way is given up.
+    /// Starts no new background runs until resumed, and cancels the current one.
     pub(crate) fn pause(&self) {
         self.paused.store(true, Ordering::Release);
     }
@@ -68,7 +68,7 @@ impl Control {
         self.paused.store(false, Ordering::Release);
     }
 
-    /// Gives up the run under way, if there is one.
+    /// Cancels the current run, if there is one.
     pub(crate) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
     }
@@ -81,8 +81,8 @@ impl Control {
         }
     }
 
-    /// Takes the lock `running` for a call that must not wait at the pace of the background: a
-    /// throttled run under way goes on at full speed from now on.
+    /// Takes the lock `running` for a call that must not wait at background pace: a throttled run
+    /// continues at full speed from now on.
     pub(crate) fn lock_at_once(&self) -> MutexGuard<'_, ()> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let running = lock(&self.running);
@@ -94,14 +94,14 @@ impl Control {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// A compaction begins. The background begins one twice a second and mostly finds nothing to
-    /// do, so the progress of the last one stays until there is something.
+    /// Begins a compaction. The background does so twice a second and mostly finds nothing to do,
+    /// so the progress of the last one is kept until there is something.
     pub(super) fn begin(&self) {
         self.cancelled.store(false, Ordering::Release);
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// These segments are to be replaced.
+    /// Adds these segments to the bytes to replace.
     pub(super) fn plan(&self, inputs: &[SealedSegment]) {
         if self.begun.swap(false, Ordering::Relaxed) {
             self.total_bytes.store(0, Ordering::Relaxed);
@@ -111,7 +111,7 @@ impl Control {
         self.total_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// So many more bytes are done.
+    /// Adds to the bytes done.
     pub(super) fn go_on(&self, bytes: u64) {
         self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -135,7 +135,7 @@ impl Control {
         self.reclaimed_bytes.fetch_add(run.reclaimed_bytes, Ordering::Relaxed);
     }
 
-    /// All runs since the store was opened.
+    /// Totals of all runs since the store was opened.
     pub(crate) fn totals(&self) -> CompactionReport {
         CompactionReport {
             runs: self.runs.load(Ordering::Relaxed),

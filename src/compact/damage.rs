@@ -1,8 +1,8 @@
-//! What compaction does about segments that it cannot read.
+//! What compaction does with segments that it cannot read.
 //!
-//! Such a segment is left where it is: what is live in it would be lost with it, or is lost
-//! already, and a reader of it must be told. The others are compacted without it. Once nothing in
-//! it is live, and nothing in it hides anything, it goes as any other would, without being read.
+//! Such a segment is left in place: compacting it would lose its live records, and readers of those
+//! that are damaged must get an error. The other segments are compacted without it. Once it has no
+//! live records and hides nothing, it is dropped like any other, without being read.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,18 +14,18 @@ use crate::planted::{Planted, planted};
 use crate::segment::SealedSegment;
 use crate::sync::lock;
 
-/// After so long a segment that the device did not give out is tried again in the background.
+/// A segment that the device failed to read is retried in the background after this time.
 const RETRY_MS: u64 = 60_000;
 
-/// Segments that compaction leaves where they are, since they could not be read.
+/// Segments that compaction leaves in place, since they could not be read.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut(Mutex<HashMap<u64, Cause>>);
 
-/// Why, and for how long.
+/// Why a segment is left out, and until when.
 #[derive(Debug)]
 struct Cause {
     error: Error,
-    /// On the monotonic clock; for good if None.
+    /// On the monotonic clock; None for permanently.
     until_ms: Option<u64>,
 }
 
@@ -40,12 +40,12 @@ impl LeftOut {
         cause.is_some_and(|cause| cause.until_ms.is_none_or(|until_ms| now_ms < until_ms))
     }
 
-    /// The segment is gone.
+    /// Forgets a segment that is gone.
     pub(super) fn forget(&self, id: u64) {
         lock(&self.0).remove(&id);
     }
 
-    /// Damage stays; a device, or what stands between, may have come to itself again.
+    /// Retries segments the device failed to read, which may work again. Damage is permanent.
     pub(super) fn try_unreadable_again(&self) {
         lock(&self.0).retain(|_, cause| cause.until_ms.is_none());
     }
@@ -56,12 +56,12 @@ impl LeftOut {
 }
 
 impl Compactor {
-    /// Whether compaction has met damage in this segment.
+    /// Whether compaction leaves this segment out, having failed to read it.
     pub(super) fn is_left_out(&self, id: u64) -> bool {
         self.left_out.holds(id, self.context.time.monotonic_ms())
     }
 
-    /// Has the runs that follow leave a segment out, if this is an error of reading it.
+    /// Leaves a segment out of later runs, if this is an error of reading it.
     pub(super) fn leave_out(&self, input: &SealedSegment, error: &Error) {
         if !error.is_unreadable() {
             return;
@@ -74,8 +74,8 @@ impl Compactor {
         self.left_out.insert(input.id(), Cause { error, until_ms });
     }
 
-    /// Replaces those of these segments that can be read. The others are left out from then on, and
-    /// what is wrong with them is added to the list.
+    /// Replaces the readable ones of these segments. The others are left out from then on, and
+    /// their errors are added to the list.
     pub(super) fn run_sound(
         &self,
         inputs: &mut Vec<SealedSegment>,
@@ -103,8 +103,8 @@ impl Compactor {
         }
     }
 
-    /// Drops the damaged segments in which nothing is live and nothing hides anything, in a run of
-    /// their own: beside others they might have to be read.
+    /// Drops the damaged segments that have no live records and hide nothing. They get a separate
+    /// run: together with others they might have to be read.
     pub(super) fn drop_dead_damaged(&self, pace: Pace) -> Result<CompactionReport> {
         let dead = self.dead_damaged();
         if dead.is_empty() || planted(Planted::KeepDamagedForGood) {
@@ -112,15 +112,16 @@ impl Compactor {
         }
         self.control.plan(&dead);
         match self.log.reserve.run(ReservePart::Whole, || self.run(&dead, pace)) {
-            // Something has died elsewhere meanwhile that one of them hides. That they are damaged was told before.
+            // Meanwhile a record died elsewhere that one of them hides. Their damage was reported
+            // before.
             Err(error) if error.is_unreadable() => Ok(CompactionReport::default()),
             result => result,
         }
     }
 
-    /// The most damaged segments that can go together without being read. One may hide what is dead
-    /// in another one of them, so all are supposed to go at first, and those of which that is
-    /// not true are taken out until it is true of the rest.
+    /// The largest set of damaged segments that can be dropped together without being read. One may
+    /// hide dead records of another in the set, so this starts with all of them, and removes those
+    /// that fail the rules until none does.
     fn dead_damaged(&self) -> Vec<SealedSegment> {
         let damaged = self.state.segments.all().into_iter();
         let damaged = damaged.filter(|segment| self.is_left_out(segment.id()));
@@ -137,7 +138,7 @@ impl Compactor {
         dead
     }
 
-    /// The end of a compaction that met this damage.
+    /// Adds the damage that a compaction met to its result.
     pub(super) fn with_damage(&self, done: Result<CompactionReport>, damaged: Vec<Error>) -> Result<CompactionReport> {
         let Some(damage) = Error::together(damaged) else {
             return done;
@@ -145,7 +146,7 @@ impl Compactor {
         match done {
             Ok(_) => Err(damage),
             Err(error) => {
-                // It is not met a second time, so this is where it can be told.
+                // The damage is met only once, so it is reported here.
                 self.context.events.note_background_error(&damage);
                 Err(error)
             }

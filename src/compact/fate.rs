@@ -1,31 +1,30 @@
-//! What becomes of a record when its segment is compacted: facts in, decision out.
+//! What happens to a record when its segment is compacted: facts in, decision out.
 //!
-//! * A put is left out only if a newer record of its key is on the device, or if it has expired.
-//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is left out only if
-//!   no other segment can hold an older record of its key. Else it is carried on under its own
+//! * A put is dropped only if a newer record of its key is on the device, or if it has expired.
+//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is dropped only if
+//!   no other segment can hold an older record of its key. Otherwise it is kept under its own
 //!   sequence.
 
-/// All that decides.
+/// Everything the decision depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// It is a put, and not a tombstone.
+    /// It is a put, not a tombstone.
     pub(super) is_put: bool,
     /// The keydir points at it.
     pub(super) is_live: bool,
-    /// It belongs to a namespace that was dropped: the namespace's own shadow covers all its
-    /// records.
+    /// It belongs to a dropped namespace, whose own shadow covers all its records.
     pub(super) is_dropped: bool,
-    /// Its expiry has come.
+    /// It has expired.
     pub(super) is_expired: bool,
-    /// A put of its key is known to be in the log, newer than this record if this one is not live.
+    /// A put of its key is known to be in the log; if this record is not live, that put is newer.
     pub(super) is_replaced: bool,
     /// No segment outside the run can hold an older record of its key.
     pub(super) hides_nothing: bool,
-    /// It expired so long ago that it may leave the disk.
+    /// It expired long enough ago to be dropped from disk.
     pub(super) is_past_grace: bool,
 }
 
-/// What becomes of a record.
+/// What happens to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Copy,
@@ -33,10 +32,10 @@ pub(super) enum Fate {
     Bury,
     /// An expired put that is copied, since it has not been expired for long.
     Linger,
-    /// A shadow that hides nothing outside the inputs: it goes, and with it all older shadows of
-    /// its key among them.
+    /// A shadow that hides nothing outside the inputs: dropped, along with all older shadows of its
+    /// key in the inputs.
     Spent,
-    /// A newer record of the key is elsewhere.
+    /// Dropped: a newer record of the key is elsewhere.
     Gone,
 }
 
@@ -47,7 +46,7 @@ impl Facts {
     }
 }
 
-/// Decides.
+/// Decides the fate of a record.
 pub(super) fn fate(facts: &Facts) -> Fate {
     if facts.is_live {
         return Fate::Copy;
@@ -139,10 +138,10 @@ mod tests {
             assert!(!(facts.is_live && fate != Fate::Copy), "{facts:?}");
             let is_covered = facts.is_dropped || facts.is_replaced || facts.hides_nothing;
             assert!(!(goes && facts.is_shadow() && !is_covered), "{facts:?}");
-            // Within the grace period an expired put leaves the disk for no reason but a newer record.
+            // Within the grace period an expired put is dropped only for a newer record.
             let lingers = facts.is_put && facts.is_expired && !facts.is_past_grace;
             assert!(!(lingers && matches!(fate, Fate::Spent | Fate::Bury)), "{facts:?}");
-            // A tombstone is never taken for a put, nor the other way round.
+            // A tombstone is never treated as a put.
             assert!(facts.is_put || !matches!(fate, Fate::Bury | Fate::Linger), "{facts:?}");
         }
     }

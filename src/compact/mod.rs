@@ -1,21 +1,21 @@
-//! Compaction: giving back the disk space of records that nothing points at any more.
+//! Compaction: reclaiming the disk space of records that nothing points at any more.
 //!
-//! `pick` chooses sealed segments (no others are within its reach), `fate` decides about each
-//! record in them, `run` puts new segments with what survives in their place, `pacing` slows the
-//! background down, and `damage` keeps out of the way of what cannot be read.
+//! `pick` chooses among the sealed segments (no others can be compacted), `fate` decides about each
+//! record in them, `run` replaces them by new segments with the survivors, `pacing` slows the
+//! background down, and `damage` works around segments that cannot be read.
 //!
 //! Invariants:
 //!
-//! * A put is left out only if a newer record of its key is on the device, or if it has expired.
-//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is left out only if
+//! * A put is dropped only if a newer record of its key is on the device, or if it has expired.
+//! * A shadow (a tombstone, or an expired put, which is written as a tombstone) is dropped only if
 //!   no other segment can hold an older record of its key: every other segment that reaches below
-//!   the shadow's sequence holds nothing but live puts, and a record that is shadowed is never
-//!   live. Else it is carried on under its own sequence.
-//! * What a decision rests on is durable before the manifest changes; if a failed write took any
-//!   record back meanwhile, the run is given up.
+//!   the shadow's sequence holds only live puts, and a shadowed record is never live. Otherwise it
+//!   is kept under its own sequence.
+//! * Records that a decision depends on are durable before the manifest changes; if a failed write
+//!   rolled any record back meanwhile, the run is cancelled.
 //! * An index entry is moved only if it still points at the record that was copied.
-//! * Damage costs the segment it lies in, and that only as long as anything in it is live: the run
-//!   goes on without it, and all damage is told in the end.
+//! * Damage affects only its own segment, and only until that has no live records: the run
+//!   continues without it, and all damage is reported at the end.
 
 mod control;
 mod damage;
@@ -39,7 +39,7 @@ use crate::segment::SealedSegment;
 use crate::state::State;
 use crate::sync::lock;
 
-/// How a run goes about its work.
+/// The pace of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// A call waits for it.
@@ -51,7 +51,7 @@ pub(crate) enum Pace {
     Throttled,
 }
 
-/// What compacts the segments of an open store.
+/// Compacts the segments of an open store.
 #[derive(Debug)]
 pub(crate) struct Compactor {
     context: Arc<Context>,
@@ -62,8 +62,8 @@ pub(crate) struct Compactor {
     left_out: LeftOut,
 }
 
-/// Runs of a forced compaction after which it is good: one for the waste, one for what that
-/// uncovered, and then some.
+/// Most rounds of a forced compaction: one for the waste, one for what that uncovers, and some
+/// spare.
 const FORCED_ROUNDS_MAX: usize = 4;
 
 impl Compactor {
@@ -90,7 +90,7 @@ impl Compactor {
             return Ok(CompactionReport::default());
         }
         let _running = lock(&self.control.running);
-        // Closing holds that lock to the end: who gets it afterwards must leave the directory alone.
+        // Closing holds that lock to the end: after it the directory must not be touched.
         self.context.check_open()?;
         self.control.begin();
         let mut damaged = Vec::new();
@@ -107,7 +107,7 @@ impl Compactor {
             let known = damaged.len();
             let run = self.run_as_space_allows(pick.inputs, pick.pace, damaged)?;
             report.add(run);
-            // What turned out to be damaged is not picked again; there may be more to do without it.
+            // Damaged segments are not picked again; there may be more to do without them.
             let met_damage = damaged.len() > known;
             if run.changed_nothing() && !met_damage {
                 return Ok(report);
@@ -115,8 +115,8 @@ impl Compactor {
         }
     }
 
-    /// Gives back all space that can be given back now. Damage does not keep the rest from it, and
-    /// is told in the end.
+    /// Reclaims all space that can be reclaimed now. Damage does not stop the rest, and is reported
+    /// at the end.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
         self.context.check_open()?;
         self.log.reserve.run(ReservePart::Whole, || self.log.retire_active())?;
@@ -152,9 +152,9 @@ impl Compactor {
     }
 
     /// Replaces all of these segments at once, or, if the disk is too full for that, one after the
-    /// other: the one with the least in it first, so that each makes room for the next. Takes
-    /// them over, since the space of a segment does not come back while anything holds it. What
-    /// turns out to be damaged stays, and is added to the list.
+    /// other: the one with the fewest live bytes first, so that each makes room for the next. Takes
+    /// ownership, since a segment's space is not freed while anything holds it. Damaged segments
+    /// stay, and their errors are added to the list.
     fn run_as_space_allows(
         &self,
         mut inputs: Vec<SealedSegment>,
@@ -175,7 +175,7 @@ impl Compactor {
                 Err(error) => return Err(error),
             }
         }
-        // What did not fit now may do so in the next round.
+        // What did not fit now may fit in the next round.
         if report.reclaimed_bytes > 0 {
             Ok(report)
         } else {
@@ -183,8 +183,8 @@ impl Compactor {
         }
     }
 
-    /// Compacts exactly the sealed segments whose position, by age, is set in this mask: lets tests
-    /// choose any subset.
+    /// Compacts exactly the sealed segments whose position, by age, is set in this mask, so that
+    /// tests can choose any subset.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
         self.context.check_open()?;

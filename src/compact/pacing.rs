@@ -1,4 +1,4 @@
-//! The rate limit of background compaction, and what ends or lifts the wait that it asks for.
+//! The rate limit of background compaction, and what ends or lifts a wait for it.
 
 use std::time::Duration;
 
@@ -6,36 +6,35 @@ use super::{Compactor, Pace};
 use crate::error::{Error, Result};
 use crate::planted::{Planted, planted};
 
-/// Longest sleep between two looks at what may end a wait.
+/// Longest sleep between two checks for the end of a wait.
 const STEP_MS: u64 = 20;
 
-/// How many milliseconds to wait so that a run that has copied `copied_bytes` in `passed_ms` keeps
-/// to the rate. Rounds down: both are counted from the beginning of the run, so errors do not add
-/// up.
+/// Milliseconds to wait so that a run that has copied `copied_bytes` in `passed_ms` keeps to the
+/// rate. Rounded down: both are counted from the start of the run, so errors do not add up.
 fn wait_ms(copied_bytes: u64, passed_ms: u64, bytes_per_second: u64) -> u64 {
     let due_ms = u128::from(copied_bytes) * 1000 / u128::from(bytes_per_second.max(1));
     u64::try_from(due_ms).unwrap_or(u64::MAX).saturating_sub(passed_ms)
 }
 
 impl Compactor {
-    /// An error if a run of this pace is to be given up.
+    /// An error if a run of this pace must stop.
     pub(super) fn check_run(&self, pace: Pace) -> Result<()> {
         self.context.check_closing()?;
         self.control.check_cancelled()?;
         if pace != Pace::Forced && self.control.is_paused() {
-            // Waiting would keep out a forced run, and a checkpoint.
+            // Waiting would block a forced run, and a checkpoint.
             return Err(Error::Cancelled);
         }
         Ok(())
     }
 
-    /// Whether the rate limit does not hold at present.
+    /// Whether the rate limit is currently lifted.
     fn is_limit_lifted(&self) -> bool {
         self.control.is_waited_for() || self.is_overdue() || planted(Planted::IgnoreRate)
     }
 
-    /// Waits as long as the pace asks of a run that has copied `copied_bytes` since `since_ms` of
-    /// the monotonic clock; an error if the run is to be given up.
+    /// Waits until a run of this pace that has copied `copied_bytes` since `since_ms` of the
+    /// monotonic clock keeps to the rate limit; an error if the run must stop.
     pub(super) fn keep_pace(&self, copied_bytes: u64, since_ms: u64, pace: Pace) -> Result<()> {
         loop {
             self.check_run(pace)?;

@@ -6,13 +6,13 @@ use super::{Compactor, Pace};
 use crate::planted::{Planted, planted};
 use crate::segment::{SealedSegment, Segment};
 
-/// Live bytes that one run copies at the most, in full segments.
+/// Most live bytes that one run copies, in full segments.
 const RUN_SEGMENTS_MAX: u64 = 4;
-/// A forced run takes at most so many bytes at once, since the decisions are kept in memory.
+/// Most bytes of a forced run, since its decisions are kept in memory.
 const FORCED_RUN_BYTES_MAX: u64 = 1 << 30;
-/// So many small segments are merged into one.
+/// Number of small segments at which they are merged.
 const SMALL_SEGMENTS_MAX: usize = 8;
-/// Waste beyond the ceiling, in the same unit, from which on the rate limit does not hold.
+/// Factor above the waste ceiling at which the rate limit is lifted.
 const OVERDUE: f64 = 1.25;
 
 /// What to compact next in the background.
@@ -27,15 +27,15 @@ struct Candidate {
     facts: Facts,
 }
 
-/// All that decides whether a segment is compacted.
+/// Everything that decides whether a segment is compacted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     bytes: u64,
     live_puts: u64,
     live_bytes: u64,
-    /// Whether it holds a put that is dead, or a tombstone.
+    /// Whether it holds a dead put, or a tombstone.
     is_wasteful: bool,
-    /// Bytes that compacting it gives back.
+    /// Bytes that compacting it reclaims.
     gain: u64,
 }
 
@@ -57,8 +57,8 @@ impl Compactor {
                 let (summary, counts) = (segment.summary(), segment.counters.get());
                 let shadows_can_go = floor_beside(segment.id()) >= summary.max_sequence;
                 let tombstones = if shadows_can_go { 0 } else { counts.tombstone_bytes };
-                // What expired not long ago, or would not have expired by the clock as it is now, is copied. Were
-                // it counted as gain, the segment would be picked again and again.
+                // Records that expired recently, or are not expired by the current clock, are
+                // copied. If they counted as gain, the segment would be picked again and again.
                 let expired = match horizon {
                     _ if planted(Planted::PickWhatStays) => 0,
                     Some(horizon) => segment.counters.expired_after(horizon),
@@ -91,7 +91,7 @@ impl Compactor {
         Some(Pick { inputs, pace })
     }
 
-    /// Everything that has waste in it or is small, in groups of bounded size, oldest first.
+    /// All segments that have waste or are small, in groups of bounded size, oldest first.
     pub(super) fn pick_all(&self) -> Vec<Vec<SealedSegment>> {
         let candidates = self.candidates();
         let facts: Vec<_> = candidates.iter().map(|candidate| candidate.facts).collect();
@@ -99,7 +99,7 @@ impl Compactor {
         groups.iter().map(|group| segments_at(&candidates, group)).collect()
     }
 
-    /// Whether waste is so far above its ceiling that the rate limit does not hold.
+    /// Whether waste is so far above its ceiling that the rate limit is lifted.
     pub(super) fn is_overdue(&self) -> bool {
         let all = self.state.segments.all();
         let bytes = self.sound(&all).map(|segment| {
@@ -115,8 +115,8 @@ fn segments_at(candidates: &[Candidate], indexes: &[usize]) -> Vec<SealedSegment
     chosen.map(|candidate| candidate.segment.clone()).collect()
 }
 
-/// Bytes on disk for each live byte, of segments given by their bytes and live bytes. One segment
-/// of waste is left out of account: copying could not win it back.
+/// Bytes on disk per live byte, over segments given as (bytes, live bytes). One segment's worth of
+/// waste is ignored: copying could not reclaim it.
 fn waste_ratio(segments: impl Iterator<Item = (u64, u64)>, segment_bytes: u64) -> f64 {
     let (total, live) = segments.fold((0u64, 0u64), |(total, live), (bytes, live_bytes)| {
         (total + bytes, live + live_bytes)
@@ -124,8 +124,8 @@ fn waste_ratio(segments: impl Iterator<Item = (u64, u64)>, segment_bytes: u64) -
     total.saturating_sub(segment_bytes) as f64 / live.max(1) as f64
 }
 
-/// Which of these segments, given oldest data first, one run in the background takes, in the same
-/// order; None if it is not worth one.
+/// Which of these segments, given oldest data first, one background run takes, in the same order;
+/// None if nothing is worth a run.
 fn choose(candidates: &[Facts], segment_bytes: u64, waste_ceiling: f64) -> Option<(Vec<usize>, Pace)> {
     let all_with = |wanted: &dyn Fn(&Facts) -> bool| -> Vec<usize> {
         let wanted = candidates.iter().enumerate().filter(|(_, facts)| wanted(facts));
@@ -163,12 +163,12 @@ fn choose(candidates: &[Facts], segment_bytes: u64, waste_ceiling: f64) -> Optio
         .take(RUN_SEGMENTS_MAX as usize * 2)
         .map(|(index, _)| index)
         .collect();
-    // Their files are removed in this order, and the shadows of the oldest lie in later ones.
+    // Files are removed in this order, and the shadows of the oldest segments are in later ones.
     chosen.sort_unstable();
     (!chosen.is_empty()).then_some((chosen, Pace::Throttled))
 }
 
-/// All of these segments, given oldest data first, that a forced compaction takes, in groups of
+/// Which of these segments, given oldest data first, a forced compaction takes, in groups of
 /// bounded size.
 fn choose_all(candidates: &[Facts], segment_bytes: u64) -> Vec<Vec<usize>> {
     let overhead = 4096;
@@ -193,14 +193,14 @@ fn choose_all(candidates: &[Facts], segment_bytes: u64) -> Vec<Vec<usize>> {
     groups
 }
 
-/// The sequence up to which shadows hide nothing in any of these segments: the lowest that any of
-/// them holds beside a put that is not live.
+/// The sequence up to which shadows hide nothing in any of these segments: the lowest sequence of
+/// any segment with a put that is not live.
 pub(super) fn shadow_floor<'a>(others: impl Iterator<Item = &'a Arc<Segment>>) -> u64 {
     others.filter_map(lowest_hidden).min().unwrap_or(u64::MAX)
 }
 
-/// For the id of each of these segments the [`shadow_floor`] of all the others. Asking looks at two
-/// of them at the most.
+/// For the id of each of these segments, the [`shadow_floor`] of all others. A query looks at two
+/// of them at most.
 fn shadow_floors(all: &[Arc<Segment>]) -> impl Fn(u64) -> u64 {
     let with_id = |segment| lowest_hidden(segment).map(|lowest| (lowest, segment.id()));
     let mut floors: Vec<_> = all.iter().filter_map(with_id).collect();
@@ -211,7 +211,7 @@ fn shadow_floors(all: &[Arc<Segment>]) -> impl Fn(u64) -> u64 {
     }
 }
 
-/// The lowest sequence in a segment that holds a put that is not live.
+/// The lowest sequence in a segment, if it has a put that is not live.
 fn lowest_hidden(segment: &Arc<Segment>) -> Option<u64> {
     let counts = segment.counters.get();
     (counts.dead_puts() > 0).then_some(counts.min_sequence)

@@ -1,4 +1,4 @@
-//! The rules of one run: up to where shadows hide nothing, and what may leave the disk.
+//! The rules of one run: which shadows hide nothing, and what may be dropped from disk.
 
 use std::collections::HashSet;
 
@@ -13,9 +13,9 @@ use crate::segment::SealedSegment;
 pub(super) struct Rules {
     /// Shadows up to this sequence hide nothing outside the inputs.
     shadow_floor: u64,
-    /// As above, for records of dropped namespaces.
+    /// The same, for records of dropped namespaces.
     namespace_shadow_floor: u64,
-    /// Up to this time what has expired may be dropped; None if nothing may.
+    /// Records that expired up to this time may be dropped; None if none may.
     horizon: Option<u64>,
 }
 
@@ -23,8 +23,8 @@ impl Compactor {
     /// The rules of a run over these segments.
     pub(super) fn rules(&self, inputs: &[SealedSegment]) -> Rules {
         let inside: HashSet<u64> = inputs.iter().map(|segment| segment.id()).collect();
-        // While keys of dropped namespaces are still counted as live, the counters say nothing of what
-        // their shadow hides.
+        // While keys of dropped namespaces still count as live, the counters cannot tell what their
+        // shadow hides.
         let dropping = self.state.namespaces.any_dropped();
         let all = self.state.segments.all();
         let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
@@ -49,15 +49,15 @@ impl Rules {
             || header.kind.is_put() && planted(Planted::DropExpiredShadow)
     }
 
-    /// Whether what has this expiry may leave the disk. It has left the indexes, but perhaps only a
-    /// moment ago.
+    /// Whether a record with this expiry may be dropped from disk. It has left the indexes, but
+    /// perhaps only a moment ago.
     pub(super) fn is_past_grace(&self, header: &Header) -> bool {
         let is_past = |horizon| header.expiry.is_some_and(|expiry| expiry <= horizon);
         self.horizon.is_some_and(is_past) || planted(Planted::IgnoreGrace)
     }
 
-    /// Whether a segment among the inputs need not be read: nothing in it is live, nothing in it
-    /// hides anything outside the inputs, and nothing in it has expired only just now.
+    /// Whether an input can be dropped without being read: it has no live records, hides nothing
+    /// outside the inputs, and none of its records expired only recently.
     pub(super) fn let_go_unread(&self, input: &SealedSegment) -> bool {
         let (summary, counts) = (input.summary(), input.counters.get());
         let hides_nothing =
@@ -68,7 +68,7 @@ impl Rules {
     }
 }
 
-/// Whether anything in this segment hides, or may hide once expired, an older record.
+/// Whether anything in this segment hides an older record, or may once it expires.
 pub(super) fn has_shadows(segment: &SealedSegment) -> bool {
     let summary = segment.summary();
     summary.tombstones > 0 || summary.expiring > 0

@@ -1,6 +1,6 @@
-//! One run of compaction: looks through its inputs, copies what survives, makes the log durable,
-//! lets one manifest put the outputs in the place of the inputs, moves the index entries that still
-//! point into the inputs, and only then unlinks these.
+//! One run of compaction: reads its inputs, copies the survivors, makes the log durable, publishes
+//! one manifest with the outputs in place of the inputs, moves the index entries that still point
+//! into the inputs, and only then unlinks the inputs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::segment::scan::{End, Found, Scanner};
 use crate::segment::{ReadError, SealedSegment, Segment};
 use crate::state::HashedKey;
 
-/// Index entries moved under one taking of the writer lock.
+/// Index entries moved per hold of the writer lock.
 const MOVES_STEP: usize = 64;
-/// Bytes copied between two looks at throttle and cancellation.
+/// Bytes copied between checks of throttle and cancellation.
 const THROTTLE_BYTES: u64 = 1 << 20;
 
 /// See the module. The caller holds `Control::running`.
@@ -29,11 +29,11 @@ pub(super) struct Run<'a> {
     inputs: &'a [SealedSegment],
     pace: Pace,
     rules: Rules,
-    /// How often records had been taken back when the run began.
+    /// Number of roll-backs when the run began.
     rollbacks: u64,
 }
 
-/// A record that is carried on.
+/// A record that is kept.
 struct Survivor {
     sequence: u64,
     input: usize,
@@ -41,26 +41,26 @@ struct Survivor {
     fate: Fate,
 }
 
-/// What a run has found in its inputs.
+/// What a run found in its inputs.
 #[derive(Default)]
 struct Findings {
     survivors: Vec<Survivor>,
-    /// Of several shadows of a key only the newest is carried on.
+    /// Of several shadows of a key only the newest is kept.
     newest_shadow: HashMap<(u32, Vec<u8>), u64>,
-    /// Whether shadows that go are of interest as well: only an expired put that is copied needs to
-    /// know of those.
+    /// Whether dropped shadows must be recorded too: only an expired put that is copied depends on
+    /// them.
     some_expire: bool,
 }
 
 impl Compactor {
-    /// Replaces these segments by as few as hold what is left of them.
+    /// Replaces these segments by as few as hold their survivors.
     pub(super) fn run(&self, inputs: &[SealedSegment], pace: Pace) -> Result<CompactionReport> {
         self.check_run(pace)?;
         let done_before = self.control.progress().done_bytes;
         self.housekeeping.sweep_expired();
         let guard = self.log.lock();
         if guard.tail.is_recovering() {
-            // Until then the log's end is not where the manifest says.
+            // Until recovery finishes, the log does not end where the manifest says.
             return Err(Error::NoSpace {
                 path: self.context.path().to_owned(),
             });
@@ -76,14 +76,14 @@ impl Compactor {
         };
         let report = run.finish(run.copy()?)?;
         self.control.note(&report);
-        // What was dropped need not be copied.
+        // Bytes of dropped records need no copying.
         let done = self.control.progress().done_bytes;
         self.control
             .go_on((done_before + report.read_bytes).saturating_sub(done));
         Ok(report)
     }
 
-    /// All that decides about a record. What cannot matter any more is not looked up.
+    /// The facts about a record. Facts that no longer matter are not looked up.
     pub(super) fn facts(&self, location: Location, record: &Record<'_>, rules: &Rules) -> Result<Facts> {
         let header = record.header;
         let key = self.state.hashed(header.namespace, record.key());
@@ -101,13 +101,13 @@ impl Compactor {
                 .namespaces
                 .by_number(header.namespace)
                 .is_none_or(|namespace| namespace.is_dropped());
-        // The time is taken after the look at the keydir: a sweep may have removed the entry since the run
-        // began, and what it took for expired must not be taken for overwritten here.
+        // The time is taken after reading the keydir: a sweep may have removed the entry since the
+        // run began, and a record it found expired must not be taken for overwritten here.
         facts.is_expired = facts.is_put && self.context.time.now().is_expired(header.expiry, header.sequence);
         if facts.is_dropped || !facts.is_shadow() {
             return Ok(facts);
         }
-        // A newer record of the key is in the log, and will be durable before this one goes.
+        // A newer record of the key is in the log, and will be durable before this one is dropped.
         facts.is_replaced = self.is_put(&key)?;
         facts.hides_nothing = rules.hides_nothing(&header);
         facts.is_past_grace = rules.is_past_grace(&header);
@@ -115,8 +115,8 @@ impl Compactor {
     }
 
     /// Whether a put of this key is known to be in the log. If only a damaged record could tell, it
-    /// is not known: then a shadow is carried on for as long as it may hide anything, as that
-    /// of a key that is absent.
+    /// is not known: a shadow is then kept as long as it may hide anything, as if the key were
+    /// absent.
     fn is_put(&self, key: &HashedKey<'_>) -> Result<bool> {
         match self.state.find_header(key) {
             Ok(found) => Ok(found.is_some()),
@@ -127,7 +127,7 @@ impl Compactor {
 }
 
 impl Run<'_> {
-    /// Writes new segments with what survives.
+    /// Writes new segments with the survivors.
     fn copy(&self) -> Result<Finished> {
         let mut output = SegmentWriter::new(&self.compactor.log);
         let copied = self
@@ -153,7 +153,7 @@ impl Run<'_> {
         let read = self.inputs.iter().zip(&unread).enumerate();
         for (index, (input, _)) in read.filter(|(_, (_, unread))| !**unread) {
             match self.look_through(index, input, &mut findings) {
-                // All inputs are looked through, so that the run need be begun again but once.
+                // All inputs are read, so that the run is retried at most once.
                 Err(error) if error.is_unreadable() && !planted(Planted::StopAtDamage) => {
                     self.compactor.leave_out(input, &error);
                     unreadable.get_or_insert(error);
@@ -167,13 +167,12 @@ impl Run<'_> {
         }
     }
 
-    /// Which inputs need not even be read, because nothing in them is live and nothing in them
-    /// hides anything.
+    /// Which inputs need not be read, because they have no live records and hide nothing.
     fn unread(&self) -> Vec<bool> {
         let let_go = |input| self.rules.let_go_unread(input);
         let mut unread: Vec<bool> = self.inputs.iter().map(let_go).collect();
         if self.some_expire(&unread) {
-            // An expired put that is copied may be older than a shadow in one that would go unread.
+            // An expired put that is copied may be older than a shadow in an unread input.
             for (unread, input) in unread.iter_mut().zip(self.inputs) {
                 *unread &= !has_shadows(input);
             }
@@ -181,13 +180,13 @@ impl Run<'_> {
         unread
     }
 
-    /// Whether there are puts with an expiry in what is read.
+    /// Whether any input that is read has puts with an expiry.
     fn some_expire(&self, unread: &[bool]) -> bool {
         let mut inputs = self.inputs.iter().zip(unread);
         inputs.any(|(input, unread)| !unread && input.summary().expiring > 0)
     }
 
-    /// Reads an input whole, everything in it checked, and decides about each record.
+    /// Reads and checks a whole input, and decides about each record.
     fn look_through(&self, index: usize, input: &SealedSegment, findings: &mut Findings) -> Result<()> {
         let compactor = self.compactor;
         let mut scratch = Vec::new();
@@ -221,7 +220,7 @@ impl Run<'_> {
         }
     }
 
-    /// Copies what survives, in the order of the sequences.
+    /// Copies the survivors, in order of sequence.
     fn copy_survivors(&self, findings: Findings, output: &mut SegmentWriter<'_>) -> Result<()> {
         let compactor = self.compactor;
         let mut survivors = findings.survivors;
@@ -261,17 +260,17 @@ impl Run<'_> {
                 paced = copied;
             }
         }
-        // The rest counts too: runs of small segments copy less than that altogether.
+        // The remainder counts too: a run of small segments may copy less than one step in total.
         compactor.keep_pace(copied, since_ms, self.pace)
     }
 
-    /// Puts the outputs in the place of the inputs.
+    /// Replaces the inputs by the outputs.
     fn finish(&self, finished: Finished) -> Result<CompactionReport> {
         let (compactor, inputs) = (self.compactor, self.inputs);
         let (log, state) = (&compactor.log, &compactor.state);
         let (outputs, moves) = (finished.segments, finished.moves);
-        // Both until the indexes lead into the outputs alone: a segment that got the index of an input
-        // meanwhile would be taken for it.
+        // Both are held until the indexes point only into the outputs: a segment that reused the
+        // index of an input meanwhile would be taken for it.
         let _output_ids = finished.ids;
         let _input_ids = log.manifest.hold_ids(inputs.iter().map(|input| input.id()));
         if planted(Planted::UnlinkBeforePublish) {
@@ -295,8 +294,8 @@ impl Run<'_> {
             }
             state.relocate(&guard.tail.right, step);
         }
-        // Nothing points into the inputs any more; oldest first, as the shadows of the oldest are in later
-        // ones.
+        // Nothing points into the inputs any more. Oldest first, since the shadows of the oldest
+        // are in later ones.
         for input in inputs {
             state.segments.remove(input.index());
             log.files.remove(input.id());
@@ -312,11 +311,11 @@ impl Run<'_> {
         })
     }
 
-    /// Lets the manifest list the outputs instead of the inputs.
+    /// Publishes a manifest that lists the outputs instead of the inputs.
     fn publish(&self, outputs: &[Arc<Segment>]) -> Result<()> {
         let log = &self.compactor.log;
         if log.lock().tail.rollbacks != self.rollbacks && !planted(Planted::SkipRollbackCheck) {
-            // A decision may rest on a record that was taken back.
+            // A decision may depend on a record that was rolled back.
             return Err(Error::Cancelled);
         }
         let inside: HashSet<u64> = self.inputs.iter().map(|segment| segment.id()).collect();
@@ -328,7 +327,7 @@ impl Run<'_> {
 }
 
 impl Findings {
-    /// Of this record of this input that is the fate.
+    /// Records the fate of a record of this input.
     fn add(&mut self, input: usize, found: &Found<'_>, fate: Fate) {
         let record = &found.record;
         let sequence = record.header.sequence;

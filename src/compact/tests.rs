@@ -10,7 +10,7 @@ fn open(disk: &MemStorage) -> (Store, Namespace) {
     let store = Store::options()
         .segment_bytes(16 << 10)
         .maintenance(Maintenance::Manual)
-        // What is damaged while the store is open is seen.
+        // So that damage done while the store is open is seen.
         .read_mode(ReadMode::Pread)
         .storage(Arc::new(disk.clone()))
         .open("/store")
@@ -25,7 +25,7 @@ fn end_segment(store: &Store) {
     store.engine().log.seal_all().unwrap();
 }
 
-/// So many segments, in each of which one more key of 16 is live than in the one before.
+/// Fills this many segments; each has one more live key of 16 than the one before.
 fn fill(store: &Store, namespace: &Namespace, segments: usize) -> usize {
     for segment in 0..segments {
         for n in 0..16 {
@@ -45,7 +45,7 @@ fn fill(store: &Store, namespace: &Namespace, segments: usize) -> usize {
     live
 }
 
-/// What a compaction that has room for all of it at once leaves of [`fill`].
+/// Disk space used after a compaction of [`fill`] with room for all of it at once.
 fn used_with_room() -> u64 {
     let disk = MemStorage::seeded(1);
     let (store, namespace) = open(&disk);
@@ -63,13 +63,12 @@ fn a_disk_without_room_for_all_segments_at_once_is_compacted_in_steps() {
     let report = store.compact().unwrap();
     assert!(report.runs > 6, "{report:?}");
     assert_eq!(namespace.count().unwrap(), live as u64);
-    // The tombstones, which went into segments of their own, are gone as well: their puts were gone
-    // before the second round.
+    // The tombstones, which had segments of their own, are gone too: their puts were gone before
+    // the second round.
     assert!(disk.used() < used_with_room() + 1024, "{} bytes", disk.used());
 }
 
-/// Where the disk is a little fuller still, some segments fit only after others have given their
-/// space back.
+/// On a slightly fuller disk some segments fit only after others have been reclaimed.
 #[test]
 fn what_did_not_fit_at_first_is_compacted_once_others_have_made_room() {
     let bytes_max = used_with_room() + 1024;
@@ -102,7 +101,7 @@ fn compaction_fails_where_nothing_fits() {
     assert_eq!(namespace.count().unwrap(), live as u64);
 }
 
-/// Flips a bit in the value of the record that has this key, in whatever segment.
+/// Flips a bit in the value of this key's record, in any segment.
 fn damage(disk: &MemStorage, key: &str) {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "segment");
     let place = disk.files("/store").into_iter().filter(is_segment).find_map(|path| {
@@ -114,8 +113,8 @@ fn damage(disk: &MemStorage, key: &str) {
     disk.flip_bit(path, (at + key.len() + 100) as u64 * 8).unwrap();
 }
 
-/// A tombstone stays as long as a damaged segment has a put that it hides: there is nothing in it
-/// to try more than once.
+/// A tombstone stays as long as a damaged segment has a put that it hides, so a second attempt is
+/// pointless.
 #[test]
 fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
     let disk = MemStorage::seeded(1);
@@ -132,8 +131,8 @@ fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
     }
 }
 
-/// Eight segments, as many as one run takes, have the most waste and are all damaged: the run does
-/// nothing, and the others come after.
+/// The eight segments with the most waste, as many as one run takes, are all damaged: the run does
+/// nothing, and the others come next.
 #[test]
 fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged() {
     let disk = MemStorage::seeded(1);
@@ -185,8 +184,8 @@ fn a_run_has_changed_nothing_if_it_has_written_what_it_read() {
     assert!(!run(5, 5, 1).changed_nothing());
 }
 
-/// What is damaged and dead goes without being read. Where even that does not fit, the call says
-/// so.
+/// Damaged segments without live records are dropped unread. If even that does not fit, the call
+/// fails.
 #[test]
 fn dropping_what_is_damaged_and_dead_can_fail_for_want_of_space() {
     let disk = MemStorage::seeded(1);
@@ -199,7 +198,7 @@ fn dropping_what_is_damaged_and_dead_can_fail_for_want_of_space() {
     end_segment(&store);
     damage(&disk, "key");
     assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::Corruption);
-    // Nothing else is to be had: neither waste nor small segments.
+    // Nothing else to do: neither waste nor small segments.
     for n in 0..12 {
         let key = if n == 0 { "key".to_owned() } else { format!("{n}") };
         namespace.put(key, [b'v'; 900]).unwrap();

@@ -1,7 +1,7 @@
-//! The store's three threads: one that flushes and prepares, and so is never long at anything else;
-//! one for all other maintenance; one for compaction. What fails in them is kept for `stats`; a
-//! panic leaves no thread waiting, since none waits for them: what they do, every writer can do
-//! itself.
+//! The store's three threads: one flushes and prepares the next segment, so it is never busy for
+//! long with anything else; one does all other maintenance; one compacts. Their errors are kept for
+//! `stats`. A panic leaves no thread waiting, since none waits for these threads: every writer can
+//! do their work itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::context::Wake;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
-/// How often expired keys and waste are looked for.
+/// How often to look for expired keys and waste.
 const TICK: Duration = Duration::from_millis(500);
 
-/// Running threads; dropping this ends them.
+/// The running threads; dropping this stops them.
 #[derive(Debug)]
 pub(crate) struct Workers {
     stop: Arc<Stop>,
@@ -53,7 +53,7 @@ impl Workers {
         let engine = self.engine.clone();
         let guarded = move || {
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                // What it was at is not known: better no more writes than wrong ones.
+                // Its state is unknown: refuse writes rather than risk wrong ones.
                 let cause = Error::Poisoned {
                     cause: "a background thread of the store panicked".to_owned(),
                 };
@@ -75,14 +75,14 @@ impl Drop for Workers {
         self.engine.context.maintenance_wake.wake();
         self.stop.compaction_wake.wake();
         for thread in self.threads.drain(..) {
-            // A panic was noted where it happened.
+            // A panic was handled inside the thread.
             let _ = thread.join();
         }
     }
 }
 
-/// How long the flush thread sleeps: it must not spin, and looks whether the directory is still
-/// there however seldom it flushes.
+/// How long the flush thread sleeps: long enough not to spin, and short enough to check that the
+/// directory still exists even if it seldom flushes.
 fn flush_every(interval: Duration) -> Duration {
     interval.clamp(Duration::from_millis(1), TICK)
 }
@@ -96,7 +96,7 @@ fn flush(engine: &Engine, stop: &Stop) {
 }
 
 fn maintain(engine: &Engine, stop: &Stop) {
-    // Given up if the store closes: then the next opening, or the one after it, sees to them.
+    // Stops if the store closes: the next open, or the one after it, renews the rest.
     let _ = engine.log.renew_hints();
     while !stop.requested.load(Ordering::Acquire) {
         engine.context.maintenance_wake.wait(TICK);

@@ -1,28 +1,28 @@
 //! A consistent copy of a running store.
 //!
-//! What is copied: everything is sealed, and then all segments that one manifest calls sealed (or
+//! The log is sealed up to the present, then all segments that one manifest lists as sealed (or
 //! cut) are linked into a new directory, with a manifest that lists just these. Sealed segments
 //! never change, so a link is as good as a copy.
 //!
-//! Why that is a prefix of the log, although writers go on:
+//! Why this is a prefix of the log, although writes proceed:
 //!
-//! 1. Segments of the log are sealed in the order of the log, one at a time, and the manifest says
-//!    so before the next one is begun. So those that one manifest calls sealed are the log up to
-//!    some segment's end. That end is at or behind everything that was acknowledged before the
-//!    call, since all of it was sealed before the manifest was looked at. Segments that were filled
-//!    and sealed meanwhile are in the copy with all that came before them.
-//! 2. A batch never spans segments, and dropping a namespace is one record: each is on one side of
-//!    that end.
-//! 3. Outputs of compaction hold older records only. But compaction leaves a put out when a newer
-//!    record of its key is durable, and that one may lie in an open segment, which is not copied.
-//!    So `compaction.running` is taken *before* sealing: whatever any earlier run relied on lay in
-//!    the log then, is sealed by the first step, and is in the copy; and no later run begins before
-//!    the copy is made.
-//! 4. For the same reason nothing is unlinked meanwhile: only compaction removes segments that were
+//! 1. Segments of the log are sealed in log order, one at a time, and the manifest says so before
+//!    the next is sealed. So the segments that one manifest lists as sealed are the log up to the
+//!    end of some segment. That end is at or past everything acknowledged before the call, since
+//!    all of it was sealed before the manifest was read. Segments filled and sealed meanwhile are
+//!    copied along with everything before them.
+//! 2. A batch never spans segments, and dropping a namespace is one record: each is entirely before
+//!    or after that end.
+//! 3. Outputs of compaction hold only older records. But compaction drops a put when a newer record
+//!    of its key is durable, and that record may be in an open segment, which is not copied. So
+//!    `compaction.running` is taken *before* sealing: whatever an earlier run relied on was in the
+//!    log by then, is sealed by the first step, and is copied; and no later run starts before the
+//!    copy is complete.
+//! 4. For the same reason no file is unlinked meanwhile: only compaction removes segments that were
 //!    sealed.
 //!
-//! The copy has the store's id, since the segments say so. It is a store of its own all the same:
-//! files must not be carried from one to the other.
+//! The copy has the store's id, since the segments contain it. It is a separate store all the same:
+//! files must not be moved from one to the other.
 
 use std::io;
 use std::path::Path;
@@ -39,7 +39,7 @@ use crate::planted::{Planted, planted};
 use crate::recovery::staging::Staging;
 use crate::storage::{Directory, write_all_at};
 
-/// Bytes copied in one call, where links cannot be made.
+/// Bytes copied per call, where links cannot be made.
 const COPY_BYTES: u64 = 1 << 20;
 
 /// What [`crate::Store::checkpoint`] did.
@@ -48,21 +48,21 @@ const COPY_BYTES: u64 = 1 << 20;
 pub struct CheckpointReport {
     /// Segments in the copy.
     pub segments: u64,
-    /// Files, hints included, that the copy shares with the store.
+    /// Files, hints included, that the copy shares with the store as hard links.
     pub linked: u64,
     /// Files that had to be copied, since the file system has no links or the target is on another
-    /// one.
+    /// file system.
     pub copied: u64,
     /// Bytes of all segments in the copy.
     pub bytes: u64,
-    /// Every write up to this sequence is in the copy (or a later one of the same key is), none
-    /// beyond it.
+    /// Every write up to this sequence is in the copy (or a later one of the same key is), and none
+    /// past it.
     pub last_sequence: u64,
     /// How long it took.
     pub duration: Duration,
 }
 
-/// How a file came into the copy.
+/// How a file was added to the copy.
 enum Way {
     Linked,
     Copied,
@@ -93,7 +93,7 @@ impl Engine {
         Ok(report)
     }
 
-    /// Brings all segments of a manifest, and their hints, into a directory.
+    /// Links or copies all segments of a manifest, and their hints, into a directory.
     fn carry_over(
         &self,
         manifest: &Manifest,
@@ -121,7 +121,7 @@ impl Engine {
             report.bytes += summary.data_end;
             match self.link_or_copy(&hint_file(entry.id), directory, None) {
                 Ok(way) => report.count(way),
-                // Then opening the copy makes one.
+                // Missing: opening the copy writes it.
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -186,11 +186,11 @@ impl CheckpointReport {
     }
 }
 
-/// Whether a file may be copied where a link could not be made: if this is how the system says that
-/// there are no links here, or no more of this file. A file system without links says EPERM,
-/// EOPNOTSUPP, ENOSYS or EINVAL, as it likes; EACCES and EPERM also come where links to the files
-/// of others are forbidden. What copying would meet as well (no space, no such file, a failing
-/// device) stays an error.
+/// Whether a file may be copied after linking it failed: true if the error means that links are
+/// impossible here, or that this file can have no more. A file system without links returns EPERM,
+/// EOPNOTSUPP, ENOSYS or EINVAL; EACCES and EPERM are also returned where linking other users'
+/// files is forbidden. Errors that copying would hit as well (no space, no such file, a failing
+/// device) remain errors.
 fn links_are_impossible(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, InvalidInput, PermissionDenied, TooManyLinks, Unsupported};
     matches!(
@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn what_the_system_says_where_there_are_no_links_is_told_from_other_failures() {
-        // On Linux and elsewhere alike, but for EOPNOTSUPP, ENOSYS, EXDEV and EMLINK, which have a kind of
-        // their own.
+        // The same on Linux and elsewhere, except for EOPNOTSUPP, ENOSYS, EXDEV and EMLINK, which
+        // have their own kinds.
         let (eperm, eacces, einval, enoent, eio, erofs) = (1, 13, 22, 2, 5, 30);
         for number in [eperm, eacces, einval] {
             assert!(links_are_impossible(&io::Error::from_raw_os_error(number)), "{number}");

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::error::Result;
 
 impl Engine {
-    /// One round of all work that needs no caller: everything that is due is done when it returns.
+    /// One round of all background work except compaction: all of it that is due is done on return.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.context.check_open()?;
         self.log.flush()?;

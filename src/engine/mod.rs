@@ -1,13 +1,13 @@
-//! The engine: all parts of an open store together, below the handles that users hold. No part
-//! knows it.
+//! The engine: all parts of an open store, below the handles that users hold. No part depends on
+//! it.
 //!
 //! ```text
 //! engine            opens, writes, maintains, closes
 //!   recovery        from files to a state and a log
-//!   compact         gives back the space of what is dead
-//!   housekeeping    takes out of memory what is gone
+//!   compact         reclaims the space of dead records
+//!   housekeeping    removes expired and dropped keys from memory
 //!   log             appends, makes durable, rotates, seals
-//!   state           what is known of the keys
+//!   state           the indexes of the keys
 //! ```
 
 mod background;
@@ -42,7 +42,7 @@ pub(crate) struct Engine {
     pub(crate) compactor: Compactor,
     /// Held while a namespace is created, renamed or dropped.
     pub(crate) namespace_changes: Mutex<()>,
-    /// How closing went, once it has been tried.
+    /// The result of closing, once it has been attempted.
     close_result: Mutex<Option<Result<()>>>,
 }
 
@@ -64,11 +64,11 @@ impl Engine {
         Ok((engine, recovered.report))
     }
 
-    /// Closes the store; closing again tells the same.
+    /// Closes the store; closing again returns the same result.
     pub(crate) fn close(&self) -> Result<()> {
         self.context.begin_closing();
         let _running = lock(&self.compactor.control.running);
-        // Closing again tells how it went the first time: what was lost is lost.
+        // The first result, since what was lost then is still lost.
         let mut ended = lock(&self.close_result);
         match &*ended {
             Some(_) if planted(Planted::ForgetFailedClose) => return Ok(()),
@@ -76,7 +76,7 @@ impl Engine {
             None => {}
         }
         if self.context.set_closed() {
-            // Closing has panicked.
+            // An earlier close panicked.
             return Err(Error::Closed);
         }
         let result = match planted(Planted::CloseWithoutSync) {
@@ -93,7 +93,7 @@ impl Engine {
         result
     }
 
-    /// The class of a write that may say its own.
+    /// The durability of a write that may set its own.
     pub(crate) fn durability(&self, own: Option<Durability>) -> Durability {
         own.unwrap_or(self.context.options.durability)
     }

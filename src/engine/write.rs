@@ -12,7 +12,7 @@ use crate::state::{Current, HashedKey};
 
 use super::Engine;
 
-/// One change of one key, its sizes checked against the limits.
+/// One change of one key, with sizes checked against the limits.
 #[derive(Debug)]
 pub(crate) struct Operation<'a> {
     pub(crate) namespace: &'a NamespaceState,
@@ -21,7 +21,7 @@ pub(crate) struct Operation<'a> {
     pub(crate) condition: Option<Condition>,
 }
 
-/// What becomes of the key.
+/// What the operation does to the key.
 #[derive(Debug)]
 pub(crate) enum Action<'a> {
     Put {
@@ -32,12 +32,12 @@ pub(crate) enum Action<'a> {
     Delete,
 }
 
-/// How a write ended.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
-    /// Of the record; of the newest record in the log if there was nothing to write.
+    /// Sequence of the record; of the newest record in the log if there was nothing to write.
     pub(crate) sequence: u64,
-    /// Whether a live record of the key was there before.
+    /// Whether the key had a live record before.
     pub(crate) existed: bool,
 }
 
@@ -48,8 +48,8 @@ impl Operation<'_> {
 }
 
 impl Engine {
-    /// Writes one operation and waits as its durability says. Deletes may use the reserve on a full
-    /// disk.
+    /// Writes one operation and waits as its durability requires. Deletes may use the reserve on a
+    /// full disk.
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operation.is_delete());
@@ -62,8 +62,8 @@ impl Engine {
         let mut guard = self.log.ensure_room(guard, Room::of_record(&record))?;
         let (before, existed) = self.check(operation, &record)?;
         if before.is_none() && operation.is_delete() {
-            // Nothing to delete; but what this call has seen, that the key is gone, must hold as its durability
-            // says.
+            // Nothing to delete; but the absence that this call has seen must be as durable as its
+            // class promises.
             let sequence = guard.last_sequence;
             return Ok(Applied {
                 guard,
@@ -95,10 +95,10 @@ impl Engine {
         let records: Vec<_> = operations.iter().map(|operation| self.record_of(operation)).collect();
         let room = Room::of_batch(&records)?;
         let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
-        // Before others have to wait for it.
+        // Before the lock is taken, so that others do not wait for this.
         self.state.warm_up(&hashes);
         let mut guard = self.log.ensure_room(self.log.lock(), room)?;
-        // Everything that can fail comes before anything is appended.
+        // Everything that can fail comes before the first append.
         let mut befores = Vec::with_capacity(records.len());
         let mut new = Vec::new();
         for (operation, record) in operations.iter().zip(&records) {
@@ -127,10 +127,10 @@ impl Engine {
         })
     }
 
-    /// Writes or deletes the record of a namespace, alone: what is pending is written out before
-    /// it, and itself at once, with nothing between. So it is in the log or it is not; it never
-    /// stays pending behind an error, and once `then` has run, whatever was written before
-    /// comes before it. Durable when this returns.
+    /// Writes or deletes the record of a namespace, alone: pending records are written out first,
+    /// then this one, under one hold of the lock. So the record is either in the log or not; it
+    /// never stays pending behind an error, and once `then` has run, everything written earlier
+    /// precedes it. Durable when this returns.
     pub(crate) fn write_namespace(&self, number: u32, action: Action<'_>, then: impl Fn()) -> Result<()> {
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
         let operation = Operation {
@@ -155,7 +155,7 @@ impl Engine {
         )
     }
 
-    /// The record that an operation becomes.
+    /// The record of an operation.
     fn record_of<'a>(&self, operation: &Operation<'a>) -> NewRecord<'a> {
         let (kind, value, metadata, expiry) = match operation.action {
             Action::Put {
@@ -184,10 +184,10 @@ impl Engine {
         }
     }
 
-    /// What the keydir points at before an operation, and whether that is a live record; an error
-    /// if the operation must not be. Damage is an error if the operation has a condition, of
-    /// which nothing can be known then; else what is damaged can be overwritten and deleted,
-    /// and counts as live. The caller holds the writer lock.
+    /// The record that the keydir points at before an operation, and whether it is live; an error
+    /// if the operation is not allowed. A damaged record is an error if the operation has a
+    /// condition, which cannot be evaluated then; otherwise it counts as live and can be
+    /// overwritten and deleted. The caller holds the writer lock.
     fn check(&self, operation: &Operation<'_>, record: &NewRecord<'_>) -> Result<(Option<Current>, bool)> {
         if operation.namespace.is_dropped() && !planted(Planted::WriteToDropped) {
             return Err(Error::NamespaceNotFound {
@@ -216,7 +216,7 @@ impl Engine {
     }
 }
 
-/// Whether two keys of these hashes may be the same.
+/// Whether any two keys with these hashes may be equal.
 fn has_repeats(mut hashes: Vec<u64>) -> bool {
     hashes.sort_unstable();
     hashes

@@ -1,4 +1,4 @@
-//! The active segment, and what it was before and becomes after: prepared, and rotated out.
+//! The active segment, and its stages before and after: prepared, and rotated out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use crate::segment::scan::add_to_summary;
 use crate::storage::{StorageFile, check_linked, write_all_at};
 use crate::sync::lock;
 
-/// Room that a start record and a mark take, generously.
+/// Generous bound on the bytes of a start record and a mark.
 pub(super) const SEGMENT_OVERHEAD: u64 = 256;
 
 /// The segment that is being written to.
@@ -22,15 +22,15 @@ pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
     pub(super) file: Arc<LogFile>,
     pub(super) appender: Appender,
-    /// Bytes of it that are in the file.
+    /// Bytes already in the file.
     pub(super) written: u64,
     /// Account of all records in the buffer.
     pub(super) account: Account,
-    /// Account of those that are in the file.
+    /// Account of the records in the file.
     pub(super) written_account: Account,
 }
 
-/// What a seal will say.
+/// The content of a future seal.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) crc: RunCrc,
@@ -50,7 +50,7 @@ impl Account {
         }
     }
 
-    /// Counts a record, given as stored.
+    /// Adds a record, given as stored.
     pub(super) fn add(&mut self, header: &Header, record: &[u8]) {
         add_to_summary(&mut self.summary, header);
         self.crc.add(record);
@@ -65,7 +65,7 @@ impl Account {
     }
 }
 
-/// A segment that will be written to next.
+/// The segment that will become active next.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) header: SegmentHeader,
@@ -83,8 +83,8 @@ pub(super) struct Rotated {
 }
 
 /// The file of a segment that is being written to. Two threads may want to sync it, the leader of
-/// the writers and the one who seals; the system tells only one of them of a failure, so they take
-/// turns, and who comes second is told as well.
+/// the writers and the one that seals. The system reports a failure to only one of them, so they
+/// take turns, and the second is told as well.
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) file: Arc<dyn StorageFile>,
@@ -99,8 +99,8 @@ impl LogFile {
         })
     }
 
-    /// Makes durable what was written before. After a failure never again: the system may have
-    /// thrown the data away.
+    /// Makes earlier writes durable. After a failure every call fails: the system may have dropped
+    /// the data.
     pub(super) fn sync(&self) -> std::io::Result<()> {
         if planted(Planted::SkipDataSync) {
             return Ok(());
@@ -112,15 +112,14 @@ impl LogFile {
         no_panic(|| self.file.sync()).inspect_err(|_| *failed = true)
     }
 
-    /// Writes all of it. Fails if the file was removed, since what was written could never be found
-    /// there.
+    /// Writes all bytes. Fails if the file was removed, since the data could never be found there.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
         no_panic(|| write_all_at(&*self.file, bytes, offset))?;
         self.check_linked()
     }
 
-    /// Fails if the file was removed. While the segment is the active one, another program did it:
-    /// the store itself may remove it as soon as it is sealed.
+    /// Fails if the file was removed. While the segment is active, only another program can have
+    /// done that; once sealed, the store itself may remove it.
     pub(super) fn check_linked(&self) -> std::io::Result<()> {
         check_linked(&*self.file)
     }
@@ -130,8 +129,8 @@ impl LogFile {
     }
 }
 
-/// A storage that panics has failed: who leads must come back and say so, or all who wait would
-/// wait for ever.
+/// Turns a panic of the storage into an error: the leader must return and report it, or all waiters
+/// would wait forever.
 fn no_panic(work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(std::io::Error::other("the storage panicked")))
 }
@@ -139,17 +138,17 @@ fn no_panic(work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
 impl Active {
     pub(super) fn has_room(&self, length: u64, next_sequence: u64) -> bool {
         let begin = self.appender.len() as u64;
-        // A segment made for one huge record is larger than what locations reach. If that record never
-        // came, several small ones must not begin beyond their reach; the first write fits by
-        // itself, whatever its size.
+        // A segment created for one huge record is larger than a location's range. If that record
+        // was never written, small ones must not begin beyond the range; the first write always
+        // fits, whatever its size.
         let is_fresh = begin <= SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD;
         self.appender.spare_len() as u64 >= length
             && (is_fresh || begin + length <= RECORD_START_MAX)
             && sequence_fits(self.segment.header.base_sequence, next_sequence)
     }
 
-    /// Encodes a record behind the published bytes, and `ahead` bytes further on, and returns it as
-    /// stored. It is not counted yet.
+    /// Encodes a record `ahead` bytes past the published bytes, and returns it as stored. It is not
+    /// counted yet.
     pub(super) fn encode_ahead(&mut self, ahead: usize, header: &Header, parts: &[&[u8]]) -> &[u8] {
         let offset = (self.appender.len() + ahead) as u64;
         let encoded = header.encode(self.segment.place(offset));
@@ -168,8 +167,8 @@ impl Active {
         room
     }
 
-    /// Counts the records with these headers, which were encoded one behind the other, and lets
-    /// readers see them.
+    /// Counts the records with these headers, which were encoded one after the other, and publishes
+    /// them to readers.
     pub(super) fn publish<'h>(&mut self, headers: impl IntoIterator<Item = &'h Header>) {
         let mut unpublished = &*self.appender.spare();
         let mut length = 0;
@@ -186,14 +185,14 @@ impl Active {
         self.appender.publish(length);
     }
 
-    /// Encodes a record behind the published bytes, counts it, and lets readers see it.
+    /// Encodes a record after the published bytes, counts it, and publishes it to readers.
     pub(super) fn put_record(&mut self, header: &Header, parts: &[&[u8]]) {
         self.encode_ahead(0, header, parts);
         self.publish([header]);
     }
 
-    /// Forgets all records at or beyond this offset: in a new buffer, since readers may still hold
-    /// the old one.
+    /// Drops all records at or past this offset: in a new buffer, since readers may still hold the
+    /// old one.
     pub(super) fn take_back_to(&mut self, end: u64) {
         self.appender = self.appender.copy_of_first(end as usize);
         let segment = Segment::active(

@@ -1,5 +1,5 @@
-//! Appending: records go into the buffer of the active segment and into the indexes, under the
-//! writer lock. Then the write waits as its durability class says.
+//! Appending: under the writer lock, records go into the buffer of the active segment and into the
+//! indexes. Then the write waits as its durability class requires.
 
 use std::cell::Cell;
 
@@ -14,16 +14,16 @@ use crate::options::{Durability, Maintenance};
 use crate::planted::{Planted, planted};
 use crate::state::{AppliedRecord, Current, Full};
 
-/// Most bytes that a batch may take in the log: 256 MiB.
+/// Most bytes of a batch in the log: 256 MiB.
 pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes of a mark.
 const MARK_LEN: u64 = aligned((FIXED_HEADER_LEN + Mark::LEN) as u64);
 
-/// Bytes of the frame of a batch.
+/// Bytes of a batch's frame record.
 const BATCH_BEGIN_LEN: u64 = aligned((FIXED_HEADER_LEN + BatchBegin::LEN) as u64);
 
-/// A put or tombstone with all that can be computed before the lock is taken.
+/// A put or tombstone with everything that can be computed before the lock is taken.
 #[derive(Clone, Debug)]
 pub(crate) struct NewRecord<'a> {
     pub(crate) namespace: &'a NamespaceState,
@@ -34,27 +34,27 @@ pub(crate) struct NewRecord<'a> {
     pub(crate) parts: [&'a [u8]; 3],
 }
 
-/// Records of which all are written or none.
+/// Records to be written all or none.
 pub(crate) struct NewBatch<'a> {
     pub(crate) records: Vec<NewRecord<'a>>,
-    /// What the keydir points at before the batch, for each of them.
+    /// For each record, what the keydir points at before the batch.
     pub(crate) befores: Vec<Option<Current>>,
-    /// False only if each key comes once.
+    /// False only if all keys are distinct.
     pub(crate) repeats: bool,
 }
 
 /// What a write has done before it waits.
 pub(crate) struct Applied<'a, T> {
     pub(crate) guard: Guard<'a>,
-    /// What has to be written out, or synced, up to here.
+    /// The log must be written out, or synced, up to this sequence.
     pub(crate) sequence: u64,
-    /// False if there was nothing to write: then `sequence` is that of others' records, which this
+    /// False if there was nothing to write: then `sequence` is that of other writes, which this
     /// call has seen.
     pub(crate) appended: bool,
     pub(crate) answer: T,
 }
 
-/// Bytes and sequences that a write may take.
+/// Bytes and sequences that a write may need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     pub(super) bytes: u64,
@@ -69,7 +69,7 @@ impl Room {
         }
     }
 
-    /// An error if the batch is too large to be written as one.
+    /// An error if the batch is too large.
     pub(crate) fn of_batch(records: &[NewRecord<'_>]) -> Result<Room> {
         let bytes: u64 = records.iter().map(|record| record.header.record_len()).sum();
         if bytes > BATCH_BYTES_MAX {
@@ -92,13 +92,12 @@ impl<'a> NewRecord<'a> {
 }
 
 impl Log {
-    /// Writes: `apply` appends its records, and what they wait for is waited for here. On a full
-    /// disk the write gets its part of the reserve, or is refused while that of the others is
-    /// not whole.
+    /// Runs a write: `apply` appends the records, and this waits for them. On a full disk the write
+    /// gets its part of the reserve, or is refused while the part kept for others is incomplete.
     ///
-    /// `apply` is run a second time only if the records of the first attempt were taken back.
-    /// Records that stay pending, since others behind them were acknowledged, are waited for
-    /// again: a second attempt would find them and judge by them.
+    /// `apply` is run a second time only if the records of the first attempt were rolled back.
+    /// Records that stay pending, since later ones were acknowledged, are waited for again instead:
+    /// a second attempt would see them and decide by them.
     pub(crate) fn write<'a, T>(
         &'a self,
         part: ReservePart,
@@ -129,14 +128,14 @@ impl Log {
             }
             result => result.map_err(|(error, _)| error),
         };
-        // Where there was nothing to write, what stays pending is the record of another call.
+        // If there was nothing to write, the pending record belongs to another call.
         ended.map_err(|error| if appended.get() { error } else { error.without_pending() })
     }
 
-    /// Writes one record, alone: what is pending is written out before it, and itself at once, with
-    /// nothing between. So it is in the log or it is not. `check` says, under the lock, what
-    /// the keydir points at before; `then` is run once it is in the log. Durable when this
-    /// returns.
+    /// Writes one record, alone: pending records are written out first, then this one, under one
+    /// hold of the lock. So the record is either in the log or not. `check` returns, under the
+    /// lock, what the keydir points at before; `then` is run once the record is in the log. Durable
+    /// when this returns.
     pub(crate) fn write_alone(
         &self,
         part: ReservePart,
@@ -150,7 +149,7 @@ impl Log {
             self.commit.write_out_held(&mut guard)?;
             let before = check()?;
             let sequence = self.append(&mut guard, record, before);
-            // If this fails, the record is taken back: nothing acknowledged comes after it.
+            // On failure the record is rolled back: nothing acknowledged comes after it.
             self.commit.write_out_held(&mut guard)?;
             if planted(Planted::DropAfterSync) {
                 return self.commit(guard, Durability::Sync, sequence).inspect(|()| then());
@@ -160,8 +159,8 @@ impl Log {
         })
     }
 
-    /// Refuses this work if the disk was found full and the part of the reserve that is kept for
-    /// others cannot be made whole.
+    /// Refuses this work if the disk was found full and the part of the reserve that is kept from
+    /// it cannot be restored.
     pub(crate) fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
         if self.reserve.keeps_from(part) {
             self.context.check_open()?;
@@ -171,7 +170,7 @@ impl Log {
         Ok(())
     }
 
-    /// Waits until a write that was applied up to `sequence` is as safe as its class says.
+    /// Waits until a write applied up to `sequence` is as durable as its class promises.
     pub(crate) fn commit<'a>(&'a self, guard: Guard<'a>, durability: Durability, sequence: u64) -> Result<()> {
         let mut guard = guard;
         if durability == Durability::Buffered || planted(Planted::AcknowledgeUnwritten) {
@@ -182,7 +181,8 @@ impl Log {
         }
         let waited = self.commit.wait_for(guard, durability, sequence);
         if self.context.options.maintenance == Maintenance::Manual {
-            // No thread seals. This write is done; the next maintenance tries again and reports.
+            // No thread seals in this mode. The write itself is done; the next maintenance retries
+            // and reports.
             if let Err(error) = self.seal_all() {
                 self.context.events.note_background_error(&error);
             }
@@ -190,7 +190,7 @@ impl Log {
         waited
     }
 
-    /// Appends a record and applies it to the state. The caller has made room for it in the active
+    /// Appends a record and applies it to the state. The caller has made room in the active
     /// segment.
     pub(crate) fn append(&self, guard: &mut Guard<'_>, record: &NewRecord<'_>, before: Option<Current>) -> u64 {
         self.mark_if_due(guard);
@@ -220,11 +220,12 @@ impl Log {
         header.sequence
     }
 
-    /// Appends a batch and applies it to the state as one group. The caller has made room for it in
-    /// the active segment. Returns the sequence of its last record.
+    /// Appends a batch and applies it to the state as one group. The caller has made room in the
+    /// active segment. Returns the sequence of the last record.
     pub(crate) fn append_batch(&self, guard: &mut Guard<'_>, batch: &NewBatch<'_>) -> u64 {
         self.mark_if_due(guard);
-        // The frame, which sums up what follows it, comes first in the log and has the first sequence.
+        // The frame, with a checksum of the records after it, is first in the log and has the first
+        // sequence.
         self.context.time.appending(guard.next_sequence);
         let frame_sequence = guard.take_sequence();
         let count = batch.records.len();
@@ -277,17 +278,17 @@ impl Log {
         last
     }
 
-    /// A record that is in the log is in the hash index as well.
+    /// Checks that a record in the log is also in the hash index.
     fn check_indexed(&self, guard: &mut Guard<'_>, applied: Result<(), Full>) {
         if let Err(Full) = applied {
-            // Cannot be: there was room before anything was appended.
+            // Cannot happen: room was checked before the append.
             let cause = Error::invalid("the hash index can hold no more keys");
             self.poison(guard, &cause);
         }
     }
 
-    /// Says in the log how far it is durable, if that is news and nothing is pending: recovery can
-    /// then tell a torn end from damage, and need not copy what is safe.
+    /// Appends a mark of how far the log is durable, if that has advanced and nothing is pending.
+    /// With it recovery can tell a torn end from damage, and need not copy what is durable.
     fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let is_news = guard.durable_sequence > guard.tail.marked_sequence;
         if is_news && guard.tail.pending_bytes() == 0 && !planted(Planted::SkipMarks) {
@@ -297,7 +298,7 @@ impl Log {
         }
     }
 
-    /// Appends one record that is about the log itself.
+    /// Appends one record about the log itself.
     pub(super) fn append_own(&self, guard: &mut Guard<'_>, kind: Kind, body: &[u8]) {
         let sequence = guard.take_sequence();
         if let Some(active) = &mut guard.tail.active {

@@ -1,4 +1,4 @@
-//! The log without a caller: what the background does for it, and how it ends.
+//! Background work on the log, and how it is closed.
 
 use std::sync::atomic::Ordering;
 
@@ -7,11 +7,11 @@ use super::reserve::ReservePart;
 use crate::error::{Error, Result};
 use crate::sync::lock;
 
-/// Bytes written since the last sync at which the maintenance thread syncs.
+/// Unsynced bytes at which the maintenance thread syncs.
 const SYNC_BEHIND_BYTES: u64 = 16 << 20;
 
 impl Log {
-    /// Writes out what is pending, if anything is.
+    /// Writes out pending records, if there are any.
     pub(crate) fn flush_pending(&self) -> Result<()> {
         self.check_not_removed()?;
         let guard = self.lock();
@@ -21,8 +21,8 @@ impl Log {
         self.commit.write_out(guard).1
     }
 
-    /// Poisons the store if its directory, the file that is written to or the lock was removed:
-    /// what is acknowledged from then on would be lost, or written beside another program.
+    /// Poisons the store if its directory, the active file or the lock was removed: later writes
+    /// would be lost, or would collide with another program's.
     fn check_not_removed(&self) -> Result<()> {
         let mut guard = self.lock();
         if guard.check_open().is_err() {
@@ -35,8 +35,8 @@ impl Log {
         })
     }
 
-    /// Syncs once much has been written since the last sync, so that little has to be copied after
-    /// a crash.
+    /// Syncs once much has been written since the last sync, so that recovery has little to copy
+    /// after a crash.
     pub(crate) fn sync_behind(&self) -> Result<()> {
         let guard = self.lock();
         let written = self.context.events.written_bytes.load(Ordering::Relaxed);
@@ -49,14 +49,13 @@ impl Log {
         self.sync()
     }
 
-    /// No write begins from here on; those that have been appended end as they may. The first step
-    /// of closing.
+    /// Refuses new writes; writes already appended still complete. The first step of closing.
     pub(crate) fn refuse_writes(&self) {
         self.lock().closed = true;
     }
 
     /// Writes out, syncs and seals everything. The caller has refused further writes. On a full
-    /// disk what was acknowledged before gets the reserve: there is no later for it.
+    /// disk acknowledged writes get the whole reserve: this is their last chance.
     pub(crate) fn close(&self) -> Result<()> {
         let result = self.reserve.run(ReservePart::Whole, || self.sync());
         let prepared = self.lock().tail.prepared.take();
@@ -69,18 +68,19 @@ impl Log {
         })
     }
 
-    /// Closing has failed, and something may be left to be written, synced or sealed: others that
-    /// still hold a handle must not do it once another process has the directory.
+    /// After a failed close some data may still be unwritten, unsynced or unsealed. Keeps the
+    /// remaining handles from doing any of that once another process has the directory.
     pub(crate) fn stop(&self, cause: &Error) {
         self.commit.stop(cause);
-        // A thread that seals ends with the segment under way.
+        // Waits for a sealing thread, which stops after the current segment.
         drop(lock(&self.sealing));
     }
 
-    /// Lets the next one open the directory. The last step of closing.
+    /// Releases the directory to the next process. The last step of closing.
     pub(crate) fn unlock_directory(&self) {
-        // A hint or the reserve may be worked at although the store is closed. A thread at a hint ends with
-        // it, and one that comes to the reserve looks first whether the directory is still ours.
+        // A thread may still be renewing a hint or using the reserve although the store is closed.
+        // A hint is finished first, and the reserve is used only after a check that the lock is
+        // still held.
         self.doubtful_hints.while_none_is_renewed(|| ());
         self.reserve.while_untouched(|| self.context.unlock_directory());
     }

@@ -1,19 +1,18 @@
-//! Group commit: how records that were appended reach the device, and how those who appended them
-//! learn of it.
+//! Group commit: how appended records reach the device, and how the writers learn of it.
 //!
 //! A write appends its records under the writer lock. Then, by its durability class, it waits until
-//! the log is written out, or synced, up to its last sequence. The first to find no other thread at
-//! it becomes the leader: it writes out all that is pending in one call, outside the lock, and
-//! syncs once for all who wait. Everyone else waits until the log is written (or synced) past their
+//! the log is written out, or synced, up to its last sequence. The first thread to find no other
+//! doing so becomes the leader: it writes out everything pending in one call, outside the lock, and
+//! syncs once for all waiters. Everyone else waits until the log is written (or synced) past their
 //! sequence.
 //!
-//! When a write-out fails, the records that no call has been told of are taken back, and those who
-//! wait for them get the error. Records of class `Buffered`, which were acknowledged already, stay
-//! pending. If they cannot be taken back, or if a sync fails, the log is poisoned: what the device
-//! holds is no longer known, and nothing may be acknowledged on top of it.
+//! When a write-out fails, unacknowledged records are rolled back, and their waiters get the error.
+//! Records of class `Buffered`, which were already acknowledged, stay pending. If the roll-back
+//! fails, or a sync fails, the log is poisoned: the content of the device is unknown, and nothing
+//! may be acknowledged on top of it.
 //!
-//! What is written, to which file, and how it is taken back is the [`Environment`]'s to know. So
-//! the rules above are tested, and their interleavings explored, without a store around them.
+//! The [`Environment`] knows what is written, to which file, and how it is rolled back. So the
+//! rules above are tested, and their interleavings explored, without a store.
 
 mod lock;
 
@@ -25,48 +24,47 @@ use crate::error::{Error, Result};
 use crate::options::Durability;
 use crate::planted::{Planted, planted};
 
-/// Pending bytes of class `Buffered` at which the flush thread is asked to write them out.
+/// Pending bytes of class `Buffered` at which the flush thread is woken.
 const PENDING_WAKE_BYTES: u64 = 256 << 10;
 /// Pending bytes at which the writer itself writes them out.
 const PENDING_MAX_BYTES: u64 = 4 << 20;
 
 /// What a group commit writes to.
 pub(crate) trait Environment {
-    /// The end of the log; lies under the writer lock.
+    /// The end of the log; kept under the writer lock.
     type Tail: std::fmt::Debug + Send;
-    /// What a leader takes along to write it out without the lock.
+    /// What a leader needs to write out the pending records without the lock.
     type Pending;
-    /// What a leader takes along to sync it without the lock.
+    /// What a leader needs to sync without the lock.
     type Unsynced;
 
-    /// Bytes that were appended and not written out.
+    /// Bytes appended and not written out.
     fn pending_bytes(&self, tail: &Self::Tail) -> u64;
-    /// Everything that was appended and not written out; None if there is nothing.
+    /// Everything appended and not written out; None if there is nothing.
     fn pending(&self, tail: &Self::Tail) -> Option<Self::Pending>;
-    /// Writes it out.
+    /// Writes the pending records out.
     fn write(&self, pending: &Self::Pending) -> Result<()>;
-    /// It was written out. `newer` says from which sequence on records were appended meanwhile, if
-    /// any were.
+    /// The write-out succeeded. `newer` is the first sequence appended meanwhile, if any.
     fn written(&self, tail: &mut Self::Tail, pending: Self::Pending, newer: Option<u64>);
-    /// Everything pending was acknowledged: a failed write-out must not take it back.
+    /// Everything pending was acknowledged: a failed write-out must not roll it back.
     fn acknowledge(&self, tail: &mut Self::Tail);
-    /// A write-out has failed: takes back what was not acknowledged. What stays is in the log up to
-    /// the sequence that is returned, or as it was if there is none. An error poisons the log.
+    /// A write-out failed: rolls back what was not acknowledged. Returns the last sequence that
+    /// stays in the log, or None if nothing was rolled back. An error poisons the log.
     fn take_back(&self, tail: &mut Self::Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>>;
 
-    /// Everything that was written out and not synced.
+    /// Everything written out and not synced.
     fn unsynced(&self, tail: &Self::Tail) -> Self::Unsynced;
-    /// Syncs it.
+    /// Syncs the written records.
     fn sync(&self, unsynced: &Self::Unsynced) -> Result<()>;
-    /// Whether the sync that has just ended may be believed. Looked at under the lock: a call that
-    /// is told of a failure meanwhile is told before this sync is acknowledged.
+    /// Whether the sync that just finished may be trusted. Checked under the lock, so that a
+    /// failure reported to another call meanwhile is seen before this sync is acknowledged.
     fn check_synced(&self, tail: &Self::Tail) -> Result<()>;
-    /// It is durable; `is_news` if some of it was not before.
+    /// The records are durable; `is_news` if some of them were not before.
     fn synced(&self, tail: &mut Self::Tail, unsynced: Self::Unsynced, is_news: bool);
 
-    /// Why nothing may be acknowledged any more, if that is so.
+    /// An error if nothing may be acknowledged any more.
     fn check_device(&self) -> Result<()>;
-    /// Much is pending.
+    /// Called when much is pending.
     fn wake_flusher(&self);
 }
 
@@ -90,7 +88,7 @@ impl<E: Environment> GroupCommit<E> {
         self.lock.try_lock()
     }
 
-    /// Gives up the lock until a leader has ended its work, or for no reason at all.
+    /// Releases the lock until a leader has finished, or spuriously.
     pub(super) fn wait<'a>(&'a self, guard: Guard<'a, E::Tail>) -> Guard<'a, E::Tail> {
         self.lock.wait(guard)
     }
@@ -103,7 +101,7 @@ impl<E: Environment> GroupCommit<E> {
         self.lock.notify(guard);
     }
 
-    /// Refuses if nothing may be acknowledged any more.
+    /// An error if nothing may be acknowledged any more.
     pub(super) fn check_sound(&self, guard: &mut Guard<'_, E::Tail>) -> Result<()> {
         guard.check_poison()?;
         if let Err(cause) = self.environment.check_device() {
@@ -112,7 +110,7 @@ impl<E: Environment> GroupCommit<E> {
         guard.check_poison()
     }
 
-    /// Writes out all that is pending, as leader or behind one.
+    /// Writes out everything pending, as leader or after one.
     pub(super) fn write_out<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> (Guard<'a, E::Tail>, Result<()>) {
         while guard.writing {
             guard = self.wait(guard);
@@ -134,7 +132,7 @@ impl<E: Environment> GroupCommit<E> {
         (guard, result)
     }
 
-    /// Writes out all that is pending without giving up the lock. No leader may be writing out.
+    /// Writes out everything pending without releasing the lock. No leader may be writing out.
     pub(super) fn write_out_held(&self, guard: &mut Guard<'_, E::Tail>) -> Result<()> {
         guard.check_poison()?;
         let Some(pending) = self.environment.pending(&guard.tail) else {
@@ -147,7 +145,7 @@ impl<E: Environment> GroupCommit<E> {
         result
     }
 
-    /// A write-out up to sequence `last` has ended so.
+    /// Handles the result of a write-out up to sequence `last`.
     fn written_out(
         &self,
         guard: &mut Guard<'_, E::Tail>,
@@ -166,28 +164,28 @@ impl<E: Environment> GroupCommit<E> {
         result
     }
 
-    /// After a failed write-out: all that no call was told of is taken back, and those who wait for
-    /// it are told.
+    /// After a failed write-out: rolls back all unacknowledged records and fails their waiters.
     fn roll_back(&self, guard: &mut Guard<'_, E::Tail>, error: &Error) {
         let written = guard.written_sequence;
         match self.environment.take_back(&mut guard.tail, written, error) {
             Ok(Some(last)) => {
                 guard.last_sequence = last;
-                // What stays pending has not failed yet: its waiters try again.
+                // Records that stay pending have not failed yet: their waiters try again.
                 guard.waiters.fail_from(last + 1, error);
             }
             Ok(None) => {}
             Err(cause) => {
-                // What could not be written stays in memory, seen by every reader, and is never written.
+                // The unwritten records stay in memory, visible to every reader, and are never
+                // written.
                 guard.waiters.fail_from(written + 1, &cause);
                 self.poison(guard, &cause);
             }
         }
     }
 
-    /// Acknowledges everything pending at once, for a write of class `Buffered`. Gives the lock
-    /// back if too much is pending: then it is to be written out before this write is
-    /// acknowledged, so that it can be taken back if that fails.
+    /// Acknowledges everything pending at once, for a write of class `Buffered`. Returns the lock
+    /// if too much is pending: then this write is written out before it is acknowledged, so that it
+    /// can be rolled back if that fails.
     pub(super) fn acknowledge<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> Option<Guard<'a, E::Tail>> {
         let pending = self.environment.pending_bytes(&guard.tail);
         if pending >= PENDING_MAX_BYTES && !guard.writing {
@@ -201,11 +199,11 @@ impl<E: Environment> GroupCommit<E> {
         None
     }
 
-    /// A write of this class has been applied up to `sequence`: waits until that is so on the
-    /// device, or in the page cache.
+    /// Waits until a write of this class, applied up to `sequence`, is on the device or in the page
+    /// cache.
     ///
-    /// [`Error::Pending`] if the records are still there, to be written out later; with any other
-    /// error they were taken back, unless the log is poisoned.
+    /// [`Error::Pending`] if the records are kept, to be written out later; with any other error
+    /// they were rolled back, unless the log is poisoned.
     pub(super) fn wait_for<'a>(
         &'a self,
         guard: Guard<'a, E::Tail>,
@@ -234,11 +232,11 @@ impl<E: Environment> GroupCommit<E> {
         result
     }
 
-    /// How it ends for a waiter that a failed write-out has left unwritten.
+    /// The error for a waiter whose records a failed write-out has left unwritten.
     fn unwritten(guard: &Guard<'_, E::Tail>, ticket: &Ticket, error: Error) -> Error {
         match guard.waiters.failure_of(ticket) {
             Some(failure) => failure.clone(),
-            // Nothing will be written any more.
+            // Nothing more will be written.
             None if guard.poisoned.is_some() => error,
             None => Error::Pending { cause: Arc::new(error) },
         }
@@ -295,10 +293,11 @@ impl<E: Environment> GroupCommit<E> {
                 continue;
             }
             guard.syncing = true;
-            // While this thread leads, others append and wait; the next leader syncs for all of them.
+            // While this thread leads, others append and wait; the next leader syncs for all of
+            // them.
             let (back, result) = self.write_out(guard);
             guard = back;
-            // What failed may be others' records; this one may have been written before.
+            // The failed records may be others'; this call's may have been written before.
             if let Err(error) = result
                 && guard.written_sequence < sequence
             {
@@ -322,7 +321,7 @@ impl<E: Environment> GroupCommit<E> {
         }
     }
 
-    /// Syncs all that has been written out. The caller has taken the role of the syncing leader.
+    /// Syncs everything that has been written out. The caller is the syncing leader.
     fn sync_written<'a>(&'a self, guard: Guard<'a, E::Tail>) -> (Guard<'a, E::Tail>, Result<()>) {
         let target = guard.written_sequence;
         let unsynced = self.environment.unsynced(&guard.tail);
@@ -342,7 +341,7 @@ impl<E: Environment> GroupCommit<E> {
         (guard, result)
     }
 
-    /// Nothing is written or synced any more once this returns.
+    /// Poisons the log and waits for the leaders; nothing is written or synced once this returns.
     pub(crate) fn stop(&self, cause: &Error) {
         let mut guard = self.lock();
         self.poison(&mut guard, cause);

@@ -1,6 +1,6 @@
-//! Hint files: of each segment that no longer grows, the offsets of its records in key order. They
-//! make opening fast, and are worth nothing unless they fit: one that is missing or unfit is made
-//! from its segment.
+//! Hint files: for each segment that no longer grows, the offsets of its records in key order. They
+//! make opening fast, and are used only if they match; a missing or unfit one is rebuilt from its
+//! segment.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,26 +17,26 @@ use crate::state::Source;
 use crate::storage::write_all_at;
 use crate::sync::lock;
 
-/// Why a hint may have to be written again.
+/// Why a hint may have to be rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HintDoubt {
-    /// Opening had no need of it.
+    /// Opening did not need it.
     Unread,
-    /// Opening had to read the segment whole.
+    /// Opening had to read the whole segment.
     Unfit,
 }
 
-/// The hints that may be missing, or unfit.
+/// The hints that may be missing or unfit.
 #[derive(Debug, Default)]
 pub(crate) struct DoubtfulHints {
-    /// By segment, the one that is being renewed included.
+    /// By segment, including the one that is being renewed.
     listed: Mutex<Vec<(u64, HintDoubt)>>,
     /// Held by the thread that renews them.
     renewing: Mutex<()>,
 }
 
 impl DoubtfulHints {
-    /// Opening leaves these.
+    /// Sets the doubtful hints that opening has found.
     pub(crate) fn set(&self, doubts: Vec<(u64, HintDoubt)>) {
         *lock(&self.listed) = doubts;
     }
@@ -48,7 +48,7 @@ impl DoubtfulHints {
     }
 }
 
-/// The hint of a segment; None if it is missing, damaged, or another segment's.
+/// The hint of a segment; None if it is missing, damaged, or belongs to another segment.
 pub(crate) fn read_hint(context: &Context, segment: &Segment) -> Result<Option<Hint>> {
     let name = hint_file(segment.id());
     let Some(summary) = segment.summary else {
@@ -72,8 +72,8 @@ pub(crate) fn read_hint(context: &Context, segment: &Segment) -> Result<Option<H
     }))
 }
 
-/// The records of a segment in key order: from its hint, if that is there and to be trusted, or
-/// from the segment.
+/// The records of a segment in key order: from its hint, if that exists and may be trusted, or from
+/// the segment.
 pub(crate) fn source_of(context: &Context, segment: &Arc<Segment>, by_hint: bool) -> Result<Source> {
     if by_hint && let Some(hint) = read_hint(context, segment)? {
         return Ok(Source::hinted(segment.clone(), hint.offsets, hint.keys_crc));
@@ -82,8 +82,7 @@ pub(crate) fn source_of(context: &Context, segment: &Arc<Segment>, by_hint: bool
     Ok(Source::scanned(segment.clone(), offsets))
 }
 
-/// Reads a whole segment that no longer grows, everything in it checked: what its hint says of its
-/// records.
+/// Reads and checks a whole segment that no longer grows. Returns the content of its hint.
 pub(crate) fn sort_records(context: &Context, segment: &Segment) -> Result<(Offsets, u32)> {
     let mut scratch = Vec::new();
     let bytes = segment
@@ -108,10 +107,10 @@ pub(crate) fn sort_records(context: &Context, segment: &Segment) -> Result<(Offs
     Ok(sorter.finish())
 }
 
-/// Writes and syncs the hint of a segment that no longer grows, in place of any that is there.
+/// Writes and syncs the hint of a segment that no longer grows, replacing any old one.
 pub(crate) fn write_hint(context: &Context, segment: &Segment) -> Result<()> {
     let Some(summary) = segment.summary else { return Ok(()) };
-    // If a part is damaged, a hint of the rest would let that part vanish in silence.
+    // If part of the segment is damaged, a hint of the rest would silently drop that part.
     let (offsets, keys_crc) = sort_records(context, segment)?;
     let hint = Hint {
         store_id: segment.header.store_id,
@@ -132,24 +131,24 @@ pub(crate) fn write_hint(context: &Context, segment: &Segment) -> Result<()> {
         .map_err(|error| fail("write", error))
         .and_then(|()| file.sync().map_err(|error| fail("sync", error)));
     if written.is_err() {
-        // A part of a hint is of no use, takes space that may be short, and would pass for damage.
+        // A partial hint is useless, takes space that may be short, and would look like damage.
         let _ = directory.remove(&name);
     }
     written
 }
 
 impl Log {
-    /// Sees to the hints of segments that opening has not read, or found unfit: those that do not
-    /// fit are written again. Returns how many. One that cannot be written is not missed: the
-    /// next opening reads its segment whole again.
+    /// Renews the hints of segments that opening did not read, or whose hints it found unfit.
+    /// Returns the number of hints written. One that cannot be written only costs time: the next
+    /// open reads its whole segment again.
     ///
-    /// One caller at a time, and each hint stays on the list until it has been seen to: so when
-    /// this returns no other thread is at it any more, and none that is listed here can be
-    /// taken for damaged.
+    /// One caller at a time, and each hint stays on the list until it has been checked: so when
+    /// this returns, no other thread is still writing one, and none on the list can be mistaken for
+    /// damaged.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] if the store is closing: some may not have been seen to.
+    /// [`Error::Closed`] if the store is closing: some hints may not have been checked.
     pub(crate) fn renew_hints(&self) -> Result<u64> {
         let doubtful = &self.doubtful_hints;
         if planted(Planted::ForgetHintsInHand) {
@@ -159,7 +158,7 @@ impl Log {
         let _one_at_a_time = lock(&doubtful.renewing);
         let mut renewed = 0;
         loop {
-            // In a statement of its own, since the lock is held to its end.
+            // A separate statement, since the lock is held until its end.
             let next = lock(&doubtful.listed).last().copied();
             let Some((id, doubt)) = next else { return Ok(renewed) };
             self.context.check_open()?;
@@ -169,7 +168,7 @@ impl Log {
         }
     }
 
-    /// Whether a hint was written.
+    /// Renews one hint; returns whether it was written.
     fn renew_hint(&self, id: u64, doubt: HintDoubt) -> bool {
         let live = || {
             let segment = self.state.segments.get(segment_index(id));
@@ -183,7 +182,7 @@ impl Log {
         if let Err(error) = &written {
             self.context.events.note_background_error(error);
         }
-        // It may have been compacted away meanwhile.
+        // The segment may have been compacted away meanwhile.
         if live().is_none() {
             self.files.remove(id);
         }

@@ -13,8 +13,8 @@ use crate::planted::{Planted, planted};
 use crate::storage::{Directory, StorageFile, read_exact_at, write_all_at};
 use crate::sync::lock;
 
-/// Numbers that the manifest keeps from being given out twice; known to those who change the
-/// manifest.
+/// Lower bounds for the counters in the manifest, so that no number is given out twice. Supplied by
+/// the caller of a manifest change.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Floors {
     pub(crate) next_sequence: u64,
@@ -24,15 +24,15 @@ pub(crate) struct Floors {
 /// Why the manifest was not replaced.
 #[derive(Debug)]
 pub(crate) enum ReplaceError {
-    /// The old manifest stands, on disk and in memory.
+    /// The old manifest is still in place, on disk and in memory.
     Unchanged(Error),
     /// The new manifest may or may not survive a power cut: nothing more may be written.
     Unknown(Error),
 }
 
 impl ReplaceError {
-    /// For an error from before the manifest was touched. Damage is what
-    /// [`ManifestStore::check_stands`] calls another's manifest.
+    /// For an error before the manifest was touched. Damage means that
+    /// [`ManifestStore::check_stands`] found another program's manifest.
     pub(super) fn of_look(error: Error) -> ReplaceError {
         match error {
             Error::Corruption { .. } => ReplaceError::Unknown(error),
@@ -47,11 +47,11 @@ pub(crate) struct ManifestStore {
     directory: Directory,
     current: Mutex<Current>,
     reserved: Arc<ReservedIndexes>,
-    /// An index file stands that fits this manifest.
+    /// Whether an index file exists that fits this manifest.
     index_file: AtomicBool,
 }
 
-/// What tells one manifest from all others.
+/// Identifies one manifest among all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) store_id: [u8; 16],
@@ -68,7 +68,7 @@ impl Identity {
         }
     }
 
-    /// Of the manifest in this file, of which no more than that is read.
+    /// Reads the identity of the manifest in this file, and no more.
     fn read(file: &dyn StorageFile) -> std::io::Result<Identity> {
         let mut head = [0; Manifest::HEAD_LEN];
         read_exact_at(file, &mut head, 0)?;
@@ -85,11 +85,11 @@ impl Identity {
 
 #[derive(Debug)]
 struct Current {
-    /// Ahead of the one on disk by numbers that were given out and not listed.
+    /// Ahead of the manifest on disk by ids that were given out and are not listed.
     manifest: Manifest,
-    /// Of the manifest that this store has read or written last.
+    /// Of the manifest that this store last read or wrote.
     identity: Identity,
-    /// Which segment has each index.
+    /// Segment id by index.
     listed: HashMap<u16, u64>,
 }
 
@@ -104,12 +104,12 @@ impl Current {
     }
 }
 
-/// Indexes of segments that some piece of work is at, and how many pieces: of new ones that no
-/// manifest lists yet, and of old ones that none lists any more but that the indexes in memory may
-/// still lead to.
+/// Indexes of segments that are being worked on, each with the number of users: of new segments
+/// that no manifest lists yet, and of old ones that no manifest lists any more but that the indexes
+/// in memory may still point into.
 type ReservedIndexes = Mutex<HashMap<u16, usize>>;
 
-/// The id of a segment, whose index is not given to another one as long as this lives.
+/// The id of a segment, whose index is not reused while this is alive.
 #[derive(Debug)]
 pub(crate) struct ReservedId {
     id: u64,
@@ -134,15 +134,15 @@ impl Drop for ReservedId {
     }
 }
 
-/// Of the segments that a store can have, so many are only for the outputs of compaction and
-/// recovery, without which a store that has all the others could never have fewer.
+/// Segment indexes held back for the outputs of compaction and recovery. Without them a store that
+/// has used up all others could never shrink.
 pub(crate) const SEGMENTS_HELD_BACK: usize = 64;
 
-/// No manifest is longer: as many segments as can be live at a time, and then some.
+/// Upper bound of a manifest's length: more than the largest number of live segments needs.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 
 impl ManifestStore {
-    /// Takes over a manifest that was read from, or written to, this directory.
+    /// Wraps a manifest that was read from, or written to, this directory.
     pub(crate) fn new(directory: Directory, manifest: Manifest) -> ManifestStore {
         ManifestStore {
             directory,
@@ -152,8 +152,8 @@ impl ManifestStore {
         }
     }
 
-    /// Reads the manifest of a store; None if it cannot be found, which it may be although it is
-    /// listed: a link may lead nowhere.
+    /// Reads the manifest of a store; None if it cannot be found, which can happen even if the
+    /// directory lists it: a link may point nowhere.
     pub(crate) fn read(directory: &Directory) -> Result<Option<Manifest>> {
         let path = directory.path_of(MANIFEST_FILE);
         let bytes = match directory.read(MANIFEST_FILE, MANIFEST_BYTES_MAX) {
@@ -171,12 +171,13 @@ impl ManifestStore {
             .map_err(|damage| Error::damage(&path, 0, damage))
     }
 
-    /// Writes a manifest beside the old one, syncs it, and puts it in its place.
+    /// Writes a temporary manifest, syncs it, and renames it over the old one.
     pub(crate) fn write(directory: &Directory, manifest: &Manifest) -> Result<(), ReplaceError> {
         let path = directory.path_of(MANIFEST_FILE);
         let temporary = directory.path_of(MANIFEST_TEMPORARY_FILE);
         let encoded = manifest.encode();
-        // What would not be read must not be written, or the store could not be opened again.
+        // A manifest that cannot be read back must not be written, or the store could not be
+        // opened.
         let check = match manifest.check() {
             _ if planted(Planted::WriteAnyManifest) => Ok(()),
             Ok(()) if encoded.len() as u64 > MANIFEST_BYTES_MAX => Err(Damage::Field("length")),
@@ -184,7 +185,7 @@ impl ManifestStore {
         };
         check.map_err(|damage| ReplaceError::Unchanged(Error::damage(&path, 0, damage)))?;
         let unchanged = |action, error| ReplaceError::Unchanged(Error::io(action, &temporary, error));
-        // One may be left from an attempt that failed.
+        // May be left over from a failed attempt.
         directory
             .remove_if_there(MANIFEST_TEMPORARY_FILE)
             .map_err(|error| unchanged("remove", error))?;
@@ -208,11 +209,10 @@ impl ManifestStore {
         Ok(())
     }
 
-    /// That the manifest on disk is the one that this store has read or written last: else another
-    /// program has put its own in its place, and nothing that others trust may be written
-    /// beside it.
+    /// Checks that the manifest on disk is the one that this store last read or wrote. If not,
+    /// another program has replaced it, and this store must write nothing that others would trust.
     pub(crate) fn check_stands(&self) -> Result<Identity> {
-        // Held meanwhile, so that no change comes between.
+        // Held throughout, so that no change comes in between.
         let current = lock(&self.current);
         self.check_is(current.identity)?;
         Ok(current.identity)
@@ -234,7 +234,7 @@ impl ManifestStore {
         }
     }
 
-    /// Changes the manifest. In memory it has changed only if it has on disk.
+    /// Changes the manifest. In memory it changes only if it has changed on disk.
     pub(crate) fn update(&self, floors: Floors, change: impl FnOnce(&mut Manifest)) -> Result<(), ReplaceError> {
         let mut current = lock(&self.current);
         if !planted(Planted::PublishBesideStranger) {
@@ -248,14 +248,14 @@ impl ManifestStore {
         Self::write(&self.directory, &next)?;
         *current = Current::new(next);
         if self.index_file.swap(false, Ordering::AcqRel) {
-            // It is of no use from here on. Where it cannot be removed it takes space, until the next one is
-            // written.
+            // The index file is useless from here on. If it cannot be removed it takes space until
+            // the next one is written.
             let _ = self.directory.remove(INDEX_FILE);
         }
         Ok(())
     }
 
-    /// Whether an index file stands that fits the current manifest.
+    /// Whether an index file exists that fits the current manifest.
     pub(crate) fn has_index_file(&self) -> bool {
         self.index_file.load(Ordering::Acquire)
     }
@@ -264,13 +264,12 @@ impl ManifestStore {
         self.index_file.store(stands, Ordering::Release);
     }
 
-    /// Gives out a segment id that was never used, nor will be again, and whose index no live
-    /// segment has, nor one that another piece of work is at. It is known to be used from the
-    /// next [`ManifestStore::update`] on; a file of this id that no manifest lists is junk.
-    /// `held_back` indexes are not given out.
+    /// Gives out a segment id that was never used, nor will be again, and whose index belongs to no
+    /// live segment and to none being worked on. It is recorded as used by the next
+    /// [`ManifestStore::update`]; a file with this id that no manifest lists is junk. `held_back`
+    /// indexes are not given out.
     ///
-    /// What this returns must live until a manifest lists the segment, or its file is no longer of
-    /// use.
+    /// The result must be kept until a manifest lists the segment, or its file is no longer needed.
     pub(crate) fn allocate_id(&self, held_back: usize) -> Result<ReservedId> {
         let mut current = lock(&self.current);
         let mut reserved = lock(&self.reserved);
@@ -294,8 +293,8 @@ impl ManifestStore {
         })
     }
 
-    /// Keeps the indexes of these segments, which the manifest lists and is about to list no
-    /// longer, from being given out before nothing leads into them any more.
+    /// Holds the indexes of these segments, which the manifest is about to drop, until nothing
+    /// points into them any more.
     pub(crate) fn hold_ids(&self, ids: impl IntoIterator<Item = u64>) -> Vec<ReservedId> {
         let mut reserved = lock(&self.reserved);
         let held = ids.into_iter().map(|id| {
@@ -313,7 +312,7 @@ impl ManifestStore {
         lock(&self.current).listed.get(&segment_index(id)) == Some(&id)
     }
 
-    /// A copy of the manifest as it stands.
+    /// A copy of the current manifest.
     pub(crate) fn current(&self) -> Manifest {
         lock(&self.current).manifest.clone()
     }

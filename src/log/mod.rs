@@ -1,15 +1,14 @@
-//! Many segments as one log: appending to it, making it durable, and going from one active segment
-//! to the next.
+//! Many segments as one log: appending, making records durable, and rotating active segments.
 //!
-//! Who may do what:
+//! What each lock protects:
 //!
-//! * Everything that changes what a reader finds happens under the one writer lock ([`Log::lock`]):
-//!   appending, changes of the state, the moves of compaction, expiry.
-//! * Files are written and synced by one leader at a time, outside that lock (`commit`); within it
-//!   only what is rare: the rest of a segment that is full, the record of a namespace, what
-//!   recovery writes to another segment.
+//! * Everything that changes what readers find happens under the one writer lock ([`Log::lock`]):
+//!   appending, state changes, the moves of compaction, expiry.
+//! * Files are written and synced by one leader at a time, outside that lock (`commit`). Only rare
+//!   writes happen under it: the rest of a full segment, the record of a namespace, recovery's
+//!   copies into another segment.
 //! * Lock order: namespace changes, compaction, housekeeping, sealing, writer, manifest, then the
-//!   locks inside indexes and of the clock.
+//!   locks inside the indexes and the clock.
 
 mod active;
 mod append;
@@ -64,13 +63,13 @@ pub(crate) struct Log {
     sealing: Mutex<()>,
 }
 
-/// The lock under which nothing was written yet.
+/// The writer lock of a log without records.
 pub(crate) fn new_lock() -> Arc<WriterLock> {
     Arc::new(CommitLock::new(Tail::new()))
 }
 
 impl Log {
-    /// Over the segments that recovery has found.
+    /// A log over the segments that recovery has found.
     pub(crate) fn new(
         state: Arc<State>,
         lock: Arc<WriterLock>,
@@ -106,8 +105,8 @@ impl Log {
         self.commit.lock()
     }
 
-    /// Takes the writer lock. A thread that has to wait for it looks up the key of this hash
-    /// meanwhile, so that under the lock its slot and its record are in the processor's cache.
+    /// Takes the writer lock. A thread that has to wait first looks up the key of this hash, so
+    /// that its slot and record are in the processor's cache when the lock is held.
     pub(crate) fn lock_to_change(&self, hash: u64) -> Guard<'_> {
         self.commit.try_lock().unwrap_or_else(|| {
             self.state.warm_up(&[hash]);
@@ -120,13 +119,13 @@ impl Log {
         self.commit.poison(guard, cause);
     }
 
-    /// Refuses if nothing may be acknowledged any more: the store is poisoned, or any sync of it
+    /// An error if nothing may be acknowledged any more: the store is poisoned, or one of its syncs
     /// has failed.
     pub(crate) fn check_sound(&self, guard: &mut Guard<'_>) -> Result<()> {
         self.commit.check_sound(guard)
     }
 
-    /// Floors for the manifest, as of now.
+    /// The current floors for the manifest.
     fn floors(&self, guard: &Guard<'_>) -> Floors {
         Floors {
             next_sequence: guard.next_sequence,
@@ -134,8 +133,8 @@ impl Log {
         }
     }
 
-    /// Changes the manifest; poisons the store if it is unknown which one stands. The writer lock
-    /// must not be held.
+    /// Changes the manifest; poisons the store if it is unknown which manifest is in place. The
+    /// writer lock must not be held.
     pub(crate) fn update_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
         let floors = self.floors(&self.lock());
         match self.manifest.update(floors, change) {
@@ -156,16 +155,16 @@ impl Log {
         self.check_sound(&mut guard)?;
         let sequence = guard.last_sequence;
         let written = self.commit.write_out_up_to(guard, sequence);
-        // It has applied nothing that could stay pending.
+        // This call has applied nothing that could stay pending.
         written.map_err(Error::without_pending)
     }
 
-    /// Makes everything durable that was acknowledged before this call.
+    /// Makes everything acknowledged before this call durable.
     pub(crate) fn sync(&self) -> Result<()> {
         let mut guard = self.lock();
         self.check_sound(&mut guard)?;
         if guard.tail.is_recovering() {
-            // What recovery found and could not write to another segment for lack of space is not durable yet.
+            // Records that recovery could not copy for lack of space are not durable yet.
             self.finish_recovery(&mut guard)?;
         }
         let sequence = guard.last_sequence;

@@ -1,10 +1,10 @@
-//! The reserve: disk space held back, so that a full disk can be left by deleting and compacting.
+//! The reserve: disk space held back, so that deleting and compacting still work on a full disk.
 //!
-//! It is a file of zeros, RESERVE. Work that ends up freeing space, or that was acknowledged
-//! already, may have all of it; deletes may have half, or nothing would be left for the compaction
-//! that gives back what they free; puts may have none. Whatever work finds the disk full gives up
-//! its part of the file and is run once more. From then on work that may not have the whole reserve
-//! is refused until the part kept from it is whole again.
+//! It is a file of zeros, RESERVE. Work that frees space in the end, or that was already
+//! acknowledged, may use all of it; deletes may use half, so that something is left for the
+//! compaction that reclaims their space; puts may use none. Work that finds the disk full releases
+//! its part of the file and is run once more. From then on work that may not use the whole reserve
+//! is refused until the part kept from it is complete again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,27 +16,27 @@ use crate::planted::{Planted, planted};
 use crate::storage::write_all_at;
 use crate::sync::lock;
 
-/// Length of the reserve, unless segments are smaller: 4 MiB.
+/// Length of the reserve: 4 MiB, or one segment if segments are smaller.
 const RESERVE_BYTES: u64 = 4 << 20;
 
-/// What a piece of work may take of the reserve when the disk is full.
+/// The part of the reserve that a piece of work may use when the disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReservePart {
     /// Puts.
     None,
     /// Deletes.
     Half,
-    /// What ends up freeing space, or has been acknowledged already.
+    /// Work that frees space in the end, or was already acknowledged.
     Whole,
 }
 
 impl ReservePart {
-    /// Of a write, by whether it only deletes.
+    /// The part for a write, by whether it only deletes.
     pub(crate) fn of_write(deletes: bool) -> ReservePart {
         if deletes { ReservePart::Half } else { ReservePart::None }
     }
 
-    /// Bytes of the reserve that are not for this work.
+    /// Bytes of the reserve that this work may not use.
     fn kept(self, reserve_bytes: u64) -> u64 {
         match self {
             ReservePart::None if planted(Planted::PutsTakeReserve) => 0,
@@ -47,8 +47,7 @@ impl ReservePart {
         }
     }
 
-    /// Whether running out of space with this error can be mended by giving up a part of the
-    /// reserve.
+    /// Whether this error is a lack of space that releasing part of the reserve can fix.
     pub(crate) fn helps(self, error: &Error) -> bool {
         error.is_no_space() && (self != ReservePart::None || planted(Planted::PutsTakeReserve))
     }
@@ -58,9 +57,9 @@ impl ReservePart {
 #[derive(Debug)]
 pub(crate) struct Reserve {
     context: Arc<Context>,
-    /// The disk was found full, and the reserve has not been whole since.
+    /// Whether the disk was found full and the reserve has not been whole since.
     full: AtomicBool,
-    /// Held while the file is looked at or changed.
+    /// Held while the file is read or changed.
     file: Mutex<()>,
 }
 
@@ -73,7 +72,7 @@ impl Reserve {
         }
     }
 
-    /// Length of the file when it is whole.
+    /// Length of the whole reserve.
     fn bytes(&self) -> u64 {
         RESERVE_BYTES.min(self.context.options.segment_bytes)
     }
@@ -82,18 +81,19 @@ impl Reserve {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Remembers that the disk is full, if that is what the error says.
+    /// Records that the disk is full, if the error says so.
     pub(crate) fn note(&self, error: &Error) {
         if error.is_no_space() {
             self.full.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Runs `work`, and once more with its part of the reserve if the disk is full. So it must not
-    /// see what its own first attempt has done.
+    /// Runs `work`; if the disk is full, releases its part of the reserve and runs it once more. So
+    /// `work` must not depend on what its first attempt did.
     pub(crate) fn run<T>(&self, part: ReservePart, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
-            // Another thread may have given the reserve up, or taken it back for a moment: then there is room now, too.
+            // Another thread may have released or briefly restored the reserve: then there is room
+            // now as well.
             Err(error) if part.helps(&error) => {
                 self.release(part);
                 work()
@@ -102,13 +102,13 @@ impl Reserve {
         }
     }
 
-    /// Whether the disk was found full and some of the reserve is kept from this work: then
-    /// [`Reserve::restore_kept`] comes before it.
+    /// Whether the disk was found full and part of the reserve is kept from this work: then
+    /// [`Reserve::restore_kept`] must come first.
     pub(crate) fn keeps_from(&self, part: ReservePart) -> bool {
         part.kept(self.bytes()) > 0 && self.is_full() && !planted(Planted::RefuseNothing)
     }
 
-    /// Makes sure that what is kept from this work is there.
+    /// Restores the part that is kept from this work.
     pub(crate) fn restore_kept(&self, part: ReservePart) -> Result<()> {
         if planted(Planted::StayFull) {
             return Err(Error::NoSpace {
@@ -118,12 +118,12 @@ impl Reserve {
         self.restore_to(part.kept(self.bytes()))
     }
 
-    /// Makes sure that all of it is there.
+    /// Restores the whole reserve.
     pub(crate) fn restore(&self) -> Result<()> {
         self.restore_to(self.bytes())
     }
 
-    /// Gives this part of the reserve back to the file system.
+    /// Releases this part of the reserve to the file system.
     pub(crate) fn release(&self, part: ReservePart) {
         let kept = part.kept(self.bytes());
         let _one_at_a_time = lock(&self.file);
@@ -136,7 +136,7 @@ impl Reserve {
             let _ = directory.remove(RESERVE_FILE);
             return;
         }
-        // If it is shorter than that already, there is nothing to be had.
+        // If the file is already shorter than that, there is nothing to release.
         let _ = directory
             .open_file(RESERVE_FILE, true)
             .and_then(|file| match file.len()? {
@@ -164,7 +164,7 @@ impl Reserve {
         Ok(())
     }
 
-    /// Zeros are written, since a file's length alone reserves nothing.
+    /// Lengthens the file by writing zeros, since a file's length alone reserves nothing.
     fn lengthen(&self, length: u64) -> std::io::Result<()> {
         let directory = &self.context.directory;
         let found = match directory.open_file(RESERVE_FILE, false) {
@@ -193,7 +193,7 @@ impl Reserve {
             })
     }
 
-    /// Runs `work` while the file is neither looked at nor changed.
+    /// Runs `work` while the file is neither read nor changed.
     pub(crate) fn while_untouched<T>(&self, work: impl FnOnce() -> T) -> T {
         let _untouched = lock(&self.file);
         work()

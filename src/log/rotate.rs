@@ -16,15 +16,15 @@ use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
 use crate::storage::StorageFile;
 
-/// Segments that wait to be sealed at the most: each is in memory until then, so a writer that is
-/// faster than the device seals them itself before it begins another one.
+/// Most segments waiting to be sealed. Each is in memory until then, so a writer that is faster
+/// than the device seals them itself before it starts another.
 const SEALING_MAX: usize = 4;
-/// Files of unlisted segments that could not be removed, and are passed over by the next that is
-/// created.
+/// Most left-over files to pass over when a segment is created: files of unlisted segments that
+/// could not be removed.
 const LEFT_OVER_MAX: usize = 1 << 10;
 
 impl Log {
-    /// Makes sure that the active segment has room, beginning a new segment if need be.
+    /// Makes sure that the active segment has room, starting a new one if needed.
     pub(crate) fn ensure_room<'a>(&'a self, mut guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
         loop {
             guard.check_open()?;
@@ -46,7 +46,7 @@ impl Log {
         }
     }
 
-    /// As [`Log::ensure_room`], and no leader is writing out.
+    /// As [`Log::ensure_room`], and returns when no leader is writing out.
     pub(super) fn ensure_room_when_idle<'a>(&'a self, guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
         let mut guard = self.ensure_room(guard, room)?;
         while guard.writing {
@@ -56,7 +56,7 @@ impl Log {
         Ok(guard)
     }
 
-    /// Begins a new active segment with room for `length` bytes. No leader may be writing out.
+    /// Starts a new active segment with room for `length` bytes. No leader may be writing out.
     fn rotate(&self, guard: &mut Guard<'_>, length: u64) -> Result<()> {
         self.commit.write_out_held(guard)?;
         let next = match guard.tail.prepared.take() {
@@ -88,8 +88,8 @@ impl Log {
         });
         let start = guard.tail.previous.encode();
         self.append_own(guard, Kind::Start, &start);
-        // The start record belongs to no write, so a roll-back must keep it: without it recovery takes the
-        // segment for one that was never written to.
+        // The start record belongs to no write, so a roll-back must keep it: without it recovery
+        // would take the segment for one that was never written to.
         if !planted(Planted::TakeStartBack) {
             guard.tail.acknowledged_end = guard
                 .tail
@@ -102,7 +102,7 @@ impl Log {
 
     /// Creates the file of a segment with room for at least `length` bytes, and lists it as open.
     fn create_segment(&self, floors: Floors, length: u64) -> Result<Prepared, ReplaceError> {
-        // Its id is held until the manifest lists it, or nothing is left of it.
+        // The id is held until the manifest lists it, or its file is removed.
         let (reserved, header, file) = self
             .create_unlisted_segment(floors.next_sequence, SEGMENTS_HELD_BACK)
             .map_err(ReplaceError::of_look)?;
@@ -113,7 +113,7 @@ impl Log {
         };
         let listed = self.manifest.update(floors, |manifest| manifest.segments.push(entry));
         if let Err(ReplaceError::Unchanged(_)) = &listed {
-            // Not listed, so it is junk; if it cannot be removed now, the next opening does.
+            // Not listed, so it is junk; if it cannot be removed now, the next open does it.
             let _ = self.context.directory.remove(&segment_file(id));
         }
         listed?;
@@ -135,8 +135,8 @@ impl Log {
         })
     }
 
-    /// Why no segment was created. If it is unknown which manifest stands, nothing more may be
-    /// written.
+    /// The error of a failed segment creation. If it is unknown which manifest is in place, the
+    /// store is poisoned.
     fn not_created(&self, guard: &mut Guard<'_>, error: ReplaceError) -> Error {
         match error {
             ReplaceError::Unchanged(error) => {
@@ -152,14 +152,13 @@ impl Log {
         }
     }
 
-    /// Creates a segment that no manifest lists yet, durably and with nothing in it. Of the ids,
-    /// `held_back` are not taken.
+    /// Creates a durable, empty segment that no manifest lists yet. `held_back` ids are not used.
     pub(super) fn create_unlisted_segment(
         &self,
         base_sequence: u64,
         held_back: usize,
     ) -> Result<(ReservedId, SegmentHeader, Arc<dyn StorageFile>)> {
-        // Nothing is created in a directory that is another's by now.
+        // Creates nothing in a directory that belongs to another store by now.
         if !planted(Planted::CreateBesideStranger) {
             self.manifest.check_stands()?;
         }
@@ -168,7 +167,8 @@ impl Log {
             let id = self.manifest.allocate_id(held_back)?;
             let header = self.new_segment_header(id.id(), base_sequence);
             match self.files.create(&header) {
-                // An earlier step has left it and could not remove it. No manifest lists it, and its id is not needed.
+                // Left over from an earlier step that could not remove it. No manifest lists it, so
+                // skip the id.
                 Err(Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::AlreadyExists && left_over < LEFT_OVER_MAX =>
                 {
@@ -189,8 +189,8 @@ impl Log {
         }
     }
 
-    /// Prepares the next segment once the active one is half full, or at once if it is not the
-    /// first: a writer that fills one soon fills another. Called in the background.
+    /// Prepares the next segment once the active one is half full, or at once if the active one is
+    /// not the first: a writer that fills one soon fills another. Called in the background.
     pub(crate) fn prepare_ahead(&self) -> Result<()> {
         let guard = self.lock();
         let wanted = guard.check_open().is_ok()
@@ -206,8 +206,8 @@ impl Log {
         let created = self.create_segment(floors, 0);
         let mut guard = self.lock();
         let next = created.map_err(|error| self.not_created(&mut guard, error))?;
-        // A writer may have been faster, but then it needed a larger one or an earlier one; either way this
-        // one is next.
+        // A writer may have been faster, but only because it needed a larger segment or one
+        // earlier; this one comes next either way.
         if guard.tail.prepared.is_none() && !guard.closed {
             guard.tail.prepared = Some(next);
         } else {
@@ -227,8 +227,8 @@ impl Log {
             .map_err(|error| Error::io("remove", &self.context.segment_path(id), error))
     }
 
-    /// Puts the active segment among those to be sealed, so that all data lie in segments that no
-    /// longer grow.
+    /// Moves the active segment to those waiting to be sealed, so that all data is in segments that
+    /// no longer grow.
     pub(crate) fn retire_active(&self) -> Result<()> {
         let mut guard = self.lock();
         while guard.writing {

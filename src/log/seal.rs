@@ -1,4 +1,4 @@
-//! What happens to a segment once it is full: sync, seal, hint, manifest.
+//! What happens to a full segment: sync, seal, hint, manifest.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,9 +17,9 @@ use crate::planted::{Planted, planted};
 use crate::sync::lock;
 
 impl Log {
-    /// Seals all segments that were rotated out before the call, oldest first. Not those rotated
-    /// out meanwhile: writers that fill segments faster than the device syncs them would keep
-    /// the caller here for ever.
+    /// Seals all segments that were rotated out before the call, oldest first. Later ones are left:
+    /// writers that fill segments faster than the device syncs them would keep the caller here
+    /// forever.
     pub(crate) fn seal_all(&self) -> Result<()> {
         let rotated = self.lock().tail.sealing.clone();
         let _one_at_a_time = lock(&self.sealing);
@@ -44,9 +44,9 @@ impl Log {
             rotated.synced.store(true, Ordering::Release);
         }
         let mut guard = self.lock();
-        // A failed sync of another file is told before this one is believed.
+        // A failed sync of another file must be seen before this one is trusted.
         self.check_sound(&mut guard)?;
-        // It is the oldest, so nothing before its end is in a page cache only.
+        // It is the oldest segment, so nothing before its end is only in the page cache.
         let end = Mark {
             segment_id: id,
             offset: rotated.summary.data_end,
@@ -61,7 +61,7 @@ impl Log {
         }
         let seal = encode_seal(&rotated.segment.header, &rotated.summary);
         if let Err(error) = rotated.file.write(&seal, rotated.summary.data_end) {
-            // Without its seal the segment is as good as before; it is tried again later.
+            // The segment is as good without its seal; sealing is retried later.
             let _ = rotated.file.cut(rotated.summary.data_end);
             return Err(Error::io("seal", &path, error));
         }
@@ -95,7 +95,7 @@ impl Log {
         Ok(())
     }
 
-    /// A failed sync may have thrown the data away: nothing may be acknowledged after it.
+    /// Syncs a file, and poisons the store on failure: the data may be lost.
     fn sync_for_good(&self, rotated: &Rotated) -> Result<()> {
         let synced = self.commit.environment.sync_file(rotated.segment.id(), &rotated.file);
         synced.inspect_err(|error| {
@@ -105,7 +105,7 @@ impl Log {
         })
     }
 
-    /// A segment in which nothing is about a key says nothing.
+    /// Drops a segment that has no record of any key.
     fn drop_empty(&self, rotated: &Rotated) -> Result<()> {
         let id = rotated.segment.id();
         let _until_it_is_gone = self.manifest.hold_ids([id]);
@@ -126,7 +126,8 @@ mod tests {
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
     use crate::{Durability, ErrorKind, Maintenance, PutOptions, Store};
 
-    /// C11: the two may be of the same commit, of which only one is told.
+    /// C11: both syncs may depend on the same journal commit, whose failure is reported to only
+    /// one.
     #[test]
     fn a_sync_that_fails_elsewhere_while_a_segment_is_sealed_is_heard_of_before_anything_counts_as_durable() {
         let faults = FaultStorage::new(Arc::new(MemStorage::new()));
@@ -147,7 +148,7 @@ mod tests {
             while !rotated.synced.load(Ordering::Acquire) {
                 std::thread::yield_now();
             }
-            // It has its own answer, and waits for the lock.
+            // This sync has its own result, and waits for the lock.
             faults.inject(
                 Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
                     .on(Operation::Sync)

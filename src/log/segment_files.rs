@@ -17,16 +17,16 @@ use crate::storage::{NeverChanged, StorageFile, read_exact_at, write_all_at};
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFiles {
     context: Arc<Context>,
-    /// Of segments that are not mapped.
+    /// Files of segments that are not mapped.
     open_files: Arc<OpenFiles>,
 }
 
-/// What is known of a segment that no longer grows.
+/// What is known about a segment that no longer grows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) header: SegmentHeader,
     pub(crate) summary: Summary,
-    /// Recovery has cut it: no seal follows the data.
+    /// Whether recovery has cut it, so that no seal follows the data.
     pub(crate) cut: bool,
 }
 
@@ -42,7 +42,7 @@ impl SegmentFiles {
         &self.context
     }
 
-    /// Creates a segment's file with nothing but its header, name and content durable.
+    /// Creates a segment's file containing just its header; name and content are durable.
     pub(super) fn create(&self, header: &SegmentHeader) -> Result<Arc<dyn StorageFile>> {
         let directory = &self.context.directory;
         let name = segment_file(header.segment_id);
@@ -62,14 +62,14 @@ impl SegmentFiles {
                     .map_err(|error| Error::io("sync the directory of", &path, error))
             });
         if let Err(error) = filled {
-            // Listed nowhere; if it cannot be removed now, the next opening does.
+            // Not listed; if it cannot be removed now, the next open does it.
             let _ = directory.remove(&name);
             return Err(error);
         }
         Ok(file)
     }
 
-    /// Opens the file of a segment that the manifest lists, for reading.
+    /// Opens the file of a listed segment for reading.
     pub(crate) fn open(&self, id: u64) -> Result<Arc<dyn StorageFile>> {
         let file = self.context.directory.open_file(&segment_file(id), false);
         file.map_err(|error| match error.kind() {
@@ -78,7 +78,7 @@ impl SegmentFiles {
         })
     }
 
-    /// The header of a segment, if it is this store's.
+    /// The header of a segment; an error if it belongs to another store.
     pub(crate) fn read_header(&self, path: &Path, file: &dyn StorageFile, id: u64) -> Result<SegmentHeader> {
         let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
         read_exact_at(file, &mut bytes, 0).map_err(|error| match error.kind() {
@@ -93,7 +93,7 @@ impl SegmentFiles {
         Ok(header)
     }
 
-    /// A segment that no longer grows, as its readers will see it.
+    /// A segment that no longer grows, ready for readers.
     pub(crate) fn readable(
         &self,
         ended: &Ended,
@@ -104,7 +104,8 @@ impl SegmentFiles {
         let map = match self.context.options.read_mode {
             ReadMode::Map => match file.map(summary.data_end, NeverChanged::promised()) {
                 Ok(map) => Some(map),
-                // The system grants a process so many maps and no more: the segment is read call by call.
+                // The system limits the number of maps per process: read this segment with calls
+                // instead.
                 Err(error) if error.kind() == std::io::ErrorKind::OutOfMemory => None,
                 Err(error) => return Err(Error::io("map", &self.context.segment_path(header.segment_id), error)),
             },
@@ -122,7 +123,7 @@ impl SegmentFiles {
         }
     }
 
-    /// The same, read call by call.
+    /// The same, read with calls instead of a map.
     pub(super) fn unmapped(&self, ended: &Ended, file: Arc<dyn StorageFile>, counters: Arc<Counters>) -> Arc<Segment> {
         let file = self.open_files.of_segment(ended.header.segment_id, file);
         Arc::new(Segment::unmapped(
@@ -134,8 +135,8 @@ impl SegmentFiles {
         ))
     }
 
-    /// Removes a segment that no manifest lists, and its hint. What cannot be removed now is
-    /// removed when the store is opened next.
+    /// Removes an unlisted segment and its hint. What cannot be removed now is removed by the next
+    /// open.
     pub(crate) fn remove(&self, id: u64) {
         for name in [segment_file(id), hint_file(id)] {
             if let Err(error) = self.context.directory.remove_if_there(&name) {

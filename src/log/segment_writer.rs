@@ -1,5 +1,5 @@
-//! Writing segments that are not the active one: the outputs of compaction and of recovery. Such a
-//! segment is complete, synced and sealed before anything leads to it.
+//! Writing segments other than the active one: the outputs of compaction and recovery. Such a
+//! segment is complete, synced and sealed before anything points to it.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::segment::{Counters, Segment};
 use crate::state::Move;
 use crate::storage::{StorageFile, write_all_at};
 
-/// Bytes gathered before they are written.
+/// Bytes buffered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// Copies records, in ascending order of sequence, into as many new segments as they need.
+/// Copies records, in ascending order of sequence, into as many new segments as needed.
 pub(crate) struct SegmentWriter<'a> {
     log: &'a Log,
     current: Option<Output>,
@@ -33,10 +33,10 @@ pub(crate) struct SegmentWriter<'a> {
 #[derive(Default)]
 pub(crate) struct Finished {
     pub(crate) segments: Vec<Arc<Segment>>,
-    /// What leads to them.
+    /// Where their records were copied from.
     pub(crate) moves: Vec<Move>,
     pub(crate) written_bytes: u64,
-    /// To be held until the manifest that lists them stands, or they are removed.
+    /// Must be held until the manifest lists the segments, or they are removed.
     pub(crate) ids: Vec<ReservedId>,
 }
 
@@ -44,7 +44,7 @@ struct Output {
     id: ReservedId,
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
-    /// What is not written yet, and where it belongs.
+    /// Bytes not written yet, and their offset in the file.
     buffer: Vec<u8>,
     buffer_offset: u64,
     account: Account,
@@ -55,7 +55,7 @@ impl Output {
         self.buffer_offset + self.buffer.len() as u64
     }
 
-    /// Writes what is not written yet.
+    /// Writes the buffered bytes.
     fn write(&mut self, context: &Context) -> Result<()> {
         let path = context.segment_path(self.header.segment_id);
         write_all_at(&*self.file, &self.buffer, self.buffer_offset)
@@ -94,8 +94,7 @@ impl<'a> SegmentWriter<'a> {
         }
     }
 
-    /// Copies a record; its body is not touched, its header differs in nothing but what binds it to
-    /// its place.
+    /// Copies a record: the body unchanged, the header changed only in what depends on its place.
     pub(crate) fn copy(&mut self, from: Location, record: &Record<'_>, hash: u64) -> Result<()> {
         let to = self.push(&record.header, record.body)?;
         if record.header.kind.is_put() {
@@ -112,7 +111,7 @@ impl<'a> SegmentWriter<'a> {
         Ok(())
     }
 
-    /// Writes a tombstone of this sequence in the place of an expired put.
+    /// Writes a tombstone with this sequence in place of an expired put.
     pub(crate) fn tombstone(&mut self, namespace: u32, key: &[u8], sequence: u64) -> Result<()> {
         let header = Header {
             kind: Kind::Tombstone,
@@ -185,7 +184,7 @@ impl<'a> SegmentWriter<'a> {
                 self.finished.ids.push(output.id);
             }
             Err(error) => {
-                // So that it is among those that `discard` removes.
+                // So that `discard` removes it too.
                 self.current = Some(output);
                 return Err(error);
             }
@@ -193,8 +192,8 @@ impl<'a> SegmentWriter<'a> {
         Ok(())
     }
 
-    /// Seals and syncs the last segment; returns all of them. The names are durable once the
-    /// manifest that lists them is.
+    /// Seals and syncs the last segment, and returns all of them. Their names become durable with
+    /// the manifest that lists them.
     pub(crate) fn finish(mut self) -> Result<Finished> {
         match self.end_segment() {
             Ok(()) => Ok(self.finished),
@@ -205,7 +204,7 @@ impl<'a> SegmentWriter<'a> {
         }
     }
 
-    /// Removes everything that was written.
+    /// Removes everything written so far.
     pub(crate) fn discard(self) {
         let ids = self
             .finished
@@ -226,10 +225,10 @@ pub(crate) fn sealed_entries(segments: &[Arc<Segment>]) -> impl Iterator<Item = 
     })
 }
 
-/// The record that ends a segment.
+/// The seal record of a segment.
 pub(crate) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> {
     let body = summary.encode();
-    // Sequences of a segment never lie below its base; a segment without records has none yet.
+    // Sequences in a segment are never below its base; a segment without records has none yet.
     let sequence = summary.max_sequence.max(header.base_sequence);
     let seal = Header::of_log(Kind::Seal, sequence, &body);
     let place = Place {
@@ -243,9 +242,9 @@ pub(crate) fn encode_seal(header: &SegmentHeader, summary: &Summary) -> Vec<u8> 
     bytes
 }
 
-/// Whether these bytes are the seal of a segment with this header and this account.
+/// Whether these bytes are the seal of a segment with this header and account.
 pub(crate) fn is_seal_of(bytes: &[u8], header: &SegmentHeader, summary: &Summary) -> bool {
-    // Of a header and a manifest that do not belong together the seal cannot even be made.
+    // If header and manifest do not belong together, the seal cannot even be encoded.
     sequence_fits(header.base_sequence, summary.max_sequence.max(header.base_sequence))
         && bytes == encode_seal(header, summary)
 }

@@ -1,4 +1,4 @@
-//! Looks at the log as a whole while it goes on: what a checkpoint copies, and what verify reads.
+//! Views of the whole log while it is in use: what a checkpoint copies, and what verify reads.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use crate::segment::Segment;
 
 /// All segments at one moment.
 pub(crate) struct AllSegments {
-    /// Those that no longer grow, by ascending id.
+    /// Segments that no longer grow, by ascending id.
     pub(crate) ended: Vec<Arc<Segment>>,
-    /// The active one, and those that were rotated out and are not sealed yet.
+    /// The active segment, and those rotated out but not sealed yet.
     pub(crate) growing: Vec<GrowingSegment>,
 }
 
 /// A segment without a seal.
 pub(crate) struct GrowingSegment {
     pub(crate) segment: Arc<Segment>,
-    /// So much of it is in its file.
+    /// Bytes in its file.
     pub(crate) written: u64,
-    /// And so much in all.
+    /// Bytes in all.
     pub(crate) end: u64,
 }
 
 impl Log {
-    /// All live segments. Nothing of a record, and nothing of a batch, lies beyond the ends.
+    /// All live segments. No record and no batch extends past the ends.
     pub(crate) fn all_segments(&self) -> AllSegments {
-        // Appending, and giving a sealed segment its new object, happen under this lock.
+        // Appending and replacing a segment by its sealed form happen under this lock.
         let guard = self.lock();
         let mut growing: Vec<_> = guard
             .tail
@@ -58,18 +58,18 @@ impl Log {
         AllSegments { ended, growing }
     }
 
-    /// Seals everything acknowledged so far, and returns a manifest of all that is sealed then,
-    /// with the highest sequence that it covers: every record up to it is in these segments, or
-    /// a newer one of its key or namespace is; no record beyond it is.
+    /// Seals everything acknowledged so far, and returns a manifest of all sealed segments, with
+    /// the highest sequence they cover: every record up to it is in these segments, or a newer one
+    /// of its key or namespace is; no record past it is.
     ///
     /// The caller holds `compaction.running`, and has held it since before this call. See
-    /// `store::checkpoint` for what that is good for.
+    /// `engine::checkpoint` for why.
     pub(crate) fn sealed_prefix(&self) -> Result<(Manifest, u64)> {
         let guard = self.lock();
         guard.check_open()?;
         if guard.tail.is_recovering() {
-            // Until then what lies in the open segments is not known to be durable, and nothing can be sealed
-            // behind it.
+            // Until recovery finishes, records in the open segments are not known to be durable,
+            // and nothing can be sealed after them.
             return Err(Error::NoSpace {
                 path: self.context.path().to_owned(),
             });

@@ -1,5 +1,5 @@
-//! The end of the log, under the writer lock: the active segment, what comes before and after it,
-//! and what can still be taken back.
+//! The end of the log, under the writer lock: the active segment, its predecessors and successor,
+//! and what can still be rolled back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,36 +18,36 @@ use crate::segment::buffer::AppendBuffer;
 use crate::state::{Move, State, Undo};
 use crate::sync::ChangeRight;
 
-/// What the writer lock protects beside the state of the group commit.
+/// What the writer lock protects besides the state of the group commit.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    /// To change what readers find.
+    /// The right to change what readers find.
     pub(crate) right: ChangeRight,
     pub(super) active: Option<Active>,
     /// The next active segment, created and listed ahead of time.
     pub(super) prepared: Option<Prepared>,
-    /// Segments that were rotated out and are not sealed yet, oldest first.
+    /// Segments rotated out but not sealed yet, oldest first.
     pub(super) sealing: Vec<Arc<Rotated>>,
     /// Where the segment before the active one ended.
     pub(super) previous: Start,
-    /// How to take back each pending record, oldest first.
+    /// How to roll back each pending record, oldest first.
     pub(crate) undo: Vec<Undo>,
-    /// Pending bytes before this offset of the active segment were acknowledged.
+    /// Bytes of the active segment before this offset that are pending were acknowledged.
     pub(super) acknowledged_end: u64,
-    /// Rises whenever records are taken back.
+    /// Incremented whenever records are rolled back.
     pub(crate) rollbacks: u64,
-    /// Where the log is durable up to.
+    /// The end of the durable log.
     pub(super) durable_end: Mark,
-    /// What was durable when the newest mark was written.
+    /// The durable sequence when the newest mark was written.
     pub(super) marked_sequence: u64,
-    /// Bytes that had been written since opening when the last sync began.
+    /// Bytes written since opening, as of the start of the last sync.
     pub(super) synced_bytes: u64,
-    /// What recovery could not yet write to another segment for lack of space.
+    /// Records that recovery could not copy to another segment yet, for lack of space.
     pub(crate) unrecovered: Option<Unrecovered>,
 }
 
 impl Tail {
-    /// Of a log without segments.
+    /// For a log without segments.
     pub(crate) fn new() -> Tail {
         Tail {
             right: ChangeRight::new(),
@@ -65,13 +65,13 @@ impl Tail {
         }
     }
 
-    /// Whether recovery still has to write what it found to another segment.
+    /// Whether recovery still has records to copy.
     pub(crate) fn is_recovering(&self) -> bool {
         self.unrecovered.is_some()
     }
 
-    /// Records were copied: pending records that replaced them would, taken back, uncover the
-    /// copies.
+    /// Records were copied: if pending records that replaced them are rolled back, they must
+    /// uncover the copies.
     pub(crate) fn forward(&mut self, moves: &[Move]) {
         if self.undo.is_empty() {
             return;
@@ -80,14 +80,14 @@ impl Tail {
         self.undo.iter_mut().for_each(|undo| undo.forward(&copies));
     }
 
-    /// Bytes that only memory holds.
+    /// Bytes that are only in memory.
     pub(crate) fn pending_bytes(&self) -> u64 {
         self.active
             .as_ref()
             .map_or(0, |active| active.appender.len() as u64 - active.written)
     }
 
-    /// Memory of the active segment and those not sealed yet.
+    /// Memory of the active segment and of those not sealed yet, in bytes.
     pub(crate) fn buffer_bytes(&self) -> u64 {
         let rotated: u64 = self.sealing.iter().map(|rotated| rotated.summary.data_end).sum();
         rotated + self.active.as_ref().map_or(0, |active| active.appender.len() as u64)
@@ -111,7 +111,7 @@ impl Tail {
     }
 }
 
-/// What the group commit of a store writes to: its segments.
+/// The group commit's device: the store's segments.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(super) context: Arc<Context>,
@@ -119,7 +119,7 @@ pub(crate) struct Device {
     pub(super) reserve: Arc<Reserve>,
 }
 
-/// A part of the active segment that is not in its file.
+/// The part of the active segment that is not in its file.
 pub(crate) struct Pending {
     segment_id: u64,
     file: Arc<LogFile>,
@@ -192,7 +192,7 @@ impl Environment for Device {
         }
     }
 
-    /// Cuts the file back to where it was good. Records are taken back from the indexes and the
+    /// Cuts the file back to its last good length, and removes the records from the indexes and the
     /// buffer, newest first.
     fn take_back(&self, tail: &mut Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>> {
         if planted(Planted::KeepFailedAppend) {
@@ -218,7 +218,7 @@ impl Environment for Device {
         active.take_back_to(keep_end);
         self.state.segments.set(active.segment.clone());
         tail.rollbacks += 1;
-        // The newest mark may be among what was taken back; the next write sets it again.
+        // The newest mark may have been rolled back; the next write sets it again.
         if !planted(Planted::ForgetMark) {
             tail.marked_sequence = 0;
         }
@@ -296,8 +296,8 @@ impl Device {
             .map_err(|error| Error::unsure("sync", &self.context.segment_path(id), error))
     }
 
-    /// Fails if the directory, its lock or the active segment was removed. Under the lock, since an
-    /// active segment may be rotated out, sealed and compacted away at any other moment.
+    /// Fails if the directory, its lock or the active segment was removed. Called under the lock,
+    /// since at any other time an active segment may be rotated out, sealed and compacted away.
     pub(super) fn check_linked(&self, tail: &Tail) -> std::io::Result<()> {
         self.context.check_linked()?;
         match &tail.active {

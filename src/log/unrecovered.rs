@@ -1,10 +1,9 @@
-//! What recovery found and does not know to be durable: it may be in the page cache only. It is
-//! copied into a segment of its own, which is synced and sealed; then one manifest puts that
-//! segment in the place of what it was copied from. Until then nothing is acknowledged on top of
-//! it.
+//! Records that recovery found but does not know to be durable: they may be only in the page cache.
+//! They are copied into a new segment, which is synced and sealed; then one manifest replaces their
+//! old segments by it. Until then nothing is acknowledged on top of them.
 //!
-//! This is one atomic step: it can be cut off anywhere and begun again. Where there is no room for
-//! it, reads go on, and the first write tries again.
+//! This is one atomic step: it can be interrupted anywhere and repeated. If there is no room for
+//! it, reads still work, and the first write tries again.
 
 use std::sync::Arc;
 
@@ -22,22 +21,22 @@ use crate::segment::{Counters, Segment};
 /// Valid records that are still where they were found.
 #[derive(Debug, Default)]
 pub(crate) struct Unrecovered {
-    /// Segments of the log that were listed as open, in its order. A seal that is found in one is
-    /// not relied on: it may be in the page cache only, and gone after the next crash.
+    /// Segments listed as open, in log order. A seal found in one is not relied on: it may be only
+    /// in the page cache, and gone after the next crash.
     pub(crate) unsealed: Vec<Unsealed>,
-    /// Listed segments that hold nothing that counts.
+    /// Listed segments without any record that counts.
     pub(crate) dropped: Vec<u64>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Unsealed {
     pub(crate) id: u64,
-    /// Account of the part that is known to be durable; None if no record of a key is.
+    /// Account of the part known to be durable; None if that part has no record of a key.
     pub(crate) durable: Option<Summary>,
 }
 
 impl Unrecovered {
-    /// The manifest once everything is in `outputs` that is not known to be durable.
+    /// Changes the manifest once `outputs` hold everything not known to be durable.
     fn change(&self, manifest: &mut Manifest, outputs: &[Arc<Segment>]) {
         manifest.segments.retain_mut(|entry| {
             if self.dropped.contains(&entry.id) {
@@ -59,9 +58,8 @@ impl Unrecovered {
 }
 
 impl Log {
-    /// Copies what is not known to be durable, and lets the manifest say where the log ended.
-    /// Returns the bytes written. On an error everything is as before, and it can be tried
-    /// again.
+    /// Copies what is not known to be durable, and records in the manifest where the log ended.
+    /// Returns the bytes written. On an error nothing has changed, and it can be retried.
     pub(crate) fn finish_recovery(&self, guard: &mut Guard<'_>) -> Result<u64> {
         let Some(unrecovered) = &guard.tail.unrecovered else {
             return Ok(0);
@@ -73,7 +71,7 @@ impl Log {
             segments: outputs,
             moves,
             written_bytes,
-            // Both until the indexes lead into the new segments alone.
+            // Both are held until the indexes point only into the new segments.
             ids: _new_ids,
         } = finished;
         let _old_ids = self
@@ -116,8 +114,7 @@ impl Log {
         Ok(written_bytes)
     }
 
-    /// Each segment of which a part is durable, as it was found and as it is once it is cut behind
-    /// that part.
+    /// Each segment with a durable part: as it was found, and as it is once cut after that part.
     fn cut_segments(&self, unrecovered: &Unrecovered) -> Result<Vec<(Arc<Segment>, Arc<Segment>)>> {
         let mut cut = Vec::new();
         for unsealed in &unrecovered.unsealed {
@@ -151,7 +148,7 @@ impl Log {
         writer.finish()
     }
 
-    /// Copies all records at or beyond an offset.
+    /// Copies all records at or past an offset.
     fn copy_beyond(&self, segment: &Segment, offset: u64, writer: &mut SegmentWriter<'_>) -> Result<()> {
         let mut scratch = Vec::new();
         let bytes = segment
@@ -167,8 +164,8 @@ impl Log {
         Ok(())
     }
 
-    /// What still waits to be copied is read without maps: its files will be cut one day, and no
-    /// value may refer to what is cut off.
+    /// Replaces maps of segments that still have to be copied by reads: their files will be cut one
+    /// day, and no value may refer to the part cut off.
     pub(crate) fn read_unrecovered_without_maps(&self, guard: &Guard<'_>) -> Result<()> {
         for unsealed in guard.tail.unrecovered.iter().flat_map(|found| &found.unsealed) {
             let found = self.state.segments.get(segment_index(unsealed.id));

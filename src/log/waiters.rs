@@ -1,15 +1,15 @@
 //! The threads that wait for the log to be written out or synced past their sequence, and how each
-//! is told of a failure.
+//! learns of a failure.
 
 use crate::error::Error;
 
-/// One place for each waiting thread, so never more of them than threads have waited at once. A
-/// failed write-out leaves its error in the places of those it concerns; a list of failures would
-/// have to be kept, and searched, for as long as a thread waits.
+/// One place per waiting thread, so never more places than threads that waited at once. A failed
+/// write-out stores its error in the places it concerns; a list of failures would have to be kept,
+/// and searched, for as long as a thread waits.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     places: Vec<Place>,
-    /// Which of them are free.
+    /// Which places are free.
     free: Vec<usize>,
 }
 
@@ -18,17 +18,17 @@ enum Place {
     Free,
     /// Waits for this sequence.
     Waiting(u64),
-    /// The records up to its sequence were taken back, or nothing will be written any more.
+    /// The waiter's records were rolled back, or nothing will be written any more.
     Failed(Error),
 }
 
-/// The place of one waiter. Handed back with [`Waiters::leave`].
+/// A waiter's place. Handed back with [`Waiters::leave`].
 #[derive(Debug)]
-#[must_use = "a place that is never left is never free again"]
+#[must_use = "a ticket that is not handed back leaks its place"]
 pub(super) struct Ticket(usize);
 
 impl Waiters {
-    /// A thread waits for this sequence from now on.
+    /// Registers a thread that waits for this sequence.
     pub(super) fn arrive(&mut self, sequence: u64) -> Ticket {
         let place = Place::Waiting(sequence);
         let index = match self.free.pop() {
@@ -46,7 +46,7 @@ impl Waiters {
         Ticket(index)
     }
 
-    /// The waiter has learnt how its write ended.
+    /// Frees the place of a waiter that has collected its outcome.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         if let Some(place) = self.places.get_mut(ticket.0) {
             *place = Place::Free;
@@ -63,7 +63,7 @@ impl Waiters {
         }
     }
 
-    /// Why what this waiter waits for will never come; None if it may still.
+    /// The failure that this waiter has to report; None if its records may still be written.
     pub(super) fn failure_of(&self, ticket: &Ticket) -> Option<&Error> {
         match self.places.get(ticket.0) {
             Some(Place::Failed(error)) => Some(error),
@@ -71,13 +71,13 @@ impl Waiters {
         }
     }
 
-    /// Whether no write waits.
+    /// Whether no thread is waiting.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.free.len() == self.places.len()
     }
 
-    /// How many places there are.
+    /// Number of places.
     #[cfg(test)]
     pub(super) fn places(&self) -> usize {
         self.places.len()
@@ -96,7 +96,7 @@ mod tests {
         assert!(waiters.failure_of(&early).is_none());
         assert!(waiters.failure_of(&late).is_some());
         waiters.leave(late);
-        // The next one in the same place has not failed.
+        // The next waiter in the same place has not failed.
         let next = waiters.arrive(8);
         assert!(waiters.failure_of(&next).is_none());
         assert_eq!(waiters.places(), 2);

@@ -11,7 +11,7 @@ use crate::options::Options;
 use crate::planted::{Planted, planted};
 use crate::storage::{Directory, Storage, StorageLock, random_id};
 
-/// A directory that this handle holds the lock of, and its manifest.
+/// A directory locked by this handle, and its manifest.
 pub(super) struct Entered {
     pub(super) directory: Directory,
     pub(super) lock: Option<Box<dyn StorageLock>>,
@@ -19,7 +19,7 @@ pub(super) struct Entered {
     pub(super) created: bool,
 }
 
-/// From a path to a locked directory with a manifest.
+/// Opens, locks and if needed initialises the directory of a store.
 pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     let storage = options.storage.clone();
     let (directory, existed) = match open_directory(&*storage, path)? {
@@ -32,12 +32,12 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
         None => {
             return Err(Error::NotAStore {
                 path: path.to_owned(),
-                what: "the directory does not exist, and creating a store was not asked for".to_owned(),
+                what: "the directory does not exist, and the options do not allow creating it".to_owned(),
             });
         }
     };
-    // Looked at before the lock file is created, so that nothing is left in a directory that is not
-    // ours.
+    // Checked before the lock file is created, so that nothing is left in a directory that is not a
+    // store's.
     check_directory(&directory, options.create)?;
     let owner = format!("process {}", std::process::id());
     let lock = match directory.lock(LOCK_FILE, &owner) {
@@ -54,7 +54,7 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     let found = if check_directory(&directory, options.create)? {
         let found = ManifestStore::read(&directory)?;
         if found.is_none() && !planted(Planted::UnreadableIsAbsent) {
-            // It is listed, so it is not absent: what it leads to may come back.
+            // It is listed, so it is not absent: a link's target may come back.
             let error = std::io::Error::from(ErrorKind::NotFound);
             return Err(Error::io("read", &directory.path_of(MANIFEST_FILE), error));
         }
@@ -90,8 +90,8 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     })
 }
 
-/// Opens a directory; None if there is nothing of that name. A link that leads nowhere is an error:
-/// what it led to may come back.
+/// Opens a directory; None if nothing has this name. A dangling link is an error, since its target
+/// may come back.
 pub(crate) fn open_directory(storage: &dyn Storage, path: &Path) -> Result<Option<Directory>> {
     match Directory::open(storage, path) {
         Ok(directory) => Ok(Some(directory)),
@@ -112,8 +112,8 @@ pub(crate) fn open_directory(storage: &dyn Storage, path: &Path) -> Result<Optio
     }
 }
 
-/// Creates a directory and those above it, each name durable. Those that are there already may have
-/// been left by a process that was killed before it came to sync them, so all names are synced.
+/// Creates a directory and its ancestors, and syncs all their names: existing ones may have been
+/// created by a process that was killed before it synced them.
 pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) -> Result<()> {
     storage
         .create_directory(directory)
@@ -124,7 +124,7 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     for parent in directory.ancestors().filter_map(Path::parent) {
         match Directory::open(storage, parent).and_then(|parent| parent.sync()) {
             Ok(()) => {}
-            // Nobody has created anything there of late who is no more entitled to than this process.
+            // Whoever created something there recently had rights that this process lacks.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -139,8 +139,9 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     Ok(())
 }
 
-/// Whether the directory has a manifest. Without one it must be empty, but for what an interrupted
-/// creation leaves: a lock file, a manifest that is not finished, the mark of a copy in the making.
+/// Whether the directory has a manifest. Without one it must be empty, except for what an
+/// interrupted creation leaves: a lock file, an unfinished manifest, the marker of an unfinished
+/// copy.
 fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     let not_a_store = |what: String| Error::NotAStore {
         path: directory.path().to_owned(),
@@ -167,12 +168,12 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
         return Ok(true);
     }
     if segment && !planted(Planted::CreateOverSegments) {
-        let what = "there are segments but no manifest; restore the manifest, or salvage what the segments hold";
+        let what = "there are segments but no manifest; restore the manifest, or salvage the records in the segments";
         return Err(not_a_store(what.to_owned()));
     }
     if let Some(rest) = rest {
         return Err(not_a_store(format!(
-            "there is {rest} of a store but no manifest; restore the manifest, or name another directory"
+            "there is a store's {rest} file but no manifest; restore the manifest, or name another directory"
         )));
     }
     if let Some(foreign) = foreign.filter(|_| !planted(Planted::CreateBesideOthers)) {
@@ -182,7 +183,7 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     }
     if !create {
         return Err(not_a_store(
-            "the directory is empty, and creating a store was not asked for".to_owned(),
+            "the directory is empty, and the options do not allow creating a store".to_owned(),
         ));
     }
     Ok(false)

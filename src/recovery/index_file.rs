@@ -1,11 +1,10 @@
-//! The index file: the indexes as they were when the store was closed, so that opening reads
-//! tables, not records.
+//! The index file: the indexes as of closing, so that opening reads tables instead of records.
 //!
-//! It is an aid, like hints: derived from the log, and worth nothing unless it fits. It is written
-//! when everything else is done, never synced, and bound to the manifest that stands then, whose
-//! segments are all sealed: nothing can come into the log without another manifest. Torn, out of
-//! date, missing or of another program, it is ignored, and the indexes are built from segments and
-//! hints. It is deleted on the first manifest change.
+//! Like hints it is derived from the log, and used only if it fits. It is written after everything
+//! else and never synced. It is bound to the manifest current at that time, whose segments are all
+//! sealed: nothing can be added to the log without another manifest. A file that is torn, out of
+//! date, missing or from an incompatible program is ignored, and the indexes are built from
+//! segments and hints. It is deleted on the first manifest change.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -28,15 +27,15 @@ use crate::state::{Indexes, NoWriters, State};
 use crate::storage::{NeverChanged, StorageFile, read_exact_at, write_all_at};
 use crate::sync::ChangeRight;
 
-/// Bytes gathered before they are written.
+/// Bytes buffered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
 
 fn index_path(context: &Context) -> PathBuf {
     context.directory.path_of(INDEX_FILE)
 }
 
-/// Takes the indexes from the index file. False, nothing changed, if there is none that fits.
-/// `segments` are all that the store has.
+/// Loads the indexes from the index file. Returns false, with nothing changed, if there is none
+/// that fits. `segments` are all segments of the store.
 pub(super) fn load(
     context: &Context,
     manifest: &ManifestStore,
@@ -51,7 +50,7 @@ pub(super) fn load(
         Ok(Some(indexes)) => indexes,
         Ok(None) => return false,
         Err(error) => {
-            // The log says the same.
+            // The log has the same information.
             let error = Error::io("read", &index_path(context), error);
             context.events.note_background_error(&error);
             return false;
@@ -112,25 +111,25 @@ fn read(context: &Context, manifest: &ManifestStore, segments: &[Arc<Segment>]) 
         }
     };
     let indexes = Indexes::read(&head, content, segments).ok();
-    // What had expired when the file was written is not in it. By an earlier clock it may be there
-    // again.
+    // Records that had expired when the file was written are missing from it. If the clock is
+    // earlier now, they may be live again.
     let now_ms = context.time.now().wall_ms();
     let in_time = |indexes: &Indexes| now_ms >= indexes.latest_expired() || planted(Planted::IgnoreIndexTime);
     Ok(indexes.filter(in_time))
 }
 
-/// Writes the index file, if the store was closed in good order. A failure costs nothing but time
-/// at the next opening.
+/// Writes the index file, if the store was closed cleanly. A failure only makes the next open
+/// slower.
 pub(crate) fn write(context: &Context, state: &State, log: &Log, housekeeping: &Housekeeping) {
     if !context.options.index_file || log.manifest.has_index_file() {
         return;
     }
-    // What takes things out of the indexes ends with the step under way, and begins no other.
+    // Waits for housekeeping, which stops at its current step and starts no other.
     let _kept_out = housekeeping.keep_out();
     let written = if state.took_too_much_for_expired() && !planted(Planted::KeepWrongIndexFile) {
         match built_again(context, state) {
             Ok(Some(again)) => write_indexes_of(context, log, &again),
-            // An index file is only written beside sealed segments.
+            // An index file is written only if all segments are sealed.
             Ok(None) => return,
             Err(error) => Err(error),
         }
@@ -138,13 +137,13 @@ pub(crate) fn write(context: &Context, state: &State, log: &Log, housekeeping: &
         write_indexes_of(context, log, state)
     };
     if let Err(error) = written {
-        // A part of it is of no use, and takes space that may be short.
+        // A partial file is useless, and takes space that may be short.
         let _ = context.directory.remove(INDEX_FILE);
         context.events.note_background_error(&error);
     }
 }
 
-/// The state that opening the store now would build over the same segments; None unless all are
+/// The state that opening the store now would build from the same segments; None unless all are
 /// sealed.
 fn built_again(context: &Context, state: &State) -> Result<Option<State>> {
     let context = Arc::new(context.beside());
@@ -165,14 +164,14 @@ fn built_again(context: &Context, state: &State) -> Result<Option<State>> {
     Ok(Some(again))
 }
 
-/// Writes the indexes of `state`, which is this store's own or equals the one that opening it would
+/// Writes the indexes of `state`: the store's own state, or one equal to what opening it would
 /// build.
 fn write_indexes_of(context: &Context, log: &Log, state: &State) -> Result<()> {
     try_write(context, log, state).map_err(|error| Error::io("write", &index_path(context), error))
 }
 
 fn try_write(context: &Context, log: &Log, state: &State) -> io::Result<()> {
-    // What is written here others will trust, so only beside the manifest that this store has written.
+    // Other opens will trust this file, so write it only with the manifest that this store wrote.
     let manifest = log.manifest.current();
     let identity = match log.manifest.check_stands() {
         Ok(identity) => identity,
@@ -188,7 +187,7 @@ fn try_write(context: &Context, log: &Log, state: &State) -> io::Result<()> {
         return Ok(());
     }
     if state.namespaces.any_dropped() {
-        // Their keys have not all left the indexes.
+        // Some of their keys are still in the indexes.
         return Ok(());
     }
     context.directory.remove_if_there(INDEX_FILE)?;
@@ -204,15 +203,15 @@ fn try_write(context: &Context, log: &Log, state: &State) -> io::Result<()> {
         hash_probe,
         sections,
     };
-    // Last, so that a file without its end has no head either.
+    // Written last, so that a file without its end has no head either.
     write_all_at(&*file, &head.encode(), 0)
 }
 
-/// Writes sections one behind the other, behind the room for the head.
+/// Writes sections one after the other, after the space for the head.
 struct SectionWriter<'a> {
     file: &'a dyn StorageFile,
     buffer: Vec<u8>,
-    /// Where the buffer's bytes go.
+    /// File offset of the buffer's bytes.
     offset: u64,
     section_start: u64,
     crc: crc32fast::Hasher,

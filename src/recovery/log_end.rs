@@ -1,22 +1,22 @@
-//! Where a log ends whose last segments were never sealed: what recovery does with them, and what
-//! verify says of them.
+//! Where a log with unsealed last segments ends: used by recovery to cut it, and by verify to judge
+//! it.
 
 use crate::format::Damage;
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN};
 use crate::planted::{Planted, planted};
 use crate::segment::scan::{End, ScanEnd};
 
-/// Segments are named by their position in the slice that was looked at.
+/// The end of the log. Segments are named by their position in the slice of scans.
 pub(crate) struct LogEnd {
-    /// Those that make up the log, in its order.
+    /// Segments that make up the log, in log order.
     pub(crate) kept: Vec<usize>,
-    /// Those that do not follow on what lies before them, in their order.
+    /// Segments that do not continue the one before them, in their order.
     pub(crate) discarded: Vec<usize>,
-    /// Those that were never written to, or whose very beginning is torn.
+    /// Segments that were never written to, or whose very beginning is torn.
     pub(crate) unstarted: Vec<usize>,
-    /// Up to where everything is known to be durable: what the claims of all segments come to.
+    /// Marks and seals of all segments: how far the log is known to be durable.
     claims: Vec<Mark>,
-    /// The first place where something that was durable is missing or damaged.
+    /// The first place where durable data is missing or damaged.
     pub(crate) missing: Option<(usize, u64, Damage)>,
 }
 
@@ -24,8 +24,8 @@ pub(crate) struct LogEnd {
 pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
     let scan = |index: usize| segments.get(index).copied();
     let with_id = |id: u64| segments.iter().position(|scan| scan.segment_id == id);
-    // The order of the log is that of the sequences with which segments begin. One that has no start
-    // record was never written to, or its very beginning is torn.
+    // Log order is the order of the segments' first sequences. A segment without a start record was
+    // never written to, or its very beginning is torn.
     let (mut log, unstarted): (Vec<_>, Vec<_>) =
         (0..segments.len()).partition(|index| scan(*index).is_some_and(|scan| scan.start.is_some()));
     log.sort_by_key(|index| scan(*index).map(|scan| scan.summary.min_sequence.min(scan.summary.max_sequence)));
@@ -35,7 +35,7 @@ pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
         let before = with_id(previous.previous_id)
             .filter(|before| log.iter().take(position).chain(&unstarted).any(|index| index == before))
             .and_then(scan);
-        // What follows the data of the one before, a seal that was being written, does not matter.
+        // Bytes after the data of the previous segment, such as an unfinished seal, do not matter.
         let whole = before.is_none_or(|before| {
             before.valid_end == previous.previous_end && before.summary.records_crc == previous.previous_crc
         });
@@ -55,7 +55,7 @@ pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
         missing: None,
     };
     end.missing = end.claims.iter().find_map(|claim| {
-        // Else it was sealed since, and perhaps compacted away.
+        // Not found: it was sealed since, and perhaps compacted away.
         let about = with_id(claim.segment_id)?;
         let valid_end = scan(about)?.valid_end;
         let is_kept = end.kept.contains(&about);
@@ -80,8 +80,8 @@ pub(crate) fn find_log_end(segments: &[&ScanEnd]) -> LogEnd {
 }
 
 impl LogEnd {
-    /// The last segment of which something is known to be durable, and the offset up to which it
-    /// is; all segments before it in this order are durable as a whole.
+    /// The last segment with a durable part, and the offset up to which it is durable; all segments
+    /// before it in this order are durable as a whole.
     pub(crate) fn durable(&self, order: &[usize], segments: &[&ScanEnd]) -> Option<(usize, u64)> {
         let position = |id: u64| {
             order
@@ -94,8 +94,8 @@ impl LogEnd {
             .max()
     }
 
-    /// All segments in the order in which they were written. One whose beginning is torn comes
-    /// before the one that says it does, or else last.
+    /// All segments in the order in which they were written. One whose beginning is torn is placed
+    /// before the segment that names it as its predecessor, or else last.
     pub(crate) fn order(&self, segments: &[&ScanEnd]) -> Vec<usize> {
         let mut order: Vec<usize> = self.kept.iter().chain(&self.discarded).copied().collect();
         for unstarted in &self.unstarted {
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::format::segment::{Start, Summary};
 
-    /// A segment with ten records from this sequence on and data up to 1,000, behind another one.
+    /// A segment with ten records from this sequence on and data up to 1,000, after another one.
     fn scan(segment_id: u64, first_sequence: u64, previous_id: u64, end: End) -> ScanEnd {
         let valid_end = match end {
             End::Damaged { offset, .. } => offset,
@@ -150,8 +150,8 @@ mod tests {
         Some(Mark { segment_id, offset })
     }
 
-    /// The second was prepared first, but was too small for a value, for which the third was made;
-    /// then its turn came.
+    /// The second was prepared first, but was too small for a value, so the third was created for
+    /// it and used first.
     #[test]
     fn the_order_is_that_of_the_records_and_not_that_of_the_ids() {
         let first = scan(1, 1, 0, End::Clean);
@@ -159,14 +159,14 @@ mod tests {
         let end = find_log_end(&[&first, &prepared, &large]);
         assert_eq!(end.kept, [0, 2, 1]);
         assert!(end.missing.is_none() && end.discarded.is_empty() && end.unstarted.is_empty());
-        // A torn tail of the last one, the one before having been sealed.
+        // A torn tail of the last one; the one before was sealed.
         let (prepared, mut large) = (scan(2, 200, 3, TORN), scan(3, 150, 1, End::Sealed));
         large.claim = mark(3, 1_000);
         let segments = [&first, &prepared, &large];
         let end = find_log_end(&segments);
         assert!(end.missing.is_none());
         assert_eq!(end.durable(&end.order(&segments), &segments), Some((1, 1_000)));
-        // Damage to the one before, with a mark that says that the last one had been durable.
+        // Damage to the one before, and a mark that says that the last one was durable.
         let (mut prepared, large) = (scan(2, 200, 3, End::Clean), scan(3, 150, 1, TORN));
         prepared.claim = mark(2, 600);
         let segments = [&first, &prepared, &large];
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(find_log_end(&segments).order(&segments), [2, 1, 0]);
     }
 
-    /// A whole segment behind one that ends too early, and a mark that says that it was durable.
+    /// A whole segment after one that ends too early, and a mark that says that it was durable.
     #[test]
     fn what_is_missing_is_looked_for_where_the_log_ends_too_early() {
         let first = scan(1, 1, 0, TORN);
@@ -202,7 +202,7 @@ mod tests {
         let end = find_log_end(&[&first, &second]);
         assert_eq!((end.kept.clone(), end.discarded.clone()), (vec![0], vec![1]));
         assert_eq!(end.missing, Some((0, 500, Damage::HeaderChecksum)));
-        // That its header was durable says nothing of the records before it.
+        // A durable header does not imply that earlier records were durable.
         second.claim = mark(2, SEGMENT_HEADER_LEN);
         assert_eq!(find_log_end(&[&first, &second]).missing, None);
         second.claim = mark(2, SEGMENT_HEADER_LEN + 1);

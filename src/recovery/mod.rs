@@ -1,19 +1,19 @@
-//! Recovery: from the segments that a manifest lists to indexes and a log that can be written to,
-//! whatever happened before.
+//! Recovery: from the segments that a manifest lists to indexes and a writable log, after any kind
+//! of end.
 //!
 //! After a clean close every segment is sealed, and opening reads the index file, or hints. After
-//! any other end some segments are listed as open; their ends are found by reading them:
+//! any other end some segments are listed as open, and must be read to find where they end:
 //!
-//! 1. Each is read up to the first thing that is no valid record. Their start records put them into
-//!    the order of the log and say where the one before ended.
-//! 2. The log ends at the first place where it does not go on as it should (`log_end`). What comes
-//!    after it is discarded, as a torn tail, unless anything valid there says that this place had
-//!    been durable: then it is corruption, and an error.
-//! 3. What is valid but not known to be durable may be in the page cache only. It is copied into a
-//!    segment of its own ([`crate::log::unrecovered`]).
+//! 1. Each is read up to the first invalid record. Start records give the log order and say where
+//!    the previous segment ended.
+//! 2. The log ends at the first place where it does not continue properly (`log_end`). Everything
+//!    after it is discarded as a torn tail, unless a valid record there says that this place was
+//!    durable: then it is corruption, and an error.
+//! 3. Records that are valid but not known to be durable may be only in the page cache. They are
+//!    copied into a new segment ([`crate::log::unrecovered`]).
 //!
-//! Nothing is changed on disk before the third step, and that is one atomic step: recovery can be
-//! cut off anywhere and begun again.
+//! Nothing on disk changes before the third step, which is atomic: recovery can be interrupted
+//! anywhere and repeated.
 
 pub(crate) mod directory;
 pub(crate) mod index_file;
@@ -46,12 +46,12 @@ use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 use crate::state::{Source, State};
 
-/// Sequences left out after an unclean end, so that none that was given to a lost write is given
-/// out again. The log is synced far more often than once in so many writes; and a segment's records
-/// span at most 2^32 sequences, which leaves room for many such gaps in one segment.
+/// Sequences skipped after an unclean end, so that none given to a lost write is reused. The log is
+/// synced far more often than once per this many writes; and a segment's records span at most 2^32
+/// sequences, which leaves room for many such gaps in one segment.
 const SEQUENCE_GAP: u64 = 1 << 24;
 
-/// An open store, as far as recovery has to do with it.
+/// The parts of an open store that recovery creates.
 pub(crate) struct Recovered {
     pub(crate) context: Arc<Context>,
     pub(crate) state: Arc<State>,
@@ -60,17 +60,17 @@ pub(crate) struct Recovered {
     pub(crate) report: RecoveryReport,
 }
 
-/// What the segments hold.
+/// Result of reading the segments.
 struct Found {
-    /// All that count.
+    /// All segments that count.
     segments: Vec<Arc<Segment>>,
-    /// The records of those whose ends had to be found.
+    /// The records of the segments whose ends had to be found.
     sources: Vec<Source>,
     unrecovered: Option<Unrecovered>,
     sequences: FoundSequences,
 }
 
-/// A store on its way to being open.
+/// A store that is being opened.
 struct Recovery {
     context: Arc<Context>,
     files: SegmentFiles,
@@ -112,24 +112,24 @@ impl Recovery {
     fn run(mut self) -> Result<Recovered> {
         let found = self.look()?;
         let scanned = self.fill_indexes(&found.segments, found.sources)?;
-        // From here on everything is decided, and the disk may change.
+        // Everything is decided here; from now on the disk may change.
         let (context, state, mut report) = (self.context, Arc::new(self.state), self.report);
         let log = Log::new(state.clone(), self.lock, self.manifest, self.files, found.sequences);
         let log = Arc::new(log);
         let housekeeping = Housekeeping::new(context.clone(), state.clone(), log.clone());
         if report.index_file_used {
-            // What has expired since it was written.
+            // Keys that expired since the file was written.
             housekeeping.sweep_expired();
         }
         report.keys = state.keys();
-        // The process before may have been killed when it had renamed the manifest, and before that was
-        // durable.
+        // The previous process may have been killed after renaming the manifest and before the
+        // rename was durable.
         if !report.created && !planted(Planted::SkipOpeningSync) {
             let synced = context.directory.sync();
             synced.map_err(|error| Error::io("sync", context.path(), error))?;
         }
-        // Junk goes first: there may be an unfinished segment where recovery is about to create one of the
-        // same id.
+        // Junk is removed first: recovery may be about to create a segment with the id of an
+        // unfinished one.
         remove_junk(&context, &log, &mut report)?;
         if let Some(unrecovered) = found.unrecovered {
             report.rewritten_bytes = finish(&context, &log, unrecovered)?;
@@ -185,7 +185,7 @@ impl Recovery {
             .map(|summary| summary.max_sequence.saturating_add(1))
             .fold(manifest.next_sequence, u64::max);
         report.clean = opened.is_empty();
-        // What was lost with the end of the log had sequences that a client may remember.
+        // A client may remember sequences of writes that were lost with the end of the log.
         let last = next_sequence.saturating_sub(1);
         let next = if report.clean || planted(Planted::SkipSequenceGap) {
             next_sequence
@@ -204,7 +204,7 @@ impl Recovery {
     }
 
     /// Fills the indexes from the index file, if there is one that fits, or from the segments.
-    /// Returns those that had to be read whole.
+    /// Returns the segments that had to be read whole.
     fn fill_indexes(&mut self, segments: &[Arc<Segment>], sources: Vec<Source>) -> Result<HashSet<u64>> {
         for segment in segments {
             self.state.segments.set(segment.clone());
@@ -224,13 +224,13 @@ impl Recovery {
     }
 }
 
-/// Copies what is not known to be durable. Returns the bytes written.
+/// Copies records not known to be durable. Returns the bytes written.
 fn finish(context: &Context, log: &Log, unrecovered: Unrecovered) -> Result<u64> {
     let mut guard = log.lock();
     guard.tail.unrecovered = Some(unrecovered);
     let written = log.reserve.run(ReservePart::Whole, || log.finish_recovery(&mut guard));
     match written {
-        // Reads go on; the first write tries again.
+        // Reads still work; the first write tries again.
         Err(error) if error.is_no_space() => {
             context.events.note_background_error(&error);
             log.read_unrecovered_without_maps(&guard)?;
@@ -243,19 +243,20 @@ fn finish(context: &Context, log: &Log, unrecovered: Unrecovered) -> Result<u64>
     }
 }
 
-/// Removes what interrupted steps left: files of ours that the manifest does not list.
+/// Removes left-overs of interrupted steps: the store's files that the manifest does not list.
 fn remove_junk(context: &Context, log: &Log, report: &mut RecoveryReport) -> Result<()> {
     let directory = &context.directory;
     let names = directory
         .list()
         .map_err(|error| Error::io("list", context.path(), error))?;
     for name in names {
-        // Of a name that is not text, which is none of ours, nothing is removed.
+        // Names that are not UTF-8 are not the store's, so they are never removed.
         let name = name.to_string_lossy();
         let junk = match classify(&name) {
-            // Where there was no manifest, none can have been left out of it.
+            // Without an old manifest there is no list that a segment could be missing from.
             FileName::Segment(id) | FileName::Hint(id) => !log.manifest.lists(id) && !report.created,
-            // A store that was created just now may be a copy in the making; in any other the copy was finished.
+            // A newly created store may be a copy under construction; in any other the copy is
+            // finished.
             FileName::Own => {
                 name == MANIFEST_TEMPORARY_FILE
                     || (name == INDEX_FILE && !report.index_file_used)
@@ -266,7 +267,7 @@ fn remove_junk(context: &Context, log: &Log, report: &mut RecoveryReport) -> Res
         if junk && !planted(Planted::KeepJunk) {
             match directory.remove(&name) {
                 Ok(()) => report.removed_files += 1,
-                // It does no harm where it is.
+                // It does no harm.
                 Err(error) => {
                     let error = Error::io("remove", &directory.path_of(&name), error);
                     context.events.note_background_error(&error);
@@ -277,8 +278,7 @@ fn remove_junk(context: &Context, log: &Log, report: &mut RecoveryReport) -> Res
     Ok(())
 }
 
-/// Gives back what comes after the ends of cut segments. Called before a reader can hold a value
-/// there.
+/// Frees the space after the ends of cut segments. Called before a reader can hold a value there.
 fn trim_cut_segments(context: &Context, log: &Log) {
     for entry in log.manifest.current().segments {
         let SegmentState::Cut(summary) = entry.state else {

@@ -1,5 +1,5 @@
-//! Opening the segments that the manifest lists: those whose end it knows, and those whose end must
-//! be found.
+//! Opening the segments that the manifest lists: those whose end it records, and those whose end
+//! must be found.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::segment::{Counters, Segment};
 use crate::state::Source;
 use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
 
-/// A segment that the manifest lists as open, read.
+/// A segment listed as open, and read.
 pub(super) struct Opened {
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
@@ -42,7 +42,7 @@ impl SegmentBytes {
     }
 }
 
-/// A segment whose end the manifest knows.
+/// Opens a segment whose end the manifest records.
 pub(super) fn open_known(files: &SegmentFiles, id: u64, summary: Summary, cut: bool) -> Result<Arc<Segment>> {
     let path = files.context().segment_path(id);
     let file = files.open(id)?;
@@ -71,7 +71,7 @@ pub(super) fn open_known(files: &SegmentFiles, id: u64, summary: Summary, cut: b
     files.readable(&ended, file, Arc::new(Counters::of(&summary)))
 }
 
-/// A segment whose end must be found.
+/// Opens and reads a segment whose end must be found.
 pub(super) fn open_unknown(files: &SegmentFiles, id: u64) -> Result<Opened> {
     let path = files.context().segment_path(id);
     let file = files.open(id)?;
@@ -108,8 +108,8 @@ pub(super) fn open_unknown(files: &SegmentFiles, id: u64) -> Result<Opened> {
     })
 }
 
-/// Decides where the log ends. What is not known to be durable is returned, with the records of all
-/// that is kept.
+/// Decides where the log ends. Returns the part not known to be durable, and the records of all
+/// segments kept.
 pub(super) fn find_end(
     files: &SegmentFiles,
     opened: Vec<Opened>,
@@ -183,8 +183,8 @@ fn source_of(files: &SegmentFiles, opened: &Opened) -> Result<Source> {
     Ok(Source::scanned(segment, offsets))
 }
 
-/// Account of the part of an unsealed segment that comes before this offset; None if there is no
-/// record of a key in it.
+/// Account of the part of an unsealed segment before this offset; None if that part has no record
+/// of a key.
 fn durable_part(opened: &Opened, durable_end: u64) -> Option<Summary> {
     let mut scanner = Scanner::new(opened.bytes.get(), opened.header);
     let mut durable = None;

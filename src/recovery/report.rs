@@ -6,21 +6,21 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecoveryReport {
-    /// The store was created just now.
+    /// Whether the store was newly created.
     pub created: bool,
-    /// The store had been closed, or nothing had been written since: nothing had to be found out.
+    /// Whether the store had been closed, or nothing was written since: nothing had to be
+    /// recovered.
     pub clean: bool,
-    /// Segments that are live.
+    /// Live segments.
     pub segments: u64,
     /// Keys in the indexes.
     pub keys: u64,
-    /// The indexes were taken from the file that closing the store had written.
+    /// Whether the indexes were loaded from the file written at the last close.
     pub index_file_used: bool,
     /// Segments whose hints were used.
     pub hints_used: u64,
-    /// Segments whose hints were found missing or unfit, and are rewritten: in the background, if
-    /// the store has threads for that, and then those that opening had no need of are not
-    /// counted.
+    /// Segments whose hints were missing or unfit and are rewritten. With background threads the
+    /// rewriting happens in the background, and hints that opening did not need are not counted.
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,
@@ -30,6 +30,6 @@ pub struct RecoveryReport {
     pub discarded_bytes: u64,
     /// Left-over files of interrupted work that were removed.
     pub removed_files: u64,
-    /// How long opening took.
+    /// Time that opening took.
     pub duration: Duration,
 }

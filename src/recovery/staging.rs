@@ -1,11 +1,11 @@
-//! Building a directory so that it appears under its name whole or not at all.
+//! Building a directory so that it appears under its name complete or not at all.
 //!
-//! Everything is made in a sibling, `<name>.partial`, which is renamed when it is complete and
-//! durable. What an interrupted attempt leaves is that sibling; the next attempt removes it, if it
-//! holds nothing but files of ours and is no store that somebody gave that name: a manifest counts
-//! for one unless the file `UNFINISHED` stands beside it. That file is there before anything else
-//! is, and goes when the sibling has its name; the manifest is what is removed first. Two attempts
-//! on one target at the same time are the caller's to avoid.
+//! Everything is built in a sibling, `<name>.partial`, which is renamed when it is complete and
+//! durable. An interrupted attempt leaves the sibling behind. The next attempt removes it, if it
+//! holds only files that a store may have, and is not a finished store with that name: a manifest
+//! without the file `UNFINISHED` means a finished store. `UNFINISHED` is created first and deleted
+//! after the rename; when a sibling is removed, its manifest is removed first. The caller must
+//! prevent two concurrent attempts on one target.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) struct Staging {
     storage: Arc<dyn Storage>,
     target: PathBuf,
     partial: PathBuf,
-    /// The sibling, from when it was created on.
+    /// The sibling, opened when it was created.
     directory: Directory,
     published: bool,
 }
@@ -32,7 +32,7 @@ impl Staging {
     pub(crate) fn begin(storage: Arc<dyn Storage>, target: &Path) -> Result<Staging> {
         let Some(name) = target.file_name() else {
             return Err(Error::invalid(format!(
-                "{} has no name of its own; name a new directory",
+                "{} has no file name; name a new directory",
                 target.display()
             )));
         };
@@ -42,32 +42,32 @@ impl Staging {
         let partial = target.with_file_name(partial_name);
         if let Some(name) = list(&*storage, &target)?.unwrap_or_default().first() {
             return Err(Error::invalid(format!(
-                "the target is not empty, it holds {name}; name an empty or a new directory: {}",
+                "the target is not empty (it holds {name}); name an empty or a new directory: {}",
                 target.display()
             )));
         }
         if let Some(names) = list(&*storage, &partial)? {
             if let Some(foreign) = names.iter().find(|name| classify(name) == FileName::Foreign) {
                 return Err(Error::invalid(format!(
-                    "what an interrupted attempt seems to have left holds another file, {foreign}; move it away: {}",
+                    "the left-over of an interrupted attempt holds a foreign file, {foreign}; move it away: {}",
                     partial.display()
                 )));
             }
-            // Salvage builds through a store, so a lock file says nothing; that it is held does.
+            // Salvage builds through a store, so a lock file may be left over; a held lock may not.
             if names.iter().any(|name| name == LOCK_FILE) {
                 check_unlocked(&*storage, &partial)?;
             }
             let holds = |file: &str| names.iter().any(|name| name == file);
             if holds(MANIFEST_FILE) && !holds(UNFINISHED_FILE) && !planted(Planted::BuildOverStore) {
                 return Err(Error::invalid(format!(
-                    "the copy would be built where a store is; move it away, or name another target: {}",
+                    "the directory to build the copy in is a store; move it away, or name another target: {}",
                     partial.display()
                 )));
             }
             remove(&*storage, &partial)
-                .map_err(|error| Error::io("remove what an interrupted attempt left in", &partial, error))?;
+                .map_err(|error| Error::io("remove the left-overs of an interrupted attempt in", &partial, error))?;
         }
-        // From here on what is there is ours to remove.
+        // From here on the sibling belongs to this attempt.
         let opened = create_directory_durably(&*storage, &partial)
             .and_then(|()| Directory::open(&*storage, &partial).map_err(|error| Error::io("open", &partial, error)));
         let directory = opened.inspect_err(|_| {
@@ -88,12 +88,12 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Where to build. What is put there must be durable, names included, before it is published.
+    /// The directory to build in. Its content, names included, must be durable before `publish`.
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }
 
-    /// Gives the directory its name, durably.
+    /// Renames the directory to its final name, durably.
     pub(crate) fn publish(mut self) -> Result<()> {
         let renamed = match self.storage.rename_directory(&self.partial, &self.target) {
             // Not every system replaces an empty directory.
@@ -110,12 +110,12 @@ impl Staging {
             false => Directory::open(&*self.storage, parent).and_then(|parent| parent.sync()),
         };
         if let Err(error) = synced {
-            // So that an error leaves nothing under that name; `drop` removes the rest.
+            // So that an error leaves nothing under the final name; `drop` removes the rest.
             self.published = self.storage.rename_directory(&self.target, &self.partial).is_err();
             return Err(Error::io("sync", parent, error));
         }
         self.published = true;
-        // If it stays, the next opening removes it.
+        // If it stays, the next open removes it.
         let _ = self.directory.remove(UNFINISHED_FILE);
         Ok(())
     }
@@ -130,8 +130,7 @@ impl Drop for Staging {
     }
 }
 
-/// Removes an unfinished directory, in such an order that what is left if that is cut off cannot be
-/// taken for a store.
+/// Removes an unfinished directory, in an order that never leaves anything that looks like a store.
 fn remove(storage: &dyn Storage, partial: &Path) -> std::io::Result<()> {
     let directory = Directory::open(storage, partial)?;
     directory.remove_if_there(MANIFEST_FILE)?;
@@ -154,13 +153,12 @@ fn check_unlocked(storage: &dyn Storage, path: &Path) -> Result<()> {
     }
 }
 
-/// The same path, whatever becomes of the directory of the process meanwhile.
+/// The absolute path, which stays valid if the process changes its directory.
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::io("find", path, error))
 }
 
-/// Names in a directory, sorted; None if there is nothing of that name. A file in its place is an
-/// error.
+/// Names in a directory, sorted; None if nothing has this name. A file in its place is an error.
 pub(crate) fn list(storage: &dyn Storage, directory: &Path) -> Result<Option<Vec<String>>> {
     let opened = open_directory(storage, directory).map_err(|error| match error {
         Error::NotAStore { path, what } => Error::invalid(format!("{what}: {}", path.display())),

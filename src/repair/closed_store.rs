@@ -1,16 +1,16 @@
-//! A store that is read from its files alone, without being opened, as salvage and the verifying of
-//! a closed store do.
+//! Reading a store from its files alone, without opening it, for salvage and for verifying a closed
+//! store.
 //!
-//! What is believed of the files:
+//! What is trusted:
 //!
-//! * The manifest, if it is sound and not that of another store than all segments are of: segments
-//!   that it does not list are left-overs and are ignored, since what they hold may have been
-//!   deleted since; of those it calls sealed or cut, only what lies before the end of their data
-//!   counts. Without one, all segments of the directory are taken (those of the store that most of
-//!   them belong to).
-//! * A segment's header, since salt and base sequence of all its records are in it. One flipped bit
-//!   in it is put right: the checksum tells which, and changes of up to three bits cannot be taken
-//!   for another one.
+//! * The manifest, if it is sound and does not belong to another store than all segments do.
+//!   Segments that it does not list are left-overs and are ignored, since their records may have
+//!   been deleted since; of those it lists as sealed or cut, only the part before the end of their
+//!   data counts. Without a manifest, all segments in the directory are used (those of the store
+//!   that most of them belong to).
+//! * A segment's header, which has the salt and base sequence of all its records. One flipped bit
+//!   in it is corrected: the checksum tells which, and changes of up to three bits cannot be
+//!   mistaken for another one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,13 +27,13 @@ use crate::recovery::staging::sorted_names;
 use crate::segment::walk::Reach;
 use crate::storage::{Directory, Storage, StorageLock};
 
-/// What a directory holds of a store.
+/// The files of a store in a directory.
 pub(super) struct Source {
     pub(super) directory: Directory,
     /// Keeps others from opening the store; None where no lock can be taken.
     pub(super) lock: Option<Box<dyn StorageLock>>,
     pub(super) manifest: Option<Manifest>,
-    /// What is wrong with the manifest.
+    /// Damage of the manifest.
     pub(super) damaged: Vec<Damaged>,
     /// The segments that count, by id.
     pub(super) segments: Vec<SourceSegment>,
@@ -44,16 +44,16 @@ pub(super) struct SourceSegment {
     pub(super) id: u64,
     pub(super) name: String,
     pub(super) path: PathBuf,
-    /// As the manifest has it; open if there is no manifest.
+    /// As the manifest lists it; open if there is no manifest.
     pub(super) state: SegmentState,
     /// Bytes to read.
     pub(super) length: u64,
-    /// Or why it cannot be used.
+    /// The header, or why the segment cannot be used.
     pub(super) header: Result<SegmentHeader, Damaged>,
 }
 
 impl SourceSegment {
-    /// What counts of it.
+    /// How far the segment counts.
     pub(super) fn reach(&self) -> Reach {
         match self.state {
             SegmentState::Sealed(_) | SegmentState::Cut(_) => Reach::Known,
@@ -63,8 +63,8 @@ impl SourceSegment {
 }
 
 impl Source {
-    /// Takes the lock and looks at manifest and headers. `purpose` is what a process that finds the
-    /// lock taken is told.
+    /// Takes the lock and reads manifest and headers. `purpose` is named to a process that finds
+    /// the lock taken.
     pub(super) fn find(storage: &dyn Storage, path: &Path, purpose: &str) -> Result<Source> {
         let nothing = || Error::NotAStore {
             path: path.to_owned(),
@@ -100,7 +100,7 @@ impl Source {
 
 /// Takes the lock of the store, if it has one that can be taken.
 fn take_lock(from: &Directory, names: &[String], purpose: &str) -> Result<Option<Box<dyn StorageLock>>> {
-    // Without a lock file it is not held, and creating one would change the source.
+    // Without a lock file the lock is not held, and creating one would change the source.
     if !names.iter().any(|name| name == LOCK_FILE) {
         return Ok(None);
     }
@@ -112,17 +112,17 @@ fn take_lock(from: &Directory, names: &[String], purpose: &str) -> Result<Option
                 holder: error.to_string(),
             })
         }
-        // A read-only copy, or a damaged file system: read it all the same.
+        // A read-only copy, or a damaged file system: read it anyway.
         Err(_) => Ok(None),
     }
 }
 
-/// The manifest, if it is there and sound.
+/// The manifest, if it exists and is sound.
 fn read_manifest(from: &Directory, names: &[String], damaged: &mut Vec<Damaged>) -> Result<Option<Manifest>> {
     let path = from.path_of(MANIFEST_FILE);
     let Some(file) = open_if_there(from, MANIFEST_FILE)? else {
         let cause = if names.iter().any(|name| name == MANIFEST_FILE) {
-            "the manifest is listed but cannot be found, a link that leads nowhere"
+            "the manifest is listed but cannot be found, a dangling link"
         } else {
             "the manifest is missing"
         };
@@ -147,7 +147,7 @@ fn read_manifest(from: &Directory, names: &[String], damaged: &mut Vec<Damaged>)
     Ok(None)
 }
 
-/// Whether there are segments, and none of them belongs to the store that the manifest belongs to.
+/// Whether there are segments, and none of them belongs to the manifest's store.
 fn is_of_another_store(from: &Directory, names: &[String], manifest: &Manifest) -> Result<bool> {
     let mut others = false;
     for name in names
@@ -220,7 +220,7 @@ fn segments(from: &Directory, names: &[String], manifest: Option<&Manifest>) -> 
     {
         return Err(Error::NewerFormat { path, version });
     }
-    // Segments of another store are none of ours, whatever their names.
+    // Segments of another store do not count, whatever their names.
     let store_id = manifest
         .map(|manifest| manifest.store_id)
         .or_else(|| most_common_store(&sources));
@@ -246,7 +246,7 @@ fn most_common_store(sources: &[SourceSegment]) -> Option<[u8; 16]> {
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(id, _)| id)
 }
 
-/// The header of the segment with this id, one flipped bit in it put right.
+/// The header of the segment with this id, with one flipped bit corrected.
 fn read_header(bytes: &[u8], id: u64) -> Result<SegmentHeader, Damage> {
     let ours = |header: SegmentHeader| {
         if header.segment_id == id {

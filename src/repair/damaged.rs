@@ -1,5 +1,4 @@
-//! What verify and salvage have in common: damaged ranges, and reading as much of a file as can be
-//! read.
+//! Common to verify and salvage: damaged ranges, and reading a file despite read errors.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,17 +9,17 @@ use crate::format::Damage;
 use crate::format::segment::SEGMENT_LEN_MAX;
 use crate::storage::{Directory, StorageFile, read_exact_at};
 
-/// A range of a file that is not what it should be.
+/// A damaged range of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Damaged {
     /// The file.
     pub path: PathBuf,
-    /// The segment that it is, or that it belongs to; `None` for the manifest.
+    /// The segment that the file is, or belongs to; `None` for the manifest.
     pub segment: Option<u64>,
-    /// Where the range begins, in bytes from the beginning of the file.
+    /// Where the range begins in the file, in bytes.
     pub offset: u64,
-    /// Bytes in it; 0 where no range can be told.
+    /// Length of the range in bytes; 0 if it is unknown.
     pub length: u64,
     /// Which check failed.
     pub cause: String,
@@ -39,28 +38,28 @@ impl fmt::Display for Damaged {
     }
 }
 
-/// Bytes asked for in one call.
+/// Bytes read per call.
 const READ_BYTES: usize = 1 << 20;
-/// Where a read fails, what surrounds it is read in blocks of this size.
+/// Where a read fails, it is repeated in blocks of this size.
 const BLOCK_BYTES: usize = 4 << 10;
 
-/// The content of a file, as far as the system gives it out.
+/// The content of a file, as far as it can be read.
 #[derive(Default)]
 pub(super) struct Content {
-    /// Zeros stand where nothing could be read.
+    /// Zero where nothing could be read.
     pub(super) bytes: Vec<u8>,
     /// Offsets of blocks that could not be read, and why.
     unreadable: Vec<(u64, String)>,
 }
 
 impl Content {
-    /// Reads the first `length` bytes, or as many as there are. A read that fails costs the block
-    /// that it is about, no more. No more than the longest segment.
+    /// Reads the first `length` bytes, or all there are, but no more than the longest segment. A
+    /// failed read loses only its block.
     pub(super) fn read(&mut self, file: &dyn StorageFile, path: &Path, length: u64) -> Result<()> {
         self.read_any(file, path, length.min(SEGMENT_LEN_MAX))
     }
 
-    /// The same of a file that may be longer than a segment.
+    /// The same for a file that may be longer than a segment.
     pub(super) fn read_any(&mut self, file: &dyn StorageFile, path: &Path, length: u64) -> Result<()> {
         let there = file.len().map_err(|error| Error::io("measure", path, error))?;
         self.unreadable.clear();
@@ -82,7 +81,7 @@ impl Content {
         Ok(())
     }
 
-    /// Blocks that could not be read and that no range of this list covers.
+    /// Unreadable blocks that no range in this list covers.
     pub(super) fn unlisted(&self, path: &Path, segment: u64, listed: &[Damaged]) -> Vec<Damaged> {
         let is_listed = |block: u64| {
             let covers = |range: &Damaged| (range.offset..range.offset + range.length).contains(&block);
@@ -96,13 +95,13 @@ impl Content {
             .collect()
     }
 
-    /// Whether nothing was left out.
+    /// Whether everything could be read.
     pub(super) fn is_whole(&self) -> bool {
         self.unreadable.is_empty()
     }
 
-    /// A damaged range of this content, which is of this file and segment. If it could not even be
-    /// read, that is the cause.
+    /// A damaged range of this content, which belongs to this file and segment. If the range could
+    /// not be read, that is the cause.
     pub(super) fn damaged(
         &self,
         (path, segment): (&Path, Option<u64>),
@@ -126,7 +125,7 @@ impl Content {
     }
 }
 
-/// Reads a file that must be there; None if it is not.
+/// Opens a file that should exist; None if it does not.
 pub(super) fn open_if_there(directory: &Directory, name: &str) -> Result<Option<Arc<dyn StorageFile>>> {
     match directory.open_file(name, false) {
         Ok(file) => Ok(Some(file)),

@@ -1,6 +1,6 @@
 //! (Over 400 lines: one function for each kind of file.)
 //!
-//! Showing a file of a store part by part: the format made visible, of damaged files too.
+//! Showing a store's file part by part, including damaged files.
 
 use std::path::{Path, PathBuf};
 
@@ -27,11 +27,11 @@ use crate::storage::Directory;
 pub enum FileKind {
     /// Records.
     Segment,
-    /// Offsets of a segment's records in the order of their keys.
+    /// Offsets of a segment's records in key order.
     Hint,
     /// The list of segments.
     Manifest,
-    /// The indexes as they were when the store was closed.
+    /// The indexes as of closing.
     Index,
 }
 
@@ -47,15 +47,16 @@ pub enum PartKind {
     Tombstone,
     /// The frame of a batch; its records follow.
     Batch,
-    /// Says how far the log was durable.
+    /// How far the log was durable.
     Mark,
-    /// Says how the segment before ended.
+    /// How the previous segment ended.
     Start,
-    /// Ends a segment, and accounts for it.
+    /// The end of a segment, with its account.
     Seal,
-    /// One of a list: an offset of a hint, a segment of the manifest, a section of an index file.
+    /// An item of a list: an offset in a hint, a segment in the manifest, a section of an index
+    /// file.
     Entry,
-    /// Bytes that are not what they should be.
+    /// Damaged bytes.
     Damaged,
 }
 
@@ -63,17 +64,17 @@ pub enum PartKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Part<'a> {
-    /// Where it begins, in bytes from the beginning of the file.
+    /// Where it begins in the file, in bytes.
     pub offset: u64,
-    /// Bytes in it.
+    /// Length in bytes.
     pub length: u64,
-    /// What it is.
+    /// Kind of part.
     pub kind: PartKind,
-    /// What it says, in the order of `docs/format.md`.
+    /// Its fields, in the order of `docs/format.md`.
     pub fields: Vec<(&'static str, PartValue<'a>)>,
 }
 
-/// What a field of a part holds.
+/// Value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PartValue<'a> {
@@ -87,24 +88,25 @@ pub enum PartValue<'a> {
     Id(u128),
     /// Bytes of a key, metadata or value.
     Bytes(&'a [u8]),
-    /// Words.
+    /// Text.
     Text(String),
 }
 
 use PartValue::{Bits, Bytes, Id, Number, Text, TimeMs};
 
-/// Hands the parts of a segment, hint, manifest or index file to `look`, from front to back, until
-/// it says no. What kind of file it is, its first bytes say, or, if they are damaged, its name.
-/// Damaged ranges come as [`PartKind::Damaged`] between the others: of a segment, what lies behind
-/// damage is shown as far as its records can be told; the other files are one part then.
+/// Passes the parts of a segment, hint, manifest or index file to `look`, from front to back, until
+/// it returns false. The kind of file is told by its first bytes, or, if they are damaged, by its
+/// name. Damaged ranges are passed as [`PartKind::Damaged`] in between. In a segment, records after
+/// damage are shown as far as they can be recognised; any other damaged file is one damaged part,
+/// except that sections of an index file are checked one by one.
 ///
-/// Takes memory for the file. Takes no lock: of a segment that is being written to, what is there
-/// is shown. The storage in `options` is used, nothing else of them.
+/// Reads the whole file into memory. Takes no lock: for a segment that is being written to, shows
+/// what is in the file at the time. Only the storage of `options` is used.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidInput`] if it is none of these files, [`Error::NewerFormat`], and [`Error::Io`]
-/// if it cannot be opened. Blocks that cannot be read are damage.
+/// [`Error::InvalidInput`] if it is none of these files, [`Error::NewerFormat`] for a later
+/// version, and [`Error::Io`] if it cannot be opened. Blocks that cannot be read count as damage.
 pub fn inspect(path: impl AsRef<Path>, options: &Options, mut look: impl FnMut(&Part<'_>) -> bool) -> Result<FileKind> {
     let path = path.as_ref();
     let directory = path.parent().unwrap_or(Path::new(""));
@@ -115,7 +117,7 @@ pub fn inspect(path: impl AsRef<Path>, options: &Options, mut look: impl FnMut(&
         .map_err(|error| Error::io("open", path, error))?;
     let length = file.len().map_err(|error| Error::io("measure", path, error))?;
     let mut content = Content::default();
-    // What is none of them is not read as a whole.
+    // A file of another kind is not read as a whole.
     content.read(&*file, path, SEGMENT_MAGIC.len() as u64)?;
     let kind = kind_of(path, &content.bytes)?;
     if kind == FileKind::Index {
@@ -174,7 +176,7 @@ struct View<'a, L> {
     look: &'a mut L,
 }
 
-/// Whether to go on.
+/// Whether to continue.
 type Going = bool;
 
 impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
@@ -187,7 +189,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
         })
     }
 
-    /// Shows a range that is not what it should be; an error if it is of a later version.
+    /// Shows a damaged range; an error if the damage is a newer version.
     fn damaged(&mut self, offset: u64, length: u64, damage: Damage) -> Result<Going> {
         if matches!(damage, Damage::Version(_)) {
             return Err(Error::damage(&self.path, offset, damage));
@@ -203,7 +205,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
         let bytes = self.bytes;
         let header = match SegmentHeader::decode(bytes) {
             Ok(header) => header,
-            // Without the salt no record can be told from anything else.
+            // Without the salt no record can be recognised.
             Err(damage) => return self.damaged(0, bytes.len() as u64, damage),
         };
         let fields = vec![
@@ -310,7 +312,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
         if !self.show(PartKind::Header, 0, head, fields) {
             return Ok(false);
         }
-        // Behind the list come the four bytes of the checksum.
+        // The list is followed by a checksum of four bytes.
         let width = (length - head - 4).checked_div(count).unwrap_or(0);
         for (index, offset) in hint.offsets.iter().enumerate() {
             let at = head + index as u64 * width;
@@ -400,7 +402,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
     }
 }
 
-/// The fields of a body, or why there are none.
+/// The fields of a body, or the cause if it cannot be decoded.
 fn fields_of<T>(
     body: std::result::Result<T, Damage>,
     fields: impl FnOnce(T) -> Vec<(&'static str, PartValue<'static>)>,
@@ -426,7 +428,7 @@ fn summary_fields(summary: Summary) -> Vec<(&'static str, PartValue<'static>)> {
     ]
 }
 
-/// What the record of a namespace says.
+/// The content of a namespace's record.
 fn named<'a>(namespace: u32, record: &Record<'a>) -> Vec<(&'static str, PartValue<'a>)> {
     if namespace != SYSTEM_NAMESPACE {
         return Vec::new();

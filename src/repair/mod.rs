@@ -1,5 +1,5 @@
-//! Stores that may be damaged: telling all that is wrong with one, saving what is sound, and
-//! showing a file part by part.
+//! Stores that may be damaged: reporting all damage, salvaging the sound records, and showing a
+//! file part by part.
 
 mod closed_store;
 mod damaged;

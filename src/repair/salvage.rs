@@ -1,22 +1,22 @@
-//! Getting out of a damaged store what is not damaged.
+//! Copying the sound records of a damaged store into a new one.
 //!
-//! Two passes, one segment in memory at a time. The first walks all segments past their damage and
-//! keeps, of every key, where the sound record with the highest sequence lies; tombstones count
-//! like puts. The second copies what stands then into a new store. The index of the first pass is
-//! in memory: about 60 bytes a key and the key itself.
+//! Two passes, one segment in memory at a time. The first walks all segments, skipping damage, and
+//! keeps for every key where its sound record with the highest sequence is; tombstones count like
+//! puts. The second copies the remaining puts into a new store. The index of the first pass is in
+//! memory: about 60 bytes a key, plus the key itself.
 //!
-//! What salvage believes:
+//! What salvage trusts:
 //!
-//! * The manifest, if it is sound: see `source`. Without one, what a compaction that was cut off
-//!   had dropped can come back, and so can writes that recovery had discarded.
-//! * A segment's header, one flipped bit in it put right. If more is damaged, the segment is lost.
-//! * Records one by one. A batch at the end of the log that is not whole was torn, and is left out
-//!   as recovery would leave it out; inside damage, the sound records of a batch are kept, although
-//!   others of it are lost.
+//! * The manifest, if it is sound: see `closed_store`. Without one, records that an interrupted
+//!   compaction had dropped can come back, and so can writes that recovery had discarded.
+//! * A segment's header, with one flipped bit corrected. If more is damaged, the segment is lost.
+//! * Each record separately. An incomplete batch at the end of the log was torn, and is left out,
+//!   as recovery would; inside damage, the sound records of a batch are kept even if others of it
+//!   are lost.
 //!
-//! What no salvage can know: that the newest record of a key was among what is lost. Then an older
-//! value of the key comes out, or one that had been deleted. The report lists every range that was
-//! lost.
+//! Salvage cannot know whether the newest record of a key is among the lost ones. If it is, an
+//! older value of the key comes back, or one that had been deleted. The report lists every lost
+//! range.
 
 mod run;
 
@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::options::{Options, Progress};
 use crate::recovery::staging::Staging;
 
-/// What [`salvage`] found, what it got out, and what was lost.
+/// What [`salvage`] found, copied, and lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SalvageReport {
@@ -45,13 +45,13 @@ pub struct SalvageReport {
     pub recovered_namespaces: Vec<String>,
     /// Keys in the new store.
     pub keys: u64,
-    /// Bytes of their keys, metadata and values.
+    /// Bytes of those keys, their metadata and values.
     pub bytes: u64,
     /// Keys left out because they had expired.
     pub expired: u64,
     /// Damage outside segments: the manifest.
     pub lost: Vec<Damaged>,
-    /// How long it took.
+    /// Time it took.
     pub duration: Duration,
 }
 
@@ -63,16 +63,16 @@ pub struct SalvagedSegment {
     pub path: PathBuf,
     /// Its id.
     pub id: u64,
-    /// Sound puts and tombstones in it, dead ones too.
+    /// Sound puts and tombstones in it, including dead ones.
     pub records: u64,
-    /// Sound records of a batch at the end of the log that was not whole; left out.
+    /// Sound records of an incomplete batch at the end of the log; left out.
     pub torn_records: u64,
     /// Ranges that could not be used.
     pub lost: Vec<Damaged>,
 }
 
 impl SalvageReport {
-    /// Whether nothing was lost: every record was sound, and the manifest too.
+    /// Whether nothing was lost: the manifest and every record were sound.
     pub fn is_complete(&self) -> bool {
         self.manifest && self.all_lost().next().is_none()
     }
@@ -85,33 +85,33 @@ impl SalvageReport {
     }
 }
 
-/// Copies what is sound in the store in `from`, which may be too damaged to be opened, into a new
-/// store in `to`: namespaces with names and ids, keys with values, metadata and expiry. Damage is
-/// not an error: the report lists it.
+/// Copies the sound records of the store in `from`, which may be too damaged to be opened, into a
+/// new store in `to`: namespaces with names and ids, keys with values, metadata and expiry. Damage
+/// is not an error: the report lists it.
 ///
-/// The source is not changed (but for the owner's name in its lock file). `to` must be missing or
-/// an empty directory, and appears complete or not at all: it is built in `<to>.partial`. `options`
-/// are those of the new store, their storage that of both. Records get new sequences. Values that
-/// exceed the limits in `options` are copied all the same.
+/// The source is not changed (except for the owner's name in its lock file). `to` must be missing
+/// or an empty directory, and appears complete or not at all: the new store is built in
+/// `<to>.partial`. `options` apply to the new store, and their storage to both. Records get new
+/// sequences. Values that exceed the limits in `options` are copied all the same.
 ///
-/// Keys of a namespace whose own record is lost come into one named `recovered-<number>`. If the
-/// newest record of a key is among what is lost, an older one may come out instead; see
+/// Keys of a namespace whose own record is lost are copied into one named `recovered-<number>`. If
+/// the newest record of a key is lost, an older one may be copied instead; see
 /// [`SalvageReport::all_lost`].
 ///
 /// # Errors
 ///
-/// [`Error::InUse`] if the store in `from` is open, as far as its lock can be taken at all: in a
-/// directory that this process may only read it cannot, so close the store first.
-/// [`Error::NotAStore`] if there is none, [`Error::NewerFormat`] if no segment is of a version that
-/// this program reads, [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and
-/// [`Error::Io`]. Blocks that cannot be read are listed as lost instead.
+/// [`Error::InUse`] if the store in `from` is open. This needs its lock, which cannot be taken in a
+/// directory that this process may only read, so close the store first. [`Error::NotAStore`] if
+/// there is no store, [`Error::NewerFormat`] if no segment has a version that this program reads,
+/// [`Error::InvalidInput`] if `to` is not empty, [`Error::NoSpace`] and [`Error::Io`]. Blocks that
+/// cannot be read are not an error, but listed as lost.
 pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>, options: Options) -> Result<SalvageReport> {
     salvage_with(from, to, options, |_| true)
 }
 
-/// As [`salvage`]; calls `progress` now and then, with bytes of segments read so far and in all
-/// (each is read twice). If it answers false, salvaging stops with [`Error::Cancelled`], and `to`
-/// does not come into being.
+/// Like [`salvage`]; calls `progress` from time to time with the bytes of segments read so far and
+/// in total (each segment is read twice). If it returns false, salvage stops with
+/// [`Error::Cancelled`], and `to` is not created.
 pub fn salvage_with(
     from: impl AsRef<Path>,
     to: impl AsRef<Path>,
@@ -125,7 +125,7 @@ pub fn salvage_with(
     let storage = options.storage.clone();
     if to.starts_with(from) {
         return Err(Error::invalid(format!(
-            "the target lies in the source; name another: {}",
+            "the target is inside the source; name another: {}",
             to.display()
         )));
     }

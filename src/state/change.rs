@@ -1,4 +1,4 @@
-//! The changes: each moves keydir, key order, expiry queue and live counters together.
+//! The changes: each updates keydir, key order, expiry queue and live counters together.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -14,15 +14,16 @@ use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment};
 use crate::sync::{ChangeRight, lock};
 
-/// After so long a record that could not be read is looked at again.
+/// Delay before a record that could not be read is tried again.
 pub(super) const RETRY_MS: u64 = 10_000;
 
-/// The hash index has no room for a record that is in the log already.
+/// The hash index has no room for a record that is already in the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Full;
 
 impl State {
-    /// Refuses new keys that the hash index has no room for, before anything is appended.
+    /// An error if the hash index has no room for these new keys. Called before anything is
+    /// appended.
     pub(crate) fn check_room(&self, new: &[u64]) -> Result<()> {
         if self.keydir.has_room(new) {
             return Ok(());
@@ -32,7 +33,7 @@ impl State {
         ))
     }
 
-    /// Applies one record. How to take it back is added to `undo`. [`Full`] cannot come after
+    /// Applies one record, and adds to `undo` how to roll it back. [`Full`] cannot occur after
     /// [`State::check_room`].
     pub(crate) fn apply(
         &self,
@@ -47,8 +48,8 @@ impl State {
         indexed
     }
 
-    /// Applies the records of a group, in their order. `repeats` may be false only if each key
-    /// comes once.
+    /// Applies the records of a group, in order. `repeats` may be false only if all keys are
+    /// distinct.
     pub(crate) fn apply_group<'a>(
         &self,
         right: &ChangeRight,
@@ -56,7 +57,7 @@ impl State {
         repeats: bool,
         undo: &mut Vec<Undo>,
     ) -> Result<(), Full> {
-        // What earlier records of this group have made of their keys.
+        // The current record of each key that earlier records of this group have changed.
         let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::new();
         let mut changes: Vec<(&NamespaceState, Change<'_>)> = Vec::with_capacity(records.len());
         let mut all_indexed = Ok(());
@@ -84,7 +85,8 @@ impl State {
         all_indexed
     }
 
-    /// Applies a record to everything but the key order, and returns what that has to know.
+    /// Applies a record to everything but the key order, and returns the change that the order
+    /// needs.
     fn index<'a>(
         &self,
         right: &ChangeRight,
@@ -135,7 +137,7 @@ impl State {
         (change, indexed)
     }
 
-    /// The keydir no longer points at this record.
+    /// The keydir no longer points at this record: it is dead.
     fn no_longer_live(&self, right: &ChangeRight, record: &Current) {
         if planted(Planted::ForgetDead) {
             return;
@@ -145,7 +147,7 @@ impl State {
         }
     }
 
-    /// Takes records of the active segment back, the last one first, as one group.
+    /// Rolls back records of the active segment, the last one first, as one group.
     pub(crate) fn undo(&self, right: &ChangeRight, segment: &Segment, records: &[Undo]) {
         self.as_group(|| {
             for undo in records.iter().rev() {
@@ -154,11 +156,11 @@ impl State {
         });
     }
 
-    /// Takes one record back. What was there before is put back without being read: that must not
-    /// fail.
+    /// Rolls one record back. The previous entry is restored without reading its record, since this
+    /// must not fail.
     fn take_back(&self, right: &ChangeRight, segment: &Segment, undo: &Undo) {
         let mut scratch = Vec::new();
-        // It is in the append buffer, as all pending records are.
+        // In the append buffer, as all pending records are.
         let Ok(record) = segment.record(undo.offset, &mut scratch) else {
             return;
         };
@@ -167,8 +169,8 @@ impl State {
         let length = header.record_len();
         let put = header.kind.is_put();
         if let Some(previous) = undo.previous.filter(|_| !planted(Planted::TakeBackToNothing)) {
-            // In place if the new record is still there, so that no reader misses the key; it may have expired
-            // meanwhile.
+            // In place if the new record is still indexed, so that no reader misses the key; it may
+            // have expired meanwhile.
             if put && self.keydir.replace(undo.hash, location, previous.location) {
                 segment.counters.remove_live(right, length);
             } else {
@@ -179,7 +181,8 @@ impl State {
                 before.counters.add_live(right, 1, previous.length());
             }
             if let Some(expiry) = previous.expiry() {
-                // A sweep or a cleaning may have dropped its entry meanwhile, since nothing pointed at it.
+                // A sweep or a cleaning may have dropped the queue entry meanwhile, since nothing
+                // pointed at it.
                 lock(&self.expiry).push(expiry, previous.location);
             }
         } else if put && self.keydir.remove(undo.hash, location) {
@@ -204,7 +207,8 @@ impl State {
             }
             let to = self.segments.get(step.to.segment_index());
             if !self.keydir.replace(step.hash, step.from, step.to) {
-                // Perhaps it had expired: then the copy waits out the grace period as the original did.
+                // Perhaps it had expired: then the copy waits out the grace period as the original
+                // did.
                 if let (Some(expiry), Some(to)) = (step.expiry, to)
                     && self.context.time.now().is_expired(step.expiry, step.sequence)
                     && !planted(Planted::ForgetCopiedExpired)
@@ -227,13 +231,13 @@ impl State {
     }
 
     /// Removes the key of this record from the indexes if the record has expired and is still the
-    /// newest of its key. Otherwise the time at which to look again, if there is a reason to.
+    /// newest of its key. Otherwise returns the time to check again, if there is one.
     pub(super) fn expire(&self, right: &ChangeRight, location: Location, now: &Now) -> Option<u64> {
         let segment = self.segments.get(location.segment_index())?;
         let mut scratch = Vec::new();
         let record = match segment.record(location.offset(), &mut scratch) {
             Ok(record) => record,
-            // A damaged record stays where it is: a reader of its key is told.
+            // A damaged record stays: a reader of its key must get an error.
             Err(ReadError::Damage(_)) => return None,
             Err(ReadError::Io(_)) => return Some(now.wall_ms().saturating_add(RETRY_MS)),
         };
@@ -264,8 +268,8 @@ impl State {
         None
     }
 
-    /// Removes a key of a dropped namespace. The slot of a damaged record goes as well: no user can
-    /// ask for it any more.
+    /// Removes a key of a dropped namespace. The slot of a damaged record is removed too: no user
+    /// can ask for it any more.
     pub(super) fn remove_dropped(&self, right: &ChangeRight, namespace: &NamespaceState, key: &[u8]) -> Result<()> {
         let hashed = self.hashed(namespace.number, key);
         if let Some(current) = self.current(&hashed, false)?
@@ -277,7 +281,7 @@ impl State {
         Ok(())
     }
 
-    /// Tells the key order of changes.
+    /// Passes changes to the key order.
     fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
         if namespace.number != SYSTEM_NAMESPACE {
             self.namespaces.change_order(namespace, changes);

@@ -1,7 +1,7 @@
 //! Groups: changes of several keys that readers see as a whole.
 //!
-//! A number is odd while a group is being applied. A look at one key waits until it is even, and a
-//! look at several looks again if it has changed meanwhile.
+//! An epoch is odd while a group is being applied. A look-up of one key waits until it is even, and
+//! one of several keys is repeated if it changed meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use super::State;
 use crate::error::Result;
 use crate::planted::{Planted, planted};
 
-/// Looks at several keys that may be interrupted by groups, before groups are kept out.
+/// Attempts to read several keys between groups, before groups are blocked.
 const LOOKS_MAX: u32 = 8;
 
 impl State {
@@ -30,8 +30,8 @@ impl State {
         }
     }
 
-    /// Runs `look` so that it sees each group as a whole or not at all, although it looks at more
-    /// than one key.
+    /// Runs `look`, which may read several keys, so that it sees each group as a whole or not at
+    /// all.
     pub(crate) fn consistently<T>(&self, mut look: impl FnMut() -> Result<T>) -> Result<T> {
         for _ in 0..LOOKS_MAX {
             self.await_group();
@@ -50,7 +50,7 @@ impl State {
 
     /// Applies a group. The caller holds the writer lock.
     pub(super) fn as_group<T>(&self, apply: impl FnOnce() -> T) -> T {
-        /// Ends the epoch even if applying panics: readers must not wait for ever.
+        /// Ends the epoch even if applying panics: readers must not wait forever.
         struct Applying<'a>(&'a AtomicU64);
         impl Drop for Applying<'_> {
             fn drop(&mut self) {

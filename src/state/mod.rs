@@ -1,18 +1,18 @@
-//! What an open store knows of its keys: the keydir, the key orders, the expiry queue and what is
-//! live in each segment. All of it is derived from the log.
+//! What an open store knows about its keys: the keydir, the key orders, the expiry queue and the
+//! live records of each segment. All of it is derived from the log.
 //!
 //! Invariants:
 //!
-//! * **These four change together.** A put that the keydir points at is counted live in its
-//!   segment, its key is in the key order of its namespace with the flags of that record, and, if
-//!   it has an expiry, the queue leads to it; and nothing else is so. The functions of `change`
-//!   (apply, undo, expire, relocate, empty) and of `load` are the only ones that change any of
-//!   them.
-//! * **One thread changes at a time**: it holds the writer lock of the log, which the
-//!   [`ChangeRight`] that these functions ask for proves.
+//! * **These four change together.** For every put that the keydir points at, and for no other
+//!   record: it is counted live in its segment, its key is in the key order of its namespace with
+//!   the record's flags, and, if it has an expiry, the queue has an entry for it. Only the
+//!   functions of `change` (apply, undo, relocate, expire, remove_dropped) and of `load` change any
+//!   of them.
+//! * **One thread changes at a time**: it holds the writer lock of the log, as proven by the
+//!   [`ChangeRight`] that these functions require.
 //! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be
-//!   replaced under them (a table grows, a segment is sealed, compacted, unlinked); then the
-//!   location they hold fails to lead to its key, and they look again.
+//!   replaced under them (a table grows; a segment is sealed, compacted, unlinked); then the
+//!   location they hold no longer leads to the key, and they look it up again.
 //! * **A group becomes visible as a whole**: readers of several keys see all of what `apply_group`
 //!   applies, or nothing.
 
@@ -43,8 +43,8 @@ pub(crate) use read::{Candidate, HashedKey};
 pub(crate) use record::{AppliedRecord, Current, Move, Undo, flags};
 pub(crate) use snapshot::Indexes;
 
-/// Records fetched into the processor's cache at a time: many enough to overlap, few enough to stay
-/// there.
+/// Records prefetched into the processor's cache at a time: enough to overlap, few enough to stay
+/// cached.
 pub(crate) const WARM_UP: usize = 64;
 
 /// See the module.
@@ -62,13 +62,13 @@ pub(crate) struct State {
     group_epoch: AtomicU64,
 }
 
-/// The lock under which the state changes, for the rare reader that needs it to stand still.
+/// The lock under which the state changes, for the rare reader that must keep it from changing.
 pub(crate) trait WriterLock: Send + Sync {
-    /// Runs `look` while nothing changes. Not for a thread that holds the lock.
+    /// Runs `look` while nothing changes. The calling thread must not hold the lock.
     fn while_nothing_changes(&self, look: &mut dyn FnMut());
 }
 
-/// For a state that nothing changes.
+/// For a state that has no writers.
 pub(crate) struct NoWriters;
 
 impl WriterLock for NoWriters {
@@ -78,7 +78,7 @@ impl WriterLock for NoWriters {
 }
 
 impl State {
-    /// Without keys.
+    /// A state without keys.
     pub(crate) fn new(context: Arc<Context>, writers: Arc<dyn WriterLock>, next_namespace: u32) -> State {
         let hash_seeds = [context.storage.random_u64(), context.storage.random_u64()];
         State {
@@ -94,7 +94,7 @@ impl State {
         }
     }
 
-    /// Hash of a key; differs from store to store, and whenever the indexes are rebuilt.
+    /// Hash of a key; differs from store to store, and each time the indexes are rebuilt.
     pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
         self.hasher.hash(namespace, key)
     }
@@ -104,15 +104,15 @@ impl State {
         self.keydir.holds(hash, location)
     }
 
-    /// Calls `look` with every location that the keydir holds. Beside writers some may be missed or
-    /// come twice.
+    /// Calls `look` with every location in the keydir. With concurrent writers some may be missed
+    /// or repeated.
     pub(crate) fn for_each_location(&self, look: impl FnMut(Location)) {
         self.keydir.for_each(look);
     }
 
     /// Keys in the indexes.
     pub(crate) fn keys(&self) -> u64 {
-        // Each namespace has an entry of its own in the same index.
+        // Each namespace has an entry in the same index.
         self.keydir.len().saturating_sub(self.namespaces.len() as u64)
     }
 
@@ -132,7 +132,7 @@ impl State {
         self.next_namespace.load(Ordering::Acquire)
     }
 
-    /// Numbers below this one have been given out.
+    /// Marks numbers below this one as used.
     pub(crate) fn set_next_namespace(&self, number: u32) {
         self.next_namespace.fetch_max(number, Ordering::AcqRel);
     }

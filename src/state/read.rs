@@ -16,10 +16,10 @@ use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
 
 /// Retries of a read that races with compaction. Each needs another segment to vanish in between,
-/// so that more than a few mean that index and log disagree.
+/// so this many mean that index and log disagree.
 const READ_ATTEMPTS_MAX: u32 = 10_000;
 
-/// A key to be looked up.
+/// A key to look up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HashedKey<'a> {
     pub(crate) namespace: u32,
@@ -33,18 +33,18 @@ pub(crate) struct Candidate {
     offset: u64,
 }
 
-/// What a look-up by hash comes to.
+/// Result of a look-up by hash.
 #[derive(Debug)]
 pub(crate) enum Lookup {
     Absent,
     Found(Location),
-    /// No slot leads to a record of the key, and this one leads to damage: it is the key's, or that
+    /// No slot leads to a record of the key, and this one leads to a damaged record: of the key, or
     /// of another key whose hash has the same tag.
     Damaged(Location, Error),
 }
 
 impl<'a> HashedKey<'a> {
-    /// Whether this is its record.
+    /// Whether this is a record of the key.
     fn is_of(&self, record: &Record<'_>) -> bool {
         record.header.namespace == self.namespace && record.key() == self.key
     }
@@ -63,7 +63,7 @@ impl State {
         self.get_hashed(&self.hashed(namespace.number, key), None)
     }
 
-    /// As [`State::get`], the hash known and perhaps the time.
+    /// As [`State::get`], with the hash known and perhaps the time.
     fn get_hashed(&self, key: &HashedKey<'_>, now: Option<&Now>) -> Result<Option<Value>> {
         let mut found = None;
         self.without_strangers(key, || {
@@ -96,7 +96,7 @@ impl State {
         Ok(location.zip(header))
     }
 
-    /// As [`State::find_header`]; the header is there if the record was found.
+    /// As [`State::find_header`]; returns the header if the record was found.
     pub(super) fn look_up(&self, key: &HashedKey<'_>) -> (Result<Lookup>, Option<Header>) {
         let mut header = None;
         let mut scratch = Vec::new();
@@ -109,8 +109,8 @@ impl State {
         (lookup, header)
     }
 
-    /// What the keydir points at for a key, for a writer about to replace it: be it damaged, unless
-    /// that `matters`. The caller holds the writer lock.
+    /// The record that the keydir points at for a key, for a writer about to replace it. A damaged
+    /// one is an error only if its content `matters`. The caller holds the writer lock.
     pub(crate) fn current(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
         let (lookup, header) = self.look_up(key);
         match lookup? {
@@ -118,13 +118,13 @@ impl State {
             Lookup::Found(location) => Ok(header.map(|header| Current::new(location, header))),
             Lookup::Damaged(_, error) if planted(Planted::DamagedHeaderBlocks) => Err(error),
             Lookup::Damaged(location, error) => match self.flags_of(key) {
-                // It is the slot of another key; this one gets one beside it.
+                // The slot belongs to another key; this one gets its own.
                 None => Ok(None),
                 Some(_) if matters => Err(error),
                 Some(flags) => {
                     let segment = self.segments.get(location.segment_index());
                     let mut scratch = Vec::new();
-                    // Its key may be damaged, and not its header.
+                    // Perhaps only the key is damaged, and the header is sound.
                     let record = segment
                         .as_ref()
                         .and_then(|segment| segment.record(location.offset(), &mut scratch).ok());
@@ -135,8 +135,8 @@ impl State {
         }
     }
 
-    /// What `look` finds. Damage is an error to those who ask for its key, and to no others. The
-    /// error names the key. Not for a thread that holds the writer lock.
+    /// Runs `look`, and returns damage as an error only if the damaged record is the key's own, not
+    /// another key's. The error names the key. The calling thread must not hold the writer lock.
     fn without_strangers(
         &self,
         key: &HashedKey<'_>,
@@ -147,8 +147,8 @@ impl State {
             if self.flags_of(key).is_none() || planted(Planted::DamageIsAbsence) {
                 return Ok(None);
             }
-            // A key that was absent may have been put between the two looks: then the damage is another's.
-            // While nothing is written, index and key order are of the same moment.
+            // A key that was absent may have been put between the two look-ups: then the damaged
+            // record is another key's. With writes blocked, index and key order agree.
             let mut is_absent = false;
             self.writers.while_nothing_changes(&mut || {
                 lookup = look();
@@ -164,15 +164,15 @@ impl State {
             Ok(Lookup::Damaged(_, error)) | Err(error) => error,
         };
         Err(match key.namespace {
-            // The store's own keys are numbers that mean nothing to its users.
+            // Keys of the system namespace are numbers that mean nothing to users.
             SYSTEM_NAMESPACE => error,
             _ => error.of_key(key.key),
         })
     }
 
-    /// What is known of a key without its record; None if it is not there. It decides whose slot it
-    /// is that leads to damage: of a key that is there and has no other slot it is the key's
-    /// own. Costs the merge of what is queued for the key order.
+    /// The key order's flags of a key; None if the key is absent. Tells whose slot leads to a
+    /// damaged record: if the key is present and has no other slot, the record is the key's. Costs
+    /// a merge of the changes queued for the key order.
     fn flags_of(&self, key: &HashedKey<'_>) -> Option<KeyFlags> {
         if key.namespace == SYSTEM_NAMESPACE {
             let number = u32::from_be_bytes(key.key.try_into().ok()?);
@@ -182,9 +182,9 @@ impl State {
         self.namespaces.by_number(key.namespace)?.order.flags(key.key)
     }
 
-    /// Whether this is a record of the key that was asked for. Damage if it is one of a key that
-    /// the index would not have led here: then the stored key is not what was written, and to
-    /// say that the key is absent would hide that.
+    /// Whether this record is of the key. Damage if it is of a key that the index would not have
+    /// led here from: then the stored key is not the one written, and calling the key absent would
+    /// hide that.
     fn leads_to(&self, key: &HashedKey<'_>, record: &Record<'_>) -> Result<bool, Damage> {
         if key.is_of(record) {
             return Ok(true);
@@ -197,9 +197,9 @@ impl State {
         }
     }
 
-    /// Finds the location for which `confirm` says yes, looking again when a segment is replaced
-    /// under it. A record that cannot be read hides no other key: the others under the same tag
-    /// are looked at as well.
+    /// Finds the location that `confirm` accepts, and looks again when a segment is replaced
+    /// meanwhile. An unreadable record hides no other key: other slots with the same tag are tried
+    /// too.
     pub(super) fn find(
         &self,
         hash: u64,
@@ -239,10 +239,10 @@ impl State {
         Err(Error::damage(self.context.path(), 0, Damage::Mismatch("the index")))
     }
 
-    /// What failed reads come to; None if they are to be made again, since what they read was
-    /// replaced meanwhile.
+    /// The result of failed reads; None if they must be repeated, since what they read was replaced
+    /// meanwhile.
     fn believed(&self, hash: u64, mut failed: Vec<Failed>, suspects: &mut Vec<Location>) -> Option<Result<Lookup>> {
-        // Only what is still in the index is an error.
+        // Only records still in the index count as errors.
         let is_indexed = |(location, id, _): &Failed| {
             let segment = self.segments.get(location.segment_index());
             segment.is_some_and(|segment| segment.id() == *id) && self.keydir.holds(hash, *location)
@@ -250,8 +250,8 @@ impl State {
         if !failed.iter().all(is_indexed) {
             return None;
         }
-        // A failed write may have been taken back before the look at the record, and one that put another
-        // in its place may have come before the look at the index: so damage has to be seen twice.
+        // A failed write may have been rolled back before the record was read, and another write
+        // may have taken its place before the index was checked: so damage must be seen twice.
         let is_seen_twice = failed.iter().map(|(location, _, _)| location).eq(&*suspects);
         *suspects = failed.iter().map(|(location, _, _)| *location).collect();
         let is_failure = |(_, _, error): &Failed| matches!(error, ReadError::Io(_));
@@ -267,9 +267,8 @@ impl State {
     }
 
     /// Finds where the records of these keys probably are, and touches them, one kind of memory
-    /// after the other, so that the waiting for each overlaps. Between the touches of one kind
-    /// there is nothing but plain loads: an atomic operation that writes would make the
-    /// processor wait for all loads before it.
+    /// after the other, so that the waits for each kind overlap. Between touches of one kind there
+    /// are only plain loads: an atomic write would make the processor wait for all loads before it.
     pub(crate) fn warm_up(&self, hashes: &[u64]) -> Vec<Option<Candidate>> {
         let mut locations = Vec::with_capacity(hashes.len());
         self.keydir.candidates(hashes, &mut locations);
@@ -288,9 +287,9 @@ impl State {
         candidates
     }
 
-    /// As [`State::get`] at a known time, beginning at what [`State::warm_up`] found. If that is a
-    /// record of the key, the keydir pointed at it a moment ago, which is all that a look-up
-    /// can say; if it is anything else, the key is looked up.
+    /// As [`State::get`] at a known time, starting from what [`State::warm_up`] found. If that is a
+    /// record of the key, the keydir pointed at it a moment ago, which is all that a look-up can
+    /// guarantee; otherwise the key is looked up.
     pub(crate) fn get_warm(
         &self,
         key: &HashedKey<'_>,
@@ -305,7 +304,7 @@ impl State {
         }
     }
 
-    /// Hands the values of many keys to `take`, in their order, as of one moment of the clock.
+    /// Passes the values of many keys to `take`, in order, all judged by one reading of the clock.
     pub(crate) fn get_many<K: AsRef<[u8]>>(
         &self,
         namespace: &NamespaceState,
@@ -332,5 +331,5 @@ impl State {
     }
 }
 
-/// A location, the id of the segment that it led to, and why the record there could not be read.
+/// A location, the id of its segment, and why the record there could not be read.
 type Failed = (Location, u64, ReadError);

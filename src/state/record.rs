@@ -1,5 +1,4 @@
-//! Records as the state knows them: what is applied, what was there before, and how to take it
-//! back.
+//! Records as the state sees them: the one applied, the one before, and how to roll back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ pub(crate) struct Current {
 #[derive(Clone, Copy, Debug)]
 enum Known {
     Header(Header),
-    /// It is damaged. The flags are what the key order holds of its key, the length is 0 unless the
+    /// It is damaged. The flags are those of its key in the key order; the length is 0 unless the
     /// header could be read.
     Damaged {
         flags: KeyFlags,
@@ -55,7 +54,7 @@ impl Current {
         }
     }
 
-    /// Bytes that the counters of its segment are changed by.
+    /// Bytes to change the counters of its segment by.
     pub(super) fn length(&self) -> u64 {
         match &self.known {
             Known::Header(header) => header.record_len(),
@@ -77,23 +76,22 @@ pub(crate) struct AppliedRecord<'a> {
     pub(crate) namespace: &'a NamespaceState,
     pub(crate) key: &'a [u8],
     pub(crate) hash: u64,
-    /// What the keydir pointed at before.
+    /// The record that the keydir pointed at before.
     pub(crate) before: Option<Current>,
 }
 
-/// How to take back one record.
+/// How to roll back one record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Undo {
     pub(crate) offset: u64,
     pub(crate) sequence: u64,
     pub(super) hash: u64,
-    /// What the keydir said before.
+    /// The record that the keydir pointed at before.
     pub(super) previous: Option<Current>,
 }
 
 impl Undo {
-    /// Records were copied: a record that is taken back must not uncover what they were copied
-    /// from.
+    /// Records were copied: rolling back must restore the copy, not the old location.
     pub(crate) fn forward(&mut self, copies: &HashMap<Location, Location>) {
         if let Some(previous) = &mut self.previous
             && let Some(copy) = copies.get(&previous.location)
@@ -114,7 +112,7 @@ pub(crate) struct Move {
     pub(crate) expiry: Option<u64>,
 }
 
-/// What the key order keeps of a record.
+/// A record's flags in the key order.
 pub(crate) fn flags(header: &Header) -> KeyFlags {
     let expires = if header.expiry.is_some() {
         KeyFlags::EXPIRES

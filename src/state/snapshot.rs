@@ -1,4 +1,4 @@
-//! The indexes as bytes: what an index file holds, and how it becomes a state again.
+//! The indexes as bytes: writing and reading the content of an index file.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::planted::{Planted, planted};
 use crate::segment::{Counts, Segment};
 use crate::sync::{ChangeRight, lock};
 
-/// What an index file holds, checked.
+/// The content of an index file, checked.
 pub(crate) struct Indexes {
     hasher: KeyHasher,
     keydir: Keydir,
@@ -29,7 +29,7 @@ pub(crate) struct Indexes {
 /// The third section.
 struct Others {
     next_namespace: u32,
-    /// What is live in each segment, by its id.
+    /// Live counts of each segment, by its id.
     live: HashMap<u64, Counts>,
     expiry: ExpiryQueue,
 }
@@ -47,20 +47,21 @@ impl Others {
 }
 
 impl Indexes {
-    /// From the sections behind the head of an index file. `segments` are all that the store has.
+    /// Decodes the sections after the head of an index file. `segments` are all segments of the
+    /// store.
     pub(crate) fn read(head: &IndexHead, content: &[u8], segments: &[Arc<Segment>]) -> Result<Indexes, Damage> {
         decode(KeyHasher::new(head.hash_seeds), head, content, segments)
     }
 
-    /// What had expired when they were written is not in them. By an earlier clock than this it may
-    /// be there again.
+    /// Records that had expired when the indexes were written are not in them. If the clock is
+    /// earlier than this, they may be live again.
     pub(crate) fn latest_expired(&self) -> u64 {
         self.others.latest_expired()
     }
 }
 
 impl State {
-    /// Takes over indexes that were read. `segments` are all that the store has.
+    /// Takes over indexes that were read. `segments` are all segments of the store.
     pub(crate) fn adopt(&mut self, right: &ChangeRight, indexes: Indexes, segments: &[Arc<Segment>]) {
         self.hasher = indexes.hasher;
         self.keydir = indexes.keydir;
@@ -76,9 +77,9 @@ impl State {
         }
     }
 
-    /// Whether a key has left the indexes that has not expired by the clock as it is now: a clock
-    /// that was ahead was put right later than the sweep waits for. Opening the store will show
-    /// the key, and so would find the indexes useless.
+    /// Whether a key has left the indexes that has not expired by the current clock: a fast clock
+    /// was set right later than the sweep waits for. Opening the store will show the key again, so
+    /// an index file of these indexes would be useless.
     pub(crate) fn took_too_much_for_expired(&self) -> bool {
         let now_ms = self.context.time.now().wall_ms();
         let segments = self.segments.all();
@@ -86,7 +87,7 @@ impl State {
         segments.iter().any(too_much)
     }
 
-    /// The seeds of the hash function, and what it makes of some known keys.
+    /// The seeds of the hash function, and its probe: the hash of some known keys.
     pub(crate) fn hash_seeds_and_probe(&self) -> ([u64; 2], u64) {
         (self.hasher.seeds(), self.hasher.probe())
     }
@@ -147,7 +148,7 @@ impl State {
     }
 }
 
-/// Reads all sections of an index file, keydir and key orders side by side.
+/// Reads all sections of an index file, keydir and key orders in parallel.
 fn decode(hasher: KeyHasher, head: &IndexHead, content: &[u8], segments: &[Arc<Segment>]) -> Result<Indexes, Damage> {
     let mut rest = Fields(content.get(IndexHead::LEN..).unwrap_or_default());
     let mut sections = [&[][..]; SECTIONS];
@@ -175,7 +176,7 @@ fn decode(hasher: KeyHasher, head: &IndexHead, content: &[u8], segments: &[Arc<S
     };
     std::thread::scope(|scope| {
         let namespaces = scope.spawn(|| read_to_end(checked(1)?, read_namespaces));
-        // How many locations lead into each segment.
+        // Number of locations in each segment.
         let pointed_at = vec![Cell::new(0u64); Location::SEGMENTS_MAX as usize];
         let count = |location: Location| {
             if let Some(count) = pointed_at.get(usize::from(location.segment_index())) {
@@ -252,7 +253,7 @@ fn read_others(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> 
     let mut entries = Vec::new();
     for _ in 0..fields.u64()? {
         let (expiry, location) = (fields.u64()?, Location::from_bits(fields.u64()?));
-        // One whose record was overwritten may lead to a segment that was compacted away.
+        // An entry whose record was overwritten may point to a segment that was compacted away.
         if is_known(location) {
             entries.push((expiry, location));
         }

@@ -17,8 +17,8 @@ fn a_record_that_was_taken_back_and_written_again_under_a_reader_is_no_damage() 
     namespace.put("key", "value").unwrap();
     let engine = store.engine();
     let hash = engine.state.hash(namespace.state.number, b"key");
-    // The reader had the location before a failed write was taken back, finds nothing there, and looks
-    // at the index when the next write has put its record in the same place.
+    // The reader got the location before a failed write was rolled back, finds no record there, and
+    // checks the index when the next write has put its record in the same place.
     let mut looks = 0;
     let found = engine.state.find(hash, |_, _| {
         looks += 1;
@@ -79,7 +79,7 @@ fn a_reader_waits_while_a_batch_is_being_applied() {
                 namespace.get("a").unwrap();
                 is_applied.load(Ordering::SeqCst)
             });
-            // Who does not wait is done by then.
+            // A reader that does not wait is done by then.
             let mut turns = 0;
             while turns < 10_000 && !reader.is_finished() {
                 turns += 1;

@@ -1,6 +1,6 @@
-//! What leaves memory by itself, in small steps: expired keys, the keys of dropped namespaces,
-//! stale entries of the expiry queue, queued changes of the key orders. One thread at a time is at
-//! any of it.
+//! Background removal from memory, in small steps: expired keys, the keys of dropped namespaces,
+//! stale entries of the expiry queue, queued changes of the key orders. Only one thread at a time
+//! does any of it.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::location::Location;
 use crate::segment::ReadError;
 use crate::sync::{ChangeRight, lock};
 
-/// Keys handled under one taking of the writer lock.
+/// Keys handled per hold of the writer lock.
 const STEP: usize = 64;
-/// Entries of the expiry queue looked at between two looks whether the store was closed.
+/// Entries of the expiry queue checked between two checks whether the store was closed.
 const CLEANING_STEP: usize = 1024;
-/// Changes of a key order merged under one taking of its lock.
+/// Changes of a key order merged per hold of its lock.
 const MERGE_STEP: usize = 512;
 
 impl State {
-    /// Takes some records that are due out of the expiry queue, for [`State::expire_all`].
+    /// Takes some due records out of the expiry queue, for [`State::expire_all`].
     pub(crate) fn take_due(&self, due_ms: u64) -> Arc<Vec<Entry>> {
         lock(&self.expiry).take_due(due_ms, STEP)
     }
 
-    /// Removes the keys of these records from the indexes, as far as they have expired by `now`.
-    /// What is left of them goes back into the queue, due after `due_ms`.
+    /// Removes the keys of these records from the indexes if they have expired by `now`. The others
+    /// go back into the queue, due after `due_ms`.
     pub(crate) fn expire_all(&self, right: &ChangeRight, due: &[Entry], due_ms: u64, now: &Now) {
         let left = due.iter().filter_map(|(_, location)| {
             let look_again_ms = self.expire(right, *location, now)?;
@@ -62,7 +62,7 @@ impl State {
         lock(&self.expiry).cleaned(kept);
     }
 
-    /// Whether the keydir points at this record, as far as that can be told just now.
+    /// Whether the keydir points at this record, as far as can be told now.
     fn is_current(&self, location: Location) -> bool {
         let Some(segment) = self.segments.get(location.segment_index()) else {
             return false;
@@ -94,8 +94,8 @@ impl State {
             .try_for_each(|(key, _)| self.remove_dropped(right, namespace, key))
     }
 
-    /// Folds queued changes into those key orders that `are_due`. Looks at the orders that have
-    /// queued changes, and at no others: there may be very many namespaces.
+    /// Merges queued changes into the key orders that `are_due`. Only visits orders with queued
+    /// changes, since there may be very many namespaces.
     pub(crate) fn merge_orders(&self, are_due: impl Fn(&KeyOrder) -> bool) {
         for namespace in self.namespaces.take_changed() {
             namespace.order.begin_look();

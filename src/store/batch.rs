@@ -9,19 +9,19 @@ use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::options::{Condition, Durability, PutOptions};
 
-/// Writes to any namespaces of one store, of which all are done or none: after a crash of any kind,
-/// and for every reader. Built up in memory, then committed; dropped without that, it does nothing.
+/// Writes to any namespaces of one store, all applied or none, after any crash and for every
+/// reader. A batch is built up in memory, then committed; dropping it uncommitted does nothing.
 ///
 /// A later write to a key replaces an earlier one in the same batch. Conditions are checked against
-/// what stands before the batch; if one does not hold, nothing is written. At most 256 MiB can be
-/// written as one.
+/// the store as it was before the batch; if one does not hold, nothing is written. A batch takes at
+/// most 256 MiB in the log.
 #[derive(Debug)]
 #[must_use = "a batch does nothing until it is committed"]
 pub struct Batch {
     store: Store,
     durability: Option<Durability>,
-    /// Those written to, in the order of the writes; one after the other that is the same stands
-    /// once.
+    /// Namespaces written to, in the order of the writes; consecutive writes to the same one share
+    /// an entry.
     namespaces: Vec<Namespace>,
     writes: Vec<Write>,
     /// Key and value of each write, one after the other.
@@ -32,7 +32,7 @@ pub struct Batch {
 
 #[derive(Debug)]
 struct Write {
-    /// Which of the batch's.
+    /// Index into the batch's namespaces.
     namespace: usize,
     /// The bytes of the key; those of the value follow, up to `value_end`.
     key: Range<usize>,
@@ -59,8 +59,7 @@ impl Batch {
         self.put_with(namespace, key, value, PutOptions::new())
     }
 
-    /// Puts a value with what the options say. A durability in them is ignored: the batch has one
-    /// of its own.
+    /// Puts a value with these options. Their durability is ignored: the batch has its own.
     pub fn put_with(
         self,
         namespace: &Namespace,
@@ -72,17 +71,17 @@ impl Batch {
         self.push(namespace, [key.as_ref(), value.as_ref()], Some(options), condition)
     }
 
-    /// Deletes a key; nothing if it is absent.
+    /// Deletes a key; does nothing if it is absent.
     pub fn delete(self, namespace: &Namespace, key: impl AsRef<[u8]>) -> Batch {
         self.push(namespace, [key.as_ref(), &[]], None, None)
     }
 
-    /// Deletes a key, and lets the batch be written only if the condition holds.
+    /// Deletes a key, and makes the batch conditional on this condition.
     pub fn delete_if(self, namespace: &Namespace, key: impl AsRef<[u8]>, condition: Condition) -> Batch {
         self.push(namespace, [key.as_ref(), &[]], None, Some(condition))
     }
 
-    /// Another durability than the store's.
+    /// Overrides the store's durability.
     pub fn durability(mut self, durability: Durability) -> Batch {
         self.durability = Some(durability);
         self
@@ -120,22 +119,24 @@ impl Batch {
         (&self.namespaces[write.namespace], &self.bytes[write.key.clone()], value)
     }
 
-    /// Writes in it so far.
+    /// Number of writes so far.
     pub fn len(&self) -> usize {
         self.writes.len()
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the batch has no writes.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
-    /// Writes all of it, or nothing. Returns the sequence of its last write.
+    /// Applies all writes, or none. Returns the sequence of the last one.
     ///
     /// # Errors
     ///
-    /// Those of [`Namespace::put_with`] for any of its writes; nothing is written then.
-    /// [`Error::InvalidInput`] if it is too large, or a namespace belongs to another store.
+    /// Those of [`Namespace::put_with`] for any of the writes. [`Error::InvalidInput`] if the batch
+    /// is too large, or a namespace belongs to another store. Unless the error is
+    /// [`Error::Pending`] or leaves the outcome unknown (see [`Namespace::put`]), nothing was
+    /// written.
     pub fn commit(self) -> Result<u64> {
         if self.stranger {
             return Err(Error::invalid(

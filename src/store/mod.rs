@@ -1,4 +1,4 @@
-//! The engine as its users meet it.
+//! The public handles of an open store.
 
 mod batch;
 mod checkpoint;
@@ -26,15 +26,15 @@ pub use stats::{SegmentStats, Stats};
 ///
 /// Cheap to clone; all clones, and the [`Namespace`]s opened from them, are the same store and may
 /// be used from any thread. The store is closed when the last of them is dropped; [`Store::close`]
-/// does it earlier and tells how it went.
+/// does it earlier and returns any error.
 ///
-/// One process, and one handle in it, holds a store at a time.
+/// Only one handle (with its clones) in one process can have a store open at a time.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// Ends the threads and closes the engine when the last handle goes.
+/// Stops the threads and closes the engine when the last handle is dropped.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) engine: Arc<Engine>,
@@ -45,8 +45,8 @@ pub(crate) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if !self.engine.context.is_of_this_process() {
-            // Locks may be held by threads that this process does not have, and waiting for the workers would
-            // wait for threads that are not there. The parent has everything; this copy just goes.
+            // After a fork: locks may be held by threads that do not exist here, and joining the
+            // workers would never return. The parent has everything; drop this copy and do nothing.
             let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
             std::mem::forget(workers.take());
             return;
@@ -61,8 +61,8 @@ impl Drop for Inner {
 impl Inner {
     fn close(&self) -> Result<()> {
         self.engine.context.check_process()?;
-        // Before the threads are waited for: seals and compaction that busy writers keep coming would keep
-        // them, and this, going.
+        // First, since busy writers would keep the threads sealing and compacting, and this call
+        // would wait for them forever.
         self.engine.log.refuse_writes();
         drop(lock(&self.workers).take());
         self.engine.close()
@@ -70,7 +70,7 @@ impl Inner {
 }
 
 impl Options {
-    /// Opens the store in this directory, creating it if need be. See [`Store::open`].
+    /// Opens the store in this directory, creating it if needed. See [`Store::open`].
     pub fn open(self, directory: impl AsRef<Path>) -> Result<Store> {
         Store::open_with(directory.as_ref(), self)
     }
@@ -85,11 +85,11 @@ impl Store {
     /// [`Error::InUse`](crate::Error::InUse) if another handle has it open,
     /// [`Error::NotAStore`](crate::Error::NotAStore) if the directory holds something else,
     /// [`Error::NewerFormat`](crate::Error::NewerFormat),
-    /// [`Error::Corruption`](crate::Error::Corruption) if stored data are damaged in a way that
-    /// no crash explains, and [`Error::Io`](crate::Error::Io) or
-    /// [`Error::NoSpace`](crate::Error::NoSpace) if the system fails. After an error no record
-    /// has been changed; an interrupted creation or recovery may have been completed, and a
-    /// lock file may be there.
+    /// [`Error::Corruption`](crate::Error::Corruption) if stored data are damaged in a way that no
+    /// crash explains, and [`Error::Io`](crate::Error::Io) or
+    /// [`Error::NoSpace`](crate::Error::NoSpace) if the system fails. After an error no record has
+    /// changed, but an interrupted creation or recovery may have been completed, and a lock file
+    /// may be left.
     pub fn open(directory: impl AsRef<Path>) -> Result<Store> {
         Options::default().open(directory)
     }
@@ -126,69 +126,66 @@ impl Store {
         self.engine().context.path()
     }
 
-    /// Its id: random, given at creation. Copies of the store and checkpoints share it.
+    /// The store's id: random, chosen at creation. Copies of the store and checkpoints share it.
     pub fn id(&self) -> u128 {
         u128::from_be_bytes(self.engine().context.store_id)
     }
 
-    /// What opening this handle found and did.
+    /// What recovery found and did when this store was opened.
     pub fn recovery_report(&self) -> &RecoveryReport {
         &self.inner.recovery
     }
 
-    /// The time by which this store computes expiries and judges new ones: the wall clock of
-    /// [`Options::clock`], in milliseconds since the Unix epoch. For programs that compute or
-    /// check an expiry themselves; a lifetime is better left to [`crate::PutOptions::ttl`].
+    /// The time by which this store computes expiries and checks new ones: the wall clock of
+    /// [`Options::clock`], in milliseconds since the Unix epoch. For programs that compute or check
+    /// an expiry themselves; for a lifetime, prefer [`crate::PutOptions::ttl`].
     pub fn now_ms(&self) -> u64 {
         self.engine().context.time.now().wall_ms()
     }
 
-    /// Begins a batch: several writes, in any namespaces of this store, of which all are done or
-    /// none.
+    /// Begins a batch: several writes, in any namespaces of this store, all applied or none.
     pub fn batch(&self) -> Batch {
         Batch::new(self)
     }
 
     /// Writes out all acknowledged writes of class
-    /// [`Durability::Buffered`](crate::Durability::Buffered): afterwards they survive the end
-    /// of this process.
+    /// [`Durability::Buffered`](crate::Durability::Buffered), so that they survive the end of this
+    /// process.
     pub fn flush(&self) -> Result<()> {
         self.engine().context.check_open()?;
         self.engine().log.flush()
     }
 
-    /// Makes durable, against power loss too, every write of every thread that was acknowledged
-    /// before this call.
+    /// Makes every write acknowledged before this call, by any thread, durable against power loss.
     pub fn sync(&self) -> Result<()> {
         self.engine().context.check_open()?;
         self.engine().log.sync()
     }
 
-    /// Does all maintenance that is due, on this thread: flushing, sealing, expiry, merging of key
-    /// orders. With [`Maintenance::Background`] the store's own threads do this by themselves.
+    /// Does all maintenance that is due, on this thread: flushing, sealing, renewing hints, expiry,
+    /// merging of key orders. With [`Maintenance::Background`] the store's own threads do this.
     pub fn maintain(&self) -> Result<()> {
         self.engine().maintain()
     }
 
-    /// Gives back all disk space that dead, deleted and expired records take, whatever the waste
-    /// ceiling; returns when done. Seals the active segment first. Readers and writers go on
+    /// Reclaims all disk space of overwritten, deleted and expired records, whatever the waste
+    /// ceiling; returns when done. Seals the active segment first. Reads and writes proceed
     /// meanwhile.
     ///
     /// # Errors
     ///
     /// [`Error::Cancelled`](crate::Error::Cancelled) after [`Store::cancel_compaction`] from
-    /// another thread; the store is sound, and what was compacted before stays so.
-    /// [`Error::Corruption`](crate::Error::Corruption) if segments turn out to be damaged, once
-    /// everything else is done: it names all of them. They stay as they are, and are left out
-    /// from then on, until nothing in them is live: then they go.
+    /// another thread; the store is unharmed, and finished runs keep their effect.
+    /// [`Error::Corruption`](crate::Error::Corruption), once everything else is done, if segments
+    /// turn out to be damaged: it names all of them. Damaged segments are left as they are and
+    /// skipped from then on, until they have no live records: then they are dropped.
     pub fn compact(&self) -> Result<CompactionReport> {
         self.engine().context.check_open()?;
         self.engine().housekeeping.sweep_expired();
         self.engine().compactor.compact_all()
     }
 
-    /// One round of what background compaction does: compacts as long as waste is above the
-    /// ceiling.
+    /// One round of background compaction: compacts as long as waste is above the ceiling.
     pub fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
         self.engine().compactor.compact_if_worthwhile()
     }
@@ -199,9 +196,8 @@ impl Store {
         self.engine().compactor.compact_subset(mask)
     }
 
-    /// Background compaction stands still until [`Store::resume_compaction`]; its run under way, if
-    /// there is one, is given up. Disk space of overwritten records is not given
-    /// back meanwhile.
+    /// Pauses background compaction until [`Store::resume_compaction`], and cancels its current
+    /// run, if any. Disk space of overwritten records is not reclaimed meanwhile.
     pub fn pause_compaction(&self) {
         self.engine().compactor.control.pause();
     }
@@ -211,28 +207,28 @@ impl Store {
         self.engine().compactor.control.resume();
     }
 
-    /// How far the compaction under way has come, in bytes of the segments that it replaces; if
-    /// none is, of the last one that had anything to do. What one run uncovers is compacted by
-    /// the next: then there is more than was foreseen.
+    /// Progress of the current compaction, in bytes of the segments that it replaces; if none is
+    /// running, of the last one that had anything to do. A run may uncover more to compact, which
+    /// the next run does, so the total can grow.
     pub fn compaction_progress(&self) -> Progress {
         self.engine().compactor.control.progress()
     }
 
-    /// Gives up the compaction run under way, if there is one; what it wrote so far is removed.
+    /// Cancels the current compaction run, if any, and removes what it wrote.
     pub fn cancel_compaction(&self) {
         self.engine().compactor.control.cancel();
     }
 
-    /// Closes the store: writes out and syncs everything, seals the active segment, ends the
-    /// threads, and lets the next one open the directory. Equals [`Store::sync`] in what it
-    /// promises. Other handles get [`Error::Closed`](crate::Error::Closed) from then on; values
-    /// read before stay valid.
+    /// Closes the store: writes out and syncs everything, seals the active segment, stops the
+    /// threads, and releases the directory so that it can be opened again. Gives the same guarantee
+    /// as [`Store::sync`]. Other handles get [`Error::Closed`](crate::Error::Closed) from then on;
+    /// values read before stay valid.
     ///
     /// # Errors
     ///
-    /// What [`Store::sync`] and sealing may fail with; closing by another handle tells the same
-    /// again. The store is closed all the same; opening it again recovers what was
-    /// acknowledged, but for writes of class [`Durability::Buffered`](crate::Durability::Buffered)
+    /// Those of [`Store::sync`] and of sealing; closing through another handle returns the same
+    /// error again. The store is closed all the same; opening it again recovers everything that was
+    /// acknowledged, except writes of class [`Durability::Buffered`](crate::Durability::Buffered)
     /// that could not be written out.
     pub fn close(self) -> Result<()> {
         self.inner.close()

@@ -12,34 +12,34 @@ use crate::limits::Limits;
 use crate::options::{Condition, Durability, Lifetime, PutOptions};
 use crate::segment::Value;
 
-/// A keyspace of a store, by name. Cheap to clone, and usable from any thread.
+/// A named keyspace of a store. Cheap to clone, and usable from any thread.
 ///
-/// Every read sees every write that was acknowledged before the read began, by whatever thread.
+/// Every read sees every write, by any thread, that was acknowledged before the read began.
 #[derive(Clone, Debug)]
 pub struct Namespace {
     pub(super) store: Store,
     pub(crate) state: Arc<NamespaceState>,
 }
 
-/// A namespace as a listing of them shows it.
+/// A namespace as [`Store::namespaces`] lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NamespaceInfo {
     /// Its name, unique in the store.
     pub name: String,
-    /// Its id: random, given at creation, kept through renames.
+    /// Its id: random, chosen at creation, kept through renames.
     pub id: u128,
 }
 
-/// How a delete ended.
+/// Outcome of a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deleted {
-    /// Whether the key was there (and had not expired).
+    /// Whether the key was present (and had not expired).
     pub existed: bool,
 }
 
-/// Tries of a read-modify-write before it gives up on a key that others keep changing.
+/// Attempts of a read-modify-write before it gives up on a key that other writes keep changing.
 const UPDATE_ATTEMPTS_MAX: usize = 1000;
 
 impl Namespace {
@@ -55,12 +55,12 @@ impl Namespace {
         &self.engine().context.options.limits
     }
 
-    /// Its name, as of now.
+    /// Its current name.
     pub fn name(&self) -> String {
         self.state.name().to_string()
     }
 
-    /// Its id: random, given at creation, kept through renames. Workers KV's 32 hexadecimal digits
+    /// Its id: random, chosen at creation, kept through renames. Workers KV's 32 hexadecimal digits
     /// are `{:032x}` of it.
     pub fn id(&self) -> u128 {
         self.state.stable_id
@@ -80,10 +80,10 @@ impl Namespace {
         Ok(())
     }
 
-    /// The value of a key; `None` if it is absent or has expired. Its metadata, expiry and sequence
-    /// come with it.
+    /// The value of a key, with its metadata, expiry and sequence; `None` if the key is absent or
+    /// has expired.
     ///
-    /// No copy is made, and no lock is taken. A key that could never have been put is absent.
+    /// Makes no copy and takes no lock. A key that the format does not allow is absent.
     ///
     /// # Errors
     ///
@@ -95,21 +95,21 @@ impl Namespace {
         self.engine().state.get(&self.state, key.as_ref())
     }
 
-    /// The value of a key as JSON of this type. [`Error::Decode`] if it is something else.
+    /// The value of a key, parsed as JSON; [`Error::Decode`] if it is not JSON of this type.
     #[cfg(feature = "json")]
     pub fn get_json<T: serde::de::DeserializeOwned>(&self, key: impl AsRef<[u8]>) -> Result<Option<T>> {
         self.get(key)?.map(|value| value.to_json()).transpose()
     }
 
-    /// The value of a key as text. [`Error::Decode`] if it is not UTF-8.
+    /// The value of a key as text; [`Error::Decode`] if it is not UTF-8.
     pub fn get_text(&self, key: impl AsRef<[u8]>) -> Result<Option<String>> {
         self.get(key)?
             .map(|value| value.as_str().map(str::to_owned))
             .transpose()
     }
 
-    /// The values of many keys, in the order of the keys. Faster than one after the other, since
-    /// waiting for memory overlaps; and a batch is seen as a whole or not at all.
+    /// The values of many keys, in the order of the keys. Faster than one call per key, since
+    /// memory accesses overlap; and a concurrent batch is seen as a whole or not at all.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check()?;
         let engine = self.engine();
@@ -120,7 +120,7 @@ impl Namespace {
         })
     }
 
-    /// Whether the key is there and has not expired. The value is neither read nor checked.
+    /// Whether the key is present and has not expired. The value is neither read nor checked.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.check()?;
         let (engine, key) = (self.engine(), key.as_ref());
@@ -131,22 +131,22 @@ impl Namespace {
         }))
     }
 
-    /// Puts a value, without expiry or metadata; replaces all three if the key is there. Returns
+    /// Puts a value, without expiry or metadata; replaces all three if the key is present. Returns
     /// the sequence of the write.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidInput`] if key or value are outside the store's [`Limits`],
     /// [`Error::NoSpace`] on a full disk, and [`Error::Poisoned`] after an earlier failure that
-    /// left it unknown what is on the disk. [`Error::Pending`] if the write was applied and is
+    /// left it unknown what is on the disk. [`Error::Pending`] if the write was applied but will be
     /// written out later. After any other error the write may or may not have happened, as a whole.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
         self.put_with(key, value, PutOptions::new())
     }
 
-    /// Puts a value with what the options say: lifetime, metadata, durability, condition. Returns
-    /// the sequence of the write. Errors are those of [`Namespace::put`], [`Error::Conflict`]
-    /// if the condition does not hold, and [`Error::Corruption`] if there is one and the
+    /// Puts a value with these options: lifetime, metadata, durability, condition. Returns the
+    /// sequence of the write. Fails like [`Namespace::put`], with [`Error::Conflict`] if the
+    /// condition does not hold, and with [`Error::Corruption`] if there is a condition and the
     /// key's record is damaged.
     pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: PutOptions) -> Result<u64> {
         let (key, value) = (key.as_ref(), value.as_ref());
@@ -169,8 +169,8 @@ impl Namespace {
         Ok(written.sequence)
     }
 
-    /// Puts a value only if the condition holds; [`Error::Conflict`] tells what stands there if it
-    /// does not.
+    /// Puts a value only if the condition holds; else fails with [`Error::Conflict`], which carries
+    /// the sequence that was found.
     pub fn put_if(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, condition: Condition) -> Result<u64> {
         self.put_with(key, value, PutOptions::new().condition(condition))
     }
@@ -181,7 +181,7 @@ impl Namespace {
         self.put_json_with(key, value, PutOptions::new())
     }
 
-    /// Puts a value as JSON, with what the options say.
+    /// Puts a value as JSON, with these options.
     #[cfg(feature = "json")]
     pub fn put_json_with<T: serde::Serialize + ?Sized>(
         &self,
@@ -194,20 +194,20 @@ impl Namespace {
         self.put_with(key, bytes, options)
     }
 
-    /// Deletes a key; no error if it is absent. Says whether it was there; one whose record is
-    /// damaged was. A key that the store's [`Limits`] no longer allow can be deleted as any
-    /// other.
+    /// Deletes a key and returns whether it was present; no error if it is absent. A key whose
+    /// record is damaged counts as present. A key that the store's [`Limits`] no longer allow can
+    /// still be deleted.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.delete_with(key, None, None)?.existed)
     }
 
-    /// Deletes a key only if the condition holds; [`Error::Conflict`] tells what stands there if it
-    /// does not.
+    /// Deletes a key only if the condition holds; else fails with [`Error::Conflict`], which
+    /// carries the sequence that was found.
     pub fn delete_if(&self, key: impl AsRef<[u8]>, condition: Condition) -> Result<Deleted> {
         self.delete_with(key, Some(condition), None)
     }
 
-    /// Deletes a key, perhaps with a condition, and of another durability than the store's.
+    /// Deletes a key, optionally with a condition and another durability than the store's.
     pub fn delete_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -229,19 +229,19 @@ impl Namespace {
         })
     }
 
-    /// Lets a key expire after this time, its value and metadata unchanged. False if the key is
+    /// Makes a key expire after this time; value and metadata are unchanged. False if the key is
     /// absent.
     pub fn set_ttl(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
         self.change(key.as_ref(), |options, _| options.ttl(ttl))
     }
 
-    /// Lets a key expire at this time, in milliseconds since the epoch, its value and metadata
+    /// Makes a key expire at this time, in milliseconds since the epoch; value and metadata are
     /// unchanged. False if the key is absent.
     pub fn set_expiry(&self, key: impl AsRef<[u8]>, expiry_ms: u64) -> Result<bool> {
         self.change(key.as_ref(), |options, _| options.expires_at_ms(expiry_ms))
     }
 
-    /// Lets a key live for ever, its value and metadata unchanged. False if the key is absent.
+    /// Removes a key's expiry; value and metadata are unchanged. False if the key is absent.
     pub fn remove_expiry(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.change(key.as_ref(), |options, _| PutOptions {
             lifetime: Lifetime::Forever,
@@ -249,7 +249,7 @@ impl Namespace {
         })
     }
 
-    /// Replaces the metadata of a key (`None` removes it), its value and expiry unchanged. False if
+    /// Replaces the metadata of a key (`None` removes it); value and expiry are unchanged. False if
     /// the key is absent.
     pub fn set_metadata(&self, key: impl AsRef<[u8]>, metadata: Option<&[u8]>) -> Result<bool> {
         if let Some(metadata) = metadata {
@@ -261,8 +261,7 @@ impl Namespace {
         })
     }
 
-    /// Writes a key again with options made from those it has, until no other write came in
-    /// between.
+    /// Writes a key again with changed options; retries if another write came in between.
     fn change(&self, key: &[u8], change: impl Fn(PutOptions, &Value) -> PutOptions) -> Result<bool> {
         for _ in 0..UPDATE_ATTEMPTS_MAX {
             let Some(value) = self.get(key)? else { return Ok(false) };
@@ -282,12 +281,12 @@ impl Namespace {
         Err(Error::Conflict { found })
     }
 
-    /// Begins a listing of keys, in the order of their bytes.
+    /// Begins a listing of keys, in byte order.
     pub fn list(&self) -> List {
         List::new(self.clone())
     }
 
-    /// How many keys there are that have not expired. Looks at each key that has an expiry.
+    /// Number of keys that have not expired. Reads the header of each key that has an expiry.
     pub fn count(&self) -> Result<u64> {
         self.list().count()
     }
@@ -304,8 +303,8 @@ pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &P
     if matches!(options.lifetime, Lifetime::Forever) {
         return Ok(None);
     }
-    // Of a record with an expiry the store must know on which side of a step back of the clock it is
-    // written.
+    // The clock is read only for a record with an expiry: the store must know whether such a record
+    // was written before or after the clock was set back.
     let now_ms = engine.context.time.now().wall_ms();
     match options.lifetime {
         Lifetime::Forever => Ok(None),

@@ -12,8 +12,8 @@ use crate::storage::random_id;
 use crate::sync::lock;
 
 impl Store {
-    /// Opens a namespace, creating it if there is none of this name. Names are 1 to 2,048 bytes of
-    /// UTF-8.
+    /// Opens the namespace of this name, creating it if there is none. Names are 1 to 2,048 bytes
+    /// of UTF-8.
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
         if let Some(found) = self.existing_namespace(name)? {
             return Ok(found);
@@ -24,7 +24,7 @@ impl Store {
         }
     }
 
-    /// Opens a namespace that exists; [`Error::NamespaceNotFound`] if there is none of this name.
+    /// Opens an existing namespace; [`Error::NamespaceNotFound`] if there is none of this name.
     pub fn open_namespace(&self, name: &str) -> Result<Namespace> {
         self.existing_namespace(name)?
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })
@@ -47,15 +47,15 @@ impl Store {
             .map(|state| Namespace::new(self.clone(), state)))
     }
 
-    /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if there is one of this
-    /// name. Durable when it returns.
+    /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if the name is taken.
+    /// Durable when it returns.
     pub fn create_namespace(&self, name: &str) -> Result<Namespace> {
         let id = u128::from_le_bytes(random_id(&*self.engine().context.storage));
         self.create_namespace_with_id(name, id)
     }
 
-    /// Creates a namespace with an id of the caller's choice, which must not be in use. Durable
-    /// when it returns.
+    /// Creates a namespace with the caller's id; [`Error::InvalidInput`] if the id is taken.
+    /// Durable when it returns.
     pub fn create_namespace_with_id(&self, name: &str, id: u128) -> Result<Namespace> {
         check_name(name)?;
         let engine = self.engine();
@@ -70,11 +70,11 @@ impl Store {
                 "the namespace id {id:032x} is in use; choose another"
             )));
         }
-        // No other thread gives out numbers while `namespace_changes` is held. This one is given away once
-        // its record is written out: a creation that fails before that leaves no trace of it.
+        // No other thread allocates numbers while `namespace_changes` is held. This one counts as
+        // used once its record is written out, so a creation that fails before that uses none up.
         let number = engine.state.next_namespace();
         let next = number.checked_add(1).ok_or_else(|| {
-            Error::invalid("the store has no namespace numbers left; copy what is needed into a new one")
+            Error::invalid("the store has no namespace numbers left; copy what is needed into a new store")
         })?;
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
         engine.write_namespace(number, put(&encode_entry(id, name)), || {
@@ -84,7 +84,7 @@ impl Store {
         Ok(Namespace::new(self.clone(), state))
     }
 
-    /// Gives a namespace another name; handles on it go on. Durable when it returns.
+    /// Renames a namespace; handles on it stay valid. Durable when it returns.
     pub fn rename_namespace(&self, name: &str, new_name: &str) -> Result<()> {
         check_name(new_name)?;
         let engine = self.engine();
@@ -106,9 +106,9 @@ impl Store {
         Ok(())
     }
 
-    /// Drops a namespace with all its keys, whatever their number, in one step: it is gone as a
-    /// whole, durably, when this returns. Memory and disk space come back in the background.
-    /// Handles on it get [`Error::NamespaceNotFound`].
+    /// Drops a namespace with all its keys, however many, in one step, atomic and durable when this
+    /// returns. Memory and disk space are reclaimed in the background. Handles on the namespace get
+    /// [`Error::NamespaceNotFound`].
     pub fn drop_namespace(&self, name: &str) -> Result<()> {
         let engine = self.engine();
         engine.context.check_open()?;
@@ -118,7 +118,8 @@ impl Store {
             .namespaces
             .by_name(name)
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
-        // Once it is written out it has happened, though without the sync that may not last.
+        // Dropped as soon as the record is written out, although without the sync it may not
+        // survive a power cut.
         let result = engine.write_namespace(state.number, Action::Delete, || {
             engine.state.namespaces.set_dropped(&state)
         });
@@ -128,7 +129,7 @@ impl Store {
         result
     }
 
-    /// All namespaces, by name.
+    /// All namespaces, sorted by name.
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
         self.engine().context.check_open()?;
         let all = self.engine().state.namespaces.all();
@@ -200,7 +201,7 @@ mod tests {
         }
         assert_eq!(next(), 2);
         faults.clear();
-        // Once it is in the log the number is given away, although the namespace may not be relied on.
+        // Once it is in the log the number is used up, although the namespace may not be relied on.
         faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync));
         assert_eq!(store.create_namespace("unsure").unwrap_err().kind(), ErrorKind::Io);
         assert_eq!(next(), 3);

@@ -1,4 +1,4 @@
-//! What a store is made of, in numbers.
+//! A store in numbers.
 
 use std::sync::atomic::Ordering;
 
@@ -7,31 +7,30 @@ use crate::compact::CompactionReport;
 use crate::segment::Segment;
 use crate::sync::lock;
 
-/// A look at a store. Numbers are read one after the other beside running writers: near each other,
-/// not from one instant.
+/// Statistics of a store. The numbers are read one after the other while writers run, so they are
+/// close to each other but not from one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Keys in the indexes; those that expired and were not swept yet are among them, and those
-    /// that are only hidden because the wall clock is not, or not for long, where it was when
-    /// they were seen expired.
+    /// Keys in the indexes. Includes expired keys that have not been swept yet, and keys that are
+    /// only hidden because the wall clock is not, or was only briefly, where it was when they were
+    /// seen expired.
     pub keys: u64,
     /// Namespaces that exist.
     pub namespaces: u64,
-    /// Entries of the expiry queue that are due by the wall clock and not swept yet. Keys that were
-    /// overwritten since may be among them.
+    /// Entries of the expiry queue that are due by the wall clock and not swept yet. May include
+    /// keys that were overwritten since.
     pub expired_not_swept: u64,
-    /// Bytes of records that are live, headers and padding included.
+    /// Bytes of live records, headers and padding included.
     pub live_bytes: u64,
-    /// Bytes of puts that were overwritten, deleted or have expired, not yet given back.
+    /// Bytes of puts that were overwritten, were deleted or have expired, not yet reclaimed.
     pub dead_bytes: u64,
-    /// Of these, the bytes of puts that left the indexes because they expired. Those whose keys
-    /// were written to again since are among them until the store is opened without an index
-    /// file.
+    /// The part of `dead_bytes` that left the indexes because it expired. Puts whose keys were
+    /// written again since are included until the store is opened without an index file.
     pub expired_bytes: u64,
     /// Bytes of tombstones.
     pub tombstone_bytes: u64,
-    /// Bytes that all segments take on disk, as far as written.
+    /// Bytes of all segments on disk, as far as written.
     pub segment_bytes: u64,
     /// Each live segment, oldest first.
     pub segments: Vec<SegmentStats>,
@@ -43,27 +42,27 @@ pub struct Stats {
     pub expiry_queue_bytes: u64,
     /// Memory of segments that are not sealed yet, in bytes.
     pub buffer_bytes: u64,
-    /// Acknowledged bytes that only memory holds.
+    /// Bytes that were appended and are only in memory.
     pub pending_bytes: u64,
-    /// The newest sequence, and up to which one all is durable.
+    /// Sequence of the newest record.
     pub last_sequence: u64,
-    /// See `last_sequence`.
+    /// Sequence up to which everything is durable.
     pub durable_sequence: u64,
-    /// Calls that wrote to the log since the store was opened, and the bytes they wrote.
+    /// Number of write-outs to the log since the store was opened.
     pub write_outs: u64,
-    /// See `write_outs`.
+    /// Bytes that those write-outs wrote.
     pub written_bytes: u64,
     /// Data syncs since the store was opened.
     pub syncs: u64,
-    /// Keys that were swept after they expired, since the store was opened.
+    /// Expired keys swept since the store was opened.
     pub expired: u64,
     /// All compaction since the store was opened.
     pub compaction: CompactionReport,
-    /// The disk was full and the reserve has not been restored since.
+    /// Whether the disk was full and the reserve has not been restored since.
     pub disk_full: bool,
-    /// Why writes are refused, if they are.
+    /// Why writes are refused; `None` if they are not.
     pub poisoned: Option<String>,
-    /// The latest failure of work that no call waited for.
+    /// The latest error of background work.
     pub background_error: Option<String>,
 }
 
@@ -71,24 +70,23 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentStats {
-    /// Its id; its file is named after it, in hexadecimal.
+    /// Its id; the file's name is the id in hexadecimal.
     pub id: u64,
     /// Whether it no longer changes.
     pub sealed: bool,
-    /// When it was created, in milliseconds since the Unix epoch, by the clock of that time.
+    /// When it was created, in milliseconds since the Unix epoch, by the clock at that time.
     pub created_ms: u64,
-    /// Whether it holds what compaction, or recovery, moved there; false if it was written to by
-    /// puts and deletes.
+    /// Whether it was written by compaction or recovery; false if by puts and deletes.
     pub rewritten: bool,
     /// Bytes of data.
     pub bytes: u64,
-    /// Puts that are live, and their bytes.
+    /// Number of live puts.
     pub live_records: u64,
-    /// See `live_records`.
+    /// Bytes of live puts.
     pub live_bytes: u64,
-    /// Bytes of puts that are not.
+    /// Bytes of puts that are not live.
     pub dead_bytes: u64,
-    /// Of these, the bytes of puts that have expired; see [`Stats::expired_bytes`].
+    /// The part of `dead_bytes` that has expired; see [`Stats::expired_bytes`].
     pub expired_bytes: u64,
     /// Bytes of tombstones.
     pub tombstone_bytes: u64,
@@ -113,12 +111,12 @@ impl SegmentStats {
 }
 
 impl Store {
-    /// A look at the store. Takes time proportional to the number of key blocks, segments and keys
-    /// with an expiry.
+    /// Statistics of the store. Takes time proportional to the number of key blocks, segments and
+    /// keys with an expiry.
     pub fn stats(&self) -> Stats {
         let engine = self.engine();
         if let Err(error) = engine.context.check_process() {
-            // Its locks may be held by threads that this process does not have.
+            // The engine's locks may be held by threads that do not exist in this process.
             return Stats {
                 poisoned: Some(error.to_string()),
                 ..Stats::default()
@@ -138,13 +136,13 @@ impl Store {
         let background_error = lock(&events.background_error).clone();
         let (keys, keydir_bytes) = (engine.state.keys(), engine.state.keydir_bytes());
         let key_order_bytes = namespaces.iter().map(|state| state.order.memory_bytes() as u64).sum();
-        // Held for a few fields only: writers wait for it.
+        // Held only for a few fields: writers wait for it.
         let writer = engine.log.lock();
         let (buffer_bytes, pending_bytes) = (writer.tail.buffer_bytes(), writer.tail.pending_bytes());
         let (last_sequence, durable_sequence) = (writer.last_sequence, writer.durable_sequence);
         let poisoned = writer.poisoned().map(str::to_owned);
         drop(writer);
-        // The next write would find out.
+        // A failed sync that the next write would find.
         let poisoned = poisoned.or_else(|| Some(engine.context.directory.check_syncs().err()?.to_string()));
         Stats {
             keys,

@@ -1,11 +1,11 @@
-//! Which segments are taken, at each boundary of each rule.
+//! Which segments are chosen, at each boundary of each rule.
 
 use super::*;
 
 const SEGMENT: u64 = 1000;
 const CEILING: f64 = 1.6;
 
-/// A segment of which so much is live, and so much comes back when it is compacted.
+/// A segment with this many live bytes, and this many bytes reclaimed by compacting it.
 fn facts(bytes: u64, live_bytes: u64, gain: u64) -> Facts {
     Facts {
         bytes,
@@ -65,7 +65,7 @@ fn nothing_is_copied_until_waste_is_above_its_ceiling() {
     candidates[8] = facts(1000, 624, 376);
     chosen(&candidates, &[0, 1, 2, 3, 4, 5, 6], Pace::Throttled);
     assert!(choose(&candidates, SEGMENT, 1.7).is_none());
-    // One segment's worth is never too much.
+    // One segment's worth of waste is never too much.
     none_chosen(&[facts(1000, 1, 999)]);
 }
 
@@ -79,7 +79,7 @@ fn what_gives_back_the_most_is_copied_first_up_to_four_segments_and_in_order_of_
     assert_eq!(chosen_with(&candidates), [1, 2, 3, 5, 6, 7, 8]);
     // No more than eight.
     assert_eq!(chosen_with(&[best; 12]), [0, 1, 2, 3, 4, 5, 6, 7]);
-    // More than an eighth must come back.
+    // More than an eighth must be reclaimed.
     let mut few = [facts(1000, 874, 126), best, facts(1000, 875, 125), best, best];
     assert_eq!(chosen_with(&few), [0, 1, 3, 4]);
     few[0] = facts(1000, 875, 125);
@@ -88,15 +88,15 @@ fn what_gives_back_the_most_is_copied_first_up_to_four_segments_and_in_order_of_
     let whole = |live_bytes| [facts(10_000, live_bytes, 9000), facts(10_000, 1999, 8000)];
     assert_eq!(chosen_with(&whole(1999)), [0, 1]);
     assert_eq!(chosen_with(&whole(2000)), [0]);
-    // The first one goes, however much is live in it; the next one only if there is room, even beside
-    // one without live bytes.
+    // The first one is taken whatever its live bytes; the next one only if there is room, even
+    // after one without live bytes.
     assert_eq!(chosen_with(&[facts(10_000, 4500, 5000)]), [0]);
     let without_live_bytes = Facts {
         live_puts: 1,
         ..facts(1000, 0, 600)
     };
     assert_eq!(chosen_with(&[without_live_bytes, facts(9000, 4400, 4500)]), [0]);
-    // Above the ceiling, but nothing would come back.
+    // Above the ceiling, but nothing would be reclaimed.
     assert!(choose(&[facts(1000, 100, 0); 10], SEGMENT, CEILING).is_none());
 }
 
@@ -111,7 +111,7 @@ fn a_forced_compaction_takes_all_that_is_wasteful_or_small() {
     let all = |candidates: &[Facts]| choose_all(candidates, SEGMENT);
     assert!(all(&[]).is_empty());
     assert_eq!(all(&[full, wasteful, full, wasteful]), [[1, 3]]);
-    // What comes back must be more than the overhead of a segment, and a twentieth.
+    // More than the overhead of a segment, plus a twentieth, must be reclaimed.
     assert!(all(&[facts(20_000, 1, 4096 + 1000)]).is_empty());
     assert_eq!(all(&[facts(20_000, 1, 4096 + 1001)]), [[0]]);
     // One small segment stays as it is.

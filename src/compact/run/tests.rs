@@ -37,8 +37,7 @@ fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     let mut scanner = Scanner::new(input.all_bytes(&mut scratch).unwrap(), input.header);
     let found = scanner.next().unwrap();
     assert_eq!(found.record.key(), b"key");
-    // Were it left out, the older put, which never expires, would be there again after the next
-    // opening.
+    // If it were dropped, the older put, which never expires, would reappear on the next open.
     let facts = engine
         .compactor
         .facts(input.location(found.offset), &found.record, &rules)
@@ -70,7 +69,7 @@ fn what_has_only_just_expired_outlives_two_runs() {
     let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
     namespace.put_with("key", "value", five_seconds).unwrap();
     clock.advance(6000);
-    // Nothing is to be had, so that neither would touch it by itself.
+    // Neither call would compact it on its own: there is nothing to reclaim.
     for _ in 0..2 {
         store.compact().unwrap();
         assert_eq!(store.compact_subset(u64::MAX).unwrap().runs, 1);

@@ -1,5 +1,4 @@
-//! Every interleaving of a few writers over a device of a few lines, as far as shuttle comes to
-//! them.
+//! Interleavings of a few writers over a simple device, as many as shuttle reaches.
 
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use shuttle::thread;
 use super::*;
 use crate::sync::{Mutex, MutexGuard};
 
-/// Sequences that were appended, in order, and those that cannot be taken back any more.
+/// Sequences appended, in order, and how many can no longer be rolled back.
 #[derive(Debug, Default)]
 struct Records {
     appended: Vec<u64>,
@@ -24,7 +23,7 @@ struct Disk {
     /// Which write-outs fail, counted from 0.
     failing: Vec<usize>,
     write_outs: usize,
-    /// Write-outs and syncs under way: never more than one of each.
+    /// Write-outs and syncs in progress: at most one of each.
     writing: usize,
     syncing: usize,
 }
@@ -95,7 +94,7 @@ impl Environment for Device {
         let mut disk = self.disk();
         disk.syncing += 1;
         assert_eq!(disk.syncing, 1, "two leaders sync at once");
-        // What is written from here on may not be synced.
+        // Later writes may not be synced.
         let written = disk.written.len();
         drop(disk);
         thread::yield_now();
@@ -120,7 +119,7 @@ impl Environment for Device {
     fn wake_flusher(&self) {}
 }
 
-/// Appends one record, and waits.
+/// Appends one record, and waits for it.
 fn put(commit: &GroupCommit<Device>, durability: Durability) -> (u64, Result<()>) {
     let mut guard = commit.lock();
     let sequence = guard.take_sequence();
@@ -132,7 +131,7 @@ fn put(commit: &GroupCommit<Device>, durability: Durability) -> (u64, Result<()>
     (sequence, commit.wait_for(guard, durability, sequence))
 }
 
-/// Writers of these classes at once, over a device of which these write-outs fail.
+/// Runs writers of these classes concurrently, over a device that fails these write-outs.
 fn explore(classes: &'static [Durability], failing: &'static [usize]) {
     let scenario = move || {
         let device = Device::default();
@@ -151,7 +150,7 @@ fn explore(classes: &'static [Durability], failing: &'static [usize]) {
                         (Durability::Sync, Ok(())) => assert!(is_in(&disk.written[..disk.synced])),
                         (Durability::Os, Ok(())) => assert!(is_in(&disk.written)),
                         (Durability::Buffered, ended) => assert!(ended.is_ok()),
-                        // It was taken back, or stays pending behind one that was acknowledged.
+                        // Rolled back, or still pending behind one that was acknowledged.
                         (_, Err(Error::Cancelled | Error::Pending { .. })) => assert!(!failing.is_empty()),
                         (_, Err(error)) => panic!("{error}"),
                     }
@@ -176,7 +175,7 @@ fn explore(classes: &'static [Durability], failing: &'static [usize]) {
                 "{sequence}: {ended:?}"
             );
         }
-        assert!(guard.waiters.is_empty(), "a place that was never left");
+        assert!(guard.waiters.is_empty(), "a ticket was never handed back");
     };
     shuttle::check_random(scenario, 400);
     shuttle::check_pct(scenario, 400, 3);

@@ -1,4 +1,4 @@
-//! The writer lock: what it protects, and how threads that hold it wait for each other.
+//! The writer lock: what it protects, and how its holders wait for each other.
 
 use std::sync::{PoisonError, TryLockError};
 
@@ -7,14 +7,13 @@ use crate::log::waiters::Waiters;
 use crate::state::WriterLock;
 use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
-/// Looks at whether a write-out has ended before a thread goes to sleep over it: a few
-/// microseconds.
+/// Checks for the end of a write-out before a thread goes to sleep: a few microseconds.
 const SPINS_MAX: u32 = if cfg!(shuttle) { 1 } else { 100 };
 
-/// The sequences that opening a store has found.
+/// The sequences found when the store was opened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FoundSequences {
-    /// No record has a higher one.
+    /// The highest of any record.
     pub(crate) last: u64,
     /// For the next record. After an unclean end there is a gap before it.
     pub(crate) next: u64,
@@ -23,28 +22,28 @@ pub(crate) struct FoundSequences {
 /// What the writer lock protects.
 #[derive(Debug)]
 pub(crate) struct Locked<T> {
-    /// Given to the next record.
+    /// The next record's sequence.
     pub(crate) next_sequence: u64,
-    /// Of the newest record in the log.
+    /// Sequence of the newest record in the log.
     pub(crate) last_sequence: u64,
     /// Everything up to here is in the page cache.
     pub(crate) written_sequence: u64,
     /// Everything up to here is on the device.
     pub(crate) durable_sequence: u64,
     pub(crate) tail: T,
-    /// A leader is writing out, or syncing.
+    /// A leader is writing out (`writing`) or syncing (`syncing`).
     pub(in crate::log) writing: bool,
     pub(in crate::log) syncing: bool,
-    /// Threads that wait for a leader.
+    /// Number of threads waiting for a leader.
     waiting: usize,
-    /// Writes that have not yet learnt how they ended.
+    /// Writes whose outcome has not been collected yet.
     pub(in crate::log) waiters: Waiters,
     pub(in crate::log) poisoned: Option<String>,
     pub(in crate::log) closed: bool,
 }
 
 impl<T> Locked<T> {
-    /// The records that were found when the store was opened.
+    /// Sets the sequences found when the store was opened.
     pub(in crate::log) fn begin_at(&mut self, found: FoundSequences) {
         self.next_sequence = found.next;
         self.last_sequence = found.last;
@@ -52,7 +51,7 @@ impl<T> Locked<T> {
         self.durable_sequence = found.last;
     }
 
-    /// Refuses if nothing may be written any more.
+    /// An error if nothing may be written any more.
     pub(in crate::log) fn check_open(&self) -> Result<()> {
         if self.closed {
             return Err(Error::Closed);
@@ -72,7 +71,7 @@ impl<T> Locked<T> {
         self.poisoned.as_deref()
     }
 
-    /// Gives out the next sequence.
+    /// Allocates the next sequence.
     pub(in crate::log) fn take_sequence(&mut self) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -84,13 +83,13 @@ impl<T> Locked<T> {
 /// The writer lock, held.
 pub(crate) type Guard<'a, T> = MutexGuard<'a, Locked<T>>;
 
-/// The writer lock, and how threads that hold it wait for each other.
+/// The writer lock, and the condition its holders wait on.
 #[derive(Debug)]
 pub(crate) struct CommitLock<T> {
     locked: Mutex<Locked<T>>,
     /// Signalled when a write-out, a sync or a failure ends.
     progressed: Condvar,
-    /// Rises whenever `progressed` is signalled, or would be if a thread slept.
+    /// Incremented when `progressed` is signalled, or would be if a thread slept.
     progress: AtomicU64,
 }
 
@@ -125,18 +124,18 @@ impl<T> CommitLock<T> {
     pub(in crate::log) fn try_lock(&self) -> Option<Guard<'_, T>> {
         match self.locked.try_lock() {
             Ok(guard) => Some(guard),
-            // As in `lock`. This guard holds the lock already.
+            // Poisoned: treated as in `lock`. The guard inside holds the lock.
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 
-    /// Gives up the lock until a leader has ended its work, or for no reason at all.
+    /// Releases the lock until a leader has finished, or spuriously.
     pub(in crate::log) fn wait<'a>(&'a self, mut guard: Guard<'a, T>) -> Guard<'a, T> {
         let before = self.progress.load(Ordering::Relaxed);
         if guard.writing {
-            // A write-out takes about as long as falling asleep, and less than being woken. A sync takes far
-            // longer.
+            // A write-out takes about as long as falling asleep, and less than waking up. A sync
+            // takes far longer.
             drop(guard);
             for _ in 0..SPINS_MAX {
                 if self.progress.load(Ordering::Relaxed) != before {
@@ -155,7 +154,7 @@ impl<T> CommitLock<T> {
         guard
     }
 
-    /// Lets all who wait look again.
+    /// Makes all waiters check again.
     pub(in crate::log) fn notify(&self, guard: &Guard<'_, T>) {
         self.progress.fetch_add(1, Ordering::Relaxed);
         if guard.waiting > 0 {

@@ -21,7 +21,7 @@ fn what_stayed_pending_behind_a_failed_write_is_flushed_although_the_failure_is_
     let (faults, store, namespace) = faulty();
     let class = |durability| PutOptions::new().durability(durability);
     namespace.put_with("kept", "1", class(Durability::Buffered)).unwrap();
-    // Another writer has not learnt yet how it ended, so failures are kept for it.
+    // Another writer has not collected its outcome yet, so failures are kept for it.
     let waiting = {
         let mut guard = store.engine().log.lock();
         let sequence = guard.next_sequence;
@@ -61,7 +61,7 @@ fn failures_of_others_do_not_pile_up_while_one_writer_waits() {
     guard.waiters.leave(waiting);
 }
 
-/// Makes one sync or one write of a segment, and keeps its answer back until it may go.
+/// Makes one sync or one write of a segment, and holds its return until released.
 #[derive(Debug)]
 struct SlowCall {
     operation: Operation,
@@ -129,8 +129,8 @@ fn a_sync_counts_for_nothing_that_was_written_while_it_was_under_way() {
     assert!(store.stats().durable_sequence >= late);
 }
 
-/// While one record is being written out another one is appended. The success of the one leaves
-/// what takes the other one back.
+/// A second record is appended while the first is being written out. The success of the first must
+/// keep the undo entry of the second.
 #[test]
 fn what_is_appended_beside_a_write_out_can_be_taken_back_after_it() {
     let slow = SlowCall::new(Operation::Write);
@@ -160,8 +160,8 @@ fn what_is_appended_beside_a_write_out_can_be_taken_back_after_it() {
     assert_eq!(namespace.get_text("second").unwrap().as_deref(), Some("0"));
 }
 
-/// What was written out before is not told of a write that failed after it, although nothing is
-/// written any more.
+/// A record written out earlier does not get the error of a later failed write, even if that one
+/// poisons the store.
 #[test]
 fn a_failure_that_poisons_is_not_told_of_a_record_that_was_written_before() {
     let (faults, store, namespace) = faulty();

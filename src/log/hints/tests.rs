@@ -28,7 +28,7 @@ fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
     assert_eq!(error.kind(), ErrorKind::Corruption);
 }
 
-/// C14: what would be written after it others might be reading by then.
+/// C14: later writes could hit files that another process is reading by then.
 #[test]
 fn closing_waits_for_who_is_at_a_hint_before_it_lets_the_next_one_in() {
     let disk = MemStorage::new();
@@ -47,7 +47,7 @@ fn closing_waits_for_who_is_at_a_hint_before_it_lets_the_next_one_in() {
     });
     let task = told.recv().unwrap();
     until("the index file is written", || disk.exists("/store/INDEX").unwrap());
-    // Nothing else is left to be done.
+    // Nothing else is left to do.
     until("closing waits, or is done", || task.waits() || close.is_finished());
     assert_eq!(open().unwrap_err().kind(), ErrorKind::InUse);
     drop(at_a_hint);

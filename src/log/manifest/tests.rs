@@ -70,8 +70,8 @@ fn of_segments(ids: &[u64]) -> Manifest {
     }
 }
 
-/// C7: an output of compaction, not listed yet, and more failed creations beside it than there are
-/// indexes.
+/// C7: an output of compaction that is not listed yet, and then more failed creations than there
+/// are indexes.
 #[test]
 fn the_index_of_a_segment_that_is_not_listed_yet_is_not_given_to_another() {
     let store = ManifestStore::new(directory(), of_segments(&[1, 2, 3]));
@@ -85,11 +85,12 @@ fn the_index_of_a_segment_that_is_not_listed_yet_is_not_given_to_another() {
     assert!(lock(&store.reserved).is_empty());
 }
 
-/// C7: compaction's manifest no longer lists an input, and the index in memory still leads into it.
+/// C7: compaction's manifest no longer lists an input, and the index in memory still points into
+/// it.
 #[test]
 fn the_index_of_a_segment_that_is_about_to_go_is_not_given_to_another() {
     let directory = directory();
-    // The next id in turn has the index of the oldest segment.
+    // The next id has the index of the oldest segment.
     let mut manifest = of_segments(&[3, 9]);
     manifest.next_segment_id = 3 + SEGMENT_INDEXES;
     ManifestStore::write(&directory, &manifest).unwrap();
@@ -133,7 +134,7 @@ fn no_manifest_is_written_that_would_not_be_read() {
         with(|manifest| manifest.next_namespace = 0),
         with(|manifest| manifest.generation = u64::MAX),
     ];
-    // Its data end within the header.
+    // A data end within the header.
     refused.push(of_segments(&[1]));
     refused.last_mut().unwrap().segments = vec![sealed(63)];
     for manifest in refused {
@@ -148,7 +149,7 @@ fn no_manifest_is_written_that_would_not_be_read() {
     assert_eq!(ManifestStore::read(&directory).unwrap(), Some(sound));
 }
 
-/// A manifest of another store may come between the creation of a segment and its listing.
+/// A manifest of another store may appear between the creation of a segment and its listing.
 #[test]
 fn a_manifest_that_another_has_put_in_its_place_is_not_replaced() {
     let directory = directory();

@@ -10,7 +10,7 @@ fn open(disk: &MemStorage) -> Store {
         .unwrap()
 }
 
-/// One is enough to tell most index files of another time or store; each must be enough.
+/// One field alone detects most index files of another time or store; each must suffice.
 #[test]
 fn all_that_the_head_of_an_index_file_says_is_compared() {
     let disk = MemStorage::new();
@@ -40,7 +40,7 @@ fn all_that_the_head_of_an_index_file_says_is_compared() {
     let hash_probe = head.hash_probe ^ 1;
     assert!(!is_used(IndexHead { hash_probe, ..head }, content), "hash");
     assert!(!is_used(head, &[content, &[0]].concat()), "length");
-    // And what the sections say: first with the checksums that they had, then with checksums that fit.
+    // And the content of the sections: first with the old checksums, then with matching ones.
     let others = (head.sections[0].length + head.sections[1].length) as usize;
     let changed = |at: usize| {
         let mut content = content.to_vec();

@@ -1,6 +1,6 @@
 //! (Over 400 lines: two passes over the same segments.)
 //!
-//! A run of salvage, in its two passes.
+//! The two passes of salvage.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
 use crate::store::Store;
 
-/// Bytes written between two rounds of sealing and of folding the key orders, so that neither piles
+/// Bytes written between two rounds of sealing and of merging the key orders, so that neither piles
 /// up in memory.
 const ROUND_BYTES: u64 = 4 << 20;
 /// Bytes between two reports of progress.
@@ -37,7 +37,7 @@ struct Newest {
     offset: u64,
 }
 
-/// A record of a batch that was not whole when its segment ended.
+/// A record of a batch that was incomplete when its segment ended.
 struct Torn {
     source: usize,
     namespace: u32,
@@ -45,13 +45,13 @@ struct Torn {
     newest: Newest,
 }
 
-/// A put that goes into the new store.
+/// A put to copy into the new store.
 struct Chosen {
     offset: u64,
     namespace: u32,
 }
 
-/// What a salvaged store is written to.
+/// The new store.
 struct Target<'a> {
     store: &'a Store,
     now: &'a Now,
@@ -75,7 +75,7 @@ pub(super) struct Run<P> {
 }
 
 impl<P: FnMut(Progress) -> bool> Run<P> {
-    /// Over these segments of this directory.
+    /// Salvages these segments of this directory.
     pub(super) fn new(directory: Directory, sources: Vec<SourceSegment>, report: SalvageReport, progress: P) -> Run<P> {
         // Each is read twice.
         let total_bytes = sources.iter().map(|source| source.length).sum::<u64>() * 2;
@@ -110,8 +110,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             let salvaged = self.read(index)?;
             self.report.segments.extend(salvaged);
         }
-        // What was torn at the end of the log was never acknowledged. If the log goes on behind it, it was
-        // whole once.
+        // A batch torn at the end of the log was never acknowledged. If the log continues after it,
+        // it was complete once.
         for torn in std::mem::take(&mut self.torn) {
             let segment = self.report.segments.get_mut(torn.source);
             if self.last_sequence > torn.newest.sequence || planted(Planted::SalvageTorn) {
@@ -166,7 +166,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         Ok(Some(salvaged))
     }
 
-    /// Goes through the records of a segment; returns up to where progress was told.
+    /// Walks the records of a segment; returns the offset up to which progress was reported.
     fn walk(&mut self, index: usize, mut walker: Walker<'_>, salvaged: &mut SalvagedSegment) -> Result<u64> {
         let (mut batch_begin, mut batch_records) = (None, Vec::new());
         let mut reported = 0;
@@ -227,7 +227,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         }
     }
 
-    /// Records of a batch that is not torn.
+    /// Keeps the records of a batch that is not torn.
     fn take_over(&mut self, records: &mut Vec<Torn>) {
         for record in records.drain(..) {
             self.last_sequence = self.last_sequence.max(record.newest.sequence);
@@ -252,7 +252,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             namespaces: self.create_namespaces(store)?,
             unwritten: 0,
         };
-        // By segment, in the order of offsets; the keys are in the segments.
+        // By segment, in order of offset; the keys are read from the segments.
         let mut chosen: Vec<Vec<Chosen>> = self.sources.iter().map(|_| Vec::new()).collect();
         for (namespace, keys) in std::mem::take(&mut self.newest) {
             if target.namespaces.contains_key(&namespace) {
@@ -272,7 +272,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         Ok(())
     }
 
-    /// Writes the records of one segment that were chosen.
+    /// Copies the chosen records of one segment.
     fn write_segment(&mut self, index: usize, mut chosen: Vec<Chosen>, target: &mut Target<'_>) -> Result<()> {
         let Some(source) = self.sources.get(index) else {
             return Ok(());
@@ -298,7 +298,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             let rest = bytes.get(offset as usize..).unwrap_or_default();
             match Record::parse(rest, place).and_then(|record| record.check_body().map(|()| record)) {
                 Ok(record) => self.write_record(&record, namespace, target)?,
-                // It was good in the first pass: the device is failing.
+                // It was sound in the first pass, so the device is failing.
                 Err(damage) => {
                     let damaged = self.content.damaged((&path, Some(id)), offset, 0, damage);
                     let segments = self.report.segments.iter_mut();
@@ -338,8 +338,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         Ok(())
     }
 
-    /// Creates the namespaces of the new store: those whose records say that they exist, and one
-    /// for each number whose record is lost.
+    /// Creates the namespaces of the new store: those with a record, and one for each number whose
+    /// record is lost.
     fn create_namespaces(&mut self, store: &Store) -> Result<HashMap<u32, Arc<NamespaceState>>> {
         let mut created = HashMap::new();
         let mut dropped = HashSet::new();
@@ -350,8 +350,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             .into_iter()
             .map(|(key, newest)| (newest, key))
             .collect();
-        // Of two that claim one name, one was renamed or dropped in a record that is lost; the later claim
-        // is the right one.
+        // If two have the same name, one of them was renamed or dropped in a record that is lost;
+        // the later one is right.
         entries.sort_unstable_by_key(|(newest, _)| std::cmp::Reverse(newest.sequence));
         for (newest, key) in entries {
             if !newest.put {
@@ -394,7 +394,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         Ok(created)
     }
 
-    /// Number, id and name from the record of a namespace.
+    /// Number, id and name from a namespace's record.
     fn namespace_entry(&mut self, newest: Newest) -> Result<Option<(u32, u128, String)>> {
         let Some(source) = self.sources.get(newest.source as usize) else {
             return Ok(None);
@@ -406,7 +406,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             .map_err(|error| Error::io("open", &source.path, error))?;
         let mut bytes = vec![0; crate::format::aligned((crate::index::namespaces::NAME_LEN_MAX + 128) as u64) as usize];
         let mut filled = 0;
-        // The file may end behind the record.
+        // The file may end after the record.
         while let Some(part) = bytes.get_mut(filled..).filter(|part| !part.is_empty()) {
             match file.read_at(part, newest.offset + filled as u64) {
                 Ok(0) => break,
@@ -431,8 +431,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
 fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, key: &[u8], newest: Newest) {
     let keys = index.entry(namespace).or_default();
     match keys.get_mut(key) {
-        // Of two with the same sequence, one is a copy; without a manifest it may also be a write that recovery
-        // discarded, and then the later segment is right.
+        // Of two with the same sequence, one is a copy. Without a manifest it may also be a write
+        // that recovery discarded, and then the later segment is right.
         Some(known) if newest.sequence >= known.sequence || planted(Planted::SalvageInAnyOrder) => *known = newest,
         Some(_) => {}
         None => {
@@ -441,7 +441,7 @@ fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, k
     }
 }
 
-/// Writes a record into the new store, as it is: limits and lifetimes were checked when it was
+/// Writes a record into the new store unchanged: limits and lifetimes were checked when it was
 /// first put.
 fn put(store: &Store, namespace: &NamespaceState, record: &Record<'_>) -> Result<()> {
     let action = Action::Put {

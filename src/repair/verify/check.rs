@@ -1,5 +1,4 @@
-//! What verifying an open store and a closed one have in common: reading segments and hints, and
-//! noting what is wrong.
+//! Common to verifying open and closed stores: reading segments and hints, and recording damage.
 
 use std::time::Duration;
 
@@ -26,21 +25,21 @@ pub(super) struct Check<P> {
     pub(super) directory: Directory,
     pub(super) report: VerifyReport,
     pub(super) content: Content,
-    /// Hints that do not fit their segments, though they can be read.
+    /// Hints that do not match their segments, though they can be read.
     pub(super) unfit_hints: Vec<Damaged>,
     progress: P,
     state: Progress,
 }
 
-/// A segment that no longer grows, as the manifest has it.
+/// A segment that no longer grows, as the manifest lists it.
 pub(super) struct Ended {
     pub(super) header: SegmentHeader,
     pub(super) summary: Summary,
-    /// It has no seal: recovery cut it.
+    /// Recovery cut it, so it has no seal.
     pub(super) cut: bool,
 }
 
-/// What a walk over one segment found.
+/// Result of walking one segment.
 pub(super) struct Walked {
     pub(super) summary: Summary,
     pub(super) sealed: bool,
@@ -71,7 +70,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         report
     }
 
-    /// Reports progress, and stops if that is wanted.
+    /// Reports progress; an error if the callback cancels.
     pub(super) fn go_on(&mut self, bytes: u64) -> Result<()> {
         self.state.done_bytes += bytes;
         if (self.progress)(self.state) {
@@ -87,7 +86,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         self.report.damaged.push(damaged);
     }
 
-    /// A segment that no longer grows: all of it is in its file.
+    /// Checks a segment that no longer grows: all of it is in its file.
     pub(super) fn ended(&mut self, segment: &Ended, is_listed: impl Fn() -> bool) -> Result<()> {
         let (id, summary) = (segment.header.segment_id, segment.summary);
         let expected = if segment.cut {
@@ -111,7 +110,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         let mut sorter = Sorter::default();
         let walked = self.walk(&segment.header, data, Reach::Known, Some(&mut sorter))?;
         if length < expected {
-            // Of a seal that is not whole no part can be checked.
+            // No part of an incomplete seal can be checked.
             let sound_end = if segment.cut {
                 length
             } else {
@@ -146,7 +145,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         Ok(())
     }
 
-    /// Walks over a segment, noting all damage.
+    /// Walks a segment, recording all damage.
     pub(super) fn walk<'b>(
         &mut self,
         expected: &SegmentHeader,
@@ -163,7 +162,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
             damaged = true;
             self.note(expected.segment_id, 0, SEGMENT_HEADER_LEN, damage);
         }
-        // The expected header is good, so the records can be checked all the same.
+        // The expected header is good, so the records can be checked anyway.
         let mut walker = Walker::new(bytes, *expected, reach);
         let mut reported = 0;
         while let Some(step) = walker.next() {
@@ -203,8 +202,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         })
     }
 
-    /// The hint of a sound segment. That there is none is no damage: it is rebuilt when the store
-    /// is opened.
+    /// Checks the hint of a sound segment. A missing one is not damage: opening rebuilds it.
     pub(super) fn hint(&mut self, segment: &Ended, sorter: Sorter<'_>, is_listed: impl Fn() -> bool) -> Result<()> {
         let (id, summary) = (segment.header.segment_id, segment.summary);
         let name = hint_file(id);
@@ -220,7 +218,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
             _ if length > Hint::len_max(&summary) => Some(Damage::Field("hint length")),
             Err(damage) => Some(damage),
             Ok(hint) if hint.store_id != segment.header.store_id || hint.segment_id != id => Some(Damage::Stranger),
-            // Recovery cut the segment behind what the hint knew; the next opening makes another.
+            // Recovery cut the segment before the end of the hint; the next open writes a new one.
             Ok(hint) if segment.cut && hint.data_end > summary.data_end => None,
             Ok(hint) if hint.data_end != summary.data_end || hint.records_crc != summary.records_crc => {
                 Some(Damage::Mismatch("the hint"))
@@ -230,7 +228,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         };
         self.report.hints += 1;
         self.report.bytes += length;
-        // Where the segment was compacted away since, the hint may have been removed at any moment.
+        // If the segment was compacted away since, the hint may have been removed at any moment.
         if let Some(damage) = damage.filter(|_| !planted(Planted::VerifyPassesHints))
             && is_listed()
         {

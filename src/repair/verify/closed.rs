@@ -1,4 +1,4 @@
-//! Verifying a store that is not open, and perhaps cannot be.
+//! Verifying a store that is not open, and may be too damaged to open.
 
 use std::path::{Path, PathBuf};
 
@@ -18,24 +18,25 @@ use crate::segment::scan::{End, ScanEnd, Sorter, scan_to_end};
 use crate::segment::walk::Reach;
 
 /// Reads all files of the store in `directory`, which is not open and may be too damaged to be
-/// opened, and checks every byte of them that means anything: headers, bodies, padding, order,
-/// batches, seals, manifest and hints. Damage is not an error: the report lists all of it, each
-/// range with file, offset, length and cause. What [`salvage`](crate::salvage) would lose is among
-/// it. For a store that is open there is [`Store::verify`](crate::Store::verify).
+/// opened, and checks every byte that matters: headers, bodies, padding, order, batches, seals,
+/// manifest and hints. Damage is not an error: the report lists all of it, each range with file,
+/// offset, length and cause, including everything that [`salvage`](crate::salvage) would lose. For
+/// an open store use [`Store::verify`](crate::Store::verify).
 ///
-/// Nothing is changed (but for the owner's name in the lock file), and the store cannot be opened
-/// meanwhile. Of the options, storage and clock are used. Takes memory for one segment at a time.
+/// Nothing is changed (except for the owner's name in the lock file), and the store cannot be
+/// opened meanwhile. Only storage and clock of the options are used. Needs memory for one segment
+/// at a time.
 ///
-/// If the manifest is damaged, all segments in the directory are read, left-overs of interrupted
-/// work among them, and what was torn cannot be told from what is damaged.
+/// If the manifest is damaged, all segments in the directory are read, including left-overs of
+/// interrupted work, and a torn end cannot be told from damage.
 ///
 /// # Errors
 ///
-/// [`Error::InUse`] if the store is open, as far as its lock can be taken at all: in a directory
-/// that this process may only read it cannot, so close the store first. [`Error::NotAStore`] if
-/// there is none, [`Error::NewerFormat`] if no segment is of a version that this program reads, and
-/// [`Error::Io`] if a file cannot be opened or measured. A block that cannot be read is
-/// listed as damaged.
+/// [`Error::InUse`] if the store is open. This needs its lock, which cannot be taken in a directory
+/// that this process may only read, so close the store first. [`Error::NotAStore`] if there is no
+/// store, [`Error::NewerFormat`] if no segment has a version that this program reads, and
+/// [`Error::Io`] if a file cannot be opened or measured. Blocks that cannot be read are not an
+/// error, but listed as damaged.
 ///
 /// [`Error::InUse`]: crate::Error::InUse
 /// [`Error::NotAStore`]: crate::Error::NotAStore
@@ -45,8 +46,9 @@ pub fn verify(directory: impl AsRef<Path>, options: &Options) -> Result<VerifyRe
     verify_with(directory, options, |_| true)
 }
 
-/// As [`verify`]; calls `progress` now and then, with bytes of segments read so far and in all. If
-/// it answers false, verifying stops with [`Error::Cancelled`](crate::Error::Cancelled).
+/// Like [`verify`]; calls `progress` from time to time with the bytes of segments read so far and
+/// in total. If it returns false, verifying stops with
+/// [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn verify_with(
     directory: impl AsRef<Path>,
     options: &Options,
@@ -71,7 +73,7 @@ pub fn verify_with(
             Ok(header) => *header,
             Err(damaged) => {
                 let mut damaged = damaged.clone();
-                // What cannot be used goes up to the end of the data; its seal is lost as well.
+                // The unusable range ends with the data; the seal is lost as well.
                 if let SegmentState::Sealed(summary) = segment.state {
                     damaged.length = summary.data_end.saturating_add(SEAL_LEN);
                 }
@@ -96,23 +98,23 @@ pub fn verify_with(
     if manifest.is_some() {
         judge(&unsealed, &mut check.report);
     } else {
-        // It will not be opened, and so nothing will be discarded.
+        // The store will not open, so nothing will be discarded.
         let ranges = unsealed.into_iter().flat_map(|segment| segment.ranges);
         check.report.damaged.extend(ranges);
     }
     Ok(check.finish(&time, started_ms))
 }
 
-/// A segment whose end the manifest does not know.
+/// A segment whose end the manifest does not record.
 struct Unsealed {
     path: PathBuf,
     length: u64,
-    /// What recovery sees.
+    /// The scan that recovery would make.
     scan: ScanEnd,
-    /// Ranges that are not as they should be. Whether one was torn or is damaged, the segments must
-    /// say together.
+    /// Suspect ranges. Whether each is torn or damaged can only be decided from all segments
+    /// together.
     ranges: Vec<Damaged>,
-    /// A read of it failed: recovery will fail too, and discard nothing.
+    /// A read failed: recovery will fail too, and discard nothing.
     is_unreadable: bool,
 }
 
@@ -124,8 +126,8 @@ impl Unsealed {
 }
 
 impl<P: FnMut(Progress) -> bool> Check<P> {
-    /// Reads a segment whose end the manifest does not know. None if it has gone since it was
-    /// looked for.
+    /// Reads a segment whose end the manifest does not record. None if it was removed since the
+    /// files were listed.
     fn unsealed(&mut self, segment: &SourceSegment, header: SegmentHeader) -> Result<Option<Unsealed>> {
         let Some(file) = open_if_there(&self.directory, &segment.name)? else {
             self.content = Content::default();
@@ -163,8 +165,8 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
     }
 }
 
-/// Tells apart what is damaged and what was torn, as recovery does: what any segment of the log
-/// says was durable is damaged; the rest is a tail that was never acknowledged.
+/// Tells damaged from torn ranges as recovery does: a range that any segment of the log records as
+/// durable is damaged; the rest is a tail that was never acknowledged.
 fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
     let scans: Vec<_> = unsealed.iter().map(|segment| &segment.scan).collect();
     let end = find_log_end(&scans);
@@ -179,8 +181,8 @@ fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
     {
         for range in &segment.ranges {
             let is_durable = end.missing.is_some() && durable > Some((position, range.offset));
-            // Headers are synced before a manifest lists their segments; and what a scan lets pass, recovery
-            // keeps.
+            // Headers are synced before a manifest lists their segments; and recovery keeps
+            // everything that a scan accepts.
             let is_kept = range.offset < SEGMENT_HEADER_LEN.max(segment.scan.valid_end);
             if (is_durable || is_kept || segment.is_unreadable) && !planted(Planted::VerifyTakesDamageForTorn) {
                 report.damaged.push(range.clone());
@@ -202,7 +204,7 @@ fn judge(unsealed: &[Unsealed], report: &mut VerifyReport) {
     }
 }
 
-/// What recovery discards.
+/// The ranges that recovery discards.
 fn discarded(end: &LogEnd, unsealed: &[Unsealed]) -> Vec<Damaged> {
     let torn = end.kept.iter().filter_map(|index| unsealed.get(*index));
     let torn = torn.filter_map(|segment| match segment.scan.end {
@@ -212,7 +214,7 @@ fn discarded(end: &LogEnd, unsealed: &[Unsealed]) -> Vec<Damaged> {
     let does_not_follow = Damage::Mismatch("where the segment before it ends");
     let dropped = end.discarded.iter().filter_map(|index| unsealed.get(*index));
     let dropped = dropped.map(|segment| (segment, SEGMENT_HEADER_LEN, does_not_follow));
-    // Of one that was prepared and never written to there is nothing to tell.
+    // Segments that were prepared and never written to are not reported.
     let unstarted = end.unstarted.iter().filter_map(|index| unsealed.get(*index));
     let unstarted = unstarted.filter_map(|segment| match segment.scan.end {
         End::Damaged { damage, .. } => Some((segment, SEGMENT_HEADER_LEN, damage)),

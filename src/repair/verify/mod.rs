@@ -1,11 +1,10 @@
-//! Reading everything that is on disk, and telling all that is wrong with it.
+//! Reading everything on disk, and reporting all damage.
 //!
-//! Everything is read from the files, with positioned reads and not through maps, one segment at a
-//! time: a block that the device cannot read is then listed as damaged, where a map would end the
-//! process. Of an open store, readers, writers and compaction go on meanwhile. A segment that is
-//! compacted away while it waits for its turn is not there any more, and cannot be damaged; the
-//! segments that hold what was live in it are checked by the compaction that wrote them, and by the
-//! next verify.
+//! Everything is read from the files, with positioned reads instead of maps, one segment at a time:
+//! a block that the device cannot read is then listed as damaged, while a map would end the
+//! process. In an open store, reads, writes and compaction proceed meanwhile. A segment that is
+//! compacted away before its turn is gone, and cannot be damaged; the segments with its live
+//! records are checked by the compaction that wrote them, and by the next verify.
 
 mod check;
 mod closed;
@@ -28,7 +27,7 @@ use crate::segment::Segment;
 use crate::segment::walk::Reach;
 use crate::store::Store;
 
-/// Looks at the manifest while others replace it, before the comparison is given up.
+/// Attempts to read the manifest while it is being replaced, before the comparison is skipped.
 const MANIFEST_ATTEMPTS_MAX: usize = 16;
 
 /// What [`Store::verify`] or [`verify`] read and found.
@@ -39,20 +38,20 @@ pub struct VerifyReport {
     pub segments: u64,
     /// Sound puts and tombstones in them.
     pub records: u64,
-    /// Bytes that were read.
+    /// Bytes read.
     pub bytes: u64,
-    /// Hint files that were compared with their segments.
+    /// Hint files compared with their segments.
     pub hints: u64,
-    /// Keys in the indexes that were followed to their records; 0 for a store that is not open,
-    /// which has none.
+    /// Keys in the indexes whose records were looked up; 0 for a store that is not open, which has
+    /// no indexes.
     pub keys: u64,
-    /// Everything that is not as it should be, by file and offset.
+    /// All damage, by file and offset.
     pub damaged: Vec<Damaged>,
-    /// Of a store that is not open: what opening it will discard or rebuild, so that nothing is
-    /// lost by it. The torn end of the log, which was not known to be durable when a process
-    /// ended, and hints that do not fit their segments.
+    /// For a store that is not open: what opening it will discard or rebuild, without losing
+    /// anything: the torn end of the log, which was not known to be durable when the process ended,
+    /// and hints that do not match their segments.
     pub discarded: Vec<Damaged>,
-    /// How long it took.
+    /// Time it took.
     pub duration: Duration,
 }
 
@@ -64,30 +63,30 @@ impl VerifyReport {
 }
 
 impl Store {
-    /// Reads everything the store has on disk and checks every byte of it that means anything:
-    /// headers, bodies, padding, order, batches, seals, manifest and hints; and that every key
-    /// in the indexes leads to a record. Changes nothing but hints that opening had no need of
-    /// and that do not fit: those are rebuilt first. Damage is not an error: the report lists
-    /// all of it, each range with file, offset, length and cause.
+    /// Reads everything the store has on disk and checks every byte that matters: headers, bodies,
+    /// padding, order, batches, seals, manifest and hints; and that every key in the indexes leads
+    /// to a record. Changes nothing, except that unfit hints that opening did not need are rebuilt
+    /// first. Damage is not an error: the report lists all of it, each range with file, offset,
+    /// length and cause.
     ///
-    /// Readers, writers and compaction go on; writers wait for as long as a look over the hash
-    /// index takes (about 10 ns a key). Takes memory for one segment at a time.
+    /// Reads, writes and compaction proceed; writes wait while the hash index is scanned (about 10
+    /// ns per key). Needs memory for one segment at a time.
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`], and [`Error::Io`] if a file cannot be opened or measured. A block that
-    /// cannot be read is listed as damaged.
+    /// [`Error::Closed`], and [`Error::Io`] if a file cannot be opened or measured. Blocks that
+    /// cannot be read are not an error, but listed as damaged.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_with(|_| true)
     }
 
-    /// As [`Store::verify`]; calls `progress` now and then, with bytes read so far and in all. If
-    /// it answers false, verifying stops with [`Error::Cancelled`].
+    /// Like [`Store::verify`]; calls `progress` from time to time with the bytes read so far and in
+    /// total. If it returns false, verifying stops with [`Error::Cancelled`].
     pub fn verify_with(&self, progress: impl FnMut(Progress) -> bool) -> Result<VerifyReport> {
         let engine = &**self.engine();
         engine.context.check_open()?;
-        // What opening had no need to look at is put right rather than reported, be it by another thread
-        // that is at it already.
+        // Hints that opening did not read are fixed rather than reported, even if another thread is
+        // already doing so.
         engine.log.renew_hints()?;
         let started_ms = engine.context.time.monotonic_ms();
         let segments = engine.log.all_segments();
@@ -134,7 +133,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             let read = ManifestStore::read(&self.engine.context.directory);
             let after = self.engine.log.manifest.current();
             if after.generation != before.generation {
-                // Replaced meanwhile: look again.
+                // Replaced meanwhile: read again.
                 before = after;
                 continue;
             }
@@ -150,7 +149,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                     .report
                     .damaged
                     .push(damaged("the manifest is missing".to_owned())),
-                // It was of this version when it was written or read.
+                // It had this version when it was written or read.
                 Err(error @ Error::NewerFormat { .. }) => self.check.report.damaged.push(damaged(error.to_string())),
                 Err(Error::Corruption { cause, .. }) => self.check.report.damaged.push(damaged(cause)),
                 Err(Error::Io {
@@ -168,8 +167,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         Ok(before)
     }
 
-    /// A segment that no longer grows: all of it is in its file. `listed` is what the manifest says
-    /// of it.
+    /// Checks a segment that no longer grows: all of it is in its file. `listed` is its state in
+    /// the manifest.
     fn ended(&mut self, segment: &Segment, listed: Option<&SegmentState>) -> Result<()> {
         let Some(summary) = segment.summary else { return Ok(()) };
         let ended = Ended {
@@ -192,8 +191,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         Ok(())
     }
 
-    /// A segment that grows, or did so just now: what is written is read from its file, the rest
-    /// from memory.
+    /// Checks a segment that grows, or did until just now: the written part is read from its file,
+    /// the rest from memory.
     fn growing(&mut self, growing: &GrowingSegment) -> Result<()> {
         let segment = &growing.segment;
         let path = self.engine.context.segment_path(segment.id());
@@ -208,8 +207,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                 if self.engine.log.manifest.lists(segment.id()) {
                     self.check.note(segment.id(), 0, growing.written, Damage::MISSING);
                 }
-                // Else it was sealed and compacted away, or it was empty; the walk goes over what memory still
-                // holds.
+                // Otherwise it was sealed and compacted away, or was empty; the walk covers what is
+                // still in memory.
                 self.check
                     .content
                     .bytes
@@ -233,8 +232,8 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         Ok(())
     }
 
-    /// That every key in the indexes leads to a record, and that as many lead into each segment as
-    /// its counters say.
+    /// Checks that every key in the indexes leads to a record, and that the number of keys in each
+    /// segment matches its counters.
     fn indexes(&mut self) -> Result<()> {
         let engine = self.engine;
         let (mut keys, mut suspects, mut scratch) = (0u64, HashSet::new(), Vec::new());
@@ -246,7 +245,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         });
         self.check.report.keys = keys;
         self.check.go_on(0)?;
-        // What was replaced or moved meanwhile is no fault. Under the writer lock nothing is.
+        // Locations replaced or moved meanwhile are not damage. Under the writer lock none are.
         let guard = engine.log.lock();
         let mut live: HashMap<u16, u64> = HashMap::new();
         let mut astray = Vec::new();
@@ -284,7 +283,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                 damaged.segment == id && (damaged.offset..end).contains(&location.offset())
             };
             if !self.check.report.damaged.iter().any(at) {
-                let cause = "the index leads here, but not to a record of its key".to_owned();
+                let cause = "the index points here, but not to a record of its key".to_owned();
                 let offset = location.offset();
                 self.check.report.damaged.push(Damaged {
                     path,
@@ -304,7 +303,7 @@ fn differ(a: &Manifest, b: &Manifest) -> bool {
     a.store_id != b.store_id || a.generation != b.generation || a.segments != b.segments
 }
 
-/// Whether a put stands at this location whose key leads back to it.
+/// Whether there is a put at this location whose key leads back to it.
 fn leads_to_its_record(engine: &Engine, location: Location, scratch: &mut Vec<u8>) -> bool {
     let Some(segment) = engine.state.segments.get(location.segment_index()) else {
         return false;

@@ -22,7 +22,7 @@ fn open(disk: &MemStorage) -> (FaultStorage, Store, Namespace) {
     (faults, store, namespace)
 }
 
-/// Seals what there is and damages the header of the key's record; returns where that is.
+/// Seals everything and damages the header of this key's record; returns its location.
 fn damage_header(disk: &MemStorage, store: &Store, namespace: &Namespace, key: &str) -> Location {
     let engine = store.engine();
     engine.log.retire_active().unwrap();
@@ -51,7 +51,7 @@ fn a_key_whose_hash_is_that_of_a_damaged_one_is_written_beside_it() {
     namespace.put("damaged", "value").unwrap();
     let location = damage_header(&disk, &store, &namespace, "damaged");
     let engine = store.engine();
-    // As if the hashes of the two agreed in what the index keeps of them.
+    // As if both hashes had the same tag.
     let hash = engine.state.hash(namespace.state.number, b"new");
     engine.state.keydir.insert(hash, location).unwrap();
     for _ in 0..2 {
@@ -70,7 +70,7 @@ fn a_key_whose_hash_is_that_of_a_damaged_one_is_written_beside_it() {
     assert_eq!(namespace.get_text("damaged").unwrap().as_deref(), Some("new"));
 }
 
-/// C15: what a failed write had put in the place of a damaged record is taken back to it.
+/// C15: rolling back a failed write restores the damaged record that it had replaced.
 #[test]
 fn a_failed_write_over_a_damaged_record_leaves_it_as_damaged_as_it_was() {
     let disk = MemStorage::new();
@@ -147,7 +147,7 @@ fn damage_keeps_no_namespace_from_being_renamed_and_dropped_and_no_slot_from_bei
     assert_eq!(store.namespaces().unwrap().len(), 1);
 }
 
-/// C7: what the index cannot hold is refused before it is in the log, and nothing else is.
+/// C7: keys that the index cannot hold are refused before they are in the log, and no others are.
 #[test]
 fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     CAPACITY_MAX.set(64);
@@ -185,7 +185,7 @@ fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     for key in &keys[1..4] {
         assert!(namespace.delete(key).unwrap());
     }
-    // Three fit, four do not, and a key that comes twice counts twice.
+    // Three fit, four do not, and a key that occurs twice counts twice.
     let batch = |keys: &[String]| {
         let batch = keys
             .iter()
@@ -257,7 +257,7 @@ fn a_store_that_filled_its_hash_index_opens_again_without_an_index_file() {
     }
 }
 
-/// Calls back at the read with this number of those to come.
+/// Runs a callback at the n-th read from now.
 struct AtRead {
     left: AtomicU64,
     then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -283,7 +283,7 @@ impl Interposer for AtRead {
     }
 }
 
-/// C15: the reader finds another's damage and no record, and then the key in the order.
+/// C15: the reader finds the damage of another key and no record, and then the key in the order.
 #[test]
 fn a_key_that_is_put_while_a_reader_looks_at_damage_of_another_is_not_damaged() {
     let mut seen = [0, 0];
@@ -306,8 +306,8 @@ fn a_key_that_is_put_while_a_reader_looks_at_damage_of_another_is_not_damaged() 
         namespace.put("damaged", "value").unwrap();
         let location = damage_header(&disk, &store, &namespace, "damaged");
         let engine = store.engine();
-        // As if the hashes of the two agreed; the slot before is free, so that a look under way does not
-        // come by the new key.
+        // As if both hashes had the same tag; the slot before is free, so that a concurrent look-up
+        // misses the new key.
         let hash = engine.state.hash(namespace.state.number, b"new");
         let before = Location::from_bits(location.bits() + 1);
         engine.state.keydir.insert(hash, before).unwrap();
@@ -321,7 +321,7 @@ fn a_key_that_is_put_while_a_reader_looks_at_damage_of_another_is_not_damaged() 
                 writer.put("new", "1")
             });
             let task = told.recv().unwrap();
-            // It waits if the reader keeps writers out just now, and comes later.
+            // It waits if the reader is keeping writers out, and runs later.
             until("the put waits, or is done", || task.waits() || put.is_finished());
             if put.is_finished() {
                 put.join().unwrap().unwrap();

@@ -1,9 +1,9 @@
 //! Building the indexes from segments when a store is opened.
 //!
-//! Segments are read in parallel and in any order: the keydir keeps, of each key, the record with
-//! the highest sequence, of whatever kind. When all are in, shadows (tombstones, and puts that have
-//! expired) are taken out again: they have done their work. Then the sorted offsets of all segments
-//! are merged into the key orders, which is the part of `orders`.
+//! Segments are read in parallel and in any order: for each key the keydir keeps the record with
+//! the highest sequence, of any kind. Once all are read, shadows (tombstones and expired puts) are
+//! removed again: they have served their purpose. Then the sorted offsets of all segments are
+//! merged into the key orders, in `orders`.
 
 mod names;
 mod orders;
@@ -29,12 +29,12 @@ use crate::sync::{ChangeRight, lock};
 pub(crate) struct Source {
     pub(crate) segment: Arc<Segment>,
     offsets: Offsets,
-    /// What the hint says of headers and keys; None if the offsets were made from the segment just
-    /// now.
+    /// The hint's checksum of headers and keys; None if the offsets were just built from the
+    /// segment.
     keys_crc: Option<u32>,
 }
 
-/// What was found while loading.
+/// Result of loading.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) hints_used: u64,
@@ -42,22 +42,22 @@ pub(crate) struct Loaded {
     pub(crate) scanned: Vec<u64>,
 }
 
-/// Expiry and bytes of a put that has expired.
+/// Expiry and length in bytes of a put that has expired.
 type Expired = (u64, u64);
 
-/// What one segment contributes.
+/// Contribution of one segment.
 #[derive(Default)]
 struct Contribution {
-    /// Of each listed record.
+    /// Hash of each listed record.
     hashes: Vec<u64>,
-    /// Tombstones and expired puts, with expiry and bytes of the latter.
+    /// Tombstones and expired puts; for the latter with expiry and length.
     shadows: Vec<(u64, Location, Option<Expired>)>,
     /// Puts that will expire.
     expiring: Vec<(u64, Location)>,
 }
 
 impl Source {
-    /// The offsets of a segment that was scanned.
+    /// From the offsets of a segment that was scanned.
     pub(crate) fn scanned(segment: Arc<Segment>, offsets: Offsets) -> Source {
         Source {
             segment,
@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    /// The offsets that a hint lists, with its checksum of headers and keys.
+    /// From the offsets of a hint, with its checksum of headers and keys.
     pub(crate) fn hinted(segment: Arc<Segment>, offsets: Offsets, keys_crc: u32) -> Source {
         Source {
             segment,
@@ -81,8 +81,8 @@ impl Source {
 }
 
 impl State {
-    /// Fills the indexes. `known` are sources that need no hint; `find` makes the source of any
-    /// other segment, by its hint only if that is still trusted.
+    /// Fills the indexes. `known` are sources that need no hint; `find` creates the source of any
+    /// other segment, from its hint only if that is still trusted.
     pub(crate) fn load(
         &mut self,
         right: &ChangeRight,
@@ -101,7 +101,7 @@ impl State {
             let kept: HashMap<u64, Source> = kept.map(|source| (source.segment.id(), source)).collect();
             let kept = Mutex::new(kept);
             let sources = in_parallel(segments, |segment| {
-                // In a statement of its own, since the lock is held to its end.
+                // A separate statement, since the lock is held until its end.
                 let kept = lock(&kept).remove(&segment.id());
                 kept.map_or_else(|| find(segment, !distrusted.contains(&segment.id())), Ok)
             })?;
@@ -114,7 +114,7 @@ impl State {
                     scanned: scanned.map(|source| source.segment.id()).collect(),
                 });
             }
-            // A hint that lists other keys than the segment has: begin again without it.
+            // A hint lists other keys than its segment has: start over without it.
             distrusted.extend(wrong_hints);
             known = sources.into_iter().filter(|source| !source.is_hinted()).collect();
             progress.done.store(0, Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl State {
         Ok(wrong_hints)
     }
 
-    /// Takes the shadows out of the keydir again, and fills the expiry queue.
+    /// Removes the shadows from the keydir, and fills the expiry queue.
     fn settle(&self, right: &ChangeRight, contributions: &[Contribution]) {
         for (hash, location, expired) in contributions.iter().flat_map(|contribution| &contribution.shadows) {
             if self.keydir.remove(*hash, *location)

@@ -1,4 +1,4 @@
-//! The namespaces that exist: the first thing to be known of a log.
+//! The existing namespaces, which must be known before anything else in the log.
 
 use std::collections::HashMap;
 
@@ -14,8 +14,9 @@ use crate::segment::{ReadError, Segment};
 pub(super) type Names = HashMap<u32, (u128, String)>;
 
 impl State {
-    /// Of each number the newest record counts. Hints that lead to no record are added to
-    /// `wrong_hints`; if the segment itself is at fault, the scan that follows will say so.
+    /// The newest record of each number counts. Segments whose hints do not point to records are
+    /// added to `wrong_hints`; if the segment itself is at fault, the scan that follows will report
+    /// it.
     pub(super) fn load_names(&self, sources: &[Source], wrong_hints: &mut Vec<u64>) -> Result<Names> {
         let mut newest: HashMap<u32, (u64, Option<(u128, String)>)> = HashMap::new();
         for source in sources {
@@ -46,8 +47,8 @@ impl State {
     }
 }
 
-/// Number, sequence, and stable id and name of a namespace that is put; None behind the store's own
-/// keyspace, which comes first in the order of the keys.
+/// Number, sequence, and stable id and name of a namespace that is put; None past the system
+/// keyspace, which is first in key order.
 type Named = Option<(u32, u64, Option<(u128, String)>)>;
 
 fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Named, ReadError> {

@@ -1,6 +1,6 @@
 //! The second half of loading: the sorted offsets of all segments are merged into the key orders of
-//! the namespaces. The hashes computed before tell, without another look at the keys, which records
-//! are live.
+//! the namespaces. The hashes computed before tell which records are live, without reading the keys
+//! again.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -19,12 +19,12 @@ use crate::parallel::in_parallel;
 use crate::state::{WARM_UP, flags};
 use crate::sync::ChangeRight;
 
-/// It is not worth a thread to merge fewer records than this.
+/// Merging fewer records than this is not worth a thread.
 const RANGE_RECORDS_MIN: usize = 1 << 14;
 
 impl State {
-    /// Merges the key orders of all segments into those of the namespaces, and counts what is live.
-    /// The keys are divided into as many ranges as there are threads.
+    /// Merges the sorted offsets of all segments into the key orders of the namespaces, and counts
+    /// live records. The keys are divided into as many ranges as there are threads.
     pub(super) fn load_orders(
         &self,
         right: &ChangeRight,
@@ -56,14 +56,14 @@ impl State {
         Ok(())
     }
 
-    /// Divides the keys into ranges of about the same number: of each range, which positions of
-    /// each source belong to it.
+    /// Divides the keys into ranges of about the same size: for each range, the positions in each
+    /// source that belong to it.
     fn ranges(&self, sources: &[Source]) -> Result<Vec<Vec<Range<usize>>>> {
         let records: usize = sources.iter().map(|source| source.offsets.len()).sum();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let count = threads.min(records / RANGE_RECORDS_MIN).max(1);
         let mut starts = vec![vec![0; sources.len()]];
-        // Where the largest source is cut, so are all.
+        // All sources are cut at the keys that cut the largest one into equal parts.
         if let Some(largest) = sources.iter().max_by_key(|source| source.offsets.len()) {
             for number in 1..count {
                 let pivot = largest.key_at(self, largest.offsets.len() * number / count)?;
@@ -110,7 +110,7 @@ impl State {
             if head.flags.contains(KeyFlags::EXPIRES) {
                 part.expiring.insert(current);
             }
-            // The next of the same segment takes its place; the heap puts itself in order.
+            // The next record of the same segment takes its place, and the heap reorders itself.
             match walks
                 .get_mut(*index)
                 .map(|walk| walk.next_live(self))
@@ -128,7 +128,7 @@ impl State {
 }
 
 impl Source {
-    /// Namespace and key of the n-th record in key order.
+    /// Namespace and key of the record at this position in key order.
     fn key_at(&self, state: &State, position: usize) -> Result<(u32, Vec<u8>)> {
         let offset = self.offsets.get(position).unwrap_or_default();
         let mut scratch = Vec::new();
@@ -137,7 +137,7 @@ impl Source {
         Ok((record.header.namespace, record.key().to_vec()))
     }
 
-    /// How many records come before this namespace and key.
+    /// Number of records before this namespace and key.
     fn position_of(&self, state: &State, key: &(u32, Vec<u8>)) -> Result<usize> {
         let (mut low, mut high) = (0, self.offsets.len());
         while low < high {
@@ -152,14 +152,14 @@ impl Source {
     }
 }
 
-/// What merging one range of keys came to.
+/// Result of merging one range of keys.
 #[derive(Default)]
 struct Part {
-    /// By ascending number of the namespace, but for hints that lie.
+    /// By ascending namespace number, unless hints are wrong.
     orders: Vec<(u32, OrderBuilder)>,
-    /// Namespaces in which a key has an expiry.
+    /// Namespaces with a key that has an expiry.
     expiring: HashSet<u32>,
-    /// Of each source.
+    /// Per source.
     live: Vec<Live>,
 }
 
@@ -177,7 +177,7 @@ struct Walk<'a> {
     position: usize,
     /// Live records already found, the next one last.
     found: Vec<Head<'a>>,
-    /// What was found in all.
+    /// Totals of the live records found.
     live: Live,
     scratch: Vec<u8>,
 }
@@ -186,7 +186,7 @@ struct Walk<'a> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head<'a> {
     namespace: u32,
-    /// The key's [`rank`]: most comparisons end here, without a look at the key.
+    /// The key's [`rank`], which decides most comparisons without looking at the key.
     rank: u64,
     key: Cow<'a, [u8]>,
     flags: KeyFlags,
@@ -201,7 +201,7 @@ impl<'a> Walk<'a> {
         Ok(self.found.pop())
     }
 
-    /// Looks at some more records, fetched into the processor's cache together.
+    /// Reads some more records, prefetched into the processor's cache together.
     fn find_more(&mut self, state: &State) -> Result<()> {
         let segment = &self.source.segment;
         let hashes = self.hashes.get(self.position..).unwrap_or_default();

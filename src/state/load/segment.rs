@@ -17,7 +17,7 @@ use crate::sync::ChangeRight;
 /// Groups of [`WARM_UP`] records after which progress is reported.
 const PROGRESS_GROUPS: usize = 16;
 
-/// What the threads that load share.
+/// Shared by the loading threads.
 pub(super) struct Loading<'a> {
     pub(super) state: &'a State,
     pub(super) right: &'a ChangeRight,
@@ -28,10 +28,10 @@ pub(super) struct Loading<'a> {
 /// Offset, hash and header of a record.
 type Listed = (u64, u64, Header);
 
-/// For the bytes of two records that are compared.
+/// Buffers for two records that are compared.
 type Scratch = [Vec<u8>; 2];
 
-/// What loading one segment carries along.
+/// Working state of loading one segment.
 struct Progress {
     now: Now,
     keys: KeysCrc,
@@ -40,11 +40,11 @@ struct Progress {
 }
 
 impl Loading<'_> {
-    /// Enters the records of one segment into the keydir. None if its hint turns out to be of other
+    /// Enters the records of one segment into the keydir. None if its hint turns out to list other
     /// keys.
     pub(super) fn load(&self, source: &Source) -> Result<Option<Contribution>> {
         let (state, segment) = (self.state, &source.segment);
-        // The order of keys leads all over the segment.
+        // Key order jumps around the segment, so all of it is read ahead.
         segment.read_ahead();
         let mut progress = Progress {
             now: state.context.time.now(),
@@ -57,8 +57,8 @@ impl Loading<'_> {
         };
         let mut offsets = source.offsets.iter();
         for number in 0.. {
-            // The order of keys leads all over the segment and the keydir; so what is needed is touched some
-            // time before.
+            // Key order jumps around the segment and the keydir, so memory is touched some time
+            // before it is needed.
             let group: Vec<_> = offsets.by_ref().take(WARM_UP).collect();
             if group.is_empty() {
                 break;
@@ -92,8 +92,8 @@ impl Loading<'_> {
         Ok(Some(progress.contribution))
     }
 
-    /// The record that a source lists at this offset. None if its hint leads to no record: if the
-    /// segment itself is at fault, the scan that follows will say so.
+    /// The record that a source lists at this offset. None if its hint does not point to a record;
+    /// if the segment itself is at fault, the scan that follows will report it.
     fn listed(&self, source: &Source, offset: u64, progress: &mut Progress) -> Result<Option<Listed>> {
         let Progress { keys, scratch, .. } = progress;
         let [scratch, _] = scratch;
@@ -117,7 +117,7 @@ impl Loading<'_> {
         Ok(Some((offset, state.hash(header.namespace, record.key()), header)))
     }
 
-    /// Enters a record, and notes what it contributes beside.
+    /// Enters a record, and adds to the contribution.
     fn enter(&self, segment: &Segment, (offset, hash, header): &Listed, progress: &mut Progress) -> Result<()> {
         let is_dropped = header.namespace != SYSTEM_NAMESPACE && !self.names.contains_key(&header.namespace);
         if is_dropped && !planted(Planted::LoadDropped) {
@@ -141,7 +141,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Lets the keydir point at this record, unless it points at a newer one of the same key.
+    /// Points the keydir at this record, unless it points at a newer one of the same key.
     fn upsert(
         &self,
         segment: &Segment,

@@ -31,7 +31,7 @@ fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
     let now = engine.context.time.now();
     let due = lock(&engine.state.expiry).take_due(now.wall_ms(), STEP);
     assert_eq!(due.len(), 3);
-    // The sweep has taken them for expired, and has yet to take the writer lock.
+    // The sweep has found them expired, and has yet to take the writer lock.
     namespace.put("renewed", "new").unwrap();
     namespace.delete("deleted").unwrap();
     namespace.put_with("deleted", "again", second).unwrap();
@@ -75,7 +75,7 @@ fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since(
     assert!(namespace.get("old").unwrap().is_none());
 }
 
-/// C14. A sweep or a cleaning is under way in another thread, and has taken these out of the queue.
+/// C14. A sweep or a cleaning in another thread has taken these entries out of the queue.
 #[test]
 fn an_index_file_written_while_entries_are_taken_out_of_the_expiry_queue_has_them() {
     type Take = fn(&mut ExpiryQueue) -> usize;

@@ -9,7 +9,7 @@ use crate::planted::{Planted, planted};
 const CURSOR_VERSION: u8 = 1;
 
 impl List {
-    /// What a cursor must have been made for.
+    /// A checksum of the parameters that a cursor is valid for.
     fn fingerprint(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.namespace.id().to_le_bytes());
@@ -49,9 +49,9 @@ impl List {
         if *version != CURSOR_VERSION || is_of_another && !planted(Planted::IgnoreCursorListing) {
             return Err(Error::InvalidCursor);
         }
-        // A CRC can be computed by any client. A page ends at a key of its listing; a cursor that names
-        // another one was made up, and would let who made it see keys beyond the prefix or range
-        // that the program has chosen.
+        // Any client can compute a CRC. A page ends at a key of its listing, so a cursor that names
+        // any other key was forged, and would show keys beyond the prefix or range that the program
+        // chose.
         let (lower, upper) = self.bounds();
         if !RangeBounds::<[u8]>::contains(&(as_ref(&lower), as_ref(&upper)), key) && !planted(Planted::TrustCursor) {
             return Err(Error::InvalidCursor);
@@ -90,7 +90,7 @@ fn base64url_decode(text: &str) -> Option<Vec<u8>> {
         let [_, decoded @ ..] = bits.to_be_bytes();
         let length = chunk.len().checked_sub(1).filter(|length| *length > 0)?;
         let (decoded, unused) = decoded.split_at_checked(length)?;
-        // Of several spellings of the same bytes only the one that is written is accepted.
+        // Only the canonical encoding of the bytes is accepted.
         if unused.iter().any(|&byte| byte != 0) {
             return None;
         }

@@ -14,18 +14,17 @@ use crate::state::{Candidate, HashedKey, WARM_UP};
 use page::{Detail, Unread};
 pub use page::{Entry, EntryRef, Keys, Page};
 
-/// Keys of a page by default, as in Workers KV.
+/// Default number of keys per page, as in Workers KV.
 const PAGE_KEYS_DEFAULT: usize = 1000;
-/// Keys looked at in one go when counting.
+/// Keys read per step when counting.
 const COUNT_STEP: usize = 4096;
 
-/// A listing of a namespace's keys, in the order of their bytes. Iterate over it, or take it page
-/// by page.
+/// A listing of a namespace's keys, in byte order. Iterate over it, or fetch it page by page.
 ///
-/// Each page is a short look at the store as it is then; nothing is held between pages. A key that
-/// is there during the whole walk comes exactly once; one that is put or deleted meanwhile may come
-/// or not. Expired keys do not come. A key whose record is damaged comes with an error that names
-/// it.
+/// Each page reads the store as it is at that moment; no resource is held between pages. A key
+/// present during the whole walk is listed exactly once; one that is put or deleted meanwhile may
+/// or may not be. Expired keys are not listed. A key whose record is damaged is listed with an
+/// error that names it.
 #[derive(Clone, Debug)]
 pub struct List {
     namespace: Namespace,
@@ -65,7 +64,7 @@ impl List {
         self
     }
 
-    /// Only keys from this one on (itself included).
+    /// Only keys at or after this one.
     pub fn start(mut self, key: impl AsRef<[u8]>) -> List {
         self.start = Bound::Included(key.as_ref().to_vec());
         self
@@ -77,48 +76,48 @@ impl List {
         self
     }
 
-    /// Only keys before this one (itself excluded).
+    /// Only keys before this one.
     pub fn end(mut self, key: impl AsRef<[u8]>) -> List {
         self.end = Bound::Excluded(key.as_ref().to_vec());
         self
     }
 
-    /// From the last key to the first. Start and end keep their meaning: the start is the lower
-    /// one.
+    /// Lists from the last key to the first. Start and end keep their meaning: the start is the
+    /// lower bound.
     pub fn reverse(mut self) -> List {
         self.reverse = true;
         self
     }
 
-    /// Most keys of a page. At least 1, at most what the store's limits say. Default: 1,000, or
-    /// that if it is less.
+    /// Most keys per page: from 1 to [`Limits::page_keys_max`](crate::Limits::page_keys_max).
+    /// Default: 1,000, or that limit if it is lower.
     pub fn limit(mut self, keys: usize) -> List {
         self.limit = keys;
         self
     }
 
-    /// With the values. They are not copied, but reading them costs a memory access each; without,
-    /// only keys that have an expiry or metadata are looked up.
+    /// Includes the values. They are not copied, but reading each costs a memory access; without
+    /// values, only keys that have an expiry or metadata are looked up.
     pub fn with_values(mut self) -> List {
         self.values = true;
         self
     }
 
-    /// Goes on where a page ended: its [`Page::cursor`]. The listing must otherwise be the same,
-    /// but for the limit.
+    /// Resumes after the page with this [`Page::cursor`]. Apart from the limit, the listing must be
+    /// the same. An empty cursor means the first page.
     pub fn cursor(mut self, cursor: impl Into<String>) -> List {
         let cursor = cursor.into();
         self.cursor = (!cursor.is_empty()).then_some(cursor);
         self
     }
 
-    /// The next page: with a cursor the one after it, else the first. A key whose record is damaged
-    /// is in it, and [`EntryRef::error`] says so: damage costs what is damaged, not the page.
+    /// The page after the cursor, or the first page without one. A key whose record is damaged is
+    /// included, with the error in [`EntryRef::error`]; it does not fail the page.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidInput`] if the limit is not possible, [`Error::InvalidCursor`] if the cursor
-    /// is of another listing or damaged, [`Error::NamespaceNotFound`] if the namespace was
+    /// [`Error::InvalidInput`] if the limit is out of range, [`Error::InvalidCursor`] if the cursor
+    /// is damaged or belongs to another listing, [`Error::NamespaceNotFound`] if the namespace was
     /// dropped, and [`Error::Closed`].
     pub fn page(&self) -> Result<Page> {
         self.namespace.check()?;
@@ -136,9 +135,8 @@ impl List {
         self.page_after(after.as_deref())
     }
 
-    /// How many keys there are in all pages. Where some have an expiry it looks at each of those,
-    /// and may count a part of a batch that is being written meanwhile. A key whose record is
-    /// damaged is there.
+    /// Number of keys on all pages. If any key has an expiry, each such key is looked up, and part
+    /// of a concurrent batch may be counted. A key whose record is damaged counts.
     pub fn count(&self) -> Result<u64> {
         self.namespace.check()?;
         let engine = self.namespace.engine();
@@ -175,7 +173,7 @@ impl List {
         }
     }
 
-    /// Lower and upper bound of the keys that can come.
+    /// Lower and upper bound of the keys to list.
     fn bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
         let prefix_start = Bound::Included(self.prefix.clone());
         let successor = prefix_successor(&self.prefix).filter(|_| !planted(Planted::ListAcrossPrefix));
@@ -211,7 +209,7 @@ impl List {
                 };
                 if self.reverse { to = bound } else { from = bound }
             }
-            // One more than is wanted tells whether this is the last page.
+            // One extra key tells whether this is the last page.
             let wanted = self.limit - page.len() + 1;
             let keys = self.namespace.state.order.page(from, to, self.reverse, wanted);
             let is_end = keys.len() < wanted;
@@ -240,21 +238,20 @@ impl List {
                 return Ok(page);
             }
             match keys.last() {
-                // Some were not visible: look further.
+                // Some were expired or gone: read more.
                 Some((last, _)) if !is_end => after = Some(last.to_vec()),
                 _ => return Ok(page),
             }
         }
     }
 
-    /// Whether this listing has to look at the records of keys with these flags.
+    /// Whether this listing has to look up the records of keys with these flags.
     fn is_looked_up(&self, flags: KeyFlags) -> bool {
         self.values || flags != KeyFlags::NONE
     }
 
-    /// Calls `look` on one key after the other until it says no, with what helps to look up each
-    /// for whose flags `wanted` says yes: the records of those are fetched into the processor's
-    /// cache before, many at a time.
+    /// Calls `look` for each key until it returns false. For keys whose flags pass `wanted`, the
+    /// records are first prefetched into the processor's cache, many at a time.
     fn look_up(
         &self,
         keys: &KeyPage,
@@ -296,8 +293,8 @@ impl List {
         }
     }
 
-    /// What the page has to say of a key, with `warm` if its record has to be looked at; None if it
-    /// is not there any more.
+    /// Details of a key for the page, with `warm` if its record has to be looked up; None if the
+    /// key is no longer there.
     fn detail(&self, flags: KeyFlags, warm: Option<Warm<'_>>, now: &Now) -> Result<Option<Detail>> {
         let Some(Warm { key, candidate }) = warm else {
             return Ok(Some(Detail::Plain));
@@ -320,11 +317,11 @@ impl List {
         }
     }
 
-    /// What can still be said of a key whose record cannot be read whole: its header may be sound.
+    /// Details of a key whose record cannot be read whole: its header may be sound.
     fn detail_of_damaged(&self, key: &HashedKey<'_>, error: Error, now: &Now) -> Result<Option<Detail>> {
         let found = self.namespace.engine().state.find_header(key);
         let expiry = match found {
-            // Deleted since, or expired: then it is not there, whatever has become of its value.
+            // Deleted since, or expired: then the key is absent, whatever the state of its value.
             Ok(None) => return Ok(None),
             Ok(Some((_, header))) if now.is_expired(header.expiry, header.sequence) => return Ok(None),
             Ok(Some((_, header))) => header.expiry,

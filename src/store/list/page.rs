@@ -9,17 +9,17 @@ use crate::segment::Value;
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     keys: KeyPage,
-    /// Of each key, or empty if all keys are plain.
+    /// One per key, or empty if all keys are plain.
     details: Vec<Detail>,
     cursor: Option<String>,
 }
 
-/// What a page knows of a key beside the key.
+/// What a page knows about a key.
 #[derive(Clone, Debug)]
 pub(super) enum Detail {
     /// The key has neither an expiry nor metadata, and its value was not asked for.
     Plain,
-    /// It expires then, in milliseconds since the epoch.
+    /// When it expires, in milliseconds since the epoch.
     Expiry(u64),
     /// Its value, with expiry and metadata.
     Value(Value),
@@ -27,7 +27,7 @@ pub(super) enum Detail {
     Damaged(Box<Unread>),
 }
 
-/// What is known of a key whose record could not be read.
+/// What is known about a key whose record could not be read.
 #[derive(Clone, Debug)]
 pub(super) struct Unread {
     pub(super) error: Error,
@@ -79,8 +79,8 @@ impl Page {
         }
     }
 
-    /// Makes room for these keys. Vectors that grow by and by may be moved by the allocator each
-    /// time, and under a lock that threads share.
+    /// Reserves room for these keys. Growing bit by bit, vectors may be moved by the allocator each
+    /// time, under a lock that threads share.
     pub(super) fn reserve(&mut self, keys: &KeyPage) {
         self.keys.reserve(keys);
         self.details.reserve(keys.len());
@@ -92,35 +92,35 @@ impl Page {
         self.details.push(detail);
     }
 
-    /// Cuts the page to so many keys, and lets `cursor` say where the next one begins.
+    /// Cuts the page to this many keys; `cursor` encodes where the next page begins.
     pub(super) fn end_at(&mut self, keys: usize, cursor: impl FnOnce(&[u8]) -> String) {
         self.keys.truncate(keys);
         self.cursor = self.keys.last().map(|(last, _)| cursor(last));
     }
 
-    /// Keys in it.
+    /// Number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether it has no keys. The listing may still go on: see [`Page::cursor`].
+    /// Whether the page has no keys. There may still be a next page: see [`Page::cursor`].
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whether the listing ends here.
+    /// Whether this is the last page.
     pub fn is_last(&self) -> bool {
         self.cursor.is_none()
     }
 
-    /// What to give to [`List::cursor`] for the next page: printable, and safe in a URL. `None` on
-    /// the last page. It names a position, not a key: it stays good when keys are put or
-    /// deleted around it, and can be used again.
+    /// Pass this to [`List::cursor`] for the next page: printable, and safe in a URL. `None` on the
+    /// last page. A cursor is a position, not a key: it stays valid when keys around it are put or
+    /// deleted, and can be reused.
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
 
-    /// The n-th key.
+    /// The key at this index, counted from 0.
     pub fn get(&self, index: usize) -> Option<EntryRef<'_>> {
         let (key, _) = self.keys.get(index)?;
         Some(EntryRef::new(key, self.details.get(index)))
@@ -149,22 +149,21 @@ impl<'a> EntryRef<'a> {
         self.expiry
     }
 
-    /// What was put beside the value.
+    /// The metadata that was put with the value.
     pub fn metadata(&self) -> Option<&'a [u8]> {
         self.value.and_then(Value::metadata)
     }
 
-    /// The value, if the listing was asked for values or had to read it for its metadata.
+    /// The value, if the listing includes values or had to read it for its metadata.
     pub fn value(&self) -> Option<&'a Value> {
         self.value
     }
 
-    /// Why the key has come without what was asked for: its record is damaged
-    /// ([`Error::Corruption`]), or in [`ReadMode::Pread`](crate::ReadMode::Pread) the system
-    /// failed to read it ([`Error::Io`]). The error names the key and the place. The
-    /// key is there; value and metadata are not to be had, and the expiry is told only if that much
-    /// can be read. `None` for a key of which all is known that was asked for; its value is not
-    /// looked at unless it has to be.
+    /// Why this key is listed without its details: its record is damaged ([`Error::Corruption`]),
+    /// or in [`ReadMode::Pread`](crate::ReadMode::Pread) the system failed to read it
+    /// ([`Error::Io`]). The error names the key and the place. The key is present; its value and
+    /// metadata are unavailable, and the expiry is included only if it can be read. `None` for a
+    /// key without such a problem; a value that the listing does not need is not read.
     pub fn error(&self) -> Option<&'a Error> {
         self.error
     }
@@ -186,12 +185,12 @@ impl Entry {
         self.expiry
     }
 
-    /// What was put beside the value.
+    /// The metadata that was put with the value.
     pub fn metadata(&self) -> Option<&[u8]> {
         self.value.as_ref().and_then(Value::metadata)
     }
 
-    /// The value, if the listing was asked for values.
+    /// The value, if the listing includes values.
     pub fn value(&self) -> Option<&Value> {
         self.value.as_ref().filter(|_| self.with_value)
     }
@@ -204,10 +203,9 @@ fn text(key: &[u8]) -> Result<&str> {
     })
 }
 
-/// Walks a listing key by key, fetching page after page. Nothing is left out in silence: a key
-/// whose record is damaged comes as an error that names it, once, and the walk goes on with the
-/// next key. After an error of any other kind (the store was closed, the namespace dropped) it
-/// ends.
+/// Walks a listing key by key, fetching page after page. No key is skipped silently: a key whose
+/// record is damaged is returned once as an error that names it, and the walk continues with the
+/// next key. Any other error (the store was closed, the namespace dropped) ends it.
 #[derive(Debug)]
 pub struct Keys {
     list: List,
@@ -246,7 +244,7 @@ impl Keys {
             _ => return Ok(false),
         }
         (self.page, self.position) = (Page::default(), 0);
-        // If this fails, that is the end.
+        // If this fails, the walk has ended.
         self.state = Walk::Ended;
         self.page = self.list.page()?;
         self.state = Walk::Going;
