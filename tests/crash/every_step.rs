@@ -1,22 +1,22 @@
-//! A store is cut off before every step that it takes on the disk, and what the crash leaves is
-//! opened.
+//! A store is cut off before every step it takes on the disk, and then opened from what the crash
+//! left.
 //!
-//! A step is a call that changes what is stored or makes it durable. Of each, these crashes are
-//! made: the process is killed before it, or within it if it is a write; power fails, and of what
-//! was not synced nothing is left, or everything, or the first so many operations, or any of them
-//! out of order and in parts of 512 bytes or 4 KiB. What each state is asked is said in
-//! [`explorer`]; how a run is recorded in [`recording`](test_support::crash::recording). Where
-//! recovery itself is cut off, the same is asked again.
+//! A step is a call that changes stored data or makes it durable. At each step the process is
+//! killed before the call, or within it if it is a write; or power fails, and of the unsynced
+//! operations none, all, a prefix, or any of them survive, out of order and in parts of 512 bytes
+//! or 4 KiB. [`explorer`] lists the checks on each state,
+//! [`recording`](test_support::crash::recording) describes how a run is recorded. Recovery itself
+//! is cut off and checked in the same way.
 //!
 //! `a_checkpoint...at_any_step` in `tests/engine/checkpoint.rs` and `tests/engine/second_crash.rs`
-//! do this for single stories; the model test (`tests/crash/model.rs`) crashes at random places.
-//! Here every place is visited.
+//! do this for single scenarios; the model test (`tests/crash/model.rs`) crashes at random places.
+//! This suite visits every place.
 //!
-//! * `EMBERCASK_SEED` seeds the random lives, and which states are built.
-//! * `EMBERCASK_EXHAUSTIVE=1` builds all states of the life of every kind of operation; by default
-//!   a sample, another one in each run.
-//! * `EMBERCASK_CRASH_STATES` says how many states of random lives are opened at least.
-//! * `EMBERCASK_CRASH_PLACE` names one state, as a failure prints it, for
+//! * `EMBERCASK_SEED` seeds the random workloads and the choice of states.
+//! * `EMBERCASK_EXHAUSTIVE=1` builds all states of the workload with every kind of operation; the
+//!   default is a sample, a different one in each run.
+//! * `EMBERCASK_CRASH_STATES` sets the minimum number of states opened for random workloads.
+//! * `EMBERCASK_CRASH_PLACE` names one state, in the form that a failure prints, for
 //!   `the_state_that_the_environment_names_holds`.
 
 use std::sync::Arc;
@@ -31,15 +31,15 @@ use test_support::crash::recording::{Below, Moment};
 use test_support::crash::workload::Workload;
 use test_support::driver::DIRECTORY;
 
-/// States of random lives, unless the environment says otherwise.
+/// Default number of states for random workloads.
 const RANDOM_STATES: u64 = 2_500;
 
-/// What is built of the life of every kind of operation, unless the run is exhaustive.
+/// The states built for the workload with every kind of operation; all in an exhaustive run.
 #[derive(Clone, Copy)]
 struct Samples {
-    /// Of the states that cutting the life off leaves.
+    /// Of the states left by cutting off the run.
     life: Sample,
-    /// Of those that cutting a recovery off leaves.
+    /// Of the states left by cutting off a recovery.
     recoveries: Sample,
 }
 
@@ -47,7 +47,7 @@ fn honest() -> Below {
     Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> { Arc::new(disk.clone()) })
 }
 
-/// The same number for the same place.
+/// A generator that is the same for the same place.
 fn fate(seed: u64, place: &Place, step: usize) -> test_support::Rng {
     let mut numbers = vec![seed, step as u64];
     for (step, cut) in place {
@@ -62,8 +62,7 @@ fn random_cut(fate: &mut test_support::Rng) -> Cut {
     Cut::Power(CutPolicy::Random { seed, grain })
 }
 
-/// Kills within the write that is next: with its first byte, one in its middle and all but its
-/// last.
+/// Kills within the next write: after its first byte, in its middle, and before its last byte.
 fn torn(moment: &Moment, fate: &mut test_support::Rng) -> Vec<Cut> {
     let length = moment.write.as_ref().map_or(0, |write| write.bytes.len());
     let mut parts = vec![1, length.saturating_sub(1), length / 2];
@@ -76,7 +75,7 @@ fn torn(moment: &Moment, fate: &mut test_support::Rng) -> Vec<Cut> {
     parts.into_iter().map(Cut::KillWithin).collect()
 }
 
-/// Every cut there is of this moment, and so many random ones.
+/// Every possible cut at this moment, and `random` random ones.
 fn every_cut(moment: &Moment, random: u64, fate: &mut test_support::Rng) -> Vec<Cut> {
     let mut cuts = vec![Cut::Kill, Cut::Power(CutPolicy::LoseUnsynced)];
     cuts.extend(torn(moment, fate));
@@ -89,10 +88,10 @@ fn every_cut(moment: &Moment, random: u64, fate: &mut test_support::Rng) -> Vec<
     cuts
 }
 
-/// Of a small life every step is taken, with every cut. Of the recovery from the plainest cuts
-/// again every step, with the cuts that differ most; of the other recoveries, and of those after a
-/// second crash, a sample. Of all these the states that the samples have, and a kill before every
-/// step.
+/// Every step of the run, with every cut. After a kill, or a power cut that keeps nothing or
+/// everything, also every step of the recovery, with the cuts that differ most; a sample of the
+/// steps of other recoveries, and of recoveries after a second crash. Reduced to the states in the
+/// samples and a kill before every step.
 fn exhaustively(samples: Samples, place: &Place, step: usize, moment: &Moment) -> Vec<Cut> {
     let mut cuts = without_sampling(samples.life.seed, place, step, moment);
     let mut numbers = vec![step as u64];
@@ -204,7 +203,7 @@ fn random_lives_survive_crashes_at_sampled_steps() {
     }
     println!("{lives} lives: {}", explorer.summary());
     test_support::at_least(1, lives, "lives");
-    // Of what the environment asks for, since a few lives need not have everything in them.
+    // Scaled to the requested number of states, since a few runs need not contain everything.
     let part = |share: f64| (states as f64 * share) as u64;
     explorer.has_visited(&[
         (explorer::OPENED, states),
@@ -229,8 +228,8 @@ fn random_lives_survive_crashes_at_sampled_steps() {
     ]);
 }
 
-/// A place names a state only if everything on the disk follows from the seed: ids, salts and the
-/// hashes in index files too.
+/// A place names a state only if everything on the disk derives from the seed, including ids, salts
+/// and the hashes in index files.
 #[test]
 fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
     let mut seeds = test_support::rng();
@@ -251,8 +250,7 @@ fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
     }
 }
 
-/// If it names none, one in the middle of recovery, so that a state can be built again when that is
-/// needed.
+/// By default a state in the middle of recovery, so that replaying keeps working.
 #[test]
 fn the_state_that_the_environment_names_holds() {
     let (workload, place) = explorer::place_to_replay().unwrap_or_else(|| {
@@ -262,8 +260,7 @@ fn the_state_that_the_environment_names_holds() {
     explorer::replay(&workload, &place, honest()).unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// An exploration of a device that lies must end in an error, and replaying what the error names
-/// must as well.
+/// Exploring a device that lies must fail, and so must replaying the place that the error names.
 fn notices(lie: Lie) {
     let workload = Workload::every_kind();
     let recording = workload.record(lie.below());

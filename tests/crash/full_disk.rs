@@ -1,17 +1,17 @@
 //! A disk that is really full: promise 9, on file systems of a few megabytes.
 //!
-//! What holds, with the store's own threads and without:
+//! The invariants, with and without the store's own threads:
 //!
-//! * a put that does not fit fails with [`ErrorKind::NoSpace`] and changes nothing; nothing
-//!   acknowledged is lost;
-//! * reads, deletes and compaction go on, and make room; puts work again on the same handle, be it
-//!   for that or because somebody else has freed space;
-//! * closing, opening again and being killed lose nothing on a disk without room for one more byte.
+//! * a put that does not fit fails with [`ErrorKind::NoSpace`] and changes nothing; no acknowledged
+//!   write is lost;
+//! * reads, deletes and compaction keep working, and free space; puts then work again on the same
+//!   handle, as they do when another program frees space;
+//! * closing, reopening and being killed lose nothing on a disk without room for one more byte.
 //!
-//! The file systems are a tmpfs and an ext4 image on a loop device, mounted in a mount namespace of
-//! their own, so that no mount outlives its test, however that ends. Where this process may not
-//! mount, that test says so in a line and passes; the same on a simulated disk runs everywhere.
-//! Single points on a simulated disk are in `tests/engine/faults/full_disk.rs`.
+//! The file systems are a tmpfs and an ext4 image on a loop device, mounted in a private mount
+//! namespace, so that no mount outlives its test. Where this process may not mount, the test is
+//! skipped; the same test on a simulated disk runs everywhere. Single cases on a simulated disk are
+//! in `tests/engine/faults/full_disk.rs`.
 
 #![cfg(unix)]
 
@@ -28,7 +28,7 @@ use test_support::process::{Child, remove_directory, report, role, was_killed};
 
 const SEGMENT_BYTES: u64 = 256 << 10;
 const VALUE_BYTES: usize = 2_000;
-/// Of the space of a file system, what somebody else takes at first.
+/// Space that another program takes at first.
 const BALLAST_BYTES: u64 = 1 << 20;
 const SIMULATED_BYTES: u64 = 6 << 20;
 /// More puts than fit on any of these file systems.
@@ -36,7 +36,7 @@ const PUTS_MAX: u64 = 20_000;
 
 type Content = BTreeMap<String, Vec<u8>>;
 
-/// A file system that fills up, with a store on it and something of somebody else's.
+/// A file system that fills up, with a store and another program's file on it.
 enum Disk {
     Real { root: PathBuf, test: &'static str },
     Simulated(MemStorage),
@@ -62,7 +62,7 @@ impl Disk {
         opened.unwrap_or_else(|error| panic!("open: {error}"))
     }
 
-    /// Somebody else takes so much, or all that there is.
+    /// Another program takes this many bytes, or all the space there is.
     fn take(&self, bytes: Option<u64>) {
         match self {
             Disk::Real { root, .. } => {
@@ -72,7 +72,7 @@ impl Disk {
                     .open(root.join("ballast"))
                     .unwrap();
                 let mut left = bytes.unwrap_or(u64::MAX);
-                // Blocks first, then single bytes, until not one fits.
+                // Blocks first, then single bytes, until not one more fits.
                 for size in [4096, 1] {
                     while left > 0 {
                         let block = vec![1; left.min(size) as usize];
@@ -93,7 +93,7 @@ impl Disk {
         }
     }
 
-    /// Somebody else gives back all that was taken.
+    /// The other program gives back all it took.
     fn give_back(&self) {
         match self {
             Disk::Real { root, .. } => std::fs::remove_file(root.join("ballast")).unwrap(),
@@ -119,7 +119,7 @@ fn options(maintenance: Maintenance) -> Options {
     Store::options().segment_bytes(SEGMENT_BYTES).maintenance(maintenance)
 }
 
-/// Mostly of class `Os`: a kill is all that comes.
+/// Mostly class `Os`, which is enough because these tests only kill.
 fn put(namespace: &Namespace, key: &str, value: &[u8], number: u64) -> embercask::Result<u64> {
     let durability = if number.is_multiple_of(64) {
         Durability::Sync
@@ -133,8 +133,7 @@ fn value(number: u64) -> Vec<u8> {
     format!("{number};").bytes().cycle().take(VALUE_BYTES).collect()
 }
 
-/// Puts until one is refused, and then so often again that nobody finds room any more. Returns how
-/// many were put.
+/// Puts until 20 in a row are refused. Returns the number that succeeded.
 fn fill(namespace: &Namespace, name: &str, content: &mut Content) -> u64 {
     let (mut written, mut refused) = (0, 0);
     for number in 0..PUTS_MAX {
@@ -148,17 +147,16 @@ fn fill(namespace: &Namespace, name: &str, content: &mut Content) -> u64 {
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
                 refused += 1;
-                // Overwriting and batches are refused as well.
                 if refused == 20 {
                     return written;
                 }
             }
         }
     }
-    panic!("the disk does not fill up: {written} puts fitted");
+    panic!("the disk does not fill up: {written} puts fit");
 }
 
-/// That a put is refused, of a new key, of one that is there, and within a batch.
+/// Asserts that puts of a new key, of an existing key and in a batch are refused.
 fn refuses(store: &Store, namespace: &Namespace, content: &Content) {
     let key = content.keys().next().unwrap();
     for refused in [
@@ -177,7 +175,7 @@ fn refuses(store: &Store, namespace: &Namespace, content: &Content) {
     assert_eq!(store.stats().poisoned, None);
 }
 
-/// Nothing is missing, and nothing more is there than what `perhaps` says.
+/// The namespace holds `content`, and beyond it only keys in `perhaps`.
 #[track_caller]
 fn holds(namespace: &Namespace, content: &Content, perhaps: &[String]) {
     let mut listed = 0;
@@ -186,21 +184,21 @@ fn holds(namespace: &Namespace, content: &Content, perhaps: &[String]) {
         let key = entry.key_str().unwrap();
         match content.get(key) {
             Some(value) => {
-                assert!(entry.value().unwrap() == value, "another value of {key}");
+                assert!(entry.value().unwrap() == value, "wrong value of {key}");
                 listed += 1;
             }
             None => assert!(perhaps.iter().any(|known| known == key), "{key} came back"),
         }
     }
-    assert_eq!(listed, content.len(), "keys that are listed");
+    assert_eq!(listed, content.len(), "number of listed keys");
     for (key, value) in content {
         let got = namespace.get(key).unwrap();
         assert!(got.is_some_and(|got| got == *value), "{key}");
     }
 }
 
-/// Deletes the oldest `count` keys, and compacts in between, as somebody does who needs room: so
-/// many tombstones at once that they fit into what the store holds back.
+/// Deletes the oldest `count` keys to make room. Compacts after every 1,000, since that many
+/// tombstones fit into the reserve.
 fn delete_oldest(store: &Store, namespace: &Namespace, content: &mut Content, count: usize) {
     let doomed: Vec<String> = content.keys().take(count).cloned().collect();
     for (number, key) in doomed.iter().enumerate() {
@@ -222,7 +220,8 @@ fn delete_oldest(store: &Store, namespace: &Namespace, content: &mut Content, co
     store.compact().unwrap_or_else(|error| panic!("compact: {error}"));
 }
 
-/// Full, room by deleting, full, room by somebody else, full, closed, opened; all on one store.
+/// Fills the disk, frees space by deleting, fills it, frees another program's space, fills it,
+/// closes and reopens; on one store.
 fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
     disk.clear();
     disk.take(Some(BALLAST_BYTES));
@@ -230,7 +229,7 @@ fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
     let namespace = store.namespace("N").unwrap();
     let mut content = Content::new();
     let first = fill(&namespace, "first", &mut content);
-    assert!(first > 1_000, "only {first} puts fitted");
+    assert!(first > 1_000, "only {first} puts fit");
     refuses(&store, &namespace, &content);
     holds(&namespace, &content, &[]);
     println!("  {first} puts until the disk was full");
@@ -240,7 +239,7 @@ fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
     let again = fill(&namespace, "again", &mut content);
     assert!(
         again > first / 3,
-        "after half was deleted, only {again} puts of {first} fitted"
+        "after half was deleted, only {again} of {first} puts fit"
     );
     holds(&namespace, &content, &[]);
 
@@ -249,7 +248,7 @@ fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
     holds(&namespace, &content, &[]);
     disk.give_back();
     let more = fill(&namespace, "more", &mut content);
-    assert!(more > 100, "after room was made, only {more} puts fitted");
+    assert!(more > 100, "after space was freed, only {more} puts fit");
     holds(&namespace, &content, &[]);
 
     delete_oldest(&store, &namespace, &mut content, 1_500);
@@ -264,15 +263,15 @@ fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
     goes_on_after_opening(disk, maintenance, content, &[]);
 }
 
-/// Opened on a disk without room; then puts work once there is some, on the same handle; and all is
-/// there the next time.
+/// Opens on a full disk; puts work on that handle once there is space, and everything is there
+/// after reopening.
 fn goes_on_after_opening(disk: &Disk, maintenance: Maintenance, mut content: Content, perhaps: &[String]) {
     let store = disk.open(maintenance);
     let namespace = store.open_namespace("N").unwrap();
     holds(&namespace, &content, perhaps);
-    // Closing may have made a little room.
+    // Closing may have freed a little space.
     let few = fill(&namespace, "few", &mut content);
-    assert!(few < 1_000, "{few} puts fitted on a full disk");
+    assert!(few < 1_000, "{few} puts fit on a full disk");
     refuses(&store, &namespace, &content);
     holds(&namespace, &content, perhaps);
     disk.give_back();
@@ -298,7 +297,8 @@ fn goes_on_after_opening(disk: &Disk, maintenance: Maintenance, mut content: Con
     store.close().unwrap();
 }
 
-/// Fills the disk and goes on trying, until killed; says what it begins and what was acknowledged.
+/// Fills the disk and keeps trying until killed; reports each put before it and after it was
+/// acknowledged.
 fn fill_until_killed(directory: &Path, maintenance: Maintenance) {
     let store = options(maintenance).open(directory).expect("open");
     let namespace = store.namespace("N").expect("a namespace");
@@ -315,7 +315,7 @@ fn fill_until_killed(directory: &Path, maintenance: Maintenance) {
     }
 }
 
-/// A process is killed while its disk is full, and the next one opens before there is room.
+/// Kills a process while its disk is full, and opens the store before there is space.
 fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
     disk.clear();
     disk.take(Some(BALLAST_BYTES));
@@ -326,9 +326,9 @@ fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
         Disk::Simulated(simulated) => {
             let store = disk.open(maintenance);
             let fitted = fill(&store.namespace("N").unwrap(), "killed", &mut content);
-            assert!(fitted > 1_000, "only {fitted} puts fitted");
+            assert!(fitted > 1_000, "only {fitted} puts fit");
             survivor = Disk::Simulated(simulated.crash_process());
-            // A refused put may have happened, as a whole.
+            // A refused put may still have been applied, completely.
             perhaps.extend((0..PUTS_MAX).map(|number| format!("killed {number:05}")));
             &survivor
         }
@@ -355,8 +355,8 @@ fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
                     child.kill();
                 }
             }
-            assert!(was_killed(child.wait()), "the child failed; what it said is above");
-            assert!(content.len() > 1_000, "only {} puts fitted", content.len());
+            assert!(was_killed(child.wait()), "the child failed; see its output above");
+            assert!(content.len() > 1_000, "only {} puts fit", content.len());
             disk
         }
     };
@@ -379,7 +379,7 @@ fn a_full_disk_loses_nothing_and_takes_puts_again_simulated() {
     everything(&Disk::Simulated(MemStorage::new()));
 }
 
-/// Found on ext4: the hint was created, and not a byte of it fitted.
+/// Found on ext4: the hint was created, but not a byte of it fit.
 #[test]
 fn a_hint_that_does_not_fit_leaves_nothing_that_verify_takes_for_damage() {
     for operation in [Operation::Write, Operation::Sync] {
@@ -402,7 +402,7 @@ fn a_hint_that_does_not_fit_leaves_nothing_that_verify_takes_for_damage() {
         assert!(report.is_sound(), "{operation:?}: {:#?}", report.damaged);
         let hints = disk.files("/store").into_iter();
         let hints = hints.filter(|path| path.extension().is_some_and(|extension| extension == "hint"));
-        assert_eq!(hints.count(), 0, "{operation:?}: hints that are none");
+        assert_eq!(hints.count(), 0, "{operation:?}: invalid hints");
         faults.clear();
         store.close().unwrap();
     }
@@ -442,13 +442,13 @@ fn a_full_disk_loses_nothing_and_takes_puts_again_on_ext4() {
         let made = std::fs::File::create(&image).and_then(|file| file.set_len(16 << 20));
         made.map_err(|error| error.to_string())?;
         let (image, mount) = (image.display().to_string(), mount.display().to_string());
-        // No blocks that only root may fill.
+        // No blocks reserved for root.
         run("mkfs.ext4", &["-q", "-F", "-m", "0", &image])?;
         run("mount", &["-o", "loop", &image, &mount])
     });
 }
 
-/// Runs a command; what it says if it fails.
+/// Runs a command. On failure, returns its output.
 fn run(command: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(command).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{command}: {error}"))?;
@@ -457,7 +457,7 @@ fn run(command: &str, arguments: &[&str]) -> Result<(), String> {
     output.status.success().then_some(()).ok_or_else(told)
 }
 
-/// Unmounts when dropped. If it never is, the mount ends with the namespace.
+/// Unmounts on drop. If that never happens, the mount ends with its namespace.
 struct Mounted(PathBuf);
 
 impl Drop for Mounted {
@@ -468,8 +468,8 @@ impl Drop for Mounted {
     }
 }
 
-/// Runs everything on a file system that `mount` brings into a directory, in a process with mounts
-/// of its own.
+/// Runs everything on a file system that `mount` mounts on a directory, in a process with a private
+/// mount namespace.
 fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String>) {
     match role() {
         Some(role) if role.name == "fill" => {
@@ -492,7 +492,7 @@ fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String
     let ways: [&[&str]; 2] = [&["unshare", "-m"], &["unshare", "-Urm"]];
     let works = |way: &&&[&str]| run(way[0], &[&way[1..], &["true"]].concat()).is_ok();
     let Some(way) = ways.iter().find(works) else {
-        return test_support::skip(test, "this process may not have mounts of its own");
+        return test_support::skip(test, "this process may not create a mount namespace");
     };
     let directory = tempfile::tempdir().unwrap();
     let mut child = Child::spawn_under(way, test, "mounted", directory.path(), &[]);
@@ -503,7 +503,7 @@ fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String
     let status = child.wait();
     assert!(
         status.success(),
-        "the process on that disk failed ({status}); what it said is above"
+        "the process on that disk failed ({status}); see its output above"
     );
-    println!("{test}: {}", last.expect("it says what it did"));
+    println!("{test}: {}", last.expect("a report of what it did"));
 }

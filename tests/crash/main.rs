@@ -1,6 +1,6 @@
-//! Lives that end badly, in one program: each module is a suite, which `tests/planted.table` knows
-//! by its name. `tests/crash_damage` is a program of its own, since it watches what the process
-//! allocates.
+//! Crash tests in one binary: each module is a suite, which `tests/planted.table` refers to by
+//! name. `tests/crash_damage` is a separate binary because it watches the allocations of the
+//! process.
 
 mod every_step;
 mod full_disk;

@@ -1,13 +1,14 @@
-//! The model test: whatever is done to a store, and however it ends, it shows what a plain ordered
-//! map would.
+//! The model test: whatever is done to a store, and however it ends, it shows the same as a plain
+//! ordered map.
 //!
 //! Random sequences of operations run against a store on a simulated disk and against a model
-//! ([`model`]), and after each everything that can be seen is compared ([`driver`]). Crashes strike
-//! between operations, within them at any storage call, and within the recovery that follows; the
-//! store must then show exactly one of the states that the acknowledgements given before allow.
+//! ([`model`]), and everything visible is compared after each operation ([`driver`]). Crashes
+//! happen between operations, within them at any storage call, and within the recovery that
+//! follows; the store must then show exactly one of the states allowed by the acknowledgements so
+//! far.
 //!
-//! `EMBERCASK_MODEL_CASES` says how many sequences each test runs. A failing one is shrunk, printed
-//! and kept in `proptest-regressions/`, from where it is run again before any other.
+//! `EMBERCASK_MODEL_CASES` sets the number of sequences per test. A failing one is shrunk, printed
+//! and kept in `proptest-regressions/`, from where it is replayed before any new one.
 
 use proptest::prelude::*;
 use proptest::test_runner::{FailurePersistence, FileFailurePersistence};
@@ -21,7 +22,7 @@ fn cases() -> u32 {
 }
 
 fn config(regressions: &'static str) -> ProptestConfig {
-    // What fails because it was broken on purpose (`.ci/planted`) is neither shrunk nor kept.
+    // Failures planted on purpose (`.ci/planted`) are neither shrunk nor kept.
     let is_planted = std::env::var_os("EMBERCASK_PLANTED").is_some();
     let kept: Box<dyn FailurePersistence> = Box::new(FileFailurePersistence::Direct(regressions));
     ProptestConfig {
@@ -43,7 +44,7 @@ fn run(settings: &ops::Settings, ops: &[ops::Op]) {
 proptest! {
     #![proptest_config(config("proptest-regressions/model-short.txt"))]
 
-    /// Short lives: many stores, each soon at its first crash.
+    /// Short runs: many stores, each soon at its first crash.
     #[test]
     fn a_store_shows_what_an_ordered_map_would_in_short_lives(
         settings in ops::settings(),
@@ -56,7 +57,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases() / 6, ..config("proptest-regressions/model-long.txt") })]
 
-    /// Long lives: segments pile up, and compaction meets what compaction left.
+    /// Long runs: segments pile up, and compaction works on its own outputs.
     #[test]
     fn a_store_shows_what_an_ordered_map_would_in_long_lives(
         settings in ops::settings(),

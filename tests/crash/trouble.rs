@@ -1,26 +1,25 @@
-//! Something goes wrong at every step of a life in turn, and the store answers as it promised.
+//! Every step of a run fails in turn, and the store responds as it promises.
 //!
-//! The life is the one of `tests/crash/every_step.rs`: every kind of operation in a few hundred
-//! steps. It is lived again for each of its calls, and that call fails; or, from it on, calls of a
-//! kind fail until things are put in order. From then on, deed by deed (promise 8 of
-//! `docs/durability.md`, and 9):
+//! The workload is that of `tests/crash/every_step.rs`: every kind of operation in a few hundred
+//! steps. It is run again for each of its calls, and that call fails; or, from that call on, calls
+//! of one kind fail until the disk is put in order. From then on, after each deed (promises 8 and 9
+//! of `docs/durability.md`):
 //!
-//! * the call returns an error of the kind that fits, or goes well; it hangs nobody, and is never
-//!   an error about damage;
-//! * what failed has happened or not, as a whole; reads go on and show just that;
-//! * after a failed sync of the log writes are refused until the store is opened again, and nothing
-//!   is acknowledged meanwhile;
-//! * a store that is not poisoned goes on, and works again as soon as the disk does;
-//! * a kill or a power cut at any of these points leaves what was acknowledged, in order and
-//!   without damage, also when what a failed sync was to make durable is lost although reads still
-//!   show it.
+//! * the call succeeds or returns an error of the fitting kind; it never hangs and never reports
+//!   damage;
+//! * a failed operation happened completely or not at all; reads keep working and show which;
+//! * after a failed sync of the log, writes are refused until the store is opened again, and
+//!   nothing is acknowledged meanwhile;
+//! * a store that is not poisoned carries on, and works again as soon as the disk does;
+//! * a kill or a power cut at any of these points leaves the acknowledged writes, in order and
+//!   without damage, even if the data of a failed sync are lost although reads still show them.
 //!
-//! `tests/engine/faults/` tells single stories of this, and has those of threads, of the directory
-//! and of the disk that is full for good.
+//! `tests/engine/faults/` has single scenarios, and covers threads, the directory and a disk that
+//! stays full.
 //!
-//! One in seven of the calls is tried by default, others in each run, and every one with
-//! `EMBERCASK_EXHAUSTIVE=1`; `EMBERCASK_SEED` repeats a run. A failure prints the variable that
-//! repeats just that life: `EMBERCASK_FAULT_PLACE`.
+//! One in seven calls is tried by default, different ones in each run, and every one with
+//! `EMBERCASK_EXHAUSTIVE=1`; `EMBERCASK_SEED` repeats a run. A failure prints the value of
+//! `EMBERCASK_FAULT_PLACE` that replays just its life.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,27 +38,27 @@ use test_support::model;
 use test_support::ops::{self, Crash, FIRST_NAMES, Op, Settings, Upkeep, Write};
 use test_support::way::Way;
 
-/// Deeds that are done after the first that failed.
+/// Deeds performed after the first failure.
 const DEEDS_AFTER: usize = 6;
-/// Of these, so many before things are put in order.
+/// Of these, the number performed before the disk is put in order.
 const DEEDS_IN_TROUBLE: usize = 3;
-/// A life that takes longer hangs. It takes a fraction of a second.
+/// A life that takes longer hangs. Normally it takes a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// More calls than the life makes.
 const CALLS_MAX: u64 = 100_000;
-/// Openings and maps are no steps; trouble with them begins at every so manieth.
+/// Openings and maps are not steps; their failures begin at one in this many steps.
 const STEPS_BETWEEN_OPENINGS: usize = 3;
-/// Of the places where trouble can begin, one in so many is tried, unless the run is exhaustive.
-/// Odd, so that both ways to read have their turn.
+/// One in this many beginnings of trouble is tried, unless the run is exhaustive. Odd, so that both
+/// read modes are used.
 const ONE_IN: u64 = 7;
-/// Of the steps of a life, before every so manieth it is killed and opened with trouble.
+/// Every N-th step of a life, it is killed before the step and opened with trouble.
 const STEPS_BETWEEN_KILLS: usize = 9;
 const PLACE: &str = "EMBERCASK_FAULT_PLACE";
 
 /// One life with trouble from one step on.
 struct Life<'a> {
     workload: &'a Workload,
-    /// What changes something in it when all goes well, in words.
+    /// Its modifying calls when nothing fails, as text.
     steps: &'a [String],
     settings: Settings,
     maker: Arc<Troublemaker>,
@@ -67,16 +66,16 @@ struct Life<'a> {
     lived: Lived,
 }
 
-/// What came of a life, or of many.
+/// Counts from one or more lives.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lived {
-    /// Lives in which the trouble came.
+    /// Lives in which the trouble struck.
     struck: u64,
-    /// Of these, those in which a call failed for it.
+    /// Of these, lives in which an operation failed because of it.
     failed: u64,
-    /// Those whose store was poisoned.
+    /// Lives whose store was poisoned.
     poisoned: u64,
-    /// Those in which that was a sync of the log.
+    /// Lives in which a sync of the log failed.
     lost_syncs: u64,
 }
 
@@ -89,7 +88,7 @@ impl Lived {
     }
 }
 
-/// Lives it. Nothing strikes if there is no such step.
+/// Runs a life. Nothing fails if there is no such step.
 fn live(workload: &Workload, steps: &[String], trouble: &Trouble, at: u64, pread: bool) -> Lived {
     let maker = Troublemaker::new(trouble, at);
     let settings = Settings {
@@ -104,7 +103,7 @@ fn live(workload: &Workload, steps: &[String], trouble: &Trouble, at: u64, pread
         lived.failed = 1;
         assert_answer(trouble, &error);
         maker.put_in_order();
-        // What a creation that failed has left is no obstacle.
+        // Leftovers of a failed creation must not prevent the next.
         begin(&disk.crash_process()).unwrap_or_else(|second| panic!("creating again after {error}: {second}"))
     });
     let mut life = Life {
@@ -123,7 +122,7 @@ fn live(workload: &Workload, steps: &[String], trouble: &Trouble, at: u64, pread
 fn assert_answer(trouble: &Trouble, error: &Error) {
     assert!(
         [trouble.answer, ErrorKind::Poisoned].contains(&error.kind()),
-        "{} is answered with {error:?}",
+        "{} led to {error:?}",
         trouble.name
     );
 }
@@ -137,7 +136,7 @@ impl Life<'_> {
             let before = self.maker.struck();
             let result = self.deed(number, deed);
             if let Err(error) = &result {
-                assert!(self.maker.struck(), "{deed:?}: {error}, and nothing was wrong");
+                assert!(self.maker.struck(), "{deed:?}: {error}, although nothing was wrong");
                 self.lived.failed = 1;
                 assert_answer(&self.maker.trouble, error);
             }
@@ -179,7 +178,7 @@ impl Life<'_> {
             }
             Deed::Verify => match self.driver.store().verify() {
                 Ok(report) => {
-                    // What cannot be read is in the report, and says why.
+                    // Unreadable parts are reported with their causes.
                     let mut causes = report.damaged.iter().map(|damaged| &damaged.cause);
                     assert!(
                         causes.all(|cause| cause.contains("injected fault")),
@@ -190,11 +189,11 @@ impl Life<'_> {
                 }
                 Err(error) => Err(error),
             },
-            Deed::Op(op) => panic!("{op:?} is no part of this life"),
+            Deed::Op(op) => panic!("{op:?} is not part of this life"),
         }
     }
 
-    /// After each deed from the first on that met with trouble.
+    /// Checks after each deed, from the first failed one on.
     fn examine(&mut self, number: usize, deed: &Deed, result: &Result<()>, first: bool) {
         self.driver.check_shown();
         let seed = number as u64 + self.maker.at * 1000;
@@ -208,15 +207,18 @@ impl Life<'_> {
         }
         let writes = matches!(deed, Deed::Op(Op::Write(_) | Op::Upkeep(Upkeep::Sync)));
         if first && writes && result.is_err() && self.lost_a_sync_of_the_log() {
-            assert!(poisoned.is_some(), "a sync of the log failed, and the store goes on");
+            assert!(
+                poisoned.is_some(),
+                "the store is not poisoned by a failed sync of the log"
+            );
             self.lived.lost_syncs = 1;
         }
         if poisoned.is_some() {
             self.lived.poisoned = 1;
             self.refuses();
-            // Opening anew is the cure.
+            // Reopening is the cure.
             let settings = self.settings.clone();
-            // What the disk refuses still is tried again on one that works.
+            // If the disk still refuses, it is retried on a healthy one.
             if let Err(error) = self.driver.try_reopen(Way::IndexFile, &settings) {
                 assert_answer(&self.maker.trouble, &error);
             }
@@ -224,8 +226,8 @@ impl Life<'_> {
         }
     }
 
-    /// Whether the trouble is a failed sync of a segment that the store goes on with, not of one
-    /// that it has thrown away.
+    /// Whether the trouble is a failed sync of a segment that is in use, not of one that was
+    /// discarded.
     fn lost_a_sync_of_the_log(&self) -> bool {
         let trouble = &self.maker.trouble;
         let step = self.steps.get(self.maker.at as usize);
@@ -238,7 +240,7 @@ impl Life<'_> {
             })
     }
 
-    /// Every kind of write, and reads do not care.
+    /// Every kind of write is refused; reads are unaffected.
     fn refuses(&mut self) {
         self.maker.calm(true);
         let put = |durability| Write::Put {
@@ -279,13 +281,13 @@ impl Life<'_> {
         results.push(self.driver.try_upkeep(&Upkeep::Compact));
         for (index, result) in results.iter().enumerate() {
             let refused = matches!(result, Err(Error::Poisoned { .. }));
-            assert!(refused, "write {index} on a poisoned store ended in {result:?}");
+            assert!(refused, "write {index} on a poisoned store returned {result:?}");
         }
         self.driver.check_shown();
         self.maker.calm(false);
     }
 
-    /// In order again, everything works, and what is acknowledged lasts.
+    /// With the disk in order again, everything works, and acknowledged writes last.
     fn end(&mut self) {
         self.maker.put_in_order();
         let put = Write::Put {
@@ -304,13 +306,13 @@ impl Life<'_> {
             .and_then(|()| self.driver.try_upkeep(&Upkeep::Compact))
             .and_then(|()| self.driver.try_upkeep(&Upkeep::Sync))
             .and_then(|()| self.driver.try_upkeep(&Upkeep::Close))
-            .unwrap_or_else(|error| panic!("with everything in order again: {error}"));
+            .unwrap_or_else(|error| panic!("with the disk in order again: {error}"));
         let lost = Crash::PowerCut(CutPolicy::LoseUnsynced);
         self.driver.outlives(&lost).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 
-/// Lives one life, on a thread of its own, so that one that hangs is noticed.
+/// Runs one life on its own thread, so that a hang is detected.
 fn live_in_time(workload: &Arc<Workload>, steps: &Arc<Vec<String>>, index: usize, at: u64, pread: bool) -> Lived {
     let (sender, receiver) = mpsc::channel();
     let (workload, steps) = (workload.clone(), steps.clone());
@@ -330,12 +332,12 @@ fn live_in_time(workload: &Arc<Workload>, steps: &Arc<Vec<String>>, index: usize
     let trouble = &troubles()[index];
     let mode = if pread { "pread" } else { "map" };
     panic!(
-        "{}, {:?} from step {at} on, {mode}: {error}\nonly this life again: {PLACE}='{index}/{at}/{mode}'",
+        "{}, {:?} from step {at} on, {mode}: {error}\nto replay only this life: {PLACE}='{index}/{at}/{mode}'",
         trouble.name, trouble.operation
     );
 }
 
-/// The steps of a life in which all goes well.
+/// The steps of a life in which nothing fails.
 fn steps_of(workload: &Workload) -> Arc<Vec<String>> {
     let recording = workload.record(Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> {
         Arc::new(disk.clone())
@@ -343,8 +345,9 @@ fn steps_of(workload: &Workload) -> Arc<Vec<String>> {
     Arc::new(recording.moments.into_iter().map(|moment| moment.step).collect())
 }
 
-/// Where one kind of trouble begins: at each step that it strikes. How many calls there are of all
-/// kinds is not known, nor which steps are next to calls that are none.
+/// Where one kind of trouble begins: at each step that it can affect. Calls that are not steps are
+/// not counted, so trouble with all calls begins anywhere, and trouble with openings and maps at
+/// regular steps.
 fn beginnings(trouble: &Trouble, steps: &[String]) -> Vec<u64> {
     let prefixes: Vec<String> = match (trouble.kind, trouble.operation) {
         _ if trouble.all_calls => return (0..CALLS_MAX).collect(),
@@ -362,7 +365,7 @@ fn beginnings(trouble: &Trouble, steps: &[String]) -> Vec<u64> {
         .collect()
 }
 
-/// One kind of trouble wherever it can begin, by all cores. What came of it, and of how many lives.
+/// Runs one kind of trouble, from every sampled beginning, on all cores. Returns the counts.
 fn wherever_it_begins(index: usize, sample: Sample, mode: impl Fn(u64) -> bool + Sync) -> Lived {
     let workload = Arc::new(Workload::every_kind());
     let steps = steps_of(&workload);
@@ -397,8 +400,8 @@ fn indexes(name: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Lives of each of these troubles at the least, and of these, those in which something failed. In
-/// turn for each step, unless both ways to read are asked for.
+/// Asserts floors for each of these troubles: the number of lives it struck, and of lives in which
+/// an operation failed. Alternates between the read modes, except for map failures.
 fn trouble_at_every_step(name: &str, sample: Sample, floors: &[(u64, u64)]) -> Lived {
     let indexes = indexes(name);
     assert_eq!(indexes.len(), floors.len(), "{name}");
@@ -542,13 +545,13 @@ fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
     test_support::at_least(sample.outcomes(4_500), failed, "openings that failed");
 }
 
-/// If it names none, one of the first kind, so that a life can be lived again when that is needed.
+/// By default a life of the first kind, so that replaying keeps working.
 #[test]
 fn the_life_that_the_environment_names_holds() {
     let place = std::env::var(PLACE).unwrap_or_else(|_| "0/200/map".to_owned());
     let parts: Vec<_> = place.split('/').collect();
     let [index, at, mode] = parts[..] else {
-        panic!("{PLACE}: {place} names no life");
+        panic!("{PLACE}: {place} does not name a life");
     };
     let workload = Arc::new(Workload::every_kind());
     let (index, at) = (index.parse().unwrap(), at.parse().unwrap());

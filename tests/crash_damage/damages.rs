@@ -1,4 +1,4 @@
-//! What is done to the files of a store, and what is different afterwards.
+//! Ways to damage the files of a store, and the resulting differences.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,23 +12,23 @@ use crate::subject::Subject;
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// One thing that happens to files.
+/// One change to files.
 #[derive(Clone, Debug)]
 pub(crate) enum Damage {
     Flip(PathBuf, usize),
-    /// To this length; zeros come in if it is longer.
+    /// Truncates to this length, or extends with zeros.
     SetLength(PathBuf, usize),
-    /// So many bytes of this value behind the end.
+    /// Appends this many bytes of this value.
     Append(PathBuf, usize, u8),
-    /// A block takes this value in all its bytes.
+    /// Sets all bytes of a block to this value.
     Fill(PathBuf, Range<usize>, u8),
-    /// Two blocks of this size change places.
+    /// Swaps two blocks of this size.
     Swap((PathBuf, usize), (PathBuf, usize), usize),
-    /// The first file comes to stand under the second name as well.
+    /// Copies the first file over the second name.
     Copy(PathBuf, PathBuf),
     Exchange(PathBuf, PathBuf),
     Remove(PathBuf),
-    /// Another content, which the text describes.
+    /// Replaces the content; the text describes the new one.
     Replace(PathBuf, Vec<u8>, String),
     Several(Vec<Damage>),
 }
@@ -37,7 +37,7 @@ fn name(path: &Path) -> std::borrow::Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
 }
 
-/// Says everything that is needed to do it again.
+/// Describes the damage completely, so that it can be repeated.
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -91,7 +91,7 @@ impl Damage {
                     bytes[at.min(bytes.len())..(at + length).min(bytes.len())].to_vec()
                 };
                 let (first, second) = (block(a, *at), block(b, *to));
-                // Of two blocks at the ends of files each keeps its length.
+                // If a block reaches the end of its file, the file keeps its length.
                 for (path, at, new) in [(a, *at, second), (b, *to, first)] {
                     for (index, byte) in new.into_iter().enumerate() {
                         let old = files.get_mut(path).and_then(|bytes| bytes.get_mut(at + index));
@@ -117,7 +117,7 @@ impl Damage {
     }
 }
 
-/// A store after something was done to its files.
+/// A store after its files were damaged.
 pub(crate) struct Damaged<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) files: Files,
@@ -148,17 +148,17 @@ impl<'a> Damaged<'a> {
         self.files.get(path).map(Vec::as_slice)
     }
 
-    /// Whether this file is not what it was, or is there no more, or is new.
+    /// Whether this file differs, is missing or is new.
     pub(crate) fn is_changed(&self, path: &Path) -> bool {
         self.files.get(path) != self.subject.files.get(path)
     }
 
-    /// Whether the file is as long as it was.
+    /// Whether the file has its original length.
     pub(crate) fn has_its_length(&self, path: &Path) -> bool {
         self.files.get(path).map(Vec::len) == self.subject.files.get(path).map(Vec::len)
     }
 
-    /// The first byte in a range of a file that is not what it was, or is not there any more.
+    /// The first byte in a range of a file that differs or is missing.
     pub(crate) fn first_touched(&self, path: &Path, range: Range<usize>) -> Option<usize> {
         let (old, new) = (self.subject.files.get(path)?, self.bytes(path).unwrap_or_default());
         range.into_iter().find(|&at| old.get(at) != new.get(at))
@@ -168,7 +168,7 @@ impl<'a> Damaged<'a> {
         self.first_touched(path, range).is_some()
     }
 
-    /// Whether something that counts of a live segment is not what it was.
+    /// Whether anything in a live segment that matters has changed.
     pub(crate) fn hurts_a_segment(&self) -> bool {
         let records = &self.subject.records;
         let touched = |record: &Record| self.is_touched(&record.path, record.start..record.end);
@@ -178,7 +178,7 @@ impl<'a> Damaged<'a> {
             .any(|record| touched(record) || resized(record) || self.wrong_header_bits(&record.path) > 0)
     }
 
-    /// How many bits of the segment's header are wrong.
+    /// Number of wrong bits in the segment's header.
     pub(crate) fn wrong_header_bits(&self, path: &Path) -> u32 {
         let (Some(old), Some(new)) = (self.subject.files.get(path), self.bytes(path)) else {
             return u32::MAX;

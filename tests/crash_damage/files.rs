@@ -14,11 +14,11 @@ use crate::subject::{NOW_MS, Subject, WRITTEN_MS, is_hint, is_segment, large, op
 use crate::{is_unimportant, judge_everything, judge_one_way};
 use test_support::{DIRECTORY, Rng, rng};
 
-/// Of all lengths, one in so many is tried.
+/// One in this many lengths is tried.
 const LENGTHS_BETWEEN: u64 = 5;
-/// Of the ways in which each file can grow, one in so many is tried.
+/// One in this many ways for a file to grow is tried.
 const GROWTHS_BETWEEN: u64 = 4;
-/// One in so many lengths of files that say nothing.
+/// One in this many lengths is tried of files that hold no data.
 const UNIMPORTANT_STEP: usize = 97;
 
 fn lengths(subject: &Subject) -> Vec<(PathBuf, usize)> {
@@ -55,7 +55,7 @@ fn files_that_grew_are_found_or_do_no_harm() {
                     damages.push(Damage::Append(path.clone(), count, byte));
                 }
             }
-            // Its own content once more.
+            // Its content twice.
             let twice = [&subject.files[&path][..], &subject.files[&path]].concat();
             damages.push(Damage::Replace(path.clone(), twice, "itself, twice".to_owned()));
             damages.push(Damage::SetLength(path.clone(), length + 200_000));
@@ -70,7 +70,7 @@ fn files_that_grew_are_found_or_do_no_harm() {
     }
 }
 
-/// Blocks as devices write them: lost, full of ones, or in the place of another.
+/// Blocks as devices write them: lost, filled with ones, or in the place of another block.
 #[test]
 fn blocks_that_were_lost_or_went_astray_are_found_or_do_no_harm() {
     let subject = large();
@@ -99,8 +99,8 @@ fn blocks_that_were_lost_or_went_astray_are_found_or_do_no_harm() {
     );
 }
 
-/// Every way in which the files of two stores, and those of one among themselves, can be mixed up,
-/// but for the manifest.
+/// Every way to mix up the files of two stores, and the files of one store, except for the
+/// manifest.
 #[test]
 fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
     let (subject, stranger) = (small(1), small(2));
@@ -124,7 +124,7 @@ fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
         }
         if is_segment(path) {
             damages.push(Damage::Copy(path.clone(), unlisted("segment")));
-            // The segment goes, its hint stays.
+            // The segment is replaced; its hint stays.
             damages.push(Damage::Copy(path.clone(), path.with_extension("hint")));
         }
         if is_hint(path) {
@@ -139,7 +139,7 @@ fn files_that_are_missing_or_stand_for_others_are_found_or_do_no_harm() {
     );
 }
 
-/// A store that grew step by step: the files after each step, and what it showed.
+/// A store that grew step by step: its files after each step, and what it showed.
 fn history() -> Vec<(BTreeMap<PathBuf, Vec<u8>>, Content)> {
     let disk = MemStorage::seeded(1);
     let mut history = Vec::new();
@@ -195,7 +195,7 @@ fn a_segment_or_hint_from_an_earlier_point_is_found_or_does_no_harm() {
     let mut damages = Vec::new();
     for (step, (files, _)) in history.iter().enumerate() {
         for (path, bytes) in files.iter().filter(|(path, _)| is_segment(path) || is_hint(path)) {
-            // The later of two equal ones says the same.
+            // The next version is identical and will be tried.
             let again = history
                 .get(step + 1)
                 .is_some_and(|(next, _)| next.get(path) == Some(bytes));
@@ -216,9 +216,9 @@ fn a_segment_or_hint_from_an_earlier_point_is_found_or_does_no_harm() {
     );
 }
 
-/// What promise 10 excuses, and no more: an older manifest may hide what came later. Then the store
-/// shows exactly what it showed at some time, or says that files are missing. A key that had been
-/// deleted comes back only with that older state as a whole.
+/// Exactly what promise 10 excuses: an older manifest may hide later writes. Then the store shows
+/// exactly a state that it once showed, or reports missing files. A deleted key comes back only as
+/// part of that whole older state.
 #[test]
 fn a_manifest_from_an_earlier_point_is_refused_or_shows_a_state_that_once_was() {
     let history = history();
@@ -232,7 +232,7 @@ fn a_manifest_from_an_earlier_point_is_refused_or_shows_a_state_that_once_was() 
             last.iter()
                 .for_each(|(path, bytes)| disk.write_file(path, bytes).unwrap());
             disk.write_file(&manifest, &files[&manifest]).unwrap();
-            // It goes by the same manifest. Nothing can be said of what comes out, but that it ends well.
+            // Salvage uses the same manifest. Its result is unspecified, but it must not fail.
             drop(salvage(DIRECTORY, "/out", options(&disk, NOW_MS)).unwrap());
             match options(&disk, NOW_MS).read_mode(mode).open(DIRECTORY) {
                 Ok(store) => {
@@ -240,7 +240,7 @@ fn a_manifest_from_an_earlier_point_is_refused_or_shows_a_state_that_once_was() 
                     let found = content(&store).unwrap();
                     assert!(
                         history.iter().any(|(_, shown)| *shown == found),
-                        "the manifest after step {step}: a state that never was: {found:?}"
+                        "the manifest after step {step}: a state that never existed: {found:?}"
                     );
                 }
                 Err(error) => {
@@ -254,7 +254,7 @@ fn a_manifest_from_an_earlier_point_is_refused_or_shows_a_state_that_once_was() 
     assert!(refused > 0 && opened > 0);
 }
 
-/// A manifest of another store lists other segments; salvage goes by the segments then.
+/// A manifest of another store lists other segments; salvage then relies on the segments.
 #[test]
 fn the_manifest_of_another_store_is_refused_and_not_believed_by_salvage() {
     let (subject, stranger) = (small(1), small(2));
@@ -273,7 +273,7 @@ fn the_manifest_of_another_store_is_refused_and_not_believed_by_salvage() {
     assert_eq!(judge_salvage(&damaged, false).salvaged, 1);
 }
 
-/// Some damage, anywhere.
+/// Random damage to any file.
 fn any_damage(rng: &mut Rng, files: &[(PathBuf, usize)]) -> Damage {
     let any = |rng: &mut Rng| files[rng.below(files.len() as u64) as usize].clone();
     let (path, length) = loop {

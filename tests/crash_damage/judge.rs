@@ -1,5 +1,4 @@
-//! What a damaged store may show: what is right, or an error that says where the damage is. Nothing
-//! else.
+//! What a damaged store may show: the right content, or an error that locates the damage.
 
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use crate::run::Tally;
 use crate::subject::{NOW_MS, is_hint, is_segment, options};
 use test_support::DIRECTORY;
 
-/// Everything that a store shows, through its listings.
+/// Everything a store lists.
 pub(crate) fn content(store: &Store) -> Result<Content> {
     let mut content = Content::default();
     for info in store.namespaces()? {
@@ -31,13 +30,16 @@ pub(crate) fn content(store: &Store) -> Result<Content> {
     Ok(content)
 }
 
-/// That an error is of the right kind and names the damaged place.
+/// Asserts that an error is of the right kind and names the damaged place.
 fn check_error(damaged: &Damaged<'_>, error: &Error) {
     match error {
         Error::Corruption { path, offset, .. } => {
             let says = format!("{} at offset {offset}", path.display());
-            assert!(error.to_string().ends_with(&says), "it does not say where: {error}");
-            assert!(damaged.is_changed(path), "this file is not damaged: {error}");
+            assert!(
+                error.to_string().ends_with(&says),
+                "the error does not say where: {error}"
+            );
+            assert!(damaged.is_changed(path), "the error names an undamaged file: {error}");
             if is_segment(path) && damaged.has_its_length(path) {
                 let part = part_at(damaged, path, *offset as usize);
                 assert!(
@@ -51,13 +53,13 @@ fn check_error(damaged: &Damaged<'_>, error: &Error) {
         }
         Error::NotAStore { .. } => {
             let manifest = Path::new(DIRECTORY).join("MANIFEST");
-            assert!(damaged.bytes(&manifest).is_none(), "the manifest is there: {error}");
+            assert!(damaged.bytes(&manifest).is_none(), "the manifest exists: {error}");
         }
-        _ => panic!("no damage makes such an error: {error:?}"),
+        _ => panic!("damage must not cause this error: {error:?}"),
     }
 }
 
-/// The header or record that this offset lies in.
+/// The header or record that contains this offset.
 fn part_at(damaged: &Damaged<'_>, path: &Path, offset: usize) -> std::ops::Range<usize> {
     let records = damaged.subject.records.iter().filter(|record| record.path == path);
     let mut parts = records.map(|record| record.start..record.end);
@@ -70,13 +72,12 @@ fn part_at(damaged: &Damaged<'_>, path: &Path, offset: usize) -> std::ops::Range
 pub(crate) enum Verdict {
     /// Not at all.
     Refused,
-    /// Some keys cannot be had.
+    /// Some keys are unreadable.
     Harmed,
     Whole,
 }
 
-/// Opens a damaged store that must not lose a thing in silence, and looks at all of it in every
-/// way.
+/// Opens a damaged store that must not lose anything silently, and reads all of it in every way.
 pub(crate) fn judge(damaged: &Damaged<'_>, mode: ReadMode, hints: bool) -> Verdict {
     let disk = damaged.disk();
     if !hints {
@@ -90,7 +91,7 @@ pub(crate) fn judge(damaged: &Damaged<'_>, mode: ReadMode, hints: bool) -> Verdi
         Ok(report) => check_closed(damaged, report, store.is_ok()),
         Err(error) => {
             check_error(damaged, error);
-            assert!(store.is_err(), "verify refuses what opens: {error}");
+            assert!(store.is_err(), "verify refuses a store that opens: {error}");
         }
     }
     let store = match store {
@@ -105,7 +106,7 @@ pub(crate) fn judge(damaged: &Damaged<'_>, mode: ReadMode, hints: bool) -> Verdi
     if whole { Verdict::Whole } else { Verdict::Harmed }
 }
 
-/// Whether everything could be read. What could was right.
+/// Whether everything was readable. Asserts that what was readable is right.
 fn look(damaged: &Damaged<'_>, store: &Store) -> bool {
     let expected = &damaged.subject.content;
     let mut whole = true;
@@ -181,43 +182,46 @@ fn look(damaged: &Damaged<'_>, store: &Store) -> bool {
     whole
 }
 
-/// That verifying the files lists every damaged part of every segment, why the store does not open
-/// if it does not, and nothing that is sound.
+/// Asserts that verifying the files lists every damaged part of every segment, the reason if the
+/// store does not open, and nothing that is sound.
 fn check_closed(damaged: &Damaged<'_>, report: &VerifyReport, opens: bool) {
     check_all_listed(damaged, report, |path, at| can_be_known(damaged, path, at));
-    assert!(opens || !report.is_sound(), "it does not open, and nothing is said");
+    assert!(
+        opens || !report.is_sound(),
+        "it does not open, but verify reports nothing"
+    );
     for range in report.damaged.iter().chain(&report.discarded) {
-        assert!(damaged.is_changed(&range.path), "this is sound: {range}");
+        assert!(damaged.is_changed(&range.path), "verify lists a sound range: {range}");
     }
 }
 
-/// That verify lists every damaged part of every segment, by segment and offset, and nothing that
-/// is sound.
+/// Asserts that verify lists every damaged part of every segment, by segment and offset, and
+/// nothing that is sound.
 fn check_verify(damaged: &Damaged<'_>, report: &VerifyReport) {
     check_all_listed(damaged, report, |_, _| true);
     for range in &report.damaged {
         let (start, end) = (range.offset as usize, (range.offset + range.length) as usize);
         assert!(
             is_segment(&range.path) && damaged.is_touched(&range.path, start..end),
-            "this is sound: {range}"
+            "verify lists a sound range: {range}"
         );
         let id = segment_id(&damaged.subject.files[&range.path]);
         assert_eq!(range.segment, Some(id), "{range}");
-        // No more than the damaged parts, so that an operator sees what was lost.
+        // Only the damaged parts, so that an operator sees what was lost.
         let first = part_at(damaged, &range.path, start);
         assert!(start >= first.start && start < first.end, "{range}");
     }
 }
 
-/// Whether the files tell that there was something at this place. Without the manifest nobody knows
-/// what a segment had beyond where it ends, or is nothing but zeros.
+/// Whether the files show that there was something at this place. Without the manifest, the content
+/// past the end of a cut segment, or in trailing zeros, cannot be known.
 fn can_be_known(damaged: &Damaged<'_>, path: &Path, at: usize) -> bool {
     let knows_ends = !damaged.is_changed(&Path::new(DIRECTORY).join("MANIFEST"));
     let is_inside = |bytes: &[u8]| bytes.iter().skip(at).any(|&byte| byte != 0);
     knows_ends || damaged.bytes(path).is_some_and(is_inside)
 }
 
-/// That of every damaged record that can be known the first wrong byte is listed.
+/// Asserts that the first wrong byte of every knowable damaged record is listed.
 fn check_all_listed(damaged: &Damaged<'_>, report: &VerifyReport, can_be_known: impl Fn(&Path, usize) -> bool) {
     let listed = |path: &Path, at: usize| {
         report.damaged.iter().any(|range| {
@@ -238,8 +242,8 @@ fn check_all_listed(damaged: &Damaged<'_>, report: &VerifyReport, can_be_known: 
     }
 }
 
-/// Whether salvage can use this record: its segment's header can be put right, none of its
-/// checksummed bytes has changed, and the file does not end inside it.
+/// Whether salvage can use this record: its segment's header is repairable, none of its checksummed
+/// bytes changed, and the file does not end inside it.
 fn is_usable(damaged: &Damaged<'_>, record: &Record) -> bool {
     damaged.wrong_header_bits(&record.path) <= 1
         && !damaged.is_touched(&record.path, record.start..record.used)
@@ -248,9 +252,8 @@ fn is_usable(damaged: &Damaged<'_>, record: &Record) -> bool {
             .is_some_and(|bytes| bytes.len() >= record.end)
 }
 
-/// Whether salvage takes this record for part of a batch that was torn off as it was being written:
-/// part of one that is not whole, behind which nothing came in its segment, nor any write in
-/// another one.
+/// Whether salvage takes this record for part of a batch that was torn while being written: its
+/// batch is incomplete, and nothing follows in its segment, nor any write in another one.
 fn is_torn(damaged: &Damaged<'_>, record: &Record) -> bool {
     let Some(begin) = record.batch else { return false };
     let records = || damaged.subject.records.iter().filter(|other| is_usable(damaged, other));
@@ -266,7 +269,7 @@ fn is_torn(damaged: &Damaged<'_>, record: &Record) -> bool {
         && !records().any(|other| later(other) || newer(other))
 }
 
-/// What salvage has to bring out: of every key the newest record that can be used.
+/// What salvage must recover: the newest usable record of every key.
 fn salvageable(damaged: &Damaged<'_>, may_be_torn: bool) -> Content {
     let usable = damaged.subject.records.iter().filter(|record| {
         record.kind != SEAL && is_usable(damaged, record) && !(may_be_torn && is_torn(damaged, record))
@@ -274,7 +277,7 @@ fn salvageable(damaged: &Damaged<'_>, may_be_torn: bool) -> Content {
     resolve(usable, NOW_MS)
 }
 
-/// Salvages what is left, and compares it with what can be.
+/// Salvages the store and compares the result with what is recoverable.
 pub(crate) fn judge_salvage(damaged: &Damaged<'_>, unclean: bool) -> Tally {
     let disk = damaged.disk();
     let report = match salvage(DIRECTORY, "/out", options(&disk, NOW_MS)) {
@@ -302,11 +305,14 @@ pub(crate) fn judge_salvage(damaged: &Damaged<'_>, unclean: bool) -> Tally {
             report.all_lost().any(|range| range.path == lost.path)
                 || report.segments.iter().any(|segment| segment.torn_records > 0)
                 || unclean,
-            "nothing is said of {lost:?}"
+            "{lost:?} is not reported"
         );
     }
     for range in report.all_lost() {
-        assert!(damaged.is_changed(&range.path), "this is sound: {range}");
+        assert!(
+            damaged.is_changed(&range.path),
+            "salvage reports a sound range: {range}"
+        );
     }
     Tally::salvaged()
 }

@@ -1,31 +1,32 @@
-//! Damage, in every place: whatever happened to the files of a store, it shows what is right or
-//! says what is wrong.
+//! Damage everywhere: whatever happens to the files of a store, it shows the right content or
+//! reports the damage.
 //!
 //! Stores with every kind of record ([`subject`]) are damaged in all ways ([`damages`]) and opened
-//! in both read modes. Held for each ([`judge`]):
+//! in both read modes. Checks for each ([`judge`]):
 //!
-//! * opening succeeds, or fails with an error of the right kind that names a damaged file, and the
+//! * opening succeeds, or fails with an error of the right kind that names a damaged file and the
 //!   damaged part of it;
 //! * every way to read a key gives the right answer or such an error: never another value, never
-//!   "absent" for a key that was there, never a key that had been deleted, dropped or had expired;
+//!   "absent" for an existing key, never a key that was deleted or dropped or had expired;
 //! * `verify` lists every damaged record of a store that opens, by segment and offset, and nothing
 //!   else;
-//! * `salvage` brings out, of every key, the newest record that is not damaged: which ones these
-//!   are is computed from the format by a second reader of it ([`records`]), not by the engine;
-//! * nothing panics, and nobody asks for more memory than the files justify ([`allocations`]).
+//! * `salvage` recovers the newest undamaged record of every key. Which ones these are is computed
+//!   by a second reader of the format ([`records`]), not by the engine;
+//! * nothing panics, and nothing allocates more memory than the files justify ([`allocations`]).
 //!
-//! What promise 10 excuses, and how much of it, is said where it is tested: the end of the log of a
-//! store that was not closed (`unclean`), and a manifest rolled back to an older state (`files`).
+//! The exceptions of promise 10, and their extent, are stated where they are tested: the end of the
+//! log of a store that was not closed (`unclean`), and a manifest rolled back to an older state
+//! (`files`).
 //!
-//! Of all bits and all lengths of a store of a few kilobytes a sample is tried that has a part of
-//! each byte, another one in each run; all of them with `EMBERCASK_EXHAUSTIVE=1`. Of larger stores
-//! and of several damages at once `EMBERCASK_DAMAGE_STATES` are tried of each. A failure names the
-//! damage; `EMBERCASK_DAMAGE` set to that text tries it alone, in all ways (ids and salts differ
-//! from run to run, what lies where does not).
+//! Of all bits and lengths of a store of a few kilobytes a sample is tried that touches each byte,
+//! a different one in each run; all of them with `EMBERCASK_EXHAUSTIVE=1`. For larger stores, and
+//! for several damages at once, `EMBERCASK_DAMAGE_STATES` sets the number of tries. A failure names
+//! the damage; `EMBERCASK_DAMAGE` set to that text tries it alone, in all ways (ids and salts
+//! differ from run to run, the layout does not).
 //!
-//! `tests/engine/recovery/` has the single cases behind this, `tests/engine/verify_and_salvage/`
-//! the reports of verify and salvage, and `tests/engine/damage_while_open.rs` bytes that change
-//! under an open store.
+//! `tests/engine/recovery/` has single cases, `tests/engine/verify_and_salvage/` the reports of
+//! verify and salvage, and `tests/engine/damage_while_open.rs` bytes that change under an open
+//! store.
 
 mod allocations;
 mod damages;
@@ -49,22 +50,21 @@ use subject::Subject;
 #[global_allocator]
 static ALLOCATOR: allocations::Watched = allocations::Watched;
 
-/// Of all bits, one in so many is tried: at least one of each byte, and all eight in their turn.
+/// One in this many bits is tried: at least one per byte, and all eight positions in turn.
 const BITS_BETWEEN: u64 = 7;
-/// Files that say nothing: one in so many bits is tried.
+/// One in this many bits is tried of files that hold no data.
 const UNIMPORTANT_STEP: usize = 251;
 
 fn is_unimportant(path: &std::path::Path) -> bool {
     path.ends_with("RESERVE") || path.ends_with("LOCK")
 }
 
-/// Whether all ways of opening are tried for each damage, and not one after the other for one
-/// damage after the other.
+/// Whether every damage is tried with all ways of opening, instead of rotating through them.
 fn is_thorough() -> bool {
     std::env::var_os("EMBERCASK_DAMAGE_THOROUGH").is_some()
 }
 
-/// With hints in both modes, and without in one of them; and salvage.
+/// With hints in both read modes, without hints in one of them, and by salvage.
 fn judge_everything(subject: &Subject, damage: &Damage) -> Tally {
     let damaged = Damaged::new(subject, damage);
     let by_map = judge(&damaged, ReadMode::Map, true);
@@ -78,8 +78,7 @@ fn judge_everything(subject: &Subject, damage: &Damage) -> Tally {
     tally
 }
 
-/// Without hints everything is read on opening, so that nothing is found out later, and nothing is
-/// overlooked.
+/// Without hints, opening reads everything, so no damage is found later or missed.
 fn judge_without_hints(damaged: &Damaged<'_>, mode: ReadMode) -> Tally {
     let verdict = judge(damaged, mode, false);
     assert_ne!(verdict, Verdict::Harmed, "found out late");
@@ -87,15 +86,14 @@ fn judge_without_hints(damaged: &Damaged<'_>, mode: ReadMode) -> Tally {
     Tally::of(verdict)
 }
 
-/// One of the ways of opening, always with the hints in one of the two modes, and now and then the
-/// others: whatever counts up through the damages decides. All of them with
-/// `EMBERCASK_DAMAGE_THOROUGH`.
+/// One of the ways of opening: always with hints in one read mode, and sometimes another way,
+/// chosen by a counter. All ways with `EMBERCASK_DAMAGE_THOROUGH`.
 fn judge_one_way(subject: &Subject, damage: &Damage) -> Tally {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     if is_thorough() || std::env::var_os("EMBERCASK_DAMAGE").is_some() {
         return judge_everything(subject, damage);
     }
-    // Seven goes through all remainders of eight, whatever the other thread takes.
+    // Steps of seven visit all remainders modulo eight, no matter what the other thread takes.
     let count = COUNT.fetch_add(7, Ordering::Relaxed);
     let damaged = Damaged::new(subject, damage);
     let [mode, other] = if count.is_multiple_of(2) {

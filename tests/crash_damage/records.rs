@@ -1,5 +1,5 @@
-//! A second reader of sound segments, after `docs/format.md` and not after the engine's code: which
-//! records there are, and where. What damage may cost is computed from it.
+//! A second reader of sound segments, written from `docs/format.md` and not from the engine's code:
+//! lists the records and their places. The allowed cost of damage is computed from it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,14 +12,14 @@ pub(crate) const BATCH_BEGIN: u8 = 3;
 pub(crate) const MARK: u8 = 4;
 pub(crate) const SEAL: u8 = 6;
 
-/// One record of any kind, and where it lies.
+/// One record of any kind, and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) path: PathBuf,
     pub(crate) start: usize,
-    /// Where its checksummed bytes end.
+    /// End of its checksummed bytes.
     pub(crate) used: usize,
-    /// Where the next record begins.
+    /// Start of the next record.
     pub(crate) end: usize,
     pub(crate) kind: u8,
     pub(crate) namespace: u32,
@@ -27,9 +27,9 @@ pub(crate) struct Record {
     pub(crate) expiry: Option<u64>,
     pub(crate) key: Vec<u8>,
     pub(crate) metadata: Option<Vec<u8>>,
-    /// The value; of kinds without a key the whole body.
+    /// The value; for kinds without a key, the whole body.
     pub(crate) value: Vec<u8>,
-    /// Where the frame of its batch begins.
+    /// Start of its batch's frame.
     pub(crate) batch: Option<usize>,
 }
 
@@ -38,7 +38,7 @@ impl Record {
         matches!(self.kind, PUT | TOMBSTONE)
     }
 
-    /// Of a mark: up to where in which segment everything was durable.
+    /// For a mark: the segment and offset up to which everything was durable.
     pub(crate) fn mark(&self) -> Option<(u64, usize)> {
         (self.kind == MARK).then(|| (u64_at(&self.value, 0), u64_at(&self.value, 8) as usize))
     }
@@ -56,12 +56,12 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// The id that a segment's header names.
+/// The id in a segment's header.
 pub(crate) fn segment_id(bytes: &[u8]) -> u64 {
     u64_at(bytes, 32)
 }
 
-/// All records of a sound segment, its seal included.
+/// All records of a sound segment, including its seal.
 pub(crate) fn read_segment(path: &std::path::Path, bytes: &[u8]) -> Vec<Record> {
     let base_sequence = u64_at(bytes, 40);
     let mut records = Vec::new();
@@ -124,9 +124,9 @@ pub(crate) struct Content {
     pub(crate) items: BTreeMap<(String, Vec<u8>), Item>,
 }
 
-/// What a store shows whose records are these: of each key the highest sequence counts, and what
-/// has expired is gone. Keys of a namespace of which nothing is known go where salvage puts them;
-/// in a whole store there are none.
+/// The content of a store with these records: the highest sequence of each key counts, without
+/// expired records. Keys of an unknown namespace go where salvage puts them; a whole store has
+/// none.
 pub(crate) fn resolve<'a>(records: impl Iterator<Item = &'a Record>, now_ms: u64) -> Content {
     let mut newest: BTreeMap<(u32, &[u8]), &Record> = BTreeMap::new();
     for record in records.filter(|record| record.has_key()) {
@@ -148,7 +148,7 @@ pub(crate) fn resolve<'a>(records: impl Iterator<Item = &'a Record>, now_ms: u64
             continue;
         }
         let name = String::from_utf8(claim.value[16..].to_vec()).unwrap();
-        // Of two claims of one name the later one counts.
+        // If two namespaces claim a name, the later one gets it.
         if !names.values().any(|taken| taken.as_ref() == Some(&name)) {
             names.insert(number, Some(name));
         }

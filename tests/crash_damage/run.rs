@@ -1,4 +1,4 @@
-//! Judging many damaged stores on all cores, and saying of a failure how to see it again.
+//! Judges many damaged stores on all cores, and reports how to reproduce a failure.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -9,14 +9,14 @@ use crate::damages::Damage;
 use crate::judge::Verdict;
 use test_support::{Sample, at_least};
 
-/// No request for memory may be larger. The stores take 150 KB at most, and the largest request for
-/// a sound one is the 1 MiB that outputs are collected in; what a flipped bit of a length makes
-/// of them, if it is believed, mostly more than this.
+/// Maximum size of a memory request. The stores take 150 KB at most, and the largest request for a
+/// sound one is the 1 MiB buffer that collects outputs; a trusted length with a flipped bit is
+/// mostly larger.
 const ALLOCATION_MAX: usize = 5 << 18;
-/// Failures that are shown before the rest is left out.
+/// Failures shown; the rest is left out.
 const FAILURES_MAX: usize = 5;
 
-/// How many damaged stores each test judges where it takes a sample: `EMBERCASK_DAMAGE_STATES`.
+/// Number of damaged stores that sampling tests judge: `EMBERCASK_DAMAGE_STATES`.
 pub(crate) fn samples(default: usize) -> usize {
     match std::env::var("EMBERCASK_DAMAGE_STATES") {
         Ok(count) => count.parse().expect("EMBERCASK_DAMAGE_STATES is a number"),
@@ -24,7 +24,7 @@ pub(crate) fn samples(default: usize) -> usize {
     }
 }
 
-/// One in so many of the damages, unless the run is exhaustive or one is named.
+/// One in `one_in` of the damages, unless the run is exhaustive or a damage is named.
 pub(crate) fn one_in(one_in: u64) -> Sample {
     match std::env::var_os("EMBERCASK_DAMAGE") {
         Some(_) => Sample::all(),
@@ -32,12 +32,12 @@ pub(crate) fn one_in(one_in: u64) -> Sample {
     }
 }
 
-/// What came of damaged stores.
+/// Outcomes of damaged stores.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
-    /// Openings that were refused.
+    /// Refused openings.
     pub(crate) refused: u64,
-    /// Stores that opened, of which some keys could not be had.
+    /// Stores that opened with some keys unreadable.
     pub(crate) harmed: u64,
     /// Stores that opened and showed everything.
     pub(crate) whole: u64,
@@ -72,8 +72,8 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Judges every one of these damages, of which there are so many at the least. `EMBERCASK_DAMAGE`
-/// picks one of them by its text. What has come of them is at least this.
+/// Judges all these damages and asserts that there are at least `least`, with outcomes of at least
+/// these floors. `EMBERCASK_DAMAGE` selects a single damage by its text.
 pub(crate) fn run(
     what: &str,
     damages: impl Iterator<Item = Damage> + Send,
@@ -105,17 +105,17 @@ pub(crate) fn run(
     let tally = tally.into_inner().unwrap();
     println!("{what}: {judged:?} damaged stores, {tally:?}");
     let failures = failures.into_inner().unwrap();
-    // Showing a panic takes memory of its own.
+    // Printing a panic allocates memory too.
     static FAILED: AtomicBool = AtomicBool::new(false);
     FAILED.fetch_or(!failures.is_empty(), Ordering::Relaxed);
     assert!(
         failures.is_empty(),
-        "{what}: see the panics above; judge one alone with EMBERCASK_DAMAGE set to one of {failures:#?}"
+        "{what}: see the panics above; to judge one alone, set EMBERCASK_DAMAGE to one of {failures:#?}"
     );
     let largest = allocations::largest();
     assert!(
         largest <= ALLOCATION_MAX,
-        "{what}: {largest} bytes were asked for at once"
+        "{what}: a single request for {largest} bytes"
     );
     if wanted.is_some() {
         return;
@@ -132,7 +132,7 @@ pub(crate) fn run(
 }
 
 impl Tally {
-    /// Floors under what comes of a sample.
+    /// Floors for the outcomes of a sample.
     pub(crate) fn of_sample(self, sample: Sample) -> Tally {
         floors(
             sample.outcomes(self.refused),
@@ -143,7 +143,7 @@ impl Tally {
     }
 }
 
-/// Floors under what has come of damaged stores.
+/// Floors for the outcomes of damaged stores.
 pub(crate) fn floors(refused: u64, harmed: u64, whole: u64, salvaged: u64) -> Tally {
     Tally {
         refused,

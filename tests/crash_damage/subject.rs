@@ -1,5 +1,5 @@
-//! The stores that are damaged: closed and killed ones, with every kind of record, and all that is
-//! known of them.
+//! The stores to damage: closed and killed ones, with every kind of record, and everything known
+//! about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use test_support::way::Way;
 use test_support::{DIRECTORY, class, manual};
 
 pub(crate) const WRITTEN_MS: u64 = 1_700_000_000_000;
-/// When damaged stores are looked at: what was to live for a second has expired.
+/// The time at which damaged stores are opened: records with a lifetime of a second have expired.
 pub(crate) const NOW_MS: u64 = WRITTEN_MS + 3_600_000;
 
 /// A store before it is damaged.
@@ -23,7 +23,7 @@ pub(crate) struct Subject {
     /// Of all live segments, by file and offset.
     pub(crate) records: Vec<Record>,
     pub(crate) content: Content,
-    /// Keys that ever were, by the name that their namespace has now.
+    /// All keys that ever existed, by the current name of their namespace.
     pub(crate) keys: BTreeSet<(String, Vec<u8>)>,
 }
 
@@ -38,8 +38,8 @@ pub(crate) fn is_hint(path: &Path) -> bool {
 impl Subject {
     pub(crate) fn of(disk: &MemStorage) -> Subject {
         let disk = disk.power_cut(&CutPolicy::KeepAll);
-        // With it a store opens whatever its hints are like, and without a look at its records: see
-        // `tests/engine/index_file.rs`.
+        // With an index file a store opens regardless of its hints and without reading its records,
+        // see `tests/engine/index_file.rs`.
         Way::Hints.prepare(&disk, DIRECTORY);
         let files: BTreeMap<_, _> = disk
             .files(DIRECTORY)
@@ -79,7 +79,7 @@ fn reopen(disk: &MemStorage, store: Store) -> Store {
     options(disk, WRITTEN_MS).open(DIRECTORY).unwrap()
 }
 
-/// Writes a bit of everything; different values at each `round`.
+/// Writes a bit of everything, with different values in each `round`.
 fn write_some(store: &Store, round: usize) {
     let namespace = |name| store.namespace(name).unwrap();
     let (first, second) = (namespace("FIRST"), namespace("SECOND"));
@@ -89,7 +89,7 @@ fn write_some(store: &Store, round: usize) {
     first.put(format!("doomed {round}"), "d").unwrap();
     if round > 0 {
         first.delete(format!("doomed {}", round - 1)).unwrap();
-        // An expired put over one that would live on.
+        // An expiring put over one that would live on.
         let brief = PutOptions::new().expires_at_ms(WRITTEN_MS + 1_000);
         first.put_with(format!("plain {}", round - 1), "brief", brief).unwrap();
     }
@@ -103,8 +103,8 @@ fn write_some(store: &Store, round: usize) {
 }
 
 /// A closed store of about three kilobytes: outputs of compaction, segments of the log, a cut
-/// segment and what recovery wrote anew. Every kind of record, a renamed namespace and a dropped
-/// one. Two seeds make two stores that are strangers.
+/// segment and a segment rewritten by recovery, with every kind of record, a renamed namespace and
+/// a dropped one. Two seeds make two unrelated stores.
 pub(crate) fn small(seed: u64) -> Subject {
     let disk = MemStorage::seeded(seed);
     let store = options(&disk, WRITTEN_MS).open(DIRECTORY).unwrap();
@@ -115,7 +115,7 @@ pub(crate) fn small(seed: u64) -> Subject {
     let store = reopen(&disk, store);
     write_some(&store, 1);
     let store = reopen(&disk, store);
-    // Some segments only, so that tombstones have to be carried on.
+    // Only some segments, so that tombstones must be kept.
     store.compact_subset(0b10).unwrap();
     store.rename_namespace("RENAMED", "AFTERWARDS").unwrap();
     store.drop_namespace("DROPPED").unwrap();
@@ -134,7 +134,7 @@ pub(crate) fn small(seed: u64) -> Subject {
     subject
 }
 
-/// The same kinds of things in segments of several blocks; about 150 KB.
+/// The same content in segments of several blocks; about 150 KB.
 pub(crate) fn large() -> Subject {
     let disk = MemStorage::seeded(1);
     let open = || {
@@ -181,8 +181,7 @@ pub(crate) fn large() -> Subject {
     subject
 }
 
-/// A store that was killed: what was sealed before, and an active segment of which a part is
-/// covered by marks.
+/// A killed store: sealed segments, and an active segment that is partly covered by marks.
 pub(crate) fn killed() -> Subject {
     let disk = MemStorage::seeded(1);
     let store = options(&disk, WRITTEN_MS).open(DIRECTORY).unwrap();
@@ -205,7 +204,7 @@ pub(crate) fn killed() -> Subject {
     subject
 }
 
-/// That the two readers of the format agree, and that everything is there that shall be.
+/// Asserts that the two readers of the format agree, and that the subject has all its content.
 fn check(subject: &Subject) {
     let store = options(&subject.disk.crash_process(), NOW_MS).open(DIRECTORY).unwrap();
     assert_eq!(crate::judge::content(&store).unwrap(), subject.content);

@@ -1,6 +1,7 @@
-//! A store that was not closed. What a mark covers is durable, so that damage to it is corruption.
-//! Behind the last mark damage looks like a torn write: promise 10 excuses its loss, and these
-//! tests say of how much: of what begins at the damage, and nothing before it, batches as a whole.
+//! A store that was not closed. Everything covered by a mark is durable, so damage to it is
+//! corruption. After the last mark, damage looks like a torn write: promise 10 excuses the loss,
+//! and these tests bound it: only records from the damage on, nothing before it, and batches as a
+//! whole.
 
 use std::path::PathBuf;
 
@@ -14,11 +15,10 @@ use crate::run::{Tally, floors, one_in, run};
 use crate::subject::{NOW_MS, Subject, is_segment, killed, options};
 use test_support::DIRECTORY;
 
-/// Of the places in the log that can be damaged, one in so many is tried. Odd, so that both ways to
-/// read have their turn.
+/// One in this many places in the log is damaged. Odd, so that both read modes are used.
 const PLACES_BETWEEN: u64 = 5;
 
-/// The segment that was being written to: the newest.
+/// The active segment: the newest.
 fn active(subject: &Subject) -> PathBuf {
     subject
         .files
@@ -29,10 +29,10 @@ fn active(subject: &Subject) -> PathBuf {
         .clone()
 }
 
-/// What the store has to show, or None if it has to say that it is damaged.
+/// What the store must show, or None if it must report damage.
 fn expected(damaged: &Damaged<'_>, active: &PathBuf) -> Option<Content> {
     if damaged.is_touched(active, 0..SEGMENT_HEADER_LEN) {
-        // Synced before the manifest names the segment.
+        // Synced before the manifest lists the segment.
         return None;
     }
     let own: Vec<&Record> = damaged
@@ -78,15 +78,15 @@ fn judge_unclean(subject: &Subject, active: &PathBuf, damage: &Damage, mode: Rea
         (Ok(store), Some(expected)) => {
             tally += Tally::of(Verdict::Whole);
             assert_eq!(content(&store).unwrap(), expected);
-            // Decided for good.
+            // The decision is final.
             let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
             assert_eq!(
                 content(&options(&cut, NOW_MS).open(DIRECTORY).unwrap()).unwrap(),
                 expected
             );
         }
-        (Ok(store), None) => panic!("not noticed; it shows {:?}", content(&store)),
-        (Err(error), Some(_)) => panic!("this is how a torn write looks: {error}"),
+        (Ok(store), None) => panic!("damage not noticed; it shows {:?}", content(&store)),
+        (Err(error), Some(_)) => panic!("a torn write was reported as damage: {error}"),
         (Err(error), None) => {
             tally += Tally::of(Verdict::Refused);
             match error.kind() {
@@ -111,9 +111,12 @@ fn every_flipped_bit_before_the_last_mark_is_corruption_and_one_behind_it_costs_
             Some(_) => lost += 1,
         }
     }
-    println!("{noticed} bits lie before the last mark, {lost} behind it");
-    assert!(noticed > 4_000 && lost > 4_000, "both are to be tried");
-    // Two of each byte by default, one in each mode.
+    println!("{noticed} bits are before the last mark, {lost} behind it");
+    assert!(
+        noticed > 4_000 && lost > 4_000,
+        "too few bits before or behind the last mark"
+    );
+    // Two bits per byte by default, one in each mode.
     let tried = move |bit: &usize| crate::is_thorough() || bit % 8 == bit / 8 % 8 || bit % 8 == (bit / 8 + 3) % 8;
     let flips = (0..length * 8).filter(tried).map(|bit| Damage::Flip(path.clone(), bit));
     let sample = one_in(PLACES_BETWEEN);
@@ -151,8 +154,8 @@ fn a_log_cut_at_any_length_loses_what_was_cut_off_and_nothing_before_it() {
     );
 }
 
-/// Blocks that were written out of order, as a device may: those of the end are lost, those before
-/// a later mark are not.
+/// Blocks written out of order, as a device may do: lost blocks at the end are accepted, lost
+/// blocks before a later mark are not.
 #[test]
 fn blocks_of_the_log_that_never_arrived_are_judged_by_the_marks_behind_them() {
     let subject = killed();

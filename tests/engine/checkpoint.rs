@@ -1,4 +1,4 @@
-//! A checkpoint is the store as it was at one moment, whatever goes on meanwhile.
+//! A checkpoint is the store as of one moment, whatever happens meanwhile.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
@@ -92,7 +92,7 @@ fn a_checkpoint_holds_everything_acknowledged_before_it_with_metadata_and_expiry
         "{report:?}"
     );
     assert_eq!(report.last_sequence, sequence);
-    // Durable as it stands.
+    // The checkpoint is durable as soon as it returns.
     let cut = disk.power_cut(&CutPolicy::LoseUnsynced);
     for disk in [disk.clone(), cut] {
         let copy = on(&disk).create(false).open("/copies/one").unwrap();
@@ -136,8 +136,7 @@ fn store_and_copy_go_their_own_ways() {
     assert_eq!(store.open_namespace("N").unwrap().count().unwrap(), 50);
 }
 
-/// They have their id in common, and here the numbers of their segments and what is live in each as
-/// well.
+/// They have the same store id, and here also the same segment ids and live counts.
 #[test]
 fn the_index_file_of_a_copy_that_went_its_own_way_is_not_believed_in_the_store() {
     let disk = MemStorage::new();
@@ -150,7 +149,7 @@ fn the_index_file_of_a_copy_that_went_its_own_way_is_not_believed_in_the_store()
         store.open_namespace("N").unwrap().put(key, directory).unwrap();
         store.close().unwrap();
     };
-    // What a copy and its original are closed with, after the same number of writes in either.
+    // The index files of a copy and its original, closed after the same number of writes.
     go_on("/store", "of the store");
     go_on("/copy", "of the copies");
     let index = disk.read_file("/copy/INDEX").unwrap();
@@ -232,7 +231,7 @@ fn a_store_with_the_name_of_an_unfinished_copy_is_left_alone() {
     other.close().unwrap();
 }
 
-/// The next attempt at a copy succeeds, and the copy opens, wherever an attempt was cut off.
+/// The next attempt at a copy succeeds, and the copy opens, no matter where an attempt was cut off.
 #[test]
 fn a_copy_can_be_made_after_one_was_cut_off_at_any_step() {
     let (mut step, mut finished) = (0, false);
@@ -292,7 +291,7 @@ fn where_there_are_no_links_files_are_copied() {
     }
 }
 
-/// Copying would meet these as well.
+/// Copying would fail for the same reasons.
 #[test]
 fn a_link_that_fails_for_want_of_space_or_of_a_sound_device_is_an_error() {
     use std::io::ErrorKind::{Other, ReadOnlyFilesystem, StorageFull};
@@ -330,7 +329,7 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
             scope.spawn(move || {
                 let mut n = 0u64;
                 while !stop.load(Ordering::Relaxed) {
-                    // A new key, and an old one that is written again and again; both or none.
+                    // A new key, and one that is overwritten again and again; both or neither.
                     let (key, latest) = (format!("{writer}-{n:08}"), format!("latest-{writer}"));
                     let batch =
                         store
@@ -351,7 +350,7 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
         let counted = || counts.iter().map(|count| count.load(Ordering::Acquire));
         let (mut round, mut written) = (0, vec![0; counts.len()]);
         while round < 8 || store.stats().compaction.runs < 8 {
-            until("every writer comes forward", || {
+            until("every writer makes progress", || {
                 counted().zip(&written).all(|(count, before)| count >= before + 100)
             });
             let target = directory.path().join(format!("copy-{round}"));
@@ -408,7 +407,7 @@ fn power_lost_at_any_step_leaves_the_store_sound_and_the_copy_whole_or_absent() 
     let (mut absent, mut whole) = (0, 0);
     for step in 0..=steps {
         let (disk, _store, done, _) = run(Some(step));
-        // The last step only removes the mark of an unfinished copy from one that is finished.
+        // The last step only removes the mark of an unfinished copy from a finished one.
         assert_eq!(done, step + 1 >= steps, "{step}");
         let pending = disk.pending_operations();
         let random = (0..3).map(|seed| CutPolicy::Random { seed, grain: 512 });
@@ -458,7 +457,7 @@ fn a_failed_checkpoint_leaves_nothing_and_can_be_made_again() {
     for step in 0..steps {
         for (operation, failures) in operations.into_iter().zip(&mut failures) {
             let at = faulty.steps() + step;
-            // A link goes by the file that it is of.
+            // A link matches by the path of its source.
             let path = if operation == Operation::HardLink {
                 "/store"
             } else {
@@ -507,7 +506,7 @@ fn dropped_and_renamed_namespaces_are_in_the_copy_as_they_were() {
     let names: Vec<_> = copy.namespaces().unwrap().into_iter().map(|info| info.name).collect();
     assert_eq!(names, ["C", "D"]);
     assert_eq!(copy.open_namespace("D").unwrap().get("key").unwrap().unwrap(), *b"B");
-    // Numbers are not given out twice.
+    // Numbers are not reused.
     copy.namespace("E").unwrap().put("key", "new").unwrap();
     copy.compact().unwrap();
     assert_eq!(copy.open_namespace("A").unwrap_err().kind(), ErrorKind::NotFound);

@@ -1,12 +1,12 @@
-//! A damaged segment keeps its own space, and that of the records it hides, but nobody else's.
+//! A damaged segment keeps its own space and that of the records it hides, but no other waste.
 
 use std::sync::Arc;
 
 use embercask::storage::MemStorage;
 use embercask::{ErrorKind, Maintenance, ReadMode, Store};
 
-/// Whether the tombstone of "hidden" still counts, only the damaged record could tell: it is kept,
-/// and its segment is compacted.
+/// Only the damaged record could tell whether the tombstone of "hidden" still counts, so the
+/// tombstone is kept, and its segment is compacted.
 #[test]
 fn damage_in_one_segment_does_not_keep_others_from_being_compacted() {
     let disk = MemStorage::new();
@@ -44,7 +44,7 @@ fn damage_in_one_segment_does_not_keep_others_from_being_compacted() {
             Some((path, bytes, value))
         })
         .unwrap();
-    // The header of the record: the key and 24 bytes lie before the value.
+    // The record's header: the key and 24 bytes precede the value.
     let header = value - "hidden".len() - 24;
     assert_eq!(bytes[header + 8], 1, "a put");
     disk.flip_bit(&path, (header as u64 + 12) * 8).unwrap();
@@ -58,8 +58,8 @@ fn damage_in_one_segment_does_not_keep_others_from_being_compacted() {
             .sum::<u64>()
     };
     let before = dead();
-    // There is nothing to be had in the damaged segment, so it is not even read; and the others do not
-    // ask it in vain.
+    // The damaged segment has nothing to reclaim, so it is not even read, and the other segments do
+    // not query it in vain.
     store.compact().unwrap();
     assert!(dead() < before / 10, "{before} {}", dead());
     assert_eq!(namespace.get("hidden").unwrap_err().kind(), ErrorKind::Corruption);

@@ -1,5 +1,5 @@
 //! The counters of live and dead bytes, which decide what is compacted, never drift: after any
-//! operations they are what a recount from the log gives.
+//! operations they equal a recount from the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use test_support::{DIRECTORY, Rng, class, manual, rng};
 
 const START_MS: u64 = 1_700_000_000_000;
 
-/// One random change, and whether it failed: only where the disk had no room, and says so.
+/// Makes one random change; returns whether it failed, which only an injected full disk may cause.
 fn change(store: &Store, namespaces: &[Namespace], clock: &ManualClock, faults: &FaultStorage, rng: &mut Rng) -> bool {
     let namespace = &namespaces[rng.below(namespaces.len() as u64) as usize];
     let key = format!("key {}", rng.below(30));
     let value = vec![b'v'; rng.below(300) as usize];
     let durability = [Durability::Buffered, Durability::Os, Durability::Sync][rng.below(3) as usize];
     let lifetime = PutOptions::new().ttl(Duration::from_millis(1 + rng.below(20)));
-    // What fails is taken back, and counted back.
+    // A failed write is rolled back, and so are its counters.
     let fails = rng.below(12) == 0;
     if fails {
         faults.inject(Fault::new(FaultKind::Full).on(Operation::Write).path(".segment"));
@@ -57,8 +57,8 @@ fn change(store: &Store, namespaces: &[Namespace], clock: &ManualClock, faults: 
     result.is_err()
 }
 
-/// What is counted of each segment, and in all. Bytes that have expired are part of the dead; why a
-/// dead record is dead, compaction does not always know.
+/// The counters per segment and in total. Expired bytes are counted as dead, since compaction does
+/// not always know why a record is dead.
 fn counted(store: &Store) -> (Vec<SegmentStats>, [u64; 7]) {
     let mut stats = store.stats();
     for segment in &mut stats.segments {
@@ -77,8 +77,8 @@ fn counted(store: &Store) -> (Vec<SegmentStats>, [u64; 7]) {
     (stats.segments, sums)
 }
 
-/// B34. The recount is from the log, by hints, records or both; every fourth time the counters come
-/// out of the index file as they were put in.
+/// B34. The recount reads hints, records or both; every fourth time the counters come out of the
+/// index file instead, as they were stored.
 #[test]
 fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
     let mut rng = rng();
@@ -99,11 +99,11 @@ fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
         if rng.below(8) == 0 {
             store.drop_namespace("B").unwrap();
         }
-        // At least two segments, so that hints can be missing in one of them.
+        // At least two segments, so that the hint of one of them can be missing.
         for n in 0..3 {
             namespaces[0].put(format!("filler {n}"), [7; 3_000]).unwrap();
         }
-        // What has expired leaves the indexes here by the sweep, and at the recount by itself.
+        // The sweep removes expired records from the indexes here; the recount skips them anyway.
         store.maintain().unwrap();
         store.clone().close().unwrap();
         let before = counted(&store);
@@ -118,7 +118,7 @@ fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
         assert_eq!(
             counted(&recounted),
             before,
-            "round {round}, {way:?}: counted anew, and kept while writing"
+            "round {round}, {way:?}: the recount differs from the counters"
         );
         let listed: u64 = recounted
             .namespaces()
@@ -129,7 +129,7 @@ fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
         assert_eq!(
             recounted.stats().keys,
             listed,
-            "round {round}: what is counted is what can be listed"
+            "round {round}: the counters differ from the listing"
         );
         recounted.close().unwrap();
         disk = disk.crash_process();

@@ -1,4 +1,4 @@
-//! Bytes that change on the disk while the store is open.
+//! Bytes that change on disk while the store is open.
 use std::sync::Arc;
 
 use embercask::storage::MemStorage;
@@ -21,7 +21,7 @@ fn a_damaged_key_is_reported_not_taken_for_absent() {
     let disk = MemStorage::new();
     let (_store, namespace) = open(&disk);
     namespace.put("a key to be found", "value").unwrap();
-    // Enough to have the first segment sealed, so that it is read from the disk.
+    // Enough to seal the first segment, so that it is read from the disk.
     for n in 0..50 {
         namespace.put(format!("other {n}"), [7; 200]).unwrap();
     }
@@ -51,9 +51,8 @@ fn a_damaged_key_is_reported_not_taken_for_absent() {
     assert!(namespace.get("never put").unwrap().is_none());
 }
 
-/// C15: damage of a record, wherever it is, costs that record. It can be overwritten and deleted,
-/// and then nothing is left of it: not in the index, not in the counters, not after closing and
-/// opening.
+/// C15: damage anywhere in a record costs only that record. It can be overwritten and deleted, and
+/// then no trace of it is left in the index or the counters, nor after reopening.
 #[test]
 fn a_damaged_record_can_be_overwritten_and_deleted() {
     const KEY: &str = "a key to be found";
@@ -79,7 +78,7 @@ fn a_damaged_record_can_be_overwritten_and_deleted() {
             None,
         ),
     ];
-    // Of the record: its checksum, kind, length of the value, sequence; then key and value.
+    // In the record: its checksum, kind, length of the value, sequence; then key and value.
     for at in [-24, -16, -12, -4, 3, 20] {
         for (name, write, expected) in writes {
             let context = format!("{name}, byte {at}");
@@ -102,7 +101,7 @@ fn a_damaged_record_can_be_overwritten_and_deleted() {
                 "{context}"
             );
             if at < 20 {
-                // Nothing is known of what stands there.
+                // The current value is unknown.
                 for condition in [Condition::Absent, Condition::Present, Condition::Sequence(2)] {
                     let refused = namespace.put_if(KEY, "new", condition).unwrap_err();
                     assert_eq!(refused.kind(), ErrorKind::Corruption, "{context}");
@@ -122,14 +121,14 @@ fn a_damaged_record_can_be_overwritten_and_deleted() {
                 }
             };
             check(&namespace);
-            // What verify finds is the damage, and no miscount.
+            // Verify finds the damage, and no miscount.
             let report = store.verify().unwrap();
             assert!(!report.damaged.is_empty(), "{context}");
             assert!(
                 report.damaged.iter().all(|damaged| !damaged.cause.contains("count")),
                 "{report:?}"
             );
-            // With nothing live left in the segment, no bytes are counted as live either.
+            // With no live records left in the segment, no bytes are counted as live either.
             for n in 0..50 {
                 namespace.put(format!("other {n}"), [8; 200]).unwrap();
             }

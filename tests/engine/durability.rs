@@ -1,4 +1,4 @@
-//! What a write has survived when it returns: each durability class, against kills and power cuts.
+//! What a write survives once it has returned: each durability class, against kills and power cuts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ fn created_on(disk: MemStorage) -> (MemStorage, Store, Namespace) {
     (disk, store, namespace)
 }
 
-/// What the next process finds after this one was killed.
+/// What the next process finds after a kill.
 fn after_kill(disk: &MemStorage) -> (Store, Namespace) {
     let store = open(&disk.crash_process());
     let namespace = store.open_namespace("N").unwrap();
     (store, namespace)
 }
 
-/// What is found after a power cut that took all that was not synced.
+/// What is found after a power cut that loses everything unsynced.
 fn after_power_cut(disk: &MemStorage) -> (Store, Namespace) {
     let store = open(&disk.power_cut(&CutPolicy::LoseUnsynced));
     let namespace = store.open_namespace("N").unwrap();
@@ -39,7 +39,11 @@ fn a_buffered_write_is_lost_by_a_kill_before_any_flush_and_nothing_else_is() {
     namespace
         .put_with("buffered", "1", class(Durability::Buffered))
         .unwrap();
-    assert_eq!(text(&namespace, "buffered").as_deref(), Some("1"), "it is read at once");
+    assert_eq!(
+        text(&namespace, "buffered").as_deref(),
+        Some("1"),
+        "a buffered write is readable at once"
+    );
     let (_store, namespace) = after_kill(&disk);
     assert_eq!(text(&namespace, "synced").as_deref(), Some("1"));
     assert_eq!(text(&namespace, "buffered"), None);
@@ -105,7 +109,7 @@ fn the_flush_interval_writes_out_what_nobody_flushes() {
     namespace
         .put_with("buffered", "1", class(Durability::Buffered))
         .unwrap();
-    until("it is flushed", || store.stats().pending_bytes == 0);
+    until("the write is flushed", || store.stats().pending_bytes == 0);
     let (_store, namespace) = after_kill(&disk);
     assert_eq!(text(&namespace, "buffered").as_deref(), Some("1"));
 }
@@ -119,8 +123,8 @@ fn an_os_write_survives_a_kill_but_is_not_promised_to_survive_a_power_cut() {
     assert_eq!(text(&killed, "os").as_deref(), Some("1"));
     let (_store, cut) = after_power_cut(&disk);
     assert_eq!(text(&cut, "synced").as_deref(), Some("1"));
-    // Were it there, the tests of what syncs do would prove nothing.
-    assert_eq!(text(&cut, "os"), None, "this disk loses what was not synced");
+    // If it were there, the tests of syncs would prove nothing.
+    assert_eq!(text(&cut, "os"), None, "this disk loses unsynced writes");
 }
 
 #[test]
@@ -139,7 +143,7 @@ fn a_sync_write_survives_a_power_cut_at_the_moment_it_returns() {
             assert_eq!(text(&cut, &key), text(&namespace, &key), "{key}");
         }
     }
-    assert!(store.stats().segments.len() > 2, "segments were rotated");
+    assert!(store.stats().segments.len() > 2, "no segment was rotated");
 }
 
 #[test]
@@ -151,18 +155,18 @@ fn a_write_may_be_of_another_class_than_its_store() {
         .unwrap();
     let namespace = store.namespace("N").unwrap();
     namespace.put("first", "1").unwrap();
-    assert!(store.stats().pending_bytes > 0, "the store's own class is Buffered");
+    assert!(store.stats().pending_bytes > 0, "the store's default class is Buffered");
     namespace.put_with("second", "1", class(Durability::Sync)).unwrap();
     namespace.put("third", "1").unwrap();
     let (_store, namespace) = after_power_cut(&disk);
-    // The log is one: what was synced takes all that lies before it along.
+    // There is one log: a sync covers everything before it.
     assert_eq!(text(&namespace, "first").as_deref(), Some("1"));
     assert_eq!(text(&namespace, "second").as_deref(), Some("1"));
     assert_eq!(text(&namespace, "third"), None);
 }
 
-/// B21: the segments that the writes lie in have been rotated out, and are not sealed, when the
-/// sync comes.
+/// B21: when the sync comes, the segments with the earlier writes have been rotated out but not
+/// sealed.
 #[test]
 fn sync_covers_earlier_writes_of_all_threads_across_rotations() {
     for (name, durable) in [
@@ -178,7 +182,8 @@ fn sync_covers_earlier_writes_of_all_threads_across_rotations() {
                 let namespace = namespace.clone();
                 scope.spawn(move || {
                     for n in 0..60 {
-                        // Os writes would seal what is full; Buffered ones leave it to maintenance.
+                        // Os writes would seal full segments; Buffered ones leave that to
+                        // maintenance.
                         namespace
                             .put_with(format!("{thread} {n}"), [7; 100], class(Durability::Buffered))
                             .unwrap();
@@ -187,7 +192,7 @@ fn sync_covers_earlier_writes_of_all_threads_across_rotations() {
             }
         });
         let unsealed = store.stats().segments.iter().filter(|segment| !segment.sealed).count();
-        assert!(unsealed > 1, "a segment was rotated out and is not sealed: {unsealed}");
+        assert!(unsealed > 1, "no rotated segment is unsealed: {unsealed}");
         durable(&store, &namespace);
         let (_store, cut) = after_power_cut(&disk);
         assert!(cut.contains("os").unwrap(), "{name}");
@@ -209,7 +214,7 @@ fn a_sync_that_finds_a_key_already_deleted_makes_that_deletion_durable() {
             .unwrap()
             .existed
     );
-    assert!(!namespace.delete("key").unwrap(), "it is gone already");
+    assert!(!namespace.delete("key").unwrap(), "the key was not deleted before");
     let (_store, namespace) = after_power_cut(&disk);
     assert_eq!(text(&namespace, "key"), None);
 }
@@ -239,7 +244,7 @@ fn a_batch_is_there_as_a_whole_or_not_at_all_in_every_class() {
             .commit()
             .unwrap();
         for n in 1..=12 {
-            // Long values, so that a part of the batch can be torn off at a sector.
+            // Long values, so that part of the batch can be torn off at a sector.
             let value = format!("{n} {}", "x".repeat(400));
             store
                 .batch()
@@ -270,10 +275,10 @@ fn a_batch_is_there_as_a_whole_or_not_at_all_in_every_class() {
                 );
             }
         }
-        // Twelve batches, each killed once and once without what was not synced: what comes of the cuts at
-        // random is left to chance.
+        // Twelve batches, each with one kill and one cut that loses everything unsynced; the
+        // outcome of random cuts is left to chance.
         let (least_there, least_gone) = match durability {
-            // What is buffered is in memory alone, unless a segment was full meanwhile.
+            // Buffered batches are only in memory, unless a segment filled up meanwhile.
             Durability::Buffered => (0, 12),
             Durability::Os => (12, 12),
             Durability::Sync => (12, 0),
@@ -318,8 +323,8 @@ fn what_a_reopened_store_has_shown_is_not_lost_by_a_power_cut_after_it() {
     assert_eq!(test_support::keys(&namespace), seen);
 }
 
-/// Promise 2, with every class mixed: what survives a cut is a prefix of what was acknowledged, and
-/// reaches at least to the last write of class Sync.
+/// Promise 2, with all classes mixed: a cut leaves a prefix of the acknowledged writes that
+/// includes the last write of class Sync.
 #[test]
 fn a_power_cut_leaves_a_prefix_no_shorter_than_the_last_sync() {
     let mut rng = rng();
@@ -350,7 +355,7 @@ fn a_power_cut_leaves_a_prefix_no_shorter_than_the_last_sync() {
             less += u64::from((found.len() as u64) < n);
         }
     }
-    at_least(3, more, "cuts that left more than what was synced");
+    at_least(3, more, "cuts that left more than the synced writes");
     at_least(10, less, "cuts that took something away");
 }
 

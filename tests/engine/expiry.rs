@@ -1,5 +1,4 @@
-//! When a key is gone because its time is up, and when what it took in memory and on disk comes
-//! back.
+//! When expired keys disappear, and when their memory and disk space is reclaimed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +39,7 @@ impl World {
         (store, namespace)
     }
 
-    /// Opens the store by this way.
+    /// Opens the store in this way.
     #[track_caller]
     fn open_by(&self, way: Way) -> (Store, Namespace) {
         let prepared = way.prepare(&self.disk, DIRECTORY);
@@ -49,7 +48,7 @@ impl World {
         (store, namespace)
     }
 
-    /// What a kill leaves.
+    /// The world after a kill.
     fn killed(&self) -> World {
         World {
             disk: self.disk.crash_process(),
@@ -87,7 +86,7 @@ fn held<T>(result: Result<T>) -> bool {
 
 type Path = fn(&Store, &Namespace, &str) -> bool;
 
-/// Every way to ask whether a key is there. Some change it, so that each has a key of its own.
+/// Every way to check whether a key exists. Some change it, so each has its own key.
 const PATHS: [(&str, Path); 21] = [
     ("get", |_, n, key| n.get(key).unwrap().is_some()),
     ("get_text", |_, n, key| n.get_text(key).unwrap().is_some()),
@@ -135,8 +134,8 @@ const PATHS: [(&str, Path); 21] = [
     ("set_metadata", |_, n, key| n.set_metadata(key, Some(b"2")).unwrap()),
 ];
 
-/// B16: one predicate on every path, in the active segment, in sealed ones, after compaction and
-/// after opening.
+/// B16: the same predicate on every path, in the active segment, in sealed ones, after compaction
+/// and after reopening.
 #[test]
 fn a_key_is_there_one_millisecond_before_its_expiry_and_gone_at_it_on_every_path() {
     #[derive(Clone, Copy, Debug)]
@@ -158,7 +157,7 @@ fn a_key_is_there_one_millisecond_before_its_expiry_and_gone_at_it_on_every_path
                         ..World::new()
                     };
                     let (store, namespace) = world.open();
-                    // Fills a segment of its own, so that there are hints of two.
+                    // Fills a segment, so that there are two with hints.
                     namespace.put("filler", [7; 3_900]).unwrap();
                     for (name, _) in PATHS {
                         let options = if metadata {
@@ -193,7 +192,7 @@ fn a_key_is_there_one_millisecond_before_its_expiry_and_gone_at_it_on_every_path
     }
 }
 
-/// The other half of B16: nothing comes back when the sweep has been.
+/// The other half of B16: nothing reappears after a sweep.
 #[test]
 fn sweeping_changes_no_answer() {
     let world = World::new();
@@ -229,8 +228,8 @@ fn what_was_seen_expired_stays_expired_when_the_clock_is_set_back() {
     }
 }
 
-/// C4: after a jump of a day that was put right, sixty seconds are sixty seconds, and not a day
-/// more.
+/// C4: after a clock jump of a day that was corrected, sixty seconds last sixty seconds, and not a
+/// day longer.
 #[test]
 fn a_lifetime_given_after_the_clock_was_set_back_runs_its_length() {
     const DAY_MS: u64 = 24 * 3_600_000;
@@ -264,7 +263,7 @@ fn a_lifetime_given_after_the_clock_was_set_back_runs_its_length() {
                 let expiry = namespace.get(&key).unwrap().unwrap().expiry_ms();
                 assert_eq!(expiry, Some(START_MS + 61_000), "{key}, {place}");
             }
-            // By the wall clock it is far enough ahead.
+            // By the wall clock, this is far enough ahead.
             namespace.put_with("until", "1", until(START_MS + 3_600_000)).unwrap();
             prepare(&store);
             world.clock.advance(59_999);
@@ -282,7 +281,7 @@ fn a_lifetime_given_after_the_clock_was_set_back_runs_its_length() {
     }
 }
 
-/// Written, seen expired, and neither there again nor in the way of what is written afterwards.
+/// Records seen expired neither reappear nor affect later writes.
 #[test]
 fn a_step_back_divides_the_records_by_when_they_were_written_and_not_by_their_keys() {
     let world = World::new();
@@ -294,12 +293,13 @@ fn a_step_back_divides_the_records_by_when_they_were_written_and_not_by_their_ke
     assert!(held(namespace.put_if("key", "new", Condition::Absent)));
     assert!(namespace.set_ttl("key", Duration::from_millis(5_000)).unwrap());
     assert_eq!(text(&namespace, "key").as_deref(), Some("new"));
-    // Beside one that no clock of this store has seen ended.
+    // Next to a key that no clock of this store has seen expired.
     namespace.put_with("other", "1", ttl_ms(7_000)).unwrap();
     store.maintain().unwrap();
     store.compact().unwrap();
     assert_eq!(keys(&namespace), ["key", "other"]);
-    // Back once more, by less: the records of each time keep to what was seen since.
+    // Set back again, by less: the records of each period go by the times seen since they were
+    // written.
     world.clock.set_wall(START_MS + 5_000);
     assert_eq!(keys(&namespace), ["other"]);
     world.clock.set_wall(START_MS + 1_000);
@@ -324,28 +324,28 @@ fn a_clock_that_was_ahead_for_some_minutes_costs_the_indexes_nothing() {
     store.maintain().unwrap();
     world.clock.advance(9 * 60_000);
     store.maintain().unwrap();
-    assert_eq!(namespace.count().unwrap(), 0, "time decides what is seen");
+    assert_eq!(namespace.count().unwrap(), 0, "expired keys are hidden");
     assert_eq!(
         (store.stats().keys, store.stats().expired),
         (101, 0),
-        "and not yet what is kept"
+        "expired keys are still kept"
     );
     world.clock.set_wall(START_MS + 30_000);
     assert_eq!(
         namespace.count().unwrap(),
         0,
-        "what was seen expired stays so in this handle"
+        "keys seen expired stay expired in this handle"
     );
     world.clock.advance(10 * 60_000);
     world.clock.set_wall(START_MS + 30_000);
     store.maintain().unwrap();
-    assert_eq!(store.stats().keys, 100, "by the right clock only one is over");
+    assert_eq!(store.stats().keys, 100, "by the corrected clock only one has expired");
     drop((store, namespace));
     let (_store, namespace) = world.open_by(Way::IndexFile);
     assert_eq!(namespace.count().unwrap(), 100);
 }
 
-/// And one that is never put right costs no more than these minutes.
+/// A clock that is never corrected costs only these minutes.
 #[test]
 fn what_a_jump_has_hidden_leaves_memory_when_nobody_puts_the_clock_right() {
     let world = World::new();
@@ -358,8 +358,8 @@ fn what_a_jump_has_hidden_leaves_memory_when_nobody_puts_the_clock_right() {
     assert_eq!((store.stats().keys, store.stats().expired), (0, 1));
 }
 
-/// The clock was put right only after the sweep had believed it. In this handle the keys stay gone;
-/// the next one shows them, as the log has it, and opening is none the slower.
+/// The clock is corrected only after the sweep believed it. In this handle the keys stay expired;
+/// the next opening shows them, as the log has them, and is no slower.
 #[test]
 fn an_index_file_is_written_by_the_right_clock_however_long_it_was_wrong() {
     let world = World::new();
@@ -383,7 +383,7 @@ fn an_index_file_is_written_by_the_right_clock_however_long_it_was_wrong() {
     assert_eq!(keys(&namespace), ["filler", "hour", "new"]);
     assert_eq!(store.stats().keys, 3);
     assert!(store.verify().unwrap().is_sound());
-    // They leave memory in their time.
+    // They leave memory when they expire.
     world.clock.advance(2 * 3_600_000);
     store.maintain().unwrap();
     world.clock.advance(11 * 60_000);
@@ -391,16 +391,16 @@ fn an_index_file_is_written_by_the_right_clock_however_long_it_was_wrong() {
     assert_eq!((keys(&namespace), store.stats().keys), (vec!["filler".to_owned()], 1));
 }
 
-/// Nor does a clock that is ahead have compaction copy the same records again and again: neither in
-/// the minutes in which nothing may go, nor when what was taken for expired turns out to have time
-/// left.
+/// A clock that is ahead must not make compaction copy the same records again and again either:
+/// neither in the minutes during which nothing may be dropped, nor when records taken for expired
+/// turn out to have time left.
 #[test]
 fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_other_waste() {
     let world = World::new();
     let (store, namespace) = world.open();
     let segments = 12;
     for n in 0..segments * 20u64 {
-        // A third each: stays for ever, expires, is overwritten below.
+        // A third each: permanent, expiring, overwritten below.
         match n % 3 {
             0 => namespace.put(format!("{n:04}"), [7; 180]).unwrap(),
             1 => namespace
@@ -413,7 +413,7 @@ fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_o
     world.clock.set_wall(START_MS + 24 * 3_600_000);
     store.maintain().unwrap();
     world.clock.advance(10 * 60_000);
-    // The sweep believes the clock, and compaction would be about to.
+    // The sweep believes the clock, and compaction is about to.
     store.maintain().unwrap();
     world.clock.set_wall(START_MS + 15 * 60_000);
     store.maintain().unwrap();
@@ -428,35 +428,31 @@ fn what_compaction_may_not_drop_yet_is_not_copied_again_and_again_and_keeps_no_o
         read.push(store.compact_if_worthwhile().unwrap().read_bytes);
         world.clock.advance(500);
     }
-    assert!(read[0] > 0, "the rest of the waste is reclaimed");
+    assert!(read[0] > 0, "no other waste was reclaimed");
     assert!(read[2..].iter().all(|bytes| *bytes == 0), "{read:?}");
     let after = store.stats();
     assert!(after.segment_bytes < before.segment_bytes, "{after:?}");
     assert!(after.expired_bytes >= before.expired_bytes, "{before:?}, {after:?}");
     drop((store, namespace));
     let (_store, namespace) = world.open_by(Way::Records);
-    assert_eq!(
-        namespace.count().unwrap(),
-        segments * 20 * 2 / 3 + 2,
-        "nothing was lost"
-    );
+    assert_eq!(namespace.count().unwrap(), segments * 20 * 2 / 3 + 2, "keys were lost");
 }
 
-/// One expiry that lies far ahead, seen by a clock that was put right since, keeps nothing but its
-/// own record.
+/// A record with a distant expiry, seen expired by a clock that was corrected since, keeps only
+/// itself.
 #[test]
 fn what_expired_long_ago_goes_although_something_beside_it_may_not_go_yet() {
     let world = World::new();
     let (store, namespace) = world.open();
     let months_ms = 11 * 30 * 24 * 3_600_000;
     for n in 0..300 {
-        // Some of each in every segment.
+        // Some of each kind in every segment.
         let options = match n % 15 {
             0 => ttl_ms(months_ms),
             3 | 6 | 9 | 12 => PutOptions::new(),
             _ => ttl_ms(60_000),
         };
-        // Without marks between them, which could be gained in any case.
+        // No marks between them, whose space would be reclaimed in any case.
         let options = options.durability(Durability::Buffered);
         namespace.put_with(format!("{n}"), [7; 180], options).unwrap();
     }
@@ -465,7 +461,7 @@ fn what_expired_long_ago_goes_although_something_beside_it_may_not_go_yet() {
     store.maintain().unwrap();
     world.clock.advance(11 * 60_000);
     store.maintain().unwrap();
-    assert_eq!(store.stats().keys, 80, "months are taken for expired");
+    assert_eq!(store.stats().keys, 80, "keys with months left count as expired");
     world.clock.set_wall(START_MS + 30 * 60_000);
     world.clock.advance(11 * 60_000);
     store.maintain().unwrap();
@@ -475,12 +471,12 @@ fn what_expired_long_ago_goes_although_something_beside_it_may_not_go_yet() {
         .collect();
     let after = store.stats().expired_bytes;
     assert!(before > 200 * 180, "{before}");
-    // What shares the active segment with the last ones may not be gone yet.
+    // Records in the active segment with the last ones may remain.
     assert!((20 * 180..40 * 180).contains(&after), "{after} of {before}");
     assert!(read[15..].iter().all(|bytes| *bytes == 0), "{read:?}");
     drop((store, namespace));
     let (_store, namespace) = world.open_by(Way::Records);
-    assert_eq!(namespace.count().unwrap(), 100, "nothing was lost");
+    assert_eq!(namespace.count().unwrap(), 100, "keys were lost");
 }
 
 #[test]
@@ -493,10 +489,10 @@ fn across_openings_the_wall_clock_decides() {
         world.clock.set_wall(START_MS + 5_000);
         let (store, namespace) = world.open_by(way);
         assert_eq!(text(&namespace, "key"), None, "{way:?}");
-        assert_eq!(store.stats().keys, 0, "expired keys are not even loaded, {way:?}");
+        assert_eq!(store.stats().keys, 0, "expired keys were loaded, {way:?}");
         drop((store, namespace));
         world.clock.set_wall(START_MS + 4_999);
-        // The index file knows no more of the key, and is no use by this clock: see
+        // The index file no longer has the key and is useless by this clock, see
         // `tests/engine/index_file.rs`.
         let way = if way == Way::IndexFile { Way::Hints } else { way };
         let (_store, namespace) = world.open_by(way);
@@ -504,7 +500,7 @@ fn across_openings_the_wall_clock_decides() {
     }
 }
 
-/// B18: value, metadata, expiry and sequence are the same bytes wherever the record is moved to.
+/// B18: value, metadata, expiry and sequence stay the same wherever the record is moved.
 #[test]
 fn expiry_and_metadata_survive_sealing_reopening_compaction_and_recovery() {
     let world = World::new();
@@ -554,7 +550,7 @@ fn expiry_and_metadata_survive_sealing_reopening_compaction_and_recovery() {
         assert_eq!(look(&namespace), written, "reopened by {way:?}");
     }
     let (_store, namespace) = world.open();
-    // Changed by hand, then killed: what recovery writes anew must be the same, too.
+    // Changed by hand, then killed: records rewritten by recovery must be the same too.
     for n in 0..10 {
         namespace.set_metadata(format!("{n:02}"), Some(b"new")).unwrap();
     }
@@ -584,7 +580,7 @@ fn expired_keys_leave_memory_although_nobody_asks_for_them() {
     assert_eq!((full.keys, full.expired_not_swept), (5_001, 0));
     assert!(full.key_order_bytes > before.key_order_bytes + 5_000);
     world.clock.advance(1_004);
-    assert_eq!(store.stats().expired_not_swept, 2_500, "due, not swept");
+    assert_eq!(store.stats().expired_not_swept, 2_500, "expired, not swept");
     store.maintain().unwrap();
     assert_eq!(store.stats().keys, 2_501);
     world.clock.advance(5);
@@ -605,10 +601,10 @@ fn expired_records_leave_the_disk_once_the_grace_is_over_and_not_before() {
     namespace.put("stays", "1").unwrap();
     world.clock.advance(1_000 + GRACE_MS - 1);
     store.compact().unwrap();
-    assert_eq!(namespace.count().unwrap(), 1, "gone for every reader");
+    assert_eq!(namespace.count().unwrap(), 1, "hidden from every reader");
     assert!(
         store.stats().segment_bytes > 100 * 100,
-        "not from the disk: {:?}",
+        "gone from the disk too early: {:?}",
         store.stats()
     );
     world.clock.advance(1);
@@ -621,7 +617,7 @@ fn expired_records_leave_the_disk_once_the_grace_is_over_and_not_before() {
     assert_eq!(keys(&namespace), ["stays"]);
 }
 
-/// B2 as a user sees it. The model test looks at all subsets of segments.
+/// B2 as a user sees it. The model test covers all subsets of segments.
 #[test]
 fn an_expired_put_does_not_uncover_the_value_below_it() {
     let world = World::new();
@@ -650,21 +646,21 @@ fn a_forward_jump_of_the_clock_drops_nothing_from_disk_while_it_is_fresh() {
     for n in 0..100 {
         namespace.put_with(format!("{n:03}"), [7; 100], ttl_ms(60_000)).unwrap();
     }
-    // Somebody sets the clock to another year.
+    // The clock is set to another year.
     world.clock.set_wall(START_MS + 365 * 24 * 3_600_000);
     store.maintain().unwrap();
     store.compact().unwrap();
     store.compact_if_worthwhile().unwrap();
-    assert_eq!(namespace.count().unwrap(), 0, "time decides what is seen");
+    assert_eq!(namespace.count().unwrap(), 0, "expired keys are hidden");
     world.clock.advance(9 * 60_000);
     store.compact().unwrap();
     drop((store, namespace));
-    // Somebody notices.
+    // The mistake is noticed.
     world.clock.set_wall(START_MS + 30_000);
     let (store, namespace) = world.open_by(Way::Records);
-    assert_eq!(namespace.count().unwrap(), 100, "nothing was lost");
+    assert_eq!(namespace.count().unwrap(), 100, "keys were lost");
     assert_eq!(namespace.get("042").unwrap().unwrap(), [7; 100]);
-    // And if nobody ever does, the space comes back after all.
+    // If it is never corrected, the space is reclaimed in the end.
     world.clock.set_wall(START_MS + 365 * 24 * 3_600_000);
     store.compact().unwrap();
     assert!(store.stats().segment_bytes > 100 * 100);
@@ -693,7 +689,7 @@ fn wholly_expired_segments_leave_the_disk_by_themselves() {
     assert_eq!(
         store.stats().segments.len(),
         world.segment_files(),
-        "no file stays behind"
+        "a file was left behind"
     );
     assert_eq!(keys(&namespace), ["filler", "stays"]);
     drop((store, namespace));
@@ -729,7 +725,7 @@ fn a_lifetime_is_rounded_up_so_that_nothing_lives_shorter_than_asked() {
     assert_eq!(
         shorter.unwrap_err().kind(),
         ErrorKind::InvalidInput,
-        "below the resolution"
+        "lifetimes below the resolution"
     );
     assert_eq!(text(&namespace, "key").as_deref(), Some("1"));
 }
@@ -764,7 +760,7 @@ fn an_overwrite_takes_the_expiry_away() {
     assert_eq!(keys(&namespace), ["put", "removed"]);
 }
 
-/// B5: the sweep finds the entry of a record that was overwritten after it had expired.
+/// B5: the sweep finds the queue entry of an expired record that was overwritten.
 #[test]
 fn sweeping_leaves_what_was_put_after_the_expiry_alone() {
     let world = World::new();

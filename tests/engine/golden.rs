@@ -1,14 +1,14 @@
-//! Stores written by earlier versions are read for ever:
+//! Stores written by earlier versions stay readable for ever:
 //!
-//! * `tests/golden/v1` was closed, and has no index file;
+//! * `tests/golden/v1` was closed, without an index file;
 //! * `tests/golden/v1-unclean` was killed;
-//! * `tests/golden/v1-index` was closed, and has one;
-//! * `tests/golden/v1-cut` was killed, recovered, which cut a segment, and closed.
+//! * `tests/golden/v1-index` was closed, with one;
+//! * `tests/golden/v1-cut` was killed, then recovered, which cut a segment, and closed.
 //!
-//! A new one gets a test below, which says what it holds and calls `write_if_asked`, and is written
-//! with `EMBERCASK_WRITE_GOLDEN=1 cargo test --test engine golden::`. That is done once for each
-//! version of the format: files that are in the repository already stay as they are, to the byte,
-//! which the last test checks. It names the checksum to put there for a new one.
+//! A new one gets a test below that states its content and calls `write_if_asked`, and is written
+//! with `EMBERCASK_WRITE_GOLDEN=1 cargo test --test engine golden::`. This is done once per version
+//! of the format: files already in the repository stay the same, to the byte. The last test checks
+//! that, and prints the checksum to add for a new one.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not tests to clippy")]
 
 use std::collections::BTreeMap;
@@ -17,16 +17,16 @@ use std::path::{Path, PathBuf};
 use embercask::{Durability, Maintenance, ManualClock, Namespace, PartValue, PutOptions, ReadMode, Store, inspect};
 use test_support::way::Way;
 
-/// When the stores were written, as far as they know.
+/// The stores' clock when they were written.
 const WRITTEN_MS: u64 = 1_700_000_000_000;
-/// When they are read.
+/// The clock when they are read.
 const READ_MS: u64 = 1_800_000_000_000;
 /// 2100-01-01.
 const FAR_MS: u64 = 4_102_444_800_000;
-/// The id that the namespace `flags` was created with.
+/// The id with which the namespace `flags` was created.
 const FLAGS_ID: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
 
-/// What a key is expected to hold: value, metadata, expiry.
+/// The expected value, metadata and expiry of a key.
 type Content = (Vec<u8>, Option<Vec<u8>>, Option<u64>);
 /// By namespace and key.
 type Listing = BTreeMap<(String, Vec<u8>), Content>;
@@ -45,7 +45,7 @@ fn open(directory: &Path, now_ms: u64, mode: ReadMode) -> Store {
         .unwrap()
 }
 
-/// What both stores hold in common.
+/// The content of all golden stores.
 fn expected() -> Listing {
     let mut listing = Listing::new();
     let mut expect = |namespace: &str, key: &str, value: &[u8], metadata: Option<&str>, expiry: Option<u64>| {
@@ -76,7 +76,7 @@ fn expected() -> Listing {
     listing
 }
 
-/// Does all that the golden stores are about.
+/// Performs every kind of operation that the golden stores cover.
 fn fill(store: &Store) {
     let sessions = store.namespace("sessions").unwrap();
     let flags = store.create_namespace_with_id("flags", FLAGS_ID).unwrap();
@@ -123,7 +123,7 @@ fn fill(store: &Store) {
     store.drop_namespace("dropped").unwrap();
 }
 
-/// Copies all but the lock and the reserve, which opening creates.
+/// Copies everything except the lock and the reserve, which opening creates.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -137,15 +137,15 @@ fn copy(from: &Path, to: &Path) {
 /// How a golden store ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// Closed before there were index files.
+    /// Closed by a version without index files.
     ClosedWithoutIndexFile,
     Closed,
     Killed,
-    /// Killed, opened again, and closed.
+    /// Killed, reopened and closed.
     Recovered,
 }
 
-/// Writes a golden store, if that was asked for and it is not there.
+/// Writes a golden store, if requested and missing.
 fn write_if_asked(name: &str, ending: Ending) {
     let target = golden(name);
     if std::env::var_os("EMBERCASK_WRITE_GOLDEN").is_none() || target.exists() {
@@ -155,7 +155,7 @@ fn write_if_asked(name: &str, ending: Ending) {
     let store = open(directory.path(), WRITTEN_MS, ReadMode::Map);
     fill(&store);
     if let Ending::Closed | Ending::ClosedWithoutIndexFile = ending {
-        // Expired and dropped keys have left the indexes, without which these are not written.
+        // Removes expired and dropped keys from the indexes, which are not written otherwise.
         store.maintain().unwrap();
         store.close().unwrap();
         if ending == Ending::ClosedWithoutIndexFile {
@@ -170,7 +170,7 @@ fn write_if_asked(name: &str, ending: Ending) {
     sessions.put_with("torn", "v", buffered).unwrap();
     let killed = tempfile::tempdir().unwrap();
     copy(directory.path(), killed.path());
-    // The last record loses its last bytes, as in a kill during a write.
+    // Cuts the last bytes off the last record, like a kill during a write.
     let last = segments(killed.path()).pop().unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(last).unwrap();
     file.set_len(file.metadata().unwrap().len() - 8).unwrap();
@@ -224,7 +224,7 @@ fn check(store: &Store, expected: &Listing) {
     assert_eq!(listing(store), *expected);
 }
 
-/// What the killed stores hold: one write more, which was not synced.
+/// The content of the killed stores: one more write, which was not synced.
 fn expected_after_the_kill() -> Listing {
     let mut expected = expected();
     let key = ("sessions".to_owned(), b"not synced".to_vec());
@@ -232,8 +232,8 @@ fn expected_after_the_kill() -> Listing {
     expected
 }
 
-/// Opens copies of a golden store by each of these ways and in both read modes; each shows what is
-/// expected, and does so again when it was compacted, closed, and opened again.
+/// Opens copies of a golden store in each of these ways and in both read modes. Each shows the
+/// expected content, and again after it was compacted, closed and reopened.
 fn check_ways(name: &str, ways: &[Way], expected: &Listing) {
     for mode in [ReadMode::Map, ReadMode::Pread] {
         for way in ways {
@@ -264,16 +264,16 @@ fn a_closed_store_of_format_version_1_is_read_and_compacted() {
     check_ways("v1", &Way::BY_LOG, &expected());
 }
 
-/// An index file is an aid for the program that wrote it: if this fails because keys are hashed in
-/// another way (see the hash probe in `docs/format.md`), the golden store is to be opened by its
-/// log, and one with an index file of the new kind to be written.
+/// An index file only helps the program that wrote it: if this fails because keys are hashed
+/// differently (see the hash probe in `docs/format.md`), open this golden store by its log, and
+/// write one with an index file of the new kind.
 #[test]
 fn a_closed_store_of_format_version_1_is_read_by_its_index_file() {
     write_if_asked("v1-index", Ending::Closed);
     check_ways("v1-index", &Way::ALL, &expected());
 }
 
-/// Number of the segment that the manifest in this directory lists as cut, and where it ends.
+/// The id of the segment that the manifest in this directory lists as cut, and its end.
 fn cut_segment(directory: &Path) -> (u64, u64) {
     let mut cut = Vec::new();
     inspect(directory.join("MANIFEST"), &Store::options(), |part| {
@@ -295,14 +295,14 @@ fn cut_segment(directory: &Path) -> (u64, u64) {
 fn a_recovered_store_of_format_version_1_is_read_with_a_segment_that_was_cut() {
     write_if_asked("v1-cut", Ending::Recovered);
     check_ways("v1-cut", &Way::ALL, &expected_after_the_kill());
-    // What lies behind the cut does not count, and goes.
+    // Data after the cut are ignored and removed.
     let (id, end) = cut_segment(&golden("v1-cut"));
     for way in Way::ALL {
         let directory = tempfile::tempdir().unwrap();
         copy(&golden("v1-cut"), directory.path());
         let path = directory.path().join(format!("{id:016x}.segment"));
         let mut bytes = std::fs::read(&path).unwrap();
-        assert_eq!(bytes.len() as u64, end, "as recovery has left it");
+        assert_eq!(bytes.len() as u64, end, "not as recovery left it");
         let first_record = bytes[64..].to_vec();
         bytes.extend(first_record);
         std::fs::write(&path, &bytes).unwrap();

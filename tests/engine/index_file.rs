@@ -1,5 +1,5 @@
-//! The index file: opening a store that was closed reads it instead of hints and records; and
-//! whatever it is like, the store shows what its log says.
+//! The index file: opening a closed store reads it instead of hints and records, and whatever it
+//! contains, the store shows the content of its log.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,8 +23,7 @@ fn index(disk: &MemStorage) -> Option<PathBuf> {
     ending(disk, "/INDEX").pop()
 }
 
-/// Everything that a store shows: by walking, by looking up, by many look-ups at once and by
-/// counting.
+/// Everything a store shows: by listing, by single and multiple look-ups, and by counting.
 fn content(store: &Store) -> Result<Content> {
     let mut content = Content::new();
     for info in store.namespaces()? {
@@ -54,7 +53,7 @@ fn content(store: &Store) -> Result<Content> {
     Ok(content)
 }
 
-/// A closed store with everything that indexes know: flags, expiries, a renamed and a dropped
+/// A closed store with everything that indexes contain: flags, expiries, a renamed and a dropped
 /// namespace, deleted and overwritten keys, several segments.
 fn closed() -> (MemStorage, Content) {
     closed_on(MemStorage::new())
@@ -87,14 +86,13 @@ fn closed_on(disk: MemStorage) -> (MemStorage, Content) {
     (disk, expected)
 }
 
-/// Opens a copy of this disk, checks that it shows what it should, and says whether the index file
-/// was used.
+/// Opens a copy of this disk and checks its content. Returns whether the index file was used.
 #[track_caller]
 fn opens(disk: &MemStorage, read_mode: ReadMode, expected: &Content) -> bool {
     opened(disk, read_mode, expected).index_file_used
 }
 
-/// The same, and says how opening went.
+/// As [`opens`], but returns the whole report.
 #[track_caller]
 fn opened(disk: &MemStorage, read_mode: ReadMode, expected: &Content) -> RecoveryReport {
     let copy = disk.crash_process();
@@ -104,12 +102,12 @@ fn opened(disk: &MemStorage, read_mode: ReadMode, expected: &Content) -> Recover
     let segments = report.hints_used + report.hints_rebuilt;
     assert_eq!(report.index_file_used, segments == 0, "{report:?}");
     assert!(store.verify().unwrap().is_sound());
-    // What comes afterwards is told apart from what the indexes knew before.
+    // Later writes must be distinguished from what the indexes knew before.
     let namespace = store.namespace("PLAIN").unwrap();
     namespace.put("key 001", "overwritten").unwrap();
     namespace.delete("key 002").unwrap();
     namespace.put("new", "new").unwrap();
-    assert!(index(&copy).is_none(), "it is of no use any more");
+    assert!(index(&copy).is_none(), "a stale index file remains");
     store.compact().unwrap();
     let after = content(&store).unwrap();
     let killed = copy.crash_process();
@@ -160,7 +158,7 @@ fn a_flipped_bit_a_cut_or_more_bytes_make_an_index_file_useless_and_do_no_harm()
     let (disk, expected) = closed();
     let path = index(&disk).unwrap();
     let length = disk.read_file(&path).unwrap().len() as u64;
-    // The head, and a prime step through the tables, most of which is empty slots.
+    // The head, and steps of a prime through the tables, which mostly consist of empty slots.
     for at in (0..length).filter(|at| *at < 128 || at % 97 == 0 || length - at < 64) {
         let damaged = disk.crash_process();
         damaged.flip_bit(&path, at * 8 + at % 8).unwrap();
@@ -176,7 +174,7 @@ fn a_flipped_bit_a_cut_or_more_bytes_make_an_index_file_useless_and_do_no_harm()
     }
 }
 
-/// Who can put the checksums right can tell lies, but opening and reading never panic over them.
+/// With forged checksums a file can hold wrong content, but opening and reading must never panic.
 #[test]
 fn an_index_file_of_any_content_with_right_checksums_causes_no_panic() {
     let mut rng = rng();
@@ -190,7 +188,7 @@ fn an_index_file_of_any_content_with_right_checksums_causes_no_panic() {
     assert_eq!(
         bytes.len(),
         head_len + lengths.iter().sum::<usize>(),
-        "the layout is another one"
+        "the layout differs"
     );
     let used = (head_len..bytes.len()).filter(|at| bytes[*at] != 0).collect::<Vec<_>>();
     let mut believed = 0;
@@ -234,7 +232,7 @@ fn an_index_file_of_any_content_with_right_checksums_causes_no_panic() {
     assert!(believed > 100, "{believed}");
 }
 
-/// Restored from an older copy of the directory, or left behind: it does not fit the manifest.
+/// Restored from an older copy of the directory, or a leftover: it does not match the manifest.
 #[test]
 fn an_index_file_of_another_time_or_another_store_is_ignored() {
     let (disk, _) = closed();
@@ -253,7 +251,7 @@ fn an_index_file_of_another_time_or_another_store_is_ignored() {
     assert!(!opens(&other, ReadMode::Map, &expected));
 }
 
-/// With an index file no record is looked at on opening; a damaged one must show when it is read.
+/// With an index file, opening reads no records; a damaged one must be detected when it is read.
 #[test]
 fn damage_in_a_segment_is_found_by_reading_although_the_index_file_knows_nothing_of_it() {
     let (disk, expected) = closed();
@@ -297,7 +295,7 @@ fn an_index_file_that_cannot_be_written_costs_nothing_but_itself() {
         faults.inject(Fault::new(kind).on(operation).path("INDEX"));
         store.close().unwrap();
         assert!(faults.struck() > 0);
-        // A short write is gone on with.
+        // A short write is completed.
         let written = matches!(kind, FaultKind::ShortWrite { .. });
         assert_eq!(index(&disk).is_some(), written, "{kind:?}");
         let store = options(&disk).open(DIRECTORY).unwrap();
@@ -314,7 +312,7 @@ fn a_power_cut_after_closing_leaves_a_store_that_opens_whatever_became_of_the_in
     for policy in [CutPolicy::KeepAll, CutPolicy::LoseUnsynced] {
         opens(&disk.power_cut(&policy), ReadMode::Map, &expected);
     }
-    // A part of it only, in blocks, as a file system may have come to write it.
+    // Only parts of it, in blocks, as a file system may write it.
     let whole = disk.read_file(&path).unwrap();
     for lost in (0..whole.len()).step_by(512) {
         let cut = disk.crash_process();
@@ -338,8 +336,8 @@ fn without_the_option_none_is_written_and_none_is_read() {
     assert!(index(&disk).is_none());
 }
 
-/// Expired keys are not in the file; under a clock that was set back they are there again, as
-/// without the file.
+/// Expired keys are not in the file; after the clock was set back they reappear, as they do without
+/// the file.
 #[test]
 fn an_earlier_clock_shows_what_a_later_one_took_for_expired() {
     let disk = MemStorage::new();
@@ -368,7 +366,7 @@ fn an_earlier_clock_shows_what_a_later_one_took_for_expired() {
     );
 }
 
-/// Nothing has to be read, so it is all done at once.
+/// Nothing has to be read, so the progress is complete at once.
 #[test]
 fn progress_is_told_to_the_end_although_no_segment_is_read() {
     let (disk, _) = closed();
@@ -378,11 +376,12 @@ fn progress_is_told_to_the_end_although_no_segment_is_read() {
     let store = options.open(DIRECTORY).unwrap();
     assert!(store.recovery_report().index_file_used);
     let told = told.lock().unwrap();
-    let last = told.last().expect("it was told of");
+    let last = told.last().expect("progress was reported");
     assert!(last.total_bytes > 0 && last.done_bytes == last.total_bytes, "{told:?}");
 }
 
-/// Their entries stay in the expiry queue until they are due, and lead to segments that are gone.
+/// Their entries stay in the expiry queue until they are due, and point to segments that no longer
+/// exist.
 #[test]
 fn keys_with_an_expiry_that_were_overwritten_and_compacted_away_do_not_make_the_file_useless() {
     let disk = MemStorage::new();

@@ -1,5 +1,5 @@
-//! Showing files part by part: every byte of a sound file belongs to one part, and a damaged byte
-//! is told, or changes what is shown, and never ends the process.
+//! Inspecting files part by part: every byte of a sound file belongs to one part. A damaged byte is
+//! reported or changes what is shown, and never ends the process.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use embercask::storage::MemStorage;
 use embercask::{ErrorKind, FileKind, Options, Part, PartKind, PutOptions, inspect};
 use test_support::{DIRECTORY, manual};
 
-/// A closed store that has files of all kinds, and records of all kinds.
+/// A closed store with all kinds of files and records.
 fn closed() -> (MemStorage, Options) {
     let disk = MemStorage::new();
     let options = manual(Arc::new(disk.clone()));
@@ -66,7 +66,7 @@ fn every_byte_of_a_sound_file_belongs_to_one_part() {
             end += length;
         }
         let length = disk.read_file(&path).unwrap().len() as u64;
-        // Hints and manifests end in a checksum of four bytes that no part has.
+        // Hints and manifests end in a four-byte checksum that belongs to no part.
         let trailer = if matches!(kind, FileKind::Hint | FileKind::Manifest) {
             4
         } else {
@@ -85,7 +85,7 @@ fn no_flipped_bit_goes_unseen() {
     for path in files(&disk) {
         let bytes = disk.read_file(&path).unwrap();
         let sound = parts(&path, &options).unwrap();
-        // Index files are large, and alike from slot to slot.
+        // Index files are large, and their slots are alike.
         let step = if bytes.len() > 4096 { 97 } else { 1 };
         for at in (0..bytes.len()).step_by(step) {
             let mut damaged = bytes.clone();
@@ -94,7 +94,7 @@ fn no_flipped_bit_goes_unseen() {
             let (_, parts) = parts(&path, &options).unwrap();
             assert!(
                 parts.iter().any(|(kind, ..)| *kind == PartKind::Damaged),
-                "{path:?}: byte {at} is not what it was, and nothing is damaged, as in {sound:?}"
+                "{path:?}: changed byte {at} is not reported, and the parts are still {sound:?}"
             );
         }
         disk.write_file(&path, &bytes).unwrap();
@@ -141,7 +141,7 @@ fn a_look_can_be_ended_and_other_files_are_refused() {
         inspect("/missing", &options, |_| true).unwrap_err().kind(),
         ErrorKind::Io
     );
-    // A name will do where the first bytes are gone.
+    // The name is enough if the first bytes are missing.
     disk.write_file(Path::new("/store/0000000000000009.hint"), b"").unwrap();
     let (kind, shown) = parts(Path::new("/store/0000000000000009.hint"), &options).unwrap();
     assert_eq!((kind, shown[0].0), (FileKind::Hint, PartKind::Damaged));

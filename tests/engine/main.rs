@@ -1,5 +1,5 @@
-//! What the engine promises, in one program: each module is a suite, which `tests/planted.table`
-//! knows by its name.
+//! The engine's promises, tested in one binary: each module is a suite, which `tests/planted.table`
+//! refers to by name.
 
 mod bad_input;
 mod checkpoint;

@@ -1,6 +1,6 @@
-//! What a map and its file may do to each other: sealed segments alone are mapped, nothing is
-//! written through a map, and a file that somebody cuts under an open store is an error or the end
-//! of the process, never other bytes.
+//! Interaction between a map and its file: only sealed segments are mapped, nothing is written
+//! through a map, and a file that is cut under an open store causes an error or the end of the
+//! process, never wrong bytes.
 #![cfg(target_os = "linux")]
 
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn value(n: usize) -> String {
     format!("{n} ").repeat(200)
 }
 
-/// A store with several sealed segments, closed.
+/// A closed store with several sealed segments.
 fn filled(directory: &Path) {
     let store = options(ReadMode::Map).open(directory).unwrap();
     let namespace = store.namespace("N").unwrap();
@@ -45,8 +45,8 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Opens the store, cuts its second segment, and reads everything. Ends the process with an error
-/// if a value is wrong or a key absent.
+/// Opens the store, cuts its second segment, and reads everything. Fails if a value is wrong or a
+/// key absent.
 fn cut_and_read(directory: &Path, mode: ReadMode) {
     let store = options(mode).open(directory).unwrap();
     let namespace = store.open_namespace("N").unwrap();
@@ -60,7 +60,7 @@ fn cut_and_read(directory: &Path, mode: ReadMode) {
     for n in 0..KEYS {
         match namespace.get(format!("{n:03}")) {
             Ok(Some(found)) => assert_eq!(found.as_str().unwrap(), value(n)),
-            Ok(None) => panic!("key {n} is said to be absent"),
+            Ok(None) => panic!("key {n} is absent"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
                 assert!(error.to_string().contains(".segment at offset"), "{error}");
@@ -80,8 +80,8 @@ fn in_child(directory: &Path, mode: &str) -> Output {
         .unwrap()
 }
 
-/// B27. In map mode the system ends the process (SIGBUS) when it touches what is gone; in pread
-/// mode that is an error.
+/// B27. In map mode the system ends the process (SIGBUS) on access to missing pages; in pread mode
+/// that is an error.
 #[test]
 fn a_segment_cut_under_an_open_store_never_gives_other_bytes() {
     if let (Some(directory), Ok(mode)) = (std::env::var_os(DIRECTORY), std::env::var(MODE)) {
@@ -103,13 +103,13 @@ fn a_segment_cut_under_an_open_store_never_gives_other_bytes() {
             assert!(output.status.success(), "{}: {said}", output.status);
             assert!(said.contains("ERRORS") && !said.contains("\n0 ERRORS"), "{said}");
         }
-        // The next opening sees that the file is too short.
+        // The next opening detects that the file is too short.
         let error = options(ReadMode::Map).open(&directory).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{mode}: {error}");
     }
 }
 
-/// What the kernel says is mapped of this directory: permissions and path.
+/// Permissions and paths of the maps of files in this directory, according to the kernel.
 fn maps_of(directory: &Path) -> Vec<(String, String)> {
     let directory = directory.to_str().unwrap();
     std::fs::read_to_string("/proc/self/maps")
@@ -124,7 +124,8 @@ fn maps_of(directory: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// B27: the active segment grows by writes, so a map of it would show what may still be taken back.
+/// B27: the active segment changes by writes, so a map of it would show data that may still be
+/// rolled back.
 #[test]
 fn sealed_segments_alone_are_mapped_and_never_for_writing() {
     let temporary = tempfile::tempdir().unwrap();
@@ -138,7 +139,7 @@ fn sealed_segments_alone_are_mapped_and_never_for_writing() {
     let stats = store.stats();
     let file_of = |id: u64| format!("{id:016x}.segment");
     let maps = maps_of(&directory);
-    // So many that ids have letters in them.
+    // Enough segments for ids with hexadecimal letters.
     assert!(stats.segments.len() > 10, "{}", stats.segments.len());
     for sealed in stats.segments.iter().filter(|segment| segment.sealed) {
         let is_of = |(_, path): &(String, String)| path.ends_with(&file_of(sealed.id));
@@ -150,9 +151,9 @@ fn sealed_segments_alone_are_mapped_and_never_for_writing() {
             .segments
             .iter()
             .any(|segment| segment.sealed && path.ends_with(&file_of(segment.id)));
-        assert!(sealed, "{path} is mapped and not sealed");
+        assert!(sealed, "{path} is mapped but not sealed");
     }
     store.close().unwrap();
     drop(namespace);
-    assert_eq!(maps_of(&directory), [], "nothing stays mapped after the last handle");
+    assert_eq!(maps_of(&directory), [], "a map outlives the last handle");
 }

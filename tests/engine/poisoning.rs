@@ -1,4 +1,4 @@
-//! Failures after which nothing more may be written.
+//! Failures after which all writes are refused.
 use std::sync::Arc;
 
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
@@ -38,7 +38,7 @@ fn a_namespace_whose_drop_could_not_be_synced_is_gone_as_a_whole() {
     store.namespace("N").unwrap().put("key", "value").unwrap();
     faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync));
     assert_eq!(store.drop_namespace("N").unwrap_err().kind(), ErrorKind::Io);
-    // It cannot be opened any more, so it must not be listed either.
+    // It can no longer be opened, so it must not be listed either.
     assert_eq!(store.open_namespace("N").unwrap_err().kind(), ErrorKind::NotFound);
     assert!(store.namespaces().unwrap().is_empty());
     assert!(store.stats().poisoned.is_some());

@@ -1,4 +1,4 @@
-//! Bugs that were found once, each as the smallest story that shows it.
+//! Bugs found in the past, each as the smallest scenario that shows it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn open(disk: &MemStorage) -> Store {
     options(Arc::new(disk.clone())).open(DIRECTORY).unwrap()
 }
 
-/// Stops the machine at this step of whatever is done.
+/// Stops the machine at this step of any operation.
 fn stopping(disk: &MemStorage, step: u64) -> FaultStorage {
     let faults = FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only();
     faults.stop_at(step);
@@ -32,8 +32,8 @@ fn buffered() -> PutOptions {
     PutOptions::new().durability(Durability::Buffered)
 }
 
-/// Runs opening again and again, each time stopped one step later, until it gets through; hands
-/// each disk that a stopped one leaves behind to `check`.
+/// Runs opening again and again, each time stopped one step later, until it completes; passes each
+/// disk left by a stopped opening to `check`.
 fn at_every_step_of_opening(disk: &MemStorage, mut check: impl FnMut(u64, &MemStorage, Result<Store>)) {
     for step in 0.. {
         let copy = disk.crash_process();
@@ -49,8 +49,8 @@ fn at_every_step_of_opening(disk: &MemStorage, mut check: impl FnMut(u64, &MemSt
     }
 }
 
-/// A recovery that is cut off has created the segment it writes to, which no manifest lists yet;
-/// the next one chose the same id for its own and failed, for ever.
+/// An interrupted recovery had created the segment it writes to, which no manifest lists yet. Every
+/// later recovery chose the same id for its own segment, and failed.
 #[test]
 fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next() {
     let disk = MemStorage::new();
@@ -75,9 +75,9 @@ fn what_a_recovery_that_was_cut_off_leaves_behind_is_not_in_the_way_of_the_next(
     });
 }
 
-/// Killed between writing a segment's seal and syncing it. The next process took the seal that it
-/// saw for durable and said so in the manifest; the power cut after that took the seal, and the
-/// store could not be opened any more.
+/// Killed between writing a segment's seal and syncing it. The next process took the seal it saw
+/// for durable and recorded it in the manifest; a power cut then lost the seal, and the store could
+/// not be opened any more.
 #[test]
 fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
     let disk = MemStorage::new();
@@ -109,7 +109,7 @@ fn a_seal_that_was_written_but_not_synced_is_not_relied_on() {
 }
 
 /// Killed between renaming the manifest and syncing the directory. The next process found nothing
-/// to recover, and acknowledged a `sync` although the manifest that it went by was in memory only.
+/// to recover, and acknowledged a `sync` although the renamed manifest was only in memory.
 #[test]
 fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
     let disk = MemStorage::new();
@@ -133,8 +133,8 @@ fn a_manifest_that_was_renamed_but_not_synced_is_made_durable_on_opening() {
 }
 
 /// Killed after creating the directory and before its name was durable. The next process found the
-/// directory there, created the store in it, and acknowledged writes that a power cut took away
-/// with the directory.
+/// directory, created the store in it, and acknowledged writes that a power cut lost along with the
+/// directory.
 #[test]
 fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store() {
     at_every_step_of_opening(&MemStorage::new(), |step, disk, _stopped| {
@@ -149,9 +149,9 @@ fn a_directory_that_another_process_left_behind_is_made_durable_with_the_store()
     });
 }
 
-/// An expired put that was copied, since it had expired only just, lay in a segment that did not
-/// know of it. The next compaction took that segment for one that nothing in is worth keeping, and
-/// dropped the put before its grace was over.
+/// A put that expired just now was copied to a segment that did not record it as such. The next
+/// compaction considered that segment free of useful records, and dropped the put before its grace
+/// period was over.
 #[test]
 fn what_has_only_just_expired_outlives_more_than_one_compaction() {
     let (disk, clock) = (MemStorage::new(), ManualClock::new(1_700_000_000_000));
@@ -166,30 +166,30 @@ fn what_has_only_just_expired_outlives_more_than_one_compaction() {
         .put_with("k", "v", PutOptions::new().ttl(Duration::from_secs(5)))
         .unwrap();
     clock.advance(6_000);
-    // Seals the segment; nothing is due for compaction.
+    // Closing seals the segment; nothing is due for compaction.
     store.close().unwrap();
     let store = open(&disk);
     let namespace = store.open_namespace("N").unwrap();
     for _ in 0..3 {
-        // The second segment: the put, and nothing else.
+        // The second segment contains only the put.
         store.maintain().unwrap();
         assert_eq!(store.stats().segments.len(), 2);
         assert_eq!(store.compact_subset(0b10).unwrap().runs, 1);
         assert!(namespace.get("k").unwrap().is_none());
     }
     store.close().unwrap();
-    // The clock had been wrong by two seconds: it is set right, and the key is there again.
+    // The clock was wrong by two seconds; after it is corrected, the key reappears.
     clock.set_wall(1_700_000_004_000);
     let store = open(&disk);
     assert!(store.open_namespace("N").unwrap().contains("k").unwrap());
-    // Once the grace is over it goes for good.
+    // After the grace period it is dropped for good.
     clock.advance(20_000);
     store.compact().unwrap();
     assert_eq!((store.stats().dead_bytes, store.stats().keys), (0, 0));
 }
 
-/// Of a compaction that was cut off, a rename of the manifest that never came, and a copy that was
-/// finished.
+/// Leftovers of an interrupted compaction, of a manifest that was never renamed, and of a
+/// checkpoint that finished.
 #[test]
 fn what_interrupted_steps_have_left_is_removed_when_the_store_is_opened() {
     let disk = MemStorage::new();

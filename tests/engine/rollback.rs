@@ -1,5 +1,4 @@
-//! What a write that fails leaves of what was there before it: everything, for every reader, at
-//! every moment.
+//! A failed write leaves everything as it was, for every reader, at every moment.
 
 use std::io::ErrorKind as IoErrorKind;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use test_support::StopOnDrop;
 
 use test_support::hooked::Hooked;
 
-/// A store that reads call by call, the value of "key" in a sealed segment.
+/// A store that reads on each call, with the value of "key" in a sealed segment.
 fn open(faults: &FaultStorage, mode: ReadMode) -> (Store, Namespace) {
     filled(Arc::new(faults.clone()), mode)
 }
@@ -91,11 +90,11 @@ fn a_write_that_failed_gives_back_what_was_there_though_nothing_can_be_read() {
     let faults = disk_with_faults();
     let (store, namespace) = open(&faults, ReadMode::Pread);
     faults.inject(failing(Operation::Write));
-    // The first read is the look-up of the put; those of the roll-back, if there were any, would fail.
+    // The first read is the put's look-up; reads by the roll-back, if there were any, would fail.
     faults.inject(failing(Operation::Read).at(faults.steps() + 1).repeated());
     let before = faults.struck();
     assert_eq!(namespace.put("key", "new").unwrap_err().kind(), ErrorKind::Io);
-    assert_eq!(faults.struck(), before + 1, "the write, and no read");
+    assert_eq!(faults.struck(), before + 1, "the roll-back reads");
     faults.clear();
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
     store.compact().unwrap();
@@ -112,7 +111,7 @@ fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_taken_back() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let _written = StopOnDrop(&written);
-            // So often, and for as long as the reader has hardly looked.
+            // At least this often, and until the reader has read often enough.
             for number in 0.. {
                 let looked = looks.load(Ordering::Relaxed) >= TIMES || looks_ended.load(Ordering::Relaxed);
                 if number >= TIMES && looked {
@@ -135,14 +134,14 @@ fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_taken_back() {
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
 }
 
-/// A store with one namespace whose very first writes to the log failed, and were tried again.
+/// A store with one namespace whose very first writes to the log failed and were retried.
 fn store_whose_first_write_failed(faults: &FaultStorage) -> Namespace {
     let store = Store::options()
         .maintenance(Maintenance::Manual)
         .storage(Arc::new(faults.clone()))
         .open("/store")
         .unwrap();
-    // The segment's own header comes first, then the first record.
+    // The segment's header comes first, then the first record.
     let mut failures = 0;
     loop {
         faults.inject(failing(Operation::Write).at(faults.steps() + failures));
@@ -201,7 +200,7 @@ fn damage_to_what_was_durable_is_told_although_the_write_that_was_to_mark_it_fai
     assert_eq!(error.kind(), ErrorKind::Corruption);
 }
 
-/// How far a compaction and a write beside it have come: a step of either waits for the other's.
+/// The progress of a compaction and a concurrent write; each waits for steps of the other.
 #[derive(Clone, Default)]
 struct Steps(Arc<AtomicU8>);
 
@@ -221,14 +220,14 @@ impl Steps {
     }
 }
 
-/// Waits until what comes next is up to somebody else, and then fails.
+/// Waits for this step, then fails.
 fn fail_at(steps: &Steps, step: u8) -> std::io::Result<()> {
     steps.wait_for(step);
     Err(IoErrorKind::Other.into())
 }
 
-/// Compaction has taken a record for overwritten, and the write that replaced it is taken back
-/// before the outputs are published.
+/// Compaction takes a record for overwritten, and the overwriting write is rolled back before the
+/// outputs are published.
 #[test]
 fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_taken_back() {
     const IN_WRITE: u8 = 2;
@@ -243,11 +242,11 @@ fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_t
             return fail_at(&of_hook, COPIED);
         }
         if is_segment && of_hook.is_at(IN_WRITE) {
-            // All decisions are made when the first output is written.
+            // All decisions have been made when the first output is written.
             of_hook.reach(COPIED);
         }
         if operation == Operation::Sync && of_hook.is_at(COPIED) {
-            // That of the output: the log is synced after it, and would meet the failure of the write itself.
+            // The output's sync: the log is synced after it, and would hit the write's own failure.
             of_hook.wait_for(TAKEN_BACK);
         }
         Ok(())
@@ -273,7 +272,7 @@ fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_t
     assert_eq!(namespace.get("key").unwrap().unwrap(), *b"old");
 }
 
-/// Compaction moves a record while a write that replaces it is under way, which is taken back
+/// Compaction moves a record while a write that replaces it is running, which is rolled back
 /// afterwards.
 #[test]
 fn a_write_that_is_taken_back_after_a_compaction_uncovers_the_copy() {
@@ -284,7 +283,7 @@ fn a_write_that_is_taken_back_after_a_compaction_uncovers_the_copy() {
     let of_hook = steps.clone();
     let storage = Hooked::over(&disk, move |operation, path| {
         if operation == Operation::Rename && of_hook.is_at(1) {
-            // What compaction has decided is decided.
+            // Compaction has made its decisions.
             of_hook.reach(RENAMING);
             of_hook.wait_for(IN_WRITE);
         }

@@ -1,5 +1,5 @@
-//! Writers may be faster than the device: sealing ends all the same, and what waits for it is
-//! bounded.
+//! Even if writers are faster than the device, sealing ends, and the number of segments waiting for
+//! it is bounded.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says where")]
 
@@ -34,8 +34,8 @@ fn full_segments_do_not_pile_up_in_memory_when_nobody_else_seals_them() {
     assert_eq!(namespace.count().unwrap(), 2000);
 }
 
-/// While each segment is sealed another one becomes full: those that were full before the call are
-/// sealed, and no others.
+/// While each segment is sealed another one fills up: the call seals those that were full before
+/// it, and no others.
 #[test]
 fn sealing_ends_although_writers_go_on() {
     const WRITES_MAX: u64 = 20;
@@ -43,7 +43,7 @@ fn sealing_ends_although_writers_go_on() {
     let (hook_writer, sealed) = (writer.clone(), Arc::new(AtomicU64::new(0)));
     let hook_sealed = sealed.clone();
     let hook = move |operation: Operation, path: &Path| {
-        // Each segment that is sealed gets a hint.
+        // Each sealed segment gets a hint.
         if operation == Operation::Create && path.extension().is_some_and(|end| end == "hint") {
             let number = hook_sealed.fetch_add(1, Ordering::SeqCst);
             let writer = hook_writer.lock().unwrap().clone();
@@ -59,16 +59,12 @@ fn sealing_ends_although_writers_go_on() {
         namespace.put(format!("before {n}"), [0; 3_900]).unwrap();
     }
     let unsealed = || store.stats().segments.iter().filter(|segment| !segment.sealed).count();
-    // The active one is among them.
+    // Including the active one.
     assert_eq!((unsealed(), sealed.load(Ordering::SeqCst)), (4, 0));
     *writer.lock().unwrap() = Some(namespace.clone());
     for round in 1..4 {
         store.maintain().unwrap();
-        assert_eq!(
-            sealed.load(Ordering::SeqCst),
-            3 * round,
-            "as many as were full when it began"
-        );
+        assert_eq!(sealed.load(Ordering::SeqCst), 3 * round, "number of segments sealed");
         assert_eq!(unsealed(), 4);
     }
     *writer.lock().unwrap() = None;
@@ -82,8 +78,8 @@ fn what_was_full_is_sealed_although_writers_go_on() {
     let store = store(Arc::new(MemStorage::new()));
     let namespace = store.namespace("N").unwrap();
     let stop = AtomicBool::new(false);
-    // Not while the store is compacted by hand: that has to look at what is written meanwhile, and
-    // would have no end.
+    // Not during a compaction by hand, which considers everything written meanwhile and would never
+    // end.
     let writing = AtomicBool::new(true);
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
@@ -99,8 +95,8 @@ fn what_was_full_is_sealed_although_writers_go_on() {
             });
         }
         for round in 0..5 {
-            // All but the newest are full. The log begins none with a lower id meanwhile; what compaction has
-            // written is sealed.
+            // All but the newest are full. The log creates none with a lower id meanwhile, and
+            // outputs of compaction are sealed.
             let unsealed = || store.stats().segments.into_iter().filter(|segment| !segment.sealed);
             until("segments become full", || unsealed().count() > 2);
             let newest = unsealed().map(|segment| segment.id).max().unwrap();

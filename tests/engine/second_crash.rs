@@ -1,4 +1,4 @@
-//! A store that was killed is opened, and then the power fails before anything was written to it.
+//! A killed store is opened, and then the power fails before anything is written to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,13 +15,14 @@ fn open(storage: Arc<dyn Storage>) -> Result<Store> {
         .open("/store")
 }
 
-/// Writes until the storage stops; what was acknowledged is in `acknowledged` then.
+/// Writes until the storage stops, and adds each acknowledged write to `acknowledged`.
 fn write_until_stopped(storage: Arc<dyn Storage>, acknowledged: &mut BTreeMap<String, String>) -> Result<()> {
     let store = open(storage)?;
     let namespace = store.namespace("N")?;
     for n in 0..60 {
         let (key, value) = (format!("key {}", n % 17), format!("{n:0200}"));
-        // The write under way may count or not; the next one of the same key comes much later.
+        // The last write may have been applied or not; the next one of the same key comes much
+        // later.
         namespace.put(&key, &value)?;
         acknowledged.insert(key, value);
     }
@@ -69,7 +70,7 @@ fn a_power_cut_after_a_killed_store_was_opened_loses_nothing_acknowledged() {
         }
     }
     at_least(200, steps, "kills after something was acknowledged");
-    at_least(50, rewritten, "recoveries that had something to write anew");
+    at_least(50, rewritten, "recoveries that rewrote something");
 }
 
 #[test]

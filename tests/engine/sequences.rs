@@ -1,4 +1,4 @@
-//! Sequences are given out once, whatever is lost.
+//! Sequences are assigned once, no matter what is lost.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn a_sequence_given_to_a_lost_write_is_not_given_to_another() {
     let (_reopened, namespace) = open(&disk.power_cut(&CutPolicy::LoseUnsynced));
     assert_eq!(namespace.get_text("key").unwrap().as_deref(), Some("kept"));
     let newer = namespace.put("key", "newer").unwrap();
-    assert!(newer > lost, "{newer} was given out although {lost} had been");
+    assert!(newer > lost, "{newer} was assigned although {lost} had been");
     let conflict = namespace.put_if("key", "wrong", Condition::Sequence(lost)).unwrap_err();
     assert_eq!(conflict.kind(), ErrorKind::Conflict);
 }

@@ -1,4 +1,4 @@
-//! Killed while creating a store, and while holding one.
+//! Processes killed while creating a store, and while holding one open.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const CREATE: &str = concat!(
 const HOLD: &str = concat!(module_path!(), "::the_lock_of_a_killed_process_keeps_nobody_out");
 const MOMENTS: [Moment; 3] = [Moment::Before, Moment::Within, Moment::After];
 
-/// Creates a store and writes one key, unless it dies before. Numbers: calls, and which moment.
+/// Creates a store and writes one key, unless killed first. Numbers: calls, and the moment.
 fn create(role: &Role) {
     let fuse = Arc::new(Fuse::new(MOMENTS[role.numbers[1] as usize]));
     fuse.light(role.numbers[0]);
@@ -35,7 +35,7 @@ fn create(role: &Role) {
     report(format_args!("put"));
 }
 
-/// Runs such a child; what it reported, and whether it came to its end.
+/// Runs such a child. Returns its reports and whether it ran to the end.
 fn created(directory: &Path, calls: u64, moment: usize) -> (Vec<String>, bool) {
     let mut child = Child::spawn(CREATE, "create", directory, &[calls, moment as u64]);
     let reports = std::iter::from_fn(|| child.next_report()).collect();
@@ -44,7 +44,7 @@ fn created(directory: &Path, calls: u64, moment: usize) -> (Vec<String>, bool) {
     (reports, status.success())
 }
 
-/// The store opens, holds what was reported, and can be used.
+/// The store opens, holds what was reported, and is usable.
 fn check(directory: &Path, reports: &[String], context: &str) {
     let told = |report: &str| reports.iter().any(|told| told == report);
     let store = Store::options()
@@ -75,9 +75,9 @@ fn check(directory: &Path, reports: &[String], context: &str) {
     assert_eq!(text(&namespace, "key"), found, "{context}");
 }
 
-/// B37. Every call of the storage, each before, within and after it; in a directory that is missing
-/// with those above it, and in an empty one. What the kill left is opened by this process, and, as
-/// it was, by other children that are killed over it.
+/// B37. Kills the creation at every storage call, before, within and after it, in a directory that
+/// is missing along with its parents and in an empty one. What the kill leaves is opened by this
+/// process and, in its original form, by other children that are killed in turn.
 #[test]
 fn a_store_whose_creation_is_killed_at_any_call_can_be_created_by_the_next() {
     if let Some(role) = role() {
@@ -98,7 +98,7 @@ fn a_store_whose_creation_is_killed_at_any_call_can_be_created_by_the_next() {
             copy_directory(&nested, &again);
             std::fs::create_dir_all(&nested).unwrap();
             check(&nested, &reports, &context);
-            // Those that come over what it left are killed as well.
+            // Children that open what it left are killed as well.
             let mut reports = reports;
             for _ in 0..3 {
                 reports.extend(created(&again, rng.below(calls + 2), rng.below(3) as usize).0);
@@ -109,7 +109,7 @@ fn a_store_whose_creation_is_killed_at_any_call_can_be_created_by_the_next() {
             }
             calls += 1;
         }
-        assert!(calls > 10, "creating a store takes more than {calls} calls");
+        assert!(calls > 10, "creating a store took only {calls} calls");
     }
     assert_eq!(open_in(root.path()), [""; 0]);
 }
@@ -139,8 +139,8 @@ fn the_lock_of_a_killed_process_keeps_nobody_out() {
         assert!(was_killed(child.wait()), "round {round}");
         let store = Store::open(directory.path()).unwrap_or_else(|error| panic!("round {round}: {error}"));
         assert_eq!(store.namespace("N").unwrap().count().unwrap(), round + 1);
-        // The next child comes after a close or, if this one is the last that the store knows of, after a
-        // kill.
+        // The next child opens after a close or, if this child is the last holder the store knows
+        // of, after a kill.
         if round % 2 == 0 {
             store.close().unwrap();
         }

@@ -1,9 +1,8 @@
-//! What a child process does: everything that the plan of its round says, telling of each step,
-//! until it is killed.
+//! The child process: executes the plan of its round, reporting each step, until it is killed.
 //!
 //! Reports: `B phase` and `E phase` for the beginning and the end of opening and closing; `B writer
-//! number` and `E writer number` before an operation and after it returned, which acknowledges it;
-//! and what [`Deadly`] tells.
+//! number` before an operation and `E writer number` after it returned, which acknowledges it; and
+//! those of [`Deadly`].
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,23 +14,23 @@ use crate::processes::deadly::{Deadly, Fuse, Moment};
 use crate::processes::plan::{Change, Kill, Operation, Phase, Plan, Wandering, name_of};
 use test_support::process::{Role, report};
 
-/// Where the store of a world lies.
+/// The directory of a world's store.
 pub(crate) fn store_in(root: &Path) -> PathBuf {
     root.join("store")
 }
 
-/// Where it lies for the rest of a round in which it is renamed.
+/// The store's directory for the rest of a round in which it is renamed.
 pub(crate) fn moved_in(root: &Path) -> PathBuf {
     root.join("moved")
 }
 
-/// Where a process goes that leaves; a directory lies in it that has the name of the store, and
-/// nothing in it.
+/// Working directory of a process that leaves; it contains an empty directory with the name of the
+/// store.
 pub(crate) fn elsewhere_in(root: &Path) -> PathBuf {
     root.join("elsewhere")
 }
 
-/// Where a checkpoint goes.
+/// Target directory of a checkpoint.
 pub(crate) fn checkpoint_in(root: &Path, round: u64, writer: usize, number: usize) -> PathBuf {
     root.join(format!("checkpoint {round} {writer} {number}"))
 }
@@ -44,7 +43,7 @@ struct Worker<'a> {
     writer: usize,
 }
 
-/// One round in the directory of a world.
+/// Runs one round in the directory of a world.
 pub(crate) fn work(role: &Role) {
     let root = role.directory.as_path();
     let plan = &Plan::of(role.numbers[0], role.numbers[1]);
@@ -123,7 +122,8 @@ impl Worker<'_> {
         name_of(self.writer, name)
     }
 
-    /// What cannot be done in this state is left out, which the parent foresees.
+    /// Skips operations that are impossible in the current state, as the parent does in its
+    /// prediction.
     fn perform(&self, number: usize, operation: &Operation) -> Result<()> {
         let done = match operation {
             Operation::Create { name, id } => self.store.create_namespace_with_id(&self.name(*name), *id).map(drop),

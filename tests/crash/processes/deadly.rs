@@ -1,10 +1,10 @@
-//! The real file system, with a fuse: at a chosen step the process that uses it is killed, before,
-//! within or after the call.
+//! The real file system with a fuse: at a chosen call, the process using it is killed before,
+//! within or after that call.
 //!
-//! It also tells, if asked to, what has become durable, so that the parent can take away what a
-//! power cut may take: `D file length` after a sync, `N file` for a new name, `S` after the
-//! directory was synced, `R from to` before a rename and `r from` after it. Each report is made
-//! before anything that rests on it can begin.
+//! On request it also reports what has become durable, so that the parent can remove what a power
+//! cut may take: `N file` before a file is created, `D file length` after a sync, `R from to`
+//! before a rename and `r from` after it, `s` before a sync of the directory and `S` after it. A
+//! report is complete before anything that depends on it begins.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use embercask::storage::{Call, Interposed, Interposer, Operation, OsStorage, Sto
 
 use test_support::process::{die, report};
 
-/// When, as seen from the call that is the last.
+/// When to die, relative to the last call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     Before,
-    /// A write is done by half; other calls not at all.
+    /// A write is half done; other calls are not done at all.
     Within,
     After,
 }
 
-/// Counts the calls that change something, once it is lit.
+/// Once lit, counts down modifying calls.
 #[derive(Debug)]
 pub(crate) struct Fuse {
     left: AtomicI64,
@@ -39,14 +39,14 @@ impl Fuse {
         }
     }
 
-    /// The process dies after so many more calls, unless the fuse burns already.
+    /// The process dies after this many more calls, unless the fuse is already burning.
     pub(crate) fn light(&self, calls: u64) {
         let _ = self
             .left
             .compare_exchange(i64::MAX, calls as i64, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// When to die in this call, if at all.
+    /// When to die during this call, if at all.
     fn burn(&self) -> Option<Moment> {
         let burn = |left: i64| (left != i64::MAX).then_some(left - 1);
         let before = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, burn).ok()?;
@@ -57,25 +57,22 @@ impl Fuse {
 #[derive(Debug)]
 pub(crate) struct Deadly {
     fuse: Arc<Fuse>,
-    /// The path under which the directory was opened whose files are told of; None to tell of
-    /// nothing.
+    /// The path under which the directory to report on was opened; None to report nothing.
     told_of: Option<PathBuf>,
-    /// Where the manifest is kept that is replaced.
+    /// Where a replaced manifest is kept.
     kept: PathBuf,
-    /// The manifest was replaced since the directory was last synced.
+    /// Whether the manifest was replaced since the last sync of the directory.
     replaced: AtomicBool,
 }
 
-/// Where the manifest is kept that stood there when the directory was last synced, if it was
-/// replaced since.
+/// Where the manifest as of the last sync of the directory is kept, if it was replaced since.
 pub(crate) fn replaced_manifest(directory: &Path) -> PathBuf {
     directory.with_extension("replaced")
 }
 
 impl Deadly {
-    /// The real file system with this fuse. Of the files in the directory that is opened as
-    /// `told_of` it tells; what they replace is kept beside `directory`, where the parent knows
-    /// it to be.
+    /// The real file system with this fuse. Reports on files in the directory opened as `told_of`,
+    /// and keeps a manifest they replace beside `directory`, where the parent looks for it.
     pub(crate) fn over_the_disk(fuse: Arc<Fuse>, told_of: Option<&Path>, directory: &Path) -> Interposed {
         let deadly = Deadly {
             fuse,
@@ -86,7 +83,7 @@ impl Deadly {
         Interposed::over(Arc::new(OsStorage), Arc::new(deadly))
     }
 
-    /// Name of a file that is told of.
+    /// Name of the file, if it is reported on.
     fn told(&self, path: &Path) -> Option<String> {
         let is_told = path
             .parent()
@@ -94,7 +91,7 @@ impl Deadly {
         is_told.then(|| path.file_name().unwrap_or_default().to_string_lossy().into_owned())
     }
 
-    /// Makes a call, and tells what it has made durable.
+    /// Makes a call and reports what it made durable.
     fn tell(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
         let name = self.told(call.path);
         match (call.operation, name) {
@@ -104,7 +101,7 @@ impl Deadly {
             }
             (Operation::Rename, Some(from)) => {
                 let to = call.to.and_then(|to| self.told(to)).unwrap_or_default();
-                // The first manifest of all replaces none.
+                // The first manifest replaces none.
                 let directory = call.directory.expect("a file is renamed in a directory that is open");
                 let replaced = match content(directory, &to) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -128,7 +125,7 @@ impl Deadly {
                 Ok(())
             }
             (Operation::Sync, name) => {
-                // Before the sync: what is written meanwhile need not be covered.
+                // The length before the sync, since it need not cover later writes.
                 let length = call.file.map_or(Ok(0), |file| file.len())?;
                 make()?;
                 if let Some(name) = name {

@@ -1,41 +1,41 @@
-//! What a store may show after a round: for each writer the states that its operations went
-//! through, and between which two of them the acknowledgements allow it to be.
+//! What a store may show after a round: for each writer the states after its operations, and the
+//! range of them that the acknowledgements allow.
 //!
-//! * An operation that was acknowledged in a class that survives the crash is there, and with it
-//!   everything, of any writer, that had been acknowledged before it was begun: there is one log.
-//! * Nothing is there that was not begun.
-//! * Between writers, too, there is no hole: if an operation is there, so is each that had been
-//!   acknowledged before that one was begun.
+//! * If an operation was acknowledged in a class that survives the crash, it survives, and so does
+//!   everything, of any writer, that had been acknowledged before it began: there is one log.
+//! * Operations that never began leave no trace.
+//! * There are no holes between writers either: if an operation survives, so does each one
+//!   acknowledged before it began.
 
 use embercask::Durability;
 
 use crate::processes::plan::{Operation, Plan, WRITERS_MAX, name_of};
 use test_support::model::{Keyspace, Promise, State};
 
-/// What each writer's namespaces hold.
+/// The content of each writer's namespaces.
 pub(crate) type World = Vec<State>;
 
-/// Of which of a writer's states there may be a sign: this many operations at least, this many at
-/// most.
+/// For each writer, the minimum and maximum number of its operations that may have been applied.
 pub(crate) type Bounds = Vec<(usize, usize)>;
 
-/// Which reports were read, as positions in their order.
+/// The reports that were read, as positions in their order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
-    /// For each writer, when each of its operations was begun.
+    /// For each writer, the position at which each operation began.
     pub(crate) begun: Vec<Vec<usize>>,
-    /// For each writer, when each of its operations was acknowledged; the last may not have been.
+    /// For each writer, the position at which each operation was acknowledged; the last may be
+    /// missing.
     pub(crate) ended: Vec<Vec<usize>>,
-    /// When closing was begun, if it was acknowledged.
+    /// The position at which closing began, if it was acknowledged.
     pub(crate) closed: Option<usize>,
 }
 
 /// A writer's states and promises.
 #[derive(Debug)]
 struct Course {
-    /// Before the first operation, and after each that was begun.
+    /// Before the first operation, and after each one that began.
     states: Vec<State>,
-    /// What the acknowledgement of each promises.
+    /// What the acknowledgement of each operation promises.
     promises: Vec<Promise>,
 }
 
@@ -53,7 +53,7 @@ fn promise_of(durability: Durability) -> Promise {
     }
 }
 
-/// Does an operation to a writer's state. `None` if it cannot be done in this state.
+/// Applies an operation to a writer's state. `None` if it is impossible in this state.
 fn apply(state: &mut State, writer: usize, operation: &Operation) -> Option<Promise> {
     let spaces = &mut state.namespaces;
     match operation {
@@ -101,13 +101,13 @@ fn apply(state: &mut State, writer: usize, operation: &Operation) -> Option<Prom
     }
 }
 
-/// How many of these positions lie before another one.
+/// Number of positions before `end`.
 fn before(positions: &[usize], end: usize) -> usize {
     positions.partition_point(|position| *position < end)
 }
 
 impl Expectation {
-    /// `start` is what the store held when the round began.
+    /// `start` is the content of the store at the beginning of the round.
     pub(crate) fn new(plan: &Plan, start: &World, heard: Heard) -> Expectation {
         let course = |(writer, state): (usize, &State)| {
             let mut course = Course {
@@ -132,9 +132,9 @@ impl Expectation {
         self.heard.begun.iter().map(Vec::len)
     }
 
-    /// What may be there after a crash that leaves what survives this.
+    /// What may remain after a crash that leaves what `survived` covers.
     pub(crate) fn after(&self, survived: Promise) -> Bounds {
-        // Everything acknowledged before this is covered by something that was begun then.
+        // Everything acknowledged before this position is covered by something that began there.
         let mut covered = self.heard.closed.unwrap_or(0);
         for (course, (begun, ended)) in self.courses.iter().zip(self.heard.begun.iter().zip(&self.heard.ended)) {
             let kept = (0..ended.len())
@@ -156,8 +156,8 @@ impl Expectation {
             .collect()
     }
 
-    /// What a checkpoint may hold: everything acknowledged before it was begun, nothing begun after
-    /// it ended.
+    /// What a checkpoint may hold: everything acknowledged before it began, nothing that began
+    /// after it ended.
     pub(crate) fn checkpoint(&self, writer: usize, number: usize) -> Bounds {
         let begun = self.heard.begun[writer][number];
         let ended = self.heard.ended[writer].get(number).copied().unwrap_or(usize::MAX);
@@ -165,7 +165,7 @@ impl Expectation {
         self.heard.begun.iter().zip(&self.heard.ended).map(bounds).collect()
     }
 
-    /// The state that each writer is found in, if it is one of those within the bounds.
+    /// The state that each writer is in, if it is within the bounds.
     pub(crate) fn settle(&self, found: &World, bounds: &Bounds, now_ms: u64) -> Result<World, String> {
         let mut matching = Vec::new();
         for (writer, (found, &(least, most))) in found.iter().zip(bounds).enumerate() {
@@ -175,8 +175,8 @@ impl Expectation {
             if fitting.is_empty() {
                 let elsewhere: Vec<usize> = (0..states.len()).filter(fits).collect();
                 return Err(format!(
-                    "writer {writer} must be found after {least} to {most} of its operations; what is found is the \
-                     state after these many: {elsewhere:?}\nfound:{}\nafter {least}:{}\nafter {most}:{}",
+                    "writer {writer} must be in the state after {least} to {most} of its operations; it is in the \
+                     state after one of: {elsewhere:?}\nfound:{}\nafter {least}:{}\nafter {most}:{}",
                     describe(found, now_ms),
                     describe(&states[least], now_ms),
                     describe(&states[most], now_ms)
@@ -189,8 +189,8 @@ impl Expectation {
         Ok(self.courses.iter().zip(&matching).map(settled).collect())
     }
 
-    /// Whether one writer's operation is missing for certain that had been acknowledged before
-    /// another's was begun that is there for certain.
+    /// An error if an operation is certainly missing although another writer's operation, which
+    /// began after it was acknowledged, is certainly there.
     fn find_hole(&self, matching: &[Vec<usize>]) -> Result<(), String> {
         let kept = |(writer, fitting): (usize, &Vec<usize>)| {
             let last = fitting[0].checked_sub(1)?;
@@ -207,7 +207,7 @@ impl Expectation {
             {
                 return Err(format!(
                     "a hole: operation {missing} of writer {writer} is missing, and operation {last} of writer \
-                     {keeper}, which was begun after that had been acknowledged, is there"
+                     {keeper}, which began after that was acknowledged, is there"
                 ));
             }
         }

@@ -1,4 +1,4 @@
-//! Everything that a store shows, by every way of looking, which must agree.
+//! Everything a store shows, through every kind of read; all must agree.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::processes::expect::{World, nothing};
 use crate::processes::plan::{WRITERS_MAX, keys, name_of};
 use test_support::model::{Item, Keyspace};
 
-/// What is shown, by writers. Panics if listing, `get` and `count` do not agree, or if `verify`
-/// finds damage.
+/// The content by writer. Panics if listing, `get` and `count` disagree, or if `verify` finds
+/// damage.
 pub(crate) fn look(store: &Store) -> World {
     let mut world = nothing();
     for info in store.namespaces().expect("namespaces") {
-        let namespace = store.open_namespace(&info.name).expect("it was listed");
+        let namespace = store.open_namespace(&info.name).expect("a listed namespace");
         let mut items = BTreeMap::new();
         for entry in namespace.list().limit(7).with_values() {
             let entry = entry.expect("an entry");
@@ -46,7 +46,7 @@ pub(crate) fn look(store: &Store) -> World {
             info.name
         );
         let owner = (0..WRITERS_MAX).find(|writer| info.name.starts_with(&name_of(*writer, 0)[..8]));
-        let owner = owner.unwrap_or_else(|| panic!("nobody has created {:?}", info.name));
+        let owner = owner.unwrap_or_else(|| panic!("no writer created {:?}", info.name));
         world[owner]
             .namespaces
             .insert(info.name, Keyspace { id: info.id, items });

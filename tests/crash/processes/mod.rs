@@ -1,35 +1,34 @@
-//! Processes that are killed: what the promises say of a process crash, with a real file system and
+//! Killed processes: what the promises say about a process crash, with a real file system and
 //! SIGKILL.
 //!
-//! A child process works on a store and tells its parent of each operation before it begins it and
-//! after it was acknowledged. It is killed by the parent at some moment, or by the storage below it
-//! at a chosen call: in the middle of opening, recovery, rotation, compaction, checkpoint or close.
-//! In two rounds of three the process leaves the directory from which it has opened the store by a
-//! relative path, or the store is renamed under it and another directory put in its place. Then the
-//! parent looks, and the next child goes on with the same store, for hundreds of rounds.
+//! A child process works on a store and reports each operation to its parent, before it begins and
+//! after it was acknowledged. It is killed by the parent at some moment, or by its storage at a
+//! chosen call: during opening, recovery, rotation, compaction, checkpoint or close. In two rounds
+//! of three the process leaves the directory from which it opened the store by a relative path, or
+//! the store is renamed under it and replaced by another directory. Then the parent checks the
+//! store, and the next child continues with it, for hundreds of rounds.
 //!
-//! What holds after each round:
+//! Invariants after each round:
 //!
-//! * the store opens at once, without repair, whoever held its lock (B26); `verify` finds nothing;
-//! * what was acknowledged as `Os` or `Sync` is there, what was acknowledged as `Buffered` back to
-//!   the last flush; of each writer's operations a prefix is there, and there is no hole between
-//!   writers;
-//! * batches and drops are whole; what was deleted, dropped, renamed or has expired does not come
-//!   back; no value is another's;
-//! * listing, `get` and `count` agree; what was seen once is seen again;
-//! * a checkpoint that was acknowledged is a store in a state of its time; one that was cut short
-//!   is that, or is not there and can be made anew;
-//! * if the power fails as well, what was acknowledged as `Sync` is there, and a prefix of the
-//!   rest;
+//! * the store opens at once, without repair, no matter who held its lock (B26); `verify` finds
+//!   nothing;
+//! * writes acknowledged as `Os` or `Sync` are there, and those acknowledged as `Buffered` up to
+//!   the last flush; of each writer's operations a prefix is there, without holes between writers;
+//! * batches and drops are atomic; deleted, dropped, renamed or expired data do not come back; no
+//!   key has another key's value;
+//! * listing, `get` and `count` agree; state once seen is seen again;
+//! * an acknowledged checkpoint is a store in a state of its time; one that was cut short is that
+//!   too, or does not exist and can be written again;
+//! * if the power fails as well, writes acknowledged as `Sync` are there, and a prefix of the rest;
 //! * a store whose creation was cut short can be created by the next process (B37);
-//! * the store does not grow without bound, and the parent keeps no file of it open.
+//! * the store does not grow without bound, and the parent keeps none of its files open.
 //!
-//! `EMBERCASK_KILL_ROUNDS` says how many rounds (300); `EMBERCASK_SEED` replays all plans (not the
-//! moments at which a kill from outside strikes). A failed round keeps its directories and says
-//! where.
+//! `EMBERCASK_KILL_ROUNDS` sets the number of rounds (150 by default); `EMBERCASK_SEED` replays all
+//! plans, but not the moments at which the parent kills. A failed round keeps its directories and
+//! prints their path.
 //!
 //! `tests/engine/recovery/killed_process.rs` has the smallest test of this kind, for one writer of
-//! batches. Crashes of a simulated machine, at every call, are in the model test and others.
+//! batches. The model test and others crash a simulated machine at every call.
 
 #![cfg(unix)]
 
@@ -69,12 +68,12 @@ fn a_store_whose_process_is_killed_hundreds_of_times_keeps_its_promises() {
     has_seen_enough(&story.tally, rounds());
 }
 
-/// That enough has happened in these rounds to prove something; all of it is well below what is
-/// ordinarily seen.
+/// Asserts that these rounds saw enough to prove something. All floors are well below the usual
+/// counts.
 fn has_seen_enough(tally: &world::Tally, rounds: u64) {
     assert!(rounds > 0, "no round at all");
     test_support::at_least(rounds, tally.acknowledged, "operations that were acknowledged");
-    // Of a few rounds, what kinds there are is up to chance.
+    // With few rounds, which kinds occur is up to chance.
     if rounds < 150 {
         return;
     }

@@ -1,9 +1,9 @@
-//! What happens in a round. All of it follows from the seed and the number of the round, so parent
-//! and child both know it without talking.
+//! The plan of a round. It derives from the seed and the number of the round, so parent and child
+//! both know it without communicating.
 //!
-//! Every writer has three namespace names of its own; its operations are one sequence, and nobody
-//! else touches its keys. Every value says which operation wrote it, so no two are alike but the
-//! shortest.
+//! Every writer has three namespace names to itself; its operations are one sequence, and no other
+//! writer touches its keys. Every value names the operation that wrote it, so all but the shortest
+//! are unique.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +17,14 @@ use test_support::model::Item;
 use test_support::way::Way;
 
 pub(crate) const WRITERS_MAX: usize = 4;
-/// Names that a writer may use for its namespaces.
+/// Number of names that a writer may use for its namespaces.
 pub(crate) const NAMES: usize = 3;
 const KEYS: u64 = 24;
 const START_MS: u64 = 1_700_000_000_000;
-/// How far the clock goes on from round to round. It stands still within one.
+/// How far the clock advances per round. It stands still within one.
 const ROUND_MS: u64 = 1_000;
 
-/// What the child is in when it is killed, or the fuse of its storage is lit.
+/// What the child is doing when it is killed, or when its storage's fuse is lit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Opening,
@@ -36,22 +36,22 @@ pub(crate) enum Phase {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kill {
-    /// By the parent, once it has read so many reports.
+    /// By the parent, after it has read this many reports.
     AfterReports(u64),
-    /// By itself, so many calls of the storage after this phase has begun for the first time.
+    /// By its own storage, this many calls after the first beginning of this phase.
     AtCall { phase: Phase, calls: u64, moment: Moment },
-    /// Not at all: it closes the store.
+    /// Not killed: it closes the store.
     Never,
 }
 
-/// What becomes of the directory once the child has opened the store.
+/// What happens to the directory once the child has opened the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wandering {
     Stays,
-    /// The store was opened by a relative path, and the process changes its own directory to one in
-    /// which the same path leads to another.
+    /// The store was opened by a relative path, and the process changes to a working directory in
+    /// which that path leads to another directory.
     ProcessLeaves,
-    /// It is renamed, and another takes its place.
+    /// The store is renamed, and another directory takes its place.
     IsRenamed,
 }
 
@@ -61,16 +61,16 @@ pub(crate) struct Plan {
     pub(crate) round: u64,
     pub(crate) writers: usize,
     pub(crate) kill: Kill,
-    /// What is left after the kill of what makes opening faster.
+    /// Which of the files that speed up opening remain after the kill.
     pub(crate) way: Way,
-    /// The parent opens the store itself, not a copy of it; else the next child finds it as the
-    /// kill left it.
+    /// The parent opens the store itself, not a copy; otherwise the next child finds it as the kill
+    /// left it.
     pub(crate) open_original: bool,
-    /// The parent compacts what it opened.
+    /// The parent compacts the store it opened.
     pub(crate) compact: bool,
     pub(crate) wandering: Wandering,
     operations: u64,
-    /// Of ten writes, how many are of class `Buffered`, and how many more of class `Os`.
+    /// Of ten writes, the number of class `Buffered`; `os` is the number of class `Os`.
     buffered: u64,
     os: u64,
     segment_bytes: u64,
@@ -80,7 +80,7 @@ pub(crate) struct Plan {
     grace_ms: u64,
 }
 
-/// One thing that a writer does.
+/// One operation of a writer.
 #[derive(Clone, Debug)]
 pub(crate) enum Operation {
     Create {
@@ -106,7 +106,7 @@ pub(crate) enum Operation {
     Checkpoint,
 }
 
-/// One key; without an item it is deleted. Several are a batch.
+/// A write of one key; a delete if it has no item. Several are a batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) name: usize,
@@ -118,7 +118,7 @@ pub(crate) fn name_of(writer: usize, name: usize) -> String {
     format!("writer {writer}, {name}")
 }
 
-/// Every key that is ever used.
+/// Every key that is used.
 pub(crate) fn key(number: u64) -> Vec<u8> {
     match number {
         0 => b"long-".iter().chain([b'k'; 295].iter()).copied().collect(),
@@ -130,7 +130,7 @@ pub(crate) fn keys() -> impl Iterator<Item = Vec<u8>> {
     (0..KEYS).map(key)
 }
 
-/// Small ones as often as large ones.
+/// A number below `bound`, small ones as often as large ones.
 fn logarithmic(rng: &mut Rng, bound: u64) -> u64 {
     let bits = rng.below(64 - u64::from(bound.leading_zeros()));
     rng.below((2 << bits).min(bound))
@@ -181,12 +181,12 @@ impl Plan {
         }
     }
 
-    /// The time that the child's clock shows.
+    /// The time shown by the child's clock.
     pub(crate) fn now_ms(&self) -> u64 {
         START_MS + self.round * ROUND_MS
     }
 
-    /// The time at which the parent looks.
+    /// The time at which the parent opens the store.
     pub(crate) fn looked_at_ms(&self) -> u64 {
         self.now_ms() + ROUND_MS / 2
     }
@@ -202,7 +202,7 @@ impl Plan {
             .storage(storage)
     }
 
-    /// Everything that a writer does, in this order.
+    /// A writer's operations, in order.
     pub(crate) fn operations(&self, writer: usize) -> Vec<Operation> {
         if writer >= self.writers {
             return Vec::new();
@@ -278,8 +278,8 @@ impl Plan {
             };
             let text = format!("{}/{writer}/{number}/{index};", self.round);
             let metadata = (rng.below(4) == 0).then(|| text.bytes().rev().collect());
-            // From half a round to three and a half: some have expired when the parent looks, some in a later
-            // round.
+            // From a quarter of a round to three and a quarter: some have expired when the parent
+            // reads, some in a later round.
             let expiry = (rng.below(3) == 0).then(|| self.now_ms() + rng.below(4) * ROUND_MS + ROUND_MS / 4);
             Item {
                 value: text.bytes().cycle().take(length as usize).collect(),

@@ -1,11 +1,11 @@
-//! A power cut, as far as a test without one can have it: from a copy of what a killed process
-//! left, takes away what that process had not been told is durable.
+//! A power cut, as far as a test can simulate one: from a copy of what a killed process left,
+//! removes what that process had not reported as durable.
 //!
-//! Of each file, what lies beyond its last sync may be missing from a border of 512 bytes on, and
-//! any blocks of 512 bytes there may be zeros. Of what happened to names since the directory was
-//! last synced, the later part may be missing: a manifest that was put in the place of another, and
-//! with it files that were created. The simulated disk of other tests loses more; here are the real
-//! file system and real threads.
+//! Of each file, everything from some 512-byte boundary after its last sync may be missing, and any
+//! block of 512 bytes there may be zeros. Of the changes to names since the last sync of the
+//! directory, the later ones may be missing: the replacement of a manifest, and files created after
+//! it. The simulated disk of other tests loses more; this one tests the real file system and real
+//! threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
@@ -16,20 +16,20 @@ use test_support::Rng;
 const MANIFEST: &str = "MANIFEST";
 const BLOCK_BYTES: u64 = 512;
 
-/// What is durable, by name of file.
+/// Durable lengths and names of files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Durable {
     lengths: BTreeMap<String, u64>,
-    /// Renames that were begun and of which it is not known whether they were done.
+    /// Renames that began and are not known to be done.
     renames: BTreeMap<String, String>,
     created: Vec<String>,
-    /// The names that a sync of the directory under way covers.
+    /// The names covered by the running sync of the directory.
     syncing: BTreeSet<String>,
     renamed_since_sync: bool,
 }
 
 impl Durable {
-    /// All that is there.
+    /// Everything in the directory.
     pub(crate) fn all(directory: &Path) -> Durable {
         let entries = std::fs::read_dir(directory).into_iter().flatten().map(|entry| {
             let entry = entry.expect("an entry");
@@ -42,7 +42,7 @@ impl Durable {
         }
     }
 
-    /// Takes in a report; false if it is about something else.
+    /// Processes a report; false if it is of another kind.
     pub(crate) fn hear(&mut self, report: &str) -> bool {
         let words: Vec<&str> = report.split(' ').collect();
         match words[..] {
@@ -55,7 +55,7 @@ impl Durable {
                 self.lengths.insert(name.to_owned(), length);
             }
             ["R", from, to] => {
-                // The first manifest of all replaces none, so nothing else can be there.
+                // The first manifest replaces none, so no older state is possible.
                 self.renamed_since_sync |= self.lengths.contains_key(to);
                 self.renames.insert(from.to_owned(), to.to_owned());
             }
@@ -78,7 +78,7 @@ impl Durable {
         }
     }
 
-    /// The process has been killed: which of the renames it had begun were done can be seen.
+    /// After the kill, the directory shows which of the begun renames were done.
     pub(crate) fn settle(&mut self, directory: &Path) {
         let unknown: Vec<String> = self.renames.keys().cloned().collect();
         for from in unknown {
@@ -89,21 +89,22 @@ impl Durable {
         self.renames.clear();
     }
 
-    /// The next process comes; to its names alone something may happen.
+    /// Begins the next process; only its own changes to names may be lost.
     pub(crate) fn begin(&mut self) {
         self.created.clear();
         self.syncing.clear();
         self.renamed_since_sync = false;
     }
 
-    /// Cuts what is in a directory that is as the process left it. Says what was done.
-    /// `replaced` is the manifest that stood there when the directory was last synced.
+    /// Cuts the files in a directory as the process left it, and returns a description. `replaced`
+    /// is the manifest as of the last sync of the directory.
     pub(crate) fn cut(&self, directory: &Path, replaced: &Path, rng: &mut Rng) -> String {
         let mut done = String::new();
         let mut lengths: BTreeMap<&str, u64> = self.lengths.iter().map(|(name, length)| (&name[..], *length)).collect();
         let mut created = &self.created[..];
         if self.renamed_since_sync {
-            // Files that were created before the manifest was replaced stay, unless that is lost as well.
+            // Files created before the manifest was replaced stay, unless the replacement is lost
+            // too.
             if rng.below(2) == 0 {
                 let before = std::fs::read(replaced).expect("the manifest that was replaced");
                 std::fs::write(directory.join(MANIFEST), &before).expect("a file");
@@ -135,7 +136,7 @@ impl Durable {
     }
 }
 
-/// Cuts one file at a border, and puts zeros into some of the blocks that stay.
+/// Cuts one file at a block boundary, and zeroes some of the remaining blocks.
 fn cut_file(path: &Path, durable: u64, found: u64, rng: &mut Rng) -> String {
     let first = durable.next_multiple_of(BLOCK_BYTES);
     let borders = (found.saturating_sub(first)) / BLOCK_BYTES + 1;

@@ -1,10 +1,10 @@
 //! The parent's side: one store, round after round.
 //!
-//! A round: a child works on the store until it is killed. Then the parent opens the store, or a
-//! copy of it (so that the next child finds the store as the kill left it, and may be killed while
-//! it recovers), compares what it shows with what was acknowledged, and looks at the checkpoints
-//! that the child made. From another copy a power cut is made, see
-//! [`power`](crate::processes::power). What was seen once has to be seen again in the next round.
+//! In each round a child works on the store until it is killed. Then the parent opens the store, or
+//! a copy (so that the next child finds the store as the kill left it, and may be killed while
+//! recovering it), compares its content with the acknowledgements, and checks the child's
+//! checkpoints. Another copy gets a power cut, see [`power`](crate::processes::power). State once
+//! seen must be seen again in the next round.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,11 +25,11 @@ use test_support::process::{Child, bytes_in, copy_directory, open_in, remove_dir
 use test_support::way::Prepared;
 use test_support::{Rng, file_names};
 
-/// More than a store of these few keys ever needs. Without compaction across rounds it would be
-/// passed soon.
+/// More than a store with these few keys ever needs, but soon exceeded without compaction across
+/// rounds.
 const STORE_BYTES_MAX: u64 = 3 << 20;
 
-/// What happened, for the summary.
+/// Event counts for the summary.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) kills: BTreeMap<Phase, u64>,
@@ -41,15 +41,15 @@ pub(crate) struct Tally {
     pub(crate) checkpoints_cut: u64,
     pub(crate) recovered: u64,
     pub(crate) power_cuts: u64,
-    /// Those that took something away.
+    /// Power cuts that removed something.
     pub(crate) power_cuts_felt: u64,
-    /// Rounds in which the parent compacted, and something was to be had.
+    /// Rounds in which the parent compacted and reclaimed something.
     pub(crate) compacted: u64,
     pub(crate) wandered: BTreeMap<String, u64>,
     pub(crate) store_bytes_max: u64,
 }
 
-/// A store and what it must hold.
+/// A store and its expected content.
 pub(crate) struct Story {
     /// Kept if a round fails.
     root: Option<TempDir>,
@@ -57,16 +57,16 @@ pub(crate) struct Story {
     seed: u64,
     expected: World,
     durable: Durable,
-    /// Everything expected has survived even a power cut.
+    /// Whether everything expected has survived even a power cut.
     start_is_durable: bool,
     pub(crate) tally: Tally,
 }
 
-/// What was read from a child.
+/// What a child reported.
 struct Told {
     heard: Heard,
     opened: bool,
-    /// In what the child was when it ended; none if it came to its end.
+    /// What the child was doing when it ended; none if it ran to the end.
     killed_in: Option<Phase>,
 }
 
@@ -76,7 +76,7 @@ impl Drop for Story {
             && let Some(root) = self.root.take()
         {
             println!(
-                "kept: {}; `killed` in it is the store as the kill left it, `cut` what a power cut left of it",
+                "kept: {}; its `killed` is the store as the kill left it, `cut` the store after a power cut",
                 root.keep().display()
             );
         }
@@ -126,11 +126,11 @@ impl Story {
             "round {round}: the store has grown to {} bytes",
             bytes_in(&killed)
         );
-        assert_eq!(open_in(self.root()), [""; 0], "round {round}: left open");
+        assert_eq!(open_in(self.root()), [""; 0], "round {round}: files left open");
     }
 
-    /// Brings the directory back from where the child has left it. Nothing may be in what has taken
-    /// its place.
+    /// Moves the directory back from where the child left it. Whatever took its place must be
+    /// empty.
     fn come_home(&mut self, plan: &Plan) {
         let root = self.root();
         let (store, moved) = (store_in(root), moved_in(root));
@@ -151,7 +151,7 @@ impl Story {
         *self.tally.wandered.entry(format!("{:?}", plan.wandering)).or_default() += 1;
     }
 
-    /// Runs a child until its end, whatever that is.
+    /// Runs a child to its end, killed or not.
     fn live(&mut self, plan: &Plan) -> Told {
         self.durable.begin();
         let mut child = Child::spawn(self.test, "work", self.root(), &[self.seed, plan.round]);
@@ -204,7 +204,7 @@ impl Story {
                     heard.ended[number(writer)].push(position);
                     busy.remove(&number(writer));
                 }
-                _ => panic!("round {}: a report that nobody makes: {report}", plan.round),
+                _ => panic!("round {}: an unknown report: {report}", plan.round),
             }
         }
         if phase == Some(Phase::Working) {
@@ -213,7 +213,7 @@ impl Story {
         let status = child.wait();
         assert!(
             was_killed(status) || status.success() && phase.is_none(),
-            "round {}: the child failed ({status}); what it said is above",
+            "round {}: the child failed ({status}); see its output above",
             plan.round
         );
         match phase {
@@ -230,12 +230,11 @@ impl Story {
         }
     }
 
-    /// After the kill the power fails as well: all that is durable, and a prefix of the rest, must
-    /// be there.
+    /// Cuts the power after the kill: everything durable, and a prefix of the rest, must be there.
     fn cut_power(&mut self, plan: &Plan, expectation: &Expectation, told: &Told, killed: &Path) {
         let bounds = expectation.after(Promise::PowerCut);
         let synced = told.opened && bounds.iter().any(|(least, _)| *least > 0);
-        // Else the store may be as it was some rounds ago.
+        // Otherwise the store may be in a state from some rounds ago.
         if !(self.start_is_durable || synced) {
             return;
         }
@@ -257,7 +256,7 @@ impl Story {
         self.tally.power_cuts_felt += u64::from(!done.is_empty());
     }
 
-    /// The store opens and shows what it must; from here on, that is what it must go on showing.
+    /// The store opens and shows an allowed state, which it must show from then on.
     fn settle(&mut self, plan: &Plan, expectation: &Expectation, told: &Told, directory: &Path, prepared: Prepared) {
         let context = format!("round {}, killed in {:?}, {directory:?}:", plan.round, told.killed_in);
         let store = open(plan, directory).unwrap_or_else(|error| panic!("{context} open: {error}"));
@@ -265,7 +264,7 @@ impl Story {
         let unclean = !store.recovery_report().clean;
         assert!(
             told.killed_in.is_some() || !unclean,
-            "{context} it was closed, and not clean"
+            "{context} not clean although it was closed"
         );
         self.tally.recovered += u64::from(unclean);
         let found = look(&store);
@@ -279,8 +278,8 @@ impl Story {
                 .unwrap_or_else(|error| panic!("{context} compact: {error}"));
             self.tally.compacted += u64::from(report.reclaimed_bytes > 0);
             let stats = store.stats();
-            // Beside what is live: shadows that must stay, some expired records in their grace, headers and
-            // seals.
+            // Besides live data: shadows that must stay, some expired records in their grace
+            // period, headers and seals.
             assert!(
                 stats.segment_bytes <= 2 * stats.live_bytes + (256 << 10),
                 "{context} compaction leaves too much: {stats:#?}"
@@ -291,12 +290,12 @@ impl Story {
         let again = open(plan, directory).unwrap_or_else(|error| panic!("{context} open again: {error}"));
         let report = again.recovery_report();
         prepared.assert_all_used(report);
-        assert!(report.clean, "{context} closed, and not clean: {report:?}");
+        assert!(report.clean, "{context} not clean although it was closed: {report:?}");
         let shown = look(&again);
         for (writer, (shown, settled)) in shown.iter().zip(&settled).enumerate() {
             assert!(
                 shown.looks_like(settled, plan.looked_at_ms()),
-                "{context} opened again, it shows something else of writer {writer}"
+                "{context} opened again, it shows different content of writer {writer}"
             );
         }
         again.close().unwrap_or_else(|error| panic!("{context} close: {error}"));
@@ -313,8 +312,8 @@ impl Story {
         }
     }
 
-    /// A checkpoint that was acknowledged is there and sound; one that was cut short is sound or
-    /// not there, and can be made.
+    /// An acknowledged checkpoint exists and is sound; one that was cut short is sound or does not
+    /// exist, and can be written again.
     fn checkpoints(&mut self, plan: &Plan, expectation: &Expectation, told: &Told, store: &Store) {
         for (writer, begun) in told.heard.begun.iter().enumerate() {
             let operations = plan.operations(writer);
@@ -327,7 +326,7 @@ impl Story {
                 if acknowledged || target.exists() {
                     let copy = open(plan, &target).unwrap_or_else(|error| panic!("{context} open: {error}"));
                     let report = copy.recovery_report();
-                    assert!(report.clean, "{context} made, and not clean: {report:?}");
+                    assert!(report.clean, "{context} not clean: {report:?}");
                     let bounds = expectation.checkpoint(writer, number);
                     if let Err(wrong) = expectation.settle(&look(&copy), &bounds, plan.looked_at_ms()) {
                         panic!("{context} {wrong}");
@@ -336,13 +335,13 @@ impl Story {
                     self.tally.checkpoints_made += 1;
                 } else {
                     let made = store.checkpoint(&target);
-                    made.unwrap_or_else(|error| panic!("{context} cut short, and made anew: {error}"));
+                    made.unwrap_or_else(|error| panic!("{context} written again after it was cut short: {error}"));
                     let copy = open(plan, &target).unwrap_or_else(|error| panic!("{context} open: {error}"));
                     let (copied, shown) = (look(&copy), look(store));
                     for (copied, shown) in copied.iter().zip(&shown) {
                         assert!(
                             copied.looks_like(shown, plan.looked_at_ms()),
-                            "{context} made anew, it shows something else"
+                            "{context} written again, it shows different content"
                         );
                     }
                     copy.close().unwrap_or_else(|error| panic!("{context} close: {error}"));
@@ -351,7 +350,7 @@ impl Story {
                 let partial = PathBuf::from(format!("{}.partial", target.display()));
                 assert!(
                     !partial.exists() || acknowledged,
-                    "{context} made anew, and a part of it left"
+                    "{context} written again, but leftovers remain"
                 );
                 remove_directory(&target);
                 remove_directory(&partial);
@@ -360,7 +359,7 @@ impl Story {
     }
 }
 
-/// As the parent opens it: nothing happens by itself.
+/// Opens the store for the parent, without background work.
 fn open(plan: &Plan, directory: &Path) -> Result<Store> {
     let options: Options = plan
         .options(Arc::new(OsStorage))
@@ -368,7 +367,7 @@ fn open(plan: &Plan, directory: &Path) -> Result<Store> {
         .clock(ManualClock::new(plan.looked_at_ms()));
     let store = options.open(directory);
     if let Err(error) = &store {
-        assert_ne!(error.kind(), ErrorKind::InUse, "the lock ends with its process");
+        assert_ne!(error.kind(), ErrorKind::InUse, "the lock outlived its process");
     }
     store
 }

@@ -1,4 +1,4 @@
-//! The millisecond at which a key ends, where `tests/engine/expiry.rs` does not look.
+//! The millisecond at which a key expires, for cases that `tests/engine/expiry.rs` does not cover.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ fn held<T>(result: Result<T>) -> bool {
 
 type Question = fn(&Store, &Namespace, &str, u64) -> bool;
 
-/// Ways to ask whether a key is there, beyond those of `tests/engine/expiry.rs`: those that need
-/// the sequence of its last write, and those that say when it expires. Some change the key, so that
-/// each has one of its own.
+/// Ways to check whether a key exists, beyond those of `tests/engine/expiry.rs`: those that need
+/// the sequence of its last write, and those that return its expiry. Some change the key, so each
+/// has its own.
 const QUESTIONS: [(&str, Question); 10] = [
     ("get", |_, n, key, _| n.get(key).unwrap().is_some()),
     ("contains", |_, n, key, _| n.contains(key).unwrap()),
@@ -56,7 +56,7 @@ const QUESTIONS: [(&str, Question); 10] = [
     }),
 ];
 
-/// From a store in use to one that was come by in some other way, at the time that the clock says.
+/// Turns a store in use into one obtained in another way, at the clock's time.
 type Place = fn(&MemStorage, &ManualClock, Store) -> Store;
 
 fn open_at(disk: &MemStorage, clock: &ManualClock, directory: &str) -> Store {
@@ -105,7 +105,7 @@ fn conditions_on_sequences_and_every_way_to_come_by_a_store_agree_on_the_millise
     let expiry = START_MS + 5_000;
     for (place, come_by) in PLACES {
         for (early_ms, there) in [(1, true), (0, false)] {
-            // The store is come by while all is there, or at the very moment.
+            // The store is obtained while every key exists, or at the very moment of expiry.
             for moves_first in [false, true] {
                 for older in [false, true] {
                     let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
@@ -114,7 +114,7 @@ fn conditions_on_sequences_and_every_way_to_come_by_a_store_agree_on_the_millise
                     namespace.put("stays", "1").unwrap();
                     let mut sequences = Vec::new();
                     for (name, _) in QUESTIONS {
-                        // What lies below must not be uncovered.
+                        // The older value must not reappear.
                         if older {
                             namespace.put(format!("{name}/key"), "older").unwrap();
                         }
@@ -127,7 +127,8 @@ fn conditions_on_sequences_and_every_way_to_come_by_a_store_agree_on_the_millise
                     }
                     let store = come_by(&disk, &clock, store);
                     let namespace = store.open_namespace("N").unwrap();
-                    // Salvage gives out new sequences. What is absent has none at all, not even its last one.
+                    // Salvage assigns new sequences. Absent keys have none, not even their last
+                    // one.
                     for ((name, _), sequence) in QUESTIONS.iter().zip(&mut sequences) {
                         let found = namespace.get(format!("{name}/key")).unwrap();
                         *sequence = found.map_or(*sequence, |value| value.sequence());
@@ -149,7 +150,7 @@ fn conditions_on_sequences_and_every_way_to_come_by_a_store_agree_on_the_millise
     }
 }
 
-/// The boundaries of what nobody asks for: sweep, verify, salvage and compaction.
+/// The boundaries for sweep, verify, salvage and compaction.
 #[test]
 fn sweep_salvage_and_compaction_take_what_is_over_and_not_a_millisecond_earlier() {
     const GRACE_MS: u64 = 10_000;
@@ -165,7 +166,7 @@ fn sweep_salvage_and_compaction_take_what_is_over_and_not_a_millisecond_earlier(
         let report = salvage(DIRECTORY, to, manual(Arc::new(disk.clone())).clock(clock.clone())).unwrap();
         (report.keys, report.expired)
     };
-    // Whether the put is there again once the clock is set back and the store is opened.
+    // Whether the put reappears after the clock is set back and the store is opened.
     let survives = |how: &str| {
         let back = ManualClock::new(START_MS);
         let store = open_at(&disk.crash_process(), &back, DIRECTORY);
@@ -188,6 +189,6 @@ fn sweep_salvage_and_compaction_take_what_is_over_and_not_a_millisecond_earlier(
     assert!(survives("within the grace"), "dropped before the grace was over");
     clock.advance(1);
     store.compact().unwrap();
-    assert!(!survives("after the grace"), "still there");
+    assert!(!survives("after the grace"), "not dropped");
     assert!(store.verify().unwrap().is_sound());
 }

@@ -1,4 +1,4 @@
-//! One store through all its openings, under clocks that jump, and what it has to show at each
+//! One store through all its openings, under clocks that jump, and its expected content at each
 //! step.
 
 use std::collections::BTreeMap;
@@ -19,14 +19,14 @@ use test_support::{DIRECTORY, Rng, keys, manual};
 const HOUR_MS: u64 = 3_600_000;
 const KEYS: u64 = 5;
 const STEPS: usize = 60;
-/// A key that never ends in these tests, but has an expiry: who reads it has the store look at the
-/// clock.
+/// A key that does not expire during these tests but has an expiry: reading it makes the store read
+/// the clock.
 const WITNESS: &str = "witness";
 const NEVER_MS: u64 = 1 << 50;
 const INDEX: &str = "/store/INDEX";
 
-/// One life: a disk, its clocks, the stores opened on it one after the other, and what they have to
-/// show.
+/// One run: a disk, its clocks, the stores opened on it one after the other, and their expected
+/// content.
 pub(crate) struct Life {
     rng: Rng,
     disk: MemStorage,
@@ -40,14 +40,14 @@ pub(crate) struct Life {
     namespace: Namespace,
     newest: BTreeMap<String, Newest>,
     copies: usize,
-    /// Index files that were written so far.
+    /// Index files written so far.
     index_files: Vec<Vec<u8>>,
     writes: usize,
     pub(crate) tally: Tally,
     pub(crate) trace: String,
 }
 
-/// What happened in a life, or in many: a life of which nothing of this is true proves nothing.
+/// Event counts of one or more runs. Runs in which none of these happen prove nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally(BTreeMap<&'static str, u64>);
 
@@ -78,14 +78,14 @@ fn faults_over(disk: &MemStorage) -> FaultStorage {
     FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only()
 }
 
-/// Who looked at the clocks. Sweep and compaction keep one account of their jumps.
+/// Which operation read the clocks. Sweep and compaction share one account of clock jumps.
 enum Looked {
     Nobody,
     Sweep,
     Compaction,
 }
 
-/// All keys with value and expiry, and nothing else about them.
+/// All keys with value and expiry.
 type Shown = BTreeMap<String, (String, Option<u64>)>;
 
 fn shown(namespace: &Namespace) -> Shown {
@@ -151,7 +151,7 @@ impl Life {
                 let ms = [1, 500, 3_000, self.grace.grace_ms, 20_000][self.rng.below(5) as usize];
                 self.pass(ms);
             }
-            // Exactly at what something ends at, or beside it.
+            // Exactly at some expiry, or next to it.
             3..6 => {
                 let expiries: Vec<u64> = self.newest.values().filter_map(|newest| newest.expiry).collect();
                 if expiries.is_empty() {
@@ -202,7 +202,7 @@ impl Life {
         self.witness();
     }
 
-    /// The store looks at the clock.
+    /// Makes the store read the clock.
     fn witness(&mut self) {
         assert!(self.namespace.contains(WITNESS).unwrap());
         for newest in self.newest.values_mut() {
@@ -236,7 +236,7 @@ impl Life {
         if !held(&written, condition.map(|(_, holds)| holds)) {
             return;
         }
-        // Of a batch the sequence is that of its last record.
+        // The sequence of a batch is that of its last record.
         let found = self.namespace.get(&key).unwrap();
         let newest = Newest {
             value,
@@ -248,7 +248,7 @@ impl Life {
         self.newest.insert(key, newest);
     }
 
-    /// Now and then a condition, and whether it holds.
+    /// Sometimes a condition, and whether it holds.
     fn condition(&mut self, key: &str) -> Option<(Condition, bool)> {
         let newest = self.newest.get(key);
         let visible = newest.is_some_and(|newest| newest.is_visible());
@@ -275,7 +275,7 @@ impl Life {
         if visible {
             self.newest.remove(&key);
         } else if let Some(newest) = self.newest.get_mut(&key) {
-            // It had ended before. Where the index still knew of it, there is a tombstone now; else there is
+            // It had expired before. If the index still had it there is a tombstone now, otherwise
             // none.
             newest.on_disk = newest.on_disk.max_doubt();
         }
@@ -309,7 +309,7 @@ impl Life {
 
     // Maintenance.
 
-    /// Some maintenance; who looked at the clocks.
+    /// Performs some maintenance; returns which operation read the clocks.
     fn maintain(&mut self, mask: u64, kind: u64) -> Result<Looked> {
         let of_runs = |report: CompactionReport, else_by| if report.runs > 0 { Looked::Compaction } else { else_by };
         match kind {
@@ -336,7 +336,7 @@ impl Life {
         }
     }
 
-    /// Compaction looked at the clocks, and may have dropped what expired long enough ago.
+    /// Compaction read the clocks and may have dropped what expired long enough ago.
     fn entitle(&mut self) {
         let Some(horizon) = self.grace.look(self.wall, self.monotonic) else {
             return;
@@ -348,7 +348,7 @@ impl Life {
         }
     }
 
-    // Ends and beginnings.
+    // Closing and opening.
 
     fn end(&mut self) {
         let disk = match self.rng.below(5) {
@@ -379,7 +379,7 @@ impl Life {
                 let what = format!("stop at step {step} of maintenance {}", maintenance_name(kind, mask));
                 self.faults
                     .inject(Fault::new(FaultKind::Stop).at(self.faults.steps() + step));
-                // It may have been published before it stopped, and it may have ended before.
+                // It may have been published before the stop, and it may have finished before.
                 if !matches!(
                     (self.maintain(mask, kind), kind),
                     (_, 0) | (Ok(Looked::Sweep | Looked::Nobody), _)
@@ -394,7 +394,7 @@ impl Life {
         self.begin(disk);
     }
 
-    /// Everything that was written is synced, so that any cut keeps it.
+    /// Everything written is synced, so any cut keeps it.
     fn power_cut(&mut self, what: &str) -> MemStorage {
         let policy = match self.rng.below(4) {
             0 => CutPolicy::LoseUnsynced,
@@ -458,7 +458,7 @@ impl Life {
         }
     }
 
-    /// The clock is set while no store is open.
+    /// Sets the wall clock while no store is open.
     fn set_wall_unseen(&mut self) {
         let wall = match self.rng.below(3) {
             0 => START_MS + self.rng.below(40_000),
@@ -473,14 +473,14 @@ impl Life {
         self.wall = wall;
     }
 
-    /// What another opening at this wall clock shows: the newest put of each key that has not
-    /// expired, or, where it may have been dropped, nothing.
+    /// Checks what another opening at this wall clock shows: the newest put of each key, if not
+    /// expired, or nothing if it may have been dropped.
     fn check_opened(&self, found: &Shown, how: &str) {
         for (key, newest) in &self.newest {
             let found = found.get(key);
             let expected = (newest.value.clone(), newest.expiry);
             if !newest.is_visible_at(self.wall) {
-                assert_eq!(found, None, "{how}: {key} has expired, or was seen to be gone");
+                assert_eq!(found, None, "{how}: {key} has expired or was dropped");
             } else if newest.on_disk == OnDisk::Yes || found.is_some() {
                 assert_eq!(found, Some(&expected), "{how}: {key}");
             }
@@ -490,7 +490,7 @@ impl Life {
         }
     }
 
-    /// Copies the store, and salvages another copy; both show what opening the store would show.
+    /// Copies the store and salvages another copy; both show what opening the store would show.
     fn copy(&mut self) {
         self.note(format_args!("checkpoint and salvage"));
         self.tally.note("copies", 1);
@@ -515,7 +515,7 @@ impl Life {
         assert!(report.is_sound(), "{:?}", report.damaged);
     }
 
-    // What can be seen.
+    // Reads.
 
     fn check(&mut self) {
         let visible = |key: &String| self.newest.get(key).filter(|newest| newest.is_visible());
@@ -573,7 +573,7 @@ fn maintenance_name(kind: u64, mask: u64) -> String {
     }
 }
 
-/// Whether the condition of this write held, as it should.
+/// Asserts that the write's condition held or failed as expected; returns which.
 fn held<T>(result: &Result<T>, expected: Option<bool>) -> bool {
     let held = match result {
         Ok(_) => true,

@@ -1,32 +1,31 @@
 //! Time that jumps both ways, around crashes, openings, compaction and sweeps: what has expired is
-//! gone, for as long as the documentation says, and nothing else is.
+//! gone for as long as the documentation says, and nothing else is.
 //!
-//! A seeded machine of states ([`life`]) moves the clocks, writes, sweeps, compacts any subset of
-//! segments, and ends the store in every way: closed, killed, without power, and in the middle of
-//! maintenance. After each step everything that can be seen is compared with a small
-//! oracle ([`oracle`]). Held:
+//! A seeded state machine ([`life`]) moves the clocks, writes, sweeps, compacts any subset of
+//! segments, and ends the store in every way: closed, killed, by a power cut, and during
+//! maintenance. After each step everything visible is compared with a small oracle ([`oracle`]).
+//! Invariants:
 //!
-//! * At its expiry a record is gone, and not a millisecond before, by the latest wall clock that
-//!   this opening has seen since the record was written. So what was seen expired stays expired
-//!   until the store is opened again, and what is written after the clock was set back lives as
-//!   long as it was told to.
-//! * Across openings the wall clock decides: a put that had expired is there again after the clock
-//!   was set back, the newest put of its key with its own value, or, if compaction was entitled to
-//!   drop it, nothing.
-//! * Compaction is entitled to that once a put has been expired for the grace period by the wall
-//!   clock, and not within ten minutes of a look at the clocks that showed a jump forward by more
-//!   than the grace and a second.
-//! * Whatever was dropped, and whichever crash came in between, nothing older of the key comes
-//!   back: neither a replaced value, nor a deleted one.
-//! * Checkpoint, salvage and verify see the same. So does an opening that finds an index file of
-//!   another time.
+//! * A record is gone exactly at its expiry, by the latest wall clock that this opening has seen
+//!   since the record was written. So what was seen expired stays expired until the store is opened
+//!   again, and records written after the clock was set back live as long as intended.
+//! * Across openings the wall clock decides: after the clock was set back, an expired put reappears
+//!   as the newest put of its key, with its own value, or, if compaction was entitled to drop it,
+//!   not at all.
+//! * Compaction is entitled to drop a put that has been expired for the grace period by the wall
+//!   clock, except within ten minutes after a reading of the clocks that showed a jump forward by
+//!   more than the grace period and a second.
+//! * Nothing older of a key comes back, neither a replaced nor a deleted value, no matter what was
+//!   dropped and which crash happened.
+//! * Checkpoint, salvage and verify see the same, and so does an opening that finds an index file
+//!   of another time.
 //!
-//! `EMBERCASK_TIME_CASES` says how many lives are lived; a failure prints the seed of its life,
-//! which `EMBERCASK_TIME_LIFE` lives again alone, and all that happened in it.
+//! `EMBERCASK_TIME_CASES` sets the number of runs. A failure prints the trace and the seed of its
+//! run, which `EMBERCASK_TIME_LIFE` replays alone.
 //!
-//! `tests/engine/expiry.rs` holds the table of paths that read or change a key, at one millisecond
-//! before its expiry and at it; [`boundary`] adds the conditions on sequences, and the places that
-//! table does not reach: recovered, cut, salvaged and copied stores.
+//! `tests/engine/expiry.rs` has the table of all ways to read or change a key, one millisecond
+//! before its expiry and at it; [`boundary`] adds conditions on sequences, and the stores that
+//! table does not cover: recovered, cut, salvaged and copied ones.
 
 mod boundary;
 mod life;
@@ -80,7 +79,7 @@ fn what_has_expired_is_gone_whichever_way_the_clock_jumps_and_nothing_older_come
     println!("{tally:#?}");
     let lived = lives.len() as u64;
     if lived < 20 {
-        // One of them that is to be lived again.
+        // Only that run was replayed.
         return;
     }
     for (what, a_hundred_lives) in [

@@ -1,9 +1,9 @@
-//! What the documentation says of time, seen from outside: which put of a key may be seen when, and
-//! when it may leave the disk.
+//! The documented rules of time, from outside: which put of a key is visible when, and when it may
+//! be dropped from disk.
 
-/// How long nothing is dropped from disk after a jump: see `docs/decisions/0010`.
+/// How long nothing is dropped from disk after a jump, see `docs/decisions/0010`.
 pub(crate) const PAUSE_MS: u64 = 10 * 60_000;
-/// The least difference of the clocks that counts as a jump.
+/// The minimum difference between the clocks that counts as a jump.
 const JUMP_MS_MIN: u64 = 1_000;
 
 /// The newest write of a key, a put.
@@ -13,7 +13,7 @@ pub(crate) struct Newest {
     pub(crate) expiry: Option<u64>,
     pub(crate) sequence: u64,
     pub(crate) on_disk: OnDisk,
-    /// The latest time that this opening has seen since it was written.
+    /// The latest time that this opening has seen since the write.
     pub(crate) seen: u64,
 }
 
@@ -21,24 +21,25 @@ pub(crate) struct Newest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OnDisk {
     Yes,
-    /// Something was entitled to drop it since it expired.
+    /// Something was entitled to drop it after it expired.
     Perhaps,
     No,
 }
 
 impl Newest {
-    /// To this opening: once it has seen a time at which the put is over, the put is gone.
+    /// Whether this opening shows it: once it has seen a time at or after the expiry, the put is
+    /// gone.
     pub(crate) fn is_visible(&self) -> bool {
         self.is_visible_at(self.seen)
     }
 
-    /// To another opening, at this time.
+    /// Whether another opening shows it at this time.
     pub(crate) fn is_visible_at(&self, wall: u64) -> bool {
         self.on_disk != OnDisk::No && self.expiry.is_none_or(|expiry| wall < expiry)
     }
 }
 
-/// What the documentation says of when an expired put may leave the disk, seen from outside.
+/// The documented rules for when an expired put may be dropped from disk.
 pub(crate) struct Grace {
     pub(crate) grace_ms: u64,
     pub(crate) wall: u64,
@@ -47,8 +48,8 @@ pub(crate) struct Grace {
 }
 
 impl Grace {
-    /// Compaction, or a sweep, looks at the clocks. Puts that expired up to the returned time may
-    /// go from disk.
+    /// Compaction or a sweep reads the clocks. Puts that expired up to the returned time may be
+    /// dropped from disk.
     pub(crate) fn look(&mut self, wall: u64, monotonic: u64) -> Option<u64> {
         let passed = monotonic - self.monotonic;
         if wall.saturating_sub(self.wall) > passed + self.grace_ms.max(JUMP_MS_MIN) {
@@ -60,7 +61,7 @@ impl Grace {
 }
 
 impl OnDisk {
-    /// As much of it as can be hoped for when something was entitled to drop it.
+    /// The state after something was entitled to drop it.
     pub(crate) fn max_doubt(self) -> OnDisk {
         if self == OnDisk::No {
             OnDisk::No

@@ -1,4 +1,4 @@
-//! Directories that are no stores, or not whole.
+//! Directories that are not stores, or are incomplete.
 
 use std::io;
 use std::path::Path;
@@ -10,16 +10,16 @@ use embercask::{Error, ErrorKind, Store};
 use crate::bad_input::{contents, refused};
 use test_support::{DIRECTORY, ending, file_names, manual, open, text};
 
-/// Refused by a real directory, in which nothing has changed.
+/// Asserts that a real directory is refused and unchanged.
 #[track_caller]
 fn not_a_store(directory: &Path, says: &[&str]) {
     let before = file_names(directory);
     let error = refused(Store::open(directory), ErrorKind::NotAStore, says);
     assert!(
         error.to_string().ends_with(&directory.display().to_string()),
-        "ends in the path: {error}"
+        "the error does not end with the path: {error}"
     );
-    assert_eq!(file_names(directory), before, "nothing was left behind");
+    assert_eq!(file_names(directory), before, "the directory changed");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_missing_segment_is_damage_and_named() {
         ErrorKind::Corruption,
         &["missing", "manifest", &named, "at offset 0", "salvage"],
     );
-    assert_eq!(contents(&disk), before, "nothing was changed");
+    assert_eq!(contents(&disk), before, "the files changed");
     disk.write_file(&segment, &bytes).unwrap();
     assert_eq!(
         text(&open(&disk).open_namespace("N").unwrap(), "key").as_deref(),
@@ -121,7 +121,7 @@ fn segments_without_a_manifest_are_not_taken_for_an_empty_store() {
             &["segments but no manifest", "restore", "salvage"],
         );
     }
-    assert_eq!(contents(&disk), before, "nothing was changed");
+    assert_eq!(contents(&disk), before, "the files changed");
     disk.write_file(&manifest, &bytes).unwrap();
     assert_eq!(
         text(&open(&disk).open_namespace("N").unwrap(), "key").as_deref(),
@@ -139,7 +139,7 @@ fn a_newer_format_is_left_to_a_newer_program() {
         for version in [u32::from_le_bytes(*bytes[8..].first_chunk().unwrap()) + 1, u32::MAX] {
             let mut newer = bytes.clone();
             newer[8..12].copy_from_slice(&version.to_le_bytes());
-            // As that version would write it; if its checksum were ours, the field would be damaged.
+            // Checksummed as that version would do; with our checksum, the field would be damaged.
             let covered = if path.ends_with("MANIFEST") {
                 newer.len() - 4
             } else {
@@ -153,7 +153,7 @@ fn a_newer_format_is_left_to_a_newer_program() {
             let (version, named) = (format!("version {version}"), path.display().to_string());
             let error = refused(opened, ErrorKind::NotAStore, &[&version, "newer embercask", &named]);
             assert!(matches!(error, Error::NewerFormat { .. }), "{error:?}");
-            assert_eq!(contents(&disk), before, "nothing was changed");
+            assert_eq!(contents(&disk), before, "the files changed");
         }
         disk.write_file(&path, &bytes).unwrap();
     }
@@ -187,7 +187,7 @@ fn a_directory_that_may_not_be_read_or_written_says_so() {
             Some("value")
         );
     }
-    // A new store where nothing may be written.
+    // A new store in a place without write permission.
     let faults = FaultStorage::new(Arc::new(MemStorage::new()));
     faults.inject(Fault::new(FaultKind::Error(io::ErrorKind::PermissionDenied)).on(Operation::CreateDirectory));
     refused(

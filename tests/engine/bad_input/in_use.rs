@@ -1,4 +1,4 @@
-//! Stores in use, and handles of stores that are closed.
+//! Stores in use, and handles of closed stores.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,26 +29,27 @@ fn a_second_handle_in_the_same_process_is_told_who_holds_the_store() {
     assert_eq!(text(&namespace, "key").as_deref(), Some("value"));
     namespace.put("key", "2").unwrap();
     first.close().unwrap();
-    // The handles that are left do not keep the next one out.
+    // Remaining handles do not prevent opening the store again.
     let second = Store::open(temporary.path()).unwrap();
     assert_eq!(text(&second.open_namespace("N").unwrap(), "key").as_deref(), Some("2"));
     assert_eq!(namespace.get("key").unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// The name of the test below, which a child process runs, too.
+/// The name of the test below, which a child process runs too.
 const HOLDING: &str = concat!(
     module_path!(),
     "::a_store_that_another_process_holds_is_in_use_until_that_ends_however_it_does"
 );
 
-/// A child process that holds a store until it is killed, or let go.
+/// A child process that holds a store until it is killed or released.
 fn holder_of(directory: &Path) -> Child {
     let mut child = Child::spawn(HOLDING, "holder", directory, &[]);
     child.next_report().expect("the child did not open the store");
     child
 }
 
-/// B26: the lock is the system's, so it ends with its holder; what the file says means nothing.
+/// B26: the lock belongs to the operating system, so it ends with its holder; the content of the
+/// file means nothing.
 #[test]
 fn a_store_that_another_process_holds_is_in_use_until_that_ends_however_it_does() {
     if let Some(role) = role() {
@@ -74,7 +75,7 @@ fn a_store_that_another_process_holds_is_in_use_until_that_ends_however_it_does(
     }
 }
 
-/// Nothing of a closed store can be used, and nothing of it panics or hangs.
+/// No part of a closed store is usable, and none of it panics or hangs.
 #[test]
 fn a_closed_store_refuses_everything_and_leaves_the_directory_to_the_next() {
     let disk = MemStorage::new();
@@ -116,7 +117,11 @@ fn a_closed_store_refuses_everything_and_leaves_the_directory_to_the_next() {
     store.stats();
     store.clone().close().unwrap();
     drop(store);
-    assert_eq!(contents(&disk), before, "the next one has the directory");
+    assert_eq!(
+        contents(&disk),
+        before,
+        "the closed store changed the next one's directory"
+    );
     assert_eq!(value, "99".repeat(100));
     assert_eq!(next_namespace.get("key").unwrap().unwrap(), "99".repeat(100));
     next.close().unwrap();

@@ -46,13 +46,13 @@ fn keys_are_1_to_65536_bytes() {
                 .commit(),
             &says,
         );
-        // Such a key is absent; that is no error.
+        // Such a key is absent, which is not an error.
         assert!(namespace.get(key).unwrap().is_none());
         assert!(namespace.get_many(&[key]).unwrap()[0].is_none());
         assert!(!namespace.contains(key).unwrap());
         assert!(!namespace.set_ttl(key, Duration::from_secs(1)).unwrap());
     }
-    // Bounds of listings are no keys, and may be anything.
+    // Bounds of listings are not keys and may be anything.
     assert_eq!(namespace.list().prefix(&too_long).count().unwrap(), 0);
     assert_eq!(namespace.list().start("").end(&too_long).count().unwrap(), 1);
     unharmed(&store, &namespace);
@@ -100,7 +100,7 @@ fn values_and_metadata_beyond_their_limits_are_refused_as_a_whole() {
         &["metadata"],
     );
     unharmed(&store, &namespace);
-    // What the format cannot hold is refused whatever the limits say.
+    // What the format cannot hold is refused regardless of the limits.
     let boundless = Limits {
         key_bytes_max: usize::MAX,
         metadata_bytes_max: usize::MAX,
@@ -135,7 +135,7 @@ fn limits_bind_writers_only_and_what_is_stored_already_is_read() {
     assert_eq!(namespace.get("a long key").unwrap().unwrap(), [7; 100]);
 }
 
-/// C15: what can be read and listed can be deleted as well.
+/// C15: every key that can be read and listed can also be deleted.
 #[test]
 fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
     let disk = MemStorage::new();
@@ -173,14 +173,14 @@ fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
         let namespace = store.open_namespace("N").unwrap();
         for (key, says) in refused {
             invalid(namespace.put(key, "again"), &[says]);
-            // They write the key again, which is a put like any other.
+            // These write the key again, which is a put like any other.
             invalid(namespace.remove_expiry(key), &[says]);
             invalid(namespace.set_metadata(key, Some(b"m")), &[says]);
             assert!(namespace.contains(key).unwrap());
             delete(&store, &namespace, key).unwrap();
             assert!(!namespace.contains(key).unwrap());
         }
-        // What no store can hold is refused as ever.
+        // Keys that no store can hold are still refused.
         invalid(namespace.delete(""), &["empty"]);
         invalid(namespace.delete([b'k'; 65_537]), &["65537 bytes"]);
     }
@@ -225,7 +225,7 @@ fn lifetimes_that_are_over_or_cannot_be_said_are_refused() {
     );
     unharmed(&store, &namespace);
     assert_eq!(namespace.get("key").unwrap().unwrap().expiry_ms(), None);
-    // The last lifetimes that can be said.
+    // The longest representable lifetimes.
     let longest = Duration::from_millis(u64::MAX - NOW_MS);
     assert!(namespace.set_ttl("key", longest).unwrap());
     assert_eq!(namespace.get("key").unwrap().unwrap().expiry_ms(), Some(u64::MAX));
@@ -238,7 +238,7 @@ fn lifetimes_that_are_over_or_cannot_be_said_are_refused() {
 fn the_limits_of_workers_kv_hold_to_the_letter() {
     let (store, namespace) = limited(Limits::WORKERS_KV);
     let key = "é".repeat(256);
-    assert_eq!(key.len(), 512, "bytes count, not characters");
+    assert_eq!(key.len(), 512, "the limit counts bytes, not characters");
     namespace.put(&key, "1").unwrap();
     assert!(namespace.delete(&key).unwrap());
     invalid(namespace.put("k".repeat(513), "1"), &["513 bytes", "limit of 512"]);

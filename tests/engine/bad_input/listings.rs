@@ -1,4 +1,4 @@
-//! Sizes of pages, and cursors, that are wrong.
+//! Wrong page sizes and cursors.
 
 use embercask::{Error, ErrorKind, Limits, Result};
 
@@ -20,7 +20,7 @@ fn pages_hold_at_least_one_key_and_no_more_than_the_limits_say() {
     unharmed(&store, &namespace);
 }
 
-/// A listing that asks for no size of page must not be refused because pages are smaller here than
+/// A listing without a page size must not be refused because pages are smaller in this store than
 /// elsewhere.
 #[test]
 fn a_listing_without_a_limit_takes_pages_as_large_as_the_limits_allow() {
@@ -62,12 +62,12 @@ fn a_cursor_is_good_for_its_own_listing_only() {
     ] {
         invalid(listing.cursor(&cursor).page(), says);
     }
-    // The limit, and whether values come along, may change on the way.
+    // The limit, and whether values are included, may change between pages.
     for listing in [list().limit(1), list().limit(7).with_values(), list()] {
         assert_eq!(listing.cursor(&cursor).page().unwrap().get(0).unwrap().key(), b"p06");
     }
-    // The namespace is known by its id: renaming it changes nothing; dropping and creating it anew
-    // does.
+    // A cursor refers to the namespace by its id: it survives a rename, but not dropping and
+    // recreating the namespace.
     store.rename_namespace("N", "renamed").unwrap();
     assert_eq!(list().cursor(&cursor).page().unwrap().get(0).unwrap().key(), b"p06");
     store.drop_namespace("other").unwrap();

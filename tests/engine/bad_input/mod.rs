@@ -1,5 +1,5 @@
-//! Calls and directories that are wrong: each is refused with a message that says what to do, and
-//! nothing has changed.
+//! Wrong calls and wrong directories: each is refused with a message that says what to do, and
+//! nothing changes.
 
 mod conditions;
 mod directories;
@@ -18,7 +18,7 @@ use test_support::{DIRECTORY, keys, manual, text};
 
 const NOW_MS: u64 = 2_000_000_000_000;
 
-/// A store with these limits, and one key in it.
+/// A store with these limits and one key.
 fn limited(limits: Limits) -> (Store, Namespace) {
     let store = manual(Arc::new(MemStorage::new()))
         .limits(limits)
@@ -31,7 +31,7 @@ fn limited(limits: Limits) -> (Store, Namespace) {
     (store, namespace)
 }
 
-/// Refused with this kind, and a message that says all of this.
+/// Asserts that it was refused with this kind and a message that contains all of these texts.
 #[track_caller]
 fn refused<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, says: &[&str]) -> Error {
     let error = result.expect_err("must be refused");
@@ -47,7 +47,7 @@ fn invalid<T: std::fmt::Debug>(result: Result<T>, says: &[&str]) {
     refused(result, ErrorKind::InvalidInput, says);
 }
 
-/// Nothing but the one key is there, and the store works.
+/// Only the one key exists, and the store works.
 #[track_caller]
 fn unharmed(store: &Store, namespace: &Namespace) {
     assert_eq!(keys(namespace), ["key"]);
@@ -57,7 +57,7 @@ fn unharmed(store: &Store, namespace: &Namespace) {
     assert!(namespace.delete("another").unwrap());
 }
 
-/// Content of all files.
+/// Contents of all files.
 fn contents(disk: &MemStorage) -> Vec<(String, Vec<u8>)> {
     let files = disk.files(DIRECTORY);
     files

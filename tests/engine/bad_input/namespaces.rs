@@ -1,4 +1,4 @@
-//! Names that cannot be, and namespaces that are not there, or not here.
+//! Invalid names, and namespaces that do not exist or belong to another store.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn a_dropped_namespace_refuses_everything_and_its_name_can_be_had_again() {
         refused(dropped.put_if("key", "new", Condition::Absent), no, says);
         refused(dropped.delete("key"), no, says);
         refused(dropped.set_ttl("key", Duration::from_secs(1)), no, says);
-        // And takes no good write down with it half done.
+        // Nor does a batch with it apply its other writes.
         refused(
             store
                 .batch()

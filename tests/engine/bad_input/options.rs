@@ -1,4 +1,4 @@
-//! Options out of range, and at its ends.
+//! Options out of range and at the ends of their ranges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
     ] {
         invalid(options.open(DIRECTORY), &says);
     }
-    assert_eq!(disk.operation_count(), 0, "nothing was done");
+    assert_eq!(disk.operation_count(), 0, "the disk was touched");
     let extreme = options()
         .segment_bytes(4096)
         .waste_ceiling(10.0)
@@ -63,8 +63,8 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
     store.close().unwrap();
 }
 
-/// The same with the store's own threads. What is buffered does not stay in memory for ever,
-/// whatever the interval is; what has expired stays on disk for as long as it says.
+/// The same with background threads. Buffered writes are flushed eventually, regardless of the
+/// interval; expired records stay on disk for as long as the grace period says.
 #[test]
 fn intervals_of_zero_and_for_ever_are_taken_as_meant() {
     for (interval, stays) in [(Duration::ZERO, false), (Duration::MAX, true)] {
@@ -82,12 +82,12 @@ fn intervals_of_zero_and_for_ever_are_taken_as_meant() {
         let namespace = store.namespace("N").unwrap();
         let buffered = class(Durability::Buffered).ttl(Duration::from_secs(1));
         namespace.put_with("key", "1", buffered).unwrap();
-        until("what is buffered is flushed", || store.stats().pending_bytes == 0);
+        until("buffered writes are flushed", || store.stats().pending_bytes == 0);
         clock.advance(1_000);
         assert!(namespace.get("key").unwrap().is_none());
         store.compact().unwrap();
         store.close().unwrap();
-        // Had the clock been fast, the key would be there again, unless its record is gone.
+        // If the clock was fast, the key is there again, unless its record is gone.
         clock.set_wall(NOW_MS);
         let namespace = open().open_namespace("N").unwrap();
         assert_eq!(namespace.contains("key").unwrap(), stays, "{interval:?}");

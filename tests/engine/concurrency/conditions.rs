@@ -1,4 +1,4 @@
-//! Conditional writes beside each other: each holds at the moment of its write.
+//! Concurrent conditional writes: each condition holds at the moment of its write.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,12 +29,12 @@ fn counting_by_sequence_loses_no_increment() {
                     loop {
                         let value = namespace.get("counter").unwrap().unwrap();
                         let next = value.as_str().unwrap().parse::<u64>().unwrap() + 1;
-                        // Somebody else's turn, between the look and the write.
+                        // Lets another thread write between the read and the write.
                         std::thread::yield_now();
                         let condition = Condition::Sequence(value.sequence());
                         match namespace.put_if("counter", next.to_string(), condition) {
                             Ok(sequence) => break assert!(sequence > value.sequence()),
-                            // Somebody was faster, and the conflict says with what.
+                            // Another thread was faster, and the conflict returns its sequence.
                             Err(Error::Conflict { found: Some(found) }) => assert!(found > value.sequence()),
                             Err(error) => panic!("{error}"),
                         }
@@ -105,7 +105,7 @@ fn of_many_who_put_an_absent_key_exactly_one_wins() {
             scope.spawn(move || {
                 for (round, winner) in winners.iter().enumerate() {
                     let key = format!("{round}");
-                    // In every other round the key has been there, and is gone.
+                    // In every other round the key existed before and was deleted.
                     if round % 2 == 0 && thread == 0 {
                         namespace.put(&key, "before").unwrap();
                         namespace.delete(&key).unwrap();
@@ -125,7 +125,7 @@ fn of_many_who_put_an_absent_key_exactly_one_wins() {
         assert_eq!(
             text(&namespace, &format!("{round}")),
             Some((winner / 100).to_string()),
-            "and what it wrote stands"
+            "the winner's write was overwritten"
         );
     }
 }
@@ -142,7 +142,7 @@ fn changes_of_metadata_and_expiry_beside_writers_lose_no_value() {
     std::thread::scope(|scope| {
         let changers_done = &changers_done;
         scope.spawn(|| {
-            // As long as the others go on, and at least so often.
+            // As long as the other threads run, and at least this many times.
             for n in 1.. {
                 namespace.put("key", value_of(n)).unwrap();
                 newest.store(n, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! The end of a store beside those at work in it.
+//! Closing a store while other threads use it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use embercask::{Durability, Error, ErrorKind, Namespace, Store};
 use crate::concurrency::{intact, random_class, small, value_of};
 use test_support::{DIRECTORY, Rng, at_least, class, rng};
 
-/// Works in every way until it is told that it cannot go on; returns how.
+/// Uses the store in every way until refused; returns the error.
 fn work_until_refused(
     store: &Store,
     namespace: &Namespace,
@@ -61,7 +61,7 @@ fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() 
             while count.load(Ordering::SeqCst) < limit {
                 std::thread::yield_now();
             }
-            // Two at once: one does it, the other one finds it done.
+            // Two closes at once: one does it, the other finds it done.
             let other = scope.spawn(|| store.clone().close());
             store.clone().close().unwrap();
             other.join().unwrap().unwrap();
@@ -74,7 +74,7 @@ fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() 
                 "round {round}, thread {thread}: {error}"
             );
         }
-        // The next one finds all of it, although handles are left.
+        // The next opening finds everything, although handles remain.
         let next = small(&disk).open(DIRECTORY).unwrap();
         assert!(
             next.recovery_report().clean,
@@ -88,7 +88,7 @@ fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() 
                 .unwrap()
                 .map_or(0, |value| intact(&value));
             acknowledged += newest;
-            // The last one may have been done though it was refused.
+            // The last write may have been applied although it was refused.
             assert!(
                 found >= *newest,
                 "round {round}, thread {thread}: {found}, {newest} was acknowledged"
@@ -98,7 +98,7 @@ fn closing_beside_others_at_work_ends_them_all_and_loses_nothing_acknowledged() 
     at_least(200, acknowledged, "writes before the store was closed");
 }
 
-/// The last handle may go anywhere, also while the store's own threads are at work.
+/// The last handle may be dropped in any thread, even while background threads are working.
 #[test]
 fn dropping_the_last_handle_in_any_thread_closes_the_store() {
     let disk = MemStorage::new();

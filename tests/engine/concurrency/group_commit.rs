@@ -1,4 +1,4 @@
-//! Writers who wait for the device together.
+//! Writers that share a sync of the device.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +12,8 @@ use test_support::{DIRECTORY, manual, open, until};
 
 const THREADS: usize = 8;
 
-/// The device is held in the sync for one of them until all others have come: the next sync is for
-/// all of these.
+/// The device is held in the first writer's sync until all others have appended; the next sync then
+/// covers all of them.
 #[test]
 fn eight_sync_writers_share_syncs() {
     let (reached, at_sync) = mpsc::channel();
@@ -25,7 +25,7 @@ fn eight_sync_writers_share_syncs() {
         let strikes = operation == Operation::Sync && path.extension().is_some_and(|end| end == "segment");
         if strikes && hook_armed.swap(false, Ordering::SeqCst) {
             reached.send(()).unwrap();
-            // An error: the test is over, whatever its end.
+            // An error means that the test has ended, one way or another.
             let _ = may_go_on.lock().unwrap().recv();
         }
         Ok(())
@@ -60,13 +60,13 @@ fn eight_sync_writers_share_syncs() {
     assert_eq!(
         after.syncs - before.syncs,
         2,
-        "one for the first, and one for all the others"
+        "one sync for the first writer, and one for all others"
     );
     assert_eq!(after.write_outs - before.write_outs, 2);
     assert_eq!(namespace.count().unwrap(), 1 + THREADS as u64);
 }
 
-/// Whoever was told Ok is on the device, whoever of the others led.
+/// Every acknowledged write is on the device, no matter which writer led the commit.
 #[test]
 fn each_of_eight_sync_writers_is_durable_when_told_so() {
     const PUTS: u64 = 150;
@@ -89,7 +89,7 @@ fn each_of_eight_sync_writers_is_durable_when_told_so() {
                 })
             })
             .collect();
-        // The last cut comes when all has been acknowledged.
+        // The last cut comes after everything was acknowledged.
         let mut all_done = false;
         while !all_done {
             all_done = writers.iter().all(|writer| writer.is_finished());
@@ -107,7 +107,7 @@ fn each_of_eight_sync_writers_is_durable_when_told_so() {
                     .map_or(0, |value| intact(&value));
                 assert!(
                     found >= *least,
-                    "{least} of thread {thread} was acknowledged, {found} is there"
+                    "thread {thread}: {least} was acknowledged, {found} was found"
                 );
             }
         }

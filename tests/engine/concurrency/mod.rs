@@ -1,6 +1,6 @@
-//! Threads that write, read, list, compact, drop and close at once. What each of them may see is
-//! checked against what was acknowledged before it looked. Bounded by numbers of operations, not by
-//! time; the order is the scheduler's, everything else comes from a seed.
+//! Threads that write, read, list, compact, drop and close concurrently. Each result is checked
+//! against what was acknowledged before the read. Bounded by numbers of operations, not by time;
+//! the scheduler decides the order, everything else derives from a seed.
 
 mod conditions;
 mod ends;
@@ -21,16 +21,16 @@ fn number(value: &[u8]) -> u64 {
     u64::from_le_bytes(*value.first_chunk().expect("a number is in each value"))
 }
 
-/// A number, and as much after it as makes segments fill up; all of it made from the number.
+/// A number, repeated often enough to fill segments; all of it derives from the number.
 fn value_of(number: u64) -> Vec<u8> {
     number.to_le_bytes().repeat(2 + number as usize % 40)
 }
 
-/// The number of a value, the rest of which is as it was written.
+/// The number in a value, after checking that the rest is intact.
 #[track_caller]
 fn intact(value: &[u8]) -> u64 {
     let number = number(value);
-    assert_eq!(value, value_of(number), "a value that nobody wrote");
+    assert_eq!(value, value_of(number), "a value that was never written");
     number
 }
 

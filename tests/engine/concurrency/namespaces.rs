@@ -1,4 +1,4 @@
-//! Namespaces that are created and dropped beside their writers.
+//! Namespaces created and dropped while others write to them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ fn dropping_a_namespace_beside_its_writers_leaves_nothing_of_it_and_no_half_of_a
     let stays = store.namespace("stays").unwrap();
     for round in 0..15 {
         let doomed = store.namespace("doomed").unwrap();
-        assert_eq!(doomed.count().unwrap(), 0, "round {round}: nothing came back");
+        assert_eq!(doomed.count().unwrap(), 0, "round {round}: a key came back");
         let count = AtomicUsize::new(0);
         let limit = 1 + rng.below(300) as usize;
         std::thread::scope(|scope| {
@@ -49,7 +49,7 @@ fn dropping_a_namespace_beside_its_writers_leaves_nothing_of_it_and_no_half_of_a
                     let mut keys = BTreeSet::new();
                     for entry in doomed.list().limit(5).with_values() {
                         match entry {
-                            Ok(entry) => assert!(keys.insert(entry.key().to_vec()), "a key came twice"),
+                            Ok(entry) => assert!(keys.insert(entry.key().to_vec()), "a key was listed twice"),
                             Err(error) => return error.kind(),
                         }
                     }
@@ -73,7 +73,11 @@ fn dropping_a_namespace_beside_its_writers_leaves_nothing_of_it_and_no_half_of_a
         assert_eq!(killed.namespace("doomed").unwrap().count().unwrap(), 0, "round {round}");
     }
     store.maintain().unwrap();
-    assert_eq!(store.stats().keys, stays.count().unwrap(), "its keys have left memory");
+    assert_eq!(
+        store.stats().keys,
+        stays.count().unwrap(),
+        "its keys are still in memory"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The map of the source: what it names exists, and imports go down its floors.
+//! The map of the source: everything it names exists, and imports go down its floors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ fn page() -> String {
     std::fs::read_to_string("docs/architecture.md").unwrap()
 }
 
-/// On which floor each module is, counted from the roof.
+/// The floor of each module, counted from the roof.
 fn floors(page: &str) -> BTreeMap<&str, usize> {
     let (_, after) = page.split_once("```text\n").expect("the floors are a block of text");
     let (block, _) = after.split_once("```").unwrap();
@@ -24,8 +24,8 @@ fn floors(page: &str) -> BTreeMap<&str, usize> {
     floors
 }
 
-/// Files of the library with their code, without tests. The fuzz targets reach everywhere, as tests
-/// do.
+/// Code of the library without tests. Excludes the fuzz targets, which may import anything, like
+/// tests.
 fn code(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -38,7 +38,8 @@ fn code(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
             let text = std::fs::read_to_string(&path).unwrap();
             let is_code = |line: &&str| !line.trim_start().starts_with("//");
             let text: String = text.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect();
-            // Tests come last, and modules that are tests alone are told by the attribute before them.
+            // Tests come last; modules that only contain tests are recognised by the attribute
+            // before them.
             let text = text.split("\nmod tests {").next().unwrap();
             files.push((path, text.to_owned()));
         }
@@ -57,11 +58,11 @@ fn code(directory: &Path, files: &mut Vec<(PathBuf, String)>) {
     files.retain(|(path, _)| !is_test_module(path));
 }
 
-/// The modules of the library that this code names.
+/// The modules of the library named in this code.
 fn imports(code: &str) -> Vec<&str> {
     let mut imports = Vec::new();
     for (at, mark) in code.match_indices("crate::") {
-        // `embercask_crate::` and the like are no path of ours.
+        // `embercask_crate::` and the like are not paths of ours.
         if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
             continue;
         }
@@ -89,7 +90,7 @@ fn imports_between_modules_go_down_the_floors() {
     let floors = floors(&page);
     let mut files = Vec::new();
     code(Path::new("src"), &mut files);
-    assert!(files.len() > 80, "only {} files were found", files.len());
+    assert!(files.len() > 80, "only {} files found", files.len());
     let mut wrong = Vec::new();
     let mut seen = 0;
     for (path, code) in &files {
@@ -107,7 +108,7 @@ fn imports_between_modules_go_down_the_floors() {
             }
         }
     }
-    assert!(seen > 300, "only {seen} imports were found");
+    assert!(seen > 300, "only {seen} imports found");
     assert!(wrong.is_empty(), "imports that do not go down:\n{}", wrong.join("\n"));
 }
 
@@ -134,10 +135,10 @@ fn every_file_and_function_that_the_map_names_exists() {
             }
         }
     }
-    assert!(named > 60, "only {named} names were found");
+    assert!(named > 60, "only {named} names found");
 }
 
-/// All files of the sources, those of the command too.
+/// All source files, including those of the command.
 fn all_sources(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -154,7 +155,7 @@ fn a_long_file_says_in_its_first_line_why_it_is_long() {
     const LINES_MAX: usize = 400;
     let mut files = Vec::new();
     all_sources(Path::new("src"), &mut files);
-    assert!(files.len() > 150, "only {} files were found", files.len());
+    assert!(files.len() > 150, "only {} files found", files.len());
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         let is_explained = text

@@ -1,5 +1,4 @@
-//! The documents name the tests that hold what they promise: each of these exists, and is a test.
-//! So does the table of planted breakages.
+//! Every test named in the documents, or in the table of planted breakages, exists and is a test.
 
 mod architecture;
 mod planted;
@@ -7,7 +6,7 @@ mod planted;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Pieces of a text between backquotes.
+/// The parts of a text between backquotes.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -24,18 +23,18 @@ fn is_test_name(word: &str) -> bool {
     word.matches('_').count() >= 2 && is_identifier(word) && !word.contains(char::is_uppercase)
 }
 
-/// All of a file, or of all files in a directory and below.
+/// The content of a file, or of all files in a directory and below.
 fn source(path: &Path) -> String {
     if path.is_dir() {
         let entries = std::fs::read_dir(path).unwrap();
         return entries.map(|entry| source(&entry.unwrap().path())).collect();
     }
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    // Stores of earlier versions lie there as well.
+    // The directory also contains binary stores of earlier versions.
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What stands between this opening bracket and the one that closes it.
+/// The text between this opening bracket and its closing one.
 fn bracketed(text: &str) -> &str {
     let mut depth = 0;
     let end = text.find(|c| {
@@ -49,8 +48,8 @@ fn bracketed(text: &str) -> &str {
     &text[1..end.unwrap_or(text.len())]
 }
 
-/// Names of the tests in a source: functions that are marked as such, and what is handed to a macro
-/// that makes such functions.
+/// Names of the tests in a source: functions marked as tests, and arguments of macros that define
+/// such functions.
 fn tests_in(source: &str) -> BTreeSet<&str> {
     let mut tests = BTreeSet::new();
     for (at, mark) in source.match_indices("#[test]") {
@@ -88,17 +87,17 @@ fn every_test_that_the_documents_name_exists_and_is_a_test() {
             if is_path(word) {
                 let path = root.join(word);
                 assert!(path.exists(), "docs/{document} names {word}, which does not exist");
-                // `tests/name/main.rs` stands for the whole folder, as does a `mod.rs`.
+                // `tests/name/main.rs` means the whole folder, as does a `mod.rs`.
                 let whole =
                     (path.ends_with("main.rs") || path.ends_with("mod.rs")).then(|| path.parent().unwrap().to_owned());
                 place = Some((word, source(&whole.unwrap_or(path))));
             } else if is_test_name(word) {
                 let Some((path, source)) = &place else {
-                    panic!("docs/{document} names {word} and no file before it");
+                    panic!("docs/{document} names {word} without a file before it");
                 };
                 assert!(
                     tests_in(source).contains(word),
-                    "docs/{document} says that {path} has the test {word}"
+                    "docs/{document}: {path} has no test {word}"
                 );
                 named += 1;
             }

@@ -1,5 +1,5 @@
-//! The table of `.ci/planted` and the list of breakages are of the same breakages, every suite has
-//! two of them, and each has two suites or a reason.
+//! The table of `.ci/planted` and the lists of breakages agree, every suite has two breakages, and
+//! every breakage has two suites or a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,28 +8,25 @@ use super::{source, tests_in};
 
 /// Suites in which fewer than two breakages can be planted, and why.
 const EXCEPTED: &[(&str, &str)] = &[
-    (
-        "documents",
-        "it reads the documents, and nothing of the engine runs in it",
-    ),
+    ("documents", "it reads the documents and does not run the engine"),
     (
         "command::streams",
-        "its one test moves a gibibyte twice, which takes too long to be done under several breakages",
+        "its only test moves a gibibyte twice, which is too slow for several breakages",
     ),
     (
         "golden",
-        "its stores are as an earlier version left them, and most breakages change nothing of what they show",
+        "its stores were written by an earlier version, and most breakages do not change what they show",
     ),
     (
         "sealing",
-        "the second of its two tests can only hang, and a test that hangs has not noticed anything",
+        "the second of its two tests can only hang, and a hanging test does not count as noticing",
     ),
 ];
 
-/// Breakages that one suite alone has to notice, and why none of the others would.
+/// Breakages that only one suite has to notice, and why no other would.
 const OF_ONE_SUITE: &[(&str, &[&str])] = &[
     (
-        "it is done by one command of the program, or in one place of the server, and one suite tests that",
+        "it is in one command of the program or one place of the server, which one suite tests",
         &[
             "StopAtWrong",
             "IgnoreSignals",
@@ -49,7 +46,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "one call of the library is about it, and one suite tests that call",
+        "it affects one call of the library, which one suite tests",
         &[
             "CreateBesideOthers",
             "LimitDeletes",
@@ -67,7 +64,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it takes two threads at one moment, which only a test that holds one of them brings about",
+        "it takes a race of two threads, which only a test that holds one of them produces",
         &[
             "BatchInSteps",
             "TornLook",
@@ -79,7 +76,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it takes another process, or a directory that is changed under the store, and one suite has those",
+        "it takes another process, or a directory that changes under the store, which one suite has",
         &[
             "ServeForkedChild",
             "UnlockInChild",
@@ -91,8 +88,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "another check notices the same first, and the one test takes that away: the checksum of the manifest covers the store and its \
-         generation, a sync that failed anywhere in the directory is remembered, counters assert that nothing dies twice",
+        "another check notices it first, except in the one test: the checksum of the manifest covers the store and its \
+         generation, a failed sync anywhere in the directory is remembered, counters assert that nothing dies twice",
         &[
             "IgnoreIndexStore",
             "IgnoreIndexGeneration",
@@ -101,15 +98,15 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "no index file is there that a program has written which hashes in another way",
+        "no other suite has an index file written with another hash",
         &["IgnoreHashProbe"],
     ),
     (
-        "the devices of the other suites do not fail in this way: in a commit of the journal, or at a close",
+        "the devices of other suites do not fail like this: in a journal commit, or at a close",
         &["BelieveSyncs", "AskJournalOnce", "ForgetFailedClose"],
     ),
     (
-        "it costs time, memory or disk and nothing else, and one suite measures that",
+        "it only costs time, memory or disk, which one suite measures",
         &[
             "PickWhatStays",
             "SweepAtOnce",
@@ -122,7 +119,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it takes damage or a failure in one certain place before something else goes wrong, which chance does not find",
+        "it takes damage or a failure in a particular place before something else goes wrong, which chance does not find",
         &[
             "ForgetMark",
             "ForgetUnrecovered",
@@ -136,13 +133,13 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Rows of the table: breakage, suite, test. Settings, if there are any, come behind.
+/// Rows of the table: breakage, suite, test, then optional settings.
 fn rows(table: &str) -> Vec<[&str; 3]> {
     let rows = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     rows.map(|row| {
         let mut words = row.split_whitespace();
         let named = [(); 3].map(|()| words.next().unwrap_or_else(|| panic!("not a row of the table: {row}")));
-        assert!(words.all(is_setting), "behind the test come settings: {row}");
+        assert!(words.all(is_setting), "only settings may follow the test: {row}");
         named
     })
     .collect()
@@ -169,7 +166,6 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Names of the tests in these files.
 fn tests_of(files: &[PathBuf]) -> BTreeSet<String> {
     let names = |file: &PathBuf| -> Vec<String> { tests_in(&source(file)).into_iter().map(str::to_owned).collect() };
     files.iter().flat_map(names).collect()
@@ -184,12 +180,12 @@ fn breakages(list: &Path) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The name of a suite in this file or directory.
+/// The name of the suite in this file or directory.
 fn name(path: &Path) -> String {
     path.file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The suite that is this file, or a directory with a `mod.rs`.
+/// The suite in this file, or in a directory with a `mod.rs`.
 fn suite(path: &Path) -> Option<(String, BTreeSet<String>)> {
     let files = match path.join("mod.rs").exists() {
         true => sources(path),
@@ -199,8 +195,8 @@ fn suite(path: &Path) -> Option<(String, BTreeSet<String>)> {
     Some((name(path), tests_of(&files)))
 }
 
-/// Suites by name: each test target of the engine, but the modules of one that has no tests in its
-/// `main.rs`; each module of the command's; and the tests in the source of both.
+/// Suites by name: each test target of the engine, or its modules if its `main.rs` has no tests;
+/// each module of the command's; and the unit tests of both.
 fn suites() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut suites = BTreeMap::new();
@@ -217,7 +213,7 @@ fn suites() -> BTreeMap<String, BTreeSet<String>> {
                 };
                 assert!(
                     suites.insert(name, tests).is_none(),
-                    "two suites have the name of {}",
+                    "two suites share the name of {}",
                     path.display()
                 );
             }
@@ -247,13 +243,13 @@ fn every_breakage_is_demanded_of_a_test_that_exists_and_every_suite_has_two() {
     let of_engine = breakages(&root.join("src/planted.rs"));
     let of_command = breakages(&root.join("src/command/planted.rs"));
     let twice: Vec<_> = of_engine.intersection(&of_command).collect();
-    assert!(twice.is_empty(), "one name chooses from both lists: {twice:?}");
+    assert!(twice.is_empty(), "in both lists of breakages: {twice:?}");
     let all: BTreeSet<_> = of_engine.union(&of_command).cloned().collect();
     assert!(all.len() > 150 && all.contains("SkipDataSync"), "{all:?}");
     for [breakage, suite, test] in &rows {
         assert!(
             all.contains(*breakage),
-            "the table names {breakage}, which is no breakage"
+            "the table names {breakage}, which is not a breakage"
         );
         let tests = suites
             .get(*suite)
@@ -262,7 +258,7 @@ fn every_breakage_is_demanded_of_a_test_that_exists_and_every_suite_has_two() {
     }
     let planted: BTreeSet<_> = rows.iter().map(|[breakage, ..]| (*breakage).to_owned()).collect();
     let idle: Vec<_> = all.difference(&planted).collect();
-    assert!(idle.is_empty(), "demanded of no test: {idle:?}");
+    assert!(idle.is_empty(), "without a test: {idle:?}");
     let of_one_suite: BTreeSet<_> = OF_ONE_SUITE.iter().flat_map(|(_, breakages)| *breakages).collect();
     for breakage in &planted {
         let suites: BTreeSet<_> = rows
@@ -273,16 +269,19 @@ fn every_breakage_is_demanded_of_a_test_that_exists_and_every_suite_has_two() {
         assert_eq!(
             suites.len() == 1,
             of_one_suite.contains(&breakage.as_str()),
-            "{breakage} is demanded of {suites:?}: of two suites, or named in OF_ONE_SUITE"
+            "{breakage} has the suites {suites:?}, but needs two or an entry in OF_ONE_SUITE"
         );
     }
     for breakage in of_one_suite {
-        assert!(planted.contains(*breakage), "{breakage} is no breakage");
+        assert!(planted.contains(*breakage), "{breakage} is not a breakage");
     }
     let distinct: BTreeSet<_> = rows.iter().collect();
-    assert_eq!(distinct.len(), rows.len(), "a row stands twice in the table");
+    assert_eq!(distinct.len(), rows.len(), "the table has a row twice");
     for (excepted, _) in EXCEPTED {
-        assert!(suites.contains_key(*excepted), "{excepted} is excepted and is no suite");
+        assert!(
+            suites.contains_key(*excepted),
+            "{excepted} is excepted but is not a suite"
+        );
     }
     for suite in suites.keys() {
         let demanded: BTreeSet<_> = rows
@@ -293,7 +292,7 @@ fn every_breakage_is_demanded_of_a_test_that_exists_and_every_suite_has_two() {
         let is_excepted = EXCEPTED.iter().any(|(excepted, _)| excepted == suite);
         assert!(
             demanded.len() >= 2 || is_excepted,
-            "{suite} must notice two breakages, and the table has {demanded:?}"
+            "{suite} must notice two breakages, but the table has {demanded:?}"
         );
     }
 }

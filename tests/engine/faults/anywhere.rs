@@ -1,4 +1,4 @@
-//! One failure, at any call of work of all kinds: nothing acknowledged is lost.
+//! One failure at any call of a mixed workload: nothing acknowledged is lost.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use embercask::{Durability, ErrorKind, Namespace, Result, Store};
 use crate::faults::{FAILED, junk, world};
 use test_support::{at_least, class, keys, open, text};
 
-/// What may be read of a key: one value, or one of two after a write that failed.
+/// Values allowed for a key: one, or either of two after a failed write.
 type Allowed = BTreeMap<String, Vec<Option<String>>>;
 
 fn allow(allowed: &mut Allowed, key: &str, value: Option<&str>, result: &Result<()>) {
@@ -40,8 +40,8 @@ fn check(namespace: &Namespace, allowed: &Allowed, context: &str) {
     assert_eq!(namespace.count().unwrap(), there.len() as u64, "{context}");
 }
 
-/// Writes of all kinds, over several segments and compactions; returns what may be read afterwards,
-/// and how many calls failed.
+/// Performs all kinds of writes, over several segments and compactions; returns the allowed values
+/// and the number of failed calls.
 fn work(store: &Store, namespace: &Namespace) -> (Allowed, u64) {
     let mut allowed = Allowed::new();
     let mut failed = 0;
@@ -93,13 +93,12 @@ fn work(store: &Store, namespace: &Namespace) -> (Allowed, u64) {
 
 #[test]
 fn one_failure_anywhere_loses_nothing_acknowledged() {
-    // How many of these lives must have met with their fault, and how many calls must have failed in
-    // all of them.
+    // Floors: runs in which the fault struck, and calls that failed in all of them.
     for (fault, struck_least, failed_least) in [
         (FAILED, 100, 50),
         (FaultKind::Full, 50, 30),
         (FaultKind::FailedSync, 50, 500),
-        // The rest of a write is written at once, and nobody is told.
+        // The rest of a short write is written at once, without an error.
         (FaultKind::ShortWrite { bytes: 30 }, 50, 0),
     ] {
         let (mut struck, mut failures) = (0, 0);
@@ -115,7 +114,7 @@ fn one_failure_anywhere_loses_nothing_acknowledged() {
             failures += failed;
             assert!(
                 faults.struck() > 0 || failed == 0,
-                "{fault:?} at step {step}: for no reason"
+                "{fault:?} at step {step}: refused although no fault struck"
             );
             let context = format!("{fault:?} at step {step}");
             check(&namespace, &allowed, &context);
@@ -134,7 +133,7 @@ fn one_failure_anywhere_loses_nothing_acknowledged() {
             check(&namespace, &allowed, &format!("{context}, reopened"));
             if fine {
                 let found: Vec<_> = allowed.keys().map(|key| text(&namespace, key)).collect();
-                assert_eq!(found, seen, "{context}: a close that went well changes nothing");
+                assert_eq!(found, seen, "{context}: a successful close changed the content");
             }
             assert!(junk(&disk, &store).is_empty(), "{context}: {:?}", junk(&disk, &store));
             if done {
@@ -145,7 +144,7 @@ fn one_failure_anywhere_loses_nothing_acknowledged() {
         at_least(
             failed_least,
             failures,
-            &format!("writes and compactions that failed by {fault:?}"),
+            &format!("writes and compactions failed by {fault:?}"),
         );
         assert!(failed_least > 0 || failures == 0, "{fault:?}: {failures} failed");
     }

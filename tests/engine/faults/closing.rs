@@ -1,4 +1,4 @@
-//! A closing that fails: who is left over must not touch what somebody else has by now.
+//! A failed close: remaining handles must not touch a directory that another store has by then.
 
 use embercask::storage::{Fault, Operation};
 use embercask::{Durability, ErrorKind};
@@ -6,8 +6,8 @@ use embercask::{Durability, ErrorKind};
 use crate::faults::{FAILED, kind, world};
 use test_support::{at_least, class, open, text};
 
-/// A closing that failed leaves something to be written, synced or sealed. Whoever has kept a
-/// handle must not do it in a directory that somebody else has by now.
+/// A failed close leaves something to write, sync or seal. A remaining handle must not do so in a
+/// directory that another store has by then.
 #[test]
 fn a_handle_left_over_from_a_failed_close_leaves_the_directory_to_the_next() {
     for operation in [Operation::Write, Operation::Sync, Operation::Create, Operation::Rename] {
@@ -25,7 +25,7 @@ fn a_handle_left_over_from_a_failed_close_leaves_the_directory_to_the_next() {
                 closed.unwrap();
                 break;
             }
-            // Hints and the index file only make opening faster: without them the store is closed all the same.
+            // Hints and the index file only speed up opening: without them the store still closes.
             let Err(error) = closed else { continue };
             assert_eq!(error.kind(), ErrorKind::Io, "{operation:?} at step {step}: {error}");
             failed += 1;
@@ -74,7 +74,7 @@ fn a_handle_left_over_from_a_failed_close_leaves_the_directory_to_the_next() {
     }
 }
 
-/// C13: whoever closes again must not take what was lost for saved.
+/// C13: a second close must not report lost writes as saved.
 #[test]
 fn closing_again_after_a_failed_close_tells_the_same() {
     let (disk, faults, store, namespace) = world();
@@ -95,6 +95,6 @@ fn closing_again_after_a_failed_close_tells_the_same() {
     assert_eq!(
         text(&open(&disk).open_namespace("N").unwrap(), "buffered"),
         None,
-        "it was never written out"
+        "the write was never written out"
     );
 }

@@ -12,7 +12,7 @@ use test_support::{DIRECTORY, at_least, class, manual, open};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 
-/// A store whose disk is full, what was acknowledged, and how many keys that is.
+/// A store on a full disk, with the acknowledged content.
 fn full_disk(maintenance: Maintenance) -> (MemStorage, Store, Namespace, BTreeMap<String, Vec<u8>>) {
     let disk = MemStorage::new();
     let options = manual(Arc::new(disk.clone()))
@@ -37,7 +37,7 @@ fn full_disk(maintenance: Maintenance) -> (MemStorage, Store, Namespace, BTreeMa
     (disk, store, namespace, acknowledged)
 }
 
-/// A store on a disk that is full, one acknowledged write of class `Buffered` not written out.
+/// A store on a full disk, with an acknowledged write of class `Buffered` that is not written out.
 fn full_disk_with_a_pending_write() -> (MemStorage, Store, Namespace) {
     let disk = MemStorage::new();
     let store = manual(Arc::new(disk.clone())).open(DIRECTORY).unwrap();
@@ -104,7 +104,7 @@ fn on_a_full_disk_puts_are_refused_and_work_again_once_there_is_room() {
     holds(&open(&disk).open_namespace("N").unwrap(), &acknowledged);
 }
 
-/// The way out that the error names: delete, compact, go on. No file is removed by hand, no byte
+/// The remedy that the error names: delete, compact, continue. No file is removed by hand, no byte
 /// added.
 #[test]
 fn on_a_full_disk_deleting_and_compacting_makes_room() {
@@ -157,8 +157,7 @@ fn on_a_full_disk_dropping_a_namespace_makes_room() {
     holds(&store.open_namespace("M").unwrap(), &acknowledged);
 }
 
-/// Deletes all over the place, until they are refused: what they have freed can still be given
-/// back.
+/// Deletes from all segments until refused; the space they freed can still be reclaimed.
 #[test]
 fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
     let disk = MemStorage::new();
@@ -169,7 +168,7 @@ fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
         .unwrap();
     let namespace = store.namespace("N").unwrap();
     disk.set_capacity(Some(4 << 20));
-    // Small ones, so that their tombstones take more than the reserve has.
+    // Small values, so that their tombstones need more than the reserve.
     let mut count = 0;
     let full = loop {
         match namespace.put(format!("{count:05}"), [b'v'; 250]) {
@@ -178,16 +177,16 @@ fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
         }
     };
     assert_eq!(full.kind(), ErrorKind::NoSpace, "{full}");
-    at_least(10_000, count, "puts that fitted");
+    at_least(10_000, count, "puts that fit");
     let mut deleted = 0;
     let refused = (0..count).filter(|n| n % 10 != 0).find_map(|n| {
         let result = namespace.delete(format!("{n:05}"));
         deleted += u64::from(result.is_ok());
         result.err()
     });
-    let refused = refused.expect("deletes may not have all of the reserve");
+    let refused = refused.expect("deletes must not use up the reserve");
     assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
-    // What half of the reserve has room for.
+    // As many as fit in half of the reserve.
     at_least(2_000, deleted, "deletes before they were refused");
     let report = store.compact().unwrap();
     assert!(report.reclaimed_bytes > 256 << 10, "{report:?}");
@@ -200,7 +199,8 @@ fn a_full_disk_with_the_stores_own_threads_hangs_nobody() {
     let written = std::thread::scope(|scope| {
         let write = |thread: usize| {
             let namespace = &namespace;
-            // The threads may find room that nobody else has seen; then a put fits after all.
+            // Background threads may free space that was invisible to others; then a put fits after
+            // all.
             let put = move |n| {
                 let key = format!("more {thread} {n}");
                 match namespace.put(&key, [7; 1_000]) {
@@ -250,7 +250,7 @@ fn a_killed_store_opens_on_a_full_disk_and_shows_everything() {
         if !reserve {
             killed.remove_file(format!("{DIRECTORY}/RESERVE")).unwrap();
         }
-        // From not a byte to just too few.
+        // From no space at all to slightly too little.
         for room in [0, 100, 1_000, 4_000, 8_000] {
             let killed = killed.crash_process();
             killed.set_capacity(Some(killed.used() + room));
@@ -285,8 +285,8 @@ fn a_killed_store_opens_on_a_full_disk_and_shows_everything() {
     }
 }
 
-/// Too many open files at the moment when the first write finishes the recovery: nothing has
-/// changed, and the next one does it.
+/// Too many open files when the first write finishes the recovery: nothing changes, and the next
+/// write finishes it.
 #[test]
 fn a_recovery_that_a_full_disk_put_off_and_that_cannot_open_a_file_is_tried_again() {
     let disk = MemStorage::new();
@@ -295,7 +295,7 @@ fn a_recovery_that_a_full_disk_put_off_and_that_cannot_open_a_file_is_tried_agai
     let mut acknowledged = BTreeMap::new();
     for n in 0..6 {
         let (key, value) = (format!("{n:05}"), vec![n as u8; 300]);
-        // The first are durable where they are, and marked; the others must be written anew.
+        // The first ones are durable in place and marked; the others must be rewritten.
         let durability = if n < 3 { Durability::Sync } else { Durability::Os };
         namespace.put_with(&key, &value, class(durability)).unwrap();
         acknowledged.insert(key, value);

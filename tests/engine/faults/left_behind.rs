@@ -1,4 +1,4 @@
-//! What stays behind, with real files, and what the system says of this process: nothing.
+//! Leftovers of real files, on disk and as open files of this process: none.
 
 use embercask::{Durability, ErrorKind, Maintenance, ReadMode, Store};
 
@@ -23,9 +23,9 @@ fn opening_and_closing_leaks_no_file_and_no_map() {
             }
             assert!(
                 !open_in(directory.path()).is_empty(),
-                "nothing can be seen of an open store"
+                "an open store shows no open files"
             );
-            // Both ways to end: told to, and dropped.
+            // Both ways to end: closed explicitly, and dropped.
             if n % 2 == 0 {
                 store.close().unwrap()
             } else {
@@ -34,7 +34,7 @@ fn opening_and_closing_leaks_no_file_and_no_map() {
             drop(namespace);
             assert_eq!(open_in(directory.path()), [""; 0], "after {n} times");
         }
-        // One that cannot be opened leaves nothing open either.
+        // A store that fails to open leaves nothing open either.
         let manifest = directory.path().join("MANIFEST");
         std::fs::write(&manifest, "damaged").unwrap();
         for _ in 0..10 {
@@ -45,8 +45,8 @@ fn opening_and_closing_leaks_no_file_and_no_map() {
     }
 }
 
-/// B25: nothing that was compacted away stays on disk, under its name or without one, once nobody
-/// reads it.
+/// B25: compacted segments are gone from disk, with or without a name, once their last reader has
+/// gone.
 #[test]
 fn compacted_segments_leave_the_directory_at_once_and_the_disk_with_their_last_reader() {
     for read_mode in [ReadMode::Map, ReadMode::Pread] {
@@ -77,7 +77,10 @@ fn compacted_segments_leave_the_directory_at_once_and_the_disk_with_their_last_r
         assert_eq!(file_names(directory.path()), expected);
         let deleted = |open: Vec<String>| open.into_iter().filter(|path| path.contains("(deleted)")).count();
         if read_mode == ReadMode::Map {
-            assert!(deleted(open_in(directory.path())) > 0, "a value keeps what it lies in");
+            assert!(
+                deleted(open_in(directory.path())) > 0,
+                "a value does not keep its segment"
+            );
         }
         assert_eq!(value, "value");
         drop(value);

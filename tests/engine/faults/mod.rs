@@ -1,4 +1,4 @@
-//! Storage that fails: what is refused, what goes on, and that nothing acknowledged is lost.
+//! Failing storage: what is refused, what keeps working, and that nothing acknowledged is lost.
 
 mod anywhere;
 mod closing;
@@ -22,7 +22,7 @@ use test_support::{DIRECTORY, class, keys, manual, text};
 
 const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
 
-/// A store on a disk that can be made to fail, with one key in it.
+/// A store with one key, on a disk with fault injection.
 fn world() -> (MemStorage, FaultStorage, Store, Namespace) {
     let disk = MemStorage::new();
     let faults = FaultStorage::new(Arc::new(disk.clone()));
@@ -41,7 +41,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
     result.expect_err("must fail").kind()
 }
 
-/// Reads go on, and every kind of write is refused and says what to do.
+/// Reads keep working; every kind of write is refused with an error that says what to do.
 #[track_caller]
 fn poisoned(store: &Store, namespace: &Namespace) {
     assert_eq!(text(namespace, "key").as_deref(), Some("old"));
@@ -74,7 +74,7 @@ fn holds(namespace: &Namespace, expected: &BTreeMap<String, Vec<u8>>) {
         let entry = entry.unwrap();
         (entry.key_str().unwrap().to_owned(), entry.value().unwrap().to_vec())
     });
-    assert!(listed.collect::<BTreeMap<_, _>>() == *expected, "other content");
+    assert!(listed.collect::<BTreeMap<_, _>>() == *expected, "the content differs");
     for (key, value) in expected {
         assert!(
             namespace.get(key).unwrap().is_some_and(|found| found == *value),
@@ -83,7 +83,7 @@ fn holds(namespace: &Namespace, expected: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// Files in a directory that are no part of an open or closed store.
+/// Files in a directory that do not belong to an open or closed store.
 fn junk(disk: &MemStorage, store: &Store) -> Vec<PathBuf> {
     let live: Vec<_> = store
         .stats()

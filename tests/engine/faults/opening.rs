@@ -1,4 +1,4 @@
-//! An opening that fails: it says why, leaves no debris, and works as soon as the disk does.
+//! A failed opening: it gives the reason, leaves no debris, and succeeds as soon as the disk works.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,10 +10,10 @@ use embercask::{Durability, Error, ErrorKind, ReadMode};
 use crate::faults::{FAILED, holds, junk, on_segments};
 use test_support::{DIRECTORY, at_least, class, manual, open, text};
 
-/// How a store was left, its disk, and what it holds.
+/// How a store was left, its disk, and its content.
 type Found = (&'static str, MemStorage, BTreeMap<String, Vec<u8>>);
 
-/// Stores as they may be found: closed, and killed with several segments that have no seal.
+/// Stores to open: one closed, and one killed with several unsealed segments.
 fn found() -> [Found; 2] {
     let disk = MemStorage::new();
     let store = open(&disk);
@@ -31,8 +31,8 @@ fn found() -> [Found; 2] {
     [("closed", disk, content.clone()), ("killed", killed, content)]
 }
 
-/// B9 and B31: whatever call fails while opening, the answer is all of the content or an error of
-/// the right kind, and the next opening finds everything, and no debris.
+/// B9 and B31: whatever call fails while opening, the result is the whole content or an error of
+/// the right kind, and the next opening finds everything and no debris.
 #[test]
 fn opening_fails_cleanly_at_every_step_and_then_works() {
     for (name, found, content) in found() {
@@ -76,7 +76,7 @@ fn opening_fails_cleanly_at_every_step_and_then_works() {
                         break;
                     }
                 }
-                // A full disk keeps no store from opening.
+                // A full disk never prevents opening.
                 let least = if fault == FaultKind::Full { 0 } else { 8 };
                 at_least(least, failures, &format!("openings that failed, {name}, {fault:?}"));
             }
@@ -84,7 +84,7 @@ fn opening_fails_cleanly_at_every_step_and_then_works() {
     }
 }
 
-/// The kind of error that an opening answers this fault with.
+/// The error kind that opening returns for this fault.
 fn told_as(fault: FaultKind) -> ErrorKind {
     match fault {
         FaultKind::Full => ErrorKind::NoSpace,
@@ -125,7 +125,7 @@ fn creating_fails_cleanly_at_every_step_and_then_works() {
     }
 }
 
-/// B9: a disk that fails the reads is not an end of the log.
+/// B9: a failing read is not the end of the log.
 #[test]
 fn a_read_error_while_recovering_is_an_io_error_and_not_a_lost_tail() {
     for (name, found, content) in found() {
@@ -139,7 +139,10 @@ fn a_read_error_while_recovering_is_an_io_error_and_not_a_lost_tail() {
             let options = || manual(Arc::new(faults.clone())).read_mode(read_mode);
             let error = options().open(DIRECTORY).unwrap_err();
             assert!(matches!(error, Error::Io { .. }), "{name}: {error:?}");
-            assert!(error.to_string().contains(".segment"), "names the file: {error}");
+            assert!(
+                error.to_string().contains(".segment"),
+                "the error does not name the file: {error}"
+            );
             faults.clear();
             holds(
                 &options().open(DIRECTORY).unwrap().open_namespace("N").unwrap(),

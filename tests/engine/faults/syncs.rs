@@ -1,4 +1,4 @@
-//! A sync that fails: what it would have promised is promised no more, whatever comes after it.
+//! A failed sync: its data count as not durable from then on, whatever follows.
 
 use std::io;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use embercask::{ErrorKind, ReadMode};
 use crate::faults::{kind, on_segments, poisoned, world};
 use test_support::{DIRECTORY, at_least, keys, manual, open, text};
 
-/// B20: the sync works again at once, but what it would say is not to be trusted. Want of space is
-/// no better a reason: `NoSpace` would say that nothing was written, and have a delete run again.
+/// B20: the sync works again at once, but its success cannot be trusted. A sync that fails for lack
+/// of space is no exception: `NoSpace` would mean that nothing was written, and would make a delete
+/// run again.
 #[test]
 fn after_a_failed_sync_writes_are_refused_until_the_store_is_opened_again() {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].map(FaultKind::Error);
@@ -40,7 +41,7 @@ fn after_a_failed_sync_writes_are_refused_until_the_store_is_opened_again() {
         assert!(!store.stats().disk_full, "{failing:?}");
         poisoned(&store, &namespace);
         assert_eq!(kind(store.close()), ErrorKind::Poisoned);
-        // The handle that is left keeps nobody out.
+        // The remaining handle does not prevent opening.
         let store = options().open(DIRECTORY).unwrap();
         let namespace = store.open_namespace("N").unwrap();
         assert_eq!(text(&namespace, "key").as_deref(), Some("old"));
@@ -73,8 +74,8 @@ fn a_failed_sync_is_told_to_everybody_who_waited_for_it() {
     assert!(store.stats().poisoned.is_some());
 }
 
-/// Of a new segment, which is not needed; of the manifest that lists it, which is; and of the one
-/// that says that it is sealed.
+/// Of a new segment, which is not essential; of the manifest that lists it, which is; and of the
+/// manifest that records it as sealed.
 #[test]
 fn a_failed_sync_of_the_directory_poisons_too() {
     let mut struck = 0;
@@ -112,8 +113,8 @@ fn a_failed_sync_of_the_directory_poisons_too() {
     at_least(20, struck, "syncs of a directory");
 }
 
-/// C11: the sync of a file that nothing refers to yet fails, and with it, unseen, a commit that
-/// others are part of.
+/// C11: the sync of a file that nothing refers to yet fails, and with it, silently, a journal
+/// commit that includes other files.
 #[test]
 fn after_a_failed_sync_of_any_file_nothing_is_acknowledged_any_more() {
     for path in [".segment", ".hint", "MANIFEST.tmp", "RESERVE"] {
@@ -143,8 +144,7 @@ fn after_a_failed_sync_of_any_file_nothing_is_acknowledged_any_more() {
     }
 }
 
-/// What a store does whose syncs come in all kinds; the keys that were acknowledged, and how it
-/// ended.
+/// A run with all kinds of syncs; returns the acknowledged keys and the result.
 fn life(options: &embercask::Options) -> (Vec<String>, embercask::Result<()>) {
     let mut acknowledged = Vec::new();
     let result = (|| {
@@ -177,7 +177,7 @@ fn life(options: &embercask::Options) -> (Vec<String>, embercask::Result<()>) {
     (acknowledged, result)
 }
 
-/// C11, whichever sync it is of, and whether or not anybody is told that its commit has failed.
+/// C11, for any sync, whether or not the failed commit is reported.
 #[test]
 fn what_was_acknowledged_survives_although_a_commit_of_the_journal_failed_at_any_sync() {
     let (mut struck, mut outlived) = (0, 0);
@@ -194,7 +194,7 @@ fn what_was_acknowledged_survives_although_a_commit_of_the_journal_failed_at_any
             struck += 1;
             assert!(
                 result.is_err(),
-                "step {at}, told: {told}: all went well on a dead journal"
+                "step {at}, told: {told}: everything succeeded on a dead journal"
             );
             for policy in [CutPolicy::LoseUnsynced, CutPolicy::KeepAll] {
                 let cut = disk.power_cut(&policy);
@@ -214,5 +214,5 @@ fn what_was_acknowledged_survives_although_a_commit_of_the_journal_failed_at_any
         }
     }
     at_least(100, struck, "commits that failed");
-    at_least(1_000, outlived, "acknowledged keys that were looked for");
+    at_least(1_000, outlived, "acknowledged keys checked");
 }

@@ -1,4 +1,5 @@
-//! A failure beside threads, or in the store's own: everybody is told, and nobody waits for ever.
+//! Failures with concurrent threads, or in background threads: every caller gets an error, and none
+//! waits for ever.
 
 use std::io;
 use std::path::Path;
@@ -13,8 +14,8 @@ use crate::faults::{FAILED, kind, on_segments, poisoned};
 use test_support::hooked::Hooked;
 use test_support::{DIRECTORY, class, keys, manual, open, text, until};
 
-/// B24: a storage panics in the middle of a put, with the lock of all writers held. The put is lost
-/// to its caller; the next one is not kept waiting for ever by the lock that was left behind.
+/// B24: the storage panics during a put that holds the writer lock. That put is lost to its caller;
+/// the next one must not wait for ever on the abandoned lock.
 #[test]
 fn a_put_that_panics_leaves_no_lock_that_others_wait_for() {
     let disk = MemStorage::new();
@@ -29,25 +30,25 @@ fn a_put_that_panics_leaves_no_lock_that_others_wait_for() {
     let namespace = store.namespace("N").unwrap();
     namespace.put("key", "before").unwrap();
     armed.store(true, Ordering::SeqCst);
-    // The segment is full sooner or later, and a writer creates the next one.
+    // The segment fills up sooner or later, and a writer creates the next one.
     let writer = namespace.clone();
     let panicked =
         std::thread::spawn(move || (0..100).try_for_each(|n| writer.put(format!("{n}"), [7; 500]).map(drop)));
-    assert!(panicked.join().is_err(), "no put came to create a segment");
+    assert!(panicked.join().is_err(), "no put created a segment");
     let (done, is_done) = mpsc::channel();
     let writer = namespace.clone();
     std::thread::spawn(move || done.send(writer.put("key", "after").is_ok()));
     let written = is_done.recv_timeout(Duration::from_secs(60));
     assert!(
-        written.expect("the put does not come back"),
-        "there is no reason to refuse it"
+        written.expect("the put does not return"),
+        "the put was refused without a reason"
     );
     assert_eq!(text(&namespace, "key").as_deref(), Some("after"));
     store.close().unwrap();
 }
 
-/// B24: the worker dies at its work. Everybody who writes is told, nobody waits for it, and the
-/// store can be opened again.
+/// B24: the worker panics. Every writer gets an error, none waits for it, and the store can be
+/// opened again.
 #[test]
 fn a_background_thread_that_panics_poisons_the_store_and_hangs_nobody() {
     let disk = MemStorage::new();
@@ -74,7 +75,8 @@ fn a_background_thread_that_panics_poisons_the_store_and_hangs_nobody() {
     let acknowledged: usize = std::thread::scope(|scope| {
         let write = |thread: usize| {
             let namespace = &namespace;
-            // The worker needs a moment to get there; writes fail from then on, or the test does not end.
+            // The worker takes a moment to panic; writes fail from then on, or the test does not
+            // end.
             move || {
                 (0..)
                     .find(|n| namespace.put(format!("{thread} {n}"), [7; 500]).is_err())
@@ -91,16 +93,16 @@ fn a_background_thread_that_panics_poisons_the_store_and_hangs_nobody() {
     let namespace = store.open_namespace("N").unwrap();
     assert!(
         namespace.count().unwrap() > acknowledged as u64,
-        "{acknowledged} and the first"
+        "{acknowledged} keys and the first one"
     );
     namespace.put("key", "new").unwrap();
     store.close().unwrap();
 }
 
-/// What the stats say of work that no call waited for, as soon as they say anything.
+/// The background error in the stats, as soon as there is one.
 #[track_caller]
 fn told_in_the_background(store: &Store) -> String {
-    until("a failure in the background is kept for the stats", || {
+    until("the stats show a background failure", || {
         store.stats().background_error.is_some()
     });
     store.stats().background_error.unwrap()
@@ -112,8 +114,8 @@ fn background(storage: Arc<dyn Storage>) -> Options {
         .flush_interval(Duration::from_millis(1))
 }
 
-/// Puts of all classes. What was acknowledged, with its class, and how often it was refused; then
-/// everything else that writes is tried, too.
+/// Puts of all classes, then every other kind of write. Returns the acknowledged puts with their
+/// classes, and the number of refusals.
 fn write_on(
     store: &Store,
     namespace: &Namespace,
@@ -164,8 +166,8 @@ fn failures_in_the_background_are_kept_for_the_stats_and_hang_nobody() {
         }
         assert_eq!(store.stats().background_error, None);
         faults.inject(Fault::new(failing).on(operation).repeated());
-        // Now that the segment is half full, the next one is made ahead, by a thread of the store and
-        // nobody else.
+        // The segment is half full now, so a background thread, and no other, creates the next one
+        // in advance.
         let half = class(Durability::Buffered);
         namespace.put_with("half of a segment", [7; 2_200], half).unwrap();
         let told = told_in_the_background(&store);
@@ -198,7 +200,7 @@ fn failures_in_the_background_are_kept_for_the_stats_and_hang_nobody() {
         let found = keys(&namespace);
         assert!(
             found.iter().all(|key| seen.contains(key)),
-            "{operation:?}: nothing is invented"
+            "{operation:?}: a key was never put"
         );
         for (key, durability) in &acknowledged {
             let promised = *durability != Durability::Buffered;
@@ -209,7 +211,7 @@ fn failures_in_the_background_are_kept_for_the_stats_and_hang_nobody() {
     }
 }
 
-/// Each of the three threads, at work that nobody else does.
+/// Each of the three threads, during work that only it does.
 #[test]
 fn what_fails_in_any_of_the_stores_threads_is_kept_for_the_stats() {
     type Work = fn(&Store, &Namespace);
@@ -263,8 +265,8 @@ fn what_fails_in_any_of_the_stores_threads_is_kept_for_the_stats() {
     }
 }
 
-/// The write of a namespace's record fails while somebody else is about to write: the record must
-/// not stay in the log behind what the other is told. Creating the namespace again must not make
+/// The write of a namespace record fails while another thread is about to write: the record must
+/// not stay in the log after the other thread's error. Creating the namespace again must not make
 /// two of them.
 #[test]
 fn a_namespace_whose_creation_failed_can_be_created_again_and_is_one() {
@@ -302,7 +304,7 @@ fn a_namespace_whose_creation_failed_can_be_created_again_and_is_one() {
             assert_eq!(kind(failing.join().unwrap()), ErrorKind::Io);
             buffered.join().unwrap().unwrap();
         });
-        // Whoever asks again gets one, whether the failed attempt counts or not.
+        // Asking again yields one namespace, whether or not the failed attempt counts.
         let names = || {
             store
                 .namespaces()

@@ -1,4 +1,4 @@
-//! A write that fails: all of it is taken back, and the next one works.
+//! A failed write: it is rolled back completely, and the next one works.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use embercask::{Condition, Durability, ErrorKind, Namespace, Result, Store};
 use crate::faults::{FAILED, kind, on_segments, world};
 use test_support::{DIRECTORY, at_least, class, keys, manual, open, text};
 
-/// Numbers that must be as they were once everything of a failed write has been taken back.
+/// Numbers that must be unchanged once a failed write was rolled back.
 fn counts(store: &Store) -> (u64, u64, u64, u64, u64) {
     let stats = store.stats();
     (
@@ -20,7 +20,7 @@ fn counts(store: &Store) -> (u64, u64, u64, u64, u64) {
     )
 }
 
-/// B23: nothing, a part, or all but the last byte gets to the disk before the write fails.
+/// B23: nothing, a part, or all but the last byte is written before the write fails.
 #[test]
 fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
     type Write = fn(&Store, &Namespace) -> Result<()>;
@@ -68,7 +68,7 @@ fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
                 }
                 let context = format!("{name}, {durability:?}, after {part:?} bytes");
                 match write(&store, &namespace) {
-                    // The part was the whole.
+                    // The part was the whole write.
                     Ok(()) if part >= Some(70) => continue,
                     result => assert_eq!(kind(result), ErrorKind::Io, "{context}"),
                 }
@@ -87,7 +87,7 @@ fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
                     "{context}"
                 );
                 let killed = open(&disk.crash_process()).open_namespace("N").unwrap();
-                assert_eq!(keys(&killed), ["key"], "{context}: what is on disk was taken back, too");
+                assert_eq!(keys(&killed), ["key"], "{context}: the roll-back on disk is incomplete");
                 namespace.put("later", "1").unwrap();
                 write(&store, &namespace).unwrap();
                 let written = keys(&namespace);
@@ -100,7 +100,7 @@ fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
             }
         }
     }
-    at_least(60, failed, "writes that failed halfway");
+    at_least(60, failed, "writes failed halfway");
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn buffered_writes_that_could_not_be_flushed_stay_and_are_flushed_later() {
         faults.inject(on_segments(FaultKind::ShortWrite { bytes: 20 }, Operation::Write));
         faults.inject(on_segments(FAILED, Operation::Write).at(faults.steps() + 1));
         assert_eq!(kind(store.flush()), ErrorKind::Io);
-        assert_eq!(keys(&namespace), ["buffered"], "they were acknowledged");
+        assert_eq!(keys(&namespace), ["buffered"], "acknowledged writes are missing");
     }
-    // Somebody else's failure takes back what that one wrote, and nothing more.
+    // The failure of another write rolls back only that write.
     faults.inject(on_segments(FAILED, Operation::Write));
     assert_eq!(kind(namespace.put("buffered", "2")), ErrorKind::Io);
     assert_eq!(text(&namespace, "buffered").as_deref(), Some("1"));
@@ -167,8 +167,8 @@ fn too_many_open_files_fail_one_write_and_not_the_next() {
                 }
             }
         }
-        at_least(4, faults.struck(), &format!("calls that failed, {operation:?}"));
-        // Sealing is nobody's write: it is done later, and what went wrong is in the stats.
+        at_least(4, faults.struck(), &format!("failed calls, {operation:?}"));
+        // Sealing belongs to no write: it is done later, and its error is in the stats.
         assert!(
             failures > 0 || store.stats().background_error.is_some(),
             "{operation:?}"

@@ -1,10 +1,9 @@
-//! The fuzz targets that use the public interface alone, each over its corpus and over what was
-//! found in the past.
+//! Runs the fuzz targets that use only the public interface over their corpora and past findings.
 //!
-//! Bodies are in `tests/support/src/fuzz`, for `fuzz/fuzz_targets` too; those of the targets that
-//! reach inside are in `src/fuzzing`. A packaged crate comes without corpus. `EMBERCASK_FUZZ_INPUT`
-//! names one more file, which both targets are run on: to see on a stable compiler, with
-//! the operations or files that it stands for, what a fuzzer found.
+//! Their bodies are in `tests/support/src/fuzz`, shared with `fuzz/fuzz_targets`; those of targets
+//! that need internals are in `src/fuzzing`. A packaged crate has no corpus. `EMBERCASK_FUZZ_INPUT`
+//! names one more file for both targets, to see a fuzzer's finding on a stable compiler, along with
+//! the operations or files it encodes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};

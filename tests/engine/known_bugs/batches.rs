@@ -1,4 +1,4 @@
-//! A batch is there as a whole, or not at all.
+//! Batches are atomic.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
                 batch = batch.put(if n % 2 == 0 { &one } else { &two }, format!("{n}"), vec![b'v'; 450]);
             }
             let committed = batch.commit();
-            // More behind it, so that what follows a torn batch could be taken for good.
+            // A later write, so that what follows a torn batch could be mistaken for valid.
             let after = one.put_with("after", "there", class(Durability::Os));
             let stopped = faults.is_stopped();
             assert_eq!(after.is_err(), stopped, "{durability:?}, step {step}: {after:?}");
@@ -46,12 +46,12 @@ fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
                 let after = u64::from(one.contains("after").unwrap());
                 assert!(
                     after == 0 || deleted,
-                    "{what}: what came after the batch is there without it"
+                    "{what}: the write after the batch is there without it"
                 );
                 assert_eq!(puts, if deleted { 6 + after } else { 1 }, "{what}: part of a batch");
                 *(if deleted { &mut whole } else { &mut none }) += 1;
                 if committed.is_ok() && durability == Durability::Sync {
-                    assert!(deleted, "{what}: it was acknowledged");
+                    assert!(deleted, "{what}: the batch was acknowledged");
                 }
             }
             last = step;
@@ -60,8 +60,8 @@ fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
             }
         }
         at_least(1, last, &format!("steps of a batch, {durability:?}"));
-        at_least(2, whole, "crashes that left all of it");
-        at_least(60, none, "crashes that left nothing");
+        at_least(2, whole, "crashes that left the whole batch");
+        at_least(60, none, "crashes that left none of it");
     }
 }
 

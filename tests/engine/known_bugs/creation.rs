@@ -1,4 +1,4 @@
-//! A new store, and the names of its files, are durable, or can be begun again.
+//! A new store and the names of its files are durable, or the creation can be repeated.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use embercask::storage::{CutPolicy, MemStorage};
 use crate::known_bugs::{after_crashes, stepped};
 use test_support::manual;
 
-/// Its parent has to be created, too.
+/// Its parent has to be created too.
 const DEEP: &str = "/data/store";
 
 /// B37
@@ -48,7 +48,7 @@ fn a_creation_cut_off_at_any_step_is_begun_again() {
     assert!(last >= 6, "only {last} steps");
 }
 
-/// B22: the name of each file is as durable as its content, from the first write on.
+/// B22: from the first write on, the name of each file is as durable as its content.
 #[test]
 fn names_of_files_are_durable_when_what_is_in_them_is() {
     let disk = MemStorage::new();

@@ -1,4 +1,4 @@
-//! A crash at any step of a compaction, which takes nothing with it.
+//! A crash at any step of a compaction loses nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn content(store: &Store) -> Content {
     content
 }
 
-/// A closed store with everything in it that compaction treats in a way of its own.
+/// A closed store with every kind of record that compaction treats specially.
 fn with_waste(clock: &ManualClock) -> (MemStorage, Content) {
     let disk = MemStorage::new();
     let store = open_at(&disk, clock);
@@ -97,8 +97,7 @@ fn a_crash_at_any_step_of_a_compaction_changes_nothing() {
     assert!(last > 15, "only {last} steps");
 }
 
-/// B4 and B6: compaction drops an old record because there is a newer one, which is in the page
-/// cache only.
+/// B4 and B6: compaction drops an old record because of a newer one that is only in the page cache.
 #[test]
 fn what_compaction_relies_on_is_durable_before_the_old_records_go() {
     let clock = ManualClock::new(START_MS);
@@ -125,7 +124,7 @@ fn what_compaction_relies_on_is_durable_before_the_old_records_go() {
         for (crash, disk) in after_crashes(&disk, 10) {
             let namespace = open_at(&disk, &clock).open_namespace("N").unwrap();
             let k = namespace.get("k").unwrap();
-            let k = k.unwrap_or_else(|| panic!("step {step}, {crash}: both values are gone"));
+            let k = k.unwrap_or_else(|| panic!("step {step}, {crash}: both values are lost"));
             assert!(k == *b"old" || k == *b"new", "step {step}, {crash}");
             *(if k == *b"old" { &mut old } else { &mut new }) += 1;
             let deleted = !namespace.contains("d").unwrap();

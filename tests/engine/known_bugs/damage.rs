@@ -1,4 +1,4 @@
-//! Damage costs what is damaged, and nothing beside it.
+//! Damage costs only the damaged data.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use test_support::hooked::Hooked;
 use test_support::way::Way;
 use test_support::{DIRECTORY, ending, is_corruption, keys, manual, open, until};
 
-/// A store that reads from the disk each time, so that damage is seen at once.
+/// A store that reads from the disk each time, so that damage is detected at once.
 fn reading(disk: &MemStorage) -> (Store, Namespace) {
     let store = manual(Arc::new(disk.clone()))
         .read_mode(ReadMode::Pread)
@@ -25,7 +25,7 @@ fn reading(disk: &MemStorage) -> (Store, Namespace) {
     (store, namespace)
 }
 
-/// Fills a segment or more, and has them sealed.
+/// Fills at least one segment and seals it.
 fn fill(namespace: &Namespace, name: &str) {
     for n in 0..40 {
         namespace.put(format!("{name} {n:02}"), [7; 100]).unwrap();
@@ -45,7 +45,7 @@ fn names(error: &Error, disk: &MemStorage, damaged: &[PathBuf]) {
     }
 }
 
-/// C15. Forced, and in the background.
+/// C15. By forced and by background compaction.
 #[test]
 fn a_damaged_segment_in_which_nothing_is_live_goes_without_being_read() {
     for forced in [true, false] {
@@ -57,7 +57,7 @@ fn a_damaged_segment_in_which_nothing_is_live_goes_without_being_read() {
         let (store, namespace) = reading(&disk);
         fill(&namespace, "before");
         namespace.put("damaged", "a value that is damaged").unwrap();
-        // A shadow in the damaged segment: once what it hides is gone, it is in nobody's way.
+        // A shadow in the damaged segment; once the hidden record is gone, it does not matter.
         namespace.delete("before 00").unwrap();
         fill(&namespace, "beside");
         let path = damage(&disk, b"a value that is damaged");
@@ -70,8 +70,8 @@ fn a_damaged_segment_in_which_nothing_is_live_goes_without_being_read() {
         fill(&namespace, "after");
         let error = compact(&store).unwrap_err();
         names(&error, &disk, std::slice::from_ref(&path));
-        assert!(disk.read_file(&path).is_ok(), "it holds a live key");
-        // Known by now, so it is neither read nor told again.
+        assert!(disk.read_file(&path).is_ok(), "the segment has a live key");
+        // The damage is known by now, so the segment is neither read nor reported again.
         compact(&store).unwrap();
         namespace.put("damaged", "sound").unwrap();
         namespace.delete("beside 00").unwrap();
@@ -81,7 +81,7 @@ fn a_damaged_segment_in_which_nothing_is_live_goes_without_being_read() {
         let before = keys(&namespace);
         assert!(!before.iter().any(|key| key.starts_with("before")));
         assert!(store.verify().unwrap().is_sound());
-        // Nothing that it hid comes back.
+        // Nothing that it hid reappears.
         drop((namespace, store));
         let store = open(&disk);
         assert_eq!(keys(&store.open_namespace("N").unwrap()), before);
@@ -93,7 +93,7 @@ fn a_damaged_segment_in_which_nothing_is_live_goes_without_being_read() {
 fn two_damaged_segments_whose_shadows_hide_what_is_dead_in_the_other_go_together() {
     let disk = MemStorage::new();
     let (store, namespace) = reading(&disk);
-    // The record of the namespace is live for ever.
+    // The namespace record stays live.
     fill(&namespace, "z");
     namespace.put("first", "first damaged value").unwrap();
     namespace.put("old", "1").unwrap();
@@ -125,7 +125,7 @@ fn two_damaged_segments_whose_shadows_hide_what_is_dead_in_the_other_go_together
     assert!(keys(&open(&disk).open_namespace("N").unwrap()).is_empty());
 }
 
-/// C15. What has expired only just now may be there again when a clock that was fast is set right.
+/// C15. A record that expired just now may reappear when a fast clock is corrected.
 #[test]
 fn a_damaged_segment_in_which_something_has_just_expired_waits_and_is_not_tried_in_vain() {
     let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
@@ -152,7 +152,7 @@ fn a_damaged_segment_in_which_something_has_just_expired_waits_and_is_not_tried_
     for _ in 0..3 {
         store.compact().unwrap();
         store.compact_if_worthwhile().unwrap();
-        assert!(disk.read_file(&path).is_ok(), "it has expired only just now");
+        assert!(disk.read_file(&path).is_ok(), "a record in it expired only just now");
     }
     clock.advance(10_000);
     let before = store.stats().compaction.runs;
@@ -161,7 +161,7 @@ fn a_damaged_segment_in_which_something_has_just_expired_waits_and_is_not_tried_
     assert!(store.stats().compaction.runs > before);
     let after = store.stats().compaction.runs;
     store.compact_if_worthwhile().unwrap();
-    assert_eq!(store.stats().compaction.runs, after, "there is nothing left to do");
+    assert_eq!(store.stats().compaction.runs, after, "a run without anything to do");
 }
 
 /// C15.
@@ -207,8 +207,7 @@ fn compaction_goes_on_past_damage_and_names_all_of_it_in_the_end() {
     }
 }
 
-/// A closed store of several segments, whose hints were damaged since; opening it does not look at
-/// them.
+/// A closed store of several segments, whose hints were damaged since; opening does not read them.
 fn with_unfit_hints() -> (MemStorage, usize) {
     let disk = MemStorage::new();
     let store = open(&disk);
@@ -225,11 +224,11 @@ fn with_unfit_hints() -> (MemStorage, usize) {
     (disk, hints.len())
 }
 
-/// Holds the first renewal of a hint until it is let go.
+/// Holds the first renewal of a hint until released.
 struct Held {
     store: Store,
     let_go: mpsc::Sender<()>,
-    /// Hints that were begun.
+    /// Number of hints created.
     created: Arc<AtomicU64>,
 }
 
@@ -244,7 +243,7 @@ fn hold_a_renewal(disk: &MemStorage) -> Held {
             counted.fetch_add(1, Ordering::SeqCst);
             if first.swap(false, Ordering::SeqCst) {
                 reached.send(()).unwrap();
-                // An error: the test is over, whatever its end.
+                // An error means that the test has ended, one way or another.
                 let _ = wait_to_be_let_go.lock().unwrap().recv();
             }
         }
@@ -259,7 +258,7 @@ fn hold_a_renewal(disk: &MemStorage) -> Held {
     Held { store, let_go, created }
 }
 
-/// C14: the list of the hints was taken as a whole, so that verify found none to wait for.
+/// C14: the hint list used to be taken as a whole, so verify saw none to wait for.
 #[test]
 fn hints_that_are_being_renewed_are_no_damage_to_verify() {
     let (disk, hints) = with_unfit_hints();
@@ -271,13 +270,17 @@ fn hints_that_are_being_renewed_are_no_damage_to_verify() {
         store.verify()
     });
     let task = told.recv().unwrap();
-    // One that does not wait for the renewal comes to its end; one that does is let go with it.
+    // A verify that does not wait for the renewal finishes; one that waits is released with it.
     until("verify waits, or is done", || task.waits() || verify.is_finished());
     held.let_go.send(()).unwrap();
     let report = verify.join().unwrap().unwrap();
     assert!(report.is_sound(), "{:?}", report.damaged);
     assert_eq!(report.hints, hints as u64);
-    assert_eq!(held.created.load(Ordering::SeqCst), hints as u64, "each once");
+    assert_eq!(
+        held.created.load(Ordering::SeqCst),
+        hints as u64,
+        "number of hints written"
+    );
     held.store.close().unwrap();
     let prepared = Way::Hints.prepare(&disk, DIRECTORY);
     assert_eq!(prepared.hints, hints as u64);
@@ -293,7 +296,7 @@ fn a_store_that_is_closed_while_hints_are_renewed_closes_and_verify_says_so() {
     let verify = std::thread::spawn(move || verifying.verify());
     let close = std::thread::spawn(move || closing.close());
     let namespace = held.store.namespace("N");
-    // Until closing has come to where writes are refused.
+    // Until closing has reached the point at which it refuses writes.
     while let Ok(namespace) = &namespace
         && namespace.put("key", "value").is_ok()
     {

@@ -1,4 +1,4 @@
-//! A store is a directory, not a path, and it is the store of the process that opened it.
+//! A store is a directory, not a path, and belongs to the process that opened it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ fn small() -> Options {
     Store::options().segment_bytes(4096).maintenance(Maintenance::Manual)
 }
 
-/// Every file of a store but the lock, with what is in it.
+/// Every file of a store except the lock, with its content.
 fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let names = file_names(directory).into_iter().filter(|name| name != "LOCK");
     names
@@ -41,7 +41,7 @@ fn content(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Writes, rotates, compacts and maintains, and says what must be there.
+/// Writes, rotates, compacts and maintains; returns the keys that must exist.
 fn work(store: &Store, namespace: &Namespace, round: usize) -> Vec<String> {
     let keys: Vec<_> = (0..20).map(|n| format!("{round}/{n}")).collect();
     for key in &keys {
@@ -53,7 +53,7 @@ fn work(store: &Store, namespace: &Namespace, round: usize) -> Vec<String> {
     keys
 }
 
-/// A closed store with one key, under this name.
+/// A closed store named `data` with one key.
 fn closed_store(parent: &Path, key: &str) -> PathBuf {
     let directory = parent.join("data");
     let store = small().open(&directory).unwrap();
@@ -62,7 +62,7 @@ fn closed_store(parent: &Path, key: &str) -> PathBuf {
     directory
 }
 
-/// Opens `data` where it is, goes elsewhere, works if it is told to, and closes.
+/// Opens `data` in the current directory, changes to another one, works if told to, and closes.
 fn wander(role: &Role) {
     std::env::set_current_dir(role.directory.join("here")).unwrap();
     let store = small().open("data").unwrap();
@@ -77,7 +77,7 @@ fn wander(role: &Role) {
     report(format_args!("closed"));
 }
 
-/// C1. A relative path means another directory once the process has changed its own.
+/// C1. A relative path means another directory once the process has changed its working directory.
 #[test]
 fn a_process_that_changes_its_directory_goes_on_in_its_own_store() {
     if let Some(role) = role() {
@@ -108,7 +108,7 @@ fn a_process_that_changes_its_directory_goes_on_in_its_own_store() {
     }
 }
 
-/// C1. The handle follows its directory, and a copy in its place is another store.
+/// C1. The handle follows its directory; a copy in its place is another store.
 #[test]
 fn a_store_whose_directory_is_renamed_goes_on_there_and_leaves_alone_what_takes_its_place() {
     for read_mode in [ReadMode::Map, ReadMode::Pread] {
@@ -140,7 +140,7 @@ fn a_store_whose_directory_is_renamed_goes_on_there_and_leaves_alone_what_takes_
     }
 }
 
-/// C1. What is written into a directory that was removed is lost, so it is not acknowledged.
+/// C1. Writes to a removed directory are lost, so they are not acknowledged.
 #[test]
 fn in_a_directory_that_was_removed_nothing_is_acknowledged() {
     for durability in [Durability::Sync, Durability::Os] {
@@ -163,12 +163,13 @@ fn in_a_directory_that_was_removed_nothing_is_acknowledged() {
     }
 }
 
-/// What a store says whose files are no longer there.
+/// Whether this is an error of a store whose files are missing.
 fn lost(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Io | ErrorKind::Poisoned)
 }
 
-/// C1. Without its lock file a store is open to others: nothing is acknowledged beside them.
+/// C1. Without its lock file a store is open to other processes: nothing is acknowledged while they
+/// might write.
 #[test]
 #[cfg(unix)]
 fn a_store_whose_lock_was_removed_acknowledges_nothing_any_more() {
@@ -186,16 +187,16 @@ fn a_store_whose_lock_was_removed_acknowledges_nothing_any_more() {
     assert!(store.open_namespace("N").unwrap().contains("other's").unwrap());
 }
 
-/// C1. Nobody writes: the flush thread sees it.
+/// C1. Without any write, the flush thread detects it.
 #[test]
 fn the_removal_of_the_directory_is_noticed_within_a_flush_interval() {
     let (_root, directory, store, namespace) = opened(Maintenance::Background);
     namespace.put_with("before", "1", class(Durability::Os)).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
-    until("it is noticed", || store.stats().poisoned.is_some());
+    until("the removal is noticed", || store.stats().poisoned.is_some());
     let refused = namespace.put_with("after", "1", class(Durability::Buffered));
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Poisoned);
-    assert_eq!(text(&namespace, "before").as_deref(), Some("1"), "reads go on");
+    assert_eq!(text(&namespace, "before").as_deref(), Some("1"), "reads still work");
 }
 
 fn opened(maintenance: Maintenance) -> (TempDir, PathBuf, Store, Namespace) {
@@ -206,8 +207,8 @@ fn opened(maintenance: Maintenance) -> (TempDir, PathBuf, Store, Namespace) {
     (root, directory, store, namespace)
 }
 
-/// C1. Somebody puts another store's manifest into the directory, or removes it: what follows would
-/// be written for another.
+/// C1. The manifest is replaced by that of another store, or removed: later files would be written
+/// for another store.
 #[test]
 fn nothing_is_written_into_a_directory_whose_manifest_is_anothers() {
     for removed in [false, true] {
@@ -220,7 +221,7 @@ fn nothing_is_written_into_a_directory_whose_manifest_is_anothers() {
             std::fs::copy(stranger.join("MANIFEST"), &manifest).unwrap();
         }
         let before = (std::fs::read(&manifest).ok(), file_names(&directory));
-        // Up to the end of the segment all goes on; then a new one would have to be listed.
+        // Writes go on until the segment is full; then a new one would have to be listed.
         let refused = (0..100).find_map(|n| namespace.put(format!("{n}"), [b'x'; 500]).err());
         assert_eq!(refused.unwrap().kind(), ErrorKind::Corruption);
         assert_eq!(namespace.put("after", "1").unwrap_err().kind(), ErrorKind::Poisoned);
@@ -230,7 +231,7 @@ fn nothing_is_written_into_a_directory_whose_manifest_is_anothers() {
     }
 }
 
-/// As above, and nothing was written: closing has only the index file to write.
+/// As above, but without any write: closing has only the index file to write.
 #[test]
 fn no_index_file_is_written_beside_a_manifest_that_is_anothers() {
     let root = tempfile::tempdir().unwrap();
@@ -239,12 +240,12 @@ fn no_index_file_is_written_beside_a_manifest_that_is_anothers() {
     let store = small().open(&directory).unwrap();
     let stranger = closed_store(&root.path().join("stranger"), "key");
     std::fs::copy(stranger.join("MANIFEST"), directory.join("MANIFEST")).unwrap();
-    // Nothing was to be written but that, which nobody misses.
+    // Only the index file was to be written, and it is optional.
     store.close().unwrap();
     assert!(!directory.join("INDEX").exists());
 }
 
-/// C12. A volume that is not mounted is no reason to make a new store over the old one.
+/// C12. A volume that is not mounted is no reason to create a new store over the old one.
 #[test]
 #[cfg(unix)]
 fn a_manifest_that_is_listed_and_cannot_be_found_is_an_error_and_nothing_is_removed() {
@@ -279,7 +280,7 @@ fn a_manifest_that_is_listed_and_cannot_be_found_is_an_error_and_nothing_is_remo
     assert!(!root.path().join("nowhere").exists());
 }
 
-/// C12. What a lost manifest leaves is no empty directory.
+/// C12. What a lost manifest leaves is not an empty directory.
 #[test]
 fn the_rest_of_a_store_without_a_manifest_is_refused_and_a_creation_cut_short_is_begun_again() {
     for rest in ["INDEX", "RESERVE"] {
@@ -305,7 +306,7 @@ unsafe extern "C" {
     safe fn _exit(status: i32) -> !;
 }
 
-/// Forks with a store open, lets the child try everything, and goes on.
+/// Forks with a store open, lets the child try every call, and continues.
 #[cfg(unix)]
 fn fork_with_a_store(role: &Role) {
     let maintenance = [Maintenance::Manual, Maintenance::Background][role.numbers[0] as usize];
@@ -346,8 +347,8 @@ fn fork_with_a_store(role: &Role) {
     }
     assert!(child > 0);
     report(format_args!("forked {child}"));
-    // The standard library waits for nobody it has not started; the child is gone once the kernel says
-    // so.
+    // The standard library only waits for children it started; the kernel shows when this one has
+    // ended.
     let status = PathBuf::from(format!("/proc/{child}/stat"));
     let mut exit = None;
     until("the child ends", || {
@@ -359,7 +360,7 @@ fn fork_with_a_store(role: &Role) {
     assert_eq!(
         exit.as_deref(),
         Some("0"),
-        "256 times the number of the call that was not refused"
+        "the child's wait status: 256 times the number of the call that was not refused"
     );
     assert_eq!(small().open(&directory).unwrap_err().kind(), ErrorKind::InUse);
     namespace.put("key", "parent's").unwrap();
@@ -370,7 +371,7 @@ fn fork_with_a_store(role: &Role) {
     report(format_args!("done"));
 }
 
-/// A child of a fork has a copy of everything, and shares lock and files with its parent.
+/// A forked child has a copy of everything, and shares the lock and the files with its parent.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_forked_child_is_refused_and_leaves_its_parents_lock_alone() {
@@ -386,7 +387,7 @@ fn a_forked_child_is_refused_and_leaves_its_parents_lock_alone() {
     }
 }
 
-/// Uses up all descriptors but a few, and writes across rotations.
+/// Uses up all but a few descriptors, and writes across rotations.
 #[cfg(unix)]
 fn starve(role: &Role) {
     for (spare, read_mode) in (0..8).flat_map(|spare| [(spare, ReadMode::Map), (spare, ReadMode::Pread)]) {
@@ -424,7 +425,7 @@ fn starve(role: &Role) {
         assert_eq!(
             write("after", 30),
             0,
-            "{spare} to spare: it goes on once there are some"
+            "{spare} to spare: writes work once there are descriptors"
         );
         assert!(store.stats().poisoned.is_none());
         store.compact().unwrap();
@@ -487,7 +488,7 @@ fn read_with_few(role: &Role) {
     report(format_args!("done"));
 }
 
-/// C2. In pread mode each segment had a descriptor of its own.
+/// C2. In pread mode each segment used to have its own descriptor.
 #[test]
 #[cfg(unix)]
 fn a_store_of_many_segments_is_read_call_by_call_with_few_descriptors() {

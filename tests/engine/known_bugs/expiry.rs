@@ -1,4 +1,4 @@
-//! Many keys that expire, and expiries at the far end of time.
+//! Many expiring keys, and expiries at the far end of time.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use embercask::{Clock, Durability, ErrorKind, ManualClock, PutOptions};
 use test_support::way::Way;
 use test_support::{DIRECTORY, class, keys, manual, until};
 
-/// B17. A million keys would take too long without optimisation.
+/// B17. A million keys would take too long without compiler optimisation.
 #[test]
 fn fifty_thousand_cold_keys_leave_memory_without_being_asked_for() {
     let disk = MemStorage::new();
@@ -30,7 +30,7 @@ fn fifty_thousand_cold_keys_leave_memory_without_being_asked_for() {
     }
     store.maintain().unwrap();
     drop((store, namespace));
-    // Also those that this process did not put itself, whatever it has them from.
+    // Including keys that this process did not put itself, however it loaded them.
     for way in Way::ALL {
         let (disk, clock) = (disk.crash_process(), ManualClock::new(clock.wall_ms()));
         let prepared = way.prepare(&disk, DIRECTORY);
@@ -94,14 +94,14 @@ fn expiries_near_the_end_of_time_survive_everything() {
     assert_eq!(
         keys(&store.open_namespace("N").unwrap()),
         [""; 0],
-        "equality is expiry, even here"
+        "a key expires exactly at its expiry, even here"
     );
 }
 
-/// Looks that are left until somebody is told, and who that is.
+/// Number of readings left until the channel is notified.
 type Watch = (u64, Sender<()>);
 
-/// A clock that tells when it has been looked at so often.
+/// A clock that notifies after a given number of readings.
 #[derive(Clone, Debug)]
 struct WatchedClock {
     time: ManualClock,
@@ -129,7 +129,7 @@ impl Clock for WatchedClock {
         if let Some((looks, looked)) = &mut *watch {
             *looks -= 1;
             if *looks == 0 {
-                // An error: nobody waits for it any more.
+                // An error means that nothing waits for it any more.
                 let _ = looked.send(());
                 *watch = None;
             }
@@ -142,8 +142,8 @@ impl Clock for WatchedClock {
     }
 }
 
-/// C14. Closing waits for the step under way; a cleaning or a sweep that began before has lost
-/// nothing of the queue.
+/// C14. Closing waits for the current step; a cleaning or a sweep that began earlier leaves the
+/// queue complete.
 #[test]
 fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
     const KEYS: u64 = 40_000;
@@ -158,7 +158,8 @@ fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
         let store = options().open(DIRECTORY).unwrap();
         let namespace = store.namespace("N").unwrap();
         for n in 0..KEYS {
-            // Some are due, so that the sweep has something to take out; the cleaning takes out all.
+            // Some are due, so that the sweep has something to remove; the cleaning removes
+            // everything.
             let ttl = Duration::from_secs(if n % 2 == 0 { 60 } else { 3_600 });
             let put = class(Durability::Buffered).ttl(ttl);
             namespace.put_with(format!("{n:06}"), "1", put).unwrap();
@@ -166,13 +167,13 @@ fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
         store.flush().unwrap();
         drop(namespace);
         clock.time.advance(60_000);
-        // The sweep looks at the clock at each of its steps, of which there are about twenty: so far it
-        // comes before the store is closed, or to its end.
+        // The sweep reads the clock at each of its roughly twenty steps. It gets this far, or to
+        // its end, before the store is closed.
         let looked = clock.after_looks(looks);
         std::thread::scope(|scope| {
             let maintained = store.clone();
             let maintenance = scope.spawn(move || maintained.maintain());
-            until("the sweep comes so far", || {
+            until("the sweep gets this far", || {
                 looked.try_recv().is_ok() || maintenance.is_finished()
             });
             store.close().unwrap();
@@ -185,6 +186,6 @@ fn closing_beside_maintenance_saves_the_whole_expiry_queue() {
         clock.time.advance(3_600_000);
         store.maintain().unwrap();
         let stats = store.stats();
-        assert_eq!((stats.keys, stats.expired_not_swept), (0, 0), "after {looks} looks");
+        assert_eq!((stats.keys, stats.expired_not_swept), (0, 0), "after {looks} readings");
     }
 }

@@ -1,4 +1,4 @@
-//! What compaction costs if a few keys are written again and again.
+//! The cost of compaction when a few keys are written again and again.
 
 use embercask::Durability;
 use embercask::storage::MemStorage;
@@ -36,9 +36,9 @@ fn hot_keys_do_not_have_compaction_rewrite_everything_again_and_again() {
     let rewritten = stats.compaction.written_bytes as f64 / stats.written_bytes as f64;
     assert!(
         rewritten < 2.0,
-        "for each byte written {rewritten:.2} were rewritten: {:?}",
+        "{rewritten:.2} bytes were rewritten per byte written: {:?}",
         stats.compaction
     );
-    assert!(most < 3.0, "for each live byte {most:.2} were on disk");
+    assert!(most < 3.0, "{most:.2} bytes on disk per live byte");
     assert_eq!(namespace.count().unwrap(), 437);
 }

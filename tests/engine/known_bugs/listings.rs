@@ -1,4 +1,4 @@
-//! A listing finds what a filter would, and hides no damage.
+//! A listing finds what a filter finds, and hides no damage.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ fn prefixes_and_ranges_find_what_a_filter_finds() {
     at_least(60, found_some, "listings with keys in them");
 }
 
-/// A store of thirty keys, of which 17 has a damaged value. Those from 20 on have metadata, those
+/// A store of thirty keys, where key 17 has a damaged value. Keys from 20 on have metadata, keys
 /// from 25 on an expiry.
 fn with_a_damaged_value() -> (MemStorage, Store, Namespace) {
     let disk = MemStorage::new();
@@ -140,13 +140,13 @@ fn a_walk_names_a_damaged_key_once_goes_on_behind_it_and_ends() {
                     }
                 }
             }
-            // Those who skip errors come to an end, too.
+            // Iteration that skips errors ends too.
             let mut walk = list.into_iter();
             assert_eq!(walk.by_ref().flatten().count(), keys - 1);
             assert!(walk.next().is_none() && walk.next().is_none());
         }
     }
-    // Keys alone are not affected, nor are other keys.
+    // Neither listing keys alone nor reading other keys is affected.
     assert_eq!(namespace.list().into_iter().map(Result::unwrap).count(), 30);
     assert_eq!(namespace.count().unwrap(), 30);
     assert_eq!(namespace.get("17").unwrap_err().kind(), ErrorKind::Corruption);
@@ -154,20 +154,20 @@ fn a_walk_names_a_damaged_key_once_goes_on_behind_it_and_ends() {
     let error = namespace.get_many(&["16", "17"]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
     assert!(error.to_string().contains("key \"17\""), "{error}");
-    // What is damaged is not copied.
+    // Damaged records are not copied.
     namespace.delete("16").unwrap();
     assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::Corruption);
     assert_eq!(namespace.get("17").unwrap_err().kind(), ErrorKind::Corruption);
     assert_eq!(keys(&namespace).len(), 29);
 }
 
-/// C15: damage in a value hid the page, though nobody had asked for values.
+/// C15: damage in a value used to hide the whole page, even if no values were requested.
 #[test]
 fn a_page_has_the_damaged_key_and_says_what_is_wrong_with_it() {
     let (disk, _store, namespace) = with_a_damaged_value();
     damage(&disk, b"value 22");
     damage(&disk, b"value 27");
-    // The header of this one.
+    // Damages the header of this record.
     let (path, value) = find(&disk, b"value 28");
     flip_in_place(
         &disk,
@@ -188,14 +188,14 @@ fn a_page_has_the_damaged_key_and_says_what_is_wrong_with_it() {
             is_corruption(error, &disk, key);
             assert!(error.to_string().contains(&format!("key {key:?}")), "{error}");
             assert!(entry.value().is_none() && entry.metadata().is_none());
-            // The expiry is in the header, if that can be read.
+            // The expiry comes from the header, if that is readable.
             assert_eq!(entry.expiry_ms(), (key == "27").then_some(START_MS + 1027));
             found.push(key.to_owned());
         }
         assert_eq!(found, damaged);
     }
     assert_eq!(namespace.list().into_iter().filter(Result::is_err).count(), 3);
-    // Those with an expiry are looked up; one that cannot be is there.
+    // Keys with an expiry are looked up; an unreadable one counts as existing.
     assert_eq!(namespace.count().unwrap(), 30);
     assert_eq!(
         namespace
@@ -232,7 +232,7 @@ fn a_key_that_has_expired_is_not_listed_whatever_has_become_of_its_value() {
     assert_eq!(namespace.count().unwrap(), 0);
 }
 
-/// In map mode that would be the end of the process.
+/// In map mode this would end the process.
 #[test]
 fn a_record_that_the_device_does_not_give_out_costs_that_record() {
     let faults = FaultStorage::new(Arc::new(MemStorage::new()));
@@ -267,7 +267,7 @@ fn a_record_that_the_device_does_not_give_out_costs_that_record() {
     assert_eq!(namespace.list().into_iter().map(Result::unwrap).count(), 4);
 }
 
-/// C15: `.flatten()` never came to an end.
+/// C15: `.flatten()` used to loop for ever.
 #[test]
 fn a_walk_that_cannot_go_on_says_so_once_and_ends() {
     let store = open(&MemStorage::new());
@@ -280,7 +280,7 @@ fn a_walk_that_cannot_go_on_says_so_once_and_ends() {
     let mut of_dropped = dropped.list().limit(3).into_iter();
     assert_eq!(of_dropped.next().unwrap().unwrap().key(), b"0");
     store.drop_namespace("D").unwrap();
-    // What the page holds comes first.
+    // The entries of the current page come first.
     assert_eq!(of_dropped.by_ref().take(2).flatten().count(), 2);
     assert_eq!(of_dropped.next().unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     assert!(of_dropped.next().is_none() && of_dropped.next().is_none());
@@ -289,7 +289,7 @@ fn a_walk_that_cannot_go_on_says_so_once_and_ends() {
     assert_eq!(walk.flatten().count(), 0);
 }
 
-/// Where these bytes lie on the disk.
+/// The place of these bytes on the disk.
 fn find(disk: &MemStorage, needle: &[u8]) -> (PathBuf, u64) {
     let found = ending(disk, ".segment").into_iter().find_map(|path| {
         let bytes = disk.read_file(&path).unwrap();
@@ -299,14 +299,14 @@ fn find(disk: &MemStorage, needle: &[u8]) -> (PathBuf, u64) {
     found.unwrap()
 }
 
-/// Flips a bit in the one value that holds these bytes; the file it lies in.
+/// Flips a bit in the only value that contains these bytes; returns its file.
 pub(crate) fn damage(disk: &MemStorage, needle: &[u8]) -> PathBuf {
     let (path, at) = find(disk, needle);
     flip_in_place(disk, &path, at * 8);
     path
 }
 
-/// As a failing disk would: those who have the file open see it.
+/// Like a failing disk: open files see the change.
 fn flip_in_place(disk: &MemStorage, path: &Path, bit: u64) {
     let file: Arc<dyn StorageFile> = disk.open(path, true).unwrap();
     let mut byte = [0];

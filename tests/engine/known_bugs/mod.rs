@@ -1,5 +1,5 @@
-//! Accidents that other engines had, each as a test that fails if the answer is taken out. Comments
-//! name the row of `docs/known-bugs.md`, which names those that are tested elsewhere, too.
+//! Bugs of other engines, each as a test that fails if the protection is removed. Comments name the
+//! row of `docs/known-bugs.md`, which also lists those tested elsewhere.
 
 mod batches;
 mod creation;
@@ -34,12 +34,12 @@ fn open_at(disk: &MemStorage, clock: &ManualClock) -> Store {
         .unwrap()
 }
 
-/// A storage whose steps are those that change something.
+/// A storage that counts only modifying calls as steps.
 fn stepped(disk: &MemStorage) -> FaultStorage {
     FaultStorage::new(Arc::new(disk.clone())).counting_mutating_steps_only()
 }
 
-/// Fills the active segment, so that what comes next lies in another one.
+/// Fills the active segment, so that the next record goes to another one.
 fn next_segment(namespace: &Namespace, filler: &str) {
     let before = namespace.store().stats().segments.len();
     for n in 0.. {
@@ -52,7 +52,7 @@ fn next_segment(namespace: &Namespace, filler: &str) {
     }
 }
 
-/// What a power cut or a kill may leave.
+/// Disks that a power cut or a kill may leave.
 fn after_crashes(disk: &MemStorage, seeds: u64) -> Vec<(String, MemStorage)> {
     let random = (0..seeds).map(|seed| CutPolicy::Random {
         seed,

@@ -1,4 +1,4 @@
-//! Sequences and ids of segments are not given out twice, whatever is left of those who had them.
+//! Sequences and segment ids are never reused, whatever remains of their owners.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn sequences_rise_beyond_those_of_records_that_are_gone() {
         assert!(sequence > highest);
         namespace.delete("k").unwrap();
         highest = store.stats().last_sequence;
-        // Nothing of it is left, nor of its tombstone.
+        // No trace of the key or its tombstone is left.
         store.compact().unwrap();
         assert_eq!(store.stats().keys, 0);
         store.close().unwrap();
@@ -46,7 +46,8 @@ fn the_id_of_an_empty_segment_is_not_given_out_again() {
     for round in 0..6 {
         let store = open(&disk);
         let namespace = store.namespace("N").unwrap();
-        // A segment is begun, and nothing is written to it; or something that leaves nothing behind.
+        // A segment is created and nothing is written to it, or only something that leaves no
+        // trace.
         if round % 2 == 0 {
             assert!(!namespace.delete("absent").unwrap());
         } else {
@@ -66,8 +67,8 @@ fn the_id_of_an_empty_segment_is_not_given_out_again() {
     }
 }
 
-/// C7: while compaction writes its output, which no manifest lists yet, so many segments cannot be
-/// created that ids come to where their low 16 bits are those of the output.
+/// C7: while compaction writes its output, which no manifest lists yet, so many creations of
+/// segments fail that new ids reach one with the same low 16 bits as the output's.
 #[test]
 fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
     const INDEXES: u64 = 1 << 16;
@@ -96,7 +97,7 @@ fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
                 return Err(io::ErrorKind::Other.into());
             }
         }
-        // The hint is written once the output is whole.
+        // The hint is written once the output is complete.
         let is_output = operation == Operation::Create
             && name.ends_with(".hint")
             && segment_id(path) == hook.output.load(Ordering::Relaxed);
@@ -116,8 +117,8 @@ fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
         }
     }
     store.maintain().unwrap();
-    // The first segments hold nothing live and are dropped without an output; one key in them has to be
-    // copied.
+    // The first segments have no live records and are dropped without an output; one live key makes
+    // compaction copy.
     namespace.put("copied", [7; 300]).unwrap();
     for n in 0..20 {
         namespace.put(format!("{n}"), [3; 300]).unwrap();
@@ -127,7 +128,7 @@ fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
     store.compact().unwrap();
     assert!(
         meanwhile.failed.load(Ordering::Relaxed) > INDEXES - 100,
-        "it has come to the point"
+        "too few creations failed"
     );
     let check = |namespace: &Namespace| {
         let is = |key: &str, byte: u8, length: usize| {
@@ -148,16 +149,15 @@ fn failed_creations_beside_an_output_give_no_two_segments_the_same_index() {
     check(&open(&disk).open_namespace("N").unwrap());
 }
 
-/// C7: a manifest that opening would refuse is refused before it takes the place of the one that
-/// stands.
+/// C7: a manifest that opening would refuse is rejected before it replaces the current one.
 #[test]
 fn no_manifest_is_written_that_could_not_be_read_again() {
     let disk = MemStorage::new();
     let store = open(&disk);
     store.namespace("N").unwrap().put("key", "value").unwrap();
     store.close().unwrap();
-    // The next segment's id, behind magic, version, store id and generation, is the highest that is
-    // still read.
+    // Sets the next segment's id, after magic, version, store id and generation, to the highest
+    // readable one.
     let path = format!("{DIRECTORY}/MANIFEST");
     let mut bytes = disk.read_file(&path).unwrap();
     bytes.truncate(bytes.len() - 4);

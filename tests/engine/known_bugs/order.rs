@@ -37,7 +37,7 @@ fn the_newest_record_wins_whatever_file_it_lies_in() {
         let namespace = store.namespace("N").unwrap();
         namespace.put("k", "old").unwrap();
         next_segment(&namespace, "a");
-        // The active segment is there already when the old value is copied into one with a higher id.
+        // The active segment already exists when the old value is copied into one with a higher id.
         let active = store.stats().segments.last().unwrap().id;
         store.compact_subset(1).unwrap();
         let copy = store.stats().segments.last().unwrap().id;
@@ -87,7 +87,7 @@ fn a_namespace_has_the_name_that_it_was_given_last_whatever_file_that_lies_in() 
     }
 }
 
-/// Calls back before each change of names; while it does, further changes do not.
+/// Calls back before each change of names, except for changes made during the callback.
 #[derive(Default)]
 struct Between {
     calls: AtomicU64,
@@ -109,7 +109,7 @@ impl Between {
     }
 }
 
-/// B4, at every point of a compaction at which something else can happen, one after the other.
+/// B4, at every point of a compaction at which something else can happen, one at a time.
 #[test]
 fn compaction_never_puts_an_old_record_over_a_newer_one() {
     let mut last = 0;

@@ -1,5 +1,5 @@
-//! Writes that could not be written out and cannot be taken back either, since what was
-//! acknowledged lies behind them.
+//! Writes that failed to be written out and cannot be rolled back either, because acknowledged
+//! writes follow them.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,8 @@ use embercask::{Condition, Durability, Error, ErrorKind, Namespace, PutOptions, 
 use test_support::hooked::Hooked;
 use test_support::{DIRECTORY, class, keys, manual, open, text};
 
-/// A store whose next writes to segments fail; while the first of them is under way, somebody
-/// else's `Buffered` put is acknowledged behind it.
+/// A store whose next writes to segments fail; while the first of them is running, another thread's
+/// `Buffered` put is acknowledged behind it.
 struct World {
     disk: MemStorage,
     fails: Arc<AtomicBool>,
@@ -23,7 +23,7 @@ struct World {
 }
 
 impl World {
-    /// Writes fail with this error for as long as it says, once [`World::fail`] was called.
+    /// Once [`World::fail`] was called, writes fail with this error as long as `while_true` holds.
     fn new(error: io::ErrorKind, while_true: fn(&MemStorage) -> bool) -> World {
         let disk = MemStorage::new();
         let fails = Arc::new(AtomicBool::new(false));
@@ -67,12 +67,12 @@ fn always(_: &MemStorage) -> bool {
     true
 }
 
-/// Until somebody has cut the reserve.
+/// Until the reserve is released.
 fn reserve_stands(disk: &MemStorage) -> bool {
     disk.read_file(format!("{DIRECTORY}/RESERVE")).unwrap().len() >= 4096
 }
 
-/// C6: the second attempt, with the reserve released, saw what the first had done.
+/// C6: the second attempt, with the reserve released, used to see the effect of the first.
 #[test]
 fn a_delete_that_stays_pending_on_a_full_disk_is_not_judged_again() {
     let world = World::new(io::ErrorKind::StorageFull, always);
@@ -84,7 +84,7 @@ fn a_delete_that_stays_pending_on_a_full_disk_is_not_judged_again() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     assert!(matches!(error, Error::Pending { .. }), "{error:?}");
-    // It has been applied, and is written out with what was acknowledged behind it.
+    // It has been applied, and is written out along with the acknowledged write behind it.
     assert_eq!(keys(&world.namespace), ["behind", "other"]);
     world.fails.store(false, Ordering::Relaxed);
     world.store.flush().unwrap();
@@ -92,8 +92,8 @@ fn a_delete_that_stays_pending_on_a_full_disk_is_not_judged_again() {
     assert_eq!(keys(&killed), ["behind", "other"]);
 }
 
-/// C6: what the reserve makes room for is written out, and the delete says what it found when it
-/// was judged.
+/// C6: once the reserve makes room, the delete is written out, and returns what it found when it
+/// was first applied.
 #[test]
 fn a_delete_for_which_the_reserve_makes_room_tells_of_its_first_attempt() {
     let world = World::new(io::ErrorKind::StorageFull, reserve_stands);
@@ -105,7 +105,7 @@ fn a_delete_for_which_the_reserve_makes_room_tells_of_its_first_attempt() {
     assert_eq!(keys(&killed), ["behind", "other"]);
 }
 
-/// C6: whatever the write is, and whatever keeps it from being written out.
+/// C6: for any kind of write, and any reason for not being written out.
 #[test]
 fn a_write_that_stays_pending_says_so_and_is_written_out_with_what_lies_behind_it() {
     type Write = fn(&World) -> Result<()>;
@@ -167,12 +167,12 @@ fn a_write_that_stays_pending_says_so_and_is_written_out_with_what_lies_behind_i
             assert!(matches!(error, Error::Pending { .. }), "{name}: {error:?}");
             assert_eq!(error.kind(), expected_kind, "{name}");
             assert_eq!(keys(&world.namespace), expected, "{name}");
-            // What has applied nothing is told the cause alone.
+            // A call that applied nothing returns only the cause.
             let flushed = world.store.flush().unwrap_err();
             assert!(!matches!(flushed, Error::Pending { .. }), "{name}: {flushed:?}");
             let absent = world.namespace.delete("absent").unwrap_err();
             assert!(!matches!(absent, Error::Pending { .. }), "{name}: {absent:?}");
-            // And what can be taken back is.
+            // A write that can be rolled back is rolled back.
             let lost = world.namespace.put_with("lost", "1", PutOptions::new()).unwrap_err();
             assert!(!matches!(lost, Error::Pending { .. }), "{name}: {lost:?}");
             assert_eq!(keys(&world.namespace), expected, "{name}");
@@ -185,8 +185,8 @@ fn a_write_that_stays_pending_says_so_and_is_written_out_with_what_lies_behind_i
     }
 }
 
-/// Of class `Buffered`, too, a write for which too much is pending already is taken back if that
-/// cannot be written out.
+/// A `Buffered` write that has to write out, because too much is pending already, is rolled back if
+/// that fails.
 #[test]
 fn a_buffered_put_that_has_to_write_out_and_cannot_leaves_nothing_behind() {
     let fails = Arc::new(AtomicBool::new(false));

@@ -1,4 +1,4 @@
-//! What recovery has shown stays, and what it builds upon is on the disk.
+//! State shown by recovery stays, and everything that recovery builds on is on the disk.
 
 use std::sync::Arc;
 
@@ -8,8 +8,7 @@ use embercask::{Durability, Error, ErrorKind, Namespace, Result, Store};
 use crate::known_bugs::{after_crashes, stepped};
 use test_support::{DIRECTORY, class, manual, open};
 
-/// Puts that were written one after the other, as far as the store shows them: all up to some
-/// number, none after.
+/// Number of sequential puts that the store shows: all up to that number, none after it.
 fn count_of_prefix(store: &Store, written: usize) -> usize {
     let namespace = store.open_namespace("N").unwrap();
     let there: Vec<bool> = (0..written)
@@ -28,8 +27,8 @@ fn put_numbered(namespace: &Namespace, n: usize, durability: Durability) -> Resu
     namespace.put_with(format!("{n:03}"), format!("value {n} ").repeat(20), class(durability))
 }
 
-/// A store that was killed, or would be: the first puts are durable, the later ones in the page
-/// cache, over several segments.
+/// The disk of a killed store: the first puts are durable, the later ones are in the page cache,
+/// over several segments.
 fn with_unsynced_tail() -> (MemStorage, usize, usize) {
     let disk = MemStorage::new();
     let store = open(&disk);
@@ -64,7 +63,7 @@ fn recovery_can_be_cut_off_at_any_step_again_and_again() {
             (at_least..=written).contains(&seen),
             "{what}: {seen} puts of at least {at_least}"
         );
-        // What was seen stays.
+        // State once seen stays.
         let later = open(&disk.power_cut(&CutPolicy::LoseUnsynced));
         assert_eq!(count_of_prefix(&later, written), seen, "{what}, and a power cut later");
     };
@@ -76,7 +75,7 @@ fn recovery_can_be_cut_off_at_any_step_again_and_again() {
         for (crash, cut) in after_crashes(&first, 3) {
             check(&cut, durable, &format!("step {step}, {crash}"));
         }
-        // A third of all pairs, and different ones for each first step.
+        // A third of all pairs, different ones for each first step.
         for again in (step % 3..30).step_by(3) {
             let second = first.crash_process();
             if !open_stopped(&second, again) {
@@ -138,7 +137,7 @@ fn what_a_failed_sync_left_in_the_page_cache_alone_is_not_built_upon() {
         for n in 0..40 {
             let durability = if n % 7 == 6 { Durability::Sync } else { Durability::Os };
             let put = || put_numbered(&namespace, n, durability);
-            // It is unknown what is on the disk, and nothing more is accepted.
+            // The state of the disk is unknown, so nothing more is accepted.
             match put().or_else(|_| put()) {
                 Ok(_) if failed.is_none() => acknowledged = n + 1,
                 Ok(_) => panic!("step {step}: put {n} was accepted after a failure: {failed:?}"),
@@ -156,7 +155,8 @@ fn what_a_failed_sync_left_in_the_page_cache_alone_is_not_built_upon() {
             let kinds = [ErrorKind::Io, ErrorKind::Poisoned];
             assert!(kinds.contains(&error.kind()), "step {step}: {error}");
         }
-        // In place, as if the process had ended and begun again: the page cache shows what it lied about.
+        // In place, as if the process had restarted: the page cache shows data that the failed sync
+        // lost.
         let again = disk.crash_process();
         let store = manual(Arc::new(again.clone()))
             .open(DIRECTORY)
@@ -195,7 +195,7 @@ fn whatever_sectors_a_power_cut_leaves_the_store_opens_and_shows_a_prefix() {
             n if n % 3 == 0 => Durability::Os,
             _ => Durability::Buffered,
         };
-        // Nothing is sealed meanwhile: that would sync.
+        // Nothing is sealed meanwhile, since that would sync.
         put_numbered(&namespace, n, if n < durable { Durability::Sync } else { durability }).unwrap();
     }
     let mut counts = std::collections::BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Compaction keeps what hides older values as long as there are any.
+//! Compaction keeps records that hide older values as long as any exist.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::known_bugs::{START_MS, next_segment, open_at};
 use test_support::DIRECTORY;
 use test_support::way::Way;
 
-/// A closed store of several segments, in which `hide` has hidden the first value of the key `k`.
+/// A closed store of several segments, in which `hide` hid the first value of the key `k`.
 fn with_hidden_value(clock: &ManualClock, hide: impl Fn(&Namespace)) -> MemStorage {
     let disk = MemStorage::new();
     let store = open_at(&disk, clock);
@@ -26,15 +26,14 @@ fn with_hidden_value(clock: &ManualClock, hide: impl Fn(&Namespace)) -> MemStora
     disk
 }
 
-/// Compacts every subset of the segments, then every subset of what that left; `k` must stay gone,
-/// also when the store is opened by its records or hints; and in the end nothing is left of it.
+/// Compacts every subset of the segments, then every subset of the result; `k` must stay gone, even
+/// when the store is opened by records or hints, and in the end no trace of it is left.
 fn stays_hidden_whatever_is_compacted(disk: &MemStorage, clock: &ManualClock) {
     let segments = open_at(&disk.crash_process(), clock).stats().segments.len();
     assert!(segments >= 4, "{segments} segments");
     let masks = 1u64 << segments;
     for (first, second) in (0..masks).flat_map(|first| (0..masks).map(move |second| (first, second))) {
-        // All pairs are many; a fixed quarter of them is enough to meet every first and every second
-        // subset.
+        // There are many pairs; a fixed quarter of them covers every first and every second subset.
         if (first * 5 + second) % 4 != 0 {
             continue;
         }
@@ -110,7 +109,7 @@ fn a_dropped_namespace_stays_dropped_whatever_is_compacted() {
     let gone = |store: &Store| matches!(store.open_namespace("DROPPED"), Err(Error::NamespaceNotFound { .. }));
     for (first, second) in (0..16).flat_map(|first| (0..16).map(move |second| (first, second))) {
         let disk = disk.crash_process();
-        // Keys of the namespace may be left in the indexes, which are not written then.
+        // Keys of the namespace may remain in the indexes; then no index file is written.
         let reopened = |n: u64| {
             let way = if n.is_multiple_of(2) { Way::Hints } else { Way::Records };
             let prepared = way.prepare(&disk, DIRECTORY);

@@ -1,4 +1,4 @@
-//! A value is what was put, empty or long gone.
+//! A value is what was put, even if it is empty or long deleted.
 
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
-//! `docs/public-interface.md` names for each flag of the command and each setting of the server's
-//! file a test that uses it.
+//! `docs/public-interface.md` names a test for each flag of the command and each setting in the
+//! server's file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::public_interface::interface::{read, root, rows, test_body, used_by, word, words};
 
-/// The flags of `src/command/cli/arguments.rs` and of `serve` as `Type --flag`, each with all that
-/// it can be written as.
+/// The flags in `src/command/cli/arguments.rs` and of `serve` as `Type --flag`, each with all its
+/// spellings.
 fn flags() -> BTreeMap<String, Vec<String>> {
     let files = ["src/command/cli/arguments.rs", "src/command/server/arguments.rs"];
     let text = files.map(|path| {
@@ -28,7 +28,7 @@ fn flags() -> BTreeMap<String, Vec<String>> {
             && inner.starts_with(char::is_uppercase)
             && inner.ends_with('{')
         {
-            // A variant with flags of its own.
+            // A variant with its own flags.
             group = format!("{}::{}", group.split("::").next().unwrap(), word(inner));
         }
         is_attribute |= inner.starts_with("#[arg(");
@@ -64,7 +64,7 @@ fn flags() -> BTreeMap<String, Vec<String>> {
     flags
 }
 
-/// What a file of settings may say, as `serve.toml name`.
+/// The settings of a settings file, as `serve.toml name`.
 fn settings() -> BTreeMap<String, Vec<String>> {
     let text = read(&root().join("src/command/server/settings.rs"));
     let (_, fields) = text.split_once("struct File {\n").expect("settings of a file");
@@ -75,9 +75,9 @@ fn settings() -> BTreeMap<String, Vec<String>> {
     fields.map(|name| (format!("serve.toml {name}"), vec![name])).collect()
 }
 
-/// Whether a text has this, and not only as a part of something longer.
+/// Whether a text contains this, not only as part of a longer word.
 fn has(text: &str, form: &str) -> bool {
-    // In a string, the end of a line would be taken for a letter.
+    // In a string literal, a line break would look like a letter.
     let text = text.replace("\\n", " ");
     let goes_on = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
     text.match_indices(form)
@@ -87,7 +87,7 @@ fn has(text: &str, form: &str) -> bool {
 #[test]
 fn every_flag_and_setting_has_a_test_that_is_there_and_uses_it() {
     let mut known = flags();
-    assert!(known.len() > 70, "only {} flags were found", known.len());
+    assert!(known.len() > 70, "only {} flags found", known.len());
     assert_eq!(known["Target --namespace"], ["--namespace", "-n", "--binding"]);
     known.extend(settings());
     assert!(known.contains_key("serve.toml idle_seconds"));
@@ -101,7 +101,7 @@ fn every_flag_and_setting_has_a_test_that_is_there_and_uses_it() {
             wrong.push(format!("{item} is named twice"));
         }
         let Some(forms) = known.get(&item) else {
-            wrong.push(format!("there is no {item}, or not any more"));
+            wrong.push(format!("there is no {item}"));
             continue;
         };
         let file = root().join(&path);

@@ -12,8 +12,7 @@ use test_support::{self, DIRECTORY};
 
 type AtOutput = Box<dyn Fn(&Store) + Send + Sync>;
 
-/// A store in which something can be done in the middle of a run: when compaction creates or writes
-/// a segment.
+/// A store with a hook in the middle of a run: when compaction creates or writes a segment.
 struct World {
     disk: MemStorage,
     store: Store,
@@ -47,7 +46,7 @@ impl World {
         }
     }
 
-    /// From now on this is done at each segment that is created or written.
+    /// Calls this from now on at each creation of or write to a segment.
     fn at_output(&self, act: impl Fn(&Store) + Send + Sync + 'static) {
         let store = self.store.clone();
         assert!(self.at_output.set((store, Box::new(act))).is_ok());
@@ -72,7 +71,7 @@ fn a_paused_store_compacts_nothing_by_itself_until_it_is_resumed() {
     store.clone().pause_compaction();
     worth_a_run(&namespace);
     let before = segments(&disk);
-    // Pausing twice is as pausing once.
+    // Pausing twice is the same as pausing once.
     store.pause_compaction();
     assert_eq!(store.compact_if_worthwhile().unwrap(), CompactionReport::default());
     assert!(segments(&disk) == before);
@@ -81,7 +80,7 @@ fn a_paused_store_compacts_nothing_by_itself_until_it_is_resumed() {
     assert!(report.runs > 0 && report.reclaimed_bytes > 0, "{report:?}");
     assert_eq!(store.stats().compaction, report);
     intact(&namespace);
-    // Resuming what is not paused does nothing.
+    // Resuming without a pause does nothing.
     store.resume_compaction();
     assert_eq!(store.compact_if_worthwhile().unwrap().reclaimed_bytes, 0);
 }
@@ -104,9 +103,9 @@ fn pausing_gives_up_the_background_run_under_way_and_leaves_nothing_of_it() {
     world.at_output(Store::pause_compaction);
     cancelled(world.store.compact_if_worthwhile());
     assert!(nothing_done(&world.store));
-    assert!(segments(&world.disk) == before, "what it wrote is still there");
+    assert!(segments(&world.disk) == before, "its output is still there");
     intact(&world.namespace);
-    // It stands still from then on, and nothing moves.
+    // The progress stops and stays.
     let progress = world.store.compaction_progress();
     assert!(progress.done_bytes < progress.total_bytes, "{progress:?}");
     assert_eq!(world.store.compact_if_worthwhile().unwrap().runs, 0);
@@ -128,13 +127,13 @@ fn cancelling_gives_up_the_run_under_way_whoever_asked_for_it_and_the_next_one_w
         let world = World::new(|options| options);
         worth_a_run(&world.namespace);
         world.store.maintain().unwrap();
-        // A segment that is full is sealed first, which is not compaction's.
+        // Seals a full segment first, which would not be part of the compaction.
         world.store.compact_subset(0).unwrap();
         let before = segments(&world.disk);
         let once = Mutex::new(Some(()));
         world.at_output(move |store| {
             if store.compaction_progress().total_bytes > 0 && once.lock().unwrap().take().is_some() {
-                // Twice is as once.
+                // Twice is the same as once.
                 store.cancel_compaction();
                 store.cancel_compaction();
             }
@@ -174,7 +173,7 @@ fn a_store_that_is_closed_while_paused_is_whole_and_the_next_handle_is_not_pause
     store.clone().close().unwrap();
     assert!(matches!(store.compact_if_worthwhile(), Err(Error::Closed)));
     assert!(matches!(store.compact(), Err(Error::Closed)));
-    // Of a closed store these do nothing, and do not panic.
+    // On a closed store these do nothing and do not panic.
     store.resume_compaction();
     store.pause_compaction();
     store.cancel_compaction();
@@ -198,14 +197,14 @@ fn on_a_full_disk_a_paused_store_gives_back_nothing_and_makes_room_once_it_is_re
         .find_map(|key| namespace.put(format!("{key}"), [7; VALUE_BYTES]).err())
         .unwrap();
     assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
-    // Beside the last key that fitted, if any did, nothing is missing.
+    // Nothing is missing, except perhaps the last key, which may not have fit.
     assert!(namespace.count().unwrap() >= 400);
     for attempt in 0..3 {
         assert_eq!(store.compact_if_worthwhile().unwrap().runs, 0, "attempt {attempt}");
         store.maintain().unwrap();
         let refused = namespace.put("more", [7; VALUE_BYTES]).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
-        assert!(namespace.delete(format!("{attempt:04}")).unwrap(), "deletes go on");
+        assert!(namespace.delete(format!("{attempt:04}")).unwrap(), "deletes still work");
     }
     store.resume_compaction();
     assert!(store.compact_if_worthwhile().unwrap().reclaimed_bytes > 0);
@@ -251,10 +250,10 @@ fn progress_rises_from_nothing_to_all_and_stays_until_there_is_more_to_do() {
         .iter()
         .filter(|progress| 0 < progress.done_bytes && progress.done_bytes < progress.total_bytes);
     assert!(halfway.count() > 2, "{seen:?}");
-    // The background looks twice a second and finds nothing.
+    // A background check finds nothing to do.
     assert_eq!(store.compact_if_worthwhile().unwrap().runs, 0);
     assert_eq!(store.compaction_progress(), done);
-    // The next one that finds something begins with nothing again.
+    // The next run with something to do starts from zero.
     for n in 0..600 {
         world
             .namespace

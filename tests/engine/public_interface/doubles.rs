@@ -1,5 +1,5 @@
-//! The storage doubles of the feature `testing`: what they are told of each call, and what they
-//! make of it.
+//! The storage doubles of the feature `testing`: what they see of each call, and what they do with
+//! it.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use embercask::storage::{
 use crate::public_interface::fill;
 use test_support::{DIRECTORY, ending, manual};
 
-/// Writes down each call, and whether it came with what belongs to it.
+/// Records each call, and checks that its context is complete.
 #[derive(Debug, Default)]
 struct Scribe {
     calls: Mutex<Vec<(Operation, PathBuf)>>,
@@ -57,7 +57,7 @@ fn an_interposer_is_asked_about_every_call_of_a_store() {
         storage.remove_directory(&copy).unwrap();
         store.close().unwrap();
     }
-    // Files are cut only after something went wrong.
+    // Files are only cut after a failure.
     let root = storage.open_directory(Path::new("/")).unwrap();
     root.create("cut").unwrap().set_len(1).unwrap();
     root.open("cut", true).unwrap();
@@ -108,7 +108,7 @@ fn an_interposer_is_asked_about_every_call_of_a_store() {
     );
 }
 
-/// Writes half of what it is given, once.
+/// Halves one write.
 #[derive(Debug, Default)]
 struct Halving(Mutex<u32>);
 
@@ -211,7 +211,7 @@ fn each_kind_of_fault_strikes_what_it_says() {
         );
         assert_eq!(file.sync().err().map(|error| error.kind()), syncing, "{kind:?}");
         assert!(faults.struck() > 0, "{kind:?}");
-        // After a failed commit nothing becomes durable, whoever was told.
+        // After a failed commit nothing becomes durable, reported or not.
         if let FaultKind::FailedCommit { .. } = kind {
             root.sync().unwrap();
             assert!(

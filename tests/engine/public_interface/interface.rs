@@ -1,6 +1,6 @@
-//! `docs/public-interface.md` names for each public item a test that fails if the item does
-//! nothing. What is public is read from `src`, which rustfmt keeps in a shape that a few rules
-//! about the beginnings of lines can read.
+//! `docs/public-interface.md` names a test for each public item that fails if the item does
+//! nothing. The public items are read from `src`, which rustfmt keeps in a shape that a few rules
+//! about line starts can parse.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The Rust files below a folder, but not those of the command and of fuzz targets.
+/// The Rust files below a folder, except those of the command and the fuzz targets.
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -30,18 +30,18 @@ fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The identifier at the beginning of a text.
+/// The identifier at the start of a text.
 pub(crate) fn word(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
     &text[..end.unwrap_or(text.len())]
 }
 
-/// What follows one of these beginnings.
+/// The rest of the line after one of these prefixes.
 fn after<'a>(line: &'a str, beginnings: &[&str]) -> Option<&'a str> {
     beginnings.iter().find_map(|beginning| line.strip_prefix(beginning))
 }
 
-/// Names of types, traits, functions and constants that users can name.
+/// Names of types, traits, functions and constants that users can refer to.
 fn exported() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for file in [
@@ -53,16 +53,13 @@ fn exported() -> BTreeSet<String> {
         let text = read(&root().join(file));
         for statement in text.split("\npub use ").skip(1) {
             let statement = statement.split(';').next().unwrap();
-            assert!(
-                !statement.contains(" as "),
-                "{file} gives something another name: {statement}"
-            );
+            assert!(!statement.contains(" as "), "{file} renames an export: {statement}");
             let listed = match statement.split_once('{') {
                 Some((_, list)) => list.trim_end().trim_end_matches('}'),
                 None => statement.rsplit("::").next().unwrap(),
             };
             let listed = listed.split(',').map(str::trim).filter(|name| !name.is_empty());
-            // The modules behind a `*` are read here too.
+            // Modules exported by `*` are read here too.
             let listed: Vec<_> = listed.filter(|name| *name != "*" || assert_read(statement)).collect();
             names.extend(listed.into_iter().map(str::to_owned));
         }
@@ -77,7 +74,7 @@ fn exported() -> BTreeSet<String> {
 fn assert_read(statement: &str) -> bool {
     assert!(
         ["store::*", "repair::*"].contains(&statement),
-        "what {statement} exports is not read"
+        "the exports of {statement} are not read"
     );
     false
 }
@@ -92,7 +89,7 @@ const ITEMS: [&str; 7] = [
     "pub type ",
 ];
 
-/// What a line of a file at the outermost level opens, up to the next `}` there.
+/// What a line at the outermost level of a file opens, up to the next `}` at that level.
 enum Block {
     None,
     Impl(String),
@@ -122,7 +119,7 @@ fn public_items() -> BTreeSet<String> {
                 continue;
             }
             if let Some(rest) = line.strip_prefix("impl").filter(|_| opens) {
-                // Behind generic parameters of the block itself.
+                // After the generic parameters of the block itself.
                 let rest = if rest.starts_with('<') {
                     rest.split_once("> ").map_or(rest, |(_, rest)| rest)
                 } else {
@@ -178,7 +175,7 @@ fn public_items() -> BTreeSet<String> {
     items
 }
 
-/// The body of a test, from its attribute to the end; None if the file has no such test.
+/// The body of a test, from its attribute to its end; None if the file has no such test.
 pub(crate) fn test_body(text: &str, name: &str) -> Option<String> {
     let begin = format!("fn {name}(");
     let lines: Vec<_> = text.lines().collect();
@@ -201,8 +198,7 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| !word.is_empty())
 }
 
-/// What a file defines beside its tests, each with its name: functions, types, and what is
-/// implemented for these.
+/// The helpers in a file, with their names: functions, types and their implementations.
 fn helpers(text: &str) -> Vec<(&str, String)> {
     let mut helpers = Vec::new();
     let mut lines = text.lines();
@@ -230,7 +226,7 @@ fn helpers(text: &str) -> Vec<(&str, String)> {
     helpers
 }
 
-/// The body of a test, and what it uses of its file, that uses, and so on.
+/// The body of a test, and the helpers it uses, directly or indirectly.
 pub(crate) fn used_by(text: &str, body: &str) -> Vec<String> {
     let helpers = helpers(text);
     let mut used = vec![body.to_owned()];
@@ -247,7 +243,7 @@ pub(crate) fn used_by(text: &str, body: &str) -> Vec<String> {
     used
 }
 
-/// Whether a test names the item, or something of its file that it uses does.
+/// Whether a test, or a helper it uses, names the item.
 fn mentions(text: &str, body: &str, name: &str) -> bool {
     let used = used_by(text, body);
     used.iter().any(|text| words(text).any(|word| word == name))
@@ -275,7 +271,7 @@ pub(crate) fn rows(document: &str) -> Vec<(String, String, String)> {
 fn every_public_item_has_a_test_that_is_there_and_uses_it() {
     let document = read(&root().join("docs/public-interface.md"));
     let public = public_items();
-    assert!(public.len() > 380, "only {} public items were found", public.len());
+    assert!(public.len() > 380, "only {} public items found", public.len());
     for known in [
         "Store::open",
         "Options::waste_ceiling",
@@ -291,14 +287,14 @@ fn every_public_item_has_a_test_that_is_there_and_uses_it() {
     let mut named = BTreeSet::new();
     for (item, path, test) in rows(&document) {
         if item.contains(' ') {
-            // A flag: see `command`.
+            // A flag, see `command`.
             continue;
         }
         if !named.insert(item.clone()) {
             wrong.push(format!("{item} is named twice"));
         }
         if !public.contains(&item) {
-            wrong.push(format!("{item} is not public, or not any more"));
+            wrong.push(format!("{item} is not public"));
         }
         let file = root().join(&path);
         if !file.is_file() {

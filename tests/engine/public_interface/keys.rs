@@ -1,4 +1,4 @@
-//! What each call on a key, and each option of a put, does.
+//! The effect of each call on a key, and of each option of a put.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -161,7 +161,7 @@ fn a_conditional_write_is_done_only_if_its_condition_holds() {
     );
     let batch = store.batch().put(&namespace, "beside", "1");
     kept(batch.delete_if(&namespace, "key", Condition::Absent).commit().map(drop));
-    assert_eq!(keys(&namespace), ["key"], "a batch is done as a whole or not at all");
+    assert_eq!(keys(&namespace), ["key"], "a batch was applied in part");
     assert!(namespace.delete_if("key", Condition::Sequence(third)).unwrap().existed);
     assert_eq!(keys(&namespace), [""; 0]);
 }
@@ -247,7 +247,7 @@ fn a_batch_does_all_of_its_writes() {
     assert_eq!(
         keys(&namespace),
         ["checked", "deleted"],
-        "nothing is done before it is committed"
+        "a batch was applied before its commit"
     );
     let sequence = batch.commit().unwrap();
     assert_eq!(sequence, store.stats().last_sequence);
@@ -257,7 +257,7 @@ fn a_batch_does_all_of_its_writes() {
 
 #[test]
 fn a_write_or_a_batch_may_have_a_durability_of_its_own() {
-    // The class of the store, that of the write, and whether it survives the end of the process.
+    // The store's class, the write's class, and whether it survives the end of the process.
     for (store_class, own, survives) in [
         (Durability::Buffered, None, false),
         (Durability::Buffered, Some(Durability::Os), true),

@@ -1,4 +1,4 @@
-//! What each option of a listing does, and what pages and entries show.
+//! The effect of each option of a listing, and the content of pages and entries.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ fn pages_have_at_most_their_limit_and_the_next_one_goes_on_where_one_ended() {
     assert!(second.get(2).is_none());
     let none = namespace.list().prefix("z").page().unwrap();
     assert_eq!((none.len(), none.is_empty(), none.is_last()), (0, true, true));
-    // Without a limit of its own a page has a thousand keys.
+    // Without a limit a page has a thousand keys.
     for n in 0..1000 {
         namespace.put(format!("{n:04}"), "").unwrap();
     }

@@ -1,5 +1,5 @@
-//! What the public interface says it does: each function and option has a test that fails if it did
-//! nothing, and what no other suite tests is tested here.
+//! The public interface does what it says: each function and option has a test that fails if it
+//! does nothing. Those that no other suite tests are tested here.
 
 mod command;
 mod compaction;
@@ -22,8 +22,8 @@ use embercask::{Durability, Namespace, Options, PutOptions};
 
 use test_support::{class, manual};
 
-/// So many records fit into a segment of these tests, beside its header and the records of the log
-/// itself.
+/// Room for this many values per segment in these tests, besides its header and the log's own
+/// records.
 const SEGMENT_BYTES: u64 = 16 << 10;
 const VALUE_BYTES: usize = 1000;
 
@@ -41,7 +41,7 @@ fn put(namespace: &Namespace, key: u64) {
         .unwrap();
 }
 
-/// Puts so many values of this length, to so many keys in turn.
+/// Puts this many values of this length, cycling through this many keys.
 fn fill(namespace: &Namespace, puts: usize, keys: usize, bytes: usize) {
     for n in 0..puts {
         let key = format!("{}", n % keys);
@@ -49,15 +49,15 @@ fn fill(namespace: &Namespace, puts: usize, keys: usize, bytes: usize) {
     }
 }
 
-/// 400 keys, some of them overwritten: 1.7 bytes on disk for each live one, which is above the
-/// default ceiling of 1.6, and no segment without anything live in it.
+/// 400 keys, some of them overwritten: 1.7 bytes on disk per live byte, which is above the default
+/// ceiling of 1.6, and no segment without live records.
 fn worth_a_run(namespace: &Namespace) {
     (0..400).for_each(|key| put(namespace, key));
     (0..400).step_by(2).for_each(|key| put(namespace, key));
     (1..400).step_by(4).for_each(|key| put(namespace, key));
 }
 
-/// The keys of [`worth_a_run`] are all there.
+/// Checks that all keys of [`worth_a_run`] exist.
 #[track_caller]
 fn intact(namespace: &Namespace) {
     let entries = namespace.list().with_values().into_iter();

@@ -1,5 +1,5 @@
-//! The rate limit of background compaction, and when it does not hold. Time is simulated: how long
-//! anything really takes does not matter.
+//! The rate limit of background compaction, and its exceptions. Time is simulated: real durations
+//! do not matter.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,8 +14,8 @@ use test_support::DIRECTORY;
 
 const STEP_MS: u64 = 100;
 
-/// A clock that goes on by a tenth of a second whenever it is asked for the monotonic time, as a
-/// waiting run does again and again.
+/// A clock that advances by a tenth of a second on each reading of the monotonic time, which a
+/// waiting run does repeatedly.
 #[derive(Clone, Debug, Default)]
 struct Stepping(Arc<AtomicU64>);
 
@@ -29,8 +29,7 @@ impl Clock for Stepping {
     }
 }
 
-/// What compaction did in a store with this rate limit, and how much simulated time passed
-/// meanwhile.
+/// What compaction did in a store with this rate limit, and the simulated time it took.
 fn compacted(
     rate: Option<u64>,
     prepare: impl Fn(&Namespace),
@@ -64,7 +63,8 @@ fn a_background_run_copies_no_faster_than_the_rate_limit_says() {
         let rate = unlimited.written_bytes / seconds;
         let (limited, passed_ms) = compacted(Some(rate), worth_a_run, Store::compact_if_worthwhile);
         assert_eq!(limited, unlimited);
-        // Headers of segments are not counted; the run may find a moment later that its time has come.
+        // Segment headers do not count, and the run may notice slightly late that its time has
+        // come.
         let due_ms = seconds * 1000;
         assert!(free_ms < due_ms / 2, "{free_ms} ms pass without a limit");
         assert!(passed_ms > due_ms * 9 / 10, "{passed_ms} of {due_ms} ms");
@@ -90,8 +90,8 @@ fn the_rate_limit_does_not_hold_for_a_compaction_that_was_asked_for() {
     );
 }
 
-/// A clock that moves only when told to, and tells of each look at the monotonic time once it is
-/// armed.
+/// A clock that moves only when told to and, once armed, notifies on each reading of the monotonic
+/// time.
 #[derive(Clone, Debug)]
 struct Watched {
     ms: Arc<AtomicU64>,
@@ -107,7 +107,7 @@ impl Clock for Watched {
     fn monotonic_ms(&self) -> u64 {
         let in_run = std::thread::current().name() == Some("run");
         if in_run && self.armed.load(Ordering::SeqCst) {
-            // Nobody listens any more when the test is over.
+            // The receiver is gone once the test is over.
             let _ = self.looks.lock().unwrap().send(());
         }
         self.ms.load(Ordering::SeqCst)
@@ -123,15 +123,16 @@ struct HeldUp {
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Does this in a thread of its own, so that a test of what must not wait for ever does not either.
+/// Runs this on another thread with a timeout, so that a test for endless waits does not wait
+/// endlessly itself.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, is_done) = channel();
     std::thread::spawn(move || done.send(work()));
-    is_done.recv_timeout(PATIENCE).expect("it still waits")
+    is_done.recv_timeout(PATIENCE).expect("the call still waits")
 }
 
-/// Has a run of the background wait for the rate limit, ends the wait in this way, and returns how
-/// the run ended.
+/// Makes a background run wait for the rate limit, ends the wait in this way, and returns the
+/// result of the run.
 fn ended_by(end: impl Fn(&HeldUp)) -> (HeldUp, Result<CompactionReport>) {
     let (sender, looks) = channel();
     let clock = Watched {
@@ -142,7 +143,7 @@ fn ended_by(end: impl Fn(&HeldUp)) -> (HeldUp, Result<CompactionReport>) {
     let options = small_segments(Arc::new(MemStorage::new())).clock(clock.clone());
     let store = options.compaction_bytes_per_second(Some(100)).open(DIRECTORY).unwrap();
     let namespace = store.namespace("N").unwrap();
-    // Those that wait for a run are no longer there when they are done.
+    // Completed calls no longer count as waiting for a run.
     store.compact().unwrap();
     store.checkpoint("/copy").unwrap();
     worth_a_run(&namespace);
@@ -157,16 +158,16 @@ fn ended_by(end: impl Fn(&HeldUp)) -> (HeldUp, Result<CompactionReport>) {
     let store = world.store.clone();
     let run = move || done.send(store.compact_if_worthwhile()).unwrap();
     std::thread::Builder::new().name("run".to_owned()).spawn(run).unwrap();
-    // It looks at the time for each segment at each turn of its wait. Were it not held up, it would
-    // end, or come to a second run.
+    // The run reads the time for each segment at each turn of its wait. If it were not held up, it
+    // would finish, or start a second run.
     for look in 0..1000 {
         assert!(
             world.looks.recv_timeout(PATIENCE).is_ok(),
-            "no more than {look} looks at the time"
+            "only {look} readings of the time"
         );
     }
-    assert_eq!(world.store.stats().compaction.runs, 0, "it was not held up");
-    assert!(is_done.try_recv().is_err(), "it was not held up");
+    assert_eq!(world.store.stats().compaction.runs, 0, "the run was not held up");
+    assert!(is_done.try_recv().is_err(), "the run was not held up");
     end(&world);
     let result = is_done.recv_timeout(PATIENCE).expect("the run still waits");
     (world, result)
@@ -202,7 +203,7 @@ fn a_run_that_is_held_up_can_be_paused_cancelled_and_closed() {
     }
 }
 
-/// What was asked for is not slowed down by a run that came before it.
+/// A requested compaction is not slowed down by a run before it.
 #[test]
 fn a_run_that_is_held_up_hurries_when_a_call_waits_for_it_to_end() {
     let (world, result) = ended_by(|world| {
@@ -211,7 +212,7 @@ fn a_run_that_is_held_up_hurries_when_a_call_waits_for_it_to_end() {
         assert!(report.reclaimed_bytes > 0, "{report:?}");
         world.store.cancel_compaction();
     });
-    // Its first run, the one that was waited for, went well; those after it may have been given up.
+    // The first run, which the call waited for, succeeded; later ones may have been cancelled.
     assert!(result.is_ok() || result.is_err_and(|error| error.kind() == ErrorKind::Cancelled));
     assert!(world.store.stats().compaction.runs > 1);
     intact(&world.namespace);
@@ -234,11 +235,11 @@ fn a_run_that_is_held_up_hurries_once_waste_is_far_above_its_ceiling() {
     let (world, result) = ended_by(|world| {
         overdue(&world.namespace);
         let done = |world: &HeldUp| world.store.stats().compaction.runs > 0;
-        // The next turn of its wait should see it.
+        // The next turn of the wait should notice.
         let waiting = (0..2_000).take_while(|_| !done(world) && world.looks.recv_timeout(PATIENCE).is_ok());
         waiting.for_each(drop);
-        assert!(done(world), "it still waits");
-        // Less waste is left for what comes after it, which is held up again.
+        assert!(done(world), "the run still waits");
+        // The waste left for the following runs is lower, so they are held up again.
         world.store.cancel_compaction();
     });
     assert!(result.is_ok() || result.is_err_and(|error| error.kind() == ErrorKind::Cancelled));

@@ -1,4 +1,4 @@
-//! Each number that opening reports, when there is something to report and when there is not.
+//! Each number in the recovery report, with and without something to report.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use test_support::{DIRECTORY, ending, manual, open};
 
 const KEYS: u64 = 30;
 
-/// A store that was closed, and how many segments it has.
+/// A closed store, and its number of segments.
 fn closed() -> (MemStorage, u64) {
     let disk = MemStorage::new();
     let store = open(&disk);
@@ -29,7 +29,7 @@ fn closed() -> (MemStorage, u64) {
     (disk, segments)
 }
 
-/// What opening reports, at a time that does not move.
+/// The report of an opening, with a clock that does not move.
 fn reported(disk: &MemStorage) -> (Store, RecoveryReport) {
     let options = manual(Arc::new(disk.clone())).clock(ManualClock::new(2_000_000_000_000));
     let store = options.open(DIRECTORY).unwrap();
@@ -37,7 +37,7 @@ fn reported(disk: &MemStorage) -> (Store, RecoveryReport) {
     (store, report)
 }
 
-/// What opening a store of so many segments reports that has all keys and was closed.
+/// The report for a store with this many segments and all keys that was closed.
 fn clean(segments: u64) -> RecoveryReport {
     let mut report = RecoveryReport::default();
     (report.clean, report.segments, report.keys) = (true, segments, KEYS);
@@ -59,7 +59,7 @@ fn a_closed_store_reports_which_way_it_was_opened_and_what_was_made_anew() {
     by_index.index_file_used = true;
     assert_eq!(reported(&disk.crash_process()).1, by_index);
 
-    // Hints that opening had no need of are looked at as well.
+    // Hints that opening did not need are checked as well.
     let without_hints = disk.crash_process();
     for hint in ending(&without_hints, ".hint").into_iter().skip(1) {
         without_hints.remove_file(hint).unwrap();
@@ -111,7 +111,7 @@ fn a_killed_store_reports_what_it_found_unsealed_and_wrote_again() {
         .sum();
     assert!(rewritten > 0, "{stats:?}");
     assert_eq!(report.rewritten_bytes, rewritten);
-    // Closed and opened once more, there is nothing left to report.
+    // After closing and reopening there is nothing left to report.
     let mut expected = clean(report.segments);
     expected.index_file_used = true;
     killed.close().unwrap();

@@ -1,4 +1,5 @@
-//! The numbers of reports and statistics: each where it is not zero, and most where it is.
+//! The numbers in reports and statistics: each in a case where it is not zero, and most in one
+//! where it is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ fn options(disk: &MemStorage, clock: &ManualClock) -> Options {
     manual(Arc::new(disk.clone())).clock(clock.clone())
 }
 
-/// A store with two namespaces, keys of every kind and something dead.
+/// A store with two namespaces, all kinds of keys and some dead records.
 fn filled(disk: &MemStorage, clock: &ManualClock) -> Store {
     let store = options(disk, clock).open(DIRECTORY).unwrap();
     let (namespace, _other) = (store.namespace("N").unwrap(), store.namespace("other").unwrap());
@@ -72,7 +73,7 @@ fn statistics_count_what_is_there() {
     let stats = store.stats();
     assert_eq!((stats.keys, stats.namespaces), (10, 2));
     assert_eq!(stats.last_sequence, stats.durable_sequence);
-    // 13 records of keys and 2 of namespaces, and what the log needs itself.
+    // 13 records of keys and 2 of namespaces, plus the log's own.
     assert!(stats.last_sequence >= 15);
     assert!(stats.write_outs >= 15 && stats.syncs >= 15, "{stats:?}");
     assert!(
@@ -158,7 +159,7 @@ fn a_failure_that_no_call_waited_for_is_in_the_statistics() {
     let namespace = store.namespace("N").unwrap();
     fill(&namespace, 3, 3, 1000);
     assert_eq!(store.stats().background_error, None);
-    // A segment without a hint is as good, so that no put fails for it.
+    // A missing hint does no harm, so no put fails because of it.
     faults.inject(
         Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
             .on(Operation::Create)
@@ -193,7 +194,7 @@ fn a_checkpoint_reports_what_it_made() {
     assert_eq!(
         (report.linked, report.copied),
         (2 * report.segments, 0),
-        "with a hint each"
+        "not every segment has a hint"
     );
     assert_eq!(report.duration, Duration::from_millis(10 * calls));
     assert!(
@@ -202,7 +203,7 @@ fn a_checkpoint_reports_what_it_made() {
     );
     let copy = options(&disk, &clock).create(false).open("/copy").unwrap();
     assert_eq!(copy.open_namespace("N").unwrap().count().unwrap(), 10);
-    // On another file system nothing can be linked.
+    // Files cannot be linked to another file system.
     let root = tempfile::tempdir().unwrap();
     let store = options(&disk.crash_process(), &clock).open(DIRECTORY).unwrap();
     assert_eq!(store.checkpoint("/again").unwrap().linked, report.linked);
@@ -220,7 +221,7 @@ fn verifying_reports_what_it_read() {
     });
     let report: VerifyReport = looked.unwrap();
     assert!(report.duration > Duration::ZERO);
-    // 13 of keys and 2 of namespaces; keys of the index are those of namespaces as well.
+    // 13 of keys and 2 of namespaces; the index keys include those of namespaces.
     assert_eq!((report.segments, report.records, report.hints), (2, 15, 1));
     assert_eq!(report.keys, 12, "{report:?}");
     assert!(report.is_sound() && report.discarded.is_empty());
@@ -255,7 +256,7 @@ fn verifying_reports_what_it_read() {
     );
     assert!(damage.length > 500 && damage.cause.contains("checksum"), "{damage:?}");
     assert!(damaged.records < 15);
-    // What opening makes anew is no damage.
+    // Files that opening rebuilds do not count as damage.
     disk.flip_bit(&segment, length / 2 * 8).unwrap();
     let hint = ending(&disk, ".hint").remove(0);
     disk.flip_bit(&hint, 100).unwrap();
@@ -295,7 +296,7 @@ fn salvage_reports_what_came_out_and_what_was_lost() {
             .iter()
             .all(|segment| segment.torn_records == 0 && segment.lost.is_empty())
     );
-    // Damage in the second segment, and without a manifest.
+    // Damage in the second segment and in the manifest.
     let manifest = Path::new(DIRECTORY).join("MANIFEST");
     disk.flip_bit(&manifest, 100).unwrap();
     let segment = ending(&disk, ".segment").remove(1);

@@ -1,5 +1,5 @@
-//! The largest batch and the largest value: accepted at the limit, refused one step beyond it, and
-//! nothing written then.
+//! The largest batch and the largest value: accepted at the limit, refused one step above it
+//! without writing anything.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use test_support::{DIRECTORY, keys, manual};
 const BATCH_BYTES_MAX: usize = 256 << 20;
 const VALUE_BYTES_MAX: usize = 1 << 30;
 
-/// A store that has written nothing since `stats` was looked at, on a disk that can be stopped.
+/// A store on a disk that can be stopped, with all background work done.
 fn world() -> (MemStorage, FaultStorage, Store, Namespace) {
     let disk = MemStorage::new();
     let faults = FaultStorage::new(Arc::new(disk.clone()));
@@ -23,7 +23,7 @@ fn world() -> (MemStorage, FaultStorage, Store, Namespace) {
     (disk, faults, store, namespace)
 }
 
-/// Puts four values that take so many bytes together, and what else a batch may hold.
+/// A batch with four values that take `bytes` together, and a delete.
 fn batch(store: &Store, namespace: &Namespace, bytes: usize) -> Batch {
     let value = vec![7; BATCH_BYTES_MAX / 4];
     let batch = store.batch().durability(Durability::Buffered).delete(namespace, "key");
@@ -41,11 +41,7 @@ fn number_before(message: &str, word: &str) -> usize {
 #[test]
 fn a_batch_of_256_mib_is_written_and_a_larger_one_is_refused_as_a_whole() {
     let (disk, faults, store, namespace) = world();
-    assert_eq!(
-        keys(&namespace),
-        ["key"],
-        "what listing takes in memory is part of the statistics"
-    );
+    assert_eq!(keys(&namespace), ["key"], "listing memory is not in the statistics");
     let (operations, stats) = (disk.operation_count(), store.stats());
     let refused = |batch: Batch| {
         let error = batch.commit().expect_err("must be refused");
@@ -61,7 +57,7 @@ fn a_batch_of_256_mib_is_written_and_a_larger_one_is_refused_as_a_whole() {
         number_before(&message, "bytes,")
     };
     let too_large = refused(batch(&store, &namespace, BATCH_BYTES_MAX));
-    // Headers count as well, and lengths are multiples of 8.
+    // Headers count too, and lengths are multiples of 8.
     let fits = BATCH_BYTES_MAX - (too_large - BATCH_BYTES_MAX);
     assert_eq!(refused(batch(&store, &namespace, fits + 8)), BATCH_BYTES_MAX + 8);
     batch(&store, &namespace, fits).commit().unwrap();
@@ -76,13 +72,9 @@ fn a_batch_of_256_mib_is_written_and_a_larger_one_is_refused_as_a_whole() {
 fn a_value_of_a_gibibyte_is_put_and_a_larger_one_is_refused() {
     assert_eq!(Limits::ENGINE.value_bytes_max, VALUE_BYTES_MAX);
     let (disk, faults, store, namespace) = world();
-    assert_eq!(
-        keys(&namespace),
-        ["key"],
-        "what listing takes in memory is part of the statistics"
-    );
+    assert_eq!(keys(&namespace), ["key"], "listing memory is not in the statistics");
     let (operations, stats) = (disk.operation_count(), store.stats());
-    // Zeros take no memory until they are read, and these are refused before.
+    // Zeros take no memory until they are read, and these values are refused before that.
     let value = vec![0; VALUE_BYTES_MAX + 1];
     let too_long = [
         namespace.put("large", &value),
@@ -110,7 +102,7 @@ fn a_value_of_a_gibibyte_is_put_and_a_larger_one_is_refused() {
     let zeros = vec![0; 1 << 20];
     let found = namespace.get("large").unwrap().unwrap();
     assert_eq!(found.len(), VALUE_BYTES_MAX);
-    // In pieces, which are compared faster than single bytes.
+    // In chunks, which compare faster than single bytes.
     assert!(found.chunks(1 << 20).all(|piece| piece == zeros));
     // Closing would write it out.
     faults.inject(Fault::new(FaultKind::Stop));
@@ -128,7 +120,7 @@ fn a_batch_counts_its_writes_whatever_they_are() {
     let batch = store.batch().put(&namespace, "a", "1");
     assert_eq!(batch.len(), 1);
     assert!(!batch.is_empty());
-    // Each counts, be it to the same key, in another namespace, or of a key that is absent.
+    // Every write counts, even to the same key, in another namespace, or of an absent key.
     let batch = batch.put(&namespace, "a", "2").put_with(&other, "a", "3", buffered());
     assert_eq!(batch.len(), 3);
     let batch = batch

@@ -1,4 +1,4 @@
-//! What each call on a store, each of its options and each of its limits does.
+//! The effect of each call on a store, and of each of its options and limits.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ fn a_store_is_opened_in_its_directory_and_tells_where_and_which_it_is() {
     store.close().unwrap();
     assert!(matches!(namespace.put("key", "1"), Err(Error::Closed)));
     let again = Store::options().open(&path).unwrap();
-    assert_eq!(again.id(), id, "it is kept");
+    assert_eq!(again.id(), id, "the id changed");
     assert_eq!(
         text(&again.open_namespace("N").unwrap(), "key").as_deref(),
         Some("value")
@@ -65,7 +65,7 @@ fn the_files_of_a_store_are_in_the_storage_that_was_named() {
     store.namespace("N").unwrap().put("key", "value").unwrap();
     store.close().unwrap();
     assert!(disk.files(DIRECTORY).len() > 2 && other.files(DIRECTORY).is_empty());
-    assert!(!Path::new(DIRECTORY).exists(), "nothing is on the machine's own disk");
+    assert!(!Path::new(DIRECTORY).exists(), "files on the machine's own disk");
     let opened = Store::options().storage(Arc::new(other)).create(false).open(DIRECTORY);
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::NotAStore);
 }
@@ -76,7 +76,7 @@ fn namespaces_are_created_found_renamed_and_dropped() {
     let first = store.create_namespace("first").unwrap();
     let second = store.create_namespace_with_id("second", 7).unwrap();
     assert_eq!((second.id(), second.name().as_str()), (7, "second"));
-    assert!(!matches!(first.id(), 0 | 7), "it is random");
+    assert!(!matches!(first.id(), 0 | 7), "the id is not random");
     let exists = |result: embercask::Result<Namespace>| match result {
         Err(Error::NamespaceExists { name }) => name,
         other => panic!("{other:?}"),
@@ -85,7 +85,7 @@ fn namespaces_are_created_found_renamed_and_dropped() {
     assert!(store.create_namespace_with_id("third", 7).is_err(), "the id is taken");
     first.put("key", "of first").unwrap();
     second.put("key", "of second").unwrap();
-    // The same ones, whichever way they are found.
+    // The same namespaces, whichever call finds them.
     for found in [
         store.namespace("first").unwrap(),
         store.open_namespace("first").unwrap(),
@@ -116,7 +116,7 @@ fn namespaces_are_created_found_renamed_and_dropped() {
     assert_eq!(keys(&anew), [""; 0]);
 }
 
-/// What a killed process and a power cut leave, after a buffered write and this.
+/// What remains after a buffered write, this call, and a kill or a power cut.
 #[test]
 fn flush_sync_and_maintain_make_safe_what_they_say() {
     type Call = fn(&Store);
@@ -227,7 +227,7 @@ fn the_work_of_the_background_is_done_by_threads_only_if_they_were_asked_for() {
             .unwrap();
         let namespace = store.namespace("N").unwrap();
         fill(&namespace, 100, 100, 1000);
-        // By itself, if at all.
+        // Without a call, if at all.
         while threads && store.stats().pending_bytes > 0 {
             std::thread::yield_now();
         }
@@ -270,7 +270,7 @@ fn the_time_is_that_of_the_clock_and_the_grace_is_waited_for() {
             clock.advance(1);
         }
         assert!(!on_disk(), "grace of {grace_ms} ms");
-        // The wall clock alone.
+        // Only the wall clock.
         clock.set_wall(NOW_MS - 50);
         assert_eq!(store.now_ms(), NOW_MS - 50);
     }

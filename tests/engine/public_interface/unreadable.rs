@@ -1,5 +1,5 @@
-//! What compaction does about a segment that the device does not give out: it is left out for a
-//! minute, or until compaction is asked for, and what was wrong with it is told.
+//! How compaction treats a segment that the device cannot read: it skips the segment for a minute,
+//! or until compaction is requested, and reports the error.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -22,7 +22,7 @@ struct World {
     cancelled: Arc<OnceLock<Store>>,
 }
 
-/// A store whose first segment cannot be read, and is worth a run.
+/// A store that is worth a run, with an unreadable first segment.
 fn world() -> World {
     let cancelled = Arc::new(OnceLock::<Store>::new());
     let in_hook = cancelled.clone();
@@ -55,7 +55,7 @@ fn break_first(faults: &FaultStorage) {
     faults.inject(unreadable.path(FIRST).repeated());
 }
 
-/// Puts read what they replace.
+/// Without faults, because puts read what they replace.
 fn worth_another_run(faults: &FaultStorage, namespace: &Namespace) {
     faults.clear();
     worth_a_run(namespace);
@@ -78,9 +78,12 @@ fn a_segment_that_could_not_be_read_is_left_out_for_a_minute_and_tried_when_that
     let told = store.compact_if_worthwhile().unwrap_err();
     assert_eq!(told.kind(), ErrorKind::Io, "{told}");
     assert!(told.to_string().contains(FIRST), "{told}");
-    assert!(store.stats().compaction.runs > 0, "the others are compacted");
+    assert!(
+        store.stats().compaction.runs > 0,
+        "the other segments were not compacted"
+    );
     assert!(has_first(&store));
-    // There is more to do, but not with this one.
+    // There is more to do, but not with this segment.
     worth_another_run(&faults, &namespace);
     let struck = faults.struck();
     clock.advance(59_999);

@@ -1,4 +1,4 @@
-//! What the waste ceiling does.
+//! The effect of the waste ceiling.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use embercask::storage::MemStorage;
 use crate::public_interface::{SEGMENT_BYTES, VALUE_BYTES, buffered, small_segments};
 use test_support::DIRECTORY;
 
-/// Bytes of sealed segments for each live one, one segment's left out.
+/// Bytes of sealed segments per live byte, not counting one segment.
 fn waste(stats: &Stats) -> f64 {
     let sealed = stats.segments.iter().filter(|segment| segment.sealed);
     let (bytes, live) = sealed.fold((0, 0), |(bytes, live), segment| {
@@ -17,15 +17,15 @@ fn waste(stats: &Stats) -> f64 {
     bytes.saturating_sub(SEGMENT_BYTES) as f64 / live.max(1) as f64
 }
 
-/// For each live byte so many on disk at the most, before and after each look of the background,
-/// and bytes that were copied.
+/// The maximum of bytes on disk per live byte, before and after each background check, and the
+/// number of bytes copied.
 fn under(ceiling: f64) -> (f64, f64, u64) {
     let options = small_segments(Arc::new(MemStorage::new())).waste_ceiling(ceiling);
     let store = options.open(DIRECTORY).unwrap();
     let namespace = store.namespace("N").unwrap();
     let (mut before, mut after) = (0.0f64, 0.0f64);
     for n in 0..3000 {
-        // In each segment there is something that lives on, so that none is free for the taking.
+        // Each segment has a record that stays live, so that none can be dropped for free.
         let key = if n % 14 == 0 {
             format!("cold {n}")
         } else {

@@ -1,4 +1,4 @@
-//! What a closed store consists of is under a checksum and bound to its place.
+//! Every file of a closed store is checksummed and bound to its place.
 
 use std::time::Duration;
 
@@ -9,12 +9,11 @@ use crate::recovery::{active, closed, judge, judge_opened, killed, try_open};
 use test_support::way::Way;
 use test_support::{DIRECTORY, Sample, at_least, ending, is_corruption, open};
 
-/// Of the places that can be damaged, one in so many is tried, unless the run is exhaustive. Odd,
-/// so that all ways to open have their turn.
+/// One in this many places is damaged, unless the run is exhaustive. Odd, so that all ways to open
+/// are used.
 const ONE_IN: u64 = 3;
 
-/// B8 and B12 for everything a closed store consists of: any flipped bit is found, or does not
-/// matter.
+/// B8 and B12 for every file of a closed store: any flipped bit is found or does not matter.
 #[test]
 fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
     let (disk, expected) = closed();
@@ -25,8 +24,8 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
         let bytes = disk.read_file(&path).unwrap();
         let is_segment = segments.contains(&path);
         let says_nothing = name == "RESERVE" || name == "LOCK";
-        // One bit of each byte, another one each time, and of the later segments of every third: all would
-        // take minutes. Of these a sample, with every way to open in its turn.
+        // One bit per byte, a different one each time, and of every third byte in later segments,
+        // since all would take minutes. Of these a sample, cycling through the ways to open.
         let step = match () {
             () if says_nothing => 199,
             () if is_segment && path != segments[0] => 3,
@@ -43,7 +42,7 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
                 2 => Way::Hints,
                 _ => Way::IndexFile,
             };
-            // Without hints a segment is read whole.
+            // Without hints a segment is read completely.
             let read_whole = way == Way::Records;
             let prepared = way.prepare(&damaged, DIRECTORY);
             let context = format!("bit {bit} of {name}");
@@ -59,22 +58,22 @@ fn a_flipped_bit_anywhere_in_a_closed_store_is_found_or_does_no_harm() {
             let harmless = judge_opened(opened, &damaged, std::slice::from_ref(&expected), &context).is_some();
             looked_at += 1;
             found += u64::from(!harmless);
-            // Hints and index are derived; lock and reserve say nothing; nobody reads the values of dead
-            // records. All else is under a checksum, and looked at.
+            // Hints and index are derived, lock and reserve hold no data, and the values of dead
+            // records are not read. Everything else is checksummed and read.
             let derived = name.ends_with(".hint") || name == "INDEX";
             let may_be_harmless = says_nothing || derived || (is_segment && !read_whole);
-            assert!(!harmless || may_be_harmless, "{context}: not noticed");
+            assert!(!harmless || may_be_harmless, "{context}: damage not noticed");
         }
     }
-    at_least(sample.outcomes(2_000), found, "flipped bits that were noticed");
+    at_least(sample.outcomes(2_000), found, "flipped bits noticed");
     assert!(looked_at > found, "{found} of {looked_at}");
 }
 
 #[test]
 fn a_file_of_a_closed_store_that_was_cut_or_grew_is_found_or_does_no_harm() {
     let (disk, expected) = closed();
-    // Recovery has said where the segment ends that was active at the kill; what lies beyond is no part
-    // of it.
+    // Recovery has recorded the end of the segment that was active at the kill; anything after it
+    // does not count.
     let cut_by_recovery = active(&killed().0);
     for path in ending(&disk, "") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -92,13 +91,13 @@ fn a_file_of_a_closed_store_that_was_cut_or_grew_is_found_or_does_no_harm() {
     }
 }
 
-/// B12 and B13: what a hint lists is compared with the segment, which the checksum of the hint
+/// B12 and B13: the entries of a hint are compared with the segment, which the hint's checksum
 /// alone cannot do.
 #[test]
 fn segments_of_different_stores_cannot_be_mixed() {
     let ((disk, expected), (other, _)) = (closed(), closed());
     let names: Vec<_> = ending(&disk, ".segment");
-    assert_eq!(names, ending(&other, ".segment"), "the same history");
+    assert_eq!(names, ending(&other, ".segment"), "the stores have different segments");
     for path in ending(&disk, "") {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let copy = disk.crash_process();
@@ -109,7 +108,7 @@ fn segments_of_different_stores_cannot_be_mixed() {
     }
 }
 
-/// B11: lengths that promise gigabytes cost nothing, whatever the rest of the header says.
+/// B11: lengths of gigabytes cost no memory, whatever the rest of the header says.
 #[test]
 fn lengths_that_lie_are_not_believed() {
     let (disk, expected) = closed();
@@ -134,7 +133,7 @@ fn lengths_that_lie_are_not_believed() {
             );
         }
     }
-    // A manifest or hint longer than any can be is not even read.
+    // A manifest or hint above the maximum length is not even read.
     for (path, harmless) in [
         (ending(&disk, "MANIFEST").remove(0), false),
         (ending(&disk, ".hint").remove(0), true),
@@ -146,7 +145,7 @@ fn lengths_that_lie_are_not_believed() {
     }
 }
 
-/// B12: each byte of a record's header, the fixed ones and the optional ones.
+/// B12: each byte of a record's header, fixed and optional.
 #[test]
 fn every_byte_of_a_header_is_under_the_checksum() {
     let disk = MemStorage::new();
@@ -176,19 +175,19 @@ fn every_byte_of_a_header_is_under_the_checksum() {
                 let copy = disk.crash_process();
                 copy.write_file(&path, &damaged).unwrap();
                 let context = format!("byte {} of the record ^ {change:#x}, sealed {sealed}", at - header);
-                // A killed store is read whole in any case.
+                // A killed store is read completely in any case.
                 let way = if at % 2 == 0 { Way::Records } else { Way::IndexFile };
                 way.prepare(&copy, DIRECTORY);
                 let told = match try_open(&copy, ReadMode::Map) {
                     Err(error) => Some(error),
                     Ok(store) => store.open_namespace("N").unwrap().get("the-key").map(drop).err(),
                 };
-                // Zeros at the end of a record are looked at when the whole segment is.
+                // Zeros at the end of a record are only read along with the whole segment.
                 if told.is_none() && sealed && at >= key + 30 {
                     continue;
                 }
                 is_corruption(
-                    &told.unwrap_or_else(|| panic!("{context}: not noticed")),
+                    &told.unwrap_or_else(|| panic!("{context}: damage not noticed")),
                     &copy,
                     &context,
                 );

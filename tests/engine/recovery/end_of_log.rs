@@ -1,5 +1,5 @@
-//! Where the log of a killed store ends: a torn tail is discarded, and what is known to be durable
-//! is none.
+//! The end of the log of a killed store: a torn tail is discarded, but anything known to be durable
+//! is not a torn tail.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use embercask::{Durability, ErrorKind, Maintenance, ReadMode, Store};
 use crate::recovery::{active, content, judge, killed, killed_on, try_open};
 use test_support::{DIRECTORY, open, rng};
 
-/// B8: what of the active segment is known to be durable cannot be torn off.
+/// B8: a part of the active segment that is known to be durable cannot be torn off.
 #[test]
 fn a_cut_of_the_active_segment_loses_nothing_that_a_later_record_calls_durable() {
     let (disk, history) = killed();
@@ -25,7 +25,7 @@ fn a_cut_of_the_active_segment_loses_nothing_that_a_later_record_calls_durable()
             Some(found) if found == *history.last().unwrap() => {}
             Some(_) => {
                 losses += 1;
-                // Decided once and for all: the next opening finds the same, and goes on from there.
+                // The decision is final: the next opening finds the same, and continues from there.
                 let again = damaged.power_cut(&CutPolicy::LoseUnsynced);
                 let store = open(&again);
                 assert!(history.contains(&content(&store).unwrap()), "{context}");
@@ -34,8 +34,8 @@ fn a_cut_of_the_active_segment_loses_nothing_that_a_later_record_calls_durable()
             None => refused += 1,
         }
     }
-    // Without a later record in sight a cut is a torn tail. Only the header, synced before the manifest
-    // lists it, is missed.
+    // Without a later record, a cut looks like a torn tail. Only a missing header is detected,
+    // because it is synced before the manifest lists the segment.
     assert!(losses > 100, "{losses} cuts lost something");
     assert!((1..=64).contains(&refused), "{refused} cuts were refused");
 }
@@ -45,7 +45,7 @@ fn a_flipped_bit_in_the_active_segment_is_corruption_if_a_later_mark_covers_it()
     let (disk, history) = killed();
     let path = active(&disk);
     let bytes = disk.read_file(&path).unwrap();
-    // The last write follows the last mark; nothing in the log says that it is durable.
+    // The last write is after the last mark; nothing in the log says that it is durable.
     let (before_last, last) = (&history[history.len() - 2], history.last().unwrap());
     assert_ne!(before_last, last);
     let mut lost = Vec::new();
@@ -59,7 +59,7 @@ fn a_flipped_bit_in_the_active_segment_is_corruption_if_a_later_mark_covers_it()
             Some(found) => {
                 assert!(
                     found == *before_last || found == *last,
-                    "{context}: more than the end is gone"
+                    "{context}: more than the end is lost"
                 );
                 lost.push(at);
             }
@@ -78,8 +78,7 @@ fn a_flipped_bit_in_the_active_segment_is_corruption_if_a_later_mark_covers_it()
     );
 }
 
-/// Garbage in the place of what was written after the last sync is a torn tail, whatever it looks
-/// like.
+/// Garbage instead of data written after the last sync is a torn tail, whatever it looks like.
 #[test]
 fn garbage_after_the_last_write_is_discarded() {
     let mut rng = rng();
@@ -95,7 +94,7 @@ fn garbage_after_the_last_write_is_discarded() {
         assert_eq!(content(&store).unwrap(), *history.last().unwrap(), "{length} bytes");
         assert_eq!(store.recovery_report().discarded_bytes, length, "{length} bytes");
     }
-    // Even if it is a copy of valid records: they are bound to their place.
+    // Even a copy of valid records, because records are bound to their place.
     let mut longer = bytes.clone();
     longer.extend_from_slice(&bytes[64..]);
     let damaged = disk.crash_process();
@@ -128,7 +127,7 @@ fn zeros_after_the_last_write_are_a_clean_end() {
             );
         }
     }
-    // A segment that was prepared and never came to hold more than zeros.
+    // A prepared segment that still contains only zeros.
     let damaged = disk.crash_process();
     damaged
         .write_file(&path, &[&bytes[..64], &[0; 4096][..]].concat())
@@ -151,7 +150,7 @@ fn damage_before_a_seal_that_no_manifest_knows_is_no_torn_tail() {
         namespace.put(key, [key.as_bytes()[0]; 64]).unwrap();
     }
     drop(namespace);
-    // Synced and sealed, but the manifest that says so never comes to stand.
+    // Synced and sealed, but the manifest that records it is never renamed into place.
     let failing = FaultKind::Error(std::io::ErrorKind::Other);
     faults.inject(Fault::new(failing).on(Operation::Rename));
     store.close().unwrap_err();

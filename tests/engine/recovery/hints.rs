@@ -1,4 +1,4 @@
-//! Hints are derived: a wrong one is made anew, and costs nothing.
+//! Hints are derived: a wrong one is rebuilt and does no harm.
 
 use embercask::ReadMode;
 
@@ -26,7 +26,7 @@ fn a_hint_of_another_segment_is_ignored_and_made_anew() {
             assert_eq!(report.hints_used, hints.len() as u64 - 2, "{report:?}");
             assert!(report.clean);
             for (path, bytes) in hints.iter().zip(&bytes) {
-                assert_eq!(copy.read_file(path).unwrap(), *bytes, "as it was");
+                assert_eq!(copy.read_file(path).unwrap(), *bytes, "the rebuilt hint differs");
             }
         }
     }
@@ -67,8 +67,8 @@ fn a_damaged_cut_or_missing_hint_is_made_anew_and_changes_nothing() {
     }
 }
 
-/// Found by the fuzz target `hint_load`: opening took a wrong hint of a sound segment for damage of
-/// the segment.
+/// Found by the fuzz target `hint_load`: opening mistook a wrong hint for damage of its sound
+/// segment.
 #[test]
 fn a_hint_whose_own_checksum_fits_but_whose_offsets_lead_nowhere_is_made_anew() {
     let (disk, expected) = closed();

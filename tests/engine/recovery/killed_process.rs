@@ -1,4 +1,4 @@
-//! A process that is killed at work, with a real file system.
+//! A process that is killed while writing, with a real file system.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use embercask::{Durability, Store};
 use test_support::process::{Child, report, role};
 use test_support::{rng, text};
 
-/// The name of the test below, which a child process runs, too.
+/// The name of the test below, which a child process runs too.
 const WRITING: &str = concat!(
     module_path!(),
     "::a_process_that_is_killed_again_and_again_loses_nothing_acknowledged"
 );
 
-/// What a child process does until it is killed: says what it has acknowledged, right after that.
+/// The child process: writes until it is killed, reporting each acknowledgement at once.
 fn write_until_killed(directory: &Path) {
     let store = Store::options().segment_bytes(16 << 10).open(directory).unwrap();
     let namespace = store.namespace("N").unwrap();
@@ -27,7 +27,7 @@ fn write_until_killed(directory: &Path) {
     }
 }
 
-/// B26, and promise 3 with real files: ten rounds, each killed after other numbers of writes.
+/// B26, and promise 3 with real files: ten rounds, each killed after a different number of writes.
 #[test]
 fn a_process_that_is_killed_again_and_again_loses_nothing_acknowledged() {
     if let Some(role) = role() {
@@ -51,7 +51,7 @@ fn a_process_that_is_killed_again_and_again_loses_nothing_acknowledged() {
         let store = Store::options().open(directory.path()).unwrap();
         let namespace = store.open_namespace("N").unwrap();
         let newest: u64 = text(&namespace, "newest").unwrap().parse().unwrap();
-        // One more may have been under way; that it is there is not known to anybody.
+        // One more write may have been applied without being reported.
         assert!(
             (acknowledged..=acknowledged + 1).contains(&newest),
             "round {round}: {newest}, {acknowledged} acknowledged"
@@ -63,7 +63,7 @@ fn a_process_that_is_killed_again_and_again_loses_nothing_acknowledged() {
                 "round {round}: {n}"
             );
         }
-        // Killed while open, or closed: either way for the next one.
+        // Killed while open, or closed: the next process must cope with either.
         if round % 2 == 0 {
             store.close().unwrap();
         }

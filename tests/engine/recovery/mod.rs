@@ -1,5 +1,5 @@
-//! What opening makes of a directory that was damaged, cut off or tampered with: the right content,
-//! or an error that names the place. Never another value, never a panic.
+//! Opening a directory that was damaged, cut off or tampered with: it yields the right content or
+//! an error that names the place; never another value, never a panic.
 
 mod closed_store;
 mod end_of_log;
@@ -22,7 +22,7 @@ fn try_open(disk: &MemStorage, read_mode: ReadMode) -> Result<Store> {
     manual(Arc::new(disk.clone())).read_mode(read_mode).open(DIRECTORY)
 }
 
-/// All keys and values, read both ways.
+/// All keys and values, read by listing and by `get`.
 fn content(store: &Store) -> Result<Content> {
     let namespace = match store.open_namespace("N") {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Content::new()),
@@ -38,7 +38,7 @@ fn content(store: &Store) -> Result<Content> {
     Ok(content)
 }
 
-/// Bytes in the segment that still grows.
+/// Bytes in the active segment.
 fn active_bytes(store: &Store) -> u64 {
     let segments = store.stats().segments;
     segments
@@ -54,8 +54,8 @@ fn active(disk: &MemStorage) -> PathBuf {
     ending(disk, ".segment").pop().unwrap()
 }
 
-/// A small store that was killed: sealed segments, an active one with several synced writes in it,
-/// every kind of record; and what was in it after each write, the last of which was synced.
+/// A small killed store with sealed segments, an active one with several synced writes, and every
+/// kind of record; and its content after each write, the last of which was synced.
 fn killed() -> (MemStorage, Vec<Content>) {
     killed_on(MemStorage::new())
 }
@@ -96,21 +96,21 @@ fn killed_on(disk: MemStorage) -> (MemStorage, Vec<Content>) {
     (disk.crash_process(), history)
 }
 
-/// The store that `killed` leaves, closed.
+/// The store of `killed`, after recovery and a close.
 fn closed() -> (MemStorage, Content) {
     let (disk, mut history) = killed();
     open(&disk).close().unwrap();
     (disk.crash_process(), history.pop().unwrap())
 }
 
-/// Opens what somebody has damaged. The content has to be one of those allowed; or an error says
-/// where the damage is. A record that is read only when asked for may be found damaged then; never
-/// does it have another value.
+/// Opens a damaged store. Its content must be one of those allowed, or an error must say where the
+/// damage is. Damage may also be found only when a record is read, but no key may have another
+/// value.
 fn judge(disk: &MemStorage, read_mode: ReadMode, allowed: &[Content], context: &str) -> Option<Content> {
     judge_opened(try_open(disk, read_mode), disk, allowed, context)
 }
 
-/// As [`judge`], of what was opened already.
+/// As [`judge`], after opening.
 fn judge_opened(opened: Result<Store>, disk: &MemStorage, allowed: &[Content], context: &str) -> Option<Content> {
     let store = match opened {
         Ok(store) => store,
@@ -123,7 +123,7 @@ fn judge_opened(opened: Result<Store>, disk: &MemStorage, allowed: &[Content], c
         Ok(found) => {
             assert!(
                 allowed.contains(&found),
-                "{context}: content that never was: {:?}",
+                "{context}: content that never existed: {:?}",
                 found.keys()
             );
             Some(found)

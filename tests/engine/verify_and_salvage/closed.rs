@@ -1,4 +1,4 @@
-//! The files of a store that is not open are verified, whether it can be opened or not.
+//! The files of a store that is not open can be verified, whether it opens or not.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use embercask::{Damaged, Error, ErrorKind, Store, VerifyReport, verify, verify_w
 use crate::verify_and_salvage::options;
 use test_support::{at_least, ending};
 
-/// A store of several segments, open.
+/// An open store of several segments.
 fn filled(disk: &MemStorage) -> Store {
     let store = options(disk).open("/store").unwrap();
     let namespace = store.namespace("N").unwrap();
@@ -63,7 +63,7 @@ fn a_sound_closed_store_is_found_sound_and_not_changed() {
         (report.segments, report.hints),
         (segments.len() as u64, segments.len() as u64)
     );
-    // The namespace has a record of its own.
+    // The namespace has a record too.
     assert_eq!((report.records, report.keys), (63, 0));
     assert!(content() == before);
     options(&disk).open("/store").unwrap();
@@ -74,8 +74,8 @@ fn flipped_bits_in_any_file_of_a_closed_store_are_found() {
     let disk = closed();
     let mut flipped = std::collections::BTreeMap::<String, u64>::new();
     for path in disk.files("/store") {
-        // The first two say nothing, and an index file is never relied on: a power cut may leave any part
-        // of it.
+        // The first two hold no data, and an index file is never relied on, because a power cut may
+        // leave any part of it.
         if ["LOCK", "RESERVE", "INDEX"].iter().any(|name| path.ends_with(name)) {
             continue;
         }
@@ -112,9 +112,9 @@ fn all_that_keeps_a_store_from_opening_is_listed_at_once() {
     assert_names(&report.damaged, missing, 0);
     assert_names(&report.damaged, short, length - 1);
     assert_names(&report.damaged, rotten, 30);
-    // Salvage says the same of what it could not use.
+    // Salvage reports the same parts as unusable.
     let salvaged = embercask::salvage("/store", "/out", options(&disk)).unwrap();
-    // Of the short one the seal alone is gone.
+    // Of the shortened segment, only the seal is lost.
     at_least(
         2,
         salvaged.all_lost().count() as u64,
@@ -152,7 +152,7 @@ fn a_torn_tail_is_told_from_damage() {
     let active = ending(&disk, ".segment").pop().unwrap();
     let killed = disk.crash_process();
     assert!(verified(&killed).is_sound());
-    // The last bytes never arrived.
+    // The last bytes were never written.
     let (mut torn_ones, mut damaged_ones) = (0, 0);
     let content = killed.read_file(&active).unwrap();
     let end = content.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
@@ -173,7 +173,7 @@ fn a_torn_tail_is_told_from_damage() {
     }
     println!("{torn_ones} torn, {damaged_ones} damaged");
     at_least(20, torn_ones, "torn ends");
-    // What was synced is damaged, and nothing else, once it cannot be read.
+    // Only synced data that cannot be read are damage.
     store.sync().unwrap();
     store.namespace("N").unwrap().put("after", "the mark").unwrap();
     store.sync().unwrap();
@@ -195,7 +195,7 @@ fn a_power_cut_leaves_no_damage() {
     let disk = MemStorage::new();
     let store = filled(&disk);
     store.sync().unwrap();
-    // More than a sector, so that a part of it can be lost.
+    // More than a sector, so that part of it can be lost.
     store.namespace("N").unwrap().put("unsynced", [7; 1_500]).unwrap();
     let (mut whole, mut torn) = (0, 0);
     for seed in 0..64 {
@@ -223,12 +223,13 @@ fn a_store_that_is_open_and_a_directory_that_is_no_store_are_refused() {
     assert!(!disk.files("/").iter().any(|path| path.starts_with("/nowhere")));
 }
 
-/// A store of which a file has an unreadable block is never called sound, nor the block a torn end.
+/// A store with an unreadable block in a file is never reported as sound, nor the block as a torn
+/// tail.
 fn blocks_cannot_be_read(disk: &MemStorage, unreadable: &Path) {
     let mut struck = 0;
     for step in 0..60 {
         let faulty = FaultStorage::new(Arc::new(disk.crash_process()));
-        // Some read of this file fails, and then the read of one of its blocks.
+        // Some read of this file fails, and so does the following read of one of its blocks.
         for _ in 0..2 {
             faulty.inject(
                 Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
@@ -246,7 +247,7 @@ fn blocks_cannot_be_read(disk: &MemStorage, unreadable: &Path) {
                 assert!(report.damaged.iter().all(is_told), "step {step}: {report:?}");
                 assert!(report.discarded.is_empty(), "step {step}: {report:?}");
             }
-            // The length of the file could not be told.
+            // The length of the file was unreadable.
             Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "step {step}: {error}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Damage is found, all of it, and what is not damaged comes out.
+//! All damage is found, and everything undamaged is recovered.
 
 mod closed;
 mod salvage_of_content;
@@ -41,7 +41,7 @@ fn contents(store: &Store) -> Contents {
     contents
 }
 
-/// A closed store with a bit of everything in one segment; what it holds.
+/// A closed store with a bit of everything in one segment; returns its content.
 fn small_store(options: Options) -> Contents {
     let store = options.open("/store").unwrap();
     let (first, second) = (store.namespace("FIRST").unwrap(), store.namespace("SECOND").unwrap());
@@ -71,7 +71,7 @@ fn small_store(options: Options) -> Contents {
     contents
 }
 
-/// Several segments of plain keys; what they hold.
+/// Several segments of plain keys; returns their content.
 fn large_store(options: Options, directory: impl AsRef<Path>) -> Contents {
     let store = options.open(directory).unwrap();
     let namespace = store.namespace("N").unwrap();
@@ -92,7 +92,7 @@ fn large_store(options: Options, directory: impl AsRef<Path>) -> Contents {
     contents
 }
 
-/// Where these bytes lie in a file.
+/// The offset of these bytes in a file.
 fn find(disk: &MemStorage, path: &Path, bytes: &[u8]) -> u64 {
     let content = disk.read_file(path).unwrap();
     content.windows(bytes.len()).position(|window| window == bytes).unwrap() as u64

@@ -1,4 +1,4 @@
-//! What is not damaged is salvaged as it was; what was gone stays gone.
+//! Undamaged records are salvaged unchanged; deleted ones stay deleted.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn a_sound_store_is_salvaged_whole_and_verifies_in_both_read_modes() {
         let busy = salvage("/store", "/out", options(&disk)).unwrap_err();
         assert_eq!(busy.kind(), ErrorKind::InUse);
         store.close().unwrap();
-        // Taking the lock writes who has it.
+        // Taking the lock writes the holder into the file.
         let files = || {
             let files = disk.files("/store").into_iter().filter(|path| !path.ends_with("LOCK"));
             files
@@ -61,7 +61,7 @@ fn a_segment_that_the_manifest_does_not_list_is_left_out() {
     store.compact().unwrap();
     drop(namespace);
     store.close().unwrap();
-    // As if unlinking the inputs had been cut off.
+    // As if the removal of the inputs had been interrupted.
     for (bytes, path) in &old {
         disk.write_file(path, bytes).unwrap();
     }

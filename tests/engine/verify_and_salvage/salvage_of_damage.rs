@@ -1,4 +1,4 @@
-//! Damage costs what lies in it, and salvage brings out the rest.
+//! Damage costs only the damaged records, and salvage recovers the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ fn one_flipped_bit_costs_at_most_one_record() {
         let damaged = disk.crash_process();
         damaged.flip_bit(path, bit).unwrap();
         let (report, found) = salvaged(&damaged);
-        // Nothing is taken from a seal, so nothing of it is missed.
+        // Salvage takes nothing from a seal, so a damaged one loses nothing.
         assert_eq!(report.is_complete(), bit >= bits - SEAL_BYTES * 8, "bit {bit}");
         assert!(report.all_lost().all(|lost| lost.path == *path), "bit {bit}");
         if let [recovered] = &report.recovered_namespaces[..] {
-            // It was the name of a namespace; all its keys are there.
+            // The bit was in the name of a namespace; all its keys are there.
             assert!(recovered == "recovered-1" || recovered == "recovered-2", "bit {bit}");
             let unnamed = |contents: &Contents| {
                 contents
@@ -155,7 +155,7 @@ fn one_flipped_bit_in_a_header_is_put_right_and_a_lost_header_costs_its_segment(
         damaged.flip_bit(&paths[0], bit).unwrap();
         let (report, found) = salvaged(&damaged);
         assert_eq!(found, whole, "bit {bit}");
-        assert_eq!(report.segments[0].lost.len(), 1, "it is told all the same");
+        assert_eq!(report.segments[0].lost.len(), 1, "the damage is not reported");
     }
     let mut bytes = disk.read_file(&paths[1]).unwrap();
     bytes[..64].fill(0);
@@ -198,7 +198,7 @@ fn a_batch_torn_at_the_end_of_the_log_is_left_out_and_one_inside_damage_is_not()
         1,
         "{report:?}"
     );
-    // The same damage with the log going on behind it.
+    // The same damage, with a later write behind it.
     namespace.put("after", "2").unwrap();
     let rotten = disk.crash_process();
     rotten.flip_bit(&path, (second + 8) * 8).unwrap();
@@ -222,7 +222,7 @@ fn a_block_that_cannot_be_read_costs_what_lies_in_it() -> Result<()> {
         store.close()?;
         ending(&disk, ".segment")[0].to_string_lossy().into_owned()
     };
-    // Some read of this segment fails, and then the read of one of its blocks.
+    // Some read of this segment fails, and so does the following read of one of its blocks.
     let mut struck = 0;
     for step in 0..60 {
         let disk = disk.crash_process();
@@ -246,7 +246,7 @@ fn a_block_that_cannot_be_read_costs_what_lies_in_it() -> Result<()> {
                     "step {step}: {report:?}"
                 );
             }
-            // The length of the file could not be told.
+            // The length of the file was unreadable.
             Err(error) => assert_eq!(error.kind(), ErrorKind::Io, "step {step}: {error}"),
         }
     }

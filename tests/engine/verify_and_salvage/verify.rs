@@ -1,4 +1,4 @@
-//! Verify lists all damage that there is, and none that there is not.
+//! Verify lists all damage and nothing else.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,7 +63,7 @@ fn verify_lists_every_damage_and_not_only_the_first() {
     large_store(options(&disk), "/store");
     let path = &ending(&disk, ".segment")[1];
     let length = disk.read_file(path).unwrap().len() as u64;
-    // The value of one record, and far from it the header of another.
+    // In the value of one record, and far away in the header of another.
     let text = find(&disk, path, b", and some more");
     disk.flip_bit(path, text * 8).unwrap();
     let store = options(&disk).open("/store").unwrap();
@@ -210,7 +210,7 @@ fn verify_can_be_stopped_and_tells_how_far_it_is() {
             true
         })
         .unwrap();
-    at_least(4, seen.len() as u64, "times that progress was told");
+    at_least(4, seen.len() as u64, "progress reports");
     assert!(seen.windows(2).all(|pair| pair[0].done_bytes <= pair[1].done_bytes));
     let last = seen.last().unwrap();
     assert!(last.done_bytes > 0 && last.done_bytes == last.total_bytes, "{last:?}");
@@ -263,7 +263,7 @@ fn verify_reports_nothing_while_writers_and_compaction_are_at_it() {
                 compacting.compact().unwrap();
             }
         });
-        // As often as it takes for much to have been written and compacted under it.
+        // Until enough was written and compacted during verification.
         let (mut rounds, mut segments) = (0, 0);
         while rounds < 20 || store.stats().compaction.runs < 20 || store.stats().last_sequence < 5_000 {
             let report = store.verify().unwrap();
@@ -271,6 +271,6 @@ fn verify_reports_nothing_while_writers_and_compaction_are_at_it() {
             segments += report.segments;
             rounds += 1;
         }
-        at_least(2 * rounds, segments, "segments that were verified");
+        at_least(2 * rounds, segments, "verified segments");
     });
 }

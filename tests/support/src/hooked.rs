@@ -1,5 +1,5 @@
-//! A storage that asks before each call that creates, writes, renames or removes a file, or makes
-//! content or names durable.
+//! A storage that calls a hook before each call that creates, writes, renames or removes a file, or
+//! syncs a file or directory.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use embercask::storage::{Call, Interposed, Interposer, MemStorage, Operation, Storage};
 
-/// Asked before a call; its error is the call's.
+/// Runs before a call; its error becomes the call's error.
 type Hook = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
 
 pub struct Hooked {

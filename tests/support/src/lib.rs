@@ -1,16 +1,15 @@
-//! What more than one of the test programs, benchmarks and fuzz targets uses; never part of the
-//! library.
+//! Code shared by test programs, benchmarks and fuzz targets; never part of the library.
 //!
-//! * [`manual`], [`open`] and their neighbours: small stores and what they show; [`Way`](way::Way),
-//!   the ways to open one.
-//! * [`rng`]: randomness that prints its seed; [`Sample`]: what of everything a suite visits by
-//!   default.
-//! * [`hooked`]: a storage that asks before each call; [`process`]: the test binary, run again as a
-//!   child.
-//! * [`ops`], [`model`], [`driver`]: what can happen to a store, what it should then show, and
-//!   doing and comparing both.
-//! * [`crash`]: lives that are cut off at every step, and disks that fail or lie.
-//! * [`fuzz`]: bodies of the fuzz targets that use the public interface alone.
+//! * [`manual`], [`open`] and related functions: small stores and what they show;
+//!   [`Way`](way::Way): the ways to open one.
+//! * [`rng`]: randomness that prints its seed; [`Sample`]: the part of everything that a suite
+//!   visits by default.
+//! * [`hooked`]: a storage with a hook before each call; [`process`]: the test binary run again as
+//!   a child.
+//! * [`ops`], [`model`], [`driver`]: what can happen to a store, what it should then show, and a
+//!   driver that does it and compares.
+//! * [`crash`]: runs that are cut off at every step, and disks that fail or lie.
+//! * [`fuzz`]: bodies of the fuzz targets that use only the public interface.
 
 pub mod crash;
 mod depth;

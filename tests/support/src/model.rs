@@ -1,29 +1,29 @@
-//! What a store should hold: plain ordered maps with expiry, and the states it went through since
-//! it was last durable.
+//! A model of a store: plain ordered maps with expiry, and the states since the store was last
+//! durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What the store holds of one key.
+/// The value of one key.
 #[derive(Clone, Debug)]
 pub struct Item {
     pub value: Arc<[u8]>,
     pub metadata: Option<Arc<[u8]>>,
     pub expiry: Option<u64>,
-    /// 0 if it is not known.
+    /// 0 if unknown.
     pub sequence: u64,
-    /// The highest time that the store has seen since this was written, if the clock was set back
-    /// since; 0 if not.
+    /// The highest time the store has seen since this was written, if the clock was set back since;
+    /// otherwise 0.
     pub seen: u64,
 }
 
 impl Item {
-    /// By the wall clock; but what was once seen expired stays expired.
+    /// Visible by the wall clock; once seen expired, it stays expired.
     pub fn is_visible(&self, now: u64) -> bool {
         self.expiry.is_none_or(|expiry| now.max(self.seen) < expiry)
     }
 
-    /// Sequences of writes that a crash cut short are not known, so they are not compared here.
+    /// Ignores sequences: those of writes that a crash cut short are unknown.
     fn looks_like(&self, other: &Item) -> bool {
         self.value == other.value && self.metadata == other.metadata && self.expiry == other.expiry
     }
@@ -49,21 +49,21 @@ impl Keyspace {
     }
 }
 
-/// All of a store.
+/// A whole store.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub namespaces: BTreeMap<String, Keyspace>,
 }
 
 impl State {
-    /// What expired is gone for good.
+    /// Removes expired keys for good.
     pub fn sweep(&mut self, now: u64) {
         for keyspace in self.namespaces.values_mut() {
             keyspace.items.retain(|_, item| item.is_visible(now));
         }
     }
 
-    /// Keys, those that expired and were not swept among them.
+    /// Number of keys, including expired ones that are not swept yet.
     pub fn keys(&self) -> u64 {
         self.namespaces
             .values()
@@ -78,7 +78,7 @@ impl State {
             .sum()
     }
 
-    /// Whether nobody who looks at this time could tell the two apart.
+    /// Whether a reader at this time could not tell the two apart.
     pub fn looks_like(&self, other: &State, now: u64) -> bool {
         let same_keys = |own: &Keyspace, other: &Keyspace| {
             let (own, other): (Vec<_>, Vec<_>) = (own.visible(now).collect(), other.visible(now).collect());
@@ -107,13 +107,13 @@ pub enum Promise {
     PowerCut,
 }
 
-/// The states since the last one that survives everything: after a crash the store must show one of
+/// The states since the last one that survives everything. After a crash the store must show one of
 /// them.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// The oldest survives a power cut.
+    /// The first survives a power cut.
     states: Vec<State>,
-    /// The first that survives a kill.
+    /// Index of the first that survives a kill.
     after_kill: usize,
 }
 
@@ -132,13 +132,13 @@ impl History {
         self.states.last().expect("there is always one")
     }
 
-    /// The newest state, to note in it what is no change: a sequence that was learnt, keys that
+    /// The newest state, for updates that are no writes: a sequence that became known, keys that
     /// were swept.
     pub fn now_mut(&mut self) -> &mut State {
         self.states.last_mut().expect("there is always one")
     }
 
-    /// The store has looked at the clock.
+    /// The store has read the clock.
     pub fn see(&mut self, now: u64) {
         let keyspaces = self.states.iter_mut().flat_map(|state| state.namespaces.values_mut());
         for item in keyspaces.flat_map(|keyspace| keyspace.items.values_mut()) {
@@ -146,12 +146,12 @@ impl History {
         }
     }
 
-    /// A write changes the state.
+    /// Adds the state after a write.
     pub fn push(&mut self, state: State) {
         self.states.push(state);
     }
 
-    /// The newest state and all before it are covered by an acknowledgement of this class.
+    /// An acknowledgement of this class covers the newest state and all before it.
     pub fn acknowledge(&mut self, promise: Promise) {
         let last = self.states.len() - 1;
         match promise {
@@ -164,9 +164,8 @@ impl History {
         }
     }
 
-    /// A crash that leaves what survives this has happened, and `found` is what the store shows
-    /// afterwards. From here on that is the only state; an error if it is none of those it
-    /// might be.
+    /// Records a crash that leaves what `survived` covers, after which the store shows `found`,
+    /// from here on the only state. An error if that is none of the possible states.
     pub fn settle(&mut self, survived: Promise, found: &State, now: u64) -> Result<(), String> {
         let first = if survived == Promise::PowerCut {
             0
@@ -177,7 +176,7 @@ impl History {
         if !possible.iter().any(|state| state.looks_like(found, now)) {
             let states: Vec<_> = possible.iter().map(|state| describe(state, now)).collect();
             return Err(format!(
-                "what the store shows after a crash is none of the {} states it may be in:\n{}\npossible, oldest first:\n{}",
+                "after a crash, the store shows none of the {} states it may be in:\n{}\npossible, oldest first:\n{}",
                 states.len(),
                 describe(found, now),
                 states.join("\n")

@@ -1,4 +1,4 @@
-//! What can happen to a store, and how likely.
+//! What can happen to a store, and how likely it is.
 
 use embercask::Durability;
 use embercask::storage::CutPolicy;
@@ -9,11 +9,11 @@ use crate::way::Way;
 /// Names of namespaces.
 pub const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];
 
-/// Names that exist from the beginning.
+/// Namespaces that exist from the start.
 pub const FIRST_NAMES: usize = 2;
 
-/// Every key that is ever used: few, so that they meet; with shared prefixes, zeros, 0xFF, and one
-/// longer than what is read at first.
+/// All keys that are used: few, so that operations collide; with shared prefixes, zeros, 0xFF, and
+/// one longer than the first read.
 pub fn keys() -> Vec<Vec<u8>> {
     let mut keys: Vec<Vec<u8>> = [
         &b"a"[..],
@@ -56,9 +56,9 @@ pub const KEYS: usize = 20;
 pub enum Guard {
     Absent,
     Present,
-    /// The sequence that stands there.
+    /// The key's current sequence.
     Current,
-    /// A sequence that does not.
+    /// Another sequence.
     Stale,
 }
 
@@ -78,7 +78,7 @@ pub struct BatchItem {
     pub guard: Option<Guard>,
 }
 
-/// A change of what is stored.
+/// A change of the stored data.
 #[derive(Clone, Debug)]
 pub enum Write {
     Put {
@@ -124,7 +124,7 @@ pub enum Write {
     },
 }
 
-/// What leaves all as it is, to whoever looks.
+/// Operations that change nothing visible.
 #[derive(Clone, Debug)]
 pub enum Upkeep {
     Flush,
@@ -142,10 +142,10 @@ pub enum Crash {
     PowerCut(CutPolicy),
 }
 
-/// A crash while the store is being opened after another one.
+/// A crash while the store is being opened after another crash.
 #[derive(Clone, Debug)]
 pub struct Relapse {
-    /// Storage calls that opening still gets through.
+    /// Storage calls that the opening completes first.
     pub calls: u64,
     pub crash: Crash,
 }
@@ -155,7 +155,7 @@ pub enum Op {
     Write(Write),
     Upkeep(Upkeep),
     Advance(u64),
-    /// Moves the wall clock alone.
+    /// Moves only the wall clock.
     ShiftWall(i64),
     Reopen {
         way: Way,
@@ -167,8 +167,7 @@ pub enum Op {
         way: Way,
         settings: Settings,
     },
-    /// The machine stops within a write or upkeep, after so many storage calls that change
-    /// something.
+    /// The machine stops within a write or upkeep, after this many modifying storage calls.
     CrashWithin {
         doing: Doing,
         calls: u64,
@@ -177,11 +176,11 @@ pub enum Op {
         way: Way,
         settings: Settings,
     },
-    /// A storage call fails within a write or upkeep, and the machine goes on; then all is looked
-    /// at, and a crash follows.
+    /// A storage call fails within a write or upkeep, and the machine goes on; then everything is
+    /// compared, and a crash follows.
     FailWithin {
         doing: Doing,
-        /// Storage calls that change something and go well before.
+        /// Modifying storage calls that succeed first.
         calls: u64,
         failure: Failure,
         crash: Crash,
@@ -190,20 +189,20 @@ pub enum Op {
     },
 }
 
-/// How a storage call fails. None of these strikes a read.
+/// How a storage call fails. None of these affects a read.
 #[derive(Clone, Copy, Debug)]
 pub enum Failure {
     Write,
     ShortWrite(usize),
     Sync,
-    /// What it should have made durable never will be, although reads show it.
+    /// The data is never made durable, although reads show it.
     SyncThatLoses,
     DirectorySync,
     Create,
     Rename,
     Remove,
     SetLen,
-    /// Of this call and all that take space.
+    /// No space for this call, nor for any later one that needs space.
     Full,
 }
 
@@ -220,7 +219,7 @@ pub struct Settings {
     pub segment_bytes: u64,
     pub durability: Durability,
     pub grace_ms: u64,
-    /// Of the disk on which it is created: ids, salts and the seeds of hashes follow from it.
+    /// Seed of the disk on which the store is created: ids, salts and hash seeds derive from it.
     pub seed: u64,
 }
 
@@ -255,7 +254,7 @@ fn put() -> BoxedStrategy<Put> {
         .boxed()
 }
 
-/// Most happens in one namespace, so that its keys are written again and again.
+/// Most writes go to one namespace, so that its keys are written again and again.
 fn namespace() -> BoxedStrategy<usize> {
     prop_oneof![6 => Just(0usize), 2 => Just(1usize), 1 => 2..NAMES.len()].boxed()
 }

@@ -1,9 +1,9 @@
 //! Child processes of a test: the test binary, run again for one test with a role in its
 //! environment.
 //!
-//! A child reports on its standard output, a line at a time, each begun by `# `, since the test
-//! runner writes there too. A line counts once its end has arrived, so a report that a kill cut
-//! short was never made.
+//! A child reports on its standard output, one line per report, each prefixed with `# ` because the
+//! test runner writes there too. Only complete lines count, so a report cut short by a kill was
+//! never made.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
@@ -15,14 +15,14 @@ const DIRECTORY: &str = "EMBERCASK_CHILD_DIRECTORY";
 const NUMBERS: &str = "EMBERCASK_CHILD_NUMBERS";
 const MARK: &str = "# ";
 
-/// What this process is to do if it is a child.
+/// The role of this process, if it is a child.
 pub struct Role {
     pub name: String,
     pub directory: PathBuf,
     pub numbers: Vec<u64>,
 }
 
-/// None in the process that was started by whoever runs the tests.
+/// None in the process that runs the tests.
 pub fn role() -> Option<Role> {
     let name = std::env::var(ROLE).ok()?;
     let numbers = std::env::var(NUMBERS).expect("numbers of the child");
@@ -36,12 +36,12 @@ pub fn role() -> Option<Role> {
     })
 }
 
-/// Tells the parent. Whole lines, in the order in which the threads come by.
+/// Reports to the parent. Lines are whole, in the order in which the threads write them.
 pub fn report(line: std::fmt::Arguments<'_>) {
     println!("{MARK}{line}");
 }
 
-/// Waits to be killed; at the latest until there is no parent any more.
+/// Waits to be killed, or until the parent has gone.
 pub fn wait_for_the_kill() {
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
 }
@@ -58,20 +58,20 @@ pub fn die() -> ! {
     std::process::abort()
 }
 
-/// Killed, at the latest, when this is dropped.
+/// Killed on drop, if not before.
 pub struct Child {
     process: std::process::Child,
     reports: BufReader<ChildStdout>,
 }
 
 impl Child {
-    /// Runs one test of this binary in a process of its own. The test is named with its module, as
-    /// `module_path!` has it.
+    /// Runs one test of this binary in a child process. The name of the test includes its module,
+    /// as in `module_path!`.
     pub fn spawn(test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
         Child::spawn_under(&[], test, role, directory, numbers)
     }
 
-    /// As [`spawn`](Self::spawn), with a command in front that runs what follows it.
+    /// As [`spawn`](Self::spawn), run by the given command.
     pub fn spawn_under(command: &[&str], test: &str, role: &str, directory: &Path, numbers: &[u64]) -> Child {
         let binary = std::env::current_exe().expect("the path of this binary");
         let mut line: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
@@ -117,7 +117,7 @@ impl Child {
         let _ = self.process.kill();
     }
 
-    /// Waits for its end, after all reports were read. A child that waits for a kill ends.
+    /// Waits for it to end, after reading all reports. A child that waits for a kill ends.
     pub fn wait(mut self) -> ExitStatus {
         drop(self.process.stdin.take());
         while self.next_report().is_some() {}
@@ -132,21 +132,21 @@ impl Drop for Child {
     }
 }
 
-/// What [`Child::kill`] and [`die`] end a process with.
+/// The signal of [`Child::kill`] and [`die`].
 #[cfg(unix)]
 const SIGKILL: i32 = 9;
 
 /// Whether a process was ended by a kill, from outside or by [`die`].
 pub fn was_killed(status: ExitStatus) -> bool {
-    // A child that fails panics, and the test runner says so with its code. One that ran into a fault
-    // of its memory or its maps, or aborted, was ended by a signal too, but by another.
+    // A child that fails panics, and the test runner exits with its own code. An abort, or a fault
+    // in memory or a map, also ends with a signal, but another one.
     #[cfg(unix)]
     return std::os::unix::process::ExitStatusExt::signal(&status) == Some(SIGKILL);
     #[cfg(not(unix))]
     return status.code() != Some(0) && status.code() != Some(101);
 }
 
-/// Copies the files of a directory into another one, which is made anew.
+/// Copies the files of a directory into another one, which is recreated.
 pub fn copy_directory(from: &Path, to: &Path) {
     remove_directory(to);
     std::fs::create_dir_all(to).expect("a directory");
@@ -172,15 +172,14 @@ pub fn bytes_in(directory: &Path) -> u64 {
         .sum()
 }
 
-/// Open files and maps of this process that lie in this directory; empty on systems that do not
-/// tell.
+/// Open files and maps of this process in this directory; empty on systems that do not list them.
 pub fn open_in(directory: &Path) -> Vec<String> {
     let directory = directory.canonicalize().expect("a directory").display().to_string();
     if !cfg!(target_os = "linux") {
         return Vec::new();
     }
     let descriptors = std::fs::read_dir("/proc/self/fd").expect("a list of descriptors");
-    // One may be closed by another thread meanwhile, as the one that lists them is.
+    // Another thread may close one meanwhile; the one used for listing is closed too.
     let descriptors =
         descriptors.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string()));
     let maps = std::fs::read_to_string("/proc/self/maps").expect("a list of maps");

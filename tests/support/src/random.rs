@@ -1,6 +1,6 @@
 //! A seeded generator that prints its seed.
 
-/// SplitMix64: small, and the same everywhere.
+/// SplitMix64: small, and the same on every platform.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
@@ -9,7 +9,6 @@ impl Rng {
         Rng(seed)
     }
 
-    /// The next number.
     #[expect(clippy::should_implement_trait, reason = "there always is one")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -30,13 +29,13 @@ impl Rng {
     }
 }
 
-/// One number that stands for all of these, in this order.
+/// Mixes these numbers, in this order, into one.
 pub fn mix(numbers: &[u64]) -> u64 {
     numbers.iter().fold(0, |mixed, number| Rng(mixed ^ number).next())
 }
 
-/// The generator of a test. Its seed is printed, which a failing test shows; `EMBERCASK_SEED`
-/// replays it.
+/// The generator of a test. Prints its seed, which a failing test shows; `EMBERCASK_SEED` replays
+/// it.
 pub fn rng() -> Rng {
     let seed = match std::env::var("EMBERCASK_SEED") {
         Ok(seed) => seed.parse().expect("EMBERCASK_SEED is a number"),

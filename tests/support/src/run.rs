@@ -1,12 +1,12 @@
-//! What a test tells of its own run: what it had to skip, what it has visited, and that its threads
-//! are to end.
+//! What a test reports about its own run (skipped parts, visit counts), and a signal that ends its
+//! threads.
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Says that a test, or a part of one, cannot be run on this machine; modules before its name are
-/// left out. With `EMBERCASK_SKIPS` it says so in that file as well: `.ci/run` counts what is in
-/// it, and knows what may be.
+/// Reports that a test, or a part of one, cannot run on this machine; modules before its name are
+/// left out. With `EMBERCASK_SKIPS` it is also appended to that file, which `.ci/run` compares with
+/// the allowed skips.
 pub fn skip(what: &str, why: &str) {
     let what = what.rsplit("::").next().unwrap_or(what);
     println!("{what}: skipped, {why}");
@@ -16,19 +16,19 @@ pub fn skip(what: &str, why: &str) {
             .create(true)
             .open(path)
             .unwrap();
-        // In one write, since other tests do the same.
+        // In one write, since other tests append too.
         file.write_all(format!("{what}: {}\n", why.replace('\n', " ")).as_bytes())
             .unwrap();
     }
 }
 
-/// That a suite has visited what it is there for. `least` is well below what it ordinarily visits.
+/// Asserts that a suite has visited what it is for. `least` is well below the usual count.
 #[track_caller]
 pub fn at_least(least: u64, visited: u64, what: &str) {
-    assert!(visited >= least, "{visited} {what}, of {least} at least");
+    assert!(visited >= least, "{visited} {what}, expected at least {least}");
 }
 
-/// Ends the threads of a test that fails, so that it fails and does not hang.
+/// Stops the threads of a failing test, so that it fails instead of hanging.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

@@ -1,4 +1,4 @@
-//! Stores of tests: the options of one that does nothing by itself, what it shows, and its files.
+//! Stores for tests: options without background work, what a store shows, and its files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use embercask::storage::{MemStorage, Storage};
 use embercask::{Durability, Error, Maintenance, Namespace, Options, PutOptions, Store};
 
-/// Where the stores of these tests lie on a simulated disk.
+/// Directory of the tests' stores on a simulated disk.
 pub const DIRECTORY: &str = "/store";
 
-/// Small segments, so that rotating, sealing and compacting happen all the time; no thread that
-/// nobody asked for.
+/// Small segments, so that rotation, sealing and compaction happen all the time; no background
+/// threads.
 pub fn manual(storage: Arc<dyn Storage>) -> Options {
     Store::options()
         .segment_bytes(4096)
@@ -18,7 +18,7 @@ pub fn manual(storage: Arc<dyn Storage>) -> Options {
         .storage(storage)
 }
 
-/// Opens, or creates, the store on this disk.
+/// Opens or creates the store on this disk.
 #[track_caller]
 pub fn open(disk: &MemStorage) -> Store {
     manual(Arc::new(disk.clone())).open(DIRECTORY).unwrap()
@@ -28,13 +28,13 @@ pub fn class(durability: Durability) -> PutOptions {
     PutOptions::new().durability(durability)
 }
 
-/// The value of a key as text; what an error says if there is one.
+/// The value of a key as text.
 #[track_caller]
 pub fn text(namespace: &Namespace, key: &str) -> Option<String> {
     namespace.get_text(key).unwrap()
 }
 
-/// All keys, in the order of the listing.
+/// All keys, in listing order.
 #[track_caller]
 pub fn keys(namespace: &Namespace) -> Vec<String> {
     namespace
@@ -45,7 +45,7 @@ pub fn keys(namespace: &Namespace) -> Vec<String> {
         .collect()
 }
 
-/// Names of the files in a store's directory on a real disk, sorted.
+/// Sorted names of the files in a store's directory on a real disk.
 pub fn file_names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
@@ -55,7 +55,7 @@ pub fn file_names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Files of the store on this disk whose names end so, sorted.
+/// Sorted files of the store on this disk whose names end with `end`.
 pub fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
     disk.files(DIRECTORY)
         .into_iter()
@@ -63,7 +63,7 @@ pub fn ending(disk: &MemStorage, end: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The error names a file on this disk, and an offset in it.
+/// Asserts that the error names a file on this disk and an offset in it.
 #[track_caller]
 pub fn is_corruption(error: &Error, disk: &MemStorage, context: &str) {
     let Error::Corruption { path, offset, .. } = error else {

@@ -1,7 +1,7 @@
-//! The ways to open a store, for tests that mean one: by the index file, by hints, by records, or
-//! by a mixture. A clean close leaves everything, and then opening reads the index file alone; so a
-//! test that means another way takes away what would spare the store that way, and asserts by the
-//! report of the opening that it was taken.
+//! Ways to open a store, for tests that need a certain one: by the index file, by hints, by
+//! records, or by a mixture. A clean close leaves all files, and opening then reads only the index
+//! file. So a test that needs another way removes the files that would spare that work, and asserts
+//! by the recovery report that the way was taken.
 
 use std::path::Path;
 
@@ -10,25 +10,24 @@ use embercask::storage::MemStorage;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// The index file alone, as a clean close leaves it.
+    /// Only the index file, as a clean close leaves it.
     IndexFile,
     /// The hint of each sealed segment.
     Hints,
     /// All records of all segments.
     Records,
-    /// Some hints, and the records of the other segments: the hints whose bits are set are missing,
-    /// counted in the order of their names. Of two or more hints at least one is missing, and
-    /// at least one is there.
+    /// Some hints, and the records of the other segments. A set bit removes a hint, counted in the
+    /// order of their names. Of two or more hints, at least one is removed and at least one kept.
     Mixed(u64),
 }
 
 impl Way {
     /// One of each kind.
     pub const ALL: [Way; 4] = [Way::IndexFile, Way::Hints, Way::Records, Way::Mixed(1)];
-    /// Those that make the indexes from the log.
+    /// Those that build the indexes from the log.
     pub const BY_LOG: [Way; 3] = [Way::Hints, Way::Records, Way::Mixed(1)];
 
-    /// Leaves in the store's directory only what this way needs.
+    /// Leaves in the store's directory only the files this way needs.
     pub fn prepare(self, disk: &MemStorage, directory: impl AsRef<Path>) -> Prepared {
         let directory = directory.as_ref();
         let files = disk.files(directory);
@@ -78,7 +77,7 @@ impl Way {
     }
 }
 
-/// What the directory of a store holds that makes opening it faster.
+/// The files in a store's directory that speed up opening.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared {
     way: Way,
@@ -87,8 +86,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Opening took the way that was meant: for a store that was closed, or killed with nothing
-    /// under way, and that is sound.
+    /// Opening took the intended way. For a sound store that was closed, or killed with nothing
+    /// under way.
     #[track_caller]
     pub fn assert_taken(&self, report: &RecoveryReport) {
         self.assert_all_used(report);
@@ -99,11 +98,11 @@ impl Prepared {
             Way::Records => hints == 0 && !report.index_file_used && (records == report.segments || !report.clean),
             Way::Mixed(_) => hints > 0 && (records > 0 || !report.clean),
         };
-        assert!(taken, "{:?} was meant: {report:?}", self.way);
+        assert!(taken, "{:?} was intended: {report:?}", self.way);
     }
 
-    /// All that is there was used, whatever the way that was meant: a store that was killed has no
-    /// index file.
+    /// Every such file was used, even if another way was intended: a killed store has no index
+    /// file.
     #[track_caller]
     pub fn assert_all_used(&self, report: &RecoveryReport) {
         let hints = if self.index_file { 0 } else { self.hints };
@@ -114,7 +113,7 @@ impl Prepared {
         );
     }
 
-    /// Nothing was used that is not there: for what a crash has left unfit.
+    /// No file was used that does not exist: for stores on which a crash left unfit files.
     #[track_caller]
     pub fn assert_no_more_used(&self, report: &RecoveryReport) {
         assert!(

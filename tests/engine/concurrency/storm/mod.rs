@@ -1,4 +1,4 @@
-//! Everything at once, and all of it right.
+//! Everything at once, with correct results throughout.
 
 mod readers;
 mod writers;
@@ -14,7 +14,7 @@ use embercask::{Durability, Namespace, Options, ReadMode, Store};
 use crate::concurrency::{SEGMENT_BYTES, intact, value_of};
 use test_support::{DIRECTORY, Rng, class, rng};
 
-/// Keys that each plain writer goes round.
+/// Number of keys that each plain writer cycles through.
 const KEYS: usize = 4;
 const WRITERS: usize = 3;
 const BATCHERS: usize = 2;
@@ -30,7 +30,7 @@ struct Acknowledged {
     done: AtomicBool,
 }
 
-/// What takes part.
+/// The shared state of all threads.
 struct Storm {
     store: Store,
     first: Namespace,
@@ -62,7 +62,7 @@ impl Storm {
         }
     }
 
-    /// What stands when nobody writes any more.
+    /// The final content after all writers have ended.
     fn check_end(&self, store: &Store) {
         let (first, second) = (
             store.open_namespace("first").unwrap(),
@@ -126,7 +126,7 @@ fn storm(options: &dyn Fn() -> Options, directory: &Path, operations: u64) {
             scope.spawn(move || storm.maintain(rng));
         }
         let results: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
-        // Whatever happened to the writers, those who wait for them must not go on for ever.
+        // Even if writers failed, threads that wait for them must end.
         storm.acknowledged.done.store(true, Ordering::SeqCst);
         results.into_iter().for_each(|result| result.unwrap());
     });
@@ -143,7 +143,7 @@ fn storm(options: &dyn Fn() -> Options, directory: &Path, operations: u64) {
         .map(|info| store.open_namespace(&info.name).unwrap().count().unwrap())
         .sum::<u64>();
     store.maintain().unwrap();
-    assert!(store.stats().keys <= listed, "no key is left that nobody can see");
+    assert!(store.stats().keys <= listed, "the index has keys that no listing shows");
     store.close().unwrap();
 }
 

@@ -1,5 +1,4 @@
-//! Those who read and list, and hold what they see against what was acknowledged before they
-//! looked.
+//! Readers and listers, which compare what they see with what was acknowledged before.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +12,7 @@ impl Storm {
     pub(super) fn read(&self, mut rng: Rng) {
         let mut plain = [[0; KEYS]; WRITERS];
         let mut batched = [0; BATCHERS];
-        // So often, and as often as it takes to have held what is seen against what had been acknowledged.
+        // This many reads, and more until enough of them were compared with an acknowledged value.
         let (mut looks, mut compared) = (0, 0);
         while looks < self.operations || compared < self.operations / 2 {
             looks += 1;
@@ -27,7 +26,7 @@ impl Storm {
                     continue;
                 }
                 let found = self.first.get(&name).unwrap().map_or(0, |value| intact(&value));
-                assert!(found >= least, "{name} went back to {found} from {least}");
+                assert!(found >= least, "{name} went back from {least} to {found}");
                 plain[writer][key] = found;
                 continue;
             }
@@ -106,9 +105,9 @@ impl Storm {
             if reverse {
                 keys.reverse();
             }
-            assert!(keys.is_sorted_by(|a, b| a < b), "out of order, or twice");
+            assert!(keys.is_sorted_by(|a, b| a < b), "keys are out of order or repeated");
             keys.retain(|key| key.len() == "steady 000".len());
-            assert_eq!(keys, expected, "each key that stays comes once");
+            assert_eq!(keys, expected, "each permanent key is listed once");
             let count = self.first.list().prefix("steady ").count().unwrap() as usize;
             assert!((STEADY..=STEADY * 4).contains(&count), "{count}");
         }

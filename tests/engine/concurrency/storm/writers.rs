@@ -1,4 +1,4 @@
-//! Those who write, and say what was acknowledged.
+//! Writers, which record what was acknowledged.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,7 +21,7 @@ impl Storm {
         }
     }
 
-    /// The same number under two keys of one namespace and one of another.
+    /// Writes the same number under two keys of one namespace and one of another.
     pub(super) fn write_batches(&self, batcher: usize, mut rng: Rng) {
         for n in 1..=self.operations {
             let value = value_of(n);
@@ -33,7 +33,7 @@ impl Storm {
         }
     }
 
-    /// Keys that come, go and expire between those that stay, which are overwritten, too.
+    /// Keys that come, go and expire between permanent ones, which are overwritten too.
     pub(super) fn churn(&self, mut rng: Rng) {
         for n in 1..=self.operations {
             let steady = rng.below(STEADY as u64);

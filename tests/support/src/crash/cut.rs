@@ -1,4 +1,4 @@
-//! How a crash cuts a run off, and how a cut is written down, so that one state can be built again.
+//! Ways a crash ends a run, and a text form of them from which one state can be built again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,24 +7,23 @@ use embercask::storage::CutPolicy;
 
 use crate::mix;
 
-/// What happens to the machine, or to the process on it.
+/// How the machine, or the process on it, stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The process is killed between two calls.
     Kill,
-    /// It is killed within a write, of which the system has taken so many bytes.
+    /// The process is killed during a write, after the system took this many bytes.
     KillWithin(usize),
     /// Power fails.
     Power(CutPolicy),
 }
 
 impl Cut {
-    /// Whether all is there that the system had taken.
+    /// Whether everything the system had taken survives.
     pub fn keeps_everything(&self) -> bool {
         !matches!(self, Cut::Power(policy) if *policy != CutPolicy::KeepAll)
     }
 
-    /// In a word.
     pub fn kind(&self) -> &'static str {
         match self {
             Cut::Kill => "kill",
@@ -36,7 +35,7 @@ impl Cut {
         }
     }
 
-    /// Another number for another cut.
+    /// A number that differs from cut to cut.
     pub fn number(&self) -> u64 {
         match self {
             Cut::Kill => mix(&[0]),
@@ -70,7 +69,7 @@ impl FromStr for Cut {
         let name = parts.next().unwrap_or_default();
         let mut number = || -> Result<u64, String> {
             let part = parts.next().ok_or_else(|| format!("{text}: a number is missing"))?;
-            part.parse().map_err(|_| format!("{text}: {part} is no number"))
+            part.parse().map_err(|_| format!("{text}: {part} is not a number"))
         };
         Ok(match name {
             "kill" => Cut::Kill,
@@ -84,13 +83,13 @@ impl FromStr for Cut {
                 seed: number()?,
                 grain: number()? as usize,
             }),
-            _ => return Err(format!("{text} is no cut")),
+            _ => return Err(format!("{text} is not a cut")),
         })
     }
 }
 
-/// Where a state lies: the step of the workload before which it was cut off, and how; then, if
-/// there was another crash, the step of the recovery, and so on.
+/// Where to find a state: the step of the workload before which it was cut off, and how; after a
+/// second crash, also the step of the recovery, and so on.
 pub type Place = Vec<(usize, Cut)>;
 
 pub fn write_place(workload: &str, place: &Place) -> String {
@@ -101,13 +100,13 @@ pub fn write_place(workload: &str, place: &Place) -> String {
     text
 }
 
-/// The workload and the place in it.
+/// The workload's name and the place in it.
 pub fn read_place(text: &str) -> Result<(String, Place), String> {
     let mut parts = text.split('/');
     let workload = parts.next().unwrap_or_default().to_owned();
     let mut place = Place::new();
     while let Some(step) = parts.next() {
-        let step = step.parse().map_err(|_| format!("{step} is no step"))?;
+        let step = step.parse().map_err(|_| format!("{step} is not a step"))?;
         let cut = parts.next().ok_or_else(|| format!("{text}: a cut is missing"))?;
         place.push((step, cut.parse()?));
     }

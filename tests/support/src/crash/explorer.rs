@@ -1,19 +1,16 @@
-//! Builds the states that crashes leave, opens each, and holds it against the promises.
+//! Builds the states that crashes leave, opens each, and checks it against the promises.
 //!
-//! Of each state is asked, with the promises of `docs/durability.md` in brackets:
+//! Checks per state, with the promises of `docs/durability.md` in brackets:
 //!
-//! * it opens (1), and opening it leaves no file behind that belongs to nothing;
-//! * what it shows is, to the last sequence, a state that the total order of writes went through,
-//!   none older than what had been acknowledged for such a crash (2, 3), none in the middle of a
-//!   batch (4), and so with nothing in it that was deleted, had expired, or was never written (5,
-//!   6);
-//! * `get`, `get_many`, `contains`, `list` and `count` agree on it, and `verify` finds no damage,
-//!   neither in it nor before in its files alone (6);
-//! * a checkpoint is there as a whole or not at all, and is there if it was acknowledged;
-//! * it takes writes, and a power cut after that loses nothing of what was seen or acknowledged
-//!   (7);
-//! * a second crash at any step of the opening leaves a state of which all the same holds (1, 7),
-//!   and so on.
+//! * it opens (1), and opening leaves no stray file behind;
+//! * it shows, down to the sequences, a state from the total order of writes: none older than what
+//!   was acknowledged for such a crash (2, 3), none in the middle of a batch (4), and so nothing
+//!   that was deleted, had expired or was never written (5, 6);
+//! * `get`, `get_many`, `contains`, `list` and `count` agree, and `verify` finds no damage, neither
+//!   in the open store nor before that in its files (6);
+//! * a checkpoint exists completely or not at all, and exists if it was acknowledged;
+//! * it accepts writes, and a power cut after them loses nothing that was seen or acknowledged (7);
+//! * after a second crash, at any step of the opening, the same holds (1, 7), and so on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
@@ -33,10 +30,10 @@ use crate::model::{State, describe};
 use crate::ops::{Op, Put, Settings, Upkeep, Write};
 use crate::{at_least, mix};
 
-/// Which cuts to make of a moment; the first argument is where it lies, the second itself.
+/// Chooses the cuts at a moment. The arguments are its place, its step and the moment itself.
 pub type Choose<'a> = &'a (dyn Fn(&Place, usize, &Moment) -> Vec<Cut> + Sync);
 
-/// The variable that names one state, to build and examine just that.
+/// The variable that names a single state to build and examine.
 const PLACE: &str = "EMBERCASK_CRASH_PLACE";
 
 #[derive(Debug, Default)]
@@ -45,15 +42,14 @@ pub struct Explorer {
     seen: Mutex<HashSet<u64>>,
 }
 
-/// How often what was visited.
+/// Counts of what was visited.
 #[derive(Debug, Default)]
 struct Visited(Mutex<BTreeMap<String, u64>>);
 
-/// States that were built.
 pub const BUILT: &str = "states built";
-/// Those that differed from all before, and so were opened.
+/// Those that differed from all before and so were opened.
 pub const OPENED: &str = "states opened";
-/// Of these, those after a second or later crash.
+/// Those of them that were after a second or later crash.
 pub const RELAPSED: &str = "after a second or third crash";
 
 impl Visited {
@@ -66,31 +62,30 @@ impl Visited {
     }
 }
 
-/// The opening of a state that held good.
+/// A state that passed, and its opening.
 struct Examined {
-    /// The disk before each step of it, and at its end.
+    /// The disk before each step of the opening, and at its end.
     recovery: Recording,
-    /// What each of these may show.
+    /// What the store may show after a crash at each of these steps.
     allowed: Allowed,
-    /// What it showed.
+    /// What the opened store showed.
     found: Allowed,
 }
 
-/// A run, or the opening of what it left, as it was recorded.
+/// A recorded run, or a recorded opening of a state.
 struct Line<'a> {
     moments: &'a [Moment],
     allowed: &'a (dyn Fn(usize) -> Allowed + Sync),
 }
 
 impl Explorer {
-    /// How often this was visited.
     pub fn visited(&self, what: &str) -> u64 {
         let counts = self.visited.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(what).copied().unwrap_or(0)
     }
 
-    /// An exploration that has hardly visited a thing proves nothing. All floors are well below
-    /// what is ordinarily seen.
+    /// An exploration that hardly visits something proves nothing about it. All floors are well
+    /// below the usual counts.
     pub fn has_visited(&self, floors: &[(&str, u64)]) {
         for (what, least) in floors {
             at_least(*least, self.visited(what), what);
@@ -102,8 +97,8 @@ impl Explorer {
         format!("{:#?}", *counts)
     }
 
-    /// Cuts the workload off at every step. An error says which state broke which promise, and how
-    /// to build it again.
+    /// Cuts the workload off at every step. An error names the broken promise and the state, and
+    /// says how to build that state again.
     pub fn explore(&self, workload: &Workload, recording: &Recording, choose: Choose<'_>) -> Result<(), String> {
         let allowed = |step: usize| recording.allowed(&recording.moments[step]);
         let line = Line {
@@ -138,7 +133,7 @@ impl Explorer {
             .map_or(Ok(()), Err)
     }
 
-    /// All cuts before one step, and what follows from each.
+    /// Examines all cuts before one step, and the crashes that follow each.
     fn step(
         &self,
         workload: &Workload,
@@ -167,7 +162,7 @@ impl Explorer {
         Ok(())
     }
 
-    /// One state. None if one just like it was examined before.
+    /// Examines one state. None if the same state was examined before.
     fn examine(
         &self,
         workload: &Workload,
@@ -183,7 +178,8 @@ impl Explorer {
         let depth = place.len();
         let disk = moment.cut(cut);
         self.visited.note(BUILT);
-        // After a kill, what is not durable yet matters as well, so that its states are never alike.
+        // After a kill, writes that are not durable yet matter too, so no two such states are
+        // alike.
         if matches!(cut, Cut::Power(_)) && !self.is_new(&disk, &allowed, moment, depth) {
             return Ok(None);
         }
@@ -198,7 +194,7 @@ impl Explorer {
             self.visited.note(&format!("before {call} of {place_of_it}"));
         }
         let settings = Settings {
-            // Both ways to read, in turn.
+            // Alternate between the two read modes.
             pread: (step + depth).is_multiple_of(2),
             ..workload.settings.clone()
         };
@@ -221,7 +217,7 @@ impl Explorer {
                     workload,
                     place,
                     moment,
-                    text.unwrap_or("a panic without a word"),
+                    text.unwrap_or("a panic without a message"),
                 ))
             }
         }
@@ -243,14 +239,14 @@ impl Explorer {
         seen.insert(mix(&numbers))
     }
 
-    /// Forgets which states were seen, before another run begins.
+    /// Forgets the states seen so far, before another run.
     pub fn forget(&self) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// Where two states agree in this they are taken for the same; in the worst case one in some
-/// billions is not opened.
+/// A digest of the directory. States with equal digests count as the same, which wrongly skips one
+/// in billions at worst.
 fn digest_directory(disk: &MemStorage, directory: &Path, numbers: &mut Vec<u64>) {
     let mut names = disk.list(directory).unwrap_or_default();
     names.sort();
@@ -266,8 +262,7 @@ fn digest_directory(disk: &MemStorage, directory: &Path, numbers: &mut Vec<u64>)
 }
 
 impl Examined {
-    /// Before the end of the opening nothing is promised beyond what was before; afterwards, what
-    /// was seen.
+    /// During the opening, what was allowed before it; at its end, only what was seen.
     fn allowed_at(&self, step: usize) -> Allowed {
         if step + 1 == self.recovery.moments.len() {
             self.found.clone()
@@ -277,13 +272,13 @@ impl Examined {
     }
 }
 
-/// One state and what is asked of it.
+/// One state and the checks on it.
 struct Trial<'a> {
     recording: &'a Recording,
     settings: &'a Settings,
     moment: &'a Moment,
     allowed: &'a Allowed,
-    /// The step, if checkpoints are to be looked at.
+    /// The step, if checkpoints are checked too.
     copies: Option<usize>,
     visited: &'a Visited,
     /// Whether its files are verified before it is opened, and it is written to afterwards.
@@ -301,7 +296,7 @@ impl Trial<'_> {
         let clock = ManualClock::new(self.moment.now);
         let recorder = Recorder::over_the_disk(&clock);
         let mut driver = Driver::resume(disk.clone(), self.settings, &clock, Arc::new(recorder.clone()))
-            .map_err(|error| format!("it does not open: {error}"))?;
+            .map_err(|error| format!("the store does not open: {error}"))?;
         recorder.mark(disk, "the end of the opening");
         let recovery = recorder.finish();
         let found = driver.state().clone();
@@ -339,7 +334,7 @@ impl Trial<'_> {
         })
     }
 
-    /// No crash looks like damage to who reads the files alone.
+    /// A crash never looks like damage to a verify of the files.
     fn verify_files(&self, disk: &MemStorage) -> Result<(), String> {
         match verify(DIRECTORY, &self.options(&disk.crash_process())) {
             Ok(report) if report.is_sound() => {
@@ -347,14 +342,13 @@ impl Trial<'_> {
                 Ok(())
             }
             Ok(report) => Err(format!("verify finds damage in the files: {:?}", report.damaged)),
-            // It is not there yet, or no more than its directory.
+            // Not created yet, or only its directory.
             Err(Error::NotAStore { .. }) => Ok(()),
             Err(error) => Err(format!("verify of the files: {error}")),
         }
     }
 
-    /// Writes, and loses power. Everything acknowledged is there, and everything that had been
-    /// seen.
+    /// Writes, then loses power. Everything acknowledged or seen must survive.
     fn go_on(&self, driver: &mut Driver, disk: &MemStorage) -> Result<(), String> {
         driver.act(&Op::Write(Write::CreateNamespace { name: 0 }));
         for (key, length) in [(0, 100), (7, 500)] {
@@ -383,7 +377,7 @@ impl Trial<'_> {
         let store = self
             .options(&cut)
             .open(DIRECTORY)
-            .map_err(|error| format!("after writes and another power cut it does not open: {error}"))?;
+            .map_err(|error| format!("the store does not open after writes and another power cut: {error}"))?;
         let found = look(&store).map_err(|error| format!("after writes and another power cut: {error}"))?;
         self.visited.note("written to afterwards");
         expect(&[Arc::new(driver.state().clone())], &found, self.moment.now)
@@ -409,7 +403,7 @@ impl Trial<'_> {
                 }
                 continue;
             }
-            // Long after, it is only looked for.
+            // Some steps later, only check that it exists.
             if is_acknowledged && step > copied.acknowledged_at + STEPS_AFTER_CHECKPOINT {
                 continue;
             }
@@ -435,12 +429,12 @@ impl Trial<'_> {
     }
 }
 
-/// After a second crash, only the states of every so manieth step are verified as files and written
+/// After a second crash, only the states of one step in this many are verified as files and written
 /// to.
 const RELAPSES_PER_THOROUGH: usize = 5;
 const STEPS_AFTER_CHECKPOINT: usize = 6;
 
-/// One of these states is what was found, sequences and all.
+/// What was found must be one of these states, including its sequences.
 fn expect(possible: &[Arc<State>], found: &State, now: u64) -> Result<(), String> {
     if possible
         .iter()
@@ -449,7 +443,7 @@ fn expect(possible: &[Arc<State>], found: &State, now: u64) -> Result<(), String
         return Ok(());
     }
     let mut text = format!(
-        "what the store shows is none of the {} states it may be in:\n{}\npossible, oldest first:",
+        "the store shows none of the {} states it may be in:\n{}\npossible, oldest first:",
         possible.len(),
         describe(found, now)
     );
@@ -459,7 +453,7 @@ fn expect(possible: &[Arc<State>], found: &State, now: u64) -> Result<(), String
     Err(text)
 }
 
-/// Of two states that look alike.
+/// Compares the sequences of two states that look alike.
 fn same_sequences(one: &State, other: &State, now: u64) -> bool {
     one.namespaces
         .values()
@@ -473,20 +467,20 @@ fn same_sequences(one: &State, other: &State, now: u64) -> bool {
 
 fn report(workload: &Workload, place: &Place, moment: &Moment, error: &str) -> String {
     format!(
-        "cut off before step {:?} of workload {}: {error}\nonly this state again: {PLACE}='{}'",
+        "cut off before step {:?} of workload {}: {error}\nto replay only this state: {PLACE}='{}'",
         moment.step,
         workload.name,
         write_place(&workload.name, place)
     )
 }
 
-/// The state that the environment names, if it names one.
+/// The state that the environment names, if any.
 pub fn place_to_replay() -> Option<(String, Place)> {
     let text = std::env::var(PLACE).ok()?;
     Some(read_place(&text).unwrap_or_else(|error| panic!("{PLACE}: {error}")))
 }
 
-/// Builds this state again, and every one on the way to it.
+/// Rebuilds this state, and every one on the way to it.
 pub fn replay(name: &str, place: &Place, below: crate::crash::recording::Below) -> Result<(), String> {
     let workload = Workload::named(name)?;
     let recording = workload.record(below);

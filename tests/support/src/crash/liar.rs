@@ -1,5 +1,5 @@
-//! Devices that lie. What such a device does, no engine can survive; an exploration that does not
-//! notice it looks at nothing.
+//! Devices that lie. No engine can survive them, and an exploration that does not notice them
+//! checks nothing.
 
 use std::io;
 use std::path::Path;
@@ -16,13 +16,13 @@ pub enum Lie {
     FileSyncs,
     /// Syncs of directories do nothing.
     DirectorySyncs,
-    /// Names are durable before what the files hold.
+    /// Names become durable before the contents of their files.
     RenameBeforeData,
-    /// One write in the middle never becomes durable, and nobody is told.
+    /// One write in the middle never becomes durable, without an error.
     MiddleWrite,
 }
 
-/// The write that is lost, of those to segments.
+/// Which write to segments is lost.
 const LOST_WRITE: usize = 9;
 
 impl Lie {

@@ -1,4 +1,4 @@
-//! Crashes at every step: recordings of whole lives, and the states that cutting them off leaves.
+//! Crashes at every step: recordings of whole runs, and the states that cutting them off leaves.
 
 pub mod cut;
 pub mod explorer;

@@ -1,9 +1,9 @@
-//! One run of a workload, and the disk as it was before each step.
+//! A recorded run of a workload: the disk as it was before each step.
 //!
-//! A machine that stops at a step leaves what the steps before it have done: no call after it has
-//! an effect. So one run that is never stopped, with a copy of the disk taken before each call that
-//! changes something, holds the states of all runs that are stopped; and what the writes after the
-//! crash would have done tells the sequences of the one under way.
+//! A machine that stops at a step leaves the effects of the steps before it and no others. So one
+//! run that is never stopped, with a copy of the disk taken before each modifying call, contains
+//! the states of all runs that are stopped. The calls after the crash still tell the sequences of
+//! the write that was under way.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::crash::cut::Cut;
 use crate::driver::Observer;
 use crate::model::{Promise, State};
 
-/// A write that was to come next.
+/// The next write.
 #[derive(Clone, Debug)]
 pub struct UnderWay {
     pub path: PathBuf,
@@ -24,16 +24,16 @@ pub struct UnderWay {
     pub bytes: Vec<u8>,
 }
 
-/// The disk before a step.
+/// The disk just before a step.
 #[derive(Clone, Debug)]
 pub struct Moment {
     pub disk: MemStorage,
     pub write: Option<UnderWay>,
     pub now: u64,
-    /// The step, in words.
+    /// The step, as text.
     pub step: String,
     span: Span,
-    /// Checkpoints that had been begun, and those of them that had been acknowledged.
+    /// Number of checkpoints begun, and of those acknowledged.
     pub copies: (usize, usize),
 }
 
@@ -56,14 +56,14 @@ impl Moment {
     }
 }
 
-/// Places among the states of a run.
+/// Indexes into the states of a run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
-    /// The newest that survives a power cut.
+    /// The newest state that survives a power cut.
     durable: usize,
-    /// The newest that survives a kill.
+    /// The newest state that survives a kill.
     killed: usize,
-    /// The newest; if a write is under way, the one it leads to.
+    /// The newest state; while a write is under way, the one it leads to.
     last: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// Just this one.
+    /// Only this state.
     pub fn only(state: Arc<State>) -> Allowed {
         Allowed {
             states: Arc::new(vec![state]),
@@ -83,7 +83,7 @@ impl Allowed {
         }
     }
 
-    /// After such a crash; and after any that comes before the store was seen again.
+    /// The states after such a crash, and after any crash before the store is read again.
     pub fn after(&self, cut: &Cut) -> Allowed {
         let mut allowed = self.clone();
         if !cut.keeps_everything() {
@@ -92,23 +92,23 @@ impl Allowed {
         allowed
     }
 
-    /// Those that a kill leaves.
+    /// The states after a kill.
     pub fn states(&self) -> &[Arc<State>] {
         &self.states[self.span.killed..=self.span.last]
     }
 
-    /// The same for the same states of the same run.
+    /// Equal for equal sets of states of the same run.
     pub fn range(&self) -> (usize, usize) {
         (self.span.killed, self.span.last)
     }
 }
 
-/// A checkpoint that was made meanwhile.
+/// A checkpoint made during the run.
 #[derive(Clone, Debug)]
 pub struct Copied {
     pub path: PathBuf,
     state: usize,
-    /// Moments until it was acknowledged.
+    /// The number of moments until it was acknowledged.
     pub acknowledged_at: usize,
 }
 
@@ -130,7 +130,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// What the store may show when it was cut off at this moment.
+    /// What the store may show if it is cut off at this moment.
     pub fn allowed(&self, moment: &Moment) -> Allowed {
         Allowed {
             states: self.states.clone(),
@@ -138,16 +138,16 @@ impl Recording {
         }
     }
 
-    /// What a checkpoint holds.
+    /// The content of a checkpoint.
     pub fn copied(&self, copied: &Copied) -> &State {
         &self.states[copied.state]
     }
 }
 
-/// What is put between the recorder and the disk.
+/// Builds the storage between the recorder and the disk.
 pub type Below = Arc<dyn Fn(&MemStorage) -> Arc<dyn Storage> + Send + Sync>;
 
-/// Follows a driver and records what it does. Clones record into the same log.
+/// Observes a driver and records its steps. Clones record into the same log.
 #[derive(Clone)]
 pub struct Recorder {
     log: Arc<Mutex<Log>>,
@@ -168,7 +168,7 @@ impl Recorder {
         }
     }
 
-    /// Nothing lies between it and the disk.
+    /// A recorder directly over the disk.
     pub fn over_the_disk(clock: &ManualClock) -> Recorder {
         Recorder::new(clock, Arc::new(|disk| Arc::new(disk.clone())))
     }
@@ -192,12 +192,12 @@ impl Recorder {
         }
     }
 
-    /// One more moment, after all steps so far.
+    /// Adds a moment after all steps so far.
     pub fn mark(&self, disk: &MemStorage, step: &str) {
         self.take(disk, step.to_owned(), None);
     }
 
-    /// What was recorded so far; another recording begins.
+    /// Returns the recording so far and starts a new one.
     pub fn finish(&self) -> Recording {
         let log = std::mem::take(&mut *self.log());
         Recording {
@@ -234,7 +234,7 @@ impl Observer for Recorder {
         Arc::new(Interposed::over((self.below)(disk), Arc::new(taker)))
     }
 
-    /// Power fails in the copies alone; what is recorded goes on, even on a device that lies.
+    /// Power fails only in the copies; the recorded run continues, even on a lying device.
     fn may_lose_power(&self) -> bool {
         false
     }
@@ -246,7 +246,7 @@ impl Observer for Recorder {
     }
 
     fn changed(&self, state: &State) {
-        // Now its sequences are known.
+        // Its sequences are known now.
         if let Some(last) = self.log().states.last_mut() {
             *last = Arc::new(state.clone());
         }
@@ -263,7 +263,7 @@ impl Observer for Recorder {
     }
 }
 
-/// Takes the disk before each call that changes something.
+/// Copies the disk before each modifying call.
 struct Taker {
     recorder: Recorder,
     disk: MemStorage,

@@ -1,4 +1,4 @@
-//! What can go wrong with a disk, and a storage on which it does, from one step of a life on.
+//! Disk failures, and a storage that fails with one of them from a given step on.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,22 +8,22 @@ use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, 
 
 use crate::driver::Observer;
 
-/// A kind of trouble; begins at a step.
+/// A kind of failure, beginning at a step.
 #[derive(Clone, Debug)]
 pub struct Trouble {
     pub name: &'static str,
     pub kind: FaultKind,
-    /// None strikes whatever call it is.
+    /// None: any operation fails.
     pub operation: Option<Operation>,
-    /// It goes on until things are put in order.
+    /// Calls keep failing until the disk is put in order.
     pub lasts: bool,
-    /// Steps are calls of all kinds, not only those that change something.
+    /// Steps count calls of all kinds, not only modifying ones.
     pub all_calls: bool,
-    /// What the failed call may end in, other than that the store is poisoned.
+    /// The error kind that the failed call may return, apart from a poisoned store.
     pub answer: ErrorKind,
 }
 
-/// Counts the calls of a whole life, over all disks on which it is lived, and lets them fail.
+/// Counts the calls of a whole run, across all its disks, and makes them fail.
 pub struct Troublemaker {
     pub trouble: Trouble,
     pub at: u64,
@@ -33,7 +33,7 @@ pub struct Troublemaker {
 #[derive(Default)]
 struct Troubled {
     storage: Option<FaultStorage>,
-    /// Calls on earlier disks, and faults that struck there.
+    /// Calls and injected faults on earlier disks.
     steps_before: u64,
     struck_before: u64,
     in_order: bool,
@@ -63,7 +63,7 @@ impl Troublemaker {
         self.arm();
     }
 
-    /// The disk fails from here on as it should, or works.
+    /// Sets the disk to fail as planned from here on, or to work.
     fn arm(&self) {
         let (struck, state) = (self.struck(), self.state());
         let Some(storage) = &state.storage else { return };
@@ -122,7 +122,7 @@ fn trouble(name: &'static str, kind: FaultKind, operation: Option<Operation>, la
 
 pub const FAILED: FaultKind = FaultKind::Error(io::ErrorKind::Other);
 
-/// Everything that can go wrong, by name.
+/// All kinds of failures, by name.
 pub fn troubles() -> Vec<Trouble> {
     let mut troubles = vec![
         Trouble {

@@ -1,4 +1,4 @@
-//! What is cut off: a short life that holds every kind of operation, and long random ones.
+//! Workloads to cut off: a short one with every kind of operation, and long random ones.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use crate::driver::{Driver, START_MS};
 use crate::ops::{self, BatchItem, Guard, Op, Put, Settings, Upkeep, Write};
 use crate::way::Way;
 
-/// One thing to do.
+/// One action.
 #[derive(Clone, Debug)]
 pub enum Deed {
     Op(Op),
-    /// Into a directory of its own.
+    /// Writes a checkpoint to a new directory.
     Checkpoint,
     Verify,
 }
 
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// `every-kind`, or the seed of a random one.
+    /// `every-kind`, or the seed of a random workload.
     pub name: String,
     pub settings: Settings,
     pub deeds: Vec<Deed>,
 }
 
 impl Workload {
-    /// The one of this name.
+    /// The workload of this name.
     pub fn named(name: &str) -> Result<Workload, String> {
         match name.parse() {
             Ok(seed) => Ok(Workload::random(seed)),
@@ -41,7 +41,7 @@ impl Workload {
         }
     }
 
-    /// Every kind of operation, in every class of durability, in a few hundred steps.
+    /// Every kind of operation, in every durability class, in a few hundred steps.
     pub fn every_kind() -> Workload {
         Workload {
             name: EVERY_KIND.to_owned(),
@@ -50,7 +50,7 @@ impl Workload {
         }
     }
 
-    /// The seed decides about everything.
+    /// A workload derived from this seed.
     pub fn random(seed: u64) -> Workload {
         let mut random = Rng::new(seed);
         let mut bytes = [0; 32];
@@ -71,7 +71,7 @@ impl Workload {
                 (0, _) => Deed::Checkpoint,
                 (1, _) => Deed::Verify,
                 (_, Some(op @ (Op::Write(_) | Op::Upkeep(_) | Op::Advance(_) | Op::Reopen { .. }))) => Deed::Op(op),
-                // Crashes are made of every step, and clocks that jump are tested elsewhere.
+                // Every step is a crash point anyway, and clocks that jump have tests elsewhere.
                 _ => continue,
             });
         }
@@ -82,7 +82,7 @@ impl Workload {
         }
     }
 
-    /// Does it all, on a disk below this.
+    /// Runs it and records it, with the storage that `below` puts over the disk.
     pub fn record(&self, below: Below) -> Recording {
         let clock = ManualClock::new(START_MS);
         let recorder = Recorder::new(&clock, below);
@@ -248,17 +248,18 @@ fn every_kind() -> Vec<Deed> {
         write(Write::DropNamespace { name: 3 }),
         upkeep(Upkeep::CompactIfWorthwhile),
     ];
-    // A put that expires hides an older one in another segment, and its own segment is compacted alone.
+    // An expiring put hides an older one in another segment, and its own segment is compacted
+    // alone.
     deeds.push(put(0, 13, value(70), Os));
     deeds.extend((0..4).map(|n| put(1, 15 + n, value(900), Os)));
     deeds.push(put(0, 13, lasting(second, value(80)), Os));
     deeds.extend((0..4).map(|n| put(1, 15 + n, value(800), Os)));
     deeds.extend([Deed::Op(Op::Advance(1_500)), upkeep(Upkeep::Maintain)]);
-    // The newest first, so that the older put still lies in another one when it is decided about the
-    // shadow.
+    // Newest first, so that the older put is still in another segment when the shadow's fate is
+    // decided.
     deeds.extend((2..5).rev().map(|bit| upkeep(Upkeep::CompactSubset(1 << bit))));
     deeds.push(reopen(Way::Hints, Sync));
-    // Segments that fill while nothing is synced.
+    // Segments that fill up while nothing is synced.
     deeds.extend((0..9).map(|n| put(n % 2, 10 + n / 2, value(900), if n % 3 == 0 { Os } else { Buffered })));
     deeds.extend([
         put(0, 8, value(6_000), Os),

@@ -1,4 +1,4 @@
-//! Whether the store shows what the model says, asked in every way.
+//! Compares what the store shows with the model, through every read.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use super::{DIRECTORY, Driver};
 use crate::model::{Item, Keyspace};
 use crate::ops::NAMES;
 
-/// Values that are kept across everything that happens.
+/// Number of values held across everything that happens.
 const HELD_MAX: usize = 6;
 
 impl Driver {
-    /// Everything that the store shows is what the model says.
+    /// Compares everything the store shows with the model.
     pub fn check(&mut self) {
         let state = self.history.now();
         let (now, keys) = (self.now, &self.keys);
@@ -73,7 +73,7 @@ impl Driver {
             );
         }
         for (value, bytes) in &self.held {
-            assert_eq!(value.as_bytes(), &**bytes, "a value that was held changed");
+            assert_eq!(value.as_bytes(), &**bytes, "a held value changed");
         }
         self.check_stats();
     }
@@ -90,7 +90,7 @@ impl Driver {
             "count of {}",
             handle.name()
         );
-        // Another part of the keys in each step, in pages of another size.
+        // Each step lists another part of the keys, with another page size.
         let prefixes: [&[u8]; 7] = [b"", b"a", b"ab", b"user-", b"\0", b"\xff", b"abc\0"];
         let prefix = prefixes[step % prefixes.len()];
         let (low, high) = (&keys[step % keys.len()], &keys[(step / 3) % keys.len()]);
@@ -170,11 +170,11 @@ impl Driver {
         assert_eq!(
             live,
             stats.keys + stats.namespaces,
-            "what segments and the index say of live records: {stats:?}"
+            "segments and the index disagree about live records: {stats:?}"
         );
         assert_eq!((&stats.poisoned, &stats.background_error), (&None, &None));
         assert!(stats.durable_sequence <= stats.last_sequence, "{stats:?}");
-        // Nothing is left behind on the disk.
+        // No stray files remain on the disk.
         let listed: Vec<_> = stats
             .segments
             .iter()
@@ -191,10 +191,14 @@ impl Driver {
         assert_eq!(there, listed, "segments on the disk");
     }
 
-    /// When nothing waits to be swept, counters are exact.
+    /// Counters are exact once everything is swept.
     pub(super) fn check_exact_counts(&self) {
         let (state, stats) = (self.state(), self.store.stats());
-        assert_eq!(stats.keys, state.visible_keys(self.now), "keys when all is swept");
+        assert_eq!(
+            stats.keys,
+            state.visible_keys(self.now),
+            "keys once everything is swept"
+        );
         let names = state
             .namespaces
             .keys()
@@ -207,12 +211,12 @@ impl Driver {
         assert_eq!(
             stats.live_bytes,
             names.chain(records).sum::<u64>(),
-            "live bytes when all is swept: {stats:?}"
+            "live bytes once everything is swept: {stats:?}"
         );
     }
 }
 
-/// Bytes that a put takes in the log, see `docs/format.md`.
+/// Size of a put's record in the log, see `docs/format.md`.
 fn record_bytes(key: usize, item: &Item) -> u64 {
     let optional = if item.expiry.is_some() { 8 } else { 0 } + if item.metadata.is_some() { 4 } else { 0 };
     let metadata = item.metadata.as_ref().map_or(0, |metadata| metadata.len());

@@ -1,5 +1,4 @@
-//! The end of a store and the beginning of the next: closed, killed or cut off, between operations
-//! and within them.
+//! Ends a store and opens it again: closed, killed or cut off, between operations and within them.
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ pub(super) fn after(disk: &MemStorage, crash: &Crash) -> MemStorage {
 pub(super) fn survived_by(crash: &Crash) -> Promise {
     match crash {
         Crash::Kill => Promise::Kill,
-        // Everything survives, so that this is no worse than a kill.
+        // Everything survives, so this is no worse than a kill.
         Crash::PowerCut(CutPolicy::KeepAll) => Promise::Kill,
         Crash::PowerCut(_) => Promise::PowerCut,
     }
@@ -30,7 +29,7 @@ pub(super) fn survived_by(crash: &Crash) -> Promise {
 
 impl Driver {
     pub(super) fn reopen(&mut self, way: Way, settings: &Settings) {
-        // It will be opened at the highest time, and be swept then.
+        // The store opens at the highest time seen, and sweeps then.
         let unswept = self.state().keys() != self.state().visible_keys(self.highest) || self.dropped_keys > 0;
         let (before, wall_shifted) = (self.store.stats(), self.wall_shifted);
         let dropped_some = !self.stale.is_empty();
@@ -38,7 +37,7 @@ impl Driver {
         assert!(matches!(self.store.sync(), Ok(()) | Err(Error::Closed)));
         assert!(matches!(self.store.namespaces(), Err(Error::Closed)));
         self.acknowledge(Promise::PowerCut);
-        // What a clean close leaves is durable. Only the names of hints may not be.
+        // Everything is durable after a clean close, except perhaps the names of hints.
         let power_cut = self.step.is_multiple_of(2) && self.observer.may_lose_power();
         let disk = if power_cut {
             self.disk.power_cut(&CutPolicy::LoseUnsynced)
@@ -57,13 +56,17 @@ impl Driver {
             assert!(index_file_used || sources == report.segments, "{report:?}");
         } else {
             match way {
-                // Keys of a namespace that was dropped may be left in the indexes, which are not written then.
+                // Keys of a dropped namespace may remain in the indexes; then no index file is
+                // written.
                 Way::IndexFile if dropped_some => prepared.assert_all_used(report),
                 Way::Hints | Way::Mixed(_) if report.segments < 2 => prepared.assert_all_used(report),
                 _ => prepared.assert_taken(report),
             }
             let missing = report.segments - prepared.hints;
-            assert_eq!(report.hints_rebuilt, missing, "hints do not fit: {report:?}");
+            assert_eq!(
+                report.hints_rebuilt, missing,
+                "wrong number of hints rebuilt: {report:?}"
+            );
         }
         self.history.now_mut().sweep(self.now);
         if !unswept {
@@ -77,8 +80,8 @@ impl Driver {
                         let mut other = *other;
                         other.sealed = true;
                         if !index_file_used || wall_shifted {
-                            // Without it, and where the clock had it made anew, a record that expired and was then
-                            // overwritten is one that was overwritten.
+                            // Without the index file, and if the clock caused it to be rebuilt, a
+                            // record that expired and was then overwritten counts as overwritten.
                             other.expired_bytes = other.expired_bytes.min(segment.expired_bytes);
                         }
                         other
@@ -97,8 +100,8 @@ impl Driver {
     pub(super) fn begin(&mut self, disk: MemStorage, settings: &Settings) -> Result<()> {
         self.handles.clear();
         self.stale.clear();
-        // Another opening would judge by the wall clock alone, and show again what is still on disk.
-        // `tests/crash/time` has that.
+        // At another time, opening would go by the wall clock alone and show expired keys that are
+        // still on disk. `tests/crash/time` covers that.
         self.now = self.highest;
         self.clock.set_wall(self.now);
         self.wall_shifted = false;
@@ -110,7 +113,7 @@ impl Driver {
         self.meet_namespaces()
     }
 
-    /// Tries something while the machine may stop.
+    /// Attempts an operation while the machine may stop.
     pub(super) fn attempt(&mut self, doing: &Doing) {
         match doing {
             Doing::Write(write) => {
@@ -120,10 +123,10 @@ impl Driver {
                 match (plan, done) {
                     (Plan::Change { state, .. }, Err(error)) => {
                         assert!(stopped, "{write:?}: {error}");
-                        // It may or may not have happened, as a whole.
+                        // It happened completely or not at all.
                         self.history.push(state);
                     }
-                    // Sequences may not be read any more; they are not compared across a crash.
+                    // Sequences may be unreadable; they are not compared across a crash.
                     (Plan::Change { state, promise, .. }, Ok(_)) if stopped => {
                         self.history.push(state);
                         self.history.acknowledge(promise);
@@ -141,10 +144,10 @@ impl Driver {
         }
     }
 
-    /// Ends the store so, and opens it by this way or what the crash has left of it.
+    /// Crashes the store, and opens it, in the given way, from what the crash left.
     pub(super) fn crash(&mut self, crash: &Crash, relapses: &[Relapse], way: Way, settings: &Settings) -> Prepared {
         let mut disk = after(&self.disk, crash);
-        // That process is dead. Its store closes when it is dropped, which would only take time.
+        // That process is dead; closing its store on drop would only take time.
         self.faults.stop_at(self.faults.steps());
         let mut survived = survived_by(crash);
         for relapse in relapses {

@@ -1,4 +1,4 @@
-//! On a disk that may fail: what failed has happened or not, as a whole, and reads go on.
+//! Operations on a failing disk: each one happens completely or not at all, and reads keep working.
 
 use std::sync::Arc;
 
@@ -28,14 +28,14 @@ pub(super) fn fault(failure: Failure) -> Fault {
     }
 }
 
-/// What a disk that fails may be answered with.
+/// Whether this error is allowed on a failing disk.
 pub(super) fn is_failure(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Poisoned)
 }
 
 impl Driver {
-    /// Tries something while a storage call may fail. Whatever comes of it, reads go on, and show
-    /// what was before or after.
+    /// Attempts an operation while a storage call may fail. Whatever the outcome, reads keep
+    /// working and show the state before or after it.
     pub(super) fn fail(&mut self, doing: &Doing) {
         let before = self.state().clone();
         let failed = match doing {
@@ -43,18 +43,18 @@ impl Driver {
                 let plan = self.plan(write);
                 match (plan, self.perform(write)) {
                     (Plan::Change { state, .. }, Err(error)) => {
-                        // It may or may not have happened, as a whole.
+                        // It happened completely or not at all.
                         self.history.push(state);
                         Some(error)
                     }
-                    // What went well is compared across the crash, where sequences are not.
+                    // A success is compared across the crash, without sequences.
                     (Plan::Change { state, promise, .. }, Ok(_)) => {
                         self.history.push(state);
                         self.history.acknowledge(promise);
                         None
                     }
                     (_, Err(error)) => Some(error).filter(is_failure),
-                    (plan, Ok(done)) => panic!("{write:?} ended in {done:?}; expected was {plan:?}"),
+                    (plan, Ok(done)) => panic!("{write:?} returned {done:?}, expected {plan:?}"),
                 }
             }
             Doing::Upkeep(upkeep) => {
@@ -77,12 +77,12 @@ impl Driver {
         let (now, after) = (self.now, self.state());
         assert!(
             after.looks_like(&found, now) || (failed.is_some() && before.looks_like(&found, now)),
-            "what {doing:?}, which returned {failed:?}, left is neither all of it nor nothing"
+            "{doing:?}, which returned {failed:?}, was applied in part"
         );
     }
 
-    /// Does a write. One that fails has happened or not, as a whole, and after a crash it may be
-    /// the other way round.
+    /// Attempts a write. A failed write happened completely or not at all, and a crash may reverse
+    /// which of the two.
     pub fn try_write(&mut self, write: &Write) -> Result<()> {
         self.step += 1;
         let plan = self.plan(write);
@@ -95,7 +95,7 @@ impl Driver {
                 let happened = matches!(&plan, Plan::Change { state, .. } if state.looks_like(&found, self.now));
                 assert!(
                     happened || self.state().looks_like(&found, self.now),
-                    "{write:?} failed, {error}, and left\n{}\nof\n{}",
+                    "{write:?} failed: {error}; the store shows\n{}\nafter\n{}",
                     describe(&found, self.now),
                     describe(self.state(), self.now)
                 );
@@ -117,7 +117,7 @@ impl Driver {
         result
     }
 
-    /// Does something that leaves all as it is, failed or not.
+    /// Attempts an upkeep operation, which changes nothing visible whether it fails or not.
     pub fn try_upkeep(&mut self, upkeep: &Upkeep) -> Result<()> {
         let result = self.perform_upkeep(upkeep);
         match (&result, upkeep) {
@@ -129,8 +129,8 @@ impl Driver {
         result
     }
 
-    /// Lets go of the store, closed or not, and opens it again; on a disk that works, if on this
-    /// one it cannot be done.
+    /// Drops the store, closed or not, and opens it again, on a healthy disk if that fails on this
+    /// one.
     pub fn try_reopen(&mut self, way: Way, settings: &Settings) -> Result<()> {
         let disk = self.disk.crash_process();
         let prepared = way.prepare(&disk, DIRECTORY);
@@ -143,7 +143,7 @@ impl Driver {
         } else {
             prepared.assert_no_more_used(self.store.recovery_report());
         }
-        // An opening that went well may have failed to hand out a namespace.
+        // Even if the store opened, opening a namespace may fail.
         result = result.and_then(|()| self.meet_namespaces());
         let found = look(&self.store).unwrap();
         self.settle_crash(Promise::Kill, &found);
@@ -152,7 +152,7 @@ impl Driver {
         result
     }
 
-    /// What the store shows is what the model says, however it fares otherwise.
+    /// The store shows what the model says, no matter what else fails.
     pub fn check_shown(&self) {
         self.observer.calm(true);
         let found = look(&self.store).unwrap_or_else(|error| panic!("reading: {error}"));
@@ -165,7 +165,7 @@ impl Driver {
         self.observer.calm(false);
     }
 
-    /// Whether a crash just now would leave what was promised, without damage.
+    /// Whether a crash now would leave everything promised, undamaged.
     pub fn outlives(&self, crash: &Crash) -> Result<(), String> {
         let disk = after(&self.disk, crash);
         let clock = ManualClock::new(self.highest);

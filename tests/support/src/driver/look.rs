@@ -1,4 +1,4 @@
-//! A store, read into the form of its model.
+//! Reads a store into a model.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use embercask::{Result, Store};
 
 use crate::model::{Item, Keyspace, State};
 
-/// Everything that the store shows.
+/// Everything the store shows.
 pub fn look(store: &Store) -> Result<State> {
     let mut state = State::default();
     for info in store.namespaces()? {

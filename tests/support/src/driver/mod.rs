@@ -1,9 +1,9 @@
-//! Does to a store and to its model the same, and compares what both show.
+//! Applies the same operations to a store and to its model, and compares both.
 //!
-//! A write is planned by the rules alone ([`plan`]), done ([`perform`]), and held against its plan
-//! ([`writes`]). Then everything that can be seen is compared ([`compare`]). Upkeep ([`upkeep`])
-//! changes nothing of it; of what is lost by a crash ([`crashes`]) or on a disk that fails
-//! ([`failures`]), the promises decide.
+//! A write is planned by the rules alone ([`plan`]), performed ([`perform`]), and compared with its
+//! plan ([`writes`]). Then everything visible is compared ([`compare`]). Upkeep ([`upkeep`])
+//! changes nothing visible; what a crash ([`crashes`]) or a failing disk ([`failures`]) may lose is
+//! decided by the promises.
 
 mod compare;
 mod crashes;
@@ -33,7 +33,7 @@ use observer::Nobody;
 
 pub const DIRECTORY: &str = "/data/store";
 pub const START_MS: u64 = 1_700_000_000_000;
-/// More steps than any life has.
+/// More steps than any run has.
 const STEPS_MAX: usize = 1_000_000;
 
 pub struct Driver {
@@ -44,15 +44,15 @@ pub struct Driver {
     settings: Settings,
     store: Store,
     handles: BTreeMap<String, Namespace>,
-    /// The last handle of each name that was dropped.
+    /// The last handle of each dropped namespace.
     stale: BTreeMap<usize, Namespace>,
     history: History,
     keys: Vec<Vec<u8>>,
     /// The wall clock.
     now: u64,
-    /// The highest that it was since the store was opened.
+    /// The highest wall clock since the store was opened.
     highest: u64,
-    /// Somebody has set the wall clock since the store was opened.
+    /// Whether the wall clock was set since the store was opened.
     wall_shifted: bool,
     /// The highest sequence that a write returned.
     last_sequence: u64,
@@ -83,7 +83,7 @@ impl Driver {
         Driver::observed(settings, &ManualClock::new(START_MS), Arc::new(Nobody))
     }
 
-    /// As [`new`](Self::new), with somebody who follows, at a time that they know.
+    /// As [`new`](Self::new), with an observer and its clock.
     pub fn observed(settings: &Settings, clock: &ManualClock, observer: Arc<dyn Observer>) -> Driver {
         let mut driver = Driver::on(MemStorage::seeded(settings.seed), settings, clock, observer).unwrap();
         for name in 0..FIRST_NAMES {
@@ -92,8 +92,8 @@ impl Driver {
         driver
     }
 
-    /// Goes on with what is on this disk, whatever that is. Values of writes from here on are
-    /// unlike those from before.
+    /// Continues with the content of this disk. Writes from here on have values different from
+    /// earlier ones.
     pub fn resume(
         disk: MemStorage,
         settings: &Settings,
@@ -109,7 +109,7 @@ impl Driver {
         Ok(driver)
     }
 
-    /// As [`observed`](Self::observed), without any namespace, on a disk that may fail.
+    /// As [`observed`](Self::observed), without any namespaces, on a disk that may fail.
     pub fn on(
         disk: MemStorage,
         settings: &Settings,
@@ -140,13 +140,13 @@ impl Driver {
         })
     }
 
-    /// Does one thing, and looks at everything afterwards.
+    /// Performs an operation and compares everything afterwards.
     pub fn run(&mut self, op: &Op) {
         self.act(op);
         self.check();
     }
 
-    /// Does one thing.
+    /// Performs an operation.
     pub fn act(&mut self, op: &Op) {
         self.step += 1;
         match op {
@@ -202,7 +202,7 @@ impl Driver {
                 self.fail(doing);
                 self.faults.clear();
                 let crash = match (failure, crash) {
-                    // What such a sync has lost is lost even where a power cut takes nothing.
+                    // Data lost by such a sync is lost even in a power cut that keeps everything.
                     (Failure::SyncThatLoses, Crash::PowerCut(CutPolicy::KeepAll)) => {
                         &Crash::PowerCut(CutPolicy::KeepPrefix { operations: usize::MAX })
                     }
@@ -213,7 +213,7 @@ impl Driver {
         }
     }
 
-    /// The store looks at the clock, and so what has expired by it stays so.
+    /// Makes the store read the clock, so that what has expired by now stays expired.
     fn see_the_time(&mut self) {
         self.store.stats();
         self.history.see(self.now);

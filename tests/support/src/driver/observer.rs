@@ -1,4 +1,4 @@
-//! Who follows what a driver does.
+//! Observers of a driver.
 
 use std::sync::Arc;
 
@@ -6,28 +6,28 @@ use embercask::storage::{MemStorage, Storage};
 
 use crate::model::{Promise, State};
 
-/// Follows what a driver does. The default only looks away.
+/// Observes a driver. The default does nothing.
 pub trait Observer: Send + Sync {
-    /// What the store works on, in the place of the disk itself.
+    /// The storage that the store uses instead of the disk itself.
     fn storage(&self, disk: &MemStorage) -> Arc<dyn Storage> {
         Arc::new(disk.clone())
     }
 
-    /// Whether the driver may let power fail where nothing can be lost by it.
+    /// Whether the driver may cut power where nothing can be lost.
     fn may_lose_power(&self) -> bool {
         true
     }
 
-    /// The driver looks at the store, or goes on: meanwhile no disk may fail.
+    /// The driver is checking the store, or has resumed; no disk may fail while it checks.
     fn calm(&self, _is_calm: bool) {}
 
-    /// A write begins that leads to this state.
+    /// A write that leads to this state begins.
     fn begins(&self, _state: &State) {}
 
     /// The write that began has led to this state.
     fn changed(&self, _state: &State) {}
 
-    /// The newest state and all before it are covered by an acknowledgement of this class.
+    /// An acknowledgement of this class covers the newest state and all before it.
     fn acknowledged(&self, _promise: Promise) {}
 }
 

@@ -1,4 +1,4 @@
-//! A write, as the store is asked to do it.
+//! Performs writes on the store.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Driver {
         options
     }
 
-    /// Lets the store do it.
+    /// Performs the write.
     pub(super) fn perform(&mut self, write: &Write) -> Result<Done> {
         match write {
             Write::Put {

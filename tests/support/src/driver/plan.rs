@@ -1,4 +1,4 @@
-//! What a write must do, by the rules alone.
+//! The outcome that the rules require of a write.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use super::Driver;
 use crate::model::{Item, Keyspace, Promise, State};
 use crate::ops::{BatchItem, Guard, NAMES, Put, Write};
 
-/// What a write must do.
+/// The required outcome of a write.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// It ends well, with this state. Sequences in it that are 0 are to be learnt.
+    /// It succeeds and leads to this state. Sequences of 0 are filled in afterwards.
     Change {
         state: State,
         existed: Option<bool>,
@@ -34,7 +34,7 @@ impl Driver {
         }
     }
 
-    /// What this write must do, by the rules alone.
+    /// The required outcome of this write.
     pub(super) fn plan(&self, write: &Write) -> Plan {
         let mut state = self.state().clone();
         let (mut existed, mut written, mut dropped) = (None, Vec::new(), 0);
@@ -163,7 +163,7 @@ impl Driver {
         }
     }
 
-    /// The conflict that a guard must end in.
+    /// The conflict that a guard must cause.
     fn conflict(&self, guard: Option<Guard>, namespace: usize, key: usize) -> Option<Plan> {
         let found = self.visible(namespace, key).map(|item| item.sequence);
         let holds = match guard? {
@@ -214,7 +214,7 @@ impl Driver {
         format!("meta {} ", self.step).bytes().cycle().take(length).collect()
     }
 
-    /// Writes to namespaces that never were are left out: there is no handle for them.
+    /// Skips writes to namespaces that never existed, for which there is no handle.
     pub(super) fn batch_items<'a>(&self, items: &'a [BatchItem]) -> impl Iterator<Item = &'a BatchItem> {
         let known: Vec<bool> = (0..NAMES.len())
             .map(|name| self.exists(name) || self.stale.contains_key(&name))

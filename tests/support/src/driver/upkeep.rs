@@ -1,4 +1,4 @@
-//! What changes nothing that the store shows: flushes, syncs, sweeps, compaction, closing.
+//! Operations that change nothing visible: flushes, syncs, sweeps, compaction, closing.
 
 use embercask::Result;
 
@@ -39,7 +39,7 @@ impl Driver {
             Upkeep::Compact => {
                 self.swept();
                 let stats = self.store.stats();
-                // While a jump of the clock is fresh, what has expired is kept.
+                // Shortly after a clock jump, expired records are kept.
                 if self.settings.grace_ms == 0 && !self.wall_shifted {
                     assert_eq!(
                         (stats.dead_bytes, stats.tombstone_bytes),
@@ -52,8 +52,8 @@ impl Driver {
         }
     }
 
-    /// Everything expired or dropped has left the indexes; but where the clock was set, some of
-    /// what has expired is only hidden.
+    /// Everything expired or dropped has left the indexes, except that after the clock was set some
+    /// expired keys are only hidden.
     fn swept(&mut self) {
         let now = self.now;
         self.dropped_keys = 0;

@@ -1,4 +1,4 @@
-//! A write, done and held against its plan.
+//! Performs a write and compares it with its plan.
 
 use embercask::{Error, Result};
 
@@ -17,7 +17,7 @@ impl Driver {
         self.settle_write(write, plan, done);
     }
 
-    /// The write has ended as it must.
+    /// Checks that the write ended as planned.
     pub(super) fn settle_write(&mut self, write: &Write, plan: Plan, done: Result<Done>) {
         match (plan, done) {
             (
@@ -49,7 +49,7 @@ impl Driver {
                         self.last_sequence = self.last_sequence.max(last);
                     }
                     Done::Existed(found) => {
-                        assert_eq!(Some(found), existed, "{write:?}: whether the key was there");
+                        assert_eq!(Some(found), existed, "{write:?}: whether the key existed");
                         for (name, key) in written {
                             let value = self.handles[&name].get(&key).unwrap().expect("it was written just now");
                             assert!(value.sequence() > self.last_sequence, "{write:?}: sequence");
@@ -66,11 +66,11 @@ impl Driver {
                 self.acknowledge(promise);
             }
             (Plan::Conflict(expected), Err(Error::Conflict { found })) => {
-                assert_eq!(found, expected, "{write:?}: what the conflict says is there");
+                assert_eq!(found, expected, "{write:?}: the sequence in the conflict");
             }
             (Plan::NotFound, Err(Error::NamespaceNotFound { .. })) => {}
             (Plan::Exists, Err(Error::NamespaceExists { .. })) => {}
-            (plan, done) => panic!("{write:?} ended in {done:?}; expected was {plan:?}"),
+            (plan, done) => panic!("{write:?} returned {done:?}, expected {plan:?}"),
         }
     }
 }

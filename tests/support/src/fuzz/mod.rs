@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets that use the public interface alone; those that reach inside are in
+//! Bodies of the fuzz targets that use only the public interface. Those that need internals are in
 //! `src/fuzzing`.
 
 pub mod store_model;

@@ -1,10 +1,9 @@
-//! Fuzz target `store_model`: operations out of the fuzzer's bytes, done to a store and to the
-//! [`model`](crate::model).
+//! Fuzz target `store_model`: operations decoded from the fuzzer's bytes, applied to a store and to
+//! the [`model`](crate::model).
 //!
-//! The first byte says how the store is opened; then each piece of [`PIECE`] bytes is one
-//! operation, whatever its bytes. So a fuzzer that changes a byte changes one operation, and one
-//! that moves pieces moves operations. What a piece does not hold reads as zeros, and what it has
-//! too much is not looked at.
+//! The first byte selects how the store is opened; then each piece of [`PIECE`] bytes is one
+//! operation, whatever its bytes. So a mutation of a byte changes one operation, and moving pieces
+//! moves operations. Missing bytes of a piece read as zeros; surplus bytes are ignored.
 
 use embercask::Durability;
 use embercask::storage::CutPolicy;
@@ -14,13 +13,12 @@ use crate::ops::{BatchItem, Crash, Doing, Failure, Guard, KEYS, NAMES, Op, Put, 
 use crate::way::Way;
 use embercask::testing::input::Input;
 
-/// Bytes of one operation.
+/// Bytes per operation.
 pub const PIECE: usize = 24;
-/// More operations are left out: they would cost more time than they find.
+/// Further operations are ignored: they would cost more time than they find bugs.
 const OPERATIONS_MAX: usize = 250;
 
-/// Runs all operations of an input; after each, everything that the store shows is compared with
-/// the model.
+/// Runs all operations of an input; after each, compares everything the store shows with the model.
 pub fn store_model(data: &[u8]) {
     let (first, pieces) = data.split_at(data.len().min(1));
     let mut done = Done(Vec::new());
@@ -31,7 +29,7 @@ pub fn store_model(data: &[u8]) {
     }
 }
 
-/// Tells, if the last of them failed, what the operations were.
+/// Prints the operations if the last of them failed.
 struct Done(Vec<Op>);
 
 impl Drop for Done {
@@ -51,7 +49,7 @@ fn settings(input: &mut Input<'_>) -> Settings {
         segment_bytes: [4096, 4096, 6000, 20_000][usize::from(bits >> 1 & 3)],
         durability: CLASSES[usize::from(bits >> 3 & 3) % 3],
         grace_ms: [0, 0, 5, 10_000][usize::from(bits >> 5 & 3)],
-        // The same input does the same.
+        // Deterministic: the same input gives the same run.
         seed: 1,
     }
 }
@@ -59,7 +57,7 @@ fn settings(input: &mut Input<'_>) -> Settings {
 /// Namespace and key.
 fn target(input: &mut Input<'_>) -> (usize, usize) {
     let byte = usize::from(input.u8());
-    // Most happens in one namespace, so that its keys are written again and again.
+    // Most writes go to one namespace, so that its keys are written again and again.
     let namespace = [0, 0, 0, 0, 1, 1, 2, 3][byte >> 5];
     (namespace, (byte & 0x1f) % KEYS)
 }
@@ -68,7 +66,7 @@ fn ttl(number: u8) -> u64 {
     [1, 2, 5, 10, 50, 1_000, 12_000, 1_000_000][usize::from(number & 7)]
 }
 
-/// From one byte: most puts are short and for ever.
+/// From one byte: most puts are short and never expire.
 fn put(byte: u8) -> Put {
     Put {
         length: [
@@ -89,7 +87,7 @@ fn guard(number: u8) -> Option<Guard> {
     }
 }
 
-/// A guard and a class of its own, from one byte.
+/// An operation's guard and durability class, from one byte.
 fn terms(input: &mut Input<'_>) -> (Option<Guard>, Option<Durability>) {
     let byte = input.u8();
     let durability = CLASSES.get(usize::from(byte >> 4 & 7).wrapping_sub(1)).copied();
@@ -104,7 +102,7 @@ fn write(input: &mut Input<'_>) -> Write {
                 namespace,
                 key,
                 put: Put {
-                    // One byte more or less may be what does not fit.
+                    // One byte more or less may decide whether it fits.
                     length: put.length + usize::from(input.u8() & 31),
                     ..put
                 },
@@ -156,10 +154,10 @@ fn write(input: &mut Input<'_>) -> Write {
     }
 }
 
-/// From two bytes, so that a whole batch finds place in a piece.
+/// From two bytes, so that a whole batch fits in a piece.
 fn batch_item(input: &mut Input<'_>) -> BatchItem {
     let ((namespace, key), how) = (target(input), input.u8());
-    // Rarely one with a guard; a quarter are deletes.
+    // Few have a guard; a quarter are deletes.
     let (guard, put) = match how {
         0xf0..=0xff => (guard(how), None),
         0xc0..=0xef => (None, None),
@@ -243,7 +241,7 @@ fn failure(input: &mut Input<'_>) -> Failure {
     }
 }
 
-/// Any bytes are an operation.
+/// Any bytes are a valid operation.
 fn op(input: &mut Input<'_>) -> Op {
     match input.u8() % 32 {
         0..=17 => Op::Write(write(input)),
@@ -272,7 +270,7 @@ fn op(input: &mut Input<'_>) -> Op {
             }
         }
         _ => {
-            // What is done comes last: a batch takes all the bytes that are left.
+            // `doing` comes last, because a batch takes all remaining bytes.
             let (settings, calls) = (settings(input), u64::from(input.u8() % 48));
             let (crash, relapses, way) = (crash(input), relapses(input), way(input));
             let doing = doing(input);

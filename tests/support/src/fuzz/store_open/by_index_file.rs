@@ -1,5 +1,5 @@
-//! The part of `store_open` that opens a store by an index file: by one of any content, and by that
-//! which closing has left.
+//! The part of `store_open` that opens a store by its index file: one of any content, and one that
+//! closing wrote.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use super::{DIRECTORY, Listing, invents_nothing, listing, options, records, told
 use crate::way::Way;
 use embercask::testing::repair;
 
-/// Opens a store by the index file that is on one disk and not on the other. One that fits changes
-/// nothing that is shown, unless somebody has put its checksums right: then it may hide what was
-/// written, and cannot make up what was not.
+/// Opens a store by the index file that is on `disk` and not on `by_log`. One that fits changes
+/// nothing visible, unless its checksums were repaired: then it may hide records, but cannot invent
+/// any.
 pub(super) fn check(disk: &MemStorage, by_log: &MemStorage, read_mode: ReadMode, may_lie: bool) {
     let before = records(disk);
     let bytes = disk.read_file(Path::new(DIRECTORY).join("INDEX")).unwrap();
@@ -22,21 +22,25 @@ pub(super) fn check(disk: &MemStorage, by_log: &MemStorage, read_mode: ReadMode,
         Ok(store) => store,
         Err(error) => {
             told(&error);
-            assert!(expected.is_err(), "an index file keeps it from opening: {error}");
+            assert!(expected.is_err(), "an index file prevents opening: {error}");
             return;
         }
     };
     if !store.recovery_report().index_file_used {
         match (listing(&store).inspect_err(told), expected) {
-            (Ok(shown), Ok(expected)) => assert_eq!(shown, expected, "an index file that was not used"),
-            (shown, expected) => assert_eq!(shown.is_ok(), expected.is_ok(), "an index file that was not used"),
+            (Ok(shown), Ok(expected)) => assert_eq!(shown, expected, "an unused index file changed the content"),
+            (shown, expected) => assert_eq!(
+                shown.is_ok(),
+                expected.is_ok(),
+                "an unused index file changed the outcome"
+            ),
         }
         return;
     }
     let manifest = before.get("MANIFEST").map_or(&[][..], Vec::as_slice);
     assert!(
         repair::is_sound_index(&bytes) && repair::is_index_of(&bytes, manifest),
-        "an index file is used that does not fit"
+        "an index file that does not fit was used"
     );
     match (browse(&store), may_lie) {
         (shown, true) => invents_nothing(&before, shown.as_ref().ok()),
@@ -47,7 +51,7 @@ pub(super) fn check(disk: &MemStorage, by_log: &MemStorage, read_mode: ReadMode,
         }
         (Err(error), false) => told(&error),
     }
-    // Closed with nothing done, it has changed nothing: without the index file the truth is back.
+    // Closing without a write changed nothing: without the index file, the truth is back.
     store.close().unwrap();
     let again = disk.crash_process();
     Way::Hints.prepare(&again, DIRECTORY);
@@ -59,17 +63,17 @@ pub(super) fn check(disk: &MemStorage, by_log: &MemStorage, read_mode: ReadMode,
             "an index file changed the store itself"
         ),
     }
-    // What comes of it when it is written to, nobody can say; but it panics at nothing.
+    // The result of writes to such a store is undefined, but they must not panic.
     let store = options(disk, read_mode).open(DIRECTORY).unwrap();
     let _ = (store.verify(), write_to(&store), store.close());
 }
 
-/// Opened again by its index file, its hints and its records, a store shows the same.
+/// Opened by its index file, its hints and its records, a store shows the same.
 pub(super) fn reopened(disk: &MemStorage, read_mode: ReadMode, shown: &Listing, sound: bool) -> Result<()> {
     for way in [Way::IndexFile, Way::Hints, Way::Records] {
         let prepared = way.prepare(disk, DIRECTORY);
         let store = options(disk, read_mode).open(DIRECTORY)?;
-        // What the store has written for itself is fit to be used.
+        // The store must use the files it wrote itself.
         let report = store.recovery_report();
         assert_eq!(report.index_file_used, prepared.index_file, "{report:?}");
         if sound {
@@ -78,7 +82,7 @@ pub(super) fn reopened(disk: &MemStorage, read_mode: ReadMode, shown: &Listing, 
         assert_eq!(
             listing(&store)?,
             *shown,
-            "opened again by {way:?}, it shows something else"
+            "opened again by {way:?}, it shows different content"
         );
         store.close()?;
     }
@@ -94,7 +98,7 @@ fn write_to(store: &Store) -> Result<()> {
     browse(store).map(drop)
 }
 
-/// What walking shows, of a store whose indexes need not agree with each other.
+/// What a listing shows of a store whose indexes may disagree with each other.
 fn browse(store: &Store) -> Result<Listing> {
     let mut listing = Listing::new();
     for info in store.namespaces()? {

@@ -1,9 +1,9 @@
-//! Fuzz target `store_open`: files of any content in the directory of a store. It opens, or says
-//! what is damaged; what it shows can be read, verified, compacted and written to; and salvage gets
-//! out of it what opening shows.
+//! Fuzz target `store_open`: files of any content in the directory of a store. It opens or reports
+//! the damage; what it shows can be read, verified, compacted and written to; and salvage recovers
+//! what opening shows.
 //!
-//! An input is one byte that says how it is used, and files, each as a byte for its name, two for
-//! its length, and its bytes. See [`encode`].
+//! An input is one mode byte, then files: for each, one byte for its name, two for its length, and
+//! its content. See [`encode`].
 
 mod by_index_file;
 
@@ -22,7 +22,7 @@ use embercask::testing::repair::{self, Repair};
 
 const DIRECTORY: &str = "/store";
 const SAVED: &str = "/saved";
-/// Later than anything that the golden stores let expire.
+/// Later than every expiry in the golden stores.
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// Names of files that an input can hold.
@@ -51,22 +51,22 @@ pub const NAMES: [&str; 22] = [
     "INDEX",
 ];
 
-/// Checksums of all files are put right.
+/// Repair the checksums of all files.
 pub const REPAIRED: u8 = 1;
-/// Segments and hints say that they are of the manifest's store, and what their names say; an index
-/// file, that it is of this manifest.
+/// Give segments and hints the manifest's store id and the ids in their names, and the index file
+/// this manifest's identity.
 pub const RELATED: u8 = 2;
 /// Read without maps.
 const PREAD: u8 = 4;
-/// The next three bits are those of [`Repair`]; the last is of manifest, hints and index file,
-/// whose counts and lengths are put right too.
+/// The next three bits select a [`Repair`]; `COUNTED` also repairs counts and lengths in manifest,
+/// hints and index file.
 const REPAIR_SHIFT: u8 = 3;
 pub const COUNTED: u8 = 64;
 
 type Files = Vec<(&'static str, Vec<u8>)>;
 type Listing = BTreeMap<(String, Vec<u8>), (Vec<u8>, Option<Vec<u8>>, Option<u64>)>;
 
-/// The input that says these files, for seeds. Files of other names than [`NAMES`] are left out.
+/// Encodes these files as an input, for seeds. Skips files whose names are not in [`NAMES`].
 pub fn encode(mode: u8, files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut input = vec![mode];
     for (name, bytes) in files {
@@ -88,7 +88,7 @@ fn decode(input: &mut Input<'_>) -> Files {
     files
 }
 
-/// Opens a store of any files, and does everything with it that can be done.
+/// Opens a store made of arbitrary files, and uses it in every way.
 pub fn store_open(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
@@ -121,26 +121,26 @@ pub fn store_open(data: &[u8]) {
         by_index_file::check(&disk(), &by_log.crash_process(), read_mode, mode & REPAIRED != 0);
     }
     let opened = live(&by_log, read_mode);
-    // Where nothing had to be found out and nothing is damaged, the two ways to read a store agree.
+    // After a clean close and without damage, opening and salvage agree.
     if let (Some(opened), Some(saved)) = (opened, saved) {
-        assert_eq!(saved, opened, "salvage gets out something else than opening shows");
+        assert_eq!(saved, opened, "salvage recovers something other than opening shows");
     }
 }
 
-/// Of several files of a name the last counts.
+/// Of several files with the same name, the last counts.
 fn last<'a>(files: &'a Files, name: &str) -> Option<&'a [u8]> {
     let (_, bytes) = files.iter().rfind(|(other, _)| *other == name)?;
     Some(bytes)
 }
 
-/// Shows every file part by part: in order, and nothing that is not in it.
+/// Inspects every file: parts must be in order and inside the file.
 fn inspected(disk: &MemStorage, files: &Files) {
     let options = options(disk, ReadMode::Pread);
     for (name, bytes) in files {
         let (mut end, mut damaged) = (0, false);
         let shown = inspect(Path::new(DIRECTORY).join(name), &options, |part| {
             damaged |= part.kind == PartKind::Damaged;
-            // What is damaged inside a part may be told once more behind it.
+            // Damage inside a part may be reported once more after it.
             assert!(
                 part.kind == PartKind::Damaged || part.offset >= end,
                 "{part:?} begins before {end}"
@@ -167,7 +167,7 @@ fn inspected(disk: &MemStorage, files: &Files) {
     }
 }
 
-/// Gives all files the manifest's store, and each the id of its name.
+/// Gives all files the manifest's store id, and each the id in its name.
 fn relate(files: &mut Files) {
     let of_store = |files: &Files| {
         files
@@ -193,7 +193,7 @@ fn relate(files: &mut Files) {
 }
 
 fn repair(files: &mut Files, what: Repair, related: bool, counted: bool) {
-    // The index file last: it says the checksum of the manifest.
+    // The index file last, because it contains the checksum of the manifest.
     files.sort_by_key(|(name, _)| *name == "INDEX");
     let mut manifest = Vec::new();
     for (name, bytes) in files {
@@ -228,7 +228,7 @@ fn options(disk: &MemStorage, read_mode: ReadMode) -> Options {
         .storage(Arc::new(disk.clone()))
 }
 
-/// Everything that the store shows, looked at in every way.
+/// Everything the store shows, read in every way.
 fn listing(store: &Store) -> Result<Listing> {
     let mut listing = Listing::new();
     for info in store.namespaces()? {
@@ -237,14 +237,14 @@ fn listing(store: &Store) -> Result<Listing> {
         for entry in namespace.list().limit(3).with_values() {
             let entry = entry?;
             let value = entry.value().unwrap();
-            let got = namespace.get(entry.key())?.expect("a key that is listed is there");
+            let got = namespace.get(entry.key())?.expect("a listed key exists");
             assert_eq!(got.as_bytes(), value.as_bytes());
             assert!(namespace.contains(entry.key())?);
             keys.push(entry.key().to_vec());
             let content = (value.to_vec(), value.metadata().map(<[u8]>::to_vec), value.expiry_ms());
             listing.insert((info.name.clone(), entry.key().to_vec()), content);
         }
-        assert!(keys.is_sorted_by(|a, b| a < b), "keys come in order, and each once");
+        assert!(keys.is_sorted_by(|a, b| a < b), "keys are out of order or repeated");
         assert_eq!(namespace.count()?, keys.len() as u64);
         let mut reversed = namespace
             .list()
@@ -258,7 +258,7 @@ fn listing(store: &Store) -> Result<Listing> {
     Ok(listing)
 }
 
-/// Damage is an answer, if it is told which.
+/// Damage is a valid outcome if the error says what is damaged.
 #[track_caller]
 fn told(error: &Error) {
     assert!(
@@ -266,12 +266,12 @@ fn told(error: &Error) {
             error,
             Error::Corruption { .. } | Error::NewerFormat { .. } | Error::NotAStore { .. }
         ),
-        "not an error that tells what is wrong with the files: {error:?}"
+        "the error does not say what is wrong with the files: {error:?}"
     );
 }
 
-/// Opens, and if that goes well uses the store in every way. What it showed if it was closed
-/// cleanly before and is sound.
+/// Opens the store and, if that succeeds, uses it in every way. Returns what it showed if it was
+/// cleanly closed before and is sound.
 fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
     let before = records(disk);
     let files = verify(DIRECTORY, &options(&disk.crash_process(), read_mode)).inspect_err(told);
@@ -281,12 +281,12 @@ fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
             told(&error);
             assert!(
                 !matches!((&error, &files), (Error::Corruption { .. }, Ok(report)) if report.is_sound()),
-                "it does not open, and nothing is wrong with its files: {error}"
+                "it does not open, although verify finds nothing wrong with its files: {error}"
             );
-            assert_eq!(records(disk), before, "opening failed, and has changed something");
+            assert_eq!(records(disk), before, "a failed opening changed the files");
             assert!(
                 options(disk, read_mode).open(DIRECTORY).is_err(),
-                "only the first time: {error}"
+                "it opens the second time, after: {error}"
             );
             return None;
         }
@@ -298,7 +298,7 @@ fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
     let sound = report.is_sound();
     assert!(
         shown.is_some() || !sound,
-        "cannot be read, and verify finds nothing wrong"
+        "unreadable, although verify finds nothing wrong"
     );
     let written = used(&store, &report);
     let outcome = written.and_then(|()| {
@@ -309,12 +309,12 @@ fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
     let outcome = outcome.and_then(|shown| by_index_file::reopened(disk, read_mode, &shown, sound));
     if let Err(error) = outcome {
         told(&error);
-        assert!(!sound, "verify finds nothing wrong: {error}");
+        assert!(!sound, "a failure although verify finds nothing wrong: {error}");
     }
     shown.filter(|_| clean && sound)
 }
 
-/// Whatever is shown lies in a segment as a put whose body fits its checksum.
+/// Everything shown exists in a segment as a put whose body matches its checksum.
 fn invents_nothing(files: &BTreeMap<String, Vec<u8>>, shown: Option<&Listing>) {
     let sound: Vec<_> = files.values().flat_map(|bytes| repair::sound_bodies(bytes)).collect();
     for ((name, key), (value, metadata, _)) in shown.into_iter().flatten() {
@@ -343,10 +343,10 @@ fn used(store: &Store, report: &VerifyReport) -> Result<()> {
         assert_eq!(
             listing(store)?,
             before,
-            "compaction has changed what is shown: {report:?}"
+            "compaction changed what the store shows: {report:?}"
         );
     }
-    // Damage stays where it is: compaction does not read segments in which nothing is wasted.
+    // Damage may remain: compaction does not read segments without waste.
     if report.is_sound() {
         let report = store.verify()?;
         assert!(report.is_sound(), "after compaction: {report:?}");
@@ -354,7 +354,7 @@ fn used(store: &Store, report: &VerifyReport) -> Result<()> {
     Ok(())
 }
 
-/// The files that hold what was written.
+/// The files that hold records.
 fn records(disk: &MemStorage) -> BTreeMap<String, Vec<u8>> {
     let named = disk.files(DIRECTORY).into_iter().map(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -365,7 +365,7 @@ fn records(disk: &MemStorage) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Salvages; what the new store shows, if nothing was lost.
+/// Salvages the store. Returns what the new store shows, if nothing was lost.
 fn save(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
     let before = records(disk);
     let report = match salvage(DIRECTORY, SAVED, options(disk, read_mode)) {
@@ -375,12 +375,12 @@ fn save(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
             return None;
         }
     };
-    assert_eq!(records(disk), before, "salvage has changed what it reads");
+    assert_eq!(records(disk), before, "salvage changed its source");
     let store = options(disk, read_mode).create(false).open(SAVED).unwrap();
     let shown = listing(&store).unwrap();
     invents_nothing(&before, Some(&shown));
     assert_eq!(shown.len() as u64, report.keys);
     let verified = store.verify().unwrap();
-    assert!(verified.is_sound(), "a salvaged store is sound: {verified:?}");
+    assert!(verified.is_sound(), "a salvaged store is not sound: {verified:?}");
     report.is_complete().then_some(shown)
 }
