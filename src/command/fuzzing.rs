@@ -1,6 +1,6 @@
-//! The fuzz targets of the command and its server. Their bodies are beside what they try, in `cli`
-//! and `server`; compiled for tests and for fuzzing only (`fuzz/README.md` tells how to run them),
-//! and as ordinary tests run over the corpus and past findings.
+//! The fuzz targets of the command and its server. Their bodies are next to the code under test, in
+//! `cli` and `server`, and compiled only for tests and for fuzzing (`fuzz/README.md` says how to
+//! run them). As ordinary tests they run over the corpus and past findings.
 
 pub use crate::cli::fuzzing::{bulk_array, export_resume, import_lines, import_resume, key_text};
 pub use crate::server::fuzzing::{

@@ -1,9 +1,8 @@
-//! The command `embercask` and its server: what a person does with a store without writing a
-//! program, and Workers KV over HTTP.
+//! The command `embercask` and its server: a store from the command line, and as Workers KV over
+//! HTTP.
 //!
-//! `cli` is the command line, `server` what `embercask serve` runs, and `common` what both use.
-//! `cli` calls `server`, which knows nothing of it. This package uses nothing but the engine's
-//! public interface.
+//! `cli` is the command line, `server` is `embercask serve`, and `common` is shared by both. `cli`
+//! calls `server`, never the other way round. This package uses only the engine's public interface.
 
 #![deny(unsafe_code)]
 #![warn(missing_docs, unreachable_pub)]

@@ -1,4 +1,4 @@
-//! The command `embercask`: what a person does with a store without writing a program.
+//! The command `embercask`.
 
 fn main() -> std::process::ExitCode {
     embercask_command::main()

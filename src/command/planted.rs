@@ -1,11 +1,11 @@
-//! Breakages planted on purpose in the command and its server; the engine's `src/planted.rs` tells
-//! how they are chosen, and which tests must notice them. The same variable chooses from both
-//! lists, so a name that is not here may be there.
+//! Breakages planted on purpose in the command and its server. The engine's `src/planted.rs`
+//! describes how one is chosen, and which tests must notice it. One variable chooses from both
+//! lists, so a name that is unknown here may be known there.
 
-/// Declares the enum and a list of its members, so that none can be left out of the list.
+/// Declares the enum and the list of its members, so that the list is complete.
 macro_rules! breakages {
     ($($(#[$attribute:meta])* $name:ident,)*) => {
-        /// What is broken.
+        /// A breakage.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Planted {
             $($(#[$attribute])* $name,)*
@@ -20,59 +20,59 @@ macro_rules! breakages {
 }
 
 breakages! {
-    /// The server takes any number of connections.
+    /// The server accepts any number of connections.
     AnyConnections,
-    /// The server sets no memory apart for bodies.
+    /// The server does not bound the memory for bodies.
     AnyBodyMemory,
-    /// The server lists keys that are no text, under names that are none of theirs.
+    /// The server lists keys that are not text, under wrong names.
     ListNoText,
-    /// A page on which nothing is shown is the last one through a binding.
+    /// A binding reports an empty page as the last one.
     EndAtEmptyPage,
     /// The server accepts any token.
     AcceptAnyToken,
-    /// The server lets in web pages from elsewhere.
+    /// The server accepts requests of web pages from other sites.
     AcceptPages,
-    /// A token for reading may write.
+    /// A read-only token may write.
     IgnoreReadOnly,
-    /// A token for some namespaces is good for all.
+    /// A token for some namespaces grants access to all.
     IgnoreTokenNamespaces,
-    /// A token for some namespaces may change the list of them and read all numbers.
+    /// A token for some namespaces may change the list of namespaces and read all statistics.
     IgnoreTokenScope,
-    /// The server takes keys that Workers KV does not.
+    /// The server accepts keys that Workers KV does not.
     AcceptAnyKey,
-    /// The server takes lifetimes of less than a minute.
+    /// The server accepts lifetimes of less than a minute.
     AcceptShortLifetimes,
-    /// The server takes metadata of any length that are no JSON.
+    /// The server accepts metadata of any length, and without checking that it is JSON.
     AcceptAnyMetadata,
-    /// The server takes values of any length.
+    /// The server accepts values of any length.
     AcceptLargeValues,
-    /// The server takes a body that was cut off for the whole.
+    /// The server treats a body that was cut off as complete.
     HalfBulk,
-    /// A server that stops does not finish the requests that have come.
+    /// A server that stops does not finish the requests under way.
     DropRequests,
-    /// Names and values may command the terminal.
+    /// Names and values can control the terminal.
     ObeyNames,
-    /// Work that expects a signal goes on whatever comes.
+    /// Work that expects a signal ignores it.
     IgnoreSignals,
-    /// A signal that ended one piece of work ends the next as well.
+    /// A signal that stopped one piece of work stops the next as well.
     RememberSignal,
-    /// A command that has told of damage ends as if there were none.
+    /// A command that reported damage exits as if there were none.
     HideDamage,
-    /// A script goes on behind a command that failed.
+    /// A script continues after a command that failed.
     GoOnAfterFailure,
-    /// What needs a yes is done without one.
+    /// Deletions that need confirmation are done without.
     DeleteUnasked,
-    /// An import of absent keys writes over those that are there.
+    /// An import with `--if-absent` overwrites keys that are there.
     ImportOverPresent,
-    /// A write that is wrong keeps those before it from being done.
+    /// An invalid write prevents those before it in its batch.
     StopAtWrong,
-    /// An import goes on in a file that does not begin with what was imported before.
+    /// An import resumes from a file that does not begin with what was imported before.
     ImportAnotherInput,
-    /// An export that was cut off is imported as if it were whole.
+    /// An export that was cut off is imported as if it were complete.
     ImportCutOff,
-    /// An export goes on in the file of another.
+    /// An export resumes the file of another export.
     ResumeAnotherExport,
-    /// An import goes on in an older copy of the store.
+    /// An import resumes in an older copy of the store.
     ImportIntoOlderCopy,
 }
 

@@ -1,4 +1,4 @@
-//! The command and its server from outside: each test runs the program. One binary, of the package
+//! Black-box tests of the command and its server: each runs the program. One binary, of the package
 //! `embercask-command`.
 
 mod binding;

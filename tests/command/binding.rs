@@ -1,4 +1,4 @@
-//! The server: the binding protocol of workerd, byte by byte.
+//! The server: the binding protocol of workerd, as bytes.
 
 use crate::command::{Workplace, wait_until};
 use crate::http::{Answer, Connection, PATIENCE, SERVE, Server, request, started};
@@ -34,7 +34,7 @@ impl Bound {
         self.send("GET", &format!("/{key}?urlencoded=true"), &[], b"")
     }
 
-    /// Status and reason phrase of a request that is refused.
+    /// Status and reason phrase of a refused request.
     fn refused(&self, method: &str, target: &str, headers: &[(&str, &[u8])], body: &[u8]) -> String {
         let answer = self.send(method, target, headers, body);
         assert!(answer.status >= 400, "{method} {target}: {answer:?}");
@@ -87,7 +87,7 @@ fn a_value_comes_back_as_it_was_put() {
 #[test]
 fn a_key_is_one_raw_segment_that_is_decoded_once() {
     let at = Bound::new();
-    // What workerd writes for GET and PUT, for DELETE, and what the key is.
+    // The path that workerd sends for GET and PUT, that for DELETE, and the key.
     for (written, deleted, key) in [
         ("a%2Fb", "a%2Fb", "a/b"),
         ("..%2F..%2Fetc", "..%2F..%2Fetc", "../../etc"),
@@ -114,7 +114,7 @@ fn a_key_is_one_raw_segment_that_is_decoded_once() {
         assert_eq!(answer.status, 200);
         assert_eq!(at.get(written).status, 404, "{written}");
     }
-    // Without the parameter the path is the key, whatever is in it.
+    // Without the parameter the path is the key, verbatim.
     at.send("PUT", "/a%2Fb/c", &[], b"v");
     assert_eq!(at.list("")["keys"], json!([{ "name": "a%2Fb/c" }]));
     assert_eq!(at.send("GET", "/a%2Fb/c?urlencoded=false", &[], b"").body, b"v");
@@ -163,7 +163,7 @@ fn expiry_has_rules_and_is_shown() {
             .map(|value| std::str::from_utf8(value).unwrap().parse().unwrap())
     };
     assert_eq!(put("expiration_ttl=60").status, 200);
-    // To the millisecond; what is shown is rounded up.
+    // Stored to the millisecond, shown rounded up.
     assert!((now() + 55..=now() + 61).contains(&expiry().unwrap()));
     assert_eq!(put("expiration=4000000000").status, 200);
     assert_eq!(expiry(), Some(4_000_000_000));
@@ -171,7 +171,7 @@ fn expiry_has_rules_and_is_shown() {
         at.list("")["keys"],
         json!([{ "name": "k", "expiration": 4_000_000_000_u64 }])
     );
-    // Of both, the lifetime counts, be the other one good or bad.
+    // The lifetime wins over the expiration, whether that is valid or not.
     assert_eq!(put("expiration=5&expiration_ttl=1000").status, 200);
     assert!((now() + 940..=now() + 1001).contains(&expiry().unwrap()));
     // A put replaces everything.
@@ -247,7 +247,7 @@ fn bodies_are_read_to_their_end_before_an_error() {
     let largest = vec![b'v'; 25 << 20];
     at.put("largest", &largest);
     assert!(at.get("largest").body == largest);
-    // On one connection: it stays good, since nothing of a body is left in it.
+    // On one connection, which stays usable: the whole body is read.
     let mut connection = Connection::to(&at.server.binding);
     let namespace: (&str, &[u8]) = ("X-KV-Namespace", b"N");
     let too_large = vec![b'v'; (25 << 20) + 1];
@@ -255,7 +255,7 @@ fn bodies_are_read_to_their_end_before_an_error() {
     assert_eq!(answer.line(), "413 Value length of 26214401 exceeds limit of 26214400.");
     let answer = connection.request("PUT", "/k?urlencoded=true&expiration_ttl=1", &[namespace], &largest);
     assert_eq!(answer.status, 400);
-    // In chunks, of unknown length.
+    // Chunked, so of unknown length.
     connection
         .send(b"PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nTransfer-Encoding: chunked\r\n\r\n");
     let chunk = vec![b'c'; 1 << 20];
@@ -315,14 +315,14 @@ fn listings_have_pages() {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)),
         "{cursor}"
     );
-    // Twice, and with another limit.
+    // A cursor can be used twice, and with another limit.
     for limit in [5, 1000] {
         let next = at.list(&format!("key_count_limit={limit}&prefix=user-&cursor={cursor}"));
         assert_eq!(next["keys"][0]["name"], "user-20");
         assert_eq!(next["list_complete"], limit == 1000);
         assert_eq!(next.get("cursor").is_some(), limit == 5);
     }
-    // The last key of a page may go.
+    // The last key of a page may be deleted.
     at.send("DELETE", "/user-19?urlencoded=true", &[], b"");
     let next = at.list(&format!("prefix=user-&cursor={cursor}"));
     assert_eq!(next["keys"][0]["name"], "user-20");
@@ -358,7 +358,7 @@ fn many_keys_are_got_at_once() {
         assert_eq!(answer.status, 200, "{answer:?}");
         String::from_utf8(answer.body).unwrap()
     };
-    // In the order of the request, each once.
+    // In the order of the request, without duplicates.
     assert_eq!(
         body(&json!({ "keys": ["text", "missing", "bytes", "text"] })),
         "{\"text\":\"gr\u{fc}n\",\"missing\":null,\"bytes\":\"a\u{fffd}b\"}"
@@ -390,7 +390,7 @@ fn many_keys_are_got_at_once() {
         "400 At least one of the requested keys corresponds to a non-json value"
     );
     assert_eq!(refused(&json!({ "keys": [""] })), "400 Key names must not be empty");
-    // A reason phrase is ASCII, on its line, and not too long.
+    // A reason phrase is ASCII, one line, and bounded.
     assert_eq!(
         refused(&json!({ "keys": ["a"], "type": "\u{fc}\r\n" })),
         "400 \"?  \" is not a valid type. Use \"json\" or \"text\""
@@ -467,7 +467,7 @@ fn a_request_says_by_a_header_which_namespace_it_is_for() {
     assert_eq!(get(&[("X-KV-Namespace", b"M")]).body, b"of M");
     assert_eq!(get(&[("x-kv-namespace", id.as_bytes())]).body, b"of M");
     assert_eq!(get(&[("X-KV-Namespace", b"N")]).status, 404);
-    // Not 404, which would be a key that is absent.
+    // Not 404, which would mean an absent key.
     assert_eq!(
         get(&[]).line(),
         "400 The header X-KV-Namespace does not name a namespace"
@@ -484,7 +484,7 @@ fn a_request_says_by_a_header_which_namespace_it_is_for() {
         connection.request("PUT", "/k?urlencoded=true", &[], b"of N").status,
         200
     );
-    // The header has no say there.
+    // The header is ignored there.
     let answer = connection.request("GET", "/k?urlencoded=true", &[("X-KV-Namespace", b"M")], b"");
     assert_eq!(answer.body, b"of N");
     let new = server

@@ -1,4 +1,4 @@
-//! The server: what it bounds, and which clients it gives up.
+//! The server: its limits, and the clients that it disconnects.
 
 use std::net::TcpStream;
 
@@ -11,7 +11,7 @@ fn whoever_keeps_it_waiting_is_given_up() {
     std::fs::write(at.path("large"), vec![b'v'; 25 << 20]).unwrap();
     at.done(["key", "put", "-n", "N", "large", "--path", "large"]);
     let server = started(&at, &["--idle-seconds", "1", "--body-seconds", "5"]);
-    // A connection on which nothing comes, a head that does not end, and a body that does not.
+    // A connection without any data, an incomplete head, and an incomplete body.
     let [mut idle, mut head, mut body] = [
         &b""[..],
         b"GET /k?urlen",
@@ -23,11 +23,10 @@ fn whoever_keeps_it_waiting_is_given_up() {
         connection
     });
     assert!(body.is_closed());
-    // The others have ended before it, as they were told: what gives up those that idle gives them half
-    // a minute by itself.
+    // The others ended before it, as configured: the library's own default is half a minute.
     assert!(!idle.is_silent() && !head.is_silent());
     assert!(idle.is_closed() && head.is_closed());
-    // A body that comes, but a byte at a time.
+    // A body that arrives byte by byte.
     let mut connection = Connection::to(&server.binding);
     connection.send(
         b"PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 1000000\r\n\r\n",
@@ -36,12 +35,12 @@ fn whoever_keeps_it_waiting_is_given_up() {
         connection.try_send(b"v").is_err()
     });
     assert_eq!(server.metric("disconnected_total"), 2, "two bodies were given up");
-    // One that asks for much and reads nothing.
+    // A client that requests much and reads nothing.
     let mut connection = Connection::to(&server.binding);
     for _ in 0..4 {
         connection.send(b"GET /large?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n\r\n");
     }
-    // It has begun, and so is one of the connections that are counted.
+    // The response has begun, so the connection is counted.
     assert_eq!(connection.line(), "HTTP/1.1 200 OK");
     wait_until("the end of all connections but the one that asks", || {
         server.metric("connections") == 1
@@ -58,7 +57,7 @@ fn so_many_connections_and_no_more() {
     for connection in [&mut first, &mut second] {
         assert_eq!(connection.request("GET", "/k", &[namespace], b"").status, 404);
     }
-    // The third waits until one of them is gone, however many requests are answered meanwhile.
+    // The third waits until one of them closes, however many requests are answered meanwhile.
     let mut third = Connection::to(&server.binding);
     third.send(b"GET /k HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\n\r\n");
     for _ in 0..300 {
@@ -86,8 +85,8 @@ fn what_is_no_request_is_refused() {
             &format!("{put}Content-Length: 5\r\nContent-Length: 6\r\n\r\nvalue"),
             400,
         ),
-        // The head was good: what is wrong with the body is not answered, since nobody knows where the next request
-        // begins.
+        // The head is good. A malformed body gets no answer, since the start of the next request is
+        // unknown.
         (&format!("{put}Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 0),
         (&format!("{put}Transfer-Encoding: gzip\r\n\r\nvalue"), 400),
         (
@@ -98,9 +97,9 @@ fn what_is_no_request_is_refused() {
         (&headers, 431),
     ] {
         let mut connection = Connection::to(&server.binding);
-        // It may end the connection before it has taken all.
+        // The server may close the connection before it has read everything.
         let _ = connection.try_send(sent.as_bytes());
-        // To the end: the connection is of no use any more.
+        // Reads to the end: the server closes the connection.
         let said = String::from_utf8(connection.until_the_end()).unwrap();
         let line = said.lines().next().unwrap_or_default();
         let found = line.split(' ').nth(1).map_or(0, |status| status.parse().unwrap());
@@ -156,7 +155,7 @@ fn many_large_bodies_at_once_take_no_more_memory_than_allowed() {
     let taken = || memory().saturating_sub(before);
     let head =
         "PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 26214400\r\n\r\n";
-    // All but the end of four bodies, which is what the memory is for; then the heads of many more.
+    // Four bodies without their last byte, which fill the memory; then the heads of many more.
     let body = vec![b'v'; 25 << 20];
     let mut clients: Vec<Connection<TcpStream>> = (0..20).map(|_| Connection::to(&server.binding)).collect();
     let (served, waiting) = clients.split_at_mut(4);
@@ -168,7 +167,7 @@ fn many_large_bodies_at_once_take_no_more_memory_than_allowed() {
     for client in &mut *waiting {
         client.send(head.as_bytes());
     }
-    // They send what the server takes of them, again and again, while it answers others.
+    // They keep sending what the server takes from them, while it answers others.
     for _ in 0..24 {
         for client in &mut *waiting {
             client.send_at_once(&body[..1 << 20]);
@@ -178,7 +177,7 @@ fn many_large_bodies_at_once_take_no_more_memory_than_allowed() {
     let most = taken();
     println!("{most} bytes for 20 bodies of 25 MiB");
     assert!((96 << 20..110 << 20).contains(&most), "{most}");
-    // When they go the others have their turn.
+    // Once they are gone, others are served.
     drop(clients);
     assert_eq!(server.bound("PUT", "k", &[], &vec![b'v'; 25 << 20]).status, 200);
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::command::{Workplace, ended, interrupt, stopped, wait_until};
 use serde_json::json;
 
-/// As wrangler's documentation and its schema have it.
+/// As in wrangler's documentation and schema.
 const PAIRS: &str = r#"[
   {"key": "plain", "value": "text with \"quotes\" and ü"},
   {"key": "until", "value": "1", "expiration": 4000000000},
@@ -34,7 +34,7 @@ fn a_file_of_wrangler_is_put() {
     );
     let lives = namespace.get("lives").unwrap().unwrap();
     assert!(lives.expiry_ms().is_some());
-    // Byte for byte: no number is read and written again.
+    // Byte for byte: numbers are not parsed and reformatted.
     assert_eq!(lives.metadata(), Some(&br#"{"a": {"b": [1, 2.50]}}"#[..]));
 }
 
@@ -161,15 +161,15 @@ fn a_bulk_put_that_waits_is_stopped() {
 #[test]
 fn a_signal_that_nobody_expects_ends_the_command() {
     let at = Workplace::with_namespace();
-    // Nothing expects a signal while a key is read from a pipe: one is enough.
+    // No signal is expected while a value is read from a pipe, so the first one ends the process.
     let mut child = at.spawned(["key", "put", "-n", "N", "k", "--path", "-"]);
     let mut stdin = child.stdin.take().unwrap();
-    // More than a pipe holds: when all of it is written the command is reading.
+    // More than a pipe holds: once all of it is written, the command is reading.
     stdin.write_all(&vec![b'v'; 4 << 20]).unwrap();
     interrupt(&child);
     let output = ended(child);
-    // By the handler and its status that is documented, not by the signal: a shell would call that 130
-    // too.
+    // Ended by the handler with the documented status, not by the signal, which a shell would also
+    // report as 130.
     assert_eq!(output.status.code(), Some(130), "{:?}", output.status);
     assert_eq!((&output.stdout[..], &output.stderr[..]), (&b""[..], &b""[..]));
     drop(stdin);

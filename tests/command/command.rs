@@ -1,4 +1,4 @@
-//! Running the command `embercask`, and looking at what it says.
+//! Runs the command `embercask`, and checks its output.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use embercask::Store;
 
-/// How long anything may take that a test waits for: only what hangs takes so long.
+/// The longest wait of a test: only something that hangs takes this long.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A directory for a store and files, and the command on it.
@@ -23,7 +23,7 @@ impl Workplace {
         }
     }
 
-    /// With a namespace N.
+    /// A store with a namespace N.
     pub fn with_namespace() -> Workplace {
         let workplace = Workplace::new();
         workplace.done(["namespace", "create", "N"]);
@@ -70,19 +70,19 @@ impl Workplace {
         ended(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// As `run`, with this on standard input.
+    /// As `run`, with this input.
     pub fn fed<'a>(&self, arguments: impl IntoIterator<Item = &'a str>, input: &[u8]) -> Output {
         let mut child = self.spawned(arguments);
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
-        // It may end before it has read all.
+        // The command may exit before it has read everything.
         let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let output = ended(child);
         feeder.join().unwrap();
         output
     }
 
-    /// Starts it with pipes for all three.
+    /// Starts the command with pipes for standard input, output and error.
     pub fn spawned<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Child {
         let mut command = self.command(arguments);
         command
@@ -92,7 +92,7 @@ impl Workplace {
         command.spawn().unwrap()
     }
 
-    /// What it prints when all goes well.
+    /// The output of a command that succeeds.
     pub fn done<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
         let output = self.run(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -111,7 +111,7 @@ impl Workplace {
         serde_json::from_slice(&self.done(arguments)).unwrap()
     }
 
-    /// What it says on standard error when it exits with this status, and prints nothing.
+    /// The standard error of a command that exits with this status, and prints no output.
     pub fn fails<'a>(&self, status: i32, arguments: impl IntoIterator<Item = &'a str>) -> String {
         let output = self.run(arguments);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -125,7 +125,7 @@ impl Workplace {
     }
 }
 
-/// What a child has said when it has ended. One that does not end, such as a server that was to
+/// Waits for a child, and returns its output. One that does not end, such as a server that should
 /// refuse its settings, is killed, and fails the test.
 pub fn ended(child: Child) -> Output {
     let process = child.id().to_string();
@@ -145,13 +145,13 @@ pub fn ended(child: Child) -> Output {
     output
 }
 
-/// Ctrl-C, as the terminal sends it.
+/// Sends the signal of Ctrl-C.
 pub fn interrupt(child: &Child) {
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(killed.unwrap().success());
 }
 
-/// Waits until something has come about, which it will unless it is broken.
+/// Waits for a condition; fails if it does not come true in time.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
@@ -160,7 +160,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Bytes of a file, or of the files in a directory; 0 if there is none.
+/// Bytes in a file, or in the files of a directory; 0 if it does not exist.
 pub fn bytes_in(path: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(path) else {
         return std::fs::metadata(path).map_or(0, |metadata| metadata.len());
@@ -169,7 +169,7 @@ pub fn bytes_in(path: &Path) -> u64 {
     files.map(|metadata| metadata.len()).sum()
 }
 
-/// What a child that was stopped by a signal in good order has told.
+/// The standard error of a child that a signal stopped in good order.
 pub fn stopped(child: Child) -> String {
     let output = ended(child);
     let told = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! The server as a process, and requests to it byte by byte.
+//! Runs the server as a process, and sends it requests as bytes.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -7,32 +7,33 @@ use std::time::Duration;
 
 use crate::command::{Workplace, wait_until};
 
-/// How long an answer or the end of a connection may take: only what hangs takes so long.
+/// The longest wait for a response or the end of a connection: only something that hangs takes this
+/// long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Both faces, on ports of the system's choice.
+/// Both protocols, on ports chosen by the system.
 pub const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--binding", "127.0.0.1:0"];
-/// Where the REST API has namespaces, of any account.
+/// The path of namespaces in the REST API, for any account.
 pub const NAMESPACES: &str = "/client/v4/accounts/any/storage/kv/namespaces";
 
-/// A server on the store of this place, with these flags besides.
+/// A server on the store of this workplace, with more flags.
 pub fn started(at: &Workplace, more: &[&str]) -> Server {
     Server::start(at.command(SERVE.iter().chain(more).copied()), 0)
 }
 
-/// A server that is killed at the end, if it was not stopped before.
+/// A server, killed on drop unless it was stopped.
 pub struct Server {
     pub child: Child,
     pub rest: String,
     pub binding: String,
-    /// What it says of its other listeners.
+    /// The lines that it prints for its other listeners.
     pub others: Vec<String>,
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Server {
-    /// Starts `serve` on this store, with both faces on ports of the system's choice, and this many
-    /// other listeners.
+    /// Starts `serve` on this store, with both protocols on ports chosen by the system, and this
+    /// many other listeners.
     pub fn start(mut command: Command, others: usize) -> Server {
         command.stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -65,19 +66,19 @@ impl Server {
         request(&self.binding, method, &format!("/{key}?urlencoded=true"), &all, body)
     }
 
-    /// SIGTERM, as a supervisor sends it; the status it ends with.
+    /// Sends SIGTERM, as a supervisor does; returns the exit status.
     pub fn stop(&mut self) -> Option<i32> {
         self.begin_to_stop();
         self.stopped()
     }
 
-    /// SIGTERM, without waiting for what it does.
+    /// Sends SIGTERM, without waiting.
     pub fn begin_to_stop(&self) {
         let killed = Command::new("kill").arg(self.child.id().to_string()).status();
         assert!(killed.unwrap().success());
     }
 
-    /// The status it ends with. One that goes on running is a failure, not a test that hangs.
+    /// The exit status. Fails, instead of hanging, if the server keeps running.
     pub fn stopped(&mut self) -> Option<i32> {
         let mut status = None;
         wait_until("the end of the server", || {
@@ -87,7 +88,7 @@ impl Server {
         status.unwrap().code()
     }
 
-    /// A number that the server shows, by its name and, if it has some, its labels.
+    /// A metric, by its name with its labels, if any.
     pub fn metric(&self, name: &str) -> u64 {
         let text = String::from_utf8(request(&self.rest, "GET", "/metrics", &[], b"").body).unwrap();
         let of_line = |line: &str| {
@@ -101,7 +102,7 @@ impl Server {
         number.unwrap_or_else(|| panic!("{name} is not in {text}"))
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL, and waits.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -115,7 +116,7 @@ impl Drop for Server {
     }
 }
 
-/// An answer, as bytes.
+/// A response, as bytes.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -175,7 +176,7 @@ impl Connection<TcpStream> {
         stream.set_nonblocking(false).unwrap();
     }
 
-    /// Whether the other side, a process of this machine, has read all that was sent to it.
+    /// Whether the other side, a process on this machine, has read everything sent to it.
     #[cfg(target_os = "linux")]
     pub fn is_read(&self) -> bool {
         let stream = self.stream.get_ref();
@@ -193,7 +194,7 @@ impl Connection<TcpStream> {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let lines: Vec<_> = lines.collect();
-        // Of each end of the connection: what is on its way from there, and what has come and was not read.
+        // For each end of the connection: bytes in flight from it, and bytes received but not read.
         let queues = |from: &str, to: &str| {
             let line = lines.iter().find(|line| line[1] == from && line[2] == to);
             line.and_then(|line| line[4].split_once(':'))
@@ -203,7 +204,7 @@ impl Connection<TcpStream> {
         is_sent && queues(&there, &here).is_some_and(|(_, come)| come == nothing)
     }
 
-    /// Whether nothing has come that was not read yet, neither bytes nor an end. Does not wait.
+    /// Whether nothing is left to read, neither bytes nor the end. Does not wait.
     pub fn is_silent(&mut self) -> bool {
         assert!(self.stream.buffer().is_empty());
         let stream = self.stream.get_mut();
@@ -214,8 +215,7 @@ impl Connection<TcpStream> {
     }
 }
 
-/// An error of a connection is its end. A wait in which nothing has come is neither that nor an
-/// answer: it fails the test.
+/// An error of a connection counts as its end, except a timeout, which fails the test.
 fn must_be_the_end(error: &std::io::Error) {
     let is_late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
     assert!(!is_late, "neither an answer nor an end has come in time");
@@ -254,12 +254,12 @@ impl<S: Read + Write> Connection<S> {
         self.answer()
     }
 
-    /// The next answer; it has to have a length.
+    /// The next response; it must have a length.
     pub fn answer(&mut self) -> Answer {
         self.try_answer().expect("the connection ended")
     }
 
-    /// None if the connection ends instead, be it in the middle of an answer.
+    /// The next response; None if the connection ends first, even in the middle of it.
     pub fn try_answer(&mut self) -> Option<Answer> {
         let mut line = || {
             let mut line = Vec::new();
@@ -305,7 +305,7 @@ impl<S: Read + Write> Connection<S> {
         line.trim_end().to_owned()
     }
 
-    /// All that comes until the other side ends the connection, which it has to.
+    /// Everything up to the end of the connection, which the other side must close.
     pub fn until_the_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let read = self.stream.read_to_end(&mut bytes);
@@ -313,7 +313,7 @@ impl<S: Read + Write> Connection<S> {
         bytes
     }
 
-    /// Whether the other side ends the connection without another answer.
+    /// Whether the other side closes the connection without another response.
     pub fn is_closed(&mut self) -> bool {
         self.stream.read(&mut [0]).inspect_err(must_be_the_end).unwrap_or(0) == 0
     }

@@ -30,7 +30,7 @@ fn namespaces_are_created_listed_renamed_and_deleted() {
         "{lines}"
     );
 
-    // Nobody is there to ask.
+    // There is no terminal to ask on.
     let told = at.fails(2, ["namespace", "delete", "SESSIONS"]);
     assert!(told.contains("-y"), "{told}");
     at.done(["namespace", "delete", "SESSIONS", "-y"]);
@@ -93,7 +93,7 @@ fn expiry_and_metadata_stand_beside_the_value() {
     assert!((3590..=3601).contains(&left), "{left}");
     let shown = at.json(["key", "get", "-n", "N", "a", "--json"]);
     assert_eq!((&shown["value"], &shown["metadata"]), (&json!("1"), &json!({"b": [1]})));
-    // A put replaces all three.
+    // A put replaces value, metadata and expiry.
     at.done(["key", "put", "-n", "N", "a", "3"]);
     let shown = at.json(["key", "get", "-n", "N", "a", "--json"]);
     assert!(
@@ -226,7 +226,7 @@ fn keys_and_values_that_are_no_text_are_escaped_or_base64() {
 #[test]
 fn wrong_input_is_told_in_a_line_and_changes_nothing() {
     let at = Workplace::new();
-    // No store is made by a command that only wanted to look.
+    // A command that only reads does not create a store.
     let told = at.fails(2, ["key", "list", "-n", "N"]);
     assert!(told.contains("EMBERCASK_STORE") && told.lines().count() == 2, "{told}");
     assert!(!at.path("store").exists() || std::fs::read_dir(at.path("store")).unwrap().next().is_none());
@@ -343,7 +343,7 @@ fn names_and_values_cannot_command_the_terminal() {
     assert_eq!(listed, json!([{"name": "k\u{9b}", "metadata": {"m": "\u{9b}"}}]));
 }
 
-/// A person's metadata may have lines; those of a listing have not.
+/// Metadata may have several lines; in a listing it has one.
 #[test]
 fn metadata_in_several_lines_come_as_one() {
     let at = Workplace::with_namespace();

@@ -1,5 +1,5 @@
-//! The server: keys that are no text, which a library or the command line can have stored, in the
-//! listings of both faces.
+//! The server: listings in both protocols with keys that are not text, which the library or the
+//! command line can store.
 
 use crate::command::Workplace;
 use crate::http::{NAMESPACES, Server, request, started};
@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-/// Before, between and behind the others; beside one that a lenient reader would make of it; and a
-/// prefix of which one is text.
+/// Before, between and after the text keys; next to the key that lossy decoding would yield; and
+/// one with a prefix that is text.
 const NO_TEXT: [&[u8]; 6] = [
     b"\x80",
     b"a\xff",
@@ -19,7 +19,7 @@ const NO_TEXT: [&[u8]; 6] = [
 ];
 const TEXT: [&str; 6] = ["a", "a\u{fffd}", "b/", "b/\u{fc}", "c", "\u{10ffff}"];
 
-/// A server on a store that holds both, with metadata and expiry; and the id of its namespace.
+/// A server on a store with both kinds of keys, with metadata and expiry; and the namespace's id.
 fn filled() -> (Workplace, Server, String) {
     let at = Workplace::with_namespace();
     let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
@@ -35,8 +35,8 @@ fn filled() -> (Workplace, Server, String) {
     (at, server, id)
 }
 
-/// The keys of all pages of so many, and how many pages there were. `page` gives that behind a
-/// cursor: its keys, and where the next begins.
+/// The keys of all pages of at most `limit` keys, and the number of pages. `page` gets the page at
+/// a cursor: its keys, and the next cursor.
 fn walked(page: impl Fn(&str) -> (Vec<Value>, Option<String>), limit: usize) -> (Vec<Value>, usize) {
     let (mut keys, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
     loop {
@@ -55,8 +55,8 @@ fn names(keys: &[Value]) -> Vec<&str> {
     keys.iter().map(|key| key["name"].as_str().unwrap()).collect()
 }
 
-/// Each key that is text comes once, in order, whatever the length of pages; a page of nothing but
-/// others is empty, and not the last.
+/// Each text key is listed once, in order, for any page length; a page of other keys only is empty,
+/// and not the last.
 fn check(all: impl Fn(usize, &str) -> (Vec<Value>, usize)) {
     let expected = |prefix: &str| {
         TEXT.into_iter()
@@ -84,7 +84,6 @@ fn keys_that_are_no_text_are_not_listed_by_the_rest_api_and_hide_no_others() {
         let page = |cursor: &str| {
             let prefix = prefix.replace('\u{fc}', "%C3%BC");
             let target = format!("{NAMESPACES}/{id}/keys?limit={limit}&prefix={prefix}&cursor={cursor}");
-            // Those of a prefix that is whole; the other answer's shape is checked where pages are.
             let answer = request(&server.rest, "GET", &target, &[], b"").json();
             let keys = answer["result"].as_array().unwrap().clone();
             let info = &answer["result_info"];
@@ -94,7 +93,7 @@ fn keys_that_are_no_text_are_not_listed_by_the_rest_api_and_hide_no_others() {
         };
         walked(page, limit)
     });
-    // Neither can be asked for; they are there all the same.
+    // Keys that are not text cannot be requested, but are still stored.
     let got = |key: &str| {
         request(
             &server.rest,
@@ -123,7 +122,7 @@ fn keys_that_are_no_text_are_not_listed_through_a_binding_and_hide_no_others() {
         };
         walked(page, limit)
     });
-    // A prefix may be no text, and then begins none that is shown.
+    // A prefix may be other than text; then no listed key has it.
     let answer = request(
         &server.binding,
         "GET",
@@ -137,8 +136,8 @@ fn keys_that_are_no_text_are_not_listed_through_a_binding_and_hide_no_others() {
     assert_eq!(statuses, [400, 400, 200]);
 }
 
-/// A client can take a cursor apart, put another key into it and compute the checksum again. It
-/// sees no more by that than the prefix it was given.
+/// A client can take a cursor apart, replace its key and recompute the checksum. It still sees only
+/// keys with its prefix.
 #[test]
 fn a_cursor_that_was_made_up_leads_out_of_no_prefix() {
     let (_at, server, id) = filled();
@@ -151,7 +150,7 @@ fn a_cursor_that_was_made_up_leads_out_of_no_prefix() {
         .decode(first["result_info"]["cursor"].as_str().unwrap())
         .unwrap();
     let with_key = |key: &str| {
-        // A version and the checksum of the listing; the key; the checksum of it all.
+        // Version and checksum of the listing; key; checksum of everything.
         let content = [&cursor[..5], key.as_bytes()].concat();
         let checksum = crc32fast::hash(&content).to_le_bytes();
         list(&URL_SAFE_NO_PAD.encode([&content[..], &checksum].concat()))

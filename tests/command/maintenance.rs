@@ -8,12 +8,12 @@ use embercask::{Durability, Maintenance, ManualClock, PutOptions, RecoveryReport
 use serde_json::Value;
 use test_support::way::Way;
 
-/// A store of so many keys, each overwritten once, closed.
+/// A closed store with this number of keys, each overwritten once.
 fn wasteful(keys: u32, value_bytes: usize) -> Workplace {
     overwritten(keys, value_bytes, 1)
 }
 
-/// The same, with only one of so many keys overwritten.
+/// The same, with only every `one_of`-th key overwritten.
 fn overwritten(keys: u32, value_bytes: usize, one_of: usize) -> Workplace {
     let at = Workplace::new();
     let store = Store::options()
@@ -33,7 +33,7 @@ fn overwritten(keys: u32, value_bytes: usize, one_of: usize) -> Workplace {
     at
 }
 
-/// Files of the store with this ending.
+/// The store's files with this suffix.
 fn files(at: &Workplace, ending: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(at.path("store")).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -55,7 +55,7 @@ fn statistics_are_for_people_and_for_programs() {
         (Some(2000), Some(1))
     );
     let dead = numbers["dead_bytes"].as_u64().unwrap();
-    // The record of the namespace is live, too.
+    // The record of the namespace is live too.
     let live = numbers["live_bytes"].as_u64().unwrap();
     assert!(dead > 2_000_000 && (dead..dead + 100).contains(&live), "{numbers}");
     let text = at.text(["stats"]);
@@ -70,7 +70,7 @@ fn statistics_are_for_people_and_for_programs() {
     ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
-    // Nothing was compacted yet.
+    // Nothing is compacted yet.
     assert!(!text.contains("compaction ") && numbers["segments"][0]["rewritten"] == false);
     at.fails(2, ["stats", "--every", "0"]);
 }
@@ -78,7 +78,7 @@ fn statistics_are_for_people_and_for_programs() {
 #[test]
 fn what_has_expired_is_told_apart_from_what_is_dead() {
     let at = Workplace::with_namespace();
-    // Long ago by the clock of the command.
+    // Expired long ago by the clock of the command.
     let clock = ManualClock::new(1_700_000_000_000);
     let store = Store::options().clock(clock).open(at.path("store")).unwrap();
     let namespace = store.open_namespace("N").unwrap();
@@ -88,7 +88,7 @@ fn what_has_expired_is_told_apart_from_what_is_dead() {
     namespace.put("overwritten", "now").unwrap();
     drop(namespace);
     store.close().unwrap();
-    // Each opening tells the same.
+    // Each way of opening counts the same.
     for way in [Way::IndexFile, Way::Hints, Way::Records] {
         let prepared = way.prepare_directory(&at.path("store"));
         let numbers = at.json(["stats", "--json"]);
@@ -104,7 +104,7 @@ fn what_has_expired_is_told_apart_from_what_is_dead() {
     }
 }
 
-/// What the statistics say of how the store was opened.
+/// The recovery report in the statistics.
 fn told_of_opening(numbers: &Value) -> RecoveryReport {
     let mut report = RecoveryReport::default();
     report.clean = numbers["clean"].as_bool().unwrap();
@@ -133,7 +133,7 @@ fn statistics_come_again_until_somebody_has_seen_enough() {
 fn compaction_gives_back_what_is_dead() {
     let at = wasteful(2000, 1000);
     let told = at.text(["compact"]);
-    assert!(told.starts_with("Gave back ") && told.contains("runs"), "{told}");
+    assert!(told.starts_with("Reclaimed ") && told.contains("runs"), "{told}");
     let numbers = at.json(["stats", "--json"]);
     assert_eq!(numbers["dead_bytes"].as_u64(), Some(0));
     let segments = numbers["segments"].as_array().unwrap();
@@ -145,7 +145,7 @@ fn compaction_gives_back_what_is_dead() {
 #[test]
 fn ctrl_c_in_the_middle_of_compaction_leaves_a_sound_store() {
     let at = overwritten(200_000, 1000, 2);
-    // The more is in new segments when the signal comes, the later it is.
+    // The later the signal, the more data is in new segments.
     for later_bytes in [0, 3 << 20, 12 << 20] {
         let known = files(&at, ".segment");
         let child = at.spawned(["compact"]);
@@ -217,7 +217,7 @@ fn damage_is_listed_and_what_is_sound_is_saved() {
         at.text(["--store", "saved", "key", "list", "-n", "N", "--count"]),
         "2000\n"
     );
-    // Not over something that is there.
+    // Not into a directory with files.
     at.fails(2, ["salvage", "saved"]);
 
     let output = at.run(["inspect", newest.to_str().unwrap()]);

@@ -1,4 +1,4 @@
-//! The server: who is let in, and how it is told what to do.
+//! The server: access control, settings and logs.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn bearer(token: &str) -> Vec<u8> {
 fn a_token_is_asked_for_if_there_is_one() {
     let at = Workplace::with_namespace();
     let mut command = at.command(SERVE);
-    // From the environment, so that nobody reads it in a list of processes.
+    // In the environment, so that it is not visible in a list of processes.
     command.env("EMBERCASK_TOKEN", TOKEN);
     let server = Server::start(command, 0);
     let good = bearer(TOKEN);
@@ -41,7 +41,7 @@ fn a_token_is_asked_for_if_there_is_one() {
     assert_eq!(server.bound("PUT", "k", &[good], b"v").status, 200);
     assert_eq!(request(&server.rest, "GET", NAMESPACES, &[good], b"").status, 200);
     assert_eq!(request(&server.rest, "GET", "/metrics", &[good], b"").status, 200);
-    // A supervisor has no token.
+    // A supervisor needs no token.
     assert_eq!(request(&server.rest, "GET", "/healthz", &[], b"").body, b"ok\n");
     assert_eq!(request(&server.rest, "GET", "/readyz", &[], b"").body, b"ready\n");
     assert_eq!(
@@ -114,7 +114,7 @@ fn tokens_may_be_for_reading_and_for_some_namespaces_only() {
             assert_eq!(answer.status, 403, "{method} {target}");
         }
     }
-    // What is told of the whole store is for those who may read all of it.
+    // Data about the whole store is only for clients that may read all of it.
     for (token, status) in [(of_n, 403), (reader, 200)] {
         for target in ["/metrics", "/client/v4/embercask/statistics"] {
             let value = bearer(token);
@@ -149,14 +149,14 @@ fn tokens_may_be_for_reading_and_for_some_namespaces_only() {
     assert_eq!(server.bound("GET", "k", &[("Authorization", &value)], b"").body, b"v");
 }
 
-/// Without a token, what keeps others out is that they cannot reach the address; a web page in a
-/// browser here can.
+/// Without a token, others are kept out because they cannot reach the address; but a web page in a
+/// browser on this machine can.
 #[test]
 fn web_pages_from_elsewhere_are_kept_out() {
     let at = Workplace::with_namespace();
     let server = started(&at, &[]);
     let origin: (&str, &[u8]) = ("Origin", b"http://elsewhere.example");
-    // A name of theirs that leads here, and what a browser says by itself.
+    // A foreign name that resolves to this machine, and a header that browsers add.
     for (header, value) in [("Host", "elsewhere.example:8787"), ("Sec-Fetch-Site", "cross-site")] {
         let mut connection = Connection::to(&server.rest);
         connection.send(format!("GET {NAMESPACES} HTTP/1.1\r\n{header}: {value}\r\n\r\n").as_bytes());
@@ -193,27 +193,30 @@ fn what_would_let_everybody_in_is_not_served() {
         (&["serve", "--token", "15 characters.."], "at least 16 characters"),
         (
             &["serve", "--listen", "off", "--binding", "off"],
-            "nothing is listened to",
+            "there is no listener",
         ),
-        (&["serve", "--listen", "nonsense"], "\"nonsense\" is no address"),
-        (&["serve", "--binding", "nonsense"], "\"nonsense\" is no address"),
-        (&["serve", "--binding-for", "N=off"], "\"off\" is no address"),
-        (&["serve", "--durability", "perhaps"], "\"perhaps\" is no durability"),
+        (&["serve", "--listen", "nonsense"], "\"nonsense\" is not an address"),
+        (&["serve", "--binding", "nonsense"], "\"nonsense\" is not an address"),
+        (&["serve", "--binding-for", "N=off"], "\"off\" is not an address"),
+        (
+            &["serve", "--durability", "perhaps"],
+            "\"perhaps\" is not a durability class",
+        ),
         (&["serve", "--binding-for", "N"], "is not NAMESPACE=ADDRESS"),
         (
             &["serve", "--tls-key", "key.pem"],
             "TLS needs a certificate and its key",
         ),
         (&["serve", "--config", "missing.toml"], "missing.toml"),
-        (&["serve", "--log", "a=b=c"], "says nothing of what to log"),
+        (&["serve", "--log", "a=b=c"], "is not a log filter"),
         (
             &["serve", "--log-format", "colourful"],
-            "\"colourful\" is no format of logs",
+            "\"colourful\" is not a log format",
         ),
         (&["serve", "--max-connections", "0"], "--max-connections at least 1"),
         (
             &["serve", "--body-memory-mib", "99"],
-            "--body-memory-mib is at least 100",
+            "--body-memory-mib must be at least 100",
         ),
     ] {
         let told = at.fails(2, wrong.iter().copied());
@@ -232,7 +235,7 @@ fn what_would_let_everybody_in_is_not_served() {
         let told = at.fails(2, ["serve", "--config", "wrong.toml"]);
         assert!(told.contains(expected), "{settings}: {told}");
     }
-    // Another process has the store.
+    // Another process has the store open.
     let _server = started(&at, &[]);
     at.fails(4, SERVE);
 }
@@ -248,7 +251,7 @@ fn flags_count_before_the_environment_and_that_before_the_file() {
         .env_remove("EMBERCASK_STORE")
         .env("EMBERCASK_LISTEN", "more nonsense")
         .env("EMBERCASK_BINDING", "127.0.0.1:0")
-        // Else it would ask for a token.
+        // The page would require a token.
         .env("EMBERCASK_PAGE", "false")
         .stderr(std::fs::File::create(at.path("log")).unwrap());
     let mut server = Server::start(command, 0);
@@ -284,7 +287,8 @@ fn tls_is_spoken_if_there_is_a_certificate() {
     assert_eq!(binding.request("PUT", "/k", &[namespace], &value).status, 200);
     assert!(binding.request("GET", "/k", &[namespace], b"").body == value);
     assert_eq!(connect(&server.rest).request("GET", NAMESPACES, &[], b"").status, 200);
-    // Who does not speak it is not answered, but sent away; and so is who says nothing.
+    // A client that does not speak TLS is disconnected without an answer; so is one that sends
+    // nothing.
     let mut plain = Connection::to(&server.binding);
     plain.send(b"GET /k HTTP/1.1\r\n\r\n");
     let said = plain.until_the_end();
@@ -315,7 +319,7 @@ fn the_page_is_for_those_with_a_token() {
         policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
         "{policy}"
     );
-    // It holds nothing; what it shows it asks for with the token.
+    // The page holds no data; it requests them with the token.
     let origin: (&str, &[u8]) = ("Origin", b"http://127.0.0.1");
     assert_eq!(request(&server.rest, "GET", NAMESPACES, &[origin], b"").status, 403);
     let token = bearer(TOKEN);
@@ -337,7 +341,7 @@ fn the_page_is_for_those_with_a_token() {
     );
 }
 
-/// Logs say what was asked for and how it ended, but not the keys, which may be secret, nor tokens.
+/// Logs have each operation and its result, but no keys, which may be secret, and no tokens.
 #[test]
 fn logs_are_lines_or_json() {
     let at = Workplace::with_namespace();
@@ -356,7 +360,7 @@ fn logs_are_lines_or_json() {
         assert_eq!(server.stop(), Some(0));
         let log = std::fs::read_to_string(at.path("log")).unwrap();
         assert!(!log.contains("a-secret-key") && !log.contains(TOKEN), "{log}");
-        // The request, and the end.
+        // The request, and the stop.
         if format == "text" {
             let answered = log.lines().find(|line| line.contains("answered")).unwrap();
             for part in ["DEBUG", "face=\"binding\"", "operation=\"put\"", "status=200"] {

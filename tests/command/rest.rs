@@ -1,4 +1,4 @@
-//! The server: the REST API v4 of wrangler and the SDKs, byte by byte.
+//! The server: the REST API v4 of wrangler and the SDKs, as bytes.
 
 use crate::command::Workplace;
 use crate::http::{Answer, NAMESPACES, Server, request, started};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 struct Api {
     server: Server,
     at: Workplace,
-    /// Of a namespace N.
+    /// The id of the namespace N.
     id: String,
 }
 
@@ -25,7 +25,7 @@ impl Api {
         }
     }
 
-    /// A request below the namespaces: `""`, or `/keys` of N.
+    /// A request to a path below the namespaces; `N/` stands for the id of N.
     fn send(&self, method: &str, path: &str, headers: &[(&str, &[u8])], body: &[u8]) -> Answer {
         let target = match path.strip_prefix("N/") {
             Some(path) => format!("{NAMESPACES}/{}/{path}", self.id),
@@ -34,7 +34,7 @@ impl Api {
         request(&self.server.rest, method, &target, headers, body)
     }
 
-    /// The whole answer of a request that is done.
+    /// The whole response to a successful request.
     fn done(&self, method: &str, path: &str, body: &[u8]) -> Value {
         let answer = self.send(method, path, &[], body);
         assert_eq!(answer.status, 200, "{method} {path}: {answer:?}");
@@ -56,7 +56,7 @@ impl Api {
     }
 }
 
-/// A body of multipart/form-data with these parts: heads and contents.
+/// A body in multipart/form-data with these parts: heads and contents.
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (head, content) in parts {
@@ -143,7 +143,7 @@ fn namespaces_come_in_pages_that_end() {
     };
     assert_eq!(titles("").len(), 20);
     assert_eq!(titles("?page=2").len(), 6);
-    // The SDKs go on until a page is empty.
+    // The SDKs request pages until one is empty.
     assert_eq!(titles("?page=3"), Vec::<String>::new());
     assert_eq!(
         titles("?per_page=1000&order=title&direction=asc&page=2"),
@@ -187,7 +187,7 @@ fn values_come_back_as_they_were_put() {
         at.refused("GET", "N/values/missing", b""),
         (404, 10009, "get: 'key not found'".to_owned())
     );
-    // There is no such parameter here: a key is always decoded.
+    // The parameter has no effect here: a key is always decoded.
     assert_eq!(at.get("meta%3A1?urlencoded=false").status, 200);
     for _ in 0..2 {
         assert_eq!(at.done("DELETE", "N/values/text", b"")["result"], Value::Null);
@@ -243,7 +243,7 @@ fn a_form_has_a_value_and_metadata() {
     ] {
         assert_eq!(put("", &form(&[(head, tricky)])).status, 200);
         assert_eq!(at.get("k").body, tricky);
-        // Without metadata there are none: also not those of before.
+        // A put without metadata removes the old metadata.
         assert_eq!(at.done("GET", "N/metadata/k", b"")["result"], Value::Null);
     }
     let empty: (&str, &[u8]) = ("name=\"value\"", b"");
@@ -291,7 +291,7 @@ fn lifetimes_are_told_by_code_and_words() {
             "put: 'Invalid expiration_ttl of 10. Expiration TTL must be at least 60.'".to_owned()
         )
     );
-    // No cap but that of 64 bits.
+    // The only limit is 64 bits.
     at.done("PUT", "N/values/k?expiration=100000000000", b"v");
     assert_eq!(at.get("k").header("expiration"), Some(&b"100000000000"[..]));
 }
@@ -406,8 +406,7 @@ fn a_bulk_put_is_done_as_a_whole_or_not_at_all() {
     assert_eq!(at.done("PUT", "N/bulk", b"[]")["result"]["successful_key_count"], 0);
 }
 
-/// Those behind the last that is allowed are counted, and not kept: each would take more memory
-/// than it has bytes here.
+/// Items beyond the limit are noticed but not kept: in memory each would take more than its bytes.
 #[test]
 #[cfg(target_os = "linux")]
 fn very_many_items_take_no_memory_but_that_of_the_body() {
@@ -429,7 +428,7 @@ fn very_many_items_take_no_memory_but_that_of_the_body() {
     assert!((body..body + (100 << 20)).contains(&taken), "{taken}");
 }
 
-/// A library may have stored them.
+/// The library may have stored such keys.
 #[test]
 fn keys_that_no_path_can_name_are_deleted_by_a_bulk_delete() {
     let at = Workplace::with_namespace();
@@ -486,7 +485,7 @@ fn a_damaged_key_is_listed_without_what_cannot_be_read() {
         .map(|key| key["name"].clone())
         .collect();
     assert_eq!(names, ["a", "b", "c"]);
-    // To say null would be to say that it is absent.
+    // Null would mean that the key is absent.
     assert_eq!(at.get("b").status, 500);
     assert_eq!(at.refused("POST", "N/bulk/get", br#"{"keys": ["a", "b"]}"#).0, 500);
     assert_eq!(at.get("a").status, 200);
@@ -509,7 +508,7 @@ fn many_keys_are_got_and_deleted_at_once() {
         get(json!({ "keys": ["json"], "type": "json" })),
         json!({ "values": { "json": { "a": 1.5 } } })
     );
-    // Numbers as they are, and however deep it goes.
+    // Numbers verbatim, at any depth.
     let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
     let pairs =
         json!([{ "key": "large", "value": "[1.50,12345678901234567890123]" }, { "key": "deep", "value": deep }]);
@@ -565,13 +564,13 @@ fn courtesy_routes_are_there() {
     let account = get("/accounts?page=1")[0]["id"].clone();
     assert!(account.is_string());
     assert_eq!(get("/memberships?page=1")[0]["account"]["id"], account);
-    // Clients go on until a page is empty.
+    // Clients request pages until one is empty.
     for path in ["/accounts?page=2", "/memberships?page=2"] {
         assert_eq!(get(path), json!([]), "{path}");
     }
     let answer = request(&at.server.rest, "GET", "/elsewhere", &[], b"");
     assert_eq!(answer.error().1, 7003);
-    // What is shown of the store does not say where it is.
+    // The statistics do not reveal the store's path.
     let statistics = get("/embercask/statistics");
     assert_eq!(statistics["namespaces"], 1);
     assert!(!statistics.to_string().contains(at.at.path("store").to_str().unwrap()));

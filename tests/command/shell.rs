@@ -33,7 +33,7 @@ key get -n N nobody
     assert_eq!(at.text(["key", "get", "-n", "OTHER", "k"]), "v");
 }
 
-/// A signal is for the command that runs when it comes.
+/// A signal stops only the command that runs when it arrives.
 #[test]
 fn the_command_after_one_that_was_stopped_goes_its_way() {
     let at = Workplace::with_namespace();
@@ -70,7 +70,7 @@ fn a_script_ends_where_it_goes_wrong() {
     at.fails(2, ["--store", "nowhere", "shell"]);
 }
 
-/// All commands, with the words that lead to them.
+/// The words of every command.
 fn commands() -> Vec<Vec<&'static str>> {
     let mut all: Vec<Vec<&str>> = vec![vec![]];
     all.extend(
@@ -101,7 +101,7 @@ fn commands() -> Vec<Vec<&'static str>> {
 fn the_help_of_every_command_fits_a_screen() {
     let at = Workplace::new();
     for mut words in commands() {
-        // How it is called stands there, with all the words that lead to it.
+        // The usage has the command's full name.
         let usage = format!("Usage: {}", [&["embercask"], &words[..]].concat().join(" "));
         words.push("--help");
         let help = at.text(words.iter().copied());
@@ -125,7 +125,7 @@ fn completions_and_manual_pages_are_made() {
     }
     assert!(at.text(["man"]).contains(".TH embercask"));
     at.done(["man", "--directory", "man1"]);
-    // One for each command and group: those of this test are all that there are.
+    // One for each command and group, so the list in this test is complete.
     let mut expected: Vec<String> = commands()
         .into_iter()
         .map(|words| format!("{}.1", [&["embercask"], &words[..]].concat().join("-")))

@@ -1,7 +1,6 @@
-//! What `docs/self-hosting` ships, as it is shipped: the configuration, the unit for systemd, and
-//! the commands of the page about them. Only ports and paths are other ones here, each put in the
-//! place of a piece of the text that has to be there. What workerd is given is tested by
-//! `tests/e2e/shipped.test.mjs`.
+//! The files in `docs/self-hosting` as shipped: the configuration, the unit for systemd, and the
+//! commands of the page about them. Only ports and paths differ, each substituted for a piece of
+//! text that must be there. The files for workerd are tested by `tests/e2e/shipped.test.mjs`.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -15,7 +14,7 @@ fn documented(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(path)).unwrap()
 }
 
-/// The text with other pieces in the place of these, each of which is there exactly once.
+/// The text with these pieces replaced, each of which must be there exactly once.
 fn with(text: &str, pieces: &[(&str, &str)]) -> String {
     pieces.iter().fold(text.to_owned(), |text, (piece, instead)| {
         assert_eq!(text.matches(piece).count(), 1, "{piece:?} in {text}");
@@ -23,7 +22,7 @@ fn with(text: &str, pieces: &[(&str, &str)]) -> String {
     })
 }
 
-/// The configuration with a store of this place and ports of the system's choice.
+/// The configuration with a store in this directory and ports chosen by the system.
 fn configuration(at: &Workplace, text: &str) -> String {
     let pieces = [
         ("\"/var/lib/embercask\"", &*format!("{:?}", at.path("served"))),
@@ -33,7 +32,7 @@ fn configuration(at: &Workplace, text: &str) -> String {
     with(text, &pieces)
 }
 
-/// The configuration with every setting that it shows in a comment.
+/// The configuration with the settings in its comments enabled.
 fn uncommented(text: &str) -> String {
     let is_setting = |line: &&str| {
         let name = line.split(" = ").next().filter(|name| name.len() < line.len());
@@ -49,7 +48,7 @@ fn uncommented(text: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Without what the tests say in the environment.
+/// Without the environment variable that the tests set.
 fn on_its_own(mut command: Command) -> Command {
     command.env_remove("EMBERCASK_STORE");
     command
@@ -64,7 +63,7 @@ fn puts_and_gets(server: &Server) {
 fn the_configuration_serves_as_it_is_shipped() {
     let at = Workplace::with_namespace();
     std::fs::write(at.path("embercask.toml"), documented("self-hosting/embercask.toml")).unwrap();
-    // Flags count before it, so that not a byte of it is another.
+    // Flags take precedence over the file, so it can stay unchanged.
     let mut server = started(&at, &["--config", "embercask.toml"]);
     puts_and_gets(&server);
     assert_eq!(server.stop(), Some(0));
@@ -88,7 +87,7 @@ fn the_settings_that_the_configuration_shows_in_comments_are_good() {
     std::fs::write(at.path("certificate.pem"), made.cert.pem()).unwrap();
     std::fs::write(at.path("key.pem"), made.signing_key.serialize_pem()).unwrap();
     let mut text = uncommented(&configuration(&at, &documented("self-hosting/embercask.toml")));
-    // One token after the other: their digests are left open.
+    // One token after the other: the file leaves their digests open.
     let tokens = ["deployment", "dashboard"].map(|name| {
         let made = at.text(["token", name]);
         let (token, setting) = made.split_once("\n\n").unwrap();
@@ -147,13 +146,14 @@ fn the_configuration_and_the_help_show_all_settings() {
     let text = uncommented(&documented("self-hosting/embercask.toml"));
     let shown = text.lines().filter_map(|line| {
         let table = line.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]"));
-        // Those behind a table are its own.
+        // Names after a table's header are the table's.
         table.or_else(|| line.split_once(" = ").map(|(name, _)| name))
     });
     let of_tokens = ["name", "sha256", "read_only", "namespaces"];
     let shown: BTreeSet<&str> = shown.filter(|name| !of_tokens.contains(name)).collect();
     assert_eq!(shown, names);
-    // A flag for each, but tokens are given one by one; the store is named for all commands.
+    // A flag for each setting. `--token` gives one of the tokens; `--store` is a flag of all
+    // commands.
     let help = at.text(["serve", "--help"]);
     for name in names {
         let flag = format!("--{}", if name == "tokens" { "token" } else { name }.replace('_', "-"));
@@ -178,7 +178,7 @@ fn the_unit_starts_what_the_configuration_is_for() {
     let text = documented("self-hosting/embercask.toml");
     let of = |key| of_unit(&unit, key);
 
-    // Its command, with this binary and a file of this place.
+    // The unit's command, with this binary and a file in this directory.
     let words: Vec<&str> = of("ExecStart").split(' ').collect();
     let [program, arguments @ ..] = &words[..] else {
         panic!()
@@ -191,11 +191,11 @@ fn the_unit_starts_what_the_configuration_is_for() {
     std::fs::write(at.path("embercask.toml"), configuration(&at, &text)).unwrap();
     let placed = with(&arguments.join(" "), &[(config, "embercask.toml")]);
     let mut server = Server::start(on_its_own(at.command(placed.split(' '))), 0);
-    // As systemd stops it; a status of 0 is none that it restarts.
+    // Stops it as systemd does, which does not restart it after status 0.
     assert_eq!((of("KillSignal"), of("Restart")), ("SIGTERM", "on-failure"));
     assert_eq!(server.stop(), Some(0));
 
-    // The configuration says where it belongs, and the unit who may read it there.
+    // The configuration names its own path, and the unit says who may read it.
     assert!(
         text.lines().next().unwrap().contains(&format!("--config {config}`")),
         "{text}"
@@ -204,7 +204,7 @@ fn the_unit_starts_what_the_configuration_is_for() {
     assert!(unit.contains(&format!("useradd --system {}; ", of("User"))));
     assert!(documented("self-hosting-workers-kv.md").contains(config));
 
-    // What it may write to is what the configuration writes to; what is hidden from it is not needed.
+    // The unit permits writes to the paths in the configuration, and hides no path that it needs.
     let setting = |name: &str| {
         let text = uncommented(&text);
         let value = text
@@ -232,13 +232,12 @@ fn the_unit_starts_what_the_configuration_is_for() {
         );
     }
 
-    // It is not killed while it finishes what it may finish, nor refused the descriptors of its
-    // connections.
+    // Not killed while it may still finish requests, and not short of descriptors for connections.
     let number = |text: &str| text.parse::<u64>().unwrap();
     assert!(number(of("TimeoutStopSec")) > number(&setting("stop_seconds")) + 10);
     assert!(number(of("LimitNOFILE")) >= 4 * number(&setting("max_connections")));
 
-    // Its manual page is one that the command makes.
+    // The command generates the manual page that the unit names.
     let page = of("Documentation").strip_prefix("man:").unwrap().replace("(1)", ".1");
     at.done(["man", "--directory", "man1"]);
     assert!(at.path("man1").join(&page).exists(), "{page}");
@@ -260,7 +259,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
             .stderr(Stdio::piped())
             .spawn();
         let output = ended(spawned.ok()?);
-        // It exits with 0 whatever it warns of.
+        // Exits with 0 even after warnings.
         Some(String::from_utf8(output.stderr).unwrap())
     };
     match verify(&other) {
@@ -279,7 +278,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     }
 }
 
-/// The lines of the page that start a server, with another store and ports and paths of this place.
+/// The page's commands that start a server, with other paths and ports.
 #[test]
 fn the_commands_of_the_page_start_servers() {
     let at = Workplace::new();
@@ -310,7 +309,7 @@ fn the_commands_of_the_page_start_servers() {
         &[("/run/embercask/sessions.socket", socket.to_str().unwrap())],
     );
     let arguments = placed_socket.split(' ').chain(["--listen", "127.0.0.1:0"]);
-    // The line of the socket is the second: there is no listener for bindings of any namespace.
+    // The line for the socket is the second: there is no listener for all namespaces.
     let mut command = at.command(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the socket", || UnixStream::connect(&socket).is_ok());

@@ -1,4 +1,4 @@
-//! The server: how it stops, and what is there after it was killed.
+//! The server: stopping, and durability after a kill.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::command::{Workplace, wait_until};
 use crate::http::{Connection, request, started};
 
-/// A put of which the server has read the head, and half of the body is there.
+/// Sends a put; the server has read its head, and half of its body is sent.
 fn begin_put(connection: &mut Connection<TcpStream>) {
     connection.send(
         b"PUT /k?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
@@ -32,7 +32,7 @@ fn requests_that_have_come_are_finished_before_it_stops() {
     );
     let address = server.binding.clone();
     let finishing = std::thread::spawn(move || {
-        // Nobody is let in any more; then the rest comes.
+        // Sends the rest once the server accepts no more connections.
         wait_until("a closed door", || TcpStream::connect(&address).is_err());
         connection.send(b"67890");
         connection.answer()
@@ -43,7 +43,7 @@ fn requests_that_have_come_are_finished_before_it_stops() {
     assert_eq!(at.text(["key", "get", "-n", "N", "k"]), "1234567890");
 }
 
-/// A load balancer asks while requests that have come are finished. The head of its question came
+/// A load balancer asks for readiness while requests are being finished. It sent part of its head
 /// before the stop.
 #[test]
 #[cfg(target_os = "linux")]
@@ -66,7 +66,7 @@ fn a_server_that_stops_says_that_it_is_not_ready() {
 #[test]
 fn a_client_that_never_finishes_does_not_keep_it_from_stopping() {
     let at = Workplace::with_namespace();
-    // Nothing else ends the wait for the rest of it.
+    // No other timeout ends the wait for the rest of the put.
     let patient = ["--body-seconds", "100000", "--idle-seconds", "100000"];
     let mut server = started(&at, &[&patient[..], &["--stop-seconds", "1"]].concat());
     let mut connection = Connection::to(&server.binding);
@@ -79,7 +79,7 @@ fn a_client_that_never_finishes_does_not_keep_it_from_stopping() {
 #[test]
 fn what_was_acknowledged_is_there_after_sigkill() {
     let at = Workplace::with_namespace();
-    // Of each key: whether any put of it was acknowledged, and the values that it may have.
+    // For each key, whether any put of it was acknowledged, and its possible values.
     let mut expected = BTreeMap::<String, (bool, Vec<String>)>::new();
     for round in 0..4_u64 {
         let mut server = started(&at, &[]);
@@ -97,7 +97,8 @@ fn what_was_acknowledged_is_there_after_sigkill() {
                         "PUT /{key}?urlencoded=true HTTP/1.1\r\nHost: fake-host\r\nX-KV-Namespace: N\r\nContent-Length: {}\r\n\r\n{value}",
                         value.len()
                     );
-                    // What was not answered may be there or not: it is the newest of its key.
+                    // A put without an answer is the newest of its key, and may or may not be
+                    // there.
                     done.push((key, value, false));
                     if stop.load(Ordering::SeqCst) || connection.try_send(head.as_bytes()).is_err() {
                         break;

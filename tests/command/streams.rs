@@ -1,5 +1,5 @@
-//! The command line: export and import of far more than memory should take, stopped in the middle
-//! and gone on with.
+//! The command line: export and import of much more data than the memory they may use, stopped in
+//! the middle and resumed.
 #![cfg(target_os = "linux")]
 
 use std::path::Path;
@@ -10,15 +10,15 @@ use crate::command::{Workplace, bytes_in, interrupt, stopped};
 use embercask::{Durability, Store};
 
 const VALUE_BYTES: usize = 64 << 10;
-/// Together 1 GiB of values.
+/// 1 GiB of values in all.
 const KEYS: u64 = (1 << 30) / VALUE_BYTES as u64;
-/// An eighth of what is moved: room for the segment that is written to, and a batch or a page.
+/// An eighth of the data: room for the active segment, and a batch or a page.
 const MEMORY_BYTES_MAX: u64 = 128 << 20;
 
-/// How often the memory of a child is looked at.
+/// Interval between measurements of a child's memory.
 const BETWEEN_TWO_LOOKS: Duration = Duration::from_millis(5);
 
-/// The value of a key: half of them are text, the others any bytes.
+/// The value of a key: half of the values are text, the others any bytes.
 fn value(number: u64) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -53,18 +53,17 @@ fn fill(path: &Path) {
     store.close().unwrap();
 }
 
-/// Memory of its own that a process has: no pages of files, which are the system's to keep or not.
-/// None once it has ended.
+/// The anonymous memory of a process, without pages of files, which the system may drop. None once
+/// it has ended.
 fn memory_bytes(child: &Child) -> Option<u64> {
-    // It is there until somebody has asked for its exit status.
+    // The file exists until the exit status is collected.
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
     Some(kilobytes << 10)
 }
 
-/// Looks at a child again and again until this is so, or at last until it has ended; gives the most
-/// memory that it had.
+/// Watches a child until the condition is true, or the child has ended; returns its peak memory.
 fn watched(child: &Child, is_so: impl Fn() -> bool) -> u64 {
     let mut most = 0;
     while let Some(bytes) = memory_bytes(child) {
@@ -78,14 +77,14 @@ fn watched(child: &Child, is_so: impl Fn() -> bool) -> u64 {
     most
 }
 
-/// Ctrl-C when so much of a file or directory is written; then to the end. Gives the most memory
-/// that either had.
+/// Sends Ctrl-C once more than `stop_at_bytes` of a file or directory are written, then resumes to
+/// the end. Returns the peak memory of both runs.
 fn stopped_and_gone_on_with(at: &Workplace, arguments: &[&str], written: &Path, stop_at_bytes: u64) -> u64 {
     let child = at.spawned(arguments.iter().copied());
     let before = watched(&child, || bytes_in(written) > stop_at_bytes);
     interrupt(&child);
     let told = stopped(child);
-    assert!(told.contains("--resume goes on"), "{told}");
+    assert!(told.contains("--resume continues"), "{told}");
     let child = at.spawned(arguments.iter().copied().chain(["--resume"]));
     let after = watched(&child, || false);
     let output = child.wait_with_output().unwrap();

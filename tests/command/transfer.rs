@@ -9,7 +9,7 @@ use embercask::{PutOptions, Store};
 type Key = (String, Vec<u8>);
 type Content = (Vec<u8>, Option<Vec<u8>>, Option<u64>);
 
-/// Everything a store shows.
+/// The content of a store.
 fn content(store: &Store) -> BTreeMap<Key, Content> {
     let mut all = BTreeMap::new();
     for info in store.namespaces().unwrap() {
@@ -32,8 +32,8 @@ fn ids(store: &Store) -> Vec<(String, u128)> {
         .collect()
 }
 
-/// A store of whatever can be stored: any bytes, with and without metadata that are JSON, are not,
-/// or look as if they were.
+/// A store with every kind of data: any bytes, with and without metadata that is JSON, is not, or
+/// almost is.
 fn filled(keys: u32) -> Workplace {
     let at = Workplace::with_namespace();
     let store = at.store();
@@ -81,8 +81,7 @@ fn opened(at: &Workplace, name: &str) -> Store {
     Store::options().create(false).open(at.path(name)).unwrap()
 }
 
-/// Of three keys one has a damaged value, and another a damaged one beside metadata; which of them
-/// are listed, exported and got.
+/// Of four keys, one has a damaged value, and another metadata and a damaged value.
 #[test]
 fn damaged_keys_are_named_and_the_others_are_exported_listed_and_got() {
     let at = Workplace::with_namespace();
@@ -204,7 +203,7 @@ fn a_bulk_file_is_one_that_bulk_put_takes() {
     let namespace = store.open_namespace("N").unwrap();
     namespace.put("text", "v").unwrap();
     namespace.put("bytes", b"\xff\0").unwrap();
-    // As an editor has it, not as a line does.
+    // Pretty-printed, not on one line.
     let options = PutOptions::new()
         .metadata("{\n  \"a\": 1\n}")
         .expires_at_ms(4_000_000_000_000);
@@ -227,7 +226,7 @@ fn a_bulk_file_is_one_that_bulk_put_takes() {
         assert_eq!(all.get(&("N".to_owned(), key.clone())), Some(content), "{namespace}");
     }
     assert_eq!(all.len(), 9);
-    // What such a file cannot say is not left out in silence.
+    // Data that such a file cannot express is an error, not dropped silently.
     at.done(["key", "put", "-n", "N", "/w==", "v", "--key-format", "base64"]);
     let told = at.fails(2, ["--quiet", "export", "-n", "N", "--format", "bulk", "m.json"]);
     assert!(
@@ -245,7 +244,7 @@ fn a_bulk_file_is_one_that_bulk_put_takes() {
     at.fails(2, ["export", "--format", "bulk", "m.json"]);
 }
 
-/// Goes on with an export; how many keys it has written this time.
+/// Resumes an export; returns the number of keys written by this run.
 fn resumed(at: &Workplace, file: &str) -> u64 {
     let output = at.run(["export", "--resume", file]);
     let told = String::from_utf8(output.stderr).unwrap();
@@ -272,8 +271,8 @@ fn an_export_goes_on_where_it_was_cut_off() {
             std::fs::remove_file(at.path(file)).unwrap();
             let keys = resumed(&at, file);
             let kept = if file == "all.jsonl" {
-                // All lines that are whole, but for those that are no keys: the first, one for each of three
-                // namespaces, the last.
+                // All whole lines except those without a key: the first, three namespaces, the
+                // last.
                 let kept = &whole[..part];
                 let lines: Vec<&[u8]> = kept.split_inclusive(|byte| *byte == b'\n').collect();
                 let is_key = |line: &&&[u8]| {
@@ -283,7 +282,7 @@ fn an_export_goes_on_where_it_was_cut_off() {
             } else if part == whole.len() {
                 2000
             } else {
-                // It has one part, and a part that is not whole begins anew.
+                // The file has only one frame, and an incomplete frame is written again.
                 0
             };
             assert_eq!(keys, 2000 - kept as u64, "{file} from {part} of {}", whole.len());
@@ -299,7 +298,7 @@ fn an_export_goes_on_where_it_was_cut_off() {
     for directory in [".", "store", "new/"] {
         at.fails(2, ["--quiet", "export", directory]);
     }
-    // Without anything to go on with it begins anew; what is no export is not written behind.
+    // With nothing to resume, starts over; does not append to a file that is not an export.
     at.done(["--quiet", "export", "--resume", "new.jsonl"]);
     std::fs::write(at.path("notes.jsonl.partial"), "something else\n").unwrap();
     at.fails(2, ["--quiet", "export", "--resume", "notes.jsonl"]);
@@ -309,7 +308,8 @@ fn an_export_goes_on_where_it_was_cut_off() {
     );
 }
 
-/// Some of an export through a pipe that stays open; Ctrl-C when the store holds some of it.
+/// Sends part of an export through a pipe that stays open, and Ctrl-C once the store has some of
+/// it.
 fn import_stopped(at: &Workplace, store: &str, part: &[u8]) -> String {
     let mut child = at.spawned(["--store", store, "import", "-", "--progress-file", "kept", "--os"]);
     let mut stdin = child.stdin.take().unwrap();
@@ -328,7 +328,7 @@ fn import_stopped(at: &Workplace, store: &str, part: &[u8]) -> String {
     told
 }
 
-/// A compressed file has a part for every 8 MiB; what is cut off is a part of the last.
+/// A compressed file has a frame for every 8 MiB; only the last is cut off.
 #[test]
 fn a_large_export_goes_on_between_its_parts() {
     let at = Workplace::with_namespace();
@@ -346,13 +346,13 @@ fn a_large_export_goes_on_between_its_parts() {
         for part in [whole.len() / 2, whole.len() - 100] {
             let mut left = whole[..part].to_vec();
             if file == "all.jsonl" {
-                // As a power cut may leave it.
+                // Zeros, as a power cut may leave them.
                 left[part / 2..part / 2 + 4096].fill(0);
             }
             std::fs::write(at.path(&format!("{file}.partial")), left).unwrap();
             let keys = resumed(&at, file);
-            // Of a plain file what is before the zeros is kept, else all parts but the one that was cut off;
-            // each has a quarter.
+            // A plain file is kept up to the zeros, a compressed one without the frame that was cut
+            // off; a frame is about a quarter.
             let is_half = part == whole.len() / 2;
             let most = match file {
                 "all.jsonl" => 1200 - 1200 * (part / 2) / whole.len() + 10,
@@ -378,7 +378,7 @@ fn an_import_that_waits_is_stopped_and_goes_on() {
     let lines = std::fs::read(at.path("all.jsonl")).unwrap();
     let part = &lines[..lines.len() * 2 / 3];
     let told = import_stopped(&at, "copy", part);
-    assert!(told.contains("--resume goes on"), "{told}");
+    assert!(told.contains("--resume continues"), "{told}");
     let first = opened(&at, "copy");
     let had = content(&first).len();
     assert!(
@@ -387,7 +387,7 @@ fn an_import_that_waits_is_stopped_and_goes_on() {
     );
     first.close().unwrap();
 
-    // Neither another store, nor another namespace or format, nor another input goes on with that.
+    // The note is refused for another store, namespace, format or input.
     let resume = ["import", "all.jsonl", "--resume", "--progress-file", "kept"];
     let of = |more: &[&'static str]| resume.iter().chain(more).copied().collect::<Vec<_>>();
     at.fails(2, of(&["--store", "other"]));
@@ -458,7 +458,7 @@ fn an_older_copy_of_a_store_is_not_gone_on_with() {
         ],
     );
     assert!(told.contains("newer copy"), "{told}");
-    // An import from the beginning makes the old note void.
+    // An import from the beginning removes the old note.
     at.done([
         "--quiet",
         "--store",
@@ -475,13 +475,13 @@ fn an_older_copy_of_a_store_is_not_gone_on_with() {
 fn an_import_is_good_without_a_note_of_how_far_it_has_come() {
     let at = filled(100);
     at.done(["--quiet", "export", "all.jsonl"]);
-    // Something else has that name.
+    // The name of the note is taken by a directory.
     std::fs::create_dir_all(at.path("all.jsonl.progress/in the way")).unwrap();
     let output = at.run(["--store", "copy", "import", "all.jsonl"]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && told.contains("all.jsonl.progress"), "{told}");
     assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
-    // One that was asked for has to be good.
+    // A progress file that the user named must be writable.
     at.fails(
         5,
         [
@@ -535,7 +535,7 @@ fn an_export_that_was_cut_off_is_imported_but_told() {
         "{told}"
     );
     assert_eq!((status, keys), (Some(2), 491));
-    // When the rest has come, it goes on.
+    // With the rest of the file, the import resumes.
     std::fs::write(at.path("cut"), &whole).unwrap();
     at.done(["--quiet", "--store", "store of cut", "import", "cut", "--resume"]);
     assert_eq!(content(&opened(&at, "store of cut")), content(&at.store()));
@@ -543,9 +543,9 @@ fn an_export_that_was_cut_off_is_imported_but_told() {
     let mut gap = lines.clone();
     gap.drain(100..105);
     let (status, told, keys) = import("gap", &gap);
-    assert!(told.contains("lines, but here are"), "{told}");
+    assert!(told.contains("lines, but "), "{told}");
     assert_eq!((status, keys), (Some(2), 495));
-    // A part on purpose; several in one file; another one in the middle of one.
+    // Lines without a header; two exports in one file; an export inside an unfinished one.
     assert_eq!(import("part", &lines[200..300]).0, Some(0));
     assert_eq!(import("twice", &[&lines[..], &lines[..]].concat()).0, Some(0));
     assert_eq!(import("torn", &[&lines[..50], &lines[..]].concat()).0, Some(2));
@@ -582,7 +582,7 @@ fn only_the_same_export_is_gone_on_with() {
         &["--store", "other", "export", "--resume", "all.jsonl", "-n", "N"],
     ] {
         let told = at.fails(2, arguments.iter().copied());
-        assert!(told.contains("no export of the same"), "{told}");
+        assert!(told.contains("not an export of the same"), "{told}");
         assert_eq!(std::fs::read(&partial).unwrap(), before);
     }
     at.done(["--quiet", "export", "--resume", "all.jsonl", "-n", "N"]);
@@ -628,7 +628,7 @@ fn a_line_that_is_wrong_is_told_by_its_number() {
         let told = at.fails(2, ["import", "wrong.jsonl"]);
         assert!(told.contains("line 2") && told.contains(expected), "{line}: {told}");
     }
-    // What has expired is counted and left out.
+    // Expired keys are counted and skipped.
     std::fs::write(
         at.path("old.jsonl"),
         "{\"namespace\": \"N\", \"key\": \"a\", \"value\": \"b\", \"expiration_ms\": 5}\n",

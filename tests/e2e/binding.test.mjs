@@ -12,7 +12,7 @@ import { cases } from './worker-binding.mjs';
 const authorization = { Authorization: `Bearer ${TOKEN}` };
 const named = (namespace) => ({ ...authorization, 'X-KV-Namespace': namespace });
 
-/** Asks a worker for a path; gives the text, or fails with it. */
+/** Requests a path from a worker; returns the text, or fails with it. */
 async function ask(workerd, path) {
   const response = await fetch(workerd.url + path, { signal: AbortSignal.timeout(2 * PATIENCE) });
   const text = await response.text();
@@ -20,7 +20,7 @@ async function ask(workerd, path) {
   return text;
 }
 
-/** Sends a request of the binding protocol as it is. */
+/** Sends a raw request of the binding protocol. */
 function raw(server, method, path, { headers = {}, body } = {}) {
   const [host, port] = server.binding.split(':');
   return new Promise((resolve, reject) => {
@@ -70,7 +70,7 @@ describe('the tutorial of Workers KV', SLOW, () => {
       };
       await check();
 
-      // The Worker goes on when the server has been stopped and started again.
+      // The Worker keeps working after a restart of the server.
       const again = { ...options, listen: server.listen, binding: server.binding };
       await server.stop();
       const seen = await embercask(store, 'key', 'get', '-n', 'SESSIONS', 'user-123');
@@ -341,7 +341,7 @@ describe('bindings and namespaces', SLOW, () => {
     const path = `/accounts/${ACCOUNT}/storage/kv/namespaces/${id}`;
     const { keys } = await call(workerd, 'ID', 'list', { prefix: 'expiring/' });
     const now = () => Date.now() / 1000;
-    // On a machine that is very slow it may be gone already.
+    // On a very slow machine the key may have expired already.
     const expiration = keys[0]?.expiration ?? Math.floor(now());
     const value = await call(workerd, 'ID', 'get', 'expiring/k');
     if (now() < expiration) assert.equal(value, 'v');

@@ -14,12 +14,12 @@ import {
 const ROUNDS = 5;
 const FAR = 4_000_000_000;
 
-/** What clients have tried to write, and how much of it was acknowledged. Each key has one writer, so that its states have an order. */
+/** Attempted and acknowledged writes of the clients. Each key has one writer, so that its states are ordered. */
 class Ledger {
   #keys = new Map();
   acknowledged = 0;
 
-  /** Notes a try; calling the result notes its acknowledgement. */
+  /** Records an attempt; calling the result records its acknowledgement. */
   attempt(key, state) {
     const entry = this.#keys.get(key) ?? { states: [null], sure: 0 };
     this.#keys.set(key, entry);
@@ -34,7 +34,7 @@ class Ledger {
     return [...this.#keys.keys()];
   }
 
-  /** Fails unless the key is as its last acknowledged write left it, or as a later try that may have been done. */
+  /** Fails unless the key has the state of its last acknowledged write, or of a later attempt. */
   check(key, found) {
     const entry = this.#keys.get(key);
     const possible = entry.states.slice(entry.sure);
@@ -51,7 +51,7 @@ function isSame(a, b) {
 }
 
 let written = 0;
-/** A state that no other write makes. */
+/** A state unique to one write. */
 function nextState() {
   written += 1;
   const length = written % 50 === 0 ? 300_000 : [0, 10, 200, 3000][written % 4];
@@ -62,8 +62,8 @@ function nextState() {
 }
 
 /**
- * Has writers write until the server is killed in the middle, starts it again, and has everything checked; several times.
- * A writer is a function that does one write, and notes it in the ledger; `check` fails unless all keys are as the ledger allows.
+ * Several times: runs writers until the server is killed, restarts it, and checks everything.
+ * A writer is a function that does one write, and records it in the ledger; `check` fails unless the ledger allows the state of all keys.
  */
 async function crashAgainAndAgain({ name, options, setUp, rounds = ROUNDS }) {
   const random = generatorOf(name);
@@ -83,7 +83,7 @@ async function crashAgainAndAgain({ name, options, setUp, rounds = ROUNDS }) {
           try {
             await writer();
           } catch (error) {
-            // Only the kill may be the reason.
+            // Only the kill may be the cause.
             if (!isKilled) failure ??= error;
             return;
           }
@@ -133,7 +133,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
               await call(workerd, binding, 'delete', key);
               return done();
             }
-            // Through a binding the greatest expiration has 31 bits.
+            // Through a binding, expirations have at most 31 bits.
             const state = nextState();
             if (state.expiration) state.expiration = 2_000_000_000 + (state.expiration - FAR);
             const done = ledger.attempt(key, state);
@@ -164,7 +164,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
   test('of what wrangler puts, one by one and in bulk', SLOW, async () => {
     await crashAgainAndAgain({
       name: 'wrangler',
-      // A wrangler takes a second to start.
+      // wrangler takes a second to start.
       rounds: 3,
       options: () => ({}),
       async setUp({ server, ledger, folder, random }) {
@@ -219,7 +219,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
         const path = `/accounts/${ACCOUNT}/storage/kv/namespaces/${id}`;
         const titles = new Map();
         const withoutUndefined = (item) => JSON.parse(JSON.stringify(item));
-        // What was put together must be there together.
+        // Keys put in one request must be there together.
         const groups = new Map();
 
         const one = (number, random = parent.split(`one ${number}`)) => async () => {
@@ -235,7 +235,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
           await kv.values.update(key, { ...ids, value, metadata: metadata && JSON.stringify(metadata), expiration });
           return done();
         };
-        /** As wrangler does it: the value is the body. */
+        /** As wrangler does: the value is the body. */
         const raw = (number, random = parent.split(`raw ${number}`)) => async () => {
           const key = `raw ${number}/${random(6)}`;
           const state = nextState();
@@ -264,7 +264,7 @@ describe('nothing acknowledged is lost when the server is killed', SLOW, () => {
           assert.equal(result.successful_key_count, keys.length);
           done.forEach((acknowledge) => acknowledge());
         };
-        /** Namespaces come and go too. */
+        /** Creates, renames and deletes namespaces. */
         const namespaces = (number, random = parent.split(`namespaces ${number}`)) => async () => {
           const title = `crash ${number}/${random(1_000_000_000)}`;
           const created = await kv.create({ account_id, title });

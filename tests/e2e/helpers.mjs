@@ -1,4 +1,4 @@
-// What all tests need: the server, workerd and wrangler as child processes, temporary folders, and their end.
+// Shared by all tests: the server, workerd and wrangler as child processes, temporary folders, and cleaning up.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -11,10 +11,10 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-/** How long anything may take, in milliseconds. Only what hangs takes so long. */
+/** The longest wait, in milliseconds. Only something that hangs takes this long. */
 export const PATIENCE = 60_000;
-/** Options of a test of many steps, and of all tests of a suite together: each step has its own limit. A wrangler takes a second to start, but on
- * a machine that does much else it takes half a minute. */
+/** Options of a test of many steps, and of a whole suite: each step has its own limit. wrangler takes a second to start, but half a minute on a
+ * busy machine. */
 export const SLOW = { timeout: 60 * PATIENCE };
 export const TOKEN = 'a token for the tests';
 export const ACCOUNT = '0123456789abcdef0123456789abcdef';
@@ -25,7 +25,7 @@ const EMBERCASK = process.env.EMBERCASK;
 assert(MODULES && EMBERCASK, 'tests/e2e/run sets E2E_MODULES and EMBERCASK');
 const require = createRequire(join(MODULES, 'package.json'));
 
-// Children and folders, so that nothing stays behind, however a test ends.
+// Children and folders to clean up, however a test ends.
 const children = new Set();
 const folders = new Set();
 process.on('exit', () => {
@@ -34,12 +34,12 @@ process.on('exit', () => {
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1));
 
-/** What all chances of a test come from. EMBERCASK_SEED replays one that was printed. */
+/** The seed of all random choices. EMBERCASK_SEED replays a seed that was printed. */
 const SEED = process.env.EMBERCASK_SEED ?? String(Date.now());
 
 /**
- * A generator of numbers below a bound, and a test's way to print the seed. Whoever draws has one of its own by its name: in which order several
- * draw is for the machine to say, and would change what each of them gets.
+ * A generator of numbers below a bound; prints the seed. Concurrent users each have a generator of their own, by name: the order in which they
+ * draw from a shared one would vary, and with it the numbers that each gets.
  */
 export function generatorOf(name) {
   console.log(`${name}: replay with EMBERCASK_SEED=${SEED}`);
@@ -55,14 +55,14 @@ export function generatorOf(name) {
   return drawer([name]);
 }
 
-/** The text with another piece in the place of one that is there exactly once. */
+/** The text with a piece replaced that must be there exactly once. */
 export function replaceOnce(text, piece, instead) {
   const parts = text.split(piece);
   assert.equal(parts.length, 2, `${JSON.stringify(piece)} is there ${parts.length - 1} times in:\n${text}`);
   return parts.join(instead);
 }
 
-/** A new folder that is gone when the tests are. Its path is short, as paths of unix sockets must be. */
+/** A new folder, removed when the tests end. Its path is short, as paths of unix sockets must be. */
 export function temporaryFolder() {
   const folder = mkdtempSync(join(tmpdir(), 'ec-'));
   folders.add(folder);
@@ -74,7 +74,7 @@ export function removeFolder(folder) {
   folders.delete(folder);
 }
 
-/** The result of a promise, or an error if there is none in time. */
+/** The result of a promise, or an error after a timeout. */
 export async function inTime(promise, what, milliseconds = PATIENCE) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -87,7 +87,7 @@ export async function inTime(promise, what, milliseconds = PATIENCE) {
   }
 }
 
-/** Starts a program that runs until it is stopped. `child.ended` is its end, `child.log` what it wrote to stderr. */
+/** Starts a program that runs until it is stopped. `child.ended` resolves when it ends, `child.log` has its stderr. */
 function start(program, args, options = {}) {
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
   children.add(child);
@@ -118,7 +118,7 @@ async function end(child, signal) {
 /**
  * Starts `embercask serve`.
  * `listen` and `binding` are addresses; `bindingFor` has a unix socket's path for each namespace's name. With `store`, `listen` and `binding`
- * null, `args` names a configuration that says them.
+ * null, `args` names a configuration that has them.
  */
 export async function startServer({
   store,
@@ -153,13 +153,13 @@ export async function startServer({
   return {
     ...found,
     child,
-    /** Ends it in order, as an operator does. */
+    /** Stops it in good order, as an operator does. */
     async stop() {
       const { code } = await end(child, 'SIGTERM');
       assert.equal(code, 0, `embercask serve ended with ${code}:\n${child.log.slice(-4000)}`);
       assert.doesNotMatch(child.log, /panicked/);
     },
-    /** Ends it as a crash does. */
+    /** Kills it, as a crash does. */
     async kill() {
       await end(child, 'SIGKILL');
     },
@@ -186,12 +186,12 @@ export async function run(program, args, { input, ...options } = {}) {
   }
 }
 
-/** A text in the syntax of Cap'n Proto. */
+/** A string literal of Cap'n Proto. */
 const quoted = (text) => JSON.stringify(text);
 
 /**
  * Starts workerd with a Worker.
- * `worker` is the path of its module. `bindings` has for each name of a binding the `address` of its service, and `headers` to inject.
+ * `worker` is the path of its module. `bindings` maps the name of each binding to the `address` of its service, and `headers` to inject.
  */
 export async function startWorkerd({ worker, bindings }) {
   const folder = temporaryFolder();
@@ -223,7 +223,7 @@ const mainWorker :Workerd.Worker = (
   return serveWorkerd(folder, 'config.capnp');
 }
 
-/** Starts workerd with the configuration of this name, which listens to one socket. The folder is removed when it is stopped. */
+/** Starts workerd with the configuration of this name, which listens on one socket. The folder is removed when it is stopped. */
 export async function serveWorkerd(folder, config) {
   const child = start(require('workerd').default, ['serve', join(folder, config), '--control-fd=3'], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
@@ -249,8 +249,8 @@ export async function serveWorkerd(folder, config) {
 }
 
 /**
- * A way to run wrangler against a server, in a folder of its own and with nothing of this machine's settings.
- * It is told of a proxy for all addresses but 127.0.0.1, and `elsewhere` has what it wanted to send there.
+ * Runs wrangler against a server, in its own folder and without this machine's settings.
+ * A proxy is set for all addresses but 127.0.0.1; `elsewhere` has the requests that wrangler sent to it.
  */
 export async function wranglerFor(rest, { token = TOKEN, account = ACCOUNT } = {}) {
   const folder = temporaryFolder();
@@ -287,7 +287,7 @@ export async function wranglerFor(rest, { token = TOKEN, account = ACCOUNT } = {
   return {
     folder,
     elsewhere,
-    /** Runs wrangler; its end whatever it is. */
+    /** Runs wrangler; returns its result, success or not. */
     any(args, { env = {}, ...options } = {}) {
       const merged = { ...environment, ...env };
       for (const name of Object.keys(merged)) if (merged[name] === undefined) delete merged[name];
@@ -299,7 +299,7 @@ export async function wranglerFor(rest, { token = TOKEN, account = ACCOUNT } = {
       assert.equal(done.code, 0, `wrangler ${args.join(' ')} ended with ${done.code}:\n${done.stdout}\n${done.stderr}`);
       return done;
     },
-    /** Runs wrangler, which must fail with exit code 1; gives all that it said. */
+    /** Runs wrangler, which must fail with exit code 1; returns all of its output. */
     async fails(args, options) {
       const done = await this.any(args, options);
       assert.equal(done.code, 1, `wrangler ${args.join(' ')} ended with ${done.code}:\n${done.stdout}\n${done.stderr}`);
@@ -315,7 +315,7 @@ export async function wranglerFor(rest, { token = TOKEN, account = ACCOUNT } = {
   };
 }
 
-/** Sends a request of the REST API as it is; gives status and the parsed answer, or its bytes. */
+/** Sends a raw request of the REST API; returns status and parsed response, or its bytes. */
 export async function rest(base, method, path, { token = TOKEN, headers = {}, body } = {}) {
   const authorization = token ? { authorization: `Bearer ${token}` } : {};
   const response = await fetch(base + path, {
@@ -329,7 +329,7 @@ export async function rest(base, method, path, { token = TOKEN, headers = {}, bo
   return { status: response.status, headers: response.headers, bytes, json: isJson ? JSON.parse(bytes) : undefined };
 }
 
-/** Creates a namespace; gives its id. */
+/** Creates a namespace; returns its id. */
 export async function createNamespace(base, title) {
   const created = await rest(base, 'POST', `/accounts/${ACCOUNT}/storage/kv/namespaces`, {
     headers: { 'content-type': 'application/json' },
@@ -339,7 +339,7 @@ export async function createNamespace(base, title) {
   return created.json.result.id;
 }
 
-/** Bytes that look random and are the same each time. */
+/** Pseudorandom bytes, the same each time. */
 export function noise(length, seed = 1) {
   const bytes = Buffer.alloc(length);
   let state = seed >>> 0 || 1;
@@ -352,7 +352,7 @@ export function noise(length, seed = 1) {
   return bytes;
 }
 
-/** Has worker-simple.mjs call a method of a binding; gives the result, or fails with the error's text. */
+/** Calls a method of a binding in worker-simple.mjs; returns the result, or fails with the error's text. */
 export async function call(workerd, binding, method, ...args) {
   const query = new URLSearchParams({ binding, call: method });
   const response = await fetch(`${workerd.url}/?${query}`, {

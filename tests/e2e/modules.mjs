@@ -1,4 +1,4 @@
-// Lets tests import the npm packages that `run` has installed outside of the source tree.
+// Lets tests import the npm packages that `run` installed outside of the source tree.
 import { registerHooks } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';

@@ -1,5 +1,5 @@
 // The web page, driven by the keyboard in headless Chromium.
-// CHROMIUM names another program than /usr/bin/chromium; E2E_SCREENSHOTS a folder that keeps the screenshots.
+// CHROMIUM names a program other than /usr/bin/chromium; E2E_SCREENSHOTS a folder to keep screenshots in.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
@@ -22,7 +22,7 @@ const BINARY = Buffer.from(Array.from({ length: 256 }, (_, index) => index));
 const LARGE = Buffer.alloc((1 << 20) + 1, 'large ');
 const METADATA = `{"number":12345678901234567890,"markup":"<img src=x onerror=alert(4)>","metadata":[1]}`;
 
-/** An image of so many pixels, red and green. */
+/** An image of this size, red and green. */
 function png(width, height) {
   const chunk = (type, data) => {
     const body = Buffer.concat([Buffer.from(type), data]);
@@ -57,7 +57,7 @@ describe('the web page', { skip, ...SLOW }, () => {
   }
   const stored = (key) => api('GET', `/${id}/values/${encodeURIComponent(key)}`);
   const storedBytes = async (key) => Buffer.from(await (await stored(key)).arrayBuffer());
-  /** How the server has it in a listing: with expiration and the metadata as they are written. */
+  /** The key as the server lists it: with its expiration and verbatim metadata. */
   async function listed(key) {
     return (await api('GET', `/${id}/keys?prefix=${encodeURIComponent(key)}`)).text();
   }
@@ -79,7 +79,7 @@ describe('the web page', { skip, ...SLOW }, () => {
   };
   const type = (typed) => page.keyboard.type(typed);
 
-  /** Walks with Tab until the focus is on what matches, and has the text if one is given. */
+  /** Presses Tab until the focused element matches, and has the text if one is given. */
   async function tabTo(selector, wanted) {
     for (let steps = 0; steps < 400; steps += 1) {
       const isThere = await page.evaluate((selector, wanted) => {
@@ -97,7 +97,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     await page.keyboard.up('Control');
     await (typed ? type(typed) : press('Delete'));
   }
-  /** Does something, and checks that it takes one request, of this kind. */
+  /** Runs an action, and checks that it sends one request, of this kind. */
   async function oneRequest(method, path, action) {
     requests.length = 0;
     await action();
@@ -106,7 +106,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     assert.equal(made, method);
     assert.match(url, path);
   }
-  /** Opens the key of this name: filters the listing by it, and presses Enter. */
+  /** Opens the key with this name: filters the listing by it, and presses Enter. */
   async function open(key) {
     await press('/');
     await focused('#prefix');
@@ -121,7 +121,7 @@ describe('the web page', { skip, ...SLOW }, () => {
   }
   const pressed = () => page.$$eval('#kinds [aria-pressed=true]', (found) => found.map((button) => button.textContent).join());
 
-  /** A test that goes on where the one before has ended. */
+  /** A test that continues where the previous one ended. */
   let failed = false;
   const step = (name, run) => test(name, async (context) => {
     if (failed) return context.skip('an earlier one failed');
@@ -187,7 +187,7 @@ describe('the web page', { skip, ...SLOW }, () => {
       await until('the token is refused', () => /refused: .*\(code 10000\)/.test(document.querySelector('#sign-in [role=alert]').textContent));
     });
     await focused('#token');
-    // Chromium tells of every status of an error.
+    // Chromium reports every error status.
     assert.match(problems.splice(0).join(), /^console: error Failed to load resource: .* 403 \(Forbidden\)$/);
     await oneRequest('GET', /namespaces\?/, async () => {
       await type(TOKEN);
@@ -266,7 +266,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     await press('Enter');
     await says('Page 3: 50 keys');
     assert.deepEqual([(await keys())[0], (await keys()).at(-1)], ['page/200', 'page/249']);
-    // The button that is of use still takes the focus of the one that is not.
+    // A button that becomes disabled passes the focus to the other one.
     await focused('#keys-previous');
     await press('Enter');
     await says('Page 2: 100 keys');
@@ -380,7 +380,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     assert.equal(await listed(ODD_KEY), before);
     assert.equal(await text('#content pre'), `edited ${MARKUP}`);
 
-    // Line ends stay as they are, although a text field has only one kind.
+    // Line ends are preserved, although a text field has only one kind.
     await open('text');
     await tabTo('#edit-key');
     await press('Enter');
@@ -394,7 +394,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     await says('Saved the key');
     assert.equal((await storedBytes('text')).toString(), `${TEXT}last line`);
 
-    // Bytes that are no text are kept, while the rest is changed.
+    // A value that is not text is kept while the rest is changed.
     await open('binary');
     await tabTo('#edit-key');
     await press('Enter');

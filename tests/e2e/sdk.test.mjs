@@ -1,4 +1,4 @@
-// The REST API, spoken by the official npm package `cloudflare`, and as it is.
+// The REST API, through the official npm package `cloudflare`, and with raw requests.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -14,7 +14,7 @@ let server;
 let client;
 let kv;
 
-/** A client of the SDK; it sends each request once, so that errors show. */
+/** A client of the SDK; it does not retry, so that errors show. */
 const clientOf = (options = {}) =>
   new Cloudflare({ apiToken: TOKEN, baseURL: server.rest, maxRetries: 0, timeout: PATIENCE, ...options });
 
@@ -39,7 +39,7 @@ async function all(pages, most = 20_000) {
   return items;
 }
 
-/** Fails unless the call fails with this status and this code. */
+/** Fails unless the call fails with this status and code. */
 async function fails(promise, status, code, message) {
   await assert.rejects(promise, (error) => {
     assert.ok(error instanceof Cloudflare.APIError, String(error?.stack ?? error));
@@ -50,7 +50,7 @@ async function fails(promise, status, code, message) {
   });
 }
 
-/** A namespace for one test, with calls that need no ids. */
+/** A namespace for one test, with methods that need no ids. */
 async function namespace(title) {
   const { id } = await kv.create({ account_id, title });
   const ids = { account_id, namespace_id: id };
@@ -94,7 +94,7 @@ describe('namespaces', SLOW, () => {
     await fails(kv.update(second.id, { account_id, title: 'taken' }), 400, 10014, new RegExp(`^rename namespace: ${taken}$`));
     assert.equal((await kv.update(first.id, { account_id, title: 'taken' })).title, 'taken');
     assert.equal((await kv.create({ account_id, title: 'TAKEN' })).title, 'TAKEN');
-    // A title that has become free can be taken again, by an empty namespace.
+    // A freed title can be used again, for an empty namespace.
     await kv.values.update('k', { account_id, namespace_id: first.id, value: 'old' });
     await kv.delete(first.id, { account_id });
     const again = await kv.create({ account_id, title: 'taken' });
@@ -227,12 +227,12 @@ describe('values', SLOW, () => {
       assert.deepEqual(await space.metadata('meta'), JSON.parse(metadata));
       assert.deepEqual(await space.keys({ prefix: 'meta' }), [{ name: 'meta', metadata: JSON.parse(metadata) }]);
     }
-    // A put without them takes both away.
+    // A put without them removes both.
     await space.put('meta', 'v');
     assert.equal(await space.metadata('meta'), null);
     assert.deepEqual(await space.keys({ prefix: 'meta' }), [{ name: 'meta' }]);
     await fails(space.metadata('none'), 404, 10009, /'key not found'$/);
-    // 64 bits.
+    // Up to 64 bits.
     await space.put('meta', 'v', { expiration: 99_999_999_999 });
     assert.deepEqual(await space.keys({ prefix: 'meta' }), [{ name: 'meta', expiration: 99_999_999_999 }]);
     const before = now();
@@ -305,7 +305,7 @@ describe('values', SLOW, () => {
     await fails(space.get('x'.repeat(513)), 414);
     await fails(space.get('bad'), 404, 10009);
     for (const [path, ...statuses] of [['%2E%2E', 400], ['%2E', 400], ['', 400, 404], ['%zz', 400], ['%ff', 400]]) {
-      // As fetch would collapse it, it is sent by hand.
+      // Sent by hand, since fetch would normalize the path.
       const { request } = await import('node:http');
       const [hostname, port] = server.listen.split(':');
       const status = await new Promise((resolve, reject) => {
@@ -388,7 +388,7 @@ describe('keys', SLOW, () => {
     await fails(space.bulkGet({ keys: names.slice(0, 101) }), 400, 10029);
     await fails(space.bulkGet({ keys: ['x'.repeat(513)] }), 414);
     await fails(space.bulkGet({}), 400, 10012);
-    // 100 keys of the greatest length.
+    // 100 keys of the maximum length.
     const long = Array.from({ length: 100 }, (_, index) => String.fromCodePoint(0x4e00 + index).repeat(170));
     assert.equal(Object.keys((await space.bulkGet({ keys: long })).values).length, 100);
     await space.delete('json');
@@ -399,7 +399,7 @@ describe('keys', SLOW, () => {
     assert.equal(done.successful_key_count, 1501);
     assert.deepEqual(done.unsuccessful_keys, []);
     assert.deepEqual((await space.keys()).map((key) => key.name), names.slice(1500));
-    // As wrangler does it.
+    // As wrangler does.
     const body = JSON.stringify(names.slice(1500, 2400));
     const headers = { 'content-type': 'application/json' };
     const answer = await rest(server.rest, 'DELETE', `${space.path}/bulk`, { body, headers });

@@ -1,5 +1,4 @@
-// What docs/self-hosting ships for workerd and embercask, as it is shipped, and as the page beside it changes it. Only ports and paths are other
-// ones here.
+// The files in docs/self-hosting for workerd and embercask, as shipped, and as changed by the page about them. Only ports and paths differ.
 import assert from 'node:assert/strict';
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -21,13 +20,13 @@ describe('the files that are shipped', SLOW, () => {
     capnp = await shipped('workerd.capnp');
   });
 
-  /** Code of the page in this language. */
+  /** The page's code blocks in this language. */
   const codeOf = (language) => [...page.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'gms'))].map(([, code]) => code);
   const withoutBlanks = (text) => text.replaceAll(/\s+/g, '');
   /** The service of the namespace in a configuration. */
   const serviceOf = (text) => /\(\s*name = "kv-sessions",\s+external = .*?\n {4}\)/s.exec(text)[0];
 
-  /** Has workerd serve the shipped Worker by a configuration; gives what it answers. */
+  /** Serves the shipped Worker with workerd and a configuration; returns its response. */
   async function ask(config) {
     const folder = temporaryFolder();
     await copyFile(join(DOCS, 'self-hosting', 'worker.js'), join(folder, 'worker.js'));
@@ -41,7 +40,7 @@ describe('the files that are shipped', SLOW, () => {
     }
   }
 
-  /** Fails unless it is what the page shows, but for the time. */
+  /** Fails unless the response is the one on the page, except for the time. */
   function isShown({ status, text }, started) {
     assert.equal(status, 200, text);
     const [, expiration] = /"expiration":(\d+)/.exec(text);

@@ -1,4 +1,4 @@
-// A Worker that exercises the whole binding API. Each case is a request of its own; tests read the names from `cases`.
+// A Worker that exercises the whole binding API. Each case is a separate request; tests read the names from `cases`.
 import assert from 'node:assert/strict';
 
 const MIB = 1 << 20;
@@ -24,7 +24,7 @@ function sameBytes(actual, expected) {
   }
 }
 
-/** A stream of which nobody knows the length beforehand. */
+/** A stream of unknown length. */
 function unknownLength(all, pieceLength = 64 * 1024) {
   let at = 0;
   return new ReadableStream({
@@ -36,7 +36,7 @@ function unknownLength(all, pieceLength = 64 * 1024) {
   });
 }
 
-/** A stream that says how long it is. */
+/** A stream of known length. */
 function knownLength(all) {
   const { readable, writable } = new FixedLengthStream(all.length);
   const writer = writable.getWriter();
@@ -61,7 +61,7 @@ async function fails(promise, message, kind = Error) {
   assert.fail(`it gave ${JSON.stringify(value)} instead of failing with: ${message}`);
 }
 
-/** The error may be thrown at once, or be that of the promise. */
+/** The error may be thrown synchronously, or reject the promise. */
 const failsAnyway = (call, message, kind) => fails((async () => call())(), message, kind);
 
 async function inGroups(items, size, action) {
@@ -95,7 +95,7 @@ const STRANGE_KEYS = [
   'http://example.com/x?y#z', 'A', 'a', 'x'.repeat(512), 'ü'.repeat(256), '😀'.repeat(128), '%'.repeat(512), ' '.repeat(512),
 ];
 
-/** Metadata, as they are put, and as they come back. */
+/** Metadata as put, and as returned. */
 const METADATA = [
   {}, { a: 1 }, { nested: { deep: [1, 2, { x: null }] }, empty: '' }, [], [1, 'two', false, null], '', 'text', 'null', '{"a":1}', '"', 0, -0.5,
   1e21, 9007199254740991, true, false, 'ü€😀 日本語', { 'klüg €': '\u{1f600}' }, 'line\nbreak\ttab\\ "quote" \u0001\u001f', '\u2028\u2029\ufeff',
@@ -239,7 +239,7 @@ export const cases = {
     }
   },
 
-  // workerd sends it as it is, and no header of HTTP may have it (RFC 9110, 5.5).
+  // workerd sends DEL unescaped, which no HTTP header may contain (RFC 9110, 5.5).
   'metadata with the character DEL are refused, and leave what was there': async (kv) => {
     await kv.put('mdel/k', 'before');
     await fails(kv.put('mdel/k', 'v', { metadata: { a: '\u007f' } }), 'KV PUT failed: 400 Bad Request');
@@ -462,11 +462,11 @@ export const cases = {
     const first = await kv.list({ prefix: 'pages/', limit: 10 });
     assert.deepEqual(names(first), keys.slice(0, 10));
     assert.equal(first.list_complete, false);
-    // A cursor may be used twice, and goes on with another limit.
+    // A cursor may be used twice, and with another limit.
     for (const limit of [3, 3, 8]) {
       assert.deepEqual(names(await kv.list({ prefix: 'pages/', limit, cursor: first.cursor })), keys.slice(10, 10 + limit));
     }
-    // It names a place: what comes before it is not seen, what comes after it is, and the key there may go.
+    // A cursor is a position: keys added before it are not listed, keys after it are, and its own key may be deleted.
     await kv.put('pages/00a', '');
     await kv.put('pages/09a', '');
     await kv.delete('pages/09');
@@ -561,7 +561,7 @@ export const cases = {
     assert.equal((await of({ expiration: absolute })).expiration, absolute);
     assert.equal((await of({ expiration: absolute + 0.9 })).expiration, absolute);
     assert.equal((await of({ expiration: 2_147_483_647 })).expiration, 2_147_483_647);
-    // Of both, the TTL counts.
+    // The TTL wins over the expiration.
     about(await of({ expiration: absolute, expirationTtl: 600 }), 600);
     about(await of({ expiration: 1, expirationTtl: 600 }), 600);
     for (const options of [{ expirationTtl: 2 ** 31 }, { expiration: 2 ** 31 }]) {
@@ -585,7 +585,7 @@ export const cases = {
     const soon = now() + 30;
     const tooSoon = 'Expiration times must be at least 60 seconds in the future.';
     await fails(kv.put('short/k', 'new', { expiration: soon }), at(soon, tooSoon));
-    // A bad TTL is refused even beside a good expiration.
+    // A bad TTL is refused even with a good expiration.
     await fails(
       kv.put('short/k', 'new', { expiration: now() + 1000, expirationTtl: 59 }),
       ttl(59, 'Expiration TTL must be at least 60.'),
@@ -635,7 +635,7 @@ export const cases = {
     await Promise.all(mixed);
     assert.equal(await kv.get('par/0'), 'new');
     assert.equal(await kv.get('par/1'), null);
-    // One key, written by many: one of them is the last.
+    // One key with many writers: one of them is the last.
     await Promise.all(keys.map((_, index) => kv.put('par/one', String(index))));
     const last = Number(await kv.get('par/one'));
     assert.ok(Number.isInteger(last) && last >= 0 && last < 200);

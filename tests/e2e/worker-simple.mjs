@@ -1,4 +1,4 @@
-// A Worker that does what a request says: ?binding=NAME&call=METHOD and the arguments as a JSON array in the body.
+// A Worker that runs the call named by a request: ?binding=NAME&call=METHOD and the arguments as a JSON array in the body.
 export default {
   async fetch(request, env) {
     const parameters = new URL(request.url).searchParams;

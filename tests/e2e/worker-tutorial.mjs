@@ -1,4 +1,4 @@
-// The Worker of Cloudflare's tutorial, as it is deployed there.
+// The Worker of Cloudflare's tutorial.
 export default {
   async fetch(request, env) {
     const url = new URL(request.url);

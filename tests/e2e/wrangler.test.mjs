@@ -1,4 +1,4 @@
-// The REST API, spoken by wrangler.
+// The REST API, through wrangler.
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -32,7 +32,7 @@ async function file(name, content) {
   return path;
 }
 
-/** All that one namespace holds, as `wrangler kv key list` shows it. */
+/** All keys of a namespace, as `wrangler kv key list` shows them. */
 const list = async (id, ...args) => JSON.parse((await kv('key', 'list', ...remote(id), ...args)).stdout);
 
 describe('wrangler kv namespace', SLOW, () => {
@@ -219,7 +219,7 @@ describe('wrangler and accounts', SLOW, () => {
   });
 
   test('nothing goes elsewhere', () => {
-    // It looks for a newer version of itself, which the proxy keeps from it.
+    // wrangler checks for a newer version of itself, which the proxy blocks.
     assert.deepEqual(wrangler.elsewhere.filter((request) => !request.startsWith('CONNECT registry.')), []);
   });
 });

@@ -1,6 +1,6 @@
 //! (Over 400 lines: all commands and flags, with their help.)
 //!
-//! What can be said on the command line, and its help.
+//! The arguments of the command line, and their help.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ Examples:
   embercask key put -n SESSIONS user-123 logged-in --ttl 3600
   embercask key list -n SESSIONS --prefix user-
 
-Exit status: 0 done; 1 the answer is no (absent, or there already); 2 wrong arguments or input;
-3 damaged data; 4 the store is in use; 5 the system failed; 130 stopped by Ctrl-C or SIGTERM."
+Exit status: 0 success; 1 absent, already there, condition not met, or declined; 2 wrong arguments
+or input; 3 damaged data; 4 store in use; 5 system error; 130 stopped by Ctrl-C or SIGTERM."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Help that fits a screen, also where a flag's values have explanations of their own.
+/// `--help` prints the short help too: the long one, which explains each value, exceeds a screen.
 #[derive(Debug, Args)]
 pub(crate) struct Help {
     /// Print help
@@ -53,13 +53,13 @@ pub(crate) struct Help {
     help: Option<bool>,
 }
 
-/// What every command takes.
+/// Flags of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Directory of the store
     #[arg(long, global = true, env = "EMBERCASK_STORE", value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
-    /// Say nothing but what was asked for, and errors
+    /// Print only the requested output and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 }
@@ -79,40 +79,42 @@ pub(crate) enum Command {
     Export(Export),
     /// Read an exported file
     Import(Import),
-    /// Show what the store is made of
+    /// Show the keys, segments, disk space and memory of the store
     Stats(Stats),
-    /// Give back the space of overwritten, deleted and expired records
-    #[command(after_help = "Ctrl-C stops it; what was compacted before stays so, and the store is sound.")]
+    /// Reclaim the space of overwritten, deleted and expired records
+    #[command(after_help = "Ctrl-C stops it safely; space that is already reclaimed stays so.")]
     Compact,
-    /// Check every byte, and list all damage
+    /// Check every byte and list all damage
     Verify(Verify),
-    /// Copy what is sound out of a damaged store
+    /// Copy the undamaged data of a damaged store into a new store
     Salvage(Salvage),
-    /// Make a consistent copy
+    /// Make a consistent copy of the store
     Checkpoint(Checkpoint),
     /// Show a segment, hint, manifest or index file part by part
     Inspect(Inspect),
-    /// Type commands at a prompt, on one open store
-    #[command(after_help = "The same commands, without `embercask` before them. Tab completes, `exit` or Ctrl-D ends.")]
+    /// Run commands at a prompt, on one open store
+    #[command(
+        after_help = "Takes the same commands, without `embercask` in front. Tab completes, `exit` or Ctrl-D leaves."
+    )]
     Shell,
-    /// Measure this machine with a store of random keys
+    /// Benchmark this machine with a scratch store of random keys
     Bench(Bench),
-    /// Serve Workers KV over HTTP: to workerd, wrangler and the SDKs
+    /// Serve the store as Workers KV over HTTP, for workerd, wrangler and the SDKs
     Serve(Serve),
-    /// Make a token for `serve`
-    #[command(after_help = "The token is for clients; the lines behind it are for the file of `serve --config`.")]
+    /// Generate a token for `serve`
+    #[command(after_help = "Clients send the token; the lines after it go into the file of `serve --config`.")]
     Token {
-        /// What logs shall call its holder
+        /// Name of the token in logs
         #[arg(default_value = "token")]
         name: String,
     },
     /// Print a completion script
     #[command(after_help = "Example:\n  embercask completions bash > /etc/bash_completion.d/embercask")]
     Completions {
-        /// For which shell
+        /// Shell that will read the script
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write those of all commands
+    /// Print the manual page, or write the pages of all commands
     #[command(after_help = "Example:\n  embercask man --directory /usr/local/share/man/man1")]
     Man {
         /// Write a page for each command into this directory
@@ -121,14 +123,14 @@ pub(crate) enum Command {
     },
 }
 
-/// Which namespace is meant.
+/// The namespace to work on.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Target {
-    /// Namespace, by name
+    /// Name of the namespace
     #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// Namespace, by its id of 32 hexadecimal digits
+    /// Id of the namespace (32 hexadecimal digits)
     #[arg(long, value_name = "ID")]
     pub(crate) namespace_id: Option<String>,
 }
@@ -137,27 +139,27 @@ pub(crate) struct Target {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Named {
-    /// Its name
+    /// Name of the namespace
     pub(crate) name: Option<String>,
-    /// The same
+    /// The same as <NAME>
     #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// Its id of 32 hexadecimal digits
+    /// Id of the namespace (32 hexadecimal digits)
     #[arg(long, value_name = "ID")]
     pub(crate) namespace_id: Option<String>,
 }
 
-/// What a write has survived when the command says that it is done.
+/// Durability of a write when the command reports success.
 #[derive(Clone, Copy, Debug, Default, Args)]
 #[group(multiple = false)]
 pub(crate) struct Class {
-    /// Written to the device: survives a power cut (the default)
+    /// Sync to the device: survives a power cut (the default)
     #[arg(long)]
     sync: bool,
-    /// Given to the system: survives the end of this process
+    /// Hand to the system: survives the end of this process
     #[arg(long)]
     os: bool,
-    /// In memory until the command ends
+    /// Keep in memory until the command ends
     #[arg(long)]
     buffered: bool,
 }
@@ -179,16 +181,16 @@ pub(crate) enum Namespace {
     /// Create a namespace, and the store if there is none
     #[command(after_help = "Example:\n  embercask --store data namespace create SESSIONS")]
     Create {
-        /// Its name
+        /// Name of the namespace
         name: String,
     },
     /// List all namespaces, as a JSON array of {id, title}
     List {
-        /// One JSON object a line, with the number of keys
+        /// Print one JSON object per line, with the number of keys
         #[arg(long)]
         json: bool,
     },
-    /// Give a namespace another name; its id stays
+    /// Rename a namespace; its id stays the same
     #[command(
         override_usage = "embercask namespace rename [OPTIONS] --new-name <NAME> <NAME>",
         after_help = "Example:\n  embercask namespace rename SESSIONS --new-name LOGINS"
@@ -196,7 +198,7 @@ pub(crate) enum Namespace {
     Rename {
         #[command(flatten)]
         named: Named,
-        /// The new name
+        /// New name of the namespace
         #[arg(long, value_name = "NAME")]
         new_name: String,
     },
@@ -208,7 +210,7 @@ pub(crate) enum Namespace {
     Delete {
         #[command(flatten)]
         named: Named,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long, short = 'y')]
         skip_confirmation: bool,
     },
@@ -216,7 +218,7 @@ pub(crate) enum Namespace {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
-    /// Put a value, with its expiry and metadata
+    /// Put a value, with optional expiry and metadata
     #[command(after_help = "\
 Examples:
   embercask key put -n SESSIONS user-123 logged-in --ttl 3600 --metadata '{\"plan\":\"pro\"}'
@@ -249,35 +251,35 @@ pub(crate) struct Put {
     /// The key
     #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
-    /// The value; or give --path
+    /// The value, unless --path is given
     #[arg(
         required_unless_present = "path",
         conflicts_with = "path",
         allow_negative_numbers = true
     )]
     pub(crate) value: Option<OsString>,
-    /// Take the value from this file; `-` is standard input
+    /// Read the value from this file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) path: Option<PathBuf>,
-    /// Let the key expire after so many seconds
+    /// Expire the key after this many seconds
     #[arg(long, value_name = "SECONDS", conflicts_with = "expiration")]
     pub(crate) ttl: Option<u64>,
-    /// Let the key expire at this time, in seconds since the epoch
+    /// Expire the key at this time, in seconds since the epoch
     #[arg(long, value_name = "SECONDS")]
     pub(crate) expiration: Option<u64>,
-    /// A JSON object to keep beside the value
+    /// JSON object to store with the value
     #[arg(long, value_name = "JSON")]
     pub(crate) metadata: Option<String>,
     /// Put only if the key is absent
     #[arg(long, conflicts_with = "if_sequence")]
     pub(crate) if_absent: bool,
-    /// Put only if the newest write of the key has this sequence (`key get --json` tells it)
+    /// Put only if the newest write of the key has this sequence (`key get --json` prints it)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) if_sequence: Option<u64>,
-    /// How the key is written here
+    /// Format of the key argument
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
-    /// How the value is written here
+    /// Format of the value argument
     #[arg(long, value_name = "FORMAT", default_value = "raw", conflicts_with = "path")]
     pub(crate) value_format: Format,
     #[command(flatten)]
@@ -291,16 +293,16 @@ pub(crate) struct Get {
     /// The key
     #[arg(allow_negative_numbers = true)]
     pub(crate) key: OsString,
-    /// End it with a new line
+    /// Print a newline after the value
     #[arg(long, conflicts_with = "json")]
     pub(crate) text: bool,
-    /// One JSON object with value, expiry, metadata and sequence
+    /// Print one JSON object with value, expiry, metadata and sequence
     #[arg(long)]
     pub(crate) json: bool,
-    /// How the key is written here
+    /// Format of the key argument
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
-    /// How to write the value [default: raw; escaped on a terminal if it is no text]
+    /// Format of the printed value [default: raw; escaped on a terminal if not text]
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     pub(crate) value_format: Option<Format>,
 }
@@ -315,7 +317,7 @@ pub(crate) struct Delete {
     /// Delete only if the newest write of the key has this sequence
     #[arg(long, value_name = "NUMBER")]
     pub(crate) if_sequence: Option<u64>,
-    /// How the key is written here
+    /// Format of the key argument
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
     #[command(flatten)]
@@ -326,69 +328,69 @@ pub(crate) struct Delete {
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only keys that begin with this
+    /// Only keys with this prefix
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
-    /// Only keys from this one on
+    /// Only this key and those after it
     #[arg(long, value_name = "KEY", conflicts_with = "start_after")]
     pub(crate) start: Option<OsString>,
-    /// Only keys behind this one
+    /// Only keys after this one
     #[arg(long, value_name = "KEY")]
     pub(crate) start_after: Option<OsString>,
     /// Only keys before this one
     #[arg(long, value_name = "KEY")]
     pub(crate) end: Option<OsString>,
-    /// The last key first
+    /// List in descending order
     #[arg(long)]
     pub(crate) reverse: bool,
-    /// No more than so many keys
+    /// List at most this many keys
     #[arg(long, value_name = "NUMBER")]
     pub(crate) limit: Option<u64>,
-    /// Only say how many there are
+    /// Print only the number of keys
     #[arg(long, conflicts_with_all = ["json", "text", "values", "limit"])]
     pub(crate) count: bool,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long, conflicts_with = "text")]
     pub(crate) json: bool,
-    /// One key a line, escaped
+    /// Print one key per line, escaped
     #[arg(long)]
     pub(crate) text: bool,
-    /// With values
+    /// Include values
     #[arg(long, conflicts_with = "text")]
     pub(crate) values: bool,
-    /// How keys are written here
+    /// Format of the keys in flags
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bulk {
-    /// Put all pairs of a file: [{key, value, expiration?, expiration_ttl?, metadata?, base64?}]
+    /// Put the pairs of a file: [{key, value, expiration?, expiration_ttl?, metadata?, base64?}]
     #[command(after_help = "Example:\n  embercask bulk put -n SESSIONS pairs.json")]
     Put {
         #[command(flatten)]
         target: Target,
-        /// The file; `-` is standard input
+        /// File to read; `-` is standard input
         file: PathBuf,
         #[command(flatten)]
         class: Class,
     },
-    /// Print the values of all keys of a file, as a JSON object: ["key", {"name": "key"}]
+    /// Print the values of the keys in a file, ["key", {"name": "key"}], as a JSON object
     #[command(after_help = "Example:\n  embercask bulk get -n SESSIONS keys.json")]
     Get {
         #[command(flatten)]
         target: Target,
-        /// The file; `-` is standard input
+        /// File to read; `-` is standard input
         file: PathBuf,
     },
-    /// Delete all keys of a file: ["key", {"name": "key"}]
+    /// Delete the keys in a file: ["key", {"name": "key"}]
     #[command(after_help = "Example:\n  embercask bulk delete -n SESSIONS keys.json --force")]
     Delete {
         #[command(flatten)]
         target: Target,
-        /// The file; `-` is standard input
+        /// File to read; `-` is standard input
         file: PathBuf,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long, short)]
         force: bool,
         #[command(flatten)]
@@ -396,10 +398,10 @@ pub(crate) enum Bulk {
     },
 }
 
-/// How exported keys are written.
+/// Format of an exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FileFormat {
-    /// One JSON object a line: any bytes, all namespaces, expiry to the millisecond
+    /// One JSON object per line: any bytes, all namespaces, expiry to the millisecond
     Lines,
     /// The JSON array of `bulk put`: keys that are text, one namespace, expiry to the second
     Bulk,
@@ -412,21 +414,21 @@ Examples:
   embercask export -n SESSIONS --format bulk sessions.json
   embercask export - | embercask --store copy import -
 
-A file is written as FILE.partial until it is complete. Its last suffix says how it is compressed: .gz or .zst.
-Keys that others put or delete meanwhile may or may not be in it.")]
+The file is called FILE.partial until it is complete. The suffix .gz or .zst selects compression.
+Keys that are put or deleted during the export may or may not be in it.")]
 pub(crate) struct Export {
-    /// The file; `-` is standard output
+    /// File to write; `-` is standard output
     pub(crate) file: PathBuf,
-    /// Only these namespaces; all if none is named
+    /// Export only these namespaces [default: all]
     #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
     pub(crate) namespace: Vec<String>,
-    /// Only keys that begin with this
+    /// Export only keys with this prefix
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
-    /// How to write keys
+    /// Format of the file
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: FileFormat,
-    /// Go on with FILE.partial where an earlier export was stopped
+    /// Resume an export that was stopped, from FILE.partial
     #[arg(long)]
     pub(crate) resume: bool,
 }
@@ -437,23 +439,23 @@ Examples:
   embercask --store copy import data.jsonl.zst
   embercask import -n SESSIONS --format bulk sessions.json
 
-How far it has come is kept in FILE.progress until it is complete; --resume goes on from there.")]
+Progress is saved in FILE.progress until the import is complete; --resume continues from there.")]
 pub(crate) struct Import {
-    /// The file; `-` is standard input
+    /// File to read; `-` is standard input
     pub(crate) file: PathBuf,
-    /// Put all keys into this namespace, whatever the file says
+    /// Import all keys into this namespace, ignoring those in the file
     #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-    /// How keys are written
+    /// Format of the file
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: FileFormat,
-    /// Leave keys alone that are there already
+    /// Skip keys that are already there
     #[arg(long)]
     pub(crate) if_absent: bool,
-    /// Go on where an earlier import of this file was stopped
+    /// Resume an import of this file that was stopped
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Where to keep how far it has come; needed for --resume of standard input
+    /// File to save progress in; required to --resume from standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) progress_file: Option<PathBuf>,
     #[command(flatten)]
@@ -463,20 +465,20 @@ pub(crate) struct Import {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  embercask stats\n  embercask stats --json | jq .keys")]
 pub(crate) struct Stats {
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Again after so many seconds, until Ctrl-C
+    /// Repeat at this interval, until Ctrl-C
     #[arg(long, value_name = "SECONDS")]
     pub(crate) every: Option<f64>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The store is not opened: what recovery would discard, or make anew, is listed apart and is no damage.
+Does not open the store. Data that recovery would discard or rebuild is listed, but is not damage.
 Exit status 3 if anything is damaged.")]
 pub(crate) struct Verify {
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -486,11 +488,11 @@ pub(crate) struct Verify {
 Example:
   embercask --store damaged salvage saved
 
-The damaged store is not changed. Exit status 3 if anything was lost; all that was is listed.")]
+The damaged store is not changed. Lost data is listed; exit status 3 if there is any.")]
 pub(crate) struct Salvage {
-    /// Directory of the new store: missing or empty
+    /// Directory of the new store; must be missing or empty
     pub(crate) to: PathBuf,
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -500,9 +502,9 @@ pub(crate) struct Salvage {
 Example:
   embercask checkpoint backups/today
 
-On the same file system the copy shares files with the store, and takes next to no space at first.")]
+On the same file system the copy is made of hard links and takes almost no space at first.")]
 pub(crate) struct Checkpoint {
-    /// Directory of the copy: missing or empty
+    /// Directory of the copy; must be missing or empty
     pub(crate) to: PathBuf,
 }
 
@@ -514,9 +516,9 @@ Examples:
 
 Exit status 3 if anything is damaged. docs/format.md explains the fields.")]
 pub(crate) struct Inspect {
-    /// The file
+    /// File to show
     pub(crate) file: PathBuf,
-    /// One JSON object a line, values whole
+    /// Print one JSON object per line, with whole values
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -527,22 +529,22 @@ Examples:
   embercask bench
   embercask bench --directory /mnt/disk --keys 1000000 --value-bytes 1024 --os")]
 pub(crate) struct Bench {
-    /// Where to make the scratch store; the system's directory for temporary files if not given
+    /// Where to create the scratch store [default: the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
     /// Keys in the store, at most 1,000,000,000
     #[arg(long, default_value_t = 200_000, value_parser = value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) keys: u64,
-    /// Bytes of a value, at most 16 MiB
+    /// Bytes per value, at most 16 MiB
     #[arg(long, default_value_t = 100, value_parser = value_parser!(u64).range(..=16 << 20))]
     pub(crate) value_bytes: u64,
     /// Threads that read and write, at most 256
     #[arg(long, default_value_t = 2, value_parser = value_parser!(u64).range(1..=256))]
     pub(crate) threads: u64,
-    /// How long each load runs, at most a day
+    /// Duration of each load, at most a day
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub(crate) seconds: f64,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `embercask bench`: what this machine does with a store of random keys.
+//! `embercask bench`: throughput and latencies of this machine on a scratch store of random keys.
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -14,15 +14,15 @@ use super::random::{Random, Zipfian, mix};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 
-/// The skew of YCSB: of a million keys, every tenth access is to one of eight.
+/// The skew of YCSB: with a million keys, every tenth access is to one of the same eight.
 const SKEW: f64 = 0.99;
-/// Keys of a listed page.
+/// Keys per listed page.
 const PAGE_KEYS: usize = 100;
-/// Longest latency that is told apart from longer ones.
+/// Longer latencies are recorded as this one.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
-/// A day.
+/// The longest run of a load: a day.
 const SECONDS_MAX: Duration = Duration::from_secs(86_400);
-/// Operations between two looks at the clock and at Ctrl-C.
+/// Operations between two checks of the clock and for Ctrl-C.
 const LOOK_EVERY: u64 = 16;
 
 /// Something to measure.
@@ -73,7 +73,7 @@ const LOADS: [Load; 6] = [
     },
 ];
 
-/// What loads work on.
+/// What the loads work on.
 struct Work {
     namespace: Namespace,
     keys: u64,
@@ -92,12 +92,14 @@ impl Work {
     fn get(&self, number: u64) -> Outcome {
         match self.namespace.get(key(number))? {
             Some(value) if value.len() == self.value.len() => Ok(()),
-            _ => Err(Failure::damaged(format!("key {number} is not what was put"))),
+            _ => Err(Failure::damaged(format!(
+                "key {number} does not have the value that was put"
+            ))),
         }
     }
 }
 
-/// 16 bytes, in no order.
+/// A key of 16 bytes; successive numbers are in no order.
 fn key(number: u64) -> [u8; 16] {
     let mut key = [0; 16];
     let bits = mix(number);
@@ -113,7 +115,7 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
         .ok()
         .filter(|seconds| (Duration::from_nanos(1)..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| Failure::usage("--seconds must be above zero, and at most 86400", ""))?;
-    // Takes its time for very many keys.
+    // Slow for very many keys.
     let zipfian = Zipfian::new(arguments.keys, SKEW);
     let _expected = interrupt::expect();
     let base = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
@@ -148,7 +150,7 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
     Ok(store.close()?)
 }
 
-/// Puts all keys, each once.
+/// Puts every key once.
 fn fill(work: &Work, threads: u64) -> Outcome<Measured> {
     let next = std::sync::atomic::AtomicU64::new(0);
     measure(threads, |_, latencies| {
@@ -172,13 +174,13 @@ fn timed(latencies: &mut Histogram<u64>, operation: impl FnOnce() -> Outcome) ->
     Ok(())
 }
 
-/// What a load came to.
+/// The result of a load.
 struct Measured {
     latencies: Histogram<u64>,
     elapsed: Duration,
 }
 
-/// Runs `load` on so many threads at once.
+/// Runs `load` on `threads` threads at once.
 fn measure(threads: u64, load: impl Fn(&mut Random, &mut Histogram<u64>) -> Outcome + Sync) -> Outcome<Measured> {
     let started = Instant::now();
     let of_threads: Vec<Outcome<Histogram<u64>>> = std::thread::scope(|scope| {
@@ -213,7 +215,7 @@ fn histogram() -> Outcome<Histogram<u64>> {
         .map_err(|error| Failure::usage(error.to_string(), ""))
 }
 
-/// Writes what was measured, row by row.
+/// Writes the results, row by row.
 struct Report {
     json: bool,
 }
@@ -272,15 +274,15 @@ impl Report {
     }
 }
 
-/// A directory that is removed at the end, however that comes.
+/// A directory that is removed on drop.
 struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
     fn new(base: &Path) -> Outcome<Scratch> {
-        // In containers many processes have the same number, and one that was killed has left its
-        // directory.
+        // In containers process ids repeat, so a killed process may have left this directory
+        // behind.
         let mut attempt = 0;
         loop {
             let path = base.join(format!("embercask-bench-{}-{attempt}", std::process::id()));
@@ -295,7 +297,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed stays where the user can see it.
+        // If that fails, the directory stays where the user can see it.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }

@@ -18,7 +18,7 @@ use crate::common::interrupt;
 use crate::common::objects::NamedKey;
 use crate::common::text::{count, decode_base64, escape};
 
-/// Keys that are got at a time.
+/// Keys read at a time.
 const GET_KEYS: usize = 1000;
 
 /// A pair of a bulk file.
@@ -31,24 +31,24 @@ pub(crate) struct Pair {
     metadata: Option<Box<RawValue>>,
     #[serde(default)]
     base64: bool,
-    /// What wrangler would warn of.
+    /// Unknown properties; wrangler warns about them too.
     #[serde(flatten)]
     unknown: BTreeMap<String, serde_json::Value>,
 }
 
 impl Pair {
-    /// The put that it stands for. Tells of properties that mean nothing.
+    /// The put for this pair. Warns about unknown properties.
     pub(crate) fn into_write(self, number: u64, namespace: &Namespace, session: &Session) -> Outcome<Write> {
         for unknown in self.unknown.keys() {
             session.note(format_args!(
-                "pair {number}: the property \"{unknown}\" is not known, and left out"
+                "pair {number}: the unknown property \"{unknown}\" is ignored"
             ));
         }
         let mut options = PutOptions::new();
         if let Some(metadata) = &self.metadata {
             options = options.metadata(metadata.get().as_bytes());
         }
-        // As Workers KV has it: of both, the lifetime counts.
+        // As in Workers KV, `expiration_ttl` wins over `expiration`.
         let expiration = self.expiration.filter(|_| self.expiration_ttl.is_none());
         if let Some(seconds) = self.expiration_ttl {
             options = options.ttl(Duration::from_secs(seconds));
@@ -76,7 +76,7 @@ impl Pair {
     }
 }
 
-/// A key of a file of keys, as listings have it.
+/// A key in a file of keys, in the form of a listing.
 #[derive(Deserialize)]
 struct Listed {
     name: Option<String>,
@@ -148,7 +148,7 @@ pub(super) fn delete_all(namespace: &Namespace, class: Class, input: Input) -> O
     })
 }
 
-/// Does what all items of a file stand for, and says how many there were.
+/// Does the writes of all items of a file, and returns their number.
 fn write<T: for<'de> Deserialize<'de>>(
     namespace: &Namespace,
     class: Class,
@@ -160,8 +160,7 @@ fn write<T: for<'de> Deserialize<'de>>(
     let called = format!("{}, {item}", input.name);
     let mut writer = Writer::new(namespace.store().clone(), class.durability(), Rules::default(), called);
     let written = array::for_each(input, |number, item: T| writer.add(to_write(number, item)?));
-    // Items before one that is wrong are good: they are done in any case, but not if the user wants an
-    // end.
+    // The items before a wrong one are good, so commit them; but not after Ctrl-C.
     let written = match written {
         Err(failure) if failure.is_stop() => Err(failure),
         written => writer.commit().and(written),
@@ -176,7 +175,7 @@ fn write<T: for<'de> Deserialize<'de>>(
     })
 }
 
-/// The values of these keys, each by itself if there is damage among them.
+/// The values of these keys; read one by one if any is damaged.
 fn values(namespace: &Namespace, keys: &[Vec<u8>]) -> Outcome<Vec<Result<Option<Value>, Error>>> {
     match namespace.get_many(keys) {
         Ok(values) => Ok(values.into_iter().map(Ok).collect()),
@@ -194,7 +193,7 @@ fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
     let mut show = |keys: &mut Vec<Vec<u8>>, out: &mut dyn std::io::Write| -> Outcome {
         for (key, value) in keys.iter().zip(values(namespace, keys)?) {
             let value = match value {
-                // Null would say that it is absent.
+                // Left out: null would mean that the key is absent.
                 Err(error) if error.kind() == ErrorKind::Corruption => {
                     damaged += 1;
                     session.tell_damage(&error);
@@ -204,16 +203,16 @@ fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
             };
             let name = std::str::from_utf8(key).map_err(|_| {
                 Failure::usage(
-                    format!("the key \"{}\" is no text, which a JSON object needs", escape(key)),
-                    "get it by `embercask key get --key-format escaped`",
+                    format!("the key \"{}\" is not text, as a JSON object requires", escape(key)),
+                    "use `embercask key get --key-format escaped` for it",
                 )
             })?;
             out.write_all(if is_first { b"{\n  " } else { b",\n  " })?;
             is_first = false;
             json(out, &name)?;
             out.write_all(b": ")?;
-            // As wrangler has it: null for what is absent. What is no text is shown by an object instead of a
-            // string.
+            // As in wrangler, null for an absent key. A value that is not text is an object with
+            // its base64.
             match value.as_deref().map(TextOrBase64::of) {
                 None => out.write_all(b"null")?,
                 Some(TextOrBase64 { text: Some(text), .. }) => json(out, &text)?,
@@ -234,7 +233,7 @@ fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
     out.write_all(if is_first { b"{}\n" } else { b"\n}\n" })?;
     out.flush()?;
     if damaged > 0 {
-        return Err(Failure::damaged_keys(damaged, "they are not among those shown"));
+        return Err(Failure::damaged_keys(damaged, "they are left out"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Completions and manual pages, made from the arguments.
+//! Completions and manual pages, generated from the arguments; and tokens.
 
 use std::io::Write;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub(crate) fn man(directory: Option<&Path>) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// A token that cannot be guessed, and what a server is told of it.
+/// Prints a random token, and the lines of the configuration that accept it.
 pub(crate) fn token(name: &str) -> Outcome {
     use base64::Engine;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;

@@ -1,4 +1,4 @@
-//! `embercask inspect`: the format on disk, made visible.
+//! `embercask inspect`: shows the on-disk format of a file.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::text::{encode_base64, escape, escape_short, time};
 
-/// Characters of keys and values that are shown.
+/// Characters of a key or value that are shown.
 const SHOWN_MAX: usize = 60;
 
 pub(crate) fn run(arguments: &Inspect) -> Outcome {
@@ -31,7 +31,7 @@ fn show<W: Write>(arguments: &Inspect, out: &mut W, write: fn(&mut dyn Write, &P
     let mut is_sound = true;
     let mut is_stopped = false;
     embercask::inspect(&arguments.file, &Options::default(), |part| {
-        // A record may be whole, and yet not say what one of its kind says.
+        // A record may have a good checksum and still be malformed: it has a cause.
         is_sound &= part.kind != PartKind::Damaged && part.fields.iter().all(|(field, _)| *field != "cause");
         is_stopped = interrupt::is_requested();
         written = write(out, part);

@@ -17,7 +17,7 @@ use crate::common::text::{Format, escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
 const SHOWN_MAX: usize = 100;
-/// Keys of a page, unless fewer are asked for.
+/// Keys per page, unless fewer are requested.
 const PAGE_KEYS: usize = 1000;
 
 pub(crate) fn run(session: &Session, command: Key) -> Outcome {
@@ -35,7 +35,7 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
         (Some(value), _) => arguments.value_format.parse(value)?,
         (None, Some(path)) if path == Path::new("-") && session.is_shell() => return Err(Failure::input_of_shell()),
         (None, Some(path)) => read(path)?,
-        (None, None) => return Err(Failure::usage("there is no value", "give it, or --path FILE")),
+        (None, None) => return Err(Failure::usage("there is no value", "give one, or --path FILE")),
     };
     let mut options = PutOptions::new().durability(arguments.class.durability());
     if let Some(seconds) = arguments.ttl {
@@ -48,8 +48,8 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
         let is_object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(metadata);
         is_object.map_err(|error| {
             Failure::usage(
-                format!("the metadata are no JSON object: {error}"),
-                "an object looks like '{\"size\": 3}'",
+                format!("the metadata is not a JSON object: {error}"),
+                "a JSON object looks like '{\"size\": 3}'",
             )
         })?;
         options = options.metadata(metadata.as_bytes());
@@ -72,7 +72,7 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
     ))
 }
 
-/// The content of a file; of standard input if it is called `-`.
+/// The content of a file, or of standard input if the path is `-`.
 fn read(path: &Path) -> Outcome<Vec<u8>> {
     let fail = |error| Failure::file("read", path.display(), &error);
     let reader: Box<dyn Read> = if path == Path::new("-") {
@@ -81,13 +81,13 @@ fn read(path: &Path) -> Outcome<Vec<u8>> {
         Box::new(File::open(path).map_err(fail)?)
     };
     let mut content = Vec::new();
-    // One byte more than a value may have is enough to be refused.
+    // One byte more than the largest value is enough for the store to refuse it.
     let length_max = Limits::ENGINE.value_bytes_max as u64 + 1;
     reader.take(length_max).read_to_end(&mut content).map_err(fail)?;
     Ok(content)
 }
 
-/// Tells of a condition that does not hold.
+/// The failure for a condition that does not hold.
 fn conflict(error: Error) -> Failure {
     match error {
         Error::Conflict { found: Some(sequence) } => Failure::no(
@@ -117,7 +117,7 @@ fn get(session: &Session, arguments: &Get) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// A value as it was asked for; a terminal is spared what is no text, unless that was asked for.
+/// A value in the requested format; without one, a value that is not text is escaped on a terminal.
 fn shown<'a>(session: &Session, arguments: &Get, value: &'a [u8]) -> Cow<'a, [u8]> {
     let format = arguments.value_format.unwrap_or_else(|| {
         let is_text = std::str::from_utf8(value)
@@ -125,7 +125,7 @@ fn shown<'a>(session: &Session, arguments: &Get, value: &'a [u8]) -> Cow<'a, [u8
         if is_text || !std::io::stdout().is_terminal() {
             return Format::Raw;
         }
-        session.note("The value is no text, and is shown escaped; --value-format raw prints it as it is.");
+        session.note("The value is not text and is shown escaped; --value-format raw prints it unchanged.");
         Format::Escaped
     });
     format.show(value)
@@ -214,13 +214,13 @@ fn list(session: &Session, arguments: &List) -> Outcome {
     if damaged > 0 {
         return Err(Failure::damaged_keys(
             damaged,
-            "they are listed without what cannot be read",
+            "they are listed without their unreadable parts",
         ));
     }
     Ok(())
 }
 
-/// How a listing is written.
+/// Output format of a listing.
 enum Style {
     /// A JSON array, as wrangler prints it.
     Array {

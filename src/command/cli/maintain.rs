@@ -14,10 +14,10 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::text::{bytes, count, one_line};
 
-/// How often a bar is redrawn.
+/// Interval between redraws of a bar.
 const DRAW_EVERY: Duration = Duration::from_millis(50);
 
-/// Shows progress, and says whether to go on.
+/// Shows progress, and returns whether to continue.
 fn follow(bar: &ProgressBar) -> impl FnMut(Progress) -> bool + '_ {
     |progress| {
         bar.set_length(progress.total_bytes);
@@ -35,7 +35,7 @@ pub(crate) fn compact(session: &Session) -> Outcome {
     bar.finish_and_clear();
     let report = report?;
     session.say(format_args!(
-        "Gave back {} of {}: {} runs read {} and wrote {}.",
+        "Reclaimed {} of {}: {} runs read {} and wrote {}.",
         bytes(report.reclaimed_bytes),
         bytes(before),
         count(report.runs),
@@ -44,7 +44,7 @@ pub(crate) fn compact(session: &Session) -> Outcome {
     ))
 }
 
-/// Compacts in a thread of its own, so that this one can draw, and look for Ctrl-C.
+/// Compacts on another thread, so that this one can draw the bar and check for Ctrl-C.
 fn compact_watched(store: &Store, bar: &ProgressBar) -> Outcome<CompactionReport> {
     std::thread::scope(|scope| {
         let work = scope.spawn(|| store.compact());
@@ -53,7 +53,7 @@ fn compact_watched(store: &Store, bar: &ProgressBar) -> Outcome<CompactionReport
             bar.set_length(progress.total_bytes);
             bar.set_position(progress.done_bytes);
             if interrupt::is_requested() {
-                // Again and again, since it counts for the run that is under way.
+                // Repeatedly: cancelling stops only the run under way.
                 store.cancel_compaction();
             }
             std::thread::sleep(DRAW_EVERY);
@@ -79,7 +79,7 @@ pub(crate) fn verify(session: &Session, arguments: &Verify) -> Outcome {
     let _expected = interrupt::expect();
     let bar = session.bytes_bar("verifying");
     let verified = match session.opened() {
-        // In a shell it is open, and the keys in memory are followed too.
+        // In a shell the store is open; then the keys in memory are checked too.
         Some(store) => store.verify_with(follow(&bar)),
         None => embercask::verify_with(session.path()?, &Options::default(), follow(&bar)),
     };
@@ -110,7 +110,7 @@ fn tell_verified(report: &VerifyReport, as_json: bool) -> Outcome {
         line(&mut out, format_args!("damaged: {damaged}"))?;
     }
     for discarded in &report.discarded {
-        line(&mut out, format_args!("opening discards or makes anew: {discarded}"))?;
+        line(&mut out, format_args!("opening discards or rebuilds: {discarded}"))?;
     }
     let verdict = match report.damaged.len() {
         0 => "sound".to_owned(),
@@ -127,7 +127,7 @@ fn tell_verified(report: &VerifyReport, as_json: bool) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// Writes a line in which the names of files and namespaces stand.
+/// Writes a line that contains names of files or namespaces.
 fn line(out: &mut dyn Write, line: std::fmt::Arguments<'_>) -> Outcome {
     Ok(writeln!(out, "{}", one_line(&line.to_string()))?)
 }
@@ -136,7 +136,7 @@ pub(crate) fn salvage(session: &Session, arguments: &Salvage) -> Outcome {
     if session.opened().is_some() {
         return Err(Failure::usage(
             "an open store cannot be salvaged",
-            "leave the shell, then `embercask salvage TO`",
+            "leave the shell, then run `embercask salvage TO`",
         ));
     }
     let _expected = interrupt::expect();
@@ -173,7 +173,7 @@ fn tell_salvaged(report: &SalvageReport, arguments: &Salvage) -> Outcome {
     for name in &report.recovered_namespaces {
         line(
             &mut out,
-            format_args!("the name of a namespace was lost; it is called {name} now"),
+            format_args!("the name of a namespace was lost; it is now called {name}"),
         )?;
     }
     line(

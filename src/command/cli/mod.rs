@@ -1,5 +1,5 @@
-//! The command line. `arguments` says what can be said, `session` opens the store, and each other
-//! module does one group of commands.
+//! The command line. `arguments` declares commands and flags, `session` opens the store, and each
+//! other module runs one group of commands.
 
 pub(crate) mod arguments;
 mod bench;
@@ -30,15 +30,15 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::server;
 
-/// Runs the command that the arguments say.
+/// Runs the command given by the arguments.
 pub fn main() -> ExitCode {
     interrupt::install();
-    // Wrong arguments, and the wish for help, end here: with exit status 2 and 0.
+    // Exits here for wrong arguments (status 2) and for help (status 0).
     let arguments = Arguments::parse();
     let session = Session::new(&arguments.global);
     let outcome = run(&session, arguments.command);
-    // What was written is safe already, of whatever class it was; closing tells whether the rest went
-    // well.
+    // Acknowledged writes are as durable as their class promises already; closing reports errors of
+    // everything else.
     let outcome = outcome.and(session.close());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,12 +60,12 @@ fn run(session: &Session, command: Command) -> Outcome {
         Command::Salvage(arguments) => maintain::salvage(session, &arguments),
         Command::Checkpoint(arguments) => maintain::checkpoint(session, &arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Shell if session.is_shell() => Err(Failure::usage("this is the shell already", "")),
+        Command::Shell if session.is_shell() => Err(Failure::usage("the shell is already running", "")),
         Command::Shell => shell::run(session),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Serve(_) if session.is_shell() => Err(Failure::usage(
             "the shell has the store open",
-            "leave it, then `embercask serve`",
+            "leave the shell, then run `embercask serve`",
         )),
         Command::Serve(arguments) => {
             let settings = server::Settings::of(&arguments)?;

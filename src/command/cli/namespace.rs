@@ -66,14 +66,14 @@ fn list(session: &Session, json: bool) -> Outcome {
     Ok(out.flush()?)
 }
 
-/// The name that is meant, given as such or by its id.
+/// The name of the namespace, given as a name or by id.
 fn name_of(session: &Session, named: Named) -> Outcome<String> {
     match (named.name.or(named.namespace), named.namespace_id) {
         (Some(name), _) => Ok(name),
         (None, Some(id)) => Ok(session.namespace_by_id(&id)?.name()),
         (None, None) => Err(Failure::usage(
-            "no namespace is named",
-            "give its name, or --namespace-id",
+            "no namespace is given",
+            "give its name or --namespace-id",
         )),
     }
 }

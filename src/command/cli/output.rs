@@ -16,23 +16,24 @@ pub(crate) fn stdout() -> BufWriter<io::StdoutLock<'static>> {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }
 
-/// Standard output for text in colours, which are left out where it is no terminal that has them.
+/// Standard output for coloured text; colours are dropped where the output does not support them.
 pub(crate) fn styled_stdout() -> BufWriter<anstream::AutoStream<io::StdoutLock<'static>>> {
     BufWriter::with_capacity(64 << 10, anstream::stdout().lock())
 }
 
-/// A JSON value that does no harm to a terminal.
+/// A JSON value, safe to print on a terminal.
 pub(crate) fn json(out: &mut dyn Write, value: &impl Serialize) -> Outcome {
     Ok(value.serialize(&mut serde_json::Serializer::with_formatter(out, Harmless))?)
 }
 
-/// The same on a line of its own.
+/// As [`json`], followed by a newline.
 pub(crate) fn json_line(out: &mut dyn Write, value: &impl Serialize) -> Outcome {
     json(out, value)?;
     Ok(out.write_all(b"\n")?)
 }
 
-/// Writes JSON without any blanks, and escapes what JSON need not, but a terminal would obey.
+/// Writes JSON without whitespace, and escapes the characters that JSON allows but a terminal would
+/// obey.
 struct Harmless;
 
 impl Formatter for Harmless {
@@ -50,13 +51,13 @@ impl Formatter for Harmless {
         out.write_all(rest.as_bytes())
     }
 
-    /// Metadata, in which such characters stand in strings only, and blanks anywhere.
+    /// Metadata: such characters occur in strings only, whitespace anywhere.
     fn write_raw_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         self.write_string_fragment(out, &without_blanks(fragment))
     }
 }
 
-/// Bytes as JSON has them: text, or else base64, in two fields of which one is there.
+/// Bytes in JSON: text if they are UTF-8, else base64. Exactly one of the two fields is set.
 #[derive(Debug)]
 pub(crate) struct TextOrBase64<'a> {
     pub(crate) text: Option<&'a str>,
@@ -71,7 +72,7 @@ impl<'a> TextOrBase64<'a> {
     }
 }
 
-/// Metadata as JSON has them: as JSON if they are, or else base64.
+/// Metadata in JSON: verbatim if it is JSON, else base64.
 #[derive(Debug)]
 pub(crate) struct JsonOrBase64<'a> {
     pub(crate) json: Option<&'a RawValue>,
@@ -79,18 +80,18 @@ pub(crate) struct JsonOrBase64<'a> {
 }
 
 impl<'a> JsonOrBase64<'a> {
-    /// To be read by people and programs that want to know what they say.
+    /// For readers that need the meaning, not the exact bytes.
     pub(crate) fn of(metadata: Option<&'a [u8]>) -> Self {
         JsonOrBase64::new(metadata, |_| true)
     }
 
-    /// To be written to JSON that leads back to exactly these bytes. `null` would come back as
-    /// nothing.
+    /// For files that must lead back to exactly these bytes. `null` is written as base64: it would
+    /// be read back as no metadata.
     pub(crate) fn whole(metadata: Option<&'a [u8]>) -> Self {
         JsonOrBase64::new(metadata, |json| is_whole(json, metadata))
     }
 
-    /// The same, on one line.
+    /// As [`JsonOrBase64::whole`], and on one line.
     pub(crate) fn exact(metadata: Option<&'a [u8]>) -> Self {
         JsonOrBase64::new(metadata, |json| {
             is_whole(json, metadata) && !json.contains(['\n', '\r'])
@@ -105,12 +106,12 @@ impl<'a> JsonOrBase64<'a> {
     }
 }
 
-/// Whether these metadata are this JSON, and nothing around it.
+/// Whether the metadata is exactly this JSON, without whitespace around it, and not `null`.
 fn is_whole(json: &str, metadata: Option<&[u8]>) -> bool {
     json != "null" && metadata.is_some_and(|bytes| bytes.len() == json.len())
 }
 
-/// A key as listings show it: the fields of wrangler, and what it has no word for.
+/// A key as listings show it: the fields of wrangler, and those that it lacks.
 #[derive(Serialize)]
 pub(crate) struct ListedKey<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +122,7 @@ pub(crate) struct ListedKey<'a> {
     value: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
-    /// Whole seconds; a key does not live longer than that says, but for a part of a second.
+    /// Whole seconds, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +134,7 @@ pub(crate) struct ListedKey<'a> {
 }
 
 impl<'a> ListedKey<'a> {
-    /// `with_value` if the listing was made with values, and shall show them.
+    /// Shows the value only with `with_value`, and if the listing was made with values.
     pub(crate) fn of_entry(entry: &EntryRef<'a>, with_value: bool) -> Self {
         let value = entry.value().filter(|_| with_value);
         Self::new(entry.key(), value, entry.expiry_ms(), entry.metadata())

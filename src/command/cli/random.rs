@@ -1,5 +1,5 @@
-//! Numbers that look random and are the same in every run, so that every run, and every engine,
-//! gets the same work.
+//! Pseudorandom numbers that are the same in every run, so that every run and every engine gets the
+//! same work.
 
 /// Turns a number into another that looks random (splitmix64); different numbers stay different.
 pub(crate) fn mix(number: u64) -> u64 {
@@ -26,22 +26,21 @@ impl Random {
         mix(self.state)
     }
 
-    /// A number below the limit, each about as likely.
+    /// A number below the limit, almost uniform.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.bits()) * u128::from(limit)) >> 64) as u64
     }
 
-    /// A number from 0 up to, not including, 1.
+    /// A number from 0 to 1, without 1.
     pub(crate) fn fraction(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
-/// Ranks of which few are asked for often: the n-th is about `1 / n^skew` times as likely as the
-/// first.
+/// A Zipfian distribution: rank n is about `1 / n^skew` times as likely as the first.
 ///
-/// The closed approximation of Gray et al., "Quickly generating billion-record synthetic databases"
-/// (1994).
+/// The closed-form approximation of Gray et al., "Quickly generating billion-record synthetic
+/// databases" (1994).
 pub(crate) struct Zipfian {
     items: u64,
     skew: f64,
@@ -51,7 +50,7 @@ pub(crate) struct Zipfian {
 }
 
 impl Zipfian {
-    /// Sums over all items once, so make it outside of what is timed.
+    /// Sums over all items, so create it outside of the timed part.
     pub(crate) fn new(items: u64, skew: f64) -> Zipfian {
         let zeta = zeta(items, skew);
         let eta = (1.0 - (2.0 / items as f64).powf(1.0 - skew)) / (1.0 - zeta_of_two(skew) / zeta);
@@ -64,8 +63,8 @@ impl Zipfian {
         }
     }
 
-    /// The number of an item; the popular ones are spread over all numbers, since neighbours in
-    /// rank are none in key.
+    /// The number of an item. Popular items are spread over all numbers: neighbours in rank are not
+    /// neighbours in key.
     pub(crate) fn pick(&self, random: &mut Random) -> u64 {
         mix(self.rank(random)) % self.items
     }

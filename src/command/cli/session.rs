@@ -1,4 +1,4 @@
-//! The store that commands work on: opened when the first one needs it, closed at the end.
+//! The store that commands work on: opened when first needed, closed at the end.
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
@@ -13,10 +13,10 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::text::{one_line, parse_id};
 use crate::planted::{Planted, planted};
 
-/// How long opening takes before its progress is shown.
+/// Opening shows its progress after this time.
 const SHOW_OPENING_AFTER: Duration = Duration::from_millis(500);
 
-/// What the commands of one call, or of one shell, share.
+/// State shared by the commands of one invocation or one shell.
 pub(crate) struct Session {
     path: RefCell<Option<PathBuf>>,
     quiet: bool,
@@ -34,7 +34,7 @@ impl Session {
         }
     }
 
-    /// A session that says nothing, on a store that is open.
+    /// A quiet session on an open store.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of_store(store: Store) -> Session {
         Session {
@@ -45,7 +45,7 @@ impl Session {
         }
     }
 
-    /// The session of a shell on the same store, which stays open from command to command.
+    /// A shell's session on the same store, which stays open between commands.
     pub(crate) fn of_shell(&self) -> Outcome<Session> {
         let session = Session {
             path: RefCell::new(Some(self.path()?)),
@@ -61,7 +61,7 @@ impl Session {
         self.shell
     }
 
-    /// Names the directory of the store, if it is not named yet.
+    /// Sets the directory of the store, unless it is set already.
     pub(crate) fn set_path_if_none(&self, path: Option<&Path>) {
         let mut named = self.path.borrow_mut();
         if named.is_none() {
@@ -73,8 +73,8 @@ impl Session {
     pub(crate) fn path(&self) -> Outcome<PathBuf> {
         self.path.borrow().clone().ok_or_else(|| {
             Failure::usage(
-                "no store is named",
-                "name its directory by --store DIR, or in the environment as EMBERCASK_STORE",
+                "no store is given",
+                "give its directory with --store DIR or in the environment variable EMBERCASK_STORE",
             )
         })
     }
@@ -84,7 +84,7 @@ impl Session {
         self.open(false)
     }
 
-    /// The store, made if there is none.
+    /// The store, created if there is none.
     pub(crate) fn store_or_new(&self) -> Outcome<Store> {
         self.open(true)
     }
@@ -99,7 +99,7 @@ impl Session {
             return Ok(store);
         }
         let bar = self.bytes_bar("opening");
-        // Most stores are open before a bar could be read.
+        // Hidden at first: most stores open before anyone could read a bar.
         bar.set_draw_target(ProgressDrawTarget::hidden());
         let (shown, begun, quiet) = (bar.clone(), Instant::now(), self.quiet);
         let options = Options::default().create(create).on_recovery_progress(move |progress| {
@@ -116,27 +116,27 @@ impl Session {
         Ok(store)
     }
 
-    /// The namespace that is meant, which must exist.
+    /// The namespace that the arguments name; it must exist.
     pub(crate) fn namespace(&self, target: &Target) -> Outcome<Namespace> {
         let store = self.store()?;
         match (&target.namespace, &target.namespace_id) {
             (Some(name), _) => Ok(store.open_namespace(name)?),
             (None, Some(id)) => self.namespace_by_id(id),
-            (None, None) => Err(Failure::usage("no namespace is named", "name it by -n NAME")),
+            (None, None) => Err(Failure::usage("no namespace is given", "name one with -n NAME")),
         }
     }
 
-    /// The namespace of this id.
+    /// The namespace with this id.
     pub(crate) fn namespace_by_id(&self, id: &str) -> Outcome<Namespace> {
         self.store()?.namespace_by_id(parse_id(id)?)?.ok_or_else(|| {
             Failure::no(
                 format!("there is no namespace with the id {id}"),
-                "`embercask namespace list` shows those that are there",
+                "`embercask namespace list` shows all namespaces",
             )
         })
     }
 
-    /// Closes the store. What every command has acknowledged is as safe before as after.
+    /// Closes the store. Acknowledged writes do not depend on it.
     pub(crate) fn close(&self) -> Outcome {
         match self.store.borrow_mut().take() {
             Some(store) => Ok(store.close()?),
@@ -144,7 +144,7 @@ impl Session {
         }
     }
 
-    /// Says something on standard output, unless the caller wants it quiet.
+    /// Prints a line on standard output, unless `--quiet` is given.
     pub(crate) fn say(&self, line: impl std::fmt::Display) -> Outcome {
         if self.quiet {
             return Ok(());
@@ -152,16 +152,16 @@ impl Session {
         Ok(writeln!(std::io::stdout().lock(), "{}", one_line(&line.to_string()))?)
     }
 
-    /// Says something beside the output.
+    /// Prints a line on standard error, unless `--quiet` is given.
     pub(crate) fn note(&self, line: impl std::fmt::Display) {
         if !self.quiet {
-            // What cannot be told is not worth stopping for.
+            // A note that cannot be written is not worth failing for.
             let _ = writeln!(anstream::stderr(), "{}", one_line(&line.to_string()));
         }
     }
 
-    /// Tells of a damaged key, whatever else may be said. The command goes on, and ends with
-    /// [`Failure::damaged_keys`].
+    /// Reports a damaged key on standard error, even with `--quiet`. The command continues, and
+    /// ends with [`Failure::damaged_keys`].
     pub(crate) fn tell_damage(&self, error: &Error) {
         let style = anstyle::AnsiColor::Red.on_default().bold();
         let _ = writeln!(
@@ -171,15 +171,15 @@ impl Session {
         );
     }
 
-    /// Asks for a yes. Without a terminal the answer is an error that says so.
+    /// Asks for confirmation. An error if standard input is not a terminal.
     pub(crate) fn confirm(&self, question: &str, flag: &str) -> Outcome<bool> {
         if planted(Planted::DeleteUnasked) {
             return Ok(true);
         }
         if !std::io::stdin().is_terminal() {
             return Err(Failure::usage(
-                format!("nobody is there to ask: {question}"),
-                format!("say {flag} to do it without being asked"),
+                format!("cannot ask for confirmation without a terminal: {question}"),
+                format!("use {flag} to skip the question"),
             ));
         }
         let mut answer = String::new();
@@ -215,7 +215,7 @@ impl Session {
         let bar = ProgressBar::with_draw_target(Some(0), target).with_message(what);
         match ProgressStyle::with_template(template) {
             Ok(style) => bar.with_style(style),
-            // A template is either good or found wanting by the first test.
+            // Templates are constants; a bad one shows in the first test.
             Err(_) => bar,
         }
     }

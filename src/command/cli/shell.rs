@@ -18,7 +18,7 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::text::is_deceptive;
 use crate::planted::{Planted, planted};
 
-/// A line: a command without the program's name before it.
+/// A line: a command without the program's name.
 #[derive(Parser)]
 #[command(
     name = "embercask",
@@ -46,14 +46,14 @@ fn prompt(session: &Session, is_terminal: bool) -> Outcome {
     editor.set_helper(Some(Words { session }));
     let history = history_file().filter(|_| is_terminal);
     if let Some(history) = &history {
-        // There is none the first time.
+        // There is no file the first time.
         let _ = editor.load_history(history);
         session.note("Type `help` for the commands, `exit` to leave; Tab completes.");
     }
     let outcome = loop {
         let line = match editor.readline(if is_terminal { "embercask> " } else { "" }) {
             Ok(line) => line,
-            // Ctrl-C gives up a line, Ctrl-D the shell.
+            // Ctrl-C discards the line, Ctrl-D leaves the shell.
             Err(ReadlineError::Interrupted) => continue,
             Err(ReadlineError::Eof) => break Ok(()),
             Err(error) => break Err(failed(error)),
@@ -65,12 +65,12 @@ fn prompt(session: &Session, is_terminal: bool) -> Outcome {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        // A history that cannot be kept is no reason to stop.
+        // A failure to keep the history must not end the shell.
         let _ = editor.add_history_entry(line);
         match execute(session, line) {
             Ok(()) => {}
             Err(Failure::BrokenPipe) => break Err(Failure::BrokenPipe),
-            // A script ends where it goes wrong; a person reads on.
+            // A script ends at its first failure; a person carries on.
             Err(failure) if !is_terminal && !planted(Planted::GoOnAfterFailure) => break Err(failure),
             Err(failure) => {
                 let _ = failure.report();
@@ -79,18 +79,18 @@ fn prompt(session: &Session, is_terminal: bool) -> Outcome {
     };
     if let Some(history) = &history {
         let _ = history.parent().map(std::fs::create_dir_all);
-        // Behind what other shells have written there meanwhile.
+        // Appends, since other shells may have written to it meanwhile.
         let _ = editor.append_history(history);
     }
     outcome
 }
 
 fn execute(session: &Session, line: &str) -> Outcome {
-    let words = shlex::split(line).ok_or_else(|| Failure::usage("a quote is not closed", ""))?;
+    let words = shlex::split(line).ok_or_else(|| Failure::usage("a quotation mark is not closed", ""))?;
     match Line::try_parse_from(words) {
         Ok(line) => super::run(session, line.command),
         Err(error) if error.use_stderr() => {
-            // It says itself what to do, in the style of the terminal.
+            // The error includes usage and a hint, in the terminal's style.
             let _ = error.print();
             Err(Failure::Silent(crate::common::failure::status::USAGE))
         }
@@ -98,8 +98,7 @@ fn execute(session: &Session, line: &str) -> Outcome {
     }
 }
 
-/// Where programs keep what they remember from one run to the next, by the XDG Base Directory
-/// Specification.
+/// The history file, in the state directory of the XDG Base Directory Specification.
 fn history_file() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.filter(|state| state.is_absolute());
@@ -142,7 +141,7 @@ impl Completer for Words<'_> {
 }
 
 impl Words<'_> {
-    /// What can come behind these words.
+    /// What may follow these words.
     fn candidates(&self, done: &[&str], begun: &str) -> Vec<String> {
         let root = Line::command();
         let mut command = &root;
@@ -167,7 +166,7 @@ impl Words<'_> {
     fn namespaces(&self) -> Vec<String> {
         let store = self.session.opened();
         let infos = store.and_then(|store| store.namespaces().ok()).unwrap_or_default();
-        // As the line is read: in quotes where they are needed. A name that cannot be shown is not offered.
+        // Quoted where a line needs it. A name that cannot be shown safely is not offered.
         let names = infos.into_iter().map(|info| info.name);
         names
             .filter(|name| !name.contains(is_deceptive))
@@ -193,7 +192,7 @@ mod tests {
         assert!(of(&[], "").contains(&"namespace".to_owned()));
         assert_eq!(of(&["key"], ""), ["put", "get", "delete", "list"]);
         assert!(of(&["key", "list"], "--").contains(&"--prefix".to_owned()));
-        // The store is not opened for that; once it is, its namespaces are words.
+        // Completion does not open the store; once it is open, its namespaces are offered.
         assert_eq!(of(&["key", "get", "-n"], ""), Vec::<String>::new());
         let store = session.store_or_new().unwrap();
         for name in ["SESSIONS", "two words", "a\u{202e}b"] {
@@ -201,7 +200,8 @@ mod tests {
         }
         let mut named = of(&["key", "get", "-n"], "");
         named.sort();
-        // In quotes where a line needs them; what a terminal would show as something else is not offered.
+        // Quoted where a line needs it; a name that a terminal would show as something else is not
+        // offered.
         assert_eq!(named, ["'two words'", "SESSIONS"]);
         for done in [
             &["bulk", "put", "--namespace"][..],
@@ -213,7 +213,7 @@ mod tests {
         }
         assert!(of(&["key", "get", "-n"], "--").contains(&"--json".to_owned()));
         assert_eq!(of(&["key", "get"], ""), Vec::<String>::new());
-        // Of those, what begins as the word under the cursor does takes its place.
+        // Only candidates that begin with the word under the cursor; they replace it.
         let history = rustyline::history::DefaultHistory::new();
         let (start, pairs) = words.complete("key get -n SES", 14, &Context::new(&history)).unwrap();
         let replacements: Vec<&str> = pairs.iter().map(|pair| pair.replacement.as_str()).collect();

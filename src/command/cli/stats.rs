@@ -1,4 +1,4 @@
-//! `embercask stats`: what a store is made of, for people and for programs.
+//! `embercask stats`: statistics of a store, for people and for programs.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::common::interrupt;
 use crate::common::statistics::as_json;
 use crate::common::text::{bytes, count, one_line, time};
 
-/// Cells of a bar.
+/// Cells in a bar.
 const BAR_CELLS: u64 = 40;
 /// Segments in a row of the map.
 const MAP_CELLS: usize = 40;
-/// How often it is looked whether the user wants an end.
+/// Interval between checks for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 const LIVE: Style = AnsiColor::Green.on_default();
@@ -51,7 +51,7 @@ pub(crate) fn run(session: &Session, arguments: &Stats) -> Outcome {
 }
 
 fn show(store: &Store, json: bool) -> Outcome {
-    // What has expired counts as such from here on.
+    // Counts keys that have expired by now as expired.
     store.maintain()?;
     let numbers = store.stats();
     if json {
@@ -109,7 +109,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// What the bytes on disk are, as bars.
+    /// The bytes on disk by kind, as bars.
     fn write_bytes(&self, out: &mut dyn Write) -> Outcome {
         let numbers = self.numbers;
         let dead = numbers.dead_bytes - numbers.expired_bytes;
@@ -134,7 +134,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// Each segment as one cell: the taller, the more of it is live.
+    /// Each segment as one cell, as tall as its live share.
     fn write_map(&self, out: &mut dyn Write) -> Outcome {
         if self.numbers.segments.is_empty() {
             return Ok(());
@@ -158,7 +158,7 @@ impl Report<'_> {
         }
         writeln!(
             out,
-            "             oldest first; the taller, the more is live; {OTHER}being written{OTHER:#}"
+            "             oldest first; the height is the live share; {OTHER}being written{OTHER:#}"
         )?;
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Report<'_> {
 
     fn write_history(&self, out: &mut dyn Write) -> Outcome {
         let compaction = &self.numbers.compaction;
-        // The store remembers no compaction but by the segments that it has written.
+        // The only trace of earlier compactions is the segments that they wrote.
         let rewritten = self.numbers.segments.iter().filter(|segment| segment.rewritten);
         let written_bytes = rewritten.clone().map(|segment| segment.bytes).sum();
         if let Some(last) = rewritten.map(|segment| segment.created_ms).max() {
@@ -191,14 +191,14 @@ impl Report<'_> {
             let written = bytes(written_bytes);
             writeln!(
                 out,
-                "  {:10} {written:>11}  were written by it, the last of them at {last}",
+                "  {:10} {written:>11}  in rewritten segments, the newest from {last}",
                 "compaction"
             )?;
         }
         if compaction.runs > 0 {
             writeln!(
                 out,
-                "  {:10} {:>11}  given back by {} runs since the store was opened",
+                "  {:10} {:>11}  reclaimed by {} runs since the store was opened",
                 "",
                 bytes(compaction.reclaimed_bytes),
                 count(compaction.runs)
@@ -206,16 +206,16 @@ impl Report<'_> {
         }
         let recovery = self.recovery;
         let how = match (recovery.clean, recovery.index_file_used) {
-            (true, true) => "closed properly before, indexes read from their file",
-            (true, false) => "closed properly before",
-            (false, _) => "not closed properly before",
+            (true, true) => "closed properly last time, indexes read from the index file",
+            (true, false) => "closed properly last time",
+            (false, _) => "not closed properly last time",
         };
         let took = format!("{} ms", recovery.duration.as_millis());
         writeln!(out, "  {:10} {took:>11}  {how}", "opening")?;
         if recovery.discarded_bytes + recovery.rewritten_bytes > 0 {
             writeln!(
                 out,
-                "  {:10} {:>11}  discarded behind the last whole write, {} written anew",
+                "  {:10} {:>11}  discarded after the last whole write, {} rewritten",
                 "recovery",
                 bytes(recovery.discarded_bytes),
                 bytes(recovery.rewritten_bytes)
@@ -225,7 +225,7 @@ impl Report<'_> {
     }
 }
 
-/// A bar whose length is the share of the whole, in eighths of a cell.
+/// A bar as long as the part's share of the whole, in eighths of a cell.
 fn bar(part: u64, whole: u64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (u128::from(part) * u128::from(BAR_CELLS) * 8 / u128::from(whole.max(1))) as usize;
@@ -233,7 +233,7 @@ fn bar(part: u64, whole: u64) -> String {
     "█".repeat(eighths / 8) + last
 }
 
-/// A cell as tall as the share of the whole.
+/// A cell as tall as the part's share of the whole.
 fn cell(part: u64, whole: u64) -> char {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let height = (u128::from(part) * 8 / u128::from(whole.max(1))).min(7) as usize;

@@ -1,4 +1,4 @@
-//! Many writes, gathered into batches.
+//! Many writes, grouped into batches.
 
 use std::collections::HashSet;
 
@@ -9,15 +9,15 @@ use crate::common::interrupt;
 use crate::common::text::escape_short;
 use crate::planted::{Planted, planted};
 
-/// Writes of a batch, and bytes of keys and values in it. A larger value is written alone.
+/// Writes in a batch, and bytes of keys and values in it. A larger value is written alone.
 const BATCH_WRITES: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
-/// A key that expires so soon is as good as expired: a put of it might come too late.
+/// A key that expires this soon counts as expired: its put might come too late.
 const EXPIRES_SOON_MS: u64 = 1000;
 /// Characters of a key that a message shows.
 const SHOWN_MAX: usize = 100;
 
-/// A write, and which of the input's lines or pairs it is.
+/// A write, and the number of its line or pair in the input.
 pub(crate) struct Write {
     pub(crate) number: u64,
     pub(crate) namespace: Namespace,
@@ -45,16 +45,16 @@ impl Write {
     }
 }
 
-/// Which puts are left out.
+/// Which puts to skip.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Rules {
-    /// Those that have expired.
+    /// Puts that have expired.
     pub(crate) skip_expired: bool,
-    /// Those of keys that are there.
+    /// Puts of keys that exist.
     pub(crate) if_absent: bool,
 }
 
-/// What became of the writes.
+/// Number of writes by outcome.
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) done: u64,
@@ -62,16 +62,16 @@ pub(crate) struct Tally {
     pub(crate) present: u64,
 }
 
-/// Writes in order, and in batches of which each is done as a whole.
+/// Commits writes in order, in batches that are atomic.
 pub(crate) struct Writer {
     store: Store,
     durability: Durability,
     rules: Rules,
-    /// What a write is called, before its number: `pairs.json, pair`.
+    /// How messages refer to a write, without its number: `pairs.json, pair`.
     called: String,
     pending: Vec<Write>,
     pending_bytes: usize,
-    /// Some of what was pending was not done.
+    /// A commit failed, so some pending writes were dropped.
     failed: bool,
     pub(crate) tally: Tally,
 }
@@ -90,17 +90,18 @@ impl Writer {
         }
     }
 
-    /// Whether all writes that were added are done, or left out by the rules.
+    /// Whether all added writes are committed, or skipped by the rules.
     pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty() && !self.failed
     }
 
-    /// Whether a write has failed: then those behind it were given up.
+    /// Whether a write has failed; the pending writes after it were dropped.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed
     }
 
-    /// Adds a write; does it, and those before it, when there are enough. Looks for Ctrl-C then.
+    /// Adds a write. Commits the pending writes once there are enough for a batch, and then checks
+    /// for Ctrl-C.
     pub(crate) fn add(&mut self, write: Write) -> Outcome {
         let bytes = write.bytes();
         if bytes > BATCH_BYTES {
@@ -112,10 +113,10 @@ impl Writer {
             return Ok(());
         }
         self.commit()?;
-        interrupt::check("what was written stays")
+        interrupt::check("completed writes are kept")
     }
 
-    /// Does all writes that are pending.
+    /// Commits all pending writes.
     pub(crate) fn commit(&mut self) -> Outcome {
         let written = self.write_pending();
         self.failed |= written.is_err();
@@ -141,8 +142,8 @@ impl Writer {
         }
         match batch.commit() {
             Ok(_) => self.tally.done += writes.len() as u64,
-            // One of them is wrong, and so none was done. One after the other they tell which, and those before it are
-            // done.
+            // One write is invalid, so none was done. Writing them one by one does those before it,
+            // and names it.
             Err(error) if error.kind() == ErrorKind::InvalidInput && !planted(Planted::StopAtWrong) => {
                 for write in &writes {
                     self.write(write)?;
@@ -153,7 +154,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Those that the rules do not leave out.
+    /// The writes that the rules do not skip.
     fn chosen(&mut self, pending: Vec<Write>) -> Outcome<Vec<Write>> {
         let earliest = self.store.now_ms().saturating_add(EXPIRES_SOON_MS);
         let mut put = HashSet::new();
@@ -164,7 +165,7 @@ impl Writer {
                     self.tally.expired += 1;
                     continue;
                 }
-                // No other program writes to the store meanwhile. The same key may come twice in a batch.
+                // No other process writes to the store meanwhile. A batch may contain a key twice.
                 if self.rules.if_absent
                     && !planted(Planted::ImportOverPresent)
                     && (write.namespace.contains(&write.key)? || !put.insert((write.namespace.id(), write.key.clone())))
@@ -178,7 +179,7 @@ impl Writer {
         Ok(chosen)
     }
 
-    /// Does one write alone; what is wrong with it is told with its number and key.
+    /// Does one write alone; an error names its number and key.
     fn write(&mut self, write: &Write) -> Outcome {
         let Write {
             number,

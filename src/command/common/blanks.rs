@@ -1,6 +1,6 @@
-//! Blanks in JSON.
+//! Whitespace in JSON.
 
-/// JSON without what stands between its tokens.
+/// JSON without whitespace between its tokens.
 pub(crate) fn without_blanks(json: &str) -> String {
     let (mut in_string, mut is_escaped) = (false, false);
     let keep = |character: &char| {

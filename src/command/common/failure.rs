@@ -1,4 +1,4 @@
-//! What goes wrong, how it is told, and with which exit status.
+//! Failures of commands: messages, hints and exit statuses.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -11,14 +11,13 @@ use crate::planted::{Planted, planted};
 /// How a command ends.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
-/// Exit statuses; `embercask --help` documents them.
+/// Exit statuses, documented in `embercask --help`.
 pub(crate) mod status {
-    /// The answer is no: a key or namespace is absent, or there already, or a condition does not
-    /// hold.
+    /// A key or namespace is absent or already there, or a condition does not hold.
     pub(crate) const NO: u8 = 1;
     /// The arguments or the input are wrong. Also what clap exits with.
     pub(crate) const USAGE: u8 = 2;
-    /// Stored data are damaged.
+    /// Stored data is damaged.
     pub(crate) const DAMAGED: u8 = 3;
     /// Another process has the store open.
     pub(crate) const IN_USE: u8 = 4;
@@ -28,17 +27,17 @@ pub(crate) mod status {
     pub(crate) const STOPPED: u8 = 130;
 }
 
-/// What to do about damage.
-const VERIFY_OR_SALVAGE: &str = "`embercask verify` lists all damage; `embercask salvage TO` copies what is sound";
+/// Hint for damaged stores.
+const VERIFY_OR_SALVAGE: &str = "`embercask verify` lists all damage; `embercask salvage TO` copies the undamaged data";
 
-/// Why a command did not do what was asked for.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// One line, perhaps with a hint of what to do.
+    /// An error message, perhaps with a hint.
     Told { message: String, hint: String, status: u8 },
-    /// Everything has been said on standard output.
+    /// Everything is reported already.
     Silent(u8),
-    /// Standard output is not read any more: no fault of ours.
+    /// The reader of standard output is gone, which is not an error.
     BrokenPipe,
 }
 
@@ -56,17 +55,17 @@ impl Failure {
         Failure::told(message, hint, status::USAGE)
     }
 
-    /// The shell reads commands from where a value should come.
+    /// Standard input is taken: the shell reads its commands from it.
     pub(crate) fn input_of_shell() -> Failure {
-        Failure::usage("the shell itself reads standard input", "name a file")
+        Failure::usage("the shell reads its commands from standard input", "name a file")
     }
 
-    /// Stored data are damaged.
+    /// Stored data is damaged.
     pub(crate) fn damaged(message: impl Into<String>) -> Failure {
         Failure::told(message, "", status::DAMAGED)
     }
 
-    /// So many keys were met whose records are damaged; each was told.
+    /// The command met this number of damaged keys, and reported each.
     pub(crate) fn damaged_keys(number: u64, what: &str) -> Failure {
         let message = match number {
             1 => format!("the record of 1 key is damaged; {what}"),
@@ -80,18 +79,18 @@ impl Failure {
         Failure::told(message, VERIFY_OR_SALVAGE, status)
     }
 
-    /// The answer is no.
+    /// Something is absent or already there, or a condition does not hold.
     pub(crate) fn no(message: impl Into<String>, hint: impl Into<String>) -> Failure {
         Failure::told(message, hint, status::NO)
     }
 
-    /// Something of the system failed on a file.
+    /// An I/O error on a file.
     pub(crate) fn file(action: &str, path: impl std::fmt::Display, error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => {
                 Failure::usage(format!("cannot {action} {path}: {error}"), "")
             }
-            // Not the system, but the decoder refused what it read: it is no gzip, or cut off.
+            // An error of the decoder, not of the system: the file is not gzip, or is cut off.
             _ if error.raw_os_error().is_none() => Failure::usage(format!("cannot {action} {path}: {error}"), ""),
             _ => Failure::told(format!("cannot {action} {path}: {error}"), "", status::SYSTEM),
         }
@@ -102,7 +101,7 @@ impl Failure {
         Failure::told(format!("stopped; {what}"), "", status::STOPPED)
     }
 
-    /// The same, but said of a place: `pairs.json, pair 3`.
+    /// Adds the place to the message: `pairs.json, pair 3`.
     pub(crate) fn at(self, place: impl std::fmt::Display) -> Failure {
         match self {
             Failure::Told { message, hint, status } => Failure::Told {
@@ -114,7 +113,7 @@ impl Failure {
         }
     }
 
-    /// The same, and what has become of the work.
+    /// Adds to the message how much was done.
     pub(crate) fn having(self, what: &str) -> Failure {
         match self {
             Failure::Told { message, hint, status } => Failure::Told {
@@ -126,7 +125,8 @@ impl Failure {
         }
     }
 
-    /// How a command ends that has written what it found: damage counts, even if it was not read.
+    /// The outcome of a command that reports damage: the status tells it even if the reader is
+    /// gone.
     pub(crate) fn unless_sound(is_sound: bool, written: Outcome) -> Outcome {
         match written {
             Ok(()) | Err(Failure::BrokenPipe) if !is_sound && !planted(Planted::HideDamage) => {
@@ -136,7 +136,7 @@ impl Failure {
         }
     }
 
-    /// Whether the user wanted it.
+    /// Whether the user stopped the command.
     pub(crate) fn is_stop(&self) -> bool {
         matches!(
             self,
@@ -147,13 +147,13 @@ impl Failure {
         )
     }
 
-    /// Tells of it, and says with which status to exit.
+    /// Prints the failure, and returns the exit status.
     pub(crate) fn report(&self) -> ExitCode {
         match self {
             Failure::Told { message, hint, status } => {
                 let style = anstyle::AnsiColor::Red.on_default().bold();
                 let mut told = anstream::stderr().lock();
-                // Where nothing can be written, the status remains.
+                // If standard error fails, the status remains.
                 let _ = writeln!(told, "{style}error:{style:#} {}", one_line(message));
                 if !hint.is_empty() {
                     let _ = writeln!(told, "hint: {}", one_line(hint));
@@ -171,16 +171,16 @@ impl From<Error> for Failure {
         let (status, hint) = match error.kind() {
             ErrorKind::NotFound => (
                 status::NO,
-                "`embercask namespace list` shows those that are there; `embercask namespace create NAME` makes one",
+                "`embercask namespace list` shows all namespaces; `embercask namespace create NAME` creates one",
             ),
             ErrorKind::AlreadyExists | ErrorKind::Conflict => (status::NO, ""),
             ErrorKind::InvalidInput => (status::USAGE, ""),
             ErrorKind::NotAStore if matches!(error, Error::NewerFormat { .. }) => {
-                (status::USAGE, "`embercask --version` says what this one is")
+                (status::USAGE, "`embercask --version` prints this version")
             }
             ErrorKind::NotAStore => (
                 status::USAGE,
-                "name the directory of a store by --store or EMBERCASK_STORE; `embercask namespace create NAME` makes a new store there",
+                "give the directory of a store with --store or EMBERCASK_STORE; `embercask namespace create NAME` creates a store there",
             ),
             ErrorKind::Corruption => (status::DAMAGED, VERIFY_OR_SALVAGE),
             ErrorKind::InUse => (status::IN_USE, ""),
@@ -192,12 +192,12 @@ impl From<Error> for Failure {
     }
 }
 
-/// Whether a file that was named is not there.
+/// Whether the error is a missing file.
 fn is_absent(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// Of standard output; what concerns a file is told by [`Failure::file`].
+/// For errors of standard output; [`Failure::file`] is for files.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Failure {
         match error.kind() {

@@ -1,6 +1,6 @@
-//! Ctrl-C and SIGTERM: work that expects them looks here now and then, and ends in good order.
-//! Everything else they end at once, as they would without us: what a store has acknowledged
-//! survives that.
+//! Ctrl-C and SIGTERM. Work that expects them polls this module and stops in good order. At any
+//! other time they end the process at once, as they do by default; acknowledged writes survive
+//! that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,13 +12,13 @@ use super::failure::{Failure, Outcome, status};
 use crate::planted::{Planted, planted};
 
 struct Flags {
-    /// A signal came while it was expected.
+    /// An expected signal has arrived.
     requested: Arc<AtomicBool>,
-    /// The next signal ends the process: none is expected, or one has come already.
+    /// The next signal ends the process: none is expected, or one has arrived already.
     ends: Arc<AtomicBool>,
 }
 
-/// None if signals cannot be handled, and then end the process.
+/// None if handlers cannot be installed; then signals end the process.
 fn flags() -> Option<&'static Flags> {
     static FLAGS: OnceLock<Option<Flags>> = OnceLock::new();
     let install = || {
@@ -27,7 +27,7 @@ fn flags() -> Option<&'static Flags> {
             ends: Arc::new(AtomicBool::new(true)),
         };
         for signal in [SIGINT, SIGTERM] {
-            // They are called in this order: the flags that one signal sets are for the next.
+            // Called in this order: a flag set by one signal takes effect at the next.
             flag::register_conditional_shutdown(signal, status::STOPPED.into(), Arc::clone(&flags.ends)).ok()?;
             flag::register(signal, Arc::clone(&flags.requested)).ok()?;
             flag::register(signal, Arc::clone(&flags.ends)).ok()?;
@@ -37,17 +37,16 @@ fn flags() -> Option<&'static Flags> {
     FLAGS.get_or_init(install).as_ref()
 }
 
-/// From here on a signal ends the process with the status that is documented.
+/// From now on a signal ends the process with the documented status.
 pub(crate) fn install() {
     let _ = flags();
 }
 
-/// As long as this lives, the first signal is noted for [`is_requested`]; the second one ends the
-/// process.
+/// While this lives, the first signal makes [`is_requested`] true; the second one ends the process.
 #[must_use]
 pub(crate) struct Expected;
 
-/// From here on the work must look at [`is_requested`].
+/// From now on the work must poll [`is_requested`].
 pub(crate) fn expect() -> Expected {
     if let Some(flags) = flags() {
         if !planted(Planted::RememberSignal) {
@@ -69,12 +68,12 @@ impl Drop for Expected {
     }
 }
 
-/// Whether the user wants an end.
+/// Whether the user asked to stop.
 pub(crate) fn is_requested() -> bool {
     flags().is_some_and(|flags| flags.requested.load(Ordering::SeqCst)) && !planted(Planted::IgnoreSignals)
 }
 
-/// An error if the user wants an end; it says what has become of the work.
+/// An error if the user asked to stop; `what` says how much was done.
 pub(crate) fn check(what: &str) -> Outcome {
     if is_requested() {
         Err(Failure::stopped(what))

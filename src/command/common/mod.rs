@@ -1,5 +1,5 @@
-//! What the command line and the server share: how it is told that something failed, signals, bytes
-//! as text, JSON, and the numbers of a store.
+//! Shared by the command line and the server: failures, signals, bytes as text, JSON, and the
+//! statistics of a store.
 
 pub(crate) mod blanks;
 pub(crate) mod failure;

@@ -1,5 +1,4 @@
-//! Structs that come as JSON objects, and in no other form; and keys, which come as strings as
-//! well.
+//! Structs that are read from JSON objects only; and keys, read from strings or objects.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,8 +6,8 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// A struct from an object. What serde derives would take an array of its fields as well, in the
-/// order of the code.
+/// A struct read from an object. serde's derived code also accepts an array of the fields, in the
+/// order of their declaration.
 #[derive(Debug)]
 pub(crate) struct Object<T>(pub(crate) T);
 
@@ -32,7 +31,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// A key of a list of keys: a string, or an object with its name, as listings have it.
+/// A key in a list of keys: a string, or an object with its name, as in a listing.
 #[derive(Debug)]
 pub(crate) enum NamedKey<T> {
     Plain(String),
@@ -51,7 +50,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedKeyVisitor<T> {
     type Value = NamedKey<T>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key, which is a string, or an object with its name")
+        formatter.write_str("a key, which is a string or an object with its name")
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {

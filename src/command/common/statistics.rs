@@ -1,19 +1,19 @@
-//! What a store is made of, as JSON.
+//! Statistics of a store, as JSON.
 
 use embercask::{SegmentStats, Stats, Store};
 use serde_json::json;
 
-/// Everything that the store says of itself, but not where it is.
+/// The statistics of a store, without paths.
 pub(crate) fn without_paths(store: &Store) -> serde_json::Value {
     let mut numbers = store.stats();
-    // Their words name files.
+    // Error messages name files.
     for problem in [&mut numbers.poisoned, &mut numbers.background_error] {
-        *problem = problem.take().map(|_| "the server's log says more".to_owned());
+        *problem = problem.take().map(|_| "the server's log has the details".to_owned());
     }
     as_json(store, &numbers)
 }
 
-/// What these numbers say, and how the store was opened.
+/// These statistics, and how the store was opened.
 pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
     let segments: Vec<_> = numbers.segments.iter().map(segment_json).collect();
     let recovery = store.recovery_report();

@@ -11,20 +11,20 @@ use clap::ValueEnum;
 use super::failure::{Failure, Outcome};
 use crate::planted::{Planted, planted};
 
-/// How bytes are given on the command line, or shown.
+/// How bytes are written on the command line and in output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// The bytes as they are
     #[default]
     Raw,
-    /// Text with \n, \t, \\ and \xNN for bytes that are none
+    /// Text, with \n, \t, \\ and \xNN for bytes that are not text
     Escaped,
     /// Base64
     Base64,
 }
 
 impl Format {
-    /// The bytes that an argument stands for.
+    /// Decodes an argument.
     pub(crate) fn parse(self, argument: &OsStr) -> Outcome<Vec<u8>> {
         match self {
             Format::Raw => Ok(argument.as_encoded_bytes().to_vec()),
@@ -33,7 +33,7 @@ impl Format {
         }
     }
 
-    /// How bytes are shown.
+    /// Encodes bytes for output.
     pub(crate) fn show(self, bytes: &[u8]) -> Cow<'_, [u8]> {
         match self {
             Format::Raw => bytes.into(),
@@ -43,17 +43,17 @@ impl Format {
     }
 }
 
-/// An argument that has to be text, since it stands for bytes that need not be.
+/// The text of an argument in an encoded format.
 fn text_of(argument: &OsStr) -> Outcome<&str> {
     argument.to_str().ok_or_else(|| {
         Failure::usage(
-            "the argument is no text (UTF-8)",
-            "give the bytes as they are with the format raw, or escape them",
+            "the argument is not text (UTF-8)",
+            "use the format raw for bytes as they are, or escape them",
         )
     })
 }
 
-/// Printable text as it is; everything else by escapes that [`unescape`] reads.
+/// Keeps printable text; everything else becomes escapes that [`unescape`] reads.
 pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -72,8 +72,8 @@ pub(crate) fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// A message in which names may stand that others have chosen: it cannot command the terminal, nor
-/// look like several lines.
+/// Makes a message with foreign names in it safe: it cannot control the terminal, nor look like
+/// several lines.
 pub(crate) fn one_line(message: &str) -> Cow<'_, str> {
     if !message.contains(is_deceptive) {
         return Cow::Borrowed(message);
@@ -89,8 +89,8 @@ pub(crate) fn one_line(message: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Whether a terminal would do something else than show it: control characters, and those that
-/// change the direction of what follows, so that what is shown is not what is there.
+/// Control characters, and those that change the direction of text, so that a terminal shows it in
+/// another order.
 pub(crate) fn is_deceptive(character: char) -> bool {
     if planted(Planted::ObeyNames) {
         return false;
@@ -109,14 +109,14 @@ fn push_escaped(text: &mut String, character: char) {
 
 fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
-        // Writing into a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "\\x{byte:02x}");
     }
 }
 
-/// As [`escape`], cut after so many characters.
+/// As [`escape`], cut after `characters_max` characters.
 pub(crate) fn escape_short(bytes: &[u8], characters_max: usize) -> String {
-    // No escape is shorter than the byte it stands for.
+    // A character has at most 4 bytes, and an escape at least one character per byte.
     let head = bytes.get(..4 * characters_max).unwrap_or(bytes);
     let escaped = escape(head);
     match escaped.char_indices().nth(characters_max) {
@@ -126,7 +126,7 @@ pub(crate) fn escape_short(bytes: &[u8], characters_max: usize) -> String {
     }
 }
 
-/// What [`escape`] made, and \0.
+/// Decodes the escapes of [`escape`], and \0.
 pub(crate) fn unescape(text: &str) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -153,7 +153,7 @@ pub(crate) fn unescape(text: &str) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A number of hexadecimal digits, without the sign that Rust would take.
+/// A hexadecimal number. Unlike Rust's parser, takes no sign.
 fn hexadecimal(digits: &str) -> Option<u128> {
     let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     u128::from_str_radix(digits, 16).ok().filter(|_| is_number)
@@ -164,7 +164,7 @@ pub(crate) fn parse_id(text: &str) -> Outcome<u128> {
     let id = hexadecimal(text).filter(|_| text.len() == 32);
     id.ok_or_else(|| {
         Failure::usage(
-            format!("{text:?} is no id of a namespace"),
+            format!("{text:?} is not a namespace id"),
             "an id has 32 hexadecimal digits; `embercask namespace list` shows them",
         )
     })
@@ -173,7 +173,7 @@ pub(crate) fn parse_id(text: &str) -> Outcome<u128> {
 fn bad_escape(escape: &str) -> Failure {
     let shown: String = escape.chars().take(3).collect();
     Failure::usage(
-        format!("\\{shown} is no escape"),
+        format!("\\{shown} is not an escape"),
         "write \\n, \\r, \\t, \\0, \\\\ or \\x and two hexadecimal digits",
     )
 }
@@ -188,7 +188,7 @@ pub(crate) fn decode_base64(text: &str) -> Outcome<Vec<u8>> {
         .map_err(|error| Failure::usage(format!("this is not base64: {error}"), ""))
 }
 
-/// A number of bytes, in the largest binary unit that leaves at least one.
+/// A number of bytes, in the largest binary unit that is not larger.
 pub(crate) fn bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
@@ -198,8 +198,8 @@ pub(crate) fn count(count: u64) -> String {
     indicatif::HumanCount(count).to_string()
 }
 
-/// A time in milliseconds since the epoch as a date, UTC, as RFC 3339 writes it; beyond the year
-/// 9999 as the number that it is.
+/// A time, given in milliseconds since the epoch, as an RFC 3339 date in UTC; as a plain number
+/// beyond the year 9999.
 pub(crate) fn time(ms: u64) -> String {
     let timestamp = i64::try_from(ms)
         .ok()

@@ -1,5 +1,5 @@
-//! Turns what a program writes to a terminal, colours and all, into a picture: standard input to
-//! SVG on standard output.
+//! Turns terminal output, with its colours, into a picture: standard input to SVG on standard
+//! output.
 
 use std::io::Read;
 

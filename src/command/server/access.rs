@@ -1,4 +1,4 @@
-//! Who may do what: tokens, of which only digests are kept.
+//! Access control: tokens, kept as digests only, and what each permits.
 
 use std::net::IpAddr;
 
@@ -11,35 +11,35 @@ use subtle::ConstantTimeEq;
 use super::error::ApiError;
 use crate::planted::{Planted, planted};
 
-/// A token as the configuration has it.
+/// A token in the configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TokenSetting {
-    /// What logs call it.
+    /// Its name in logs.
     pub(crate) name: String,
     /// SHA-256 of the token, in hexadecimal.
     pub(crate) sha256: String,
     #[serde(default)]
     pub(crate) read_only: bool,
-    /// Namespaces, by name or id, that it is for; all if this is left out.
+    /// The permitted namespaces, by name or id; all if left out.
     pub(crate) namespaces: Option<Vec<String>>,
 }
 
 /// What a client may do.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
-    /// What logs call the client.
+    /// The client's name in logs.
     name: String,
     read_only: bool,
-    /// None if all.
+    /// None for all.
     namespaces: Option<Vec<String>>,
 }
 
 impl Access {
-    /// What everybody may who reaches a server without tokens.
+    /// The access of every client of a server without tokens.
     fn full() -> Access {
         Access {
-            name: "anybody".to_owned(),
+            name: "anonymous".to_owned(),
             read_only: false,
             namespaces: None,
         }
@@ -53,13 +53,13 @@ impl Access {
         }
     }
 
-    /// Whether it is for the namespace of this name and id.
+    /// Whether the namespace with this name and id is permitted.
     pub(super) fn covers(&self, name: &str, id: u128) -> bool {
         let is_it = |given: &String| given == name || given.eq_ignore_ascii_case(&format!("{id:032x}"));
         self.namespaces.as_ref().is_none_or(|all| all.iter().any(is_it)) || planted(Planted::IgnoreTokenNamespaces)
     }
 
-    /// Whether it is for all namespaces, those to come too.
+    /// Checks that all namespaces are permitted, including future ones.
     pub(super) fn check_all(&self) -> Result<(), ApiError> {
         if self.namespaces.is_none() || planted(Planted::IgnoreTokenScope) {
             Ok(())
@@ -80,7 +80,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// An error says which one is wrong.
+    /// An error names the token that is wrong.
     pub(crate) fn new(settings: &[TokenSetting], plain: Option<&str>) -> Result<Tokens, String> {
         let mut tokens = Tokens::default();
         for setting in settings {
@@ -101,7 +101,7 @@ impl Tokens {
         }
         if let Some(plain) = plain {
             if plain.len() < TOKEN_BYTES_MIN {
-                return Err(format!("a token has at least {TOKEN_BYTES_MIN} characters"));
+                return Err(format!("a token needs at least {TOKEN_BYTES_MIN} characters"));
             }
             tokens.tokens.push((
                 digest(plain.as_bytes()),
@@ -114,7 +114,7 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Each as a configuration would have it.
+    /// Each token as a configuration would contain it.
     #[cfg(any(test, fuzzing))]
     pub(super) fn described(&self) -> Vec<TokenSetting> {
         let describe = |(digest, access): &([u8; 32], Access)| TokenSetting {
@@ -130,13 +130,13 @@ impl Tokens {
         self.tokens.is_empty()
     }
 
-    /// What the client of a request may do. `is_socket` if it comes through a unix socket, which no
-    /// web page reaches.
+    /// The access of the client that sent a request. `is_socket` if it came through a unix socket,
+    /// which no web page can reach.
     pub(super) fn access(&self, headers: &HeaderMap, is_socket: bool) -> Result<Access, ApiError> {
         if self.tokens.is_empty() {
-            // Without a token, what keeps others out is that they cannot reach the address. A web page that a
-            // browser on this machine shows can, but it cannot help saying where it is from, or by
-            // which name it has come here.
+            // Without a token, others are kept out because they cannot reach the address. A web
+            // page in a browser on this machine can, but its requests reveal its origin, or the
+            // name by which it reached this server.
             return if is_socket || !is_of_a_page(headers) || planted(Planted::AcceptPages) {
                 Ok(Access::full())
             } else {
@@ -145,7 +145,7 @@ impl Tokens {
         }
         let given = bearer(headers).or_else(|| legacy_key(headers)).ok_or_else(denied)?;
         let given = digest(given);
-        // All are compared, and each takes the same time whatever is given.
+        // Compares with all tokens, each in constant time.
         let mut found = None;
         for (token, access) in &self.tokens {
             if bool::from(token.ct_eq(&given)) || planted(Planted::AcceptAnyToken) {
@@ -153,23 +153,24 @@ impl Tokens {
             }
         }
         let access = found.cloned().ok_or_else(denied)?;
-        tracing::debug!(client = access.name, "let in");
+        tracing::debug!(client = access.name, "authorized");
         Ok(access)
     }
 }
 
-/// Whether a web page from elsewhere may have sent this.
+/// Whether a web page from another site may have sent this.
 fn is_of_a_page(headers: &HeaderMap) -> bool {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let is_cross_site = text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin"));
-    // A name that another party has pointed at this machine is theirs.
+    // DNS rebinding: a foreign name that points at this machine.
     let is_foreign_host = text(HOST).is_some_and(|host| !is_local(host));
     headers.contains_key(ORIGIN) || is_cross_site || is_foreign_host
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a host is this machine, by name or address; or what workerd calls whatever it talks to.
+/// Whether a host is this machine, by name or address; or `fake-host`, which workerd sends to any
+/// service.
 fn is_local(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
@@ -179,7 +180,7 @@ fn is_local(host: &str) -> bool {
     is_loopback || name.eq_ignore_ascii_case("localhost") || name == "fake-host"
 }
 
-/// The shortest token that is taken from a command line: long enough not to be guessed.
+/// The shortest token accepted from the command line: too long to be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -188,7 +189,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// What clients send beside an `X-Auth-Email`, which is not looked at: there is one owner.
+/// The key that clients send with an `X-Auth-Email`, which is ignored: there is one owner.
 fn legacy_key(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get("x-auth-key").map(|key| key.as_bytes().trim_ascii())
 }
@@ -209,7 +210,7 @@ fn parse_digest(text: &str) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-/// A digest as the configuration has it.
+/// A digest as in the configuration.
 pub(crate) fn show_digest(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -256,7 +257,7 @@ mod tests {
         assert!(reader.covers("B", 0xc0ffee), "by its id");
     }
 
-    /// A list that came out empty is not everything.
+    /// An empty list permits nothing, unlike an absent one.
     #[test]
     fn an_empty_list_of_namespaces_is_none() {
         let setting: TokenSetting = toml::from_str(&format!(

@@ -1,6 +1,6 @@
 //! The binding protocol: what `workerd` sends to the service behind a `kvNamespace` binding. Its
-//! requests do not say which namespace they are for; a header that workerd's configuration adds
-//! does, or the listener that they come to.
+//! requests do not name their namespace: a header added by workerd's configuration does, or the
+//! listener is for one namespace.
 
 use std::sync::Arc;
 
@@ -28,12 +28,12 @@ const NAMESPACE_HEADER: &str = "x-kv-namespace";
 /// Metadata as JSON, in raw UTF-8.
 const METADATA_HEADER: &str = "cf-kv-metadata";
 const EXPIRATION_HEADER: &str = "cf-expiration";
-/// Characters of the longest reason phrase.
+/// Longest reason phrase, in characters.
 const REASON_CHARACTERS_MAX: usize = 512;
-/// The code of what is wrong with a namespace.
+/// The error code for a wrong or missing namespace.
 const NO_NAMESPACE: u32 = 10013;
 
-/// Answers a request; says what it was, for the metrics.
+/// Answers a request; returns the operation's name too, for the metrics.
 pub(super) async fn serve<B>(
     shared: &Arc<Shared>,
     fixed_namespace: Option<&str>,
@@ -57,7 +57,7 @@ where
         Ok(Plan::GetMany) => bulk::GET_BODY_BYTES_MAX,
         _ => 0,
     };
-    // Who may not do it is not given memory for it.
+    // A request that is not permitted gets no memory for its body.
     let allowed = namespace(shared, fixed_namespace, is_socket, &head, &plan);
     let body = shared
         .read_body(body, if allowed.is_ok() { keep_max } else { 0 }, 1)
@@ -69,7 +69,7 @@ where
     Ok((name, answered.unwrap_or_else(|error| refused(&error))))
 }
 
-/// What a request asks for, as far as its head says.
+/// The operation requested, as far as the head tells.
 enum Plan {
     Get {
         key: Vec<u8>,
@@ -96,7 +96,7 @@ impl Plan {
     }
 }
 
-/// The namespace that the request is for, if the client may do that there.
+/// The namespace of the request, if the client may do the operation there.
 fn namespace(
     shared: &Shared,
     fixed: Option<&str>,
@@ -193,7 +193,8 @@ async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body)
             rules::check_value(body.length)?;
             let options = shared.put_options(expiration, metadata.as_deref());
             blocking(move || {
-                // As a whole: its memory stays set apart until this is done, even if the client has gone.
+                // Moves all of `body`, with its memory permit, which is held until the put is done
+                // even if the client has gone.
                 let body = body;
                 Ok(namespace.put_with(&key, &body.bytes, options)?)
             })
@@ -237,7 +238,7 @@ fn get_response(value: Value) -> ApiResponse {
 
 #[derive(Serialize)]
 struct Listed<'a> {
-    /// With metadata as JSON in a string: workerd parses it.
+    /// Metadata is JSON in a string, which workerd parses.
     keys: Vec<ListedKey<'a, String>>,
     list_complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,7 +258,7 @@ fn list(namespace: &Namespace, limit: usize, prefix: &[u8], cursor: Option<Strin
     Ok(json)
 }
 
-/// What a bulk get answers for a key that is there.
+/// A key that is there, in the response to a bulk get.
 #[derive(Serialize)]
 struct WithMetadata {
     value: Box<RawValue>,
@@ -267,7 +268,7 @@ struct WithMetadata {
 fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes, ApiError> {
     let too_large = || ApiError::new(413, 10012, "The request body is too large");
     let request = bulk::get(body.whole().ok_or_else(too_large)?)?;
-    // Its memory is given back before that for the answer is waited for.
+    // Releases the memory of the body before waiting for that of the response.
     drop(body);
     shared.many(namespace, &request, ["", ""], |json, value| {
         let shown = request.kind.show(value)?;
@@ -279,9 +280,9 @@ fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes,
     })
 }
 
-/// A refusal: workerd shows the reason phrase to JavaScript, and nothing else.
+/// An error response. workerd shows JavaScript only the reason phrase.
 fn refused(error: &ApiError) -> ApiResponse {
-    // 404 is a key that is absent; a namespace that is not there is another matter.
+    // 404 would mean an absent key, so a missing namespace is 400.
     let status = if error.code == NO_NAMESPACE { 400 } else { error.status };
     let mut response = response(status, Some("text/plain;charset=UTF-8"), error.message.clone());
     let printable = |character: char| match character {

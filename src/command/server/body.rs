@@ -1,4 +1,4 @@
-//! Bodies of requests, and the memory that is set apart for them and for large responses.
+//! Bodies of requests, and the memory reserved for them and for large responses.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::ApiError;
 use crate::planted::{Planted, planted};
 
-/// The client is gone, or sends without end: the connection ends without an answer.
+/// The connection ends without a response: the client is gone, too slow, or sends too much.
 #[derive(Debug)]
 pub(super) struct Disconnected(pub(super) &'static str);
 
@@ -22,20 +22,19 @@ impl std::fmt::Display for Disconnected {
 
 impl std::error::Error for Disconnected {}
 
-/// A body is read to its end, since clients look at the answer only then; but not one without an
-/// end.
+/// A body is read to its end, since clients read the response only then; but at most this much.
 const DRAINED_BYTES_MAX: u64 = 256 << 20;
-/// A body that comes at less than this rate is given up at some time.
+/// A body that arrives more slowly than this is given up eventually.
 const BODY_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
-/// Bytes of a permit for memory.
+/// Bytes of memory per permit.
 const PERMIT_BYTES: usize = 1 << 10;
 
-/// Memory for bodies, of which so much and no more is in use at a time.
+/// Bounds the memory for bodies in use at a time.
 pub(super) struct BodyMemory {
     permits: Arc<Semaphore>,
-    /// So many there are in all.
+    /// Number of permits in all.
     all: usize,
-    /// How long nothing may come of a body.
+    /// Longest wait for memory, or for the next bytes of a body.
     timeout: Duration,
 }
 
@@ -49,7 +48,7 @@ impl BodyMemory {
         }
     }
 
-    /// Sets memory apart; waits for it if much is in use.
+    /// Reserves memory; waits for it if much is in use.
     async fn set_apart(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Disconnected> {
         let permits = bytes.div_ceil(PERMIT_BYTES).min(self.all);
         let Ok(permits @ 1..) = u32::try_from(permits) else {
@@ -60,12 +59,12 @@ impl BodyMemory {
         }
         let permit = Arc::clone(&self.permits).acquire_many_owned(permits);
         let permit = tokio::time::timeout(self.timeout, permit).await;
-        let permit = permit.map_err(|_| Disconnected("memory was in use for too long"))?;
+        let permit = permit.map_err(|_| Disconnected("no memory for a body became free in time"))?;
         Ok(Some(permit.map_err(|_| Disconnected("shutting down"))?))
     }
 
-    /// An answer that is made in memory, of which so much is set apart until it has been sent. For
-    /// threads that may wait.
+    /// Builds a response in memory, of which `bytes` are reserved until it is sent. For threads
+    /// that may block.
     pub(super) fn response_in_memory(
         &self,
         bytes: usize,
@@ -73,7 +72,7 @@ impl BodyMemory {
     ) -> Result<Bytes, ApiError> {
         struct Owner(
             Vec<u8>,
-            #[expect(dead_code, reason = "kept until the answer is sent")] Option<OwnedSemaphorePermit>,
+            #[expect(dead_code, reason = "kept until the response is sent")] Option<OwnedSemaphorePermit>,
         );
         impl AsRef<[u8]> for Owner {
             fn as_ref(&self) -> &[u8] {
@@ -85,9 +84,9 @@ impl BodyMemory {
         Ok(Bytes::from_owner(Owner(make()?, permit)))
     }
 
-    /// Reads a body to its end, and keeps its beginning up to so many bytes; what is made of it
-    /// takes `times` as much. Waits for memory first, if much is in use: all of it is set apart
-    /// from the beginning, so that no two bodies wait for each other.
+    /// Reads a body to its end, and keeps its first `keep_max` bytes. Processing it takes `times`
+    /// as much memory. Waits for memory first, if much is in use: all of it is reserved at once, so
+    /// that no two bodies wait for each other.
     pub(super) async fn read<B>(&self, body: B, keep_max: usize, times: usize) -> Result<Body, Disconnected>
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
@@ -101,11 +100,11 @@ impl BodyMemory {
         let mut kept = Vec::with_capacity(if expected.is_some() { keep } else { 0 });
         let (mut length, mut body) = (0_u64, body);
         loop {
-            // As long as enough comes, it may take its time.
+            // A body may take long, as long as it keeps the minimum rate.
             let allowed = self.timeout + Duration::from_secs(length / BODY_BYTES_PER_SECOND_MIN);
             let left = allowed.saturating_sub(begun.elapsed()).min(self.timeout);
             let frame = tokio::time::timeout(left, body.frame()).await;
-            let frame = frame.map_err(|_| Disconnected("too little came of a body for too long"))?;
+            let frame = frame.map_err(|_| Disconnected("a body arrived too slowly"))?;
             let Some(frame) = frame else { break };
             let frame = match frame {
                 Err(_) if planted(Planted::HalfBulk) => break,
@@ -129,15 +128,15 @@ impl BodyMemory {
 
 /// A body that was read to its end.
 pub(super) struct Body {
-    /// All of it, if it is no longer than what was to be kept.
+    /// The kept bytes: all of the body, unless it was too long.
     pub(super) bytes: Vec<u8>,
     pub(super) length: u64,
-    /// Memory that is set apart for it.
+    /// The memory reserved for it.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Body {
-    /// All of it; None if it is too long.
+    /// The whole body; None if it was too long.
     pub(super) fn whole(&self) -> Option<&[u8]> {
         (self.bytes.len() as u64 == self.length).then_some(&self.bytes[..])
     }

@@ -1,9 +1,8 @@
-//! Why a request is not done, as clients are told.
+//! Errors, as clients see them.
 
 use embercask::{Error, ErrorKind};
 
-/// Why a request is not done. The binding protocol has status and message, the REST API the code as
-/// well.
+/// An error response. The binding protocol sends status and message, the REST API the code as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
     pub(crate) status: u16,
@@ -20,7 +19,7 @@ impl ApiError {
         }
     }
 
-    /// As the REST API words it: with the operation before it.
+    /// Prefixes the message with the operation, as the REST API does.
     pub(crate) fn of(self, operation: &str) -> ApiError {
         ApiError {
             message: format!("{operation}: '{}'", self.message),
@@ -29,13 +28,13 @@ impl ApiError {
     }
 }
 
-/// Errors of the store. Answers say nothing of directories and files; logs do.
+/// Errors of the store. Responses do not mention directories and files; logs do.
 impl From<Error> for ApiError {
     fn from(error: Error) -> ApiError {
         let api_error = match error.kind() {
             kind if matches!(error, Error::Pending { .. }) => {
                 let status = if kind == ErrorKind::NoSpace { 507 } else { 500 };
-                ApiError::new(status, 10001, "applied, not written out yet; do not repeat")
+                ApiError::new(status, 10001, "applied, but not written out yet; do not retry")
             }
             ErrorKind::NotFound => return ApiError::new(404, 10013, "namespace not found"),
             ErrorKind::AlreadyExists => {
@@ -47,7 +46,7 @@ impl From<Error> for ApiError {
             ErrorKind::Corruption => ApiError::new(500, 10001, "stored data are damaged"),
             _ => ApiError::new(500, 10001, "internal error"),
         };
-        tracing::error!(%error, "the store failed");
+        tracing::error!(%error, "a store operation failed");
         api_error
     }
 }
@@ -77,7 +76,7 @@ mod tests {
             let pending = Error::Pending { cause: Arc::new(cause) };
             assert_eq!(
                 refused(pending),
-                (status, "applied, not written out yet; do not repeat".to_owned())
+                (status, "applied, but not written out yet; do not retry".to_owned())
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Bulk gets, as both protocols answer them.
+//! Bulk gets, for both protocols.
 
 use bytes::Bytes;
 use embercask::{Namespace, Value};
@@ -9,8 +9,8 @@ use super::response::to_json;
 use super::shared::Shared;
 
 impl Shared {
-    /// The values of a bulk get as a JSON object, in its order; `show` writes one that is there.
-    /// For threads that may wait.
+    /// The values of a bulk get as a JSON object, in the order of the request; `show` writes a
+    /// value that is there. For threads that may block.
     pub(super) fn many(
         &self,
         namespace: &Namespace,

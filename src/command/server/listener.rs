@@ -1,4 +1,4 @@
-//! Connections: taken up to a number, and given up when nothing moves.
+//! Connections: accepted up to a limit, closed when idle.
 
 use std::io;
 use std::path::Path;
@@ -24,13 +24,12 @@ use super::shared::Shared;
 use super::{Endpoint, respond};
 use crate::common::failure::{Failure, Outcome};
 
-/// Bytes of the longest head of a request: a key of 512 bytes, escaped, twice; metadata; and what
-/// else there is.
+/// Longest head of a request, in bytes: a key of 512 bytes, escaped, twice; metadata; and the rest.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 100;
-/// How long the handshake of TLS may take.
+/// Timeout of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait when the system has no more descriptors.
+/// Pause after a failed accept, such as for lack of descriptors.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 trait Stream: AsyncRead + AsyncWrite + Send {}
@@ -46,18 +45,18 @@ impl Drop for Socket {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Socket::Unix(_, path) = self {
-            // If it stays, the next server removes it.
+            // If that fails, the next server removes it.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// A listener, and what is said to those who come.
+/// A listener and its protocol.
 pub(super) struct Listener {
     socket: Socket,
     endpoint: Endpoint,
     tls: Option<TlsAcceptor>,
-    /// How a client names it.
+    /// Its address for clients.
     pub(super) url: String,
 }
 
@@ -109,18 +108,18 @@ impl Listener {
         }
     }
 
-    /// Takes connections until this is dropped.
+    /// Accepts connections until this future is dropped.
     pub(super) async fn serve(self, shared: Arc<Shared>, limits: Limits, graceful: Arc<GracefulShutdown>) {
         loop {
             let stream = match self.accept().await {
                 Ok(stream) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not taken");
+                    tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                     continue;
                 }
             };
-            // When all places are taken this one waits, and those behind it in the system's queue.
+            // At the limit this connection waits here, and later ones in the system's queue.
             let Ok(place) = Arc::clone(&limits.connections).acquire_owned().await else {
                 return;
             };
@@ -139,19 +138,20 @@ impl Listener {
                     }
                 };
                 let mut stream = TimeoutStream::new(stream);
-                // A client that does not read cannot keep a value in memory.
+                // So that a client that does not read cannot keep a value in memory.
                 stream.set_write_timeout(Some(idle));
                 shared.metrics.connections.inc();
                 let requests = Arc::clone(&shared);
                 let service = service_fn(move |request| respond(Arc::clone(&requests), endpoint.clone(), request));
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
-                    // From the end of one request to the head of the next, too.
+                    // Also from the end of one request to the head of the next.
                     .header_read_timeout(idle)
                     .max_buf_size(HEAD_BYTES_MAX)
                     .max_headers(HEADERS_MAX)
                     .serve_connection(TokioIo::new(Box::pin(stream)), service);
-                // Clients come and go; what was wrong with a request has been counted.
+                // Only for debugging: clients come and go, and failed requests are counted
+                // elsewhere.
                 if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "a connection ended");
                 }
@@ -161,7 +161,7 @@ impl Listener {
     }
 }
 
-/// What holds for all listeners together.
+/// Limits shared by all listeners.
 #[derive(Clone)]
 pub(super) struct Limits {
     pub(super) connections: Arc<Semaphore>,

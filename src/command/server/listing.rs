@@ -1,4 +1,4 @@
-//! Pages of keys, as both protocols show them.
+//! Pages of keys, for both protocols.
 
 use embercask::{Namespace, Page};
 use serde_json::value::RawValue;
@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::parse::rules;
 use crate::planted::{Planted, planted};
 
-/// A key of a listing. What its metadata are as JSON, each protocol has its own way to say.
+/// A key in a listing. `M` is the protocol's form of metadata.
 #[derive(serde::Serialize)]
 pub(super) struct ListedKey<'a, M> {
     name: &'a str,
@@ -17,7 +17,7 @@ pub(super) struct ListedKey<'a, M> {
     metadata: Option<M>,
 }
 
-/// A page of a listing. For threads that may wait.
+/// A page of a listing. For threads that may block.
 pub(super) fn page(
     namespace: &Namespace,
     limit: usize,
@@ -29,15 +29,14 @@ pub(super) fn page(
         list = list.cursor(cursor);
     }
     let page = list.page()?;
-    // They are listed, without what cannot be read; that is no reason to keep the others from the
-    // client.
+    // Damaged keys are listed without their unreadable parts; they must not hide the others.
     for error in page.iter().filter_map(|entry| entry.error()) {
         tracing::error!(%error, "a listed key is damaged");
     }
     Ok(page)
 }
 
-/// The keys of a page. One that is no text is left out: it cannot be asked for by either protocol.
+/// The keys of a page. Keys that are not text are left out: neither protocol can request them.
 pub(super) fn listed<M>(page: &Page, show: impl Fn(Box<RawValue>) -> M) -> Vec<ListedKey<'_, M>> {
     let keys = page.iter().filter_map(|entry| {
         Some(ListedKey {

@@ -1,4 +1,4 @@
-//! Numbers for Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//! Metrics for Prometheus (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
-/// From a hit in memory to a slow disk.
+/// Buckets from a hit in memory to a slow disk.
 const SECONDS: [f64; 14] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0,
 ];
@@ -26,14 +26,14 @@ pub(super) struct Metrics {
 pub(super) struct Answered {
     pub(super) status: u16,
     pub(super) took: Duration,
-    /// Of the body.
+    /// Bytes of the body.
     pub(super) bytes: u64,
 }
 
 impl Metrics {
     #[expect(
         clippy::expect_used,
-        reason = "names and labels are constants, and a test makes them all"
+        reason = "names and labels are constants, and a test creates them all"
     )]
     pub(super) fn new() -> Metrics {
         let registry = Registry::new();
@@ -41,25 +41,28 @@ impl Metrics {
         let good = "a good name";
         let metrics = Metrics {
             requests: IntCounterVec::new(
-                options("requests_total", "Requests that were answered"),
+                options("requests_total", "Requests answered"),
                 &["face", "operation", "status"],
             )
             .expect(good),
             seconds: HistogramVec::new(
                 HistogramOpts::new(
                     "embercask_request_seconds",
-                    "Time from the head of a request to its answer",
+                    "Time from the head of a request to its response, in seconds",
                 )
                 .buckets(SECONDS.to_vec()),
                 &["face", "operation"],
             )
             .expect(good),
-            received_bytes: IntCounter::with_opts(options("received_bytes_total", "Bytes of bodies of requests"))
+            received_bytes: IntCounter::with_opts(options("received_bytes_total", "Bytes of request bodies"))
                 .expect(good),
-            sent_bytes: IntCounter::with_opts(options("sent_bytes_total", "Bytes of bodies of answers")).expect(good),
-            connections: IntGauge::with_opts(options("connections", "Connections that are open")).expect(good),
-            disconnected: IntCounter::with_opts(options("disconnected_total", "Requests that ended without an answer"))
-                .expect(good),
+            sent_bytes: IntCounter::with_opts(options("sent_bytes_total", "Bytes of response bodies")).expect(good),
+            connections: IntGauge::with_opts(options("connections", "Open connections")).expect(good),
+            disconnected: IntCounter::with_opts(options(
+                "disconnected_total",
+                "Requests that ended without a response",
+            ))
+            .expect(good),
             registry,
         };
         let all: [Box<dyn prometheus::core::Collector>; 6] = [
@@ -91,32 +94,24 @@ impl Metrics {
         self.sent_bytes.inc_by(answer.bytes);
     }
 
-    /// A request ended without an answer.
+    /// A request ended without a response.
     pub(super) fn disconnected(&self) {
         self.disconnected.inc();
     }
 
-    /// All numbers as text, with those of the store.
+    /// All metrics as text, with those of the store.
     pub(super) fn text(&self, store: &Store) -> String {
         let mut text = Vec::new();
-        // Into memory, of metrics that are consistent.
+        // Cannot fail: writes consistent metrics to memory.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         let mut text = String::from_utf8(text).unwrap_or_default();
         let stats = store.stats();
         let gauges = [
             ("keys", "Keys", stats.keys),
             ("namespaces", "Namespaces", stats.namespaces),
-            ("live_bytes", "Bytes of records that are live", stats.live_bytes),
-            (
-                "dead_bytes",
-                "Bytes of puts that are not live any more",
-                stats.dead_bytes,
-            ),
-            (
-                "expired_bytes",
-                "Of the dead bytes, those that have expired",
-                stats.expired_bytes,
-            ),
+            ("live_bytes", "Bytes of live records", stats.live_bytes),
+            ("dead_bytes", "Bytes of puts that are no longer live", stats.dead_bytes),
+            ("expired_bytes", "Dead bytes that have expired", stats.expired_bytes),
             ("segment_bytes", "Bytes of all segments", stats.segment_bytes),
             ("segments", "Segments", stats.segments.len() as u64),
             (

@@ -1,10 +1,9 @@
-//! `embercask serve`: Workers KV on one's own disk, for clients that others wrote.
+//! `embercask serve`: self-hosted Workers KV, for existing clients.
 //!
-//! One process, one store, two faces: the binding protocol of `workerd`, and the REST API that
-//! wrangler and the SDKs speak. Both check what they are told by [`parse::rules`], and do it on
-//! threads that may wait: no thread of the runtime waits for the disk, for other writers, or
-//! for a page of a value that is not in memory. Writes that wait at the same time share one sync of
-//! the store.
+//! One process, one store, two protocols: the binding protocol of `workerd`, and the REST API of
+//! wrangler and the SDKs. Both check requests with [`parse::rules`], and run them on threads that
+//! may block: no thread of the runtime waits for the disk, for other writers, or for a page of a
+//! value that is not in memory. Writes that wait at the same time share one sync of the store.
 
 pub(crate) mod access;
 pub(crate) mod arguments;
@@ -49,14 +48,14 @@ use settings::LogFormat;
 pub(crate) use settings::Settings;
 use shared::Shared;
 
-/// How often it is looked whether the user wants an end.
+/// Interval between checks for a signal.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a listener speaks, and to whom.
+/// A listener's protocol and kind of socket.
 #[derive(Clone)]
 struct Endpoint {
     protocol: Protocol,
-    /// It is a unix socket, which no web page reaches.
+    /// A unix socket, which no web page can reach.
     is_socket: bool,
 }
 
@@ -74,7 +73,7 @@ enum Protocol {
     Rest {
         page: bool,
     },
-    /// Of this namespace, or of the one that a header names.
+    /// For this namespace, or for the one named by a header.
     Binding {
         namespace: Option<Arc<str>>,
     },
@@ -89,7 +88,7 @@ impl Protocol {
     }
 }
 
-/// Serves until a signal; then finishes the requests that have come.
+/// Serves until a signal, then finishes the requests under way.
 pub(crate) fn run(settings: Settings, store: Store) -> Outcome {
     log_to_stderr(&settings)?;
     for (name, _) in &settings.binding_for {
@@ -101,7 +100,7 @@ pub(crate) fn run(settings: Settings, store: Store) -> Outcome {
         .map_err(|error| Failure::file("start", "the runtime", &error))?;
     let _expected = interrupt::expect();
     let served = runtime.block_on(serve(settings, store));
-    // What still waits for a slow client is given up; what writes to the store is not.
+    // Drops tasks that still wait for slow clients; gives blocking store calls 10 s to finish.
     runtime.shutdown_timeout(Duration::from_secs(10));
     served
 }
@@ -155,7 +154,7 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
     }
     shared.begin_closing();
     tracing::info!("stopping");
-    // No connection is accepted any more.
+    // Stops accepting connections.
     serving.shutdown().await;
     if let Some(graceful) = Arc::into_inner(graceful).filter(|_| !planted(Planted::DropRequests))
         && tokio::time::timeout(settings.stop_timeout, graceful.shutdown())
@@ -176,7 +175,7 @@ fn last_url(listeners: &[Listener]) -> &str {
     listeners.last().map_or("", |listener| &listener.url)
 }
 
-/// Says where it listens, for people and for programs that let the system choose a port.
+/// Prints an address, for people and for programs that let the system choose the port.
 fn say(line: std::fmt::Arguments<'_>) -> Outcome {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
@@ -184,7 +183,7 @@ fn say(line: std::fmt::Arguments<'_>) -> Outcome {
 }
 
 fn log_to_stderr(settings: &Settings) -> Outcome {
-    let wrong = |what: String| Failure::usage(format!("{:?} says nothing of what to log: {what}", settings.log), "");
+    let wrong = |what: String| Failure::usage(format!("{:?} is not a log filter: {what}", settings.log), "");
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| wrong(error.to_string()))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -198,7 +197,7 @@ fn log_to_stderr(settings: &Settings) -> Outcome {
     installed.map_err(|error| wrong(error.to_string()))
 }
 
-/// Answers one request, whatever its body comes from.
+/// Answers one request, with any type of body.
 async fn respond<B>(shared: Arc<Shared>, endpoint: Endpoint, request: Request<B>) -> Result<ApiResponse, Disconnected>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -243,7 +242,7 @@ async fn ready(shared: &Arc<Shared>) -> ApiResponse {
     }
 }
 
-/// The numbers, for those who may read everything.
+/// The metrics, for clients that may read everything.
 async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> ApiResponse {
     let allowed = shared
         .tokens
@@ -271,7 +270,7 @@ mod tests {
     use super::settings::Address;
     use super::*;
 
-    /// Status and body of an answer.
+    /// Sends a request; returns the status and body of the response.
     fn said(address: &str, request: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -287,7 +286,7 @@ mod tests {
         (status.parse().unwrap(), body.to_owned())
     }
 
-    /// A sync that fails cannot be had of a real disk: this server is none of another process.
+    /// Runs the server in this process, since a real disk does not fail a sync on demand.
     #[test]
     fn a_server_whose_store_refuses_writes_is_not_ready_and_reads_on() {
         let faults = FaultStorage::new(Arc::new(MemStorage::new()));
@@ -340,7 +339,7 @@ mod tests {
         let (_, numbers) = ask("GET", "/metrics");
         assert!(numbers.contains("\nembercask_store_poisoned 1\n"), "{numbers}");
 
-        // That it stops is said first.
+        // Shutting down takes precedence.
         shared.begin_closing();
         assert_eq!(ask("GET", "/readyz"), (503, "shutting down\n".to_owned()));
         drop(entered);

@@ -1,8 +1,8 @@
-//! The web page: one file, without anything from elsewhere.
+//! The web page: one file without external resources.
 
 use super::response::{self, ApiResponse, set_header};
 
-/// Nothing but what this server sends may run or be shown, and it may not be framed.
+/// Only content from this server may run or be shown, and the page must not be framed.
 const POLICY: &[u8] = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -1,4 +1,4 @@
-//! What is sent to clients.
+//! Responses.
 
 use bytes::Bytes;
 use embercask::Value;
@@ -10,7 +10,7 @@ use super::error::ApiError;
 
 pub(super) type ApiResponse = Response<Full<Bytes>>;
 
-/// An answer with a body that is in memory already.
+/// A response with a body in memory.
 pub(super) fn response(status: u16, content_type: Option<&'static str>, body: impl Into<Bytes>) -> ApiResponse {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -21,8 +21,7 @@ pub(super) fn response(status: u16, content_type: Option<&'static str>, body: im
     response
 }
 
-/// An answer with a value for a body: from where it lies in the store's files to the socket,
-/// without a copy between.
+/// A response with a value as its body, sent from where the store holds it without a copy.
 pub(super) fn value_response(value: Value) -> ApiResponse {
     struct Owner(Value);
     impl AsRef<[u8]> for Owner {
@@ -31,13 +30,12 @@ pub(super) fn value_response(value: Value) -> ApiResponse {
         }
     }
     let mut response = response(200, Some("application/octet-stream"), Bytes::from_owner(Owner(value)));
-    // What a client has stored is not to be run by a browser.
+    // A browser must not run what a client has stored.
     set_header(&mut response, "x-content-type-options", b"nosniff");
     response
 }
 
-/// Sets a header whose value is the client's or a number; one that cannot stand in a header is left
-/// out.
+/// Sets a header; leaves it out if the value is not valid in a header.
 pub(super) fn set_header(response: &mut ApiResponse, name: &'static str, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
         response.headers_mut().insert(HeaderName::from_static(name), value);

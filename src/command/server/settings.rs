@@ -1,5 +1,4 @@
-//! What a server is told: by flags, by the environment, and by a file; what stands first here
-//! counts.
+//! The settings of a server: from flags, the environment and a file, in this order of precedence.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,14 +21,14 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:8787";
 const BINDING_DEFAULT: &str = "127.0.0.1:8788";
 const MAX_CONNECTIONS_DEFAULT: usize = 1024;
 const BODY_MEMORY_MIB_DEFAULT: usize = 512;
-/// Well above the 5 s after which workerd closes a connection that it does not need.
+/// Well above the 5 s after which workerd closes an unused connection.
 const IDLE_SECONDS_DEFAULT: u64 = 75;
 const BODY_SECONDS_DEFAULT: u64 = 30;
 const STOP_SECONDS_DEFAULT: u64 = 30;
-/// A century: more means the same, and could not be added to a time.
+/// A century. A longer timeout makes no difference, and could overflow when added to a time.
 const SECONDS_MAX: u64 = 100 * 366 * 24 * 3600;
 
-/// A configuration file. The flags have the same names.
+/// The configuration file. Its settings have the names of the flags.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -51,7 +50,7 @@ pub(super) struct File {
     tokens: Vec<Object<TokenSetting>>,
 }
 
-/// Where a listener is.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
     Tcp(SocketAddr),
@@ -67,13 +66,13 @@ impl Address {
         }
         text.parse().map(Address::Tcp).map_err(|_| {
             Failure::usage(
-                format!("{text:?} is no address"),
+                format!("{text:?} is not an address"),
                 "an address looks like 127.0.0.1:8787, [::1]:8787 or unix:/run/kv.socket",
             )
         })
     }
 
-    /// None if there shall be no listener.
+    /// None for no listener.
     fn parse_or_off(text: &str) -> Outcome<Option<Address>> {
         if text == "off" {
             Ok(None)
@@ -82,7 +81,7 @@ impl Address {
         }
     }
 
-    /// Whether only this machine reaches it.
+    /// Whether only this machine can reach it.
     fn is_local(&self) -> bool {
         match self {
             Address::Tcp(address) => address.ip().is_loopback(),
@@ -105,14 +104,14 @@ pub(super) struct Tls {
     pub(super) key: PathBuf,
 }
 
-/// What a server does.
+/// The settings of a server.
 pub(crate) struct Settings {
     pub(crate) store: Option<PathBuf>,
     /// The REST API.
     pub(super) listen: Option<Address>,
-    /// The binding protocol, of whichever namespace a header names.
+    /// The binding protocol, for the namespace named by a header.
     pub(super) binding: Option<Address>,
-    /// The binding protocol of one namespace each.
+    /// The binding protocol for one namespace each.
     pub(super) binding_for: Vec<(String, Address)>,
     pub(super) tokens: Tokens,
     pub(super) durability: Durability,
@@ -128,8 +127,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Puts together what was said. Flags hold what the environment says too, where they say
-    /// nothing.
+    /// Merges flags and file. A flag that is not given has the value of the environment already.
     pub(crate) fn of(arguments: &Serve) -> Outcome<Settings> {
         let file = arguments.config.as_deref().map_or(Ok(File::default()), read)?;
         Settings::with(file, arguments)
@@ -164,7 +162,7 @@ impl Settings {
             binding_for: binding_for
                 .map(|(namespace, address)| Ok((namespace, Address::parse(&address)?)))
                 .collect::<Outcome<_>>()?,
-            tokens: tokens.map_err(|what| Failure::usage(what, "`embercask token` makes one"))?,
+            tokens: tokens.map_err(|what| Failure::usage(what, "`embercask token` generates one"))?,
             durability: durability(arguments.durability.clone().or(file.durability).as_deref())?,
             page: arguments.page.or(file.page).unwrap_or(false),
             tls,
@@ -197,28 +195,28 @@ impl Settings {
     fn check(&self) -> Outcome {
         if self.addresses().next().is_none() {
             return Err(Failure::usage(
-                "nothing is listened to",
-                "name an address by --listen or --binding",
+                "there is no listener",
+                "give an address with --listen or --binding",
             ));
         }
         if let Some(address) = self.addresses().find(|address| !address.is_local())
             && self.tokens.is_empty()
         {
             return Err(Failure::usage(
-                format!("whoever reaches {address:?} could read and write everything"),
-                "set a token: `embercask token` makes one, --token or EMBERCASK_TOKEN takes it",
+                format!("anyone who can reach {address:?} could read and write everything"),
+                "set a token: `embercask token` generates one for --token or EMBERCASK_TOKEN",
             ));
         }
         if self.page && self.tokens.is_empty() {
             return Err(Failure::usage(
                 "the web page needs a token",
-                "set one: `embercask token` makes one, --token or EMBERCASK_TOKEN takes it",
+                "set a token: `embercask token` generates one for --token or EMBERCASK_TOKEN",
             ));
         }
-        // The largest request has to fit.
+        // The largest request must fit.
         if self.body_memory_bytes < 100 << 20 || self.max_connections == 0 {
             return Err(Failure::usage(
-                "--body-memory-mib is at least 100, and --max-connections at least 1",
+                "--body-memory-mib must be at least 100, and --max-connections at least 1",
                 "",
             ));
         }
@@ -231,7 +229,7 @@ fn read(path: &Path) -> Outcome<File> {
     parse(path, &text)
 }
 
-/// What a file says that holds this text.
+/// Parses the text of a configuration file.
 pub(super) fn parse(path: &Path, text: &str) -> Outcome<File> {
     let Object(file) = toml::from_str(text).map_err(|error: toml::de::Error| {
         let what = error.message().to_owned();
@@ -254,8 +252,8 @@ fn durability(name: Option<&str>) -> Outcome<Durability> {
         Some("os") => Ok(Durability::Os),
         Some("buffered") => Ok(Durability::Buffered),
         Some(other) => Err(Failure::usage(
-            format!("{other:?} is no durability"),
-            "say sync, os or buffered",
+            format!("{other:?} is not a durability class"),
+            "use sync, os or buffered",
         )),
     }
 }
@@ -265,8 +263,8 @@ fn log_format(name: Option<&str>) -> Outcome<LogFormat> {
         None | Some("text") => Ok(LogFormat::Text),
         Some("json") => Ok(LogFormat::Json),
         Some(other) => Err(Failure::usage(
-            format!("{other:?} is no format of logs"),
-            "say text or json",
+            format!("{other:?} is not a log format"),
+            "use text or json",
         )),
     }
 }
@@ -283,7 +281,7 @@ mod tests {
     #[test]
     fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
         let shown = settings(include_str!("../../../docs/self-hosting/embercask.toml")).unwrap();
-        // All of them by name, so that a new one is compared as well.
+        // Names every field, so that a new one cannot be forgotten.
         let Settings {
             store,
             listen,
@@ -318,8 +316,8 @@ mod tests {
         assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
     }
 
-    /// Found by the fuzz target `server_settings`: adding so many seconds to a time panicked in
-    /// each connection, and a semaphore of so many permits at the start.
+    /// Found by the fuzz target `server_settings`: adding such a timeout to a time panicked in each
+    /// connection, and a semaphore with as many permits at the start.
     #[test]
     fn no_number_of_seconds_or_connections_is_too_large_to_work_with() {
         let most = i64::MAX;
@@ -332,7 +330,7 @@ mod tests {
         }
     }
 
-    /// On Linux an empty path makes a socket that has no name to connect to.
+    /// On Linux an empty path creates a socket without a name to connect to.
     #[test]
     fn a_socket_has_a_path() {
         assert!(settings("listen = \"unix:\"").is_err());

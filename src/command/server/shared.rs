@@ -1,4 +1,4 @@
-//! What all connections share.
+//! The state shared by all connections.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +14,14 @@ use super::metrics::Metrics;
 use super::parse::rules::Expiration;
 use crate::common::text::parse_id;
 
-/// What all connections share.
+/// The state shared by all connections.
 pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) tokens: Tokens,
     pub(super) durability: Durability,
     pub(super) metrics: Metrics,
     pub(super) body_memory: BodyMemory,
-    /// Held while the names of namespaces change, so that an id means one namespace from look-up to
+    /// Held while names of namespaces change, so that an id refers to one namespace from look-up to
     /// change.
     pub(super) names: Mutex<()>,
     closing: AtomicBool,
@@ -46,12 +46,12 @@ impl Shared {
         }
     }
 
-    /// From here on the server is not ready.
+    /// From now on the server is not ready.
     pub(super) fn begin_closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Why requests would not be done now, if they would not.
+    /// Why the server cannot take requests now; None if it can.
     pub(super) fn unready(&self) -> Option<&'static str> {
         if self.closing.load(Ordering::Relaxed) {
             return Some("shutting down");
@@ -60,7 +60,7 @@ impl Shared {
         stats.poisoned.is_some().then_some("the store refuses writes")
     }
 
-    /// Reads a body to its end, as [`BodyMemory::read`] does, and counts it.
+    /// As [`BodyMemory::read`], and counts the bytes.
     pub(super) async fn read_body<B>(&self, body: B, keep_max: usize, times: usize) -> Result<Body, Disconnected>
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
@@ -84,7 +84,7 @@ impl Shared {
         options
     }
 
-    /// The namespace of this id or name; of both, the id counts.
+    /// The namespace with this id or, if there is none, with this name.
     pub(super) fn namespace(&self, id_or_name: &str) -> Result<Option<Namespace>, ApiError> {
         if let Ok(id) = parse_id(id_or_name)
             && let Some(namespace) = self.store.namespace_by_id(id)?

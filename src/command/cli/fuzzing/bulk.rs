@@ -13,11 +13,11 @@ use embercask::testing::input::Input as Bytes;
 
 const NAMESPACE: &str = "N";
 
-/// What is read of an item that is no pair, or no key: nothing behind it is done.
+/// The item is not a valid pair or key: nothing after it is done.
 struct Refused;
 
-/// Pairs to put or keys to delete, read a few bytes at a time: done as far as a second reader finds
-/// them good, and the failure names the first one that is wrong.
+/// Pairs to put or keys to delete, read a few bytes at a time: done up to the first one that a
+/// second reader rejects, which the failure names.
 pub fn bulk_array(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, step) = (input.u8(), input.u8());
@@ -101,11 +101,11 @@ pub fn bulk_array(data: &[u8]) {
     assert_eq!(content(&store).remove(NAMESPACE), Some(expected));
 }
 
-/// The put that a pair stands for.
+/// The put for a pair.
 fn pair(item: &Node<'_>) -> Result<(Vec<u8>, Option<Kept>), Refused> {
     let read = || {
         let known = ["key", "value", "base64", "expiration", "expiration_ttl", "metadata"];
-        // Of what is not known the name is told.
+        // Warnings name unknown members, so their values must be well-formed too.
         let pair = item.members(|name| known.contains(&name), Others::MeanNothing)?;
         if !pair.others_are_meaningful() {
             return None;
@@ -118,7 +118,7 @@ fn pair(item: &Node<'_>) -> Result<(Vec<u8>, Option<Kept>), Refused> {
         };
         let in_ms = |seconds: u64| seconds.saturating_mul(1000);
         let (expiration, ttl) = (pair.u64("expiration")?.map(in_ms), pair.u64("expiration_ttl")?);
-        // A lifetime that time cannot say is refused like one that is over.
+        // A lifetime beyond the range of time is refused like one that is over.
         let ttl = ttl.map(|ttl| ttl.checked_mul(1000).and_then(|ms| NOW_MS.checked_add(ms)).unwrap_or(0));
         let metadata = pair.raw("metadata")?;
         let expiry_ms = ttl.or(expiration);
@@ -132,7 +132,7 @@ fn pair(item: &Node<'_>) -> Result<(Vec<u8>, Option<Kept>), Refused> {
     read().ok_or(Refused)
 }
 
-/// The key that a string stands for, or an object with one of two members.
+/// The key in a string, or in an object with one of two members.
 fn name(item: &Node<'_>) -> Result<Vec<u8>, Refused> {
     let read = || {
         if let Some(text) = item.text() {

@@ -1,12 +1,12 @@
-//! The bodies of the fuzz targets of the command: one function for each kind of input, as in the
-//! library's `src/fuzzing`. Those of exported and imported files are in `transfer`. As ordinary
+//! The bodies of the command's fuzz targets: one function for each kind of input, as in the
+//! library's `src/fuzzing`. Those for exported and imported files are in `transfer`. As ordinary
 //! tests they run over the corpus and past findings.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "to panic is how a target tells what it found"
+    reason = "a fuzz target reports a finding by a panic"
 )]
 
 mod bulk;
@@ -18,7 +18,7 @@ pub use super::transfer::fuzzing::{export_resume, import_lines, import_resume};
 pub use bulk::bulk_array;
 pub use text::key_text;
 
-/// Gives out a few bytes at a time, and fails at some place.
+/// A reader that returns a few bytes at a time, and may fail at a given offset.
 pub(crate) struct Dribble {
     bytes: Vec<u8>,
     at: usize,

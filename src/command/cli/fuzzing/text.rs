@@ -21,7 +21,7 @@ pub fn key_text(data: &[u8]) {
     assert!(![bytes(number), count(number), time(number)].contains(&String::new()));
 }
 
-/// What is shown leads back to the bytes, and does nothing to a terminal.
+/// Shown bytes can be parsed back, and are harmless to a terminal.
 fn shown(data: &[u8], characters_max: usize) {
     let escaped = escape(data);
     assert!(!escaped.contains(is_deceptive), "{escaped:?}");

@@ -1,4 +1,4 @@
-//! JSON arrays that are larger than memory, item by item.
+//! JSON arrays larger than memory, read item by item.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use super::input::{Input, LINE_BYTES_MAX};
 use crate::common::failure::{Failure, Outcome};
 
-/// Reads a JSON array and hands its items over, with their numbers from 1 on.
+/// Reads a JSON array and passes its items on, numbered from 1.
 pub(crate) fn for_each<T>(input: Input, take: impl FnMut(u64, T) -> Outcome) -> Outcome
 where
     T: for<'de> Deserialize<'de>,
@@ -18,7 +18,7 @@ where
     for_each_up_to(LINE_BYTES_MAX, input, take)
 }
 
-/// The same with items of so many bytes at most, give or take what is read at once.
+/// As [`for_each`], with a limit for the bytes of an item, exact to one read.
 fn for_each_up_to<T>(item_bytes_max: u64, mut input: Input, take: impl FnMut(u64, T) -> Outcome) -> Outcome
 where
     T: for<'de> Deserialize<'de>,
@@ -43,17 +43,17 @@ where
         (Some(failure), _) => Err(failure),
         (None, Err(error)) if error.is_io() => Err(input.failure(&io::Error::from(error))),
         (None, Err(error)) => Err(Failure::usage(
-            format!("{} is not what it should be: {error}", input.name),
+            format!("{} is not as expected: {error}", input.name),
             "",
         )),
         (None, Ok(())) => Ok(()),
     }
 }
 
-/// Ends with an error when an item is longer than any can be.
+/// Fails when an item is longer than any valid one.
 struct Bounded<'a, R> {
     inner: R,
-    /// Bytes since the item before.
+    /// Bytes read since the previous item.
     item_bytes: &'a Cell<u64>,
     item_bytes_max: u64,
 }
@@ -75,7 +75,7 @@ impl<R: Read> Read for Bounded<'_, R> {
 struct Items<'a, T, F> {
     take: F,
     item_bytes: &'a Cell<u64>,
-    /// Why the reading was stopped.
+    /// Why reading stopped.
     failure: Option<Failure>,
     item: PhantomData<T>,
 }
@@ -109,7 +109,7 @@ where
 mod tests {
     use super::*;
 
-    /// The items that were taken, and whether all was well.
+    /// The number of items read, and whether the whole array was.
     fn read(text: String, item_bytes_max: u64) -> (u64, bool) {
         let input = Input {
             name: "text".to_owned(),

@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
-/// How a file is compressed, by its last suffix.
+/// How a file is compressed, by its suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -26,7 +26,7 @@ impl Compression {
         }
     }
 
-    /// With what a file begins that is compressed so.
+    /// The first bytes of a file with this compression.
     pub(super) fn magic(self) -> &'static [u8] {
         match self {
             Compression::None => b"",
@@ -35,7 +35,7 @@ impl Compression {
         }
     }
 
-    /// What a whole file holds, of however many frames.
+    /// Decodes a whole file, of any number of frames.
     pub(super) fn decoded<R: BufRead + 'static>(self, reader: R) -> io::Result<Box<dyn Read>> {
         Ok(match self {
             Compression::None => Box::new(reader),
@@ -44,7 +44,7 @@ impl Compression {
         })
     }
 
-    /// What one frame holds.
+    /// Decodes one frame.
     pub(super) fn frame<'a, R: BufRead>(self, reader: &'a mut R) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Compression::None => Box::new(reader),
@@ -70,7 +70,7 @@ impl Encoder {
             Compression::Gzip => Encoder::Gzip(GzEncoder::new(target, flate2::Compression::default())),
             Compression::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(target, ZSTD_LEVEL)?;
-                // Gzip has one anyway: damage is noticed, and not imported.
+                // So that damage is detected, not imported. Gzip always has a checksum.
                 encoder.include_checksum(true)?;
                 Encoder::Zstd(encoder)
             }
@@ -94,7 +94,7 @@ impl Encoder {
     }
 }
 
-/// Makes the names of a directory durable, where the system has a way to.
+/// Syncs the directory of the path, where the system can.
 pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

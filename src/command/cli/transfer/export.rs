@@ -15,16 +15,16 @@ use crate::common::interrupt;
 use crate::common::text::{Format, count};
 use crate::planted::{Planted, planted};
 
-/// Keys of a page; their values stay where they are until they are written.
+/// Keys per page; their values stay on disk until they are written.
 const PAGE_KEYS: usize = 1000;
 
 /// Where to resume an export.
 enum Place {
-    /// Behind the first line.
+    /// After the first line.
     Start,
-    /// In this namespace; behind its own line if no key is given.
+    /// In this namespace: after this key, or after the namespace's own line.
     Namespace { namespace: String, key: Option<Vec<u8>> },
-    /// All is written.
+    /// Everything is written.
     End,
 }
 
@@ -35,12 +35,12 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     if arguments.format == FileFormat::Bulk && namespaces.len() != 1 {
         return Err(Failure::usage(
             "a bulk file holds the keys of one namespace",
-            "name it by -n NAME, or export with --format lines",
+            "name one with -n NAME, or export with --format lines",
         ));
     }
     if arguments.format == FileFormat::Bulk && arguments.resume {
         return Err(Failure::usage(
-            "a bulk file cannot be gone on with",
+            "an export to a bulk file cannot be resumed",
             "export with --format lines",
         ));
     }
@@ -77,14 +77,14 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     bar.finish_and_clear();
     let is_done = matches!(exported, Ok(ControlFlow::Continue(())));
     if !is_done && arguments.format == FileFormat::Bulk {
-        // It could not be resumed.
+        // A bulk file cannot be resumed.
         output.discard();
         exported.map(drop)?;
         return Err(Failure::stopped("nothing was exported"));
     }
     if exported?.is_break() {
         return Err(Failure::stopped(match output.pause()? {
-            true => "--resume goes on where it stopped",
+            true => "--resume continues where it stopped",
             false => "the rest was not exported",
         }));
     }
@@ -99,8 +99,8 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     Ok(())
 }
 
-/// Goes on with what an earlier export of the same things has left, and says how many lines are
-/// there behind the first, and where it stopped; with nothing if there is nothing.
+/// Resumes an earlier export of the same store, namespaces and prefix. Returns the number of lines
+/// after the first, and where it stopped; starts a new export if there is nothing to resume.
 fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)> {
     let is_line = |line: &[u8]| record::read(line).is_ok();
     let Some(left) = Left::find(file, is_line)? else {
@@ -111,8 +111,8 @@ fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)>
     }
     let foreign = || {
         Failure::usage(
-            "what is there is no export of the same store, namespaces and prefix",
-            "begin anew, without --resume",
+            "the partial file is not an export of the same store, namespaces and prefix",
+            "export from the beginning, without --resume",
         )
     };
     if left.lines.first.as_deref() != Some(header) && !planted(Planted::ResumeAnotherExport) {
@@ -135,7 +135,7 @@ fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)>
     Ok((left.resume()?, Some((lines, place))))
 }
 
-/// The namespaces of these names, or all, by name.
+/// The namespaces with these names, or all; sorted by name.
 fn chosen(store: &Store, names: &[String]) -> Outcome<Vec<Namespace>> {
     let mut names: Vec<String> = if names.is_empty() {
         store.namespaces()?.into_iter().map(|info| info.name).collect()
@@ -153,16 +153,16 @@ struct Exporter<'a> {
     bar: &'a ProgressBar,
     prefix: &'a [u8],
     format: FileFormat,
-    /// Lines in the file behind the first.
+    /// Lines in the file after the first.
     lines: u64,
-    /// Keys that were written in this run.
+    /// Keys written by this run.
     keys: u64,
-    /// Keys that were left out, since their records are damaged.
+    /// Keys skipped because their records are damaged.
     damaged: u64,
 }
 
 impl Exporter<'_> {
-    /// Writes all that is not in the file yet, unless it is stopped.
+    /// Writes everything that is not in the file yet, unless stopped.
     fn all(&mut self, header: &[u8], namespaces: &[Namespace], place: Option<Place>) -> Outcome<ControlFlow<()>> {
         match self.format {
             FileFormat::Lines if place.is_none() => self.output.write(header)?,
@@ -189,12 +189,12 @@ impl Exporter<'_> {
         self.output.write(line)
     }
 
-    /// All keys of a namespace, or those behind the place.
+    /// Writes the keys of a namespace, or those after the place.
     fn namespace(&mut self, namespace: &Namespace, place: Option<&Place>) -> Outcome<ControlFlow<()>> {
         let name = namespace.name();
         let mut list = namespace.list().prefix(self.prefix).with_values().limit(PAGE_KEYS);
         match place {
-            // It is in the file already.
+            // The namespace is in the file already.
             Some(Place::Namespace { namespace, .. }) if *namespace > name => return Ok(ControlFlow::Continue(())),
             Some(Place::Namespace { namespace, key }) if *namespace == name => {
                 list = match key {

@@ -19,14 +19,14 @@ use crate::common::interrupt;
 use crate::common::text::count;
 use crate::planted::{Planted, planted};
 
-/// How often at most it is noted how far the import has come.
+/// Shortest interval between progress notes.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
     if arguments.format == FileFormat::Bulk && arguments.namespace.is_none() {
         return Err(Failure::usage(
-            "a bulk file does not say into which namespace its keys go",
-            "name it by -n NAME",
+            "a bulk file does not name a namespace for its keys",
+            "name one with -n NAME",
         ));
     }
     import_from(session, arguments, Input::open(&arguments.file, session, "importing")?)
@@ -39,7 +39,7 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
     let skip = progress.done(&store)?;
     if let Some(done) = &skip {
         let (items, what) = (count(done.items), items_of(arguments));
-        session.note(format_args!("Going on behind the first {items} {what}s."));
+        session.note(format_args!("Resuming after the first {items} {what}s."));
     }
     let rules = Rules {
         skip_expired: true,
@@ -64,7 +64,7 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
     importer.run(input)
 }
 
-/// What an input consists of.
+/// The items of an input.
 fn items_of(arguments: &Import) -> &'static str {
     match arguments.format {
         FileFormat::Lines => "line",
@@ -72,14 +72,14 @@ fn items_of(arguments: &Import) -> &'static str {
     }
 }
 
-/// How much of the input was read.
+/// How much of the input has been read.
 #[derive(Clone, Default)]
 struct Seen {
-    /// Lines or pairs.
+    /// Number of lines or pairs.
     items: u64,
-    /// Over all of them.
+    /// Checksum over all of them.
     crc: Hasher,
-    /// Lines of an export since its first line, if its last one has not come.
+    /// Lines since the first line of an export, until its last line.
     section: Option<u64>,
 }
 
@@ -92,28 +92,28 @@ impl Seen {
 struct Importer<'a> {
     session: &'a Session,
     arguments: &'a Import,
-    /// What messages call the input, and its items.
+    /// How messages refer to the input, and to its items.
     name: String,
     called: String,
     store: Store,
     namespaces: HashMap<String, Namespace>,
     writer: Writer,
     seen: Seen,
-    /// The same without the item that is being looked at.
+    /// `seen` without the item being processed.
     before: Seen,
-    /// How much of it is in the store.
+    /// The part that is in the store.
     done: Seen,
-    /// What an earlier import has done.
+    /// Progress of an earlier import, to be skipped.
     skip: Option<Done>,
     progress: Progress<'a>,
-    /// When it was last noted how far this has come.
+    /// Time of the last progress note.
     noted: Instant,
 }
 
 impl Importer<'_> {
     fn run(mut self, input: Input) -> Outcome {
         if self.skip.is_none() {
-            // Whether that can be noted at all is better known now than after an hour.
+            // Find out now, not after an hour, whether progress can be saved at all.
             self.note()?;
         }
         let read = match self.arguments.format {
@@ -122,14 +122,14 @@ impl Importer<'_> {
         };
         let read = match read {
             Ok(()) => self.commit(self.seen.clone()),
-            // Who wants an end does not want to wait for what is pending.
+            // After Ctrl-C, do not make the user wait for pending writes.
             Err(failure) if failure.is_stop() || self.writer.has_failed() => {
                 if self.writer.is_idle() {
                     self.done = self.seen.clone();
                 }
                 Err(failure)
             }
-            // What was read before something that is wrong is good.
+            // The items before the wrong one are good.
             Err(failure) => self.commit(self.before.clone()).and(Err(failure)),
         };
         match read.and_then(|()| self.check_whole()) {
@@ -152,7 +152,7 @@ impl Importer<'_> {
         let mut line = Vec::new();
         while input.read_line(&mut line)? {
             if !self.count(&line)? && !line.trim_ascii().is_empty() {
-                // Adding to what is pending tells itself which line it was.
+                // Errors of `add` name their line already.
                 match record::read(&line).and_then(|read| self.line(read)) {
                     Ok(Some(write)) => self.writer.add(write)?,
                     Ok(None) => {}
@@ -164,12 +164,12 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Where a failure was.
+    /// The failure with its place in the input.
     fn at(&self, failure: Failure, line: &[u8]) -> Failure {
         if self.seen.items == 1 && line.first() == Some(&b'[') {
             return Failure::usage(
-                format!("{} does not hold lines of an export, but a JSON array", self.name),
-                "if it is one of `bulk put`, import it with --format bulk -n NAME",
+                format!("{} is not lines of an export, but a JSON array", self.name),
+                "import an array for `bulk put` with --format bulk -n NAME",
             );
         }
         failure.at(format_args!("{} {}", self.called, self.seen.items))
@@ -185,7 +185,7 @@ impl Importer<'_> {
         })
     }
 
-    /// Counts a line or pair. True if an earlier import has done it.
+    /// Counts a line or pair; returns whether an earlier import did it.
     fn count(&mut self, item: &[u8]) -> Outcome<bool> {
         self.seen.crc.update(item);
         self.seen.items += 1;
@@ -211,14 +211,14 @@ impl Importer<'_> {
         )
     }
 
-    /// What is to be written for a line, if anything.
+    /// The write for a line, if any.
     fn line(&mut self, read: Read) -> Outcome<Option<Write>> {
         if let Read::End { lines } = read {
             let section = self.seen.section.take();
             if section.is_some_and(|section| section != lines) {
                 return Err(Failure::usage(
                     format!(
-                        "the export had {} lines, but here are {}",
+                        "the export had {} lines, but {} were read",
                         count(lines),
                         count(section.unwrap_or(0))
                     ),
@@ -242,7 +242,7 @@ impl Importer<'_> {
         }
     }
 
-    /// An export that has begun has to end, and what was imported before has to be there.
+    /// Checks that the export has its last line, and that all lines imported before were seen.
     fn check_whole(&self) -> Outcome {
         if self.skip.as_ref().is_some_and(|skip| self.seen.items < skip.items) {
             return Err(self.another_input());
@@ -257,7 +257,7 @@ impl Importer<'_> {
         }
     }
 
-    /// A namespace comes into being, with the id it had, unless it is there.
+    /// Creates a namespace with its exported id, unless it exists; with a new id if that is taken.
     fn declare(&mut self, name: String, id: Option<u128>) -> Outcome {
         if self.arguments.namespace.is_some() {
             return Ok(());
@@ -275,11 +275,10 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// The namespace that the user has named, or else the input.
+    /// The namespace named by the user, or else by the input.
     fn named(&mut self, by_input: Option<String>) -> Outcome<Namespace> {
         let name = self.arguments.namespace.clone().or(by_input);
-        let name =
-            name.ok_or_else(|| Failure::usage("it does not say in which namespace the key is", "name one by -n NAME"))?;
+        let name = name.ok_or_else(|| Failure::usage("the key has no namespace", "name one with -n NAME"))?;
         if let Some(namespace) = self.namespaces.get(&name) {
             return Ok(namespace.clone());
         }
@@ -315,14 +314,14 @@ impl Importer<'_> {
         })
     }
 
-    /// Does what is pending: then so much of the input is done.
+    /// Commits pending writes; then the input is done up to `done`.
     fn commit(&mut self, done: Seen) -> Outcome {
         self.writer.commit()?;
         self.done = done;
         Ok(())
     }
 
-    /// After each line or pair: notes now and then how far this has come.
+    /// Called after each line or pair; saves progress now and then.
     fn look(&mut self) -> Outcome {
         self.before = self.seen.clone();
         let is_skipped = self.skip.as_ref().is_some_and(|skip| self.seen.items <= skip.items);
@@ -336,7 +335,7 @@ impl Importer<'_> {
         self.note()
     }
 
-    /// Notes how far this has come, once all of that is safe.
+    /// Syncs the writes that are done, then saves progress.
     fn note(&mut self) -> Outcome {
         if self.arguments.class.durability() != Durability::Sync {
             self.store.sync()?;
@@ -346,7 +345,7 @@ impl Importer<'_> {
         self.progress.note(&self.store, done.items, done.crc32(), done.section)
     }
 
-    /// What has become of an import that does not end well.
+    /// Saves the progress of a failed import, and describes it.
     fn give_up(&mut self) -> Outcome<String> {
         let had = self.skip.as_ref().map_or(0, |done| done.items);
         if self.done.items <= had {
@@ -355,14 +354,14 @@ impl Importer<'_> {
             }
             return Ok(match self.writer.tally.done {
                 0 => "nothing more was imported".to_owned(),
-                // Of the batch in which a write is wrong, those before it.
+                // The writes before the wrong one in its batch.
                 1 => "1 key was imported".to_owned(),
                 keys => format!("{} keys were imported", count(keys)),
             });
         }
         self.note()?;
         let how_to_go_on = if self.progress.is_kept() {
-            ", and --resume goes on behind them"
+            ", and --resume continues after them"
         } else {
             ""
         };
@@ -370,7 +369,7 @@ impl Importer<'_> {
         Ok(format!("the first {items} {what}s are in the store{how_to_go_on}"))
     }
 
-    /// What has become of the keys.
+    /// The final message: number of keys by outcome.
     fn told(&self) -> String {
         let Tally { done, expired, present } = &self.writer.tally;
         let mut told = format!("Imported {} keys.", count(*done));

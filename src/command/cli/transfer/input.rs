@@ -13,21 +13,19 @@ use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 
-/// Bytes that are read at a time.
+/// Bytes read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
-/// How often it is looked whether the user wants an end, while nothing comes.
+/// Interval between checks for Ctrl-C while no input arrives.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// No line is longer: the largest value, each byte of it as an escape of JSON, and what else
-/// belongs to a key.
+/// Longest line: the largest value, each byte as a JSON escape, and room for the other members.
 pub(super) const LINE_BYTES_MAX: u64 = 6 * Limits::ENGINE.value_bytes_max as u64 + (1 << 20);
 
-/// Something to read from front to back, decompressed, with a progress bar. An interrupt ends it
-/// with an error.
+/// An input, decompressed, with a progress bar. Reading fails after Ctrl-C.
 pub(crate) struct Input {
-    /// What messages call it.
+    /// Its name in messages.
     pub(crate) name: String,
     pub(super) reader: Box<dyn BufRead>,
-    /// Whether it lies on disk, and can be read again.
+    /// Whether it is a regular file, which can be read again.
     pub(super) is_file: bool,
 }
 
@@ -64,7 +62,7 @@ impl Input {
         })
     }
 
-    /// What a reader has, under the name `input`.
+    /// An input from a reader, with the name `input`.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of_reader(reader: impl BufRead + 'static) -> Input {
         Input {
@@ -74,7 +72,7 @@ impl Input {
         }
     }
 
-    /// Reads a line with what ends it; false at the end.
+    /// Reads a line including its end; false at the end of the input.
     pub(super) fn read_line(&mut self, line: &mut Vec<u8>) -> Outcome<bool> {
         line.clear();
         let mut limited = (&mut self.reader).take(LINE_BYTES_MAX);
@@ -90,7 +88,7 @@ impl Input {
         }
     }
 
-    /// Why it cannot be read on.
+    /// The failure for a read error, which may be due to Ctrl-C.
     pub(super) fn failure(&self, error: &io::Error) -> Failure {
         if interrupt::is_requested() {
             return Failure::stopped("the rest was not read");
@@ -103,7 +101,7 @@ fn stopped() -> io::Error {
     io::Error::other("stopped")
 }
 
-/// A file, which does not keep one waiting.
+/// A regular file, whose reads do not block for long.
 struct Watched<R>(R);
 
 impl<R: Read> Read for Watched<R> {
@@ -115,8 +113,8 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-/// A pipe or terminal, on which nothing may come for any time. A thread waits there, so that this
-/// one can look for Ctrl-C. It is left behind, waiting, if the reader stops.
+/// A pipe or terminal, whose reads may block for any time. Another thread reads it, so that this
+/// one can check for Ctrl-C. That thread is left blocked if this reader stops early.
 struct Awaited {
     chunks: Receiver<io::Result<Vec<u8>>>,
     chunk: io::Cursor<Vec<u8>>,
@@ -160,7 +158,7 @@ impl Read for Awaited {
                 return Err(stopped());
             }
             match self.chunks.recv_timeout(LOOK_EVERY) {
-                // The end is an empty one; behind it the thread is gone.
+                // An empty chunk is the end; the thread has exited.
                 Ok(Ok(chunk)) if chunk.is_empty() => return Ok(0),
                 Ok(Ok(chunk)) => self.chunk = io::Cursor::new(chunk),
                 Ok(Err(error)) => return Err(error),

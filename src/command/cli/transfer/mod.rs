@@ -1,4 +1,5 @@
-//! `embercask export` and `embercask import`: whole namespaces through files, in bounded memory.
+//! `embercask export` and `embercask import`: whole namespaces to and from files, in bounded
+//! memory.
 
 pub(crate) mod array;
 mod compression;

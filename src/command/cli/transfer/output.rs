@@ -8,31 +8,30 @@ use super::compression::{Compression, Encoder, Target, sync_directory_of};
 use super::input::LINE_BYTES_MAX;
 use crate::common::failure::{Failure, Outcome};
 
-/// Bytes after which a compressed file gets a new frame: an export that is cut off loses no more
-/// than the last one.
+/// Bytes per frame of a compressed file: an export that is cut off loses only its last frame.
 const FRAME_BYTES: u64 = if cfg!(any(test, fuzzing)) { 256 } else { 8 << 20 };
-/// Bytes that are written at a time.
+/// Bytes written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Something to write from front to back. A file appears under its name when it is complete.
+/// An output, compressed by its suffix. A file gets its name when it is complete.
 pub(super) struct Output {
     compression: Compression,
-    /// None only while a frame ends.
+    /// None while a frame ends, and after that failed.
     encoder: Option<Encoder>,
     in_frame_bytes: u64,
     file: Option<Partial>,
 }
 
-/// A file that is not complete; None if it is a pipe or a device.
+/// A file that is not complete. Pipes and devices have none.
 struct Partial {
     file: File,
-    /// What it is called now, and what it is called at the end.
+    /// Its name now, and its final name.
     partial: PathBuf,
     path: PathBuf,
 }
 
 impl Output {
-    /// Begins a new file. Standard output is called `-`.
+    /// Creates the file. The path `-` is standard output.
     pub(super) fn create(path: &Path) -> Outcome<Output> {
         let compression = Compression::of(path);
         if path == Path::new("-") {
@@ -78,7 +77,7 @@ impl Output {
         })
     }
 
-    /// Writes something that stays together: a line.
+    /// Writes bytes that must not be split between frames, such as a line.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Outcome {
         let written = match &mut self.encoder {
             Some(encoder) => encoder.writer().write_all(bytes),
@@ -110,7 +109,7 @@ impl Output {
         }
     }
 
-    /// Ends the frame, and makes what is there durable.
+    /// Ends the frame, and syncs the file.
     fn settle(&mut self) -> Outcome {
         let mut target = self.end_frame()?;
         target.flush().map_err(|error| self.fail(error))?;
@@ -120,21 +119,21 @@ impl Output {
         }
     }
 
-    /// Ends a part of the file; true if it can be resumed.
+    /// Stops here, durably; true if the output can be resumed.
     pub(super) fn pause(&mut self) -> Outcome<bool> {
         self.settle()?;
         Ok(self.file.is_some())
     }
 
-    /// Removes what was written.
+    /// Removes the partial file.
     pub(super) fn discard(self) {
         if let Some(Partial { partial, .. }) = self.file {
-            // What cannot be removed stays where the user can see it.
+            // If that fails, the file stays where the user can see it.
             let _ = std::fs::remove_file(partial);
         }
     }
 
-    /// Ends the file, makes it durable, and gives it its name.
+    /// Ends the file, syncs it, and renames it to its final name.
     pub(super) fn finish(mut self) -> Outcome {
         self.settle()?;
         let Some(Partial { partial, path, .. }) = &self.file else {
@@ -152,20 +151,20 @@ fn partial(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// What an earlier export has left; nothing of it is changed yet.
+/// The partial file of an earlier export, unchanged so far.
 pub(super) struct Left {
     file: File,
     path: PathBuf,
     partial: PathBuf,
-    /// Bytes up to the end of a frame or, without compression, of a line.
+    /// Bytes up to the end of the last whole frame or, without compression, line.
     whole_bytes: u64,
-    /// The lines in them.
+    /// The lines in those bytes.
     pub(super) lines: Lines,
-    /// With what the file begins.
+    /// The first bytes of the file.
     head: Vec<u8>,
 }
 
-/// Some lines, of which there may be many.
+/// A summary of any number of lines.
 #[derive(Default)]
 pub(super) struct Lines {
     pub(super) count: u64,
@@ -190,18 +189,21 @@ impl Lines {
 }
 
 impl Left {
-    /// Looks for it, line by line; None if there is nothing. What does not look like a line, and
-    /// all behind it, is not whole.
+    /// Reads the partial file, line by line; None if there is none. Ends before the first line that
+    /// is not valid.
     pub(super) fn find(path: &Path, is_line: fn(&[u8]) -> bool) -> Outcome<Option<Left>> {
         let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
         if path == Path::new("-") || is_special {
             return Err(Failure::usage(
-                format!("{} is no file that could be gone on with", path.display()),
+                format!(
+                    "{} is not a regular file, so its export cannot be resumed",
+                    path.display()
+                ),
                 "export without --resume",
             ));
         }
         let partial = partial(path);
-        let fail = |error: io::Error| Failure::file("go on with", partial.display(), &error);
+        let fail = |error: io::Error| Failure::file("resume", partial.display(), &error);
         let mut file = match OpenOptions::new().read(true).write(true).open(&partial) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(fail)?,
@@ -222,8 +224,8 @@ impl Left {
         Ok(Some(left))
     }
 
-    /// Whether it begins as it should, but with less than a line or frame: then nothing is lost by
-    /// starting over.
+    /// Whether the file begins correctly but has no whole line or frame, so that starting over
+    /// loses nothing.
     pub(super) fn is_less_than(&self, first_line: &[u8]) -> bool {
         let begins = match Compression::of(&self.path) {
             Compression::None => first_line,
@@ -233,12 +235,12 @@ impl Left {
         self.lines.first.is_none() && self.head.get(..length) == begins.get(..length)
     }
 
-    /// Cuts off what is not whole, and goes on behind it.
+    /// Truncates the file to its whole part, and continues after it.
     pub(super) fn resume(mut self) -> Outcome<Output> {
         self.file
             .set_len(self.whole_bytes)
             .and_then(|()| self.file.seek(SeekFrom::End(0)))
-            .map_err(|error| Failure::file("go on with", self.partial.display(), &error))?;
+            .map_err(|error| Failure::file("resume", self.partial.display(), &error))?;
         Output::to_file(self.file, self.partial, &self.path)
     }
 
@@ -257,7 +259,7 @@ impl Left {
             return Ok(());
         }
         while !reader.fill_buf()?.is_empty() {
-            // A frame that was cut off does not end; what is whole before it counts.
+            // A frame that was cut off, or is damaged: keep only the frames before it.
             let Ok(Some(frame)) = frame_lines(compression, &mut reader, is_line) else {
                 break;
             };
@@ -268,7 +270,7 @@ impl Left {
     }
 }
 
-/// What a frame holds, which has whole lines only; None if it has something else.
+/// The lines of a frame; None if it has anything else.
 fn frame_lines(
     compression: Compression,
     reader: &mut impl BufRead,
@@ -285,13 +287,13 @@ fn frame_lines(
     Ok(Some(lines))
 }
 
-/// Reads a line, or as much of it as one can have; false at the end.
+/// Reads a line, up to the longest valid length; false at the end.
 fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     Ok(reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line)? > 0)
 }
 
-/// Counts the bytes that were taken out of a reader.
+/// Counts the bytes consumed from a reader.
 struct Counted<R> {
     inner: R,
     count: u64,

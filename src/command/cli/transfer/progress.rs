@@ -1,4 +1,4 @@
-//! How far an import has come, kept in a file beside what is imported.
+//! The progress of an import, saved in a file next to the input.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,31 +13,31 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
 use crate::planted::{Planted, planted};
 
-/// What was done of which input, and where it went.
+/// A progress note: how much of which input was imported, and where to.
 ///
-/// A note that says more, or less, is none: it was damaged, or another program has written it.
+/// A note with unknown or missing members is refused: it is damaged, or written by another program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Done {
-    /// The id of the store, which copies share, and what was its newest sequence: an older copy has
-    /// a lower one.
+    /// The id of the store, which copies share, and its newest sequence, which is lower in an older
+    /// copy.
     store: String,
     sequence: u64,
-    /// The namespace that all keys go to, if the user has named one.
+    /// The namespace for all keys, if the user named one.
     #[serde(deserialize_with = "Option::deserialize")]
     namespace: Option<String>,
     bulk: bool,
     if_absent: bool,
-    /// Lines or pairs of the input that are in the store, from the first one on.
+    /// Number of lines or pairs, from the first one, that are in the store.
     pub(super) items: u64,
     /// Checksum over them.
     pub(super) crc32: u32,
-    /// How many lines of an export that has not ended yet are among them, its first line aside.
+    /// How many of them belong to an export that has not ended, without its first line.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(super) section: Option<u64>,
 }
 
-/// Where it is kept.
+/// Saves and loads the progress note.
 pub(super) struct Progress<'a> {
     session: &'a Session,
     arguments: &'a Import,
@@ -55,8 +55,8 @@ impl<'a> Progress<'a> {
         let file = arguments.progress_file.clone().or_else(beside);
         if arguments.resume && file.is_none() {
             return Err(Failure::usage(
-                "it is not known how far an import of something that is no file had come",
-                "keep it in a file from the first time on, by --progress-file FILE",
+                "the progress of an import is saved only for a regular file",
+                "give --progress-file FILE from the first attempt on",
             ));
         }
         Ok(Progress {
@@ -66,12 +66,13 @@ impl<'a> Progress<'a> {
         })
     }
 
-    /// Whether `--resume` will find what is noted.
+    /// Whether `--resume` will find the note.
     pub(super) fn is_kept(&self) -> bool {
         self.file.is_some()
     }
 
-    /// What an earlier import has done, if this one resumes it. If not, no later one may.
+    /// The progress of an earlier import, if this one resumes it. Otherwise removes its note, so
+    /// that no later import resumes it.
     pub(super) fn done(&mut self, store: &Store) -> Outcome<Option<Done>> {
         let Some(file) = &self.file else { return Ok(None) };
         if !self.arguments.resume {
@@ -83,7 +84,7 @@ impl<'a> Progress<'a> {
         let read = match std::fs::read(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.session
-                    .note("Nothing is known of an earlier import; this one begins at the beginning.");
+                    .note("No progress of an earlier import was found; starting at the beginning.");
                 return Ok(None);
             }
             read => read.map_err(|error| Failure::file("read", file.display(), &error))?,
@@ -91,21 +92,23 @@ impl<'a> Progress<'a> {
         let wrong = |what: String| Failure::usage(what, "import from the beginning, without --resume");
         let name = file.display();
         let Object::<Done>(done) = serde_json::from_slice(&read)
-            .map_err(|error| wrong(format!("{name} does not say how far an import has come: {error}")))?;
+            .map_err(|error| wrong(format!("{name} is not a progress file of an import: {error}")))?;
         let now = self.place(store);
         let options = |done: &Done| (done.store.clone(), done.namespace.clone(), done.bulk, done.if_absent);
         if options(&done) != options(&now) {
             return Err(wrong(format!(
-                "{name} is of an import into another store or namespace, or with other options"
+                "{name} belongs to an import into another store or namespace, or with other options"
             )));
         }
         if done.sequence > now.sequence && !planted(Planted::ImportIntoOlderCopy) {
-            return Err(wrong(format!("{name} is of an import into a newer copy of this store")));
+            return Err(wrong(format!(
+                "{name} belongs to an import into a newer copy of this store"
+            )));
         }
         Ok(Some(done))
     }
 
-    /// What [`Done`] says of this import, whatever it has done.
+    /// A note for this import, with nothing done yet.
     fn place(&self, store: &Store) -> Done {
         Done {
             store: format!("{:032x}", store.id()),
@@ -119,7 +122,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Notes what is done, and is as safe as a file is.
+    /// Saves the note. Everything it covers must be durable already.
     pub(super) fn note(&mut self, store: &Store, items: u64, crc32: u32, section: Option<u64>) -> Outcome {
         let Some(file) = &self.file else { return Ok(()) };
         let done = Done {
@@ -134,16 +137,16 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Forgets the import, which is complete.
+    /// Removes the note of a complete import.
     pub(super) fn forget(&self) {
         if let Some(file) = &self.file {
-            // If it stays, the next import with --resume finds nothing to do.
+            // If that fails, the next import with --resume finds nothing to do.
             let _ = std::fs::remove_file(file);
         }
     }
 
-    /// A file that the user has named has to be good. The one beside the input may be in a
-    /// directory that cannot be written to: the import is good without.
+    /// An error if the user named the file. The default one may be in a directory that is not
+    /// writable; then the import continues without.
     fn unusable(&mut self, action: &str, error: &io::Error) -> Outcome {
         let Some(file) = self.file.take() else { return Ok(()) };
         let failure = Failure::file(action, file.display(), error);
@@ -151,14 +154,14 @@ impl<'a> Progress<'a> {
             return Err(failure);
         }
         self.session.note(format_args!(
-            "It is not kept how far this import comes: cannot {action} {}: {error}",
+            "The progress of this import is not saved: cannot {action} {}: {error}",
             file.display()
         ));
         Ok(())
     }
 }
 
-/// Writes a file as a whole, or not at all.
+/// Replaces a file atomically.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut next = path.as_os_str().to_owned();
     next.push(".next");
@@ -178,8 +181,8 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Found by the fuzz target `import_resume`: without its section, a file that was cut off would
-    /// pass for whole.
+    /// Found by the fuzz target `import_resume`: with a note that lacks `section`, a file that was
+    /// cut off would pass for whole.
     #[test]
     fn a_note_with_a_member_more_or_less_is_none() {
         let is_note = |text: &str| serde_json::from_str::<Object<Done>>(text).is_ok();

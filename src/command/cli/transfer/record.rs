@@ -1,4 +1,4 @@
-//! The lines of an export. Each is a JSON object; exactly the bytes that went in come out again.
+//! The lines of an export. Each is a JSON object that preserves the exact bytes.
 
 use embercask::{EntryRef, Namespace, Store};
 use serde::{Deserialize, Serialize};
@@ -9,15 +9,15 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
 use crate::common::text::{decode_base64, parse_id};
 
-/// The version of the lines that this program writes, and the newest that it reads.
+/// The version of the lines that this program writes, and the newest it reads.
 const VERSION: u32 = 1;
 
-/// The first line: of which store, and what of it, all that follows is.
+/// The first line: the exported store, namespaces and prefix.
 #[derive(Serialize)]
 struct HeaderLine<'a> {
     export: u32,
     store: String,
-    /// None if all.
+    /// None for all.
     namespaces: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prefix: Option<&'a str>,
@@ -33,7 +33,7 @@ struct EndLine {
     lines: u64,
 }
 
-/// A namespace: stands before its keys, so that one without keys is not lost, and ids are kept.
+/// A namespace, before its keys: preserves its id, and namespaces without keys.
 #[derive(Serialize)]
 struct NamespaceLine<'a> {
     namespace: &'a str,
@@ -59,7 +59,7 @@ struct KeyLine<'a> {
     metadata_base64: Option<String>,
 }
 
-/// A pair of `bulk put`.
+/// A pair for `bulk put`.
 #[derive(Serialize)]
 struct BulkPair<'a> {
     key: &'a str,
@@ -89,7 +89,7 @@ pub(super) fn end_line(lines: u64) -> Outcome<Vec<u8>> {
     line(&EndLine { end: true, lines })
 }
 
-/// The line that stands before the keys of a namespace.
+/// The line before the keys of a namespace.
 pub(super) fn namespace_line(namespace: &Namespace) -> Outcome<Vec<u8>> {
     line(&NamespaceLine {
         namespace: &namespace.name(),
@@ -115,12 +115,12 @@ pub(super) fn key_line(namespace: &str, entry: &EntryRef<'_>) -> Outcome<Vec<u8>
     })
 }
 
-/// A key as `bulk put` takes it; an error if that cannot say it.
+/// A key as a pair for `bulk put`; an error if a pair cannot express it.
 pub(super) fn bulk_pair(entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
     let cannot = |what: &str| {
         let key = crate::common::text::escape_short(entry.key(), 100);
         Failure::usage(
-            format!("the {what} of the key \"{key}\" cannot stand in a bulk file"),
+            format!("the {what} of the key \"{key}\" cannot be written to a bulk file"),
             "export with --format lines, which holds any bytes",
         )
     };
@@ -149,7 +149,7 @@ fn line(value: &impl Serialize) -> Outcome<Vec<u8>> {
     Ok(line)
 }
 
-/// A line as it is read.
+/// A line, as parsed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -162,13 +162,13 @@ struct Line {
     expiration_ms: Option<u64>,
     metadata: Option<Box<RawValue>>,
     metadata_base64: Option<String>,
-    /// Of the first line only.
+    /// First line only.
     export: Option<u32>,
     store: Option<String>,
     namespaces: Option<Vec<String>>,
     prefix: Option<String>,
     prefix_base64: Option<String>,
-    /// Of the last line only.
+    /// Last line only.
     end: Option<bool>,
     lines: Option<u64>,
 }
@@ -204,23 +204,26 @@ impl Line {
             }
             None => {}
         }
-        // They mean something in a first line only.
+        // Members that are valid in a first line only.
         let strays = [
             self.store.is_some(),
             self.namespaces.is_some(),
             self.prefix.is_some() || self.prefix_base64.is_some(),
         ];
         if strays.contains(&true) {
-            return Err(Failure::usage("it is neither a first line, nor a key", ""));
+            return Err(Failure::usage(
+                "the line has members of a first line, but no `export`",
+                "",
+            ));
         }
         Ok(false)
     }
 }
 
-/// What a line says.
+/// The meaning of a line.
 pub(super) enum Read {
     Header,
-    /// So many lines should have come since the header.
+    /// `lines` is the number of lines since the header.
     End {
         lines: u64,
     },
@@ -231,7 +234,7 @@ pub(super) enum Read {
     Key(Record),
 }
 
-/// A key with all that belongs to it.
+/// A key with its value, expiry and metadata.
 pub(super) struct Record {
     pub(super) namespace: Option<String>,
     pub(super) key: Vec<u8>,
@@ -240,12 +243,12 @@ pub(super) struct Record {
     pub(super) metadata: Option<Vec<u8>>,
 }
 
-/// Reads a line. The error does not say which one it is.
+/// Reads a line. The caller adds the line's number to an error.
 pub(super) fn read(line: &[u8]) -> Outcome<Read> {
     let wrong = |what: String| Failure::usage(what, "");
     let Object::<Line>(line) = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
-    // What belongs to a line of another kind would be lost without a word.
-    let two_kinds = || Err(wrong("it is lines of two kinds in one".to_owned()));
+    // Otherwise members of another kind would be dropped silently.
+    let two_kinds = || Err(wrong("the line has members of two kinds of lines".to_owned()));
     if line.is_header()? {
         let is_more = line.is_of_key() || line.is_of_namespace() || line.is_of_end();
         return if is_more { two_kinds() } else { Ok(Read::Header) };
@@ -254,7 +257,7 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
         return match (line.end, line.lines) {
             _ if line.is_of_key() || line.is_of_namespace() => two_kinds(),
             (Some(true), Some(lines)) => Ok(Read::End { lines }),
-            _ => Err(wrong("it is no whole last line".to_owned())),
+            _ => Err(wrong("the last line is incomplete".to_owned())),
         };
     }
     let (has_id, is_of_key) = (line.id.is_some(), line.is_of_key());
@@ -262,7 +265,7 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
         return two_kinds();
     }
     let either = |text: Option<String>, base64: Option<String>, what: &str| match (text, base64) {
-        (Some(_), Some(_)) => Err(wrong(format!("it has a {what} and a {what}_base64"))),
+        (Some(_), Some(_)) => Err(wrong(format!("the line has both {what} and {what}_base64"))),
         (Some(text), None) => Ok(Some(text.into_bytes())),
         (None, Some(base64)) => decode_base64(&base64).map(Some),
         (None, None) => Ok(None),
@@ -278,19 +281,19 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
             expiry_ms: line.expiration_ms,
             metadata,
         })),
-        (None, None) if is_of_key => Err(wrong("it has neither key nor value".to_owned())),
+        (None, None) if is_of_key => Err(wrong("the line has neither key nor value".to_owned())),
         (None, None) => {
             let name = line
                 .namespace
-                .ok_or_else(|| wrong("it has neither key nor namespace".to_owned()))?;
+                .ok_or_else(|| wrong("the line has neither key nor namespace".to_owned()))?;
             let id = match line.id {
                 Some(id) => Some(parse_id(&id)?),
                 None => None,
             };
             Ok(Read::Namespace { name, id })
         }
-        (Some(_), None) => Err(wrong("it has a key and no value".to_owned())),
-        (None, Some(_)) => Err(wrong("it has a value and no key".to_owned())),
+        (Some(_), None) => Err(wrong("the line has a key but no value".to_owned())),
+        (None, Some(_)) => Err(wrong("the line has a value but no key".to_owned())),
     }
 }
 
@@ -298,8 +301,7 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
 mod tests {
     use super::*;
 
-    /// Found by the fuzz target `import_lines`: what belonged to the other kind was lost without a
-    /// word.
+    /// Found by the fuzz target `import_lines`: members of the other kind were dropped silently.
     #[test]
     fn a_line_is_of_one_kind() {
         for wrong in [

@@ -1,10 +1,10 @@
-//! A second reader of JSON, by RFC 8259 alone, for targets that compare the engine's serde with it;
-//! and of base64.
+//! A second reader of JSON, written from RFC 8259 alone, which fuzz targets compare serde with; and
+//! one of base64.
 
-/// Deeper than this nothing is compared: serde_json has a limit there, for some types.
+/// Deeper JSON is not compared: for some types serde_json has a limit near there.
 const DEPTH_MAX: usize = 100;
 
-/// A value, and where in the text it is.
+/// A value, and its text.
 #[derive(Clone, Debug)]
 pub(crate) struct Node<'a> {
     pub(crate) raw: &'a [u8],
@@ -16,17 +16,17 @@ pub(crate) enum Value<'a> {
     Null,
     Bool(bool),
     Number(&'a str),
-    /// None if it stands for no text: it is not UTF-8, or has half of a surrogate pair.
+    /// None if it is not valid text: not UTF-8, or with half of a surrogate pair.
     Text(Option<String>),
     Array(Vec<Node<'a>>),
-    /// In order, the same name perhaps twice.
+    /// In order; a name may occur twice.
     Object(Vec<(Option<String>, Node<'a>)>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
     Syntax,
-    /// Nothing can be said about it.
+    /// This reader cannot judge it.
     TooDeep,
 }
 
@@ -41,8 +41,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Node<'_>, Wrong> {
     }
 }
 
-/// The items of an array, as far as they can be read, and whether that is all of them with nothing
-/// behind.
+/// The items of an array up to the first error; and Ok if the whole text is one valid array.
 pub(crate) fn items(text: &[u8]) -> (Vec<Node<'_>>, Result<(), Wrong>) {
     let mut reader = Reader { text, at: 0 };
     let mut items = Vec::new();
@@ -58,8 +57,8 @@ pub(crate) fn items(text: &[u8]) -> (Vec<Node<'_>>, Result<(), Wrong>) {
 }
 
 impl<'a> Node<'a> {
-    /// The members of an object, each name of which is known, is text and comes once. None if it is
-    /// anything else.
+    /// The known members of an object. None if it is not an object, has a name that is not text,
+    /// has a known name twice, or has an unknown one where `others` are wrong.
     pub(crate) fn members(&self, is_known: impl Fn(&str) -> bool, others: Others) -> Option<Members<'_, 'a>> {
         let Value::Object(all) = &self.value else { return None };
         let (mut members, mut others_are_meaningful) = (Vec::new(), true);
@@ -108,7 +107,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Whether all strings in it stand for text, and all numbers for finite ones.
+    /// Whether all strings in it are valid text, and all numbers finite.
     pub(crate) fn is_meaningful(&self) -> bool {
         match &self.value {
             Value::Null | Value::Bool(_) => true,
@@ -122,7 +121,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// What becomes of members whose names are not known.
+/// How to treat members with unknown names.
 #[derive(Clone, Copy)]
 pub(crate) enum Others {
     MeanNothing,
@@ -146,7 +145,7 @@ impl<'n, 'a> Members<'n, 'a> {
         self.others_are_meaningful
     }
 
-    /// What `read` makes of a member that may be absent or null; None if it is there and wrong.
+    /// Reads a member that may be absent or null; None if it is there and wrong.
     #[expect(clippy::option_option, reason = "absent is not the same as wrong")]
     pub(crate) fn optional<T>(&self, name: &str, read: impl Fn(&'n Node<'a>) -> Option<T>) -> Option<Option<T>> {
         match self.get(name) {
@@ -166,7 +165,7 @@ impl<'n, 'a> Members<'n, 'a> {
         self.optional(name, |node| node.number()?.parse().ok())
     }
 
-    /// The bytes of the JSON itself, which have to be text.
+    /// The member's JSON itself, which must be UTF-8.
     #[expect(clippy::option_option, reason = "absent is not the same as wrong")]
     pub(crate) fn raw(&self, name: &str) -> Option<Option<Vec<u8>>> {
         self.optional(name, |node| {
@@ -306,7 +305,7 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self) -> Result<Option<String>, Wrong> {
         self.need(b'"')?;
-        // Escapes outside the basic plane are two units, of which each half may stand alone.
+        // A character outside the basic plane is two escapes; either may occur alone.
         let (mut bytes, mut is_text) = (Vec::new(), true);
         loop {
             let byte = self.peek().ok_or(Wrong::Syntax)?;
@@ -351,7 +350,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Standard base64, padded, with nothing in the bits that are left over.
+/// Standard base64, padded, with zeros in the unused bits.
 pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     if !text.len().is_multiple_of(4) {

@@ -1,11 +1,11 @@
-//! What the bodies of the fuzz targets share: a store on a simulated disk and what it holds, and a
-//! second reader of JSON.
+//! Shared by the bodies of the fuzz targets: a store on a simulated disk, its content, and a second
+//! reader of JSON.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "to panic is how a target tells what it found"
+    reason = "a fuzz target reports a finding by a panic"
 )]
 
 pub(crate) mod json;
@@ -21,7 +21,7 @@ use super::failure::{Failure, status};
 /// The store's time, in all of these targets.
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 
-/// A value with what belongs to it.
+/// A value with its expiry and metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) value: Vec<u8>,
@@ -30,7 +30,7 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Whether a store takes it under this key.
+    /// Whether a store accepts it under this key.
     pub(crate) fn is_good(&self, key: &[u8]) -> bool {
         (1..=1 << 16).contains(&key.len())
             && self.metadata.as_ref().is_none_or(|metadata| metadata.len() <= 1 << 16)
@@ -61,7 +61,7 @@ pub(crate) fn open(disk: &MemStorage) -> Store {
         .unwrap()
 }
 
-/// All that a store holds, by the names of its namespaces.
+/// The content of a store, by namespace name.
 pub(crate) fn content(store: &Store) -> BTreeMap<String, Keys> {
     let keys = |name: &str| {
         let mut keys = Keys::new();
@@ -80,7 +80,7 @@ pub(crate) fn content(store: &Store) -> BTreeMap<String, Keys> {
     all.map(|info| (info.name.clone(), keys(&info.name))).collect()
 }
 
-/// What a failure says, which is that the input is wrong.
+/// The message of a failure, which must be one of wrong input.
 pub(crate) fn told(failure: &Failure) -> &str {
     match failure {
         Failure::Told { message, status, .. } if *status == status::USAGE => message,

@@ -1,9 +1,9 @@
-//! A second reading of bulk bodies, by the documentation of Workers KV, without serde. None if a
-//! body is refused.
+//! A second reader of bulk bodies, written from the documentation of Workers KV, without serde.
+//! None if a body is refused.
 
 use crate::common::fuzzing::json::{Node, Others, Value, base64};
 
-/// The time that expiries are checked by.
+/// The current time, for checks of expiries.
 const NOW_MS: u64 = 1_700_000_000_000;
 
 /// When a key expires, in seconds: from now, or since the epoch.
@@ -56,7 +56,7 @@ fn put(pair: &Node<'_>) -> Option<Put> {
     fits.then(|| (key.to_owned(), value, expiration, metadata))
 }
 
-/// What other programs have stored can be deleted, too, whatever the rules for new keys.
+/// Keys stored by other programs can be deleted even if they break the rules for new keys.
 pub(super) fn names(body: &Node<'_>) -> Option<Vec<String>> {
     let name = |item: &Node<'_>| {
         let object = item.members(|name| name == "name", Others::MeanNothing);
@@ -66,7 +66,7 @@ pub(super) fn names(body: &Node<'_>) -> Option<Vec<String>> {
     items(body)?.iter().map(name).collect()
 }
 
-/// Keys, whether values are JSON, and whether metadata are wanted.
+/// Keys, whether values are JSON, and whether metadata is requested.
 pub(super) fn get(body: &Node<'_>) -> Option<(Vec<String>, bool, bool)> {
     let known = ["keys", "type", "withMetadata", "cacheTtl"];
     let body = body.members(|name| known.contains(&name), Others::MeanNothing)?;
@@ -85,7 +85,7 @@ pub(super) fn get(body: &Node<'_>) -> Option<(Vec<String>, bool, bool)> {
         Some("json") => true,
         Some(_) => return None,
     };
-    // A number, or one in a string.
+    // A number, or a number in a string.
     body.optional("cacheTtl", |node| {
         let ttl: i64 = node.text().or(node.number())?.parse().ok()?;
         (ttl >= 30).then_some(ttl)

@@ -1,4 +1,4 @@
-//! Requests made of a fuzzer's bytes.
+//! Requests composed from a fuzzer's bytes.
 
 use super::second::Rights;
 use crate::server::Protocol;
@@ -8,7 +8,7 @@ pub(super) const ALL: &str = "a token for everything";
 pub(super) const READER: &str = "a token for reading";
 const BOUNDARY: &str = "xYz";
 
-/// A request, and what is known of it.
+/// A request, and the facts that the second server needs about it.
 pub(super) struct Composed {
     pub(super) protocol: Protocol,
     pub(super) is_socket: bool,
@@ -95,7 +95,7 @@ impl Composed {
         }
     }
 
-    /// Whether the form holds its own boundary: no client makes such a one.
+    /// Whether the form contains its own boundary, as no client's form does.
     pub(super) fn is_unclear(&self) -> bool {
         let delimiter = format!("\r\n--{BOUNDARY}");
         let holds = |bytes: &[u8]| {
@@ -115,7 +115,7 @@ fn text(input: &mut Input<'_>) -> String {
     String::from_utf8_lossy(input.bytes(length)).into_owned()
 }
 
-/// What a client sends to be let in, and what it may do then.
+/// Adds a client's credentials, and returns its rights.
 fn client(from: u8, has_tokens: bool, is_socket: bool, headers: &mut Vec<(&'static str, Vec<u8>)>) -> Rights {
     if has_tokens {
         let (header, value, rights) = match from & 7 {

@@ -1,11 +1,11 @@
-//! The bodies of the fuzz targets of the server, as far as it can be reached without sockets:
-//! settings, requests through both faces, and in `parsers` what only parses.
+//! The bodies of the server's fuzz targets, which need no sockets: settings, requests in both
+//! protocols, and the parsers alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "to panic is how a target tells what it found"
+    reason = "a fuzz target reports a finding by a panic"
 )]
 
 mod bulk;

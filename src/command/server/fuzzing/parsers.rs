@@ -1,4 +1,4 @@
-//! What clients of the server send: paths and parameters, metadata, forms, bulk bodies.
+//! Parsers of requests: paths and parameters, metadata, forms, bulk bodies.
 
 use std::future::Future;
 use std::pin::pin;
@@ -33,11 +33,11 @@ fn seconds(expiration: Expiration) -> Expiry {
     }
 }
 
-/// Nothing here waits.
+/// The output of a future that must not wait.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("waits for something that is there already"),
+        Poll::Pending => panic!("waits for data that is there already"),
     }
 }
 
@@ -45,13 +45,13 @@ fn escaped(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// A path, and a query.
+/// Paths and queries.
 pub fn server_path(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     assert_eq!(decode(&escaped(data), false).as_deref(), Some(data));
     assert_eq!(decode(&escaped(data), true).as_deref(), Some(data));
     if let Some(decoded) = decode(&text, false) {
-        // No byte comes from nowhere, and what has no escapes is itself.
+        // Decoding adds no bytes, and text without escapes is unchanged.
         assert!(decoded.len() <= text.len());
         if !text.contains('%') {
             assert_eq!(decoded, text.as_bytes());
@@ -77,7 +77,7 @@ pub fn server_path(data: &[u8]) {
             Err(Malformed) => assert_eq!(filled, Err(Malformed)),
         }
     }
-    // What is put in front comes first.
+    // The first of two parameters is found.
     let before = format!("prefix={}&{text}", escaped(data));
     assert_eq!(Query::new(Some(&before)).get("prefix"), Ok(Some(data.to_vec())));
     let (expiration, ttl) = text.split_once('&').unwrap_or((&text, ""));
@@ -97,7 +97,7 @@ pub fn server_metadata(data: &[u8]) {
             let shown = rules::metadata_json(Some(kept)).expect("it is JSON");
             assert!(!shown.get().contains(['\n', '\r', '\u{7f}']));
             let shown: Result<serde_json::Value, _> = serde_json::from_str(shown.get());
-            // Nested too deep for a value, it may be JSON nevertheless.
+            // JSON that is nested too deep for a `Value` is accepted nevertheless.
             if let (Ok(shown), Ok(parsed)) = (shown, parsed) {
                 assert_eq!(shown, parsed);
             }
@@ -113,7 +113,7 @@ pub fn server_metadata(data: &[u8]) {
     }
 }
 
-/// A body of multipart/form-data: any bytes, or a form made of any bytes.
+/// A body in multipart/form-data: any bytes, or a form with any bytes in its parts.
 pub fn server_form(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.u8();
@@ -170,8 +170,7 @@ pub fn server_form(data: &[u8]) {
     assert_eq!(form.metadata.as_deref(), expected);
 }
 
-/// Bodies of bulk put, delete and get: accepted and refused as by a second reader, and read to the
-/// same.
+/// Bodies of bulk put, delete and get: accepted or refused, and read, as by a second reader.
 pub fn server_bulk(data: &[u8]) {
     let parsed = match json::parse(data) {
         Err(Wrong::TooDeep) => return,
@@ -205,7 +204,7 @@ pub fn server_bulk(data: &[u8]) {
         (Err(error), None) => assert!(is_error(&error)),
         (get, expected) => panic!("{get:?} is not {expected:?}"),
     }
-    // Values in JSON are JSON again.
+    // A shown value is JSON.
     let shown = Kind::Text.show(data).expect("any value can be shown as text");
     let shown = json::parse(shown.get().as_bytes()).expect("it is JSON");
     assert_eq!(shown.text(), Some(&*String::from_utf8_lossy(data)));

@@ -1,4 +1,4 @@
-//! Requests through routing, both faces and all of their parsers, on a store in memory.
+//! Requests through routing, both protocols and all of their parsers, on a store in memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -20,13 +20,12 @@ use crate::server::shared::Shared;
 use crate::server::{Endpoint, Protocol, respond};
 use embercask::testing::input::Input;
 
-/// All that a sound store and a server at rest answer: done; refused, forbidden, absent, not to be
-/// had by this method, too large, too long.
+/// The statuses of a sound store and an idle server: done, bad request, forbidden, not found,
+/// method not allowed, too large, too long.
 const STATUSES: [u16; 7] = [200, 400, 403, 404, 405, 413, 414];
 
-/// Some requests, one after the other: each is answered as a second server would, with a status
-/// that is known and JSON that is JSON, and the store holds what was acknowledged, also after a
-/// crash.
+/// Up to 12 requests in sequence: each is answered as by a second server, with an expected status
+/// and valid JSON, and the store has everything acknowledged, also after a crash.
 pub fn server_request(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.u8();
@@ -84,7 +83,8 @@ fn runtime() -> &'static Runtime {
     })
 }
 
-/// Sends a request, and compares. None if nothing can be said of it, nor of what follows.
+/// Sends a request, and compares the response. None if it cannot be judged; then later ones cannot
+/// either.
 fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Option<()> {
     let too_deep = |bytes: &[u8]| json::parse(bytes).err() == Some(Wrong::TooDeep);
     if composed.is_unclear() || too_deep(&composed.body) {
@@ -97,7 +97,7 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
         }
         request = request.header(*name, &value[..]);
     }
-    // What cannot be said in HTTP is not sent.
+    // A request that is not valid HTTP is not sent.
     let Ok(request) = request.body(Full::new(Bytes::from(composed.body.clone()))) else {
         return Some(());
     };
@@ -136,7 +136,7 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
     let (head, body) = runtime().block_on(async {
         let response = respond(Arc::clone(shared), endpoint, request)
             .await
-            .expect("all of it has come");
+            .expect("the body is complete");
         let (head, body) = response.into_parts();
         (head, body.collect().await.unwrap().to_bytes())
     });
@@ -181,7 +181,7 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
     Some(())
 }
 
-/// Does to the world what was acknowledged, and looks at what was shown.
+/// Applies what was acknowledged to the world, and checks what was shown.
 fn apply(
     world: &mut World,
     does: Option<Does>,

@@ -1,5 +1,5 @@
-//! A second, simple server: what each request should do, by the documentation of Workers KV and of
-//! this server.
+//! A second, simple server: what each request should do, according to the documentation of Workers
+//! KV and of this server.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use super::bulk::{self, Expiry};
 use crate::common::fuzzing::json::{self, Node, Others, Wrong};
 use crate::common::fuzzing::{Kept, Keys, NOW_MS};
 
-/// A request as it has come.
+/// A request as received.
 pub(super) struct Asked<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
     pub(super) query: &'a str,
     pub(super) rights: Rights,
-    /// Of the binding face: what names the namespace.
+    /// Binding protocol only: the name or id of the namespace.
     pub(super) namespace: Option<&'a [u8]>,
     pub(super) metadata: Option<&'a [u8]>,
     pub(super) body: &'a [u8],
@@ -26,17 +26,17 @@ pub(super) struct Asked<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rights {
     Nothing,
-    /// Read the namespace that is called `A`.
+    /// Read the namespace `A`.
     Reader,
     All,
 }
 
-/// What a request that is accepted does.
+/// The effect of an accepted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Does {
-    /// Something is answered, and nothing changes.
+    /// Answers something, and changes nothing.
     Answers,
-    /// The same, or it is refused: the second server cannot tell.
+    /// The same, or refuses: the second server cannot tell.
     Perhaps,
     Shows(Kept),
     Lists(Vec<String>),
@@ -48,7 +48,7 @@ pub(super) enum Does {
     Removes(u128),
 }
 
-/// Namespaces by id, with what they are called and hold.
+/// Namespaces by id, with name and content.
 pub(super) type World = BTreeMap<u128, (String, Keys)>;
 
 pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<Vec<u8>> {
@@ -72,7 +72,7 @@ fn key(bytes: Vec<u8>) -> Option<Vec<u8>> {
     is_key.then_some(bytes)
 }
 
-/// JSON of at most 1,024 bytes; `null` is none.
+/// Metadata: JSON of at most 1,024 bytes; `null` means none.
 #[expect(clippy::option_option, reason = "none is not the same as wrong")]
 fn metadata(given: Option<&[u8]>) -> Option<Option<Vec<u8>>> {
     let Some(given) = given else { return Some(None) };
@@ -89,7 +89,7 @@ fn expiry_ms(expiry: Expiry) -> u64 {
 }
 
 impl Asked<'_> {
-    /// A parameter, decoded; None if it cannot be.
+    /// A parameter, decoded; None if it is malformed.
     #[expect(clippy::option_option, reason = "absent is not the same as wrong")]
     fn bytes(&self, name: &str) -> Option<Option<Vec<u8>>> {
         for pair in self.query.split('&') {
@@ -101,7 +101,7 @@ impl Asked<'_> {
         Some(None)
     }
 
-    /// As text; an empty one is absent.
+    /// A parameter as text; an empty one counts as absent.
     #[expect(clippy::option_option, reason = "absent is not the same as wrong")]
     fn text(&self, name: &str) -> Option<Option<String>> {
         match self.bytes(name)? {
@@ -156,7 +156,7 @@ impl Asked<'_> {
             return Some(Does::Perhaps);
         }
         let found = keys.keys().filter(|key| key.starts_with(prefix)).take(limit as usize);
-        // Those that are no text take up places.
+        // Keys that are not text are not shown, but count for the limit.
         Some(Does::Lists(
             found.filter_map(|key| String::from_utf8(key.clone()).ok()).collect(),
         ))
@@ -184,7 +184,7 @@ impl Asked<'_> {
         })
     }
 
-    /// What the binding face does; None if it refuses.
+    /// What the binding protocol does; None if it refuses.
     pub(super) fn binding(&self, world: &World) -> Option<Does> {
         let named = std::str::from_utf8(self.namespace?).ok()?;
         let by_name = || world.iter().find(|(_, (name, _))| name == named).map(|(id, _)| *id);

@@ -19,9 +19,9 @@ use embercask::testing::input::Input;
 
 const CENTURY: u64 = 100 * 366 * 24 * 3600;
 
-/// A file of any text, with flags or without: accepted if a second reader accepts it, and with the
-/// same meaning; what it means, written out as a file, reads back the same. Without a token nothing
-/// is listened to that others can reach.
+/// A file with any text, with or without flags: accepted if a second reader accepts it, and with
+/// the same meaning. Settings written out as a file read back the same. Without a token there is no
+/// listener that others can reach.
 pub fn server_settings(data: &[u8]) {
     let mut input = Input::new(data);
     let arguments = flags(&mut input);
@@ -42,10 +42,10 @@ pub fn server_settings(data: &[u8]) {
         (Err(failure), Some(expected)) => panic!("{expected:?} is refused: {failure:?}"),
     };
     let meaning = Meaning::shown(&settings);
-    let again = read(&meaning.written(), &Serve::default()).expect("what was written out is accepted");
+    let again = read(&meaning.written(), &Serve::default()).expect("settings that were written out are accepted");
     assert_eq!(Meaning::shown(&again), meaning);
 
-    // What is made of it does not panic.
+    // Using the settings does not panic.
     let _ = Semaphore::new(settings.max_connections);
     let _ = EnvFilter::try_new(&settings.log);
     for timeout in [settings.idle_timeout, settings.body_timeout, settings.stop_timeout] {
@@ -67,7 +67,7 @@ fn read(text: &str, arguments: &Serve) -> Outcome<Settings> {
     parse(Path::new("fuzzed.toml"), text).and_then(|file| Settings::with(file, arguments))
 }
 
-/// Flags, of which the first byte says which are given.
+/// Flags; the first byte selects those that are given.
 fn flags(input: &mut Input<'_>) -> Serve {
     let given = input.u8();
     let mut text = |bit: u8| {
@@ -89,8 +89,8 @@ fn flags(input: &mut Input<'_>) -> Serve {
     }
 }
 
-/// A table holds 64 bits with a sign, settings take 64 without: what fits one alone is not
-/// compared.
+/// Whether a number is so long that the readers may differ: a table has 64 bits with a sign,
+/// settings have 64 without.
 fn has_long_number(text: &str) -> bool {
     let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     let mut numbers = words.filter(|word| word.starts_with(|character: char| character.is_ascii_digit()));
@@ -106,7 +106,7 @@ fn is_only_for_this_machine(address: &str) -> bool {
 /// A token: digest, name, whether it is for reading only, and namespaces.
 type Token = (String, String, bool, Option<Vec<String>>);
 
-/// All that settings say, in words and numbers.
+/// The settings as plain data.
 #[derive(Debug, PartialEq, Eq)]
 struct Meaning {
     store: Option<String>,
@@ -171,7 +171,7 @@ impl Meaning {
         }
     }
 
-    /// A second reading, of a file that is a table; None if it is refused.
+    /// The second reader, for a file that is a table; None if it is refused.
     fn of(file: &toml::Table, flags: &Serve) -> Option<Meaning> {
         const KNOWN: [&str; 16] = [
             "store",
@@ -297,7 +297,7 @@ impl Meaning {
         let [idle, body, stop] = self.seconds;
         let numbers = [
             ("max_connections", self.max_connections),
-            // In whole MiB, but for the most there can be.
+            // Whole MiB, except for the saturated maximum.
             ("body_memory_mib", self.body_memory_bytes.div_ceil(1 << 20)),
             ("idle_seconds", idle),
             ("body_seconds", body),
@@ -355,7 +355,7 @@ fn token(value: &toml::Value) -> Option<Token> {
     is_good.then_some(token)
 }
 
-/// An address as it is shown: host and port apart.
+/// Parses an address, and returns it in normal form.
 fn address(text: &str) -> Option<String> {
     if let Some(path) = text.strip_prefix("unix:").filter(|_| cfg!(unix)) {
         return (!path.is_empty()).then(|| text.to_owned());

@@ -1,4 +1,4 @@
-//! Bodies that are about many keys.
+//! Bodies of bulk requests.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,14 +13,14 @@ use super::rules::{self, Expiration};
 use crate::common::objects::{NamedKey, Object};
 use crate::server::error::ApiError;
 
-/// Pairs or keys of the largest request.
+/// Most pairs or keys of a request.
 const ITEMS_MAX: usize = 10_000;
-/// Bytes of a body that asks for many keys: a hundred, escaped.
+/// Longest body of a bulk get, in bytes: a hundred keys, escaped.
 pub(crate) const GET_BODY_BYTES_MAX: usize = 1 << 20;
-/// Keys of the largest bulk get.
+/// Most keys of a bulk get.
 const GET_KEYS_MAX: usize = 100;
 
-/// A pair to put. Other properties mean nothing.
+/// A pair to put. Other properties are ignored.
 #[derive(Deserialize)]
 struct Pair {
     key: String,
@@ -32,18 +32,18 @@ struct Pair {
     metadata: Option<Box<RawValue>>,
 }
 
-/// A key to delete, as a listing has it.
+/// A key to delete, in the form of a listing.
 #[derive(Deserialize)]
 struct Listed {
     name: String,
 }
 
-/// What a pair stands for.
+/// The put for a pair.
 #[derive(Debug)]
 pub(crate) struct Put {
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
-    /// Seconds since the epoch.
+    /// When the key expires, if ever.
     pub(crate) expiration: Option<Expiration>,
     pub(crate) metadata: Option<Vec<u8>>,
 }
@@ -58,7 +58,7 @@ fn items<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<Vec<T>, ApiError> 
     Ok(items.items)
 }
 
-/// The items of an array, up to as many as there may be: more take no memory.
+/// The items of an array, up to the limit. More are noticed, but take no memory.
 struct Items<T> {
     items: Vec<T>,
     are_more: bool,
@@ -95,7 +95,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
     }
 }
 
-/// The pairs of a bulk put, if all of them are good.
+/// The pairs of a bulk put; an error if any is invalid.
 pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, ApiError> {
     let pairs = items(body)?.into_iter().enumerate();
     pairs
@@ -131,7 +131,7 @@ fn put_of(pair: Pair, now_ms: u64) -> Result<Put, ApiError> {
     })
 }
 
-/// The keys of a bulk delete, if all of them are good.
+/// The keys of a bulk delete; an error if any is invalid.
 pub(crate) fn names(body: &[u8]) -> Result<Vec<String>, ApiError> {
     let names = items(body)?.into_iter();
     names
@@ -156,7 +156,7 @@ struct GetBody {
 /// A bulk get.
 #[derive(Debug)]
 pub(crate) struct Get {
-    /// In the order of the request, each once.
+    /// In the order of the request, without duplicates.
     pub(crate) keys: Vec<String>,
     pub(crate) kind: Kind,
     pub(crate) with_metadata: bool,
@@ -188,7 +188,7 @@ pub(crate) fn get(body: &[u8]) -> Result<Get, ApiError> {
     })
 }
 
-/// What values are taken for.
+/// How values are returned.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Text,
@@ -207,7 +207,7 @@ impl Kind {
         }
     }
 
-    /// A value in JSON: a string, with U+FFFD for what is no UTF-8, or the JSON that it is.
+    /// A value in JSON: as a string, with U+FFFD for invalid UTF-8, or verbatim if it must be JSON.
     pub(crate) fn show(self, value: &[u8]) -> Result<Box<RawValue>, ApiError> {
         match self {
             Kind::Text => serde_json::value::to_raw_value(&String::from_utf8_lossy(value))

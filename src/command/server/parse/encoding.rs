@@ -1,7 +1,6 @@
-//! Percent escapes, and the parameters of a query, as the two protocols have them: bytes in, bytes
-//! out, decoded once.
+//! Percent escapes and query parameters, for both protocols: bytes in, bytes out, decoded once.
 
-/// Decodes percent escapes; None if one is malformed. In a query a plus sign is a space.
+/// Decodes percent escapes; None if one is malformed. In a query, a plus sign is a space.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes().iter();
@@ -28,7 +27,7 @@ impl<'a> Query<'a> {
         Query(query.unwrap_or_default())
     }
 
-    /// The first parameter of this name, decoded; an error if it cannot be.
+    /// The first parameter of this name, decoded; an error if it is malformed.
     pub(crate) fn get(self, name: &str) -> Result<Option<Vec<u8>>, Malformed> {
         for pair in self.0.split('&') {
             let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -45,13 +44,13 @@ impl<'a> Query<'a> {
         value.map(String::from_utf8).transpose().map_err(|_| Malformed)
     }
 
-    /// As [`Query::text`]; a parameter that is there and empty counts as absent.
+    /// As [`Query::text`], but an empty parameter counts as absent.
     pub(crate) fn filled(self, name: &str) -> Result<Option<String>, Malformed> {
         Ok(self.text(name)?.filter(|value| !value.is_empty()))
     }
 }
 
-/// A parameter that is not encoded as it should be.
+/// A parameter with a malformed encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 

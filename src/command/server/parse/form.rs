@@ -1,4 +1,4 @@
-//! Bodies of multipart/form-data.
+//! Bodies in multipart/form-data.
 
 use std::convert::Infallible;
 
@@ -7,18 +7,18 @@ use http_body_util::{BodyDataStream, Full};
 
 use crate::server::error::ApiError;
 
-/// What a put is made of.
+/// The parts of a put.
 pub(crate) struct Form {
     pub(crate) value: Bytes,
     pub(crate) metadata: Option<Bytes>,
 }
 
-/// The boundary that a content type names; None if it is none of a form.
+/// The boundary in a content type; None if it is not that of a form.
 pub(crate) fn boundary(content_type: &str) -> Option<String> {
     multer::parse_boundary(content_type).ok()
 }
 
-/// Reads a form. Parts that are neither value nor metadata mean nothing.
+/// Reads a form. Parts other than value and metadata are ignored.
 pub(crate) async fn read(body: Bytes, boundary: String) -> Result<Form, ApiError> {
     let unreadable = |_| ApiError::new(400, 10012, "the multipart body could not be parsed");
     let stream = BodyDataStream::new(Full::<Bytes>::new(body));
@@ -34,7 +34,7 @@ pub(crate) async fn read(body: Bytes, boundary: String) -> Result<Form, ApiError
     let value = value.ok_or_else(|| ApiError::new(400, 10047, "the multipart field \"value\" is missing"))?;
     Ok(Form {
         value,
-        // A form has no other way to say that there are none.
+        // An empty part is a form's only way to say that there is no metadata.
         metadata: metadata.filter(|json| !json.is_empty()),
     })
 }

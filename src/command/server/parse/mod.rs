@@ -1,5 +1,5 @@
-//! What clients send: paths, parameters, headers, forms and bulk bodies. Nothing here knows of a
-//! store or a connection, so that fuzz targets reach all of it.
+//! Parsing of requests: paths, parameters, headers, forms and bulk bodies. Independent of stores
+//! and connections, so that fuzz targets can reach all of it.
 
 pub(crate) mod bulk;
 pub(crate) mod encoding;

@@ -1,4 +1,5 @@
-//! What Workers KV accepts (<https://developers.cloudflare.com/kv/platform/limits/>), for both faces, and what it says if it does not.
+//! What Workers KV accepts (<https://developers.cloudflare.com/kv/platform/limits/>), and its error
+//! messages, for both protocols.
 
 use std::time::Duration;
 
@@ -9,25 +10,26 @@ use crate::common::blanks::without_blanks;
 use crate::planted::{Planted, planted};
 use crate::server::error::ApiError;
 
-/// Bytes of the longest key.
+/// Longest key, in bytes.
 pub(crate) const KEY_BYTES_MAX: usize = Limits::WORKERS_KV.key_bytes_max;
-/// Bytes of the longest key that a store can hold.
+/// Longest key that a store can hold, in bytes.
 const STORED_KEY_BYTES_MAX: usize = Limits::ENGINE.key_bytes_max;
-/// Bytes of the largest value.
+/// Largest value, in bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = Limits::WORKERS_KV.value_bytes_max;
-/// Bytes of the longest metadata.
+/// Longest metadata, in bytes.
 const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
-/// Keys of the longest page of a listing.
+/// Most keys on a page of a listing.
 pub(crate) const PAGE_KEYS_MAX: usize = Limits::WORKERS_KV.page_keys_max;
-/// Seconds of the shortest lifetime.
+/// Shortest lifetime, in seconds.
 const TTL_SECONDS_MIN: i64 = Limits::WORKERS_KV.ttl_min.as_secs() as i64;
-/// Longer lifetimes are cut to this, which is 35 million years, so that a time can be made of them.
+/// Longer lifetimes are capped at this, 35 million years, so that adding them to a time cannot
+/// overflow.
 const TTL_SECONDS_MAX: u64 = 1 << 50;
-/// Seconds of the shortest `cache_ttl`.
+/// Shortest `cache_ttl`, in seconds.
 const CACHE_SECONDS_MIN: i64 = 30;
 
-/// When a key is to expire, as the client says it. The store makes the time of a lifetime: by its
-/// own clock, and when it writes.
+/// When a key expires, as the client gives it. The store adds a lifetime to its own clock when it
+/// writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expiration {
     After(Duration),
@@ -35,7 +37,7 @@ pub(crate) enum Expiration {
     At(u64),
 }
 
-/// Whether this may be a key.
+/// Checks a key.
 pub(crate) fn check_key(key: &[u8]) -> Result<(), ApiError> {
     if planted(Planted::AcceptAnyKey) {
         return Ok(());
@@ -55,9 +57,9 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), ApiError> {
     }
 }
 
-/// Whether this may be a key to delete, where it comes in a body and not in a path: such as no path
-/// can name, and such as are longer than Workers KV allows, can have been stored by other programs,
-/// are listed, and must not stay for that.
+/// Checks a key to delete that is given in a body, not in a path. Other programs can have stored
+/// keys that no path can name, or that are longer than Workers KV allows; they are listed, and so
+/// must be deletable.
 pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), ApiError> {
     if key.is_empty() {
         return check_key(key);
@@ -65,7 +67,7 @@ pub(crate) fn check_deleted_key(key: &[u8]) -> Result<(), ApiError> {
     check_length(key, STORED_KEY_BYTES_MAX)
 }
 
-/// Whether keys can begin with this.
+/// Checks a prefix of keys.
 pub(crate) fn check_prefix(prefix: &[u8]) -> Result<(), ApiError> {
     check_length(prefix, KEY_BYTES_MAX)
 }
@@ -79,17 +81,17 @@ fn check_length(key: &[u8], most: usize) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A key in a path that is wrongly escaped, or no text.
+/// For a key in a path that is wrongly escaped, or not text.
 pub(crate) fn undecodable_key() -> ApiError {
     ApiError::new(400, 10030, "Could not URL-decode key name")
 }
 
-/// A parameter of the query that is wrongly escaped, or no text.
+/// For a query parameter that is wrongly escaped, or not text.
 pub(crate) fn undecodable_parameter(name: &str) -> ApiError {
     ApiError::new(400, 10001, format!("Could not URL-decode {name}"))
 }
 
-/// When a key is to expire, if ever. Of both, the lifetime counts. `now_ms` is the store's time.
+/// When a key expires, if ever. The lifetime wins if both are given. `now_ms` is the store's time.
 pub(crate) fn expiration(
     expiration: Option<&str>,
     ttl: Option<&str>,
@@ -118,14 +120,14 @@ pub(crate) fn expiration(
             ));
         }
     };
-    // Exact to the second, as Workers KV has it; the store itself takes any time that is to come.
+    // Exact to the second, as in Workers KV; the store itself accepts any future time.
     if expiration < now.saturating_add(TTL_SECONDS_MIN) && !planted(Planted::AcceptShortLifetimes) {
         return Err(wrong("Expiration times must be at least 60 seconds in the future."));
     }
     Ok(Some(Expiration::At(expiration.unsigned_abs())))
 }
 
-/// Metadata as they are stored: the client's bytes. `null` is none.
+/// Checks metadata, and returns the client's bytes, to be stored as they are; None for `null`.
 pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, ApiError> {
     if planted(Planted::AcceptAnyMetadata) {
         return Ok(Some(metadata));
@@ -141,7 +143,7 @@ pub(crate) fn check_metadata(metadata: &[u8]) -> Result<Option<&[u8]>, ApiError>
     }
 }
 
-/// Whether a value of this length is accepted.
+/// Checks the length of a value.
 pub(crate) fn check_value(length: u64) -> Result<(), ApiError> {
     if length > VALUE_BYTES_MAX as u64 && !planted(Planted::AcceptLargeValues) {
         let message = format!("Value length of {length} exceeds limit of {VALUE_BYTES_MAX}.");
@@ -150,8 +152,7 @@ pub(crate) fn check_value(length: u64) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Whether a client may ask that an answer be kept for so long. It means nothing here: there is no
-/// cache that could be stale.
+/// Checks a `cache_ttl`, which has no effect here: there is no cache.
 pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), ApiError> {
     let Some(text) = text else { return Ok(()) };
     match text.parse::<i64>() {
@@ -170,19 +171,19 @@ pub(crate) fn page_limit(text: Option<&str>, name: &str) -> Result<usize, ApiErr
     let wrong = |what: &str| ApiError::new(400, 10001, format!("Invalid {name} of {text}. {what}"));
     match text.parse::<i64>() {
         Ok(limit @ 1..=1000) => Ok(usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX)),
-        // So it says.
+        // The wording of Workers KV, although 1000 is accepted.
         Ok(1001..) => Err(wrong("Please specify an integer less than 1000.")),
         _ => Err(wrong("Please specify an integer greater than 0.")),
     }
 }
 
-/// Stored metadata as JSON that can stand in a header; None if they are none, as only other
-/// programs can have written them.
+/// Stored metadata as JSON that is valid in a header; None if it is not JSON, as other programs may
+/// write.
 pub(crate) fn metadata_json(metadata: Option<&[u8]>) -> Option<Box<RawValue>> {
     let json: &RawValue = serde_json::from_slice(metadata?).ok()?;
     if json.get().contains(['\n', '\r', DEL]) {
-        // Line breaks are blanks in JSON; this one can stand in strings only, and is the one that no header
-        // may have.
+        // Line breaks are whitespace in JSON. DEL can occur only in strings, and no header may
+        // contain it.
         return RawValue::from_string(without_blanks(json.get()).replace(DEL, "\\u007f")).ok();
     }
     Some(json.to_owned())
@@ -190,8 +191,7 @@ pub(crate) fn metadata_json(metadata: Option<&[u8]>) -> Option<Box<RawValue>> {
 
 const DEL: char = '\u{7f}';
 
-/// Seconds of a stored expiry: a key does not live longer than that says, but for a part of a
-/// second.
+/// A stored expiry in seconds, rounded up.
 pub(crate) fn expiration_seconds(expiry_ms: u64) -> u64 {
     expiry_ms.div_ceil(1000)
 }

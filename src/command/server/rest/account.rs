@@ -1,11 +1,11 @@
-//! The one account and its owner, which clients ask for before anything else.
+//! The only account and its owner, which clients request before anything else.
 
 use super::RequestContext;
 use super::envelope::{success, success_with};
 use crate::server::error::ApiError;
 use crate::server::response::ApiResponse;
 
-/// There is one account, whatever a client calls it.
+/// The id of the only account; clients may use any.
 const IDENTITY: &str = "00000000000000000000000000000001";
 
 fn account() -> serde_json::Value {
@@ -31,7 +31,7 @@ impl RequestContext<'_> {
         self.only(serde_json::json!({ "id": IDENTITY, "status": "accepted", "account": account() }))
     }
 
-    /// A list of one. Clients ask for pages until one is empty.
+    /// A list of one item. Clients request pages until one is empty.
     fn only(&self, item: serde_json::Value) -> Result<ApiResponse, ApiError> {
         let page = self.page("page", 1)?;
         let listed = if page == 1 { vec![item] } else { Vec::new() };

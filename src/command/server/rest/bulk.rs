@@ -29,7 +29,7 @@ fn done(items: usize) -> ApiResponse {
 }
 
 impl RequestContext<'_> {
-    /// Puts all, or nothing.
+    /// Puts all pairs, or none.
     pub(super) async fn bulk_put(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk put";
         let namespace = self.namespace(OPERATION)?;
@@ -37,7 +37,8 @@ impl RequestContext<'_> {
         let answered = blocking(move || {
             let mut body = body;
             let puts = bulk::puts(whole(&body)?, shared.store.now_ms())?;
-            // Of which the batch makes a copy. What is set apart for the body stays so.
+            // The pairs are copies. Frees the body but keeps its memory permit, which covers them
+            // and the batch.
             body.bytes = Vec::new();
             let mut batch = shared.store.batch().durability(shared.durability);
             for put in &puts {
@@ -52,7 +53,7 @@ impl RequestContext<'_> {
         answered.await.map_err(|error| error.of(OPERATION))
     }
 
-    /// Deletes all, or nothing.
+    /// Deletes all keys, or none.
     pub(super) async fn bulk_delete(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "bulk remove keys";
         let namespace = self.namespace(OPERATION)?;
@@ -77,7 +78,7 @@ impl RequestContext<'_> {
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let request = bulk::get(whole(&body)?)?;
-            // Its memory is given back before that for the answer is waited for.
+            // Releases the memory of the body before waiting for that of the response.
             drop(body);
             shared.many(&namespace, &request, AROUND_VALUES, |json, value| {
                 let shown = request.kind.show(value)?;
@@ -97,7 +98,7 @@ impl RequestContext<'_> {
     }
 }
 
-/// The envelope, written by hand: values go into it as they are.
+/// The envelope, as text around the values.
 const AROUND_VALUES: [&str; 2] = [
     r#"{"result":{"values":"#,
     r#"},"success":true,"errors":[],"messages":[]}"#,

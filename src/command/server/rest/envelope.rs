@@ -1,11 +1,11 @@
-//! The envelope of every response in JSON.
+//! The envelope of JSON responses.
 
 use serde::Serialize;
 
 use crate::server::error::ApiError;
 use crate::server::response::{ApiResponse, response};
 
-/// What every answer is in.
+/// The envelope of a JSON response.
 #[derive(Serialize)]
 struct Envelope<'a, T: Serialize> {
     result: T,
@@ -53,7 +53,7 @@ fn envelope(
         messages: [],
         result_info,
     };
-    // Of strings, numbers and JSON: nothing that could not be written.
+    // Strings, numbers and JSON: serializing cannot fail.
     let json = serde_json::to_vec(&envelope).unwrap_or_default();
     response(status, JSON, json)
 }

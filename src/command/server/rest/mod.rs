@@ -1,5 +1,4 @@
-//! The REST API v4, as wrangler and the official SDKs speak it. What there is, `routes` shows at
-//! one glance.
+//! The REST API v4, as used by wrangler and the official SDKs. `routes` has the table of routes.
 
 mod account;
 mod bulk;
@@ -25,10 +24,10 @@ use super::shared::Shared;
 use crate::common::text::parse_id;
 use routes::Parameters;
 
-/// Bytes of a form besides its value: boundaries, heads and metadata.
+/// Most bytes of a form besides its value: boundaries, heads and metadata.
 const FORM_BYTES_MAX: u64 = 64 << 10;
 
-/// Answers a request; says what it was, for the metrics.
+/// Answers a request; returns the operation's name too, for the metrics.
 pub(super) async fn serve<B>(
     shared: &Arc<Shared>,
     is_socket: bool,
@@ -64,7 +63,7 @@ where
     Ok((name, answered.unwrap_or_else(|error| envelope::refused(&error))))
 }
 
-/// A request of a client that is let in, to a path that there is.
+/// A request of an authorized client to an existing route.
 struct RequestContext<'a> {
     shared: &'a Arc<Shared>,
     access: &'a Access,
@@ -73,7 +72,7 @@ struct RequestContext<'a> {
 }
 
 impl RequestContext<'_> {
-    /// The namespace of the id in the path, if the client may see it.
+    /// The namespace whose id is in the path, if the client may see it.
     fn namespace(&self, operation: &str) -> Result<Namespace, ApiError> {
         let unknown = || ApiError::new(404, 10013, "namespace not found").of(operation);
         let id = parse_id(self.parameters.id).map_err(|_| unknown())?;
@@ -92,7 +91,7 @@ impl RequestContext<'_> {
             .map_err(|error| error.of(operation))
     }
 
-    /// A number of the query, above zero.
+    /// A query parameter that is a number above zero.
     fn page(&self, name: &str, default: usize) -> Result<usize, ApiError> {
         let Some(text) = self.parameter(name)? else {
             return Ok(default);
@@ -103,7 +102,7 @@ impl RequestContext<'_> {
         }
     }
 
-    /// A parameter of the query; None if it is absent or empty.
+    /// A query parameter; None if it is absent or empty.
     fn parameter(&self, name: &str) -> Result<Option<String>, ApiError> {
         let query = Query::new(self.head.uri.query());
         query.filled(name).map_err(|_| rules::undecodable_parameter(name))

@@ -1,4 +1,4 @@
-//! Namespaces: list, create, rename, remove; and what the store is made of.
+//! Namespaces: list, create, rename, remove; and statistics of the store.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -15,10 +15,10 @@ use crate::server::error::ApiError;
 use crate::server::response::ApiResponse;
 use crate::server::shared::Shared;
 
-/// Namespaces of a page.
+/// Namespaces per page.
 const PAGE_DEFAULT: usize = 20;
 const PAGE_MAX: usize = 1000;
-/// Characters of the longest title.
+/// Longest title, in characters.
 const TITLE_CHARACTERS_MAX: usize = 512;
 
 #[derive(Serialize)]
@@ -61,12 +61,12 @@ fn title(body: &Body) -> Result<String, ApiError> {
     Ok(title)
 }
 
-/// Keeps the names of namespaces as they are, except for the holder of this.
+/// Locks the names of namespaces against other changes.
 fn names(shared: &Shared) -> MutexGuard<'_, ()> {
     shared.names.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a namespace is called now, if it is still there.
+/// The current name of a namespace; an error if it is gone.
 fn name_of(namespace: &Namespace) -> Result<String, ApiError> {
     let found = namespace.store().namespace_by_id(namespace.id())?;
     let found = found.ok_or_else(|| ApiError::new(404, 10013, "namespace not found"))?;

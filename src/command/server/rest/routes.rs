@@ -1,6 +1,6 @@
-//! The REST API at one glance: what there is, who may do it, and what does it.
+//! The routes of the REST API: method, path, required right and handler.
 //!
-//! A path that no row has is answered with 404, and a method that no row of its path has with 405.
+//! An unknown path is answered with 404, an unknown method of a known path with 405.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,14 +16,14 @@ use crate::server::response::ApiResponse;
 use BodySize::{Bulk, BulkGet, Small, Value};
 use Right::{Read, ReadAll, Write, WriteAll};
 
-/// A path of a namespace or of what is in it.
+/// A path of namespaces, or below.
 macro_rules! kv {
     ($rest:literal) => {
         concat!("accounts/{account}/storage/kv/namespaces", $rest)
     };
 }
 
-/// The handler that this function is, of a request's body or without it.
+/// A handler that calls this function, with or without the request's body.
 macro_rules! call {
     ($function:ident) => {
         |context, _| Box::pin(context.$function())
@@ -33,7 +33,7 @@ macro_rules! call {
     };
 }
 
-/// Method, path behind [`BASE`], name in the metrics, right, body, handler.
+/// Method, path after [`BASE`], name in the metrics, right, body, handler.
 #[rustfmt::skip]
 static ROUTES: &[Route] = &[
     route(GET,    "user",                         "account",          (Read, Small),       call!(user)),
@@ -62,15 +62,15 @@ const PUT: Method = Method::PUT;
 const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
 
-/// What stands before all paths.
+/// The prefix of all paths.
 const BASE: &str = "/client/v4/";
 
 /// A row of the table.
 pub(super) struct Route {
     method: Method,
-    /// Segments of the path. A name in braces stands for any one segment.
+    /// Segments of the path. A name in braces matches any one segment.
     path: &'static str,
-    /// What metrics call it.
+    /// Its name in the metrics.
     pub(super) name: &'static str,
     pub(super) right: Right,
     pub(super) body: BodySize,
@@ -98,13 +98,13 @@ const fn route(
     }
 }
 
-/// What a client needs to be allowed. That it may see the namespace in the path is checked where
-/// the namespace is looked up.
+/// The right that a client needs. Access to the namespace in the path is checked where it is looked
+/// up.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Right {
     Read,
     Write,
-    /// To read what is of all namespaces.
+    /// To read data about all namespaces.
     ReadAll,
     /// To change the list of namespaces.
     WriteAll,
@@ -122,7 +122,7 @@ impl Right {
     }
 }
 
-/// How much of a body is kept.
+/// How much of a body to keep.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum BodySize {
     Small,
@@ -132,21 +132,21 @@ pub(super) enum BodySize {
 }
 
 impl BodySize {
-    /// Bytes of the largest body, and how many times as much what is made of it may take.
+    /// Bytes of the largest body, and the multiple of it that processing may take.
     pub(super) fn bytes_max(self) -> (usize, usize) {
         match self {
             Small => (64 << 10, 2),
-            // A form is copied, and its value again.
+            // A form is copied, and its value once more.
             Value => (rules::VALUE_BYTES_MAX + FORM_BYTES_MAX as usize, 3),
-            // Strings are made of it, and a batch of them.
+            // Parsed into strings, which are copied into a batch.
             Bulk => (100 << 20, 3),
             BulkGet => (bulk::GET_BODY_BYTES_MAX, 3),
         }
     }
 }
 
-/// What stands in a path where its route has names in braces, as it came: an escaped `/` in a key
-/// separates nothing.
+/// The segments of a path that match names in braces, not decoded: an escaped `/` in a key does not
+/// separate segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parameters<'a> {
     pub(super) id: &'a str,
@@ -154,7 +154,7 @@ pub(super) struct Parameters<'a> {
 }
 
 impl Route {
-    /// None if the path is not this route's.
+    /// None if the path does not match.
     fn parameters<'a>(&self, path: &'a str) -> Option<Parameters<'a>> {
         let mut parameters = Parameters::default();
         let (mut pattern, mut segments) = (self.path.split('/'), path.split('/'));

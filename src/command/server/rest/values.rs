@@ -50,7 +50,7 @@ impl RequestContext<'_> {
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
         let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.store.now_ms())
             .map_err(of_operation)?;
-        // Of a body that is too long not all is there.
+        // A body that is too long was not kept whole, so refuse it before reading it.
         let boundary = self.boundary();
         let framing = if boundary.is_some() { FORM_BYTES_MAX } else { 0 };
         rules::check_value(body.length.saturating_sub(framing)).map_err(of_operation)?;
@@ -69,7 +69,7 @@ impl RequestContext<'_> {
             .shared
             .put_options(expiration, metadata.map_err(of_operation)?.flatten());
         blocking(move || {
-            // Its memory is set apart until this is done.
+            // Holds the memory permit until the put is done.
             let _body = body;
             Ok(namespace.put_with(&key, &value, options)?)
         })
@@ -77,7 +77,7 @@ impl RequestContext<'_> {
         Ok(success(&()))
     }
 
-    /// The boundary of a body that is a form.
+    /// The boundary, if the body is a form.
     fn boundary(&self) -> Option<String> {
         let content_type = self.head.headers.get(CONTENT_TYPE)?;
         form::boundary(content_type.to_str().ok()?)

@@ -1,18 +1,18 @@
-//! Each setting, as the file and as the flag says it: that it is read, and that the flag counts
-//! before the file.
+//! Tests of each setting: it is read from the file and from the flag, and the flag takes
+//! precedence.
 
 use clap::Parser;
 
 use super::*;
 
-/// The flags of `serve` alone.
+/// Only the flags of `serve`.
 #[derive(Parser)]
 struct Flags {
     #[command(flatten)]
     serve: Serve,
 }
 
-/// What is not local needs a token, and so does the page.
+/// A token, which non-local addresses and the page need.
 const TOKEN: &str =
     "\n[[tokens]]\nname = \"test\"\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\n";
 
@@ -25,12 +25,12 @@ fn settings(file: &str, flags: &[&str]) -> Settings {
     Settings::of(&Flags::parse_from(words).serve).unwrap_or_else(|error| panic!("{file} {flags:?}: {error:?}"))
 }
 
-/// What is shown of a setting.
+/// Shows a setting.
 type Show = fn(&Settings) -> String;
 
 #[test]
 fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
-    // A line of the file, a flag, and what is shown by default, by the file, and by the flag.
+    // A line of the file, a flag, and what is shown by default, with the file, and with the flag.
     let cases: [(&str, &[&str], Show, [&str; 3]); 14] = [
         (
             "listen = \"127.0.0.1:1\"",

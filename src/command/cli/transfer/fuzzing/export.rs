@@ -1,5 +1,4 @@
-//! Exports: whole ones, which lead back to what was exported, and those that were cut off and are
-//! resumed.
+//! Exports: complete ones, which import to the same content, and resumed ones.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -29,7 +28,7 @@ fn export_to(store: &Store, file: &Path, resume: bool) -> Outcome {
     export(&Session::of_store(store.clone()), &arguments)
 }
 
-/// What is exported says what the store holds, and an import of it makes the same.
+/// An export has the content of the store, and its import produces the same content.
 pub(super) fn round_trip(store: &Store) {
     let scratch = Scratch::new();
     let file = scratch.path("export");
@@ -40,7 +39,7 @@ pub(super) fn round_trip(store: &Store) {
     run(&other, &arguments(0, None, false), &text, 255, None).unwrap();
     let mut expected = content(store);
     for keys in expected.values_mut() {
-        // An import leaves out what expires within a second.
+        // An import skips keys that expire within a second.
         keys.retain(|_, kept| kept.expiry_ms.is_none_or(|expiry| expiry >= NOW_MS + 1000));
     }
     assert_eq!(content(&other), expected);
@@ -55,8 +54,8 @@ pub(super) fn round_trip(store: &Store) {
     assert_eq!(ids(&other), ids(store));
 }
 
-/// What a whole export says, by the second reader; None if it is not whole, or anything is in it
-/// twice or in disorder.
+/// The content of a complete export, by the second reader; None if it is incomplete, out of order,
+/// or has anything twice.
 fn said(text: &[u8]) -> Option<BTreeMap<String, Keys>> {
     let mut said = BTreeMap::<String, Keys>::new();
     let (mut last, mut is_ended) = (None, false);
@@ -94,9 +93,9 @@ fn said(text: &[u8]) -> Option<BTreeMap<String, Keys>> {
     is_ended.then_some(said)
 }
 
-/// An export that was cut off at any byte, with something else behind that, and is resumed: the
-/// file is what it would have been without that, or the export is refused and the user's file is as
-/// it was. What is compressed may be damaged anywhere.
+/// Resumes an export that was cut off at any byte, with other bytes appended; a compressed one may
+/// be damaged anywhere. The file is as if the export had never stopped, or the export is refused
+/// and the user's file is unchanged.
 pub fn export_resume(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, cut) = (input.u8(), usize::from(input.u16()));
@@ -111,7 +110,7 @@ pub fn export_resume(data: &[u8]) {
     let (file, whole) = (scratch.path(name), scratch.path(&format!("whole-{name}")));
     export_to(&store, &whole, false).unwrap();
     let written = std::fs::read(&whole).unwrap();
-    let text = decoded(&whole).expect("what was written can be read");
+    let text = decoded(&whole).expect("a complete export can be read");
     assert_eq!(said(&text), Some(content(&store)));
 
     let mut partial = written[..cut % (written.len() + 1)].to_vec();
@@ -119,14 +118,14 @@ pub fn export_resume(data: &[u8]) {
     match how >> 4 & 3 {
         0 => {}
         1 => partial.extend(std::iter::repeat_n(0, junk_length)),
-        // Text has no checksum: there is only what cannot be taken for lines.
+        // Text has no checksum, so append only bytes that cannot be taken for lines.
         _ if !is_compressed => partial.extend(junk.iter().map(|byte| byte | 0x80)),
         2 => partial.extend_from_slice(junk),
         _ => strike(&mut partial, &mut Bytes::new(changes)),
     }
     let partial_file = scratch.path(&format!("{name}.partial"));
     std::fs::write(&partial_file, &partial).unwrap();
-    // What has changed meanwhile may be in the export or not.
+    // A change made meanwhile may or may not be in the export.
     let later = how & 0x80 != 0;
     if later {
         let namespace = store.namespace("later").unwrap();
@@ -134,9 +133,9 @@ pub fn export_resume(data: &[u8]) {
     }
     match export_to(&store, &file, true) {
         Ok(()) => {
-            let resumed = decoded(&file).expect("what was resumed can be read");
+            let resumed = decoded(&file).expect("a resumed export can be read");
             let mut expected = said(&text).unwrap();
-            let said = said(&resumed).expect("what was resumed is whole");
+            let said = said(&resumed).expect("a resumed export is complete");
             if later && said.contains_key("later") {
                 let value = b"value".to_vec();
                 let keys = [(
@@ -154,7 +153,10 @@ pub fn export_resume(data: &[u8]) {
             assert!(!partial_file.exists());
         }
         Err(failure) => {
-            assert!(told(&failure).contains("is no export of the same store"), "{failure:?}");
+            assert!(
+                told(&failure).contains("is not an export of the same store"),
+                "{failure:?}"
+            );
             assert_eq!(std::fs::read(&partial_file).unwrap(), partial);
             assert!(!file.exists());
         }

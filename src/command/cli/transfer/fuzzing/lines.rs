@@ -37,7 +37,7 @@ const OF_KEY: [&str; 8] = [
     "metadata_base64",
 ];
 
-/// What a line says; None if it is wrong.
+/// The meaning of a line; None if it is wrong.
 pub(super) fn read(line: &[u8]) -> Result<Option<Line>, Unclear> {
     match json::parse(line) {
         Err(Wrong::TooDeep) => Err(Unclear),
@@ -54,7 +54,7 @@ fn meaning(node: &Node<'_>) -> Option<Line> {
         .copied()
         .filter(|name| members.get(name).is_some_and(|node| !matches!(node.value, Value::Null)))
         .collect();
-    // Types count in all lines.
+    // Wrong types are errors in any line.
     let texts = ["store", "prefix", "prefix_base64", "id", "namespace"];
     for name in texts {
         members.text(name)?;

@@ -1,11 +1,11 @@
-//! The bodies of the fuzz targets of exported and imported files, and what they compare with: a
-//! second reader of lines, and a model of an import.
+//! The bodies of the fuzz targets for exported and imported files, and the references they compare
+//! with: a second reader of lines, and a model of an import.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "to panic is how a target tells what it found"
+    reason = "a fuzz target reports a finding by a panic"
 )]
 
 mod export;
@@ -32,12 +32,12 @@ use lines::{Line, Unclear, read};
 pub use export::export_resume;
 pub use resume::import_resume;
 
-/// The namespace that is there before an import, and that `-n` names.
+/// The namespace that exists before an import, and that `-n` names.
 const NAMESPACE: &str = "N";
 
-/// Lines of any bytes, imported a few bytes at a time: the store holds what a second reader makes
-/// of them, up to the first line that is wrong, and the failure names that one. What is imported is
-/// exported and imported to the same.
+/// Lines of any bytes, imported a few bytes at a time: the store has the content that a second
+/// reader finds, up to the first wrong line, which the failure names. An export of it imports to
+/// the same content.
 pub fn import_lines(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, step) = (input.u8(), input.u8());
@@ -77,12 +77,12 @@ fn run(store: &Store, arguments: &Import, text: &[u8], step: u8, fails_at: Optio
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
     Whole,
-    /// At this line; so many lines before it are known to be done.
+    /// At this line, with the number of lines before it that are known to be done.
     At(u64, Option<u64>),
     CutOff,
     /// The text is a JSON array.
     Array,
-    /// It is not what was imported before.
+    /// The input does not begin with the lines imported before.
     Another,
 }
 
@@ -119,7 +119,7 @@ fn check(done: Outcome, expected: &End) {
     }
 }
 
-/// A store with something in it, and the same in a map.
+/// A store with a few keys, and a model of it.
 fn prepared(disk: &MemStorage) -> (Store, Model) {
     let store = open(disk);
     let namespace = store.create_namespace(NAMESPACE).unwrap();
@@ -142,11 +142,11 @@ fn prepared(disk: &MemStorage) -> (Store, Model) {
     (store, model)
 }
 
-/// What a store should hold.
+/// The expected content of a store.
 #[derive(Clone)]
 struct Model {
     namespaces: BTreeMap<String, Keys>,
-    /// The namespaces whose ids a file has given.
+    /// The namespaces whose ids come from a file.
     ids: BTreeMap<u128, String>,
 }
 
@@ -159,14 +159,14 @@ impl Model {
         }
     }
 
-    /// Imports the lines behind the first `skipped`; `section` is how many of those belong to an
-    /// export that has not ended.
+    /// Imports the lines after the first `skipped`; `section` is how many of the skipped ones
+    /// belong to an export that has not ended.
     fn import(&mut self, text: &[u8], arguments: &Import, skipped: u64, section: Option<u64>) -> Result<End, Unclear> {
         let mut writes = Vec::new();
         let mut end = self.read(text, arguments, skipped, section, &mut writes)?;
         let mut written = std::collections::BTreeSet::new();
         for (line, namespace, key, kept) in writes {
-            // What expires within a second is as good as expired.
+            // A key that expires within a second counts as expired.
             if kept
                 .expiry_ms
                 .is_some_and(|expiry| expiry < crate::common::fuzzing::NOW_MS + 1000)
@@ -186,7 +186,7 @@ impl Model {
         Ok(end)
     }
 
-    /// Creates namespaces, and collects what is to be written.
+    /// Creates namespaces, and collects the writes.
     fn read(
         &mut self,
         text: &[u8],
@@ -243,7 +243,7 @@ impl Model {
         Ok(if section.is_some() { End::CutOff } else { End::Whole })
     }
 
-    /// Whether there can be such a namespace; then there is.
+    /// Creates the namespace; false if its name is not valid.
     fn create(&mut self, name: &str) -> bool {
         let is_good = (1..=2048).contains(&name.len());
         if is_good {
@@ -254,7 +254,7 @@ impl Model {
 }
 
 impl End {
-    /// What is told of an import that was resumed depends on how far that one had come.
+    /// What a resumed import reports depends on how far the earlier one came.
     fn filter_resumed(self, skipped: u64) -> End {
         match self {
             End::At(line, _) if skipped > 0 => End::At(line, None),
@@ -263,13 +263,13 @@ impl End {
     }
 }
 
-/// A directory for files, which goes with it.
+/// A directory for files, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> Scratch {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // In memory, where there is such a place.
+        // In memory where possible.
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() {
             memory.to_owned()

@@ -1,4 +1,4 @@
-//! Imports that were cut off, and what is made of the note of how far they came.
+//! Imports that were cut off and are resumed from their progress notes.
 
 use embercask::Store;
 use embercask::storage::MemStorage;
@@ -8,9 +8,9 @@ use crate::common::fuzzing::json::{self, Node, Others, Value};
 use crate::common::fuzzing::{open, told};
 use embercask::testing::input::strike;
 
-/// An import that was cut off at any byte, and is resumed with a note and a file that may have
-/// changed since: it ends as a second reader of note and file says, and where the note is the one
-/// that was written, or that one with damage, no line is left out.
+/// Resumes an import that was cut off at any byte, with a note and a file that may have changed
+/// since: it ends as a second reader of note and file predicts. If the note is unchanged or
+/// damaged, no line is skipped that was not imported.
 pub fn import_resume(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, cut, step, file_change, note_change) =
@@ -25,7 +25,7 @@ pub fn import_resume(data: &[u8]) {
     let (store, mut model) = prepared(&disk);
     let (older, sequence) = (how & 4 != 0, store.stats().last_sequence);
     let copy = older.then(|| disk.crash_process());
-    // The first run ends where the reader fails, or where a line is wrong.
+    // The first run ends where the reader fails, or at a wrong line.
     let first = arguments(how, Some(note_file.clone()), false);
     let cut = cut % (text.len() + 1);
     let whole_lines = text[..cut]
@@ -47,11 +47,11 @@ pub fn import_resume(data: &[u8]) {
         expected => check(done, &expected),
     }
     let Ok(note) = std::fs::read(&note_file) else {
-        // Complete, or nothing was done that had to be noted.
+        // The import was complete, or had nothing to note.
         return;
     };
 
-    // What happens between the two runs.
+    // Changes between the two runs.
     let mut changes = Bytes::new(changes);
     let mut file = text.clone();
     match file_change % 4 {
@@ -68,7 +68,7 @@ pub fn import_resume(data: &[u8]) {
     }
     std::fs::write(&note_file, &noted).unwrap();
     let (store, mut model) = match copy {
-        // As it was before all that: what is noted is not there.
+        // The copy from before the import: it lacks the noted lines.
         Some(disk) => {
             drop(store);
             (open(&disk), prepared(&MemStorage::new()).1)
@@ -84,13 +84,13 @@ pub fn import_resume(data: &[u8]) {
     match &expected {
         Some(expected) => check(done, expected),
         None => {
-            let failure = done.expect_err("this note is not to be believed");
+            let failure = done.expect_err("this note must be refused");
             assert!(told(&failure).contains("note"), "{failure:?}");
         }
     }
     model.check(&store);
 
-    // Damage is found, or does no harm: all lines are there.
+    // Damage is detected, or harmless: no line is missing.
     let is_accepted = match note_change % 4 {
         0 => !matches!(expected, None | Some(End::Another)),
         1 => expected == Some(End::Whole),
@@ -104,13 +104,13 @@ pub fn import_resume(data: &[u8]) {
         assert_eq!(whole.namespaces, model.namespaces, "lines were left out");
         assert_eq!(end == End::Whole, expected == Some(End::Whole), "{end:?}");
     } else if is_accepted {
-        // What the copy lacks is not taken for done.
+        // Lines that the copy lacks are not taken for done.
         let note = json::parse(&noted).ok().and_then(|note| Note::of(&note));
         assert!(note.is_none_or(|note| note.sequence <= sequence));
     }
 }
 
-/// Lines of an export, made of few bytes each, or the fuzzer's own.
+/// Lines of an export, each generated from a few bytes, or raw bytes of the fuzzer.
 fn lines(input: &mut Bytes<'_>) -> Vec<u8> {
     let (mut text, mut section) = (Vec::new(), 0_u64);
     while !input.is_empty() {
@@ -145,7 +145,7 @@ fn lines(input: &mut Bytes<'_>) -> Vec<u8> {
     text
 }
 
-/// A note that says something else, and is well-formed.
+/// A well-formed note with one member changed.
 fn edited(note: &[u8], changes: &mut Bytes<'_>) -> Vec<u8> {
     let mut note: serde_json::Value = serde_json::from_slice(note).expect("it is JSON");
     let (field, number) = (changes.below(5), u64::from(changes.u8()));
@@ -214,7 +214,7 @@ struct Note {
 }
 
 impl Note {
-    /// All of its members have to be there, and no others.
+    /// Requires all members, and no others.
     fn of(note: &Node<'_>) -> Option<Note> {
         let known = [
             "store",
