@@ -9,7 +9,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use embercask::Durability;
 
-use crate::common::text::Format;
+use crate::common::parse::Format;
 use crate::server::arguments::Serve;
 
 const STYLES: Styles = Styles::styled()

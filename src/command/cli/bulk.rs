@@ -16,7 +16,8 @@ use super::writer::{Change, Rules, Write, Writer};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::objects::NamedKey;
-use crate::common::text::{count, decode_base64, escape};
+use crate::common::parse::decode_base64;
+use crate::common::text::{count, escape};
 
 /// Keys read at a time.
 const GET_KEYS: usize = 1000;

@@ -13,7 +13,8 @@ use super::output::{ListedKey, json, json_line, stdout};
 use super::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::text::{Format, escape, escape_short, is_deceptive};
+use crate::common::parse::Format;
+use crate::common::text::{escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
 const SHOWN_MAX: usize = 100;

@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::arguments::{Global, Target};
 use crate::common::failure::{Failure, Outcome};
-use crate::common::text::{one_line, parse_id};
+use crate::common::parse::parse_id;
+use crate::common::text::one_line;
 use crate::planted::{Planted, planted};
 
 /// Opening shows its progress after this time.

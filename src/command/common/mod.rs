@@ -1,4 +1,4 @@
-//! Shared by the command line and the server: failures, signals, bytes as text, JSON, and the
+//! Shared by the command line and the server: failures, signals, bytes as text and back, JSON, and the
 //! statistics of a store.
 
 pub(crate) mod blanks;
@@ -7,5 +7,6 @@ pub(crate) mod failure;
 pub(crate) mod fuzzing;
 pub(crate) mod interrupt;
 pub(crate) mod objects;
+pub(crate) mod parse;
 pub(crate) mod statistics;
 pub(crate) mod text;

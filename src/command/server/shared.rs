@@ -12,7 +12,7 @@ use super::body::{Body, BodyMemory, Disconnected};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::parse::rules::Expiration;
-use crate::common::text::parse_id;
+use crate::common::parse::parse_id;
 
 /// The state shared by all connections.
 pub(super) struct Shared {

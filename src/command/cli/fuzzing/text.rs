@@ -4,9 +4,8 @@ use std::ffi::OsStr;
 
 use crate::cli::output::{JsonOrBase64, TextOrBase64, json_line};
 use crate::common::fuzzing::json;
-use crate::common::text::{
-    Format, bytes, count, decode_base64, escape, escape_short, is_deceptive, one_line, parse_id, time, unescape,
-};
+use crate::common::parse::{Format, decode_base64, parse_id, unescape};
+use crate::common::text::{bytes, count, escape, escape_short, is_deceptive, one_line, time};
 use embercask::testing::input::Input;
 
 /// Bytes as text, and text as bytes.

@@ -12,7 +12,8 @@ use crate::cli::arguments::{Export, FileFormat};
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::text::{Format, count};
+use crate::common::parse::Format;
+use crate::common::text::count;
 use crate::planted::{Planted, planted};
 
 /// Keys per page; their values stay on disk until they are written.

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::cli::output::{JsonOrBase64, TextOrBase64};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
-use crate::common::text::{decode_base64, parse_id};
+use crate::common::parse::{decode_base64, parse_id};
 
 /// The version of the lines that this program writes, and the newest it reads.
 const VERSION: u32 = 1;

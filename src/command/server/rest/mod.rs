@@ -21,7 +21,7 @@ use super::parse::encoding::{Query, decode};
 use super::parse::rules;
 use super::response::ApiResponse;
 use super::shared::Shared;
-use crate::common::text::parse_id;
+use crate::common::parse::parse_id;
 use routes::Parameters;
 
 /// Most bytes of a form besides its value: boundaries, heads and metadata.

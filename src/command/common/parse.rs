@@ -1,0 +1,126 @@
+//! What users give as text: bytes in one of several formats, and ids.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use clap::ValueEnum;
+
+use super::failure::{Failure, Outcome};
+use super::text::{encode_base64, escape};
+
+/// How bytes are written on the command line and in output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The bytes as they are
+    #[default]
+    Raw,
+    /// Text, with \n, \t, \\ and \xNN for bytes that are not text
+    Escaped,
+    /// Base64
+    Base64,
+}
+
+impl Format {
+    /// Decodes an argument.
+    pub(crate) fn parse(self, argument: &OsStr) -> Outcome<Vec<u8>> {
+        match self {
+            Format::Raw => Ok(argument.as_encoded_bytes().to_vec()),
+            Format::Escaped => unescape(text_of(argument)?),
+            Format::Base64 => decode_base64(text_of(argument)?),
+        }
+    }
+
+    /// Encodes bytes for output.
+    pub(crate) fn show(self, bytes: &[u8]) -> Cow<'_, [u8]> {
+        match self {
+            Format::Raw => bytes.into(),
+            Format::Escaped => escape(bytes).into_bytes().into(),
+            Format::Base64 => encode_base64(bytes).into_bytes().into(),
+        }
+    }
+}
+
+/// The text of an argument in an encoded format.
+fn text_of(argument: &OsStr) -> Outcome<&str> {
+    argument.to_str().ok_or_else(|| {
+        Failure::usage(
+            "the argument is not text (UTF-8)",
+            "use the format raw for bytes as they are, or escape them",
+        )
+    })
+}
+
+/// Decodes the escapes of [`super::text::escape`], and \0.
+pub(crate) fn unescape(text: &str) -> Outcome<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, escape)) = rest.split_once('\\') {
+        bytes.extend_from_slice(plain.as_bytes());
+        let mut characters = escape.chars();
+        match characters.next() {
+            Some('\\') => bytes.push(b'\\'),
+            Some('n') => bytes.push(b'\n'),
+            Some('r') => bytes.push(b'\r'),
+            Some('t') => bytes.push(b'\t'),
+            Some('0') => bytes.push(0),
+            Some('x') => {
+                let digits = characters.as_str().get(..2);
+                let byte = digits.and_then(|digits| u8::try_from(hexadecimal(digits)?).ok());
+                bytes.push(byte.ok_or_else(|| bad_escape(escape))?);
+                characters.nth(1);
+            }
+            _ => return Err(bad_escape(escape)),
+        }
+        rest = characters.as_str();
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Ok(bytes)
+}
+
+/// A hexadecimal number. Unlike Rust's parser, takes no sign.
+fn hexadecimal(digits: &str) -> Option<u128> {
+    let is_number = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u128::from_str_radix(digits, 16).ok().filter(|_| is_number)
+}
+
+/// The id of a namespace.
+pub(crate) fn parse_id(text: &str) -> Outcome<u128> {
+    let id = hexadecimal(text).filter(|_| text.len() == 32);
+    id.ok_or_else(|| {
+        Failure::usage(
+            format!("{text:?} is not a namespace id"),
+            "an id has 32 hexadecimal digits; `embercask namespace list` shows them",
+        )
+    })
+}
+
+fn bad_escape(escape: &str) -> Failure {
+    let shown: String = escape.chars().take(3).collect();
+    Failure::usage(
+        format!("\\{shown} is not an escape"),
+        "write \\n, \\r, \\t, \\0, \\\\ or \\x and two hexadecimal digits",
+    )
+}
+
+pub(crate) fn decode_base64(text: &str) -> Outcome<Vec<u8>> {
+    BASE64_STANDARD
+        .decode(text.trim_end())
+        .map_err(|error| Failure::usage(format!("this is not base64: {error}"), ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_lead_back_to_the_bytes() {
+        let all: Vec<u8> = (0..=255).chain("grüße \u{202e}\u{7f}".bytes()).collect();
+        assert_eq!(unescape(&escape(&all)).ok(), Some(all));
+        assert_eq!(escape(b"a\\b\n\xff"), "a\\\\b\\n\\xff");
+        for wrong in ["\\q", "\\x4", "\\x+f", "\\"] {
+            assert!(unescape(wrong).is_err(), "{wrong}");
+        }
+    }
+}
