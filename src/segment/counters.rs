@@ -200,7 +200,7 @@ impl Counters {
 
     /// Counts a put that the keydir no longer points at.
     pub(crate) fn remove_live(&self, _: &ChangeRight, bytes: u64) {
-        debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more puts died than were live");
+        debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more died than was live");
         subtract(&self.live_puts, 1);
         subtract(&self.live_bytes, bytes);
     }
