@@ -1,6 +1,6 @@
-//! Throughput of each operation at a million keys, and beside each a yardstick: the least that the
-//! machine could do for it with no engine around. Only the ratio within one run on an otherwise
-//! idle machine says something.
+//! Throughput of each operation at a million keys, each next to a yardstick: the least work that
+//! the machine has to do for it without an engine. Only ratios within one run, on an otherwise idle
+//! machine, are meaningful.
 
 mod common;
 
@@ -17,12 +17,12 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group};
 use embercask::{Durability, PutOptions, ReadMode, Store};
 
-/// Bytes that a record of the benches takes in a log: what a raw write has to carry.
+/// Bytes that a record of the benches takes in a log, and that a raw write writes.
 const RECORD_BYTES: usize = 24 + 28 + 100;
-/// Bytes of a segment, as by default.
+/// Bytes of a segment, the default.
 const SEGMENT_BYTES: usize = 64 << 20;
-/// Names the directory in which this program, started once more, is to leave the store of a killed
-/// process.
+/// Environment variable with the directory in which a child of this program leaves the store of a
+/// killed process.
 const KILLED_IN: &str = "EMBERCASK_BENCH_KILLED_IN";
 
 fn put(c: &mut Criterion) {
@@ -198,12 +198,11 @@ fn get(c: &mut Criterion) {
     group.finish();
 }
 
-/// Gets whose values are on the device only: read call by call, since what is mapped stays in
-/// memory, after the page cache was emptied. Beside them reads of one page at random places of the
-/// same files.
+/// Gets whose values are only on the device: in pread mode, since mapped pages stay in memory, and
+/// with an emptied page cache. The yardstick reads one page at random offsets of the same files.
 fn cold(group: &mut BenchmarkGroup<'_, WallTime>, directory: &Path) {
     if !drop_page_cache() {
-        println!("cold gets: left out, since the page cache cannot be emptied without the right to do so");
+        println!("cold gets: skipped, since this process may not empty the page cache");
         return;
     }
     let store = options().read_mode(ReadMode::Pread).open(directory).expect("a store");
@@ -244,7 +243,7 @@ fn cold(group: &mut BenchmarkGroup<'_, WallTime>, directory: &Path) {
     });
 }
 
-/// Empties the page cache of what is clean; false if this process may not.
+/// Drops clean pages from the page cache; false if this process may not.
 fn drop_page_cache() -> bool {
     std::fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
 }
@@ -359,7 +358,7 @@ fn change(c: &mut Criterion) {
     let mut next = 0;
     group.bench_function("delete", |b| {
         b.iter_custom(|iterations| {
-            // What is to be deleted is put first, untimed, if need be.
+            // Missing keys to delete are put first, untimed.
             let first = next;
             next += iterations;
             for number in first.max(KEYS)..next.max(KEYS) {
@@ -412,7 +411,8 @@ fn open(c: &mut Criterion) {
         b.iter_custom(|iterations| {
             let mut spent = Duration::ZERO;
             for _ in 0..iterations {
-                // Opening recovers the store, so that each iteration needs the files as the kill left them.
+                // Opening recovers the store, so each iteration needs a copy of the files as the
+                // kill left them.
                 let killed = common::directory();
                 for file in std::fs::read_dir(directory.path()).expect("a directory") {
                     let path = file.expect("a file").path();
@@ -431,9 +431,8 @@ fn open(c: &mut Criterion) {
     group.finish();
 }
 
-/// Writes a quarter of a store's keys anew and dies without closing it. A copy of its files made
-/// beside the running process would not do: background work may replace files between two of the
-/// copies.
+/// Overwrites a quarter of a store's keys and dies without closing it. Copying the files of a
+/// running process would not do: background work may replace files while they are copied.
 fn be_killed(directory: &Path) -> ! {
     let store = options().open(directory).expect("a store");
     let namespace = store.namespace("BENCH").expect("a namespace");

@@ -1,18 +1,17 @@
-//! Instructions of single operations, counted by callgrind: what costs a tenth more is seen,
-//! whatever else the machine does.
+//! Instruction counts of single operations, by callgrind: detects a growth of a tenth even on a
+//! busy machine.
 //!
-//! `cargo bench --bench instructions` compares them with `benches/instructions.txt`, and fails if
-//! one has grown by more than a tenth; `-- --accept` writes what it counted to that file instead.
-//! `-- --test` runs each operation a few times and counts nothing, to see that it works. Counting
-//! needs valgrind.
+//! `cargo bench --bench instructions` compares the counts with `benches/instructions.txt`, and
+//! fails if one has grown by more than a tenth; `-- --accept` writes the counts to that file
+//! instead. `-- --test` runs each operation a few times without counting, to see that it works.
+//! Counting needs valgrind.
 //!
-//! Another compiler makes other instructions, and a processor with other extensions takes other
-//! ways: count the state before a change first, and accept that, when either differs from where the
-//! file was written.
+//! Counts depend on the compiler and on the processor's extensions: if either differs from where
+//! the file was written, first count and accept the state before a change.
 //!
-//! This program starts itself under callgrind for each operation, with so many calls and with twice
-//! as many, several times each, of which the lowest counts. What both do besides (opening a store,
-//! making keys) cancels out. Both open a copy of one store, and so hash keys alike.
+//! For each operation this program starts itself under callgrind with some number of calls and with
+//! twice as many, several times each, and takes the lowest counts. The work common to both (opening
+//! a store, making keys) cancels out. Both open a copy of the same store, so they hash keys alike.
 
 #[allow(dead_code, reason = "no bench uses all of it")]
 mod common;
@@ -27,33 +26,32 @@ use embercask::{Durability, Maintenance, Namespace, Options, PutOptions, Store};
 
 /// Keys of a store.
 const KEYS: u64 = 20_000;
-/// Keys that are made for the calls, whether a run needs them or not: as many as the longest run
-/// takes.
+/// Keys made for the calls of each run: as many as the longest run needs.
 const KEYS_PREPARED: u64 = 10_000;
-/// Keys that are put after the store was opened, in a namespace of their own.
+/// Keys put after the store was opened, in a separate namespace.
 const KEYS_RECENT: u64 = 1_000;
 /// Keys of a page.
 const PAGE_KEYS: usize = 1_000;
 /// Calls of each operation with `--test`.
 const CALLS_SHORT: usize = 2;
-/// Runs of so many calls, of which that with the lowest count is taken.
+/// Runs per number of calls, of which the lowest count is taken.
 const REPETITIONS: usize = 3;
-/// Growth from which on this fails, in percent.
+/// Maximum growth, in percent.
 const GROWTH_MAX: f64 = 10.0;
 
-/// Names the operation that this program, started once more, is to do.
+/// Environment variable with the operation that a child of this program runs.
 const OPERATION: &str = "EMBERCASK_BENCH_OPERATION";
-/// Names how many calls of it.
+/// Environment variable with the number of calls.
 const CALLS: &str = "EMBERCASK_BENCH_CALLS";
-/// Names the directory of the store to do it on.
+/// Environment variable with the directory of the store.
 const STORE: &str = "EMBERCASK_BENCH_STORE";
 
-/// Something to count.
+/// An operation to count.
 struct Operation {
     name: &'static str,
-    /// Calls of the shorter of both runs.
+    /// Calls in the shorter of the two runs.
     calls: usize,
-    /// Keys that each of them is about; the count is for one.
+    /// Keys per call; counts are per key.
     keys: usize,
     /// Whether the keys of the store have an expiry and metadata.
     detailed: bool,
@@ -150,17 +148,17 @@ const fn page(name: &'static str, detailed: bool) -> Operation {
     }
 }
 
-/// What calls work on, the same whatever the operation and the number of calls.
+/// The data that calls use, the same for every operation and number of calls.
 struct Work {
     store: Store,
     namespace: Namespace,
-    /// Has the first of the existing keys, all written since the store was opened.
+    /// Holds the first of the existing keys, all written since the store was opened.
     recent: Namespace,
-    /// Keys of the store, in no order, none twice.
+    /// Distinct keys of the store, in no order.
     existing: Vec<Vec<u8>>,
-    /// Keys that are not in it.
+    /// Keys that are not in the store.
     absent: Vec<Vec<u8>>,
-    /// Where pages begin; each has so many keys behind it that they are full.
+    /// Start keys of pages, each followed by enough keys to fill its page.
     starts: Vec<String>,
     value: [u8; VALUE_BYTES],
 }
@@ -170,7 +168,7 @@ impl Work {
         let store = options().open(directory).expect("a store");
         assert!(
             store.recovery_report().index_file_used,
-            "the hash is that of the other run"
+            "both runs hash with the same seeds"
         );
         let namespace = store.namespace("BENCH").expect("a namespace");
         let recent = store.namespace("RECENT").expect("a namespace");
@@ -179,7 +177,7 @@ impl Work {
             recent,
             existing: (0..KEYS_PREPARED).map(random_key).collect(),
             absent: (KEYS..KEYS + KEYS_PREPARED).map(random_key).collect(),
-            // Keys are hexadecimal and spread evenly: a sixteenth of them is at 0xf0 and beyond.
+            // Keys are hexadecimal and evenly spread: a sixteenth of them is at 0xf0 or above.
             starts: (0..100).map(|number| format!("{:02x}", mix(number) % 0xf0)).collect(),
             value: value(0),
             store,
@@ -198,7 +196,7 @@ fn main() -> ExitCode {
     let has = |name: &str| std::env::args().any(|argument| argument == name);
     let short = has("--test") || has("--quick");
     if !short && Command::new("valgrind").arg("--version").output().is_err() {
-        println!("instructions: not counted, since that needs valgrind; most systems have a package of that name");
+        println!("instructions: not counted, since valgrind is missing; most systems have a package of that name");
         return ExitCode::SUCCESS;
     }
     let base = directory();
@@ -216,7 +214,7 @@ fn main() -> ExitCode {
     let counts: Vec<_> = OPERATIONS
         .iter()
         .map(|operation| {
-            // What happens now and then on the way to the first call only ever adds to a count.
+            // Sporadic work before the first call can only add to a count, so take the minimum.
             let total = |calls| {
                 let once = |_| counted(operation, calls, &store(operation.detailed), base.path());
                 (0..REPETITIONS).map(once).fold(f64::INFINITY, f64::min)
@@ -229,29 +227,29 @@ fn main() -> ExitCode {
     if has("--accept") {
         accept(&counts);
     } else if !grown.is_empty() {
-        eprintln!("instructions: more than expected, or not expected at all:");
+        eprintln!("instructions: more than expected, or without an expected count:");
         grown.iter().for_each(|line| eprintln!("  {line}"));
-        eprintln!("If that is as it should be: cargo bench --bench instructions -- --accept");
+        eprintln!("If that is intended: cargo bench --bench instructions -- --accept");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
 
-/// Options under which nothing happens at a time of its own choosing.
+/// Options without background work.
 fn options() -> Options {
     common::options()
         .maintenance(Maintenance::Manual)
         .flush_interval(Duration::from_secs(3600))
 }
 
-/// What a key of a detailed store has besides its value.
+/// Metadata and expiry of the keys of a detailed store.
 fn details() -> PutOptions {
     PutOptions::new()
         .metadata("{\"size\":100}")
         .ttl(Duration::from_secs(86_400))
 }
 
-/// Makes a store, and closes it, so that all segments are sealed.
+/// Creates and closes a store, so that all segments are sealed.
 fn fill(directory: &Path, details: &PutOptions) {
     let store = options().open(directory).expect("a store");
     let namespace = store.namespace("BENCH").expect("a namespace");
@@ -265,8 +263,8 @@ fn fill(directory: &Path, details: &PutOptions) {
     store.close().expect("a close");
 }
 
-/// Does what the environment asks for. Ends without closing the store, since that costs the more
-/// the more was put.
+/// Runs the operation given by the environment. Exits without closing the store, since the cost of
+/// closing depends on how much was put.
 fn be_counted(name: &str) -> ! {
     let operation = OPERATIONS.iter().find(|operation| operation.name == name);
     let operation = operation.expect("an operation");
@@ -282,7 +280,7 @@ fn this_program() -> PathBuf {
     std::env::current_exe().expect("this program")
 }
 
-/// A copy of a closed store, in the place of the one before.
+/// Copies a closed store, replacing the previous copy.
 fn copied(store: &Path, base: &Path) -> PathBuf {
     let copy = base.join("copy");
     if copy.exists() {
@@ -296,7 +294,7 @@ fn copied(store: &Path, base: &Path) -> PathBuf {
     copy
 }
 
-/// Runs this program, by that command, for so many calls of the operation.
+/// Runs this program with `command` for `calls` calls of the operation.
 fn run(mut command: Command, operation: &Operation, calls: usize, store: &Path) {
     let output = command
         .env(OPERATION, operation.name)
@@ -308,7 +306,7 @@ fn run(mut command: Command, operation: &Operation, calls: usize, store: &Path) 
     assert!(output.status.success(), "{}: {errors}", operation.name);
 }
 
-/// All instructions of a run of so many calls.
+/// All instructions of a run of `calls` calls.
 fn counted(operation: &Operation, calls: usize, store: &Path, base: &Path) -> f64 {
     let counts = base.join("callgrind");
     let mut command = Command::new("valgrind");
@@ -331,7 +329,7 @@ fn expected_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.txt")
 }
 
-/// Prints the counts beside what is expected, and returns what has grown too much.
+/// Prints the counts next to the expected ones, and returns those that have grown too much.
 fn compare(counts: &[f64]) -> Vec<String> {
     let text = std::fs::read_to_string(expected_path()).unwrap_or_default();
     let expected = |name: &str| -> Option<f64> {

@@ -1,5 +1,5 @@
-//! Memory of both indexes a key, and disk a user's byte, at 1 million and 10 million keys of 16 to
-//! 40 bytes.
+//! Memory of both indexes per key, and disk space per user byte, at 1 million and 10 million keys
+//! of 16 to 40 bytes.
 //!
 //! `cargo bench --bench memory` prints a table; `-- --test` runs with few keys, to see that it
 //! works.
@@ -8,7 +8,7 @@ mod common;
 
 use common::{KEYS, KeyOf, VALUE_BYTES, directory, filled, ordered_key, random_key};
 
-/// Names of the orders in which keys are put, and the keys.
+/// Names of the orders in which keys are put, and functions that make the keys.
 const ORDERS: [(&str, KeyOf); 2] = [("at random", random_key), ("in order", ordered_key)];
 
 fn main() {

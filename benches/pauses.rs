@@ -1,18 +1,17 @@
-//! The longest that a single put or get takes while everything happens at once: tables that grow,
-//! segments that are sealed, sweeps of expired keys, compaction.
+//! Worst-case latency of single puts and gets while everything happens at once: growing tables,
+//! sealing segments, sweeping expired keys, compaction.
 //!
-//! `cargo bench --bench pauses` prints how long operations took, the slowest of them, and what the
-//! store did meanwhile as far as its statistics tell. `-- --operations 100000000` takes more of
-//! them, `--threads` and `--keys` say how many threads share them and up to how many keys the store
-//! grows; `--test` takes few, to see that it works.
+//! `cargo bench --bench pauses` prints latencies, the slowest operations, and what the store did at
+//! the same time, according to its statistics. `-- --operations 100000000` sets the number of
+//! operations, `--threads` the number of threads that share them, `--keys` the number of keys up to
+//! which the store grows; `--test` runs few, to see that it works.
 //!
-//! The machine makes pauses of its own. A yardstick tells of them, and each slow operation, how
-//! long its thread waited for a processor; those that are slow without that wait are listed once
-//! more.
+//! The machine causes pauses too. A yardstick measures them, and each slow operation is printed
+//! with the time that its thread waited for a processor; operations that are slow even without that
+//! wait are listed separately.
 //!
-//! Statistics are taken by a thread every few milliseconds, and writers may have to wait for that;
-//! a slow operation during which it happened is marked. `--sample-milliseconds 0` leaves the
-//! samples out.
+//! A thread samples statistics every few milliseconds, and writers may have to wait for it; slow
+//! operations during a sample are marked. `--sample-milliseconds 0` takes no samples.
 
 #[allow(dead_code, reason = "no bench uses all of it")]
 mod common;
@@ -25,15 +24,15 @@ use common::{VALUE_BYTES, directory, mix, options, random_key, value};
 use embercask::{Namespace, PutOptions, Stats, Store};
 use hdrhistogram::Histogram;
 
-/// So many of the slowest operations of a kind are told of.
+/// Number of slowest operations printed per kind.
 const SLOWEST: usize = 10;
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// Operations after which a thread says how far it is.
+/// Operations after which a thread reports its progress.
 const STEP: u64 = 1024;
 const QUANTILES: [f64; 5] = [0.5, 0.99, 0.999, 0.9999, 0.99999];
 
-/// What is wanted.
+/// The command line.
 struct Wanted {
     operations: u64,
     threads: u64,
@@ -68,7 +67,7 @@ impl Wanted {
                     wanted.operations = 50_000;
                     wanted.watch = Duration::from_millis(200);
                 }
-                // Cargo says so.
+                // Passed by Cargo.
                 "--bench" => {}
                 _ => panic!("{argument} is none of --operations, --threads, --keys, --sample-milliseconds, --test"),
             }
@@ -77,46 +76,46 @@ impl Wanted {
     }
 }
 
-/// One operation of the slowest.
+/// A slow operation.
 #[derive(Clone, Copy)]
 struct Slow {
-    /// Counted from the start.
+    /// Since the start.
     began: Duration,
     took: Duration,
-    /// How much of that its thread could have run, but for others on the processor: at most, and if
-    /// the system tells.
+    /// Upper bound of the part of `took` that its thread waited for a processor; None if the system
+    /// does not tell.
     waited: Option<Duration>,
 }
 
 impl Slow {
-    /// What is left of its time without the wait.
+    /// Its time without the wait.
     fn ran(&self) -> Duration {
         self.took - self.waited.unwrap_or_default()
     }
 }
 
-/// How long all operations of a kind took.
+/// Latencies of all operations of a kind.
 struct Times {
     histogram: Histogram<u64>,
     slowest: Slowest,
-    /// Those that took longest even without the wait for a processor.
+    /// The slowest, not counting the wait for a processor.
     slowest_running: Slowest,
 }
 
-/// The slowest of all, the slowest first.
+/// The slowest operations, slowest first.
 struct Slowest {
     operations: Vec<Slow>,
     time: fn(&Slow) -> Duration,
 }
 
 impl Slowest {
-    /// By what this says of an operation.
+    /// Ranks operations by this time.
     fn by(time: fn(&Slow) -> Duration) -> Slowest {
         let operations = Vec::new();
         Slowest { operations, time }
     }
 
-    /// Whether an operation that took so long may be among them.
+    /// Whether an operation that took this long may be among the slowest.
     fn may_take(&self, took: Duration) -> bool {
         let least = self.operations.get(SLOWEST - 1).map(self.time);
         least.is_none_or(|least| least < took)
@@ -139,8 +138,8 @@ impl Times {
         }
     }
 
-    /// Notes an operation that has just ended. `waited` is how long its thread had waited for a
-    /// processor shortly before.
+    /// Records an operation that has just ended. `waited` is the time that its thread had waited
+    /// for a processor as of the last check.
     fn note(&mut self, began: Duration, took: Duration, waited: &mut Option<Duration>) {
         self.histogram.record(took.as_nanos() as u64).expect("a time");
         if self.slowest.may_take(took) || self.slowest_running.may_take(took) {
@@ -164,7 +163,7 @@ impl Times {
     }
 }
 
-/// A number of the store that changes.
+/// A changing number of the store.
 struct Counter {
     name: &'static str,
     is_bytes: bool,
@@ -198,22 +197,22 @@ const COUNTERS: [Counter; 14] = [
     bytes("buffers", |stats| stats.buffer_bytes),
 ];
 
-/// What the store was at a moment; both times are counted from the start.
+/// The store's statistics at a moment. Both times are since the start.
 struct Sample {
     began: Duration,
     ended: Duration,
     counts: [u64; COUNTERS.len()],
-    /// Segments that were ever seen sealed, outputs of compaction among them.
+    /// Number of segments ever seen sealed, including outputs of compaction.
     sealed: u64,
 }
 
-/// What threads share.
+/// State shared by the threads.
 struct Run<'a> {
     wanted: &'a Wanted,
     store: &'a Store,
     namespace: &'a Namespace,
     started: Instant,
-    /// Keys that a put has begun for; may go a little beyond what is wanted.
+    /// Number of keys for which a put has begun; may exceed `wanted.keys` a little.
     keys: AtomicU64,
     /// Operations done, in steps.
     done: AtomicU64,
@@ -271,7 +270,7 @@ fn main() {
     store.close().expect("a close");
 }
 
-/// The yardstick: how long a thread that does nothing but read the clock did not run.
+/// The yardstick: how long a thread that only reads the clock was kept from running.
 fn watched(watch: Duration) -> String {
     let started = Instant::now();
     let (mut last, mut worst, mut long) = (started, Duration::ZERO, 0);
@@ -302,14 +301,14 @@ fn work(run: &Run<'_>, thread: u64) -> (Times, Times) {
         let is_put = random.is_multiple_of(2) || known == 0;
         let key_number = mix(random) % known.max(1);
         if is_put {
-            // A third of them are new, as long as there is room.
+            // A third of the puts are of new keys, as long as there is room.
             let is_new = (random >> 8).is_multiple_of(3) && known < wanted.keys;
             let key_number = if is_new || known == 0 {
                 run.keys.fetch_add(1, Ordering::Relaxed) % wanted.keys
             } else {
                 key_number
             };
-            // A tenth end within seconds.
+            // A tenth expire within seconds.
             let mut options = PutOptions::new();
             if (random >> 16).is_multiple_of(10) {
                 options = options.ttl(Duration::from_millis(2000 + (random >> 32) % 3000));
@@ -338,14 +337,14 @@ fn work(run: &Run<'_>, thread: u64) -> (Times, Times) {
     (puts, gets)
 }
 
-/// How long this thread has waited for a processor since it began, if the system tells.
+/// The time that this thread has waited for a processor since it began, if the system tells.
 fn waited_by_now() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanoseconds = text.split_whitespace().nth(1)?.parse().ok()?;
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// Looks at the store every few milliseconds, until all is over.
+/// Samples the store every few milliseconds until the run is over.
 fn sample(run: &Run<'_>) -> Vec<Sample> {
     let (mut samples, mut sealed) = (Vec::new(), HashSet::new());
     let mut is_last = false;
@@ -427,7 +426,7 @@ fn meanwhile(slow: &Slow, samples: &[Sample]) -> String {
     if later.sealed > before.sealed {
         changes.insert(0, format!("segments sealed +{}", later.sealed - before.sealed));
     }
-    // Those that neither ended before it began nor began after it ended.
+    // Samples that overlap the operation.
     if let Some(longest) = samples[next..after]
         .iter()
         .map(|sample| sample.ended - sample.began)
@@ -439,7 +438,7 @@ fn meanwhile(slow: &Slow, samples: &[Sample]) -> String {
     format!("within {between} {}", changes.join(", "))
 }
 
-/// All that happened.
+/// Prints the totals of the run.
 fn total(run: &Run<'_>, spent: Duration, samples: &[Sample]) {
     let stats = run.store.stats();
     println!("\nin {:.1} s:", spent.as_secs_f64());
@@ -476,7 +475,7 @@ fn amount(counter: &Counter, amount: u64) -> String {
     }
 }
 
-/// A time in the unit that suits it.
+/// A time in a suitable unit.
 fn time(time: Duration) -> String {
     let microseconds = time.as_secs_f64() * 1e6;
     if microseconds >= 1e6 {

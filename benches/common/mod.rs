@@ -1,5 +1,4 @@
-//! What the benches share: keys, values, stores and a generator whose numbers are the same in every
-//! run.
+//! Shared by the benches: keys, values, stores and a deterministic random generator.
 
 use embercask::{Durability, Namespace, Options, Store};
 
@@ -11,7 +10,7 @@ pub const VALUE_BYTES: usize = 100;
 /// Makes the key of a number.
 pub type KeyOf = fn(u64) -> Vec<u8>;
 
-/// Turns a number into another that looks random (splitmix64).
+/// Mixes a number into a random-looking one (splitmix64).
 pub fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,7 +26,7 @@ pub fn random_key(number: u64) -> Vec<u8> {
     key
 }
 
-/// A key of 16 to 40 bytes; they come in ascending order.
+/// A key of 16 to 40 bytes; keys ascend with the number.
 pub fn ordered_key(number: u64) -> Vec<u8> {
     let mut key = format!("{number:016}{:016x}{:08x}", mix(number), number as u32).into_bytes();
     key.truncate(16 + (mix(number) % 25) as usize);
@@ -43,19 +42,20 @@ pub fn value(number: u64) -> [u8; VALUE_BYTES] {
     value
 }
 
-/// A fresh directory on the file system that the build uses.
+/// A fresh directory in `EMBERCASK_BENCH_DIR`, by default the system's directory for temporary
+/// files.
 pub fn directory() -> tempfile::TempDir {
     let base = std::env::var_os("EMBERCASK_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     tempfile::tempdir_in(base).expect("a temporary directory")
 }
 
-/// Default options but for the durability of a put, so that filling a store does not measure the
+/// Default options except for the durability of a put, so that filling a store does not measure the
 /// device.
 pub fn options() -> Options {
     Store::options().durability(Durability::Os)
 }
 
-/// A store with the first so many of these keys.
+/// A store with the first `keys` of these keys.
 pub fn filled(directory: &std::path::Path, keys: u64, key: KeyOf) -> (Store, Namespace) {
     let store = options().open(directory).expect("a store");
     let namespace = store.namespace("BENCH").expect("a namespace");

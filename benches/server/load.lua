@@ -1,4 +1,4 @@
--- What wrk sends to a binding of `embercask serve`: gets, puts, or one of both at random, of keys that are there.
+-- wrk's requests to a binding of `embercask serve`: gets, puts, or a random mix, of existing keys.
 local keys, mode = 100000, "get"
 local value = string.rep("v", 100)
 local headers = { ["X-KV-Namespace"] = "LOAD" }

@@ -1,5 +1,4 @@
-//! Writes the first inputs of the targets of the command and its server into `corpus/`: always the
-//! same ones.
+//! Writes the seed inputs of the command's and its server's targets into `corpus/`. Deterministic.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example command_seeds`
 
@@ -17,7 +16,7 @@ fn main() -> io::Result<()> {
     requests()
 }
 
-/// What the command reads.
+/// Inputs of the command.
 fn command() -> io::Result<()> {
     for (name, text) in [
         ("id", &b"0123456789abcdef0123456789ABCDEF"[..]),
@@ -97,7 +96,7 @@ fn command() -> io::Result<()> {
         }
     }
     for n in 0..24_u8 {
-        // Like random ones, and without order.
+        // Pseudorandom bytes.
         let bytes: Vec<u8> = (0..120_u32)
             .map(|at| (((at + 7) * (u32::from(n) + 3) * 40503) >> 8) as u8)
             .collect();

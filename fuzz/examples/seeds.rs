@@ -1,6 +1,7 @@
-//! Writes the first inputs of all targets into `corpus/`: pieces of the golden stores, small stores
-//! made for the purpose, and random operations. What they hold changes with the random numbers of a
-//! store; run it again only when a target's inputs get another form.
+//! Writes the seed inputs of the targets that `command_seeds` does not cover into `corpus/`: golden
+//! stores, small stores made for the purpose and pieces of them, and random operations. Their
+//! content depends on the random numbers of a store; rerun only when the input format of a target
+//! changes.
 //!
 //! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`
 
@@ -56,7 +57,7 @@ fn golden(name: &str) -> io::Result<Files> {
     Ok(files)
 }
 
-/// The files of a small store, closed or killed after so many lives.
+/// The files of a small store, closed or killed after `lives` lives.
 fn small(lives: usize, closed: bool) -> embercask::Result<Files> {
     let disk = MemStorage::new();
     for life in 0..lives {
@@ -84,7 +85,7 @@ fn small(lives: usize, closed: bool) -> embercask::Result<Files> {
         if life + 1 < lives || closed {
             store.close()?;
         } else {
-            // Killed: its files as they are now, without the zeros that are reserved ahead.
+            // Killed: the files as they are now, without preallocated zeros.
             return Ok(files(&disk.crash_process(), &store));
         }
     }
@@ -105,14 +106,14 @@ fn named(disk: &MemStorage, paths: &[PathBuf]) -> Files {
     paths.iter().filter_map(file).filter(wanted).collect()
 }
 
-/// Segments, hints and manifests, with what each target wants before them.
+/// Segments, hints and manifests, with the prefix that each target expects.
 fn pieces(store: &str, files: &Files) -> io::Result<()> {
     for (name, bytes) in files {
         let stem = format!("{store}-{}", &name[..name.len().min(24)].trim_start_matches('0'));
         let raw = |mode: u8, bytes: &[u8]| [&[mode; 1][..], &[0; 6], bytes].concat();
         if is(name, ".segment") {
-            // The salt, and base 1; the records of a segment under other numbers have their checksums put
-            // right.
+            // The salt, and base sequence 1. Every mode but "plain" repairs checksums, for segments
+            // with another base.
             for (label, mode) in [("plain", 0), ("checked", 1), ("shaped", 15), ("struck", 1 | 1 << 4)] {
                 let head = [&[mode], &bytes[12..16], &[0], &[9, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0][..]].concat();
                 let records = &bytes[64..bytes.len().min(1500)];
@@ -149,7 +150,7 @@ fn pieces(store: &str, files: &Files) -> io::Result<()> {
     Ok(())
 }
 
-/// Without the index file, beside which nothing else would be read.
+/// The files without the index file, with which nothing else would be read.
 fn by_log(files: &Files) -> Vec<(&str, Vec<u8>)> {
     let mut files = borrowed(files);
     files.retain(|(name, _)| *name != "INDEX");
@@ -180,7 +181,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             )?;
         }
     }
-    // The small closed store with damage in a value, in the header of a record, in a hint and in the
+    // The small closed store with damage in a value, in a record header, in a hint and in the
     // manifest.
     for (n, (ending, at)) in [(".segment", 313), (".segment", 300), (".hint", 61), ("MANIFEST", 70)]
         .into_iter()
@@ -196,9 +197,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &store_open::encode(0, &by_log(&files)),
         )?;
     }
-    // The same store with its index file: as it is; of another manifest; and with damage in the keydir,
-    // in names and, where nothing else tells it, in the last expiry, behind checksums that are
-    // wrong and such as are right.
+    // The same store with its index file: unchanged; of another manifest; and with damage in the
+    // keydir, in names and in the last expiry (which nothing else detects), with wrong and with
+    // repaired checksums.
     const RIGHT: u8 = store_open::REPAIRED | store_open::COUNTED;
     for (name, at, mode) in [
         ("true", None, 0),
@@ -225,12 +226,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let files = borrowed(&files);
         save("store_open", name, &store_open::encode(0, &files))?;
     }
-    // A hint of nothing, whose checksum over keys is not that of nothing: not to be believed.
+    // A hint that lists no records but has a nonzero checksum over keys: not to be trusted.
     let mut nothing = [&[6; 1][..], &[0; 6], &[0; 64]].concat();
     nothing[7 + 48] = 1;
     save("hint_load", "nothing", &nothing)?;
-    // The hint of the target's own store: as it is; and changed, as strikes say, with and without
-    // checksums put right.
+    // The hint of the target's own store: unchanged, and with strikes, with and without repaired
+    // checksums.
     for (name, mode, strikes) in [
         ("true", 32, &[][..]),
         ("true-pread", 32 | 8, &[]),
@@ -259,9 +260,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &[&[mode | 32, 3, 5, mode % 3][..], b"user-1"].concat(),
         )?;
     }
-    // The index file is that of the target's own store; these say what is changed in it: slots and
-    // counts of the keydir, blocks of the key order, accounts of segments, lengths of sections,
-    // nothing, everything.
+    // Changes to the index file of the target's own store: in slots and counts of the keydir,
+    // blocks of the key order, counters of segments, lengths of sections, nothing, everything.
     for (name, bytes) in [
         ("true", &[0][..]),
         ("slot", &[4, 128 + 7, 120, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
@@ -295,7 +295,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What clients of the server send.
+/// Inputs from clients of the server.
 fn server() -> io::Result<()> {
     for (name, value) in [
         ("key", "a%2Fb?urlencoded=true&expiration_ttl=60"),

@@ -1,5 +1,5 @@
-//! The worked examples of `docs/format.md`, byte for byte: the encoders make what the page shows,
-//! and what the page shows is read back.
+//! The worked examples of `docs/format.md`, byte for byte: the encoders produce the bytes on the
+//! page, and those bytes decode again.
 
 use super::hint::{Hint, Offsets};
 use super::manifest::{Manifest, SegmentEntry, SegmentState};
@@ -23,7 +23,7 @@ struct Builder {
     summary: Summary,
     crc: RunCrc,
     next_sequence: u64,
-    /// Offset, header length and key length of each record of a key.
+    /// Offset, header length and key length of each put and tombstone.
     keys: Vec<(u64, usize, usize)>,
 }
 
@@ -102,7 +102,7 @@ impl Builder {
     }
 }
 
-/// The segment of the page, and what its seal says.
+/// The segment on the page, and its seal's summary.
 fn segment() -> (Builder, Summary) {
     let mut segment = Builder::new();
     let start = Start {
@@ -123,7 +123,7 @@ fn segment() -> (Builder, Summary) {
     };
     segment.push_about_log(Kind::Mark, &durable.encode());
     segment.push(Kind::Tombstone, 1, [b"user-9", b"", b""], None);
-    // A batch of one record: the frame sums up what follows it.
+    // A batch of one record: the frame holds a checksum of the record after it.
     let put = [&b"flag"[..], b"", b"on"];
     let frame_len = 40;
     let place = Place {
@@ -210,8 +210,7 @@ fn dump(bytes: &[u8]) -> String {
     bytes.chunks(16).enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The dump that the page shows between the markers of this name, without the fences of the code
-/// block.
+/// The dump between the markers of this name on the page, without the fences of the code block.
 fn shown(name: &str) -> String {
     let between = PAGE.split(&format!("<!-- {name} -->")).nth(1).unwrap_or_default();
     let lines = between.lines().map(str::trim_end);

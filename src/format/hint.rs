@@ -1,7 +1,7 @@
-//! The hint of a sealed segment: the offsets of its records in key order, and nothing else. Keys
-//! are read from the segment itself, so that a hint costs three or four bytes a record, and opening
-//! a store neither sorts keys nor reads values. A checksum over headers and keys, in the same
-//! order, shows that they are those the hint was made from.
+//! The hint of a sealed segment: just the offsets of its records in key order. Keys are read from
+//! the segment itself, so a hint costs three or four bytes per record, and opening a store neither
+//! sorts keys nor reads values. A checksum over headers and keys, in the same order, shows that
+//! they are those the hint was made from.
 
 use super::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, Summary};
 use super::{ALIGNMENT, Damage, HINT_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
@@ -11,16 +11,16 @@ use super::{ALIGNMENT, Damage, HINT_MAGIC, Stored, begin_envelope, end_envelope,
 pub(crate) struct Hint {
     pub(crate) store_id: [u8; 16],
     pub(crate) segment_id: u64,
-    /// Of the segment at the time of sealing; must equal what the manifest says.
+    /// As in the segment's summary; must equal the manifest's.
     pub(crate) data_end: u64,
     pub(crate) records_crc: u32,
-    /// Checksum over header and key of each listed record, in the order of the list.
+    /// Checksum over header and key of each listed record, in list order.
     pub(crate) keys_crc: u32,
     pub(crate) offsets: Offsets,
 }
 
-/// Offsets of the newest put or tombstone of each key in a segment, in the order of (namespace,
-/// key); in units of eight bytes.
+/// Offsets of the newest put or tombstone of each key in a segment, ordered by (namespace, key), in
+/// units of eight bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offsets(Vec<u32>);
 
@@ -29,7 +29,7 @@ impl Offsets {
         Offsets(Vec::with_capacity(count))
     }
 
-    /// Offsets in a segment are below [`RECORD_START_MAX`] and fit.
+    /// The offset must be below [`RECORD_START_MAX`], so it fits.
     pub(crate) fn push(&mut self, offset: u64) {
         debug_assert!(offset.is_multiple_of(ALIGNMENT) && offset < RECORD_START_MAX);
         self.0.push((offset / ALIGNMENT) as u32);
@@ -53,7 +53,7 @@ impl Hint {
     /// Bytes before the offsets.
     pub(crate) const HEAD_LEN: usize = 12 + 16 + 8 + 8 + 4 + 4 + 8;
 
-    /// The largest size, in bytes, that a hint of this segment can have.
+    /// The maximum size of a hint of this segment, in bytes.
     pub(crate) fn len_max(summary: &Summary) -> u64 {
         let bytes_each = 4;
         summary
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn an_offset_outside_the_data_is_refused() {
-        // Its checksum is right.
+        // The checksum is correct; only the offset is out of range.
         let refused = Hint::decode(&hint(4088).encode());
         assert!(matches!(refused, Err(Damage::Field(_))), "{refused:?}");
     }

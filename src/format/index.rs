@@ -1,7 +1,6 @@
-//! The head of the index file: which store, and which manifest of it, the indexes behind it are of.
+//! The head of the index file. It names the store, and the manifest, that the indexes belong to.
 //!
-//! The indexes themselves are written and read by those who keep them (`index`), in three sections
-//! behind the head.
+//! The indexes themselves follow in three sections, written and read by the code in `index`.
 
 use super::{Damage, INDEX_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
 
@@ -9,14 +8,14 @@ use super::{Damage, INDEX_MAGIC, Stored, begin_envelope, end_envelope, open_enve
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexHead {
     pub(crate) store_id: [u8; 16],
-    /// Generation and checksum of the manifest with which the indexes were written: with any other
-    /// they are out of date.
+    /// Generation and checksum of the manifest with which the indexes were written. With any other
+    /// manifest they are out of date.
     pub(crate) generation: u64,
     pub(crate) manifest_crc: u32,
-    /// What the hashes of the keydir were computed with.
+    /// Seeds of the keydir's hashes.
     pub(crate) hash_seeds: [u64; 2],
-    /// What these seeds make of some known keys: a program that hashes in another way must not use
-    /// the keydir.
+    /// Digest of the hashes of fixed keys under these seeds: a program with another hash function
+    /// must not use the keydir.
     pub(crate) hash_probe: u64,
     pub(crate) sections: [Section; SECTIONS],
 }
@@ -24,7 +23,7 @@ pub(crate) struct IndexHead {
 /// Keydir; namespaces and key orders; everything else.
 pub(crate) const SECTIONS: usize = 3;
 
-/// A part of an index file, with a checksum of its own so that parts can be read side by side.
+/// A part of an index file, with its own checksum so that parts can be read in parallel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Section {
     pub(crate) length: u64,
@@ -71,7 +70,7 @@ impl IndexHead {
         }
     }
 
-    /// Bytes of the whole file; None if no file is so long.
+    /// Bytes of the whole file; None if the sum overflows.
     pub(crate) fn file_len(&self) -> Option<u64> {
         self.sections
             .iter()

@@ -1,9 +1,9 @@
-//! Integers as they are on disk: little-endian, of fixed width. The one place where the order of
-//! bytes is decided.
+//! Integers as stored on disk: little-endian and of fixed width. The only place that decides the
+//! byte order.
 
 use byteorder::{ByteOrder, LittleEndian};
 
-/// An integer that is stored.
+/// An integer that can be stored.
 pub(crate) trait Stored: Sized {
     type Bytes: AsRef<[u8]>;
 

@@ -1,4 +1,4 @@
-//! The manifest: which segments are live, and the numbers that must never be given out twice.
+//! The manifest: the live segments, and the counters for numbers that must never be reused.
 
 use super::segment::Summary;
 use super::{Damage, MANIFEST_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
@@ -15,9 +15,9 @@ pub(crate) struct Manifest {
     pub(crate) generation: u64,
     /// No segment with this id or above was ever created.
     pub(crate) next_segment_id: u64,
-    /// No sequence below this is given out again, even if no record shows it any more.
+    /// No sequence below this is assigned again, even if no record has it any more.
     pub(crate) next_sequence: u64,
-    /// No namespace number below this is given out again.
+    /// No namespace number below this is assigned again.
     pub(crate) next_namespace: u32,
     /// In the order in which they were listed; for open ones that is the order of the log.
     pub(crate) segments: Vec<SegmentEntry>,
@@ -30,15 +30,14 @@ pub(crate) struct SegmentEntry {
     pub(crate) state: SegmentState,
 }
 
-/// How far the manifest knows a segment.
+/// What the manifest knows about a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SegmentState {
-    /// Written to, or about to be: its end is found by reading it.
+    /// Being written, or about to be: recovery finds its end by scanning it.
     Open,
-    /// Ends with a seal that says the same as this.
+    /// Ends with a seal that holds the same summary.
     Sealed(Summary),
-    /// Found unsealed after an unclean end; only what lies before `data_end` counts, and that was
-    /// durable.
+    /// Found unsealed after a crash; only the bytes before `data_end` count, and they were durable.
     Cut(Summary),
 }
 
@@ -48,7 +47,8 @@ impl SegmentState {
     const CUT: u8 = 3;
 }
 
-/// Generations, segment ids and sequences rise by steps; none gets this far, and so none runs over.
+/// Generations, segment ids and sequences rise in small steps, so none ever reaches this, and none
+/// overflows.
 const NUMBER_MAX: u64 = 1 << 62;
 
 impl Manifest {
@@ -80,34 +80,35 @@ impl Manifest {
         end_envelope(bytes)
     }
 
-    /// Store id and generation from the first bytes of a manifest, of which nothing is checked.
+    /// Store id and generation from the first bytes of a manifest. Nothing is checked.
     pub(crate) fn decode_identity(head: &[u8; Self::HEAD_LEN]) -> ([u8; 16], u64) {
         let mut fields = super::Fields(head.get(12..).unwrap_or_default());
         (fields.bytes().unwrap_or_default(), fields.u64().unwrap_or_default())
     }
 
-    /// The checksum of the manifest as it lies on disk, which tells it from any other.
+    /// The checksum of the encoded manifest, which identifies it.
     pub(crate) fn checksum(&self) -> u32 {
         let encoded = self.encode();
         encoded.last_chunk().map_or(0, |crc| u32::from_stored(*crc))
     }
 
-    /// What must hold of every manifest, whether it was read or is about to be written: a store
-    /// whose manifest breaks it could not be opened again.
+    /// Checks the invariants of every manifest, after reading and before writing: a store whose
+    /// manifest violates them could not be opened again.
     pub(crate) fn check(&self) -> Result<(), Damage> {
         let numbers = [self.generation, self.next_segment_id, self.next_sequence];
-        // No store comes there, unless by damage.
+        // Only damage can produce such numbers.
         if numbers.iter().any(|number| *number > NUMBER_MAX) {
-            return Err(Damage::Field("a number that no store comes to"));
+            return Err(Damage::Field("generation, segment id or sequence"));
         }
-        // 0 is no segment, no namespace but the store's own, and no sequence: what comes next is above it.
+        // 0 is never a segment id or sequence, and as a namespace it is the store's own, so the
+        // next numbers are above 0.
         if self.next_segment_id == 0 || self.next_sequence == 0 || self.next_namespace == 0 {
             return Err(Damage::Field("next number"));
         }
         let mut indexes = std::collections::HashSet::with_capacity(self.segments.len());
         for entry in &self.segments {
-            // A location in memory holds the low 16 bits of an id: two segments that share them would be taken
-            // for one.
+            // A location in memory holds only the low 16 bits of an id, so two segments that share
+            // them would be confused.
             if entry.id == 0 || entry.id >= self.next_segment_id || !indexes.insert(entry.id % SEGMENT_INDEXES) {
                 return Err(Damage::Field("segment id"));
             }
@@ -210,8 +211,8 @@ mod tests {
         }
     }
 
-    /// Found by the fuzz target `store_open`: the first segment of such a store could not be read
-    /// again.
+    /// Found by the fuzz target `store_open`: the first segment of such a store could not be
+    /// reopened.
     #[test]
     fn numbers_that_begin_at_zero_are_refused() {
         for change in [

@@ -1,8 +1,9 @@
-//! The formats on disk: values and bytes, nothing else. No file, thread or clock is touched here.
+//! The on-disk formats: conversions between values and bytes. Nothing here touches a file, thread
+//! or clock.
 //!
-//! Writer and reader share this module, so that they cannot disagree. `docs/format.md` draws every
-//! structure to the byte. All integers are little-endian; lengths and offsets are in bytes unless a
-//! name says otherwise. Numbers of kinds and flags are never given a second meaning.
+//! Writers and readers share this module, so they cannot disagree. `docs/format.md` shows every
+//! structure byte by byte. All integers are little-endian; lengths and offsets are in bytes unless
+//! a name says otherwise. Kind numbers and flag bits are never reused with another meaning.
 
 #[cfg(test)]
 mod example;
@@ -19,10 +20,10 @@ pub(crate) use integers::Stored;
 
 use crate::planted::{Planted, planted};
 
-/// Version of all formats below; a file of a higher version is refused, never guessed at.
+/// Version of all formats; files of a higher version are refused.
 pub(crate) const VERSION: u32 = 1;
 
-/// Every record begins at a multiple of this, so that a location needs three bits less.
+/// Every record begins at a multiple of this, which saves three bits in a location.
 pub(crate) const ALIGNMENT: u64 = 8;
 
 /// First bytes of a segment.
@@ -34,11 +35,11 @@ pub(crate) const INDEX_MAGIC: [u8; 8] = *b"EMBRINDX";
 /// First bytes of the manifest.
 pub(crate) const MANIFEST_MAGIC: [u8; 8] = *b"EMBRMANI";
 
-/// The list of live segments; its presence is what makes a directory a store.
+/// The list of live segments; its presence makes a directory a store.
 pub(crate) const MANIFEST_FILE: &str = "MANIFEST";
 /// The next manifest while it is being written.
 pub(crate) const MANIFEST_TEMPORARY_FILE: &str = "MANIFEST.tmp";
-/// Carries the lock that keeps a second process out, and says who holds it.
+/// The file whose lock keeps a second process out; its content says which process holds it.
 pub(crate) const LOCK_FILE: &str = "LOCK";
 /// Disk space held back for deletes and compaction on a full disk.
 pub(crate) const RESERVE_FILE: &str = "RESERVE";
@@ -46,7 +47,7 @@ pub(crate) const RESERVE_FILE: &str = "RESERVE";
 /// The indexes as they were when the store was closed.
 pub(crate) const INDEX_FILE: &str = "INDEX";
 
-/// Stands in a copy of a store that is being made, until it is complete.
+/// Marks a copy of a store that is still incomplete.
 pub(crate) const UNFINISHED_FILE: &str = "UNFINISHED";
 
 const SEGMENT_SUFFIX: &str = ".segment";
@@ -62,7 +63,7 @@ pub(crate) fn hint_file(id: u64) -> String {
     format!("{id:016x}{HINT_SUFFIX}")
 }
 
-/// What a file in a store's directory is, judged by its name alone.
+/// The kind of a file in a store's directory, judged by its name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileName {
     /// A segment with this id.
@@ -75,7 +76,7 @@ pub(crate) enum FileName {
     Foreign,
 }
 
-/// Sorts a name found in a store's directory.
+/// Classifies a file name in a store's directory.
 pub(crate) fn classify(name: &str) -> FileName {
     let id = |stem: &str| (stem.len() == 16).then(|| u64::from_str_radix(stem, 16).ok()).flatten();
     let own = [
@@ -89,7 +90,7 @@ pub(crate) fn classify(name: &str) -> FileName {
     if own.contains(&name) {
         return FileName::Own;
     }
-    // Only as we write them: other spellings of the same number (`+`, capitals) are other programs'
+    // Only the exact spelling that we write: others of the same number (`+`, capitals) are foreign
     // files.
     if let Some(id) = name
         .strip_suffix(SEGMENT_SUFFIX)
@@ -113,45 +114,45 @@ pub(crate) const fn aligned(length: u64) -> u64 {
     length.next_multiple_of(ALIGNMENT)
 }
 
-/// Why bytes are not what they should be. Says nothing of where: the caller knows.
+/// What is wrong with bytes that were read. The caller adds where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damage {
     /// The bytes end before the structure does.
     Short,
-    /// The first bytes are of no file of this kind.
+    /// The first bytes are not the magic bytes of this kind of file.
     Magic,
-    /// A version this program does not know.
+    /// A version newer than this program knows.
     Version(u32),
-    /// The checksum of a header does not fit its bytes.
+    /// The checksum of a header does not match its bytes.
     HeaderChecksum,
-    /// The checksum over key, metadata and value does not fit them.
+    /// The checksum over key, metadata and value does not match.
     BodyChecksum,
-    /// The checksum of a whole file or of a batch does not fit.
+    /// The checksum of a whole file or of a batch does not match.
     Checksum,
     /// A kind, flag, length or count that no writer produces.
     Field(&'static str),
     /// The bytes that fill a record up to the next multiple of eight are not zero.
     Padding,
-    /// Sequences must rise from record to record.
+    /// A sequence is not above that of the record before.
     Order,
-    /// The key found is not the key that leads here.
+    /// The record's key is not the key that the index leads here from.
     OtherKey,
     /// The file belongs to another store or another segment.
     Stranger,
-    /// The length or content is not what seal, manifest or the next segment say.
+    /// The length or content disagrees with the seal, the manifest or the next segment.
     Mismatch(&'static str),
 }
 
 impl Damage {
-    /// Of a file that the manifest lists.
-    pub(crate) const MISSING: Damage = Damage::Mismatch("the manifest: it lists this file, which is missing;");
+    /// A file that the manifest lists is missing.
+    pub(crate) const MISSING: Damage = Damage::Mismatch("the manifest lists this file, but it is missing, which");
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Damage::Short => f.write_str("the data ends too early"),
-            Damage::Magic => f.write_str("the first bytes are not those of such a file"),
+            Damage::Magic => f.write_str("the first bytes are not the magic bytes of this kind of file"),
             Damage::Version(version) => write!(f, "format version {version} is newer than this program"),
             Damage::HeaderChecksum => f.write_str("header checksum mismatch"),
             Damage::BodyChecksum => f.write_str("checksum mismatch over key, metadata and value"),
@@ -159,14 +160,14 @@ impl fmt::Display for Damage {
             Damage::Field(what) => write!(f, "impossible {what}"),
             Damage::Padding => f.write_str("padding is not zero"),
             Damage::Order => f.write_str("sequence out of order"),
-            Damage::OtherKey => f.write_str("another key is stored here than the index says"),
+            Damage::OtherKey => f.write_str("the record has a different key than the index says"),
             Damage::Stranger => f.write_str("the file belongs to another store or segment"),
             Damage::Mismatch(what) => write!(f, "{what} differs from what is recorded elsewhere"),
         }
     }
 }
 
-/// Reads little-endian integers one after the other; [`Damage::Short`] at the end.
+/// Reads consecutive little-endian integers; [`Damage::Short`] at the end.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -176,7 +177,7 @@ impl<'a> Fields<'a> {
         Ok(*head)
     }
 
-    /// So many bytes as they are.
+    /// The next `length` bytes.
     pub(crate) fn slice(&mut self, length: usize) -> Result<&'a [u8], Damage> {
         let (head, rest) = self.0.split_at_checked(length).ok_or(Damage::Short)?;
         self.0 = rest;
@@ -196,8 +197,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Checks magic, version and the CRC-32 in the last four bytes of a whole file, and returns what
-/// lies between.
+/// Checks magic, version and the CRC-32 in the last four bytes of a whole file, and returns the
+/// content in between.
 pub(crate) fn open_envelope<'a>(bytes: &'a [u8], magic: &[u8; 8]) -> Result<Fields<'a>, Damage> {
     let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Damage::Short)?;
     let mut fields = Fields(content);
@@ -209,10 +210,10 @@ pub(crate) fn open_envelope<'a>(bytes: &'a [u8], magic: &[u8; 8]) -> Result<Fiel
     Ok(fields)
 }
 
-/// Where the version stands in everything that has one: behind the magic.
+/// Position of the version, right behind the magic, in every structure that has one.
 const VERSION_FIELD: std::ops::Range<usize> = 8..12;
 
-/// The checksum of a header with this version in the place of the one that stands there.
+/// The checksum of a header with this version in place of its own.
 pub(crate) fn checksum(header: &[u8], version: u32) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(header.get(..VERSION_FIELD.start).unwrap_or(header));
@@ -221,13 +222,13 @@ pub(crate) fn checksum(header: &[u8], version: u32) -> u32 {
     hasher.finalize()
 }
 
-/// Judges the version that was found, and the checksum that covers it: whether this can be read,
-/// and if not, whether it is of a later version or damaged. `crc_fits` tells whether the checksum
-/// fits with this version in the place of the one found; `mismatch` is the damage if it does not.
+/// Judges a version and the checksum that covers it: whether the structure can be read, and if not,
+/// whether it is of a later version or damaged. `crc_fits` tells whether the checksum matches with
+/// the given version in place of the one found; `mismatch` is the damage if it does not.
 ///
-/// A later version may well place its checksum elsewhere, so one that does not fit says nothing
-/// against it. But if it fits with our version, then the field alone was changed: a CRC-32 notices
-/// every change within 32 bits, so it never fits with both.
+/// A later version may store its checksum elsewhere, so a mismatch does not rule one out. But if
+/// the checksum matches with our version, then only the version field was damaged: a CRC-32 detects
+/// every change within 32 bits, so it cannot match with both versions.
 pub(crate) fn check_version(found: u32, mismatch: Damage, crc_fits: impl Fn(u32) -> bool) -> Result<(), Damage> {
     if found == VERSION {
         return if crc_fits(found) { Ok(()) } else { Err(mismatch) };
@@ -238,7 +239,7 @@ pub(crate) fn check_version(found: u32, mismatch: Damage, crc_fits: impl Fn(u32)
     if found > VERSION {
         return Err(Damage::Version(found));
     }
-    // There was none before the first.
+    // There is no version below the first.
     Err(if crc_fits(found) {
         Damage::Field("version")
     } else {
@@ -298,7 +299,7 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             let damage = open_envelope(&damaged, &MANIFEST_MAGIC).map(|_| ()).unwrap_err();
-            // A version that only damage can have written is no newer one.
+            // A version that only damage can have produced is not reported as a newer one.
             assert!(!matches!(damage, Damage::Version(_)), "bit {bit}: {damage:?}");
         }
     }
@@ -313,7 +314,7 @@ mod tests {
             other[8..12].copy_from_slice(&version.to_stored());
             other
         };
-        // Whatever stands in the field: the rest is as a program of this version wrote it.
+        // For any value of the field, as long as the rest is as this version writes it.
         for version in (0..64)
             .map(|bit| 1u32.rotate_left(bit) | u32::from(bit > 31))
             .chain([0, u32::MAX, 0x0101_0101])
@@ -326,7 +327,7 @@ mod tests {
                 .unwrap_err();
             assert_eq!(damage, Damage::Field("version"), "{version:#x}");
         }
-        // A later version whose checksum lies where it does today, and one whose checksum lies elsewhere.
+        // A later version with its checksum where it is today, and one with its checksum elsewhere.
         for version in [VERSION + 1, 77, u32::MAX] {
             let mut newer = with_version(version);
             newer.truncate(newer.len() - 4);

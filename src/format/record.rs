@@ -1,24 +1,23 @@
-//! (Over 400 lines: a record, drawn, written and read in one place.)
+//! (Over 400 lines: a record, described, written and read in one place.)
 //!
-//! One record: a header of 24 to 40 bytes with a checksum of its own, then key, metadata and value
-//! under a second one, then zeros up to the next multiple of eight.
+//! One record: a header of 24 to 40 bytes with its own checksum, then key, metadata and value under
+//! a second checksum, then zeros up to the next multiple of eight.
 //!
-//! The header's checksum also covers the segment's salt and the record's offset, so that a record
-//! is valid in one place only: bytes of another segment that lie inside a value, a stale block or a
-//! misdirected write can never be taken for a record. The body's checksum does not, so that
-//! compaction can move a body without touching it.
+//! The header's checksum also covers the segment's salt and the record's offset, so a record is
+//! valid in one place only: segment bytes inside a value, a stale block or a misdirected write are
+//! never taken for a record. The body's checksum does not, so compaction can move a body unchanged.
 
 use super::{ALIGNMENT, Damage, Stored, aligned};
 
-/// Bytes of the header that every record has.
+/// Length of the fixed part of a header, in bytes.
 pub(crate) const FIXED_HEADER_LEN: usize = 24;
-/// Bytes of a header with all optional fields.
+/// Length of a header with all optional fields, in bytes.
 pub(crate) const HEADER_LEN_MAX: usize = FIXED_HEADER_LEN + EXPIRY_LEN + METADATA_LEN_LEN + CODEC_LEN;
 const EXPIRY_LEN: usize = 8;
 const METADATA_LEN_LEN: usize = 4;
 const CODEC_LEN: usize = 4;
 
-/// Longest key, in bytes: 64 KiB. Its length less one is stored, which fills 16 bits exactly.
+/// Longest key, in bytes: 64 KiB. The length minus one is stored, so it fits in 16 bits.
 pub(crate) const KEY_LEN_MAX: usize = 1 << 16;
 /// Longest metadata, in bytes: 64 KiB.
 pub(crate) const METADATA_LEN_MAX: usize = 1 << 16;
@@ -32,18 +31,18 @@ pub(crate) const RECORD_LEN_MAX: u64 =
 const _: () = assert!(FIXED_HEADER_LEN.is_multiple_of(ALIGNMENT as usize));
 const _: () = assert!(KEY_LEN_MAX - 1 == u16::MAX as usize);
 
-/// What a record says. 0 is invalid, so that a zeroed range is never a record.
+/// The kind of a record. 0 is invalid, so that a zeroed range is never a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A key has this value, and perhaps metadata and an expiry.
     Put = 1,
     /// A key has no value.
     Tombstone = 2,
-    /// The following records are one batch: all of them count, or none. Body: [`BatchBegin`].
+    /// The following records are one batch, applied as a whole or not at all. Body: [`BatchBegin`].
     BatchBegin = 3,
     /// The log was durable up to a point when this was written. Body: [`super::segment::Mark`].
     Mark = 4,
-    /// First record of a segment that was written to: says where its predecessor ended. Body:
+    /// First record of a segment of the log: says where its predecessor ended. Body:
     /// [`super::segment::Start`].
     Start = 5,
     /// Last record of a sealed segment. Body: [`super::segment::Summary`].
@@ -90,17 +89,17 @@ impl Kind {
 
 const FLAG_EXPIRY: u8 = 1;
 const FLAG_METADATA: u8 = 2;
-/// Reserved: the value is compressed by the codec that the codec field names. This version writes
-/// none and reads none.
+/// Reserved: the value is compressed with the codec named in the codec field. This version neither
+/// writes nor reads such values.
 const FLAG_COMPRESSED: u8 = 4;
 
-/// Where a record lies: what its header's checksum is bound to, and what its sequence is counted
-/// from.
+/// Where a record is: the inputs that bind its header's checksum to its position, and the base of
+/// its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Random number of the segment.
+    /// The segment's random salt.
     pub(crate) salt: u32,
-    /// Sequence that the segment's records count from.
+    /// The base that the segment's sequences are relative to.
     pub(crate) base_sequence: u64,
     /// Offset of the record in its segment.
     pub(crate) offset: u64,
@@ -113,17 +112,17 @@ pub(crate) struct Header {
     pub(crate) namespace: u32,
     /// Unique in the store; higher is newer.
     pub(crate) sequence: u64,
-    /// Milliseconds since the Unix epoch from which on the record counts as absent.
+    /// Time from which the record counts as absent, in milliseconds since the Unix epoch.
     pub(crate) expiry: Option<u64>,
     pub(crate) key_len: u32,
-    /// None is not the same as empty.
+    /// None is different from empty metadata.
     pub(crate) metadata_len: Option<u32>,
     pub(crate) value_len: u32,
     pub(crate) body_crc: u32,
 }
 
 impl Header {
-    /// Of a record that is about the log itself.
+    /// The header of a record about the log itself.
     pub(crate) fn of_log(kind: Kind, sequence: u64, body: &[u8]) -> Header {
         Header {
             kind,
@@ -153,7 +152,7 @@ impl Header {
         u64::from(self.key_len) + u64::from(self.metadata_len.unwrap_or(0)) + u64::from(self.value_len)
     }
 
-    /// Bytes that the record takes in its segment, padding included.
+    /// Bytes that the record takes in its segment, including padding.
     pub(crate) fn record_len(&self) -> u64 {
         aligned(self.header_len() as u64 + self.body_len())
     }
@@ -162,7 +161,7 @@ impl Header {
     /// or more above it.
     #[expect(
         clippy::indexing_slicing,
-        reason = "no field is put twice, and `bytes` have room for all of them and the offset"
+        reason = "each field is put at most once, and `bytes` has room for all of them and the offset"
     )]
     pub(crate) fn encode(&self, place: Place) -> EncodedHeader {
         debug_assert!(sequence_fits(place.base_sequence, self.sequence));
@@ -194,14 +193,14 @@ impl Header {
         EncodedHeader { bytes, len }
     }
 
-    /// Decodes the header at the beginning of `bytes`, which may go on beyond it. Nothing in the
-    /// result has been checked against the bytes that follow.
+    /// Decodes the header at the beginning of `bytes`, which may extend beyond it. The result has
+    /// not been checked against the bytes that follow.
     pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Header, Damage> {
         Self::check(bytes, place)?;
         Self::fields(bytes, place)
     }
 
-    /// Compares the header at the beginning of `bytes` with its checksum.
+    /// Checks the header at the beginning of `bytes` against its checksum.
     fn check(bytes: &[u8], place: Place) -> Result<(), Damage> {
         let (stored, _) = bytes.split_first_chunk::<4>().ok_or(Damage::Short)?;
         let flags = *bytes.get(9).ok_or(Damage::Short)?;
@@ -218,7 +217,7 @@ impl Header {
         }
     }
 
-    /// As [`Header::decode`], of a header whose checksum was compared a moment ago.
+    /// As [`Header::decode`], for a header whose checksum has just been checked.
     pub(crate) fn fields(bytes: &[u8], place: Place) -> Result<Header, Damage> {
         let (words, _) = bytes.as_chunks::<4>();
         let &[
@@ -328,24 +327,24 @@ pub(crate) fn body_crc(parts: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
-/// A record as it lies in a segment.
+/// A record in a segment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record<'a> {
     pub(crate) header: Header,
-    /// Key, metadata and value, one after the other.
+    /// Key, metadata and value, concatenated.
     pub(crate) body: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// Takes the record at the beginning of `bytes`, which must reach to the end of the segment's
-    /// data: its header is checked, and that it lies within `bytes`. The body is not checked
-    /// yet, see [`Record::check_body`].
+    /// Parses the record at the beginning of `bytes`, which must extend to the end of the segment's
+    /// data. Checks the header, and that the record is within `bytes`. The body is not checked yet;
+    /// see [`Record::check_body`].
     pub(crate) fn parse(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
         Header::check(bytes, place)?;
         Self::parse_checked(bytes, place)
     }
 
-    /// As [`Record::parse`], of a record whose header's checksum was compared a moment ago.
+    /// As [`Record::parse`], for a record whose header's checksum has just been checked.
     pub(crate) fn parse_checked(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
         let header = Header::fields(bytes, place)?;
         if header.record_len() > bytes.len() as u64 {
@@ -358,7 +357,7 @@ impl<'a> Record<'a> {
         Ok(Record { header, body })
     }
 
-    /// Compares the body with its checksum.
+    /// Checks the body against its checksum.
     pub(crate) fn check_body(&self) -> Result<(), Damage> {
         if crc32fast::hash(self.body) == self.header.body_crc {
             Ok(())
@@ -378,7 +377,7 @@ impl<'a> Record<'a> {
             .map(|length| self.body.get(start..start + length as usize).unwrap_or_default())
     }
 
-    /// Where the value begins in the body; it goes on to the body's end.
+    /// Offset of the value in the body; it extends to the body's end.
     pub(crate) fn value_start(&self) -> usize {
         self.header.key_len as usize + self.header.metadata_len.unwrap_or(0) as usize
     }
@@ -391,9 +390,9 @@ impl<'a> Record<'a> {
 /// Body of a [`Kind::BatchBegin`] record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchBegin {
-    /// How many records follow as one.
+    /// Number of records in the batch.
     pub(crate) count: u32,
-    /// CRC-32 over header and body checksums of these records, one after the other.
+    /// CRC-32 over the header and body checksums of these records, in order.
     pub(crate) run_crc: u32,
     /// Bytes that these records take.
     pub(crate) bytes: u64,
@@ -425,7 +424,7 @@ impl BatchBegin {
     }
 }
 
-/// Builds the checksum over a run of records from the two checksums that each begins with.
+/// Computes the checksum over a run of records from the two checksums that each begins with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunCrc(crc32fast::Hasher);
 

@@ -1,4 +1,4 @@
-//! The header and the seal of a segment, and the record that chains it to its predecessor.
+//! A segment's header and seal, the start record that chains it to its predecessor, and marks.
 
 use super::record::{FIXED_HEADER_LEN, RECORD_LEN_MAX};
 use super::{Damage, Fields, SEGMENT_MAGIC, Stored, VERSION, aligned, check_version, checksum};
@@ -6,18 +6,18 @@ use super::{Damage, Fields, SEGMENT_MAGIC, Stored, VERSION, aligned, check_versi
 /// Bytes of a segment's header; the first record follows.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 64;
 
-/// Record starts lie below this offset (512 MiB), since a location holds 26 bits of eight-byte
-/// units. The last record may reach beyond.
+/// Records begin below this offset (512 MiB), since a location holds 26 bits of eight-byte units.
+/// The last record may extend beyond it.
 pub(crate) const RECORD_START_MAX: u64 = 1 << 29;
 
-/// The data of no segment end behind this. None that this program writes comes near: beyond
-/// [`RECORD_START_MAX`] goes only a record that has its segment for itself.
+/// Upper bound of the end of a segment's data. Segments written by this program stay well below it:
+/// only a record alone in its segment may extend beyond [`RECORD_START_MAX`].
 pub(crate) const DATA_END_MAX: u64 = RECORD_START_MAX + RECORD_LEN_MAX;
 
 /// Bytes that a seal takes.
 pub(crate) const SEAL_LEN: u64 = aligned((FIXED_HEADER_LEN + Summary::LEN) as u64);
 
-/// No segment is longer, its seal included.
+/// Maximum length of a segment, including its seal.
 pub(crate) const SEGMENT_LEN_MAX: u64 = DATA_END_MAX + SEAL_LEN;
 
 /// First bytes of every segment.
@@ -27,9 +27,10 @@ pub(crate) struct SegmentHeader {
     pub(crate) salt: u32,
     pub(crate) store_id: [u8; 16],
     pub(crate) segment_id: u64,
-    /// Records store their sequence as the distance to this.
+    /// Records store their sequence relative to this.
     pub(crate) base_sequence: u64,
-    /// Wall clock at creation, milliseconds since the epoch; for people, nothing depends on it.
+    /// Wall clock at creation, in milliseconds since the epoch. Informational; nothing depends on
+    /// it.
     pub(crate) created_ms: u64,
 }
 
@@ -66,27 +67,26 @@ impl SegmentHeader {
     }
 }
 
-/// What is known of a segment that no longer grows. Body of the seal record, and part of the
-/// manifest.
+/// Totals of a segment that no longer grows. Body of the seal record, and part of the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Summary {
-    /// Where the data end: the offset of the seal, or of the cut.
+    /// End of the data: the offset of the seal or of the cut.
     pub(crate) data_end: u64,
-    /// Records of all kinds, the seal not counted.
+    /// Records of all kinds except the seal.
     pub(crate) records: u64,
     pub(crate) puts: u64,
-    /// Bytes that the puts take, headers and padding included.
+    /// Bytes of the puts, including headers and padding.
     pub(crate) put_bytes: u64,
     /// Puts that have an expiry.
     pub(crate) expiring: u64,
     pub(crate) tombstones: u64,
-    /// Bytes that the tombstones take.
+    /// Bytes of the tombstones, likewise.
     pub(crate) tombstone_bytes: u64,
     /// Lowest sequence of a put or tombstone; `u64::MAX` if there is none.
     pub(crate) min_sequence: u64,
     /// Highest sequence of any record; 0 if there is none.
     pub(crate) max_sequence: u64,
-    /// Checksum over the checksums of all records, in order.
+    /// CRC-32 over the checksums of all records, in order.
     pub(crate) records_crc: u32,
 }
 
@@ -134,7 +134,7 @@ impl Summary {
         }
     }
 
-    /// Whether any segment can have this account. What is added up from it later cannot run over.
+    /// Whether a segment can have this summary. Later sums over such summaries cannot overflow.
     pub(super) fn is_possible(&self) -> bool {
         let at_most = |parts: [u64; 2], whole: u64| parts[0].checked_add(parts[1]).is_some_and(|sum| sum <= whole);
         let bytes = self.data_end.saturating_sub(SEGMENT_HEADER_LEN);
@@ -145,8 +145,8 @@ impl Summary {
             && self.expiring <= self.puts
     }
 
-    /// Whether compaction or recovery wrote it: a segment of the log has a start at least besides
-    /// its puts and tombstones.
+    /// Whether compaction or recovery wrote the segment: a segment of the log has at least a start
+    /// record besides puts and tombstones.
     pub(crate) fn is_rewritten(&self) -> bool {
         self.records == self.puts.saturating_add(self.tombstones)
     }
@@ -162,13 +162,12 @@ impl Summary {
     }
 }
 
-/// Body of the record with which a segment of the log begins (compaction's outputs have none).
+/// Body of the first record of a segment of the log (compaction outputs have none).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Start {
-    /// The segment that was written before this one and may not be sealed yet; 0 if all before it
-    /// are.
+    /// The previous segment of the log, which may not be sealed yet; 0 if all earlier ones are.
     pub(crate) previous_id: u64,
-    /// Where its data end.
+    /// End of its data.
     pub(crate) previous_end: u64,
     /// Its checksum over all records.
     pub(crate) previous_crc: u32,
@@ -201,12 +200,12 @@ impl Start {
     }
 }
 
-/// Body of a mark: the log was durable up to here when the mark was written.
+/// Body of a mark: the log was durable up to this point when the mark was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Mark {
     /// A segment of the log.
     pub(crate) segment_id: u64,
-    /// What lies before this offset in it, and in all segments of the log before it, was durable.
+    /// Everything before this offset in it, and all earlier segments of the log, were durable.
     pub(crate) offset: u64,
 }
 
@@ -264,7 +263,8 @@ mod tests {
                 Err(Damage::Field("version")),
                 "{version:#x}"
             );
-            // As a program of that version writes it, its checksum in the same place or elsewhere.
+            // As a program of that version writes it, with its checksum in the same place or
+            // elsewhere.
             let crc = crc32fast::hash(&other[..60]);
             other[60..].copy_from_slice(&crc.to_stored());
             let newer = version > VERSION;
@@ -284,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Verify had a lower bound than recovery, and would not have read the seal of the longest
+    /// Verify once had a lower bound than recovery, and would not have read the seal of the longest
     /// segment.
     #[test]
     fn the_longest_segment_ends_with_a_seal_that_is_read_like_the_rest() {

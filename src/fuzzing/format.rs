@@ -1,4 +1,5 @@
-//! Single structures: what decodes is what would have been written, and nothing like it decodes.
+//! Single structures: bytes that decode are exactly what the encoder would write, and damaged
+//! variants do not decode.
 
 use crate::format::hint::Hint;
 use crate::format::manifest::Manifest;
@@ -9,7 +10,7 @@ use crate::index::namespaces::{NAME_LEN_MAX, decode_entry, encode_entry, encode_
 use crate::testing::input::{Input, strike};
 use crate::testing::repair;
 
-/// A record's header and body, and the bodies of the records that are about the log.
+/// A record's header and body, and the bodies of records about the log.
 pub fn record_decode(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
@@ -38,7 +39,7 @@ pub fn record_decode(data: &[u8]) {
     if header.kind.has_key() || bytes[10..12] == [0, 0] {
         assert_eq!(encoded.as_bytes(), &bytes[..header.header_len()]);
     } else {
-        // Other kinds have no key; what stands in place of its length is not looked at.
+        // Other kinds have no key; the field of its length is ignored.
         let again = Header::decode(encoded.as_bytes(), place);
         assert_eq!(again, Ok(header));
     }
@@ -60,7 +61,7 @@ pub fn record_decode(data: &[u8]) {
     let mut flipped = bytes[..length as usize].to_vec();
     flipped[bit / 8] ^= 1 << (bit % 8);
     let accepted = Record::parse(&flipped, place).and_then(|record| record.check_body());
-    assert!(accepted.is_err(), "bit {bit} was flipped, and nobody noticed");
+    assert!(accepted.is_err(), "flipped bit {bit} was not detected");
 }
 
 fn log_bodies(body: &[u8]) {
@@ -79,12 +80,12 @@ fn log_bodies(body: &[u8]) {
         assert!(summary.puts + summary.tombstones <= summary.records);
     }
     if let Ok(header) = SegmentHeader::decode(body) {
-        // The reserved bytes are not looked at.
+        // The reserved bytes are ignored.
         assert_eq!(header.encode()[..56], body[..56]);
     }
 }
 
-/// A whole manifest file: decodes to what would be written so.
+/// A whole manifest file: if it decodes, it encodes to the same bytes.
 pub(super) fn manifest_decode(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
@@ -108,7 +109,8 @@ pub(super) fn manifest_decode(data: &[u8]) {
     refused_when_struck(&bytes, &mut damage, |bytes| Manifest::decode(bytes).is_ok());
 }
 
-/// A whole hint file: decodes to what would be written so, and its offsets lie in the segment.
+/// A whole hint file: if it decodes, it encodes to the same bytes, and its offsets are within the
+/// segment.
 pub(super) fn hint_decode(bytes: &[u8], damage: &mut Input<'_>) {
     let Ok(hint) = Hint::decode(bytes) else {
         return;
@@ -122,18 +124,18 @@ pub(super) fn hint_decode(bytes: &[u8], damage: &mut Input<'_>) {
     refused_when_struck(bytes, damage, |bytes| Hint::decode(bytes).is_ok());
 }
 
-/// Neither damage of a file under one checksum is accepted, nor its beginning.
+/// A file under one checksum is refused when damaged or truncated.
 fn refused_when_struck(bytes: &[u8], damage: &mut Input<'_>, accepts: impl Fn(&[u8]) -> bool) {
     let cut = usize::from(damage.u16()) % bytes.len();
     assert!(!accepts(&bytes[..cut]), "cut to {cut} bytes");
     let mut struck = bytes.to_vec();
     strike(&mut struck, damage);
     if struck != bytes {
-        assert!(!accepts(&struck), "damage that nobody noticed");
+        assert!(!accepts(&struck), "undetected damage");
     }
 }
 
-/// A namespace's record: number, stable id and name.
+/// A namespace record: number, stable id and name.
 pub fn namespace_record(data: &[u8]) {
     let mut input = Input::new(data);
     let key_length = input.below(6);
@@ -151,7 +153,7 @@ pub fn namespace_record(data: &[u8]) {
     );
 }
 
-/// A name found in a store's directory.
+/// A file name in a store's directory.
 pub fn file_name(data: &[u8]) {
     let name = String::from_utf8_lossy(data);
     match classify(&name) {

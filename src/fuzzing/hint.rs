@@ -1,5 +1,4 @@
-//! The hint of a segment of a store of known content, as it is, changed here and there, or
-//! replaced.
+//! The hint of a segment of a store with known content: unchanged, changed in places, or replaced.
 
 use super::format::hint_decode;
 use super::store::{opened, prepared};
@@ -12,8 +11,8 @@ use crate::segment::scan::KeysCrc;
 use crate::testing::input::{Input, strike};
 use crate::testing::repair;
 
-/// A hint file, alone and in a store that is opened by its hints: whatever it holds, the store
-/// shows what it would without it; and it is read if, and only if, it fits its segment.
+/// A hint file, alone and in a store opened from its hints: the store's content is the same as
+/// without the hint, and the hint is used if and only if it fits its segment.
 pub fn hint_load(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
@@ -23,7 +22,7 @@ pub fn hint_load(data: &[u8]) {
     let mut bytes = if mode & 32 == 0 {
         input.rest().to_vec()
     } else {
-        // The true one, with as many changes as the input says.
+        // The true hint, with as many changes as the input says.
         let mut bytes = prepared.file(&hint_file(id)).to_vec();
         while !input.is_empty() {
             strike(&mut bytes, &mut input);
@@ -31,7 +30,7 @@ pub fn hint_load(data: &[u8]) {
         bytes
     };
     if mode & 4 != 0 && bytes.len() >= 64 {
-        // A hint that claims to be of this segment.
+        // A hint that claims to belong to this segment.
         bytes[12..28].copy_from_slice(&prepared.manifest.store_id);
         bytes[28..36].copy_from_slice(&id.to_le_bytes());
         bytes[36..44].copy_from_slice(&summary.data_end.to_le_bytes());
@@ -58,7 +57,7 @@ pub fn hint_load(data: &[u8]) {
     let read_mode = if mode & 8 == 0 { ReadMode::Map } else { ReadMode::Pread };
     let opened = opened(&disk, read_mode);
     if let Ok((_, report)) = &opened {
-        // Of the other segments they are as they were.
+        // The hints of the other segments are unchanged.
         let believed = prepared.manifest.segments.len() as u64 - u64::from(!(fits && forged));
         assert_eq!(
             (report.index_file_used, report.hints_used, report.hints_rebuilt),
@@ -67,8 +66,8 @@ pub fn hint_load(data: &[u8]) {
         );
     }
     match opened {
-        // A list that leaves records out, and says so with the right checksum, is none that damage makes. It may hide
-        // what was written, and cannot make up what was not.
+        // Damage cannot produce a list that leaves out records but has a correct checksum. A forged
+        // one may hide written records, but cannot invent any.
         Ok((listing, _)) if forged => prepared.check_written(&listing),
         Err(_) if forged => {}
         opened => assert_eq!(
@@ -79,8 +78,8 @@ pub fn hint_load(data: &[u8]) {
     }
 }
 
-/// The checksum over headers and keys of the records that a hint lists, if there is one of a key at
-/// each offset.
+/// The checksum over headers and keys of the records that a hint lists, if there is a put or
+/// tombstone at each offset.
 fn keys_crc(hint: &[u8], segment: &[u8]) -> Option<u32> {
     let hint = Hint::decode(hint).ok()?;
     let header = SegmentHeader::decode(segment).ok()?;

@@ -1,4 +1,4 @@
-//! The index file of a store of known content, as it is, changed here and there, or replaced.
+//! The index file of a store with known content: unchanged, changed in places, or replaced.
 
 use std::ops::Range;
 
@@ -9,24 +9,24 @@ use crate::format::index::IndexHead;
 use crate::testing::input::{Input, strike};
 use crate::testing::repair;
 
-/// The input is a whole file; else it says what is changed in the true one.
+/// The input is a whole file; otherwise it says what to change in the true one.
 const WHOLE: u8 = 1;
 /// The head names the store and its manifest.
 const RELATED: u8 = 2;
-/// Lengths and checksums of head and sections are put right.
+/// Lengths and checksums of head and sections are repaired.
 const REPAIRED: u8 = 4;
 /// Read without maps.
 const PREAD: u8 = 8;
 
-/// Where the head names store, manifest and hash.
+/// Range of the head that names store, manifest and hash.
 const BINDING: Range<usize> = 12..64;
-/// Store and manifest alone.
+/// Range of store and manifest alone.
 const MANIFEST: Range<usize> = 12..40;
 
-/// An index file: if its checksums are wrong, the store shows what it would without it. One that
-/// was made up with the right ones may hide what was written, and cannot make up what was not.
+/// An index file: if its checksums are wrong, the store's content is the same as without it. A
+/// forged one with correct checksums may hide written records, but cannot invent any.
 ///
-/// The true file differs from run to run, by the store's random numbers; its form does not.
+/// The true file's random numbers differ from run to run; its layout does not.
 pub fn index_load(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
@@ -68,7 +68,7 @@ pub fn index_load(data: &[u8]) {
     if let Ok((listing, _)) = opened {
         prepared.check_written(&listing);
     }
-    // Without it the truth comes back: what it made the store say was never written to the log.
+    // Without the index file the true content is back: wrong content was never written to the log.
     remove_index_file(&disk);
     assert_eq!(
         shown(&disk, read_mode).unwrap(),
@@ -77,7 +77,7 @@ pub fn index_load(data: &[u8]) {
     );
 }
 
-/// Whether it names the store and its manifest, and all checksums are right.
+/// Whether the file names the store and its manifest, and all checksums are correct.
 fn fits(bytes: &[u8], truth: &[u8]) -> bool {
     let head = bytes.get(..IndexHead::LEN).map(IndexHead::decode);
     let Some(Ok(head)) = head else { return false };
@@ -94,7 +94,7 @@ fn fits(bytes: &[u8], truth: &[u8]) -> bool {
     })
 }
 
-/// The true file with some bytes changed: words of it replaced, or struck.
+/// The true file with some bytes changed: numbers overwritten, or damaged with [`strike`].
 fn changed(truth: &[u8], input: &mut Input<'_>) -> Vec<u8> {
     let mut bytes = truth.to_vec();
     while !input.is_empty() && !bytes.is_empty() {
@@ -103,8 +103,8 @@ fn changed(truth: &[u8], input: &mut Input<'_>) -> Vec<u8> {
             strike(&mut bytes, input);
             continue;
         }
-        // A number of one to eight bytes: a length, a slot, a location, a count. Its place is counted from
-        // the end, or not.
+        // A number of one to eight bytes: a length, a slot, a location, a count. Its offset is
+        // counted from the start or from the end.
         let at = usize::from(input.u16()) % bytes.len();
         let at = if how & 64 == 0 { at } else { bytes.len() - 1 - at };
         let number = input.bytes(1 + usize::from(how % 8));

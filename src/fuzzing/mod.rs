@@ -1,22 +1,21 @@
-//! The bodies of the fuzz targets that reach inside the library: one function for each parser of
-//! bytes from outside.
+//! The bodies of the fuzz targets that use the library's internals: one function per parser of
+//! untrusted bytes.
 //!
-//! Each takes any bytes at all and asserts what must hold of them, not only that nothing panics:
-//! what decodes encodes to the same bytes; whatever one bit less or one byte less makes of it is
-//! refused; no length exceeds what is there; and two ways to read the same bytes agree. The first
-//! bytes of an input say how the rest is used: as it is, or with its checksums put
-//! right ([`repair`](crate::testing::repair)), so that the code behind the checksums is reached;
-//! and which damage is done to it.
+//! Each takes arbitrary bytes and asserts more than that nothing panics: bytes that decode encode
+//! to the same bytes; flipped bits and truncation are refused; no length exceeds the bytes present;
+//! and two ways to read the same bytes agree. The first bytes of an input say how the rest is used:
+//! as it is, or with its checksums repaired ([`repair`](crate::testing::repair)), so that the code
+//! behind the checksums is reached; and how it is damaged.
 //!
-//! Compiled for tests and for fuzzing only (`fuzz/README.md` tells how to run them); as ordinary
-//! tests they run over the corpus and past findings. The targets that need no more than the public
-//! interface are in `tests/support/src/fuzz`, those of the command and its server in `src/command`.
+//! Compiled for tests and for fuzzing only (`fuzz/README.md` says how to run them); as ordinary
+//! tests they run over the corpus and past findings. Targets that need only the public interface
+//! are in `tests/support/src/fuzz`, those of the command and its server in `src/command`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "to panic is how a target tells what it found"
+    reason = "a target reports a finding by panicking"
 )]
 
 mod format;

@@ -1,4 +1,4 @@
-//! A whole segment: what recovery makes of its bytes, and what verify and salvage make of them.
+//! A whole segment, as read by recovery and as read by verify and salvage.
 
 use crate::format::hint::Hint;
 use crate::format::record::{Header, Kind, Place, Record};
@@ -9,7 +9,7 @@ use crate::segment::walk::{Reach, Step, Walker};
 use crate::testing::input::{Input, strike};
 use crate::testing::repair::{self, Repair};
 
-/// What a scan returned.
+/// The result of a scan.
 struct Scan<'a> {
     found: Vec<Found<'a>>,
     end: End,
@@ -18,10 +18,10 @@ struct Scan<'a> {
     has_mark: bool,
 }
 
-/// What a walk returned.
+/// The result of a walk.
 struct Walked<'a> {
     found: Vec<Found<'a>>,
-    /// Offset and length of what was damaged.
+    /// Offset, length and kind of each damage.
     damaged: Vec<(u64, u64, Damage)>,
     summary: Summary,
     sealed: bool,
@@ -50,7 +50,7 @@ pub fn segment_scan(data: &[u8]) {
         strike(&mut records, &mut damage);
     }
     bytes.append(&mut records);
-    // Where there is damage already, a strike may undo it by chance: then it does make a record.
+    // If there is damage already, a strike may undo it by chance and so create a record.
     let may_compare = bytes != before && !matches!(scan(&before, header).end, End::Damaged { .. });
     let scan = scan(&bytes, header);
     for found in &scan.found {
@@ -65,7 +65,7 @@ pub fn segment_scan(data: &[u8]) {
     let mark = last_mark_after(&bytes, &header, SEGMENT_HEADER_LEN);
     assert!(
         mark.is_some() || !scan.has_mark,
-        "a mark that a scan sees is found by looking everywhere"
+        "a mark that a scan sees is found by searching everywhere"
     );
 }
 
@@ -78,7 +78,7 @@ fn scan(bytes: &[u8], header: SegmentHeader) -> Scan<'_> {
             Ok(next) => found.push(next),
             Err(end) => break end,
         }
-        assert!(scanner.valid_end() > valid_end, "a scan goes on");
+        assert!(scanner.valid_end() > valid_end, "a scan makes progress");
     };
     assert_eq!(scanner.next().err(), Some(end), "after an end, the same end again");
     Scan {
@@ -113,7 +113,7 @@ fn same(a: &[Found<'_>], b: &[Found<'_>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| key(a) == key(b))
 }
 
-/// A record that comes out lies where it says, and both its checksums fit.
+/// A yielded record is valid at its offset, and both its checksums match.
 fn check_sound(bytes: &[u8], header: SegmentHeader, found: &Found<'_>) {
     assert!(found.offset >= SEGMENT_HEADER_LEN && found.offset.is_multiple_of(ALIGNMENT));
     let place = Place {
@@ -123,14 +123,14 @@ fn check_sound(bytes: &[u8], header: SegmentHeader, found: &Found<'_>) {
     };
     let stored = &bytes[found.offset as usize..];
     assert!(found.record.header.record_len() <= stored.len() as u64);
-    let record = Record::parse(stored, place).expect("what came out of a segment can be read in its place");
+    let record = Record::parse(stored, place).expect("a yielded record can be read in its place");
     assert_eq!(record.header, found.record.header);
     record
         .check_body()
-        .expect("what came out of a segment fits its checksum");
+        .expect("a yielded record matches the checksum of its body");
 }
 
-/// Damage takes records away, and never makes new ones of what was sound.
+/// Damage removes records, and never creates new ones from sound bytes.
 fn check_was_there(before: &[u8], after: &[u8], found: &Found<'_>) {
     let header: &Header = &found.record.header;
     let start = found.offset as usize;
@@ -142,14 +142,14 @@ fn check_was_there(before: &[u8], after: &[u8], found: &Found<'_>) {
     );
 }
 
-/// The end of a scan, and its account, are those of the records that it returned.
+/// The end of a scan and its summary match the records it yielded.
 fn check_scan(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     let length = bytes.len() as u64;
     assert!((SEGMENT_HEADER_LEN..=length.max(SEGMENT_HEADER_LEN)).contains(&scan.valid_end));
     if let End::Damaged { offset, .. } = scan.end {
         assert!(
             (scan.valid_end..=length).contains(&offset),
-            "damage lies at the end or behind it"
+            "damage is at the valid end or behind it"
         );
     }
     let rising = |pair: &[Found<'_>]| pair[0].record.header.sequence < pair[1].record.header.sequence;
@@ -175,7 +175,7 @@ fn check_scan(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
         .first()
         .map_or(u64::MAX, |found| found.record.header.sequence);
     assert_eq!(summary.min_sequence, lowest);
-    // What lies before the end is a whole segment by itself, and never part of a batch.
+    // The valid part is a complete segment by itself, and does not end inside a batch.
     let prefix = &bytes[..scan.valid_end as usize];
     let again = self::scan(prefix, header);
     assert_eq!(
@@ -186,8 +186,8 @@ fn check_scan(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     assert!(same(&again.found, &scan.found));
 }
 
-/// Where recovery finds nothing wrong, verify and salvage find nothing wrong, and the same records;
-/// where it does, they do.
+/// If recovery finds no damage, verify and salvage find none either, and the same records; if it
+/// does, so do they.
 fn check_walk(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     let walked = walk(bytes, header, Reach::Unknown);
     for found in &walked.found {
@@ -219,12 +219,11 @@ fn check_walk(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     let known = walk(&bytes[..scan.valid_end as usize], header, Reach::Known);
     assert_eq!(known.damaged, [], "the valid part has damage");
     assert!(same(&known.found, &scan.found) && known.summary == scan.summary);
-    // Whatever the bytes are, the walk comes to an end.
+    // The walk terminates for any bytes.
     walk(bytes, header, Reach::Known);
 }
 
-/// The order of the keys is that of the bytes, and of each key the newest record counts; a hint
-/// says the same.
+/// Keys are sorted bytewise, with the newest record of each; a hint of them survives a round trip.
 fn check_order(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     let mut sorter = Sorter::default();
     let mut newest = std::collections::BTreeMap::new();

@@ -1,5 +1,4 @@
-//! A small store of known content, of which one file is replaced; and its listings, whose cursors
-//! come from anywhere.
+//! A small store of known content with one file replaced, and listings with arbitrary cursors.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -20,8 +19,7 @@ const NOW_MS: u64 = 1_700_000_000_000;
 
 pub(super) type Listing = BTreeMap<(String, Vec<u8>), Vec<u8>>;
 
-/// A closed store: its files, what it shows, and every pair of key and value that was ever written
-/// to it.
+/// A closed store: its files, its content, and every pair of key and value ever written to it.
 pub(super) struct Prepared {
     files: Vec<(PathBuf, Vec<u8>)>,
     pub(super) manifest: Manifest,
@@ -57,7 +55,7 @@ pub(super) fn prepared() -> &'static Prepared {
         let disk = MemStorage::new();
         let mut written = Vec::new();
         let mut shown = Listing::new();
-        // Two lives, each with a segment of its own: what is overwritten, deleted or expired lies in the
+        // Two lives, each with its own segment: overwritten, deleted and expired records are in the
         // first.
         for life in 0..2 {
             let store = open(&disk, ReadMode::Map).unwrap();
@@ -105,7 +103,7 @@ impl Prepared {
         disk
     }
 
-    /// The same, without the index file, which would spare opening everything else.
+    /// The same, without the index file, which would make opening skip all other files.
     pub(super) fn with_log(&self, name: &str, content: &[u8]) -> MemStorage {
         let disk = self.with(name, content);
         remove_index_file(&disk);
@@ -119,7 +117,7 @@ impl Prepared {
         bytes
     }
 
-    /// Its first segment.
+    /// The store's first segment.
     pub(super) fn segment(&self) -> (u64, Summary, &[u8]) {
         let entry = &self.manifest.segments[0];
         let SegmentState::Sealed(summary) = entry.state else {
@@ -128,7 +126,7 @@ impl Prepared {
         (entry.id, summary, self.file(&segment_file(entry.id)))
     }
 
-    /// Whatever is shown was written once.
+    /// Asserts that all content shown was once written.
     pub(super) fn check_written(&self, shown: &Listing) {
         for ((name, key), value) in shown {
             let known = self
@@ -140,7 +138,7 @@ impl Prepared {
     }
 }
 
-/// Opening then goes by the log: by hints, or by records.
+/// Removes the index file, so that opening reads the log: hints or records.
 pub(super) fn remove_index_file(disk: &MemStorage) {
     let path = Path::new(DIRECTORY).join(INDEX_FILE);
     if disk.files(DIRECTORY).contains(&path) {
@@ -148,13 +146,13 @@ pub(super) fn remove_index_file(disk: &MemStorage) {
     }
 }
 
-/// What the store shows.
+/// The content of the store.
 pub(super) fn shown(disk: &MemStorage, mode: ReadMode) -> Result<Listing> {
     opened(disk, mode).map(|(shown, _)| shown)
 }
 
-/// Opens, and shows everything, and how opening went; damage that is named is an answer too, unless
-/// it must not be.
+/// Opens the store and returns its content and the recovery report. Reported damage is a valid
+/// outcome too; any other error panics.
 pub(super) fn opened(disk: &MemStorage, mode: ReadMode) -> Result<(Listing, RecoveryReport)> {
     let shown = open(disk, mode).and_then(|store| {
         let (shown, report) = (listing(&store)?, store.recovery_report().clone());
@@ -164,14 +162,14 @@ pub(super) fn opened(disk: &MemStorage, mode: ReadMode) -> Result<(Listing, Reco
     if let Err(error) = &shown {
         assert!(
             matches!(error, Error::Corruption { .. } | Error::NewerFormat { .. }),
-            "not an error that tells what is damaged: {error}"
+            "not an error that names the damage: {error}"
         );
     }
     shown
 }
 
-/// A manifest, alone and in a store: it opens, or names what is damaged, and nothing shows that was
-/// never written.
+/// A manifest, alone and in a store: the store opens or reports the damage, and never shows content
+/// that was not written.
 pub fn manifest_load(data: &[u8]) {
     manifest_decode(data);
     let mut input = Input::new(data);
@@ -194,7 +192,7 @@ pub fn manifest_load(data: &[u8]) {
     let read_mode = if mode & 16 == 0 { ReadMode::Map } else { ReadMode::Pread };
     if let Ok(listing) = shown(&disk, read_mode) {
         prepared.check_written(&listing);
-        // By the index file that closing has left, and by the log.
+        // Once from the index file that closing has left, and once from the log.
         for _ in 0..2 {
             assert_eq!(
                 shown(&disk, read_mode).unwrap(),
@@ -206,7 +204,7 @@ pub fn manifest_load(data: &[u8]) {
     }
 }
 
-/// What the manifest says of sealed segments that it lists by their right ids becomes what is true.
+/// Gives the sealed segments that the manifest lists under known ids their true summaries.
 fn adopt_summaries(bytes: &mut [u8], truth: &Manifest) {
     let mut at = 64;
     while let Some(entry) = bytes.get_mut(at..) {
@@ -228,10 +226,11 @@ fn adopt_summaries(bytes: &mut [u8], truth: &Manifest) {
     }
 }
 
-/// Keys of the store whose listings are asked for.
+/// Keys of the store for listings.
 const LISTED: [&str; 7] = ["a", "ab", "abc", "b", "ba", "user-1", "user-2"];
 
-/// A cursor of a listing, from anywhere: refused, or the listing goes on exactly where it says.
+/// An arbitrary cursor of a listing: either it is refused, or the listing resumes exactly behind
+/// its key.
 pub fn cursor(data: &[u8]) {
     static STORE: OnceLock<Store> = OnceLock::new();
     let store = STORE.get_or_init(|| {
@@ -271,7 +270,7 @@ pub fn cursor(data: &[u8]) {
     if reverse {
         list = list.reverse();
     }
-    // As it is, or one that this listing could have given out for that key.
+    // The input as it is, or the cursor that this listing would return for that key.
     let text = if mode & 32 == 0 {
         String::from_utf8_lossy(input.rest()).into_owned()
     } else {

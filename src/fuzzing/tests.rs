@@ -1,4 +1,4 @@
-//! Every target over its corpus and over what was found in the past.
+//! Every target over its corpus and over past findings.
 
 use crate::testing::replay::replay;
 

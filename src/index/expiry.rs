@@ -1,4 +1,5 @@
-//! Which records expire when, so that they leave memory without being asked for.
+//! The expiry queue: which records expire when, so that their index entries are freed even if their
+//! keys are never read.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -11,21 +12,22 @@ use crate::planted::{Planted, planted};
 pub(crate) type Entry = (u64, Location);
 
 /// Locations of records with an expiry, the earliest first. An entry whose record was overwritten,
-/// deleted or moved stays behind until it is due or a cleaning takes it out; the keydir tells then
-/// that it is stale.
+/// deleted or moved is stale; it stays until it is due or until a cleaning removes it. The keydir
+/// tells which entries are stale.
 ///
-/// What is taken out to be looked at counts as in it until it is given back: else an index file
-/// that is written meanwhile would lack these entries, and their keys would never leave memory. One
-/// thread takes out at a time; what it never gives back (it panicked) returns with the next taking.
+/// Entries taken out for processing still count as queued until they are given back: otherwise an
+/// index file written in the meantime would lack them, and their keys would never leave memory.
+/// Only one thread takes entries out at a time. If it panics before giving them back, the next take
+/// returns them to the queue.
 #[derive(Debug, Default)]
 pub(crate) struct ExpiryQueue {
     heap: BinaryHeap<Reverse<Entry>>,
     taken: Arc<Vec<Entry>>,
-    /// Length at which stale entries are to be looked for.
+    /// Heap length that triggers the next cleaning.
     next_cleaning: usize,
 }
 
-/// Below this length stale entries do not matter.
+/// Below this length, stale entries do not matter.
 const CLEANING_MIN: usize = 4096;
 
 impl ExpiryQueue {
@@ -50,13 +52,13 @@ impl ExpiryQueue {
         self.taken.clone()
     }
 
-    /// Ends a taking: these stay.
+    /// Ends a take: `kept` returns to the queue, the other entries are gone.
     pub(crate) fn give_back(&mut self, kept: Vec<Entry>) {
         self.taken = Arc::default();
         self.heap.extend(kept.into_iter().map(Reverse));
     }
 
-    /// As if nothing had been taken out.
+    /// Returns all entries taken out to the queue.
     pub(crate) fn return_taken(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         self.heap.extend(taken.iter().copied().map(Reverse));
@@ -75,18 +77,18 @@ impl ExpiryQueue {
             .chain(self.heap.iter().map(|Reverse(entry)| *entry))
     }
 
-    /// How many entries are due; looks at all of them.
+    /// Number of entries that are due. O(n).
     pub(crate) fn due(&self, now_ms: u64) -> u64 {
         self.entries().filter(|(expiry, _)| *expiry <= now_ms).count() as u64
     }
 
-    /// Whether so much was added since the last cleaning that a look for stale entries pays.
+    /// Whether the queue has grown enough since the last cleaning for another one to pay.
     pub(crate) fn wants_cleaning(&self) -> bool {
         self.heap.len() >= self.next_cleaning.max(CLEANING_MIN)
     }
 
-    /// Takes everything out, for a cleaning; what is pushed meanwhile stays. End it with
-    /// [`ExpiryQueue::cleaned`].
+    /// Takes all entries out for a cleaning, to be ended with [`ExpiryQueue::cleaned`]. Entries
+    /// pushed in between stay queued.
     pub(crate) fn take_all(&mut self) -> Arc<Vec<Entry>> {
         self.return_taken();
         let entries = std::mem::take(&mut self.heap).into_iter();
@@ -94,7 +96,7 @@ impl ExpiryQueue {
         self.taken.clone()
     }
 
-    /// Ends a cleaning: these stay.
+    /// Ends a cleaning: `kept` returns to the queue.
     pub(crate) fn cleaned(&mut self, kept: Vec<Entry>) {
         self.give_back(kept);
         self.next_cleaning = self.heap.len() * 2;
@@ -150,7 +152,7 @@ mod tests {
         let all = queue.take_all();
         queue.push(5, Location::new(0, 320));
         assert_eq!((all.len(), sorted(&queue)), (3, vec![5, 15, 25, 30]));
-        // Whoever took it never came back.
+        // The previous take was never given back.
         assert_eq!(queue.take_due(u64::MAX, 64).len(), 4);
         queue.cleaned(Vec::new());
         assert!(sorted(&queue).is_empty());

@@ -1,13 +1,12 @@
-//! The hash of a key. Keys come from outside, so it is seeded, with seeds that are not known
-//! outside.
+//! The hash of a key. Keys are untrusted input, so the hash is seeded with secret seeds.
 
 use std::hash::Hasher;
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 
-/// Hashes keys. The same seeds make the same hashes, as long as the hash function is the same: see
-/// [`KeyHasher::probe`].
+/// Hashes keys. The same seeds give the same hashes as long as the hash function does not change;
+/// see [`KeyHasher::probe`].
 pub(crate) struct KeyHasher {
     seeds: [u64; 2],
     shared: SharedSeed,
@@ -32,8 +31,9 @@ impl KeyHasher {
         hasher.finish()
     }
 
-    /// What this hasher makes of some known keys, of all lengths that the hash function may treat
-    /// in their own ways: hashes that were stored may be used only if this is the same as then.
+    /// A digest of this hasher's hashes of fixed keys, covering every length that the hash function
+    /// may treat differently. Stored hashes may be used only if the probe stored with them still
+    /// matches.
     pub(crate) fn probe(&self) -> u64 {
         let bytes: Vec<u8> = (0..1024u32).map(|number| (number * 7 + number / 251) as u8).collect();
         let keys = (0..=bytes.len()).filter_map(|length| bytes.get(..length));

@@ -1,5 +1,5 @@
-//! The indexes in memory. They know locations and keys, not files; all of them can be rebuilt from
-//! the log.
+//! The in-memory indexes. They know locations and keys, not files, and can all be rebuilt from the
+//! log.
 
 pub(crate) mod expiry;
 pub(crate) mod hash;

@@ -1,5 +1,4 @@
-//! The namespaces of a store: by name for those who open one, by number for those who read a
-//! record.
+//! The namespaces of a store: by name for opening one, by number for records.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +8,8 @@ use super::order::{Change, KeyOrder};
 use crate::format::{Damage, Stored};
 
 /// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable
-/// id and name. It is read and written like any other, so that creating, renaming and dropping need
-/// no record kinds of their own.
+/// id and name. It is read and written like any other, so creating, renaming and dropping need no
+/// special record kinds.
 pub(crate) const SYSTEM_NAMESPACE: u32 = 0;
 
 /// Longest name of a namespace, in bytes.
@@ -21,14 +20,14 @@ pub(crate) const NAME_LEN_MAX: usize = 2048;
 pub(crate) struct NamespaceState {
     /// Number in records; never reused.
     pub(crate) number: u32,
-    /// Random, kept through renames: what the outside knows the namespace by.
+    /// Random and unchanged by renames: the namespace's id in the API.
     pub(crate) stable_id: u128,
     name: RwLock<Arc<str>>,
     pub(crate) order: KeyOrder,
-    /// Whether a record with an expiry was ever put or loaded: if not, no key need be looked up to
-    /// be counted.
+    /// Whether a record with an expiry was ever put or loaded. If not, keys can be counted without
+    /// looking them up.
     has_expiring: AtomicBool,
-    /// Set, under the writer lock, once its dropping is in the log. Nothing is written to it
+    /// Set, under the writer lock, once the drop is in the log. The namespace takes no writes
     /// afterwards.
     dropped: AtomicBool,
 }
@@ -62,12 +61,12 @@ impl NamespaceState {
     }
 }
 
-/// All namespaces that exist, and those dropped whose keys have not all left the indexes.
+/// All existing namespaces, and the dropped ones whose keys have not all left the indexes.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     inner: RwLock<Inner>,
-    /// Numbers of those whose key orders have queued changes, or had some since they were last
-    /// looked at; each stands here once.
+    /// Numbers of namespaces whose key orders have queued changes, or had some since the last
+    /// check; each is listed once.
     changed: Mutex<Vec<u32>>,
 }
 
@@ -76,7 +75,7 @@ struct Inner {
     by_name: ByName,
     /// The same ones.
     by_stable_id: HashMap<u128, Arc<NamespaceState>>,
-    /// The same ones, and those in `dropped`.
+    /// The same namespaces, and those in `dropped`.
     by_number: HashMap<u32, Arc<NamespaceState>>,
     dropped: BTreeMap<u32, Arc<NamespaceState>>,
 }
@@ -84,11 +83,11 @@ struct Inner {
 use by_name::ByName;
 
 mod by_name {
-    //! In a module of its own, so that nothing outside goes through all names uncounted.
+    //! A separate module, so that every iteration over all names is counted.
 
     use super::*;
 
-    /// Namespaces that exist, by name.
+    /// Existing namespaces, by name.
     #[derive(Debug, Default)]
     pub(super) struct ByName {
         namespaces: BTreeMap<Arc<str>, Arc<NamespaceState>>,
@@ -114,7 +113,7 @@ mod by_name {
             self.namespaces.len()
         }
 
-        /// All of them, in order.
+        /// All namespaces, in name order.
         pub(super) fn all(&self) -> impl Iterator<Item = &Arc<NamespaceState>> {
             #[cfg(test)]
             self.walks.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +154,7 @@ impl Namespaces {
         inner.by_stable_id.insert(namespace.stable_id, namespace.clone());
         inner.by_number.insert(namespace.number, namespace.clone());
         drop(inner);
-        // Keys that loading found out of order wait in its queue.
+        // Keys loaded out of order wait in its queue.
         self.change_order(&namespace, []);
     }
 
@@ -170,9 +169,9 @@ impl Namespaces {
         inner.by_name.insert(new, namespace.clone());
     }
 
-    /// Its dropping is in the log: nothing is written to it any more. The caller holds the writer
-    /// lock. Name and id are free from here on; the number stays known until the namespace's
-    /// keys have left the indexes.
+    /// Marks the namespace dropped, once the drop is in the log; it takes no writes afterwards. The
+    /// caller holds the writer lock. Name and id are free from here on; the number stays known
+    /// until the namespace's keys have left the indexes.
     pub(crate) fn set_dropped(&self, namespace: &Arc<NamespaceState>) {
         let mut inner = self.write();
         namespace.dropped.store(true, Ordering::Release);
@@ -181,14 +180,14 @@ impl Namespaces {
         inner.dropped.insert(namespace.number, namespace.clone());
     }
 
-    /// The keys have left the indexes.
+    /// Forgets a dropped namespace, once its keys have left the indexes.
     pub(crate) fn forget_number(&self, number: u32) {
         let mut inner = self.write();
         inner.by_number.remove(&number);
         inner.dropped.remove(&number);
     }
 
-    /// Those that exist, by name.
+    /// Existing namespaces, in name order.
     pub(crate) fn all(&self) -> Vec<Arc<NamespaceState>> {
         self.read().by_name.all().cloned().collect()
     }
@@ -199,35 +198,35 @@ impl Namespaces {
         self.read().by_name.walks()
     }
 
-    /// How many exist.
+    /// Number of existing namespaces.
     pub(crate) fn len(&self) -> usize {
         self.read().by_name.len()
     }
 
-    /// Those dropped whose keys have not all left the indexes.
+    /// Dropped namespaces whose keys have not all left the indexes.
     pub(crate) fn dropped(&self) -> Vec<Arc<NamespaceState>> {
         self.read().dropped.values().cloned().collect()
     }
 
-    /// Whether there is one of those.
+    /// Whether [`Namespaces::dropped`] has any.
     pub(crate) fn any_dropped(&self) -> bool {
         !self.read().dropped.is_empty()
     }
 
-    /// Queues changes of a key order, and remembers that it has some.
+    /// Queues changes to a key order, and notes the namespace as changed.
     pub(crate) fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
         if namespace.order.change(changes.into_iter()) {
             self.note_changed(namespace.number);
         }
     }
 
-    /// The order of this namespace is to be looked at again.
+    /// Notes that the key order of this namespace has to be checked again.
     pub(crate) fn note_changed(&self, number: u32) {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(number);
     }
 
-    /// Those whose key orders have changed since the last call. The caller looks at each, between
-    /// [`KeyOrder::begin_look`] and [`KeyOrder::look_again`].
+    /// Namespaces whose key orders have changed since the last call. The caller checks each,
+    /// between [`KeyOrder::begin_look`] and [`KeyOrder::look_again`].
     pub(crate) fn take_changed(&self) -> Vec<Arc<NamespaceState>> {
         let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
         let inner = self.read();
@@ -308,7 +307,7 @@ mod tests {
         let changed = namespaces.by_number(7).unwrap();
         for _ in 0..100 {
             namespaces.change_order(&changed, [Change::Insert(b"key", crate::index::order::KeyFlags::NONE)]);
-            // Whoever lists merges; that must not have the same one named again and again.
+            // Listing merges; that must not note the same namespace again and again.
             assert_eq!(changed.order.len(), 1);
         }
         let named = namespaces.take_changed();
@@ -316,7 +315,7 @@ mod tests {
         assert_eq!(named[0].number, 7);
         changed.order.begin_look();
         assert!(!changed.order.look_again());
-        // A change during a look, and one that is left for later, are not forgotten.
+        // Changes made during a look, or left for later, are not forgotten.
         changed.order.begin_look();
         namespaces.change_order(&changed, [Change::Remove(b"key")]);
         assert!(!changed.order.look_again());

@@ -1,19 +1,18 @@
-//! The append buffer: the active segment's bytes in memory, written by one, read by many, without a
+//! The append buffer: the active segment's bytes in memory, with one writer, many readers and no
 //! lock.
 //!
-//! The invariants that make the `unsafe` below sound, and who keeps them:
+//! Invariants that make the `unsafe` code below sound:
 //!
-//! * Bytes below `published` never change again. [`Appender`] is the only one who writes; it cannot
-//!   be cloned, and it hands out only what lies at or beyond `published`.
-//! * Bytes at or beyond `published` are never read by others: [`AppendBuffer::published`] ends
-//!   there.
-//! * `published` only grows. Taking back what was published means a new buffer
-//!   ([`Appender::copy_of_first`]), since a reader may still be reading the old one.
+//! * Bytes below `published` never change again. Only [`Appender`] writes; it cannot be cloned, and
+//!   it hands out only bytes at or beyond `published`.
+//! * Readers never see bytes at or beyond `published`: [`AppendBuffer::published`] ends there.
+//! * `published` only grows. Rolling back published bytes takes a new buffer
+//!   ([`Appender::copy_of_first`]), since readers may still use the old one.
 //!
-//! A large buffer is a map of memory that the system may fill with huge pages: taking it page by
-//! page costs a fault for every two dozen small records, a fifth of a put (measured; see
-//! `docs/decisions/0012-where-a-put-spends-its-time.md`). The first part is taken by small pages
-//! all the same, so that a store with little in it stays small.
+//! A large buffer is an anonymous mapping that the system may back with huge pages: small pages
+//! cost a fault for every two dozen small records, a fifth of a put (measured; see
+//! `docs/decisions/0012-where-a-put-spends-its-time.md`). The first part uses small pages all the
+//! same, so that a store with little data stays small.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -24,15 +23,15 @@ use memmap2::MmapMut;
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// No more than the system's allocator grants anyway. Beyond that the standard library fills the
-/// memory with zeros by hand, which takes all of it from the system at once; up to that it asks for
-/// fresh pages, which are taken when they are touched.
+/// The alignment that the system's allocator guarantees anyway. For a higher one the standard
+/// library zeroes the memory itself, which commits all of it at once; up to this one it uses
+/// `calloc`, which gets fresh pages that are committed when touched.
 const MEMORY_ALIGNMENT: usize = 8;
 
-/// The smallest buffer that is allocated: a layout must not be empty.
+/// The smallest capacity allocated, since a layout must not be empty.
 const CAPACITY_MIN: usize = 64;
 
-/// A buffer of this capacity or more is mapped, and from this offset on may be taken by huge pages.
+/// A buffer of at least this capacity is mapped, and may use huge pages from this offset on.
 const MAPPED_MIN: usize = 2 << 20;
 
 /// The bytes of an active segment, as readers see them.
@@ -44,35 +43,36 @@ pub(crate) struct AppendBuffer {
     published: AtomicUsize,
 }
 
-/// What the memory came from, and goes back to.
+/// Where the memory came from and is returned to.
 #[derive(Debug)]
 enum Owner {
     Allocator(Layout),
     Map { _map: MmapMut },
 }
 
-// SAFETY: the memory is owned by the buffer, through `owner`, and shared access to it is divided by
-// `published` as the module says.
+// SAFETY: the buffer owns the memory, through `owner`, and `published` divides shared access to it
+// as described in the module docs.
 unsafe impl Send for AppendBuffer {}
 // SAFETY: as above.
 unsafe impl Sync for AppendBuffer {}
 
 impl AppendBuffer {
-    /// What has been published by now. Never changes, and stays valid as long as the buffer.
+    /// The bytes published so far. They never change, and stay valid as long as the buffer.
     pub(crate) fn published(&self) -> &[u8] {
-        // Acquire pairs with the Release in `Appender::publish`: who sees the length sees the bytes.
+        // Acquire pairs with the Release in `Appender::publish`: a thread that sees the length sees
+        // the bytes.
         let length = self.published.load(Ordering::Acquire);
-        // SAFETY: `length` is at most the capacity, whose bytes are initialised (zeroed at first), and
-        // bytes below it are not written any more.
+        // SAFETY: `length` is at most the capacity, whose bytes are initialised (zeroed at first),
+        // and bytes below it are never written again.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) }
     }
 }
 
 impl AppendBuffer {
-    /// So many zeros, nothing of them published.
+    /// A zeroed buffer with nothing published.
     fn new(capacity: usize) -> AppendBuffer {
         let capacity = capacity.max(CAPACITY_MIN);
-        // Without a map a buffer costs more faults; it is no worse otherwise. Miri has none.
+        // The fallback to the allocator only costs more page faults. Miri has no mappings.
         let mapped = (capacity >= MAPPED_MIN && !cfg!(miri)).then(|| Self::mapped(capacity));
         mapped.flatten().unwrap_or_else(|| Self::allocated(capacity))
     }
@@ -81,7 +81,7 @@ impl AppendBuffer {
         let mut map = MmapMut::map_anon(capacity).ok()?;
         #[cfg(target_os = "linux")]
         {
-            // Only a hint: a system that has no huge pages fills the map with small ones.
+            // Only a hint: a system without huge pages uses small ones.
             let _ = map.advise_range(memmap2::Advice::HugePage, MAPPED_MIN, capacity - MAPPED_MIN);
         }
         Some(AppendBuffer {
@@ -113,13 +113,14 @@ impl AppendBuffer {
 impl Drop for AppendBuffer {
     fn drop(&mut self) {
         if let Owner::Allocator(layout) = self.owner {
-            // SAFETY: `memory` came from `alloc_zeroed` with this layout, and no other user of it is left.
+            // SAFETY: `memory` came from `alloc_zeroed` with this layout, and nothing else uses it
+            // any more.
             unsafe { dealloc(self.memory.as_ptr(), layout) }
         }
     }
 }
 
-/// The writing end of an append buffer. There is one for each buffer.
+/// The writing end of an append buffer, one per buffer.
 #[derive(Debug)]
 pub(crate) struct Appender {
     buffer: Arc<AppendBuffer>,
@@ -127,8 +128,7 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// A buffer of zeros, nothing of it published. Memory that is never written to is not taken
-    /// from the system.
+    /// A zeroed buffer with nothing published. Memory that is never written to is not committed.
     pub(crate) fn new(capacity: usize) -> Appender {
         Appender {
             buffer: Arc::new(AppendBuffer::new(capacity)),
@@ -163,11 +163,11 @@ impl Appender {
         self.buffer.capacity - self.end
     }
 
-    /// What lies beyond the published bytes: zeros, or what was written here and not published.
+    /// The bytes beyond the published ones: zeros, or bytes written but not published.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         // SAFETY: the range begins at `published` (no other thread changes it) and ends with the
-        // allocation; readers see only what lies before it; `&mut self` on the only appender makes
-        // this the only such slice.
+        // allocation; readers see only bytes before it; `&mut self` on the only appender makes this
+        // the only such slice.
         unsafe {
             std::slice::from_raw_parts_mut(
                 self.buffer.memory.as_ptr().add(self.end),
@@ -176,7 +176,7 @@ impl Appender {
         }
     }
 
-    /// Lets readers see the next `length` bytes (at most what is spare).
+    /// Makes the next `length` bytes visible to readers (at most the spare ones).
     pub(crate) fn publish(&mut self, length: usize) {
         debug_assert!(length <= self.spare_len());
         self.end += length.min(self.spare_len());
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn readers_in_other_threads_see_whole_words() {
-        // Miri takes some thousand times as long.
+        // Miri is about a thousand times slower.
         const BYTES: usize = if cfg!(miri) { 1024 } else { 64 * 1024 };
         let mut appender = Appender::new(BYTES);
         let buffer = appender.buffer().clone();

@@ -1,4 +1,4 @@
-//! What is counted of one segment: what is live in it, what has expired, and what it holds in all.
+//! The counters of one segment: live, expired and total records and bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,31 +6,32 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::format::segment::Summary;
 use crate::sync::ChangeRight;
 
-/// Counters of one segment. Only one thread moves them: it holds the writer lock, or loads the
-/// segment while the store is being opened. So they are added to by a load and a store, which is
-/// cheaper than one atomic step.
+/// Counters of one segment. Only one thread changes them: it holds the writer lock, or loads the
+/// segment while the store is being opened. So additions are a load and a store, which is cheaper
+/// than an atomic read-modify-write.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Puts that the keydir points at.
     live_puts: AtomicU64,
     live_bytes: AtomicU64,
-    /// Puts and their bytes in all.
+    /// All puts and their bytes.
     puts: AtomicU64,
     put_bytes: AtomicU64,
     tombstones: AtomicU64,
     tombstone_bytes: AtomicU64,
     /// The latest expiry of a record that left the indexes because it expired.
     latest_expired: AtomicU64,
-    /// Bytes of the puts that are not in the indexes because they have expired.
+    /// Bytes of puts that left the indexes because they expired.
     expired_bytes: AtomicU64,
-    /// The same bytes by when they expired.
+    /// The same bytes by expiry time.
     expired: Mutex<ExpiredSums>,
     /// Lowest sequence plus one; 0 if there is no put or tombstone yet.
     min_sequence_plus_one: AtomicU64,
 }
 
-/// Sums of bytes that expired within stretches of time, in order: one record that may not go yet,
-/// or a steady stream of them, is to hold back no more than what expired about when it did.
+/// Bytes that expired, summed over intervals of time, in order. An expired record that may not be
+/// dropped yet (or a steady stream of them) then holds back only records that expired at about the
+/// same time.
 #[derive(Debug, Default)]
 struct ExpiredSums(Vec<ExpiredSum>);
 
@@ -43,7 +44,7 @@ struct ExpiredSum {
 }
 
 impl ExpiredSums {
-    /// Of one segment.
+    /// Maximum number of sums per segment.
     const SUMS_MAX: usize = 16;
 
     fn add(&mut self, expiry: u64, bytes: u64) {
@@ -64,8 +65,7 @@ impl ExpiredSums {
         }
     }
 
-    /// Makes one of the two neighbours that hold back the least for the shortest time when they go
-    /// together.
+    /// Merges the two neighbours whose sum holds back the fewest bytes for the shortest time.
     fn merge(&mut self) {
         let together = |pair: &[ExpiredSum]| match pair {
             [early, late] => Some(ExpiredSum {
@@ -82,14 +82,14 @@ impl ExpiredSums {
         }
     }
 
-    /// At least the bytes that expired after this time.
+    /// Upper bound of the bytes that expired after this time.
     fn after(&self, time_ms: u64) -> u64 {
         let after = self.0.iter().filter(|sum| sum.latest > time_ms);
         after.map(|sum| sum.bytes).sum()
     }
 }
 
-/// A look at [`Counters`].
+/// A snapshot of [`Counters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     pub(crate) live_puts: u64,
@@ -100,19 +100,19 @@ pub(crate) struct Counts {
     pub(crate) tombstone_bytes: u64,
     /// The latest expiry of a record that left the indexes because it expired; 0 if none did.
     pub(crate) latest_expired: u64,
-    /// Bytes of the puts that are not in the indexes because they have expired; part of the dead.
+    /// Bytes of puts that left the indexes because they expired; part of the dead bytes.
     pub(crate) expired_bytes: u64,
     /// `u64::MAX` if there is no put or tombstone.
     pub(crate) min_sequence: u64,
 }
 
 impl Counts {
-    /// Puts that nothing points at any more.
+    /// Puts that the keydir no longer points at.
     pub(crate) fn dead_puts(&self) -> u64 {
         self.puts.saturating_sub(self.live_puts)
     }
 
-    /// Whether there is anything in it that compaction may be able to drop.
+    /// Whether the segment has records that compaction may be able to drop.
     pub(crate) fn is_wasteful(&self) -> bool {
         self.dead_puts() > 0 || self.tombstones > 0
     }
@@ -123,7 +123,7 @@ impl Counts {
 }
 
 impl Counters {
-    /// Of a segment with this summary, nothing in it live yet.
+    /// Counters of a segment with this summary and no live records yet.
     pub(crate) fn of(summary: &Summary) -> Counters {
         let counters = Counters::default();
         counters.puts.store(summary.puts, Ordering::Relaxed);
@@ -158,7 +158,7 @@ impl Counters {
         }
     }
 
-    /// Takes back what [`Counters::add_put`] or [`Counters::add_tombstone`] counted.
+    /// Reverts [`Counters::add_put`] or [`Counters::add_tombstone`].
     pub(crate) fn take_back(&self, _: &ChangeRight, put: bool, bytes: u64) {
         let (count, sum) = if put {
             (&self.puts, &self.put_bytes)
@@ -169,22 +169,21 @@ impl Counters {
         subtract(sum, bytes);
     }
 
-    /// There is a put that has expired.
+    /// Notes that the segment has a put with this expiry that has expired.
     pub(crate) fn note_expired(&self, _: &ChangeRight, expiry_ms: u64) {
         let latest = self.latest_expired.load(Ordering::Relaxed).max(expiry_ms);
         self.latest_expired.store(latest, Ordering::Relaxed);
     }
 
-    /// A put of so many bytes is not in the indexes because it has expired, and for no other
-    /// reason.
+    /// Counts a put of `bytes` bytes that is not in the indexes solely because it has expired.
     pub(crate) fn add_expired(&self, right: &ChangeRight, expiry_ms: u64, bytes: u64) {
         self.note_expired(right, expiry_ms);
         add(&self.expired_bytes, bytes);
         self.expired().add(expiry_ms, bytes);
     }
 
-    /// Of [`Counts::expired_bytes`] those that expired after this time; some that expired before it
-    /// may be among them.
+    /// The part of [`Counts::expired_bytes`] that expired after this time; may include bytes that
+    /// expired before.
     pub(crate) fn expired_after(&self, time_ms: u64) -> u64 {
         self.expired().after(time_ms)
     }
@@ -193,26 +192,26 @@ impl Counters {
         self.expired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many puts, of so many bytes, came to be pointed at.
+    /// Counts `puts` puts, of `bytes` bytes in all, that the keydir now points at.
     pub(crate) fn add_live(&self, _: &ChangeRight, puts: u64, bytes: u64) {
         add(&self.live_puts, puts);
         add(&self.live_bytes, bytes);
     }
 
-    /// A put is no longer pointed at.
+    /// Counts a put that the keydir no longer points at.
     pub(crate) fn remove_live(&self, _: &ChangeRight, bytes: u64) {
-        debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more dies than was live");
+        debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more died than was live");
         subtract(&self.live_puts, 1);
         subtract(&self.live_bytes, bytes);
     }
 
-    /// Takes over what is live from the counters of the object that stood for the segment before.
+    /// Takes over the live and expired counts of the segment object that this one replaces.
     pub(crate) fn set_live(&self, _: &ChangeRight, counts: &Counts) {
         self.live_puts.store(counts.live_puts, Ordering::Relaxed);
         self.live_bytes.store(counts.live_bytes, Ordering::Relaxed);
         self.latest_expired.store(counts.latest_expired, Ordering::Relaxed);
         self.expired_bytes.store(counts.expired_bytes, Ordering::Relaxed);
-        // When the others of them expired is not known.
+        // Only the latest expiry is known, so all expired bytes are counted there.
         let mut expired = ExpiredSums::default();
         expired.add(counts.latest_expired, counts.expired_bytes);
         *self.expired() = expired;
@@ -222,8 +221,8 @@ impl Counters {
         let live_puts = self.live_puts.load(Ordering::Relaxed);
         Counts {
             live_puts,
-            // How long a put with a damaged header was is not known, and is not subtracted when nothing points at it
-            // any more.
+            // The length of a put with a damaged header is unknown, so its bytes are not subtracted
+            // when it dies.
             live_bytes: match live_puts {
                 0 => 0,
                 _ => self.live_bytes.load(Ordering::Relaxed),
@@ -239,12 +238,12 @@ impl Counters {
     }
 }
 
-/// Adds to a counter that only the caller moves.
+/// Adds to a counter that only the caller changes.
 fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
-/// Takes from a counter that only the caller moves.
+/// Subtracts from a counter that only the caller changes.
 fn subtract(counter: &AtomicU64, amount: u64) {
     counter.store(
         counter.load(Ordering::Relaxed).saturating_sub(amount),
@@ -259,7 +258,7 @@ mod tests {
     #[test]
     fn what_expired_late_holds_back_little_of_what_expired_before() {
         let (day_ms, year_ms) = (24 * 3_600_000, 365 * 24 * 3_600_000);
-        // In their order, against it, and from the middle outwards.
+        // In order, in reverse, and from the middle outwards.
         for order in 0..3 {
             let (puts, length) = (60_000_u64, 1_000);
             let mut sums = ExpiredSums::default();

@@ -1,10 +1,10 @@
-//! The files of segments that are read call by call. A store may have more segments than the
-//! process may have descriptors, so a bounded number of files is open at a time, and the others are
-//! opened when they are read.
+//! The files of segments read with one call per read (pread mode). A store may have more segments
+//! than the process has file descriptors, so only a bounded number of files is open at a time, and
+//! the others are opened when they are read.
 //!
-//! A file that is being read stays open for that read, whatever is closed meanwhile. One whose
-//! segment was compacted away cannot be opened any more; its reader looks again where the record is
-//! now.
+//! A file that is being read stays open for that read, even if it is closed here meanwhile. The
+//! file of a segment that was compacted away can no longer be opened; its reader looks the record
+//! up again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,14 +15,14 @@ use crate::format::segment_file;
 use crate::planted::{Planted, planted};
 use crate::storage::{Directory, StorageFile};
 
-/// Files of segments that are open at a time, but for those that are being read just now.
+/// Maximum number of open segment files, not counting files that are being read.
 const OPEN_FILES_MAX: usize = 64;
 
 /// Which files are open; shared by all segments of a store.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     directory: Directory,
-    /// Opened longest ago first.
+    /// Oldest first.
     opened: Mutex<VecDeque<Weak<Slot>>>,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct OpenFiles {
 #[derive(Debug, Default)]
 struct Slot {
     file: Mutex<Option<Arc<dyn StorageFile>>>,
-    /// Read since it was last looked for a file to close.
+    /// Whether the file was read since it was last considered for closing.
     was_read: AtomicBool,
 }
 
-/// The file of one segment. Clones are the same one.
+/// The file of one segment. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentFile {
     id: u64,
@@ -50,7 +50,7 @@ impl OpenFiles {
         })
     }
 
-    /// The file of a segment, open already.
+    /// The file of a segment, given already open.
     pub(crate) fn of_segment(self: &Arc<OpenFiles>, id: u64, file: Arc<dyn StorageFile>) -> SegmentFile {
         let slot = Arc::new(Slot::default());
         *slot.lock() = Some(file);
@@ -62,14 +62,15 @@ impl OpenFiles {
         }
     }
 
-    /// Closes what was not read for longest, if there are too many.
+    /// Adds a file to the open ones and, if there are too many, closes those not read recently
+    /// (second chance).
     fn note_opened(&self, slot: &Arc<Slot>) {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         opened.push_back(Arc::downgrade(slot));
         if planted(Planted::KeepFilesOpen) {
             return;
         }
-        // Each is passed over once at the most for having been read.
+        // A file is skipped at most once for having been read.
         for _ in 0..opened.len() * 2 {
             if opened.len() <= OPEN_FILES_MAX {
                 break;
@@ -92,8 +93,8 @@ impl OpenFiles {
         }
     }
 
-    /// Opens the file of a segment. If the process has no descriptor left, those of other segments
-    /// are given back first.
+    /// Opens the file of a segment. If the process is out of descriptors, closes the other
+    /// segments' files and retries.
     fn open(&self, id: u64) -> io::Result<Arc<dyn StorageFile>> {
         let name = segment_file(id);
         match self.directory.open_file(&name, false) {
@@ -120,7 +121,7 @@ impl SegmentFile {
         if let Some(file) = standing {
             return Ok(file);
         }
-        // Several threads may do so at once; the last one's stays.
+        // Several threads may open the file at once; the last one stays in the slot.
         let file = self.files.open(self.id)?;
         *self.slot.lock() = Some(file.clone());
         self.files.note_opened(&self.slot);
@@ -128,7 +129,7 @@ impl SegmentFile {
     }
 }
 
-/// `EMFILE` or `ENFILE`, by their numbers on Unix: they have no kind of their own.
+/// `EMFILE` or `ENFILE`, by their numbers on Unix: they have no `ErrorKind`.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, write_all_at};
 
-    /// As many segments, each with its id in it.
+    /// This many segments, each holding its id.
     fn files(count: u64) -> (FaultStorage, Arc<OpenFiles>, Vec<SegmentFile>) {
         let disk = MemStorage::new();
         disk.create_directory("/store").unwrap();

@@ -1,5 +1,5 @@
-//! One segment: how its records are read, whether it is still in memory, mapped, or read call by
-//! call.
+//! One segment, and how its records are read: from memory, from a map, or with one read call per
+//! record.
 
 pub(crate) mod buffer;
 mod counters;
@@ -25,24 +25,23 @@ use files::SegmentFile;
 pub(crate) use counters::{Counters, Counts};
 pub use value::Value;
 
-/// Readers of one segment would all count references in one place, and threads would fight for that
-/// cache line; so the count is spread over this many places, and each thread keeps to one of them.
+/// Readers of one segment would all change one reference count and contend for its cache line, so
+/// the count is spread over this many stripes, and each thread uses one of them.
 const STRIPES: usize = 8;
 
-/// Bytes that the processor fetches at a time.
+/// Bytes per cache line.
 const CACHE_LINE: usize = 64;
 
-/// A live segment. Its bytes never change below what is published; only the counters move.
+/// A live segment. Its published bytes never change; only the counters do.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: SegmentHeader,
-    /// What is known since it was sealed or cut; None for the active segment and those being
-    /// sealed.
+    /// None for the active segment and those being sealed.
     pub(crate) summary: Option<Summary>,
-    /// Recovery has cut it: no seal follows the data.
+    /// Whether recovery has cut it, so that no seal follows the data.
     pub(crate) cut: bool,
     source: Source,
-    /// Shared with the segment object that takes this one's place when it is sealed.
+    /// Shared with the segment object that replaces this one when it is sealed.
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -53,7 +52,7 @@ enum Source {
     File { file: SegmentFile, data_end: u64 },
 }
 
-/// What a value keeps alive. Aligned so that no two reference counts share a cache line.
+/// The bytes that a value keeps alive. Aligned so that no two reference counts share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Backing(Bytes);
@@ -77,24 +76,24 @@ fn stripes(bytes: Bytes) -> Source {
     Source::Memory((0..STRIPES).map(|_| Arc::new(Backing(bytes.clone()))).collect())
 }
 
-/// Of the stripes that [`stripes`] made, the one of this thread.
+/// This thread's stripe of those that [`stripes`] made.
 #[expect(
     clippy::indexing_slicing,
-    reason = "the index is a remainder by `STRIPES`, and there are as many"
+    reason = "the index is a remainder by `STRIPES`, the number of stripes"
 )]
 fn own_stripe(stripes: &[Arc<Backing>]) -> &Arc<Backing> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local! {
         static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) as usize % STRIPES;
     }
-    // While a thread ends its locals may be gone already; any stripe will do then.
+    // While a thread exits, its thread-locals may already be gone; any stripe will do then.
     &stripes[STRIPE.try_with(|stripe| *stripe).unwrap_or(0)]
 }
 
 /// Why a record could not be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// The bytes are not those of a record.
+    /// The bytes are not a valid record.
     Damage(Damage),
     /// The system failed the read.
     Io(io::Error),
@@ -115,8 +114,8 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// A segment that no longer changes, sealed or cut: what compaction may take. Can only be built
-/// from a segment that knows its end, so an active one can never be compacted.
+/// A segment that no longer changes, sealed or cut: a possible input of compaction. Can only be
+/// built from a segment that knows its end, so an active one can never be compacted.
 #[derive(Clone, Debug)]
 pub(crate) struct SealedSegment {
     segment: Arc<Segment>,
@@ -124,13 +123,13 @@ pub(crate) struct SealedSegment {
 }
 
 impl SealedSegment {
-    /// None if it still grows.
+    /// None if the segment still grows.
     pub(crate) fn of(segment: Arc<Segment>) -> Option<SealedSegment> {
         let summary = segment.summary?;
         Some(SealedSegment { segment, summary })
     }
 
-    /// What it holds.
+    /// The segment's summary.
     pub(crate) fn summary(&self) -> &Summary {
         &self.summary
     }
@@ -145,7 +144,7 @@ impl std::ops::Deref for SealedSegment {
 }
 
 impl Segment {
-    /// The segment that is being written to.
+    /// The active segment, read from the append buffer.
     pub(crate) fn active(header: SegmentHeader, buffer: Arc<AppendBuffer>, counters: Arc<Counters>) -> Segment {
         Segment {
             header,
@@ -177,7 +176,7 @@ impl Segment {
         }
     }
 
-    /// A segment that no longer changes, read call by call.
+    /// A segment that no longer changes, read with one call per record.
     pub(crate) fn unmapped(
         header: SegmentHeader,
         summary: Summary,
@@ -198,7 +197,7 @@ impl Segment {
         }
     }
 
-    /// The same bytes, counted by other counters.
+    /// The same segment with other counters.
     pub(crate) fn with_counters(&self, counters: Arc<Counters>) -> Segment {
         Segment {
             header: self.header,
@@ -213,7 +212,7 @@ impl Segment {
         self.header.segment_id
     }
 
-    /// What stands for the segment in a location.
+    /// The index that names the segment in a location.
     pub(crate) fn index(&self) -> u16 {
         segment_index(self.id())
     }
@@ -232,14 +231,14 @@ impl Segment {
         }
     }
 
-    /// The record at this offset, its header checked, its body not yet. `scratch` holds the bytes
-    /// where the segment is not in memory.
+    /// The record at this offset, with its header checked and its body unchecked. `scratch` holds
+    /// the bytes if the segment is not in memory.
     pub(crate) fn record<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<Record<'a>, ReadError> {
         Ok(Record::parse(self.stored(offset, scratch)?, self.place(offset))?)
     }
 
-    /// The bytes from this offset on: to the end of the data, or, read into `scratch`, to the end
-    /// of the record.
+    /// The bytes from this offset on: to the end of the data if the segment is in memory, else read
+    /// into `scratch` to the end of the record.
     pub(crate) fn stored<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {
             Source::Memory(stripes) => Ok(tail(own_stripe(stripes).bytes(), offset)?),
@@ -250,8 +249,8 @@ impl Segment {
         }
     }
 
-    /// Reads the record at this offset; if `wanted` says yes to its header and key, checks the body
-    /// and returns it as a value that keeps its bytes alive.
+    /// Reads the record at this offset. If `wanted` accepts its header and key, checks the body and
+    /// returns it as a value that keeps its bytes alive.
     pub(crate) fn value(
         &self,
         offset: u64,
@@ -286,7 +285,7 @@ impl Segment {
         }
     }
 
-    /// The bytes from this offset to the end of the data, if they lie in memory.
+    /// The bytes from this offset to the end of the data, if they are in memory.
     pub(crate) fn memory(&self, offset: u64) -> Option<&[u8]> {
         match &self.source {
             Source::Memory(stripes) => own_stripe(stripes).bytes().get(offset as usize..),
@@ -294,7 +293,7 @@ impl Segment {
         }
     }
 
-    /// Touches the beginning of a record, if it lies in memory: the first few cache lines, since
+    /// Prefetches the beginning of a record if it is in memory: the first few cache lines, since
     /// its length is not known yet.
     pub(crate) fn touch(&self, offset: u64) -> u8 {
         match &self.source {
@@ -303,7 +302,7 @@ impl Segment {
         }
     }
 
-    /// As [`Segment::touch`], of many records.
+    /// As [`Segment::touch`], for many records.
     pub(crate) fn touch_all(&self, offsets: &[u64]) {
         if let Source::Memory(stripes) = &self.source {
             let bytes = own_stripe(stripes).bytes();
@@ -312,8 +311,8 @@ impl Segment {
         }
     }
 
-    /// All bytes up to the end of the data, for a reader that goes through them from front to back:
-    /// borrowed where they are in memory or mapped, else read into `scratch`.
+    /// All bytes up to the end of the data, for a sequential reader: borrowed if they are in memory
+    /// or mapped, else read into `scratch`.
     pub(crate) fn all_bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {
             Source::Memory(stripes) => {
@@ -329,7 +328,7 @@ impl Segment {
         }
     }
 
-    /// Lets the system begin to read all of it from the device.
+    /// Asks the system to read a mapped segment ahead.
     pub(crate) fn read_ahead(&self) {
         if let Source::Memory(stripes) = &self.source
             && let Some(Bytes::Map { map, .. }) = stripes.first().map(|backing| &backing.0)
@@ -338,7 +337,7 @@ impl Segment {
         }
     }
 
-    /// Where the data end by now.
+    /// The current end of the data.
     pub(crate) fn data_end(&self) -> u64 {
         match &self.source {
             Source::Memory(stripes) => own_stripe(stripes).bytes().len() as u64,
@@ -356,8 +355,8 @@ fn tail(bytes: &[u8], offset: u64) -> Result<&[u8], Damage> {
     bytes.get(offset as usize..).ok_or(Damage::Short)
 }
 
-/// Reads a record into `bytes`: first what a small record takes, then, when the header is known to
-/// be good, the rest.
+/// Reads a record into `bytes`: first enough for a small record, then, once the header is checked,
+/// the rest.
 fn read_record(file: &dyn StorageFile, data_end: u64, place: Place, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
     const FIRST_READ: u64 = 4096;
     let left = data_end.checked_sub(place.offset).ok_or(Damage::Short)?;

@@ -1,4 +1,4 @@
-//! Walking a segment from its first record to its end, everything checked on the way.
+//! Scanning a segment from its first record to its end, checking everything.
 
 use std::collections::HashMap;
 
@@ -9,31 +9,31 @@ use crate::format::{ALIGNMENT, Damage};
 use crate::key_bytes::{common_prefix, rank};
 use crate::planted::{Planted, planted};
 
-/// How a walk ended.
+/// How a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// At a seal, which says the same as was seen.
+    /// At a seal whose summary matches the records.
     Sealed,
-    /// Where the bytes end, or nothing but zeros follow.
+    /// At the end of the bytes, or where only zeros follow.
     Clean,
-    /// At something that is no valid record. All before [`Scanner::valid_end`] is good.
+    /// At an invalid record. Everything before [`Scanner::valid_end`] is valid.
     Damaged { offset: u64, damage: Damage },
 }
 
-/// A record and where it begins.
+/// A record and its offset.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found<'a> {
     pub(crate) offset: u64,
     pub(crate) record: Record<'a>,
 }
 
-/// Walks the records of a segment in order. Records of a batch come only when the whole batch is
-/// there.
+/// Yields the records of a segment in order. Records of a batch are yielded only if the batch is
+/// complete.
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
     header: SegmentHeader,
     offset: u64,
-    /// Records before this offset belong to a batch that was found whole.
+    /// End of the last batch, which was checked to be complete.
     batch_end: u64,
     crc: RunCrc,
     summary: Summary,
@@ -42,7 +42,7 @@ pub(crate) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// `bytes` are those of the whole segment from its header on, up to where its data may reach.
+    /// `bytes` are the segment from its header on, up to where its data may reach.
     pub(crate) fn new(bytes: &'a [u8], header: SegmentHeader) -> Scanner<'a> {
         Scanner {
             bytes,
@@ -59,12 +59,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Where the good records end so far. Never inside a batch that is not whole.
+    /// End of the valid records so far. Never inside an incomplete batch.
     pub(crate) fn valid_end(&self) -> u64 {
         self.offset
     }
 
-    /// What has been seen so far, as a seal at this point would say it.
+    /// The summary of the records so far, as a seal at this point would hold it.
     pub(crate) fn summary(&self) -> Summary {
         Summary {
             data_end: self.offset,
@@ -73,23 +73,22 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// How the segment is chained to its predecessor, if its first record has been seen and says
-    /// so.
+    /// The segment's start record, which chains it to its predecessor, if it has been seen.
     pub(crate) fn start(&self) -> Option<Start> {
         self.start
     }
 
-    /// The last mark seen so far: it claims the most.
+    /// The last mark so far, which claims the most.
     pub(crate) fn mark(&self) -> Option<Mark> {
         self.mark
     }
 
-    /// Whether the records seen last belong to a batch that goes on.
+    /// Whether the last record belongs to a batch with more records to come.
     pub(crate) fn is_inside_batch(&self) -> bool {
         self.offset < self.batch_end
     }
 
-    /// The next put or tombstone, or how the walk ended; after an end, the same end again.
+    /// The next put or tombstone, or how the scan ended; repeats the end once reached.
     pub(crate) fn next(&mut self) -> Result<Found<'a>, End> {
         loop {
             let rest = self.bytes.get(self.offset as usize..).unwrap_or_default();
@@ -136,7 +135,7 @@ impl<'a> Scanner<'a> {
         self.offset += length;
     }
 
-    /// The record at this offset, everything about it checked.
+    /// The record at this offset, fully checked.
     fn parse(&self, offset: u64, previous_sequence: u64) -> Result<Record<'a>, Damage> {
         let place = Place {
             salt: self.header.salt,
@@ -159,7 +158,7 @@ impl<'a> Scanner<'a> {
         Ok(record)
     }
 
-    /// Looks ahead whether the batch that begins here is whole.
+    /// Checks ahead that the batch that begins here is complete.
     fn check_batch(&mut self, begin_offset: u64, begin: &Record<'_>) -> Result<(), End> {
         let damaged = |offset, damage| End::Damaged { offset, damage };
         if begin_offset < self.batch_end {
@@ -190,19 +189,19 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// What a scan of a whole segment found.
+/// The result of scanning a whole segment.
 pub(crate) struct ScanEnd {
     pub(crate) segment_id: u64,
     pub(crate) end: End,
     pub(crate) valid_end: u64,
     pub(crate) start: Option<Start>,
-    /// Of the valid part.
+    /// Summary of the valid part.
     pub(crate) summary: Summary,
-    /// What it says of how far the log was durable.
+    /// How far the segment claims that the log was durable.
     pub(crate) claim: Option<Mark>,
 }
 
-/// Scans a segment of the log whose end is not known. `bytes` are those of its file.
+/// Scans a segment of the log whose end is unknown. `bytes` is the content of its file.
 pub(crate) fn scan_to_end(bytes: &[u8], header: &SegmentHeader) -> ScanEnd {
     let mut scanner = Scanner::new(bytes, *header);
     let end = loop {
@@ -232,7 +231,7 @@ pub(crate) fn scan_to_end(bytes: &[u8], header: &SegmentHeader) -> ScanEnd {
     }
 }
 
-/// Counts one more record. `data_end` and the checksum are the caller's.
+/// Counts one more record. The caller maintains `data_end` and the checksum.
 pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.records += 1;
     summary.max_sequence = summary.max_sequence.max(header.sequence);
@@ -251,13 +250,13 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
     summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
 
-/// The last valid mark at or after `from`; a seal is as good as one. Looks at every place where a
-/// record could begin: used beyond a tear, where nothing says where the next record is.
+/// The last valid mark at or after `from`; a seal counts as one. Tries every offset where a record
+/// could begin, because behind a tear the next record's offset is unknown.
 pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -> Option<Mark> {
     let mut last = None;
     let mut offset = from.next_multiple_of(ALIGNMENT);
     while let Some(rest) = bytes.get(offset as usize..).filter(|rest| !rest.is_empty()) {
-        // The kind is the ninth byte: most places are sorted out by it.
+        // The ninth byte is the kind, which rules out most offsets.
         if rest
             .get(8)
             .is_some_and(|kind| [Kind::Mark as u8, Kind::Seal as u8].contains(kind))
@@ -285,7 +284,7 @@ pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -
     last
 }
 
-/// Puts the newest record of each key of a scanned segment into the order of (namespace, key).
+/// Sorts the newest record of each key of a scanned segment by (namespace, key).
 #[derive(Default)]
 pub(crate) struct Sorter<'a> {
     entries: Vec<Entry<'a>>,
@@ -293,8 +292,7 @@ pub(crate) struct Sorter<'a> {
 
 struct Entry<'a> {
     namespace: u32,
-    /// The [`rank`] of the key behind what all keys of its namespace begin with: most comparisons
-    /// end here.
+    /// The [`rank`] of the key behind the common prefix of its namespace. Decides most comparisons.
     rank: u64,
     key: &'a [u8],
     offset: u64,
@@ -302,11 +300,11 @@ struct Entry<'a> {
     header: &'a [u8],
 }
 
-/// Records that are on their way into the processor's cache while one is read.
+/// Number of records to prefetch ahead of the one being read.
 const AHEAD: usize = 16;
 
 impl<'a> Sorter<'a> {
-    /// `bytes` are those of the segment; `found` a record in it.
+    /// `bytes` is the segment; `found` is a record in it.
     pub(crate) fn push(&mut self, bytes: &'a [u8], found: &Found<'a>) {
         let start = found.offset as usize;
         let header = bytes
@@ -321,10 +319,10 @@ impl<'a> Sorter<'a> {
         });
     }
 
-    /// The offsets in key order, and the checksum that a hint carries.
+    /// The offsets in key order, and the hint's checksum over headers and keys.
     pub(crate) fn finish(mut self) -> (Offsets, u32) {
         self.find_ranks();
-        // Later offsets have higher sequences; of each key the last one counts.
+        // Later offsets have higher sequences, so the last record of each key is kept.
         self.entries.sort_unstable_by(|a, b| {
             (a.namespace, a.rank)
                 .cmp(&(b.namespace, b.rank))
@@ -345,8 +343,8 @@ impl<'a> Sorter<'a> {
     }
 
     fn find_ranks(&mut self) {
-        // By namespace: a key of it, and how many bytes all begin with in common. Most segments are of few
-        // namespaces.
+        // Per namespace: one of its keys, and the length of their common prefix. Most segments have
+        // few namespaces.
         let mut shared: HashMap<u32, (&[u8], usize)> = HashMap::new();
         for run in self.entries.chunk_by(|a, b| a.namespace == b.namespace) {
             let Some(head) = run.first() else { continue };
@@ -365,7 +363,7 @@ impl<'a> Sorter<'a> {
     }
 }
 
-/// Checksum over headers and keys, in the order of a hint.
+/// Checksum over headers and keys, in hint order.
 #[derive(Default)]
 pub(crate) struct KeysCrc(crc32fast::Hasher);
 

@@ -1,4 +1,4 @@
-//! From the segment index in a location to the segment, for readers that take no lock.
+//! Maps the segment index in a location to the segment, without locks for readers.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,10 +7,10 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::Segment;
 use crate::location::Location;
 
-/// Segments on a page of the table.
+/// Segments per page of the table.
 const PAGE: usize = 256;
 
-/// All live segments by their index. Pages of the table come into being as ids reach them.
+/// All live segments by index. Pages of the table are allocated when an id first falls into them.
 #[derive(Debug)]
 pub(crate) struct SegmentTable {
     pages: Box<[OnceLock<Page>]>,
@@ -34,21 +34,21 @@ impl SegmentTable {
             .get(usize::from(index) % PAGE)
     }
 
-    /// The segment behind an index, for a short look.
+    /// The segment with this index, borrowed for a short read.
     pub(crate) fn load(&self, index: u16) -> Option<Guard<Option<Arc<Segment>>>> {
         let guard = self.slot(index)?.load();
         guard.is_some().then_some(guard)
     }
 
-    /// The segment behind an index, to keep.
+    /// The segment with this index, with a reference to keep.
     pub(crate) fn get(&self, index: u16) -> Option<Arc<Segment>> {
         self.slot(index)?.load_full()
     }
 
-    /// Puts a segment in its place, or replaces the object that stood for the same segment.
+    /// Adds a segment, or replaces the object of the same segment.
     #[expect(
         clippy::indexing_slicing,
-        reason = "an index is below `SEGMENTS_MAX`, and there are pages of `PAGE` segments for as many"
+        reason = "an index is below `SEGMENTS_MAX`, and the pages of `PAGE` segments cover that many"
     )]
     pub(crate) fn set(&self, segment: Arc<Segment>) {
         let index = usize::from(segment.index());
@@ -56,7 +56,7 @@ impl SegmentTable {
         page[index % PAGE].store(Some(segment));
     }
 
-    /// Forgets a segment; who still reads it keeps it.
+    /// Removes a segment; current readers keep it alive.
     pub(crate) fn remove(&self, index: u16) {
         if let Some(slot) = self.slot(index) {
             slot.store(None);

@@ -9,16 +9,16 @@ use super::Backing;
 use crate::error::{Error, Result};
 use crate::format::record::Header;
 
-/// A value read from a store. Dereferences to its bytes, which are not copied: it keeps alive the
-/// map or buffer they lie in, and stays valid after the key was overwritten, the segment compacted
-/// away, or the store closed.
+/// A value read from a store. Dereferences to its bytes, which are not copied: the value keeps
+/// alive the map or buffer that holds them, and stays valid after the key is overwritten, the
+/// segment compacted away, or the store closed.
 ///
-/// A value kept for long keeps a whole segment's address space (and, once that segment is compacted
+/// A value held for long keeps a whole segment's address space (and, once that segment is compacted
 /// away, its disk space) in use; copy the bytes out to keep them.
 #[derive(Clone)]
 pub struct Value {
     owner: Owner,
-    /// Where metadata and value begin in the owner's bytes, and where the value ends.
+    /// Offsets into the owner's bytes: where metadata and value begin, and where the value ends.
     metadata_start: usize,
     value_start: usize,
     end: usize,
@@ -34,8 +34,7 @@ enum Owner {
 }
 
 impl Value {
-    /// `body_start` is where the key begins in the backing's bytes; the record there has been
-    /// checked.
+    /// `body_start` is the offset of the key in the backing's bytes; the record has been checked.
     pub(super) fn shared(backing: Arc<Backing>, body_start: usize, header: &Header) -> Value {
         Value::new(Owner::Shared(backing), body_start, header)
     }
@@ -88,7 +87,7 @@ impl Value {
         })
     }
 
-    /// What was put beside the value; `None` if nothing was.
+    /// The metadata put with the value; `None` if there is none.
     pub fn metadata(&self) -> Option<&[u8]> {
         self.has_metadata
             .then(|| self.slice(self.metadata_start, self.value_start))
@@ -99,13 +98,13 @@ impl Value {
         self.expiry
     }
 
-    /// When the key expires; `None` if never, or beyond what the system's clock can say.
+    /// When the key expires; `None` if never, or if the time is out of range for [`SystemTime`].
     pub fn expires_at(&self) -> Option<SystemTime> {
         UNIX_EPOCH.checked_add(Duration::from_millis(self.expiry?))
     }
 
-    /// The sequence of the write that this value comes from: unique in the store, higher for later
-    /// writes. For [`crate::Condition::Sequence`].
+    /// The sequence of the write that put this value: unique in the store, higher for later writes.
+    /// For use with [`crate::Condition::Sequence`].
     pub fn sequence(&self) -> u64 {
         self.sequence
     }

@@ -1,19 +1,17 @@
-//! Walking a segment past its damage: what verify and salvage do, where recovery stops at the first
-//! thing that is wrong.
+//! Walking a segment past damage, for verify and salvage. (Recovery stops at the first damage.)
 //!
-//! After damage the walk goes on as far as it can tell where the next record begins:
+//! After damage the walk resumes at the next record it can find:
 //!
-//! * If a record's header is good but its body is not, the header says where the record ends:
-//!   exactly that range is damaged, and the walk goes on behind it.
-//! * If the header is not good, nothing says where the record ends. Every multiple of eight is
-//!   tried for a record whose header and body both fit their checksums. Header checksums cover the
-//!   segment's salt and the record's offset, so that neither a value that holds bytes of a segment
-//!   nor a stale block passes for a record; by chance one place in 2^32 does. All that lies between
-//!   is damaged.
+//! * If a record's header is valid but its body is not, the header says where the record ends:
+//!   exactly that range is damaged, and the walk resumes behind it.
+//! * If the header is invalid, the end of the record is unknown. Every multiple of eight is tried
+//!   for a record whose header and body both match their checksums. Header checksums cover the
+//!   segment's salt and the record's offset, so neither segment bytes inside a value nor a stale
+//!   block pass for a record; by chance, one offset in 2^32 does. Everything in between is damaged.
 //!
-//! Every record that comes out has passed all that recovery asks of a single record. What recovery
-//! asks of several (order, frames of batches, the seal's account) is reported as damage, but does
-//! not hold records back.
+//! Every record yielded has passed all of recovery's checks of a single record. Violations of the
+//! rules across records (order, batch frames, the seal's account) are reported as damage, but the
+//! records are still yielded.
 
 use std::collections::VecDeque;
 
@@ -22,23 +20,23 @@ use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, Place, R
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{ALIGNMENT, Damage};
 
-/// What a walk comes across.
+/// One step of a walk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step<'a> {
-    /// A sound put or tombstone, and where the batch begins that it is part of.
+    /// A sound put or tombstone, and the offset of its batch, if it is in one.
     Record { found: Found<'a>, batch: Option<u64> },
-    /// A sound record that is about the log itself; a seal is the last.
+    /// A sound record about the log itself; a seal comes last.
     Log(Found<'a>),
-    /// These bytes are not what they should be.
+    /// A range of damaged bytes.
     Damaged { offset: u64, length: u64, damage: Damage },
 }
 
-/// How far the bytes of a walk are known to reach.
+/// Whether the end of the data is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// The data end exactly where the bytes end, and no seal is among them.
+    /// The data end exactly where the bytes end, and include no seal.
     Known,
-    /// The data end at a seal, or at the end of the bytes, or where nothing but zeros follow.
+    /// The data end at a seal, at the end of the bytes, or where only zeros follow.
     Unknown,
 }
 
@@ -51,7 +49,7 @@ pub(crate) struct Walker<'a> {
     crc: RunCrc,
     summary: Summary,
     batch: Option<OpenBatch>,
-    /// Where a batch begins that is not whole, nothing sound having come after it.
+    /// Offset of an incomplete batch with no sound record after it.
     broken_batch: Option<u64>,
     queued: VecDeque<Step<'a>>,
     damaged: bool,
@@ -59,7 +57,7 @@ pub(crate) struct Walker<'a> {
     ended: bool,
 }
 
-/// A batch whose records are coming by.
+/// A batch whose records are being walked.
 struct OpenBatch {
     begin: u64,
     frame_len: u64,
@@ -67,12 +65,12 @@ struct OpenBatch {
     frame: BatchBegin,
     seen: u32,
     run: RunCrc,
-    /// Damage lies inside.
+    /// Whether there is damage inside it.
     damaged: bool,
 }
 
 impl<'a> Walker<'a> {
-    /// `bytes` are those of the segment from its header on, up to where its data may reach.
+    /// `bytes` are the segment from its header on, up to where its data may reach.
     pub(crate) fn new(bytes: &'a [u8], header: SegmentHeader, reach: Reach) -> Walker<'a> {
         Walker {
             bytes,
@@ -93,17 +91,17 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// How far the bytes are known to reach.
+    /// Whether the end of the data is known.
     pub(crate) fn reach(&self) -> Reach {
         self.reach
     }
 
-    /// How far the walk has come.
+    /// The current offset of the walk.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Account of what was sound so far; that of the segment if there was no damage.
+    /// Summary of the sound records so far; the segment's own if there was no damage.
     pub(crate) fn summary(&self) -> Summary {
         Summary {
             data_end: self.offset,
@@ -117,8 +115,7 @@ impl<'a> Walker<'a> {
         self.sealed
     }
 
-    /// After the end: where a batch begins that is not whole and behind which nothing sound was
-    /// found.
+    /// After the end: the offset of an incomplete batch with no sound record after it.
     pub(crate) fn broken_batch(&self) -> Option<u64> {
         self.broken_batch
     }
@@ -136,7 +133,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Looks at what begins at the offset, and queues what there is to say of it.
+    /// Examines the record or damage at the current offset, and queues the steps for it.
     fn advance(&mut self) {
         self.end_batch();
         let rest = self.bytes.get(self.offset as usize..).unwrap_or_default();
@@ -147,7 +144,7 @@ impl<'a> Walker<'a> {
         let place = self.place(self.offset);
         match Header::decode(rest, place) {
             Ok(header) if header.record_len() > rest.len() as u64 => {
-                // The record goes on beyond the end, so there is no place for another.
+                // The record extends beyond the end, so no other can follow.
                 self.damage(self.offset, rest.len() as u64, Damage::Short);
                 self.offset = self.bytes.len() as u64;
             }
@@ -166,7 +163,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// A record whose checksums fit.
+    /// Handles a record whose checksums match.
     fn sound(&mut self, rest: &'a [u8], record: &Record<'a>) {
         let (offset, header) = (self.offset, record.header);
         let length = header.record_len();
@@ -280,7 +277,7 @@ impl<'a> Walker<'a> {
         self.queued.push_back(Step::Damaged { offset, length, damage });
     }
 
-    /// The first place from here on where a record is sound; the end of the bytes if there is none.
+    /// The first offset from `from` on with a sound record; the end of the bytes if there is none.
     fn next_sound(&self, from: u64) -> u64 {
         let mut offset = from;
         while let Some(rest) = self

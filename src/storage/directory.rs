@@ -1,13 +1,13 @@
-//! The directory of a store, held open for as long as the store is, and what is known of its syncs.
+//! The directory of a store, held open as long as the store is, and the state of its syncs.
 //!
 //! Invariants:
 //!
-//! * Every file of the store is created, opened, renamed and removed through this, so in the
-//!   directory that was opened, whatever its path leads to by now.
-//! * Every sync of the store, of a file or of the directory, goes through this. The first that
-//!   fails is remembered ([`Directory::check_syncs`]), and from then on every other one fails as
-//!   well: a journaling file system tells one of several that their common commit has failed, and
-//!   answers the others with success.
+//! * Every file of the store is created, opened, renamed and removed through [`Directory`], so in
+//!   the directory that was opened, even if its path now leads elsewhere.
+//! * Every sync of the store, of a file or of the directory, goes through it too. The first failure
+//!   is remembered ([`Directory::check_syncs`]), and every later sync fails as well: a journaling
+//!   file system may report a failed commit to only one of the callers that share it, and success
+//!   to the others.
 
 use std::ffi::OsString;
 use std::io;
@@ -19,10 +19,10 @@ use super::sealed::{NeverChanged, Sealed};
 use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock, read_whole};
 use crate::planted::{Planted, planted};
 
-/// An open directory. Clones are the same one.
+/// An open directory. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory {
-    /// For messages only: where it was when it was opened.
+    /// The path it was opened under, for messages only.
     path: Arc<Path>,
     inner: Arc<dyn StorageDirectory>,
     syncs: Arc<Syncs>,
@@ -36,8 +36,8 @@ struct Syncs {
 }
 
 impl Syncs {
-    /// Remembers a failed sync. That no space was left for a file is no failure of the file system:
-    /// the call that synced that file is told, and no other file is the worse for it.
+    /// Remembers a failed sync. Lack of space is not a failure of the file system: it is reported
+    /// to the call that synced the file, and does not affect other files.
     fn note(&self, path: &Path, error: &io::Error) {
         if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return;
@@ -55,7 +55,7 @@ impl Syncs {
         Err(io::Error::other(cause.clone().unwrap_or_default()))
     }
 
-    /// A sync of `path` has ended so: what may be believed of it.
+    /// Decides whether the result of a sync of `path` can be trusted.
     fn judge(&self, path: &Path, synced: io::Result<()>, ask: impl Fn() -> io::Result<()>) -> io::Result<()> {
         let asked = synced.and_then(|()| {
             if planted(Planted::BelieveSyncs) {
@@ -68,9 +68,9 @@ impl Syncs {
     }
 }
 
-/// Whether the journal stands, by two questions: the file system learns that its journal was
-/// aborted when something needs it for the first time, and ext4 keeps to itself that it could not
-/// change a time; from then on it refuses to.
+/// Checks that the journal is intact. Asks twice: ext4 notices an aborted journal only at the first
+/// request that needs it, and does not report that it failed to change a timestamp; from then on it
+/// refuses to.
 fn ask_journal(ask: impl Fn() -> io::Result<()>) -> io::Result<()> {
     ask()?;
     if planted(Planted::AskJournalOnce) {
@@ -81,7 +81,7 @@ fn ask_journal(ask: impl Fn() -> io::Result<()>) -> io::Result<()> {
 }
 
 impl Directory {
-    /// Opens a directory that exists.
+    /// Opens an existing directory.
     pub(crate) fn open(storage: &dyn Storage, path: &Path) -> io::Result<Directory> {
         Ok(Directory {
             path: path.into(),
@@ -95,7 +95,7 @@ impl Directory {
         &self.path
     }
 
-    /// What a message calls this file.
+    /// The path of a file, for messages.
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -146,18 +146,18 @@ impl Directory {
         self.inner.lock(name, owner)
     }
 
-    /// Makes the names in it durable. Fails if any sync of the store has.
+    /// Makes the names in the directory durable. Fails if any sync of the store has failed.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.syncs
             .judge(&self.path, self.inner.sync(), || self.inner.check_journal())
     }
 
-    /// Fails if any sync of the store has.
+    /// Fails if any sync of the store has failed.
     pub(crate) fn check_syncs(&self) -> io::Result<()> {
         self.syncs.check()
     }
 
-    /// Fails if the directory was removed: what is written in it from then on is lost.
+    /// Fails if the directory was removed: files written in it afterwards are lost.
     pub(crate) fn check_linked(&self) -> io::Result<()> {
         linked(self.inner.is_linked()?)
     }
@@ -171,12 +171,12 @@ impl Directory {
     }
 }
 
-/// Fails if the lock's file was removed: another process may have the directory.
+/// Fails if the lock file was removed: another process may have the directory open.
 pub(crate) fn check_lock_linked(held: &dyn StorageLock) -> io::Result<()> {
     linked(held.is_linked()?)
 }
 
-/// Fails if the file was removed: what is written to it is lost with the process.
+/// Fails if the file was removed: bytes written to it are lost with the process.
 pub(crate) fn check_linked(file: &dyn StorageFile) -> io::Result<()> {
     linked(file.is_linked()?)
 }
@@ -191,7 +191,7 @@ fn linked(is_linked: bool) -> io::Result<()> {
     ))
 }
 
-/// A file of the store, its syncs watched.
+/// A file of the store, with its syncs recorded.
 #[derive(Debug)]
 struct WatchedFile {
     path: PathBuf,

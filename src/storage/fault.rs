@@ -1,8 +1,8 @@
 //! Injected faults: a storage that wraps another one and makes chosen calls fail.
 //!
-//! Every call gets a number, the step, so that a test can run once to count the steps and then
-//! again for each of them with something going wrong just there. Crash tests stop the storage at a
-//! step ([`FaultStorage::stop_at`]) and go on with what a [`MemStorage`](super::MemStorage) below
+//! Every call gets a number, the step, so that a test can run once to count the steps and then once
+//! per step with a fault at that step. Crash tests stop the storage at a step
+//! ([`FaultStorage::stop_at`]) and continue with what the [`MemStorage`](super::MemStorage) below
 //! it has kept.
 
 #[cfg(test)]
@@ -20,36 +20,35 @@ use super::{Call, Interposed, Interposer, Operation, Storage, StorageDirectory};
 pub enum FaultKind {
     /// The call fails with this kind and has no effect.
     Error(ErrorKind),
-    /// A write takes only so many bytes and reports that. Strikes writes only.
+    /// A write writes only this many bytes and reports that. Strikes writes only.
     ShortWrite {
-        /// How many; a shorter write is left alone.
+        /// Maximum number of bytes; a shorter write is left alone.
         bytes: usize,
     },
-    /// A sync fails, and what it should have made durable never will be, although reads still show
-    /// it (see [`MemStorage::mark_clean`](super::MemStorage::mark_clean); over another storage
-    /// it merely was not synced). Strikes syncs of files, and of directories, whose changes a
-    /// later sync can still save.
+    /// A sync fails, and the changes it should have made durable never become durable, although
+    /// reads still show them (see [`MemStorage::mark_clean`](super::MemStorage::mark_clean); over
+    /// another storage they are merely not synced). Strikes syncs of files, and of directories,
+    /// whose changes a later sync can still make durable.
     FailedSync,
-    /// As [`FailedSync`](Self::FailedSync), but with the commit of a journal: nothing that was not
-    /// durable yet ever will be, of whatever file or directory, though reads go on showing it.
-    /// Other syncs are answered with success, and all later changes of metadata are refused.
-    /// Strikes syncs of files and directories.
+    /// As [`FailedSync`](Self::FailedSync), but for a journal commit: no pending change of any file
+    /// or directory ever becomes durable, though reads keep showing them. Other syncs succeed, and
+    /// all later metadata changes are refused. Strikes syncs of files and directories.
     FailedCommit {
-        /// Whether the sync that it strikes is told; ext4 tells one of those who wait for a commit,
-        /// or nobody.
+        /// Whether the sync that it strikes fails; ext4 reports a failed commit to one of the
+        /// callers waiting for it, or to none.
         told: bool,
     },
-    /// The process has no more descriptors: whatever opens a file or directory fails (`EMFILE`).
+    /// The process is out of descriptors: opening a file or directory fails (`EMFILE`).
     NoDescriptors,
-    /// The machine stops: this call and all after it fail, without effect, until
+    /// The machine stops: this call and all later ones fail, without effect, until
     /// [`FaultStorage::clear`].
     Stop,
     /// The disk is full: `StorageFull` for calls that take space (creating, linking, writing,
-    /// extending), or for whatever [`Fault::operation`] names.
+    /// extending), or for the operation that [`Fault::operation`] names.
     Full,
 }
 
-/// A fault, and where it strikes: at the first call from step `at` on that matches, or at each.
+/// A fault, and where it strikes: at the first matching call from step `at` on, or at each.
 ///
 /// ```
 /// use embercask::storage::{Fault, FaultKind, Operation};
@@ -61,19 +60,19 @@ pub enum FaultKind {
 pub struct Fault {
     /// The first step at which it can strike; steps count from 0.
     pub at: u64,
-    /// Whether it strikes at every matching call from then on, or only at the first.
+    /// Whether it strikes every matching call from then on, or only the first.
     pub repeats: bool,
-    /// Only calls that do this.
+    /// Strikes only calls with this operation.
     pub operation: Option<Operation>,
-    /// Only calls for a path that contains this text. An open file goes by the path it was opened
-    /// under.
+    /// Strikes only calls for a path that contains this text. For an open file, that is the path it
+    /// was opened under.
     pub path_contains: Option<String>,
     /// What goes wrong.
     pub kind: FaultKind,
 }
 
 impl Fault {
-    /// Strikes once, at the next call that the kind applies to.
+    /// A fault that strikes once, at the next call that the kind applies to.
     #[must_use]
     pub const fn new(kind: FaultKind) -> Self {
         Self {
@@ -85,28 +84,28 @@ impl Fault {
         }
     }
 
-    /// Not before this step.
+    /// Strikes at this step at the earliest.
     #[must_use]
     pub const fn at(mut self, step: u64) -> Self {
         self.at = step;
         self
     }
 
-    /// Only at calls that do this.
+    /// Strikes only calls with this operation.
     #[must_use]
     pub const fn on(mut self, operation: Operation) -> Self {
         self.operation = Some(operation);
         self
     }
 
-    /// Only at calls for a path that contains this text.
+    /// Strikes only calls for a path that contains this text.
     #[must_use]
     pub fn path(mut self, contains: &str) -> Self {
         self.path_contains = Some(contains.to_owned());
         self
     }
 
-    /// At every matching call.
+    /// Strikes every matching call.
     #[must_use]
     pub const fn repeated(mut self) -> Self {
         self.repeats = true;
@@ -133,10 +132,10 @@ impl Fault {
     }
 }
 
-/// Too many open files, as Unix numbers it.
+/// Too many open files: the error's number on Unix.
 const EMFILE: i32 = 24;
 
-/// What is left for the caller to do after its call was let through.
+/// What a call that does not fail at once has to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     GoOn,
@@ -156,8 +155,8 @@ struct State {
     struck: u64,
 }
 
-/// A storage that passes all calls on to another one, counts them, and makes chosen ones fail.
-/// Clones share the counters and faults.
+/// A storage that passes all calls to another one, counts them, and makes chosen ones fail. Clones
+/// share the counters and faults.
 #[derive(Clone, Debug)]
 pub struct FaultStorage {
     interposed: Interposed,
@@ -180,8 +179,8 @@ impl FaultStorage {
         }
     }
 
-    /// Steps count only calls that mutate, so that stopping at each step visits each crash state
-    /// once. Calls that are not counted go by the number of the next step. To be set before the
+    /// Makes steps count only mutating calls, so that stopping at each step visits each crash state
+    /// once. Calls that are not counted have the number of the next step. Must be set before the
     /// first call.
     #[must_use]
     pub fn counting_mutating_steps_only(self) -> Self {
@@ -189,25 +188,24 @@ impl FaultStorage {
         self
     }
 
-    /// How many calls were counted so far: the number of the next one.
+    /// Number of calls counted so far, which is the number of the next one.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.state().steps
     }
 
-    /// How many calls so far were of a kind that [mutates](Operation::mutates), whatever `steps`
-    /// counts.
+    /// Number of [mutating](Operation::mutates) calls so far, independent of what `steps` counts.
     #[must_use]
     pub fn mutating_steps(&self) -> u64 {
         self.state().mutating_steps
     }
 
-    /// Adds a fault. Of several that match the same call, the one injected first strikes.
+    /// Adds a fault. If several match a call, the one injected first strikes.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
     }
 
-    /// Lets the machine stop at this step: that call and all after it fail without effect.
+    /// Stops the machine at this step: that call and all later ones fail without effect.
     pub fn stop_at(&self, step: u64) {
         self.state().stop_at = Some(step);
     }
@@ -218,13 +216,13 @@ impl FaultStorage {
         self.state().stopped
     }
 
-    /// How many calls an injected fault has struck so far.
+    /// Number of calls struck by an injected fault so far.
     #[must_use]
     pub fn struck(&self) -> u64 {
         self.state().struck
     }
 
-    /// Takes back all faults and lets a stopped machine go on. The counters stay.
+    /// Removes all faults and resumes a stopped machine. The counters stay.
     pub fn clear(&self) {
         let mut state = self.state();
         state.faults.clear();
@@ -232,20 +230,20 @@ impl FaultStorage {
         state.stopped = false;
     }
 
-    /// A panic of another test thread leaves nothing half done here.
+    /// Lock poisoning is ignored: a panic of another test thread leaves the state consistent.
     fn state(&self) -> MutexGuard<'_, State> {
         self.faults.state()
     }
 }
 
 impl State {
-    /// Counts the call and decides what becomes of it.
+    /// Counts the call and decides its outcome.
     fn judge(&mut self, call: &Call<'_>) -> io::Result<Verdict> {
         let step = self.steps;
         let counted = call.operation.mutates() || !self.mutating_only;
         self.steps += u64::from(counted);
         self.mutating_steps += u64::from(call.operation.mutates());
-        // A call that is not counted happens before the step whose number it goes by.
+        // A call that is not counted happens before the step whose number it has.
         if counted && self.stop_at.is_some_and(|stop_at| step >= stop_at) {
             self.stopped = true;
         }

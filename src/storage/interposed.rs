@@ -1,6 +1,6 @@
 //! (Over 400 lines: each method of the storage traits once.)
 //!
-//! A storage that lets a test see every call, and decide what becomes of it.
+//! A storage that lets a test see every call and decide its outcome.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::sealed::{Base, NeverChanged, Sealed};
 use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock};
 
-/// What a call does.
+/// The operation of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// [`Storage::create_directory`].
@@ -52,8 +52,8 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Whether it changes what is stored, or makes it durable: only then can a crash before it and
-    /// one after it leave different states.
+    /// Whether it changes stored data or makes it durable: only then can a crash before it and one
+    /// after it leave different states.
     #[must_use]
     pub const fn mutates(self) -> bool {
         match self {
@@ -78,7 +78,7 @@ impl Operation {
         }
     }
 
-    /// Whether it opens a descriptor, so that it fails when a process has no more of them.
+    /// Whether it opens a descriptor, so that it fails if the process has none left.
     #[must_use]
     pub const fn opens(self) -> bool {
         matches!(
@@ -91,39 +91,38 @@ impl Operation {
 /// A call that is about to be made.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// What it does.
+    /// The operation.
     pub operation: Operation,
-    /// The file or directory, by the path under which it was opened; of a rename or link the old
-    /// one.
+    /// The path of the file or directory, as opened; for a rename or link, the old path.
     pub path: &'a Path,
-    /// Of a rename or link the new path.
+    /// For a rename or link, the new path.
     pub to: Option<&'a Path>,
-    /// Of a write the offset and the bytes.
+    /// For a write, the offset and the bytes.
     pub write: Option<(u64, &'a [u8])>,
-    /// The file that is open, of a call on one.
+    /// For a call on an open file, that file.
     pub file: Option<&'a dyn StorageFile>,
-    /// The directory that is open, of a call on one or on a name in one.
+    /// For a call on an open directory or on a name in it, that directory.
     pub directory: Option<&'a dyn StorageDirectory>,
-    /// Whether it takes space on the disk.
+    /// Whether the call takes space on the disk.
     pub takes_space: bool,
 }
 
-/// Decides what becomes of calls. Called from several threads at once.
+/// Decides the outcome of calls. Called from several threads at once.
 pub trait Interposer: Send + Sync + std::fmt::Debug {
-    /// `make` makes the call. Its result, or another, is what the caller gets; a call that returns
-    /// nothing can be pretended by not making it and answering Ok.
+    /// `make` makes the call. The caller gets the result of this function, which may differ from
+    /// that of `make`; a call that returns no value can be faked by returning Ok without making it.
     ///
     /// # Errors
     ///
-    /// Those of the call, and whatever is to be told instead.
+    /// Those of the call, or errors returned instead.
     fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
 
-    /// As [`around`](Self::around), of a write: `make` writes so many of its bytes, and says how
-    /// many it has written.
+    /// As [`around`](Self::around), for a write: `make` writes at most the given number of its
+    /// bytes, and returns how many it has written.
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As for [`around`](Self::around).
     fn around_write(&self, call: &Call<'_>, make: &mut dyn FnMut(usize) -> io::Result<usize>) -> io::Result<usize> {
         let all = call.write.map_or(0, |(_, bytes)| bytes.len());
         let mut written = all;
@@ -135,8 +134,8 @@ pub trait Interposer: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// A storage that asks an [`Interposer`] about every call of another one. Whether a name is still
-/// there ([`StorageFile::is_linked`]) is not asked about.
+/// A storage that passes every call to another one through an [`Interposer`], except
+/// [`StorageFile::is_linked`] and its counterparts.
 #[derive(Clone, Debug)]
 pub struct Interposed {
     inner: Arc<dyn Storage>,
@@ -167,7 +166,7 @@ fn on(operation: Operation, path: &Path) -> Call<'_> {
     }
 }
 
-/// Makes a call that returns something through an interposer.
+/// Makes a call that returns a value through an interposer.
 fn returning<T>(
     interposer: &dyn Interposer,
     call: &Call<'_>,
@@ -178,7 +177,7 @@ fn returning<T>(
         made = Some(make()?);
         Ok(())
     })?;
-    made.ok_or_else(|| io::Error::other("a call that returns something cannot be pretended"))
+    made.ok_or_else(|| io::Error::other("a call that returns a value cannot be faked"))
 }
 
 impl Sealed for Interposed {}
@@ -299,7 +298,7 @@ impl StorageDirectory for InterposedDirectory {
 
     fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
         let path = self.path.join(name);
-        // Where the other directory is, it alone knows.
+        // The path of the target directory is unknown here.
         let call = Call {
             to: Some(Path::new(new_name)),
             ..self.on(Operation::HardLink, &path)
@@ -393,7 +392,8 @@ impl StorageFile for InterposedFile {
 
     fn set_len(&self, length: u64) -> io::Result<()> {
         let call = Call {
-            // A full disk can always make a file shorter. If the length cannot be had, the call itself will tell.
+            // Truncating works on a full disk. If the length cannot be read, the call itself will
+            // fail.
             takes_space: self.inner.len().is_ok_and(|before| length > before),
             ..self.on(Operation::SetLen)
         };

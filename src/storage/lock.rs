@@ -1,12 +1,12 @@
 //! The lock that keeps a second process, or a second open of the same process, out of a store.
 //!
-//! It is the system's own lock on an open file (`flock`, `LockFileEx`), so it ends with its holder
-//! however that dies. The file's existence and content mean nothing: a stale or empty one is no
-//! obstacle, and a process number in it is never believed. The text in it only tells the next one
-//! who holds the store.
+//! It is the system's lock on an open file (`flock`, `LockFileEx`), so it ends with its holder,
+//! however that dies. The file's existence and content mean nothing: a stale or empty file is no
+//! obstacle, and a process id in it is never trusted. Its text only serves to name the holder in
+//! the error that other processes get.
 //!
-//! The file is never removed. Between an unlock and an unlink another process could lock the old
-//! file while a third creates and locks a new one: both would hold "the" lock.
+//! The file is never removed. Otherwise, between an unlock and an unlink, another process could
+//! lock the old file while a third creates and locks a new one, and both would hold the lock.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use super::sealed::Sealed;
 use super::{ProcessMark, StorageLock};
 use crate::planted::{Planted, planted};
 
-/// More of a holder's text is not shown.
+/// Maximum length of the holder's text in the error.
 const OWNER_BYTES_MAX: u64 = 1024;
 
 #[derive(Debug)]
@@ -37,13 +37,13 @@ impl StorageLock for OsLock {
 
 impl Drop for OsLock {
     fn drop(&mut self) {
-        // A forked child shares the open file, and unlocking it would unlock the parent's.
+        // A forked child shares the open file, so unlocking it would release the parent's lock.
         if !self.holder.is_of_this_process() && !planted(Planted::UnlockInChild) {
             return;
         }
-        // Closing the file ends the lock, but not at once everywhere: a child process that another thread
-        // is just starting shares the open file until its exec, and Windows releases some time
-        // after the close. If unlocking fails, closing is still to come.
+        // Closing the file releases the lock, but not always at once: a child process being started
+        // by another thread shares the open file until its exec, and Windows may release the lock
+        // some time after the close. If unlocking fails, the close still follows.
         let _ = fs2::FileExt::unlock(&self.file);
     }
 }
@@ -53,8 +53,8 @@ impl Drop for OsLock {
 pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn StorageLock>> {
     match fs2::FileExt::try_lock_exclusive(&file) {
         Ok(()) => {
-            // A courtesy to the next one. The lock holds without it, and a full disk must not keep a store
-            // shut.
+            // Informational: the lock holds without the text, and a full disk must not prevent
+            // opening.
             let _ = file.set_len(0).and_then(|()| file.write_all(owner.as_bytes()));
             let holder = ProcessMark::of_this_process();
             let counts_links = counts_links(&file);
@@ -66,7 +66,7 @@ pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn Storage
         }
         Err(error) if is_contended(&error) => {
             let mut text = Vec::new();
-            // On Windows the lock forbids reading too; then the holder stays unknown.
+            // On Windows the lock also prevents reading; the holder is then unknown.
             let _ = file.take(OWNER_BYTES_MAX).read_to_end(&mut text);
             Err(contended(&text))
         }
@@ -74,7 +74,7 @@ pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn Storage
     }
 }
 
-/// The error for a lock that is held elsewhere, made from what its holder wrote into the file.
+/// The error for a lock held elsewhere, with the text that the holder wrote into the file.
 pub(super) fn contended(text: &[u8]) -> io::Error {
     let text = String::from_utf8_lossy(text);
     let holder = match text.trim() {
@@ -85,7 +85,7 @@ pub(super) fn contended(text: &[u8]) -> io::Error {
 }
 
 fn is_contended(error: &io::Error) -> bool {
-    // On Windows this error has no kind of its own, only a number.
+    // On Windows this error has no `ErrorKind`, only a number.
     error.kind() == io::ErrorKind::WouldBlock
         || error
             .raw_os_error()

@@ -1,9 +1,9 @@
-//! Read-only views of file content: the one place where a file becomes a slice.
+//! Read-only views of file content: the only place where a file becomes a slice.
 //!
-//! Invariant: a byte that a [`Map`] shows never changes while the map lives. The engine keeps it by
-//! mapping sealed segments only, which are never written again, and by holding the lock of the
-//! store, which keeps other processes out; an open file additionally refuses to write or cut below
-//! a length that it has mapped.
+//! Invariant: the bytes of a [`Map`] never change while the map lives. The engine maps only sealed
+//! segments, which are never written again, and holds the lock of the store, which keeps other
+//! processes out; in addition, a file handle refuses to write or truncate below a length that it
+//! has mapped.
 
 #![allow(
     unsafe_code,
@@ -20,33 +20,33 @@ use memmap2::{Mmap, MmapOptions};
 
 /// The first bytes of a file, read-only; dereferences to `[u8]`.
 ///
-/// A map stays valid after its file was closed, renamed or, except on Windows, removed: the blocks
-/// on disk are given back when the last map is dropped. On Windows a file cannot be removed as long
-/// as it is mapped.
+/// A map stays valid after its file is closed, renamed or, except on Windows, removed: the blocks
+/// on disk are freed when the last map is dropped. On Windows a file cannot be removed while it is
+/// mapped.
 ///
-/// If the file is cut from outside, or the device fails under it, touching the lost part raises
-/// SIGBUS (an in-page error on Windows), which no code here can turn into an error.
+/// If another program truncates the file, or the device fails, accessing the lost part raises
+/// SIGBUS (an in-page error on Windows), which cannot be turned into an `Err` here.
 pub struct Map(Backing);
 
 enum Backing {
-    /// Not every system can map nothing.
+    /// Not every system can map an empty range.
     Empty,
     File(Mmap),
     #[cfg(any(test, feature = "testing"))]
     Memory {
         bytes: Arc<Vec<u8>>,
         length: usize,
-        /// What the simulated disk counts as open until the map is dropped.
+        /// Keeps the file open on the simulated disk until the map is dropped.
         _opened: Arc<dyn Send + Sync>,
     },
 }
 
 impl Map {
-    /// Maps the first `length` bytes of `file`, announced as read at random.
+    /// Maps the first `length` bytes of `file`, and advises the system of random access.
     ///
     /// # Errors
     ///
-    /// `UnexpectedEof` if the file is shorter: the map would be there, but touching its end would
+    /// `UnexpectedEof` if the file is shorter: mapping would succeed, but accessing its end would
     /// kill the process.
     pub(super) fn of_file(file: &File, length: u64) -> io::Result<Self> {
         let available = file.metadata()?.len();
@@ -80,17 +80,17 @@ impl Map {
         }))
     }
 
-    /// Lets the system begin to read all of it from the device, for a reader about to go through it
-    /// from front to back. Never fails: a system that takes no hint ignores it.
+    /// Asks the system to read the whole map ahead, for a sequential reader. Never fails: a system
+    /// without such a hint ignores it.
     pub fn read_ahead(&self) {
         #[cfg(unix)]
         if let Backing::File(map) = &self.0 {
-            // Some file systems refuse a hint; then reading is merely slower.
+            // Some file systems refuse the hint; reading is then merely slower.
             let _ = map.advise(memmap2::Advice::WillNeed);
         }
     }
 
-    /// Reading ahead would be wasted on gets.
+    /// Gets read at random, so read-ahead would be wasted.
     fn advise_random(&self) {
         #[cfg(unix)]
         if let Backing::File(map) = &self.0 {

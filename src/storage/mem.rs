@@ -2,15 +2,15 @@
 //!
 //! A simulated disk that can lose power.
 //!
-//! [`MemStorage`] keeps two images of everything. Calls read and change the live one, as a running
-//! machine sees its files through the page cache. The durable one is what a power cut leaves; syncs
-//! carry changes over to it, one file or one directory at a time, and between syncs the disk
-//! decides for itself what it writes, in any order and in parts. [`CutPolicy`] says which of these
-//! outcomes to build.
+//! [`MemStorage`] keeps two images of everything. Calls read and change the live image, as a
+//! running machine sees its files through the page cache. The durable image is what a power cut
+//! leaves; syncs copy changes to it, one file or one directory at a time, and between syncs the
+//! disk may write any changes, in any order and in parts. [`CutPolicy`] chooses one of these
+//! outcomes.
 //!
-//! Where real systems differ the disk is the pessimist: syncing a file does not make its name
-//! durable, not even that of a new one (ext4 and XFS do so, POSIX does not promise it), and
-//! creating a directory does not make the directory's name durable in the one above.
+//! Where real systems differ, the disk is pessimistic: syncing a file does not make its name
+//! durable, not even for a new file (ext4 and XFS do so, POSIX does not promise it), and creating a
+//! directory does not make its name durable in the parent.
 
 mod cut;
 mod disk;
@@ -33,13 +33,13 @@ use super::os::check_unmapped;
 use super::sealed::{Base, NeverChanged, Sealed};
 use super::{Storage, StorageDirectory, StorageFile, StorageLock, lock, system_random_u64};
 
-/// A simulated disk in memory, with a live and a durable image; cheap to clone, all clones being
-/// the same disk.
+/// A simulated disk in memory, with a live and a durable image. Cheap to clone; clones share the
+/// disk.
 ///
 /// It is deterministic: the same calls and the same [`CutPolicy`] give the same bytes, and a store
-/// on a disk that was [seeded](MemStorage::seeded) and whose clock is simulated writes the same
-/// bytes whenever it does the same. Paths need no directory of the machine to exist; relative ones
-/// start at the root, which is always there.
+/// with a simulated clock on a [seeded](MemStorage::seeded) disk writes the same bytes for the same
+/// operations. Paths are unrelated to the machine's directories; relative ones start at the root,
+/// which always exists.
 ///
 /// ```
 /// use embercask::storage::{CutPolicy, MemStorage};
@@ -62,15 +62,15 @@ pub struct MemStorage {
 }
 
 impl MemStorage {
-    /// An empty disk without a limit.
+    /// An empty disk of unlimited size.
     #[must_use]
     pub fn new() -> Self {
         Self::of(Disk::new())
     }
 
-    /// An empty disk from which a store has all its random numbers: its id and those of namespaces,
-    /// salts, the seeds of hashes. Disks of the same seed give the same ones, so two stores
-    /// that are to differ need two seeds.
+    /// An empty disk that supplies a store's random numbers (its id and those of namespaces, salts,
+    /// hash seeds) from a seed. Disks with the same seed give the same numbers, so stores that
+    /// should differ need different seeds.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let mut disk = Disk::new();
@@ -84,8 +84,7 @@ impl MemStorage {
         }
     }
 
-    /// A panic of another test thread leaves the disk usable: no call here can stop halfway through
-    /// a change.
+    /// Lock poisoning is ignored: no call here can panic halfway through a change.
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,15 +104,15 @@ impl MemStorage {
         })
     }
 
-    /// The disk as it is found when power comes back: an independent one, with no locks held. This
-    /// one and all that is open on it go on unharmed.
+    /// An independent copy of the disk as it is after a power cut, with no locks held. This disk
+    /// and its open files are not affected.
     #[must_use]
     pub fn power_cut(&self, policy: &CutPolicy) -> Self {
         Self::of(self.disk().after_power_cut(policy))
     }
 
-    /// The disk as the next process finds it when this one was killed: an independent copy of the
-    /// live image, no locks held, and all that was not synced still not durable.
+    /// An independent copy of the disk as the next process finds it after this one was killed: the
+    /// live image with no locks held, and unsynced changes still not durable.
     #[must_use]
     pub fn crash_process(&self) -> Self {
         let mut disk = self.disk().clone();
@@ -121,9 +120,9 @@ impl MemStorage {
         Self::of(disk)
     }
 
-    /// What a failed sync of this file does on some systems: the page cache takes the data for
-    /// written, so that reads still show it, but it never reaches the disk, whatever is synced
-    /// later, unless it is written again.
+    /// Does what a failed sync of this file does on some systems: the page cache marks the data
+    /// clean, so reads still show it, but later syncs never write it to the disk unless it is
+    /// written again.
     ///
     /// See "Can Applications Recover from fsync Failures?" (USENIX ATC 2020).
     ///
@@ -137,27 +136,27 @@ impl MemStorage {
         Ok(())
     }
 
-    /// Limits the disk to so many bytes of file content, or not at all. What is beyond it already
-    /// stays. On a full disk, whatever takes space fails with `StorageFull`, and so do new names; a
-    /// write for which some space is left is a short one.
+    /// Limits the file content on the disk to this many bytes; None for no limit. Content already
+    /// beyond the limit stays. On a full disk, calls that take space fail with `StorageFull`, and
+    /// so do new names; a write that fits in part is short.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity_bytes = bytes;
     }
 
-    /// Bytes taken. A file's bytes are given back when its last name, handle and map are gone.
+    /// Bytes in use. A file's bytes are freed when its last name, handle and map are gone.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.disk().used_bytes()
     }
 
-    /// How many calls were made so far that change the disk or make changes durable, failed ones
-    /// included. Starts anew after a crash.
+    /// Number of calls so far that change the disk or make changes durable, including failed ones.
+    /// Restarts at 0 after a crash.
     #[must_use]
     pub fn operation_count(&self) -> u64 {
         self.disk().operation_count
     }
 
-    /// How many operations are not durable yet: the range of [`CutPolicy::KeepPrefix`].
+    /// Number of operations that are not durable yet: the range of [`CutPolicy::KeepPrefix`].
     #[must_use]
     pub fn pending_operations(&self) -> usize {
         self.disk().pending_orders().len()
@@ -178,12 +177,12 @@ impl MemStorage {
             .unwrap_or_default())
     }
 
-    /// Replaces the content of a file, or creates it, at once durably: for tests that prepare
+    /// Replaces the content of a file, or creates it, durably at once: for tests that prepare
     /// damage.
     ///
     /// # Errors
     ///
-    /// If there is no directory for it.
+    /// If its directory does not exist.
     pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
         let path = path.as_ref();
         let capacity = self.disk().capacity_bytes.take();
@@ -196,7 +195,7 @@ impl MemStorage {
         result
     }
 
-    /// Flips one bit of a file, counted from the lowest of its first byte, at once durably.
+    /// Flips one bit of a file, counted from the lowest of its first byte, durably at once.
     ///
     /// # Errors
     ///
@@ -211,7 +210,7 @@ impl MemStorage {
         })
     }
 
-    /// Cuts a file, or extends it with zeros, at once durably.
+    /// Truncates a file, or extends it with zeros, durably at once.
     ///
     /// # Errors
     ///
@@ -225,7 +224,7 @@ impl MemStorage {
         })
     }
 
-    /// The files in a directory, sorted, without the directories in it; none if there is no such
+    /// The files in a directory, sorted, without subdirectories; empty if there is no such
     /// directory.
     #[must_use]
     pub fn files(&self, directory: impl AsRef<Path>) -> Vec<PathBuf> {
@@ -240,7 +239,7 @@ impl MemStorage {
             .collect()
     }
 
-    /// Removes a file, at once durably.
+    /// Removes a file, durably at once.
     ///
     /// # Errors
     ///
@@ -253,7 +252,8 @@ impl MemStorage {
         disk.sync_path(path)
     }
 
-    /// Syncs the file with its name, creating it if needed, and changes its content in both images.
+    /// Makes the file's name durable, creating the file if needed, and changes its content in both
+    /// images.
     fn put_content(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
         let mut disk = self.disk();
         let inode = match disk.file_at(path) {
@@ -294,9 +294,9 @@ impl std::fmt::Debug for MemStorage {
     }
 }
 
-/// The calls of the seam by path, for tests.
+/// The storage calls by path, for tests.
 impl MemStorage {
-    /// Creates the directory and those above it.
+    /// Creates the directory and its missing parents.
     ///
     /// # Errors
     ///
@@ -338,7 +338,7 @@ impl MemStorage {
         Ok(Arc::new(MemFile::new(self.open_inode(&mut disk, inode), write)))
     }
 
-    /// Gives a file or directory another path.
+    /// Renames a file or directory.
     ///
     /// # Errors
     ///
@@ -382,7 +382,7 @@ impl MemStorage {
         disk.sync_directory(directory)
     }
 
-    /// Removes a directory with all that is in it.
+    /// Removes a directory and its content.
     ///
     /// # Errors
     ///
@@ -391,11 +391,11 @@ impl MemStorage {
         self.mutate().remove_directory(path.as_ref())
     }
 
-    /// Whether something of this name exists.
+    /// Whether the path exists.
     ///
     /// # Errors
     ///
-    /// If a file stands where the path has a directory.
+    /// If the path leads through a file.
     pub fn exists(&self, path: impl AsRef<Path>) -> io::Result<bool> {
         match self.disk().resolve(path.as_ref()) {
             Ok(_) => Ok(true),
@@ -430,7 +430,7 @@ impl MemStorage {
             return Err(lock::contended(&file.live));
         }
         file.locked = true;
-        // As on the real file system, a full disk does not stand against the lock.
+        // As on the real file system, a full disk does not prevent locking.
         let _ = disk
             .set_length(inode, 0)
             .and_then(|()| disk.write(inode, owner.as_bytes(), 0));
@@ -439,9 +439,9 @@ impl MemStorage {
         }))
     }
 
-    /// Lets the commit of a journal fail that everything is part of which is not durable yet: none
-    /// of it ever will be, though reads go on showing it. Syncs are answered with success from
-    /// then on, changes of metadata refused.
+    /// Fails the journal commit that contains all pending changes: none of them ever becomes
+    /// durable, though reads keep showing them. From then on syncs succeed, and metadata changes
+    /// are refused.
     pub fn fail_commit(&self) {
         self.disk().fail_commit();
     }
@@ -565,7 +565,7 @@ impl StorageDirectory for MemDirectory {
     }
 }
 
-/// Counted as open until dropped; shared by a handle and the maps made from it.
+/// Counts as open until dropped; shared by a handle and its maps.
 #[derive(Debug)]
 struct Opened {
     storage: MemStorage,
@@ -582,7 +582,7 @@ impl Drop for Opened {
 struct MemFile {
     opened: Arc<Opened>,
     writable: bool,
-    /// As in `OsFile`: below it, the file may not change any more.
+    /// As in `OsFile`: the file must not change below it.
     mapped_bytes: AtomicU64,
 }
 

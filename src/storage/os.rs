@@ -1,8 +1,7 @@
 //! The real file system, through the standard library.
 //!
-//! All that is particular to an operating system lives here, in `os/`, and, for locks, maps and
-//! processes, in the modules beside it. Unix and Windows are the systems fs2 and memmap2 know;
-//! nothing else would compile anyway.
+//! All system-specific code is here, in `os/`, and, for locks, maps and processes, in the sibling
+//! modules. fs2 and memmap2 support Unix and Windows only, so nothing else would compile anyway.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,10 +21,10 @@ mod directory;
 
 /// The file system of the machine.
 ///
-/// On Unix a directory that was opened is held by its descriptor, and names are looked up relative
-/// to it. On Windows it is held by a handle that keeps it, and all directories above it, from being
-/// renamed and removed; there is nothing to sync a directory with there, and files that are open or
-/// mapped cannot always be renamed over or removed.
+/// On Unix an open directory is held by its descriptor, and names are looked up relative to it. On
+/// Windows it is held by a handle that keeps it, and all its parents, from being renamed and
+/// removed; Windows cannot sync directories, and files that are open or mapped cannot always be
+/// renamed over or removed.
 #[derive(Default, Clone, Copy, Debug)]
 pub struct OsStorage;
 
@@ -57,27 +56,25 @@ impl Storage for OsStorage {
     }
 }
 
-/// How long an answer of [`StorageFile::is_linked`] is taken for true: asking costs about as much
-/// as writing out a small record, and to remove the directory of an open store takes longer than
-/// this.
+/// How long an answer of [`StorageFile::is_linked`] is cached: the check costs about as much as
+/// writing out a small record, and removing the directory of an open store takes longer than this.
 const LINKED_FOR: Duration = Duration::from_micros(10);
 
 #[derive(Debug)]
 struct OsFile {
     file: File,
-    /// Whether the file system is one whose syncs are to be doubted; see
-    /// [`StorageFile::check_journal`].
+    /// Whether the file system's syncs cannot be trusted; see [`StorageFile::check_journal`].
     has_doubtful_syncs: bool,
     counts_links: bool,
-    /// How often the length was set through this handle, and up to which of these it is durable.
-    /// They start apart: another handle may have set it before, so the first sync of every
-    /// handle is a full one.
+    /// How often the length was set through this handle, and up to which of these changes it is
+    /// durable. They start out different: another handle may have set the length before, so the
+    /// first sync of every handle is a full one.
     length_changes: AtomicU64,
     length_changes_synced: AtomicU64,
-    /// The longest map made through this handle; below it, the file may not change any more.
+    /// The length of the longest map made through this handle; the file must not change below it.
     mapped_bytes: AtomicU64,
     opened: Instant,
-    /// Nanoseconds after `opened` up to which the file is taken to have a name.
+    /// Nanoseconds after `opened` until which the file is assumed to have a name.
     linked_until: AtomicU64,
 }
 
@@ -109,9 +106,9 @@ impl StorageFile for OsFile {
     }
 
     /// Appended data needs only a data sync: the new length is needed to find the data, so POSIX
-    /// has `fdatasync` write it as well. A length that was *set* is not: a cut need not survive
-    /// a data sync, and systems differ. So after `set_len` the next sync is a full one. (macOS
-    /// and Windows know one kind of sync only, and the standard library uses the thorough one
+    /// has `fdatasync` write it as well. A length that was *set* is not: a truncation need not
+    /// survive a data sync, and systems differ. So the sync after a `set_len` is a full one. (macOS
+    /// and Windows have only one kind of sync, and the standard library uses the thorough one
     /// there: `F_FULLFSYNC`, `FlushFileBuffers`.)
     fn sync(&self) -> io::Result<()> {
         let changes = self.length_changes.load(Ordering::Acquire);
@@ -119,7 +116,7 @@ impl StorageFile for OsFile {
             return self.file.sync_data();
         }
         self.file.sync_all()?;
-        // Not earlier: a sync running beside this one must not take the length for durable yet.
+        // Not earlier: a concurrent sync must not treat the length as durable yet.
         self.length_changes_synced.fetch_max(changes, Ordering::AcqRel);
         Ok(())
     }
@@ -166,13 +163,13 @@ impl StorageFile for OsFile {
     }
 }
 
-/// Whether the file system tells how many names a file has, seen from one that has just been opened
-/// by its name. Some say 0 of all.
+/// Whether the file system reports link counts, judged by a file just opened by its name. Some
+/// report 0 for all files.
 pub(super) fn counts_links(file: &File) -> bool {
     is_linked(file).unwrap_or(true)
 }
 
-/// Refuses to change a file from `offset` on if a map shows what is there.
+/// Refuses to change a file from `offset` on if that part is mapped.
 pub(super) fn check_unmapped(offset: u64, mapped_bytes: &AtomicU64) -> io::Result<()> {
     let mapped = mapped_bytes.load(Ordering::Acquire);
     if offset >= mapped {
@@ -182,7 +179,7 @@ pub(super) fn check_unmapped(offset: u64, mapped_bytes: &AtomicU64) -> io::Resul
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }
 
-/// The parent of a bare name like `data` is the empty path, which no system call takes.
+/// The parent of a bare name like `data` is the empty path, which no system call accepts.
 fn or_here(directory: &Path) -> &Path {
     if directory.as_os_str().is_empty() {
         Path::new(".")

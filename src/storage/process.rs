@@ -1,17 +1,17 @@
-//! Telling a process from one that was forked from it. A forked child has a copy of everything, and
-//! shares the open files and the lock of the store with its parent: it must touch neither.
+//! Tells a process from its forked children. A forked child has a copy of all memory, and shares
+//! the open files and the lock of the store with its parent; it must use neither.
 //!
-//! On Linux a page of memory that the kernel clears in the child tells the two apart at the price
-//! of a load. Elsewhere, and where the kernel has no such pages, the number of the process does.
+//! On Linux a page of memory that the kernel clears in the child tells the two apart at the cost of
+//! one load. Elsewhere, and on kernels without such pages, the process id does.
 
 #![allow(
     unsafe_code,
-    reason = "asking for such a page, and looking at it as an atomic, cannot be expressed in safe Rust"
+    reason = "requesting such a page, and accessing it as an atomic, cannot be expressed in safe Rust"
 )]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The process that made it.
+/// Identifies the process that created it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessMark {
     value: u64,
@@ -28,7 +28,7 @@ impl ProcessMark {
         ProcessMark { value, page }
     }
 
-    /// Whether this is the process that made it, and none that was forked from it.
+    /// Whether the current process created the mark, rather than being a forked child.
     #[inline]
     pub(crate) fn is_of_this_process(&self) -> bool {
         match self.page {
@@ -38,13 +38,13 @@ impl ProcessMark {
     }
 }
 
-/// What stands on the page in this process: never 0, and never what stood there in a process that
-/// it was forked from.
+/// The value of the page in this process: never 0, and never its value in a process that this one
+/// was forked from.
 fn mark(page: &AtomicU64) -> u64 {
     let since_1970 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
-    // The number of the process alone may have been that of one further up.
+    // The process id alone may be that of an earlier ancestor.
     let new = u64::from(std::process::id()) << 32 | u64::from(since_1970.subsec_nanos()) << 1 | 1;
     match page.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => new,
@@ -52,8 +52,8 @@ fn mark(page: &AtomicU64) -> u64 {
     }
 }
 
-/// A number that is 0 in a forked child until it is set there; None where the system has no such
-/// thing.
+/// A number that is 0 in a forked child until it is set there; None if the system does not support
+/// this.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn cleared_by_fork() -> Option<&'static AtomicU64> {
     use std::sync::OnceLock;
@@ -66,13 +66,13 @@ fn cleared_by_fork() -> Option<&'static AtomicU64> {
         // Rounded up to a page by the system.
         let mut map = MmapMut::map_anon(size_of::<AtomicU64>()).ok()?;
         let start = map.as_mut_ptr();
-        // SAFETY: the range is that of the map, which is private and anonymous, as this advice asks for.
-        // What it changes is the content that a child sees, before it was looked at.
+        // SAFETY: the range is that of the map, which is private and anonymous, as this advice
+        // requires. It only changes the content that a child sees, before the child accesses it.
         unsafe { madvise(start.cast(), map.len(), Advice::LinuxWipeOnFork).ok()? };
-        // It lives as long as the process.
+        // The map lives as long as the process.
         std::mem::forget(map);
-        // SAFETY: the map is aligned to a page, zeroed, long enough, never unmapped, and accessed in no
-        // other way than by this atomic. A child's copy is zeroed, which is a valid value.
+        // SAFETY: the map is page-aligned, zeroed, long enough, never unmapped, and accessed only
+        // through this atomic. A child's copy is zeroed, which is a valid value.
         Some(unsafe { &*start.cast::<AtomicU64>() })
     })
 }
@@ -91,14 +91,14 @@ mod tests {
         let mark = ProcessMark::of_this_process();
         assert!(mark.is_of_this_process());
         assert!(ProcessMark::of_this_process().is_of_this_process());
-        // As a child sees it.
+        // The page as a child sees it.
         static CLEARED: AtomicU64 = AtomicU64::new(0);
         let inherited = ProcessMark {
             page: Some(&CLEARED),
             ..mark
         };
         assert!(!inherited.is_of_this_process());
-        // The child opens a store of its own.
+        // The child opens its own store.
         let own = super::mark(&CLEARED);
         assert_ne!(own, 0);
         assert_eq!(super::mark(&CLEARED), own, "one for the whole process");

@@ -1,7 +1,7 @@
 //! (Over 400 lines: each rule of the storage traits, for all storages.)
 //!
-//! What every storage must do, run over each of them: the engine cannot tell them apart by anything
-//! tested here.
+//! The behaviour required of every storage, tested on each of them: the engine cannot tell them
+//! apart by anything tested here.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::*;
 use crate::testing::until;
 
-/// The calls of the seam by path.
+/// The storage calls by path.
 pub(super) trait ByPath {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn StorageFile>>;
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn StorageFile>>;
@@ -440,7 +440,7 @@ fn a_removed_directory_and_its_files_say_so_and_take_nothing_new() {
         let held = setup.storage.open_directory(&setup.path("data")).unwrap();
         assert!(held.is_linked().unwrap() && file.is_linked().unwrap());
         setup.storage.remove_directory(&setup.path("data")).unwrap();
-        // What is known of a file may be some microseconds old.
+        // The answer may be some microseconds old.
         until("both say that they were removed", || {
             !held.is_linked().unwrap() && !file.is_linked().unwrap()
         });

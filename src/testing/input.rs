@@ -1,11 +1,11 @@
-//! Numbers and pieces taken from the bytes of a fuzzer, one after the other. What is missing at the
-//! end reads as zeros, so that every input means something, and a longer one never means less.
+//! Numbers and byte strings read from a fuzzer's input, in order. Reads beyond the end give zeros,
+//! so that every input is valid.
 
-/// What is left of the bytes.
+/// The rest of the input.
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    /// All of these bytes.
+    /// Reads from the start of these bytes.
     pub fn new(bytes: &'a [u8]) -> Input<'a> {
         Input(bytes)
     }
@@ -22,7 +22,7 @@ impl<'a> Input<'a> {
         taken
     }
 
-    /// All that is left.
+    /// All remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }
@@ -65,11 +65,12 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Damages `bytes` as the input says: a flipped bit, another byte, a range of zeros, a cut, or a
-/// block that lies where another should.
+/// Damages `bytes` as the input says: flips a bit, replaces a byte, zeroes a range, truncates, or
+/// copies a block over another.
 pub fn strike(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
     let (at, how) = (usize::from(input.u16()), input.u8());
-    // After the input is read, so that a caller who strikes until it is used up comes to an end.
+    // Only after reading from the input, so that a caller that strikes until the input is used up
+    // terminates.
     if bytes.is_empty() {
         return;
     }

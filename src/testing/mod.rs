@@ -1,21 +1,21 @@
-//! For tests and fuzz targets, of this package and of the command's: waiting for events and not for
-//! time to pass, what a fuzzer's bytes mean, checksums put right, and the replay of a corpus.
+//! For tests and fuzz targets of this package and of the command's: waiting for events instead of
+//! for time to pass, decoding fuzzer input, repairing checksums, and replaying a corpus.
 
-#[allow(clippy::indexing_slicing, reason = "inputs are cut where they end")]
+#[allow(clippy::indexing_slicing, reason = "reads are bounded by the input's length")]
 pub mod input;
-#[allow(clippy::indexing_slicing, reason = "a panic tells what is wrong with the input")]
+#[allow(clippy::indexing_slicing, reason = "a panic reports what is wrong with the input")]
 pub mod repair;
-#[allow(clippy::unwrap_used, reason = "a panic tells what is wrong with the corpus")]
+#[allow(clippy::unwrap_used, reason = "a panic reports what is wrong with the corpus")]
 pub mod replay;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes on a machine that is busy with other things.
+/// Longer than anything takes even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until it is so, however slow the machine is; what never comes fails the test, which does
-/// not hang.
+/// Waits until `is_so` holds, however slow the machine is. If it never does, the test fails instead
+/// of hanging.
 ///
 /// # Panics
 ///
@@ -29,26 +29,26 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A thread, as the system knows it: tells whether it waits for another one. So a test that a
-/// thread must not go on needs no sleep.
+/// A thread as seen by the system, to tell whether it is blocked. So a test that a thread must not
+/// proceed needs no sleep.
 #[derive(Clone, Debug)]
 pub struct Task {
     status: PathBuf,
 }
 
 impl Task {
-    /// The thread that calls.
+    /// The calling thread.
     #[must_use]
     pub fn current() -> Task {
-        // A link to the thread that looks at it.
+        // A link to the thread that reads it.
         let thread = std::fs::read_link("/proc/thread-self").unwrap_or_default();
         Task {
             status: PathBuf::from("/proc").join(thread).join("status"),
         }
     }
 
-    /// Whether it sleeps, and has not been awake between two looks. A thread that has ended does
-    /// not. Where the system does not tell, every thread waits, and a test sees less.
+    /// Whether the thread sleeps, and has not been awake between two checks. False for a thread
+    /// that has ended. Where the system does not tell, true for every thread, so tests detect less.
     #[must_use]
     pub fn waits(&self) -> bool {
         if !cfg!(target_os = "linux") {
@@ -59,7 +59,7 @@ impl Task {
         before.is_some() && self.slept() == before
     }
 
-    /// How often it has gone to sleep, if it sleeps.
+    /// Number of times the thread has gone to sleep, if it sleeps now.
     fn slept(&self) -> Option<u64> {
         let status = std::fs::read_to_string(&self.status).ok()?;
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));

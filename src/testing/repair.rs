@@ -1,8 +1,8 @@
-//! Puts right what checksums would refuse, so that a fuzzer reaches the code behind them.
+//! Repairs checksums and related fields, so that a fuzzer reaches the code behind them.
 //!
-//! A second account of `docs/format.md`, on purpose independent of `src/format`: if the two
-//! disagree, the targets see nothing but refusals, which their coverage shows. It needs no other
-//! part of the library, so that targets that use the public interface alone can include it.
+//! A second implementation of `docs/format.md`, independent of `src/format` on purpose: if the two
+//! disagree, every input is refused, which shows in the targets' coverage. It depends on no other
+//! part of the library, so targets that use only the public interface can include it.
 
 const SEGMENT_HEADER_LEN: usize = 64;
 const RECORD_HEADER_LEN: usize = 24;
@@ -18,22 +18,22 @@ const EXPIRY: u8 = 1;
 const METADATA: u8 = 2;
 const COMPRESSED: u8 = 4;
 
-/// Bytes of the bodies of batch frames, marks, starts and seals.
+/// Body lengths of batch frames, marks, starts and seals.
 const LOG_BODIES: [usize; 4] = [16, 16, 20, 76];
 
-/// What is put right in the records of a segment, beyond their checksums.
+/// What to repair in the records of a segment, in addition to their checksums.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Repair {
-    /// Kinds, flags and lengths become ones that occur, and small ones.
+    /// Kinds, flags and lengths: made valid and small.
     pub shape: bool,
-    /// Sequences rise, and padding is zero.
+    /// Sequences made to rise, and padding zeroed.
     pub order: bool,
-    /// Frames of batches and seals say what is true.
+    /// Batch frames and seals made to match the records.
     pub accounts: bool,
 }
 
 impl Repair {
-    /// From three bits.
+    /// Decodes three bits.
     pub fn from_bits(bits: u8) -> Repair {
         Repair {
             shape: bits & 1 != 0,
@@ -51,7 +51,7 @@ fn write(bytes: &mut [u8], at: usize, field: &[u8]) {
     bytes[at..at + field.len()].copy_from_slice(field);
 }
 
-/// Magic, version and checksum of a hint, a manifest, or the head of an index file.
+/// Repairs magic, version and checksum of a hint, a manifest, or the head of an index file.
 pub fn envelope(bytes: &mut [u8], magic: &[u8; 8]) {
     if bytes.len() < 16 {
         return;
@@ -63,7 +63,7 @@ pub fn envelope(bytes: &mut [u8], magic: &[u8; 8]) {
     write(bytes, content, &crc.to_le_bytes());
 }
 
-/// The count of what follows, and the checksum: a hint whose list is as long as it says.
+/// Repairs count and checksum of a hint, so that its list has the stated length.
 pub fn hint(bytes: &mut Vec<u8>) {
     const LIST: usize = 60;
     if bytes.len() < LIST + 4 {
@@ -77,7 +77,7 @@ pub fn hint(bytes: &mut Vec<u8>) {
     envelope(bytes, b"EMBRHINT");
 }
 
-/// The count of what follows, and the checksum: a manifest whose entries end where it does.
+/// Repairs count and checksum of a manifest, so that its entries end where the file does.
 pub fn manifest(bytes: &mut Vec<u8>) {
     const ENTRIES: usize = 64;
     if bytes.len() < ENTRIES + 4 {
@@ -96,18 +96,18 @@ pub fn manifest(bytes: &mut Vec<u8>) {
     envelope(bytes, b"EMBRMANI");
 }
 
-/// Bytes of the head of an index file, and where it accounts for its sections.
+/// Length of the head of an index file, and the range of its section table.
 const INDEX_HEAD: usize = 104;
 const INDEX_SECTIONS: std::ops::Range<usize> = 64..100;
 
-/// Magic, version and checksum of the head of an index file.
+/// Repairs magic, version and checksum of the head of an index file.
 pub fn index_head(bytes: &mut [u8]) {
     if let Some(head) = bytes.get_mut(..INDEX_HEAD) {
         envelope(head, b"EMBRINDX");
     }
 }
 
-/// Store, generation and checksum of a manifest, in the head of an index file.
+/// Copies store id, generation and checksum of a manifest into the head of an index file.
 pub fn index_of(bytes: &mut [u8], manifest: &[u8]) {
     if bytes.len() >= INDEX_HEAD && manifest.len() >= 68 {
         write(bytes, 12, &manifest[12..36]);
@@ -115,7 +115,7 @@ pub fn index_of(bytes: &mut [u8], manifest: &[u8]) {
     }
 }
 
-/// Whether all checksums of an index file are right, and its sections end where it does.
+/// Whether all checksums of an index file are correct, and its sections end where the file does.
 pub fn is_sound_index(bytes: &[u8]) -> bool {
     let Some(head) = bytes.get(..INDEX_HEAD) else {
         return false;
@@ -136,12 +136,13 @@ pub fn is_sound_index(bytes: &[u8]) -> bool {
         && head_crc == u32_at(head, INDEX_HEAD - 4)
 }
 
-/// Whether an index file says that it is of this manifest.
+/// Whether an index file claims to belong to this manifest.
 pub fn is_index_of(bytes: &[u8], manifest: &[u8]) -> bool {
     bytes.get(12..36) == manifest.get(12..36) && bytes.get(36..40) == manifest.last_chunk::<4>().map(|crc| &crc[..])
 }
 
-/// The last section's length, and all checksums: an index file whose sections end where it does.
+/// Repairs the section lengths and all checksums of an index file, so that its sections end where
+/// the file does.
 pub fn index(bytes: &mut [u8]) {
     if bytes.len() < INDEX_HEAD {
         return;
@@ -164,7 +165,7 @@ pub fn index(bytes: &mut [u8]) {
     index_head(bytes);
 }
 
-/// Magic, version and checksum of a segment's header.
+/// Repairs magic, version and checksum of a segment's header.
 pub fn segment_header(bytes: &mut [u8]) {
     if bytes.len() < SEGMENT_HEADER_LEN {
         return;
@@ -215,8 +216,8 @@ impl Shape {
     }
 }
 
-/// Both checksums of the record at this offset; `at` is the offset that the header's checksum is
-/// bound to.
+/// Repairs both checksums of the record at this offset; `at` is the offset that the header's
+/// checksum is bound to.
 pub fn record(bytes: &mut [u8], offset: usize, at: u64, salt: u32) {
     let Some(shape) = Shape::of(bytes, offset) else {
         return;
@@ -230,8 +231,8 @@ pub fn record(bytes: &mut [u8], offset: usize, at: u64, salt: u32) {
     write(bytes, offset, &hasher.finalize().to_le_bytes());
 }
 
-/// Bodies of all puts of a segment that fit their checksums, wherever they lie, with the length of
-/// their metadata.
+/// Bodies of all puts in a segment that match their checksums, at any aligned offset, with the
+/// length of their metadata.
 pub fn sound_bodies(bytes: &[u8]) -> Vec<(Option<usize>, &[u8])> {
     let body = |offset: usize| {
         let shape = Shape::of(bytes, offset).filter(|shape| shape.kind == PUT)?;
@@ -247,7 +248,7 @@ pub fn sound_bodies(bytes: &[u8]) -> Vec<(Option<usize>, &[u8])> {
         .collect()
 }
 
-/// Kind, flags and lengths that a writer could have written, and that fit more often than not.
+/// Gives a record a kind, flags and lengths that a writer could have written, and that usually fit.
 fn reshape(bytes: &mut [u8], offset: usize) {
     let kind = match bytes[offset + 8] {
         kind @ 1..=KINDS => kind,
@@ -283,7 +284,7 @@ fn reshape(bytes: &mut [u8], offset: usize) {
     }
 }
 
-/// The records of a segment, from its header on, up to the first that does not fit, or to zeros.
+/// Repairs the records of a segment, up to the first that does not fit, or to zeros.
 pub fn records(bytes: &mut [u8], repair: Repair) {
     if bytes.len() < SEGMENT_HEADER_LEN {
         return;
@@ -320,7 +321,8 @@ pub fn records(bytes: &mut [u8], repair: Repair) {
     }
 }
 
-/// A frame over as many of the puts and tombstones that follow as it says, or over all of them.
+/// Repairs a batch frame to cover as many of the following puts and tombstones as it states, or all
+/// of them if there are fewer.
 fn frame(bytes: &mut [u8], body: usize, following: &[(usize, Shape)]) {
     let keyed = following
         .iter()
@@ -340,7 +342,7 @@ fn frame(bytes: &mut [u8], body: usize, following: &[(usize, Shape)]) {
     write(bytes, body + 8, &length.to_le_bytes());
 }
 
-/// The account of all records before a seal.
+/// Repairs a seal's summary of all records before it.
 fn summary(bytes: &mut [u8], data_end: usize, body: usize, before: &[(usize, Shape)]) {
     let base = u64::from_le_bytes(bytes[40..48].try_into().unwrap_or_default());
     let [

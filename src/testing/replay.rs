@@ -1,16 +1,16 @@
-//! A target over its corpus and over what was found in the past: see `fuzz/README.md`.
+//! Replays a target over its corpus and over past findings; see `fuzz/README.md`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
-/// Runs a target over its inputs. A packaged crate comes without them.
+/// Runs a target over its inputs, which a packaged crate does not contain.
 pub fn replay(name: &str, target: fn(&[u8])) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     assert!(
         !fuzz.exists() || fuzz.join("corpus").join(name).is_dir(),
         "{name} has no corpus"
     );
-    // Inputs without meaning come before the chosen ones.
+    // Trivial inputs first, then the chosen ones.
     for length in 0..64 {
         target(&vec![0; length]);
         target(&vec![0xff; length]);

@@ -14,19 +14,20 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Runs workloads on engines and writes what was measured to a file.
+    /// Runs workloads on engines and writes the measurements to a file.
     Run(RunArguments),
-    /// Writes tables and plots from that file.
+    /// Writes tables and plots from a file of results.
     Report(ReportArguments),
-    /// Writes tables and plots of how costs grow with the number of keys, from a file for each
-    /// number.
+    /// Writes tables and plots of how costs grow with the number of keys, from one file of results
+    /// per number.
     Growth(GrowthArguments),
     /// Lists engines and workloads.
     List,
     /// A single run in this process; `run` starts it.
     #[command(hide = true)]
     Child(ChildArguments),
-    /// Fills a store in this process; workloads that open what another process left start it.
+    /// Fills a store in this process; started by workloads that open a store left by another
+    /// process.
     #[command(hide = true)]
     Filler(FillerArguments),
 }
@@ -45,14 +46,14 @@ pub struct RunArguments {
     /// Workloads, all if not given.
     #[arg(long, value_delimiter = ',')]
     pub workloads: Vec<String>,
-    /// How often each engine runs each workload; medians are reported.
+    /// Number of times that each engine runs each workload; medians are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// Where stores are made, and removed after each run: on the file system that is to be
-    /// measured.
+    /// Directory in which stores are created, and removed after each run. Determines which file
+    /// system is measured.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub directory: PathBuf,
-    /// What a write has survived when it returns.
+    /// What a write survives once it has returned.
     #[arg(long, value_enum, default_value_t = Durability::Os)]
     pub durability: Durability,
     /// The file of results.
@@ -65,18 +66,18 @@ pub struct ReportArguments {
     /// The file that `run` wrote.
     #[arg(long, default_value = "compare-results.json")]
     pub results: PathBuf,
-    /// The folder that takes `performance.md` and `performance/*.svg`.
+    /// The folder for `performance.md` and `performance/*.svg`.
     #[arg(long, default_value = "docs")]
     pub into: PathBuf,
 }
 
 #[derive(Args)]
 pub struct GrowthArguments {
-    /// Files that `run` wrote, each of another number of keys, of the same value size and class of
-    /// durability.
+    /// Files that `run` wrote, with different numbers of keys and the same value size and
+    /// durability class.
     #[arg(long, value_delimiter = ',', required = true)]
     pub results: Vec<PathBuf>,
-    /// The folder that takes `performance-growth.md` and `performance/growth-*.svg`.
+    /// The folder for `performance-growth.md` and `performance/growth-*.svg`.
     #[arg(long, default_value = "docs")]
     pub into: PathBuf,
 }
@@ -96,7 +97,7 @@ pub struct StoreArguments {
 }
 
 impl StoreArguments {
-    /// The run that they describe.
+    /// The run described by these arguments.
     pub fn context(self) -> Result<Context> {
         Ok(Context {
             engine: engines::find(&self.engine)?,
@@ -124,7 +125,7 @@ pub struct FillerArguments {
     pub store: StoreArguments,
 }
 
-/// LMDB and candystore, which take the least, hold values of up to 64,000 bytes beside these keys.
+/// LMDB and candystore have the lowest limits: values of up to 64,000 bytes with these keys.
 fn value_bytes(text: &str) -> Result<usize, String> {
     let range = crate::data::VALUE_BYTES_MIN..=64_000;
     match text.parse() {

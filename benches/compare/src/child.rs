@@ -1,5 +1,5 @@
-//! Runs in processes of their own, so that no engine inherits memory, threads or caches of the one
-//! before it.
+//! Runs in separate processes, so that no engine inherits memory, threads or caches of the previous
+//! one.
 
 use crate::arguments::ChildArguments;
 use crate::context::Context;
@@ -23,7 +23,7 @@ pub fn start(workload: &Workload, context: &Context) -> Result<Outcome> {
     }
 }
 
-/// What that process does.
+/// The main function of that process.
 pub fn run(arguments: ChildArguments) -> Result<()> {
     let workload = workloads::find(&arguments.workload)?;
     let context = arguments.store.context()?;

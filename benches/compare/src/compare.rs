@@ -1,5 +1,5 @@
-//! The order of the runs: round by round and workload by workload, the engines one after the other,
-//! so that whatever else the machine does over time falls on all of them.
+//! The order of the runs: by round, then by workload, then by engine, so that other activity on the
+//! machine affects all engines alike.
 
 use crate::arguments::RunArguments;
 use crate::context::Context;
@@ -13,7 +13,7 @@ use crate::{child, engines, versions};
 use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Runs all that was asked for.
+/// Runs the chosen workloads on the chosen engines.
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let engines = chosen_engines(&arguments.engines)?;
     let workloads = chosen_workloads(&arguments.workloads)?;
@@ -40,7 +40,8 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     for round in 0..arguments.rounds {
         for workload in &workloads {
             for turn in 0..engines.len() {
-                // Each round another engine begins, since the first one finds the device idle.
+                // Each round starts with a different engine, since the first one finds the device
+                // idle.
                 let engine = engines[(turn + round as usize) % engines.len()];
                 progress.set_message(format!("round {}: {} on {}", round + 1, workload.name, engine.name));
                 let outcome = run_once(arguments, workload, engine)?;
@@ -117,7 +118,7 @@ fn note(engine: &Description, durability: Durability) -> EngineNote {
     }
 }
 
-/// What to type for the same, without the path of this program.
+/// The command line that reproduces this run, without the path of this program.
 fn command() -> String {
     let features = if cfg!(feature = "rocksdb") {
         " --features rocksdb"

@@ -1,4 +1,4 @@
-//! One run: an engine, an empty directory, the size of the work.
+//! One run: an engine, an empty directory and the size of the workload.
 
 use crate::data::{self, Key};
 use crate::durability::Durability;
@@ -10,12 +10,12 @@ use std::process::Command;
 /// Makes the key of a number.
 pub type MakeKey = fn(u64) -> Key;
 
-/// Keys of a commit when a store is loaded, outside of what is timed.
+/// Keys per commit when a store is loaded, untimed.
 const LOAD_BATCH: u64 = 1_000;
-/// Of what was written, one key in so many is read back outside of what is timed.
+/// One in this many of the written keys is read back, untimed.
 const VERIFY_STEP: usize = 16;
 
-/// What a workload is given.
+/// The input of a workload.
 #[derive(Clone)]
 pub struct Context {
     pub engine: &'static Description,
@@ -26,7 +26,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// A process of this program that is given this run: what `StoreArguments` reads.
+    /// A child process of this program for this run, with the arguments that `StoreArguments`
+    /// reads.
     pub fn command(&self, subcommand: &str) -> Result<Command> {
         let program = std::env::current_exe().context("the path of this program")?;
         let mut command = Command::new(program);
@@ -44,7 +45,8 @@ impl Context {
         (self.engine.open)(&self.directory, self.durability).with_context(|| format!("open {}", self.engine.name))
     }
 
-    /// Opens the engine and puts every key, in the state in which it reads best.
+    /// Opens the engine, puts every key, and lets it settle into the state in which it reads
+    /// fastest.
     pub fn open_loaded(&self, make: MakeKey) -> Result<Box<dyn Engine>> {
         let engine = self.open()?;
         self.load(&*engine, make, 0..self.keys)?;
@@ -66,12 +68,12 @@ impl Context {
         Ok(())
     }
 
-    /// The value of a key as of a generation.
+    /// The value of a key in a generation.
     pub fn value(&self, number: u64, generation: u16) -> Vec<u8> {
         data::value(number, generation, self.value_bytes)
     }
 
-    /// Single writes that a workload does: fewer in class `sync`, in which each waits for the
+    /// Number of single writes of a workload: fewer in class `sync`, where each waits for the
     /// device.
     pub fn writes(&self) -> u64 {
         match self.durability {
@@ -80,14 +82,14 @@ impl Context {
         }
     }
 
-    /// Gets one key and compares its value, of whatever generation.
+    /// Gets one key and checks its value, of any generation.
     pub fn check(&self, engine: &dyn Engine, make: MakeKey, number: u64) -> Result<()> {
         engine.get(&make(number), &mut |value| {
             data::check_value(value, number, self.value_bytes).map(drop)
         })
     }
 
-    /// Reads some of the keys back, unless the engine cannot.
+    /// Reads some of the keys back, if the engine can read.
     pub fn verify(
         &self,
         engine: &dyn Engine,

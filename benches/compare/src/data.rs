@@ -1,13 +1,13 @@
-//! Keys and values of numbers. Both are made without touching memory that an engine would compete
-//! for, and every value says which key and which write it belongs to, so that a wrong answer is
-//! found whatever else it looks like.
+//! Keys and values of numbers. Making them uses little memory, so they do not compete with an
+//! engine for caches. Every value names its key and its write, so that any wrong answer is
+//! detected.
 
 use crate::random::mix;
 use anyhow::{Result, ensure};
 
-/// Keys of one group, which share a prefix.
+/// Number of keys in a group, which share a prefix.
 pub const GROUP: u64 = 1_000;
-/// The first word of a value tells key and generation.
+/// The first word of a value holds key number and generation.
 pub const VALUE_BYTES_MIN: usize = 8;
 
 const KEY_BYTES_MIN: usize = 16;
@@ -47,7 +47,7 @@ impl Key {
         }
     }
 
-    /// Keys of ascending numbers come in no order.
+    /// Keys of ascending numbers are in no order.
     pub fn random(number: u64) -> Key {
         let bits = mix(number);
         Key::of_words([bits, mix(bits), mix(bits ^ 1)], length_of(bits))
@@ -59,7 +59,7 @@ impl Key {
         Key::of_words([number, bits, mix(bits)], length_of(bits))
     }
 
-    /// Keys of which each thousand shares a prefix of 9 bytes, see [`prefix`].
+    /// Keys of which each thousand shares a prefix; see [`prefix`].
     pub fn grouped(number: u64) -> Key {
         let bits = mix(number);
         let place = (number / GROUP) << 28 | (number % GROUP) << 12 | bits & 0xfff;
@@ -68,7 +68,7 @@ impl Key {
         key
     }
 
-    /// A key as an engine showed it.
+    /// A copy of a key returned by an engine.
     pub fn copy_of(key: &[u8]) -> Result<Key> {
         ensure!(
             key.len() <= KEY_BYTES_MAX,
@@ -89,7 +89,7 @@ impl Key {
     }
 }
 
-/// What the keys of a group begin with.
+/// The prefix of the keys of a group.
 pub fn prefix(group: u64) -> Vec<u8> {
     let mut hexadecimal = [0; 16];
     write_hex(&mut hexadecimal, group << 28);
@@ -110,8 +110,8 @@ fn write_hex(slot: &mut [u8], word: u64) {
     }
 }
 
-/// Writes the value of a key's number as of a generation: 0 is the first put, each overwrite has
-/// the next one.
+/// Writes the value of a key number in a generation: 0 for the first put, and one more for each
+/// overwrite.
 pub fn write_value(value: &mut [u8], number: u64, generation: u16) {
     let first = first_word(number, generation);
     let mut word = mix(first);
@@ -123,14 +123,14 @@ pub fn write_value(value: &mut [u8], number: u64, generation: u16) {
     }
 }
 
-/// A value in a vector of its own.
+/// A value in a new vector.
 pub fn value(number: u64, generation: u16, bytes: usize) -> Vec<u8> {
     let mut value = vec![0; bytes];
     write_value(&mut value, number, generation);
     value
 }
 
-/// Compares every byte of a value and says which generation it has.
+/// Checks every byte of a value and returns its generation.
 pub fn check_value(value: Option<&[u8]>, number: u64, bytes: usize) -> Result<u16> {
     let Some(value) = value else {
         anyhow::bail!("the key of number {number} is absent");
@@ -156,8 +156,8 @@ pub fn check_value(value: Option<&[u8]>, number: u64, bytes: usize) -> Result<u1
     Ok(first as u16)
 }
 
-/// Compares every byte of a value of which only it itself tells the number: that suffices to find
-/// damage.
+/// Checks every byte of a value whose number is known only from the value itself, which suffices to
+/// detect damage.
 pub fn check_any_value(value: &[u8], bytes: usize) -> Result<u64> {
     let head: [u8; VALUE_BYTES_MIN] = value.get(..VALUE_BYTES_MIN).unwrap_or_default().try_into()?;
     let number = u64::from_le_bytes(head) >> GENERATION_BITS;
@@ -168,7 +168,8 @@ fn first_word(number: u64, generation: u16) -> u64 {
     number << GENERATION_BITS | u64::from(generation)
 }
 
-/// Cheap, so that making and comparing values costs little beside any engine, and not compressible.
+/// Cheap, so that making and checking values costs little compared with any engine, and
+/// incompressible.
 fn next_word(word: u64) -> u64 {
     word.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1)
 }

@@ -1,11 +1,11 @@
-//! What every engine is asked to do, and what is said of each in the report.
+//! The interface of engines, and their descriptions for the report.
 
 use crate::{data::Key, durability::Durability};
 use anyhow::{Result, bail};
 use std::path::Path;
 
-/// The cache that engines with one of their own are given: more than the default data take, so that
-/// no engine reads from the page cache what another has in its own.
+/// Cache size for engines with their own cache: larger than the default data, so that no engine
+/// reads from the page cache what another has in its own cache.
 #[cfg_attr(
     not(any(feature = "rocksdb", feature = "redb", feature = "fjall")),
     expect(dead_code)
@@ -14,65 +14,65 @@ pub const CACHE_BYTES: usize = 512 << 20;
 
 /// A key with its value.
 pub type Entry = (Key, Vec<u8>);
-/// Looks at a value, or at its absence; the value need not be copied for it.
+/// Receives a value, or None if the key is absent; the value need not be copied for it.
 pub type Check<'a> = &'a mut dyn FnMut(Option<&[u8]>) -> Result<()>;
-/// The same for many keys: the first argument is the place of the key in the question.
+/// The same for many keys: the first argument is the index of the key in the call.
 pub type CheckMany<'a> = &'a mut dyn FnMut(usize, Option<&[u8]>) -> Result<()>;
-/// Looks at a key.
+/// Receives a key.
 pub type VisitKey<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
-/// Looks at a key and its value.
+/// Receives a key and its value.
 pub type VisitEntry<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
 
 /// An open engine. Used by several threads at once.
 pub trait Engine: Send + Sync {
-    /// Writes one key; returns when the write is as durable as the run's class says.
+    /// Writes one key; returns when the write has the durability of the run's class.
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
     /// Writes all of them as one commit.
     fn put_batch(&self, entries: &[Entry]) -> Result<()>;
     /// Removes one key.
     fn delete(&self, key: &[u8]) -> Result<()>;
-    /// Shows the newest value of a key.
+    /// Passes the newest value of a key to `check`.
     fn get(&self, key: &[u8], check: Check) -> Result<()>;
-    /// Shows the newest values of many keys, in the way the engine is best at it.
+    /// Passes the newest values of many keys to `check`, in the engine's fastest way.
     fn get_many(&self, keys: &[Key], check: CheckMany) -> Result<()>;
-    /// Shows every key with a prefix, in order.
+    /// Visits every key with a prefix, in order.
     fn list_prefix(&self, prefix: &[u8], visit: VisitKey) -> Result<()>;
-    /// Shows so many keys with their values, in order from a key on.
+    /// Visits `count` keys with their values, in order from `start` on.
     fn scan(&self, start: &[u8], count: usize, visit: VisitEntry) -> Result<()>;
-    /// Shows every key, in order if the engine has one.
+    /// Visits every key, in order if the engine has one.
     fn walk(&self, visit: VisitKey) -> Result<()>;
-    /// Makes durable whatever was written before.
+    /// Makes all earlier writes durable.
     fn sync(&self) -> Result<()>;
-    /// Brings what was written into the form in which the engine reads fastest; called after
-    /// loading, outside of what is timed.
+    /// Brings written data into the form that the engine reads fastest; called after loading,
+    /// untimed.
     fn settle(&self) -> Result<()>;
-    /// Gives back the space of what was overwritten and deleted.
+    /// Reclaims the space of overwritten and deleted values.
     fn compact(&self) -> Result<()>;
-    /// Closes properly.
+    /// Closes cleanly.
     fn close(self: Box<Self>) -> Result<()>;
 
-    /// Writes one key with metadata beside its value.
+    /// Writes one key with a value and metadata.
     fn put_with_metadata(&self, _key: &[u8], _value: &[u8], _metadata: &[u8]) -> Result<()> {
         bail!("this engine has no metadata")
     }
-    /// Shows every key with a prefix and its metadata.
+    /// Visits every key with a prefix and its metadata.
     fn list_metadata(&self, _prefix: &[u8], _visit: VisitEntry) -> Result<()> {
         bail!("this engine has no metadata")
     }
-    /// Writes one key that is absent from a moment of the wall clock on.
+    /// Writes one key that expires at a wall clock time.
     fn put_until(&self, _key: &[u8], _value: &[u8], _milliseconds: u64) -> Result<()> {
         bail!("this engine has no expiry")
     }
-    /// Counts the keys that are not expired.
+    /// Counts the unexpired keys.
     fn count(&self) -> Result<u64> {
         bail!("this engine does not count its keys")
     }
 }
 
-/// What a workload needs and an engine may lack.
+/// A capability that a workload needs and an engine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// To read what was written.
+    /// To read written values.
     Reads,
     /// To remove single keys.
     Deletes,
@@ -80,38 +80,38 @@ pub enum Need {
     Batches,
     /// To list keys in order.
     Order,
-    /// To be there when it is opened again.
+    /// To persist, so that it can be reopened.
     Files,
     /// A class in which a commit survives a power cut.
     SyncCommits,
-    /// To compact while others read and write.
+    /// To compact while other threads read and write.
     CompactionInUse,
-    /// Metadata that are listed without reading values.
+    /// Metadata that can be listed without reading values.
     Metadata,
     /// Expiry of single keys.
     Expiry,
 }
 
-/// What there is to say about an engine before it is opened.
+/// The description of an engine.
 pub struct Description {
     /// Its name on the command line and in the report.
     pub name: &'static str,
-    /// The package whose version the report gives; none for yardsticks.
+    /// The package whose version the report shows; None for yardsticks.
     pub package: Option<&'static str>,
-    /// The library inside with its version, where the package is a binding to one.
+    /// The name and version of the wrapped library, if the package is a binding.
     pub library: Option<fn() -> String>,
-    /// Whether it is no engine but what engines are held against.
+    /// Whether it is a yardstick for engines, not an engine.
     pub is_yardstick: bool,
-    /// How it is set up in a class, and why: printed in the report.
+    /// Its settings in a class, for the report.
     pub settings: fn(Durability) -> String,
-    /// What it lacks, with the reason that stands in the report in the place of a number.
+    /// The capabilities it lacks, each with the reason that the report prints in place of a number.
     pub lacks: &'static [(Need, &'static str)],
-    /// Opens it in a directory, which exists and is empty the first time.
+    /// Opens it in a directory, which exists and is initially empty.
     pub open: fn(&Path, Durability) -> Result<Box<dyn Engine>>,
 }
 
 impl Description {
-    /// Why the engine has no part in a workload with these needs.
+    /// The reason why the engine is skipped in a workload with these needs, if it is.
     pub fn reason_to_skip(&self, needs: &[Need]) -> Option<&'static str> {
         self.lacks
             .iter()

@@ -1,5 +1,5 @@
-//! A process that fills a store and ends in one of two ways, so that the process that opens it has
-//! touched nothing before.
+//! A process that fills a store and ends in one of two ways, so that the process that opens the
+//! store starts cold.
 
 use crate::context::Context;
 use crate::data::Key;
@@ -12,16 +12,16 @@ use std::process::Stdio;
 pub enum Ending {
     /// It closes the store.
     Close,
-    /// It syncs half of the keys, puts the others one by one and aborts.
+    /// It loads and syncs half of the keys, puts others one by one, and aborts.
     Abort,
 }
 
-/// The keys that are synced before an abort.
+/// Number of keys synced before an abort.
 pub fn synced(keys: u64) -> u64 {
     keys / 2
 }
 
-/// Fills in a process of its own and waits for its end.
+/// Fills the store in a separate process and waits for its end.
 pub fn fill_elsewhere(context: &Context, ending: Ending) -> Result<()> {
     let ending_name = match ending {
         Ending::Close => "close",
@@ -41,7 +41,7 @@ pub fn fill_elsewhere(context: &Context, ending: Ending) -> Result<()> {
     Ok(())
 }
 
-/// What that process does.
+/// The main function of that process.
 pub fn fill(context: &Context, ending: Ending) -> Result<()> {
     let engine = context.open()?;
     if ending == Ending::Close {

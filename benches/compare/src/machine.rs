@@ -1,23 +1,23 @@
-//! What the numbers were measured on.
+//! The machine that the numbers were measured on.
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The machine, as far as it matters to a store.
+/// The properties of a machine that matter to a store.
 #[derive(Serialize, Deserialize)]
 pub struct Machine {
     pub cores: usize,
     pub processor: String,
     pub memory_bytes: u64,
     pub kernel: String,
-    /// Of the directory of the stores.
+    /// The file system of the directory of the stores.
     pub file_system: String,
 }
 
 impl Machine {
-    /// The hardware, in words.
+    /// A description of the hardware.
     pub fn hardware(&self) -> String {
         let gibibytes = self.memory_bytes as f64 / f64::from(1 << 30);
         format!("{} cores, {}, {gibibytes:.0} GiB of memory", self.cores, self.processor)
@@ -46,7 +46,8 @@ fn first_field(path: &str, name: &str) -> Option<String> {
     Some(value.trim_start_matches([' ', '\t', ':']).to_owned())
 }
 
-/// The type and the options of the mount with the longest path that leads to the directory.
+/// Type and options of the mount that contains the directory: the one with the longest matching
+/// path.
 fn file_system(directory: &Path) -> Result<String> {
     let directory = directory
         .canonicalize()
@@ -74,8 +75,8 @@ pub fn today() -> Result<String> {
     Ok(date_of_day(seconds / 86_400))
 }
 
-/// The date of a day since 1970, counted in eras of 400 years that begin in March, so that leap
-/// days come last.
+/// The date of a day number since 1970. Counts in eras of 400 years that begin in March, so that
+/// leap days come last.
 fn date_of_day(day: u64) -> String {
     let day = day + 719_468;
     let (era, day_of_era) = (day / 146_097, day % 146_097);

@@ -1,9 +1,9 @@
-//! Compares embercask with other embedded key-value engines, and both with what the machine can do
-//! at all.
+//! Compares embercask with other embedded key-value engines, and all of them with the limits of the
+//! machine.
 //!
-//! `compare` decides the order of the runs, `child` gives each a process of its own, `workloads`
-//! say what is done and `engines` by whom; `results` keeps what was measured and `report` writes it
-//! up.
+//! `compare` decides the order of the runs, `child` runs each in its own process, `workloads`
+//! defines the work and `engines` wraps the engines; `results` stores the measurements and `report`
+//! writes them up.
 
 mod arguments;
 mod child;

@@ -1,8 +1,8 @@
-//! What a run tells, and how a child process tells it to the one that started it.
+//! The outcome of a run, and how a child process reports it to its parent.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether more or less of a measure is good.
+/// Whether higher or lower values of a measure are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Better {
@@ -13,7 +13,7 @@ pub enum Better {
 /// One number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measure {
-    /// What was measured; unique in its workload.
+    /// The name of the measure; unique in its workload.
     pub name: String,
     pub value: f64,
     pub unit: String,
@@ -21,7 +21,7 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// Operations in a time.
+    /// A rate of operations.
     pub fn rate(name: impl Into<String>, operations: u64, elapsed: std::time::Duration) -> Measure {
         let value = operations as f64 / elapsed.as_secs_f64().max(1e-9);
         Measure {
@@ -48,8 +48,8 @@ impl Measure {
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Measured(Vec<Measure>),
-    /// Why this engine has no part in this workload.
+    /// Why this engine cannot run this workload.
     Skipped(String),
-    /// What went wrong, a value that was not as written for one.
+    /// The error, for example a value that was not as written.
     Failed(String),
 }

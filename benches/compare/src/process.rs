@@ -1,4 +1,4 @@
-//! What the system says about this process and about a directory.
+//! Figures from the system about this process and about a directory.
 
 use anyhow::{Context, Result};
 use std::os::unix::fs::MetadataExt;
@@ -6,13 +6,13 @@ use std::path::Path;
 
 /// The resident set of this process, in bytes.
 pub struct Resident {
-    /// With pages of mapped files, which the system may take back at any time.
+    /// Including pages of mapped files, which the system may reclaim at any time.
     pub all: u64,
-    /// Memory alone.
+    /// Anonymous memory only.
     pub anonymous: u64,
 }
 
-/// The resident set as it is now.
+/// The current resident set.
 pub fn resident() -> Result<Resident> {
     let status = read("/proc/self/status")?;
     let bytes = |name| Ok::<u64, anyhow::Error>(field(&status, name)? * 1024);
@@ -22,13 +22,13 @@ pub fn resident() -> Result<Resident> {
     })
 }
 
-/// Bytes that this process has caused to be written to the device, so far: the system counts a page
+/// Bytes that this process has caused to be written to the device so far. The system counts a page
 /// when it becomes dirty.
 pub fn written() -> Result<u64> {
     field(&read("/proc/self/io")?, "write_bytes:")
 }
 
-/// Bytes that the files below a directory take on disk, holes left out.
+/// Bytes that the files below a directory take on disk, excluding holes.
 pub fn disk_used(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {

@@ -1,14 +1,14 @@
-//! Numbers that look random and are the same in every run, so that every engine gets the same work.
+//! Pseudorandom numbers that are the same in every run, so that every engine gets the same work.
 
 #[path = "../../../src/command/cli/random.rs"]
 mod numbers;
 
 pub(crate) use numbers::{Random, Zipfian, mix};
 
-/// A permutation of the numbers below the limit that jumps far at each step: an order that differs
-/// from that of the fill.
+/// A permutation of the numbers below the limit with large jumps, so that the order differs from
+/// that of the fill.
 pub(crate) fn scattered(index: u64, limit: u64) -> u64 {
-    // A prime, so that every number is reached once unless the limit is a multiple of it.
+    // A prime, so that every number is reached exactly once unless the limit is a multiple of it.
     const PRIME: u128 = 2_654_435_761;
     (u128::from(index) * PRIME % u128::from(limit)) as u64
 }

@@ -23,13 +23,13 @@ pub struct Results {
     pub runs: Vec<Run>,
 }
 
-/// What is said of an engine.
+/// An engine as described in the report.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineNote {
     pub name: String,
     pub version: String,
     pub settings: String,
-    /// The same in class `sync`, in which single workloads run whatever the class is.
+    /// The settings in class `sync`, in which some workloads always run.
     pub settings_sync: String,
     pub is_yardstick: bool,
 }
@@ -44,7 +44,7 @@ pub struct Run {
 }
 
 impl Results {
-    /// Replaces the file as a whole, so that an interrupted comparison leaves what it has measured.
+    /// Replaces the file atomically, so that an interrupted comparison keeps its measurements.
     pub fn write(&self, path: &Path) -> Result<()> {
         let unfinished = path.with_extension("json.unfinished");
         let text = serde_json::to_string_pretty(self)?;

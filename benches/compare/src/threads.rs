@@ -1,9 +1,9 @@
-//! Threads that work together and of which one may fail.
+//! Threads that work together, any of which may fail.
 
 use anyhow::{Result, anyhow};
 use std::time::{Duration, Instant};
 
-/// Runs so many threads of the same kind and says how long it took until the last one ended.
+/// Runs `threads` threads of the same kind and returns the time until the last one ended.
 pub fn together(threads: u64, work: impl Fn(u64) -> Result<()> + Sync) -> Result<Duration> {
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -14,7 +14,7 @@ pub fn together(threads: u64, work: impl Fn(u64) -> Result<()> + Sync) -> Result
     Ok(start.elapsed())
 }
 
-/// What a thread returned; its panic is an error like any other.
+/// The result of a thread; a panic becomes an error.
 pub fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a thread panicked"))?
 }

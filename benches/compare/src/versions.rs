@@ -1,10 +1,10 @@
-//! The versions that were built in, from the lock file and from the libraries themselves.
+//! The versions in this build, from the lock file and from the libraries themselves.
 
 use crate::engine::Description;
 
 const LOCK_FILE: &str = include_str!("../Cargo.lock");
 
-/// The version of an engine's package, and that of the library inside; a yardstick has none.
+/// The version of an engine's package, and that of the wrapped library; "-" for a yardstick.
 pub fn of_engine(engine: &Description) -> String {
     let Some(package) = engine.package else {
         return "-".into();
@@ -16,7 +16,7 @@ pub fn of_engine(engine: &Description) -> String {
     }
 }
 
-/// The version of a package that was built in.
+/// The version of a package in this build.
 pub fn of_package(package: &str) -> &'static str {
     let name = format!("name = \"{package}\"");
     let mut lines = LOCK_FILE.lines().skip_while(|line| *line != name).skip(1);

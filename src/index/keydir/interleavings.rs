@@ -1,11 +1,11 @@
-//! Interleavings of readers and writers, explored by shuttle: `RUSTFLAGS="--cfg shuttle" cargo test
+//! Interleavings of readers and writers explored by shuttle: `RUSTFLAGS="--cfg shuttle" cargo test
 //! --lib keydir`.
 //!
-//! A switch of threads may happen at every load and store of a slot and at every mutex, under
-//! random and under priority schedules, in tables of 4 slots. Two things are outside: shuttle's
-//! atomics are sequentially consistent, so the memory orderings rest on the argument in the module
-//! above; and `ArcSwap` is not instrumented, so loading and publishing a table are single steps
-//! here, as its own tests promise.
+//! Threads may switch at every load and store of a slot and at every mutex, under random and under
+//! priority schedules, in tables of 4 slots. Two things are not covered: shuttle's atomics are
+//! sequentially consistent, so the memory orderings rest on the argument in the parent module; and
+//! `ArcSwap` is not instrumented, so loading and publishing a table are single steps here, as its
+//! own tests promise.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::convert::Infallible;
@@ -16,13 +16,13 @@ use shuttle::thread;
 
 use super::*;
 
-/// Schedules tried of each kind.
+/// Schedules tried per kind and tag.
 const SCHEDULES: usize = 3000;
 
 /// Context switches that a priority schedule inserts.
 const DEPTH: usize = 4;
 
-/// A tag at the middle of a table, for chains that do not wrap around.
+/// A tag in the middle of a table, for chains that do not wrap around.
 const MIDDLE: u64 = 1 << (Tag::BITS - 1);
 
 /// The largest tag, for chains that do.
@@ -42,13 +42,13 @@ fn hash(tag: u64) -> u64 {
     tag << Tag::SHIFT
 }
 
-/// The location of a version of a key. The segment index names the key, which stands for reading
-/// the record.
+/// The location of a version of a key. The segment index encodes the key, in place of reading the
+/// record.
 fn at(key: u16, version: u64) -> Location {
     Location::new(key, Location::OFFSET_MIN + version * 8)
 }
 
-/// Looks up a key and answers its version.
+/// Looks up a key and returns its version.
 fn find(keydir: &Keydir, tag: u64, key: u16) -> Option<u64> {
     let Ok(found) = keydir.find::<Infallible>(hash(tag), |location| Ok(location.segment_index() == key));
     found.map(|location| (location.offset() - Location::OFFSET_MIN) / 8)
@@ -62,7 +62,7 @@ fn keydir_with(tag: u64, keys: impl IntoIterator<Item = u16>) -> Arc<Keydir> {
     Arc::new(keydir)
 }
 
-/// Runs a writer on its own thread, and meanwhile looks for the key, which must be there every
+/// Runs a writer on its own thread and concurrently looks up the key, which must be found every
 /// time.
 fn never_missed(keydir: &Arc<Keydir>, tag: u64, key: u16, write: impl FnOnce(&Keydir) + Send + 'static) {
     let writer = thread::spawn({
@@ -149,7 +149,7 @@ fn a_reader_finds_a_key_while_its_table_shrinks() {
 fn a_key_put_back_into_an_earlier_slot_is_missed_only_while_it_is_absent() {
     explore(|tag| {
         let keydir = keydir_with(tag, [1, 2, 3]);
-        // Counts up when the key is about to go and when it is back: odd while it may be absent.
+        // Incremented before the key is removed and after it is back: odd while it may be absent.
         let phase = Arc::new(AtomicU64::new(0));
         let writer = thread::spawn({
             let (keydir, phase) = (Arc::clone(&keydir), Arc::clone(&phase));

@@ -1,8 +1,8 @@
-//! The keydir: the hash index that leads from a key's hash to the location of its newest record.
+//! The keydir: the hash index from a key's hash to the location of its newest record.
 //!
-//! It holds one 8-byte slot a key and no keys. A slot is a tag (22 bits of the hash) and a
-//! [`Location`]; that a slot is really the one of a key is confirmed in the record it points to, by
-//! the caller, because the keydir knows no files. It can be rebuilt from the log at any time, and
+//! It holds one 8-byte slot per key and no keys. A slot is a tag (22 bits of the hash) and a
+//! [`Location`]. The caller confirms that a slot belongs to a key by reading the record it points
+//! to, because the keydir knows no files. The keydir can be rebuilt from the log at any time, and
 //! written out and read back as it is.
 //!
 //! ```text
@@ -17,67 +17,68 @@
 //!         +-----------------+------------------+----------------+
 //! ```
 //!
-//! # Who may do what
+//! # Concurrency
 //!
 //! Readers ([`Keydir::find`], [`Keydir::holds`], [`Keydir::candidates`], [`Keydir::for_each`]) take
-//! no lock. Writers take the mutex of one shard, so any number of them may run; the store, which
-//! serialises them anyway, finds it uncontended. Callbacks given to readers may call the keydir
-//! again. The one given to [`Keydir::upsert`] runs under the shard's mutex and must not.
+//! no lock. Writers take the mutex of one shard, so any number of them may run; the store
+//! serialises its writers anyway, so that mutex is uncontended. Callbacks passed to readers may
+//! call the keydir again. The callback of [`Keydir::upsert`] runs under the shard's mutex and must
+//! not.
 //!
-//! # Why a reader never misses a key that stands during its whole look-up
+//! # Why a reader never misses a key that is present during its whole look-up
 //!
-//! A shard's table is open-addressed: a key's probe begins at its home slot, goes on slot by slot,
-//! wraps around, and ends at the first EMPTY slot or after as many steps as there are slots. Three
-//! rules hold:
+//! A shard's table is open-addressed: a key's probe begins at its home slot, continues slot by
+//! slot, wraps around, and ends at the first EMPTY slot or after visiting every slot. Three rules
+//! hold:
 //!
 //! 1. **An entry never moves inside a table.** Replacing stores over the same slot.
-//! 2. **Between an entry and its home no slot is EMPTY** for as long as the entry stands. Inserting
+//! 2. **No slot between an entry and its home is EMPTY** while the entry is present. Inserting
 //!    takes the first free slot of the probe, so the rule holds at first. Only removal writes
-//!    EMPTY, and only over a slot whose follower is EMPTY: by the rule itself nothing can stand
-//!    beyond it that was probed for through it.
-//! 3. **A table that was replaced never changes again.** Growing, shrinking and cleaning up fill a
-//!    new table that no reader knows, then publish it whole.
+//!    EMPTY, and only over a slot whose successor is EMPTY: by the rule itself, no entry beyond
+//!    that slot can have a probe that passes through it.
+//! 3. **A replaced table never changes again.** Growing, shrinking and cleaning up fill a new table
+//!    that no reader can see, then publish it whole.
 //!
-//! Say the insertion of K happened before the look-up began, and K is not removed before it ends.
-//! The reader holds one table throughout. If it is the current one, then every slot from K's home
-//! to K has been written non-EMPTY before the look-up began and stays so (2); atomics are coherent,
-//! so the reader sees these values or later ones, and arrives at K's slot (1), where it sees some
-//! location that K had during the look-up. If the table was replaced meanwhile, it is frozen (3)
-//! with K in it. A table loaded after its publication was complete before it.
+//! Suppose K was inserted before the look-up began and is not removed before it ends. The reader
+//! holds one table throughout. If that table stays current, every slot from K's home to K was
+//! written non-EMPTY before the look-up began and stays so (2). Atomics are coherent, so the reader
+//! sees these values or later ones and arrives at K's slot (1), where it sees a location that K had
+//! during the look-up. If the table is replaced during the look-up, it is frozen (3) with K in it.
+//! A newly published table was complete before any reader could load it.
 //!
-//! **Reusing a DELETED slot makes no false miss either.** Let K be removed from slot p and put back
-//! into a DELETED slot q that comes earlier in its probe. A reader that has passed q before K came
-//! there and then finds K gone from p misses it; but it passed q before the second insertion and
-//! saw p after the removal, so the time between the two, when K was absent, overlaps the look-up,
-//! and "absent" was a true answer at a moment inside it. That is why overwriting a key must be
-//! [`Keydir::replace`] and never a removal followed by an insertion. The same holds when a rebuild
-//! gives K its new slot: a reader is on one side of the publication or on the other.
+//! **Reusing a DELETED slot causes no false miss either.** Let K be removed from slot p and put
+//! back into a DELETED slot q earlier in its probe. A reader that passes q before K is put there
+//! and then finds K gone from p misses K. But it passed q before the second insertion and read p
+//! after the removal, so the interval in which K was absent overlaps the look-up, and "absent" was
+//! true at some moment during it. That is why overwriting a key must be [`Keydir::replace`] and
+//! never a removal followed by an insertion. The same holds when a rebuild gives K its new slot: a
+//! reader uses either the old table or the new one.
 //!
-//! **Memory orderings.** Slots are stored with Release and loaded with Acquire. Who sees a location
-//! therefore sees the record that was written before the location was stored; and who sees a slot
-//! EMPTY, DELETED or reused after K's removal has the removal in its past, so it cannot be charged
-//! with missing a key that stood. Loads of one probe stay in program order (Acquire), which is what
-//! the paragraph on reuse needs. `ArcSwap` publishes a table with at least the same strength.
+//! **Memory orderings.** Slots are stored with Release and loaded with Acquire. A reader that sees
+//! a location therefore also sees the record, which was written before the location was stored. For
+//! a reader that sees a slot EMPTY, DELETED or reused after K's removal, the removal happened
+//! before, so it has not missed a present key. Loads of one probe stay in program order (Acquire),
+//! as the argument on reuse requires. `ArcSwap` publishes a table with at least the same strength.
 //! Counts live under the mutex and need no atomics.
 //!
-//! **What a reader may still get** is a location that was replaced or removed a moment ago, and
-//! whose segment may be gone. The keydir reads nothing twice: a caller whose `confirm` fails for
-//! that reason asks [`Keydir::holds`], or looks up again.
+//! **A reader may still get** a location that was replaced or removed a moment ago, and whose
+//! segment may be gone. The keydir does not retry: a caller whose `confirm` fails for that reason
+//! checks [`Keydir::holds`] or repeats the look-up.
 //!
 //! # Sizes
 //!
-//! A table is rebuilt when more than 7/8 of it is used and then 0.62 to 0.70 full, the fill
-//! differing by shard so that shards of equal size do not all grow at once; see [`sizing`]. That
-//! makes 9 to 13 bytes a key, 10.6 on average. Growing holds up one writer for one shard only.
+//! A table is rebuilt when more than 7/8 of its slots are used, and is then 0.62 to 0.70 full; the
+//! fill differs by shard so that shards of equal size do not all grow at once; see [`sizing`]. That
+//! gives 9 to 13 bytes per key, 10.6 on average. Growing blocks only the writers of one shard.
 //!
 //! # Limitations
 //!
-//! A shard has at most 2^22 slots and keeps at most 7/8 of them live, 3.7 thousand million keys in
-//! all; then inserting answers [`Full`]. [`Keydir::upsert`], by which a store is opened, goes on:
-//! it enters shadows too, and hashes other than those under which the store was filled may spread
-//! less evenly. Keys of one tag cost a confirmation each: below 100 million keys fewer than one
-//! look-up in forty meets one. Keys chosen so that their hashes agree make look-ups linear, hence
-//! the seeded hash.
+//! A shard has at most 2^22 slots and keeps at most 7/8 of them live, 3.7 billion keys in all;
+//! beyond that, inserting returns [`Full`]. [`Keydir::upsert`], used when a store is opened, has no
+//! such limit: it also enters shadows, and the seeds may differ from those under which the store
+//! was filled and spread its keys less evenly. Each other key with the same tag costs a
+//! confirmation: below 100 million keys fewer than one look-up in forty meets one. Keys chosen to
+//! have equal hashes make look-ups linear, hence the seeded hash.
 
 mod shard;
 mod sizing;
@@ -103,38 +104,35 @@ use sizing::Sizing;
 use slot::{Slot, Tag};
 use table::Table;
 
-/// How many of the upper bits of a hash choose the shard. A thousand shards keep the largest
-/// rebuild, at 100 million keys, near a millisecond; under shuttle there are two, so that an
-/// exploration spends its steps on slots.
+/// Number of upper hash bits that choose the shard. A thousand shards keep the largest rebuild, at
+/// 100 million keys, near a millisecond; under shuttle there are two, so that an exploration spends
+/// its steps on slots.
 const SHARD_BITS: u32 = if cfg!(shuttle) { 1 } else { 10 };
 
-/// Tables held at a time by [`Keydir::candidates`]: as many as a thread can borrow without counting
-/// references.
+/// Tables held at a time by [`Keydir::candidates`]: as many as a thread can borrow from `ArcSwap`
+/// without counting references.
 const CANDIDATES_GROUP: usize = 8;
 
 /// The number of shards.
 const SHARDS: usize = 1 << SHARD_BITS;
 
-// A shard and its tag share no bits of the hash; if they did, the tags inside a shard would say
-// less.
+// Shard and tag share no bits of the hash; otherwise tags would tell fewer keys of a shard apart.
 const _: () = assert!(SHARD_BITS + Tag::BITS + Tag::SHIFT <= u64::BITS);
 
-/// The hash index; see the module for its rules.
+/// The hash index; see the module docs for its rules.
 pub(crate) struct Keydir {
     /// Always `SHARDS` of them, in the order of the upper bits of the hash.
     shards: Box<[Shard]>,
 }
 
-/// What the caller of [`Keydir::upsert`] finds when it compares a candidate with the record it
-/// brings.
+/// How a candidate location relates to the record being entered by [`Keydir::upsert`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Relation {
     /// The candidate is a record of another key whose hash has the same tag.
     OtherKey,
-    /// The candidate is a record of the same key and older than the one brought.
+    /// The candidate is an older record of the same key.
     SameKeyOlder,
-    /// The candidate is a record of the same key and newer than the one brought, or that very
-    /// record.
+    /// The candidate is a newer record of the same key, or the same record.
     SameKeyNewer,
 }
 
@@ -142,31 +140,31 @@ pub(crate) enum Relation {
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Upsert {
-    /// The key was absent and now stands.
+    /// The key was absent and is now present.
     Inserted,
-    /// The key stood with this older location, which is now replaced.
+    /// The key had this older location, which was replaced.
     Replaced(Location),
-    /// The key stands with this newer location, which was left alone.
+    /// The key has this newer location, which was left alone.
     Kept(Location),
 }
 
-/// The answer to an insertion into a shard that already holds as many keys as it may.
+/// The error of inserting into a shard that already holds the maximum number of keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Full;
 
 impl Keydir {
-    /// An empty keydir. Its shards share one table without slots, so it costs a few dozen bytes a
+    /// An empty keydir. Its shards share one table without slots, so it costs a few dozen bytes per
     /// shard.
     pub(crate) fn new() -> Self {
         Self::with_capacity(0)
     }
 
-    /// An empty keydir with room for about so many keys, so that opening a store does not grow
+    /// An empty keydir with room for about this many keys, so that opening a store does not grow
     /// every table from nothing.
     pub(crate) fn with_capacity(keys: usize) -> Self {
         let empty = Arc::new(Table::new(0));
-        // Shards get equal shares of a well-mixed hash; the room between 0.70 and 7/8 takes up what
-        // deviates.
+        // A well-mixed hash gives shards equal shares; the room between 0.70 and 7/8 absorbs
+        // deviations.
         let share = keys / SHARDS;
         let shards = (0..SHARDS)
             .map(|index| Shard::new(Sizing::of_shard(index, SHARDS), share, &empty))
@@ -176,10 +174,10 @@ impl Keydir {
 
     /// Looks up a key by its hash, without a lock.
     ///
-    /// `confirm` is called on each location that stands under the hash's tag, until it answers
-    /// `Ok(true)`: it reads the record and compares the key. Other keys of the same tag come by
-    /// as well, and so may locations that were replaced a moment ago. An `Err` of `confirm`
-    /// ends the look-up and is handed on.
+    /// `confirm` reads the record at a location and compares the key. It is called on each location
+    /// stored under the hash's tag until it returns `Ok(true)`; these include other keys with the
+    /// same tag, and possibly locations replaced a moment ago. An `Err` of `confirm` ends the
+    /// look-up and is returned.
     pub(crate) fn find<E>(
         &self,
         hash: u64,
@@ -194,17 +192,17 @@ impl Keydir {
         Ok(None)
     }
 
-    /// Says, without a lock, whether exactly this location stands under this hash: what compaction
-    /// and a reader that lost a race ask before they believe a location.
+    /// Whether exactly this location is stored under this hash. Takes no lock. Used by compaction,
+    /// and by readers that lost a race, before trusting a location.
     pub(crate) fn holds(&self, hash: u64, location: Location) -> bool {
         let table = self.shard(hash).table();
         table.candidates(Tag::of(hash)).any(|standing| standing == location)
     }
 
-    /// For each hash the first location under its tag, unconfirmed and without a lock: very likely
-    /// the key's own if the key is present, which is good enough to prefetch the records of
-    /// many keys before finding them. The waiting for the slots overlaps: in each group nothing
-    /// but plain loads stands between them.
+    /// For each hash, the first location under its tag, unconfirmed. Takes no lock. If the key is
+    /// present the location is very likely its own, which is good enough to prefetch the records of
+    /// many keys before finding them. The cache misses on the slots overlap: within a group only
+    /// plain loads separate them.
     pub(crate) fn candidates(&self, hashes: &[u64], found: &mut Vec<Option<Location>>) {
         for group in hashes.chunks(CANDIDATES_GROUP) {
             let tables: [_; CANDIDATES_GROUP] =
@@ -216,16 +214,16 @@ impl Keydir {
                     .zip(group)
                     .map(|(table, hash)| (table, Tag::of(*hash)))
             };
-            // A look that has to decide something waits for its slot; so first a touch of all of them.
+            // A branch on a slot waits for its load, so touch all slots first.
             black_box(pairs().fold(0, |touched, (table, tag)| touched ^ table.touch(tag)));
             found.extend(pairs().map(|(table, tag)| table.candidates(tag).next()));
         }
     }
 
-    /// Whether keys with these hashes, all absent, can be entered. If so and no other thread enters
-    /// any, [`Keydir::insert`] does not fail.
+    /// Whether keys with these hashes, all absent, can be inserted. If so, and no other thread
+    /// inserts any, [`Keydir::insert`] does not fail.
     pub(crate) fn has_room(&self, hashes: &[u64]) -> bool {
-        // As if all of them fell into one shard: true, but for shards that are nearly full.
+        // Fast path: as if all of them fell into one shard. Fails only for nearly full shards.
         if hashes.iter().all(|hash| self.shard(*hash).has_room(hashes.len())) {
             return true;
         }
@@ -240,22 +238,22 @@ impl Keydir {
             })
     }
 
-    /// Enters a key that the caller knows to be absent. Entering one that is present would give it
-    /// two slots, the older of which might be found.
+    /// Inserts a key that the caller knows to be absent. Inserting a present key would give it two
+    /// slots, and look-ups might find the older one.
     pub(crate) fn insert(&self, hash: u64, location: Location) -> Result<(), Full> {
         self.shard(hash).insert(Slot::new(Tag::of(hash), location))
     }
 
-    /// Replaces a key's location in its slot, so that no reader sees the key absent meanwhile.
-    /// Answers false and changes nothing if `old` does not stand under the hash: a newer write
-    /// has won.
+    /// Replaces a key's location in its slot, so that no reader sees the key absent in between.
+    /// Returns false and changes nothing if `old` is not stored under the hash: a newer write has
+    /// won.
     pub(crate) fn replace(&self, hash: u64, old: Location, new: Location) -> bool {
         let tag = Tag::of(hash);
         self.shard(hash).replace(Slot::new(tag, old), Slot::new(tag, new))
     }
 
-    /// Takes a key out. Answers false and changes nothing if `location` does not stand under the
-    /// hash: a newer write has won.
+    /// Removes a key. Returns false and changes nothing if `location` is not stored under the hash:
+    /// a newer write has won.
     pub(crate) fn remove(&self, hash: u64, location: Location) -> bool {
         self.shard(hash).remove(Slot::new(Tag::of(hash), location))
     }
@@ -264,12 +262,12 @@ impl Keydir {
     /// the shard's mutex: segments are replayed in parallel and in any order, and the newest
     /// record must win.
     ///
-    /// There is room for it in any case: what a store holds is entered, although no more may be
-    /// inserted then.
+    /// Never fails for lack of room: all records of a store are entered, even if no more keys can
+    /// be inserted afterwards.
     ///
-    /// `relation` is called on each location under the hash's tag, until one is not of another key.
-    /// It must not call the keydir. An `Err` of it ends the step, changes nothing and is handed
-    /// on.
+    /// `relation` is called on each location under the hash's tag until one belongs to the same
+    /// key. It must not call the keydir. If it returns `Err`, nothing is changed and the error is
+    /// returned.
     pub(crate) fn upsert<E>(
         &self,
         hash: u64,
@@ -279,8 +277,8 @@ impl Keydir {
         self.shard(hash).upsert(Slot::new(Tag::of(hash), location), relation)
     }
 
-    /// The number of keys. Counted shard by shard, so that next to writers it is a number between
-    /// those before and after.
+    /// The number of keys. Counted shard by shard, so with concurrent writers the result is
+    /// approximate.
     pub(crate) fn len(&self) -> u64 {
         self.shards.iter().map(Shard::live).sum()
     }
@@ -290,8 +288,8 @@ impl Keydir {
         size_of::<Self>() + self.shards.iter().map(Shard::memory_bytes).sum::<usize>()
     }
 
-    /// Calls `f` on every location, without a lock and in no particular order. A key that stands
-    /// throughout is seen exactly once, because each shard is seen through one table, in which
+    /// Calls `f` on every location, in no particular order. Takes no lock. A key that is present
+    /// throughout is seen exactly once, because each shard is read through one table, in which
     /// entries do not move.
     pub(crate) fn for_each(&self, mut f: impl FnMut(Location)) {
         for shard in &self.shards {
@@ -299,14 +297,13 @@ impl Keydir {
         }
     }
 
-    /// Writes all tables as they are, marks included.
+    /// Writes all tables as they are, including DELETED slots.
     pub(crate) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&(SHARDS as u32).to_le_bytes())?;
         self.shards.iter().try_for_each(|shard| shard.write_to(out))
     }
 
-    /// Reads what [`Keydir::write_to`] wrote. Each location must be one for which `is_known` says
-    /// yes.
+    /// Reads what [`Keydir::write_to`] wrote. `is_known` must hold for each location.
     pub(crate) fn read_from(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> Result<Self, Damage> {
         if fields.u32()? as usize != SHARDS {
             return Err(Damage::Field("number of shards"));
@@ -318,8 +315,8 @@ impl Keydir {
         Ok(Self { shards })
     }
 
-    /// Whether the keydir tells keys with these hashes apart; if it cannot, a look-up of one comes
-    /// by the other.
+    /// Whether keys with these hashes share shard and tag, so that a look-up of one has to confirm
+    /// the other.
     pub(crate) fn same_slot(hash: u64, other: u64) -> bool {
         let shard = |hash: u64| hash >> (u64::BITS - SHARD_BITS);
         shard(hash) == shard(other) && Tag::of(hash) == Tag::of(other)
@@ -328,7 +325,7 @@ impl Keydir {
     /// The shard of a hash.
     #[expect(
         clippy::indexing_slicing,
-        reason = "`SHARD_BITS` bits are left of the hash, so the index is below `SHARDS`, the number of shards"
+        reason = "the shift leaves `SHARD_BITS` bits of the hash, so the index is below `SHARDS`, the number of shards"
     )]
     fn shard(&self, hash: u64) -> &Shard {
         &self.shards[(hash >> (u64::BITS - SHARD_BITS)) as usize]

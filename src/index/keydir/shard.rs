@@ -1,4 +1,4 @@
-//! One shard: the table that readers see, and the mutex under which it is changed and replaced.
+//! One shard: the table that readers use, and the mutex under which it is changed and replaced.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +13,11 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// A part of the keydir that grows on its own.
 pub(super) struct Shard {
-    /// The current table. Written only by who holds `writer`.
+    /// The current table. Written only while holding `writer`.
     table: ArcSwap<Table>,
     /// The counts of the current table, and the right to change it.
     writer: Mutex<Writer>,
-    /// How many slots of the current table may be other than EMPTY, for those who need not look at
-    /// the table itself.
+    /// Maximum number of non-EMPTY slots in the current table, readable without loading the table.
     used_max: AtomicUsize,
     sizing: Sizing,
 }
@@ -30,18 +29,18 @@ struct Writer {
     live: usize,
     /// DELETED slots.
     deleted: usize,
-    /// Entries taken out since the table was built.
+    /// Entries removed since the table was built.
     removed: usize,
 }
 
 impl Shard {
-    /// A shard without entries: with a table for so many to come, or, for none, with the table
-    /// without slots that all shards may share because nothing is ever written to it.
+    /// An empty shard with a table for `expected` entries. If none are expected it uses `empty`, a
+    /// table without slots that all shards can share because it is never written to.
     pub(super) fn new(sizing: Sizing, expected: usize, empty: &Arc<Table>) -> Self {
         debug_assert_eq!(empty.capacity(), 0, "a shared table must have no slots");
         let table = match expected {
             0 => Arc::clone(empty),
-            // What is expected may be far more than comes.
+            // The expectation may be far too high.
             expected => Arc::new(Table::new(sizing.capacity_for(expected.min(sizing.live_max())))),
         };
         Self {
@@ -95,8 +94,8 @@ impl Shard {
         })
     }
 
-    /// The current table. It is kept alive by the answer, and stays correct for the look-up that
-    /// asked.
+    /// The current table. The guard keeps it alive, and it stays correct for the look-up that
+    /// loaded it.
     pub(super) fn table(&self) -> Guard<Arc<Table>> {
         self.table.load()
     }
@@ -106,11 +105,10 @@ impl Shard {
         self.write().live as u64
     }
 
-    /// The bytes of memory held by the shard; the table without slots is shared and counts for
-    /// nothing.
+    /// The bytes of memory held by the shard; the shared table without slots is not counted.
     pub(super) fn memory_bytes(&self) -> usize {
         let table = self.table();
-        // An `Arc` keeps two counts before what it holds.
+        // An `Arc` stores two counts before its value.
         let header = if table.capacity() == 0 {
             0
         } else {
@@ -119,8 +117,8 @@ impl Shard {
         size_of::<Self>() + header + table.memory_bytes()
     }
 
-    /// Whether so many entries can be added, if no other thread adds any. Takes the mutex only if
-    /// the table is the largest, or may have to become so.
+    /// Whether this many entries can be added, if no other thread adds any. Takes the mutex only if
+    /// the table has, or might need, its maximum size.
     pub(super) fn has_room(&self, entries: usize) -> bool {
         let live_max = self.sizing.live_max();
         self.used_max.load(Ordering::Acquire) + entries <= live_max || self.write().live + entries <= live_max
@@ -138,13 +136,13 @@ impl Shard {
 
     /// Stores `new` over `old`; false if `old` is not there.
     pub(super) fn replace(&self, old: Slot, new: Slot) -> bool {
-        // The table is loaded after the mutex is taken, here and below: before that another writer may
-        // replace it.
+        // Here and below the table is loaded after taking the mutex: before that, another writer
+        // may replace it.
         let _writer = self.write();
         self.table().replace(old, new)
     }
 
-    /// Takes an entry out; false if it is not there.
+    /// Removes an entry; false if it is not there.
     pub(super) fn remove(&self, slot: Slot) -> bool {
         let mut writer = self.write();
         let table = self.table();
@@ -155,8 +153,8 @@ impl Shard {
         }
         writer.live -= 1;
         writer.removed += 1;
-        // A quarter must also have been taken out, or a table made large for the keys of a store that is
-        // being opened would shrink at the first removal.
+        // A quarter must also have been removed, or a table presized for opening a store would
+        // shrink at the first removal.
         let quarter = table.capacity() / 4;
         if writer.live < quarter && writer.removed >= quarter {
             let capacity = self.sizing.capacity_for(writer.live);
@@ -167,8 +165,8 @@ impl Shard {
         true
     }
 
-    /// Adds an entry, or stores it over an older one of its key, or leaves a newer one. Also beyond
-    /// what the shard may have.
+    /// Adds an entry, replaces an older one of its key, or keeps a newer one. Not bounded by
+    /// [`Sizing::live_max`].
     pub(super) fn upsert<E>(
         &self,
         slot: Slot,
@@ -182,7 +180,7 @@ impl Shard {
                 Relation::SameKeyNewer => return Ok(Upsert::Kept(standing)),
                 Relation::SameKeyOlder => {
                     let replaced = table.replace(Slot::new(slot.tag(), standing), slot);
-                    debug_assert!(replaced, "nobody else writes under the mutex");
+                    debug_assert!(replaced, "no other writer holds the mutex");
                     return Ok(Upsert::Replaced(standing));
                 }
             }
@@ -195,8 +193,8 @@ impl Shard {
     fn add(&self, writer: &mut Writer, slot: Slot) {
         let mut table = self.table();
         if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
-            // The capacity comes from the entries alone: where DELETED marks have filled the table it may stay
-            // or shrink.
+            // The new capacity depends on the live entries alone: if DELETED slots filled the
+            // table, it may stay the same or shrink.
             self.rebuild(writer, &table, self.sizing.capacity_for(writer.live + 1));
             table = self.table();
         }
@@ -217,8 +215,8 @@ impl Shard {
         writer.removed = 0;
     }
 
-    /// Takes the mutex. A poisoned one is as good as any: of all that runs under it only the
-    /// callback of `upsert` can panic, and it runs before anything is changed.
+    /// Takes the mutex. Poisoning is ignored: only the callback of `upsert` can panic under it, and
+    /// that runs before anything is changed.
     fn write(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,7 +224,7 @@ impl Shard {
 
 #[cfg(test)]
 impl Shard {
-    /// Checks that the counts are those of the table, and the table's own rules.
+    /// Checks the counts against the table, and the table's own rules.
     pub(super) fn check(&self) {
         let writer = self.write();
         let table = self.table();

@@ -1,42 +1,43 @@
-//! The slots of one shard: an open-addressed table that is read without a lock while one writer
-//! changes it.
+//! The slots of one shard: an open-addressed table, read without a lock while one writer changes
+//! it.
 //!
-//! The methods that change a table are called under the mutex of its shard, or before the table is
+//! Methods that change a table are called under the mutex of its shard, or before the table is
 //! published.
 
 use super::{Location, Slot, Tag};
 use crate::sync::{AtomicU64, Ordering};
 
-/// A table of a fixed number of slots; the module above says by which rules they change.
+/// A table of a fixed number of slots; the docs of the parent module state the rules by which they
+/// change.
 pub(super) struct Table {
     slots: Box<[AtomicU64]>,
 }
 
 /// What [`Table::remove`] did to the number of DELETED slots.
 pub(super) enum Removed {
-    /// The slot became DELETED: one more.
+    /// The slot became DELETED.
     Marked,
-    /// The slot became EMPTY, and so did this number of DELETED ones before it.
+    /// The slot became EMPTY, and so did this number of DELETED slots before it.
     Cleared(usize),
 }
 
 impl Table {
-    /// A table of so many EMPTY slots.
+    /// A table of `capacity` EMPTY slots.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             slots: (0..capacity).map(|_| AtomicU64::new(Slot::EMPTY.bits())).collect(),
         }
     }
 
-    /// A table of these slots, in the order of memory.
+    /// A table of these slots, in memory order.
     pub(super) fn of_slots(slots: impl Iterator<Item = Slot>) -> Self {
         Self {
             slots: slots.map(|slot| AtomicU64::new(slot.bits())).collect(),
         }
     }
 
-    /// A table of so many slots with the entries of this one and none of its DELETED marks. The
-    /// capacity must exceed the number of entries.
+    /// A table of `capacity` slots with the entries of this one and no DELETED slots. The capacity
+    /// must exceed the number of entries.
     pub(super) fn rebuilt(&self, capacity: usize) -> Self {
         let table = Self::new(capacity);
         for slot in self.slots().filter(|slot| slot.location().is_some()) {
@@ -56,12 +57,12 @@ impl Table {
         size_of_val(&*self.slots)
     }
 
-    /// Everything in the table, marks included, in the order of memory.
+    /// All slots, marks included, in memory order.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
         self.slots.iter().map(load)
     }
 
-    /// The locations of the entries with this tag, in the order of its probe.
+    /// The locations of the entries with this tag, in probe order.
     pub(super) fn candidates(&self, tag: Tag) -> impl Iterator<Item = Location> {
         // A DELETED slot looks like tag 0, but has no location.
         self.chain(tag)
@@ -69,14 +70,14 @@ impl Table {
             .filter_map(|(_, slot)| slot.location())
     }
 
-    /// Loads the first slot of a tag's probe, for nothing but to have it in the processor's cache.
+    /// Loads the first slot of a tag's probe, only to bring it into the processor's cache.
     pub(super) fn touch(&self, tag: Tag) -> u64 {
         let home = self.slots.get(tag.home(self.capacity()));
         home.map_or(0, |cell| cell.load(Ordering::Acquire))
     }
 
-    /// Puts an entry that is absent into the first free slot of its probe. Answers what stood
-    /// there, EMPTY or DELETED, or none if the table is full.
+    /// Stores an absent entry in the first free slot of its probe. Returns the slot's previous
+    /// content, EMPTY or DELETED, or None if the table is full.
     pub(super) fn place(&self, slot: Slot) -> Option<Slot> {
         let (cell, free) = self
             .probe(slot.tag())
@@ -95,16 +96,17 @@ impl Table {
         true
     }
 
-    /// Takes an entry out; none if it is not there.
+    /// Removes an entry; None if it is not there.
     ///
-    /// If the next slot is EMPTY no probe needs to pass this one, nor the DELETED ones right before
-    /// it, so all of them become EMPTY: marks at the end of a chain cost nothing. They do so
-    /// from the last to the first, since each may be EMPTY only once its follower is.
+    /// If the next slot is EMPTY, no probe needs to pass this one, nor the DELETED ones right
+    /// before it, so all of them become EMPTY: a chain never ends in DELETED slots. They are
+    /// cleared from last to first, since a slot may become EMPTY only after its successor.
     pub(super) fn remove(&self, slot: Slot) -> Option<Removed> {
         let distance = self.chain(slot.tag()).position(|(_, standing)| standing == slot)?;
         let capacity = self.capacity();
         let at = (slot.tag().home(capacity) + distance) % capacity;
-        // The remainder keeps it below the capacity, which is not zero because an entry was found.
+        // The remainder keeps `at` below the capacity, which is not zero because an entry was
+        // found.
         let (before, from) = self.slots.split_at(at);
         let (cell, behind) = from.split_first()?;
         let next = behind.first().or(before.first());
@@ -113,8 +115,8 @@ impl Table {
             return Some(Removed::Marked);
         }
         store(cell, Slot::EMPTY);
-        // Backwards from the slot before, around the beginning of the table; it ends at this slot, now
-        // EMPTY, at the latest.
+        // Backwards from the previous slot, wrapping around the start of the table; ends at the
+        // latest at this slot, now EMPTY.
         let marks = before
             .iter()
             .rev()
@@ -123,24 +125,24 @@ impl Table {
         Some(Removed::Cleared(marks.inspect(|cell| store(cell, Slot::EMPTY)).count()))
     }
 
-    /// The slots that a probe for this tag sees and what they hold, up to the first EMPTY one.
+    /// The slots on the probe for this tag, with their content, up to the first EMPTY one.
     fn chain(&self, tag: Tag) -> impl Iterator<Item = (&AtomicU64, Slot)> {
         self.probe(tag)
             .map(|cell| (cell, load(cell)))
             .take_while(|(_, slot)| *slot != Slot::EMPTY)
     }
 
-    /// All slots, each once, from the tag's home to the end and on from the beginning: however the
-    /// table changes meanwhile, a probe ends.
+    /// All slots, each once, from the tag's home to the end and then from the beginning, so a probe
+    /// ends however the table changes meanwhile.
     fn probe(&self, tag: Tag) -> impl Iterator<Item = &AtomicU64> {
-        // A home is below the capacity, or 0 where the capacity is, so that the split is inside the slots.
+        // A home is below the capacity, or 0 if the capacity is 0, so the split is in bounds.
         let (before, from_home) = self.slots.split_at(tag.home(self.capacity()));
         from_home.iter().chain(before)
     }
 }
 
-/// Reads a slot. Acquire: with a location come the record it points to and everything its writer
-/// had done before.
+/// Reads a slot. Acquire: a reader that sees a location also sees the record it points to and
+/// everything its writer did before.
 fn load(cell: &AtomicU64) -> Slot {
     Slot::from_bits(cell.load(Ordering::Acquire))
 }
@@ -152,8 +154,8 @@ fn store(cell: &AtomicU64, slot: Slot) {
 
 #[cfg(test)]
 impl Table {
-    /// Checks the rule that look-ups rest on, that no EMPTY slot lies between an entry and its
-    /// home; counts live and DELETED.
+    /// Checks the rule that look-ups rely on, that no slot between an entry and its home is EMPTY.
+    /// Returns the numbers of live and DELETED slots.
     pub(super) fn check(&self) -> (usize, usize) {
         let entries: Vec<_> = self.slots().filter(|slot| slot.location().is_some()).collect();
         for slot in &entries {

@@ -1,8 +1,7 @@
 //! Blocks: runs of front-coded keys, the leaves of the key order.
 //!
-//! A block's first key is held beside the block (it is the key of the tree's map); the block
-//! holds the flags of that key and one entry for every further key, each relative to the key before
-//! it:
+//! A block's first key is held outside the block (it is the key of the tree's map); the block holds
+//! the flags of that key and one entry for every further key, each relative to the key before it:
 //!
 //! ```text
 //! +-----------------+-----------------+------------------------+------------------------+--------+
@@ -12,11 +11,10 @@
 //! +-----------------+-----------------+------------------------+------------------------+--------+
 //! ```
 //!
-//! `shared` counts the bytes a key has in common with the key before it, always as many as there
-//! are. Because of that a search hardly ever looks at keys: while the key wanted and the keys
-//! passed agree in `n` bytes, an entry that shares more than `n` still lies before the key wanted,
-//! and one that shares less lies behind it. Only an entry that shares exactly `n` has to be
-//! compared.
+//! `shared` is the full length of the prefix that a key has in common with the key before it. So a
+//! search rarely compares bytes: while the target and the last key passed agree in `n` bytes, an
+//! entry that shares more than `n` is still before the target, and one that shares less is behind
+//! it. Only an entry that shares exactly `n` has to be compared.
 
 use std::cmp::Ordering;
 use std::io::{self, Write};
@@ -27,23 +25,23 @@ use crate::format::record::KEY_LEN_MAX;
 use crate::format::{Damage, Fields};
 use crate::key_bytes::common_prefix;
 
-/// A block that would grow beyond this is split. Two counts pull at it: every block costs about 120
-/// bytes beside its entries, and every search reads half a block.
+/// A block that would grow beyond this is split. A trade-off: every block costs about 120 bytes on
+/// top of its entries, and every search reads half a block.
 pub(super) const BLOCK_BYTES_MAX: usize = 4096;
 
-/// The value of the 6-bit field that says: 63, and what the varint adds to it.
+/// Value of the 6-bit field that means 63 plus a varint.
 const SHARED_LONG: usize = 63;
 
-/// The value of the length byte that says: 255, and what the varint adds to it.
+/// Value of the length byte that means 255 plus a varint.
 const SUFFIX_LONG: usize = 255;
 
-/// One key, told relative to the key before it.
+/// One key, encoded relative to the key before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry<'a> {
     pub(super) flags: KeyFlags,
-    /// How many bytes the key has in common with the one before it.
+    /// Number of bytes the key has in common with the one before it.
     pub(super) shared: usize,
-    /// The bytes of the key behind those.
+    /// The rest of the key.
     pub(super) suffix: &'a [u8],
 }
 
@@ -54,7 +52,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads what [`push_entry`] wrote; `bytes` begin and end at an entry's border.
+    /// Reads what [`push_entry`] wrote; `bytes` begin and end at entry boundaries.
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes }
     }
@@ -89,12 +87,12 @@ impl<'a> Iterator for Reader<'a> {
     }
 }
 
-/// Encodes an entry. Its suffix is given in two parts, since a merge may have to put it together.
+/// Encodes an entry. Its suffix is given in two parts, since a merge may have to assemble it.
 pub(super) fn push_entry(bytes: &mut Vec<u8>, flags: KeyFlags, shared: usize, suffix: [&[u8]; 2]) {
     let length = suffix[0].len() + suffix[1].len();
     let short_shared = shared.min(SHARED_LONG);
     let short_length = length.min(SUFFIX_LONG);
-    // Both casts keep the value: the field is at most 63 in 6 bits, or 255.
+    // Both casts are lossless: the fields are at most 63 (6 bits) and 255.
     bytes.extend_from_slice(&[(short_shared as u8) << 2 | flags.bits(), short_length as u8]);
     if short_shared == SHARED_LONG {
         push_varint(bytes, shared - SHARED_LONG);
@@ -131,7 +129,7 @@ pub(super) fn take_varint(bytes: &mut &[u8]) -> usize {
     value
 }
 
-/// The order of two byte strings, and how many bytes they begin with in common.
+/// The order of two byte strings, and the length of their common prefix.
 #[inline]
 pub(super) fn compare(a: &[u8], b: &[u8]) -> (Ordering, usize) {
     let common = common_prefix(a, b);
@@ -141,23 +139,23 @@ pub(super) fn compare(a: &[u8], b: &[u8]) -> (Ordering, usize) {
 /// A place in a block: before its key number `index`, or behind its last key.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Place {
-    /// How many keys of the block come before the place.
+    /// Number of keys of the block before the place.
     pub(super) index: usize,
-    /// Where the entry of key `index` begins; 0 for the first key too, which has no entry.
+    /// Offset of the entry of key `index`; also 0 for the first key, which has no entry.
     offset: usize,
-    /// Whether key `index` is the one that was looked for.
+    /// Whether key `index` equals the target of the search.
     exact: bool,
-    /// How many bytes the key before the place has in common with the one that was looked for.
+    /// Number of bytes the key before the place has in common with the target.
     shared: usize,
 }
 
 /// Front-coded keys in ascending order, at least one.
 #[derive(Debug)]
 pub(super) struct Block {
-    /// The entries of all keys but the first. Exactly as large as they are, since memory per key
+    /// The entries of all keys but the first. A boxed slice has no slack, since memory per key
     /// counts.
     rest: Box<[u8]>,
-    /// How many keys there are, the first included. A block is split long before 2^32 entries.
+    /// Number of keys, including the first. A block is split long before 2^32 entries.
     count: u32,
     first_flags: KeyFlags,
 }
@@ -165,7 +163,8 @@ pub(super) struct Block {
 impl Block {
     /// A block of `count` keys, whose entries but the first are `rest`.
     pub(super) fn new(first_flags: KeyFlags, rest: &[u8], count: usize) -> Self {
-        // An entry takes two bytes at least, and a block's entries 4 KiB at most (one entry may be larger).
+        // The cast is lossless: an entry takes at least two bytes, and a block's entries at most 4
+        // KiB (or one larger entry).
         Block {
             rest: rest.into(),
             count: count as u32,
@@ -211,7 +210,7 @@ impl Block {
         ))
     }
 
-    /// How many keys there are.
+    /// Number of keys.
     pub(super) fn count(&self) -> usize {
         self.count as usize
     }
@@ -238,7 +237,7 @@ impl Block {
     /// The entries from a place on; from place 0 all but the first key's.
     #[expect(
         clippy::indexing_slicing,
-        reason = "a place comes from a search in this very block, so its offset is an entry's border"
+        reason = "a place comes from a search in this block, so its offset is an entry boundary"
     )]
     pub(super) fn entries_from(&self, place: Place) -> Reader<'_> {
         Reader::new(&self.rest[place.offset..])
@@ -286,7 +285,7 @@ impl Block {
         }
     }
 
-    /// The place of the first key that a lower bound lets in.
+    /// The place of the first key within a lower bound.
     pub(super) fn start(&self, first: &[u8], from: Bound<&[u8]>) -> Place {
         match from {
             Bound::Unbounded => Place::default(),
@@ -295,7 +294,7 @@ impl Block {
         }
     }
 
-    /// How many keys come before an upper bound.
+    /// Number of keys within an upper bound.
     pub(super) fn end(&self, first: &[u8], to: Bound<&[u8]>) -> usize {
         match to {
             Bound::Unbounded => self.count(),
@@ -307,7 +306,7 @@ impl Block {
         }
     }
 
-    /// The place behind the key that was looked for, if it was found.
+    /// The place behind the target of the search, if it was found.
     fn step_over_exact(&self, place: Place) -> Place {
         if !place.exact {
             return place;
@@ -330,7 +329,8 @@ impl Block {
         if self.bytes() + right.bytes() > bytes_max {
             return None;
         }
-        // The search ends behind this block's last key, and has then found what the two keys share.
+        // The search ends behind this block's last key, so `shared` is what that key and
+        // `right_first` have in common.
         let shared = self.seek(first, right_first).shared;
         let suffix = right_first.get(shared..)?;
         if self.bytes() + suffix.len() + right.bytes() > bytes_max {
@@ -344,16 +344,15 @@ impl Block {
     }
 }
 
-/// Cuts a run of entries, whose first one shares nothing, into blocks and hands each to `take` with
-/// its first key.
+/// Cuts a run of entries, the first of which shares nothing, into blocks and passes each to `take`
+/// with its first key.
 ///
 /// Entries are relative to the one before, so a block's entries are a slice of the run; only the
-/// key at each cut has to be put together. `fill` says how large blocks become when there are
-/// several: full ones, if keys are being appended and the last block is the one that will grow, or
-/// even ones.
+/// key at each cut has to be assembled. `fill` says how large blocks become if there are several:
+/// full if keys are being appended, so that only the last block will grow, or else even.
 #[expect(
     clippy::indexing_slicing,
-    reason = "the reader goes through `start`, so what is behind it is no longer"
+    reason = "the reader reads `start`, so its rest is never longer"
 )]
 pub(super) fn cut(run: &[u8], count: usize, fill: Fill, mut take: impl FnMut(&[u8], Block)) {
     let mut reader = Reader::new(run);
@@ -393,6 +392,6 @@ pub(super) fn cut(run: &[u8], count: usize, fill: Fill, mut take: impl FnMut(&[u
 pub(super) enum Fill {
     /// All full but the last.
     Full,
-    /// All about the same.
+    /// All about the same size.
     Even,
 }

@@ -1,4 +1,4 @@
-//! Builds the key order of a namespace from keys that are already in order, when a store is opened.
+//! Builds the key order of a namespace from sorted keys, when a store is opened.
 
 use std::cmp::Ordering;
 
@@ -10,26 +10,26 @@ use super::{Change, KeyFlags, KeyOrder};
 #[derive(Default, Debug)]
 pub(crate) struct OrderBuilder {
     blocks: Vec<(Box<[u8]>, Block)>,
-    /// The first key and its flags of the block under way, if there is one.
+    /// The first key of the current block, with its flags, if there is a current block.
     first: Option<(Box<[u8]>, KeyFlags)>,
-    /// The other entries of that block, and how many keys it has with the first.
+    /// The other entries of that block; `count` includes the first key.
     rest: Vec<u8>,
     count: usize,
-    /// The key that was pushed last.
+    /// The last key pushed.
     last: Vec<u8>,
-    /// Where keys go that do not come in order.
+    /// Receives keys that are out of order.
     order: KeyOrder,
 }
 
 impl OrderBuilder {
-    /// Adds a key greater than all before it. One that is not is queued as if inserted later: keys
-    /// out of order cost time and memory, but are not lost.
-    #[expect(clippy::indexing_slicing, reason = "what two keys share, both have")]
+    /// Adds a key, normally greater than all before it. Any other is queued as if inserted later:
+    /// keys out of order cost time and memory, but are not lost.
+    #[expect(clippy::indexing_slicing, reason = "a common prefix is within both keys")]
     pub(crate) fn push(&mut self, key: &[u8], flags: KeyFlags) {
         let (order, shared) = compare(&self.last, key);
         if order != Ordering::Less && (self.first.is_some() || !self.blocks.is_empty()) {
             self.order.change([Change::Insert(key, flags)].into_iter());
-            // No reader looks at it yet.
+            // There is no background thread to tell yet.
             self.order.begin_look();
             return;
         }
@@ -50,8 +50,8 @@ impl OrderBuilder {
         self.last.extend_from_slice(suffix);
     }
 
-    /// Adds all keys of another one. If they all come behind the keys here, that costs nothing for
-    /// each.
+    /// Adds all keys of another builder. If they all follow the keys here, blocks are moved whole,
+    /// at no cost per key.
     pub(crate) fn append(&mut self, mut other: OrderBuilder) {
         self.finish_block();
         other.finish_block();
@@ -80,7 +80,7 @@ impl OrderBuilder {
         self.order.with_tree(Tree::from_blocks(self.blocks))
     }
 
-    /// Closes the block under way.
+    /// Finishes the current block.
     fn finish_block(&mut self) {
         if let Some((first, flags)) = self.first.take() {
             self.blocks.push((first, Block::new(flags, &self.rest, self.count)));

@@ -1,19 +1,20 @@
 //! Merges sorted changes into a block without decoding its keys.
 //!
-//! Both sides are sorted, and of the head of each we know how many bytes it has in common with the
-//! key looked at last. The head that has more in common is the smaller one; only when both have
-//! equally much are bytes compared, and then only those behind. (Merging by longest common
+//! Both sides are sorted, and for the head of each we know how many bytes it has in common with the
+//! last key passed. The head with the longer common prefix is the smaller one; bytes are compared
+//! only if both are equally long, and then only those behind the prefix. (Merging by longest common
 //! prefixes: Ng and Kakehi, "Merging String Sequences by Longest Common Prefixes", 2008.) So
 //! between two changes the entries of the block are copied as they are, and a merge costs little
 //! more than copying the block.
 //!
-//! Three facts about keys `a <= b <= c`, in order, carry it, `common` being the length of what two
-//! begin with:
+//! This rests on three facts about keys `a <= b <= c`, where `common` is the length of a common
+//! prefix:
 //!
 //! * `common(a, c) = min(common(a, b), common(b, c))`;
-//! * so dropping keys can only lessen what the next one shares with the last one written;
-//! * and an old key never shares more with the old key before it than with a change that falls
-//!   between the two.
+//! * so dropping keys can only shorten the prefix that the next key shares with the last one
+//!   written;
+//! * and an old key never shares more with the old key before it than with a change between the
+//!   two.
 
 use std::cmp::Ordering;
 
@@ -21,17 +22,17 @@ use super::block::{Block, Entry, Fill, Reader, compare, push_entry};
 use super::{Change, KeyFlags};
 use crate::key_bytes::common_prefix;
 
-/// What a merge came to.
+/// The result of a merge.
 #[derive(Debug)]
 pub(super) struct Merged {
-    /// How many keys there are now.
+    /// Number of keys after the merge.
     pub(super) count: usize,
-    /// Full if all new keys came behind the old ones, so that the next ones probably will too.
+    /// Full if all new keys follow the old ones, since the next ones probably will too.
     pub(super) fill: Fill,
 }
 
-/// Writes the keys of the old block (None if there is none) with the changes applied as one run of
-/// entries to `run`. The changes ascend strictly.
+/// Applies the changes to the old block (None if there is none) and writes the keys to `run` as one
+/// run of entries. The changes ascend strictly.
 pub(super) fn merge<'a>(
     old: Option<(&'a [u8], &'a Block)>,
     mut changes: impl Iterator<Item = Change<'a>>,
@@ -75,24 +76,23 @@ pub(super) fn merge<'a>(
     }
 }
 
-/// Stands for "all of it": what a key has in common with itself.
+/// What a key has in common with itself.
 const ALL: usize = usize::MAX;
 
-/// A merge under way. "The last key" is the one looked at last, on either side: written, or
+/// A merge in progress. "The last key" is the last one passed, on either side, whether written or
 /// dropped.
 struct Merger<'a, 'r> {
     run: &'r mut Vec<u8>,
-    /// The first old entry not yet dealt with.
+    /// The first old entry not yet processed.
     head: Option<Entry<'a>>,
-    /// The head and all behind it as they are encoded; of no use for the first head, which has no
+    /// The encoded head and everything behind it; meaningless for the first head, which has no
     /// entry.
     head_at: &'a [u8],
     /// The old entries behind the head.
     reader: Reader<'a>,
-    /// How much the head has in common with the last key; never less than with the old key before
-    /// it.
+    /// Bytes the head has in common with the last key; never fewer than with the old key before it.
     head_shares: usize,
-    /// How much the last key written has in common with the last key; [`ALL`] if it is that one.
+    /// Bytes the last key written has in common with the last key; [`ALL`] if they are the same.
     written_shares: usize,
     /// The last key, if it was dropped.
     dropped: &'a [u8],
@@ -100,11 +100,11 @@ struct Merger<'a, 'r> {
 
 #[expect(
     clippy::indexing_slicing,
-    reason = "what keys share is within both, and what is left of a reader is a tail of what was left before"
+    reason = "a common prefix is within both keys, and the rest of a reader is a tail of its earlier rest"
 )]
 impl<'a> Merger<'a, '_> {
-    /// Copies the old keys less than `key`, steps over the key itself, and says whether it was
-    /// there. `key_shares` is what the key has in common with the last key, before and after.
+    /// Copies the old keys less than `key`, steps over the key itself, and returns whether it was
+    /// there. `key_shares` is what `key` has in common with the last key, on entry and on return.
     fn copy_up_to(&mut self, key: &[u8], key_shares: &mut usize) -> bool {
         while let Some(head) = self.head {
             match self.head_shares.cmp(key_shares) {
@@ -114,7 +114,8 @@ impl<'a> Merger<'a, '_> {
                     self.copy_while_sharing_more(*key_shares);
                 }
                 Ordering::Equal => {
-                    // A key is as long as what it shares; the suffix begins behind `head.shared`, which is no more.
+                    // A key is at least as long as its shared prefix; the suffix begins at
+                    // `head.shared`, which is at most `head_shares`.
                     let (order, more) = compare(&head.suffix[self.head_shares - head.shared..], &key[*key_shares..]);
                     match order {
                         Ordering::Less => {
@@ -137,7 +138,7 @@ impl<'a> Merger<'a, '_> {
     }
 
     /// Copies, in one piece, the old keys that share more than `shares` with the one before them.
-    /// The last key is an old one and written.
+    /// The last key must be an old one that was written.
     fn copy_while_sharing_more(&mut self, shares: usize) {
         let from = self.head_at;
         while self.head.is_some_and(|head| head.shared > shares) {
@@ -146,7 +147,7 @@ impl<'a> Merger<'a, '_> {
         self.run.extend_from_slice(&from[..from.len() - self.head_at.len()]);
     }
 
-    /// Copies what is left of the old block.
+    /// Copies the rest of the old block.
     fn copy_rest(&mut self) {
         if let Some(head) = self.head {
             self.write_head(head);
@@ -158,7 +159,7 @@ impl<'a> Merger<'a, '_> {
     fn write_head(&mut self, head: Entry<'a>) {
         let shared = self.written_shares.min(self.head_shares);
         if shared < head.shared {
-            // The key before the head is not written, so it was dropped, and the head begins as that one does.
+            // The key before the head was dropped, not written, and the head shares its prefix.
             push_entry(
                 self.run,
                 head.flags,
@@ -184,13 +185,13 @@ impl<'a> Merger<'a, '_> {
         self.written_shares = ALL;
     }
 
-    /// Leaves out a key that is to be removed, whether it was there or not.
+    /// Leaves out a removed key, whether or not it was there.
     fn drop_change(&mut self, key: &'a [u8], key_shares: usize) {
         self.written_shares = self.written_shares.min(key_shares);
         self.dropped = key;
     }
 
-    /// Goes to the next old entry. The last key is then the one stepped over.
+    /// Moves to the next old entry. The last key is then the one stepped over.
     fn advance(&mut self) {
         self.head_at = self.reader.rest();
         self.head = self.reader.next();

@@ -1,7 +1,7 @@
 //! The key order: the keys of one namespace, sorted, for listing and counting.
 //!
-//! It knows keys and two flag bits a key, no locations: a listing with values looks them up in the
-//! keydir. It is memory only, and can be rebuilt from the log at any time.
+//! It holds keys and two flag bits per key, no locations: a listing with values looks them up in
+//! the keydir. It can be rebuilt from the log at any time.
 //!
 //! ```text
 //!       remove, change                page, count, len, merge, merge_step
@@ -13,20 +13,18 @@
 //!
 //! A change is only queued, which is O(1) and never waits for a reader or a merge. The queue is
 //! taken as a whole, sorted, and merged into the blocks in one pass, or in steps
-//! ([`KeyOrder::merge_step`], from a background thread). Overwriting a key changes nothing here and
-//! does not come here at all.
+//! ([`KeyOrder::merge_step`], from a background thread). Overwriting a key without changing its
+//! flags does not involve the key order.
 //!
-//! What must always hold:
+//! Invariants:
 //!
-//! * **The blocks are not read while changes wait**: they would show a part of a batch. Every look
-//!   first sees to it that everything queued before it is in the blocks.
-//! * **Older before newer**: the queue is taken only when nothing waits.
-//! * **Lock order**: tree, then queue. The queue's lock is never held while something else is
-//!   waited for.
+//! * **The blocks are not read while changes wait**: they would show part of a batch. Every read
+//!   first merges everything queued before it.
+//! * **Older before newer**: the queue is taken only when no changes wait.
+//! * **Lock order**: tree, then queue. No thread blocks while holding the queue's lock.
 //!
-//! A lock that a panicking thread left behind is used as it is. Of the code that runs under the
-//! locks only the iterator given to [`KeyOrder::change`] may panic, and the queue is whole before
-//! and after each of its items.
+//! Lock poisoning is ignored: only the iterator passed to [`KeyOrder::change`] may panic under a
+//! lock, and the queue is consistent before and after each of its items.
 
 mod block;
 mod builder;
@@ -48,36 +46,37 @@ pub(crate) use page::KeyPage;
 use pending::Log;
 use tree::Tree;
 
-/// Queued changes from which on they are worth a merge if the tree is small. A merge rewrites every
-/// block that it touches, so the more changes fall into one block, the less each of them costs.
+/// Number of queued changes worth a merge if the tree is small. A merge rewrites every block it
+/// touches, so the more changes fall into one block, the less each costs.
 const MERGE_MIN: usize = 1 << 12;
 
-/// Queued changes that are worth a merge however large the tree is: a listing may have to wait for
-/// so many.
+/// Number of queued changes worth a merge at any tree size: a listing may have to wait while this
+/// many are merged.
 const MERGE_MAX: usize = 1 << 18;
 
-/// A tree of so many times the queued changes is rather left alone until more come.
+/// A tree more than this many times larger than the queue is left alone until more changes come, up
+/// to [`MERGE_MAX`].
 const MERGE_SHARE: usize = 16;
 
-/// Queued changes from which on the background does not keep up, and writers help to bring them
-/// into the tree.
+/// Number of queued changes above which the background thread is not keeping up, and writers help
+/// merge.
 const QUEUE_MAX: usize = 1 << 19;
 
-/// As many changes a helping writer brings into the tree with each of its own: that takes it well
-/// under a millisecond.
+/// Number of changes that a helping writer merges with each of its own: well under a millisecond of
+/// work.
 const HELP: usize = 256;
 
-/// When so many changes were queued, or merged, since the background last looked, it is asked to
-/// look again.
+/// The background thread is woken when the number of pending changes has moved by this much since
+/// its last look.
 const LOOK_EVERY: usize = 1 << 14;
 
-/// What a listing needs to know of a key's record without looking at it. Two bits; an entry has no
+/// What a listing needs to know about a key's record without reading it. Two bits; an entry has no
 /// room for more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub(crate) struct KeyFlags(u8);
 
 impl KeyFlags {
-    /// A plain key: what the key order says of it is all there is to list.
+    /// A plain key: the key order has all that a listing needs.
     pub(crate) const NONE: KeyFlags = KeyFlags(0);
     /// The record has an expiry.
     pub(crate) const EXPIRES: KeyFlags = KeyFlags(1);
@@ -89,7 +88,7 @@ impl KeyFlags {
         KeyFlags(self.0 | other.0)
     }
 
-    /// Whether all flags of the other are set.
+    /// Whether all flags of `other` are set.
     pub(crate) const fn contains(self, other: KeyFlags) -> bool {
         self.0 & other.0 == other.0
     }
@@ -108,14 +107,14 @@ impl KeyFlags {
 /// A change to the set of keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Change<'a> {
-    /// The key is there, with these flags. It may have been before, with the same flags or others.
+    /// The key is present with these flags. It may have been present before, with any flags.
     Insert(&'a [u8], KeyFlags),
-    /// The key is gone. It may never have been there.
+    /// The key is absent. It may never have been present.
     Remove(&'a [u8]),
 }
 
 impl<'a> Change<'a> {
-    /// The key is there with these flags, or is not.
+    /// The key is present with these flags, or absent for None.
     pub(crate) fn of(key: &'a [u8], flags: Option<KeyFlags>) -> Change<'a> {
         flags.map_or(Change::Remove(key), |flags| Change::Insert(key, flags))
     }
@@ -134,13 +133,13 @@ impl<'a> Change<'a> {
 pub(crate) struct KeyOrder {
     tree: RwLock<Tree>,
     queue: Mutex<Queue>,
-    /// `queue.log.len()`, stored under its lock, so that it can be asked without.
+    /// `queue.log.len()`, stored under the queue's lock, so that it can be read without it.
     queued: AtomicUsize,
-    /// `tree.waiting.len()`, stored under its lock, likewise.
+    /// `tree.waiting.len()`, stored under the tree's lock, likewise.
     waiting: AtomicUsize,
     /// The number of keys in the blocks, stored under the tree's lock, likewise.
     merged: AtomicUsize,
-    /// What was pending when the background last looked.
+    /// [`KeyOrder::pending_len`] at the background thread's last look.
     seen: AtomicUsize,
 }
 
@@ -148,12 +147,12 @@ pub(crate) struct KeyOrder {
 #[derive(Default, Debug)]
 struct Queue {
     log: Log,
-    /// Whether the background has been told that there are some, and has not looked since.
+    /// Whether the background thread has been told of changes and has not looked since.
     told: bool,
 }
 
 impl KeyOrder {
-    /// The order of no keys.
+    /// An empty key order.
     pub(crate) fn new() -> Self {
         KeyOrder::default()
     }
@@ -168,21 +167,21 @@ impl KeyOrder {
     }
 
     #[cfg(test)]
-    /// Queues: the key is there with these flags.
+    /// Queues the insertion of a key.
     pub(crate) fn insert(&self, key: &[u8], flags: KeyFlags) {
         self.change(std::iter::once(Change::Insert(key, flags)));
     }
 
     #[cfg(test)]
-    /// Queues: the key is gone.
+    /// Queues the removal of a key.
     pub(crate) fn remove(&self, key: &[u8]) {
         self.change(std::iter::once(Change::Remove(key)));
     }
 
-    /// Queues several changes, of which every page and count sees all or none. The iterator runs
-    /// under the lock of the queue: it must do nothing but hand over what is there, and must
-    /// not come back here. True if the background has to be told that there are changes: for
-    /// the first ones since it began its last look.
+    /// Queues several changes; every page and count sees all or none of them. The iterator runs
+    /// under the queue's lock: it must only yield values already at hand, and must not call this
+    /// key order. True if the background thread has to be told of changes: for the first ones since
+    /// it began its last look.
     pub(crate) fn change<'a>(&self, changes: impl Iterator<Item = Change<'a>>) -> bool {
         let mut queue = self.lock_queue();
         for change in changes {
@@ -194,14 +193,13 @@ impl KeyOrder {
         news
     }
 
-    /// Called by the background before it looks: it wants to be told of changes that come from here
-    /// on.
+    /// Called by the background thread before it looks: from here on it has to be told of changes.
     pub(crate) fn begin_look(&self) {
         self.lock_queue().told = false;
     }
 
-    /// Called by the background after it has looked: true if changes still wait and it was not told
-    /// of them, so that it has to look again by itself.
+    /// Called by the background thread after it has looked: true if changes are still pending and
+    /// it was not told of them, so that it has to look again by itself.
     pub(crate) fn look_again(&self) -> bool {
         let mut queue = self.lock_queue();
         let waits = self.pending_len() > 0;
@@ -213,7 +211,7 @@ impl KeyOrder {
         again
     }
 
-    /// Queues what another order, whose tree is empty, has queued.
+    /// Queues the queued changes of another order, whose tree is empty.
     fn take_over(&self, other: KeyOrder) {
         let other = other.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut queue = self.lock_queue();
@@ -221,19 +219,17 @@ impl KeyOrder {
         self.queued.store(queue.log.len(), Ordering::Release);
     }
 
-    /// How many changes are not in the tree yet. Takes no lock. 0 only if every change queued
-    /// before the call is in it, or is being completed by a thread that holds the tree's lock
-    /// for that.
+    /// Number of changes not yet in the blocks. Takes no lock. 0 only if every change queued before
+    /// the call is in the blocks, or is being merged by a thread that holds the tree's lock.
     pub(crate) fn pending_len(&self) -> usize {
-        // `take_queue` raises the one before it lowers the other; read the other way round, a change on its
-        // way is counted twice rather than not at all.
+        // `take_queue` raises `waiting` before it lowers `queued`; reading `queued` first may count
+        // a change in transit twice, but never misses it.
         let queued = self.queued.load(Ordering::Acquire);
         queued + self.waiting.load(Ordering::Acquire)
     }
 
-    /// Brings up to `limit` changes (at least one) into the tree and says whether more remain.
-    /// Holds the write lock for that long, and, when a new batch begins, for sorting what was
-    /// queued.
+    /// Merges up to `limit` changes (at least one) into the blocks and returns whether more remain.
+    /// Holds the write lock meanwhile, including for sorting the queue when a new batch begins.
     pub(crate) fn merge_step(&self, limit: usize) -> bool {
         if self.pending_len() > 0 {
             let mut tree = self.write_tree();
@@ -245,15 +241,15 @@ impl KeyOrder {
         self.pending_len() > 0
     }
 
-    /// Brings everything that was queued before the call into the tree.
+    /// Merges everything queued before the call into the blocks.
     pub(crate) fn merge(&self) {
         if self.pending_len() > 0 {
             self.merge_all(&mut self.write_tree());
         }
     }
 
-    /// Called by writers, after each change: helps to bring what is queued into the tree if the
-    /// background does not keep up. True if the background should look.
+    /// Called by writers after each change: helps merge queued changes if the background thread
+    /// does not keep up. True if the background thread should look.
     pub(crate) fn relieve(&self) -> bool {
         let pending = self.pending_len();
         if pending > 2 * QUEUE_MAX {
@@ -264,8 +260,8 @@ impl KeyOrder {
         pending.abs_diff(self.seen.load(Ordering::Relaxed)) >= LOOK_EVERY
     }
 
-    /// Asked by the background at every look: whether so much waits that a merge pays, or nothing
-    /// has come since the last look.
+    /// Called by the background thread at every look: whether enough is pending for a merge to pay,
+    /// or something is pending and nothing has come since the last look.
     pub(crate) fn is_merge_due(&self) -> bool {
         let pending = self.pending_len();
         let is_idle = self.seen.swap(pending, Ordering::Relaxed) == pending;
@@ -274,45 +270,45 @@ impl KeyOrder {
     }
 
     /// At most `limit` keys between the bounds, from the lower bound up or, if `reverse`, from the
-    /// upper one down. Bounds that cross have nothing between them.
+    /// upper one down. Crossed bounds give an empty page.
     ///
-    /// Every change queued before the call is seen; of those queued meanwhile none, or some, but
-    /// each [`change`](Self::change) as a whole. Costs the merge of what was queued, the search
-    /// of one block, and the copying of the keys, under the read lock; so the caller keeps
-    /// `limit` small.
+    /// Every change queued before the call is seen. Changes queued during the call may be seen, but
+    /// each call of [`change`](Self::change) only as a whole. Costs the merge of what was queued,
+    /// the search of one block, and copying the keys under the read lock, so callers keep `limit`
+    /// small.
     pub(crate) fn page(&self, from: Bound<&[u8]>, to: Bound<&[u8]>, reverse: bool, limit: usize) -> KeyPage {
         self.look(|tree| tree.page(from, to, reverse, limit))
     }
 
-    /// How many keys are between the bounds. Costs the merge of what was queued, the search of two
-    /// blocks, and a look at each block between them, which is some hundred times cheaper than
-    /// a look at each key.
+    /// Number of keys between the bounds. Costs the merge of what was queued, the search of two
+    /// blocks, and a visit of each block between them, which is some hundred times cheaper than
+    /// visiting each key.
     pub(crate) fn count(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> u64 {
         self.look(|tree| tree.count(from, to))
     }
 
-    /// The flags of a key; None if it is not there. Costs the merge of what was queued.
+    /// The flags of a key; None if it is absent. Costs the merge of what was queued.
     pub(crate) fn flags(&self, key: &[u8]) -> Option<KeyFlags> {
         let page = self.page(Bound::Included(key), Bound::Included(key), false, 1);
         page.get(0).map(|(_, flags)| flags)
     }
 
     #[cfg(test)]
-    /// How many keys there are, exactly: of what is queued it is not known whether it is new, so
-    /// this costs the merge of it, and nothing else.
+    /// The exact number of keys. Costs the merge of what was queued, because whether a queued key
+    /// is new is unknown until then.
     pub(crate) fn len(&self) -> u64 {
         self.look(Tree::len)
     }
 
-    /// How much memory this takes: all that is allocated, with the slack, and an estimate of what
-    /// the nodes of the map of blocks and the allocator add. Looks at every block, not at keys.
+    /// Bytes of memory allocated, including slack, plus an estimate for the nodes of the block map
+    /// and the allocator's overhead. Visits every block, but not the keys.
     pub(crate) fn memory_bytes(&self) -> usize {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         let tree_bytes = tree.memory_bytes() + tree.waiting.memory_bytes();
         size_of::<Self>() + tree_bytes + self.lock_queue().log.memory_bytes()
     }
 
-    /// Writes all blocks as they are, when everything queued before the call is in them.
+    /// Merges everything queued before the call, then writes all blocks as they are.
     pub(crate) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
         self.look(|tree| tree.write_to(out))
     }
@@ -322,34 +318,34 @@ impl KeyOrder {
         Ok(KeyOrder::new().with_tree(Tree::read_from(fields)?))
     }
 
-    /// Looks at the blocks when everything queued before the call is in them.
+    /// Reads the blocks after merging everything queued before the call.
     fn look<R>(&self, look: impl FnOnce(&Tree) -> R) -> R {
         self.merge();
         self.look_between_batches(look)
     }
 
-    /// Looks at the blocks when no batch is halfway in them.
+    /// Reads the blocks while no batch is partly merged.
     fn look_between_batches<R>(&self, look: impl FnOnce(&Tree) -> R) -> R {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         if tree.waiting.is_empty() {
             return look(&tree);
         }
         drop(tree);
-        // Another thread began a new batch between the merge and the read lock. Rather than run after such
-        // threads, complete it and look while they are kept out.
+        // Another thread began a new batch between the merge and the read lock. Rather than retry,
+        // complete it and read under the write lock.
         let mut tree = self.write_tree();
         self.apply_waiting(&mut tree, usize::MAX);
         look(&tree)
     }
 
-    /// Brings all waiting changes into the blocks and then all queued ones.
+    /// Merges all waiting changes into the blocks, and then all queued ones.
     fn merge_all(&self, tree: &mut Tree) {
         self.apply_waiting(tree, usize::MAX);
         self.take_queue(tree);
         self.apply_waiting(tree, usize::MAX);
     }
 
-    /// Makes the queue, sorted, the waiting batch. Nothing may be waiting.
+    /// Sorts the queue into the waiting batch, which must be empty.
     fn take_queue(&self, tree: &mut Tree) {
         let log = {
             let mut queue = self.lock_queue();
@@ -361,7 +357,7 @@ impl KeyOrder {
         self.waiting.store(tree.waiting.len(), Ordering::Release);
     }
 
-    /// Brings up to `limit` waiting changes into the blocks.
+    /// Merges up to `limit` waiting changes into the blocks.
     fn apply_waiting(&self, tree: &mut Tree, limit: usize) {
         tree.apply_waiting(limit);
         self.merged.store(tree.len() as usize, Ordering::Relaxed);
@@ -377,8 +373,8 @@ impl KeyOrder {
     }
 }
 
-/// The least key that is greater than every key that begins with `prefix`; None if there is no such
-/// key, because the prefix is empty or all its bytes are 0xFF.
+/// The least key greater than every key that begins with `prefix`; None if there is none, because
+/// the prefix is empty or all its bytes are 0xFF.
 pub(crate) fn prefix_successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let kept = prefix.iter().rposition(|&byte| byte != 0xFF)?;
     let mut successor = prefix.get(..=kept)?.to_vec();

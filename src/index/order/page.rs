@@ -2,22 +2,23 @@
 
 use super::KeyFlags;
 
-/// A page's first guess at how many keys it will hold; the buffers grow when there are more.
+/// Maximum number of keys that a page reserves room for up front; the buffers grow beyond it as
+/// needed.
 const KEYS_EXPECTED_MAX: usize = 1024;
 
-/// A page's first guess at how long its keys are.
+/// Key length assumed when reserving.
 const KEY_BYTES_EXPECTED: usize = 32;
 
-/// Keys of a page, one behind the other in one buffer: no allocation for each key.
+/// The keys of a page, concatenated in one buffer to avoid an allocation per key.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct KeyPage {
     bytes: Vec<u8>,
     keys: Vec<PageKey>,
-    /// The flags of all keys that were ever pushed.
+    /// The union of the flags of all keys ever pushed.
     flags: KeyFlags,
 }
 
-/// A key of a page. It begins where the one before it ends.
+/// A key of a page. It begins where the previous one ends.
 #[derive(Clone, Copy, Debug)]
 struct PageKey {
     end: usize,
@@ -25,7 +26,7 @@ struct PageKey {
 }
 
 impl KeyPage {
-    /// An empty page with room for as many keys as are likely.
+    /// An empty page with room for the number of keys to expect.
     pub(super) fn with_limit(limit: usize) -> Self {
         let keys = limit.min(KEYS_EXPECTED_MAX);
         KeyPage {
@@ -41,17 +42,17 @@ impl KeyPage {
         self.keys.reserve(other.keys.len());
     }
 
-    /// How many keys there are.
+    /// Number of keys.
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is no key.
+    /// Whether there are no keys.
     pub(crate) fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Key number `index` in the order of the page, or None if there are not that many.
+    /// Key number `index` in page order, or None if there are not that many.
     pub(crate) fn get(&self, index: usize) -> Option<(&[u8], KeyFlags)> {
         let key = self.keys.get(index)?;
         Some((self.bytes.get(self.start(index)..key.end)?, key.flags))
@@ -62,22 +63,22 @@ impl KeyPage {
         self.get(self.len().checked_sub(1)?)
     }
 
-    /// Whether `wanted` says yes to the flags of some key. Looks at the keys only if it says yes to
-    /// the flags of all taken together; so it must not say no to more flags and yes to fewer.
+    /// Whether `wanted` holds for the flags of some key. Scans the keys only if it holds for the
+    /// union of all flags, so `wanted` must be monotonic: adding flags never turns it false.
     pub(crate) fn any(&self, wanted: impl Fn(KeyFlags) -> bool) -> bool {
         wanted(self.flags) && self.keys.iter().any(|key| wanted(key.flags))
     }
 
-    /// Forgets all keys but the first so many.
+    /// Keeps only the first `keys` keys.
     pub(crate) fn truncate(&mut self, keys: usize) {
         self.keys.truncate(keys);
         self.bytes.truncate(self.start(keys));
     }
 
-    /// The keys in the order of the page.
+    /// The keys in page order.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], KeyFlags)> + ExactSizeIterator {
         self.keys.iter().enumerate().map(|(index, key)| {
-            // Ends ascend and the last is the buffer's own.
+            // Ends ascend, and the last is the end of the buffer.
             let key_bytes = self.bytes.get(self.start(index)..key.end);
             (key_bytes.unwrap_or_default(), key.flags)
         })
@@ -102,8 +103,8 @@ impl KeyPage {
         });
     }
 
-    /// Adds a key that begins with the first `shared` bytes of the one added last, which has as
-    /// many.
+    /// Adds a key that begins with the first `shared` bytes of the last key added, which must be at
+    /// least that long.
     #[inline]
     pub(super) fn push_sharing(&mut self, shared: usize, suffix: &[u8], flags: KeyFlags) {
         self.flags = self.flags.union(flags);
@@ -116,7 +117,7 @@ impl KeyPage {
         });
     }
 
-    /// Forgets all keys, not the room for them.
+    /// Removes all keys, but keeps the buffers.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.keys.clear();

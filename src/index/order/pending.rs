@@ -1,7 +1,7 @@
-//! Changes that are not yet in the tree: first as they came, then sorted.
+//! Changes not yet in the blocks: first in arrival order, then sorted.
 //!
-//! A change is `[flags, and 4 if the key is removed][varint length of the key][key]`, one behind
-//! the other in one buffer, so that queueing one is a copy and nothing else.
+//! A change is `[flags, and 4 if the key is removed][varint length of the key][key]`. Changes are
+//! concatenated in one buffer, so that queueing one is just a copy.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use super::block::{push_varint, take_varint};
 use super::{Change, KeyFlags};
 use crate::key_bytes::{common_prefix, rank};
 
-/// Set beside the flags of a change that removes its key.
+/// Flag bit of a change that removes its key.
 const REMOVED: u8 = 4;
 
 /// Changes in the order in which they were made.
@@ -20,7 +20,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Adds a change; it outdoes all earlier ones of the same key.
+    /// Adds a change; it overrides all earlier ones of the same key.
     pub(super) fn push(&mut self, change: Change<'_>) {
         let (head, key) = match change {
             Change::Insert(key, flags) => (flags.bits(), key),
@@ -38,7 +38,7 @@ impl Log {
         self.count += other.count;
     }
 
-    /// How many changes there are, those counted that a later one outdoes.
+    /// Number of changes, including overridden ones.
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -63,15 +63,14 @@ impl Log {
             });
             start = bytes.len() - rest.len();
         }
-        // Of several changes of a key the latest comes first, and is the one that stays.
+        // Of several changes of a key the latest sorts first and is the one kept.
         order.sort_unstable_by(|a, b| a.key_order(b, &bytes).then(b.start.cmp(&a.start)));
         order.dedup_by(|later, earlier| later.key_order(earlier, &bytes) == Ordering::Equal);
         Batch { bytes, order, done: 0 }
     }
 }
 
-/// Changes in ascending order of their keys, one a key, of which the first ones may be done
-/// already.
+/// Changes in ascending key order, one per key. The first `done` are already applied.
 #[derive(Default, Debug)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
@@ -80,23 +79,23 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// How many changes are still to be done.
+    /// Number of changes still to be applied.
     pub(super) fn len(&self) -> usize {
         self.order.len() - self.done
     }
 
-    /// Whether all is done.
+    /// Whether all changes are applied.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The changes still to be done, in ascending order of their keys.
+    /// The changes still to be applied, in ascending key order.
     pub(super) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         let order = self.order.get(self.done..).unwrap_or_default();
         order.iter().filter_map(|ranked| ranked.change(&self.bytes))
     }
 
-    /// Notes that the next `count` are done; the memory goes with the last of them.
+    /// Marks the next `count` changes as applied; frees the memory after the last one.
     pub(super) fn advance(&mut self, count: usize) {
         if count < self.len() {
             self.done += count;
@@ -111,7 +110,8 @@ impl Batch {
     }
 }
 
-/// Where a change begins, and enough of its key that most comparisons need not go there.
+/// The offset of a change, and enough of its key to decide most comparisons without reading the
+/// change.
 #[derive(Debug)]
 struct Ranked {
     rank: u64,
@@ -137,8 +137,8 @@ impl Ranked {
     }
 }
 
-/// How many bytes all keys begin with in common. Keys of one namespace often share a long prefix,
-/// and ranks that are all the same would decide nothing.
+/// Length of the common prefix of all keys. Keys of one namespace often share a long prefix, and
+/// equal ranks would decide nothing.
 fn shared_by_all(mut bytes: &[u8]) -> usize {
     let Some(first) = take_change(&mut bytes) else {
         return 0;
@@ -152,8 +152,7 @@ fn shared_by_all(mut bytes: &[u8]) -> usize {
     shared
 }
 
-/// Reads a change and steps over it. `bytes` begin where [`Log::push`] began one, or are at their
-/// end.
+/// Reads a change and steps over it. `bytes` must begin at a change or be empty.
 fn take_change<'a>(bytes: &mut &'a [u8]) -> Option<Change<'a>> {
     let (&head, mut rest) = bytes.split_first()?;
     let length = take_varint(&mut rest);

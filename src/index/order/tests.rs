@@ -1,6 +1,6 @@
-//! (Over 400 lines: each rule of the key order, and the model that it is compared with.)
+//! (Over 400 lines: each rule of the key order, and the model it is compared with.)
 //!
-//! The key order against a `BTreeMap`, at its edges, and under threads.
+//! Tests of the key order against a `BTreeMap`, at its edges, and with threads.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -16,7 +16,7 @@ type Model = BTreeMap<Vec<u8>, KeyFlags>;
 
 const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
 
-/// What one step of a random test does.
+/// One step of a random test.
 #[derive(Clone, Debug)]
 enum Step {
     Change(Vec<(Vec<u8>, Option<u8>)>),
@@ -25,7 +25,7 @@ enum Step {
     MergeSome(usize),
     Merge,
     Len,
-    /// Closes and opens: all keys through the builder.
+    /// Rebuilds the order through the builder, as closing and opening does.
     Rebuild,
 }
 
@@ -33,7 +33,7 @@ fn short_key() -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![Just(0), Just(b'a'), Just(b'b'), Just(0xFF)], 0..7)
 }
 
-/// Keys whose shared lengths and suffixes lie around the borders of the encoding.
+/// Keys whose shared lengths and suffixes are around the boundaries of the encoding.
 fn long_key() -> impl Strategy<Value = Vec<u8>> {
     let length = prop_oneof![
         0..4usize,
@@ -46,7 +46,7 @@ fn long_key() -> impl Strategy<Value = Vec<u8>> {
     (length, short_key()).prop_map(|(length, end)| [vec![b'x'; length], end].concat())
 }
 
-/// Keys as long as they get, and beyond.
+/// Keys up to the maximum length and beyond.
 fn huge_key() -> impl Strategy<Value = Vec<u8>> {
     let length = prop_oneof![Just(0usize), Just(65_530), 0..70_000usize];
     (length, any::<bool>(), short_key()).prop_map(|(length, differ_first, end)| {
@@ -100,7 +100,7 @@ fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
     bound.as_ref().map(Vec::as_slice)
 }
 
-/// The slow and obvious way to find what is between two bounds.
+/// The slow and obvious way to find the keys between two bounds.
 fn between<'a>(model: &'a Model, from: &Bound<Vec<u8>>, to: &Bound<Vec<u8>>) -> Vec<(&'a [u8], KeyFlags)> {
     let inside = |key: &Vec<u8>| {
         (match from {
@@ -295,7 +295,7 @@ fn keys_filled_in_order_leave_full_blocks() {
         }
         check_all(&order, &model);
         let tree = order.tree.read().unwrap();
-        // All but the last block are full: packing them anew would not save one.
+        // All but the last block are full: repacking would not save one.
         let mut builder = OrderBuilder::default();
         model.iter().for_each(|(key, flags)| builder.push(key, *flags));
         let packed = builder.finish().tree.read().unwrap().blocks();
@@ -479,8 +479,8 @@ proptest! {
     }
 }
 
-/// Says what a key costs beside the bytes that front coding leaves of it (10 bytes at most, 4.5 is
-/// the aim).
+/// Prints the memory overhead per key on top of its front-coded bytes (at most 10 bytes; the aim is
+/// 4.5).
 #[test]
 fn memory_beside_the_keys_is_small() {
     let count: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
@@ -539,7 +539,7 @@ fn memory_beside_the_keys_is_small() {
 #[test]
 fn a_page_has_every_key_queued_before_it_began() {
     const KEYS: u64 = 20_000;
-    // Multiplying by an odd number visits every key of the range once, in scattered order.
+    // 7919 is coprime to `KEYS`, so this visits every key of the range once, in scattered order.
     let key = |n: u64| numbered(n.wrapping_mul(7919) % KEYS);
     let order = KeyOrder::new();
     let pushed = AtomicU64::new(0);
@@ -573,8 +573,8 @@ fn a_page_has_every_key_queued_before_it_began() {
     order.tree.read().unwrap().check();
 }
 
-/// What happens to a page when another thread begins a batch after the page's own merge and before
-/// its look.
+/// A page during which another thread begins a batch, after the page's own merge and before its
+/// read.
 #[test]
 fn a_batch_begun_just_before_the_look_is_not_seen_in_part() {
     let order = KeyOrder::new();
@@ -589,7 +589,7 @@ fn a_batch_begun_just_before_the_look_is_not_seen_in_part() {
 fn a_page_sees_all_of_a_change_or_nothing() {
     let order = KeyOrder::new();
     let done = AtomicBool::new(false);
-    // Far enough apart that they are in different blocks.
+    // Enough keys in between to put those of one change into different blocks.
     let filler: Vec<Vec<u8>> = (0..4000).map(|n| numbered(n * 2)).collect();
     order.change(filler.iter().map(|key| Change::Insert(key, KeyFlags::NONE)));
     let keys: Vec<Vec<u8>> = (0..8).map(|n| numbered(n * 1000 + 1)).collect();
@@ -609,7 +609,7 @@ fn a_page_sees_all_of_a_change_or_nothing() {
             }
         });
         loop {
-            // Once at least, however late it comes.
+            // At least one round, even if the writer is already done.
             let is_last = done.load(Ordering::Acquire);
             let page = order.page(ALL.0, ALL.1, true, usize::MAX);
             let seen = page
@@ -706,12 +706,12 @@ fn a_writer_that_helps_takes_a_small_part_of_what_waits() {
     insert(1);
     assert!(order.relieve(), "it should look now");
     insert(QUEUE_MAX);
-    // The background has begun, and does not keep up.
+    // The background thread has begun a batch and does not keep up.
     assert!(order.merge_step(1));
     let before = order.pending_len();
     order.relieve();
     assert_eq!(order.pending_len(), before - HELP);
-    // Where nobody else does it, it is done before it takes too much memory.
+    // Without a background thread, writers merge everything before the queue takes too much memory.
     insert(2 * QUEUE_MAX);
     order.relieve();
     assert_eq!(order.pending_len(), 0);

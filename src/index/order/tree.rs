@@ -1,4 +1,4 @@
-//! The tree: blocks by their first key, and the part of a sorted batch that is not yet in them.
+//! The tree: blocks by their first key, and the part of a sorted batch not yet merged into them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,38 +14,37 @@ use crate::format::{Damage, Fields, Stored};
 /// A block smaller than this, after a change, is joined with a neighbour if the two fit in one.
 const JOIN_BELOW_BYTES: usize = 1024;
 
-/// What two blocks may come to when joined: well under a full block, lest the next change split it
-/// again.
+/// Maximum size of a joined block: well under a full block, lest the next change split it again.
 const JOINED_BYTES_MAX: usize = 3072;
 
-/// One merge takes no more changes than this many bytes of keys, so that a large batch that falls
-/// into one gap (a first fill, keys in order) does not need a buffer of its own size.
+/// Maximum key bytes of the changes in one merge, so that a large batch that falls into one gap (a
+/// first fill, keys in order) does not need a buffer of the same size.
 const RUN_KEY_BYTES_MAX: usize = 64 << 10;
 
-/// The merge buffer is given back when a long key has made it larger than this.
+/// The merge buffer is freed if a long key has made it larger than this.
 const RUN_BYTES_KEPT_MAX: usize = 2 * RUN_KEY_BYTES_MAX;
 
-/// What one entry costs in the nodes of the standard library's B-tree, which hold at most 11 and
-/// cannot be asked: they are taken to be two thirds full, as after insertions at random.
+/// Estimated bytes per entry in the nodes of the standard library's B-tree, which hold at most 11
+/// entries and do not report their fill: they are assumed two thirds full, as after random
+/// insertions.
 const NODE_BYTES_A_BLOCK: usize = (size_of::<Box<[u8]>>() + size_of::<Block>() + 2) * 3 / 2;
 
-/// What the allocator adds to an allocation, on average: its header and the rounding up to 16
-/// bytes.
+/// Average overhead of an allocation: its header and rounding up to 16 bytes.
 const ALLOCATION_BYTES: usize = 16;
 
-/// The keys of a namespace in order.
+/// The keys of a namespace, sorted.
 ///
-/// Every block but those the batch has not reached yet is as it will be; every key of a block is at
-/// least the block's key in the map and less than the next one's.
+/// Blocks that the waiting batch has passed, or does not touch, are final. Every key of a block is
+/// at least the block's key in the map and less than the next block's.
 #[derive(Default, Debug)]
 pub(super) struct Tree {
     blocks: BTreeMap<Box<[u8]>, Block>,
-    /// How many keys are in the blocks.
+    /// Number of keys in the blocks.
     keys: u64,
     /// Sorted changes not yet in the blocks. While there are any, the blocks show part of a batch
     /// and must not be read.
     pub(super) waiting: Batch,
-    /// Where merged blocks are put together; empty between merges.
+    /// The buffer in which merged blocks are assembled; empty between merges.
     run: Vec<u8>,
 }
 
@@ -60,7 +59,7 @@ impl Tree {
         }
     }
 
-    /// How many keys are in the blocks.
+    /// Number of keys in the blocks.
     pub(super) fn len(&self) -> u64 {
         self.keys
     }
@@ -76,8 +75,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Reads what [`Tree::write_to`] wrote: keys that do not ascend are refused, since all
-    /// searching rests on that.
+    /// Reads what [`Tree::write_to`] wrote. Keys that do not ascend are refused, since searches
+    /// rely on the order.
     pub(super) fn read_from(fields: &mut Fields<'_>) -> Result<Self, Damage> {
         let count = fields.u64()?;
         let mut blocks = Vec::new();
@@ -95,7 +94,7 @@ impl Tree {
         Ok(Self::from_blocks(blocks))
     }
 
-    /// What is allocated, without the waiting changes. Looks at every block.
+    /// Bytes allocated, without the waiting changes. Visits every block.
     pub(super) fn memory_bytes(&self) -> usize {
         let one = NODE_BYTES_A_BLOCK + 2 * ALLOCATION_BYTES;
         let blocks = self
@@ -105,8 +104,7 @@ impl Tree {
         blocks.sum::<usize>() + self.run.capacity()
     }
 
-    /// Brings up to `limit` waiting changes into the blocks, each block touched being rewritten
-    /// once.
+    /// Merges up to `limit` waiting changes into the blocks, rewriting each block they touch once.
     pub(super) fn apply_waiting(&mut self, limit: usize) {
         let mut left = limit;
         while left > 0 {
@@ -121,8 +119,8 @@ impl Tree {
         }
     }
 
-    /// Brings those of the next `limit` waiting changes into the blocks that belong to the same
-    /// block as the first one. Returns how many.
+    /// Merges those of the next `limit` waiting changes that belong to the same block as the first.
+    /// Returns their number.
     fn apply_to_one_block(&mut self, limit: usize) -> usize {
         let Some(next) = self.waiting.changes().next() else {
             return 0;
@@ -214,12 +212,12 @@ impl Tree {
         page
     }
 
-    /// How many keys are between the bounds. Searches the first and the last block only.
+    /// Number of keys between the bounds. Searches only the first and the last block.
     pub(super) fn count(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> u64 {
         self.spans(from, to).map(|span| span.len() as u64).sum()
     }
 
-    /// Panics if the blocks are not as they must be.
+    /// Panics if an invariant of the blocks is violated.
     #[cfg(test)]
     pub(super) fn check(&self) {
         let mut last: Option<Vec<u8>> = None;
@@ -251,7 +249,7 @@ impl Tree {
         assert!(self.run.is_empty(), "the merge buffer was not emptied");
     }
 
-    /// How many blocks there are.
+    /// Number of blocks.
     #[cfg(test)]
     pub(super) fn blocks(&self) -> usize {
         self.blocks.len()
@@ -291,18 +289,18 @@ struct Span<'a> {
     block: &'a Block,
     start: Place,
     end: usize,
-    /// What was looked for to find the start. All that the key at the start shares with the key
-    /// before it, it shares with this too, since this lies between the two.
+    /// The key that was searched for to find the start. It is between the start key and the key
+    /// before it, so the start key shares at least as much with it as with the key before.
     from: &'a [u8],
 }
 
 impl Span<'_> {
-    /// How many keys the part has.
+    /// Number of keys in the part.
     fn len(&self) -> usize {
         self.end.saturating_sub(self.start.index)
     }
 
-    /// Copies the first `limit` keys, or as many as there are.
+    /// Copies the first `limit` keys, or all if there are fewer.
     #[expect(
         clippy::indexing_slicing,
         reason = "the key at the start shares no less with `from` than with the key before it"
@@ -324,8 +322,7 @@ impl Span<'_> {
     }
 }
 
-/// The block that has the key, or would have it: the last one that begins at or before it, else the
-/// first.
+/// The block that the key belongs to: the last one that begins at or before it, else the first.
 fn block_of<'a>(blocks: &'a BTreeMap<Box<[u8]>, Block>, key: &[u8]) -> Option<(&'a [u8], &'a Block)> {
     let at_or_before = blocks
         .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
@@ -347,7 +344,7 @@ fn after<'a>(blocks: &'a BTreeMap<Box<[u8]>, Block>, first: &[u8]) -> Option<(&'
     range.next().map(|(first, block)| (&**first, block))
 }
 
-/// The key of a bound; the empty key, which is the least of all, if there is none.
+/// The key of a bound; for an unbounded one the empty key, which is the least of all.
 fn key_of(bound: Bound<&[u8]>) -> &[u8] {
     match bound {
         Bound::Included(key) | Bound::Excluded(key) => key,
@@ -355,7 +352,7 @@ fn key_of(bound: Bound<&[u8]>) -> &[u8] {
     }
 }
 
-/// Whether nothing can be between the bounds, be it that they cross.
+/// Whether no key can be between the bounds, for example because they cross.
 fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
     match (from, to) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,

@@ -8,7 +8,7 @@ const HEADER: SegmentHeader = SegmentHeader {
     created_ms: 0,
 };
 
-/// A segment with these records, and where each begins.
+/// A segment with these records, and their offsets.
 fn segment(records: &[(Kind, &[u8], usize)]) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = HEADER.encode().to_vec();
     let mut offsets = Vec::new();
@@ -44,7 +44,7 @@ fn segment(records: &[(Kind, &[u8], usize)]) -> (Vec<u8>, Vec<usize>) {
 
 type Ranges = Vec<(usize, usize, Damage)>;
 
-/// Keys that came out, damaged ranges, and a batch that is not whole at the end.
+/// The keys yielded, the damaged ranges, and an incomplete batch at the end.
 fn walk(bytes: &[u8], reach: Reach) -> (Vec<String>, Ranges, Option<u64>) {
     let mut walker = Walker::new(bytes, HEADER, reach);
     let (mut keys, mut damaged) = (Vec::new(), Vec::new());
@@ -102,7 +102,7 @@ fn damaged_padding_is_reported_and_costs_nothing() {
     assert!(matches!(damaged[..], [(_, _, Damage::Padding)]), "{damaged:?}");
 }
 
-/// Found by the fuzz target `segment_scan`: the walk let pass what recovery refuses.
+/// Found by the fuzz target `segment_scan`: the walk accepted damage that recovery refuses.
 #[test]
 fn damaged_padding_of_a_seal_is_reported() {
     let (records, _) = segment(&PUTS);
@@ -197,7 +197,7 @@ fn a_batch_that_is_not_whole_at_the_end_is_told() {
     let (keys, damaged, broken) = walk(&bytes[..at[2]], Reach::Unknown);
     assert_eq!((keys, broken), (vec!["a".to_owned()], Some(at[0] as u64)));
     assert_eq!(damaged, [(at[0], at[2] - at[0], Damage::Short)]);
-    // With something sound behind it, it was whole once.
+    // A sound record behind it shows that the batch was once complete.
     let mut rotten = bytes.clone();
     rotten[at[2] + 40] ^= 1;
     let (keys, damaged, broken) = walk(&rotten, Reach::Unknown);

@@ -1,4 +1,4 @@
-//! Where faults strike, and what they leave.
+//! Where faults strike, and the state they leave.
 
 use super::*;
 use crate::storage::sealed::NeverChanged;
@@ -77,7 +77,7 @@ fn a_failed_sync_loses_the_data_for_ever_but_reads_show_it() {
     let (storage, disk) = faulty_disk();
     let file = storage.create(Path::new(A)).unwrap();
     storage.open_directory(Path::new("/")).unwrap().sync().unwrap();
-    // The handle counts, not the name.
+    // The fault follows the handle, not the name.
     storage.rename(Path::new(A), Path::new(B)).unwrap();
     storage.open_directory(Path::new("/")).unwrap().sync().unwrap();
     file.write_at(b"lost", 0).unwrap();

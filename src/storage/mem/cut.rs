@@ -1,4 +1,4 @@
-//! What a power cut leaves of a simulated disk.
+//! The states that a power cut can leave on a simulated disk.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,44 +6,44 @@ use std::sync::Arc;
 use super::disk::{Disk, File, FileChange, write_into};
 use super::random::SplitMix64;
 
-/// Which of the operations that were not synced yet survive a power cut.
+/// Which unsynced operations survive a power cut.
 ///
-/// A state that any of these leaves behind can occur on real hardware or under a real file system,
-/// so the engine must open every one of them. What was synced survives under each.
+/// Every state that these policies leave can occur on real hardware or a real file system, so the
+/// engine must open all of them. Synced operations always survive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CutPolicy {
     /// None of them.
     LoseUnsynced,
     /// All of them.
     KeepAll,
-    /// The oldest ones, as if the disk wrote strictly in order and was cut off after so many.
+    /// The oldest ones, as if the disk wrote strictly in order and was cut off after this many.
     KeepPrefix {
-        /// How many operations survive, counted over all files and directories together.
+        /// Number of operations that survive, counted over all files and directories together.
         operations: usize,
     },
     /// Any of them, out of order and in parts.
     ///
-    /// * Each write survives, is lost, or survives in some of its sectors, independently of all
+    /// * Each write survives, is lost, or survives in some of its sectors, independently of the
     ///   others.
-    /// * The length of a file is one it had at some time since it was last synced (or lies within a
+    /// * The length of a file is one it had at some time since it was last synced (or is within a
     ///   write that extended it), whether or not the data survived: lost data below the length
-    ///   reads as it was before, or as zeros; surviving data beyond it is lost.
-    /// * Changes of names survive in order for each name, but independently of the changes of other
-    ///   names and of the content of files. A rename survives as a whole or not at all.
+    ///   reads as before, or as zeros; surviving data beyond it is lost.
+    /// * Changes of a name survive in order, but independently of changes of other names and of
+    ///   file content. A rename survives as a whole or not at all.
     Random {
         /// The same seed gives the same state.
         seed: u64,
-        /// The size of a sector in bytes: what a device writes as a whole. 512 or 4096.
+        /// The sector size in bytes, which a device writes atomically. 512 or 4096.
         grain: usize,
     },
 }
 
-/// Of so many chances, so many hits: each cut draws its own odds, so that "nearly all" and "nearly
-/// none" occur too.
+/// The denominator of odds. Each cut draws its own odds, so that "nearly all" and "nearly none"
+/// occur too.
 const CHANCES: u64 = 8;
 
 impl Disk {
-    /// The disk as it is found after a power cut.
+    /// The disk after a power cut.
     pub(super) fn after_power_cut(&self, policy: &CutPolicy) -> Self {
         let mut disk = self.clone();
         match *policy {
@@ -63,7 +63,7 @@ impl Disk {
 fn settle_randomly(disk: &mut Disk, seed: u64, grain: usize) {
     let mut random = SplitMix64(seed);
     let odds = random.below(CHANCES + 1);
-    // A change that came after a lost one of the same name is lost as well.
+    // A change after a lost one of the same name is lost as well.
     let mut lost = BTreeSet::new();
     disk.settle_entry_changes(|change| {
         let kept = hits(&mut random, odds) && !change.names.iter().any(|(entry, _)| lost.contains(entry));
@@ -79,7 +79,7 @@ fn settle_randomly(disk: &mut Disk, seed: u64, grain: usize) {
 
 fn random_survivor(file: &File, random: &mut SplitMix64, grain: usize) -> Vec<u8> {
     let changes = file.pending.len();
-    // Lengths survive in order, data does not: up to which change did the length get?
+    // Lengths survive in order, data does not: the number of changes whose length survives.
     let length_changes = match random.below(3) {
         0 => 0,
         1 => changes,
@@ -95,7 +95,7 @@ fn random_survivor(file: &File, random: &mut SplitMix64, grain: usize) -> Vec<u8
                 keep_some_sectors(&mut image, offset, bytes, random, (odds, grain));
                 let end = offset + bytes.len();
                 if index < length_changes && length < end {
-                    // The last one to extend the file may have got only so far.
+                    // The last surviving extension may be cut short.
                     let cut_short = index + 1 == length_changes && hits(random, CHANCES / 2);
                     length = if cut_short {
                         random_boundary(length, end, random, grain)

@@ -1,11 +1,11 @@
 //! (Over 400 lines: one state machine.)
 //!
-//! The state of a simulated disk: of every file and directory a live and a durable image, and the
-//! operations that lie between the two.
+//! The state of a simulated disk: a live and a durable image of every file and directory, and the
+//! pending operations between the two.
 //!
 //! Invariant: the live image of a directory is its durable image with all pending entry changes
-//! applied in order. The same holds for files, except after [`Disk::mark_clean`]: what was pending
-//! then stays live but is lost.
+//! applied in order. The same holds for files, except after [`Disk::mark_clean`] and
+//! [`Disk::fail_commit`]: changes pending at that time stay live but are lost.
 
 mod names;
 
@@ -17,33 +17,33 @@ use std::sync::Arc;
 
 use super::random::SplitMix64;
 
-/// No simulated file grows longer: a stray offset shall be an error, not the end of the test's
-/// memory.
+/// Maximum length of a simulated file: a stray offset should be an error rather than exhaust the
+/// test's memory.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
-/// A file or directory, whatever its names.
+/// Identifies a file or directory, independent of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Inode(u64);
 
-/// The directory that is always there.
+/// The root directory, which always exists.
 const ROOT: Inode = Inode(0);
 
-/// Where a name stands: the directory, and the name in it.
+/// A directory entry: the directory, and the name in it.
 pub(super) type Entry = (Inode, OsString);
 
-/// A change of a file that was not synced yet.
+/// An unsynced change of a file.
 #[derive(Clone, Debug)]
 pub(super) enum FileChange {
     Write { offset: u64, bytes: Arc<[u8]> },
     SetLength { length: u64 },
 }
 
-/// A change of names that was not synced yet; all of it happens, or none.
+/// An unsynced, atomic change of names.
 #[derive(Clone, Debug)]
 pub(super) struct EntryChange {
-    /// Its place among all pending operations of the disk, files' and directories' alike.
+    /// Its place in the order of all pending operations of the disk, on files and directories.
     pub(super) order: u64,
-    /// What each of the names means afterwards, if anything.
+    /// The inode of each name after the change, if any.
     pub(super) names: Vec<(Entry, Option<Inode>)>,
 }
 
@@ -51,11 +51,11 @@ pub(super) struct EntryChange {
 pub(super) struct File {
     pub(super) live: Arc<Vec<u8>>,
     pub(super) durable: Arc<Vec<u8>>,
-    /// With their places among all pending operations of the disk.
+    /// Unsynced changes, with their places in the order of all pending operations of the disk.
     pub(super) pending: Vec<(u64, FileChange)>,
-    /// Live names.
+    /// Number of names in the live image.
     pub(super) links: usize,
-    /// Handles, maps and lock guards.
+    /// Number of handles, maps and lock guards.
     open: usize,
     pub(super) locked: bool,
 }
@@ -64,7 +64,7 @@ pub(super) struct File {
 struct Directory {
     live: BTreeMap<OsString, Inode>,
     durable: BTreeMap<OsString, Inode>,
-    /// Handles.
+    /// Number of handles.
     open: usize,
 }
 
@@ -78,13 +78,13 @@ pub(super) struct Disk {
     pub(super) capacity_bytes: Option<u64>,
     /// Mutating calls so far.
     pub(super) operation_count: u64,
-    /// A commit has failed: what was pending then is lost, nothing becomes durable any more, and no
-    /// metadata can be changed.
+    /// Whether a commit has failed: changes pending at that time are lost, nothing becomes durable
+    /// any more, and metadata cannot be changed.
     journal_failed: bool,
-    /// Whether the failure was noticed by something that needs the journal.
+    /// Whether a request that needs the journal has noticed the failure.
     journal_failure_noticed: bool,
-    /// Where random numbers come from, if not from the system. What a crash leaves goes on with the
-    /// same sequence.
+    /// The source of random numbers, if not the system. Copies made by a crash continue the same
+    /// sequence.
     pub(super) random: Option<SplitMix64>,
 }
 
@@ -97,7 +97,7 @@ impl FileChange {
     }
 }
 
-/// Writes into an image, filling with zeros what lies between its end and `offset`.
+/// Writes into an image, filling any gap between its end and `offset` with zeros.
 pub(super) fn write_into(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     let end = offset + bytes.len();
     if image.len() < end {
@@ -143,7 +143,7 @@ impl Disk {
         let end = check_end(offset, bytes.len() as u64)?;
         let growth = end.saturating_sub(file.live.len() as u64);
         let missing = self.free_bytes().map_or(0, |free| growth.saturating_sub(free));
-        // What lies beyond the space left is not written; a hole before `offset` takes space too.
+        // Bytes beyond the space left are not written; a hole before `offset` takes space too.
         let count = (bytes.len() as u64).saturating_sub(missing) as usize;
         if bytes.is_empty() {
             return Ok(0);
@@ -244,7 +244,7 @@ impl Disk {
 
     // Durability.
 
-    /// A commit of the journal fails that all pending changes are part of.
+    /// Fails the journal commit that contains all pending changes.
     pub(super) fn fail_commit(&mut self) {
         self.journal_failed = true;
         for file in self.files.values_mut() {
@@ -253,7 +253,7 @@ impl Disk {
         self.pending_entries.clear();
     }
 
-    /// What changes metadata needs the journal.
+    /// Fails if the journal has failed: changing metadata needs it.
     pub(super) fn check_journal(&self) -> io::Result<()> {
         if self.journal_failed {
             Err(ErrorKind::ReadOnlyFilesystem.into())
@@ -262,8 +262,8 @@ impl Disk {
         }
     }
 
-    /// The question whether the journal stands. As on ext4, the first question makes the file
-    /// system notice, and is answered with success.
+    /// Checks the journal on behalf of a caller. As on ext4, the first check after a failure
+    /// succeeds and makes the file system notice it.
     pub(super) fn ask_journal(&mut self) -> io::Result<()> {
         if self.journal_failed && !self.journal_failure_noticed {
             self.journal_failure_noticed = true;
@@ -272,7 +272,7 @@ impl Disk {
         self.check_journal()
     }
 
-    /// Answered with success after a failed commit, too: it is not looked at whether it has failed.
+    /// Succeeds even after a failed commit, without making anything durable.
     pub(super) fn sync_file(&mut self, inode: Inode) {
         if self.journal_failed {
             return;
@@ -294,7 +294,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes the path durable: its own name and those of the directories above.
+    /// Makes a path durable: its own name and those of its parents.
     pub(super) fn sync_path(&mut self, path: &Path) -> io::Result<()> {
         let mut path = Some(path);
         while let Some(here) = path.filter(|path| !names::of(path).is_empty()) {
@@ -305,8 +305,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes the pending changes of these entries durable, each as a whole, and what happened
-    /// before to any name they touch.
+    /// Makes the pending changes of these entries durable, each as a whole, together with all
+    /// earlier changes of the names they touch.
     fn settle_entries(&mut self, wanted: impl Fn(&Entry) -> bool) {
         let mut touched = BTreeSet::new();
         let mut settled = BTreeSet::new();
@@ -343,7 +343,7 @@ impl Disk {
         });
     }
 
-    /// Makes all pending operations durable that came before this place in their order.
+    /// Makes all pending operations before this place in the order durable.
     pub(super) fn settle_before(&mut self, order: u64) {
         for file in self.files.values_mut() {
             settle_file(file, order);
@@ -364,7 +364,7 @@ impl Disk {
         orders
     }
 
-    /// Loses what is pending for the file, while the live image goes on showing it.
+    /// Loses the pending changes of the file, while the live image keeps them.
     pub(super) fn mark_clean(&mut self, inode: Inode) {
         if let Some(file) = self.files.get_mut(&inode) {
             file.pending.clear();
@@ -373,7 +373,7 @@ impl Disk {
 
     // Crashes.
 
-    /// Everything that was open is closed, as after the end of the process.
+    /// Closes everything, as the end of the process does.
     pub(super) fn close_all(&mut self) {
         for file in self.files.values_mut() {
             file.open = 0;
@@ -386,7 +386,7 @@ impl Disk {
         self.collect();
     }
 
-    /// The durable image becomes the live one, as after a power cut.
+    /// Makes the durable image the live one, as after a power cut.
     pub(super) fn restart(&mut self) {
         self.journal_failed = false;
         self.journal_failure_noticed = false;
@@ -408,8 +408,8 @@ impl Disk {
         }
     }
 
-    /// Forgets what no name leads to any more, in either image or in between, and no handle has
-    /// open.
+    /// Forgets files and directories that are not open and that no name leads to, neither in an
+    /// image nor in a pending change.
     fn collect(&mut self) {
         let mut pending_targets = BTreeMap::<Inode, Vec<Inode>>::new();
         for change in &self.pending_entries {

@@ -1,4 +1,4 @@
-//! Numbers that follow from a seed.
+//! Seeded pseudorandom numbers.
 
 /// Steele, Lea and Flood: "Fast splittable pseudorandom number generators" (OOPSLA 2014).
 #[derive(Clone, Debug)]
@@ -13,7 +13,7 @@ impl SplitMix64 {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `limit`, which is not 0. The bias is far too small to matter here.
+    /// A number below `limit`, which must not be 0. The bias is too small to matter here.
     pub(super) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }

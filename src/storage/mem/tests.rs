@@ -1,6 +1,6 @@
 //! (Over 400 lines: each rule of the simulated disk.)
 //!
-//! The two images, what power cuts leave of them, and the limits of the disk.
+//! The two images, the states that power cuts leave, and the limits of the disk.
 
 use std::collections::BTreeSet;
 
@@ -482,7 +482,8 @@ fn after_a_failed_commit_syncs_say_yes_metadata_cannot_be_changed_and_nothing_be
     rebooted.create("/c").unwrap().check_journal().unwrap();
 }
 
-/// What a store of a simulated clock leaves on this disk: segments, a namespace, an index file.
+/// The files that a store with a simulated clock leaves on this disk: segments, a namespace, an
+/// index file.
 fn life_of_a_store(disk: &MemStorage) -> Vec<(PathBuf, Vec<u8>)> {
     let store = crate::Store::options()
         .maintenance(crate::Maintenance::Manual)
@@ -512,7 +513,7 @@ fn all_that_is_random_in_a_store_follows_from_the_seed_of_its_disk() {
         life_of_a_store(&MemStorage::new()) != life_of_a_store(&MemStorage::new()),
         "no seed"
     );
-    // A crash does not start the sequence again: salts of the next life must be others.
+    // A crash does not restart the sequence: salts must be different after it.
     let disk = MemStorage::seeded(1);
     let first = disk.random_u64();
     assert_ne!(disk.power_cut(&CutPolicy::LoseUnsynced).random_u64(), first);

@@ -22,7 +22,7 @@ use super::OsFile;
 pub struct OsDirectory {
     descriptor: OwnedFd,
     has_doubtful_syncs: bool,
-    /// Whether the file system tells whether a directory has a name; see
+    /// Whether the file system reports link counts of directories; see
     /// [`counts_links`](super::counts_links).
     counts_links: bool,
 }
@@ -39,7 +39,7 @@ impl OsDirectory {
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        // As the standard library has it: everything that the process's mask leaves.
+        // The standard library's mode, which the process's umask restricts.
         let mode = Mode::from_raw_mode(0o666);
         let descriptor = retry_on_intr(|| {
             let flags = flags | OFlags::CLOEXEC;
@@ -90,8 +90,8 @@ impl StorageDirectory for OsDirectory {
         let target = to.base().os().ok_or(io::ErrorKind::CrossesDevices)?;
         let linked = rustix::fs::linkat(&self.descriptor, name, &target.descriptor, new_name, AtFlags::empty());
         linked.map_err(|error| match error {
-            // So Linux and macOS say that the file system has no hard links. `EACCES`, which says that they are not
-            // allowed here, has the same kind.
+            // The error of Linux and macOS on file systems without hard links. `EACCES`, for links
+            // that are not permitted, has the same `ErrorKind`.
             Errno::PERM => io::Error::new(io::ErrorKind::Unsupported, io::Error::from(error)),
             _ => error.into(),
         })
@@ -99,8 +99,9 @@ impl StorageDirectory for OsDirectory {
 
     fn sync(&self) -> io::Result<()> {
         match rustix::fs::fsync(&self.descriptor) {
-            // How some file systems (network ones, mostly) say that a directory cannot be synced. There is nothing
-            // to be done about it, and PostgreSQL (`fsync_fname`) goes on as well. All else is a failed sync.
+            // The errors of file systems (mostly network ones) that cannot sync directories.
+            // Nothing can be done about it, and PostgreSQL (`fsync_fname`) ignores it as well. Any
+            // other error is a failed sync.
             Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             result => Ok(result?),
         }
@@ -115,7 +116,7 @@ impl StorageDirectory for OsDirectory {
     }
 
     fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
-        // Not truncated here: until the lock is ours, the text is the holder's.
+        // Not truncated here: until the lock is acquired, the text is the holder's.
         lock::acquire(self.open_file(name, OFlags::RDWR | OFlags::CREATE)?, owner)
     }
 
@@ -128,13 +129,13 @@ impl StorageDirectory for OsDirectory {
     }
 }
 
-/// Whether the file system is ext4 (or its elders), perhaps below an overlay: of those who wait for
-/// the same commit of its journal it tells one, or none, that the commit has failed.
+/// Whether the file system is ext4 (or ext2/ext3), perhaps below an overlay: it reports a failed
+/// journal commit to one of the callers waiting for it, or to none.
 #[cfg(target_os = "linux")]
 fn has_doubtful_syncs(descriptor: &OwnedFd) -> bool {
     const EXT4: i128 = 0xef53;
     const OVERLAY: i128 = 0x794c_7630;
-    // If it cannot be had, asking costs a little and does no harm.
+    // If the type is unknown, checking the journal costs a little and does no harm.
     rustix::fs::fstatfs(descriptor).map_or(true, |found| [EXT4, OVERLAY].contains(&found.f_type.into()))
 }
 
@@ -143,9 +144,9 @@ fn has_doubtful_syncs(_: &OwnedFd) -> bool {
     false
 }
 
-/// Sets the time of last access, which has no use: that takes a handle of the journal, and there is
-/// none once the journal was aborted. Whatever was committed before that is durable. Where it
-/// cannot be asked so, nothing is known.
+/// Sets the access time, which is not used for anything: that takes a journal handle, which an
+/// aborted journal does not give. Everything committed before is then durable. Where the time
+/// cannot be set, the check passes without knowing.
 pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
     let time = |nanoseconds| Timespec {
         tv_sec: 0,
@@ -159,7 +160,8 @@ pub(super) fn check_journal(file: impl AsFd) -> io::Result<()> {
         rustix::fs::futimens(file.as_fd(), &times)
     };
     let asked = match touch(time(UTIME_OMIT)) {
-        // Another user's file, which this process may only write to: that gives the right to set both at once.
+        // Another user's file that this process may write to: that permits setting both times to
+        // now.
         Err(Errno::PERM | Errno::ACCESS) => touch(time(UTIME_NOW)),
         result => result,
     };

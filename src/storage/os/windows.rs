@@ -1,5 +1,4 @@
-//! Directories and files on Windows: a directory is an absolute path, and a handle that keeps it
-//! where it is.
+//! Directories and files on Windows: a directory is an absolute path, and a handle that pins it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -12,13 +11,13 @@ use super::super::sealed::{Base, Sealed};
 use super::super::{StorageDirectory, StorageFile, StorageLock, lock};
 use super::OsFile;
 
-/// Others may read and write in the directory, but neither rename nor remove it
-/// (`FILE_SHARE_DELETE` is left out).
+/// Other handles may read and write in the directory, but not rename or remove it (no
+/// `FILE_SHARE_DELETE`).
 const SHARE_READ_WRITE: u32 = 1 | 2;
-/// Without it a directory cannot be opened (`FILE_FLAG_BACKUP_SEMANTICS`).
+/// Required for opening a directory (`FILE_FLAG_BACKUP_SEMANTICS`).
 const BACKUP_SEMANTICS: u32 = 0x0200_0000;
 
-/// A directory that cannot be moved while this is held: so its absolute path leads to it.
+/// A directory that cannot be moved while this is held, so its absolute path stays valid.
 #[derive(Debug)]
 pub struct OsDirectory {
     path: PathBuf,
@@ -72,7 +71,7 @@ impl StorageDirectory for OsDirectory {
     }
 
     fn hard_link(&self, name: &str, to: &dyn StorageDirectory, new_name: &str) -> io::Result<()> {
-        /// `ERROR_INVALID_FUNCTION`, by which Windows says that the file system has no hard links.
+        /// `ERROR_INVALID_FUNCTION`, the error of file systems without hard links.
         const NO_LINKS_HERE: i32 = 1;
         let target = to.base().os().ok_or(io::ErrorKind::CrossesDevices)?;
         fs::hard_link(self.path.join(name), target.path.join(new_name)).map_err(|error| match error.raw_os_error() {
@@ -81,7 +80,7 @@ impl StorageDirectory for OsDirectory {
         })
     }
 
-    /// Windows has no such call; NTFS journals its directories and orders their changes by itself.
+    /// Windows has no such call; NTFS journals and orders directory changes itself.
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }
@@ -100,7 +99,7 @@ impl StorageDirectory for OsDirectory {
         lock::acquire(file, owner)
     }
 
-    /// The handle keeps it from being removed.
+    /// The handle keeps the directory from being removed.
     fn is_linked(&self) -> io::Result<bool> {
         Ok(true)
     }
@@ -114,12 +113,12 @@ pub(super) fn check_journal(_: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// A file that is open here cannot lose its name.
+/// An open file cannot lose its name on Windows.
 pub(in crate::storage) fn is_linked(_: &File) -> io::Result<bool> {
     Ok(true)
 }
 
-// These move the position of the file, which nothing here uses.
+// These move the file position, which nothing here uses.
 
 pub(super) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     file.seek_read(buffer, offset)

@@ -1,9 +1,8 @@
-//! Yardsticks: what it costs to only put the bytes somewhere.
+//! Yardsticks: the cost of only storing the bytes.
 //!
-//! `raw-write` appends key and value to a file with one `write` (class `os`), and with one data
-//! sync as well (class `sync`), for each commit: what an engine that does so cannot be faster than,
-//! unless writers share them. `memory-copy` appends them to a vector. Neither can find anything
-//! again.
+//! `raw-write` appends key and value to a file with one `write` per commit (class `os`), plus one
+//! data sync (class `sync`): a lower bound for engines that do the same, unless writers share them.
+//! `memory-copy` appends them to a vector. Neither can read anything back.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -64,8 +63,8 @@ fn memory_copy_settings(_: Durability) -> String {
     "a copy to the end of a vector; nothing is durable".into()
 }
 
-/// Collects a commit in a buffer; with a file the buffer is written out and emptied, without one it
-/// grows.
+/// Collects a commit in a buffer. With a file, the buffer is written out and cleared; without one,
+/// it grows.
 #[derive(Default)]
 struct Sink {
     buffer: Vec<u8>,

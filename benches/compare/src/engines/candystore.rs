@@ -1,12 +1,12 @@
 //! candystore.
 //!
-//! Settings: defaults, but for checkpoints and compaction. Checkpoints that come every 128 KiB
-//! written would sync all the time in a class that asks for none, so they come every 64 MiB, or
-//! after 5 seconds as by default. Background compaction is not held back to 4 MiB a second, so that
-//! it keeps up with the load. The index grows with the keys.
+//! Settings: defaults, except for checkpoints and compaction. The default checkpoint every 128 KiB
+//! written would sync all the time in a class that requires no syncs, so there is one every 64 MiB,
+//! or after 5 seconds as by default. Background compaction is not limited to 4 MiB/s, so that it
+//! keeps up with the load. The index grows with the keys.
 //!
 //! A commit that waits for the device is a checkpoint; class `sync` makes one after each write.
-//! There is no order of keys and no commit of several keys; get many is one get after the other.
+//! There is no order of keys and no commit of several keys; getting many keys is a loop of gets.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -66,7 +66,7 @@ impl Engine for Candystore {
         self.commit()
     }
 
-    /// For loading alone: no commit of several keys, but one wait for the device.
+    /// Only for loading: not a commit of several keys, but a single wait for the device.
     fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         for (key, value) in entries {
             self.store.set(key, value)?;
@@ -113,8 +113,8 @@ impl Engine for Candystore {
         self.sync()
     }
 
-    /// It compacts by itself alone, while others read and write; asking for checkpoints here would
-    /// only slow it down.
+    /// It compacts only in the background, concurrently with reads and writes; requesting
+    /// checkpoints here would only slow it down.
     fn compact(&self) -> Result<()> {
         Ok(())
     }

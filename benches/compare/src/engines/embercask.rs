@@ -1,9 +1,8 @@
 //! embercask, from this repository.
 //!
-//! Settings: its defaults, but for the class of a write: `Durability::Os` in class `os`, where a
-//! put returns when one write to the page cache has taken it, and `Durability::Sync` in class
-//! `sync`. It has no cache of its own: values are read through maps of its files. All keys are in
-//! one namespace.
+//! Settings: defaults, except for the durability: `Durability::Os` in class `os`, where a put
+//! returns once it is written to the page cache, and `Durability::Sync` in class `sync`. It has no
+//! own cache: values are read through maps of its files. All keys are in one namespace.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -11,7 +10,7 @@ use anyhow::{Context, Result};
 use embercask::{Namespace, PutOptions, Store};
 use std::path::Path;
 
-/// Keys of a page when all are walked.
+/// Keys per page of a walk.
 const PAGE_KEYS: usize = 10_000;
 
 pub const DESCRIPTION: Description = Description {
@@ -137,7 +136,7 @@ impl Engine for Embercask {
 }
 
 impl Embercask {
-    /// Page by page, since a page is the unit that costs no vector a key.
+    /// Lists in pages, which need no vector per key.
     fn list_pages(&self, prefix: &[u8], with_metadata: bool, visit: VisitEntry) -> Result<()> {
         let mut cursor = String::new();
         loop {

@@ -1,9 +1,8 @@
 //! fjall.
 //!
-//! Settings: defaults, in which each write reaches the system's page cache before it returns, with
-//! a cache in which all data fit, without compression, since the values cannot be compressed, and
-//! with as many workers as cores. Class `sync` persists with `PersistMode::SyncData` at each
-//! commit.
+//! Settings: defaults, with which each write reaches the system's page cache before it returns; a
+//! cache that fits all data; no compression, since the values are incompressible; as many workers
+//! as cores. Class `sync` persists with `PersistMode::SyncData` at each commit.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -60,7 +59,7 @@ fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
 }
 
 impl Fjall {
-    /// A single write has reached the page cache already.
+    /// Without a sync there is nothing to do: a single write has already reached the page cache.
     fn persist_single(&self) -> Result<()> {
         match self.persist {
             PersistMode::Buffer => Ok(()),

@@ -1,14 +1,14 @@
 //! LMDB through heed.
 //!
-//! Settings: class `os` has `NO_SYNC` and `WRITE_MAP`, its fastest: a commit changes pages of a
-//! shared map, which survive the process, and calls nothing. Class `sync` has neither: with
-//! `WRITE_MAP` whole pages would go through the map at each commit, and protection against stray
+//! Settings: class `os` uses `NO_SYNC` and `WRITE_MAP`, its fastest: a commit changes pages of a
+//! shared map, which survive the process, without a system call. Class `sync` uses neither: with
+//! `WRITE_MAP` each commit would write whole pages through the map, and protection against stray
 //! writes is lost, so the default is kept. `NO_MEM_INIT` in both, since nothing is secret, and
-//! `NO_READ_AHEAD` in none, since the data fit in memory. The map has a size of 64 GiB, which costs
-//! address space alone.
+//! `NO_READ_AHEAD` in neither, since the data fit in memory. The map size is 64 GiB, which costs
+//! only address space.
 //!
-//! Each get opens a read transaction of its own, as it must to see every write before it; get many,
-//! lists and walks open one for all. LMDB has no compaction in place: freed pages are used again.
+//! Each get opens its own read transaction, as it must to see every earlier write; a get of many
+//! keys, a list and a walk open one each. LMDB has no in-place compaction: freed pages are reused.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -55,8 +55,8 @@ fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
     }
     let mut options = EnvOpenOptions::new();
     options.map_size(64 << 30);
-    // SAFETY: the directory is this run's own, so no other process changes the file under the map, and
-    // no pointer is written through.
+    // SAFETY: the directory belongs to this run, so no other process changes the file under the
+    // map, and no pointer is written through.
     let environment = unsafe { options.flags(flags).open(directory) }.context("open the environment")?;
     let transaction = environment.write_txn()?;
     let database = environment

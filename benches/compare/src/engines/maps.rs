@@ -1,7 +1,7 @@
-//! Yardsticks: the maps of the standard library, what memory alone can do.
+//! Yardsticks: the maps of the standard library, for what memory alone can do.
 //!
 //! `HashMap<Vec<u8>, Vec<u8>>` and `BTreeMap<Vec<u8>, Vec<u8>>` behind one reader-writer lock, so
-//! that several threads may use them.
+//! that several threads can use them.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -59,7 +59,7 @@ type Sorted = BTreeMap<Vec<u8>, Vec<u8>>;
 
 type Entries<'a> = Box<dyn Iterator<Item = (&'a Vec<u8>, &'a Vec<u8>)> + 'a>;
 
-/// What both maps can do.
+/// The operations that both maps support.
 trait Map: Default + Send + Sync + 'static {
     fn insert(&mut self, key: Vec<u8>, value: Vec<u8>);
     fn remove(&mut self, key: &[u8]);

@@ -1,4 +1,4 @@
-//! The engines that were built in, each in a file of its own.
+//! The engines in this build, one per file.
 
 use crate::engine::Description;
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ mod rocksdb;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-/// embercask, its peers, the yardsticks: the order of the report.
+/// embercask, its peers, the yardsticks: in the order of the report.
 pub const ALL: &[Description] = &[
     embercask::DESCRIPTION,
     #[cfg(feature = "rocksdb")]
@@ -40,7 +40,7 @@ pub const ALL: &[Description] = &[
     maps::BTREE_MAP,
 ];
 
-/// The engine of a name.
+/// The engine with this name.
 pub fn find(name: &str) -> Result<&'static Description> {
     ALL.iter().find(|engine| engine.name == name).with_context(|| {
         let names: Vec<&str> = ALL.iter().map(|engine| engine.name).collect();

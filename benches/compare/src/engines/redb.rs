@@ -1,13 +1,13 @@
 //! redb.
 //!
-//! Settings: defaults with a cache in which all data fit. Class `sync` is `Durability::Immediate`.
-//! Nothing in redb is of class `os`: commits of `Durability::None` are kept in memory until the
-//! next immediate one, so they are lost with the process. It takes part in class `os` with them all
-//! the same, since an immediate commit would promise more and cost a sync, and the report says that
-//! it promises less there.
+//! Settings: defaults with a cache that fits all data. Class `sync` is `Durability::Immediate`.
+//! redb has no class `os`: commits with `Durability::None` are kept in memory until the next
+//! immediate one, so they are lost with the process. It runs with them in class `os` all the same,
+//! since an immediate commit would promise more and cost a sync, and the report says that it
+//! promises less there.
 //!
-//! Each get opens a read transaction of its own, as it must to see every write before it; get many,
-//! lists and walks open one for all.
+//! Each get opens its own read transaction, as it must to see every earlier write; a get of many
+//! keys, a list and a walk open one each.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -42,7 +42,7 @@ fn settings(durability: Durability) -> String {
 }
 
 struct Redb {
-    /// Locked for writing by compaction alone, which redb allows to nobody else.
+    /// Write-locked only by compaction, for which redb requires exclusive access.
     database: RwLock<Database>,
     durability: redb::Durability,
 }
@@ -61,7 +61,7 @@ fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
         database: RwLock::new(database),
         durability,
     };
-    // Readers expect the table.
+    // Readers need the table to exist.
     engine.write(redb::Durability::Immediate, |_| Ok(()))?;
     Ok(Box::new(engine))
 }

@@ -1,14 +1,14 @@
 //! RocksDB through rust-rocksdb.
 //!
-//! Settings: those of its wiki's "Setup Options and Basic Tuning" (dynamic level sizes, background
-//! jobs as cores, `bytes_per_sync` of 1 MiB, compaction by smallest overlap, blocks of 16 KiB,
-//! Bloom filters of 10 bits a key, index and filters in the cache, those of level 0 pinned), with a
-//! cache in which all data fit and write buffers of 64 MiB. Two departures from it, both for its
-//! speed: no compression, since the values cannot be compressed, and hash indexes in data blocks,
-//! which are made for point look-ups.
+//! Settings: those of its wiki's "Setup Options and Basic Tuning" (dynamic level sizes, as many
+//! background jobs as cores, `bytes_per_sync` of 1 MiB, compaction by smallest overlap, blocks of
+//! 16 KiB, Bloom filters of 10 bits per key, index and filters in the cache, those of level 0
+//! pinned), with a cache that fits all data and write buffers of 64 MiB. Two departures, both in
+//! its favour: no compression, since the values are incompressible, and hash indexes in data
+//! blocks, which speed up point look-ups.
 //!
-//! Class `os`: every write goes to the write-ahead log with one write, unsynced. Class `sync`: the
-//! log is synced at each commit, shared by writers that wait together.
+//! Class `os`: every write is one unsynced write to the write-ahead log. Class `sync`: the log is
+//! synced at each commit; concurrent writers share a sync.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -34,7 +34,7 @@ pub const DESCRIPTION: Description = Description {
     open,
 };
 
-/// The package with RocksDB's source has RocksDB's version behind its own.
+/// The package with RocksDB's source appends RocksDB's version to its own.
 fn library() -> String {
     let version = crate::versions::of_package("librocksdb-sys");
     format!("RocksDB {}", version.rsplit('+').next().unwrap_or_default())
@@ -58,7 +58,7 @@ struct RocksDb {
 
 fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
     let options = options();
-    // Named, though it is the only one: getting many keys at a time asks for a column family.
+    // Named, though it is the only one, because the batched get takes a column family.
     let families = [(FAMILY, options.clone())];
     let database = DB::open_cf_with_opts(&options, directory, families).context("open the database")?;
     let mut write_options = WriteOptions::default();
@@ -154,7 +154,7 @@ impl Engine for RocksDb {
         self.compact()
     }
 
-    /// Writes out what is in memory first, by itself.
+    /// RocksDB flushes the memtable first by itself.
     fn compact(&self) -> Result<()> {
         self.database.compact_range(None::<&[u8]>, None::<&[u8]>);
         Ok(())
@@ -166,10 +166,10 @@ impl Engine for RocksDb {
     }
 }
 
-/// Looks at an entry and says whether to go on.
+/// Receives an entry and returns whether to continue.
 type VisitUntil<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool>;
 
-/// Shows entries from where the iterator stands until the visitor has enough, without copying them.
+/// Visits entries from the iterator's position, without copying them, until the visitor stops.
 fn each_entry(mut iterator: DBRawIterator, count: usize, visit: VisitUntil) -> Result<()> {
     for _ in 0..count {
         let Some((key, value)) = iterator.item() else { break };

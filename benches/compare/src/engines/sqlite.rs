@@ -1,11 +1,11 @@
 //! SQLite through rusqlite, with SQLite's own source.
 //!
-//! Settings: write-ahead log, a table `WITHOUT ROWID` with the key as its primary key, prepared
-//! statements that are kept, a page cache of 64 MiB a connection over a memory map in which all
-//! data fit, and a checkpoint each 16,000 pages, so that loading does not checkpoint all the time.
-//! Class `os` is `synchronous=OFF`, class `sync` is `synchronous=FULL`.
+//! Settings: write-ahead log, a table `WITHOUT ROWID` with the key as primary key, cached prepared
+//! statements, a page cache of 64 MiB per connection over a memory map that fits all data, and a
+//! checkpoint every 16,000 pages, so that loading does not checkpoint all the time. Class `os` is
+//! `synchronous=OFF`, class `sync` is `synchronous=FULL`.
 //!
-//! One connection writes, since there is one writer at a time in any case, and each reader takes a
+//! One connection writes, since SQLite allows one writer at a time anyway, and each reader takes a
 //! connection from a pool.
 
 use crate::durability::Durability;

@@ -39,7 +39,7 @@ fn introduction(results: &Results) -> String {
     text
 }
 
-/// The versions of engines and how they were set.
+/// The versions and settings of the engines.
 pub fn write_engines(text: &mut String, engines: &[EngineNote]) {
     text.push_str("| engine | version | settings | settings where each commit waits for the device |\n| --- | --- | --- | --- |\n");
     for engine in engines {
@@ -67,12 +67,12 @@ fn write_section(text: &mut String, section: &Section) {
     write_absent(text, &section.absent);
 }
 
-/// Shows a plot.
+/// Embeds a plot.
 pub fn write_plot(text: &mut String, workload: &str, measure: &str, file: &str) {
     let _ = writeln!(text, "\n![{workload}: {measure}]({PLOTS}/{file})");
 }
 
-/// Which engines have no numbers, and why.
+/// Lists the engines without numbers, with the reasons.
 pub fn write_absent(text: &mut String, absent: &[(String, String)]) {
     if !absent.is_empty() {
         text.push_str("\nWithout numbers: ");
@@ -109,7 +109,7 @@ fn write_table(text: &mut String, summary: &Summary) {
     }
 }
 
-/// The name of an engine in a table; those of yardsticks lean.
+/// The name of an engine in a table; in italics for a yardstick.
 pub fn name_of(engine: &str, is_yardstick: bool) -> String {
     if is_yardstick {
         format!("*{engine}*")
@@ -118,7 +118,7 @@ pub fn name_of(engine: &str, is_yardstick: bool) -> String {
     }
 }
 
-/// About three digits that count, or whole thousands with commas.
+/// About three significant digits, or a whole number with commas from 100 on.
 pub fn readable(value: f64) -> String {
     match value {
         _ if value >= 100.0 => grouped(value),
@@ -128,7 +128,7 @@ pub fn readable(value: f64) -> String {
     }
 }
 
-/// Whole, with commas between thousands.
+/// Rounded to a whole number, with commas between thousands.
 pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();

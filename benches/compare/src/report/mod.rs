@@ -1,5 +1,5 @@
-//! The report: `performance.md` with its tables, and a plot for each measure beside it; `growth`
-//! writes that of several numbers of keys.
+//! The report: `performance.md` with its tables, and a plot per measure in a folder next to it;
+//! `growth` writes the report over several numbers of keys.
 
 use crate::arguments::ReportArguments;
 use crate::results::Results;
@@ -13,10 +13,10 @@ mod markdown;
 mod plot;
 mod summary;
 
-/// The folder of the plots, beside the text.
+/// The folder of the plots, next to the text.
 const PLOTS: &str = "performance";
 
-/// What the report says of one workload.
+/// The report's section on one workload.
 pub struct Section {
     pub workload: &'static Workload,
     pub summaries: Vec<Summary>,
@@ -24,7 +24,7 @@ pub struct Section {
     pub absent: Vec<(String, String)>,
 }
 
-/// Writes all of it.
+/// Writes the text and the plots.
 pub fn write(arguments: &ReportArguments) -> Result<()> {
     let results = Results::read(&arguments.results)?;
     let plots = make_plots_folder(&arguments.into)?;
@@ -53,7 +53,7 @@ pub fn write(arguments: &ReportArguments) -> Result<()> {
     Ok(())
 }
 
-/// The plot of a measure: words of letters and digits, joined by hyphens.
+/// The file name of a measure's plot: words of letters and digits, joined by hyphens.
 pub fn file_name(workload: &Workload, summary: &Summary) -> String {
     let words: Vec<&str> = summary
         .measure
@@ -63,7 +63,7 @@ pub fn file_name(workload: &Workload, summary: &Summary) -> String {
     format!("{}-{}.svg", workload.name, words.join("-"))
 }
 
-/// Makes the folder of the plots below that of the text.
+/// Creates the folder of the plots in that of the text.
 fn make_plots_folder(into: &Path) -> Result<PathBuf> {
     let plots = into.join(PLOTS);
     std::fs::create_dir_all(&plots).with_context(|| format!("make {}", plots.display()))?;

@@ -1,5 +1,4 @@
-//! Plots: a bar for each engine, drawn at the length of its median, with a line from its least to
-//! its most.
+//! Bar plots: a bar per engine as long as its median, with a line from its least to its most.
 
 use super::markdown::readable;
 use super::summary::{Row, Summary};
@@ -8,14 +7,14 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-/// Of every plot.
+/// The width of every plot.
 pub const WIDTH: i32 = 760;
-/// Kept free above, for the title.
+/// Space at the top for the title.
 pub const TITLE: i32 = 40;
 const BAR: i32 = 18;
 const STEP: i32 = 28;
 const LEFT: i32 = 110;
-/// Kept free at the right, for the number at the end of a bar.
+/// Space at the right for the number at the end of a bar.
 const RIGHT: i32 = 110;
 
 pub const SUBJECT: RGBColor = RGBColor(200, 80, 30);
@@ -29,12 +28,12 @@ pub fn write(summary: &Summary, workload: &str, path: &Path) -> Result<()> {
     write_titled(path, height, &title, |area| draw(area, summary))
 }
 
-/// What is drawn on, in pixels.
+/// The drawing area, in pixels.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-/// Whether drawing went well.
+/// The result of drawing.
 pub type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Writes a plot of the common width that has a title.
+/// Writes a plot with a title, of the common width.
 pub fn write_titled(path: &Path, height: i32, title: &str, draw: impl FnOnce(&Area) -> Drawn) -> Result<()> {
     let area = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();
     let draw_all = || -> Drawn {
@@ -50,7 +49,7 @@ pub fn write_titled(path: &Path, height: i32, title: &str, draw: impl FnOnce(&Ar
         .with_context(|| format!("draw {}", path.display()))
 }
 
-/// Writes words in the common font; the anchor says which part of them the point is.
+/// Writes words in the common font; `horizontal` says which part of them is at the point.
 pub fn write_words(area: &Area, words: String, point: (i32, i32), horizontal: HPos) -> Drawn {
     let font = ("sans-serif", 13).into_font().color(&BLACK);
     let anchored = font.pos(Pos::new(horizontal, VPos::Center));

@@ -19,12 +19,12 @@ pub struct Row {
     pub median: f64,
     pub least: f64,
     pub most: f64,
-    /// How many times as good as the best of the other engines; yardsticks have none and are none
-    /// of them.
+    /// How many times as good as the best of the other engines; None for yardsticks, which are not
+    /// compared.
     pub against_best_peer: Option<f64>,
 }
 
-/// The measures of a workload, and the engines that have no numbers for it with the reason.
+/// The measures of a workload, and the engines without numbers for it, with the reason.
 pub fn of_workload(results: &Results, workload: &str) -> (Vec<Summary>, Vec<(String, String)>) {
     let (mut summaries, mut absent): (Vec<Summary>, Vec<(String, String)>) = (Vec::new(), Vec::new());
     for engine in &results.engines {

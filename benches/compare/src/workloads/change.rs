@@ -1,4 +1,4 @@
-//! Changing what is there.
+//! Changing existing keys.
 
 use super::Workload;
 use crate::context::Context;

@@ -1,4 +1,4 @@
-//! Commits that survive a power cut, whatever class the run has.
+//! Commits that survive a power cut, in any class of run.
 
 use super::Workload;
 use crate::context::Context;
@@ -29,7 +29,7 @@ fn commits(context: &Context, writers: u64) -> Result<Vec<Measure>> {
         ..context.clone()
     };
     let engine = context.open()?;
-    // A device does some hundred to some ten thousand syncs a second.
+    // Devices do from some hundred to some ten thousand syncs per second.
     let commits_each = (context.keys / 500).clamp(50, 2_000);
     let elapsed = together(writers, |writer| {
         let mut value = vec![0; context.value_bytes];

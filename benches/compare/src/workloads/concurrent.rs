@@ -1,4 +1,4 @@
-//! One writer beside two readers.
+//! One writer concurrent with two readers.
 
 use super::Workload;
 use crate::context::Context;

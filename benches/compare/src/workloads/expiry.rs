@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const LIFETIME_MIN: Duration = Duration::from_secs(1);
-/// More than any engine should take to notice.
+/// Longer than any engine should take to notice.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const WORKLOADS: &[Workload] = &[Workload {
@@ -64,7 +64,7 @@ fn run(context: &Context) -> Result<Vec<Measure>> {
     ])
 }
 
-/// More than a put takes: all keys must be there before the moment at which half of them expire.
+/// Longer than a put takes: all keys must be put before half of them expire.
 fn time_to_put(durability: Durability) -> Duration {
     match durability {
         Durability::Os => Duration::from_micros(20),

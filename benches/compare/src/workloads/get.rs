@@ -1,4 +1,4 @@
-//! Gets of one thread. Every value is compared, which costs each engine the same.
+//! Gets of one thread. Every value is checked, which costs each engine the same.
 
 use super::Workload;
 use crate::context::Context;

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use std::time::Instant;
 
 const METADATA: &[u8] = br#"{"type":"text/html"}"#;
-/// Lists of a run, at least: a small store has few groups.
+/// Minimum number of lists per run, since a small store has few groups.
 const LISTS_MIN: u64 = 20;
 
 pub const WORKLOADS: &[Workload] = &[
@@ -34,13 +34,13 @@ pub const WORKLOADS: &[Workload] = &[
     },
 ];
 
-/// Keys come in no order across the groups, as they would from users.
+/// Keys arrive in no order across the groups, as they would from users.
 fn scattered_group_key(context: &Context, index: u64) -> (u64, Key) {
     let number = scattered(index, groups(context) * GROUP);
     (number, Key::grouped(number))
 }
 
-/// Whole groups alone, so that each list has as many keys.
+/// The number of whole groups, so that all lists have the same number of keys.
 fn groups(context: &Context) -> u64 {
     (context.keys / GROUP).max(1)
 }

@@ -1,4 +1,4 @@
-//! Memory that an open store takes for each of its keys.
+//! Memory of an open store per key.
 
 use super::Workload;
 use crate::context::Context;

@@ -1,4 +1,4 @@
-//! What engines are asked to do, by theme.
+//! The workloads, by theme.
 
 use crate::{context::Context, engine::Need, outcome::Measure};
 use anyhow::{Context as _, Result};
@@ -20,14 +20,14 @@ mod ycsb;
 pub struct Workload {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it does, for the report.
+    /// Its description in the report.
     pub title: &'static str,
-    /// What an engine must have to take part.
+    /// The capabilities that an engine must have.
     pub needs: &'static [Need],
     pub run: fn(&Context) -> Result<Vec<Measure>>,
 }
 
-/// All of them, in the order of the report.
+/// All workloads, in the order of the report.
 pub fn all() -> Vec<&'static Workload> {
     let themes: [&[Workload]; 12] = [
         fill::WORKLOADS,
@@ -46,7 +46,7 @@ pub fn all() -> Vec<&'static Workload> {
     themes.into_iter().flatten().collect()
 }
 
-/// The workload of a name.
+/// The workload with this name.
 pub fn find(name: &str) -> Result<&'static Workload> {
     all()
         .into_iter()

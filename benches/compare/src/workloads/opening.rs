@@ -1,4 +1,4 @@
-//! Opening what another process has left.
+//! Opening a store that another process has left.
 
 use super::Workload;
 use crate::context::Context;
@@ -34,8 +34,8 @@ fn open_closed(context: &Context) -> Result<Vec<Measure>> {
     Ok(vec![Measure::cost("time", elapsed.as_secs_f64() * 1e3, "ms")])
 }
 
-/// What was synced must be there; what of the rest is not is a measure of its own, since not every
-/// engine has the class.
+/// Synced keys must be present. The share of the others that is lost is a separate measure, since
+/// not every engine has the class.
 fn open_killed(context: &Context) -> Result<Vec<Measure>> {
     fill_elsewhere(context, Ending::Abort)?;
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What overwriting costs on disk.
+//! The disk cost of overwriting.
 
 use super::Workload;
 use crate::context::Context;
@@ -34,7 +34,7 @@ fn run(context: &Context) -> Result<Vec<Measure>> {
             index = end;
         }
     }
-    // Until then a file system may not have given the files any blocks.
+    // Before a sync, a file system may not have allocated blocks for the files.
     engine.sync()?;
     let most = disk_used(&context.directory)?;
     engine.compact()?;

@@ -1,4 +1,4 @@
-//! How long single operations take while compaction runs.
+//! Latency of single operations during compaction.
 
 use super::Workload;
 use crate::context::Context;
@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between two compactions, so that there is something to do.
+/// Pause between compactions, so that there is something to compact.
 const PAUSE: Duration = Duration::from_millis(20);
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("worst", 1.0)];
 

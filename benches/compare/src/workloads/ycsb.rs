@@ -9,7 +9,7 @@ use crate::{engine::Need, outcome::Measure};
 use anyhow::{Result, ensure};
 
 const THREADS: u64 = 2;
-/// Most keys of a scan in mix E; it is uniform up to it.
+/// Maximum number of keys of a scan in mix E; the number is uniformly distributed.
 const SCAN_KEYS: u64 = 100;
 
 pub const WORKLOADS: &[Workload] = &[
@@ -91,7 +91,7 @@ fn scans(context: &Context) -> Result<Vec<Measure>> {
     Ok(vec![Measure::rate("operations", operations * THREADS, elapsed)])
 }
 
-/// The key scanned from must come first with its own value, and the others must ascend.
+/// The start key must come first, with its own value, and the others must ascend.
 fn scan(context: &Context, engine: &dyn crate::engine::Engine, number: u64, count: u64) -> Result<()> {
     let start = Key::random(number);
     let (mut seen, mut before) = (0, start);
@@ -99,7 +99,7 @@ fn scan(context: &Context, engine: &dyn crate::engine::Engine, number: u64, coun
         if seen == 0 {
             ensure!(
                 key == &*start,
-                "a scan does not begin with the key that it was asked to begin with"
+                "a scan does not begin with the key that it was told to start at"
             );
             crate::data::check_value(Some(value), number, context.value_bytes)?;
         } else {

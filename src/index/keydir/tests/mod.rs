@@ -1,7 +1,7 @@
 //! (Over 400 lines: all rules of one table.)
 //!
-//! The keydir by itself: here at the edges of its tables, beside it against a map and with real
-//! threads.
+//! Tests of the keydir alone: here at the edges of its tables, in the submodules against a map and
+//! with real threads.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -24,7 +24,7 @@ fn hash(shard: u64, tag: u64) -> u64 {
     shard << (u64::BITS - SHARD_BITS) | tag << Tag::SHIFT
 }
 
-/// A hash that is well mixed, as the one of an engine is (the finish of splitmix64).
+/// A well-mixed hash, like a store's (the finaliser of splitmix64).
 fn mixed(key: u64) -> u64 {
     let key = (key + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -44,8 +44,8 @@ fn scattered(key: u16) -> u64 {
     hash(u64::from(key) % 2 * 1023, mixed(u64::from(key)) & TAG_MAX)
 }
 
-/// The location of a version of a key. The segment index names the key, which stands for reading
-/// the record.
+/// The location of a version of a key. The segment index encodes the key, in place of reading the
+/// record.
 fn at(key: u16, version: u64) -> Location {
     Location::new(key, Location::OFFSET_MIN + version * 8)
 }
@@ -228,7 +228,8 @@ fn upsert_keeps_the_newest_whatever_the_order() {
 #[test]
 fn a_chain_wraps_around_the_end_of_the_table() {
     let keydir = Keydir::new();
-    // All want the last of eight slots: one has it, the others stand from the first slot on.
+    // All have the last of eight slots as home: one gets it, the others fill slots from the first
+    // on.
     for key in 0..5 {
         keydir.insert(hash(0, TAG_MAX), at(key, 0)).unwrap();
     }
@@ -242,7 +243,7 @@ fn a_chain_wraps_around_the_end_of_the_table() {
         "the chain wraps around"
     );
     (0..5).for_each(|key| assert_eq!(find(&keydir, hash(0, TAG_MAX), key), Some(at(key, 0))));
-    // The last slot becomes DELETED, and is EMPTY again once nothing stands beyond it, across the edge.
+    // The last slot becomes DELETED, and EMPTY again once no entry follows it across the edge.
     for key in [0, 2, 1, 4, 3] {
         assert!(keydir.remove(hash(0, TAG_MAX), at(key, 0)));
         check(&keydir);
@@ -284,7 +285,7 @@ fn deleted_marks_are_cleared_without_growing() {
         keydir.insert(key_hash(key), at(key, 0)).unwrap();
     }
     let before = capacity(&keydir, 3);
-    // A hundred keys at any time, but never the same ones.
+    // A hundred keys at any time, constantly replaced by new ones.
     for key in 100..10_000 {
         assert!(keydir.remove(key_hash(key - 100), at(key - 100, 0)));
         keydir.insert(key_hash(key), at(key, 0)).unwrap();
@@ -369,7 +370,7 @@ fn a_full_shard_says_so_and_goes_on_working() {
         assert_eq!((shard.live(), shard.table().capacity()), (56, 64));
         all_found(&keys);
     }
-    // Opening a store enters what it holds, and takes out the shadows when all is in.
+    // Opening a store enters all its records, and removes the shadows at the end.
     for next in 1000..1500 {
         let Ok(upsert) = shard.upsert::<Infallible>(slot(next, 0), |_| Ok(Relation::OtherKey));
         assert_eq!(upsert, Upsert::Inserted);

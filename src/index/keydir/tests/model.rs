@@ -6,16 +6,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One thing done to the keydir and the model alike.
+/// One operation on both the keydir and the model.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A write as the store does it: look up, then insert or replace.
+    /// A put as the store does it: look up, then insert or replace.
     Put(u8),
     /// A delete as the store does it: look up, then remove.
     Delete(u8),
-    /// A record met while opening, with the version to compare.
+    /// A record replayed while opening, with the version to compare.
     Upsert(u8, u64),
-    /// Compaction or the sweep trying its luck with a location that may be stale.
+    /// Compaction or the sweep using a location that may be stale.
     Stale(u8, u64),
 }
 
@@ -28,8 +28,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Phases that mostly put or mostly delete, so that tables grow and shrink, besides mixtures of
-/// everything.
+/// Phases that only put or only delete, so that tables grow and shrink, and mixed phases.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let phase = prop_oneof![
         2 => prop::collection::vec(step(), 0..150),
@@ -39,7 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(phase, 0..5).prop_map(|phases| phases.concat())
 }
 
-/// Does the steps to a keydir and to a map, and compares after each of them.
+/// Applies the steps to a keydir and to a map, and compares the two after each step.
 fn compare(steps: Vec<Step>, key_hash: fn(u16) -> u64) {
     let keydir = Keydir::new();
     let mut model = HashMap::<u16, Location>::new();

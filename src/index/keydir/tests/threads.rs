@@ -1,12 +1,12 @@
-//! The keydir under real threads, for what shuttle does not see: `ArcSwap` and the memory of this
-//! machine.
+//! The keydir under real threads, for what shuttle does not cover: `ArcSwap` and this machine's
+//! memory model.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
 
-/// Ends the readers when the writer is done, also by a failed assertion.
+/// Stops the readers when the writer is done, even if it panics.
 struct Finish<'a>(&'a AtomicBool);
 
 impl Drop for Finish<'_> {
@@ -15,7 +15,7 @@ impl Drop for Finish<'_> {
     }
 }
 
-/// Readers look for keys that are always there while a writer replaces them, and inserts and
+/// Readers look up keys that are always present while a writer replaces them, and inserts and
 /// removes others in the same chains, growing and shrinking the tables under the readers.
 fn readers_never_miss(key_hash: fn(u16) -> u64, stable: u16, churning: u16, rounds: u64) {
     let keydir = Keydir::new();
@@ -26,7 +26,7 @@ fn readers_never_miss(key_hash: fn(u16) -> u64, stable: u16, churning: u16, roun
             scope.spawn(|| {
                 let mut seen = vec![0; usize::from(stable)];
                 loop {
-                    // Once at least, however late it comes.
+                    // At least one round, even if the writer is already done.
                     let is_last = done.load(Ordering::Relaxed);
                     for key in 0..stable {
                         let found = find(&keydir, key_hash(key), key).map(version);
@@ -50,7 +50,7 @@ fn readers_never_miss(key_hash: fn(u16) -> u64, stable: u16, churning: u16, roun
                 let replaced = key % stable;
                 let old = find(&keydir, key_hash(replaced), replaced).unwrap();
                 assert!(keydir.replace(key_hash(replaced), old, at(replaced, version(old) + 1)));
-                // One key in three goes at once and leaves its slot to another.
+                // One key in three is removed at once, so that another reuses its slot.
                 if key % 3 == 0 {
                     assert!(keydir.remove(key_hash(key), at(key, round)));
                 }

@@ -1,4 +1,4 @@
-//! The calls that look up and change names.
+//! The operations that look up and change names.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use super::{Directory, Disk, Entry, EntryChange, File, Inode, ROOT};
 
 impl Disk {
-    /// What stands under this path in the live image.
+    /// The file or directory at this path in the live image.
     pub(in crate::storage::mem) fn resolve(&self, path: &Path) -> io::Result<Inode> {
         let mut inode = ROOT;
         for name in of(path) {
@@ -16,7 +16,7 @@ impl Disk {
         Ok(inode)
     }
 
-    /// The directory the path's last name stands in, which must exist, and that name.
+    /// The directory entry of the path's last name. Its directory must exist.
     pub(in crate::storage::mem) fn entry(&self, path: &Path) -> io::Result<Entry> {
         let mut names = of(path);
         let name = names.pop().ok_or(ErrorKind::InvalidInput)?.to_owned();
@@ -110,7 +110,7 @@ impl Disk {
         }
         if let Some(replaced) = self.child(&to)? {
             match (self.directories.get(&inode), self.directories.get(&replaced)) {
-                // POSIX: two names of one file both stay.
+                // POSIX: renaming one name of a file to another name of it keeps both.
                 _ if inode == replaced => return Ok(()),
                 (None, Some(_)) => return Err(ErrorKind::IsADirectory.into()),
                 (Some(_), None) => return Err(ErrorKind::NotADirectory.into()),
@@ -171,7 +171,7 @@ impl Disk {
         self.is_inside(inode, ROOT)
     }
 
-    /// Nothing can be created in a directory that was removed.
+    /// Fails if the directory was removed: nothing can be created in it.
     fn check_linked(&self, directory: Inode) -> io::Result<()> {
         if self.is_linked_directory(directory) {
             Ok(())
@@ -188,7 +188,7 @@ impl Disk {
                 .is_some_and(|outer| outer.live.values().any(|child| self.is_inside(inner, *child)))
     }
 
-    /// Changes names in the live image, and notes that they are not durable yet.
+    /// Changes names in the live image, and records the change as pending.
     pub(super) fn change_entries(&mut self, names: Vec<(Entry, Option<Inode>)>) {
         for ((directory, name), inode) in &names {
             let Some(directory) = self.directories.get_mut(directory) else {

@@ -15,7 +15,7 @@ impl Axis {
             .collect();
         let first = all.iter().rposition(|tick| *tick <= least).unwrap_or(0);
         let last = all.iter().position(|tick| *tick >= most).unwrap_or(all.len() - 1);
-        // Equal values at a tick would leave no length.
+        // If all values equal one tick, the axis would have no length.
         let last = last.max(first + 1);
         Axis {
             ticks: all[first..=last].to_vec(),
@@ -47,7 +47,7 @@ impl Axis {
         }
     }
 
-    /// How far along the axis a value lies, from 0 to 1.
+    /// The position of a value on the axis, from 0 to 1.
     pub fn position(&self, value: f64) -> f64 {
         let place = |value: f64| if self.is_logarithmic { value.log10() } else { value };
         let (first, last) = (place(self.ticks[0]), place(self.ticks[self.ticks.len() - 1]));
@@ -55,7 +55,7 @@ impl Axis {
     }
 }
 
-/// Divides by a whole power rather than multiply with its inverse, which would not be exact.
+/// Divides by a power of ten instead of multiplying with its inverse, which is not exact.
 fn scaled(digit: f64, power: i32) -> f64 {
     if power < 0 {
         digit / 10_f64.powi(-power)

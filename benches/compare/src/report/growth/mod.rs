@@ -1,5 +1,5 @@
-//! Growth: what one operation costs with more and more keys, from results of several numbers of
-//! keys.
+//! Growth: the cost of one operation as the number of keys grows, from results of several numbers
+//! of keys.
 
 use super::summary::{self, Summary};
 use super::{make_plots_folder, markdown, write_text};
@@ -17,13 +17,14 @@ mod text;
 /// The first measure of a workload, as the cost of one operation at each number of keys.
 pub struct Growth {
     pub workload: &'static Workload,
-    /// What it costs and in what unit.
+    /// The measure and its unit.
     pub cost: String,
-    /// Times may differ by decades, so that their axis is logarithmic.
+    /// Whether the cost is a time. Times may differ by orders of magnitude, so their axis is
+    /// logarithmic.
     pub is_time: bool,
     /// In the order of the engines.
     pub lines: Vec<Line>,
-    /// Engines without numbers in one file or more, with the reason.
+    /// Engines without numbers in at least one file, with the reason.
     pub absent: Vec<(String, String)>,
 }
 
@@ -31,15 +32,14 @@ pub struct Growth {
 pub struct Line {
     pub engine: String,
     pub is_yardstick: bool,
-    /// Its place among all peers or among all yardsticks, so that it has the same color in every
+    /// Its index among all peers or among all yardsticks, so that it has the same color in every
     /// plot.
     pub place: usize,
-    /// Numbers of keys with the median cost of each; those at which the engine was not measured are
-    /// left out.
+    /// Numbers of keys at which the engine was measured, with the median cost at each.
     pub points: Vec<(u64, f64)>,
 }
 
-/// Writes all of it.
+/// Writes the text and the plots.
 pub fn write(arguments: &GrowthArguments) -> Result<()> {
     let files = in_order(
         arguments
@@ -64,12 +64,12 @@ pub fn write(arguments: &GrowthArguments) -> Result<()> {
     Ok(())
 }
 
-/// The plot of a workload.
+/// The file name of a workload's plot.
 pub fn file_name(workload: &Workload) -> String {
     format!("growth-{}.svg", workload.name)
 }
 
-/// Results by ascending number of keys, which must differ in nothing else that moves a cost.
+/// Results by ascending number of keys. They must have the same value size and durability class.
 fn in_order(mut files: Vec<(PathBuf, Results)>) -> Result<Vec<Results>> {
     ensure!(
         files.len() > 1,
@@ -95,7 +95,7 @@ fn in_order(mut files: Vec<(PathBuf, Results)>) -> Result<Vec<Results>> {
     Ok(files.into_iter().map(|(_, results)| results).collect())
 }
 
-/// The engines of all files, each as often as it has been described in different words.
+/// The engines of all files; an engine is repeated if its description differs between files.
 fn engines(files: &[Results]) -> Vec<EngineNote> {
     let mut engines: Vec<EngineNote> = Vec::new();
     for engine in files.iter().flat_map(|results| &results.engines) {
@@ -163,7 +163,7 @@ fn points(summaries: &[(u64, Summary)], engine: &str) -> Vec<(u64, f64)> {
     summaries.iter().filter_map(point).collect()
 }
 
-/// Rates count operations by a plural: that of "gets" is the cost "ns a get".
+/// Rates are named by a plural: the rate "gets" becomes the cost "ns a get".
 fn cost_name(summary: &Summary) -> String {
     let measure = summary.measure.as_str();
     if summary.better == Better::Lower {

@@ -1,5 +1,5 @@
-//! Line plots: numbers of keys to the right, costs upward, a line with a marker at each median for
-//! each engine.
+//! Line plots: numbers of keys to the right, costs upward, and a line per engine with a marker at
+//! each median.
 
 use super::axis::Axis;
 use super::{Growth, Line};
@@ -13,15 +13,15 @@ use std::path::Path;
 const HEIGHT: i32 = 440;
 const LEFT: i32 = 80;
 const BOTTOM: i32 = HEIGHT - 50;
-/// Where lines end, and the legend begins a little further.
+/// Right end of the frame; the legend is further right.
 const RIGHT: i32 = WIDTH - 150;
-/// Between the frame and the first and the last markers.
+/// Space between the frame and the first and last markers.
 const INSET: i32 = 20;
 const LEGEND_STEP: i32 = 22;
 const MARKER: i32 = 4;
 
 const GRID: RGBColor = RGBColor(225, 225, 225);
-/// Those of peers, told apart by more than a bar has to be.
+/// Colors of peers, which have to be distinguishable as lines.
 const PEERS: [RGBColor; 7] = [
     RGBColor(90, 60, 40),
     RGBColor(50, 100, 190),
@@ -79,7 +79,7 @@ fn draw(area: &Area, growth: &Growth) -> Drawn {
         "keys; their axis is logarithmic"
     };
     write_words(area, scale.into(), ((LEFT + RIGHT) / 2, BOTTOM + 36), HPos::Center)?;
-    // In the order in which the lines end, so that the legend is read beside them.
+    // In the order of the lines' right ends, so that the legend matches them.
     let mut lines: Vec<&Line> = growth.lines.iter().collect();
     let last = |line: &Line| line.points.last().map_or(0.0, |(_, cost)| *cost);
     lines.sort_by(|one, other| last(other).total_cmp(&last(one)));
@@ -119,7 +119,7 @@ fn draw_line(area: &Area, line: &Line, points: Vec<(i32, i32)>) -> Drawn {
     Ok(())
 }
 
-/// A readable number without the zeros that end it after the point.
+/// A readable number without trailing zeros after the point.
 fn short(value: f64) -> String {
     let text = readable(value);
     match text.split_once('.') {

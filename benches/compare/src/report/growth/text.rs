@@ -49,7 +49,7 @@ fn introduction(files: &[Results]) -> String {
     text
 }
 
-/// What the files say, once if all say the same.
+/// The distinct values of a property over all files, joined.
 fn distinct(files: &[Results], say: impl Fn(&Results) -> String) -> String {
     let mut said: Vec<String> = Vec::new();
     for words in files.iter().map(say) {
