@@ -139,13 +139,10 @@ pub(crate) enum Damage {
     OtherKey,
     /// The file belongs to another store or another segment.
     Stranger,
+    /// The manifest lists the file, and there is none of that name.
+    Missing,
     /// The length or content disagrees with the seal, the manifest or the next segment.
     Mismatch(&'static str),
-}
-
-impl Damage {
-    /// A file that the manifest lists is missing.
-    pub(crate) const MISSING: Damage = Damage::Mismatch("the manifest lists this file, but it is missing, which");
 }
 
 impl fmt::Display for Damage {
@@ -162,6 +159,7 @@ impl fmt::Display for Damage {
             Damage::Order => f.write_str("sequence out of order"),
             Damage::OtherKey => f.write_str("the record has a different key than the index says"),
             Damage::Stranger => f.write_str("the file belongs to another store or segment"),
+            Damage::Missing => f.write_str("the manifest lists this file, which is missing"),
             Damage::Mismatch(what) => write!(f, "{what} differs from what is recorded elsewhere"),
         }
     }

@@ -73,7 +73,7 @@ impl SegmentFiles {
     pub(crate) fn open(&self, id: u64) -> Result<Arc<dyn StorageFile>> {
         let file = self.context.directory.open_file(&segment_file(id), false);
         file.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::damage(&self.context.segment_path(id), 0, Damage::MISSING),
+            std::io::ErrorKind::NotFound => Error::damage(&self.context.segment_path(id), 0, Damage::Missing),
             _ => Error::io("open", &self.context.segment_path(id), error),
         })
     }

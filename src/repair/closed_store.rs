@@ -200,7 +200,7 @@ fn segments(from: &Directory, names: &[String], manifest: Option<&Manifest>) -> 
                 content.read(&*file, &path, SEGMENT_HEADER_LEN)?;
                 (data_end.unwrap_or(there), read_header(&content.bytes, id))
             }
-            None => (data_end.unwrap_or(0), Err(Damage::MISSING)),
+            None => (data_end.unwrap_or(0), Err(Damage::Missing)),
         };
         if let Err(Damage::Version(version)) = header {
             newer.get_or_insert((path.clone(), version));

@@ -99,7 +99,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         let Some(file) = open_if_there(&self.directory, &name)? else {
             if is_listed() {
                 self.content = Content::default();
-                self.note(id, 0, expected, Damage::MISSING);
+                self.note(id, 0, expected, Damage::Missing);
             }
             return self.go_on(summary.data_end);
         };

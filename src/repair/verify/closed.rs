@@ -131,7 +131,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
     fn unsealed(&mut self, segment: &SourceSegment, header: SegmentHeader) -> Result<Option<Unsealed>> {
         let Some(file) = open_if_there(&self.directory, &segment.name)? else {
             self.content = Content::default();
-            self.note(segment.id, 0, segment.length, Damage::MISSING);
+            self.note(segment.id, 0, segment.length, Damage::Missing);
             return self.go_on(segment.length).map(|()| None);
         };
         self.content.read(&*file, &segment.path, segment.length)?;

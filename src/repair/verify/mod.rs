@@ -205,7 +205,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
             None => {
                 self.check.content = Content::default();
                 if self.engine.log.manifest.lists(segment.id()) {
-                    self.check.note(segment.id(), 0, growing.written, Damage::MISSING);
+                    self.check.note(segment.id(), 0, growing.written, Damage::Missing);
                 }
                 // Otherwise it was sealed and compacted away, or was empty; the walk covers what is
                 // still in memory.
