@@ -28,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) flush_wake: Wake,
     /// Wakes the maintenance thread.
     pub(crate) maintenance_wake: Wake,
+    /// Wakes the thread that compacts.
+    pub(crate) compaction_wake: Wake,
     /// The process that opened the store.
     process: ProcessMark,
     /// The store is closing: long work ends as soon as it can, and none starts.
@@ -102,6 +104,7 @@ impl Context {
             events: Events::default(),
             flush_wake: Wake::default(),
             maintenance_wake: Wake::default(),
+            compaction_wake: Wake::default(),
             process: ProcessMark::of_this_process(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -73,6 +73,7 @@ pub(crate) type ProgressFn = Arc<dyn Fn(Progress) + Send + Sync>;
 pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
+    pub(crate) buffer_bytes: u64,
     pub(crate) flush_interval: Duration,
     pub(crate) limits: Limits,
     pub(crate) read_mode: ReadMode,
@@ -92,6 +93,7 @@ impl Default for Options {
         Options {
             durability: Durability::default(),
             segment_bytes: 64 << 20,
+            buffer_bytes: 128 << 20,
             flush_interval: Duration::from_millis(100),
             limits: Limits::ENGINE,
             read_mode: ReadMode::default(),
@@ -113,6 +115,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("durability", &self.durability)
             .field("segment_bytes", &self.segment_bytes)
+            .field("buffer_bytes", &self.buffer_bytes)
             .field("flush_interval", &self.flush_interval)
             .field("limits", &self.limits)
             .field("read_mode", &self.read_mode)
@@ -133,11 +136,20 @@ impl Options {
         self
     }
 
-    /// Size in bytes at which the active segment is sealed and the next one started; 4 KiB to 512
-    /// MiB. Default: 64 MiB. The active segment takes this much memory as well. A larger record
-    /// gets a segment to itself.
+    /// Largest size in bytes at which the active segment is sealed and the next one started; 4 KiB
+    /// to 512 MiB. Default: 64 MiB. Segments are about a 32nd of the live data, but at least 8 MiB,
+    /// as long as that is below this limit and below half of [`Options::buffer_bytes`]. The active
+    /// segment takes as much memory. A larger record gets a segment to itself.
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
+        self
+    }
+
+    /// Most memory in bytes for segments that are not sealed yet: the active one, and those that
+    /// wait for the device; at least 8 KiB. Default: 128 MiB. A writer that is faster than the
+    /// device waits when it is used up. A record larger than half of it is in memory all the same.
+    pub fn buffer_bytes(mut self, bytes: u64) -> Self {
+        self.buffer_bytes = bytes;
         self
     }
 
@@ -229,6 +241,13 @@ impl Options {
             return Err(Error::invalid(format!(
                 "a segment size of {} bytes is not possible; choose {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}",
                 self.segment_bytes
+            )));
+        }
+        if self.buffer_bytes < 2 * SEGMENT_BYTES_MIN {
+            return Err(Error::invalid(format!(
+                "{} bytes of buffers are not enough; choose at least {}",
+                self.buffer_bytes,
+                2 * SEGMENT_BYTES_MIN
             )));
         }
         if !(1.1..=10.0).contains(&self.waste_ceiling) {

@@ -179,6 +179,13 @@ breakages! {
     SkipCut,
     /// A seal is not synced before the manifest lists its segment as sealed.
     SkipSealSync,
+    /// Tombstones that dead puts elsewhere hold are never freed.
+    ForgetPins,
+    /// It is forgotten when the records of a segment began to die, so that newer shadows go too
+    /// early.
+    ForgetDeaths,
+    /// On a full disk deletes fail although compaction could make room.
+    RefuseDeletes,
     /// On a full disk deletes may take the whole reserve.
     DeletesTakeAll,
     /// On a full disk puts may take the reserve.

@@ -124,7 +124,7 @@ impl Control {
         }
     }
 
-    pub(super) fn is_paused(&self) -> bool {
+    pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire) && !planted(Planted::IgnorePause)
     }
 

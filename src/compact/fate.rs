@@ -32,8 +32,7 @@ pub(super) enum Fate {
     Bury,
     /// An expired put that is copied, since it has not been expired for long.
     Linger,
-    /// A shadow that hides nothing outside the inputs: dropped, along with all older shadows of its
-    /// key in the inputs.
+    /// A shadow that hides nothing outside the inputs, and no record that lingers: dropped.
     Spent,
     /// Dropped: a newer record of the key is elsewhere.
     Gone,

@@ -17,11 +17,15 @@
 //! * Damage affects only its own segment, and only until that has no live records: the run
 //!   continues without it, and all damage is reported at the end.
 
+mod account;
 mod control;
+mod copy;
 mod damage;
 mod fate;
+mod merge;
 mod pacing;
 mod pick;
+mod relocate;
 mod rules;
 mod run;
 
@@ -30,6 +34,7 @@ use std::sync::Arc;
 pub use self::control::CompactionReport;
 use self::control::Control;
 use self::damage::LeftOut;
+use self::pacing::Debt;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::housekeeping::Housekeeping;
@@ -59,6 +64,7 @@ pub(crate) struct Compactor {
     log: Arc<Log>,
     housekeeping: Arc<Housekeeping>,
     pub(crate) control: Control,
+    pub(crate) debt: Debt,
     left_out: LeftOut,
 }
 
@@ -79,6 +85,7 @@ impl Compactor {
             log,
             housekeeping,
             control: Control::default(),
+            debt: Debt::default(),
             left_out: LeftOut::default(),
         }
     }
@@ -87,6 +94,7 @@ impl Compactor {
     pub(crate) fn compact_if_worthwhile(&self) -> Result<CompactionReport> {
         self.context.check_open()?;
         if self.control.is_paused() {
+            self.debt.clear();
             return Ok(CompactionReport::default());
         }
         let _running = lock(&self.control.running);
@@ -100,6 +108,8 @@ impl Compactor {
 
     fn compact_while_worthwhile(&self, damaged: &mut Vec<Error>) -> Result<CompactionReport> {
         let mut report = CompactionReport::default();
+        // Each run for tombstones elsewhere ends what one segment hides at least.
+        let mut unpinning_left = 2 * self.state.segments.all().len();
         loop {
             report.add(self.drop_dead_damaged(Pace::Hurried)?);
             let Some(pick) = self.pick() else { return Ok(report) };
@@ -107,12 +117,57 @@ impl Compactor {
             let known = damaged.len();
             let run = self.run_as_space_allows(pick.inputs, pick.pace, damaged)?;
             report.add(run);
+            if run.reclaimed_bytes > 0 && self.log.reserve.is_full() {
+                // If it cannot be restored yet, the disk stays full.
+                let _ = self.log.reserve.restore();
+            }
             // Damaged segments are not picked again; there may be more to do without them.
             let met_damage = damaged.len() > known;
-            if run.changed_nothing() && !met_damage {
+            let may_unpin = pick.unpins && unpinning_left > 0;
+            if run.changed_nothing() && !met_damage && !may_unpin {
                 return Ok(report);
             }
+            unpinning_left -= usize::from(may_unpin);
         }
+    }
+
+    /// Makes room on a full disk for a delete: compacts what frees the most. Returns whether it
+    /// freed anything. Blocks while another compaction is running.
+    pub(crate) fn make_room(&self) -> bool {
+        let made = || -> Result<bool> {
+            self.context.check_open()?;
+            if self.control.is_paused() {
+                return Ok(false);
+            }
+            self.housekeeping.empty_dropped_namespaces()?;
+            let _running = self.control.lock_at_once();
+            self.context.check_open()?;
+            self.control.begin();
+            if self.free_some()? {
+                return Ok(true);
+            }
+            // What was deleted may be in the active segment.
+            self.log.reserve.run(ReservePart::Whole, || self.log.retire_active())?;
+            self.log.seal_all()?;
+            self.free_some()
+        };
+        // The caller has an error of its own to report.
+        made().unwrap_or(false)
+    }
+
+    /// One run, as on a full disk; or several, if the first ones only let later ones free something.
+    fn free_some(&self) -> Result<bool> {
+        for _ in 0..=self.state.segments.all().len() {
+            let Some(pick) = self.pick_when_full() else { break };
+            let run = self.run_as_space_allows(pick.inputs, pick.pace, &mut Vec::new())?;
+            if run.reclaimed_bytes > 0 {
+                return Ok(true);
+            }
+            if !pick.unpins {
+                break;
+            }
+        }
+        Ok(false)
     }
 
     /// Reclaims all space that can be reclaimed now. Damage does not stop the rest, and is reported

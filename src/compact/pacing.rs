@@ -1,13 +1,59 @@
-//! The rate limit of background compaction, and what ends or lifts a wait for it.
+//! The rate limit of background compaction, and what ends or lifts a wait for it; and the waits of
+//! writers that outrun compaction.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Compactor, Pace};
 use crate::error::{Error, Result};
+use crate::options::Maintenance;
 use crate::planted::{Planted, planted};
 
 /// Longest sleep between two checks for the end of a wait.
 const STEP_MS: u64 = 20;
+/// Writers wait once for this many bytes: seldom enough that the wait shows only in the slowest of
+/// a thousand small puts.
+const PAID_BYTES: u64 = 256 << 10;
+/// Longest wait for that: 1 ms for each 64 KiB.
+const PAID_MICROS_MAX: u64 = 4000;
+/// Segments above the bound at which writers wait that long.
+const DEBT_SEGMENTS: u64 = 2;
+
+/// What writers wait for because compaction is behind.
+#[derive(Debug, Default)]
+pub(crate) struct Debt {
+    /// Microseconds to wait for each [`PAID_BYTES`].
+    micros: AtomicU64,
+    /// Bytes written while there was debt.
+    bytes: AtomicU64,
+}
+
+impl Debt {
+    /// Sets the waits by the bytes above the bound: the more, the longer.
+    fn set(&self, excess: u64, segment_bytes: u64) {
+        let most = u128::from((DEBT_SEGMENTS * segment_bytes).max(1));
+        let micros = (u128::from(excess) * u128::from(PAID_MICROS_MAX) / most).min(u128::from(PAID_MICROS_MAX));
+        self.micros.store(micros as u64, Ordering::Relaxed);
+    }
+
+    /// Nothing to wait for.
+    pub(super) fn clear(&self) {
+        self.micros.store(0, Ordering::Relaxed);
+    }
+
+    /// Called by a writer that has written this many bytes; it holds no lock. Waits if there is
+    /// debt and it is its turn.
+    pub(crate) fn pay(&self, bytes: u64) {
+        let micros = self.micros.load(Ordering::Relaxed);
+        if micros == 0 {
+            return;
+        }
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before / PAID_BYTES != (before + bytes) / PAID_BYTES {
+            std::thread::sleep(Duration::from_micros(micros));
+        }
+    }
+}
 
 /// Milliseconds to wait so that a run that has copied `copied_bytes` in `passed_ms` keeps to the
 /// rate. Rounded down: both are counted from the start of the run, so errors do not add up.
@@ -26,6 +72,14 @@ impl Compactor {
             return Err(Error::Cancelled);
         }
         Ok(())
+    }
+
+    /// Lets writers wait if compaction is behind. Without a thread that compacts nobody would catch
+    /// up meanwhile.
+    pub(super) fn set_debt(&self, excess: u64) {
+        if self.context.options.maintenance == Maintenance::Background {
+            self.debt.set(excess, self.log.segment_bytes());
+        }
     }
 
     /// Whether the rate limit is currently lifted.
@@ -56,6 +110,30 @@ impl Compactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writers_wait_the_longer_the_further_compaction_is_behind() {
+        let debt = Debt::default();
+        let micros = || debt.micros.load(Ordering::Relaxed);
+        for (excess, expected) in [
+            (0, 0),
+            (1, 0),
+            (500, 1000),
+            (1000, 2000),
+            (2000, 4000),
+            (u64::MAX, 4000),
+        ] {
+            debt.set(excess, 1000);
+            assert_eq!(micros(), expected, "{excess}");
+        }
+        debt.set(1, 0);
+        assert_eq!(micros(), 4000);
+        debt.pay(PAID_BYTES - 1);
+        debt.clear();
+        assert_eq!(micros(), 0);
+        debt.pay(PAID_BYTES);
+        assert_eq!(debt.bytes.load(Ordering::Relaxed), PAID_BYTES - 1);
+    }
 
     #[test]
     fn a_run_waits_for_as_long_as_it_is_ahead_of_the_rate() {

@@ -1,14 +1,24 @@
 //! Which segments are worth compacting.
+//!
+//! Segments are chosen by what they free for what they cost: a segment by the bytes it frees itself,
+//! weighed by its age, since an old one is less likely to free more soon; or the segments with the
+//! oldest dead puts, by the tombstones elsewhere that no longer hide anything once those are gone.
+//! Each run is bounded in the bytes it copies, so the choice is made again after each.
 
 use std::sync::Arc;
 
+use super::account::{Account, Facts, Held, hint_bytes, ratio};
 use super::{Compactor, Pace};
 use crate::planted::{Planted, planted};
 use crate::segment::{SealedSegment, Segment};
 
-/// Most live bytes that one run copies, in full segments.
-const RUN_SEGMENTS_MAX: u64 = 4;
-/// Most bytes of a forced run, since its decisions are kept in memory.
+/// Most bytes that a background run copies, in full segments.
+const RUN_SEGMENTS_MAX: u64 = 2;
+/// Most inputs of a background run.
+const RUN_INPUTS_MAX: usize = 16;
+/// Most segments without live records that one run drops.
+const FREE_MAX: usize = 256;
+/// Most bytes of a forced run, since its outputs take as many while its inputs are still there.
 const FORCED_RUN_BYTES_MAX: u64 = 1 << 30;
 /// Number of small segments at which they are merged.
 const SMALL_SEGMENTS_MAX: usize = 8;
@@ -19,166 +29,257 @@ const OVERDUE: f64 = 1.25;
 pub(super) struct Pick {
     pub(super) inputs: Vec<SealedSegment>,
     pub(super) pace: Pace,
+    /// It is done for the tombstones in other segments, so it may reclaim nothing itself.
+    pub(super) unpins: bool,
 }
 
-/// A segment that may be compacted.
-struct Candidate {
-    segment: SealedSegment,
+/// A choice among segments, by their indexes.
+#[derive(Debug, PartialEq, Eq)]
+struct Choice {
+    indexes: Vec<usize>,
+    pace: Pace,
+    unpins: bool,
+}
+
+/// What the choice is made by.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Size of a full segment.
+    segment_bytes: u64,
+    waste_ceiling: f64,
+    /// The disk is full: whatever can be reclaimed is, a segment at a time.
+    is_full: bool,
+}
+
+/// A segment with its facts.
+struct Known {
+    segment: Arc<Segment>,
     facts: Facts,
 }
 
-/// Everything that decides whether a segment is compacted.
-#[derive(Clone, Copy, Debug, Default)]
-struct Facts {
-    bytes: u64,
-    live_puts: u64,
-    live_bytes: u64,
-    /// Whether it holds a dead put, or a tombstone.
-    is_wasteful: bool,
-    /// Bytes that compacting it reclaims.
-    gain: u64,
-}
-
 impl Compactor {
-    /// Sealed segments without known damage.
-    fn sound(&self, all: &[Arc<Segment>]) -> impl Iterator<Item = SealedSegment> {
-        let sound = all.iter().filter(|segment| !self.is_left_out(segment.id()));
-        sound.filter_map(|segment| SealedSegment::of(segment.clone()))
+    fn limits(&self) -> Limits {
+        Limits {
+            segment_bytes: self.log.segment_bytes(),
+            waste_ceiling: self.context.options.waste_ceiling,
+            is_full: self.log.reserve.is_full(),
+        }
     }
 
-    /// Sealed segments without known damage, oldest data first.
-    fn candidates(&self) -> Vec<Candidate> {
-        let all = self.state.segments.all();
+    /// All segments, oldest data first. Those that still grow, and those with known damage, cannot
+    /// be compacted.
+    fn known(&self) -> Vec<Known> {
         let horizon = self.context.time.drop_horizon(self.context.grace_ms());
-        let floor_beside = shadow_floors(&all);
-        let mut candidates: Vec<_> = self
-            .sound(&all)
+        let mut known: Vec<_> = self
+            .state
+            .segments
+            .all()
+            .into_iter()
             .map(|segment| {
-                let (summary, counts) = (segment.summary(), segment.counters.get());
-                let shadows_can_go = floor_beside(segment.id()) >= summary.max_sequence;
-                let tombstones = if shadows_can_go { 0 } else { counts.tombstone_bytes };
+                let counts = segment.counters.get();
                 // Records that expired recently, or are not expired by the current clock, are
                 // copied. If they counted as gain, the segment would be picked again and again.
-                let expired = match horizon {
+                let expired_bytes = match horizon {
                     _ if planted(Planted::PickWhatStays) => 0,
                     Some(horizon) => segment.counters.expired_after(horizon),
                     None => counts.expired_bytes,
                 };
-                let kept = counts.live_bytes + tombstones + expired;
+                let grace_bytes = expired_bytes.min(counts.dead_bytes());
                 let facts = Facts {
-                    bytes: summary.data_end,
+                    bytes: segment.data_end() + hint_bytes(counts.puts + counts.tombstones),
                     live_puts: counts.live_puts,
                     live_bytes: counts.live_bytes,
+                    dead_bytes: counts.dead_bytes() - grace_bytes,
+                    grace_bytes,
+                    tombstone_bytes: counts.tombstone_bytes,
                     is_wasteful: counts.is_wasteful(),
-                    gain: summary.data_end.saturating_sub(kept),
+                    max_sequence: segment.summary.map_or(u64::MAX, |summary| summary.max_sequence),
+                    hides_up_to: counts.hides_up_to(),
+                    is_sound: segment.summary.is_some() && !self.is_left_out(segment.id()),
                 };
-                (counts.min_sequence, Candidate { segment, facts })
+                (counts.min_sequence, Known { segment, facts })
             })
             .collect();
-        candidates.sort_by_key(|(min_sequence, _)| *min_sequence);
-        candidates.into_iter().map(|(_, candidate)| candidate).collect()
+        known.sort_by_key(|(min_sequence, _)| *min_sequence);
+        known.into_iter().map(|(_, known)| known).collect()
     }
 
     pub(super) fn pick(&self) -> Option<Pick> {
-        let candidates = self.candidates();
-        let facts: Vec<_> = candidates.iter().map(|candidate| candidate.facts).collect();
-        let (chosen, pace) = choose(
-            &facts,
-            self.context.options.segment_bytes,
-            self.context.options.waste_ceiling,
-        )?;
-        let inputs = segments_at(&candidates, &chosen);
-        Some(Pick { inputs, pace })
+        self.pick_within(&self.limits())
+    }
+
+    /// Lets writers wait for as much as compaction is behind.
+    pub(super) fn update_debt(&self) {
+        self.set_debt(self.excess(self.context.options.waste_ceiling));
+    }
+
+    /// As [`Compactor::pick`] on a full disk.
+    pub(super) fn pick_when_full(&self) -> Option<Pick> {
+        self.pick_within(&Limits {
+            is_full: true,
+            ..self.limits()
+        })
+    }
+
+    fn pick_within(&self, limits: &Limits) -> Option<Pick> {
+        let known = self.known();
+        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
+        let account = Account::of(&facts);
+        self.set_debt(account.excess(limits.waste_ceiling, limits.segment_bytes));
+        let choice = choose(&account, limits)?;
+        Some(Pick {
+            inputs: segments_at(&known, &choice.indexes),
+            pace: choice.pace,
+            unpins: choice.unpins,
+        })
     }
 
     /// All segments that have waste or are small, in groups of bounded size, oldest first.
     pub(super) fn pick_all(&self) -> Vec<Vec<SealedSegment>> {
-        let candidates = self.candidates();
-        let facts: Vec<_> = candidates.iter().map(|candidate| candidate.facts).collect();
-        let groups = choose_all(&facts, self.context.options.segment_bytes);
-        groups.iter().map(|group| segments_at(&candidates, group)).collect()
+        let known = self.known();
+        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
+        let groups = choose_all(&Account::of(&facts), self.log.segment_bytes());
+        groups.iter().map(|group| segments_at(&known, group)).collect()
     }
 
     /// Whether waste is so far above its ceiling that the rate limit is lifted.
     pub(super) fn is_overdue(&self) -> bool {
-        let all = self.state.segments.all();
-        let bytes = self.sound(&all).map(|segment| {
-            let live_bytes = segment.counters.get().live_bytes;
-            (segment.summary().data_end, live_bytes)
-        });
-        waste_ratio(bytes, self.context.options.segment_bytes) > self.context.options.waste_ceiling * OVERDUE
+        self.excess(self.context.options.waste_ceiling * OVERDUE) > 0
+    }
+
+    /// Bytes that compaction is behind, and the bytes that may not go yet.
+    pub(crate) fn owed_and_held(&self) -> (u64, Held) {
+        let known = self.known();
+        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
+        let account = Account::of(&facts);
+        let owed = account.excess(self.context.options.waste_ceiling, self.log.segment_bytes());
+        (owed, account.held())
+    }
+
+    fn excess(&self, ceiling: f64) -> u64 {
+        let known = self.known();
+        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
+        Account::of(&facts).excess(ceiling, self.log.segment_bytes())
     }
 }
 
-fn segments_at(candidates: &[Candidate], indexes: &[usize]) -> Vec<SealedSegment> {
-    let chosen = indexes.iter().filter_map(|index| candidates.get(*index));
-    chosen.map(|candidate| candidate.segment.clone()).collect()
+fn segments_at(known: &[Known], indexes: &[usize]) -> Vec<SealedSegment> {
+    let chosen = indexes.iter().filter_map(|index| known.get(*index));
+    chosen
+        .filter_map(|known| SealedSegment::of(known.segment.clone()))
+        .collect()
 }
 
-/// Bytes on disk per live byte, over segments given as (bytes, live bytes). One segment's worth of
-/// waste is ignored: copying could not reclaim it.
-fn waste_ratio(segments: impl Iterator<Item = (u64, u64)>, segment_bytes: u64) -> f64 {
-    let (total, live) = segments.fold((0u64, 0u64), |(total, live), (bytes, live_bytes)| {
-        (total + bytes, live + live_bytes)
-    });
-    total.saturating_sub(segment_bytes) as f64 / live.max(1) as f64
-}
-
-/// Which of these segments, given oldest data first, one background run takes, in the same order;
-/// None if nothing is worth a run.
-fn choose(candidates: &[Facts], segment_bytes: u64, waste_ceiling: f64) -> Option<(Vec<usize>, Pace)> {
-    let all_with = |wanted: &dyn Fn(&Facts) -> bool| -> Vec<usize> {
-        let wanted = candidates.iter().enumerate().filter(|(_, facts)| wanted(facts));
+/// Which segments one background run takes, oldest data first; None if nothing is worth a run.
+fn choose(account: &Account<'_>, limits: &Limits) -> Option<Choice> {
+    let chosen = |mut indexes: Vec<usize>, pace, unpins| {
+        // Files are removed in this order, and the shadows of the oldest segments are in later
+        // ones.
+        indexes.sort_unstable();
+        let indexes = Some(indexes).filter(|indexes| !indexes.is_empty());
+        indexes.map(|indexes| Choice { indexes, pace, unpins })
+    };
+    let all_with = |wanted: &dyn Fn(usize, &Facts) -> bool| -> Vec<usize> {
+        let numbered = account.segments.iter().enumerate();
+        let wanted = numbered.filter(|(index, facts)| facts.is_sound && wanted(*index, facts));
         wanted.map(|(index, _)| index).collect()
     };
     // No live records, so dropping it is free.
-    let free = all_with(&|facts| facts.live_puts == 0 && facts.gain > facts.bytes / 2);
+    let is_free = |index, facts: &Facts| facts.live_puts == 0 && account.gain(index, facts) > facts.bytes / 2;
+    let mut free = all_with(&is_free);
     if !free.is_empty() {
-        return Some((free, Pace::Hurried));
+        free.truncate(FREE_MAX);
+        return chosen(free, Pace::Hurried, false);
     }
-    let small = all_with(&|facts| facts.bytes < segment_bytes / 4);
+    if limits.is_full {
+        let (indexes, unpins) = choose_when_full(account)?;
+        return chosen(indexes, Pace::Hurried, unpins);
+    }
+    let mut small = all_with(&|_, facts| facts.bytes < limits.segment_bytes / 16 && facts.grace_bytes == 0);
     if small.len() >= SMALL_SEGMENTS_MAX {
-        return Some((small, Pace::Throttled));
+        small.truncate(2 * SMALL_SEGMENTS_MAX);
+        return chosen(small, Pace::Throttled, false);
     }
-    let bytes = candidates.iter().map(|facts| (facts.bytes, facts.live_bytes));
-    if waste_ratio(bytes, segment_bytes) <= waste_ceiling {
+    let excess = account.excess(limits.waste_ceiling, limits.segment_bytes);
+    if excess == 0 {
         return None;
     }
-    let mut by_gain: Vec<_> = candidates
-        .iter()
-        .enumerate()
-        .filter(|(_, facts)| facts.gain > facts.bytes / 8)
-        .collect();
-    let share = |facts: &Facts| facts.gain as f64 / facts.bytes.max(1) as f64;
-    by_gain.sort_by(|(_, a), (_, b)| share(b).total_cmp(&share(a)));
-    let budget = segment_bytes * RUN_SEGMENTS_MAX;
-    let mut copied = 0;
-    let mut chosen: Vec<_> = by_gain
-        .into_iter()
-        .take_while(|(_, facts)| {
-            let first = copied == 0;
-            copied += facts.live_bytes + 1;
-            first || copied <= budget
+    let (own, own_ratio) = choose_by_own_gain(account, limits, excess);
+    let way = account.unpinning();
+    let way_ratio = way.last().map_or(0.0, |last| ratio(last.gain, last.copied_bytes));
+    if way_ratio > own_ratio && !planted(Planted::ForgetPins) {
+        let budget = limits.segment_bytes * RUN_SEGMENTS_MAX;
+        let number = way.iter().take_while(|step| step.copied_bytes <= budget).count();
+        let indexes = way.iter().take(number.clamp(1, RUN_INPUTS_MAX)).map(|step| step.index);
+        return chosen(indexes.collect(), Pace::Throttled, true);
+    }
+    chosen(own, Pace::Throttled, false)
+}
+
+/// On a full disk: the segment that leaves the least to copy for what it frees, or else the first
+/// that keeps tombstones elsewhere.
+fn choose_when_full(account: &Account<'_>) -> Option<(Vec<usize>, bool)> {
+    let numbered = account.segments.iter().enumerate();
+    let gains = numbered.filter_map(|(index, facts)| {
+        let gain = account.gain(index, facts);
+        // Less may be lost again to the rest of a block.
+        let pays = facts.is_sound && gain > 4096.min(facts.bytes / 8);
+        pays.then(|| (ratio(gain, facts.copied_bytes()), index))
+    });
+    let best = gains.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    let unpinning = || account.unpinning().first().map(|step| (vec![step.index], true));
+    best.map(|(_, index)| (vec![index], false)).or_else(unpinning)
+}
+
+/// The segments that free the most themselves, up to what one run copies, or up to the excess; and
+/// the bytes they free for each byte copied.
+fn choose_by_own_gain(account: &Account<'_>, limits: &Limits, excess: u64) -> (Vec<usize>, f64) {
+    let newest = account.segments.iter().filter(|facts| facts.is_sound);
+    let newest = newest.map(|facts| facts.max_sequence).max().unwrap_or(0);
+    // Age counts in records, against the number of records in the store.
+    let records: u64 = account.segments.iter().map(|facts| facts.live_puts).sum();
+    let score = |facts: &Facts, gain: u64| {
+        let age = newest.saturating_sub(facts.max_sequence) + records / 8 + 1;
+        gain as f64 * age as f64 / (facts.bytes + facts.copied_bytes()) as f64
+    };
+    let numbered = account.segments.iter().enumerate();
+    let mut by_score: Vec<_> = numbered
+        .filter_map(|(index, facts)| {
+            let gain = account.gain(index, facts);
+            let pays = facts.is_sound && gain > facts.bytes / 32;
+            pays.then(|| (score(facts, gain), index, gain, facts.copied_bytes()))
         })
-        .take(RUN_SEGMENTS_MAX as usize * 2)
-        .map(|(index, _)| index)
         .collect();
-    // Files are removed in this order, and the shadows of the oldest segments are in later ones.
-    chosen.sort_unstable();
-    (!chosen.is_empty()).then_some((chosen, Pace::Throttled))
+    by_score.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
+    let budget = limits.segment_bytes * RUN_SEGMENTS_MAX;
+    let (mut chosen, mut gained, mut copied) = (Vec::new(), 0, 0);
+    for (_, index, gain, bytes) in by_score {
+        let is_enough = gained >= excess && copied >= limits.segment_bytes / 2;
+        let is_full = copied + bytes > budget || chosen.len() == RUN_INPUTS_MAX;
+        if !chosen.is_empty() && (is_enough || is_full) {
+            break;
+        }
+        (gained, copied) = (gained + gain, copied + bytes);
+        chosen.push(index);
+    }
+    (chosen, ratio(gained, copied))
 }
 
 /// Which of these segments, given oldest data first, a forced compaction takes, in groups of
 /// bounded size.
-fn choose_all(candidates: &[Facts], segment_bytes: u64) -> Vec<Vec<usize>> {
+fn choose_all(account: &Account<'_>, segment_bytes: u64) -> Vec<Vec<usize>> {
     let overhead = 4096;
     let small = |facts: &Facts| facts.bytes < segment_bytes / 2;
-    let several_small = candidates.iter().filter(|facts| small(facts)).count() > 1;
+    let sound = || account.segments.iter().filter(|facts| facts.is_sound);
+    let several_small = sound().filter(|facts| small(facts)).count() > 1;
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut bytes = 0;
-    for (index, facts) in candidates.iter().enumerate() {
-        let wasteful = facts.is_wasteful || facts.gain > overhead + facts.bytes / 20;
-        if !(wasteful || several_small && small(facts)) {
+    for (index, facts) in account.segments.iter().enumerate() {
+        let unknown = facts
+            .bytes
+            .saturating_sub(facts.live_bytes + facts.grace_bytes + facts.tombstone_bytes);
+        let wasteful = facts.is_wasteful || unknown > overhead + facts.bytes / 20;
+        if !facts.is_sound || !(wasteful || several_small && small(facts)) {
             continue;
         }
         bytes += facts.bytes;
@@ -193,66 +294,11 @@ fn choose_all(candidates: &[Facts], segment_bytes: u64) -> Vec<Vec<usize>> {
     groups
 }
 
-/// The sequence up to which shadows hide nothing in any of these segments: the lowest sequence of
-/// any segment with a put that is not live.
-pub(super) fn shadow_floor<'a>(others: impl Iterator<Item = &'a Arc<Segment>>) -> u64 {
-    others.filter_map(lowest_hidden).min().unwrap_or(u64::MAX)
-}
-
-/// For the id of each of these segments, the [`shadow_floor`] of all others. A query looks at two
-/// of them at most.
-fn shadow_floors(all: &[Arc<Segment>]) -> impl Fn(u64) -> u64 {
-    let with_id = |segment| lowest_hidden(segment).map(|lowest| (lowest, segment.id()));
-    let mut floors: Vec<_> = all.iter().filter_map(with_id).collect();
-    floors.sort_unstable();
-    move |id| {
-        let of_another = floors.iter().find(|(_, other)| *other != id);
-        of_another.map_or(u64::MAX, |(lowest, _)| *lowest)
-    }
-}
-
-/// The lowest sequence in a segment, if it has a put that is not live.
-fn lowest_hidden(segment: &Arc<Segment>) -> Option<u64> {
-    let counts = segment.counters.get();
-    (counts.dead_puts() > 0).then_some(counts.min_sequence)
+/// The sequence up to which shadows hide nothing in any of these segments.
+pub(super) fn shadow_floor<'a>(segments: impl Iterator<Item = &'a Segment>) -> u64 {
+    let floors = segments.filter_map(|segment| segment.counters.get().hides_up_to());
+    floors.min().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod choice_tests;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::MemStorage;
-    use crate::{Maintenance, Store};
-
-    /// C17
-    #[test]
-    fn the_floor_beside_each_segment_is_found_without_going_through_all_others() {
-        let store = Store::options()
-            .maintenance(Maintenance::Manual)
-            .storage(Arc::new(MemStorage::new()))
-            .open("/store")
-            .unwrap();
-        let (namespace, engine) = (store.namespace("N").unwrap(), store.engine());
-        let mut floors_seen = std::collections::BTreeSet::new();
-        for n in 0..8 {
-            let all = engine.state.segments.all();
-            let floor_beside = shadow_floors(&all);
-            for segment in &all {
-                let others = all.iter().filter(|other| other.id() != segment.id());
-                let floor = floor_beside(segment.id());
-                assert_eq!(floor, shadow_floor(others), "segment {} of {n}", segment.id());
-                floors_seen.insert(floor);
-            }
-            namespace.put(format!("{n}"), "1").unwrap();
-            namespace.put("once more", "1").unwrap();
-            if n > 3 {
-                namespace.put(format!("{}", n - 3), "2").unwrap();
-            }
-            engine.log.retire_active().unwrap();
-            engine.log.seal_all().unwrap();
-        }
-        assert!(floors_seen.len() > 2, "{floors_seen:?}");
-    }
-}

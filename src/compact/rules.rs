@@ -27,7 +27,8 @@ impl Compactor {
         // shadow hides.
         let dropping = self.state.namespaces.any_dropped();
         let all = self.state.segments.all();
-        let shadow_floor = shadow_floor(all.iter().filter(|segment| !inside.contains(&segment.id())));
+        let outside = all.iter().filter(|segment| !inside.contains(&segment.id()));
+        let shadow_floor = shadow_floor(outside.map(|segment| &**segment));
         Rules {
             shadow_floor,
             namespace_shadow_floor: if dropping { 0 } else { shadow_floor },

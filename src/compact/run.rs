@@ -1,55 +1,45 @@
-//! One run of compaction: reads its inputs, copies the survivors, makes the log durable, publishes
-//! one manifest with the outputs in place of the inputs, moves the index entries that still point
-//! into the inputs, and only then unlinks the inputs.
+//! One run of compaction: reads its inputs in order of sequence, copies the survivors, makes the log
+//! durable, publishes one manifest with the outputs in place of the inputs, moves the index entries
+//! that still point into the inputs, and only then unlinks the inputs.
+//!
+//! Its memory does not depend on the number of records: two bits for each, and some MiB. Only in
+//! [`ReadMode::Pread`](crate::ReadMode::Pread) the inputs are in memory too.
+//!
+//! Expired puts that may not be dropped yet get outputs of their own. They are dead, so while they
+//! are on disk no newer shadow may go; the records beside them would keep them there for long.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use super::fate::{Facts, Fate, fate};
+use super::copy::Copied;
+use super::fate::Facts;
+use super::merge::Loaded;
+use super::pick::shadow_floor;
+use super::relocate::Places;
 use super::rules::{Rules, has_shadows};
 use super::{CompactionReport, Compactor, Pace};
 use crate::error::{Error, Result};
-use crate::format::record::Record;
+use crate::format::record::Header;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::location::Location;
-use crate::log::segment_writer::{Finished, SegmentWriter, sealed_entries};
+use crate::log::segment_writer::{Finished, sealed_entries};
 use crate::planted::{Planted, planted};
-use crate::segment::scan::{End, Found, Scanner};
-use crate::segment::{ReadError, SealedSegment, Segment};
+use crate::segment::{SealedSegment, Segment};
 use crate::state::HashedKey;
-
-/// Index entries moved per hold of the writer lock.
-const MOVES_STEP: usize = 64;
-/// Bytes copied between checks of throttle and cancellation.
-const THROTTLE_BYTES: u64 = 1 << 20;
 
 /// See the module. The caller holds `Control::running`.
 pub(super) struct Run<'a> {
-    compactor: &'a Compactor,
+    pub(super) compactor: &'a Compactor,
     inputs: &'a [SealedSegment],
-    pace: Pace,
-    rules: Rules,
+    pub(super) pace: Pace,
+    pub(super) rules: Rules,
     /// Number of roll-backs when the run began.
     rollbacks: u64,
-}
-
-/// A record that is kept.
-struct Survivor {
-    sequence: u64,
-    input: usize,
-    offset: u64,
-    fate: Fate,
-}
-
-/// What a run found in its inputs.
-#[derive(Default)]
-struct Findings {
-    survivors: Vec<Survivor>,
-    /// Of several shadows of a key only the newest is kept.
-    newest_shadow: HashMap<(u32, Vec<u8>), u64>,
-    /// Whether dropped shadows must be recorded too: only an expired put that is copied depends on
-    /// them.
-    some_expire: bool,
+    /// Every later record has a higher sequence.
+    pub(super) begun_at: u64,
+    /// No put of the inputs that is dead died at or before this sequence.
+    pub(super) dying_after: u64,
 }
 
 impl Compactor {
@@ -65,7 +55,7 @@ impl Compactor {
                 path: self.context.path().to_owned(),
             });
         }
-        let rollbacks = guard.tail.rollbacks;
+        let (rollbacks, begun_at) = (guard.tail.rollbacks, guard.next_sequence - 1);
         drop(guard);
         let run = Run {
             compactor: self,
@@ -73,8 +63,10 @@ impl Compactor {
             pace,
             rules: self.rules(inputs),
             rollbacks,
+            begun_at,
+            dying_after: shadow_floor(inputs.iter().map(Deref::deref)).min(begun_at),
         };
-        let report = run.finish(run.copy()?)?;
+        let report = run.execute()?;
         self.control.note(&report);
         // Bytes of dropped records need no copying.
         let done = self.control.progress().done_bytes;
@@ -83,10 +75,14 @@ impl Compactor {
         Ok(report)
     }
 
-    /// The facts about a record. Facts that no longer matter are not looked up.
-    pub(super) fn facts(&self, location: Location, record: &Record<'_>, rules: &Rules) -> Result<Facts> {
-        let header = record.header;
-        let key = self.state.hashed(header.namespace, record.key());
+    /// The facts about a record of this key. Facts that no longer matter are not looked up.
+    pub(super) fn facts(
+        &self,
+        key: &HashedKey<'_>,
+        location: Location,
+        header: &Header,
+        rules: &Rules,
+    ) -> Result<Facts> {
         let mut facts = Facts {
             is_put: header.kind.is_put(),
             ..Facts::default()
@@ -108,9 +104,9 @@ impl Compactor {
             return Ok(facts);
         }
         // A newer record of the key is in the log, and will be durable before this one is dropped.
-        facts.is_replaced = self.is_put(&key)?;
-        facts.hides_nothing = rules.hides_nothing(&header);
-        facts.is_past_grace = rules.is_past_grace(&header);
+        facts.is_replaced = self.is_put(key)?;
+        facts.hides_nothing = rules.hides_nothing(header);
+        facts.is_past_grace = rules.is_past_grace(header);
         Ok(facts)
     }
 
@@ -127,43 +123,37 @@ impl Compactor {
 }
 
 impl Run<'_> {
-    /// Writes new segments with the survivors.
-    fn copy(&self) -> Result<Finished> {
-        let mut output = SegmentWriter::new(&self.compactor.log);
-        let copied = self
-            .look()
-            .and_then(|findings| self.copy_survivors(findings, &mut output));
-        match copied {
-            Ok(()) => output.finish(),
-            Err(error) => {
-                output.discard();
-                Err(error)
-            }
-        }
+    fn execute(&self) -> Result<CompactionReport> {
+        let mut scratch = vec![Vec::new(); self.inputs.len()];
+        let loaded = self.load(&mut scratch)?;
+        let copied = self.copy(&loaded)?;
+        self.finish(&loaded, copied)
     }
 
-    /// Decides about every record of the inputs.
-    fn look(&self) -> Result<Findings> {
-        let unread = self.unread();
-        let mut findings = Findings {
-            some_expire: self.some_expire(&unread),
-            ..Findings::default()
-        };
+    /// The inputs that must be read.
+    fn load<'b>(&'b self, scratch: &'b mut [Vec<u8>]) -> Result<Vec<Loaded<'b>>> {
+        let compactor = self.compactor;
+        let mut loaded = Vec::new();
         let mut unreadable = None;
-        let read = self.inputs.iter().zip(&unread).enumerate();
-        for (index, (input, _)) in read.filter(|(_, (_, unread))| !**unread) {
-            match self.look_through(index, input, &mut findings) {
-                // All inputs are read, so that the run is retried at most once.
-                Err(error) if error.is_unreadable() && !planted(Planted::StopAtDamage) => {
-                    self.compactor.leave_out(input, &error);
+        for ((input, unread), scratch) in self.inputs.iter().zip(self.unread()).zip(scratch) {
+            if unread {
+                continue;
+            }
+            match input.all_bytes(scratch) {
+                Ok(bytes) => loaded.push(Loaded { input, bytes }),
+                Err(error) => {
+                    let error = compactor.context.read_error(input.id(), 0, error);
+                    if planted(Planted::StopAtDamage) {
+                        return Err(error);
+                    }
+                    compactor.leave_out(input, &error);
                     unreadable.get_or_insert(error);
                 }
-                result => result?,
             }
         }
         match unreadable {
             Some(error) => Err(error),
-            None => Ok(findings),
+            None => Ok(loaded),
         }
     }
 
@@ -186,93 +176,29 @@ impl Run<'_> {
         inputs.any(|(input, unread)| !unread && input.summary().expiring > 0)
     }
 
-    /// Reads and checks a whole input, and decides about each record.
-    fn look_through(&self, index: usize, input: &SealedSegment, findings: &mut Findings) -> Result<()> {
-        let compactor = self.compactor;
-        let mut scratch = Vec::new();
-        let bytes = input
-            .all_bytes(&mut scratch)
-            .map_err(|error| compactor.context.read_error(input.id(), 0, error))?;
-        let mut scanner = Scanner::new(bytes, input.header);
-        let mut looked_at = 0;
-        let end = loop {
-            let found = match scanner.next() {
-                Ok(found) => found,
-                Err(end) => break end,
-            };
-            if found.offset - looked_at > THROTTLE_BYTES {
-                // Reading is half of the work.
-                compactor.control.go_on((found.offset - looked_at) / 2);
-                looked_at = found.offset;
-                compactor.check_run(self.pace)?;
-            }
-            let location = input.location(found.offset);
-            let fate = fate(&compactor.facts(location, &found.record, &self.rules)?);
-            findings.add(index, &found, fate);
-        };
-        match end {
-            End::Damaged { .. } if planted(Planted::CompactBesideDamage) => Ok(()),
-            End::Damaged { offset, damage } => {
-                let path = compactor.context.segment_path(input.id());
-                Err(Error::damage(&path, offset, damage))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Copies the survivors, in order of sequence.
-    fn copy_survivors(&self, findings: Findings, output: &mut SegmentWriter<'_>) -> Result<()> {
-        let compactor = self.compactor;
-        let mut survivors = findings.survivors;
-        survivors.sort_unstable_by_key(|survivor| survivor.sequence);
-        let mut scratch = Vec::new();
-        let since_ms = compactor.context.time.monotonic_ms();
-        let (mut copied, mut paced) = (0, 0);
-        for survivor in survivors {
-            let Some(input) = self.inputs.get(survivor.input) else {
-                continue;
-            };
-            let fail = |error: ReadError| {
-                let error = compactor.context.read_error(input.id(), survivor.offset, error);
-                compactor.leave_out(input, &error);
-                error
-            };
-            let record = input.record(survivor.offset, &mut scratch).map_err(fail)?;
-            record.check_body().map_err(|damage| fail(damage.into()))?;
-            let (header, key) = (record.header, record.key());
-            let is_shadow = header.kind.is_tombstone() || matches!(survivor.fate, Fate::Bury | Fate::Linger);
-            let newest = findings.newest_shadow.get(&(header.namespace, key.to_vec()));
-            if is_shadow && newest.is_some_and(|newest| *newest > header.sequence) {
-                continue;
-            }
-            match survivor.fate {
-                Fate::Copy | Fate::Linger => {
-                    let hash = compactor.state.hash(header.namespace, key);
-                    output.copy(input.location(survivor.offset), &record, hash)?;
-                }
-                Fate::Bury => output.tombstone(header.namespace, key, header.sequence)?,
-                Fate::Spent | Fate::Gone => {}
-            }
-            copied += header.record_len();
-            if copied - paced > THROTTLE_BYTES {
-                compactor.control.go_on((copied - paced) / 2);
-                compactor.keep_pace(copied, since_ms, self.pace)?;
-                paced = copied;
-            }
-        }
-        // The remainder counts too: a run of small segments may copy less than one step in total.
-        compactor.keep_pace(copied, since_ms, self.pace)
-    }
-
     /// Replaces the inputs by the outputs.
-    fn finish(&self, finished: Finished) -> Result<CompactionReport> {
+    fn finish(&self, loaded: &[Loaded<'_>], copied: Copied) -> Result<CompactionReport> {
         let (compactor, inputs) = (self.compactor, self.inputs);
         let (log, state) = (&compactor.log, &compactor.state);
-        let (outputs, moves) = (finished.segments, finished.moves);
         // Both are held until the indexes point only into the outputs: a segment that reused the
         // index of an input meanwhile would be taken for it.
-        let _output_ids = finished.ids;
+        let Copied {
+            decisions,
+            kept:
+                Finished {
+                    segments: kept,
+                    ids: _kept_ids,
+                    ..
+                },
+            lingering:
+                Finished {
+                    segments: lingering,
+                    ids: _lingering_ids,
+                    ..
+                },
+        } = copied;
         let _input_ids = log.manifest.hold_ids(inputs.iter().map(|input| input.id()));
+        let outputs: Vec<_> = kept.iter().chain(&lingering).cloned().collect();
         if planted(Planted::UnlinkBeforePublish) {
             inputs.iter().for_each(|input| log.files.remove(input.id()));
         }
@@ -287,16 +213,11 @@ impl Run<'_> {
             return Err(error);
         }
         outputs.iter().for_each(|segment| state.segments.set(segment.clone()));
-        for step in moves.chunks(MOVES_STEP) {
-            let mut guard = log.lock();
-            if !planted(Planted::ForgetPending) {
-                guard.tail.forward(step);
-            }
-            state.relocate(&guard.tail.right, step);
-        }
+        self.relocate(loaded, &decisions, Places::of(&kept), Places::of(&lingering))?;
         // Nothing points into the inputs any more. Oldest first, since the shadows of the oldest
         // are in later ones.
         for input in inputs {
+            log.note_unlinked(input);
             state.segments.remove(input.index());
             log.files.remove(input.id());
             compactor.left_out.forget(input.id());
@@ -323,33 +244,6 @@ impl Run<'_> {
             manifest.segments.retain(|entry| !inside.contains(&entry.id));
             manifest.segments.extend(sealed_entries(outputs));
         })
-    }
-}
-
-impl Findings {
-    /// Records the fate of a record of this input.
-    fn add(&mut self, input: usize, found: &Found<'_>, fate: Fate) {
-        let record = &found.record;
-        let sequence = record.header.sequence;
-        let is_shadow = match fate {
-            Fate::Copy => record.header.kind.is_tombstone(),
-            Fate::Bury | Fate::Linger => true,
-            Fate::Spent => self.some_expire,
-            Fate::Gone => false,
-        };
-        if is_shadow {
-            let key = (record.header.namespace, record.key().to_vec());
-            let newest = self.newest_shadow.entry(key).or_default();
-            *newest = sequence.max(*newest);
-        }
-        if !matches!(fate, Fate::Spent | Fate::Gone) {
-            self.survivors.push(Survivor {
-                sequence,
-                input,
-                offset: found.offset,
-                fate,
-            });
-        }
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::context::Wake;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
@@ -27,7 +26,6 @@ pub(crate) struct Workers {
 #[derive(Debug, Default)]
 struct Stop {
     requested: AtomicBool,
-    compaction_wake: Wake,
 }
 
 impl Workers {
@@ -73,7 +71,7 @@ impl Drop for Workers {
         self.engine.context.begin_closing();
         self.engine.context.flush_wake.wake();
         self.engine.context.maintenance_wake.wake();
-        self.stop.compaction_wake.wake();
+        self.engine.context.compaction_wake.wake();
         for thread in self.threads.drain(..) {
             // A panic was handled inside the thread.
             let _ = thread.join();
@@ -122,7 +120,7 @@ fn note_errors<const N: usize>(engine: &Engine, results: [Result<()>; N]) {
 
 fn compact(engine: &Engine, stop: &Stop) {
     while !stop.requested.load(Ordering::Acquire) {
-        stop.compaction_wake.wait(TICK);
+        engine.context.compaction_wake.wait(TICK);
         if stop.requested.load(Ordering::Acquire) {
             return;
         }

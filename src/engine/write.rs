@@ -1,7 +1,7 @@
 //! Writing: from checked operations to records in the log.
 
 use crate::error::{Error, Result};
-use crate::format::record::{Header, Kind, body_crc};
+use crate::format::record::{FIXED_HEADER_LEN, Header, Kind, body_crc};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::KeyOrder;
 use crate::log::reserve::ReservePart;
@@ -45,6 +45,15 @@ impl Operation<'_> {
     fn is_delete(&self) -> bool {
         matches!(self.action, Action::Delete)
     }
+
+    /// About as many bytes as its record takes.
+    fn bytes(&self) -> u64 {
+        let body = match self.action {
+            Action::Put { value, metadata, .. } => value.len() + metadata.map_or(0, <[u8]>::len),
+            Action::Delete => 0,
+        };
+        (FIXED_HEADER_LEN + self.key.len() + body) as u64
+    }
 }
 
 impl Engine {
@@ -53,7 +62,30 @@ impl Engine {
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operation.is_delete());
-        self.log.write(part, durability, || self.apply(operation))
+        let written = self.with_room(part, || self.log.write(part, durability, || self.apply(operation)))?;
+        self.compactor.debt.pay(operation.bytes());
+        Ok(written)
+    }
+
+    /// Runs a write; if the disk is too full even for a delete, compacts what was deleted before,
+    /// as often as that frees anything, and runs it again.
+    fn with_room<T>(&self, part: ReservePart, mut write: impl FnMut() -> Result<T>) -> Result<T> {
+        loop {
+            match write() {
+                Err(error)
+                    if part == ReservePart::Tombstones
+                        && error.is_no_space()
+                        // It is applied, and will be written out once there is room.
+                        && !matches!(error, Error::Pending { .. })
+                        && !planted(Planted::RefuseDeletes) =>
+                {
+                    if !self.compactor.make_room() {
+                        return Err(error);
+                    }
+                }
+                result => return result,
+            }
+        }
     }
 
     fn apply<'a>(&'a self, operation: &Operation<'_>) -> Result<Applied<'a, Written>> {
@@ -88,7 +120,11 @@ impl Engine {
     pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operations.iter().all(Operation::is_delete));
-        self.log.write(part, durability, || self.apply_batch(operations))
+        let sequence = self.with_room(part, || {
+            self.log.write(part, durability, || self.apply_batch(operations))
+        })?;
+        self.compactor.debt.pay(operations.iter().map(Operation::bytes).sum());
+        Ok(sequence)
     }
 
     fn apply_batch<'a>(&'a self, operations: &[Operation<'_>]) -> Result<Applied<'a, u64>> {
@@ -141,18 +177,14 @@ impl Engine {
         };
         let record = self.record_of(&operation);
         let part = ReservePart::of_write(operation.is_delete());
-        self.log.write_alone(
-            part,
-            &record,
-            || {
-                let (before, _) = self.check(&operation, &record)?;
-                if before.is_none() {
-                    self.state.check_room(&[record.hash])?;
-                }
-                Ok(before)
-            },
-            then,
-        )
+        let check = || {
+            let (before, _) = self.check(&operation, &record)?;
+            if before.is_none() {
+                self.state.check_room(&[record.hash])?;
+            }
+            Ok(before)
+        };
+        self.with_room(part, || self.log.write_alone(part, &record, check, &then))
     }
 
     /// The record of an operation.

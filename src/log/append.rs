@@ -128,6 +128,9 @@ impl Log {
             }
             result => result.map_err(|(error, _)| error),
         };
+        if ended.as_ref().is_err_and(Error::is_no_space) {
+            self.context.compaction_wake.wake();
+        }
         // If there was nothing to write, the pending record belongs to another call.
         ended.map_err(|error| if appended.get() { error } else { error.without_pending() })
     }

@@ -20,13 +20,14 @@ pub(crate) mod reserve;
 mod rotate;
 mod seal;
 pub(crate) mod segment_files;
+pub(crate) mod segment_size;
 pub(crate) mod segment_writer;
 pub(crate) mod segments;
 mod tail;
 pub(crate) mod unrecovered;
 mod waiters;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 pub(crate) use self::commit::FoundSequences;
 use self::commit::{CommitLock, GroupCommit};
@@ -34,12 +35,16 @@ use self::hints::DoubtfulHints;
 use self::manifest::{Floors, ManifestStore, ReplaceError};
 use self::reserve::Reserve;
 use self::segment_files::SegmentFiles;
+use self::segment_size::SegmentSize;
 use self::tail::{Device, Tail};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::planted::{Planted, planted};
+use crate::segment::Segment;
 use crate::state::State;
+use crate::storage::Map;
+use crate::sync::lock;
 
 pub(crate) use self::append::{Applied, NewBatch, NewRecord, Room};
 
@@ -61,6 +66,9 @@ pub(crate) struct Log {
     commit: GroupCommit<Device>,
     /// Held by the thread that seals.
     sealing: Mutex<()>,
+    size: SegmentSize,
+    /// Maps of segments that were removed, and their lengths.
+    unlinked: Mutex<Vec<(Weak<Map>, u64)>>,
 }
 
 /// The writer lock of a log without records.
@@ -88,6 +96,8 @@ impl Log {
             state: state.clone(),
             reserve: reserve.clone(),
         };
+        let size = SegmentSize::new(&context.options, state.live_bytes());
+        reserve.follow(size.bytes());
         Log {
             context,
             state,
@@ -97,6 +107,42 @@ impl Log {
             doubtful_hints: DoubtfulHints::default(),
             commit: GroupCommit::new(lock, device),
             sealing: Mutex::new(()),
+            size,
+            unlinked: Mutex::default(),
+        }
+    }
+
+    /// Bytes of a segment that is started now.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.size.bytes()
+    }
+
+    /// Notes that this segment is about to be removed: values may keep its map, and with it its
+    /// space on disk.
+    pub(crate) fn note_unlinked(&self, segment: &Segment) {
+        if let Some(map) = segment.map() {
+            let mut unlinked = lock(&self.unlinked);
+            unlinked.retain(|(map, _)| map.strong_count() > 0);
+            unlinked.push((Arc::downgrade(map), segment.data_end()));
+        }
+    }
+
+    /// Bytes of removed segments whose maps are still in use.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
+        let unlinked = lock(&self.unlinked);
+        let pinned = unlinked.iter().filter(|(map, _)| map.strong_count() > 0);
+        pinned.map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Adapts the size of new segments, and the reserve, to the live data.
+    fn adapt_sizes(&self) {
+        if self.size.adapt(&self.context.options, self.state.live_bytes()) {
+            self.reserve.follow(self.size.bytes());
+            if !self.reserve.is_full()
+                && let Err(error) = self.reserve.restore()
+            {
+                self.context.events.note_background_error(&error);
+            }
         }
     }
 

@@ -1,12 +1,13 @@
 //! The reserve: disk space held back, so that deleting and compacting still work on a full disk.
 //!
-//! It is a file of zeros, RESERVE. Work that frees space in the end, or that was already
-//! acknowledged, may use all of it; deletes may use half, so that something is left for the
-//! compaction that reclaims their space; puts may use none. Work that finds the disk full releases
+//! It is a file of zeros, RESERVE, as long as a segment and a part for tombstones. Work that frees
+//! space in the end, or that was already acknowledged, may use all of it; deletes may use the part
+//! for tombstones, so that a segment's length is left for the compaction that reclaims their space:
+//! the survivors of any one segment fit; puts may use none. Work that finds the disk full releases
 //! its part of the file and is run once more. From then on work that may not use the whole reserve
 //! is refused until the part kept from it is complete again.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::context::Context;
@@ -16,8 +17,9 @@ use crate::planted::{Planted, planted};
 use crate::storage::write_all_at;
 use crate::sync::lock;
 
-/// Length of the reserve: 4 MiB, or one segment if segments are smaller.
-const RESERVE_BYTES: u64 = 4 << 20;
+/// The part for tombstones is a quarter of a segment, but at least this, or a segment if that is
+/// smaller.
+const TOMBSTONES_MIN: u64 = 64 << 10;
 
 /// The part of the reserve that a piece of work may use when the disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(crate) enum ReservePart {
     /// Puts.
     None,
     /// Deletes.
-    Half,
+    Tombstones,
     /// Work that frees space in the end, or was already acknowledged.
     Whole,
 }
@@ -33,16 +35,20 @@ pub(crate) enum ReservePart {
 impl ReservePart {
     /// The part for a write, by whether it only deletes.
     pub(crate) fn of_write(deletes: bool) -> ReservePart {
-        if deletes { ReservePart::Half } else { ReservePart::None }
+        if deletes {
+            ReservePart::Tombstones
+        } else {
+            ReservePart::None
+        }
     }
 
-    /// Bytes of the reserve that this work may not use.
-    fn kept(self, reserve_bytes: u64) -> u64 {
+    /// Bytes of the reserve that this work may not use, with segments of this size.
+    fn kept(self, segment_bytes: u64) -> u64 {
         match self {
             ReservePart::None if planted(Planted::PutsTakeReserve) => 0,
-            ReservePart::Half if planted(Planted::DeletesTakeAll) => 0,
-            ReservePart::None => reserve_bytes,
-            ReservePart::Half => reserve_bytes / 2,
+            ReservePart::Tombstones if planted(Planted::DeletesTakeAll) => 0,
+            ReservePart::None => reserve_bytes(segment_bytes),
+            ReservePart::Tombstones => segment_bytes,
             ReservePart::Whole => 0,
         }
     }
@@ -53,10 +59,17 @@ impl ReservePart {
     }
 }
 
+/// Length of the whole reserve, with segments of this size.
+fn reserve_bytes(segment_bytes: u64) -> u64 {
+    segment_bytes + (segment_bytes / 4).max(TOMBSTONES_MIN.min(segment_bytes))
+}
+
 /// The reserve of one store.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     context: Arc<Context>,
+    /// Size of a segment.
+    segment_bytes: AtomicU64,
     /// Whether the disk was found full and the reserve has not been whole since.
     full: AtomicBool,
     /// Held while the file is read or changed.
@@ -66,15 +79,41 @@ pub(crate) struct Reserve {
 impl Reserve {
     pub(crate) fn new(context: Arc<Context>) -> Reserve {
         Reserve {
+            segment_bytes: AtomicU64::new(context.options.segment_bytes),
             context,
             full: AtomicBool::new(false),
             file: Mutex::new(()),
         }
     }
 
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.load(Ordering::Relaxed)
+    }
+
     /// Length of the whole reserve.
-    fn bytes(&self) -> u64 {
-        RESERVE_BYTES.min(self.context.options.segment_bytes)
+    pub(crate) fn bytes(&self) -> u64 {
+        reserve_bytes(self.segment_bytes())
+    }
+
+    /// Adapts the length to the size of segments. A longer one must be restored; a shorter one
+    /// frees the rest.
+    pub(crate) fn follow(&self, segment_bytes: u64) {
+        self.segment_bytes.store(segment_bytes, Ordering::Relaxed);
+        let _one_at_a_time = lock(&self.file);
+        if self.context.has_directory() {
+            self.shorten(self.bytes());
+        }
+    }
+
+    /// Cuts the file to this length; if it is already shorter, there is nothing to cut.
+    fn shorten(&self, length: u64) {
+        let directory = &self.context.directory;
+        let _ = directory
+            .open_file(RESERVE_FILE, true)
+            .and_then(|file| match file.len()? {
+                found if found > length => file.set_len(length),
+                _ => Ok(()),
+            });
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -105,7 +144,7 @@ impl Reserve {
     /// Whether the disk was found full and part of the reserve is kept from this work: then
     /// [`Reserve::restore_kept`] must come first.
     pub(crate) fn keeps_from(&self, part: ReservePart) -> bool {
-        part.kept(self.bytes()) > 0 && self.is_full() && !planted(Planted::RefuseNothing)
+        part.kept(self.segment_bytes()) > 0 && self.is_full() && !planted(Planted::RefuseNothing)
     }
 
     /// Restores the part that is kept from this work.
@@ -115,7 +154,7 @@ impl Reserve {
                 path: self.context.path().to_owned(),
             });
         }
-        self.restore_to(part.kept(self.bytes()))
+        self.restore_to(part.kept(self.segment_bytes()))
     }
 
     /// Restores the whole reserve.
@@ -125,24 +164,17 @@ impl Reserve {
 
     /// Releases this part of the reserve to the file system.
     pub(crate) fn release(&self, part: ReservePart) {
-        let kept = part.kept(self.bytes());
+        let kept = part.kept(self.segment_bytes());
         let _one_at_a_time = lock(&self.file);
         self.full.store(true, Ordering::Relaxed);
         if !self.context.has_directory() {
             return;
         }
-        let directory = &self.context.directory;
         if kept == 0 {
-            let _ = directory.remove(RESERVE_FILE);
-            return;
+            let _ = self.context.directory.remove(RESERVE_FILE);
+        } else {
+            self.shorten(kept);
         }
-        // If the file is already shorter than that, there is nothing to release.
-        let _ = directory
-            .open_file(RESERVE_FILE, true)
-            .and_then(|file| match file.len()? {
-                length if length > kept => file.set_len(kept),
-                _ => Ok(()),
-            });
     }
 
     fn restore_to(&self, length: u64) -> Result<()> {

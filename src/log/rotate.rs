@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
 use super::append::Room;
 use super::manifest::{Floors, ReplaceError, ReservedId, SEGMENTS_HELD_BACK};
+use super::tail::Tail;
 use super::{Guard, Log};
 use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
@@ -16,9 +17,6 @@ use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
 use crate::storage::StorageFile;
 
-/// Most segments waiting to be sealed. Each is in memory until then, so a writer that is faster
-/// than the device seals them itself before it starts another.
-const SEALING_MAX: usize = 4;
 /// Most left-over files to pass over when a segment is created: files of unlisted segments that
 /// could not be removed.
 const LEFT_OVER_MAX: usize = 1 << 10;
@@ -36,7 +34,9 @@ impl Log {
             match &guard.tail.active {
                 Some(active) if active.has_room(room.bytes, next_sequence) => return Ok(guard),
                 Some(_) if guard.writing => guard = self.commit.wait(guard),
-                Some(_) if guard.tail.sealing.len() >= SEALING_MAX && !planted(Planted::PileUp) => {
+                // Segments that wait to be sealed are in memory until then, so a writer that is
+                // faster than the device seals them itself before it starts another.
+                Some(_) if self.are_buffers_full(&guard.tail) && !planted(Planted::PileUp) => {
                     drop(guard);
                     self.seal_all()?;
                     guard = self.lock();
@@ -44,6 +44,13 @@ impl Log {
                 _ => self.rotate(&mut guard, room.bytes)?,
             }
         }
+    }
+
+    /// Whether the buffers would take too much memory with another active segment.
+    fn are_buffers_full(&self, tail: &Tail) -> bool {
+        // The prepared one takes memory only once it is written to: it is the other active one.
+        let with_another = tail.buffer_bytes() + self.segment_bytes();
+        !tail.sealing.is_empty() && with_another > self.context.options.buffer_bytes
     }
 
     /// As [`Log::ensure_room`], and returns when no leader is writing out.
@@ -117,11 +124,7 @@ impl Log {
             let _ = self.context.directory.remove(&segment_file(id));
         }
         listed?;
-        let capacity = self
-            .context
-            .options
-            .segment_bytes
-            .max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD);
+        let capacity = self.segment_bytes().max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD);
         let mut appender = Appender::new(capacity as usize);
         let encoded = header.encode();
         if let Some(spare) = appender.spare().get_mut(..encoded.len()) {

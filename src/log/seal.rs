@@ -32,6 +32,8 @@ impl Log {
             guard.check_poison()?;
             drop(guard);
             self.reserve.run(ReservePart::Whole, || self.seal(&oldest))?;
+            self.adapt_sizes();
+            self.context.compaction_wake.wake();
         }
         Ok(())
     }

@@ -13,10 +13,9 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::{Header, Kind, Place, Record, sequence_fits};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader, Summary};
-use crate::location::Location;
+use crate::location::{Location, segment_index};
 use crate::planted::{Planted, planted};
 use crate::segment::{Counters, Segment};
-use crate::state::Move;
 use crate::storage::{StorageFile, write_all_at};
 
 /// Bytes buffered before they are written.
@@ -25,6 +24,8 @@ const WRITE_BYTES: usize = 1 << 20;
 /// Copies records, in ascending order of sequence, into as many new segments as needed.
 pub(crate) struct SegmentWriter<'a> {
     log: &'a Log,
+    /// No put that is written was dead at this sequence.
+    dying_after: u64,
     current: Option<Output>,
     finished: Finished,
 }
@@ -33,8 +34,6 @@ pub(crate) struct SegmentWriter<'a> {
 #[derive(Default)]
 pub(crate) struct Finished {
     pub(crate) segments: Vec<Arc<Segment>>,
-    /// Where their records were copied from.
-    pub(crate) moves: Vec<Move>,
     pub(crate) written_bytes: u64,
     /// Must be held until the manifest lists the segments, or they are removed.
     pub(crate) ids: Vec<ReservedId>,
@@ -65,7 +64,7 @@ impl Output {
         Ok(())
     }
 
-    fn seal(&mut self, log: &Log) -> Result<Arc<Segment>> {
+    fn seal(&mut self, log: &Log, dying_after: u64) -> Result<Arc<Segment>> {
         let summary = self.account.summary();
         self.buffer.extend_from_slice(&encode_seal(&self.header, &summary));
         self.write(&log.context)?;
@@ -78,7 +77,7 @@ impl Output {
             summary,
             cut: false,
         };
-        let counters = Arc::new(Counters::of(&summary));
+        let counters = Arc::new(Counters::of_copies(&summary, dying_after));
         let segment = log.files.readable(&ended, self.file.clone(), counters)?;
         write_hint(&log.context, &segment)?;
         Ok(segment)
@@ -86,50 +85,31 @@ impl Output {
 }
 
 impl<'a> SegmentWriter<'a> {
-    pub(crate) fn new(log: &'a Log) -> SegmentWriter<'a> {
+    /// A writer of puts none of which was dead at the sequence `dying_after`.
+    pub(crate) fn new(log: &'a Log, dying_after: u64) -> SegmentWriter<'a> {
         SegmentWriter {
             log,
+            dying_after,
             current: None,
             finished: Finished::default(),
         }
     }
 
     /// Copies a record: the body unchanged, the header changed only in what depends on its place.
-    pub(crate) fn copy(&mut self, from: Location, record: &Record<'_>, hash: u64) -> Result<()> {
-        let to = self.push(&record.header, record.body)?;
-        if record.header.kind.is_put() {
-            let (length, expiry) = (record.header.record_len(), record.header.expiry);
-            self.finished.moves.push(Move {
-                hash,
-                from,
-                to,
-                length,
-                sequence: record.header.sequence,
-                expiry,
-            });
-        }
-        Ok(())
+    /// Returns where the copy is.
+    pub(crate) fn copy(&mut self, record: &Record<'_>) -> Result<Location> {
+        self.push(&record.header, record.body)
     }
 
     /// Writes a tombstone with this sequence in place of an expired put.
     pub(crate) fn tombstone(&mut self, namespace: u32, key: &[u8], sequence: u64) -> Result<()> {
-        let header = Header {
-            kind: Kind::Tombstone,
-            namespace,
-            sequence,
-            expiry: None,
-            key_len: key.len() as u32,
-            metadata_len: None,
-            value_len: 0,
-            body_crc: crc32fast::hash(key),
-        };
-        self.push(&header, key).map(drop)
+        self.push(&tombstone_header(namespace, key, sequence), key).map(drop)
     }
 
     fn push(&mut self, header: &Header, body: &[u8]) -> Result<Location> {
         let length = header.record_len();
         let fits = self.current.as_ref().is_some_and(|output| {
-            output.end() + length <= self.log.context.options.segment_bytes
+            output.end() + length <= self.log.segment_bytes()
                 && sequence_fits(output.header.base_sequence, header.sequence)
         });
         if !fits {
@@ -153,7 +133,7 @@ impl<'a> SegmentWriter<'a> {
             .account
             .add(header, output.buffer.get(start..).unwrap_or_default());
         self.finished.written_bytes += length;
-        let location = Location::new(crate::location::segment_index(output.header.segment_id), offset);
+        let location = Location::new(segment_index(output.header.segment_id), offset);
         if output.buffer.len() >= WRITE_BYTES {
             output.write(&self.log.context)?;
         }
@@ -177,7 +157,7 @@ impl<'a> SegmentWriter<'a> {
         let Some(mut output) = self.current.take() else {
             return Ok(());
         };
-        let result = output.seal(self.log);
+        let result = output.seal(self.log, self.dying_after);
         match result {
             Ok(segment) => {
                 self.finished.segments.push(segment);
@@ -212,6 +192,20 @@ impl<'a> SegmentWriter<'a> {
             .iter()
             .chain(self.current.as_ref().map(|output| &output.id));
         ids.for_each(|id| self.log.files.remove(id.id()));
+    }
+}
+
+/// The header of a tombstone.
+pub(crate) fn tombstone_header(namespace: u32, key: &[u8], sequence: u64) -> Header {
+    Header {
+        kind: Kind::Tombstone,
+        namespace,
+        sequence,
+        expiry: None,
+        key_len: key.len() as u32,
+        metadata_len: None,
+        value_len: 0,
+        body_crc: crc32fast::hash(key),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::format::segment::Summary;
 use crate::location::segment_index;
 use crate::segment::scan::Scanner;
 use crate::segment::{Counters, Segment};
+use crate::state::Move;
 
 /// Valid records that are still where they were found.
 #[derive(Debug, Default)]
@@ -66,10 +67,9 @@ impl Log {
         };
         // Opened first, since nothing may fail once the manifest is replaced.
         let cut = self.cut_segments(unrecovered)?;
-        let finished = self.copy_unrecovered(unrecovered)?;
+        let (finished, moves) = self.copy_unrecovered(unrecovered)?;
         let Finished {
             segments: outputs,
-            moves,
             written_bytes,
             // Both are held until the indexes point only into the new segments.
             ids: _new_ids,
@@ -133,23 +133,32 @@ impl Log {
         Ok(cut)
     }
 
-    fn copy_unrecovered(&self, unrecovered: &Unrecovered) -> Result<Finished> {
-        let mut writer = SegmentWriter::new(self);
+    /// Copies what is not known to be durable; returns the new segments, and what was moved.
+    fn copy_unrecovered(&self, unrecovered: &Unrecovered) -> Result<(Finished, Vec<Move>)> {
+        // It is not known when those that are dead died.
+        let mut writer = SegmentWriter::new(self, 0);
+        let mut moves = Vec::new();
         for unsealed in &unrecovered.unsealed {
             let Some(segment) = self.state.segments.get(segment_index(unsealed.id)) else {
                 continue;
             };
             let durable_end = unsealed.durable.map_or(0, |durable| durable.data_end);
-            if let Err(error) = self.copy_beyond(&segment, durable_end, &mut writer) {
+            if let Err(error) = self.copy_beyond(&segment, durable_end, &mut writer, &mut moves) {
                 writer.discard();
                 return Err(error);
             }
         }
-        writer.finish()
+        Ok((writer.finish()?, moves))
     }
 
     /// Copies all records at or past an offset.
-    fn copy_beyond(&self, segment: &Segment, offset: u64, writer: &mut SegmentWriter<'_>) -> Result<()> {
+    fn copy_beyond(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        writer: &mut SegmentWriter<'_>,
+        moves: &mut Vec<Move>,
+    ) -> Result<()> {
         let mut scratch = Vec::new();
         let bytes = segment
             .all_bytes(&mut scratch)
@@ -157,8 +166,12 @@ impl Log {
         let mut scanner = Scanner::new(bytes, segment.header);
         while let Ok(found) = scanner.next() {
             if found.offset >= offset {
-                let hash = self.state.hash(found.record.header.namespace, found.record.key());
-                writer.copy(segment.location(found.offset), &found.record, hash)?;
+                let to = writer.copy(&found.record)?;
+                if found.record.header.kind.is_put() {
+                    let hash = self.state.hash(found.record.header.namespace, found.record.key());
+                    let from = segment.location(found.offset);
+                    moves.push(Move::new(hash, &found.record.header, from, to));
+                }
             }
         }
         Ok(())

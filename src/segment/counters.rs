@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::format::segment::Summary;
+use crate::planted::{Planted, planted};
 use crate::sync::ChangeRight;
 
 /// Counters of one segment. Only one thread changes them: it holds the writer lock, or loads the
@@ -27,6 +28,8 @@ pub(crate) struct Counters {
     expired: Mutex<ExpiredSums>,
     /// Lowest sequence plus one; 0 if there is no put or tombstone yet.
     min_sequence_plus_one: AtomicU64,
+    /// The sequence before the earliest death plus one; 0 if no put has died.
+    dying_plus_one: AtomicU64,
 }
 
 /// Bytes that expired, summed over intervals of time, in order. An expired record that may not be
@@ -104,6 +107,10 @@ pub(crate) struct Counts {
     pub(crate) expired_bytes: u64,
     /// `u64::MAX` if there is no put or tombstone.
     pub(crate) min_sequence: u64,
+    /// No put that is dead died at or before this sequence: a put dies when a newer record of its
+    /// key gets a higher one, or when it leaves the indexes because it expired, and then every
+    /// later record has a higher one. `u64::MAX` if none has died.
+    pub(crate) dying_after: u64,
 }
 
 impl Counts {
@@ -120,12 +127,35 @@ impl Counts {
     pub(crate) fn dead_bytes(&self) -> u64 {
         self.put_bytes.saturating_sub(self.live_bytes)
     }
+
+    /// Shadows up to this sequence hide no record of this segment; None if no shadow does.
+    ///
+    /// A shadow hides only records that are dead, and each of them died at the sequence of its
+    /// oldest shadow at the latest: when that was written, the record was in the indexes, and was
+    /// removed from them, or it had left them before.
+    pub(crate) fn hides_up_to(&self) -> Option<u64> {
+        let dying_after = match self.dying_after {
+            // It has just died.
+            u64::MAX => 0,
+            after => after,
+        };
+        (self.dead_puts() > 0).then(|| dying_after.max(self.min_sequence))
+    }
 }
 
 impl Counters {
-    /// Counters of a segment with this summary and no live records yet.
+    /// Counters of a segment with this summary and no live records yet. It is not known when the
+    /// others died.
     pub(crate) fn of(summary: &Summary) -> Counters {
+        Counters::of_copies(summary, 0)
+    }
+
+    /// The same, of records that had not died at this sequence.
+    pub(crate) fn of_copies(summary: &Summary, dying_after: u64) -> Counters {
         let counters = Counters::default();
+        counters
+            .dying_plus_one
+            .store(dying_after.wrapping_add(1), Ordering::Relaxed);
         counters.puts.store(summary.puts, Ordering::Relaxed);
         counters.put_bytes.store(summary.put_bytes, Ordering::Relaxed);
         counters.tombstones.store(summary.tombstones, Ordering::Relaxed);
@@ -198,11 +228,26 @@ impl Counters {
         add(&self.live_bytes, bytes);
     }
 
-    /// Counts a put that the keydir no longer points at.
+    /// Counts a put that the keydir no longer points at, because it was moved or rolled back.
     pub(crate) fn remove_live(&self, _: &ChangeRight, bytes: u64) {
         debug_assert!(self.live_puts.load(Ordering::Relaxed) > 0, "more died than was live");
         subtract(&self.live_puts, 1);
         subtract(&self.live_bytes, bytes);
+    }
+
+    /// Counts a put that died: every record that hides it has a higher sequence than this one.
+    pub(crate) fn die(&self, right: &ChangeRight, bytes: u64, dying_after: u64) {
+        self.remove_live(right, bytes);
+        let earliest = self.dying_plus_one.load(Ordering::Relaxed).wrapping_sub(1);
+        let dying_after = if planted(Planted::ForgetDeaths) {
+            u64::MAX - 1
+        } else {
+            dying_after
+        };
+        if dying_after < earliest {
+            self.dying_plus_one
+                .store(dying_after.wrapping_add(1), Ordering::Relaxed);
+        }
     }
 
     /// Takes over the live and expired counts of the segment object that this one replaces.
@@ -234,6 +279,7 @@ impl Counters {
             latest_expired: self.latest_expired.load(Ordering::Relaxed),
             expired_bytes: self.expired_bytes.load(Ordering::Relaxed),
             min_sequence: self.min_sequence_plus_one.load(Ordering::Relaxed).wrapping_sub(1),
+            dying_after: self.dying_plus_one.load(Ordering::Relaxed).wrapping_sub(1),
         }
     }
 }
@@ -254,6 +300,44 @@ fn subtract(counter: &AtomicU64, amount: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_keeps_the_shadows_that_came_after_its_first_death() {
+        let (right, counters) = (ChangeRight::new(), Counters::default());
+        for sequence in [10, 11, 12] {
+            counters.add_put(&right, 100, sequence);
+            counters.add_live(&right, 1, 100);
+        }
+        assert_eq!(counters.get().hides_up_to(), None);
+        counters.die(&right, 100, 40);
+        assert_eq!(counters.get().hides_up_to(), Some(40));
+        counters.die(&right, 100, 50);
+        assert_eq!(counters.get().hides_up_to(), Some(40));
+        // Nothing can hide a record before the first one.
+        counters.die(&right, 100, 0);
+        assert_eq!(counters.get().hides_up_to(), Some(10));
+
+        let summary = Summary {
+            puts: 2,
+            put_bytes: 200,
+            min_sequence: 10,
+            ..Summary::default()
+        };
+        // Of a segment that was found on disk it is not known when its records died.
+        assert_eq!(Counters::of(&summary).get().hides_up_to(), Some(10));
+        let copies = Counters::of_copies(&summary, 60);
+        assert_eq!(copies.get().hides_up_to(), Some(60));
+        copies.add_live(&right, 2, 200);
+        assert_eq!(copies.get().hides_up_to(), None);
+        // A put that has died since the counters were read.
+        let died = Counts {
+            puts: 1,
+            dying_after: u64::MAX,
+            min_sequence: 10,
+            ..Counts::default()
+        };
+        assert_eq!(died.hides_up_to(), Some(10));
+    }
 
     #[test]
     fn what_expired_late_holds_back_little_of_what_expired_before() {

@@ -328,11 +328,20 @@ impl Segment {
         }
     }
 
+    /// The map that the segment is read through, if it is.
+    pub(crate) fn map(&self) -> Option<&Arc<Map>> {
+        match &self.source {
+            Source::Memory(stripes) => match stripes.first().map(|backing| &backing.0) {
+                Some(Bytes::Map { map, .. }) => Some(map),
+                _ => None,
+            },
+            Source::File { .. } => None,
+        }
+    }
+
     /// Asks the system to read a mapped segment ahead.
     pub(crate) fn read_ahead(&self) {
-        if let Source::Memory(stripes) = &self.source
-            && let Some(Bytes::Map { map, .. }) = stripes.first().map(|backing| &backing.0)
-        {
+        if let Some(map) = self.map() {
             map.read_ahead();
         }
     }

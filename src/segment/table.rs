@@ -63,6 +63,16 @@ impl SegmentTable {
         }
     }
 
+    /// Calls `look` with every live segment, in any order.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&Segment)) {
+        let pages = self.pages.iter().filter_map(OnceLock::get);
+        for slot in pages.flatten() {
+            if let Some(segment) = &*slot.load() {
+                look(segment);
+            }
+        }
+    }
+
     /// All live segments, by ascending id.
     pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
         let pages = self.pages.iter().filter_map(OnceLock::get);

@@ -110,8 +110,9 @@ impl State {
             previous: before,
         });
         if let Some(current) = &before {
-            self.no_longer_live(right, current);
+            self.die(right, current, header.sequence.saturating_sub(1));
         }
+        self.newest.store(header.sequence, Ordering::Relaxed);
         let mut indexed = Ok(());
         if header.kind.is_put() {
             segment.counters.add_put(right, length, header.sequence);
@@ -137,13 +138,14 @@ impl State {
         (change, indexed)
     }
 
-    /// The keydir no longer points at this record: it is dead.
-    fn no_longer_live(&self, right: &ChangeRight, record: &Current) {
+    /// The keydir no longer points at this record: it is dead, and what hides it has a higher
+    /// sequence than `after`.
+    fn die(&self, right: &ChangeRight, record: &Current, after: u64) {
         if planted(Planted::ForgetDead) {
             return;
         }
         if let Some(Some(segment)) = self.segments.load(record.location.segment_index()).as_deref() {
-            segment.counters.remove_live(right, record.length());
+            segment.counters.die(right, record.length(), after);
         }
     }
 
@@ -258,7 +260,7 @@ impl State {
         };
         if self.keydir.remove(hash, location) {
             let length = header.record_len();
-            segment.counters.remove_live(right, length);
+            segment.counters.die(right, length, self.newest.load(Ordering::Relaxed));
             segment.counters.add_expired(right, header.expiry.unwrap_or(0), length);
             self.context.events.expired.fetch_add(1, Ordering::Relaxed);
             if let Some(namespace) = self.namespaces.by_number(header.namespace) {
@@ -275,7 +277,8 @@ impl State {
         if let Some(current) = self.current(&hashed, false)?
             && self.keydir.remove(hashed.hash, current.location)
         {
-            self.no_longer_live(right, &current);
+            // The record that dropped the namespace came some time before.
+            self.die(right, &current, 0);
         }
         self.namespaces.change_order(namespace, [Change::Remove(key)]);
         Ok(())

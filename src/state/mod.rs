@@ -60,6 +60,9 @@ pub(crate) struct State {
     expiry: Mutex<ExpiryQueue>,
     /// Odd while a group is being applied.
     group_epoch: AtomicU64,
+    /// Sequence of the newest record that was applied since the store was opened; 0 if none was. It
+    /// stays if that is rolled back.
+    newest: AtomicU64,
 }
 
 /// The lock under which the state changes, for the rare reader that must keep it from changing.
@@ -91,6 +94,7 @@ impl State {
             next_namespace: AtomicU32::new(next_namespace),
             expiry: Mutex::default(),
             group_epoch: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
         }
     }
 
@@ -114,6 +118,14 @@ impl State {
     pub(crate) fn keys(&self) -> u64 {
         // Each namespace has an entry in the same index.
         self.keydir.len().saturating_sub(self.namespaces.len() as u64)
+    }
+
+    /// Bytes of live records.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let mut sum = 0;
+        self.segments
+            .for_each(|segment| sum += segment.counters.get().live_bytes);
+        sum
     }
 
     /// Memory of the keydir, in bytes.

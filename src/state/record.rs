@@ -112,6 +112,19 @@ pub(crate) struct Move {
     pub(crate) expiry: Option<u64>,
 }
 
+impl Move {
+    pub(crate) fn new(hash: u64, header: &Header, from: Location, to: Location) -> Move {
+        Move {
+            hash,
+            from,
+            to,
+            length: header.record_len(),
+            sequence: header.sequence,
+            expiry: header.expiry,
+        }
+    }
+}
+
 /// A record's flags in the key order.
 pub(crate) fn flags(header: &Header) -> KeyFlags {
     let expires = if header.expiry.is_some() {

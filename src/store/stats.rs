@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Store;
 use crate::compact::CompactionReport;
+use crate::engine::Engine;
 use crate::segment::Segment;
 use crate::sync::lock;
 
@@ -58,12 +59,43 @@ pub struct Stats {
     pub expired: u64,
     /// All compaction since the store was opened.
     pub compaction: CompactionReport,
+    /// Where disk space goes that is not live data.
+    pub space: Space,
     /// Whether the disk was full and the reserve has not been restored since.
     pub disk_full: bool,
     /// Why writes are refused; `None` if they are not.
     pub poisoned: Option<String>,
     /// The latest error of background work.
     pub background_error: Option<String>,
+}
+
+/// Disk space beyond live data: what the store takes, and what cannot be reclaimed yet and why.
+///
+/// After each step of maintenance ([`Store::maintain`] and [`Store::compact_if_worthwhile`], or what
+/// the background threads do) the files take at most [`Stats::live_bytes`] times the waste ceiling,
+/// plus `grace_bytes`, `damage_bytes`, `pinned_bytes` and `reserve_bytes`, plus four segments of
+/// `segment_bytes`, unless compaction is paused. With values so small that hints alone take more
+/// than the ceiling allows, half of that is left for waste besides the hints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Space {
+    /// Size of a segment that is started now; see
+    /// [`Options::segment_bytes`](crate::Options::segment_bytes).
+    pub segment_bytes: u64,
+    /// Length of the reserve for a full disk.
+    pub reserve_bytes: u64,
+    /// Puts that expired within the grace period, and tombstones that may hide one of them. After a
+    /// jump of the clock this includes all expired puts, until the clock is believed.
+    pub grace_bytes: u64,
+    /// Tombstones that may hide a record of a damaged segment.
+    pub damage_bytes: u64,
+    /// Segments that were compacted away, whose space the system frees once the last
+    /// [`Value`](crate::Value) that points into them is dropped.
+    pub pinned_bytes: u64,
+    /// Bytes that compaction is behind: above the ceiling, what is held, and one segment.
+    pub owed_bytes: u64,
+    /// Whether compaction is paused by [`Store::pause_compaction`].
+    pub paused: bool,
 }
 
 /// One segment.
@@ -107,6 +139,19 @@ impl SegmentStats {
             expired_bytes: counts.expired_bytes.min(counts.dead_bytes()),
             tombstone_bytes: counts.tombstone_bytes,
         }
+    }
+}
+
+fn space(engine: &Engine) -> Space {
+    let (owed_bytes, held) = engine.compactor.owed_and_held();
+    Space {
+        segment_bytes: engine.log.segment_bytes(),
+        reserve_bytes: engine.log.reserve.bytes(),
+        grace_bytes: held.grace_bytes,
+        damage_bytes: held.damage_bytes,
+        pinned_bytes: engine.log.pinned_bytes(),
+        owed_bytes,
+        paused: engine.compactor.control.is_paused(),
     }
 }
 
@@ -165,6 +210,7 @@ impl Store {
             syncs: events.syncs.load(Ordering::Relaxed),
             expired: events.expired.load(Ordering::Relaxed),
             compaction: engine.compactor.control.totals(),
+            space: space(engine),
             disk_full: engine.log.reserve.is_full(),
             poisoned,
             background_error,

@@ -26,6 +26,15 @@ pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
         "tombstone_bytes": numbers.tombstone_bytes,
         "segment_bytes": numbers.segment_bytes,
         "segments": segments,
+        "space": {
+            "segment_bytes": numbers.space.segment_bytes,
+            "reserve_bytes": numbers.space.reserve_bytes,
+            "grace_bytes": numbers.space.grace_bytes,
+            "damage_bytes": numbers.space.damage_bytes,
+            "pinned_bytes": numbers.space.pinned_bytes,
+            "owed_bytes": numbers.space.owed_bytes,
+            "paused": numbers.space.paused,
+        },
         "memory": {
             "keydir_bytes": numbers.keydir_bytes,
             "key_order_bytes": numbers.key_order_bytes,

@@ -115,6 +115,21 @@ impl Metrics {
             ("segment_bytes", "Bytes of all segments", stats.segment_bytes),
             ("segments", "Segments", stats.segments.len() as u64),
             (
+                "grace_bytes",
+                "Bytes that expired too recently to be reclaimed",
+                stats.space.grace_bytes,
+            ),
+            (
+                "pinned_bytes",
+                "Bytes of removed segments that values in use keep",
+                stats.space.pinned_bytes,
+            ),
+            (
+                "owed_bytes",
+                "Bytes above the bound that compaction keeps to",
+                stats.space.owed_bytes,
+            ),
+            (
                 "index_bytes",
                 "Memory of the indexes",
                 stats.keydir_bytes + stats.key_order_bytes + stats.expiry_queue_bytes,

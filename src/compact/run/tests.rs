@@ -1,6 +1,8 @@
 use std::time::Duration;
 
+use super::super::fate::{Fate, fate};
 use super::*;
+use crate::segment::scan::Scanner;
 use crate::storage::MemStorage;
 use crate::{Maintenance, ManualClock, Namespace, PutOptions, Store};
 
@@ -38,9 +40,11 @@ fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     let found = scanner.next().unwrap();
     assert_eq!(found.record.key(), b"key");
     // If it were dropped, the older put, which never expires, would reappear on the next open.
+    let key = engine.state.hashed(found.record.header.namespace, found.record.key());
+    let location = input.location(found.offset);
     let facts = engine
         .compactor
-        .facts(input.location(found.offset), &found.record, &rules)
+        .facts(&key, location, &found.record.header, &rules)
         .unwrap();
     assert_eq!(fate(&facts), Fate::Linger);
 }

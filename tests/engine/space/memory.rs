@@ -1,0 +1,81 @@
+//! The bound on the memory of buffers, and the sizes that follow the data.
+
+use std::sync::Arc;
+
+use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+use embercask::{Durability, Maintenance, Store};
+use test_support::DIRECTORY;
+
+const MIB: u64 = 1 << 20;
+
+/// Segments that cannot be sealed stay in memory.
+#[test]
+fn segments_that_wait_for_the_device_take_no_more_than_the_buffers() {
+    for (segment_bytes, buffer_bytes) in [(64 << 10, 256 << 10), (64 << 10, 1 << 20), (1 << 20, 128 << 10)] {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        let store = Store::options()
+            .segment_bytes(segment_bytes)
+            .buffer_bytes(buffer_bytes)
+            .durability(Durability::Os)
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(faults.clone()))
+            .open(DIRECTORY)
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        // No segment can be sealed, and each put tries again.
+        let refused = Fault::new(FaultKind::Error(std::io::ErrorKind::PermissionDenied));
+        faults.inject(refused.on(Operation::Map).repeated());
+        let (mut most, mut written) = (0, 0);
+        for n in 0..20_000 {
+            if namespace.put(format!("{n}"), [1; 100]).is_err() {
+                break;
+            }
+            written = n;
+            most = most.max(store.stats().buffer_bytes);
+        }
+        assert!(most <= buffer_bytes, "{most} bytes of {buffer_bytes}");
+        assert!(most > buffer_bytes / 3, "{most} bytes of {buffer_bytes}");
+        assert!(written < 19_999, "every segment was sealed");
+        // Nothing is lost, and it goes on.
+        faults.clear();
+        for n in 0..=written {
+            assert!(namespace.get(format!("{n}")).unwrap().is_some());
+        }
+        namespace.put("more", "1").unwrap();
+        store.maintain().unwrap();
+        assert!(store.stats().buffer_bytes <= store.stats().space.segment_bytes);
+    }
+}
+
+#[test]
+fn a_small_store_has_small_segments_and_they_grow_with_the_data() {
+    let disk = MemStorage::new();
+    let store = Store::options()
+        .durability(Durability::Buffered)
+        .maintenance(Maintenance::Manual)
+        .storage(Arc::new(disk.clone()))
+        .open(DIRECTORY)
+        .unwrap();
+    let space = store.stats().space;
+    assert_eq!((space.segment_bytes, space.reserve_bytes), (8 * MIB, 10 * MIB));
+    let namespace = store.namespace("N").unwrap();
+    let value = vec![1; 1 << 20];
+    for n in 0..300 {
+        namespace.put(format!("{n}"), &value).unwrap();
+    }
+    let space = store.stats().space;
+    assert_eq!((space.segment_bytes, space.reserve_bytes), (12 * MIB, 15 * MIB));
+    let reserve = disk.read_file(format!("{DIRECTORY}/RESERVE")).unwrap();
+    assert_eq!(reserve.len() as u64, 15 * MIB);
+    for n in 0..300 {
+        namespace.delete(format!("{n}")).unwrap();
+    }
+    store.compact().unwrap();
+    for n in 0..10 {
+        namespace.put(format!("{n}"), &value).unwrap();
+    }
+    store.maintain().unwrap();
+    assert_eq!(store.stats().space.segment_bytes, 8 * MIB);
+    let reserve = disk.read_file(format!("{DIRECTORY}/RESERVE")).unwrap();
+    assert_eq!(reserve.len() as u64, 10 * MIB);
+}
