@@ -25,4 +25,5 @@ mod rollback;
 mod sealing;
 mod second_crash;
 mod sequences;
+mod sync_interval;
 mod verify_and_salvage;
