@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) events: Events,
     /// Wakes the thread that flushes and prepares segments.
     pub(crate) flush_wake: Wake,
+    /// Wakes the thread that syncs.
+    pub(crate) sync_wake: Wake,
     /// Wakes the maintenance thread.
     pub(crate) maintenance_wake: Wake,
     /// Wakes the thread that compacts.
@@ -103,6 +105,7 @@ impl Context {
             store_id,
             events: Events::default(),
             flush_wake: Wake::default(),
+            sync_wake: Wake::default(),
             maintenance_wake: Wake::default(),
             compaction_wake: Wake::default(),
             process: ProcessMark::of_this_process(),

@@ -37,11 +37,11 @@ pub enum ReadMode {
     Pread,
 }
 
-/// Who does deferred work: sealing, hints, merging of the key order, expiry, flushing and
+/// Who does deferred work: flushing, syncing, sealing, hints, merging of the key order, expiry and
 /// compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Maintenance {
-    /// Three threads of the store.
+    /// Four threads of the store.
     #[default]
     Background,
     /// No thread is started. Writers seal full segments themselves, and the rest is left to
@@ -75,6 +75,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) buffer_bytes: u64,
     pub(crate) flush_interval: Duration,
+    pub(crate) sync_interval: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) read_mode: ReadMode,
     pub(crate) maintenance: Maintenance,
@@ -95,6 +96,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             buffer_bytes: 128 << 20,
             flush_interval: Duration::from_millis(100),
+            sync_interval: Some(Duration::from_secs(1)),
             limits: Limits::ENGINE,
             read_mode: ReadMode::default(),
             maintenance: Maintenance::default(),
@@ -117,6 +119,7 @@ impl fmt::Debug for Options {
             .field("segment_bytes", &self.segment_bytes)
             .field("buffer_bytes", &self.buffer_bytes)
             .field("flush_interval", &self.flush_interval)
+            .field("sync_interval", &self.sync_interval)
             .field("limits", &self.limits)
             .field("read_mode", &self.read_mode)
             .field("maintenance", &self.maintenance)
@@ -156,6 +159,23 @@ impl Options {
     /// Longest time that a [`Durability::Buffered`] write stays only in memory. Default: 100 ms.
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
+        self
+    }
+
+    /// Longest time from a write of class [`Durability::Os`] or [`Durability::Buffered`] to the sync
+    /// that makes it durable, if no other sync comes first. Default: 1 s. A power cut takes at most
+    /// the writes of that time, and of the time that the device then needs for the sync. None turns
+    /// it off: then such writes are synced in the background only after every 16 MiB. The time is
+    /// that of [`Clock::monotonic_ms`], in whole milliseconds, at least one. A store to which nothing
+    /// is written syncs nothing. With [`Maintenance::Manual`],
+    /// [`Store::maintain`](crate::Store::maintain) does this when it is due.
+    ///
+    /// # Errors
+    ///
+    /// Opening fails with [`Error::InvalidInput`](crate::Error::InvalidInput) if the interval is
+    /// zero; [`Durability::Sync`] syncs each write.
+    pub fn sync_interval(mut self, interval: Option<Duration>) -> Self {
+        self.sync_interval = interval;
         self
     }
 
@@ -255,6 +275,11 @@ impl Options {
                 "a waste ceiling of {} is not possible; choose 1.1 to 10",
                 self.waste_ceiling
             )));
+        }
+        if self.sync_interval == Some(Duration::ZERO) {
+            return Err(Error::invalid(
+                "a sync interval of zero is not possible; use durability `Sync` to sync each write, or no interval",
+            ));
         }
         if self.compaction_bytes_per_second == Some(0) {
             return Err(Error::invalid(

@@ -216,6 +216,10 @@ breakages! {
     ForgetAbsence,
     /// The log contains no marks of how far it is durable.
     SkipMarks,
+    /// What nobody syncs waits until there is much of it, however long that takes.
+    SyncBytesOnly,
+    /// No mark follows a sync in the background.
+    SkipMarkBehind,
     /// A key whose record is damaged counts as absent.
     DamageIsAbsence,
     /// A get shows expired records until they leave the indexes.

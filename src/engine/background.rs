@@ -1,6 +1,6 @@
-//! The store's three threads: one flushes and prepares the next segment, so it is never busy for
-//! long with anything else; one does all other maintenance; one compacts. Their errors are kept for
-//! `stats`. A panic leaves no thread waiting, since none waits for these threads: every writer can
+//! The store's four threads: one flushes and prepares the next segment, so it is never busy for
+//! long with anything else; one syncs what no writer waits for; one does all other maintenance; one
+//! compacts. Their errors are kept for `stats`. A panic leaves no thread waiting, since none waits for these threads: every writer can
 //! do their work itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,6 +38,8 @@ impl Workers {
         };
         let (flushed, flush_stop) = (engine.clone(), stop.clone());
         workers.spawn("embercask-flush", move || flush(&flushed, &flush_stop))?;
+        let (synced, sync_stop) = (engine.clone(), stop.clone());
+        workers.spawn("embercask-sync", move || sync(&synced, &sync_stop))?;
         let (maintained, maintenance_stop) = (engine.clone(), stop.clone());
         workers.spawn("embercask-maintenance", move || {
             maintain(&maintained, &maintenance_stop)
@@ -70,6 +72,7 @@ impl Drop for Workers {
         self.stop.requested.store(true, Ordering::Release);
         self.engine.context.begin_closing();
         self.engine.context.flush_wake.wake();
+        self.engine.context.sync_wake.wake();
         self.engine.context.maintenance_wake.wake();
         self.engine.context.compaction_wake.wake();
         for thread in self.threads.drain(..) {
@@ -93,6 +96,22 @@ fn flush(engine: &Engine, stop: &Stop) {
     }
 }
 
+/// Syncs behind the writers. A thread of its own: a sweep or a seal would keep the maintenance
+/// thread from it for longer than the sync interval; and on the flush thread a slow sync would keep
+/// writes of class `Buffered` in memory for longer than the flush interval.
+fn sync(engine: &Engine, stop: &Stop) {
+    let mut failed = false;
+    while !stop.requested.load(Ordering::Acquire) {
+        // After a failure, as on a full disk, without haste.
+        let least = if failed { TICK } else { Duration::ZERO };
+        let sleep = engine.log.sleep_before_sync().max(least);
+        engine.context.sync_wake.wait(sleep);
+        let synced = engine.log.sync_behind();
+        failed = synced.is_err();
+        note_errors(engine, [synced]);
+    }
+}
+
 fn maintain(engine: &Engine, stop: &Stop) {
     // Stops if the store closes: the next open, or the one after it, renews the rest.
     let _ = engine.log.renew_hints();
@@ -100,11 +119,7 @@ fn maintain(engine: &Engine, stop: &Stop) {
         engine.context.maintenance_wake.wait(TICK);
         note_errors(
             engine,
-            [
-                engine.log.seal_all(),
-                engine.log.sync_behind(),
-                engine.housekeeping.empty_dropped_namespaces(),
-            ],
+            [engine.log.seal_all(), engine.housekeeping.empty_dropped_namespaces()],
         );
         engine.housekeeping.sweep_expired();
         engine.housekeeping.clean_expiry_queue();

@@ -7,7 +7,11 @@ impl Engine {
     /// One round of all background work except compaction: all of it that is due is done on return.
     pub(crate) fn maintain(&self) -> Result<()> {
         self.context.check_open()?;
-        self.log.flush()?;
+        let flushed = self.log.flush();
+        // First, since the rest may take long, and even if pending records do not fit on the disk:
+        // what is written must not wait for that.
+        self.log.sync_behind()?;
+        flushed?;
         self.log.renew_hints()?;
         self.log.seal_all()?;
         self.housekeeping.sweep_expired();

@@ -18,7 +18,7 @@ use crate::state::{AppliedRecord, Current, Full};
 pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes of a mark.
-const MARK_LEN: u64 = aligned((FIXED_HEADER_LEN + Mark::LEN) as u64);
+pub(super) const MARK_LEN: u64 = aligned((FIXED_HEADER_LEN + Mark::LEN) as u64);
 
 /// Bytes of a batch's frame record.
 const BATCH_BEGIN_LEN: u64 = aligned((FIXED_HEADER_LEN + BatchBegin::LEN) as u64);
@@ -54,7 +54,7 @@ pub(crate) struct Applied<'a, T> {
     pub(crate) answer: T,
 }
 
-/// Bytes and sequences that a write may need.
+/// Bytes and sequences that a write may need, with a mark before it and one after it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     pub(super) bytes: u64,
@@ -64,8 +64,8 @@ pub(crate) struct Room {
 impl Room {
     pub(crate) fn of_record(record: &NewRecord<'_>) -> Room {
         Room {
-            bytes: record.header.record_len() + MARK_LEN,
-            sequences: 2,
+            bytes: record.header.record_len() + 2 * MARK_LEN,
+            sequences: 3,
         }
     }
 
@@ -78,8 +78,8 @@ impl Room {
             )));
         }
         Ok(Room {
-            bytes: MARK_LEN + BATCH_BEGIN_LEN + bytes,
-            sequences: records.len() as u64 + 2,
+            bytes: 2 * MARK_LEN + BATCH_BEGIN_LEN + bytes,
+            sequences: records.len() as u64 + 3,
         })
     }
 }
@@ -196,6 +196,7 @@ impl Log {
     /// Appends a record and applies it to the state. The caller has made room in the active
     /// segment.
     pub(crate) fn append(&self, guard: &mut Guard<'_>, record: &NewRecord<'_>, before: Option<Current>) -> u64 {
+        self.note_append(guard);
         self.mark_if_due(guard);
         self.context.time.appending(guard.next_sequence);
         let header = Header {
@@ -226,6 +227,7 @@ impl Log {
     /// Appends a batch and applies it to the state as one group. The caller has made room in the
     /// active segment. Returns the sequence of the last record.
     pub(crate) fn append_batch(&self, guard: &mut Guard<'_>, batch: &NewBatch<'_>) -> u64 {
+        self.note_append(guard);
         self.mark_if_due(guard);
         // The frame, with a checksum of the records after it, is first in the log and has the first
         // sequence.
@@ -290,12 +292,19 @@ impl Log {
         }
     }
 
-    /// Appends a mark of how far the log is durable, if that has advanced and nothing is pending.
-    /// With it recovery can tell a torn end from damage, and need not copy what is durable.
-    fn mark_if_due(&self, guard: &mut Guard<'_>) {
-        let is_news = guard.durable_sequence > guard.tail.marked_sequence;
+    /// Appends a mark of how far the log is durable, if that has advanced by more than the last mark
+    /// itself and nothing is pending. With it recovery can tell a torn end from damage, and need not
+    /// copy what is durable.
+    pub(super) fn mark_if_due(&self, guard: &mut Guard<'_>) {
+        let durable = guard.durable_sequence;
+        let is_news = durable > guard.tail.marked_sequence && durable != guard.tail.bare_mark;
         if is_news && guard.tail.pending_bytes() == 0 && !planted(Planted::SkipMarks) {
-            guard.tail.marked_sequence = guard.durable_sequence;
+            guard.tail.marked_sequence = durable;
+            guard.tail.bare_mark = if guard.last_sequence == durable {
+                guard.next_sequence
+            } else {
+                0
+            };
             let mark = guard.tail.durable_end.encode();
             self.append_own(guard, Kind::Mark, &mark);
         }
@@ -303,6 +312,7 @@ impl Log {
 
     /// Appends one record about the log itself.
     pub(super) fn append_own(&self, guard: &mut Guard<'_>, kind: Kind, body: &[u8]) {
+        self.note_append(guard);
         let sequence = guard.take_sequence();
         if let Some(active) = &mut guard.tail.active {
             let header = Header::of_log(kind, sequence, body);

@@ -1,14 +1,9 @@
-//! Background work on the log, and how it is closed.
-
-use std::sync::atomic::Ordering;
+//! Flushing in the background, and how the log is closed.
 
 use super::Log;
 use super::reserve::ReservePart;
 use crate::error::{Error, Result};
 use crate::sync::lock;
-
-/// Unsynced bytes at which the maintenance thread syncs.
-const SYNC_BEHIND_BYTES: u64 = 16 << 20;
 
 impl Log {
     /// Writes out pending records, if there are any.
@@ -33,20 +28,6 @@ impl Log {
             self.poison(&mut guard, &error);
             error
         })
-    }
-
-    /// Syncs once much has been written since the last sync, so that recovery has little to copy
-    /// after a crash.
-    pub(crate) fn sync_behind(&self) -> Result<()> {
-        let guard = self.lock();
-        let written = self.context.events.written_bytes.load(Ordering::Relaxed);
-        let is_due = guard.written_sequence > guard.durable_sequence
-            && written.saturating_sub(guard.tail.synced_bytes) >= SYNC_BEHIND_BYTES;
-        if !is_due || guard.check_open().is_err() {
-            return Ok(());
-        }
-        drop(guard);
-        self.sync()
     }
 
     /// Refuses new writes; writes already appended still complete. The first step of closing.

@@ -12,6 +12,7 @@
 
 mod active;
 mod append;
+mod behind;
 mod close;
 pub(crate) mod commit;
 pub(crate) mod hints;

@@ -78,6 +78,7 @@ impl Log {
             guard.tail.rotate_out(old);
             self.context.maintenance_wake.wake();
             self.context.flush_wake.wake();
+            self.context.sync_wake.wake();
         }
         let segment = Arc::new(Segment::active(
             next.header,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::active::{Account, Active, LogFile, Prepared, Rotated};
+use super::behind::{Beginning, Behind};
 use super::commit::Environment;
 use super::reserve::Reserve;
 use super::unrecovered::Unrecovered;
@@ -40,8 +41,10 @@ pub(crate) struct Tail {
     pub(super) durable_end: Mark,
     /// The durable sequence when the newest mark was written.
     pub(super) marked_sequence: u64,
-    /// Bytes written since opening, as of the start of the last sync.
-    pub(super) synced_bytes: u64,
+    /// The newest mark, if all records before it were durable; else 0.
+    pub(super) bare_mark: u64,
+    /// What is not durable.
+    pub(super) behind: Behind,
     /// Records that recovery could not copy to another segment yet, for lack of space.
     pub(crate) unrecovered: Option<Unrecovered>,
 }
@@ -60,7 +63,8 @@ impl Tail {
             rollbacks: 0,
             durable_end: Mark::default(),
             marked_sequence: 0,
-            synced_bytes: 0,
+            bare_mark: 0,
+            behind: Behind::default(),
             unrecovered: None,
         }
     }
@@ -85,6 +89,20 @@ impl Tail {
         self.active
             .as_ref()
             .map_or(0, |active| active.appender.len() as u64 - active.written)
+    }
+
+    /// The end of the log, with what is only in memory.
+    fn end(&self) -> Mark {
+        match &self.active {
+            Some(active) => Mark {
+                segment_id: active.segment.id(),
+                offset: active.appender.len() as u64,
+            },
+            None => Mark {
+                segment_id: self.previous.previous_id,
+                offset: self.previous.previous_end,
+            },
+        }
     }
 
     /// Memory of the active segment and of those not sealed yet, in bytes.
@@ -136,7 +154,7 @@ pub(crate) struct Unsynced {
     rotated: Vec<Arc<Rotated>>,
     active: Option<(u64, Arc<LogFile>)>,
     end: Mark,
-    written_bytes: u64,
+    began: Beginning,
 }
 
 impl Environment for Device {
@@ -245,7 +263,7 @@ impl Environment for Device {
             rotated,
             active: active.map(|active| (active.segment.id(), active.file.clone())),
             end,
-            written_bytes: self.context.events.written_bytes.load(Ordering::Relaxed),
+            began: self.begin_sync(tail.pending_bytes()),
         }
     }
 
@@ -270,7 +288,8 @@ impl Environment for Device {
     }
 
     fn synced(&self, tail: &mut Tail, unsynced: Unsynced, is_news: bool) {
-        tail.synced_bytes = unsynced.written_bytes;
+        let is_all = tail.end() == unsynced.end;
+        tail.behind.synced(&unsynced.began, is_all);
         if is_news {
             tail.durable_end = unsynced.end;
         }

@@ -162,8 +162,8 @@ impl Store {
         self.engine().log.sync()
     }
 
-    /// Does all maintenance that is due, on this thread: flushing, sealing, renewing hints, expiry,
-    /// merging of key orders. With [`Maintenance::Background`] the store's own threads do this.
+    /// Does all maintenance that is due, on this thread: flushing, syncing, sealing, renewing hints,
+    /// expiry, merging of key orders. With [`Maintenance::Background`] the store's own threads do this.
     pub fn maintain(&self) -> Result<()> {
         self.engine().maintain()
     }

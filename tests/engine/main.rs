@@ -26,4 +26,5 @@ mod sealing;
 mod second_crash;
 mod sequences;
 mod space;
+mod sync_interval;
 mod verify_and_salvage;

@@ -41,6 +41,10 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
             options().compaction_bytes_per_second(Some(0)),
             ["rate of zero", "pause compaction instead"],
         ),
+        (
+            options().sync_interval(Some(Duration::ZERO)),
+            ["sync interval of zero", "use durability `Sync`"],
+        ),
     ] {
         invalid(options.open(DIRECTORY), &says);
     }
@@ -50,7 +54,8 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
         .waste_ceiling(10.0)
         .compaction_bytes_per_second(Some(u64::MAX))
         .expiry_grace(Duration::MAX)
-        .flush_interval(Duration::MAX);
+        .flush_interval(Duration::MAX)
+        .sync_interval(Some(Duration::MAX));
     let store = extreme.open(DIRECTORY).unwrap();
     let namespace = store.namespace("N").unwrap();
     for n in 0..10 {

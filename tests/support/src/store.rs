@@ -10,11 +10,12 @@ use embercask::{Durability, Error, Maintenance, Namespace, Options, PutOptions, 
 pub const DIRECTORY: &str = "/store";
 
 /// Small segments, so that rotation, sealing and compaction happen all the time; no background
-/// threads.
+/// threads. No sync interval either: what a test shows must not depend on how long it takes.
 pub fn manual(storage: Arc<dyn Storage>) -> Options {
     Store::options()
         .segment_bytes(4096)
         .maintenance(Maintenance::Manual)
+        .sync_interval(None)
         .storage(storage)
 }
 
