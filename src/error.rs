@@ -85,6 +85,16 @@ pub enum Error {
         /// The file that did not fit.
         path: PathBuf,
     },
+    /// The store has reached [`Options::max_disk_bytes`](crate::Options::max_disk_bytes). Reads and
+    /// deletes still work; puts work again once compaction has reclaimed the space of what was
+    /// deleted.
+    #[error("the store takes as much of its limit of {limit_bytes} bytes as puts may; delete keys, or raise the limit: {}", path.display())]
+    LimitReached {
+        /// The store.
+        path: PathBuf,
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// The system failed an operation on a file.
     #[error("cannot {action}: {source}; {}: {}", advice(source), path.display())]
     Io {
@@ -189,7 +199,7 @@ impl Error {
             Error::InUse { .. } => ErrorKind::InUse,
             Error::NotAStore { .. } | Error::NewerFormat { .. } => ErrorKind::NotAStore,
             Error::Corruption { .. } => ErrorKind::Corruption,
-            Error::NoSpace { .. } => ErrorKind::NoSpace,
+            Error::NoSpace { .. } | Error::LimitReached { .. } => ErrorKind::NoSpace,
             Error::Io { .. } => ErrorKind::Io,
             Error::Pending { cause } => cause.kind(),
             Error::Poisoned { .. } => ErrorKind::Poisoned,

@@ -52,6 +52,8 @@ pub enum Maintenance {
 
 /// Smallest accepted segment size: 4 KiB.
 pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+/// Smallest accepted limit of a store: 1 MiB.
+const MAX_DISK_BYTES_MIN: u64 = 1 << 20;
 /// Largest accepted segment size: 512 MiB.
 pub const SEGMENT_BYTES_MAX: u64 = RECORD_START_MAX;
 
@@ -74,6 +76,7 @@ pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
     pub(crate) buffer_bytes: u64,
+    pub(crate) max_disk_bytes: Option<u64>,
     pub(crate) flush_interval: Duration,
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) limits: Limits,
@@ -95,6 +98,7 @@ impl Default for Options {
             durability: Durability::default(),
             segment_bytes: 64 << 20,
             buffer_bytes: 128 << 20,
+            max_disk_bytes: None,
             flush_interval: Duration::from_millis(100),
             sync_interval: Some(Duration::from_secs(1)),
             limits: Limits::ENGINE,
@@ -118,6 +122,7 @@ impl fmt::Debug for Options {
             .field("durability", &self.durability)
             .field("segment_bytes", &self.segment_bytes)
             .field("buffer_bytes", &self.buffer_bytes)
+            .field("max_disk_bytes", &self.max_disk_bytes)
             .field("flush_interval", &self.flush_interval)
             .field("sync_interval", &self.sync_interval)
             .field("limits", &self.limits)
@@ -153,6 +158,18 @@ impl Options {
     /// device waits when it is used up. A record larger than half of it is in memory all the same.
     pub fn buffer_bytes(mut self, bytes: u64) -> Self {
         self.buffer_bytes = bytes;
+        self
+    }
+
+    /// Most bytes that the store's files take; 1 MiB or more. Default: no limit but the disk.
+    ///
+    /// Puts stop early enough that deletes and compaction still fit, about a seventh below it. They
+    /// fail with [`Error::LimitReached`]; deletes go on, and compact if they do not fit themselves.
+    /// Not limited are checkpoints, the index file that closing writes, and files that a
+    /// [`Value`](crate::Value) keeps after compaction has removed them. A store that takes more
+    /// when it is opened refuses puts until it takes less.
+    pub fn max_disk_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.max_disk_bytes = bytes;
         self
     }
 
@@ -268,6 +285,11 @@ impl Options {
                 "{} bytes of buffers are not enough; choose at least {}",
                 self.buffer_bytes,
                 2 * SEGMENT_BYTES_MIN
+            )));
+        }
+        if let Some(bytes) = self.max_disk_bytes.filter(|bytes| *bytes < MAX_DISK_BYTES_MIN) {
+            return Err(Error::invalid(format!(
+                "a store cannot keep to {bytes} bytes; allow it at least {MAX_DISK_BYTES_MIN}"
             )));
         }
         if !(1.1..=10.0).contains(&self.waste_ceiling) {

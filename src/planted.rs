@@ -184,6 +184,8 @@ breakages! {
     /// It is forgotten when the records of a segment began to die, so that newer shadows go too
     /// early.
     ForgetDeaths,
+    /// The store grows beyond its own limit.
+    IgnoreLimit,
     /// On a full disk deletes fail although compaction could make room.
     RefuseDeletes,
     /// On a full disk deletes may take the whole reserve.

@@ -5,9 +5,8 @@
 //! cannot be dropped at once is counted too: tombstones that a dead put in an old segment holds
 //! there are waste, and compacting that old segment frees them.
 
-/// Bytes per record in a hint, and of a hint without records.
+/// Bytes per record in a hint.
 const HINT_RECORD_BYTES: u64 = 3;
-const HINT_BYTES: u64 = 80;
 
 /// Everything that decides whether a segment is compacted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,11 +39,6 @@ impl Facts {
     pub(super) fn copied_bytes(&self) -> u64 {
         self.live_bytes + self.grace_bytes
     }
-}
-
-/// Bytes of a hint of this many records.
-pub(super) fn hint_bytes(records: u64) -> u64 {
-    HINT_BYTES + HINT_RECORD_BYTES * records
 }
 
 /// Bytes that may not go yet, by what holds them.

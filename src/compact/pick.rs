@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
-use super::account::{Account, Facts, Held, hint_bytes, ratio};
+use super::account::{Account, Facts, Held, ratio};
 use super::{Compactor, Pace};
+use crate::format::hint::Hint;
 use crate::planted::{Planted, planted};
 use crate::segment::{SealedSegment, Segment};
 
@@ -62,7 +63,7 @@ impl Compactor {
         Limits {
             segment_bytes: self.log.segment_bytes(),
             waste_ceiling: self.context.options.waste_ceiling,
-            is_full: self.log.reserve.is_full(),
+            is_full: self.log.reserve.is_full() || self.log.is_at_limit(),
         }
     }
 
@@ -86,7 +87,7 @@ impl Compactor {
                 };
                 let grace_bytes = expired_bytes.min(counts.dead_bytes());
                 let facts = Facts {
-                    bytes: segment.data_end() + hint_bytes(counts.puts + counts.tombstones),
+                    bytes: segment.data_end() + Hint::len(counts.puts + counts.tombstones),
                     live_puts: counts.live_puts,
                     live_bytes: counts.live_bytes,
                     dead_bytes: counts.dead_bytes() - grace_bytes,

@@ -1,6 +1,6 @@
 //! Writing: from checked operations to records in the log.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{FIXED_HEADER_LEN, Header, Kind, body_crc};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::KeyOrder;
@@ -62,25 +62,32 @@ impl Engine {
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operation.is_delete());
-        let written = self.with_room(part, || self.log.write(part, durability, || self.apply(operation)))?;
+        let written = self.with_room(part, |limited| {
+            self.log.write(part, durability, || self.apply(operation, limited))
+        })?;
         self.compactor.debt.pay(operation.bytes());
         Ok(written)
     }
 
     /// Runs a write; if the disk is too full even for a delete, compacts what was deleted before,
-    /// as often as that frees anything, and runs it again.
-    fn with_room<T>(&self, part: ReservePart, mut write: impl FnMut() -> Result<T>) -> Result<T> {
+    /// as often as that frees anything, and runs it again. If there is nothing to free under the
+    /// store's own limit, as after that was lowered, the delete exceeds it. `write` is told whether
+    /// the limit applies.
+    fn with_room<T>(&self, part: ReservePart, mut write: impl FnMut(bool) -> Result<T>) -> Result<T> {
         loop {
-            match write() {
+            match write(true) {
                 Err(error)
                     if part == ReservePart::Tombstones
-                        && error.is_no_space()
+                        && error.kind() == ErrorKind::NoSpace
                         // It is applied, and will be written out once there is room.
                         && !matches!(error, Error::Pending { .. })
                         && !planted(Planted::RefuseDeletes) =>
                 {
                     if !self.compactor.make_room() {
-                        return Err(error);
+                        return match error {
+                            Error::LimitReached { .. } => write(false),
+                            error => Err(error),
+                        };
                     }
                 }
                 result => return result,
@@ -88,10 +95,10 @@ impl Engine {
         }
     }
 
-    fn apply<'a>(&'a self, operation: &Operation<'_>) -> Result<Applied<'a, Written>> {
+    fn apply<'a>(&'a self, operation: &Operation<'_>, limited: bool) -> Result<Applied<'a, Written>> {
         let record = self.record_of(operation);
         let guard = self.log.lock_to_change(record.hash);
-        let mut guard = self.log.ensure_room(guard, Room::of_record(&record))?;
+        let mut guard = self.log.ensure_room(guard, Room::of_record(&record).limited(limited))?;
         let (before, existed) = self.check(operation, &record)?;
         if before.is_none() && operation.is_delete() {
             // Nothing to delete; but the absence that this call has seen must be as durable as its
@@ -120,16 +127,17 @@ impl Engine {
     pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operations.iter().all(Operation::is_delete));
-        let sequence = self.with_room(part, || {
-            self.log.write(part, durability, || self.apply_batch(operations))
+        let sequence = self.with_room(part, |limited| {
+            self.log
+                .write(part, durability, || self.apply_batch(operations, limited))
         })?;
         self.compactor.debt.pay(operations.iter().map(Operation::bytes).sum());
         Ok(sequence)
     }
 
-    fn apply_batch<'a>(&'a self, operations: &[Operation<'_>]) -> Result<Applied<'a, u64>> {
+    fn apply_batch<'a>(&'a self, operations: &[Operation<'_>], limited: bool) -> Result<Applied<'a, u64>> {
         let records: Vec<_> = operations.iter().map(|operation| self.record_of(operation)).collect();
-        let room = Room::of_batch(&records)?;
+        let room = Room::of_batch(&records)?.limited(limited);
         let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
         // Before the lock is taken, so that others do not wait for this.
         self.state.warm_up(&hashes);
@@ -184,7 +192,10 @@ impl Engine {
             }
             Ok(before)
         };
-        self.with_room(part, || self.log.write_alone(part, &record, check, &then))
+        self.with_room(part, |limited| {
+            let room = Room::of_record(&record).limited(limited);
+            self.log.write_alone(room, &record, check, &then)
+        })
     }
 
     /// The record of an operation.

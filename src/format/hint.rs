@@ -63,6 +63,11 @@ impl Hint {
             .saturating_add(128)
     }
 
+    /// The size of a hint of this many records in a segment of up to 128 MiB, in bytes.
+    pub(crate) fn len(records: u64) -> u64 {
+        Hint::HEAD_LEN as u64 + 4 + 3 * records
+    }
+
     /// Three bytes hold the offsets of segments up to 128 MiB.
     fn width(data_end: u64) -> usize {
         if data_end.div_ceil(ALIGNMENT) <= 1 << 24 { 3 } else { 4 }
@@ -139,7 +144,10 @@ mod tests {
     #[test]
     fn a_hint_survives_a_round_trip_in_both_widths() {
         for data_end in [4096, 200 << 20] {
-            assert_eq!(Hint::decode(&hint(data_end).encode()), Ok(hint(data_end)));
+            let bytes = hint(data_end).encode();
+            assert_eq!(Hint::decode(&bytes), Ok(hint(data_end)));
+            let four_bytes_each = if data_end > 128 << 20 { 3 } else { 0 };
+            assert_eq!(bytes.len() as u64, Hint::len(3) + four_bytes_each);
         }
     }
 

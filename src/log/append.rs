@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use super::reserve::ReservePart;
 use super::{Guard, Log};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc};
 use crate::format::segment::Mark;
 use crate::format::{ALIGNMENT, aligned};
@@ -59,6 +59,10 @@ pub(crate) struct Applied<'a, T> {
 pub(crate) struct Room {
     pub(super) bytes: u64,
     pub(super) sequences: u64,
+    /// What the write may take of the space that is held back.
+    pub(super) part: ReservePart,
+    /// Whether the store's own limit applies.
+    pub(super) limited: bool,
 }
 
 impl Room {
@@ -66,6 +70,8 @@ impl Room {
         Room {
             bytes: record.header.record_len() + 2 * MARK_LEN,
             sequences: 3,
+            part: ReservePart::of_write(record.header.kind.is_tombstone()),
+            limited: true,
         }
     }
 
@@ -80,7 +86,14 @@ impl Room {
         Ok(Room {
             bytes: 2 * MARK_LEN + BATCH_BEGIN_LEN + bytes,
             sequences: records.len() as u64 + 3,
+            part: ReservePart::of_write(records.iter().all(|record| record.header.kind.is_tombstone())),
+            limited: true,
         })
+    }
+
+    /// The same room, with or without the store's own limit.
+    pub(crate) fn limited(self, limited: bool) -> Room {
+        Room { limited, ..self }
     }
 }
 
@@ -128,7 +141,7 @@ impl Log {
             }
             result => result.map_err(|(error, _)| error),
         };
-        if ended.as_ref().is_err_and(Error::is_no_space) {
+        if ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::NoSpace) {
             self.context.compaction_wake.wake();
         }
         // If there was nothing to write, the pending record belongs to another call.
@@ -141,14 +154,14 @@ impl Log {
     /// when this returns.
     pub(crate) fn write_alone(
         &self,
-        part: ReservePart,
+        room: Room,
         record: &NewRecord<'_>,
         check: impl Fn() -> Result<Option<Current>>,
         then: impl Fn(),
     ) -> Result<()> {
-        self.refuse_if_full(part)?;
-        self.reserve.run(part, || {
-            let mut guard = self.ensure_room_when_idle(self.lock(), Room::of_record(record))?;
+        self.refuse_if_full(room.part)?;
+        self.reserve.run(room.part, || {
+            let mut guard = self.ensure_room_when_idle(self.lock(), room)?;
             self.commit.write_out_held(&mut guard)?;
             let before = check()?;
             let sequence = self.append(&mut guard, record, before);

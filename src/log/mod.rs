@@ -16,6 +16,7 @@ mod behind;
 mod close;
 pub(crate) mod commit;
 pub(crate) mod hints;
+mod limit;
 pub(crate) mod manifest;
 pub(crate) mod reserve;
 mod rotate;

@@ -41,7 +41,10 @@ impl Log {
                     self.seal_all()?;
                     guard = self.lock();
                 }
-                _ => self.rotate(&mut guard, room.bytes)?,
+                _ => {
+                    self.check_limit(room)?;
+                    self.rotate(&mut guard, room.bytes)?;
+                }
             }
         }
     }

@@ -10,6 +10,8 @@ use crate::options::Options;
 
 /// Segments that the live data would fill.
 const SEGMENTS: u64 = 32;
+/// Least segments that a limit of the store must leave room for.
+const LIMIT_SEGMENTS: u64 = 32;
 /// Smallest size, if the options allow it.
 const BYTES_MIN: u64 = 8 << 20;
 /// Sizes are multiples of this above the smallest one, so that they seldom change.
@@ -43,6 +45,9 @@ impl SegmentSize {
 fn size(options: &Options, live_bytes: u64) -> u64 {
     // The active segment and the next one are in memory.
     let most = options.segment_bytes.min(options.buffer_bytes / 2);
+    let most = options
+        .max_disk_bytes
+        .map_or(most, |bytes| most.min(bytes / LIMIT_SEGMENTS));
     (live_bytes / SEGMENTS).next_multiple_of(STEP).max(BYTES_MIN).min(most)
 }
 
@@ -71,6 +76,8 @@ mod tests {
         let large = Options::default().segment_bytes(512 * MIB);
         assert_eq!(size(&large, 1 << 40), 64 * MIB, "two do not fit into the buffers");
         assert_eq!(size(&large.buffer_bytes(1 << 30), 1 << 40), 512 * MIB);
+        let limited = Options::default().max_disk_bytes(Some(32 * MIB));
+        assert_eq!((size(&limited, 0), size(&limited, 1 << 40)), (MIB, MIB));
     }
 
     #[test]

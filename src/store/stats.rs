@@ -82,6 +82,11 @@ pub struct Space {
     /// Size of a segment that is started now; see
     /// [`Options::segment_bytes`](crate::Options::segment_bytes).
     pub segment_bytes: u64,
+    /// Bytes of the files, as [`Options::max_disk_bytes`](crate::Options::max_disk_bytes) limits
+    /// them: segments, hints and the reserve.
+    pub used_bytes: u64,
+    /// Whether that limit refuses puts that need another segment.
+    pub limit_reached: bool,
     /// Length of the reserve for a full disk.
     pub reserve_bytes: u64,
     /// Puts that expired within the grace period, and tombstones that may hide one of them. After a
@@ -146,6 +151,8 @@ fn space(engine: &Engine) -> Space {
     let (owed_bytes, held) = engine.compactor.owed_and_held();
     Space {
         segment_bytes: engine.log.segment_bytes(),
+        used_bytes: engine.log.used_bytes(),
+        limit_reached: engine.log.is_at_limit(),
         reserve_bytes: engine.log.reserve.bytes(),
         grace_bytes: held.grace_bytes,
         damage_bytes: held.damage_bytes,

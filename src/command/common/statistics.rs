@@ -28,6 +28,8 @@ pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
         "segments": segments,
         "space": {
             "segment_bytes": numbers.space.segment_bytes,
+            "used_bytes": numbers.space.used_bytes,
+            "limit_reached": numbers.space.limit_reached,
             "reserve_bytes": numbers.space.reserve_bytes,
             "grace_bytes": numbers.space.grace_bytes,
             "damage_bytes": numbers.space.damage_bytes,

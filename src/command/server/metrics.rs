@@ -115,6 +115,11 @@ impl Metrics {
             ("segment_bytes", "Bytes of all segments", stats.segment_bytes),
             ("segments", "Segments", stats.segments.len() as u64),
             (
+                "used_bytes",
+                "Bytes of segments, hints and reserve",
+                stats.space.used_bytes,
+            ),
+            (
                 "grace_bytes",
                 "Bytes that expired too recently to be reclaimed",
                 stats.space.grace_bytes,

@@ -14,6 +14,11 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
     let disk = MemStorage::new();
     let options = || manual(Arc::new(disk.clone()));
     for (options, says) in [
+        (
+            options().max_disk_bytes(Some((1 << 20) - 1)),
+            ["keep to 1048575 bytes", "at least 1048576"],
+        ),
+        (options().buffer_bytes(8191), ["8191 bytes of buffers", "at least 8192"]),
         (options().segment_bytes(0), ["segment size of 0", "choose 4096 to"]),
         (
             options().segment_bytes(4095),

@@ -1,6 +1,7 @@
 //! The bound on disk space: after each step of maintenance, whatever the workload.
 
 mod full_disk;
+mod limit;
 mod memory;
 
 use std::collections::VecDeque;
