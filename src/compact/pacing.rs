@@ -117,7 +117,7 @@ mod tests {
         let micros = || debt.micros.load(Ordering::Relaxed);
         for (excess, expected) in [
             (0, 0),
-            (1, 0),
+            (1, 2),
             (500, 1000),
             (1000, 2000),
             (2000, 4000),
