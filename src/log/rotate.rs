@@ -17,6 +17,8 @@ use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
 use crate::storage::StorageFile;
 
+/// Most segments waiting to be sealed, however small: sealing them should not take long.
+const SEALING_MAX: usize = 4;
 /// Most left-over files to pass over when a segment is created: files of unlisted segments that
 /// could not be removed.
 const LEFT_OVER_MAX: usize = 1 << 10;
@@ -53,7 +55,8 @@ impl Log {
     fn are_buffers_full(&self, tail: &Tail) -> bool {
         // The prepared one takes memory only once it is written to: it is the other active one.
         let with_another = tail.buffer_bytes() + self.segment_bytes();
-        !tail.sealing.is_empty() && with_another > self.context.options.buffer_bytes
+        tail.sealing.len() >= SEALING_MAX
+            || !tail.sealing.is_empty() && with_another > self.context.options.buffer_bytes
     }
 
     /// As [`Log::ensure_room`], and returns when no leader is writing out.

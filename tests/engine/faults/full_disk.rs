@@ -177,6 +177,8 @@ fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
         }
     };
     assert_eq!(full.kind(), ErrorKind::NoSpace, "{full}");
+    // They would compact themselves.
+    store.pause_compaction();
     at_least(10_000, count, "puts that fit");
     let mut deleted = 0;
     let refused = (0..count).filter(|n| n % 10 != 0).find_map(|n| {
@@ -186,8 +188,8 @@ fn deletes_leave_enough_of_the_reserve_for_the_compaction_that_they_need() {
     });
     let refused = refused.expect("deletes must not use up the reserve");
     assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
-    // As many as fit in half of the reserve.
-    at_least(2_000, deleted, "deletes before they were refused");
+    // As many as fit in the part of the reserve that is for them.
+    at_least(1_000, deleted, "deletes before they were refused");
     let report = store.compact().unwrap();
     assert!(report.reclaimed_bytes > 256 << 10, "{report:?}");
     namespace.put("again", "1").unwrap();

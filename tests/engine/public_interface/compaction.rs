@@ -223,7 +223,7 @@ fn progress_rises_from_nothing_to_all_and_stays_until_there_is_more_to_do() {
         total_bytes: 0,
     };
     assert_eq!(store.compaction_progress(), zero);
-    for n in 0..1200 {
+    for n in 0..2400 {
         let key = if n % 3 == 0 { format!("{n}") } else { "again".to_owned() };
         world
             .namespace
