@@ -11,7 +11,7 @@ const MIB: u64 = 1 << 20;
 /// Segments that cannot be sealed stay in memory.
 #[test]
 fn segments_that_wait_for_the_device_take_no_more_than_the_buffers() {
-    for (segment_bytes, buffer_bytes) in [(64 << 10, 256 << 10), (64 << 10, 1 << 20), (1 << 20, 128 << 10)] {
+    for (segment_bytes, buffer_bytes) in [(64 << 10, 256 << 10), (64 << 10, 512 << 10), (1 << 20, 128 << 10)] {
         let faults = FaultStorage::new(Arc::new(MemStorage::new()));
         let store = Store::options()
             .segment_bytes(segment_bytes)
