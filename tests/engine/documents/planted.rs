@@ -73,6 +73,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "ForgetHintsInHand",
             "SkipRollbackCheck",
             "ForgetPending",
+            "ForgetMoved",
+            "TrustRolledBack",
         ],
     ),
     (
