@@ -3,7 +3,12 @@
 //!
 //! Only one thread at a time does any of this, and none while the index file is written, so none of
 //! them sees another's half-done work. Each is long, and stops between steps when the store is
-//! closed; closing waits for that.
+//! closing; closing waits for that.
+//!
+//! Removing keys needs the writer lock. Their records are read before it is taken, and it is held
+//! for short [`turns`], between which writers have it.
+
+mod turns;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,6 +20,12 @@ use crate::log::Log;
 use crate::planted::{Planted, planted};
 use crate::state::State;
 use crate::sync::lock;
+
+use self::turns::Turns;
+
+/// Steps of a sweep after which key orders are merged. Otherwise changes would pile up in them, for
+/// a writer to merge.
+const STEPS_BEFORE_MERGE: usize = 64;
 
 /// See the module.
 #[derive(Debug)]
@@ -73,17 +84,43 @@ impl Housekeeping {
             time.settled_ms(self.context.grace_ms())
         };
         let Some(mut due_ms) = settled_ms else { return };
-        while !self.context.is_closed() {
-            let due = self.state.take_due(due_ms);
-            if due.is_empty() {
+        let mut turns = self.turns();
+        for step in 1.. {
+            let taken = self.state.take_due(due_ms);
+            if taken.is_empty() {
+                break;
+            }
+            let due = self.state.read_due(&taken);
+            let (mut rest, mut left) = (due.iter(), Vec::new());
+            let is_done = turns.take(|right, turn| {
+                // Under the lock: the clock may have been set back since, and keys put then must
+                // stay.
+                let now = time.now();
+                due_ms = due_ms.min(now.wall_ms());
+                let again = self
+                    .state
+                    .expire_some(right, &mut rest, (due_ms, &now), || turn.is_over());
+                left.extend(again);
+                rest.len() == 0
+            });
+            self.state.end_take(is_done.then_some(left));
+            if !is_done {
                 return;
             }
-            let guard = self.log.lock();
-            // Under the lock: the clock may have been set back since, and keys put then must stay.
-            let now = time.now();
-            due_ms = due_ms.min(now.wall_ms());
-            self.state.expire_all(&guard.tail.right, &due, due_ms, &now);
+            if step % STEPS_BEFORE_MERGE == 0 {
+                self.state.merge_orders(KeyOrder::is_merge_due);
+            }
         }
+    }
+
+    fn turns(&self) -> Turns<'_> {
+        Turns::new(&self.context, &self.log)
+    }
+
+    /// Gives back the memory of keys that have left the indexes.
+    pub(crate) fn shrink(&self) {
+        let _busy = self.keep_out();
+        self.state.shrink();
     }
 
     /// Drops stale entries of the expiry queue, once there may be many.
@@ -95,17 +132,27 @@ impl Housekeeping {
     /// Removes the keys of dropped namespaces from the indexes, in small steps.
     pub(crate) fn empty_dropped_namespaces(&self) -> Result<()> {
         let _busy = self.keep_out();
+        let mut turns = self.turns();
         for namespace in self.state.namespaces.dropped() {
             loop {
-                if self.context.is_closed() {
+                if self.context.check_closing().is_err() {
                     return Ok(());
                 }
                 let keys = self.state.some_keys(&namespace);
                 if keys.is_empty() {
                     break;
                 }
-                let guard = self.log.lock();
-                self.state.remove_all_dropped(&guard.tail.right, &namespace, &keys)?;
+                let (dropped, read) = self.state.read_all_dropped(&namespace, &keys);
+                let mut rest = dropped.iter();
+                let is_done = turns.take(|right, turn| {
+                    self.state
+                        .remove_some_dropped(right, &namespace, &mut rest, || turn.is_over());
+                    rest.len() == 0
+                });
+                if !is_done {
+                    return Ok(());
+                }
+                read?;
             }
             self.state.namespaces.forget_number(namespace.number);
         }

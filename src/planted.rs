@@ -264,6 +264,14 @@ breakages! {
     IgnoreRate,
     /// The sweep removes a key although its record is no longer the newest.
     SweepBlindly,
+    /// Records of keys that leave the indexes are read under the writer lock.
+    ReadUnderLock,
+    /// The sweep acts on a record that may have been rolled back since it was read.
+    TrustRolledBack,
+    /// A key of a dropped namespace leaves its key order although compaction has moved its record.
+    ForgetMoved,
+    /// Tables and queues stay as large as they were, however few keys are left.
+    KeepTables,
     /// Nothing waits for a jump of the wall clock to be put right.
     SkipPause,
     /// A record is still present at the millisecond of its expiry.

@@ -124,6 +124,7 @@ fn maintain(engine: &Engine, stop: &Stop) {
         engine.housekeeping.sweep_expired();
         engine.housekeeping.clean_expiry_queue();
         engine.housekeeping.merge_due_orders();
+        engine.housekeeping.shrink();
     }
 }
 

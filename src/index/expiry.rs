@@ -25,9 +25,11 @@ pub(crate) struct ExpiryQueue {
     taken: Arc<Vec<Entry>>,
     /// Heap length that triggers the next cleaning.
     next_cleaning: usize,
+    /// Entries known to have become stale since the last cleaning.
+    stale: usize,
 }
 
-/// Below this length, stale entries do not matter.
+/// Below this length, neither stale entries nor unused room matter.
 const CLEANING_MIN: usize = 4096;
 
 impl ExpiryQueue {
@@ -56,6 +58,21 @@ impl ExpiryQueue {
     pub(crate) fn give_back(&mut self, kept: Vec<Entry>) {
         self.taken = Arc::default();
         self.heap.extend(kept.into_iter().map(Reverse));
+        self.shrink();
+    }
+
+    /// Gives back the room of entries that are gone, once it is most of it.
+    fn shrink(&mut self) {
+        let room = (self.heap.len() * 2).max(CLEANING_MIN);
+        if self.heap.capacity() / 2 > room && !planted(Planted::KeepTables) {
+            self.heap.shrink_to(room);
+        }
+        self.next_cleaning = self.next_cleaning.min(room);
+    }
+
+    /// Notes that the record of an entry is no longer in the keydir.
+    pub(crate) fn note_stale(&mut self) {
+        self.stale += 1;
     }
 
     /// Returns all entries taken out to the queue.
@@ -84,13 +101,15 @@ impl ExpiryQueue {
 
     /// Whether the queue has grown enough since the last cleaning for another one to pay.
     pub(crate) fn wants_cleaning(&self) -> bool {
-        self.heap.len() >= self.next_cleaning.max(CLEANING_MIN)
+        let most_are_stale = self.stale > self.heap.len() / 2;
+        self.heap.len() >= CLEANING_MIN && (self.heap.len() >= self.next_cleaning || most_are_stale)
     }
 
     /// Takes all entries out for a cleaning, to be ended with [`ExpiryQueue::cleaned`]. Entries
     /// pushed in between stay queued.
     pub(crate) fn take_all(&mut self) -> Arc<Vec<Entry>> {
         self.return_taken();
+        self.stale = 0;
         let entries = std::mem::take(&mut self.heap).into_iter();
         self.taken = Arc::new(entries.map(|Reverse(entry)| entry).collect());
         self.taken.clone()
@@ -98,8 +117,8 @@ impl ExpiryQueue {
 
     /// Ends a cleaning: `kept` returns to the queue.
     pub(crate) fn cleaned(&mut self, kept: Vec<Entry>) {
+        self.next_cleaning = usize::MAX;
         self.give_back(kept);
-        self.next_cleaning = self.heap.len() * 2;
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -156,5 +175,46 @@ mod tests {
         assert_eq!(queue.take_due(u64::MAX, 64).len(), 4);
         queue.cleaned(Vec::new());
         assert!(sorted(&queue).is_empty());
+    }
+    #[test]
+    fn entries_that_are_gone_take_no_room() {
+        let mut queue = ExpiryQueue::default();
+        let entry = |number: u64| (number, Location::new(0, 64 + number * 8));
+        let push = |queue: &mut ExpiryQueue, numbers: std::ops::Range<u64>| {
+            numbers.for_each(|number| queue.push(number, entry(number).1))
+        };
+        push(&mut queue, 0..100_000);
+        let entries = queue.take_all();
+        queue.cleaned(entries.to_vec());
+        assert!(!queue.wants_cleaning(), "it was just cleaned");
+        let full = queue.memory_bytes();
+        while !queue.take_due(98_999, 256).is_empty() {
+            queue.give_back(Vec::new());
+        }
+        queue.give_back(Vec::new());
+        assert_eq!(sorted(&queue), (99_000..100_000).collect::<Vec<_>>());
+        assert!(
+            queue.memory_bytes() <= 4 * CLEANING_MIN * size_of::<Entry>(),
+            "{} of {full}",
+            queue.memory_bytes()
+        );
+        // A cleaning pays again long before the queue is as large as it was.
+        push(&mut queue, 100_000..110_000);
+        assert!(queue.wants_cleaning());
+    }
+
+    #[test]
+    fn a_cleaning_pays_once_most_entries_are_known_to_be_stale() {
+        let mut queue = ExpiryQueue::default();
+        (0..10_000).for_each(|number| queue.push(number, Location::new(0, 64)));
+        let entries = queue.take_all();
+        queue.cleaned(entries.to_vec());
+        (0..5_000).for_each(|_| queue.note_stale());
+        assert!(!queue.wants_cleaning());
+        queue.note_stale();
+        assert!(queue.wants_cleaning());
+        let entries = queue.take_all();
+        queue.cleaned(entries[..5_000].to_vec());
+        assert!(!queue.wants_cleaning());
     }
 }

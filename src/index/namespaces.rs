@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::order::{Change, KeyOrder};
 use crate::format::{Damage, Stored};
+use crate::planted::{Planted, planted};
 
 /// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable
 /// id and name. It is read and written like any other, so creating, renaming and dropping need no
@@ -78,6 +79,20 @@ struct Inner {
     /// The same namespaces, and those in `dropped`.
     by_number: HashMap<u32, Arc<NamespaceState>>,
     dropped: BTreeMap<u32, Arc<NamespaceState>>,
+}
+
+impl Inner {
+    /// Below this capacity, unused room does not matter.
+    const CAPACITY_MIN: usize = 1024;
+
+    /// Gives back the room of namespaces that are gone, once it is most of it.
+    fn shrink(&mut self) {
+        let room = (self.by_number.len() * 2).max(Inner::CAPACITY_MIN);
+        if self.by_number.capacity() / 2 > room && !planted(Planted::KeepTables) {
+            self.by_number.shrink_to(room);
+            self.by_stable_id.shrink_to(room);
+        }
+    }
 }
 
 use by_name::ByName;
@@ -185,6 +200,7 @@ impl Namespaces {
         let mut inner = self.write();
         inner.by_number.remove(&number);
         inner.dropped.remove(&number);
+        inner.shrink();
     }
 
     /// Existing namespaces, in name order.
@@ -201,6 +217,13 @@ impl Namespaces {
     /// Number of existing namespaces.
     pub(crate) fn len(&self) -> usize {
         self.read().by_name.len()
+    }
+
+    /// Namespaces for which the tables have room.
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        let inner = self.read();
+        inner.by_number.capacity().max(inner.by_stable_id.capacity())
     }
 
     /// Dropped namespaces whose keys have not all left the indexes.
@@ -322,5 +345,32 @@ mod tests {
         assert_eq!(namespaces.take_changed().len(), 1);
         changed.order.begin_look();
         assert!(changed.order.look_again());
+    }
+    #[test]
+    fn namespaces_that_are_gone_take_no_room() {
+        let namespaces = Namespaces::default();
+        let numbers = 1..=10_000;
+        for number in numbers.clone() {
+            let state = NamespaceState::new(number, u128::from(number), &number.to_string(), KeyOrder::new());
+            namespaces.insert(Arc::new(state));
+        }
+        assert!(namespaces.capacity() >= 10_000);
+        for number in numbers.skip(5) {
+            namespaces.set_dropped(&namespaces.by_number(number).unwrap());
+            namespaces.forget_number(number);
+        }
+        assert!(
+            namespaces.capacity() < 4 * Inner::CAPACITY_MIN,
+            "{}",
+            namespaces.capacity()
+        );
+        for number in 1..=5 {
+            let (by_number, by_id) = (
+                namespaces.by_number(number),
+                namespaces.by_stable_id(u128::from(number)),
+            );
+            assert_eq!((by_number.unwrap().number, by_id.unwrap().number), (number, number));
+        }
+        assert!(namespaces.by_number(6).is_none() && namespaces.by_stable_id(6).is_none());
     }
 }

@@ -84,6 +84,11 @@ impl<E: Environment> GroupCommit<E> {
         self.lock.lock()
     }
 
+    /// See [`CommitLock::is_wanted`].
+    pub(super) fn is_wanted(&self) -> bool {
+        self.lock.is_wanted()
+    }
+
     pub(super) fn try_lock(&self) -> Option<Guard<'_, E::Tail>> {
         self.lock.try_lock()
     }

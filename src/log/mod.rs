@@ -162,6 +162,11 @@ impl Log {
         })
     }
 
+    /// Whether other threads wait for the writer lock.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.commit.is_wanted()
+    }
+
     /// Refuses all further writes.
     pub(crate) fn poison(&self, guard: &mut Guard<'_>, cause: &Error) {
         self.commit.poison(guard, cause);

@@ -3,19 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use super::read::Lookup;
 use super::{AppliedRecord, Current, Move, State, Undo, flags};
-use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::Change;
-use crate::location::Location;
 use crate::planted::{Planted, planted};
-use crate::segment::{ReadError, Segment};
+use crate::segment::Segment;
 use crate::sync::{ChangeRight, lock};
-
-/// Delay before a record that could not be read is tried again.
-pub(super) const RETRY_MS: u64 = 10_000;
 
 /// The hash index has no room for a record that is already in the log.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +134,7 @@ impl State {
 
     /// The keydir no longer points at this record: it is dead, and what hides it has a higher
     /// sequence than `after`.
-    fn die(&self, right: &ChangeRight, record: &Current, after: u64) {
+    pub(super) fn die(&self, right: &ChangeRight, record: &Current, after: u64) {
         if planted(Planted::ForgetDead) {
             return;
         }
@@ -230,58 +224,6 @@ impl State {
                 lock(&self.expiry).push(expiry, step.to);
             }
         }
-    }
-
-    /// Removes the key of this record from the indexes if the record has expired and is still the
-    /// newest of its key. Otherwise returns the time to check again, if there is one.
-    pub(super) fn expire(&self, right: &ChangeRight, location: Location, now: &Now) -> Option<u64> {
-        let segment = self.segments.get(location.segment_index())?;
-        let mut scratch = Vec::new();
-        let record = match segment.record(location.offset(), &mut scratch) {
-            Ok(record) => record,
-            // A damaged record stays: a reader of its key must get an error.
-            Err(ReadError::Damage(_)) => return None,
-            Err(ReadError::Io(_)) => return Some(now.wall_ms().saturating_add(RETRY_MS)),
-        };
-        let (header, key) = (record.header, record.key());
-        if header.namespace == SYSTEM_NAMESPACE {
-            return None;
-        }
-        if !now.is_expired(header.expiry, header.sequence) {
-            return header.expiry;
-        }
-        let hash = self.hash(header.namespace, key);
-        let location = match planted(Planted::SweepBlindly) {
-            true => match self.look_up(&self.hashed(header.namespace, key)).0 {
-                Ok(Lookup::Found(newest)) => newest,
-                _ => location,
-            },
-            false => location,
-        };
-        if self.keydir.remove(hash, location) {
-            let length = header.record_len();
-            segment.counters.die(right, length, self.newest.load(Ordering::Relaxed));
-            segment.counters.add_expired(right, header.expiry.unwrap_or(0), length);
-            self.context.events.expired.fetch_add(1, Ordering::Relaxed);
-            if let Some(namespace) = self.namespaces.by_number(header.namespace) {
-                self.namespaces.change_order(&namespace, [Change::Remove(key)]);
-            }
-        }
-        None
-    }
-
-    /// Removes a key of a dropped namespace. The slot of a damaged record is removed too: no user
-    /// can ask for it any more.
-    pub(super) fn remove_dropped(&self, right: &ChangeRight, namespace: &NamespaceState, key: &[u8]) -> Result<()> {
-        let hashed = self.hashed(namespace.number, key);
-        if let Some(current) = self.current(&hashed, false)?
-            && self.keydir.remove(hashed.hash, current.location)
-        {
-            // The record that dropped the namespace came some time before.
-            self.die(right, &current, 0);
-        }
-        self.namespaces.change_order(namespace, [Change::Remove(key)]);
-        Ok(())
     }
 
     /// Passes changes to the key order.

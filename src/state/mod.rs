@@ -6,8 +6,8 @@
 //! * **These four change together.** For every put that the keydir points at, and for no other
 //!   record: it is counted live in its segment, its key is in the key order of its namespace with
 //!   the record's flags, and, if it has an expiry, the queue has an entry for it. Only the
-//!   functions of `change` (apply, undo, relocate, expire, remove_dropped) and of `load` change any
-//!   of them.
+//!   functions of `change` (apply, undo, relocate), of `leave` (expire, remove_dropped) and of
+//!   `load` change any of them.
 //! * **One thread changes at a time**: it holds the writer lock of the log, as proven by the
 //!   [`ChangeRight`] that these functions require.
 //! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be
@@ -18,6 +18,7 @@
 
 mod change;
 mod group;
+mod leave;
 mod load;
 mod read;
 mod record;

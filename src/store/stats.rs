@@ -187,7 +187,9 @@ impl Store {
         let events = &engine.context.events;
         let background_error = lock(&events.background_error).clone();
         let (keys, keydir_bytes) = (engine.state.keys(), engine.state.keydir_bytes());
-        let key_order_bytes = namespaces.iter().map(|state| state.order.memory_bytes() as u64).sum();
+        let dropped = engine.state.namespaces.dropped();
+        let with_keys = namespaces.iter().chain(&dropped);
+        let key_order_bytes = with_keys.map(|state| state.order.memory_bytes() as u64).sum();
         // Held only for a few fields: writers wait for it.
         let writer = engine.log.lock();
         let (buffer_bytes, pending_bytes) = (writer.tail.buffer_bytes(), writer.tail.pending_bytes());

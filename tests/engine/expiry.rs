@@ -591,6 +591,76 @@ fn expired_keys_leave_memory_although_nobody_asks_for_them() {
     assert_eq!(keys(&namespace), ["stays"]);
 }
 
+/// Puts numbered keys with these options.
+fn put_many(namespace: &Namespace, numbers: std::ops::Range<u32>, options: PutOptions) {
+    let options = options.durability(embercask::Durability::Buffered);
+    for n in numbers {
+        namespace.put_with(format!("key {n:06}"), "1", options.clone()).unwrap();
+    }
+}
+
+#[test]
+fn keys_that_have_left_hold_no_more_memory_than_keys_that_never_were() {
+    const STAY: std::ops::Range<u32> = 0..25_000;
+    const LEAVE: std::ops::Range<u32> = 25_000..60_000;
+    let fresh = World::new();
+    let (store, namespace) = fresh.open();
+    put_many(&namespace, STAY, PutOptions::new());
+    store.maintain().unwrap();
+    let needed = store.stats();
+    assert_eq!(needed.keys, 25_000);
+    drop(namespace);
+    for by_drop in [false, true] {
+        let world = World::new();
+        let (store, namespace) = world.open();
+        put_many(&namespace, STAY, PutOptions::new());
+        let leaves = if by_drop {
+            store.namespace("DROPPED").unwrap()
+        } else {
+            namespace.clone()
+        };
+        put_many(&leaves, LEAVE, ttl_ms(1_000));
+        store.maintain().unwrap();
+        let full = store.stats();
+        assert_eq!(full.keys, 60_000);
+        if by_drop {
+            store.drop_namespace("DROPPED").unwrap();
+        } else {
+            world.clock.advance(1_000);
+        }
+        // Nothing touches a key any more.
+        store.maintain().unwrap();
+        store.maintain().unwrap();
+        let left = store.stats();
+        assert_eq!(left.keys, 25_000);
+        for (what, bytes) in [
+            ("keydir", [full.keydir_bytes, needed.keydir_bytes, left.keydir_bytes]),
+            (
+                "key order",
+                [full.key_order_bytes, needed.key_order_bytes, left.key_order_bytes],
+            ),
+        ] {
+            let [full, needed, left] = bytes;
+            assert!(
+                full > needed * 3 / 2,
+                "{what}: {full} bytes when all were there, {needed} needed"
+            );
+            assert!(
+                left <= needed * 5 / 4,
+                "{what}, dropped {by_drop}: {left} bytes, {needed} needed"
+            );
+        }
+        let queue = left.expiry_queue_bytes;
+        assert!(
+            queue < full.expiry_queue_bytes / 3,
+            "dropped {by_drop}: {queue} bytes of the expiry queue"
+        );
+        assert_eq!(namespace.count().unwrap(), 25_000);
+        let found = namespace.get_text("key 024999").unwrap();
+        assert_eq!(found.as_deref(), Some("1"));
+    }
+}
+
 #[test]
 fn expired_records_leave_the_disk_once_the_grace_is_over_and_not_before() {
     let world = World::new();

@@ -146,6 +146,31 @@ fn a_reader_finds_a_key_while_its_table_shrinks() {
 }
 
 #[test]
+fn a_reader_finds_a_key_while_its_table_is_made_smaller_beside_a_writer() {
+    explore(|tag| {
+        let keydir = keydir_with(tag, 1..=7);
+        let before = keydir.shards[0].table().capacity();
+        (1..=3).for_each(|key| assert!(keydir.remove(hash(tag), at(key, 0))));
+        let shrinking = thread::spawn({
+            let keydir = Arc::clone(&keydir);
+            move || keydir.shrink()
+        });
+        never_missed(&keydir, tag, 7, move |keydir| {
+            assert!(keydir.remove(hash(tag), at(4, 0)));
+            assert!(keydir.replace(hash(tag), at(7, 0), at(7, 1)));
+            assert!(keydir.remove(hash(tag), at(5, 0)));
+            keydir.insert(hash(tag), at(8, 0)).unwrap();
+        });
+        shrinking.join().unwrap();
+        // What the last removals have left loose.
+        keydir.shrink();
+        assert!(keydir.shards[0].table().capacity() < before, "the table is smaller");
+        keydir.shards.iter().for_each(Shard::check);
+        assert_eq!((keydir.len(), find(&keydir, tag, 7)), (3, Some(1)));
+    });
+}
+
+#[test]
 fn a_key_put_back_into_an_earlier_slot_is_missed_only_while_it_is_absent() {
     explore(|tag| {
         let keydir = keydir_with(tag, [1, 2, 3]);

@@ -69,7 +69,10 @@
 //!
 //! A table is rebuilt when more than 7/8 of its slots are used, and is then 0.62 to 0.70 full; the
 //! fill differs by shard so that shards of equal size do not all grow at once; see [`sizing`]. That
-//! gives 9 to 13 bytes per key, 10.6 on average. Growing blocks only the writers of one shard.
+//! gives 9 to 13 bytes per key, 10.6 on average. A table that loses keys is rebuilt when it is less
+//! than 1/4 full, by the removal itself, or when it is half again as large as a rebuilt one would
+//! be, by [`Keydir::shrink`], which the store calls from time to time. A rebuild blocks only the
+//! writers of one shard.
 //!
 //! # Limitations
 //!
@@ -93,11 +96,12 @@ mod tests;
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::format::{Damage, Fields};
 use crate::location::Location;
 
-use shard::Shard;
+use shard::{Fill, Shard};
 #[cfg(test)]
 pub(crate) use sizing::CAPACITY_MAX;
 use sizing::Sizing;
@@ -123,6 +127,9 @@ const _: () = assert!(SHARD_BITS + Tag::BITS + Tag::SHIFT <= u64::BITS);
 pub(crate) struct Keydir {
     /// Always `SHARDS` of them, in the order of the upper bits of the hash.
     shards: Box<[Shard]>,
+    /// Whether a table has become far larger than its keys need since the last
+    /// [`Keydir::shrink`].
+    is_loose: AtomicBool,
 }
 
 /// How a candidate location relates to the record being entered by [`Keydir::upsert`].
@@ -169,7 +176,10 @@ impl Keydir {
         let shards = (0..SHARDS)
             .map(|index| Shard::new(Sizing::of_shard(index, SHARDS), share, &empty))
             .collect();
-        Self { shards }
+        Self {
+            shards,
+            is_loose: AtomicBool::new(false),
+        }
     }
 
     /// Looks up a key by its hash, without a lock.
@@ -255,7 +265,15 @@ impl Keydir {
     /// Removes a key. Returns false and changes nothing if `location` is not stored under the hash:
     /// a newer write has won.
     pub(crate) fn remove(&self, hash: u64, location: Location) -> bool {
-        self.shard(hash).remove(Slot::new(Tag::of(hash), location))
+        let shard = self.shard(hash);
+        let removed = shard.remove(Slot::new(Tag::of(hash), location));
+        if removed == Some(Fill::Loose) {
+            // A plain load first: while many are removed, this is set already.
+            if !self.is_loose.load(Ordering::Relaxed) {
+                self.is_loose.store(true, Ordering::Relaxed);
+            }
+        }
+        removed.is_some()
     }
 
     /// Enters a record whose key may be present with an older or a newer record, in one step under
@@ -275,6 +293,14 @@ impl Keydir {
         relation: impl FnMut(Location) -> Result<Relation, E>,
     ) -> Result<Upsert, E> {
         self.shard(hash).upsert(Slot::new(Tag::of(hash), location), relation)
+    }
+
+    /// Replaces tables that are far larger than their keys need by smaller ones, one shard after the
+    /// other. Takes no time if nothing was removed since the last call.
+    pub(crate) fn shrink(&self) {
+        if self.is_loose.swap(false, Ordering::Relaxed) {
+            self.shards.iter().for_each(Shard::shrink);
+        }
     }
 
     /// The number of keys. Counted shard by shard, so with concurrent writers the result is
@@ -312,7 +338,11 @@ impl Keydir {
         let shards = (0..SHARDS)
             .map(|index| Shard::read_from(Sizing::of_shard(index, SHARDS), fields, &empty, &is_known))
             .collect::<Result<_, _>>()?;
-        Ok(Self { shards })
+        Ok(Self {
+            shards,
+            // What was written out may have been loose.
+            is_loose: AtomicBool::new(true),
+        })
     }
 
     /// Whether keys with these hashes share shard and tag, so that a look-up of one has to confirm

@@ -33,6 +33,14 @@ struct Writer {
     removed: usize,
 }
 
+/// How full a table is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fill {
+    Enough,
+    /// So little that [`Shard::shrink`] makes it smaller.
+    Loose,
+}
+
 impl Shard {
     /// An empty shard with a table for `expected` entries. If none are expected it uses `empty`, a
     /// table without slots that all shards can share because it is never written to.
@@ -142,14 +150,13 @@ impl Shard {
         self.table().replace(old, new)
     }
 
-    /// Removes an entry; false if it is not there.
-    pub(super) fn remove(&self, slot: Slot) -> bool {
+    /// Removes an entry, and tells how full the table is then; None if the entry is not there.
+    pub(super) fn remove(&self, slot: Slot) -> Option<Fill> {
         let mut writer = self.write();
         let table = self.table();
-        match table.remove(slot) {
-            None => return false,
-            Some(Removed::Marked) => writer.deleted += 1,
-            Some(Removed::Cleared(marks)) => writer.deleted -= marks,
+        match table.remove(slot)? {
+            Removed::Marked => writer.deleted += 1,
+            Removed::Cleared(marks) => writer.deleted -= marks,
         }
         writer.live -= 1;
         writer.removed += 1;
@@ -160,9 +167,23 @@ impl Shard {
             let capacity = self.sizing.capacity_for(writer.live);
             if capacity < table.capacity() {
                 self.rebuild(&mut writer, &table, capacity);
+                return Some(Fill::Enough);
             }
         }
-        true
+        Some(match self.sizing.is_loose(table.capacity(), writer.live) {
+            true => Fill::Loose,
+            false => Fill::Enough,
+        })
+    }
+
+    /// Makes a loose table smaller.
+    pub(super) fn shrink(&self) {
+        let mut writer = self.write();
+        let table = self.table();
+        if self.sizing.is_loose(table.capacity(), writer.live) {
+            let capacity = self.sizing.capacity_for(writer.live);
+            self.rebuild(&mut writer, &table, capacity);
+        }
     }
 
     /// Adds an entry, replaces an older one of its key, or keeps a newer one. Not bounded by

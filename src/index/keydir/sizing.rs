@@ -71,6 +71,13 @@ impl Sizing {
         wanted.clamp(self.capacity_min as usize, self.capacity_max as usize)
     }
 
+    /// Whether a table of this capacity is more than half again as large as one rebuilt for so many
+    /// entries.
+    pub(super) fn is_loose(self, capacity: usize, live: usize) -> bool {
+        let wanted = self.capacity_for(live);
+        capacity > wanted + wanted / 2
+    }
+
     /// Maximum number of non-EMPTY slots in a table: 7/8, or 15/16 of the largest table.
     ///
     /// The largest gets more because it cannot grow: the 1/16 above [`Self::live_max`] can fill

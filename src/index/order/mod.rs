@@ -41,6 +41,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::format::{Damage, Fields};
+use crate::planted::{Planted, planted};
 pub(crate) use builder::OrderBuilder;
 pub(crate) use page::KeyPage;
 use pending::Log;
@@ -239,6 +240,13 @@ impl KeyOrder {
             self.apply_waiting(&mut tree, limit.max(1));
         }
         self.pending_len() > 0
+    }
+
+    /// Frees the buffer kept for merging, if nothing waits to be merged.
+    pub(crate) fn shrink(&self) {
+        if self.pending_len() == 0 && !planted(Planted::KeepTables) {
+            self.write_tree().shrink();
+        }
     }
 
     /// Merges everything queued before the call into the blocks.

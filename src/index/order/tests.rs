@@ -735,3 +735,19 @@ fn the_background_is_told_of_the_first_change_after_each_look() {
     assert!(!order.look_again(), "nothing waits");
     assert!(put(b"e"));
 }
+
+#[test]
+fn an_order_whose_keys_have_left_takes_no_more_room_than_a_new_one() {
+    let order = KeyOrder::new();
+    let key = |number: u32| format!("{number:08}");
+    (0..10_000).for_each(|number| order.insert(key(number).as_bytes(), KeyFlags::EXPIRES));
+    assert_eq!(order.len(), 10_000);
+    (0..10_000).for_each(|number| order.remove(key(number).as_bytes()));
+    order.shrink();
+    assert_eq!(order.pending_len(), 10_000, "what waits is left alone");
+    while order.merge_step(512) {}
+    order.shrink();
+    assert_eq!(order.memory_bytes(), KeyOrder::new().memory_bytes());
+    order.insert(b"key", KeyFlags::NONE);
+    assert_eq!(order.len(), 1);
+}

@@ -119,6 +119,13 @@ impl Tree {
         }
     }
 
+    /// Frees the merge buffer.
+    pub(super) fn shrink(&mut self) {
+        if self.waiting.is_empty() {
+            self.run = Vec::new();
+        }
+    }
+
     /// Merges those of the next `limit` waiting changes that belong to the same block as the first.
     /// Returns their number.
     fn apply_to_one_block(&mut self, limit: usize) -> usize {

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, TryLockError};
 use crate::error::{Error, Result};
 use crate::log::waiters::Waiters;
 use crate::state::WriterLock;
-use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
 /// Checks for the end of a write-out before a thread goes to sleep: a few microseconds.
 const SPINS_MAX: u32 = if cfg!(shuttle) { 1 } else { 100 };
@@ -87,6 +87,8 @@ pub(crate) type Guard<'a, T> = MutexGuard<'a, Locked<T>>;
 #[derive(Debug)]
 pub(crate) struct CommitLock<T> {
     locked: Mutex<Locked<T>>,
+    /// Number of threads that have found `locked` taken and wait for it.
+    wanting: AtomicUsize,
     /// Signalled when a write-out, a sync or a failure ends.
     progressed: Condvar,
     /// Incremented when `progressed` is signalled, or would be if a thread slept.
@@ -111,13 +113,25 @@ impl<T> CommitLock<T> {
         };
         CommitLock {
             locked: Mutex::new(locked),
+            wanting: AtomicUsize::new(0),
             progressed: Condvar::new(),
             progress: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, T> {
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.try_lock().unwrap_or_else(|| {
+            self.wanting.fetch_add(1, Ordering::Relaxed);
+            let guard = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+            self.wanting.fetch_sub(1, Ordering::Relaxed);
+            guard
+        })
+    }
+
+    /// Whether other threads wait for the lock, as far as can be told now. For a holder that may
+    /// leave it to them: a lock that is released and taken again at once rarely changes hands.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanting.load(Ordering::Relaxed) > 0
     }
 
     /// The lock, if it is free.

@@ -180,3 +180,17 @@ fn a_failure_that_poisons_is_not_told_of_a_record_that_was_written_before() {
     assert!(guard.waiters.failure_of(&waiting).is_none());
     guard.waiters.leave(waiting);
 }
+
+#[test]
+fn a_holder_of_the_lock_is_told_that_others_wait_for_it() {
+    let lock = super::CommitLock::new(());
+    std::thread::scope(|scope| {
+        let held = lock.lock();
+        assert!(!lock.is_wanted());
+        let waiter = scope.spawn(|| drop(lock.lock()));
+        until("another thread waits", || lock.is_wanted());
+        drop(held);
+        waiter.join().unwrap();
+        assert!(!lock.is_wanted());
+    });
+}

@@ -5,6 +5,7 @@ use super::*;
 use crate::index::keydir::CAPACITY_MAX;
 use crate::index::namespaces::encode_number;
 use crate::index::order::KeyFlags;
+use crate::location::Location;
 use crate::storage::{Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation as Call};
 use crate::testing::{Task, until};
 use crate::{Condition, Durability, ErrorKind, Maintenance, Namespace, PutOptions, ReadMode, Store};

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::index::expiry::ExpiryQueue;
-use crate::state::change::RETRY_MS;
+use crate::state::leave::RETRY_MS;
 use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
 use crate::{Maintenance, ManualClock, Namespace, PutOptions, ReadMode, Store};
 
@@ -29,7 +29,7 @@ fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
     clock.advance(1000);
     let engine = store.engine();
     let now = engine.context.time.now();
-    let due = lock(&engine.state.expiry).take_due(now.wall_ms(), STEP);
+    let due = engine.state.read_due(&engine.state.take_due(now.wall_ms()));
     assert_eq!(due.len(), 3);
     // The sweep has found them expired, and has yet to take the writer lock.
     namespace.put("renewed", "new").unwrap();
@@ -38,7 +38,7 @@ fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
     let writer = engine.log.lock();
     assert!(
         due.iter()
-            .all(|(_, location)| engine.state.expire(&writer.tail.right, *location, &now).is_none())
+            .all(|due| engine.state.expire(&writer.tail.right, due, &now).is_none())
     );
     drop(writer);
     assert_eq!(namespace.get_text("renewed").unwrap().as_deref(), Some("new"));
@@ -61,13 +61,13 @@ fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since(
     let due_ms = engine.context.time.now().wall_ms();
     clock.set_wall(1_000_500);
     namespace.put_with("new", "1", second).unwrap();
-    let due = lock(&engine.state.expiry).take_due(due_ms, STEP);
+    let due = engine.state.read_due(&engine.state.take_due(due_ms));
     assert_eq!(due.len(), 2);
     let writer = engine.log.lock();
     let now = engine.context.time.now();
     let left: Vec<_> = due
         .iter()
-        .map(|(_, location)| engine.state.expire(&writer.tail.right, *location, &now))
+        .map(|due| engine.state.expire(&writer.tail.right, due, &now))
         .collect();
     drop(writer);
     assert_eq!(left, [None, Some(1_001_500)]);

@@ -5,6 +5,7 @@
 mod conditions;
 mod ends;
 mod group_commit;
+mod leaving;
 mod namespaces;
 mod storm;
 

@@ -61,6 +61,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "SalvageUnlisted",
             "VerifyPassesSeals",
             "VerifyTakesDamageForTorn",
+            "IgnoreLimit",
+            "RefuseDeletes",
         ],
     ),
     (
@@ -73,6 +75,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "ForgetHintsInHand",
             "SkipRollbackCheck",
             "ForgetPending",
+            "ForgetMoved",
+            "TrustRolledBack",
         ],
     ),
     (

@@ -323,6 +323,47 @@ fn a_shard_grows_and_shrinks_with_its_keys() {
 }
 
 #[test]
+fn tables_that_have_lost_keys_are_made_smaller_when_that_is_asked_for() {
+    let keydir = Keydir::new();
+    (0..200_000).for_each(|key| keydir.insert(mixed(key), at(0, key)).unwrap());
+    let full = keydir.memory_bytes();
+    keydir.shrink();
+    assert_eq!(keydir.memory_bytes(), full, "nothing was removed");
+    for key in 0..120_000 {
+        assert!(keydir.remove(mixed(key), at(0, key)));
+    }
+    // More than a quarter is left, so the removals have not done it.
+    assert!(keydir.memory_bytes() > full * 9 / 10);
+    keydir.shrink();
+    check(&keydir);
+    let fresh = Keydir::new();
+    (120_000..200_000).for_each(|key| fresh.insert(mixed(key), at(0, key)).unwrap());
+    let (left, needed) = (keydir.memory_bytes(), fresh.memory_bytes());
+    assert!(left <= needed * 3 / 2, "{left} bytes instead of {needed}");
+    let found = |key: u64| find(&keydir, mixed(key), 0) == Some(at(0, key));
+    assert!(keydir.holds(mixed(120_000), at(0, 120_000)) && found(199_999));
+    keydir.shrink();
+    assert_eq!(keydir.memory_bytes(), left, "once is enough");
+    (0..120_000).for_each(|key| keydir.insert(mixed(key), at(0, key)).unwrap());
+    check(&keydir);
+    assert_eq!(keydir.len(), 200_000);
+}
+
+#[test]
+fn a_keydir_read_back_with_room_for_keys_that_have_left_is_made_smaller() {
+    let keydir = Keydir::new();
+    (0..200_000).for_each(|key| keydir.insert(mixed(key), at(0, key)).unwrap());
+    (0..120_000).for_each(|key| assert!(keydir.remove(mixed(key), at(0, key))));
+    let mut bytes = Vec::new();
+    keydir.write_to(&mut bytes).unwrap();
+    let read = Keydir::read_from(&mut Fields(&bytes), |_| true).unwrap();
+    read.shrink();
+    check(&read);
+    assert!(read.memory_bytes() < keydir.memory_bytes() * 2 / 3);
+    assert_eq!(read.len(), 80_000);
+}
+
+#[test]
 fn a_presized_keydir_neither_grows_nor_shrinks_while_it_is_filled() {
     let keydir = Keydir::with_capacity(200_000);
     let capacities = |keydir: &Keydir| -> Vec<_> { (0..SHARDS).map(|shard| capacity(keydir, shard)).collect() };
@@ -363,7 +404,7 @@ fn a_full_shard_says_so_and_goes_on_working() {
             shard.replace(slot(keys[0], 0), slot(keys[0], 1)),
             "overwriting needs no room"
         );
-        assert!(shard.remove(slot(keys.remove(0), 1)), "removing makes room");
+        assert!(shard.remove(slot(keys.remove(0), 1)).is_some(), "removing makes room");
         assert_eq!(shard.insert(slot(next, 0)), Ok(()));
         keys.push(next);
         shard.check();
@@ -380,7 +421,7 @@ fn a_full_shard_says_so_and_goes_on_working() {
     }
     all_found(&keys);
     for left in (55..keys.len()).rev() {
-        assert!(shard.remove(slot(keys.remove(left / 2), 0)));
+        assert!(shard.remove(slot(keys.remove(left / 2), 0)).is_some());
         shard.check();
         assert_eq!(shard.insert(slot(2000, 0)).is_ok(), left == 55);
     }

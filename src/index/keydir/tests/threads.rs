@@ -74,6 +74,46 @@ fn readers_never_miss_a_key_while_tables_grow_and_shrink() {
     readers_never_miss(scattered, 40, 3000, 100);
 }
 
+/// Two writers, each with keys of its own, beside a thread that makes tables smaller.
+#[test]
+fn writers_lose_nothing_while_tables_are_made_smaller() {
+    let keydir = Keydir::new();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let shrinking = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                keydir.shards.iter().for_each(Shard::shrink);
+            }
+        });
+        let writers: Vec<_> = [0..3_000, 3_000..6_000]
+            .into_iter()
+            .map(|keys| {
+                let keydir = &keydir;
+                scope.spawn(move || {
+                    for version in 0..30 {
+                        for key in keys.clone() {
+                            keydir.insert(scattered(key), at(key, version)).unwrap();
+                        }
+                        for key in keys.clone() {
+                            assert!(keydir.replace(scattered(key), at(key, version), at(key, version + 1)));
+                            assert_eq!(find(keydir, scattered(key), key), Some(at(key, version + 1)));
+                        }
+                        for key in keys.clone().filter(|key| version < 29 || key % 10 > 0) {
+                            assert!(keydir.remove(scattered(key), at(key, version + 1)));
+                        }
+                    }
+                })
+            })
+            .collect();
+        let _finish = Finish(&done);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+        shrinking.join().unwrap();
+    });
+    check(&keydir);
+    assert_eq!(keydir.len(), 600);
+}
+
 #[test]
 fn threads_that_upsert_the_same_keys_agree_on_the_newest() {
     let keydir = Keydir::with_capacity(5000);
