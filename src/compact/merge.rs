@@ -164,7 +164,7 @@ pub(super) struct Decisions {
 impl Decisions {
     pub(super) fn push(&mut self, decision: Decision) {
         let bits = decision as u8;
-        match self.bits.last_mut().filter(|_| self.len % 4 != 0) {
+        match self.bits.last_mut().filter(|_| !self.len.is_multiple_of(4)) {
             Some(last) => *last |= bits << (self.len % 4 * 2),
             None => self.bits.push(bits),
         }
