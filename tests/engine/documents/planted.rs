@@ -112,7 +112,6 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
     (
         "it only costs time, memory or disk, which one suite measures",
         &[
-            "PickWhatStays",
             "SweepAtOnce",
             "KeepWrongIndexFile",
             "KeepDamagedForGood",
