@@ -201,7 +201,8 @@ fn without_an_interval_only_much_is_synced() {
             .unwrap();
     }
     store.maintain().unwrap();
-    assert_eq!(store.stats().syncs, syncs + 1);
+    // Those of full segments, and one more.
+    assert!(store.stats().syncs > syncs, "{} syncs", store.stats().syncs);
     assert_eq!(after_power_cut(&disk).len(), 17);
 }
 
