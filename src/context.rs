@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) maintenance_wake: Wake,
     /// Wakes the thread that compacts.
     pub(crate) compaction_wake: Wake,
+    /// Wakes the thread that scrubs, to end it.
+    pub(crate) scrub_wake: Wake,
     /// The process that opened the store.
     process: ProcessMark,
     /// The store is closing: long work ends as soon as it can, and none starts.
@@ -108,6 +110,7 @@ impl Context {
             sync_wake: Wake::default(),
             maintenance_wake: Wake::default(),
             compaction_wake: Wake::default(),
+            scrub_wake: Wake::default(),
             process: ProcessMark::of_this_process(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -119,6 +119,7 @@ mod parallel;
 mod planted;
 mod recovery;
 mod repair;
+mod scrub;
 mod segment;
 mod state;
 pub mod storage;
@@ -138,6 +139,7 @@ pub use options::{
 };
 pub use recovery::RecoveryReport;
 pub use repair::*;
+pub use scrub::ScrubStats;
 pub use segment::Value;
 pub use store::*;
 

@@ -1,3 +1,5 @@
+//! (Over 400 lines: every setting, with its documentation.)
+//!
 //! How a store is opened, and how a single write departs from the store's defaults.
 
 use std::fmt;
@@ -37,11 +39,11 @@ pub enum ReadMode {
     Pread,
 }
 
-/// Who does deferred work: flushing, syncing, sealing, hints, merging of the key order, expiry and
-/// compaction.
+/// Who does deferred work: flushing, syncing, sealing, hints, merging of the key order, expiry,
+/// scrubbing and compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Maintenance {
-    /// Four threads of the store.
+    /// Four threads of the store, and a fifth if it scrubs.
     #[default]
     Background,
     /// No thread is started. Writers seal full segments themselves, and the rest is left to
@@ -84,6 +86,7 @@ pub struct Options {
     pub(crate) maintenance: Maintenance,
     pub(crate) waste_ceiling: f64,
     pub(crate) compaction_bytes_per_second: Option<u64>,
+    pub(crate) scrub_bytes_per_second: Option<u64>,
     pub(crate) expiry_grace: Duration,
     pub(crate) create: bool,
     pub(crate) index_file: bool,
@@ -106,6 +109,7 @@ impl Default for Options {
             maintenance: Maintenance::default(),
             waste_ceiling: 1.6,
             compaction_bytes_per_second: None,
+            scrub_bytes_per_second: None,
             expiry_grace: Duration::from_secs(10),
             create: true,
             index_file: true,
@@ -130,6 +134,7 @@ impl fmt::Debug for Options {
             .field("maintenance", &self.maintenance)
             .field("waste_ceiling", &self.waste_ceiling)
             .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
+            .field("scrub_bytes_per_second", &self.scrub_bytes_per_second)
             .field("expiry_grace", &self.expiry_grace)
             .field("create", &self.create)
             .field("index_file", &self.index_file)
@@ -241,6 +246,29 @@ impl Options {
         self
     }
 
+    /// Bytes per second at which sealed segments are read again and checked, to find damage before
+    /// the record is needed. Default: None, which reads nothing. One segment after the other is
+    /// read, oldest first, and then all again: a pass over `n` bytes takes `n / rate` seconds, so
+    /// 1 MiB per second reads 84 GiB a day. [`Stats::scrub`](crate::Stats::scrub) tells what was
+    /// found, [`Stats::background_error`](crate::Stats::background_error) the latest of it, and
+    /// compaction leaves a damaged segment in place until it has no live records.
+    ///
+    /// Segments are read from their files, through the system's page cache: what is cached is
+    /// checked as it is in memory, and damage below it is seen once the system has dropped it from
+    /// the cache. Rarely read data, in which damage stays unnoticed longest, is seldom cached.
+    ///
+    /// Time is that of [`Clock::monotonic_ms`]. With [`Maintenance::Manual`],
+    /// [`Store::maintain`](crate::Store::maintain) reads what is due since its last call, but at
+    /// most to the end of the pass.
+    ///
+    /// # Errors
+    ///
+    /// Opening fails with [`Error::InvalidInput`](crate::Error::InvalidInput) if the rate is zero.
+    pub fn scrub_bytes_per_second(mut self, bytes: Option<u64>) -> Self {
+        self.scrub_bytes_per_second = bytes;
+        self
+    }
+
     /// How long a record must have been expired before compaction drops it from disk, so that a
     /// clock briefly set wrong loses nothing. Expired records are never returned, whatever this is
     /// set to. Default: 10 s.
@@ -306,6 +334,11 @@ impl Options {
         if self.compaction_bytes_per_second == Some(0) {
             return Err(Error::invalid(
                 "a compaction rate of zero is not possible; pause compaction instead",
+            ));
+        }
+        if self.scrub_bytes_per_second == Some(0) {
+            return Err(Error::invalid(
+                "a scrub rate of zero is not possible; use no rate to turn scrubbing off",
             ));
         }
         Ok(())

@@ -346,6 +346,10 @@ breakages! {
     DropAfterSync,
     /// Compaction fails if only a damaged record could tell whether a shadow counts.
     FailOnDoubt,
+    /// Scrubbing forgets what it finds.
+    ForgetScrubbed,
+    /// Scrubbing reads a whole pass whenever it is called.
+    ScrubWithoutRate,
 }
 
 /// Whether this is broken in this build and this process.

@@ -56,9 +56,10 @@ impl LeftOut {
 }
 
 impl Compactor {
-    /// Whether compaction leaves this segment out, having failed to read it.
+    /// Whether compaction leaves this segment out, having failed to read it, or because scrubbing
+    /// has found it damaged.
     pub(super) fn is_left_out(&self, id: u64) -> bool {
-        self.left_out.holds(id, self.context.time.monotonic_ms())
+        self.left_out.holds(id, self.context.time.monotonic_ms()) || self.scrub.damage(id).is_some()
     }
 
     /// Leaves a segment out of later runs, if this is an error of reading it.

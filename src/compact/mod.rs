@@ -40,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::housekeeping::Housekeeping;
 use crate::log::Log;
 use crate::log::reserve::ReservePart;
+use crate::scrub::Scrub;
 use crate::segment::SealedSegment;
 use crate::state::State;
 use crate::sync::lock;
@@ -63,6 +64,7 @@ pub(crate) struct Compactor {
     state: Arc<State>,
     log: Arc<Log>,
     housekeeping: Arc<Housekeeping>,
+    scrub: Arc<Scrub>,
     pub(crate) control: Control,
     pub(crate) debt: Debt,
     left_out: LeftOut,
@@ -78,12 +80,14 @@ impl Compactor {
         state: Arc<State>,
         log: Arc<Log>,
         housekeeping: Arc<Housekeeping>,
+        scrub: Arc<Scrub>,
     ) -> Compactor {
         Compactor {
             context,
             state,
             log,
             housekeeping,
+            scrub,
             control: Control::default(),
             debt: Debt::default(),
             left_out: LeftOut::default(),

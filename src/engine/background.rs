@@ -1,7 +1,8 @@
 //! The store's four threads: one flushes and prepares the next segment, so it is never busy for
 //! long with anything else; one syncs what no writer waits for; one does all other maintenance; one
-//! compacts. Their errors are kept for `stats`. A panic leaves no thread waiting, since none waits for these threads: every writer can
-//! do their work itself.
+//! compacts. A fifth scrubs, if the options ask for it. Their errors are kept for `stats`. A panic
+//! leaves no thread waiting, since none waits for these threads: every writer can do their work
+//! itself.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,8 +45,12 @@ impl Workers {
         workers.spawn("embercask-maintenance", move || {
             maintain(&maintained, &maintenance_stop)
         })?;
-        let (compacted, compaction_stop) = (engine.clone(), stop);
+        let (compacted, compaction_stop) = (engine.clone(), stop.clone());
         workers.spawn("embercask-compaction", move || compact(&compacted, &compaction_stop))?;
+        if engine.scrub.is_on() {
+            let scrubbed = engine.clone();
+            workers.spawn("embercask-scrub", move || scrub(&scrubbed, &stop))?;
+        }
         Ok(workers)
     }
 
@@ -75,6 +80,7 @@ impl Drop for Workers {
         self.engine.context.sync_wake.wake();
         self.engine.context.maintenance_wake.wake();
         self.engine.context.compaction_wake.wake();
+        self.engine.context.scrub_wake.wake();
         for thread in self.threads.drain(..) {
             // A panic was handled inside the thread.
             let _ = thread.join();
@@ -144,6 +150,15 @@ fn compact(engine: &Engine, stop: &Stop) {
             Ok(_) | Err(Error::Cancelled | Error::Closed) => {}
             Err(error) => engine.context.events.note_background_error(&error),
         }
+    }
+}
+
+/// Scrubs. A thread of its own: where the page cache has nothing, each of its reads waits for the
+/// device, and on any other thread expiry, sealing or compaction would wait as well.
+fn scrub(engine: &Engine, stop: &Stop) {
+    while !stop.requested.load(Ordering::Acquire) {
+        engine.context.scrub_wake.wait(engine.scrub.sleep());
+        engine.scrub.go_on();
     }
 }
 

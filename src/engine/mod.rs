@@ -6,6 +6,7 @@
 //!   recovery        from files to a state and a log
 //!   compact         reclaims the space of dead records
 //!   housekeeping    removes expired and dropped keys from memory
+//!   scrub           reads sealed segments again, to find rot
 //!   log             appends, makes durable, rotates, seals
 //!   state           the indexes of the keys
 //! ```
@@ -26,6 +27,7 @@ use crate::log::Log;
 use crate::options::{Durability, Options};
 use crate::planted::{Planted, planted};
 use crate::recovery::{self, RecoveryReport, index_file};
+use crate::scrub::Scrub;
 use crate::state::State;
 use crate::sync::lock;
 
@@ -39,6 +41,7 @@ pub(crate) struct Engine {
     pub(crate) state: Arc<State>,
     pub(crate) log: Arc<Log>,
     pub(crate) housekeeping: Arc<Housekeeping>,
+    pub(crate) scrub: Arc<Scrub>,
     pub(crate) compactor: Compactor,
     /// Held while a namespace is created, renamed or dropped.
     pub(crate) namespace_changes: Mutex<()>,
@@ -52,12 +55,20 @@ impl Engine {
         let recovered = recovery::open(directory, options)?;
         let (context, state, log) = (recovered.context, recovered.state, recovered.log);
         let housekeeping = recovered.housekeeping;
+        let scrub = Arc::new(Scrub::new(context.clone(), state.clone(), log.clone()));
         let engine = Engine {
-            compactor: Compactor::new(context.clone(), state.clone(), log.clone(), housekeeping.clone()),
+            compactor: Compactor::new(
+                context.clone(),
+                state.clone(),
+                log.clone(),
+                housekeeping.clone(),
+                scrub.clone(),
+            ),
             context,
             state,
             log,
             housekeeping,
+            scrub,
             namespace_changes: Mutex::new(()),
             close_result: Mutex::default(),
         };
@@ -68,6 +79,7 @@ impl Engine {
     pub(crate) fn close(&self) -> Result<()> {
         self.context.begin_closing();
         let _running = lock(&self.compactor.control.running);
+        let _no_scrub = self.scrub.keep_out();
         // The first result, since what was lost then is still lost.
         let mut ended = lock(&self.close_result);
         match &*ended {

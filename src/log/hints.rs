@@ -8,6 +8,7 @@ use super::Log;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::hint::{Hint, Offsets};
+use crate::format::segment::Summary;
 use crate::format::{Damage, hint_file};
 use crate::location::segment_index;
 use crate::planted::{Planted, planted};
@@ -96,15 +97,28 @@ pub(crate) fn sort_records(context: &Context, segment: &Segment) -> Result<(Offs
             Err(end) => break end,
         }
     };
-    let path = context.segment_path(segment.id());
+    check_scan(context, segment.id(), &scanner, end, segment.summary)?;
+    Ok(sorter.finish())
+}
+
+/// An error if a scan of a whole segment that no longer grows came to damage, or counted anything
+/// else than the summary does.
+pub(crate) fn check_scan(
+    context: &Context,
+    id: u64,
+    scanner: &Scanner<'_>,
+    end: End,
+    summary: Option<Summary>,
+) -> Result<()> {
+    let path = context.segment_path(id);
     if let End::Damaged { offset, damage } = end {
         return Err(Error::damage(&path, offset, damage));
     }
-    if segment.summary.is_some_and(|summary| summary != scanner.summary()) {
+    if summary.is_some_and(|summary| summary != scanner.summary()) {
         let damage = Damage::Mismatch("the account of the segment");
         return Err(Error::damage(&path, scanner.valid_end(), damage));
     }
-    Ok(sorter.finish())
+    Ok(())
 }
 
 /// Writes and syncs the hint of a segment that no longer grows, replacing any old one.

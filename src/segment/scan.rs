@@ -1,5 +1,7 @@
 //! Scanning a segment from its first record to its end, checking everything.
 
+mod pieces;
+
 use std::collections::HashMap;
 
 use crate::format::hint::Offsets;
@@ -29,8 +31,11 @@ pub(crate) struct Found<'a> {
 
 /// Yields the records of a segment in order. Records of a batch are yielded only if the batch is
 /// complete.
+#[derive(Debug)]
 pub(crate) struct Scanner<'a> {
     bytes: &'a [u8],
+    /// Offset of `bytes` in the segment.
+    base: u64,
     header: SegmentHeader,
     offset: u64,
     /// End of the last batch, which was checked to be complete.
@@ -46,6 +51,7 @@ impl<'a> Scanner<'a> {
     pub(crate) fn new(bytes: &'a [u8], header: SegmentHeader) -> Scanner<'a> {
         Scanner {
             bytes,
+            base: 0,
             header,
             offset: SEGMENT_HEADER_LEN,
             batch_end: 0,
@@ -57,6 +63,11 @@ impl<'a> Scanner<'a> {
             start: None,
             mark: None,
         }
+    }
+
+    /// The bytes from this offset of the segment on.
+    fn from(&self, offset: u64) -> Option<&'a [u8]> {
+        self.bytes.get(offset.checked_sub(self.base)? as usize..)
     }
 
     /// End of the valid records so far. Never inside an incomplete batch.
@@ -91,7 +102,7 @@ impl<'a> Scanner<'a> {
     /// The next put or tombstone, or how the scan ended; repeats the end once reached.
     pub(crate) fn next(&mut self) -> Result<Found<'a>, End> {
         loop {
-            let rest = self.bytes.get(self.offset as usize..).unwrap_or_default();
+            let rest = self.from(self.offset).unwrap_or_default();
             if rest.is_empty() {
                 return Err(End::Clean);
             }
@@ -142,7 +153,7 @@ impl<'a> Scanner<'a> {
             base_sequence: self.header.base_sequence,
             offset,
         };
-        let bytes = self.bytes.get(offset as usize..).ok_or(Damage::Short)?;
+        let bytes = self.from(offset).ok_or(Damage::Short)?;
         let record = Record::parse(bytes, place)?;
         record.check_body()?;
         let used = record.header.header_len() as u64 + record.header.body_len();
@@ -174,7 +185,7 @@ impl<'a> Scanner<'a> {
             if !record.header.kind.has_key() {
                 return Err(damaged(offset, Damage::Field("record kind inside a batch")));
             }
-            run.add(self.bytes.get(offset as usize..).unwrap_or_default());
+            run.add(self.from(offset).unwrap_or_default());
             sequence = record.header.sequence;
             offset += record.header.record_len();
         }

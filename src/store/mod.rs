@@ -163,7 +163,8 @@ impl Store {
     }
 
     /// Does all maintenance that is due, on this thread: flushing, syncing, sealing, renewing hints,
-    /// expiry, merging of key orders. With [`Maintenance::Background`] the store's own threads do this.
+    /// expiry, merging of key orders, and scrubbing (see [`Options::scrub_bytes_per_second`]). With
+    /// [`Maintenance::Background`] the store's own threads do this.
     pub fn maintain(&self) -> Result<()> {
         self.engine().maintain()
     }

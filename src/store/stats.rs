@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use super::Store;
 use crate::compact::CompactionReport;
 use crate::engine::Engine;
+use crate::scrub::ScrubStats;
 use crate::segment::Segment;
 use crate::sync::lock;
 
@@ -61,6 +62,8 @@ pub struct Stats {
     pub compaction: CompactionReport,
     /// Where disk space goes that is not live data.
     pub space: Space,
+    /// What scrubbing did and found.
+    pub scrub: ScrubStats,
     /// Whether the disk was full and the reserve has not been restored since.
     pub disk_full: bool,
     /// Why writes are refused; `None` if they are not.
@@ -220,6 +223,7 @@ impl Store {
             expired: events.expired.load(Ordering::Relaxed),
             compaction: engine.compactor.control.totals(),
             space: space(engine),
+            scrub: engine.scrub.stats(),
             disk_full: engine.log.reserve.is_full(),
             poisoned,
             background_error,

@@ -58,6 +58,10 @@ fn statistics_are_for_people_and_for_programs() {
     // The record of the namespace is live too.
     let live = numbers["live_bytes"].as_u64().unwrap();
     assert!(dead > 2_000_000 && (dead..dead + 100).contains(&live), "{numbers}");
+    assert_eq!(
+        numbers["scrub"].to_string(),
+        r#"{"bytes":0,"damaged_segments":0,"errors":[],"last_pass_ms":null,"passes":0}"#
+    );
     let text = at.text(["stats"]);
     for part in [
         "2,000 keys",

@@ -22,6 +22,7 @@ mod public_interface;
 mod recovery;
 mod regressions;
 mod rollback;
+mod scrub;
 mod sealing;
 mod second_crash;
 mod sequences;

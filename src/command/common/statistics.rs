@@ -10,6 +10,7 @@ pub(crate) fn without_paths(store: &Store) -> serde_json::Value {
     for problem in [&mut numbers.poisoned, &mut numbers.background_error] {
         *problem = problem.take().map(|_| "the server's log has the details".to_owned());
     }
+    numbers.scrub.errors.clear();
     as_json(store, &numbers)
 }
 
@@ -42,6 +43,13 @@ pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
             "key_order_bytes": numbers.key_order_bytes,
             "expiry_queue_bytes": numbers.expiry_queue_bytes,
             "buffer_bytes": numbers.buffer_bytes,
+        },
+        "scrub": {
+            "passes": numbers.scrub.passes,
+            "bytes": numbers.scrub.bytes,
+            "last_pass_ms": numbers.scrub.last_pass_ms,
+            "damaged_segments": numbers.scrub.damaged_segments,
+            "errors": numbers.scrub.errors,
         },
         "last_sequence": numbers.last_sequence,
         "durable_sequence": numbers.durable_sequence,

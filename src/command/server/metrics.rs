@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embercask::Store;
+use embercask::{Stats, Store};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
@@ -106,58 +106,7 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         let mut text = String::from_utf8(text).unwrap_or_default();
         let stats = store.stats();
-        let gauges = [
-            ("keys", "Keys", stats.keys),
-            ("namespaces", "Namespaces", stats.namespaces),
-            ("live_bytes", "Bytes of live records", stats.live_bytes),
-            ("dead_bytes", "Bytes of puts that are no longer live", stats.dead_bytes),
-            ("expired_bytes", "Dead bytes that have expired", stats.expired_bytes),
-            ("segment_bytes", "Bytes of all segments", stats.segment_bytes),
-            ("segments", "Segments", stats.segments.len() as u64),
-            (
-                "used_bytes",
-                "Bytes of segments, hints and reserve",
-                stats.space.used_bytes,
-            ),
-            (
-                "grace_bytes",
-                "Bytes that expired too recently to be reclaimed",
-                stats.space.grace_bytes,
-            ),
-            (
-                "pinned_bytes",
-                "Bytes of removed segments that values in use keep",
-                stats.space.pinned_bytes,
-            ),
-            (
-                "owed_bytes",
-                "Bytes above the bound that compaction keeps to",
-                stats.space.owed_bytes,
-            ),
-            (
-                "index_bytes",
-                "Memory of the indexes",
-                stats.keydir_bytes + stats.key_order_bytes + stats.expiry_queue_bytes,
-            ),
-            ("disk_full", "Whether the disk was found full", stats.disk_full.into()),
-            (
-                "poisoned",
-                "Whether writes are refused",
-                stats.poisoned.is_some().into(),
-            ),
-        ];
-        let counters = [
-            ("written_bytes_total", "Bytes written to the log", stats.written_bytes),
-            ("syncs_total", "Data syncs", stats.syncs),
-            ("expired_total", "Keys that have expired", stats.expired),
-            ("compaction_runs_total", "Runs of compaction", stats.compaction.runs),
-            (
-                "compaction_written_bytes_total",
-                "Bytes that compaction wrote",
-                stats.compaction.written_bytes,
-            ),
-        ];
-        let kinds = [("gauge", &gauges[..]), ("counter", &counters[..])];
+        let kinds = [("gauge", gauges(&stats)), ("counter", counters(&stats))];
         for (kind, numbers) in kinds {
             for (name, help, number) in numbers {
                 text += &format!(
@@ -167,4 +116,80 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Name, description and number of a metric.
+type Metric = (&'static str, &'static str, u64);
+
+fn gauges(stats: &Stats) -> Vec<Metric> {
+    vec![
+        ("keys", "Keys", stats.keys),
+        ("namespaces", "Namespaces", stats.namespaces),
+        ("live_bytes", "Bytes of live records", stats.live_bytes),
+        ("dead_bytes", "Bytes of puts that are no longer live", stats.dead_bytes),
+        ("expired_bytes", "Dead bytes that have expired", stats.expired_bytes),
+        ("segment_bytes", "Bytes of all segments", stats.segment_bytes),
+        ("segments", "Segments", stats.segments.len() as u64),
+        (
+            "used_bytes",
+            "Bytes of segments, hints and reserve",
+            stats.space.used_bytes,
+        ),
+        (
+            "grace_bytes",
+            "Bytes that expired too recently to be reclaimed",
+            stats.space.grace_bytes,
+        ),
+        (
+            "pinned_bytes",
+            "Bytes of removed segments that values in use keep",
+            stats.space.pinned_bytes,
+        ),
+        (
+            "owed_bytes",
+            "Bytes above the bound that compaction keeps to",
+            stats.space.owed_bytes,
+        ),
+        (
+            "scrub_damaged_segments",
+            "Segments that scrubbing found damaged or could not read",
+            stats.scrub.damaged_segments,
+        ),
+        (
+            "scrub_last_pass_seconds",
+            "When the last pass of scrubbing ended, in seconds since the epoch; 0 if none has",
+            stats.scrub.last_pass_ms.unwrap_or(0) / 1000,
+        ),
+        (
+            "index_bytes",
+            "Memory of the indexes",
+            stats.keydir_bytes + stats.key_order_bytes + stats.expiry_queue_bytes,
+        ),
+        ("disk_full", "Whether the disk was found full", stats.disk_full.into()),
+        (
+            "poisoned",
+            "Whether writes are refused",
+            stats.poisoned.is_some().into(),
+        ),
+    ]
+}
+
+fn counters(stats: &Stats) -> Vec<Metric> {
+    vec![
+        ("written_bytes_total", "Bytes written to the log", stats.written_bytes),
+        ("syncs_total", "Data syncs", stats.syncs),
+        ("expired_total", "Keys that have expired", stats.expired),
+        ("compaction_runs_total", "Runs of compaction", stats.compaction.runs),
+        (
+            "compaction_written_bytes_total",
+            "Bytes that compaction wrote",
+            stats.compaction.written_bytes,
+        ),
+        (
+            "scrub_passes_total",
+            "Passes of scrubbing over all sealed segments",
+            stats.scrub.passes,
+        ),
+        ("scrub_bytes_total", "Bytes that scrubbing read", stats.scrub.bytes),
+    ]
 }

@@ -337,7 +337,15 @@ mod tests {
         assert_eq!(ask("GET", "/healthz"), (200, "ok\n".to_owned()));
         assert_eq!(ask("GET", &key), (200, "v".to_owned()));
         let (_, numbers) = ask("GET", "/metrics");
-        assert!(numbers.contains("\nembercask_store_poisoned 1\n"), "{numbers}");
+        for metric in [
+            "poisoned 1",
+            "scrub_damaged_segments 0",
+            "scrub_last_pass_seconds 0",
+            "scrub_passes_total 0",
+            "scrub_bytes_total 0",
+        ] {
+            assert!(numbers.contains(&format!("\nembercask_store_{metric}\n")), "{numbers}");
+        }
 
         // Shutting down takes precedence.
         shared.begin_closing();

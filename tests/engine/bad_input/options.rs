@@ -47,6 +47,10 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
             ["rate of zero", "pause compaction instead"],
         ),
         (
+            options().scrub_bytes_per_second(Some(0)),
+            ["scrub rate of zero", "turn scrubbing off"],
+        ),
+        (
             options().sync_interval(Some(Duration::ZERO)),
             ["sync interval of zero", "use durability `Sync`"],
         ),
@@ -58,6 +62,7 @@ fn options_out_of_range_are_refused_before_the_disk_is_touched() {
         .segment_bytes(4096)
         .waste_ceiling(10.0)
         .compaction_bytes_per_second(Some(u64::MAX))
+        .scrub_bytes_per_second(Some(u64::MAX))
         .expiry_grace(Duration::MAX)
         .flush_interval(Duration::MAX)
         .sync_interval(Some(Duration::MAX));
