@@ -154,11 +154,13 @@ impl Context {
     }
 
     /// Whether this is the process that opened the store, not a fork of it.
+    #[inline]
     pub(crate) fn is_of_this_process(&self) -> bool {
         self.process.is_of_this_process() || planted(Planted::ServeForkedChild)
     }
 
     /// An error in a process forked from the one that opened the store.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.is_of_this_process() {
             Ok(())
@@ -168,6 +170,7 @@ impl Context {
     }
 
     /// An error if the store is closed.
+    #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check_process()?;
         if self.is_closed() && !planted(Planted::ServeClosed) {

@@ -66,6 +66,7 @@ impl Housekeeping {
 
     /// Called by a writer that has changed keys of this namespace: merges some changes, or wakes
     /// the maintenance thread, if too many are queued.
+    #[inline]
     pub(crate) fn relieve_order(&self, namespace: &NamespaceState) {
         if namespace.order.relieve() {
             self.context.maintenance_wake.wake();

@@ -47,6 +47,7 @@ impl Operation<'_> {
     }
 
     /// About as many bytes as its record takes.
+    #[inline]
     fn bytes(&self) -> u64 {
         let body = match self.action {
             Action::Put { value, metadata, .. } => value.len() + metadata.map_or(0, <[u8]>::len),
@@ -73,6 +74,7 @@ impl Engine {
     /// as often as that frees anything, and runs it again. If there is nothing to free under the
     /// store's own limit, as after that was lowered, the delete exceeds it. `write` is told whether
     /// the limit applies.
+    #[inline]
     fn with_room<T>(&self, part: ReservePart, mut write: impl FnMut(bool) -> Result<T>) -> Result<T> {
         loop {
             match write(true) {
@@ -95,6 +97,7 @@ impl Engine {
         }
     }
 
+    #[inline]
     fn apply<'a>(&'a self, operation: &Operation<'_>, limited: bool) -> Result<Applied<'a, Written>> {
         let record = self.record_of(operation);
         let guard = self.log.lock_to_change(record.hash);
@@ -199,6 +202,7 @@ impl Engine {
     }
 
     /// The record of an operation.
+    #[inline]
     fn record_of<'a>(&self, operation: &Operation<'a>) -> NewRecord<'a> {
         let (kind, value, metadata, expiry) = match operation.action {
             Action::Put {
@@ -231,6 +235,7 @@ impl Engine {
     /// if the operation is not allowed. A damaged record is an error if the operation has a
     /// condition, which cannot be evaluated then; otherwise it counts as live and can be
     /// overwritten and deleted. The caller holds the writer lock.
+    #[inline]
     fn check(&self, operation: &Operation<'_>, record: &NewRecord<'_>) -> Result<(Option<Current>, bool)> {
         if operation.namespace.is_dropped() && !planted(Planted::WriteToDropped) {
             return Err(Error::NamespaceNotFound {

@@ -24,6 +24,7 @@ impl KeyHasher {
         self.seeds
     }
 
+    #[inline]
     pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
         let mut hasher = FoldHasher::with_seed(self.seeds[0], &self.shared);
         hasher.write(key);

@@ -66,6 +66,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    #[inline]
     pub(crate) fn of_record(record: &NewRecord<'_>) -> Room {
         Room {
             bytes: record.header.record_len() + 2 * MARK_LEN,
@@ -177,6 +178,7 @@ impl Log {
 
     /// Refuses this work if the disk was found full and the part of the reserve that is kept from
     /// it cannot be restored.
+    #[inline]
     pub(crate) fn refuse_if_full(&self, part: ReservePart) -> Result<()> {
         if self.reserve.keeps_from(part) {
             self.context.check_open()?;
@@ -187,6 +189,7 @@ impl Log {
     }
 
     /// Waits until a write applied up to `sequence` is as durable as its class promises.
+    #[inline]
     pub(crate) fn commit<'a>(&'a self, guard: Guard<'a>, durability: Durability, sequence: u64) -> Result<()> {
         let mut guard = guard;
         if durability == Durability::Buffered || planted(Planted::AcknowledgeUnwritten) {
@@ -208,6 +211,7 @@ impl Log {
 
     /// Appends a record and applies it to the state. The caller has made room in the active
     /// segment.
+    #[inline]
     pub(crate) fn append(&self, guard: &mut Guard<'_>, record: &NewRecord<'_>, before: Option<Current>) -> u64 {
         self.note_append(guard);
         self.mark_if_due(guard);
@@ -297,6 +301,7 @@ impl Log {
     }
 
     /// Checks that a record in the log is also in the hash index.
+    #[inline]
     fn check_indexed(&self, guard: &mut Guard<'_>, applied: Result<(), Full>) {
         if let Err(Full) = applied {
             // Cannot happen: room was checked before the append.
@@ -308,6 +313,7 @@ impl Log {
     /// Appends a mark of how far the log is durable, if that has advanced by more than the last mark
     /// itself and nothing is pending. With it recovery can tell a torn end from damage, and need not
     /// copy what is durable.
+    #[inline]
     pub(super) fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let durable = guard.durable_sequence;
         let is_news = durable > guard.tail.marked_sequence && durable != guard.tail.bare_mark;

@@ -107,6 +107,7 @@ impl<E: Environment> GroupCommit<E> {
     }
 
     /// An error if nothing may be acknowledged any more.
+    #[inline]
     pub(super) fn check_sound(&self, guard: &mut Guard<'_, E::Tail>) -> Result<()> {
         guard.check_poison()?;
         if let Err(cause) = self.environment.check_device() {
@@ -151,6 +152,7 @@ impl<E: Environment> GroupCommit<E> {
     }
 
     /// Handles the result of a write-out up to sequence `last`.
+    #[inline]
     fn written_out(
         &self,
         guard: &mut Guard<'_, E::Tail>,
@@ -191,6 +193,7 @@ impl<E: Environment> GroupCommit<E> {
     /// Acknowledges everything pending at once, for a write of class `Buffered`. Returns the lock
     /// if too much is pending: then this write is written out before it is acknowledged, so that it
     /// can be rolled back if that fails.
+    #[inline]
     pub(super) fn acknowledge<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> Option<Guard<'a, E::Tail>> {
         let pending = self.environment.pending_bytes(&guard.tail);
         if pending >= PENDING_MAX_BYTES && !guard.writing {
@@ -209,6 +212,7 @@ impl<E: Environment> GroupCommit<E> {
     ///
     /// [`Error::Pending`] if the records are kept, to be written out later; with any other error
     /// they were rolled back, unless the log is poisoned.
+    #[inline]
     pub(super) fn wait_for<'a>(
         &'a self,
         guard: Guard<'a, E::Tail>,
@@ -222,6 +226,7 @@ impl<E: Environment> GroupCommit<E> {
     }
 
     /// Returns once everything up to this sequence is written out.
+    #[inline]
     pub(super) fn write_out_up_to<'a>(&'a self, mut guard: Guard<'a, E::Tail>, sequence: u64) -> Result<()> {
         let ticket = guard.waiters.arrive(sequence);
         let (mut guard, result) = self.wait_written(guard, sequence, &ticket);

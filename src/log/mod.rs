@@ -149,12 +149,14 @@ impl Log {
     }
 
     /// Takes the writer lock.
+    #[inline]
     pub(crate) fn lock(&self) -> Guard<'_> {
         self.commit.lock()
     }
 
     /// Takes the writer lock. A thread that has to wait first looks up the key of this hash, so
     /// that its slot and record are in the processor's cache when the lock is held.
+    #[inline]
     pub(crate) fn lock_to_change(&self, hash: u64) -> Guard<'_> {
         self.commit.try_lock().unwrap_or_else(|| {
             self.state.warm_up(&[hash]);
@@ -174,6 +176,7 @@ impl Log {
 
     /// An error if nothing may be acknowledged any more: the store is poisoned, or one of its syncs
     /// has failed.
+    #[inline]
     pub(crate) fn check_sound(&self, guard: &mut Guard<'_>) -> Result<()> {
         self.commit.check_sound(guard)
     }

@@ -43,6 +43,7 @@ impl ReservePart {
     }
 
     /// Bytes of the reserve that this work may not use, with segments of this size.
+    #[inline]
     fn kept(self, segment_bytes: u64) -> u64 {
         match self {
             ReservePart::None if planted(Planted::PutsTakeReserve) => 0,
@@ -86,6 +87,7 @@ impl Reserve {
         }
     }
 
+    #[inline]
     fn segment_bytes(&self) -> u64 {
         self.segment_bytes.load(Ordering::Relaxed)
     }
@@ -116,6 +118,7 @@ impl Reserve {
             });
     }
 
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
@@ -143,6 +146,7 @@ impl Reserve {
 
     /// Whether the disk was found full and part of the reserve is kept from this work: then
     /// [`Reserve::restore_kept`] must come first.
+    #[inline]
     pub(crate) fn keeps_from(&self, part: ReservePart) -> bool {
         part.kept(self.segment_bytes()) > 0 && self.is_full() && !planted(Planted::RefuseNothing)
     }

@@ -166,6 +166,7 @@ impl Environment for Device {
         tail.pending_bytes()
     }
 
+    #[inline]
     fn pending(&self, tail: &Tail) -> Option<Pending> {
         let active = tail.active.as_ref()?;
         let (from, to) = (active.written, active.appender.len() as u64);
@@ -179,6 +180,7 @@ impl Environment for Device {
         })
     }
 
+    #[inline]
     fn write(&self, pending: &Pending) -> Result<()> {
         let published = pending.buffer.published();
         let bytes = published.get(pending.from as usize..pending.to as usize);
@@ -188,6 +190,7 @@ impl Environment for Device {
             .map_err(|source| Error::io("write", &self.context.segment_path(pending.segment_id), source))
     }
 
+    #[inline]
     fn written(&self, tail: &mut Tail, pending: Pending, newer: Option<u64>) {
         let events = &self.context.events;
         events.write_outs.fetch_add(1, Ordering::Relaxed);
@@ -295,6 +298,7 @@ impl Environment for Device {
         }
     }
 
+    #[inline]
     fn check_device(&self) -> Result<()> {
         self.context
             .directory

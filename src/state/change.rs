@@ -18,6 +18,7 @@ pub(crate) struct Full;
 impl State {
     /// An error if the hash index has no room for these new keys. Called before anything is
     /// appended.
+    #[inline]
     pub(crate) fn check_room(&self, new: &[u64]) -> Result<()> {
         if self.keydir.has_room(new) {
             return Ok(());
@@ -29,6 +30,7 @@ impl State {
 
     /// Applies one record, and adds to `undo` how to roll it back. [`Full`] cannot occur after
     /// [`State::check_room`].
+    #[inline]
     pub(crate) fn apply(
         &self,
         right: &ChangeRight,
@@ -81,6 +83,7 @@ impl State {
 
     /// Applies a record to everything but the key order, and returns the change that the order
     /// needs.
+    #[inline]
     fn index<'a>(
         &self,
         right: &ChangeRight,
@@ -134,6 +137,7 @@ impl State {
 
     /// The keydir no longer points at this record: it is dead, and what hides it has a higher
     /// sequence than `after`.
+    #[inline]
     pub(super) fn die(&self, right: &ChangeRight, record: &Current, after: u64) {
         if planted(Planted::ForgetDead) {
             return;
@@ -227,6 +231,7 @@ impl State {
     }
 
     /// Passes changes to the key order.
+    #[inline]
     fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
         if namespace.number != SYSTEM_NAMESPACE {
             self.namespaces.change_order(namespace, changes);

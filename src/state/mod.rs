@@ -100,11 +100,13 @@ impl State {
     }
 
     /// Hash of a key; differs from store to store, and each time the indexes are rebuilt.
+    #[inline]
     pub(crate) fn hash(&self, namespace: u32, key: &[u8]) -> u64 {
         self.hasher.hash(namespace, key)
     }
 
     /// Whether the keydir points at this record.
+    #[inline]
     pub(crate) fn points_at(&self, hash: u64, location: Location) -> bool {
         self.keydir.holds(hash, location)
     }

@@ -52,6 +52,7 @@ impl<'a> HashedKey<'a> {
 
 impl State {
     /// A key, with its hash.
+    #[inline]
     pub(crate) fn hashed<'a>(&self, namespace: u32, key: &'a [u8]) -> HashedKey<'a> {
         let hash = self.hash(namespace, key);
         HashedKey { namespace, key, hash }
@@ -86,6 +87,7 @@ impl State {
 
     /// Location and header of the newest record of the key, expired or not. The value is neither
     /// read nor checked.
+    #[inline]
     pub(crate) fn find_header(&self, key: &HashedKey<'_>) -> Result<Option<(Location, Header)>> {
         let mut header = None;
         let location = self.without_strangers(key, || {
@@ -97,6 +99,7 @@ impl State {
     }
 
     /// As [`State::find_header`]; returns the header if the record was found.
+    #[inline]
     pub(super) fn look_up(&self, key: &HashedKey<'_>) -> (Result<Lookup>, Option<Header>) {
         let mut header = None;
         let mut scratch = Vec::new();
@@ -111,6 +114,7 @@ impl State {
 
     /// The record that the keydir points at for a key, for a writer about to replace it. A damaged
     /// one is an error only if its content `matters`. The caller holds the writer lock.
+    #[inline]
     pub(crate) fn current(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
         let (lookup, header) = self.look_up(key);
         match lookup? {
@@ -137,6 +141,7 @@ impl State {
 
     /// Runs `look`, and returns damage as an error only if the damaged record is the key's own, not
     /// another key's. The error names the key. The calling thread must not hold the writer lock.
+    #[inline]
     fn without_strangers(
         &self,
         key: &HashedKey<'_>,
@@ -200,6 +205,7 @@ impl State {
     /// Finds the location that `confirm` accepts, and looks again when a segment is replaced
     /// meanwhile. An unreadable record hides no other key: other slots with the same tag are tried
     /// too.
+    #[inline]
     pub(super) fn find(
         &self,
         hash: u64,

@@ -47,6 +47,7 @@ impl Syncs {
         self.failed.store(true, Ordering::Release);
     }
 
+    #[inline]
     fn check(&self) -> io::Result<()> {
         if !self.failed.load(Ordering::Acquire) || planted(Planted::ForgetFailedSyncs) {
             return Ok(());
@@ -206,6 +207,7 @@ impl StorageFile for WatchedFile {
         self.inner.read_at(buffer, offset)
     }
 
+    #[inline]
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.inner.write_at(bytes, offset)
     }
@@ -219,6 +221,7 @@ impl StorageFile for WatchedFile {
         self.inner.check_journal()
     }
 
+    #[inline]
     fn is_linked(&self) -> io::Result<bool> {
         self.inner.is_linked()
     }

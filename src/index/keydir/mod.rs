@@ -188,6 +188,7 @@ impl Keydir {
     /// stored under the hash's tag until it returns `Ok(true)`; these include other keys with the
     /// same tag, and possibly locations replaced a moment ago. An `Err` of `confirm` ends the
     /// look-up and is returned.
+    #[inline]
     pub(crate) fn find<E>(
         &self,
         hash: u64,
@@ -204,6 +205,7 @@ impl Keydir {
 
     /// Whether exactly this location is stored under this hash. Takes no lock. Used by compaction,
     /// and by readers that lost a race, before trusting a location.
+    #[inline]
     pub(crate) fn holds(&self, hash: u64, location: Location) -> bool {
         let table = self.shard(hash).table();
         table.candidates(Tag::of(hash)).any(|standing| standing == location)
@@ -232,6 +234,7 @@ impl Keydir {
 
     /// Whether keys with these hashes, all absent, can be inserted. If so, and no other thread
     /// inserts any, [`Keydir::insert`] does not fail.
+    #[inline]
     pub(crate) fn has_room(&self, hashes: &[u64]) -> bool {
         // Fast path: as if all of them fell into one shard. Fails only for nearly full shards.
         if hashes.iter().all(|hash| self.shard(*hash).has_room(hashes.len())) {
@@ -250,6 +253,7 @@ impl Keydir {
 
     /// Inserts a key that the caller knows to be absent. Inserting a present key would give it two
     /// slots, and look-ups might find the older one.
+    #[inline]
     pub(crate) fn insert(&self, hash: u64, location: Location) -> Result<(), Full> {
         self.shard(hash).insert(Slot::new(Tag::of(hash), location))
     }
@@ -257,6 +261,7 @@ impl Keydir {
     /// Replaces a key's location in its slot, so that no reader sees the key absent in between.
     /// Returns false and changes nothing if `old` is not stored under the hash: a newer write has
     /// won.
+    #[inline]
     pub(crate) fn replace(&self, hash: u64, old: Location, new: Location) -> bool {
         let tag = Tag::of(hash);
         self.shard(hash).replace(Slot::new(tag, old), Slot::new(tag, new))
@@ -264,6 +269,7 @@ impl Keydir {
 
     /// Removes a key. Returns false and changes nothing if `location` is not stored under the hash:
     /// a newer write has won.
+    #[inline]
     pub(crate) fn remove(&self, hash: u64, location: Location) -> bool {
         let shard = self.shard(hash);
         let removed = shard.remove(Slot::new(Tag::of(hash), location));

@@ -133,6 +133,7 @@ impl Shard {
     }
 
     /// Adds an entry that is absent.
+    #[inline]
     pub(super) fn insert(&self, slot: Slot) -> Result<(), Full> {
         let mut writer = self.write();
         if writer.live >= self.sizing.live_max() {
@@ -211,6 +212,7 @@ impl Shard {
     }
 
     /// Adds an entry that is absent, after making room for it.
+    #[inline]
     fn add(&self, writer: &mut Writer, slot: Slot) {
         let mut table = self.table();
         if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
