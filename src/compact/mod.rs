@@ -114,9 +114,17 @@ impl Compactor {
         let mut report = CompactionReport::default();
         // Each run for tombstones elsewhere ends what one segment hides at least.
         let mut unpinning_left = 2 * self.state.segments.all().len();
+        let mut may_end_active = true;
         loop {
             report.add(self.drop_dead_damaged(Pace::Hurried)?);
-            let Some(pick) = self.pick() else { return Ok(report) };
+            let Some(pick) = self.pick() else {
+                if may_end_active && self.needs_the_active_segment() {
+                    may_end_active = false;
+                    self.end_active()?;
+                    continue;
+                }
+                return Ok(report);
+            };
             self.control.plan(&pick.inputs);
             let known = damaged.len();
             let run = self.run_as_space_allows(pick.inputs, pick.pace, damaged)?;
@@ -150,13 +158,32 @@ impl Compactor {
             if self.free_some()? {
                 return Ok(true);
             }
-            // What was deleted may be in the active segment.
-            self.log.reserve.run(ReservePart::Whole, || self.log.retire_active())?;
-            self.log.seal_all()?;
+            self.end_active()?;
             self.free_some()
         };
         // The caller has an error of its own to report.
         made().unwrap_or(false)
+    }
+
+    /// Whether the disk is full and the active segment has some of what was deleted: enough that
+    /// ending it now and then does not leave many small segments.
+    fn needs_the_active_segment(&self) -> bool {
+        if !self.is_full() {
+            return false;
+        }
+        let mut waste = 0;
+        self.state.segments.for_each(|segment| {
+            let counts = segment.counters.get();
+            let grows = segment.summary.is_none();
+            waste += (counts.dead_bytes() + counts.tombstone_bytes) * u64::from(grows);
+        });
+        waste > self.log.segment_bytes() / 32
+    }
+
+    /// Seals the active segment, so that it can be compacted.
+    fn end_active(&self) -> Result<()> {
+        self.log.reserve.run(ReservePart::Whole, || self.log.retire_active())?;
+        self.log.seal_all()
     }
 
     /// One run, as on a full disk; or several, if the first ones only let later ones free something.
@@ -178,8 +205,7 @@ impl Compactor {
     /// at the end.
     pub(crate) fn compact_all(&self) -> Result<CompactionReport> {
         self.context.check_open()?;
-        self.log.reserve.run(ReservePart::Whole, || self.log.retire_active())?;
-        self.log.seal_all()?;
+        self.end_active()?;
         self.housekeeping.empty_dropped_namespaces()?;
         let _running = self.control.lock_at_once();
         self.context.check_open()?;

@@ -63,8 +63,13 @@ impl Compactor {
         Limits {
             segment_bytes: self.log.segment_bytes(),
             waste_ceiling: self.context.options.waste_ceiling,
-            is_full: self.log.reserve.is_full() || self.log.is_at_limit(),
+            is_full: self.is_full(),
         }
+    }
+
+    /// Whether the disk is full, or as full as the store's own limit allows.
+    pub(super) fn is_full(&self) -> bool {
+        self.log.reserve.is_full() || self.log.is_at_limit()
     }
 
     /// All segments, oldest data first. Those that still grow, and those with known damage, cannot

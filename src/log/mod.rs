@@ -56,6 +56,9 @@ pub(crate) type Guard<'a> = commit::Guard<'a, Tail>;
 /// The writer lock of a store that is being opened.
 pub(crate) type WriterLock = CommitLock<Tail>;
 
+/// Smallest segments of a store on a disk that has no room for a larger reserve.
+const SMALL_DISK_SEGMENT_MIN: u64 = 512 << 10;
+
 /// The log of an open store.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -138,12 +141,43 @@ impl Log {
 
     /// Adapts the size of new segments, and the reserve, to the live data.
     fn adapt_sizes(&self) {
-        if self.size.adapt(&self.context.options, self.state.live_bytes()) {
-            self.reserve.follow(self.size.bytes());
-            if !self.reserve.is_full()
-                && let Err(error) = self.reserve.restore()
-            {
+        let before = self.size.bytes();
+        if !self.size.adapt(&self.context.options, self.state.live_bytes()) {
+            return;
+        }
+        self.reserve.follow(self.size.bytes());
+        if self.reserve.is_full() {
+            return;
+        }
+        if let Err(error) = self.reserve.restore() {
+            if self.size.bytes() > before {
+                // Smaller segments do as well. What the reserve had before is still there.
+                self.limit_segments_to(before);
+                let _ = self.reserve.restore();
+            } else {
                 self.context.events.note_background_error(&error);
+            }
+        }
+    }
+
+    fn limit_segments_to(&self, bytes: u64) {
+        self.size.limit_to(bytes);
+        self.reserve.follow(bytes);
+    }
+
+    /// Restores the whole reserve when the store is opened. On a disk that is too small for it,
+    /// segments and reserve become smaller, but not if there are larger segments: compacting one of
+    /// those on a full disk needs a reserve of its size.
+    pub(crate) fn restore_reserve(&self) -> Result<()> {
+        let mut least = SMALL_DISK_SEGMENT_MIN;
+        self.state
+            .segments
+            .for_each(|segment| least = least.max(segment.data_end()));
+        loop {
+            let half = self.size.bytes() / 2;
+            match self.reserve.restore() {
+                Err(error) if error.is_no_space() && half >= least => self.limit_segments_to(half),
+                restored => return restored,
             }
         }
     }

@@ -19,24 +19,38 @@ const STEP: u64 = 4 << 20;
 
 /// The current size of a new segment in bytes.
 #[derive(Debug)]
-pub(crate) struct SegmentSize(AtomicU64);
+pub(crate) struct SegmentSize {
+    bytes: AtomicU64,
+    /// No more, since the disk has no room for the reserve that would need.
+    most: AtomicU64,
+}
 
 impl SegmentSize {
     pub(super) fn new(options: &Options, live_bytes: u64) -> SegmentSize {
-        SegmentSize(AtomicU64::new(size(options, live_bytes)))
+        SegmentSize {
+            bytes: AtomicU64::new(size(options, live_bytes)),
+            most: AtomicU64::new(u64::MAX),
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Segments are no larger than this from now on.
+    pub(super) fn limit_to(&self, bytes: u64) {
+        self.most.store(bytes, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Adapts it to the live data; returns whether it has changed.
     pub(super) fn adapt(&self, options: &Options, live_bytes: u64) -> bool {
-        let (now, wanted) = (self.bytes(), size(options, live_bytes));
+        let most = self.most.load(Ordering::Relaxed);
+        let (now, wanted) = (self.bytes(), size(options, live_bytes).min(most));
         // Live data that go up and down a little change nothing.
-        let is_due = wanted > now || wanted + STEP < now || wanted == size(options, 0) && wanted != now;
+        let is_due = wanted > now || wanted + STEP < now || wanted == size(options, 0).min(most) && wanted != now;
         if is_due {
-            self.0.store(wanted, Ordering::Relaxed);
+            self.bytes.store(wanted, Ordering::Relaxed);
         }
         is_due
     }
@@ -92,5 +106,8 @@ mod tests {
         assert!(size.adapt(&options, 256 * MIB));
         assert_eq!(size.bytes(), 8 * MIB);
         assert!(!size.adapt(&options, 0));
+        size.limit_to(2 * MIB);
+        assert!(!size.adapt(&options, 1 << 40));
+        assert_eq!(size.bytes(), 2 * MIB);
     }
 }

@@ -148,7 +148,7 @@ impl Recovery {
             report.hints_rebuilt = log.renew_hints()?;
         }
         trim_cut_segments(&context, &log);
-        if let Err(error) = log.reserve.restore() {
+        if let Err(error) = log.restore_reserve() {
             context.events.note_background_error(&error);
         }
         Ok(Recovered {

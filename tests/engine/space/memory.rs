@@ -47,6 +47,42 @@ fn segments_that_wait_for_the_device_take_no_more_than_the_buffers() {
     }
 }
 
+/// A disk that is too small for the usual reserve: it and the segments are smaller.
+#[test]
+fn a_store_on_a_small_disk_keeps_most_of_it_for_data() {
+    for (capacity, segment_bytes, data_bytes) in [(8 * MIB, 4 * MIB, 2 * MIB), (2 * MIB, MIB, 600 << 10)] {
+        let disk = MemStorage::new();
+        disk.set_capacity(Some(capacity));
+        let open = || {
+            Store::options()
+                .durability(Durability::Os)
+                .maintenance(Maintenance::Manual)
+                .storage(Arc::new(disk.clone()))
+                .open(DIRECTORY)
+                .unwrap()
+        };
+        let store = open();
+        assert_eq!(store.stats().space.segment_bytes, segment_bytes);
+        let namespace = store.namespace("N").unwrap();
+        for n in 0..data_bytes / 1100 {
+            namespace.put(format!("{n}"), [1; 1000]).unwrap();
+        }
+        // Until it is full; then half of it is deleted.
+        let fitted = (0..).find(|n| namespace.put(format!("more {n}"), [1; 1000]).is_err());
+        for n in (0..fitted.unwrap()).step_by(2) {
+            namespace.delete(format!("more {n}")).unwrap();
+        }
+        store.maintain().unwrap();
+        store.compact_if_worthwhile().unwrap();
+        namespace.put("again", [1; 1000]).unwrap();
+        store.close().unwrap();
+        let store = open();
+        assert_eq!(store.stats().background_error, None);
+        let namespace = store.namespace("N").unwrap();
+        assert!(namespace.get("again").unwrap().is_some());
+    }
+}
+
 #[test]
 fn a_small_store_has_small_segments_and_they_grow_with_the_data() {
     let disk = MemStorage::new();
