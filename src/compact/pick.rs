@@ -307,4 +307,4 @@ pub(super) fn shadow_floor<'a>(segments: impl Iterator<Item = &'a Segment>) -> u
 }
 
 #[cfg(test)]
-mod choice_tests;
+mod tests;

@@ -12,7 +12,14 @@ use test_support::way::Way;
 /// A closed store of several segments, in which `hide` hid the first value of the key `k`.
 fn with_hidden_value(clock: &ManualClock, hide: impl Fn(&Namespace)) -> MemStorage {
     let disk = MemStorage::new();
-    let store = open_at(&disk, clock);
+    hide_value(&disk, clock, hide).close().unwrap();
+    clock.advance(60_000);
+    disk
+}
+
+/// The same, still open.
+fn hide_value(disk: &MemStorage, clock: &ManualClock, hide: impl Fn(&Namespace)) -> Store {
+    let store = open_at(disk, clock);
     let namespace = store.namespace("N").unwrap();
     namespace.put("k", "old").unwrap();
     next_segment(&namespace, "a");
@@ -21,9 +28,27 @@ fn with_hidden_value(clock: &ManualClock, hide: impl Fn(&Namespace)) -> MemStora
     hide(&namespace);
     next_segment(&namespace, "c");
     namespace.put("other", "2").unwrap();
-    store.close().unwrap();
-    clock.advance(60_000);
-    disk
+    store
+}
+
+/// B1: while the store was open all the time it is known when the values died, and a tombstone may
+/// go earlier than after opening.
+#[test]
+fn a_tombstone_stays_in_a_store_that_was_open_all_the_time() {
+    let mut subsets = 0;
+    for (first, second) in (0..32u64).flat_map(|first| (0..32u64).map(move |second| (first, second))) {
+        if (first * 5 + second) % 4 != 0 {
+            continue;
+        }
+        let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
+        let store = hide_value(&disk, &clock, |namespace| assert!(namespace.delete("k").unwrap()));
+        store.compact_subset(first).unwrap();
+        store.compact_subset(second).unwrap();
+        let namespace = open_at(&disk.crash_process(), &clock).open_namespace("N").unwrap();
+        assert!(namespace.get("k").unwrap().is_none(), "{first:b}, then {second:b}");
+        subsets += 1;
+    }
+    assert_eq!(subsets, 256);
 }
 
 /// Compacts every subset of the segments, then every subset of the result; `k` must stay gone, even
