@@ -218,7 +218,7 @@ breakages! {
     ForgetAbsence,
     /// The log contains no marks of how far it is durable.
     SkipMarks,
-    /// What nobody syncs waits until there is much of it, however long that takes.
+    /// Unsynced records wait until there are many, however long that takes.
     SyncBytesOnly,
     /// No mark follows a sync in the background.
     SkipMarkBehind,

@@ -25,7 +25,7 @@ pub(super) struct Facts {
     pub(super) max_sequence: u64,
     /// Shadows up to this sequence hide nothing in it; None if no shadow does.
     pub(super) hides_up_to: Option<u64>,
-    /// Compaction can read it, as far as is known.
+    /// It no longer grows, and is not known to be damaged: it can be compacted.
     pub(super) is_sound: bool,
 }
 
@@ -51,8 +51,8 @@ pub(crate) struct Held {
 }
 
 /// See the module.
-pub(super) struct Account<'a> {
-    pub(super) segments: &'a [Facts],
+pub(super) struct Account {
+    pub(super) segments: Vec<Facts>,
     /// `hides_up_to` of each segment that has one, with the segment; lowest first.
     hiding: Vec<(u64, usize)>,
     /// The lowest of those that compaction cannot raise yet: all dead puts are within the grace
@@ -66,8 +66,8 @@ pub(super) struct Account<'a> {
     held: Held,
 }
 
-impl<'a> Account<'a> {
-    pub(super) fn of(segments: &'a [Facts]) -> Account<'a> {
+impl Account {
+    pub(super) fn of(segments: Vec<Facts>) -> Account {
         let numbered = segments.iter().enumerate();
         let hiding = numbered.filter_map(|(index, facts)| Some((facts.hides_up_to?, index)));
         let mut hiding: Vec<_> = hiding.collect();
@@ -84,7 +84,6 @@ impl<'a> Account<'a> {
         let damage_bytes = sum(&above(fixed_floor));
         let held_in_all = sum(&above(fixed_floor.min(grace_floor)));
         Account {
-            segments,
             hiding,
             grace_floor,
             fixed_floor,
@@ -95,6 +94,7 @@ impl<'a> Account<'a> {
                 grace_bytes: sum(&|facts| facts.grace_bytes) + held_in_all - damage_bytes,
                 damage_bytes,
             },
+            segments,
         }
     }
 

@@ -54,7 +54,7 @@ struct Copying<'a> {
     kept: SegmentWriter<'a>,
     lingering: SegmentWriter<'a>,
     lingering_keys: Lingering,
-    pub(super) decisions: Decisions,
+    decisions: Decisions,
     /// Bytes read and bytes written, and both at the last check of the pace.
     read: u64,
     read_checked: u64,

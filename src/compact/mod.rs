@@ -161,7 +161,7 @@ impl Compactor {
             self.end_active()?;
             self.free_some()
         };
-        // The caller has an error of its own to report.
+        // The caller reports an error of its own.
         made().unwrap_or(false)
     }
 
@@ -190,11 +190,18 @@ impl Compactor {
     fn free_some(&self) -> Result<bool> {
         for _ in 0..=self.state.segments.all().len() {
             let Some(pick) = self.pick_when_full() else { break };
-            let run = self.run_as_space_allows(pick.inputs, pick.pace, &mut Vec::new())?;
-            if run.reclaimed_bytes > 0 {
+            self.control.plan(&pick.inputs);
+            let mut damaged = Vec::new();
+            let run = self.run_as_space_allows(pick.inputs, pick.pace, &mut damaged);
+            // Damage is met only once, and the delete that makes room does not report it.
+            let met_damage = !damaged.is_empty();
+            if let Some(damage) = Error::together(damaged) {
+                self.context.events.note_background_error(&damage);
+            }
+            if run?.reclaimed_bytes > 0 {
                 return Ok(true);
             }
-            if !pick.unpins {
+            if !pick.unpins && !met_damage {
                 break;
             }
         }

@@ -74,8 +74,8 @@ impl Compactor {
         Ok(())
     }
 
-    /// Lets writers wait if compaction is behind. Without a thread that compacts nobody would catch
-    /// up meanwhile.
+    /// Lets writers wait if compaction is behind, but only if a thread compacts: otherwise waiting
+    /// gains nothing.
     pub(super) fn set_debt(&self, excess: u64) {
         if self.context.options.maintenance == Maintenance::Background {
             self.debt.set(excess, self.log.segment_bytes());

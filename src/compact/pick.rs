@@ -52,12 +52,6 @@ struct Limits {
     is_full: bool,
 }
 
-/// A segment with its facts.
-struct Known {
-    segment: Arc<Segment>,
-    facts: Facts,
-}
-
 impl Compactor {
     fn limits(&self) -> Limits {
         Limits {
@@ -72,11 +66,10 @@ impl Compactor {
         self.log.reserve.is_full() || self.log.is_at_limit()
     }
 
-    /// All segments, oldest data first. Those that still grow, and those with known damage, cannot
-    /// be compacted.
-    fn known(&self) -> Vec<Known> {
+    /// All segments, oldest data first, and the account of them.
+    fn survey(&self) -> (Vec<Arc<Segment>>, Account) {
         let horizon = self.context.time.drop_horizon(self.context.grace_ms());
-        let mut known: Vec<_> = self
+        let mut segments: Vec<_> = self
             .state
             .segments
             .all()
@@ -103,11 +96,12 @@ impl Compactor {
                     hides_up_to: counts.hides_up_to(),
                     is_sound: segment.summary.is_some() && !self.is_left_out(segment.id()),
                 };
-                (counts.min_sequence, Known { segment, facts })
+                (counts.min_sequence, segment, facts)
             })
             .collect();
-        known.sort_by_key(|(min_sequence, _)| *min_sequence);
-        known.into_iter().map(|(_, known)| known).collect()
+        segments.sort_by_key(|(min_sequence, ..)| *min_sequence);
+        let (segments, facts) = segments.into_iter().map(|(_, segment, facts)| (segment, facts)).unzip();
+        (segments, Account::of(facts))
     }
 
     pub(super) fn pick(&self) -> Option<Pick> {
@@ -128,13 +122,11 @@ impl Compactor {
     }
 
     fn pick_within(&self, limits: &Limits) -> Option<Pick> {
-        let known = self.known();
-        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
-        let account = Account::of(&facts);
+        let (segments, account) = self.survey();
         self.set_debt(account.excess(limits.waste_ceiling, limits.segment_bytes));
         let choice = choose(&account, limits)?;
         Some(Pick {
-            inputs: segments_at(&known, &choice.indexes),
+            inputs: segments_at(&segments, &choice.indexes),
             pace: choice.pace,
             unpins: choice.unpins,
         })
@@ -142,10 +134,9 @@ impl Compactor {
 
     /// All segments that have waste or are small, in groups of bounded size, oldest first.
     pub(super) fn pick_all(&self) -> Vec<Vec<SealedSegment>> {
-        let known = self.known();
-        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
-        let groups = choose_all(&Account::of(&facts), self.log.segment_bytes());
-        groups.iter().map(|group| segments_at(&known, group)).collect()
+        let (segments, account) = self.survey();
+        let groups = choose_all(&account, self.log.segment_bytes());
+        groups.iter().map(|group| segments_at(&segments, group)).collect()
     }
 
     /// Whether waste is so far above its ceiling that the rate limit is lifted.
@@ -155,29 +146,26 @@ impl Compactor {
 
     /// Bytes that compaction is behind, and the bytes that may not go yet.
     pub(crate) fn owed_and_held(&self) -> (u64, Held) {
-        let known = self.known();
-        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
-        let account = Account::of(&facts);
+        let (_, account) = self.survey();
         let owed = account.excess(self.context.options.waste_ceiling, self.log.segment_bytes());
         (owed, account.held())
     }
 
     fn excess(&self, ceiling: f64) -> u64 {
-        let known = self.known();
-        let facts: Vec<_> = known.iter().map(|known| known.facts).collect();
-        Account::of(&facts).excess(ceiling, self.log.segment_bytes())
+        let (_, account) = self.survey();
+        account.excess(ceiling, self.log.segment_bytes())
     }
 }
 
-fn segments_at(known: &[Known], indexes: &[usize]) -> Vec<SealedSegment> {
-    let chosen = indexes.iter().filter_map(|index| known.get(*index));
+fn segments_at(segments: &[Arc<Segment>], indexes: &[usize]) -> Vec<SealedSegment> {
+    let chosen = indexes.iter().filter_map(|index| segments.get(*index));
     chosen
-        .filter_map(|known| SealedSegment::of(known.segment.clone()))
+        .filter_map(|segment| SealedSegment::of(segment.clone()))
         .collect()
 }
 
 /// Which segments one background run takes, oldest data first; None if nothing is worth a run.
-fn choose(account: &Account<'_>, limits: &Limits) -> Option<Choice> {
+fn choose(account: &Account, limits: &Limits) -> Option<Choice> {
     let chosen = |mut indexes: Vec<usize>, pace, unpins| {
         // Files are removed in this order, and the shadows of the oldest segments are in later
         // ones.
@@ -224,7 +212,7 @@ fn choose(account: &Account<'_>, limits: &Limits) -> Option<Choice> {
 
 /// On a full disk: the segment that leaves the least to copy for what it frees, or else the first
 /// that keeps tombstones elsewhere.
-fn choose_when_full(account: &Account<'_>) -> Option<(Vec<usize>, bool)> {
+fn choose_when_full(account: &Account) -> Option<(Vec<usize>, bool)> {
     let numbered = account.segments.iter().enumerate();
     let gains = numbered.filter_map(|(index, facts)| {
         let gain = account.gain(index, facts);
@@ -239,7 +227,7 @@ fn choose_when_full(account: &Account<'_>) -> Option<(Vec<usize>, bool)> {
 
 /// The segments that free the most themselves, up to what one run copies, or up to the excess; and
 /// the bytes they free for each byte copied.
-fn choose_by_own_gain(account: &Account<'_>, limits: &Limits, excess: u64) -> (Vec<usize>, f64) {
+fn choose_by_own_gain(account: &Account, limits: &Limits, excess: u64) -> (Vec<usize>, f64) {
     let newest = account.segments.iter().filter(|facts| facts.is_sound);
     let newest = newest.map(|facts| facts.max_sequence).max().unwrap_or(0);
     // Age counts in records, against the number of records in the store.
@@ -273,7 +261,7 @@ fn choose_by_own_gain(account: &Account<'_>, limits: &Limits, excess: u64) -> (V
 
 /// Which of these segments, given oldest data first, a forced compaction takes, in groups of
 /// bounded size.
-fn choose_all(account: &Account<'_>, segment_bytes: u64) -> Vec<Vec<usize>> {
+fn choose_all(account: &Account, segment_bytes: u64) -> Vec<Vec<usize>> {
     let overhead = 4096;
     let small = |facts: &Facts| facts.bytes < segment_bytes / 2;
     let sound = || account.segments.iter().filter(|facts| facts.is_sound);
@@ -298,12 +286,6 @@ fn choose_all(account: &Account<'_>, segment_bytes: u64) -> Vec<Vec<usize>> {
         }
     }
     groups
-}
-
-/// The sequence up to which shadows hide nothing in any of these segments.
-pub(super) fn shadow_floor<'a>(segments: impl Iterator<Item = &'a Segment>) -> u64 {
-    let floors = segments.filter_map(|segment| segment.counters.get().hides_up_to());
-    floors.min().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 
 use super::Compactor;
-use super::pick::shadow_floor;
 use crate::format::record::Header;
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::planted::{Planted, planted};
-use crate::segment::SealedSegment;
+use crate::segment::{SealedSegment, Segment};
 
 /// The rules of one run.
 pub(super) struct Rules {
@@ -67,6 +66,12 @@ impl Rules {
             summary.expiring == 0 || self.horizon.is_some_and(|horizon| counts.latest_expired <= horizon);
         counts.live_puts == 0 && (hides_nothing && expired_long_ago || planted(Planted::DropUnread))
     }
+}
+
+/// The sequence up to which shadows hide nothing in any of these segments.
+pub(super) fn shadow_floor<'a>(segments: impl Iterator<Item = &'a Segment>) -> u64 {
+    let floors = segments.filter_map(|segment| segment.counters.get().hides_up_to());
+    floors.min().unwrap_or(u64::MAX)
 }
 
 /// Whether anything in this segment hides an older record, or may once it expires.

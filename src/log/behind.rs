@@ -22,7 +22,7 @@ use crate::planted::{Planted, planted};
 const UNSYNCED_BYTES_MAX: u64 = 16 << 20;
 /// How often to look at the unsynced bytes, while there are any.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long the thread sleeps if nothing is unsynced and nobody wakes it.
+/// How long the thread sleeps if nothing is unsynced and it is not woken.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// What is known of the records that are not durable. Kept under the writer lock.

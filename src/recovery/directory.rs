@@ -124,7 +124,7 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     for parent in directory.ancestors().filter_map(Path::parent) {
         match Directory::open(storage, parent).and_then(|parent| parent.sync()) {
             Ok(()) => {}
-            // Whoever created something there recently had rights that this process lacks.
+            // Something was created there recently, with rights that this process lacks.
             Err(error)
                 if matches!(
                     error.kind(),

@@ -42,7 +42,7 @@ fn limits(waste_ceiling: f64) -> Limits {
 }
 
 fn choice(segments: &[Facts], limits: &Limits) -> Option<Choice> {
-    choose(&Account::of(segments), limits)
+    choose(&Account::of(segments.to_vec()), limits)
 }
 
 #[track_caller]
@@ -196,7 +196,7 @@ fn the_segment_that_keeps_tombstones_elsewhere_is_compacted_for_them() {
     };
     let beside_damage = [queue, damaged, queue, queue, queue];
     assert_eq!(choice_of(&beside_damage), None);
-    assert_eq!(Account::of(&beside_damage).held().damage_bytes, 4 * SEGMENT);
+    assert_eq!(Account::of(beside_damage.to_vec()).held().damage_bytes, 4 * SEGMENT);
     // If its dead puts expired too recently, neither.
     let expired = Facts {
         dead_bytes: 0,
@@ -205,7 +205,7 @@ fn the_segment_that_keeps_tombstones_elsewhere_is_compacted_for_them() {
     };
     let in_grace = [queue, expired, queue, queue, queue];
     assert_eq!(choice_of(&in_grace), None);
-    assert_eq!(Account::of(&in_grace).held().grace_bytes, 10 + 4 * SEGMENT);
+    assert_eq!(Account::of(in_grace.to_vec()).held().grace_bytes, 10 + 4 * SEGMENT);
     // Once nothing hides anything, the tombstones go.
     let free = [queue, facts(SEGMENT, SEGMENT), queue, queue, queue];
     assert!(matches!(choice_of(&free), Some(Choice { unpins: false, .. })));
@@ -227,7 +227,7 @@ fn tombstones_count_as_gain_if_no_other_segment_has_what_they_hide() {
                 ..with_tombstones(facts(100, 100), 7, below(10))
             })
             .collect();
-        let account = Account::of(&segments);
+        let account = Account::of(segments.clone());
         for (index, facts) in segments.iter().enumerate() {
             let mut others = segments.iter().enumerate().filter(|(other, _)| *other != index);
             let go = others.all(|(_, other)| other.hides_up_to.is_none_or(|floor| facts.max_sequence <= floor));
@@ -269,11 +269,11 @@ fn hints_count_and_values_that_are_small_beside_them_leave_something_for_waste()
         ..facts(SEGMENT + 60_000 + waste, SEGMENT)
     };
     // Hints take 60,000 bytes: half of what a ceiling of 1.1 allows for waste is 8,000.
-    let excess = |waste| Account::of(&[tiny(waste)]).excess(1.1, 0);
+    let excess = |waste| Account::of(vec![tiny(waste)]).excess(1.1, 0);
     assert_eq!((excess(8000), excess(8001)), (0, 1));
-    assert_eq!(Account::of(&[tiny(0)]).excess(1.6, 0), 0);
-    assert_eq!(Account::of(&[facts(SEGMENT, 50_000)]).excess(1.6, 0), 20_000);
-    assert_eq!(Account::of(&[facts(SEGMENT, 50_000)]).excess(1.6, 20_000), 0);
+    assert_eq!(Account::of(vec![tiny(0)]).excess(1.6, 0), 0);
+    assert_eq!(Account::of(vec![facts(SEGMENT, 50_000)]).excess(1.6, 0), 20_000);
+    assert_eq!(Account::of(vec![facts(SEGMENT, 50_000)]).excess(1.6, 20_000), 0);
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn a_forced_compaction_takes_all_that_is_wasteful_or_small() {
     let full = facts(SEGMENT, SEGMENT);
     let small = facts(SEGMENT / 2 - 1, SEGMENT / 2 - 1);
     let wasteful = facts(SEGMENT, SEGMENT - 1);
-    let all = |segments: &[Facts]| choose_all(&Account::of(segments), SEGMENT);
+    let all = |segments: &[Facts]| choose_all(&Account::of(segments.to_vec()), SEGMENT);
     assert!(all(&[]).is_empty());
     assert_eq!(all(&[full, wasteful, full, wasteful]), [[1, 3]]);
     // More than the overhead of a segment, plus a twentieth, is neither live nor known.

@@ -115,3 +115,56 @@ fn what_compaction_has_moved_leaves_memory_once_it_has_expired() {
     store.maintain().unwrap();
     assert_eq!(store.stats().keys, 1);
 }
+
+/// A file that rots between the two readings: the outputs have everything, so nothing is lost.
+#[test]
+fn an_input_damaged_between_its_two_readings_stops_the_writers_and_loses_nothing() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    let engine = store.engine();
+    for n in 0..20 {
+        namespace.put(format!("{n}"), [7; 100]).unwrap();
+    }
+    engine.log.retire_active().unwrap();
+    engine.log.seal_all().unwrap();
+    let inputs = [SealedSegment::of(engine.state.segments.all().remove(0)).unwrap()];
+    let begun_at = engine.log.lock().next_sequence - 1;
+    let run = Run {
+        compactor: &engine.compactor,
+        inputs: &inputs,
+        pace: Pace::Forced,
+        rules: engine.compactor.rules(&inputs),
+        rollbacks: engine.log.lock().tail.rollbacks,
+        begun_at,
+        dying_after: begun_at,
+    };
+    let mut scratch = [Vec::new()];
+    let loaded = run.load(&mut scratch).unwrap();
+    let copied = run.copy(&loaded).unwrap();
+    let mut bytes = loaded[0].bytes.to_vec();
+    bytes[1000..].fill(0xff);
+    let damaged = [Loaded {
+        input: &inputs[0],
+        bytes: &bytes,
+    }];
+    let error = run.finish(&damaged, copied).unwrap_err();
+    assert!(matches!(error, Error::Corruption { .. }), "{error}");
+    let is_whole = |namespace: &Namespace| {
+        for n in 0..20 {
+            assert_eq!(
+                namespace.get(format!("{n}")).unwrap().as_deref(),
+                Some(&[7; 100][..]),
+                "{n}"
+            );
+        }
+    };
+    is_whole(&namespace);
+    assert!(matches!(namespace.put("more", "1"), Err(Error::Poisoned { .. })));
+    drop(namespace);
+    assert!(store.clone().close().is_err());
+
+    let (store, namespace) = open(&disk, &clock);
+    is_whole(&namespace);
+    namespace.put("more", "1").unwrap();
+    assert!(store.verify().unwrap().is_sound());
+}
