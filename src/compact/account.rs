@@ -182,3 +182,6 @@ pub(super) struct Unpinning {
 pub(super) fn ratio(gain: u64, copied_bytes: u64) -> f64 {
     gain as f64 / copied_bytes.max(1) as f64
 }
+
+#[cfg(test)]
+mod tests;

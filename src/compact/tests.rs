@@ -160,6 +160,26 @@ fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged()
     assert_eq!(namespace.count().unwrap(), 8 + 8 * 8 + 1);
 }
 
+/// The segment that would free the most is damaged. The deletes fill segments of their own, which
+/// the disk has no room for.
+#[test]
+fn a_delete_on_a_full_disk_makes_room_past_a_damaged_segment_and_the_damage_is_told() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    fill(&store, &namespace, 12);
+    damage(&disk, "0 15");
+    let long = |n| format!("{n} {}", "k".repeat(400));
+    (0..300).for_each(|n| drop(namespace.put(long(n), "v").unwrap()));
+    end_segment(&store);
+    disk.set_capacity(Some(disk.used()));
+    for n in (0..300).filter(|n| n % 4 > 0) {
+        assert!(namespace.delete(long(n)).unwrap());
+    }
+    let told = store.stats().background_error.unwrap_or_default();
+    assert!(told.contains("damaged"), "{told:?}");
+    assert!(store.stats().compaction.reclaimed_bytes > 0);
+}
+
 fn run(read_bytes: u64, written_bytes: u64, reclaimed_bytes: u64) -> CompactionReport {
     CompactionReport {
         runs: 1,
