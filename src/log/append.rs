@@ -99,7 +99,7 @@ impl Room {
 }
 
 impl<'a> NewRecord<'a> {
-    fn key(&self) -> &'a [u8] {
+    pub(crate) fn key(&self) -> &'a [u8] {
         let [key, _, _] = self.parts;
         key
     }
@@ -198,8 +198,9 @@ impl Log {
                 Some(back) => guard = back,
             }
         }
+        let seals = self.context.options.maintenance == Maintenance::Manual && !guard.tail.sealing.is_empty();
         let waited = self.commit.wait_for(guard, durability, sequence);
-        if self.context.options.maintenance == Maintenance::Manual {
+        if seals {
             // No thread seals in this mode. The write itself is done; the next maintenance retries
             // and reports.
             if let Err(error) = self.seal_all() {

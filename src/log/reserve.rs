@@ -148,7 +148,7 @@ impl Reserve {
     /// [`Reserve::restore_kept`] must come first.
     #[inline]
     pub(crate) fn keeps_from(&self, part: ReservePart) -> bool {
-        part.kept(self.segment_bytes()) > 0 && self.is_full() && !planted(Planted::RefuseNothing)
+        self.is_full() && part.kept(self.segment_bytes()) > 0 && !planted(Planted::RefuseNothing)
     }
 
     /// Restores the part that is kept from this work.
