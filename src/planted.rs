@@ -186,6 +186,10 @@ breakages! {
     ForgetDeaths,
     /// The store grows beyond its own limit.
     IgnoreLimit,
+    /// A namespace grows beyond its limit.
+    IgnoreNamespaceLimit,
+    /// The bytes of a namespace are not counted.
+    ForgetUsage,
     /// On a full disk deletes fail although compaction could make room.
     RefuseDeletes,
     /// On a full disk deletes may take the whole reserve.

@@ -22,6 +22,8 @@ macro_rules! breakages {
 breakages! {
     /// The server accepts any number of connections.
     AnyConnections,
+    /// A namespace that is created or renamed does not get the limit set for its name.
+    ForgetNewLimit,
     /// The server does not bound the memory for bodies.
     AnyBodyMemory,
     /// The server lists keys that are not text, under wrong names.

@@ -13,6 +13,7 @@
 
 mod background;
 mod checkpoint;
+mod growth;
 mod maintain;
 pub(crate) mod write;
 

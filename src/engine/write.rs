@@ -11,6 +11,7 @@ use crate::planted::{Planted, planted};
 use crate::state::{Current, HashedKey};
 
 use super::Engine;
+use super::growth::Growth;
 
 /// One change of one key, with sizes checked against the limits.
 #[derive(Debug)]
@@ -117,6 +118,9 @@ impl Engine {
         if before.is_none() {
             self.state.check_room(&[record.hash])?;
         }
+        if operation.namespace.max_bytes().is_some() {
+            Growth::default().add(&record, before.as_ref())?;
+        }
         let sequence = self.log.append(&mut guard, &record, before);
         Ok(Applied {
             guard,
@@ -148,10 +152,14 @@ impl Engine {
         // Everything that can fail comes before the first append.
         let mut befores = Vec::with_capacity(records.len());
         let mut new = Vec::new();
+        let mut growth = Growth::default();
         for (operation, record) in operations.iter().zip(&records) {
             let (before, _) = self.check(operation, record)?;
             if before.is_none() && !operation.is_delete() {
                 new.push(record.hash);
+            }
+            if record.namespace.max_bytes().is_some() {
+                growth.add(record, before.as_ref())?;
             }
             befores.push(before);
         }

@@ -1,12 +1,13 @@
 //! The namespaces of a store: by name for opening one, by number for records.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::order::{Change, KeyOrder};
 use crate::format::{Damage, Stored};
 use crate::planted::{Planted, planted};
+use crate::sync::ChangeRight;
 
 /// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable
 /// id and name. It is read and written like any other, so creating, renaming and dropping need no
@@ -31,6 +32,11 @@ pub(crate) struct NamespaceState {
     /// Set, under the writer lock, once the drop is in the log. The namespace takes no writes
     /// afterwards.
     dropped: AtomicBool,
+    /// Bytes of the records that the keydir points at. Changed, like the counters of a segment, by
+    /// one thread at a time.
+    live_bytes: AtomicU64,
+    /// What the owner lets them grow to; [`u64::MAX`] if there is no limit.
+    max_bytes: AtomicU64,
 }
 
 impl NamespaceState {
@@ -42,7 +48,15 @@ impl NamespaceState {
             order,
             has_expiring: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
+            live_bytes: AtomicU64::new(0),
+            max_bytes: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// The same namespace with records of so many bytes.
+    pub(crate) fn with_live_bytes(mut self, live_bytes: u64) -> NamespaceState {
+        *self.live_bytes.get_mut() = live_bytes;
+        self
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
@@ -59,6 +73,32 @@ impl NamespaceState {
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The keydir points at a record of `after` bytes in place of one of `before` bytes.
+    #[inline]
+    pub(crate) fn change_live_bytes(&self, _: &ChangeRight, before: u64, after: u64) {
+        let live_bytes = self.live_bytes().saturating_sub(before) + after;
+        if !planted(Planted::ForgetUsage) {
+            self.live_bytes.store(live_bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// None if there is no limit.
+    #[inline]
+    pub(crate) fn max_bytes(&self) -> Option<u64> {
+        match self.max_bytes.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            max_bytes => Some(max_bytes),
+        }
+    }
+
+    pub(crate) fn set_max_bytes(&self, max_bytes: Option<u64>) {
+        self.max_bytes.store(max_bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
@@ -221,7 +261,7 @@ impl Namespaces {
 
     /// Namespaces for which the tables have room.
     #[cfg(test)]
-    fn capacity(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         let inner = self.read();
         inner.by_number.capacity().max(inner.by_stable_id.capacity())
     }
@@ -281,96 +321,4 @@ pub(crate) fn decode_entry<'a>(key: &[u8], value: &'a [u8]) -> Result<(u32, u128
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Found by the fuzz target `namespace_record`.
-    #[test]
-    fn a_record_with_a_name_that_no_namespace_can_have_is_refused() {
-        let key = encode_number(1);
-        for (name, refused) in [(0, true), (1, false), (NAME_LEN_MAX, false), (NAME_LEN_MAX + 1, true)] {
-            let value = encode_entry(7, &"n".repeat(name));
-            assert_eq!(decode_entry(&key, &value).is_err(), refused, "{name} bytes");
-        }
-        assert!(decode_entry(&encode_number(SYSTEM_NAMESPACE), &encode_entry(7, "n")).is_err());
-    }
-
-    #[test]
-    fn a_dropped_namespace_is_listed_as_such_until_its_keys_are_gone_and_its_name_is_free_at_once() {
-        let namespaces = Namespaces::default();
-        let named = |number| {
-            let state = NamespaceState::new(number, u128::from(number), &format!("{number:02}"), KeyOrder::new());
-            Arc::new(state)
-        };
-        for number in [3, 1, 2] {
-            namespaces.insert(named(number));
-        }
-        let numbers = |states: Vec<Arc<NamespaceState>>| states.iter().map(|state| state.number).collect::<Vec<_>>();
-        assert_eq!(numbers(namespaces.all()), [1, 2, 3]);
-        let second = namespaces.by_name("02").unwrap();
-        assert!(!namespaces.any_dropped());
-        namespaces.set_dropped(&second);
-        assert!(second.is_dropped() && namespaces.any_dropped());
-        assert_eq!(numbers(namespaces.dropped()), [2]);
-        assert_eq!((numbers(namespaces.all()), namespaces.len()), (vec![1, 3], 2));
-        assert!(namespaces.by_name("02").is_none() && namespaces.by_stable_id(2).is_none());
-        assert!(namespaces.by_number(2).is_some());
-        namespaces.forget_number(2);
-        assert!(namespaces.by_number(2).is_none() && !namespaces.any_dropped());
-    }
-
-    #[test]
-    fn only_orders_that_have_changed_are_looked_at_and_each_is_named_once() {
-        let namespaces = Namespaces::default();
-        for number in 1..=1_000 {
-            let state = NamespaceState::new(number, u128::from(number), &number.to_string(), KeyOrder::new());
-            namespaces.insert(Arc::new(state));
-        }
-        assert!(namespaces.take_changed().is_empty());
-        let changed = namespaces.by_number(7).unwrap();
-        for _ in 0..100 {
-            namespaces.change_order(&changed, [Change::Insert(b"key", crate::index::order::KeyFlags::NONE)]);
-            // Listing merges; that must not note the same namespace again and again.
-            assert_eq!(changed.order.len(), 1);
-        }
-        let named = namespaces.take_changed();
-        assert_eq!(named.len(), 1);
-        assert_eq!(named[0].number, 7);
-        changed.order.begin_look();
-        assert!(!changed.order.look_again());
-        // Changes made during a look, or left for later, are not forgotten.
-        changed.order.begin_look();
-        namespaces.change_order(&changed, [Change::Remove(b"key")]);
-        assert!(!changed.order.look_again());
-        assert_eq!(namespaces.take_changed().len(), 1);
-        changed.order.begin_look();
-        assert!(changed.order.look_again());
-    }
-    #[test]
-    fn namespaces_that_are_gone_take_no_room() {
-        let namespaces = Namespaces::default();
-        let numbers = 1..=10_000;
-        for number in numbers.clone() {
-            let state = NamespaceState::new(number, u128::from(number), &number.to_string(), KeyOrder::new());
-            namespaces.insert(Arc::new(state));
-        }
-        assert!(namespaces.capacity() >= 10_000);
-        for number in numbers.skip(5) {
-            namespaces.set_dropped(&namespaces.by_number(number).unwrap());
-            namespaces.forget_number(number);
-        }
-        assert!(
-            namespaces.capacity() < 4 * Inner::CAPACITY_MIN,
-            "{}",
-            namespaces.capacity()
-        );
-        for number in 1..=5 {
-            let (by_number, by_id) = (
-                namespaces.by_number(number),
-                namespaces.by_stable_id(u128::from(number)),
-            );
-            assert_eq!((by_number.unwrap().number, by_id.unwrap().number), (number, number));
-        }
-        assert!(namespaces.by_number(6).is_none() && namespaces.by_stable_id(6).is_none());
-    }
-}
+mod tests;

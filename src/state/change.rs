@@ -99,6 +99,9 @@ impl State {
         } = *record;
         let location = segment.location(record.offset);
         let length = header.record_len();
+        let live = if header.kind.is_put() { length } else { 0 };
+        let replaced = before.as_ref().map_or(0, Current::length);
+        record.namespace.change_live_bytes(right, replaced, live);
         let previous = before.map(|current| current.location);
         undo.push(Undo {
             offset: record.offset,
@@ -194,6 +197,8 @@ impl State {
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
+            let replaced = undo.previous.as_ref().map_or(0, Current::length);
+            namespace.change_live_bytes(right, if put { length } else { 0 }, replaced);
             let before = undo.previous.map(|previous| previous.flags());
             self.change_order(&namespace, [Change::of(key, before)]);
         }

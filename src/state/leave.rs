@@ -155,6 +155,7 @@ impl State {
             segment.counters.add_expired(right, header.expiry.unwrap_or(0), length);
             self.context.events.expired.fetch_add(1, Ordering::Relaxed);
             if let Some(namespace) = namespace {
+                namespace.change_live_bytes(right, length, 0);
                 self.namespaces.change_order(namespace, [Change::Remove(key)]);
             }
         }

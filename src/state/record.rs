@@ -55,7 +55,7 @@ impl Current {
     }
 
     /// Bytes to change the counters of its segment by.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         match &self.known {
             Known::Header(header) => header.record_len(),
             Known::Damaged { length, .. } => *length,

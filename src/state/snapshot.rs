@@ -18,6 +18,11 @@ use crate::planted::{Planted, planted};
 use crate::segment::{Counts, Segment};
 use crate::sync::{ChangeRight, lock};
 
+/// Flag of a namespace: a key may expire.
+const HAS_EXPIRING: u8 = 1;
+/// Flag of a namespace: the bytes of its records follow.
+const HAS_LIVE_BYTES: u8 = 2;
+
 /// The content of an index file, checked.
 pub(crate) struct Indexes {
     hasher: KeyHasher,
@@ -113,7 +118,9 @@ impl State {
             let name = namespace.name();
             out.write_all(&namespace.number.to_stored())?;
             out.write_all(&namespace.stable_id.to_stored())?;
-            out.write_all(&[u8::from(namespace.has_expiring())])?;
+            let expiring = if namespace.has_expiring() { HAS_EXPIRING } else { 0 };
+            out.write_all(&[HAS_LIVE_BYTES | expiring])?;
+            out.write_all(&namespace.live_bytes().to_stored())?;
             out.write_all(&(name.len() as u32).to_stored())?;
             out.write_all(name.as_bytes())?;
             namespace.order.write_to(out)?;
@@ -194,10 +201,24 @@ fn decode(hasher: KeyHasher, head: &IndexHead, content: &[u8], segments: &[Arc<S
         if !counts_fit && !planted(Planted::IgnoreIndexCounts) {
             return Err(Damage::Mismatch("the account of live records"));
         }
+        let namespaces = namespaces.join().unwrap_or(Err(Damage::Field("namespaces")))?;
+        // The rest are records of the store's own keyspace and of dropped namespaces.
+        let counted = namespaces
+            .iter()
+            .map(NamespaceState::live_bytes)
+            .try_fold(0, u64::checked_add);
+        let live_bytes = others
+            .live
+            .values()
+            .map(|live| live.live_bytes)
+            .try_fold(0, u64::checked_add);
+        if counted.is_none_or(|counted| live_bytes.is_none_or(|live_bytes| counted > live_bytes)) {
+            return Err(Damage::Mismatch("the bytes of the namespaces"));
+        }
         Ok(Indexes {
             hasher,
             keydir,
-            namespaces: namespaces.join().unwrap_or(Err(Damage::Field("namespaces")))?,
+            namespaces,
             others,
         })
     })
@@ -220,7 +241,12 @@ fn read_namespaces(fields: &mut Fields<'_>) -> Result<Vec<NamespaceState>, Damag
     let mut known = std::collections::HashSet::new();
     for _ in 0..count {
         let (number, stable_id) = (fields.u32()?, u128::from_stored(fields.bytes()?));
-        let has_expiring = fields.u8()? != 0;
+        let flags = fields.u8()?;
+        if flags & !HAS_EXPIRING != HAS_LIVE_BYTES {
+            // Without the bytes, it is of a version that did not count them.
+            return Err(Damage::Field("flags of a namespace"));
+        }
+        let live_bytes = fields.u64()?;
         let length = fields.u32()? as usize;
         let name = std::str::from_utf8(fields.slice(length)?).map_err(|_| Damage::Field("name of a namespace"))?;
         let is_new = known.insert((Some(number), None)) && known.insert((None, Some(name.to_owned())));
@@ -228,7 +254,8 @@ fn read_namespaces(fields: &mut Fields<'_>) -> Result<Vec<NamespaceState>, Damag
             return Err(Damage::Field("namespace"));
         }
         let namespace = NamespaceState::new(number, stable_id, name, KeyOrder::read_from(fields)?);
-        if has_expiring {
+        let namespace = namespace.with_live_bytes(live_bytes);
+        if flags & HAS_EXPIRING != 0 {
             namespace.set_has_expiring();
         }
         namespaces.push(namespace);

@@ -19,7 +19,7 @@ use crate::sync::lock;
 
 pub use batch::Batch;
 pub use list::{Entry, EntryRef, Keys, List, Page};
-pub use namespace::{Deleted, Namespace, NamespaceInfo};
+pub use namespace::{Deleted, Namespace, NamespaceInfo, NamespaceStats};
 pub use stats::{SegmentStats, Space, Stats};
 
 /// An open store: a directory of segments, and the indexes over them.

@@ -31,6 +31,36 @@ pub struct NamespaceInfo {
     pub id: u128,
 }
 
+/// What a namespace holds. The numbers are read one after the other while writers run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamespaceStats {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u128,
+    /// Keys in the indexes, with those that have expired and were not swept yet.
+    pub keys: u64,
+    /// Bytes of their records, headers and padding included. Damage of a record does not change
+    /// this number until its key is written or deleted, and then may leave it too high until the
+    /// store is opened again without an index file.
+    pub live_bytes: u64,
+    /// The limit set by [`Namespace::set_max_bytes`].
+    pub max_bytes: Option<u64>,
+}
+
+impl NamespaceStats {
+    pub(super) fn of(state: &NamespaceState) -> NamespaceStats {
+        NamespaceStats {
+            name: state.name().to_string(),
+            id: state.stable_id,
+            keys: state.order.len(),
+            live_bytes: state.live_bytes(),
+            max_bytes: state.max_bytes(),
+        }
+    }
+}
+
 /// Outcome of a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -69,6 +99,22 @@ impl Namespace {
     /// The store it belongs to.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Limits the bytes of the namespace's records, as [`NamespaceStats::live_bytes`] counts them;
+    /// `None` removes the limit. Puts that would exceed it fail with [`Error::NamespaceFull`];
+    /// deletes, and puts that do not make the namespace larger, go on. Keys that have expired count
+    /// until they are swept.
+    ///
+    /// Holds for all handles, from the next write on, until the store is closed: it is not stored.
+    pub fn set_max_bytes(&self, max_bytes: Option<u64>) {
+        self.state.set_max_bytes(max_bytes);
+    }
+
+    /// What it holds; [`Error::NamespaceNotFound`] if it was dropped.
+    pub fn stats(&self) -> Result<NamespaceStats> {
+        self.check()?;
+        Ok(NamespaceStats::of(&self.state))
     }
 
     /// Refuses work on a namespace that was dropped, or whose store was closed.

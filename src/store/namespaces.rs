@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Namespace, NamespaceInfo, Store};
+use super::{Namespace, NamespaceInfo, NamespaceStats, Store};
 use crate::engine::write::Action;
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry};
@@ -140,6 +140,13 @@ impl Store {
                 id: state.stable_id,
             })
             .collect())
+    }
+
+    /// What each namespace holds, sorted by name. Takes time linear in the number of namespaces.
+    pub fn namespace_stats(&self) -> Result<Vec<NamespaceStats>> {
+        self.engine().context.check_open()?;
+        let all = self.engine().state.namespaces.all();
+        Ok(all.iter().map(|state| NamespaceStats::of(state)).collect())
     }
 }
 

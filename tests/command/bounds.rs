@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 
 use crate::command::{Workplace, wait_until};
-use crate::http::{Connection, started};
+use crate::http::{Connection, NAMESPACES, SERVE, request, started};
 
 #[test]
 fn whoever_keeps_it_waiting_is_given_up() {
@@ -180,4 +180,87 @@ fn many_large_bodies_at_once_take_no_more_memory_than_allowed() {
     // Once they are gone, others are served.
     drop(clients);
     assert_eq!(server.bound("PUT", "k", &[], &vec![b'v'; 25 << 20]).status, 200);
+}
+
+#[test]
+fn a_namespace_takes_no_more_than_the_owner_has_set_for_its_name() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &["--max-namespace-mib", "N=1,later=2"]);
+    let value = vec![b'v'; 300 << 10];
+    let put = |namespace: &[u8], key: &str| {
+        let target = format!("/{key}?urlencoded=true");
+        request(
+            &server.binding,
+            "PUT",
+            &target,
+            &[("X-KV-Namespace", namespace)],
+            &value,
+        )
+        .status
+    };
+    let put_all = |namespace: &[u8]| {
+        (0..8)
+            .map(|n| put(namespace, &format!("k{n}")))
+            .filter(|s| *s == 200)
+            .count()
+    };
+    assert_eq!(put_all(b"N"), 3);
+    let refused = server.bound("PUT", "one", &[], &value);
+    assert_eq!(refused.status, 507);
+    assert_eq!(refused.body, b"the namespace has reached its limit of space");
+    // What is there can be replaced and deleted, and that makes room.
+    assert_eq!(server.bound("PUT", "k0", &[], &value).status, 200);
+    assert_eq!(server.bound("PUT", "small", &[], b"v").status, 200);
+    assert_eq!(server.bound("DELETE", "k0", &[], b"").status, 200);
+    assert_eq!(server.bound("PUT", "one", &[], &value).status, 200);
+    let bytes = server.metric("namespace_live_bytes{namespace=\"N\"}");
+    assert!((900 << 10..1 << 20).contains(&bytes), "{bytes}");
+    assert_eq!(server.metric("namespace_max_bytes{namespace=\"N\"}"), 1 << 20);
+
+    // Namespaces without a limit, with one set for a name that comes later, and renamed ones.
+    let change = |method: &str, path: &str, title: &str| {
+        let body = format!("{{\"title\":\"{title}\"}}");
+        let target = format!("{NAMESPACES}{path}");
+        let answer = request(&server.rest, method, &target, &[], body.as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["result"]["id"].as_str().unwrap_or_default().to_owned()
+    };
+    let id = change("POST", "", "later");
+    assert_eq!(put_all(b"later"), 6);
+    change("PUT", &format!("/{id}"), "free");
+    assert_eq!(put_all(b"free"), 8);
+    change("PUT", &format!("/{id}"), "later");
+    assert_eq!(put(b"later", "another"), 507);
+    assert_eq!(put(b"later", "k0"), 200);
+}
+
+/// The engine's own limit, and settings that it refuses.
+#[test]
+fn a_store_takes_no_more_than_the_owner_has_set() {
+    let at = Workplace::with_namespace();
+    let server = started(&at, &["--max-disk-mib", "24", "--scrub-mib-per-second", "1"]);
+    let value = vec![b'v'; 1 << 20];
+    let stored = (0..24)
+        .filter(|n| server.bound("PUT", &format!("k{n}"), &[], &value).status == 200)
+        .count();
+    assert!((1..24).contains(&stored), "{stored}");
+    let used = server.metric("store_used_bytes");
+    assert!(used <= 24 << 20, "{used}");
+    for n in 0..24 {
+        assert_eq!(server.bound("DELETE", &format!("k{n}"), &[], b"").status, 200);
+    }
+    wait_until("room for puts", || {
+        server.bound("PUT", "again", &[], &value).status == 200
+    });
+    drop(server);
+    for refused in [
+        ["--max-disk-mib", "0"],
+        ["--sync-interval-ms", "0"],
+        ["--max-namespace-mib", "N"],
+    ] {
+        let mut command = at.command(SERVE.iter().chain(&refused).copied());
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{refused:?}");
+        assert!(!output.stderr.is_empty(), "{refused:?}");
+    }
 }

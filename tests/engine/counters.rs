@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
-use embercask::{Durability, ErrorKind, ManualClock, Namespace, PutOptions, SegmentStats, Store};
+use embercask::{Durability, ErrorKind, ManualClock, Namespace, NamespaceStats, PutOptions, SegmentStats, Store};
 use test_support::way::Way;
 use test_support::{DIRECTORY, Rng, class, manual, rng};
 
@@ -77,6 +77,16 @@ fn counted(store: &Store) -> (Vec<SegmentStats>, [u64; 7]) {
     (stats.segments, sums)
 }
 
+/// What each namespace holds. The live bytes are those of the segments, without the records of the
+/// namespaces themselves.
+fn held(store: &Store) -> Vec<NamespaceStats> {
+    let (stats, namespaces) = (store.stats(), store.namespace_stats().unwrap());
+    let live_bytes: u64 = namespaces.iter().map(|namespace| namespace.live_bytes).sum();
+    let names = (stats.live_bytes - live_bytes) / stats.namespaces;
+    assert!((40..80).contains(&names), "{names} bytes for each name");
+    namespaces
+}
+
 /// B34. The recount reads hints, records or both; every fourth time the counters come out of the
 /// index file instead, as they were stored.
 #[test]
@@ -105,6 +115,7 @@ fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
         }
         // The sweep removes expired records from the indexes here; the recount skips them anyway.
         store.maintain().unwrap();
+        let held_before = held(&store);
         store.clone().close().unwrap();
         let before = counted(&store);
         drop((store, namespaces));
@@ -120,12 +131,15 @@ fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
             before,
             "round {round}, {way:?}: the recount differs from the counters"
         );
-        let listed: u64 = recounted
-            .namespaces()
-            .unwrap()
-            .iter()
-            .map(|info| recounted.open_namespace(&info.name).unwrap().count().unwrap())
-            .sum();
+        assert_eq!(held(&recounted), held_before, "round {round}, {way:?}");
+        let mut listed = 0;
+        for info in held_before {
+            let namespace = recounted.open_namespace(&info.name).unwrap();
+            assert_eq!(namespace.id(), info.id);
+            assert_eq!(namespace.count().unwrap(), info.keys, "round {round}: {info:?}");
+            assert_eq!(namespace.stats().unwrap(), info);
+            listed += info.keys;
+        }
         assert_eq!(
             recounted.stats().keys,
             listed,

@@ -70,7 +70,8 @@ fn run(session: &Session, command: Command) -> Outcome {
         Command::Serve(arguments) => {
             let settings = server::Settings::of(&arguments)?;
             session.set_path_if_none(settings.store.as_deref());
-            server::run(settings, session.store_or_new()?)
+            let options = settings.store_options(embercask::Options::default());
+            server::run(settings, session.store_with(options)?)
         }
         Command::Token { name } => generate::token(&name),
         Command::Completions { shell } => generate::completions(shell),

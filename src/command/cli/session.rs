@@ -82,12 +82,17 @@ impl Session {
 
     /// The store, which must exist.
     pub(crate) fn store(&self) -> Outcome<Store> {
-        self.open(false)
+        self.open(Options::default().create(false))
     }
 
     /// The store, created if there is none.
     pub(crate) fn store_or_new(&self) -> Outcome<Store> {
-        self.open(true)
+        self.open(Options::default().create(true))
+    }
+
+    /// As [`Session::store_or_new`], with these options.
+    pub(crate) fn store_with(&self, options: Options) -> Outcome<Store> {
+        self.open(options.create(true))
     }
 
     /// The store if it is open.
@@ -95,7 +100,7 @@ impl Session {
         self.store.borrow().clone()
     }
 
-    fn open(&self, create: bool) -> Outcome<Store> {
+    fn open(&self, options: Options) -> Outcome<Store> {
         if let Some(store) = self.opened() {
             return Ok(store);
         }
@@ -103,7 +108,7 @@ impl Session {
         // Hidden at first: most stores open before anyone could read a bar.
         bar.set_draw_target(ProgressDrawTarget::hidden());
         let (shown, begun, quiet) = (bar.clone(), Instant::now(), self.quiet);
-        let options = Options::default().create(create).on_recovery_progress(move |progress| {
+        let options = options.on_recovery_progress(move |progress| {
             if shown.is_hidden() && !quiet && begun.elapsed() > SHOW_OPENING_AFTER {
                 shown.set_draw_target(ProgressDrawTarget::stderr());
             }

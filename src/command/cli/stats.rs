@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use embercask::{RecoveryReport, Stats as Numbers, Store};
+use embercask::{NamespaceStats, RecoveryReport, Stats as Numbers, Store};
 
 use super::arguments::Stats;
 use super::output::{json_line, styled_stdout};
@@ -16,6 +16,8 @@ use crate::common::text::{bytes, count, one_line, time};
 
 /// Cells in a bar.
 const BAR_CELLS: u64 = 40;
+/// Namespaces that the report for people names.
+const NAMESPACES_SHOWN: usize = 8;
 /// Segments in a row of the map.
 const MAP_CELLS: usize = 40;
 /// Interval between checks for Ctrl-C.
@@ -57,6 +59,8 @@ fn show(store: &Store, json: bool) -> Outcome {
     if json {
         let mut shown = as_json(store, &numbers);
         if let serde_json::Value::Object(fields) = &mut shown {
+            let namespaces = store.namespace_stats()?.iter().map(namespace_json).collect();
+            fields.insert("by_namespace".to_owned(), namespaces);
             fields.insert("directory".to_owned(), store.directory().display().to_string().into());
         }
         return json_line(&mut std::io::stdout().lock(), &shown);
@@ -65,6 +69,7 @@ fn show(store: &Store, json: bool) -> Outcome {
         directory: one_line(&store.directory().display().to_string()).into_owned(),
         recovery: store.recovery_report(),
         numbers: &numbers,
+        namespaces: store.namespace_stats()?,
     };
     let mut out = styled_stdout();
     report.write(&mut out)?;
@@ -76,6 +81,7 @@ struct Report<'a> {
     directory: String,
     recovery: &'a RecoveryReport,
     numbers: &'a Numbers,
+    namespaces: Vec<NamespaceStats>,
 }
 
 impl Report<'_> {
@@ -92,6 +98,7 @@ impl Report<'_> {
             bytes(numbers.segment_bytes)
         )?;
         self.write_bytes(out)?;
+        self.write_namespaces(out)?;
         self.write_map(out)?;
         self.write_memory(out)?;
         self.write_history(out)?;
@@ -130,6 +137,33 @@ impl Report<'_> {
                 bytes(part),
                 bar(part, numbers.segment_bytes)
             )?;
+        }
+        Ok(())
+    }
+
+    /// The largest namespaces.
+    fn write_namespaces(&self, out: &mut dyn Write) -> Outcome {
+        let mut largest: Vec<_> = self.namespaces.iter().collect();
+        largest.sort_by_key(|namespace| std::cmp::Reverse(namespace.live_bytes));
+        let shown = largest.get(..NAMESPACES_SHOWN).unwrap_or(&largest);
+        if shown.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        for namespace in shown {
+            let share = bar(namespace.live_bytes, self.numbers.live_bytes);
+            writeln!(
+                out,
+                "  {:10} {:>11} {LIVE}{share}{LIVE:#} {} keys in {}",
+                "namespace",
+                bytes(namespace.live_bytes),
+                count(namespace.keys),
+                one_line(&namespace.name)
+            )?;
+        }
+        let others = largest.len() - shown.len();
+        if others > 0 {
+            writeln!(out, "  {:10} {:>11} smaller ones", "", count(others as u64))?;
         }
         Ok(())
     }
@@ -223,6 +257,15 @@ impl Report<'_> {
         }
         Ok(())
     }
+}
+
+fn namespace_json(namespace: &NamespaceStats) -> serde_json::Value {
+    serde_json::json!({
+        "name": namespace.name,
+        "id": format!("{:032x}", namespace.id),
+        "keys": namespace.keys,
+        "live_bytes": namespace.live_bytes,
+    })
 }
 
 /// A bar as long as the part's share of the whole, in eighths of a cell.

@@ -36,10 +36,33 @@ pub(crate) struct Serve {
     /// Token that clients must send; required for non-local addresses
     #[arg(long, env = "EMBERCASK_TOKEN", hide_env = true, hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// Durability of an answered write: sync, os or buffered [default: sync]
+    /// Durability of a write: sync, os or buffered [default: sync]
     #[arg(long, value_name = "CLASS", env = "EMBERCASK_DURABILITY", hide_env = true)]
     pub(crate) durability: Option<String>,
-    /// Serve a web page at the address of the REST API; requires a token
+    /// Refuse puts beyond this disk space [default: no limit]
+    #[arg(long, value_name = "MIB", env = "EMBERCASK_MAX_DISK_MIB", hide_env = true)]
+    pub(crate) max_disk_mib: Option<u64>,
+    /// Refuse puts with which the namespace N takes more disk space
+    #[arg(
+        long,
+        value_name = "N=MIB",
+        env = "EMBERCASK_MAX_NAMESPACE_MIB",
+        hide_env = true,
+        value_delimiter = ','
+    )]
+    pub(crate) max_namespace_mib: Vec<String>,
+    /// Time until an os or buffered write is synced [default: 1000]
+    #[arg(
+        long,
+        value_name = "MS",
+        env = "EMBERCASK_SYNC_INTERVAL_MS",
+        hide_env = true
+    )]
+    pub(crate) sync_interval_ms: Option<u64>,
+    /// Read all data over and over to find damage [default: off]
+    #[arg(long, value_name = "MIB", env = "EMBERCASK_SCRUB_MIB_PER_SECOND", hide_env = true)]
+    pub(crate) scrub_mib_per_second: Option<u64>,
+    /// Serve a web page; needs a token
     #[arg(
         long,
         env = "EMBERCASK_PAGE",
@@ -62,13 +85,13 @@ pub(crate) struct Serve {
     /// Memory for request bodies, in MiB [default: 512]
     #[arg(long, value_name = "MIB", env = "EMBERCASK_BODY_MEMORY_MIB", hide_env = true)]
     pub(crate) body_memory_mib: Option<usize>,
-    /// Timeout of an idle connection, or of a client that does not read [default: 75]
+    /// Timeout of idle connections and slow readers [default: 75]
     #[arg(long, value_name = "SECONDS", env = "EMBERCASK_IDLE_SECONDS", hide_env = true)]
     pub(crate) idle_seconds: Option<u64>,
     /// Timeout for the next bytes of a request body [default: 30]
     #[arg(long, value_name = "SECONDS", env = "EMBERCASK_BODY_SECONDS", hide_env = true)]
     pub(crate) body_seconds: Option<u64>,
-    /// Time for requests under way to finish when the server stops [default: 30]
+    /// Time to finish requests when the server stops [default: 30]
     #[arg(long, value_name = "SECONDS", env = "EMBERCASK_STOP_SECONDS", hide_env = true)]
     pub(crate) stop_seconds: Option<u64>,
     /// Log level: error, warn, info or debug [default: info]

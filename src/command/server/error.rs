@@ -41,6 +41,10 @@ impl From<Error> for ApiError {
                 return ApiError::new(400, 10014, "a namespace with this account ID and title already exists");
             }
             ErrorKind::InvalidInput => return ApiError::new(400, 10001, error.to_string()),
+            ErrorKind::NoSpace if matches!(error, Error::NamespaceFull { .. }) => {
+                // Its owner's doing, not a fault: no error in the log.
+                return ApiError::new(507, 10001, "the namespace has reached its limit of space");
+            }
             ErrorKind::NoSpace => ApiError::new(507, 10001, "no space is left on the disk"),
             ErrorKind::Closed | ErrorKind::Poisoned => ApiError::new(503, 10001, "the store refuses writes"),
             ErrorKind::Corruption => ApiError::new(500, 10001, "stored data are damaged"),

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use embercask::{Stats, Store};
+use embercask::{NamespaceStats, Stats, Store};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
+
+use super::limits::NamespaceLimits;
 
 /// Buckets from a hit in memory to a slow disk.
 const SECONDS: [f64; 14] = [
@@ -100,7 +102,7 @@ impl Metrics {
     }
 
     /// All metrics as text, with those of the store.
-    pub(super) fn text(&self, store: &Store) -> String {
+    pub(super) fn text(&self, store: &Store, limits: &NamespaceLimits) -> String {
         let mut text = Vec::new();
         // Cannot fail: writes consistent metrics to memory.
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
@@ -114,8 +116,38 @@ impl Metrics {
                 );
             }
         }
+        text += &limited_namespaces(limits, store);
         text
     }
+}
+
+/// Namespaces that have a limit; of all of them there may be too many.
+fn limited_namespaces(limits: &NamespaceLimits, store: &Store) -> String {
+    let limited = limits.stats(store);
+    if limited.is_empty() {
+        return String::new();
+    }
+    let gauge = |name: &str, help: &str, number: fn(&NamespaceStats) -> u64| {
+        let name = format!("embercask_namespace_{name}");
+        let mut text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
+        for stats in &limited {
+            text += &format!("{name}{{namespace=\"{}\"}} {}\n", label(&stats.name), number(stats));
+        }
+        text
+    };
+    let held = gauge(
+        "live_bytes",
+        "Bytes of the records of a namespace that has a limit",
+        |stats| stats.live_bytes,
+    );
+    held + &gauge("max_bytes", "Limit of a namespace, in bytes", |stats| {
+        stats.max_bytes.unwrap_or(u64::MAX)
+    })
+}
+
+/// The value of a label, escaped.
+fn label(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Name, description and number of a metric.

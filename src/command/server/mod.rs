@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod get_many;
+mod limits;
 mod listener;
 mod listing;
 mod metrics;
@@ -41,6 +42,7 @@ use crate::common::interrupt;
 use crate::planted::{Planted, planted};
 use blocking::blocking;
 use body::Disconnected;
+use limits::NamespaceLimits;
 use listener::{Limits, Listener};
 use metrics::Answered;
 use response::{ApiResponse, response};
@@ -129,13 +131,16 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
         listeners.push(Listener::bind(address, fixed.into(), tls.as_ref())?);
         say(format_args!("Binding at {}, namespace {name}", last_url(&listeners)))?;
     }
-    let shared = Arc::new(Shared::new(
+    let namespace_limits = NamespaceLimits::new(settings.max_namespace_bytes);
+    namespace_limits.apply_to_all(&store)?;
+    let shared = Shared::new(
         store,
         settings.tokens,
         settings.durability,
         settings.body_memory_bytes,
         settings.body_timeout,
-    ));
+    );
+    let shared = Arc::new(shared.with_namespace_limits(namespace_limits));
     let limits = Limits {
         connections: Arc::new(Semaphore::new(match planted(Planted::AnyConnections) {
             true => Semaphore::MAX_PERMITS,
@@ -252,7 +257,7 @@ async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> 
         return response(403, PLAIN, "a token is needed\n");
     }
     let numbered = Arc::clone(shared);
-    match blocking(move || Ok(numbered.metrics.text(&numbered.store))).await {
+    match blocking(move || Ok(numbered.metrics.text(&numbered.store, &numbered.namespace_limits))).await {
         Ok(text) => response(200, Some("text/plain; version=0.0.4"), text),
         Err(error) => response(error.status, PLAIN, error.message),
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use embercask::Durability;
+use embercask::{Durability, Options};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -25,6 +25,7 @@ const BODY_MEMORY_MIB_DEFAULT: usize = 512;
 const IDLE_SECONDS_DEFAULT: u64 = 75;
 const BODY_SECONDS_DEFAULT: u64 = 30;
 const STOP_SECONDS_DEFAULT: u64 = 30;
+const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// A century. A longer timeout makes no difference, and could overflow when added to a time.
 const SECONDS_MAX: u64 = 100 * 366 * 24 * 3600;
 
@@ -37,6 +38,10 @@ pub(super) struct File {
     binding: Option<String>,
     binding_for: BTreeMap<String, String>,
     durability: Option<String>,
+    max_disk_mib: Option<u64>,
+    max_namespace_mib: BTreeMap<String, u64>,
+    sync_interval_ms: Option<u64>,
+    scrub_mib_per_second: Option<u64>,
     page: Option<bool>,
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -115,6 +120,11 @@ pub(crate) struct Settings {
     pub(super) binding_for: Vec<(String, Address)>,
     pub(super) tokens: Tokens,
     pub(super) durability: Durability,
+    pub(super) max_disk_bytes: Option<u64>,
+    /// By the name of the namespace.
+    pub(super) max_namespace_bytes: BTreeMap<String, u64>,
+    pub(super) sync_interval: Duration,
+    pub(super) scrub_bytes_per_second: Option<u64>,
     pub(super) page: bool,
     pub(super) tls: Option<Tls>,
     pub(super) max_connections: usize,
@@ -144,6 +154,15 @@ impl Settings {
             binding_for.insert(namespace.to_owned(), address.to_owned());
         }
         let binding_for = binding_for.into_iter();
+        let mut max_namespace_mib = file.max_namespace_mib;
+        for pair in &arguments.max_namespace_mib {
+            let (namespace, mib) = pair
+                .rsplit_once('=')
+                .and_then(|(namespace, mib)| Some((namespace, mib.parse().ok()?)))
+                .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=MIB"), ""))?;
+            max_namespace_mib.insert(namespace.to_owned(), mib);
+        }
+        let sync_interval_ms = arguments.sync_interval_ms.or(file.sync_interval_ms);
         let (certificate, key) = (
             arguments.tls_certificate.clone().or(file.tls_certificate),
             arguments.tls_key.clone().or(file.tls_key),
@@ -164,6 +183,13 @@ impl Settings {
                 .collect::<Outcome<_>>()?,
             tokens: tokens.map_err(|what| Failure::usage(what, "`embercask token` generates one"))?,
             durability: durability(arguments.durability.clone().or(file.durability).as_deref())?,
+            max_disk_bytes: arguments.max_disk_mib.or(file.max_disk_mib).map(mib),
+            max_namespace_bytes: max_namespace_mib
+                .into_iter()
+                .map(|(namespace, limit)| (namespace, mib(limit)))
+                .collect(),
+            sync_interval: sync_interval_ms.map_or(SYNC_INTERVAL_DEFAULT, Duration::from_millis),
+            scrub_bytes_per_second: arguments.scrub_mib_per_second.or(file.scrub_mib_per_second).map(mib),
             page: arguments.page.or(file.page).unwrap_or(false),
             tls,
             max_connections: arguments
@@ -184,6 +210,14 @@ impl Settings {
         };
         settings.check()?;
         Ok(settings)
+    }
+
+    /// Options of the store.
+    pub(crate) fn store_options(&self, options: Options) -> Options {
+        options
+            .max_disk_bytes(self.max_disk_bytes)
+            .sync_interval(Some(self.sync_interval))
+            .scrub_bytes_per_second(self.scrub_bytes_per_second)
     }
 
     /// All addresses.
@@ -242,6 +276,11 @@ pub(super) fn parse(path: &Path, text: &str) -> Outcome<File> {
     Ok(file)
 }
 
+/// Bytes of a number of MiB.
+fn mib(number: u64) -> u64 {
+    number.saturating_mul(1 << 20)
+}
+
 fn seconds(given: Option<u64>, default: u64) -> Duration {
     Duration::from_secs(given.unwrap_or(default).clamp(1, SECONDS_MAX))
 }
@@ -289,6 +328,10 @@ mod tests {
             binding_for,
             tokens,
             durability,
+            max_disk_bytes,
+            max_namespace_bytes,
+            sync_interval,
+            scrub_bytes_per_second,
             page,
             tls,
             max_connections,
@@ -312,6 +355,19 @@ mod tests {
             (idle_timeout, body_timeout, stop_timeout),
             (shown.idle_timeout, shown.body_timeout, shown.stop_timeout)
         );
+        assert_eq!(
+            (max_disk_bytes, max_namespace_bytes, scrub_bytes_per_second),
+            (None, BTreeMap::new(), None)
+        );
+        assert_eq!(
+            (
+                shown.max_disk_bytes,
+                shown.max_namespace_bytes,
+                shown.scrub_bytes_per_second
+            ),
+            (None, BTreeMap::new(), None)
+        );
+        assert_eq!(sync_interval, shown.sync_interval);
         assert_eq!((log, log_format), (shown.log, shown.log_format));
         assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
     }

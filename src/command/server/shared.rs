@@ -10,6 +10,7 @@ use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
 use super::access::Tokens;
 use super::body::{Body, BodyMemory, Disconnected};
 use super::error::ApiError;
+use super::limits::NamespaceLimits;
 use super::metrics::Metrics;
 use super::parse::rules::Expiration;
 use crate::common::parse::parse_id;
@@ -24,6 +25,7 @@ pub(super) struct Shared {
     /// Held while names of namespaces change, so that an id refers to one namespace from look-up to
     /// change.
     pub(super) names: Mutex<()>,
+    pub(super) namespace_limits: NamespaceLimits,
     closing: AtomicBool,
 }
 
@@ -42,7 +44,15 @@ impl Shared {
             metrics: Metrics::new(),
             body_memory: BodyMemory::new(body_memory_bytes, body_timeout),
             names: Mutex::new(()),
+            namespace_limits: NamespaceLimits::default(),
             closing: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn with_namespace_limits(self, namespace_limits: NamespaceLimits) -> Shared {
+        Shared {
+            namespace_limits,
+            ..self
         }
     }
 

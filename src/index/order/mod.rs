@@ -301,7 +301,6 @@ impl KeyOrder {
         page.get(0).map(|(_, flags)| flags)
     }
 
-    #[cfg(test)]
     /// The exact number of keys. Costs the merge of what was queued, because whether a queued key
     /// is new is unknown until then.
     pub(crate) fn len(&self) -> u64 {

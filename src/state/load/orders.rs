@@ -34,11 +34,13 @@ impl State {
     ) -> Result<()> {
         let ranges = self.ranges(sources)?;
         let parts = in_parallel(&ranges, |range| self.merge_range(sources, contributions, range))?;
-        let mut orders: HashMap<u32, OrderBuilder> = HashMap::new();
+        let mut orders: HashMap<u32, (OrderBuilder, u64)> = HashMap::new();
         let mut expiring = HashSet::new();
         for part in parts {
-            for (number, order) in part.orders {
-                orders.entry(number).or_default().append(order);
+            for (number, order, live_bytes) in part.orders {
+                let (whole, whole_bytes) = orders.entry(number).or_default();
+                whole.append(order);
+                *whole_bytes += live_bytes;
             }
             expiring.extend(part.expiring);
             for (source, live) in sources.iter().zip(part.live) {
@@ -46,8 +48,8 @@ impl State {
             }
         }
         for (number, (stable_id, name)) in names {
-            let order = orders.remove(&number).unwrap_or_default().finish();
-            let state = NamespaceState::new(number, stable_id, &name, order);
+            let (order, live_bytes) = orders.remove(&number).unwrap_or_default();
+            let state = NamespaceState::new(number, stable_id, &name, order.finish()).with_live_bytes(live_bytes);
             if expiring.contains(&number) {
                 state.set_has_expiring();
             }
@@ -99,14 +101,17 @@ impl State {
         }
         let mut part = Part::default();
         let mut builder = OrderBuilder::default();
+        let mut live_bytes = 0;
         let mut current = SYSTEM_NAMESPACE;
         while let Some(mut smallest) = heads.peek_mut() {
             let Reverse((head, index)) = &mut *smallest;
             if head.namespace != current {
-                part.orders.push((current, std::mem::take(&mut builder)));
+                let (order, bytes) = (std::mem::take(&mut builder), std::mem::take(&mut live_bytes));
+                part.orders.push((current, order, bytes));
                 current = head.namespace;
             }
             builder.push(&head.key, head.flags);
+            live_bytes += head.length;
             if head.flags.contains(KeyFlags::EXPIRES) {
                 part.expiring.insert(current);
             }
@@ -121,7 +126,7 @@ impl State {
                 None => drop(PeekMut::pop(smallest)),
             }
         }
-        part.orders.push((current, builder));
+        part.orders.push((current, builder, live_bytes));
         part.live = walks.into_iter().map(|walk| walk.live).collect();
         Ok(part)
     }
@@ -155,8 +160,9 @@ impl Source {
 /// Result of merging one range of keys.
 #[derive(Default)]
 struct Part {
-    /// By ascending namespace number, unless hints are wrong.
-    orders: Vec<(u32, OrderBuilder)>,
+    /// Keys of each namespace, and the bytes of their records. By ascending namespace number,
+    /// unless hints are wrong.
+    orders: Vec<(u32, OrderBuilder, u64)>,
     /// Namespaces with a key that has an expiry.
     expiring: HashSet<u32>,
     /// Per source.
@@ -190,6 +196,7 @@ struct Head<'a> {
     rank: u64,
     key: Cow<'a, [u8]>,
     flags: KeyFlags,
+    length: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -234,6 +241,7 @@ impl<'a> Walk<'a> {
                 rank: rank(&key),
                 key,
                 flags: flags(&header),
+                length: header.record_len(),
             });
         }
         self.found.reverse();

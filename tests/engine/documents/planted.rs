@@ -40,6 +40,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "AcceptLargeValues",
             "AnyBodyMemory",
             "AnyConnections",
+            "ForgetNewLimit",
             "EndAtEmptyPage",
             "ListNoText",
             "DropRequests",

@@ -3,6 +3,7 @@
 mod full_disk;
 mod limit;
 mod memory;
+mod namespace_limit;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

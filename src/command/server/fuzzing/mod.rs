@@ -10,6 +10,7 @@
 
 mod bulk;
 mod composed;
+mod meaning;
 mod parsers;
 mod request;
 mod second;

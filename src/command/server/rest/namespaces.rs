@@ -121,7 +121,9 @@ impl RequestContext<'_> {
         let shared = self.shared.clone();
         let created = blocking(move || {
             let _names = names(&shared);
-            Ok(shared.store.create_namespace(&title)?)
+            let created = shared.store.create_namespace(&title)?;
+            shared.namespace_limits.apply(&created);
+            Ok(created)
         });
         let created = created.await;
         let created = created.map_err(|error| error.of(OPERATION))?;
@@ -142,6 +144,7 @@ impl RequestContext<'_> {
             let name = name_of(&renamed)?;
             if name != title {
                 renamed.store().rename_namespace(&name, &title)?;
+                shared.namespace_limits.apply(&renamed);
             }
             Ok(())
         });

@@ -31,7 +31,7 @@ type Show = fn(&Settings) -> String;
 #[test]
 fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
     // A line of the file, a flag, and what is shown by default, with the file, and with the flag.
-    let cases: [(&str, &[&str], Show, [&str; 3]); 14] = [
+    let cases: [(&str, &[&str], Show, [&str; 3]); 18] = [
         (
             "listen = \"127.0.0.1:1\"",
             &["--listen", "127.0.0.1:2"],
@@ -63,6 +63,34 @@ fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
             &["--durability", "buffered"],
             |settings| format!("{:?}", settings.durability),
             ["Sync", "Os", "Buffered"],
+        ),
+        (
+            "max_disk_mib = 5",
+            &["--max-disk-mib", "6"],
+            |settings| format!("{:?}", settings.max_disk_bytes),
+            ["None", "Some(5242880)", "Some(6291456)"],
+        ),
+        (
+            "[max_namespace_mib]\nN = 7\n\"a=b\" = 1",
+            &["--max-namespace-mib", "N=8,a=b=2"],
+            |settings| format!("{:?}", settings.max_namespace_bytes),
+            [
+                "{}",
+                "{\"N\": 7340032, \"a=b\": 1048576}",
+                "{\"N\": 8388608, \"a=b\": 2097152}",
+            ],
+        ),
+        (
+            "sync_interval_ms = 9",
+            &["--sync-interval-ms", "10"],
+            |settings| format!("{:?}", settings.sync_interval),
+            ["1s", "9ms", "10ms"],
+        ),
+        (
+            "scrub_mib_per_second = 3",
+            &["--scrub-mib-per-second", "4"],
+            |settings| format!("{:?}", settings.scrub_bytes_per_second),
+            ["None", "Some(3145728)", "Some(4194304)"],
         ),
         (
             "page = false",

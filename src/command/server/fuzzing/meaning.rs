@@ -1,0 +1,345 @@
+//! A second reader of the server's settings.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::Path;
+
+use embercask::Durability;
+use tokio::sync::Semaphore;
+
+use super::settings::is_only_for_this_machine;
+use crate::server::access::{digest, show_digest};
+use crate::server::arguments::Serve;
+use crate::server::settings::{Address, LogFormat, Settings};
+
+const CENTURY: u64 = 100 * 366 * 24 * 3600;
+
+/// A token: digest, name, whether it is for reading only, and namespaces.
+type Token = (String, String, bool, Option<Vec<String>>);
+
+/// The settings as plain data.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    store: Option<String>,
+    listen: Option<String>,
+    binding: Option<String>,
+    binding_for: BTreeMap<String, String>,
+    durability: String,
+    /// Limit of the store, rate of scrubbing, and interval of syncs in milliseconds.
+    max_disk_bytes: Option<u64>,
+    scrub_bytes_per_second: Option<u64>,
+    sync_interval_ms: u64,
+    max_namespace_bytes: BTreeMap<String, u64>,
+    page: bool,
+    tls: Option<(String, String)>,
+    max_connections: u64,
+    body_memory_bytes: u64,
+    seconds: [u64; 3],
+    log: String,
+    log_format: String,
+    tokens: Vec<Token>,
+}
+
+impl Meaning {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
+        let all = self.listen.iter().chain(&self.binding).chain(self.binding_for.values());
+        all.map(String::as_str)
+    }
+
+    pub(super) fn shown(settings: &Settings) -> Meaning {
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let address = |address: &Address| match address {
+            Address::Tcp(address) => address.to_string(),
+            #[cfg(unix)]
+            Address::Unix(socket) => format!("unix:{}", path(socket)),
+        };
+        let durability = match settings.durability {
+            Durability::Sync => "sync",
+            Durability::Os => "os",
+            Durability::Buffered => "buffered",
+        };
+        let format = match settings.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        let named = settings.binding_for.iter();
+        let tokens = settings.tokens.described().into_iter();
+        let timeouts = [settings.idle_timeout, settings.body_timeout, settings.stop_timeout];
+        Meaning {
+            store: settings.store.as_deref().map(path),
+            listen: settings.listen.as_ref().map(address),
+            binding: settings.binding.as_ref().map(address),
+            binding_for: named.map(|(name, given)| (name.clone(), address(given))).collect(),
+            durability: durability.to_owned(),
+            max_disk_bytes: settings.max_disk_bytes,
+            scrub_bytes_per_second: settings.scrub_bytes_per_second,
+            sync_interval_ms: settings.sync_interval.as_millis() as u64,
+            max_namespace_bytes: settings.max_namespace_bytes.clone(),
+            page: settings.page,
+            tls: settings
+                .tls
+                .as_ref()
+                .map(|tls| (path(&tls.certificate), path(&tls.key))),
+            max_connections: settings.max_connections as u64,
+            body_memory_bytes: settings.body_memory_bytes as u64,
+            seconds: timeouts.map(|timeout| timeout.as_secs()),
+            log: settings.log.clone(),
+            log_format: format.to_owned(),
+            tokens: tokens
+                .map(|token| (token.sha256, token.name, token.read_only, token.namespaces))
+                .collect(),
+        }
+    }
+
+    /// The second reader, for a file that is a table; None if it is refused.
+    pub(super) fn of(file: &toml::Table, flags: &Serve) -> Option<Meaning> {
+        const KNOWN: [&str; 20] = [
+            "store",
+            "listen",
+            "binding",
+            "binding_for",
+            "durability",
+            "max_disk_mib",
+            "max_namespace_mib",
+            "sync_interval_ms",
+            "scrub_mib_per_second",
+            "page",
+            "tls_certificate",
+            "tls_key",
+            "max_connections",
+            "body_memory_mib",
+            "idle_seconds",
+            "body_seconds",
+            "stop_seconds",
+            "log",
+            "log_format",
+            "tokens",
+        ];
+        if !file.keys().all(|name| KNOWN.contains(&name.as_str())) {
+            return None;
+        }
+        let text = |name| optional(file, name, |value| value.as_str().map(str::to_owned));
+        let number = |name| optional(file, name, |value| u64::try_from(value.as_integer()?).ok());
+        let mut binding_for = BTreeMap::new();
+        if let Some(given) = file.get("binding_for") {
+            for (name, address) in given.as_table()? {
+                binding_for.insert(name.clone(), address.as_str()?.to_owned());
+            }
+        }
+        let mut max_namespace_bytes = BTreeMap::new();
+        if let Some(given) = file.get("max_namespace_mib") {
+            for (name, limit) in given.as_table()? {
+                let limit = u64::try_from(limit.as_integer()?).ok()?;
+                max_namespace_bytes.insert(name.clone(), mib(limit));
+            }
+        }
+        for pair in &flags.binding_for {
+            let (name, address) = pair.split_once('=')?;
+            binding_for.insert(name.to_owned(), address.to_owned());
+        }
+        let (listen, binding) = (
+            flags.listen.clone().or(text("listen")?),
+            flags.binding.clone().or(text("binding")?),
+        );
+        let tls = match (text("tls_certificate")?, text("tls_key")?) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return None,
+        };
+        let mut tokens = match file.get("tokens") {
+            Some(tokens) => tokens.as_array()?.iter().map(token).collect::<Option<Vec<_>>>()?,
+            None => Vec::new(),
+        };
+        if let Some(plain) = &flags.token {
+            if plain.len() < 16 {
+                return None;
+            }
+            tokens.push((show_digest(&digest(plain.as_bytes())), "token".to_owned(), false, None));
+        }
+        let one_of = |given: Option<String>, words: &[&str]| {
+            let given = given.unwrap_or(words[0].to_owned());
+            words.contains(&given.as_str()).then_some(given)
+        };
+        let second = |given: Option<u64>, usual: u64| given.unwrap_or(usual).clamp(1, CENTURY);
+        let or_off = |given: Option<String>, usual: &str| match given.as_deref().unwrap_or(usual) {
+            "off" => Some(None),
+            given => address(given).map(Some),
+        };
+        let meaning = Meaning {
+            store: text("store")?,
+            listen: or_off(listen, "127.0.0.1:8787")?,
+            binding: or_off(binding, "127.0.0.1:8788")?,
+            binding_for: binding_for
+                .into_iter()
+                .map(|(name, given)| Some((name, address(&given)?)))
+                .collect::<Option<_>>()?,
+            durability: one_of(
+                flags.durability.clone().or(text("durability")?),
+                &["sync", "os", "buffered"],
+            )?,
+            max_disk_bytes: number("max_disk_mib")?.map(mib),
+            scrub_bytes_per_second: number("scrub_mib_per_second")?.map(mib),
+            sync_interval_ms: number("sync_interval_ms")?.unwrap_or(1000),
+            max_namespace_bytes,
+            page: flags
+                .page
+                .or(optional(file, "page", toml::Value::as_bool)?)
+                .unwrap_or(false),
+            tls,
+            max_connections: number("max_connections")?
+                .unwrap_or(1024)
+                .min(Semaphore::MAX_PERMITS as u64),
+            body_memory_bytes: number("body_memory_mib")?.unwrap_or(512).saturating_mul(1 << 20),
+            seconds: [
+                second(flags.idle_seconds.or(number("idle_seconds")?), 75),
+                second(number("body_seconds")?, 30),
+                second(number("stop_seconds")?, 30),
+            ],
+            log: text("log")?.unwrap_or("info".to_owned()),
+            log_format: one_of(text("log_format")?, &["text", "json"])?,
+            tokens,
+        };
+        let is_open = meaning.tokens.is_empty();
+        let is_reachable = !meaning.addresses().all(is_only_for_this_machine);
+        let is_good = meaning.addresses().next().is_some()
+            && !(is_open && (is_reachable || meaning.page))
+            && meaning.body_memory_bytes >= 100 << 20
+            && meaning.max_connections > 0;
+        is_good.then_some(meaning)
+    }
+
+    /// As a file.
+    pub(super) fn written(&self) -> String {
+        let mut file = String::new();
+        let texts = [
+            ("store", self.store.as_deref()),
+            ("listen", Some(self.listen.as_deref().unwrap_or("off"))),
+            ("binding", Some(self.binding.as_deref().unwrap_or("off"))),
+            ("durability", Some(&*self.durability)),
+            (
+                "tls_certificate",
+                self.tls.as_ref().map(|(certificate, _)| &**certificate),
+            ),
+            ("tls_key", self.tls.as_ref().map(|(_, key)| &**key)),
+            ("log", Some(&*self.log)),
+            ("log_format", Some(&*self.log_format)),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                writeln!(file, "{name} = {}", quoted(text)).unwrap();
+            }
+        }
+        let [idle, body, stop] = self.seconds;
+        let numbers = [
+            ("max_connections", self.max_connections),
+            // Whole MiB, except for the saturated maximum.
+            ("body_memory_mib", self.body_memory_bytes.div_ceil(1 << 20)),
+            ("idle_seconds", idle),
+            ("body_seconds", body),
+            ("stop_seconds", stop),
+        ];
+        for (name, number) in numbers {
+            writeln!(file, "{name} = {number}").unwrap();
+        }
+        let limits = [
+            ("max_disk_mib", self.max_disk_bytes),
+            ("scrub_mib_per_second", self.scrub_bytes_per_second),
+        ];
+        for (name, bytes) in limits {
+            if let Some(bytes) = bytes {
+                writeln!(file, "{name} = {}", bytes.div_ceil(1 << 20)).unwrap();
+            }
+        }
+        writeln!(file, "sync_interval_ms = {}", self.sync_interval_ms).unwrap();
+        writeln!(file, "page = {}\n[max_namespace_mib]", self.page).unwrap();
+        for (name, bytes) in &self.max_namespace_bytes {
+            writeln!(file, "{} = {}", quoted(name), bytes.div_ceil(1 << 20)).unwrap();
+        }
+        writeln!(file, "[binding_for]").unwrap();
+        for (name, address) in &self.binding_for {
+            writeln!(file, "{} = {}", quoted(name), quoted(address)).unwrap();
+        }
+        for (digest, name, read_only, namespaces) in &self.tokens {
+            write!(
+                file,
+                "[[tokens]]\nname = {}\nsha256 = \"{digest}\"\nread_only = {read_only}\n",
+                quoted(name)
+            )
+            .unwrap();
+            if let Some(namespaces) = namespaces {
+                let all: Vec<String> = namespaces.iter().map(|name| quoted(name)).collect();
+                writeln!(file, "namespaces = [{}]", all.join(", ")).unwrap();
+            }
+        }
+        file
+    }
+}
+
+#[expect(clippy::option_option, reason = "absent is not the same as wrong")]
+fn optional<T>(table: &toml::Table, name: &str, read: impl Fn(&toml::Value) -> Option<T>) -> Option<Option<T>> {
+    match table.get(name) {
+        None => Some(None),
+        Some(value) => read(value).map(Some),
+    }
+}
+
+fn mib(number: u64) -> u64 {
+    number.saturating_mul(1 << 20)
+}
+
+fn token(value: &toml::Value) -> Option<Token> {
+    let table = value.as_table()?;
+    let known = ["name", "sha256", "read_only", "namespaces"];
+    let sha256 = table.get("sha256")?.as_str()?;
+    let is_digest = sha256.len() == 64 && sha256.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let namespaces = optional(table, "namespaces", |value| {
+        let names = value.as_array()?.iter();
+        names
+            .map(|name| name.as_str().map(str::to_owned))
+            .collect::<Option<Vec<_>>>()
+    })?;
+    let is_good = is_digest && table.keys().all(|name| known.contains(&name.as_str()));
+    let token = (
+        sha256.to_ascii_lowercase(),
+        table.get("name")?.as_str()?.to_owned(),
+        optional(table, "read_only", toml::Value::as_bool)?.unwrap_or(false),
+        namespaces,
+    );
+    is_good.then_some(token)
+}
+
+/// Parses an address, and returns it in normal form.
+fn address(text: &str) -> Option<String> {
+    if let Some(path) = text.strip_prefix("unix:").filter(|_| cfg!(unix)) {
+        return (!path.is_empty()).then(|| text.to_owned());
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let is_number = !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
+    let port: u16 = port.parse().ok().filter(|_| is_number)?;
+    if let Some(host) = host.strip_prefix('[') {
+        let host = host.strip_suffix(']')?;
+        let (host, scope) = match host.split_once('%') {
+            Some((host, scope)) if scope.bytes().all(|digit| digit.is_ascii_digit()) => (host, scope.parse().ok()?),
+            Some(_) => return None,
+            None => (host, 0),
+        };
+        let host: Ipv6Addr = host.parse().ok()?;
+        return Some(SocketAddrV6::new(host, port, 0, scope).to_string());
+    }
+    let host: Ipv4Addr = host.parse().ok()?;
+    Some(SocketAddr::new(host.into(), port).to_string())
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            ' '..='~' => quoted.push(character),
+            _ => write!(quoted, "\\U{:08x}", u32::from(character)).unwrap(),
+        }
+    }
+    quoted + "\""
+}
