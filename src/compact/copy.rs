@@ -200,3 +200,22 @@ impl Copying<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_that_lingers_is_remembered_and_hardly_any_other() {
+        let mut lingering = Lingering::default();
+        assert!(!lingering.may_hold(0));
+        let hashes = [0, 1, 64, 65, 1 << 22, u64::MAX, 0x1234_5678_9abc_def0];
+        for hash in hashes {
+            lingering.insert(hash);
+        }
+        assert!(hashes.into_iter().all(|hash| lingering.may_hold(hash)));
+        for other in [2, 63, 66, 128, 129, 1 << 21, (1 << 22) + 1, u64::MAX - 1] {
+            assert!(!lingering.may_hold(other), "{other}");
+        }
+    }
+}

@@ -49,10 +49,15 @@ impl Debt {
             return;
         }
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before / PAID_BYTES != (before + bytes) / PAID_BYTES {
+        if is_turn(before, bytes) {
             std::thread::sleep(Duration::from_micros(micros));
         }
     }
+}
+
+/// Whether [`PAID_BYTES`] are complete with these bytes.
+fn is_turn(before: u64, bytes: u64) -> bool {
+    before / PAID_BYTES != (before + bytes) / PAID_BYTES
 }
 
 /// Milliseconds to wait so that a run that has copied `copied_bytes` in `passed_ms` keeps to the
@@ -109,7 +114,28 @@ impl Compactor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::Store;
+    use crate::storage::MemStorage;
+
+    /// Waiting gains nothing where no thread compacts.
+    #[test]
+    fn writers_wait_only_for_a_thread_that_compacts() {
+        let owes = |maintenance| {
+            let options = Store::options().maintenance(maintenance);
+            let store = options.storage(Arc::new(MemStorage::new())).open("/store").unwrap();
+            let compactor = &store.engine().compactor;
+            // The thread may find that there is none, at any moment.
+            (0..10_000).any(|_| {
+                compactor.set_debt(u64::MAX);
+                compactor.debt.micros.load(Ordering::Relaxed) == PAID_MICROS_MAX
+            })
+        };
+        assert!(owes(Maintenance::Background));
+        assert!(!owes(Maintenance::Manual));
+    }
 
     #[test]
     fn writers_wait_the_longer_the_further_compaction_is_behind() {
@@ -128,6 +154,9 @@ mod tests {
         }
         debt.set(1, 0);
         assert_eq!(micros(), 4000);
+        // Once for each 256 KiB, whatever the pieces.
+        assert!(is_turn(0, PAID_BYTES) && is_turn(PAID_BYTES - 1, 1) && is_turn(7, 3 * PAID_BYTES));
+        assert!(!is_turn(0, PAID_BYTES - 1) && !is_turn(PAID_BYTES, 1) && !is_turn(PAID_BYTES - 1, 0));
         debt.pay(PAID_BYTES - 1);
         debt.clear();
         assert_eq!(micros(), 0);

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::account::{Account, Facts, Held, ratio};
 use super::{Compactor, Pace};
-use crate::format::hint::Hint;
 use crate::planted::{Planted, planted};
 use crate::segment::{SealedSegment, Segment};
 
@@ -85,7 +84,7 @@ impl Compactor {
                 };
                 let grace_bytes = expired_bytes.min(counts.dead_bytes());
                 let facts = Facts {
-                    bytes: segment.data_end() + Hint::len(counts.puts + counts.tombstones),
+                    bytes: segment.disk_bytes(),
                     live_puts: counts.live_puts,
                     live_bytes: counts.live_bytes,
                     dead_bytes: counts.dead_bytes() - grace_bytes,
@@ -232,16 +231,13 @@ fn choose_by_own_gain(account: &Account, limits: &Limits, excess: u64) -> (Vec<u
     let newest = newest.map(|facts| facts.max_sequence).max().unwrap_or(0);
     // Age counts in records, against the number of records in the store.
     let records: u64 = account.segments.iter().map(|facts| facts.live_puts).sum();
-    let score = |facts: &Facts, gain: u64| {
-        let age = newest.saturating_sub(facts.max_sequence) + records / 8 + 1;
-        gain as f64 * age as f64 / (facts.bytes + facts.copied_bytes()) as f64
-    };
     let numbered = account.segments.iter().enumerate();
     let mut by_score: Vec<_> = numbered
         .filter_map(|(index, facts)| {
             let gain = account.gain(index, facts);
             let pays = facts.is_sound && gain > facts.bytes / 32;
-            pays.then(|| (score(facts, gain), index, gain, facts.copied_bytes()))
+            let age = newest.saturating_sub(facts.max_sequence) + records / 8;
+            pays.then(|| (score(facts, gain, age), index, gain, facts.copied_bytes()))
         })
         .collect();
     by_score.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
@@ -257,6 +253,12 @@ fn choose_by_own_gain(account: &Account, limits: &Limits, excess: u64) -> (Vec<u
         chosen.push(index);
     }
     (chosen, ratio(gained, copied))
+}
+
+/// Cost-benefit: what is gained, for as long as it lasts, for each byte read and copied. What has
+/// not died for long will not die soon either, so an old segment stays clean for longer.
+fn score(facts: &Facts, gain: u64, age: u64) -> f64 {
+    gain as f64 * (age + 1) as f64 / (facts.bytes + facts.copied_bytes()) as f64
 }
 
 /// Which of these segments, given oldest data first, a forced compaction takes, in groups of

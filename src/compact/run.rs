@@ -46,6 +46,16 @@ impl Compactor {
     pub(super) fn run(&self, inputs: &[SealedSegment], pace: Pace) -> Result<CompactionReport> {
         self.check_run(pace)?;
         let done_before = self.control.progress().done_bytes;
+        let report = self.begin(inputs, pace)?.execute()?;
+        self.control.note(&report);
+        // Bytes of dropped records need no copying.
+        let done = self.control.progress().done_bytes;
+        self.control
+            .go_on((done_before + report.read_bytes).saturating_sub(done));
+        Ok(report)
+    }
+
+    fn begin<'a>(&'a self, inputs: &'a [SealedSegment], pace: Pace) -> Result<Run<'a>> {
         self.housekeeping.sweep_expired();
         let guard = self.log.lock();
         if guard.tail.is_recovering() {
@@ -56,7 +66,7 @@ impl Compactor {
         }
         let (rollbacks, begun_at) = (guard.tail.rollbacks, guard.next_sequence - 1);
         drop(guard);
-        let run = Run {
+        Ok(Run {
             compactor: self,
             inputs,
             pace,
@@ -64,14 +74,7 @@ impl Compactor {
             rollbacks,
             begun_at,
             dying_after: shadow_floor(inputs.iter().map(Deref::deref)).min(begun_at),
-        };
-        let report = run.execute()?;
-        self.control.note(&report);
-        // Bytes of dropped records need no copying.
-        let done = self.control.progress().done_bytes;
-        self.control
-            .go_on((done_before + report.read_bytes).saturating_sub(done));
-        Ok(report)
+        })
     }
 
     /// The facts about a record of this key. Facts that no longer matter are not looked up.

@@ -8,17 +8,13 @@ use super::Log;
 use super::append::Room;
 use super::reserve::ReservePart;
 use crate::error::{Error, Result};
-use crate::format::hint::Hint;
 use crate::planted::{Planted, planted};
 
 impl Log {
     /// Bytes of the files: segments, hints and the reserve.
     pub(crate) fn used_bytes(&self) -> u64 {
         let mut bytes = self.reserve.bytes();
-        self.state.segments.for_each(|segment| {
-            let counts = segment.counters.get();
-            bytes += segment.data_end() + Hint::len(counts.puts + counts.tombstones);
-        });
+        self.state.segments.for_each(|segment| bytes += segment.disk_bytes());
         bytes
     }
 
@@ -50,5 +46,44 @@ impl Log {
     pub(crate) fn is_at_limit(&self) -> bool {
         let limit_bytes = self.context.options.max_disk_bytes;
         limit_bytes.is_some_and(|limit_bytes| !self.fits(limit_bytes, ReservePart::None, 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::format::segment::SEAL_LEN;
+    use crate::format::{hint_file, segment_file};
+    use crate::storage::MemStorage;
+    use crate::{Maintenance, Store};
+
+    #[test]
+    fn a_segment_counts_what_its_files_take_but_for_the_seal() {
+        let disk = MemStorage::new();
+        let options = Store::options().maintenance(Maintenance::Manual);
+        let store = options.storage(Arc::new(disk.clone())).open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        for n in 0..100 {
+            namespace.put(format!("{n}"), [7; 100]).unwrap();
+        }
+        let log = &store.engine().log;
+        let end_segment = || {
+            log.retire_active().unwrap();
+            log.seal_all().unwrap();
+        };
+        end_segment();
+        (0..50).for_each(|n| assert!(namespace.delete(format!("{n}")).unwrap()));
+        end_segment();
+        let length = |name: String| disk.read_file(format!("/store/{name}")).unwrap().len() as u64;
+        let mut sealed_bytes = 0;
+        for segment in log.state.segments.all() {
+            let on_disk = length(segment_file(segment.id())) + length(hint_file(segment.id()));
+            let seal = on_disk - segment.disk_bytes();
+            assert_eq!(seal, SEAL_LEN);
+            sealed_bytes += segment.disk_bytes();
+        }
+        assert!(sealed_bytes > 15_000);
+        assert_eq!(log.used_bytes(), log.reserve.bytes() + sealed_bytes);
     }
 }

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::format::hint::Hint;
 use crate::format::record::{Place, Record};
 use crate::format::segment::{SegmentHeader, Summary};
 use crate::format::{Damage, record};
@@ -352,6 +353,13 @@ impl Segment {
             Source::Memory(stripes) => own_stripe(stripes).bytes().len() as u64,
             Source::File { data_end, .. } => *data_end,
         }
+    }
+
+    /// Bytes of its files, without the seal: of the segment, and of the hint that it has or will
+    /// have.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let counts = self.counters.get();
+        self.data_end() + Hint::len(counts.puts + counts.tombstones)
     }
 }
 

@@ -52,12 +52,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) max_namespace_mib: Vec<String>,
     /// Time until an os or buffered write is synced [default: 1000]
-    #[arg(
-        long,
-        value_name = "MS",
-        env = "EMBERCASK_SYNC_INTERVAL_MS",
-        hide_env = true
-    )]
+    #[arg(long, value_name = "MS", env = "EMBERCASK_SYNC_INTERVAL_MS", hide_env = true)]
     pub(crate) sync_interval_ms: Option<u64>,
     /// Read all data over and over to find damage [default: off]
     #[arg(long, value_name = "MIB", env = "EMBERCASK_SCRUB_MIB_PER_SECOND", hide_env = true)]

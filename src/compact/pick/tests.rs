@@ -140,6 +140,8 @@ fn what_frees_the_most_is_copied_first_up_to_two_segments_and_in_order_of_age() 
     };
     assert_eq!(chosen_of(&[many(better), many(old), full, many(better)], 1.2), [0, 1]);
     assert_eq!(chosen_of(&[many(better), many(better), full, many(old)], 1.2), [0, 3]);
+    // As much as a run copies, to the byte.
+    assert_eq!(chosen_of(&[better; 20], 1.1), [0, 1, 2, 3, 4]);
     // A 32nd must be reclaimed.
     let hardly = |dead_bytes| {
         let mut facts = facts(SEGMENT, 10);
@@ -148,6 +150,30 @@ fn what_frees_the_most_is_copied_first_up_to_two_segments_and_in_order_of_age() 
     };
     assert_eq!(choice(&[hardly(SEGMENT / 32); 10], &limits(1.1)), None);
     assert!(choice(&[hardly(SEGMENT / 32 + 1); 10], &limits(1.1)).is_some());
+}
+
+#[test]
+fn a_segment_counts_by_what_it_frees_and_its_age_for_what_it_costs() {
+    let with_grace = Facts {
+        bytes: 160,
+        grace_bytes: 60,
+        ..facts(100, 60)
+    };
+    // 160 bytes are read and 120 copied.
+    assert!((score(&with_grace, 40, 6) - 1.0).abs() < 1e-9);
+    // With two thousand records, 100 newer ones: an age of 351 with what all have.
+    let many = |max_sequence, live_bytes| Facts {
+        max_sequence,
+        live_puts: 1000,
+        ..facts(SEGMENT, live_bytes)
+    };
+    let first_of = |old: Facts, new: Facts| {
+        let account = Account::of(vec![new, old]);
+        choose_by_own_gain(&account, &limits(CEILING), 1).0
+    };
+    // Their benefits are 351 x 50,000 / 150,000 and 251 x 58,... / 141,...: the older one.
+    assert_eq!(first_of(many(900, 50_000), many(1000, 41_000)), [1]);
+    assert_eq!(first_of(many(900, 50_000), many(1000, 35_000)), [0, 1]);
 }
 
 /// The settings and a queue: one old segment with a few dead bytes keeps all later tombstones.
@@ -251,7 +277,9 @@ fn on_a_full_disk_one_segment_is_compacted_at_a_time_whatever_the_ceiling() {
         })
     };
     assert_eq!(choice(&segments, &full), one(1, false));
-    // More than a block.
+    // More than a block, or an eighth of a small segment.
+    assert_eq!(choice(&[facts(8000, 7000); 2], &full), None);
+    assert_eq!(choice(&[facts(8000, 6999); 2], &full), one(1, false));
     assert_eq!(choice(&[facts(SEGMENT, SEGMENT - 4096); 2], &full), None);
     assert_eq!(choice(&[facts(SEGMENT, SEGMENT - 4097); 2], &full), one(1, false));
     let settings = Facts {

@@ -18,18 +18,21 @@ fn open(disk: &MemStorage, clock: &ManualClock) -> (Store, Namespace) {
     (store, namespace)
 }
 
+fn end_segment(store: &Store) {
+    store.engine().log.retire_active().unwrap();
+    store.engine().log.seal_all().unwrap();
+}
+
 #[test]
 fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
     let (store, namespace) = open(&disk, &clock);
     let engine = store.engine();
     namespace.put("key", "for ever").unwrap();
-    engine.log.retire_active().unwrap();
-    engine.log.seal_all().unwrap();
+    end_segment(&store);
     let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
     namespace.put_with("key", "for five seconds", five_seconds).unwrap();
-    engine.log.retire_active().unwrap();
-    engine.log.seal_all().unwrap();
+    end_segment(&store);
 
     let input = SealedSegment::of(engine.state.segments.all().pop().unwrap()).unwrap();
     let rules = engine.compactor.rules(std::slice::from_ref(&input));
@@ -64,6 +67,65 @@ fn a_delete_is_not_forgotten_while_the_put_it_ended_lingers_as_expired() {
     clock.set_wall(1_001_000);
     let (_store, namespace) = open(&disk, &clock);
     assert!(namespace.get("key").unwrap().is_none());
+}
+
+/// The delete is alone in its segment, which hides nothing outside the run: it could be dropped
+/// unread if the put did not stay.
+#[test]
+fn a_segment_of_deletes_is_read_as_long_as_a_put_with_an_expiry_is_compacted_with_it() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
+    namespace.put_with("key", "value", five_seconds).unwrap();
+    end_segment(&store);
+    namespace.delete("key").unwrap();
+    end_segment(&store);
+    clock.advance(6000);
+    assert_eq!(store.compact_subset(0b11).unwrap().runs, 1);
+    drop(namespace);
+    store.close().unwrap();
+    clock.set_wall(1_001_000);
+    let (_store, namespace) = open(&disk, &clock);
+    assert!(namespace.get("key").unwrap().is_none());
+}
+
+#[test]
+fn a_delete_goes_once_its_key_was_put_again_although_an_older_put_stays() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    namespace.put("key", "older").unwrap();
+    end_segment(&store);
+    namespace.delete("key").unwrap();
+    end_segment(&store);
+    let kept = store.compact_subset(0b10).unwrap();
+    assert!(kept.runs == 1 && kept.written_bytes > 0, "{kept:?}");
+    namespace.put("key", "newer").unwrap();
+    let dropped = store.compact_subset(0b10).unwrap();
+    assert_eq!((dropped.runs, dropped.written_bytes), (1, 0), "{dropped:?}");
+}
+
+/// The put is copied as live, and dies in the output.
+#[test]
+fn what_hides_a_put_that_is_deleted_during_the_run_is_needed_by_the_output() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    let engine = store.engine();
+    namespace.put("key", "value").unwrap();
+    namespace.put("other", "value").unwrap();
+    end_segment(&store);
+    let inputs = [SealedSegment::of(engine.state.segments.all().remove(0)).unwrap()];
+    let run = engine.compactor.begin(&inputs, Pace::Forced).unwrap();
+    let mut scratch = [Vec::new()];
+    let loaded = run.load(&mut scratch).unwrap();
+    let copied = run.copy(&loaded).unwrap();
+    let before = engine.log.lock().last_sequence;
+    namespace.delete("key").unwrap();
+    run.finish(&loaded, copied).unwrap();
+    let outputs = engine.state.segments.all().into_iter();
+    let mut outputs = outputs.filter(|segment| segment.counters.get().dead_bytes() > 0);
+    let output = outputs.next().unwrap();
+    // The tombstone, which comes after this, is kept.
+    assert_eq!(output.counters.get().hides_up_to(), Some(before));
 }
 
 #[test]
@@ -125,19 +187,9 @@ fn an_input_damaged_between_its_two_readings_stops_the_writers_and_loses_nothing
     for n in 0..20 {
         namespace.put(format!("{n}"), [7; 100]).unwrap();
     }
-    engine.log.retire_active().unwrap();
-    engine.log.seal_all().unwrap();
+    end_segment(&store);
     let inputs = [SealedSegment::of(engine.state.segments.all().remove(0)).unwrap()];
-    let begun_at = engine.log.lock().next_sequence - 1;
-    let run = Run {
-        compactor: &engine.compactor,
-        inputs: &inputs,
-        pace: Pace::Forced,
-        rules: engine.compactor.rules(&inputs),
-        rollbacks: engine.log.lock().tail.rollbacks,
-        begun_at,
-        dying_after: begun_at,
-    };
+    let run = engine.compactor.begin(&inputs, Pace::Forced).unwrap();
     let mut scratch = [Vec::new()];
     let loaded = run.load(&mut scratch).unwrap();
     let copied = run.copy(&loaded).unwrap();
