@@ -383,3 +383,6 @@ fn read_record(file: &dyn StorageFile, data_end: u64, place: Place, bytes: &mut 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
