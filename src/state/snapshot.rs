@@ -266,3 +266,6 @@ fn read_others(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> 
         expiry,
     })
 }
+
+#[cfg(test)]
+mod tests;
