@@ -188,3 +188,6 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ pub(crate) fn sorted_names(directory: &Directory) -> Result<Vec<String>> {
     names.sort_unstable();
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests;

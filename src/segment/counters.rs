@@ -367,4 +367,34 @@ mod tests {
             assert_eq!(sums.after(year_ms), 0);
         }
     }
+
+    #[test]
+    fn expiry_times_that_recur_take_one_sum_each_and_the_cheapest_are_merged_first() {
+        let (hour_ms, length) = (3_600_000, 1_000);
+        let mut sums = ExpiredSums::default();
+        for turn in 0..3 {
+            for hour in 0..ExpiredSums::SUMS_MAX as u64 {
+                // In another order each time.
+                let hour = (hour * 5 + turn) % ExpiredSums::SUMS_MAX as u64;
+                sums.add(hour * hour_ms, length);
+                sums.add(hour * hour_ms, length);
+                assert!(sums.0.is_sorted_by(|early, late| early.latest < late.first));
+            }
+        }
+        for hour in 0..ExpiredSums::SUMS_MAX as u64 {
+            let exactly = (ExpiredSums::SUMS_MAX as u64 - 1 - hour) * 6 * length;
+            assert_eq!(sums.after(hour * hour_ms), exactly);
+        }
+        // Many bytes, held back for a millisecond at most, are better than a few for an hour.
+        sums.add(hour_ms + 1, 1_000_000_000);
+        sums.add(hour_ms + 2, 1_000_000_000);
+        // Between those two, which count as one now.
+        sums.add(hour_ms + 1, length);
+        assert!(sums.0.is_sorted_by(|early, late| early.latest < late.first));
+        for hour in 2..ExpiredSums::SUMS_MAX as u64 {
+            let exactly = (ExpiredSums::SUMS_MAX as u64 - 1 - hour) * 6 * length;
+            assert_eq!(sums.after(hour * hour_ms), exactly, "{hour}");
+        }
+        assert_eq!(sums.after(hour_ms + 2), (ExpiredSums::SUMS_MAX as u64 - 2) * 6 * length);
+    }
 }

@@ -168,15 +168,23 @@ mod tests {
     #[test]
     fn a_bounded_number_is_open_and_every_file_can_be_read() {
         let (_, _, segments) = files(500);
-        assert!(open_count(&segments) <= OPEN_FILES_MAX);
+        assert_eq!(open_count(&segments), OPEN_FILES_MAX);
         for round in 0..3 {
             for (id, segment) in segments.iter().enumerate() {
                 let mut bytes = [0; 8];
                 segment.get().unwrap().read_at(&mut bytes, 0).unwrap();
                 assert_eq!(u64::from_le_bytes(bytes), id as u64, "round {round}");
             }
-            assert!(open_count(&segments) <= OPEN_FILES_MAX);
+            assert_eq!(open_count(&segments), OPEN_FILES_MAX);
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_costs_no_other_segment_its_file() {
+        let (storage, _, segments) = files(200);
+        storage.inject(Fault::new(FaultKind::Error(io::ErrorKind::Other)));
+        assert_eq!(segments[0].get().unwrap_err().kind(), io::ErrorKind::Other);
+        assert_eq!(open_count(&segments), OPEN_FILES_MAX);
     }
 
     #[test]

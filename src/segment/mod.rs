@@ -391,3 +391,6 @@ fn read_record(file: &dyn StorageFile, data_end: u64, place: Place, bytes: &mut 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

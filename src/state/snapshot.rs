@@ -293,3 +293,6 @@ fn read_others(fields: &mut Fields<'_>, is_known: impl Fn(Location) -> bool) -> 
         expiry,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,10 @@ use super::read::Lookup;
 use super::*;
 use crate::error::Error;
 use crate::format::Damage;
+use crate::index::order::KeyFlags;
 use crate::segment::ReadError;
 use crate::storage::MemStorage;
-use crate::{Maintenance, Store};
+use crate::{Maintenance, PutOptions, Store};
 
 #[test]
 fn a_record_that_was_taken_back_and_written_again_under_a_reader_is_no_damage() {
@@ -90,4 +91,43 @@ fn a_reader_waits_while_a_batch_is_being_applied() {
         });
         assert!(reader.join().unwrap(), "it has looked between the two puts of a batch");
     });
+}
+
+/// A record is read while it is moved, and its old segment removed: the read fails, which is no
+/// failure of the device.
+#[test]
+fn a_failed_read_counts_only_if_the_index_still_leads_to_what_was_read() {
+    let (store, namespace) = with_two_keys();
+    let state = &store.engine().state;
+    let hash = state.hash(namespace.state.number, b"a");
+    let failure = || ReadError::Io(std::io::ErrorKind::NotFound.into());
+    let mut looks = 0;
+    let found = state.find(hash, |_, _| {
+        looks += 1;
+        if looks > 1 {
+            return Ok(true);
+        }
+        namespace.put("a", "new").unwrap();
+        Err(failure())
+    });
+    assert!(matches!(found, Ok(Lookup::Found(_))), "{found:?}");
+    let failed = state.find(hash, |_, _| Err(failure()));
+    assert!(matches!(failed, Err(Error::Io { .. })), "{failed:?}");
+}
+
+#[test]
+fn the_key_order_tells_what_the_newest_record_of_a_key_has() {
+    let (_store, namespace) = with_two_keys();
+    let flags = || namespace.state.order.flags(b"a").unwrap();
+    let has = || [KeyFlags::METADATA, KeyFlags::EXPIRES].map(|flag| flags().contains(flag));
+    let metadata = PutOptions::new().metadata("of");
+    let expiring = PutOptions::new().ttl(std::time::Duration::from_secs(60));
+    for _ in 0..2 {
+        namespace.put_with("a", "1", metadata.clone()).unwrap();
+        assert_eq!(has(), [true, false]);
+        namespace.put_with("a", "1", expiring.clone()).unwrap();
+        assert_eq!(has(), [false, true]);
+        namespace.put("a", "1").unwrap();
+        assert_eq!(has(), [false, false]);
+    }
 }

@@ -1,3 +1,4 @@
+use super::super::scan::{End, Scanner};
 use super::*;
 
 const HEADER: SegmentHeader = SegmentHeader {
@@ -9,10 +10,15 @@ const HEADER: SegmentHeader = SegmentHeader {
 };
 
 /// A segment with these records, and their offsets.
-fn segment(records: &[(Kind, &[u8], usize)]) -> (Vec<u8>, Vec<usize>) {
+fn segment(records: &[Listed<'_>]) -> (Vec<u8>, Vec<usize>) {
+    segment_from(records, 1..)
+}
+
+/// The same, of records with these sequences.
+fn segment_from(records: &[Listed<'_>], sequences: impl IntoIterator<Item = u64>) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = HEADER.encode().to_vec();
     let mut offsets = Vec::new();
-    for (sequence, (kind, key, value_len)) in (1..).zip(records) {
+    for (sequence, (kind, key, value_len)) in sequences.into_iter().zip(records) {
         let body = if kind.has_key() {
             [*key, &vec![b'v'; *value_len][..]].concat()
         } else {
@@ -42,6 +48,30 @@ fn segment(records: &[(Kind, &[u8], usize)]) -> (Vec<u8>, Vec<usize>) {
     (bytes, offsets)
 }
 
+type Listed<'a> = (Kind, &'a [u8], usize);
+
+/// A segment with a batch of these records, behind a frame that is `changed`, and with others after
+/// it. Puts and tombstones count.
+fn batch(records: &[Listed<'_>], after: &[Listed<'_>], change: impl Fn(&mut BatchBegin)) -> (Vec<u8>, Vec<usize>) {
+    let behind = |frame: &[u8]| segment(&[&[(Kind::BatchBegin, frame, 0)], records, after].concat());
+    let (plain, at) = behind(&[0; BatchBegin::LEN]);
+    let inside = at.iter().skip(1).zip(records);
+    let mut run = RunCrc::default();
+    let mut count = 0;
+    for (offset, _) in inside.filter(|(_, (kind, ..))| kind.has_key()) {
+        run.add(&plain[*offset..]);
+        count += 1;
+    }
+    let end = at.get(1 + records.len()).copied().unwrap_or(plain.len());
+    let mut frame = BatchBegin {
+        count,
+        run_crc: run.value(),
+        bytes: (end - at[1]) as u64,
+    };
+    change(&mut frame);
+    behind(&frame.encode())
+}
+
 type Ranges = Vec<(usize, usize, Damage)>;
 
 /// The keys yielded, the damaged ranges, and an incomplete batch at the end.
@@ -56,6 +86,18 @@ fn walk(bytes: &[u8], reach: Reach) -> (Vec<String>, Ranges, Option<u64>) {
         }
     }
     (keys, damaged, walker.broken_batch())
+}
+
+/// The keys that recovery finds, and where and how it stops.
+fn scan(bytes: &[u8]) -> (Vec<String>, End) {
+    let mut scanner = Scanner::new(bytes, HEADER);
+    let mut keys = Vec::new();
+    loop {
+        match scanner.next() {
+            Ok(found) => keys.push(String::from_utf8_lossy(found.record.key()).into_owned()),
+            Err(end) => return (keys, end),
+        }
+    }
 }
 
 const PUTS: [(Kind, &[u8], usize); 4] = [
@@ -125,21 +167,7 @@ fn walked_summary(bytes: &[u8]) -> Summary {
 #[test]
 fn a_mark_inside_a_batch_is_reported() {
     let mark = Mark::default().encode();
-    let inside: [(Kind, &[u8], usize); 3] = [PUTS[0], (Kind::Mark, &mark, 0), PUTS[1]];
-    let (plain, at) = segment(&[
-        (Kind::BatchBegin, &[0; BatchBegin::LEN], 0),
-        inside[0],
-        inside[1],
-        inside[2],
-    ]);
-    let mut run = RunCrc::default();
-    [at[1], at[3]].iter().for_each(|&offset| run.add(&plain[offset..]));
-    let frame = BatchBegin {
-        count: 2,
-        run_crc: run.value(),
-        bytes: (plain.len() - at[1]) as u64,
-    };
-    let (bytes, at) = segment(&[(Kind::BatchBegin, &frame.encode(), 0), inside[0], inside[1], inside[2]]);
+    let (bytes, at) = batch(&[PUTS[0], (Kind::Mark, &mark, 0), PUTS[1]], &[], |_| ());
     let (keys, damaged, _) = walk(&bytes, Reach::Known);
     assert_eq!(keys, ["a", "b"]);
     assert_eq!(
@@ -184,15 +212,7 @@ fn a_cut_record_is_damage_up_to_the_end() {
 
 #[test]
 fn a_batch_that_is_not_whole_at_the_end_is_told() {
-    let (plain, at) = segment(&[(Kind::BatchBegin, &[0; BatchBegin::LEN], 0), PUTS[0], PUTS[1]]);
-    let mut run = RunCrc::default();
-    at[1..].iter().for_each(|&offset| run.add(&plain[offset..]));
-    let frame = BatchBegin {
-        count: 2,
-        run_crc: run.value(),
-        bytes: (plain.len() - at[1]) as u64,
-    };
-    let (bytes, at) = segment(&[(Kind::BatchBegin, &frame.encode(), 0), PUTS[0], PUTS[1], PUTS[2]]);
+    let (bytes, at) = batch(&PUTS[..2], &PUTS[2..3], |_| ());
     assert_eq!(walk(&bytes, Reach::Unknown).1, []);
     let (keys, damaged, broken) = walk(&bytes[..at[2]], Reach::Unknown);
     assert_eq!((keys, broken), (vec!["a".to_owned()], Some(at[0] as u64)));
@@ -202,4 +222,81 @@ fn a_batch_that_is_not_whole_at_the_end_is_told() {
     rotten[at[2] + 40] ^= 1;
     let (keys, damaged, broken) = walk(&rotten, Reach::Unknown);
     assert_eq!((keys.join(" "), broken, damaged.len()), ("a c".to_owned(), None, 1));
+}
+
+#[test]
+fn a_sequence_that_does_not_rise_and_a_record_in_the_wrong_place_are_damage_for_recovery_too() {
+    for sequences in [[1, 2, 2, 3], [1, 3, 2, 4]] {
+        let (bytes, at) = segment_from(&PUTS, sequences);
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["a", "b", "c", "d"], "they are sound by themselves");
+        assert_eq!(damaged, [(at[2], at[3] - at[2], Damage::Order)]);
+        let (offset, damage) = (at[2] as u64, Damage::Order);
+        assert_eq!(
+            scan(&bytes),
+            (vec!["a".into(), "b".into()], End::Damaged { offset, damage })
+        );
+    }
+    let start = Start::default().encode();
+    let start = (Kind::Start, &start[..], 0);
+    let (bytes, _) = segment(&[start, PUTS[0]]);
+    assert_eq!((walk(&bytes, Reach::Known).1, scan(&bytes).1), (vec![], End::Clean));
+    let (bytes, at) = segment(&[PUTS[0], start, PUTS[1]]);
+    let damage = Damage::Field("place of a start record");
+    let (keys, damaged, _) = walk(&bytes, Reach::Known);
+    assert_eq!(
+        (keys.join(" "), damaged),
+        ("a b".to_owned(), vec![(at[1], at[2] - at[1], damage)])
+    );
+    let offset = at[1] as u64;
+    assert_eq!(scan(&bytes), (vec!["a".into()], End::Damaged { offset, damage }));
+}
+
+#[test]
+fn a_batch_whose_frame_does_not_describe_it_is_damage_for_recovery_too() {
+    let wrong: [fn(&mut BatchBegin); 5] = [
+        |frame| frame.count += 1,
+        |frame| frame.count -= 1,
+        |frame| frame.bytes += 8,
+        |frame| frame.bytes -= 8,
+        |frame| frame.run_crc ^= 1,
+    ];
+    for (number, change) in wrong.into_iter().enumerate() {
+        let (bytes, at) = batch(&PUTS[..2], &PUTS[2..], change);
+        let (keys, damaged, _) = walk(&bytes, Reach::Known);
+        assert_eq!(keys, ["a", "b", "c", "d"], "they are sound by themselves");
+        assert_eq!(damaged.len(), 1, "{number}: {damaged:?}");
+        assert_eq!((damaged[0].0, damaged[0].1), (at[0], at[1] - at[0]));
+        assert!(matches!(scan(&bytes).1, End::Damaged { offset, .. } if offset == at[0] as u64));
+        assert_eq!(scan(&bytes).0, Vec::<String>::new());
+    }
+    let (inner, _) = batch(&PUTS[..1], &[], |_| ());
+    let frame = Record::parse(
+        &inner[SEGMENT_HEADER_LEN as usize..],
+        Place {
+            salt: HEADER.salt,
+            base_sequence: HEADER.base_sequence,
+            offset: SEGMENT_HEADER_LEN,
+        },
+    );
+    let frame = frame.unwrap().body.to_vec();
+    let (bytes, at) = batch(&[PUTS[0], (Kind::BatchBegin, &frame, 0), PUTS[1]], &[], |_| ());
+    let damage = Damage::Field("batch inside a batch");
+    let (keys, damaged, _) = walk(&bytes, Reach::Known);
+    assert_eq!(
+        (keys.join(" "), damaged),
+        ("a b".to_owned(), vec![(at[2], at[3] - at[2], damage)])
+    );
+    assert!(scan(&bytes).0.is_empty());
+}
+
+#[test]
+fn recovery_knows_inside_which_batch_it_is() {
+    let (bytes, _) = batch(&PUTS[..2], &PUTS[2..], |_| ());
+    let mut scanner = Scanner::new(&bytes, HEADER);
+    let mut inside = Vec::new();
+    while scanner.next().is_ok() {
+        inside.push(scanner.is_inside_batch());
+    }
+    assert_eq!(inside, [true, false, false, false]);
 }

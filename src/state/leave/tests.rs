@@ -198,3 +198,31 @@ fn a_read_that_fails_in_a_drop_is_told_and_what_was_read_before_leaves() {
     housekeeping.empty_dropped_namespaces().unwrap();
     assert_eq!(store.stats().keys, 0);
 }
+
+#[test]
+fn a_key_whose_overwriting_failed_leaves_memory_though_a_sweep_came_between() {
+    let fails = Arc::new(FailedWrite::default());
+    let disk: Arc<dyn crate::storage::Storage> = Arc::new(MemStorage::new());
+    let (clock, store, namespace) = open(Arc::new(Interposed::over(disk, fails.clone())));
+    namespace.put("plain", "old").unwrap();
+    namespace.put_with("key", "old", seconds(1)).unwrap();
+    let fail = |then: Box<dyn FnOnce() + Send>, key: &str| {
+        *lock(&fails.0) = Some(then);
+        assert_eq!(namespace.put(key, "new").unwrap_err().kind(), ErrorKind::Io);
+    };
+    fail(Box::new(|| ()), "plain");
+    assert_eq!(store.stats().expired_not_swept, 0, "a plain key is not due");
+    // Meanwhile the index leads to the new record, so the sweep forgets that the old one expires.
+    let sweep = {
+        let (clock, engine) = (clock.clone(), store.engine().clone());
+        move || {
+            clock.advance(1000);
+            engine.housekeeping.sweep_expired();
+        }
+    };
+    fail(Box::new(sweep), "key");
+    assert_eq!((store.stats().keys, store.stats().expired), (2, 0));
+    store.engine().housekeeping.sweep_expired();
+    assert_eq!((store.stats().keys, store.stats().expired), (1, 1));
+    assert_eq!(namespace.get_text("plain").unwrap().as_deref(), Some("old"));
+}

@@ -177,3 +177,6 @@ impl Loading<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,3 +209,43 @@ fn what_a_dropped_namespace_held_is_in_no_index_after_the_next_opening() {
     let live: u64 = store.stats().segments.iter().map(|segment| segment.live_records).sum();
     assert_eq!((store.stats().keys, live), (1, 2));
 }
+
+#[test]
+fn entries_of_records_that_were_overwritten_leave_the_expiry_queue_once_there_are_many() {
+    let (_clock, store, namespace) = clocked();
+    let options = || PutOptions::new().ttl(Duration::from_secs(1));
+    let put = |count: usize, options: &dyn Fn() -> PutOptions| {
+        let keys = (0..count).map(|key| format!("{key}"));
+        let batch = keys.fold(store.batch(), |batch, key| {
+            batch.put_with(&namespace, key, "1", options())
+        });
+        batch.commit().unwrap();
+    };
+    put(5_000, &options);
+    put(4_000, &PutOptions::new);
+    let engine = store.engine();
+    let entries = || lock(&engine.state.expiry).entries().count();
+    assert_eq!(entries(), 5_000);
+    engine.housekeeping.clean_expiry_queue();
+    assert_eq!(entries(), 1_000);
+}
+
+#[test]
+fn an_index_file_tells_which_namespaces_have_keys_that_expire() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let open = || {
+        let options = Store::options().maintenance(Maintenance::Manual).clock(clock.clone());
+        options.storage(Arc::new(disk.clone())).open("/store").unwrap()
+    };
+    let store = open();
+    let second = PutOptions::new().ttl(Duration::from_secs(1));
+    store.namespace("M").unwrap().put_with("key", "1", second).unwrap();
+    store.namespace("N").unwrap().put("key", "1").unwrap();
+    store.close().unwrap();
+    let store = open();
+    assert!(store.recovery_report().index_file_used);
+    clock.advance(1000);
+    let of = |name: &str| store.open_namespace(name).unwrap();
+    assert_eq!(["M", "N"].map(|name| of(name).count().unwrap()), [0, 1]);
+    assert_eq!(["M", "N"].map(|name| of(name).state.has_expiring()), [true, false]);
+}

@@ -1,0 +1,104 @@
+use super::*;
+use crate::format::hint::Offsets;
+use crate::log::hints::source_of;
+use crate::storage::MemStorage;
+use crate::{Maintenance, Store};
+
+fn open(disk: &MemStorage) -> Store {
+    let options = Store::options().maintenance(Maintenance::Manual).index_file(false);
+    options.storage(Arc::new(disk.clone())).open("/store").unwrap()
+}
+
+/// A store with so many keys in each of two namespaces, all in one sealed segment.
+fn with_keys(count: usize) -> Store {
+    let store = open(&MemStorage::new());
+    for name in ["M", "N"] {
+        let namespace = store.namespace(name).unwrap();
+        let keys = (0..count).map(|key| format!("{key:04}"));
+        let batch = keys.fold(store.batch(), |batch, key| batch.put(&namespace, key, "1"));
+        batch.commit().unwrap();
+    }
+    store.engine().log.retire_active().unwrap();
+    store.engine().log.seal_all().unwrap();
+    store
+}
+
+/// The source of the store's only segment.
+fn only_source(store: &Store) -> Source {
+    let engine = store.engine();
+    let [segment] = &engine.state.segments.all()[..] else {
+        panic!()
+    };
+    source_of(&engine.context, segment, false).unwrap()
+}
+
+#[test]
+fn a_key_is_found_in_a_segment_by_how_many_come_before_it() {
+    let store = with_keys(20);
+    let (state, source) = (&store.engine().state, only_source(&store));
+    let keys: Vec<_> = (0..source.offsets.len())
+        .map(|position| source.key_at(state, position).unwrap())
+        .collect();
+    // The store's own two records, of which each is the name of a namespace.
+    assert_eq!(keys.len(), 2 + 2 * 20);
+    assert!(keys.is_sorted_by(|before, after| before < after));
+    assert_eq!(keys[2].1, b"0000");
+    for (position, (namespace, key)) in keys.iter().enumerate() {
+        let behind = [&key[..], b"!"].concat();
+        let found = [key.clone(), behind].map(|key| source.position_of(state, &(*namespace, key)).unwrap());
+        assert_eq!(found, [position, position + 1]);
+    }
+}
+
+#[test]
+fn keys_are_divided_evenly_and_each_key_of_all_segments_belongs_to_one_range() {
+    let store = with_keys(500);
+    let (state, source) = (&store.engine().state, only_source(&store));
+    let repeated = |times: usize| {
+        let mut offsets = Offsets::with_capacity(source.offsets.len() * times);
+        for offset in source.offsets.iter() {
+            (0..times).for_each(|_| offsets.push(offset));
+        }
+        Source::scanned(source.segment.clone(), offsets)
+    };
+    assert_eq!(
+        state.ranges(&[repeated(1)]).unwrap().len(),
+        1,
+        "not worth a second thread"
+    );
+    // Enough for two threads.
+    let sources = [repeated(3), repeated(40)];
+    let ranges = state.ranges(&sources).unwrap();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    assert_eq!(ranges.len(), threads.min(2));
+    for (number, times) in [3, 40].into_iter().enumerate() {
+        let (mut end, mut cuts) = (0, Vec::new());
+        for range in &ranges {
+            assert_eq!(range[number].start, end);
+            end = range[number].end;
+            cuts.push(end / times);
+        }
+        assert_eq!(end, 1_002 * times);
+        assert_eq!(cuts, [1_002 / 2, 1_002][2 - ranges.len()..]);
+    }
+}
+
+#[test]
+fn what_is_live_is_counted_when_a_store_is_opened_without_an_index_file() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    let namespace = store.namespace("N").unwrap();
+    for (key, length) in [("a", 100), ("b", 200), ("a", 300), ("c", 400)] {
+        namespace.put(key, vec![7; length]).unwrap();
+    }
+    namespace.delete("c").unwrap();
+    let live = |store: &Store| {
+        let stats = store.stats();
+        let records: u64 = stats.segments.iter().map(|segment| segment.live_records).sum();
+        (records, stats.live_bytes)
+    };
+    let before = live(&store);
+    assert!(before.0 == 3 && before.1 > 500, "{before:?}");
+    store.close().unwrap();
+    assert_eq!(live(&open(&disk)), before);
+}
