@@ -339,3 +339,6 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
