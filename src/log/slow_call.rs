@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::storage::{Call, Interposer, Operation};
+use crate::testing::until;
 
 /// Makes one call for a segment, and holds its return until released.
 #[derive(Debug)]
@@ -29,9 +30,9 @@ impl SlowCall {
     }
 
     pub(super) fn wait_for(&self, state: u8) {
-        while self.state.load(Ordering::SeqCst) < state {
-            std::thread::yield_now();
-        }
+        until("the call has come so far", || {
+            self.state.load(Ordering::SeqCst) >= state
+        });
     }
 }
 

@@ -114,7 +114,7 @@ fn a_segment_ends_where_32_bits_no_longer_hold_its_sequences() {
     let (store, namespace) = opened(MemStorage::new());
     let log = &store.engine().log;
     let first_id = active_id(&store);
-    log.lock().next_sequence = 1 << 31;
+    log.lock().next_sequence = 3 << 29;
     namespace.put("key", "1").unwrap();
     assert_eq!(active_id(&store), first_id);
     log.lock().next_sequence = 1 << 32;
