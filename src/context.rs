@@ -86,6 +86,12 @@ impl Wake {
             .unwrap_or_else(PoisonError::into_inner);
         *requested = false;
     }
+
+    /// Whether the thread is to be woken.
+    #[cfg(test)]
+    pub(crate) fn is_requested(&self) -> bool {
+        *lock(&self.requested)
+    }
 }
 
 impl Context {

@@ -169,7 +169,9 @@ fn a_delete_on_a_full_disk_makes_room_past_a_damaged_segment_and_the_damage_is_t
     fill(&store, &namespace, 12);
     damage(&disk, "0 15");
     let long = |n| format!("{n} {}", "k".repeat(400));
-    (0..300).for_each(|n| drop(namespace.put(long(n), "v").unwrap()));
+    (0..300).for_each(|n| {
+        namespace.put(long(n), "v").unwrap();
+    });
     end_segment(&store);
     disk.set_capacity(Some(disk.used()));
     for n in (0..300).filter(|n| n % 4 > 0) {

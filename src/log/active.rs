@@ -229,21 +229,22 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::MemStorage;
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        salt: 0,
+        store_id: [0; 16],
+        segment_id: 1,
+        base_sequence: 1,
+        created_ms: 0,
+    };
 
     fn active(capacity: usize, used: usize) -> Active {
-        let header = SegmentHeader {
-            salt: 0,
-            store_id: [0; 16],
-            segment_id: 1,
-            base_sequence: 1,
-            created_ms: 0,
-        };
         let mut appender = Appender::new(capacity);
         appender.publish(used);
         let file = MemStorage::new().create("/1.segment").unwrap();
         Active {
-            segment: Arc::new(Segment::active(header, appender.buffer().clone(), Arc::default())),
+            segment: Arc::new(Segment::active(HEADER, appender.buffer().clone(), Arc::default())),
             file: LogFile::new(file),
             appender,
             written: used as u64,
@@ -260,5 +261,37 @@ mod tests {
         assert!(active(huge, 300 * mib).has_room(200 << 20, 2));
         assert!(!active(huge, 300 * mib).has_room(250 << 20, 2));
         assert!(!active(huge, 600 * mib).has_room(64, 2));
+        // Not even a huge one, unless it is the first.
+        assert!(!active(huge + mib, 1000).has_room(huge as u64, 2));
+    }
+
+    #[test]
+    fn a_prepared_segment_has_room_for_what_fits_beside_its_own_records() {
+        let file = MemStorage::new().create("/1.segment").unwrap();
+        let mut appender = Appender::new(4096);
+        appender.publish(SEGMENT_HEADER_LEN as usize);
+        let prepared = Prepared {
+            header: HEADER,
+            file: LogFile::new(file),
+            appender,
+        };
+        let most = 4096 - SEGMENT_HEADER_LEN - SEGMENT_OVERHEAD;
+        assert!(prepared.has_room(most, 2));
+        assert!(!prepared.has_room(most + 1, 2));
+        assert!(!prepared.has_room(most, 1 << 33));
+        assert!(!prepared.has_room(most + 1, 1 << 33));
+    }
+
+    #[test]
+    fn a_file_that_was_not_synced_once_is_never_synced_again() {
+        let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+        faults.create_directory("/store".as_ref()).unwrap();
+        let directory = faults.open_directory("/store".as_ref()).unwrap();
+        let file = LogFile::new(directory.create("1.segment".as_ref()).unwrap());
+        file.sync().unwrap();
+        faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync));
+        file.sync().unwrap_err();
+        file.sync().unwrap_err();
+        assert_eq!(faults.struck(), 1);
     }
 }

@@ -340,3 +340,6 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

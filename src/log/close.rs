@@ -66,3 +66,40 @@ impl Log {
         self.reserve.while_untouched(|| self.context.unlock_directory());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::MemStorage;
+    use crate::{Durability, Maintenance, PutOptions, Store};
+
+    #[test]
+    fn the_background_leaves_a_log_alone_that_takes_no_more_writes() {
+        let refusals: [fn(&Log); 2] = [Log::refuse_writes, |log| {
+            log.poison(&mut log.lock(), &Error::invalid("a reason"))
+        }];
+        for refuse in refusals {
+            let store = Store::options()
+                .maintenance(Maintenance::Manual)
+                .storage(Arc::new(MemStorage::new()))
+                .open("/store")
+                .unwrap();
+            let namespace = store.namespace("N").unwrap();
+            let log = &store.engine().log;
+            let put = || {
+                let options = PutOptions::new().durability(Durability::Buffered);
+                namespace.put_with("key", "value", options).unwrap();
+                log.lock().tail.pending_bytes()
+            };
+            assert!(put() > 0);
+            log.flush_pending().unwrap();
+            assert_eq!(log.lock().tail.pending_bytes(), 0);
+            let pending = put();
+            refuse(log);
+            log.flush_pending().unwrap();
+            assert_eq!(log.lock().tail.pending_bytes(), pending);
+        }
+    }
+}

@@ -270,11 +270,10 @@ impl<E: Environment> GroupCommit<E> {
                 guard = self.wait(guard);
                 continue;
             }
+            // No other leader is writing out, so this call's records are among those that failed.
             let (back, result) = self.write_out(guard);
             guard = back;
-            if let Err(error) = result
-                && guard.written_sequence < sequence
-            {
+            if let Err(error) = result {
                 let error = Self::unwritten(&guard, ticket, error);
                 return (guard, Err(error));
             }

@@ -25,6 +25,8 @@ pub(crate) mod segment_files;
 pub(crate) mod segment_size;
 pub(crate) mod segment_writer;
 pub(crate) mod segments;
+#[cfg(test)]
+mod slow_call;
 mod tail;
 pub(crate) mod unrecovered;
 mod waiters;

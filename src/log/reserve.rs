@@ -235,3 +235,6 @@ impl Reserve {
         work()
     }
 }
+
+#[cfg(test)]
+mod tests;

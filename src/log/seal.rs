@@ -125,6 +125,7 @@ impl Log {
 mod tests {
     use super::*;
     use crate::format::RESERVE_FILE;
+    use crate::log::Room;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
     use crate::{Durability, ErrorKind, Maintenance, PutOptions, Store};
 
@@ -163,5 +164,80 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Poisoned);
         });
         assert_eq!(engine.log.lock().durable_sequence, durable);
+    }
+
+    fn opened() -> (MemStorage, FaultStorage, Store) {
+        let disk = MemStorage::new();
+        let faults = FaultStorage::new(Arc::new(disk.clone()));
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(faults.clone()))
+            .open("/store")
+            .unwrap();
+        (disk, faults, store)
+    }
+
+    #[test]
+    fn what_is_sealed_is_durable_and_so_is_what_was_before() {
+        let (_, _, store) = opened();
+        let namespace = store.namespace("N").unwrap();
+        let log = &store.engine().log;
+        let put = |durability| {
+            let options = PutOptions::new().durability(durability);
+            namespace.put_with("key", "value", options).unwrap()
+        };
+        let sequence = put(Durability::Buffered);
+        assert!(store.stats().durable_sequence < sequence);
+        log.retire_active().unwrap();
+        log.seal_all().unwrap();
+        assert!(store.stats().durable_sequence >= sequence);
+        put(Durability::Buffered);
+        log.retire_active().unwrap();
+        // Syncs both segments, and then seals the older one.
+        let newer = put(Durability::Sync);
+        assert!(log.lock().tail.sealing.is_empty());
+        assert!(store.stats().durable_sequence >= newer);
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_synced_poisons_the_store() {
+        let (_, faults, store) = opened();
+        let namespace = store.namespace("N").unwrap();
+        let buffered = PutOptions::new().durability(Durability::Buffered);
+        namespace.put_with("key", "value", buffered).unwrap();
+        let log = &store.engine().log;
+        log.retire_active().unwrap();
+        faults.inject(Fault::new(FaultKind::FailedSync).on(Operation::Sync).path(".segment"));
+        log.seal_all().unwrap_err();
+        assert!(log.lock().poisoned().is_some());
+        assert_eq!(log.seal_all().unwrap_err().kind(), ErrorKind::Poisoned);
+    }
+
+    #[test]
+    fn a_segment_without_a_record_of_any_key_is_dropped_and_no_other() {
+        let (disk, _, store) = opened();
+        let namespace = store.namespace("N").unwrap();
+        let log = &store.engine().log;
+        let seal = || {
+            log.retire_active().unwrap();
+            log.seal_all().unwrap();
+            let listed = log.manifest.current().segments.into_iter();
+            listed.map(|entry| entry.id).collect::<Vec<_>>()
+        };
+        namespace.put("key", "value").unwrap();
+        assert_eq!(seal(), [1]);
+        // A segment is begun, and nothing is written to it.
+        let room = Room {
+            bytes: 64,
+            sequences: 1,
+            part: ReservePart::None,
+            limited: true,
+        };
+        drop(log.ensure_room(log.lock(), room).unwrap());
+        assert!(disk.exists(store.engine().context.segment_path(2)).unwrap());
+        assert_eq!(seal(), [1]);
+        assert!(log.lock().tail.sealing.is_empty());
+        assert!(!disk.exists(store.engine().context.segment_path(2)).unwrap());
+        assert_eq!(namespace.get("key").unwrap().unwrap(), b"value");
     }
 }

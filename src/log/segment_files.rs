@@ -146,3 +146,35 @@ impl SegmentFiles {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+    use crate::{Maintenance, Store};
+
+    #[test]
+    fn a_segment_for_which_there_are_no_more_maps_is_read_with_calls() {
+        for (kind, is_read) in [
+            (std::io::ErrorKind::OutOfMemory, true),
+            (std::io::ErrorKind::Other, false),
+        ] {
+            let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+            let store = Store::options()
+                .maintenance(Maintenance::Manual)
+                .read_mode(ReadMode::Map)
+                .storage(Arc::new(faults.clone()))
+                .open("/store")
+                .unwrap();
+            let namespace = store.namespace("N").unwrap();
+            namespace.put("key", "value").unwrap();
+            let engine = store.engine();
+            engine.log.retire_active().unwrap();
+            faults.inject(Fault::new(FaultKind::Error(kind)).on(Operation::Map).repeated());
+            assert_eq!(engine.log.seal_all().is_ok(), is_read, "{kind:?}");
+            let segment = engine.state.segments.all().remove(0);
+            assert_eq!((segment.summary.is_some(), segment.map().is_some()), (is_read, false));
+            assert_eq!(namespace.get("key").unwrap().unwrap(), b"value");
+        }
+    }
+}

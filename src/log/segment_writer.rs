@@ -242,3 +242,50 @@ pub(crate) fn is_seal_of(bytes: &[u8], header: &SegmentHeader, summary: &Summary
     sequence_fits(header.base_sequence, summary.max_sequence.max(header.base_sequence))
         && bytes == encode_seal(header, summary)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::hints::sort_records;
+    use crate::segment::scan::Scanner;
+    use crate::storage::MemStorage;
+    use crate::{Maintenance, Store};
+
+    #[test]
+    fn copies_are_whole_whatever_their_sizes() {
+        let store = Store::options()
+            .maintenance(Maintenance::Manual)
+            .storage(Arc::new(MemStorage::new()))
+            .open("/store")
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        for length in [900 << 10, 10, 200 << 10, 2 << 20, 10] {
+            namespace.put(format!("{length}"), vec![7; length]).unwrap();
+        }
+        let engine = store.engine();
+        engine.log.retire_active().unwrap();
+        engine.log.seal_all().unwrap();
+        let segment = engine.state.segments.all().remove(0);
+        let mut scratch = Vec::new();
+        let mut scanner = Scanner::new(segment.all_bytes(&mut scratch).unwrap(), segment.header);
+        let mut writer = SegmentWriter::new(&engine.log, 0);
+        let mut copies = Vec::new();
+        while let Ok(found) = scanner.next() {
+            if found.record.header.kind.has_key() {
+                copies.push((writer.copy(&found.record).unwrap(), found.record));
+            }
+        }
+        let finished = writer.finish().unwrap();
+        let [written] = &finished.segments[..] else {
+            panic!("{} segments", finished.segments.len())
+        };
+        assert!(copies.len() >= 5);
+        for (location, record) in copies {
+            let mut scratch = Vec::new();
+            let copy = written.record(location.offset(), &mut scratch).unwrap();
+            assert_eq!(copy.header, record.header);
+            assert!(copy.body == record.body, "{:?}", record.header);
+        }
+        sort_records(&engine.context, written).unwrap();
+    }
+}

@@ -89,3 +89,11 @@ fn namespaces_that_are_gone_take_no_room() {
     }
     assert!(namespaces.by_number(6).is_none() && namespaces.by_stable_id(6).is_none());
 }
+
+#[test]
+fn keys_expire_only_in_namespaces_of_which_that_is_known() {
+    let state = NamespaceState::new(7, 7, "N", KeyOrder::new());
+    assert!(!state.has_expiring());
+    state.set_has_expiring();
+    assert!(state.has_expiring());
+}

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::block::{Reader, push_entry};
 use super::*;
+use crate::format::record::KEY_LEN_MAX;
 
 type Model = BTreeMap<Vec<u8>, KeyFlags>;
 
@@ -344,23 +345,25 @@ fn everything_deleted_and_filled_again() {
 
 #[test]
 fn blocks_that_lost_most_keys_are_joined() {
-    let order = KeyOrder::new();
-    let mut model = Model::new();
-    let put: Vec<_> = (0..20_000).map(|n| (numbered(n), Some(0))).collect();
-    apply(&order, &mut model, &put);
-    order.merge();
-    let before = order.tree.read().unwrap().blocks();
-    let delete: Vec<_> = (0..20_000)
-        .filter(|n| n % 50 != 0)
-        .map(|n| (numbered(n), None))
-        .collect();
-    for some in delete.chunks(37) {
-        apply(&order, &mut model, some);
+    for at_once in [37, 20_000] {
+        let order = KeyOrder::new();
+        let mut model = Model::new();
+        let put: Vec<_> = (0..20_000).map(|n| (numbered(n), Some(0))).collect();
+        apply(&order, &mut model, &put);
         order.merge();
+        let before = order.tree.read().unwrap().blocks();
+        let delete: Vec<_> = (0..20_000)
+            .filter(|n| n % 50 != 0)
+            .map(|n| (numbered(n), None))
+            .collect();
+        for some in delete.chunks(at_once) {
+            apply(&order, &mut model, some);
+            order.merge();
+        }
+        check_all(&order, &model);
+        let after = order.tree.read().unwrap().blocks();
+        assert!(after * 10 < before, "{before} blocks became {after}, {at_once} at once");
     }
-    check_all(&order, &model);
-    let after = order.tree.read().unwrap().blocks();
-    assert!(after * 10 < before, "{before} blocks became {after}");
 }
 
 #[test]
@@ -659,6 +662,17 @@ fn what_is_appended_to_a_builder_comes_behind_or_is_put_in_its_place() {
         expected.push(b"zzz".to_vec());
         assert_eq!(found, expected, "{first:?} {second:?}");
     }
+    // The last key of one is the first of the other, and both have keys out of order.
+    let mut builder = build(&keys[..1500]);
+    builder.push(b"key 00007", KeyFlags::EXPIRES);
+    let mut second = build(&keys[1499..]);
+    second.push(b"key 00005", KeyFlags::METADATA);
+    builder.append(second);
+    let order = builder.finish();
+    assert_eq!(order.pending_len(), 3);
+    assert_eq!(order.len(), 3_000);
+    assert_eq!(order.flags(b"key 00005"), Some(KeyFlags::METADATA));
+    assert_eq!(order.flags(b"key 00007"), Some(KeyFlags::EXPIRES));
     let (even, odd): (Vec<_>, Vec<_>) = keys
         .iter()
         .cloned()
@@ -705,7 +719,11 @@ fn a_writer_that_helps_takes_a_small_part_of_what_waits() {
     assert!(!order.relieve(), "the background need not look yet");
     insert(1);
     assert!(order.relieve(), "it should look now");
-    insert(QUEUE_MAX);
+    assert!(order.merge_step(1));
+    order.relieve();
+    assert_eq!(order.pending_len(), LOOK_EVERY - 1, "a little can wait");
+    order.merge();
+    insert(LOOK_EVERY + QUEUE_MAX);
     // The background thread has begun a batch and does not keep up.
     assert!(order.merge_step(1));
     let before = order.pending_len();
@@ -750,4 +768,140 @@ fn an_order_whose_keys_have_left_takes_no_more_room_than_a_new_one() {
     assert_eq!(order.memory_bytes(), KeyOrder::new().memory_bytes());
     order.insert(b"key", KeyFlags::NONE);
     assert_eq!(order.len(), 1);
+}
+
+#[test]
+fn what_the_background_has_seen_and_merged_is_no_reason_to_look_again() {
+    let order = KeyOrder::new();
+    (0..3 * LOOK_EVERY).for_each(|number| order.insert(&numbered(number as u64), KeyFlags::NONE));
+    assert!(order.relieve());
+    order.begin_look();
+    assert!(order.is_merge_due());
+    assert!(order.look_again());
+    assert!(!order.relieve(), "it has just looked");
+    order.merge();
+    order.begin_look();
+    assert!(!order.look_again());
+    order.insert(b"key", KeyFlags::NONE);
+    assert!(!order.relieve(), "one key");
+}
+
+#[test]
+fn memory_is_counted_wherever_a_key_is() {
+    let order = KeyOrder::new();
+    let empty = order.memory_bytes();
+    let (count, key_len) = (10_000, numbered(0).len());
+    (0..count).for_each(|number| order.insert(&numbered(number), KeyFlags::NONE));
+    let count = count as usize;
+    // Between the bytes that it must take and three times as much.
+    let takes = |least: usize| {
+        let taken = order.memory_bytes() - empty;
+        assert!((least..3 * least).contains(&taken), "{taken} bytes instead of {least}");
+        taken
+    };
+    let queued = takes(count * (2 + key_len));
+    assert!(order.merge_step(1));
+    let waiting = takes(count * (2 + key_len + 16));
+    assert!(waiting > queued);
+    order.merge();
+    let merged = order.memory_bytes();
+    order.shrink();
+    assert!(order.memory_bytes() < merged, "the buffer for merging was counted");
+    // Two bytes for each key, and for most of them one digit and the rest behind it.
+    takes(count * (2 + 9));
+}
+
+#[test]
+fn a_buffer_that_long_keys_have_made_large_is_not_kept() {
+    let order = KeyOrder::new();
+    let keys = [1, 2, 3].map(|first| [&[first], &[7; KEY_LEN_MAX - 1][..]].concat());
+    keys.iter().for_each(|key| order.insert(key, KeyFlags::NONE));
+    let empty = KeyOrder::new().memory_bytes();
+    order.merge();
+    let taken = order.memory_bytes() - empty;
+    assert!(
+        (3 * KEY_LEN_MAX..3 * KEY_LEN_MAX + 1000).contains(&taken),
+        "{taken} bytes"
+    );
+    // One that later merges need is.
+    let order = KeyOrder::new();
+    order.insert(b"key", KeyFlags::NONE);
+    order.merge();
+    let merged = order.memory_bytes();
+    order.shrink();
+    assert!(order.memory_bytes() < merged);
+}
+
+/// A block as it is written out: its first key, the number of its keys, and the entries of all but
+/// the first.
+type Written<'a> = (&'a [u8], u32, &'a [u8]);
+
+fn read_back(blocks: &[Written<'_>]) -> Result<KeyOrder, Damage> {
+    let mut bytes = (blocks.len() as u64).to_le_bytes().to_vec();
+    for (first, count, rest) in blocks {
+        bytes.extend_from_slice(&(first.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(first);
+        bytes.extend_from_slice(&count.to_le_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&(rest.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(rest);
+    }
+    KeyOrder::read_from(&mut Fields(&bytes))
+}
+
+fn entry(shared: usize, suffix: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    push_entry(&mut bytes, KeyFlags::NONE, shared, [suffix, &[]]);
+    bytes
+}
+
+#[test]
+fn blocks_are_read_back_only_as_they_can_have_been_written() {
+    let (longest, too_long) = (vec![7; KEY_LEN_MAX], vec![7; KEY_LEN_MAX + 1]);
+    let (last, behind_last) = (entry(KEY_LEN_MAX - 1, b"\x07"), entry(KEY_LEN_MAX, b"\x07"));
+    // Entries of 2 bytes and a suffix, 4096 bytes in all.
+    let mut full: Vec<u8> = (1..=255).flat_map(|n| entry(0, &[n; 14])).collect();
+    full.extend(entry(14, &[7; 14]));
+    assert_eq!(full.len(), 4096);
+    let mut fuller = full.clone();
+    fuller.extend(entry(28, b"a"));
+    let (two, c) = ([entry(1, b"a"), entry(2, b"a")].concat(), entry(0, b"c"));
+    let fine: [&[Written<'_>]; 7] = [
+        &[],
+        &[(b"a", 1, b"")],
+        &[(b"a", 3, &two), (b"ab", 1, b"")],
+        &[(b"a", 2, &c)],
+        &[(&longest, 1, b"")],
+        &[(&longest[1..], 2, &last)],
+        &[(&[0], 257, &full)],
+    ];
+    for (number, blocks) in fine.iter().enumerate() {
+        let order = read_back(blocks).unwrap();
+        let keys: u64 = blocks.iter().map(|(_, count, _)| u64::from(*count)).sum();
+        assert_eq!(order.len(), keys, "{number}");
+        order.tree.read().unwrap().check();
+    }
+    let shares_less = [entry(1, b"ab"), entry(1, b"ac")].concat();
+    let (descends, same) = (entry(0, b"A"), entry(1, b""));
+    let (beyond, cut) = (entry(2, b"a"), [&two[..], &[0]].concat());
+    let refused: [&[Written<'_>]; 15] = [
+        &[(b"", 1, b"")],
+        &[(&too_long, 1, b"")],
+        &[(b"b", 1, b""), (b"a", 1, b"")],
+        &[(b"b", 1, b""), (b"b", 1, b"")],
+        &[(b"a", 2, &c), (b"b", 1, b"")],
+        &[(b"a", 2, &c), (b"c", 1, b"")],
+        &[(b"a", 2, &two)],
+        &[(b"a", 4, &two)],
+        &[(b"a", 3, &cut)],
+        &[(&[0], 258, &fuller)],
+        &[(&longest, 2, &behind_last)],
+        &[(b"a", 3, &shares_less)],
+        &[(b"b", 2, &descends)],
+        &[(b"a", 2, &same)],
+        &[(b"a", 2, &beyond)],
+    ];
+    for (number, blocks) in refused.iter().enumerate() {
+        assert!(read_back(blocks).is_err(), "{number}");
+    }
 }

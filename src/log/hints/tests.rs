@@ -54,3 +54,34 @@ fn closing_waits_for_who_is_at_a_hint_before_it_lets_the_next_one_in() {
     close.join().unwrap().unwrap();
     open().unwrap();
 }
+
+#[test]
+fn a_hint_is_used_only_for_the_segment_that_it_was_written_for() {
+    let disk = MemStorage::new();
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .storage(Arc::new(disk.clone()))
+        .open("/store")
+        .unwrap();
+    store.namespace("N").unwrap().put("key", "value").unwrap();
+    let engine = store.engine();
+    engine.log.retire_active().unwrap();
+    engine.log.seal_all().unwrap();
+    let segment = engine.state.segments.all().remove(0);
+    let own = read_hint(&engine.context, &segment).unwrap().unwrap();
+    let changes: [fn(&mut Hint); 4] = [
+        |hint| hint.store_id[0] ^= 1,
+        |hint| hint.segment_id += 1,
+        |hint| hint.data_end += 8,
+        |hint| hint.records_crc ^= 1,
+    ];
+    for change in changes {
+        let mut other = own.clone();
+        change(&mut other);
+        disk.write_file("/store/0000000000000001.hint", &other.encode())
+            .unwrap();
+        assert_eq!(read_hint(&engine.context, &segment).unwrap(), None, "{other:?}");
+    }
+    disk.write_file("/store/0000000000000001.hint", &own.encode()).unwrap();
+    assert_eq!(read_hint(&engine.context, &segment).unwrap(), Some(own));
+}

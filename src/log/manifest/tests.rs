@@ -30,6 +30,32 @@ fn a_store_with_all_segments_that_writers_may_have_can_still_be_compacted() {
     assert!(store.allocate_id(0).is_ok());
 }
 
+#[test]
+fn a_segment_counts_once_whether_it_is_listed_being_worked_on_or_both() {
+    let ids: Vec<_> = (1..=u64::from(u16::MAX) - 4).collect();
+    let store = ManifestStore::new(directory(), of_segments(&ids));
+    let _old = store.hold_ids([1, 2, 3]);
+    let _new = [(); 3].map(|()| store.allocate_id(2).unwrap());
+    assert!(store.allocate_id(2).is_err());
+    assert!(store.allocate_id(1).is_ok());
+}
+
+#[test]
+fn the_generation_rises_by_one_with_each_manifest() {
+    let directory = directory();
+    ManifestStore::write(&directory, &of_segments(&[1])).unwrap();
+    let store = ManifestStore::new(directory.clone(), of_segments(&[1]));
+    let floors = Floors {
+        next_sequence: 1,
+        next_namespace: 1,
+    };
+    for generation in 2..5 {
+        store.update(floors, |_| {}).unwrap();
+        let written = ManifestStore::read(&directory).unwrap().unwrap();
+        assert_eq!(written.generation, generation);
+    }
+}
+
 /// Found by the fuzz target `manifest_load`: such a store opened once, and then never again.
 #[test]
 fn a_manifest_that_could_not_be_read_again_is_not_written() {

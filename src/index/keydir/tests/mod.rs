@@ -133,6 +133,25 @@ fn a_rebuilt_table_always_has_room_for_what_it_was_built_for() {
     }
 }
 
+#[test]
+fn tables_are_filled_to_seven_eighths_the_largest_more_and_those_of_different_shards_differently() {
+    let sizing = Sizing::of_shard(0, SHARDS);
+    let largest = 1 << Tag::BITS;
+    for (capacity, used_max) in [
+        (8, 7),
+        (1024, 896),
+        (largest / 2, largest / 16 * 7),
+        (largest, largest / 16 * 15),
+    ] {
+        assert_eq!(sizing.used_max(capacity), used_max, "{capacity}");
+    }
+    let sizes = [0, SHARDS / 2, SHARDS - 1].map(|index| Sizing::of_shard(index, SHARDS).capacity_for(100_000));
+    assert!(
+        sizes[0] > sizes[1] * 105 / 100 && sizes[1] > sizes[2] * 105 / 100,
+        "{sizes:?}"
+    );
+}
+
 fn candidate(keydir: &Keydir, hash: u64) -> Option<Location> {
     let mut found = Vec::new();
     keydir.candidates(&[hash], &mut found);
@@ -242,6 +261,12 @@ fn a_chain_wraps_around_the_end_of_the_table() {
             .is_some_and(|slot| slot != Slot::EMPTY),
         "the chain wraps around"
     );
+    let last = keydir.shards[0].table().slots().last();
+    assert_eq!(
+        last.and_then(Slot::location),
+        Some(at(0, 0)),
+        "the home is the last slot"
+    );
     (0..5).for_each(|key| assert_eq!(find(&keydir, hash(0, TAG_MAX), key), Some(at(key, 0))));
     // The last slot becomes DELETED, and EMPTY again once no entry follows it across the edge.
     for key in [0, 2, 1, 4, 3] {
@@ -320,6 +345,54 @@ fn a_shard_grows_and_shrinks_with_its_keys() {
     );
     (0..9_990).for_each(|key| assert_eq!(find(&keydir, key_hash(key), key), None));
     (9_990..10_000).for_each(|key| assert_eq!(find(&keydir, key_hash(key), key), Some(at(key, 0))));
+}
+
+#[test]
+fn a_table_grows_at_seven_eighths_and_shrinks_at_one_quarter() {
+    let keydir = Keydir::new();
+    let key_hash = |key: u16| hash(0, mixed(u64::from(key)) & TAG_MAX);
+    let insert = |key| keydir.insert(key_hash(key), at(key, 0)).unwrap();
+    (0..7).for_each(insert);
+    assert_eq!(capacity(&keydir, 0), 8);
+    insert(7);
+    assert!(capacity(&keydir, 0) > 8);
+    (8..10_000).for_each(insert);
+    let full = capacity(&keydir, 0);
+    let quarter = full / 4;
+    let remove = |key: usize| assert!(keydir.remove(key_hash(key as u16), at(key as u16, 0)));
+    for key in (quarter..10_000).rev() {
+        assert_eq!(capacity(&keydir, 0), full, "{key}");
+        remove(key);
+    }
+    assert_eq!(capacity(&keydir, 0), full);
+    remove(quarter - 1);
+    assert!(capacity(&keydir, 0) < full / 2);
+    check(&keydir);
+}
+
+#[test]
+fn what_a_keydir_takes_is_its_shards_and_the_tables_of_those_that_have_keys() {
+    let keydir = Keydir::new();
+    let empty = size_of::<Keydir>() + SHARDS * size_of::<Shard>();
+    assert_eq!(keydir.memory_bytes(), empty);
+    for key in 0..1000 {
+        keydir
+            .insert(hash(u64::from(key % 3), mixed(u64::from(key)) & TAG_MAX), at(key, 0))
+            .unwrap();
+    }
+    let slots: usize = (0..3).map(|shard| capacity(&keydir, shard)).sum();
+    // A table is counted by the references to it, in two numbers.
+    let tables = 3 * (size_of::<Table>() + 2 * size_of::<usize>());
+    assert_eq!(keydir.memory_bytes(), empty + tables + slots * size_of::<u64>());
+}
+
+#[test]
+fn hashes_share_a_slot_if_shard_and_tag_are_the_same() {
+    let other_low_bits = u64::from(u32::MAX);
+    assert!(Keydir::same_slot(hash(7, 42), hash(7, 42) | other_low_bits));
+    assert!(!Keydir::same_slot(hash(7, 42), hash(6, 42)));
+    assert!(!Keydir::same_slot(hash(7, 42), hash(7, 43)));
+    assert!(!Keydir::same_slot(hash(7, 42), hash(6, 43)));
 }
 
 #[test]

@@ -1,0 +1,88 @@
+use super::*;
+use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation};
+use crate::{Maintenance, Store};
+
+const PATH: &str = "/store/RESERVE";
+
+fn opened() -> (MemStorage, FaultStorage, Store) {
+    let disk = MemStorage::new();
+    let faults = FaultStorage::new(Arc::new(disk.clone()));
+    let store = Store::options()
+        .maintenance(Maintenance::Manual)
+        .segment_bytes(1 << 20)
+        .storage(Arc::new(faults.clone()))
+        .open("/store")
+        .unwrap();
+    (disk, faults, store)
+}
+
+/// What each part leaves in the file, and the length of the whole.
+fn kept(reserve: &Reserve) -> [(ReservePart, Option<u64>); 2] {
+    [
+        (ReservePart::Tombstones, Some(reserve.segment_bytes())),
+        (ReservePart::Whole, None),
+    ]
+}
+
+fn length(disk: &MemStorage) -> Option<u64> {
+    disk.read_file(PATH).ok().map(|bytes| bytes.len() as u64)
+}
+
+#[test]
+fn what_was_released_can_be_restored() {
+    let (disk, faults, store) = opened();
+    let reserve = &store.engine().log.reserve;
+    assert_eq!(length(&disk), Some(reserve.bytes()));
+    for (part, left) in kept(reserve) {
+        reserve.release(part);
+        assert_eq!(length(&disk), left);
+        if left.is_some() {
+            // What is left is never given away: another program could take it.
+            let refuse = Fault::new(FaultKind::Error(std::io::ErrorKind::Other));
+            faults.inject(refuse.clone().on(Operation::Create).path(PATH).repeated());
+            faults.inject(refuse.on(Operation::Remove).path(PATH).repeated());
+        }
+        reserve.restore().unwrap();
+        faults.clear();
+        assert_eq!(length(&disk), Some(reserve.bytes()));
+        assert!(!reserve.is_full());
+    }
+}
+
+#[test]
+fn a_reserve_that_cannot_be_restored_takes_no_more_space_than_before() {
+    let (disk, faults, store) = opened();
+    let reserve = &store.engine().log.reserve;
+    for (part, left) in kept(reserve) {
+        reserve.release(part);
+        for operation in [Operation::Write, Operation::Sync] {
+            faults.inject(Fault::new(FaultKind::Full).on(operation).path(PATH));
+            assert!(reserve.restore().unwrap_err().is_no_space());
+            assert_eq!(length(&disk), left, "{part:?} {operation:?}");
+        }
+        assert!(reserve.is_full());
+    }
+}
+
+#[test]
+fn a_reserve_that_cannot_be_looked_at_is_left_alone() {
+    let (disk, faults, store) = opened();
+    let denied = FaultKind::Error(std::io::ErrorKind::PermissionDenied);
+    faults.inject(Fault::new(denied).on(Operation::OpenRead).path(PATH).repeated());
+    let reserve = &store.engine().log.reserve;
+    reserve.release(ReservePart::Tombstones);
+    reserve.restore().unwrap_err();
+    assert_eq!(length(&disk), Some(reserve.segment_bytes()));
+}
+
+#[test]
+fn only_on_a_full_disk_is_a_part_kept_from_anybody_and_never_from_work_that_frees_space() {
+    let (_, _, store) = opened();
+    let reserve = &store.engine().log.reserve;
+    let all = [ReservePart::None, ReservePart::Tombstones, ReservePart::Whole];
+    assert_eq!(all.map(|part| reserve.keeps_from(part)), [false; 3]);
+    reserve.release(ReservePart::Tombstones);
+    assert_eq!(all.map(|part| reserve.keeps_from(part)), [true, true, false]);
+    reserve.restore().unwrap();
+    assert_eq!(all.map(|part| reserve.keeps_from(part)), [false; 3]);
+}
