@@ -2,17 +2,23 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::CompactionReport;
-use crate::storage::MemStorage;
+use crate::storage::{Call, Interposed, Interposer, MemStorage, Operation, Storage};
 use crate::{ErrorKind, Maintenance, Namespace, ReadMode, Store};
 
 fn open(disk: &MemStorage) -> (Store, Namespace) {
+    open_on(Arc::new(disk.clone()))
+}
+
+fn open_on(storage: Arc<dyn Storage>) -> (Store, Namespace) {
     let store = Store::options()
         .segment_bytes(16 << 10)
         .maintenance(Maintenance::Manual)
         // So that damage done while the store is open is seen.
         .read_mode(ReadMode::Pread)
-        .storage(Arc::new(disk.clone()))
+        .storage(storage)
         .open("/store")
         .unwrap();
     let namespace = store.namespace("N").unwrap();
@@ -45,13 +51,13 @@ fn fill(store: &Store, namespace: &Namespace, segments: usize) -> usize {
     live
 }
 
-/// Disk space used after a compaction of [`fill`] with room for all of it at once.
-fn used_with_room() -> u64 {
+/// Bytes of segments after a compaction of [`fill`] with room for all of it at once.
+fn bytes_with_room() -> u64 {
     let disk = MemStorage::seeded(1);
     let (store, namespace) = open(&disk);
     fill(&store, &namespace, 12);
     assert_eq!(store.compact().unwrap().runs, 1);
-    disk.used()
+    store.stats().segment_bytes
 }
 
 #[test]
@@ -65,13 +71,14 @@ fn a_disk_without_room_for_all_segments_at_once_is_compacted_in_steps() {
     assert_eq!(namespace.count().unwrap(), live as u64);
     // The tombstones, which had segments of their own, are gone too: their puts were gone before
     // the second round.
-    assert!(disk.used() < used_with_room() + 1024, "{} bytes", disk.used());
+    let bytes = store.stats().segment_bytes;
+    assert!(bytes < bytes_with_room() + 1024, "{bytes} bytes");
 }
 
 /// On a slightly fuller disk some segments fit only after others have been reclaimed.
 #[test]
 fn what_did_not_fit_at_first_is_compacted_once_others_have_made_room() {
-    let bytes_max = used_with_room() + 1024;
+    let bytes_max = bytes_with_room() + 1024;
     let mut runs = BTreeSet::new();
     for less in (0..96).map(|step| step * 512) {
         let disk = MemStorage::seeded(1);
@@ -81,7 +88,8 @@ fn what_did_not_fit_at_first_is_compacted_once_others_have_made_room() {
         match store.compact() {
             Ok(report) => {
                 runs.insert(report.runs);
-                assert!(disk.used() < bytes_max, "{} bytes, {less} less", disk.used());
+                let bytes = store.stats().segment_bytes;
+                assert!(bytes < bytes_max, "{bytes} bytes, {less} less");
             }
             // Not even the smallest fits.
             Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}"),
@@ -131,15 +139,16 @@ fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
     }
 }
 
-/// The eight segments with the most waste, as many as one run takes, are all damaged: the run does
-/// nothing, and the others come next.
+/// The segments with the most waste, more than one run takes, are all damaged: the run does nothing,
+/// and the others come next.
 #[test]
 fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged() {
+    const DAMAGED: u64 = 24;
     let disk = MemStorage::seeded(1);
     let (store, namespace) = open(&disk);
-    for segment in 0..16 {
+    for segment in 0..DAMAGED + 8 {
         for n in 0..16 {
-            let live = n == 0 || segment >= 8 && n < 8;
+            let live = n == 0 || segment >= DAMAGED && n < 8;
             let key = if live {
                 format!("live {segment:02} {n:02}")
             } else {
@@ -149,15 +158,90 @@ fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged()
         }
         end_segment(&store);
     }
-    (0..8).for_each(|segment| damage(&disk, &format!("live {segment:02} 00")));
-    let before = disk.used();
+    (0..DAMAGED).for_each(|segment| damage(&disk, &format!("live {segment:02} 00")));
+    let before = store.stats().segment_bytes;
     assert_eq!(store.compact_if_worthwhile().unwrap_err().kind(), ErrorKind::Corruption);
-    assert!(
-        disk.used() < before - 8 * 1024,
-        "{before} bytes before, {} after",
-        disk.used()
-    );
-    assert_eq!(namespace.count().unwrap(), 8 + 8 * 8 + 1);
+    let after = store.stats().segment_bytes;
+    assert!(after < before - 8 * 1024, "{before} bytes before, {after} after");
+    assert_eq!(namespace.count().unwrap(), DAMAGED + 8 * 8 + 1);
+}
+
+/// Fails one of the calls that create a segment.
+#[derive(Debug)]
+struct FailedCreation(AtomicU64);
+
+impl Interposer for FailedCreation {
+    fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
+        let is_of_segment = call.path.extension().is_some_and(|end| end == "segment");
+        if call.operation == Operation::Create && is_of_segment && self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            return Err(std::io::ErrorKind::Other.into());
+        }
+        make()
+    }
+}
+
+#[test]
+fn an_error_other_than_a_full_disk_ends_a_compaction_in_steps() {
+    for number in 1..=6 {
+        let disk = MemStorage::seeded(1);
+        let fails = Arc::new(FailedCreation(AtomicU64::new(0)));
+        let (store, namespace) = open_on(Arc::new(Interposed::over(Arc::new(disk.clone()), fails.clone())));
+        fill(&store, &namespace, 12);
+        disk.set_capacity(Some(disk.used()));
+        fails.0.store(number, Ordering::Relaxed);
+        assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::Io, "creation {number}");
+    }
+}
+
+/// Without a write that would ask for it.
+#[test]
+fn once_the_background_has_made_room_the_disk_counts_as_full_no_longer() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    fill(&store, &namespace, 12);
+    disk.set_capacity(Some(disk.used()));
+    while namespace.put("more", [b'v'; 900]).is_ok() {}
+    assert!(store.stats().disk_full);
+    store.compact_if_worthwhile().unwrap();
+    assert!(!store.stats().disk_full);
+}
+
+#[test]
+fn on_a_full_disk_the_active_segment_is_ended_for_a_thirty_second_of_waste_in_it() {
+    let disk = MemStorage::seeded(1);
+    let (store, namespace) = open(&disk);
+    fill(&store, &namespace, 2);
+    let compactor = &store.engine().compactor;
+    let full = crate::Error::NoSpace { path: "/store".into() };
+    let waste = || {
+        let active = store
+            .stats()
+            .segments
+            .into_iter()
+            .find(|segment| !segment.sealed)
+            .unwrap();
+        active.dead_bytes + active.tombstone_bytes
+    };
+    namespace.put("first", "").unwrap();
+    assert!(waste() == 0 && store.stats().dead_bytes > 16 << 10);
+    // Deletes of keys elsewhere, and of those that were put just before.
+    for n in 0.. {
+        namespace.put(format!("{n:02}"), "").unwrap();
+        store.engine().log.reserve.note(&full);
+        let is_enough = waste() > (16 << 10) / 32;
+        assert_eq!(compactor.needs_the_active_segment(), is_enough, "{} bytes", waste());
+        store.engine().log.reserve.restore().unwrap();
+        assert!(!compactor.needs_the_active_segment(), "the disk is not full");
+        if is_enough {
+            break;
+        }
+        let deleted = if n % 2 == 0 {
+            format!("1 {}", 15 - n / 2)
+        } else {
+            format!("{n:02}")
+        };
+        namespace.delete(deleted).unwrap();
+    }
 }
 
 /// The segment that would free the most is damaged. The deletes fill segments of their own, which
