@@ -45,7 +45,7 @@ pub(crate) trait Environment {
     /// Writes the pending records out.
     fn write(&self, pending: &Self::Pending) -> Result<()>;
     /// The write-out succeeded. `newer` is the first sequence appended meanwhile, if any.
-    fn written(&self, tail: &mut Self::Tail, pending: Self::Pending, newer: Option<u64>);
+    fn written(&self, tail: &mut Self::Tail, pending: &Self::Pending, newer: Option<u64>);
     /// Everything pending was acknowledged: a failed write-out must not roll it back.
     fn acknowledge(&self, tail: &mut Self::Tail);
     /// A write-out failed: rolls back what was not acknowledged. Returns the last sequence that
@@ -109,8 +109,9 @@ impl<E: Environment> GroupCommit<E> {
     /// An error if nothing may be acknowledged any more.
     #[inline]
     pub(super) fn check_sound(&self, guard: &mut Guard<'_, E::Tail>) -> Result<()> {
-        guard.check_poison()?;
-        if let Err(cause) = self.environment.check_device() {
+        if guard.poisoned.is_none()
+            && let Err(cause) = self.environment.check_device()
+        {
             self.poison(guard, &cause);
         }
         guard.check_poison()
@@ -133,7 +134,7 @@ impl<E: Environment> GroupCommit<E> {
         let result = self.environment.write(&pending);
         let mut guard = self.lock();
         guard.writing = false;
-        let result = self.written_out(&mut guard, pending, last, result);
+        let result = self.written_out(&mut guard, &pending, last, result);
         self.lock.notify(&guard);
         (guard, result)
     }
@@ -146,7 +147,7 @@ impl<E: Environment> GroupCommit<E> {
         };
         let last = guard.last_sequence;
         let result = self.environment.write(&pending);
-        let result = self.written_out(guard, pending, last, result);
+        let result = self.written_out(guard, &pending, last, result);
         self.lock.notify(guard);
         result
     }
@@ -156,7 +157,7 @@ impl<E: Environment> GroupCommit<E> {
     fn written_out(
         &self,
         guard: &mut Guard<'_, E::Tail>,
-        pending: E::Pending,
+        pending: &E::Pending,
         last: u64,
         result: Result<()>,
     ) -> Result<()> {

@@ -27,7 +27,7 @@ impl Log {
     /// Makes sure that the active segment has room, starting a new one if needed.
     pub(crate) fn ensure_room<'a>(&'a self, mut guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
         loop {
-            guard.check_open()?;
+            guard.check_closed()?;
             self.check_sound(&mut guard)?;
             if guard.tail.is_recovering() {
                 self.finish_recovery(&mut guard)?;

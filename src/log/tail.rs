@@ -191,7 +191,7 @@ impl Environment for Device {
     }
 
     #[inline]
-    fn written(&self, tail: &mut Tail, pending: Pending, newer: Option<u64>) {
+    fn written(&self, tail: &mut Tail, pending: &Pending, newer: Option<u64>) {
         let events = &self.context.events;
         events.write_outs.fetch_add(1, Ordering::Relaxed);
         events
@@ -199,7 +199,7 @@ impl Environment for Device {
             .fetch_add(pending.to - pending.from, Ordering::Relaxed);
         if let Some(active) = &mut tail.active {
             active.written = pending.to;
-            active.written_account = pending.account;
+            active.written_account.clone_from(&pending.account);
         }
         match newer {
             Some(newer) => tail.undo.retain(|undo| undo.sequence >= newer),

@@ -154,6 +154,7 @@ impl Directory {
     }
 
     /// Fails if any sync of the store has failed.
+    #[inline]
     pub(crate) fn check_syncs(&self) -> io::Result<()> {
         self.syncs.check()
     }

@@ -68,7 +68,7 @@ impl Environment for Device {
         Ok(())
     }
 
-    fn written(&self, tail: &mut Records, pending: Vec<u64>, newer: Option<u64>) {
+    fn written(&self, tail: &mut Records, pending: &Vec<u64>, newer: Option<u64>) {
         tail.written += pending.len();
         assert_eq!(tail.appended.get(tail.written).copied(), newer);
     }

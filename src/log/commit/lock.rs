@@ -53,12 +53,16 @@ impl<T> Locked<T> {
 
     /// An error if nothing may be written any more.
     pub(in crate::log) fn check_open(&self) -> Result<()> {
-        if self.closed {
-            return Err(Error::Closed);
-        }
+        self.check_closed()?;
         self.check_poison()
     }
 
+    #[inline]
+    pub(in crate::log) fn check_closed(&self) -> Result<()> {
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    #[inline]
     pub(in crate::log) fn check_poison(&self) -> Result<()> {
         match &self.poisoned {
             Some(cause) => Err(Error::Poisoned { cause: cause.clone() }),
