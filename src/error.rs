@@ -259,8 +259,10 @@ impl Error {
         }
     }
 
+    /// Whether the disk, or the store by its own limit, has no room. A namespace that is full is
+    /// another matter: nothing that frees disk space helps it.
     pub(crate) fn is_no_space(&self) -> bool {
-        self.kind() == ErrorKind::NoSpace
+        self.kind() == ErrorKind::NoSpace && !matches!(self, Error::NamespaceFull { .. })
     }
 
     /// The cause of [`Error::Pending`], for a call that applied nothing itself.

@@ -1,6 +1,6 @@
 //! Writing: from checked operations to records in the log.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::record::{FIXED_HEADER_LEN, Header, Kind, body_crc};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::KeyOrder;
@@ -81,7 +81,7 @@ impl Engine {
             match write(true) {
                 Err(error)
                     if part == ReservePart::Tombstones
-                        && error.kind() == ErrorKind::NoSpace
+                        && error.is_no_space()
                         // It is applied, and will be written out once there is room.
                         && !matches!(error, Error::Pending { .. })
                         && !planted(Planted::RefuseDeletes) =>
@@ -119,7 +119,9 @@ impl Engine {
             self.state.check_room(&[record.hash])?;
         }
         if operation.namespace.max_bytes().is_some() {
-            Growth::default().add(&record, before.as_ref())?;
+            let mut growth = Growth::default();
+            growth.add(&record, before.as_ref());
+            growth.check()?;
         }
         let sequence = self.log.append(&mut guard, &record, before);
         Ok(Applied {
@@ -158,12 +160,11 @@ impl Engine {
             if before.is_none() && !operation.is_delete() {
                 new.push(record.hash);
             }
-            if record.namespace.max_bytes().is_some() {
-                growth.add(record, before.as_ref())?;
-            }
+            growth.add(record, before.as_ref());
             befores.push(before);
         }
         self.state.check_room(&new)?;
+        growth.check()?;
         let appended = !records.is_empty();
         if appended {
             let batch = NewBatch {

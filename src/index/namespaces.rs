@@ -34,10 +34,16 @@ pub(crate) struct NamespaceState {
     dropped: AtomicBool,
     /// Bytes of the records that the keydir points at. Changed, like the counters of a segment, by
     /// one thread at a time.
-    live_bytes: AtomicU64,
+    live_bytes: OwnLine,
     /// What the owner lets them grow to; [`u64::MAX`] if there is no limit.
     max_bytes: AtomicU64,
 }
+
+/// A number in a cache line of its own: each put changes it, while readers look at what is beside
+/// it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct OwnLine(AtomicU64);
 
 impl NamespaceState {
     pub(crate) fn new(number: u32, stable_id: u128, name: &str, order: KeyOrder) -> NamespaceState {
@@ -48,14 +54,14 @@ impl NamespaceState {
             order,
             has_expiring: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
-            live_bytes: AtomicU64::new(0),
+            live_bytes: OwnLine::default(),
             max_bytes: AtomicU64::new(u64::MAX),
         }
     }
 
     /// The same namespace with records of so many bytes.
     pub(crate) fn with_live_bytes(mut self, live_bytes: u64) -> NamespaceState {
-        *self.live_bytes.get_mut() = live_bytes;
+        *self.live_bytes.0.get_mut() = live_bytes;
         self
     }
 
@@ -76,15 +82,15 @@ impl NamespaceState {
     }
 
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes.load(Ordering::Relaxed)
+        self.live_bytes.0.load(Ordering::Relaxed)
     }
 
     /// The keydir points at a record of `after` bytes in place of one of `before` bytes.
     #[inline]
     pub(crate) fn change_live_bytes(&self, _: &ChangeRight, before: u64, after: u64) {
-        let live_bytes = self.live_bytes().saturating_sub(before) + after;
+        let live_bytes = self.live_bytes().saturating_sub(before).saturating_add(after);
         if !planted(Planted::ForgetUsage) {
-            self.live_bytes.store(live_bytes, Ordering::Relaxed);
+            self.live_bytes.0.store(live_bytes, Ordering::Relaxed);
         }
     }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use super::reserve::ReservePart;
 use super::{Guard, Log};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::record::{BatchBegin, FIXED_HEADER_LEN, Header, Kind, RunCrc};
 use crate::format::segment::Mark;
 use crate::format::{ALIGNMENT, aligned};
@@ -142,7 +142,7 @@ impl Log {
             }
             result => result.map_err(|(error, _)| error),
         };
-        if ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::NoSpace) {
+        if ended.as_ref().is_err_and(Error::is_no_space) {
             self.context.compaction_wake.wake();
         }
         // If there was nothing to write, the pending record belongs to another call.

@@ -171,12 +171,12 @@ impl State {
         let (header, key) = (record.header, record.key());
         let length = header.record_len();
         let put = header.kind.is_put();
+        // It may have expired meanwhile, and left the indexes.
+        let mut was_live = false;
         if let Some(previous) = undo.previous.filter(|_| !planted(Planted::TakeBackToNothing)) {
-            // In place if the new record is still indexed, so that no reader misses the key; it may
-            // have expired meanwhile.
-            if put && self.keydir.replace(undo.hash, location, previous.location) {
-                segment.counters.remove_live(right, length);
-            } else {
+            // In place if the new record is still indexed, so that no reader misses the key.
+            was_live = put && self.keydir.replace(undo.hash, location, previous.location);
+            if !was_live {
                 // There is room: it was here before.
                 let _ = self.keydir.insert(undo.hash, previous.location);
             }
@@ -188,7 +188,10 @@ impl State {
                 // pointed at it.
                 lock(&self.expiry).push(expiry, previous.location);
             }
-        } else if put && self.keydir.remove(undo.hash, location) {
+        } else if put {
+            was_live = self.keydir.remove(undo.hash, location);
+        }
+        if was_live {
             segment.counters.remove_live(right, length);
         }
         if !planted(Planted::CountTakenBack) {
@@ -198,7 +201,7 @@ impl State {
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
             let replaced = undo.previous.as_ref().map_or(0, Current::length);
-            namespace.change_live_bytes(right, if put { length } else { 0 }, replaced);
+            namespace.change_live_bytes(right, if was_live { length } else { 0 }, replaced);
             let before = undo.previous.map(|previous| previous.flags());
             self.change_order(&namespace, [Change::of(key, before)]);
         }

@@ -202,17 +202,13 @@ fn decode(hasher: KeyHasher, head: &IndexHead, content: &[u8], segments: &[Arc<S
             return Err(Damage::Mismatch("the account of live records"));
         }
         let namespaces = namespaces.join().unwrap_or(Err(Damage::Field("namespaces")))?;
-        // The rest are records of the store's own keyspace and of dropped namespaces.
+        // After damage they may be more than are live, but never more than there are.
         let counted = namespaces
             .iter()
             .map(NamespaceState::live_bytes)
             .try_fold(0, u64::checked_add);
-        let live_bytes = others
-            .live
-            .values()
-            .map(|live| live.live_bytes)
-            .try_fold(0, u64::checked_add);
-        if counted.is_none_or(|counted| live_bytes.is_none_or(|live_bytes| counted > live_bytes)) {
+        let all_bytes = segments.iter().map(|segment| segment.data_end()).sum();
+        if counted.is_none_or(|counted| counted > all_bytes) {
             return Err(Damage::Mismatch("the bytes of the namespaces"));
         }
         Ok(Indexes {

@@ -102,16 +102,29 @@ impl Namespace {
     }
 
     /// Limits the bytes of the namespace's records, as [`NamespaceStats::live_bytes`] counts them;
-    /// `None` removes the limit. Puts that would exceed it fail with [`Error::NamespaceFull`];
-    /// deletes, and puts that do not make the namespace larger, go on. Keys that have expired count
-    /// until they are swept.
+    /// `None` removes the limit. Writes that would exceed it fail with [`Error::NamespaceFull`],
+    /// also those that only lengthen a record by an expiry or metadata; a batch counts by what it
+    /// leaves. Deletes, and writes that do not make the namespace larger, go on. Keys that have
+    /// expired count until they are swept. On disk the namespace may take more: what was
+    /// overwritten or deleted counts no longer.
     ///
     /// Holds for all handles, from the next write on, until the store is closed: it is not stored.
     pub fn set_max_bytes(&self, max_bytes: Option<u64>) {
         self.state.set_max_bytes(max_bytes);
     }
 
-    /// What it holds; [`Error::NamespaceNotFound`] if it was dropped.
+    /// Bytes of its records; see [`NamespaceStats::live_bytes`]. Takes no lock.
+    pub fn live_bytes(&self) -> u64 {
+        self.state.live_bytes()
+    }
+
+    /// The limit set by [`Namespace::set_max_bytes`].
+    pub fn max_bytes(&self) -> Option<u64> {
+        self.state.max_bytes()
+    }
+
+    /// What it holds; [`Error::NamespaceNotFound`] if it was dropped. Merges what was queued for
+    /// the key order, which the next listing would do otherwise.
     pub fn stats(&self) -> Result<NamespaceStats> {
         self.check()?;
         Ok(NamespaceStats::of(&self.state))
@@ -183,9 +196,11 @@ impl Namespace {
     /// # Errors
     ///
     /// [`Error::InvalidInput`] if key or value are outside the store's [`Limits`],
-    /// [`Error::NoSpace`] on a full disk, and [`Error::Poisoned`] after an earlier failure that
-    /// left it unknown what is on the disk. [`Error::Pending`] if the write was applied but will be
-    /// written out later. After any other error the write may or may not have happened, as a whole.
+    /// [`Error::NoSpace`] on a full disk, [`Error::LimitReached`] and [`Error::NamespaceFull`] at a
+    /// limit of the store or the namespace, and [`Error::Poisoned`] after an earlier failure that
+    /// left it unknown what is on the disk; with these nothing was written. [`Error::Pending`] if
+    /// the write was applied but will be written out later. After any other error the write may or
+    /// may not have happened, as a whole.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
         self.put_with(key, value, PutOptions::new())
     }

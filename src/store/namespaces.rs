@@ -142,7 +142,8 @@ impl Store {
             .collect())
     }
 
-    /// What each namespace holds, sorted by name. Takes time linear in the number of namespaces.
+    /// What each namespace holds, sorted by name. Takes time linear in the number of namespaces, and
+    /// merges what was queued for their key orders, as [`Namespace::stats`] does.
     pub fn namespace_stats(&self) -> Result<Vec<NamespaceStats>> {
         self.engine().context.check_open()?;
         let all = self.engine().state.namespaces.all();

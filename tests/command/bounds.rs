@@ -244,6 +244,8 @@ fn a_store_takes_no_more_than_the_owner_has_set() {
         .filter(|n| server.bound("PUT", &format!("k{n}"), &[], &value).status == 200)
         .count();
     assert!((1..24).contains(&stored), "{stored}");
+    let refused = server.bound("PUT", "one more", &[], &value);
+    assert_eq!(refused.body, b"the store has reached its limit of space");
     let used = server.metric("store_used_bytes");
     assert!(used <= 24 << 20, "{used}");
     for n in 0..24 {
@@ -257,6 +259,7 @@ fn a_store_takes_no_more_than_the_owner_has_set() {
         ["--max-disk-mib", "0"],
         ["--sync-interval-ms", "0"],
         ["--max-namespace-mib", "N"],
+        ["--max-namespace-mib", "=5"],
     ] {
         let mut command = at.command(SERVE.iter().chain(&refused).copied());
         let output = command.output().unwrap();

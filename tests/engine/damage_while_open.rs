@@ -84,7 +84,7 @@ fn a_damaged_record_can_be_overwritten_and_deleted() {
             let context = format!("{name}, byte {at}");
             let disk = MemStorage::new();
             let (store, namespace) = open(&disk);
-            namespace.put(KEY, "value").unwrap();
+            namespace.put(KEY, "value ".repeat(100)).unwrap();
             for n in 0..50 {
                 namespace.put(format!("other {n}"), [7; 200]).unwrap();
             }

@@ -42,7 +42,7 @@ pub(crate) struct Serve {
     /// Refuse puts beyond this disk space [default: no limit]
     #[arg(long, value_name = "MIB", env = "EMBERCASK_MAX_DISK_MIB", hide_env = true)]
     pub(crate) max_disk_mib: Option<u64>,
-    /// Refuse puts with which the namespace N takes more disk space
+    /// Refuse puts with which the records of namespace N take more
     #[arg(
         long,
         value_name = "N=MIB",

@@ -41,9 +41,12 @@ impl From<Error> for ApiError {
                 return ApiError::new(400, 10014, "a namespace with this account ID and title already exists");
             }
             ErrorKind::InvalidInput => return ApiError::new(400, 10001, error.to_string()),
+            // Limits are what the server's owner wants, not faults: no error in the log.
             ErrorKind::NoSpace if matches!(error, Error::NamespaceFull { .. }) => {
-                // Its owner's doing, not a fault: no error in the log.
                 return ApiError::new(507, 10001, "the namespace has reached its limit of space");
+            }
+            ErrorKind::NoSpace if matches!(error, Error::LimitReached { .. }) => {
+                return ApiError::new(507, 10001, "the store has reached its limit of space");
             }
             ErrorKind::NoSpace => ApiError::new(507, 10001, "no space is left on the disk"),
             ErrorKind::Closed | ErrorKind::Poisoned => ApiError::new(503, 10001, "the store refuses writes"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use embercask::{Error, Namespace, NamespaceStats, Store};
+use embercask::{Error, Namespace, Store};
 
 use crate::common::failure::Outcome;
 use crate::planted::{Planted, planted};
@@ -23,10 +23,10 @@ impl NamespaceLimits {
         }
     }
 
-    /// What the namespaces with a limit hold, as far as they exist.
-    pub(super) fn stats(&self, store: &Store) -> Vec<NamespaceStats> {
-        let existing = self.0.keys().filter_map(|name| store.open_namespace(name).ok());
-        existing.filter_map(|namespace| namespace.stats().ok()).collect()
+    /// The namespaces with a limit, as far as they exist.
+    pub(super) fn limited(&self, store: &Store) -> Vec<Namespace> {
+        let names = self.0.keys();
+        names.filter_map(|name| store.open_namespace(name).ok()).collect()
     }
 
     /// Sets the limits of those that exist.
@@ -34,7 +34,10 @@ impl NamespaceLimits {
         for (name, max_bytes) in &self.0 {
             match store.open_namespace(name) {
                 Ok(namespace) => namespace.set_max_bytes(Some(*max_bytes)),
-                Err(Error::NamespaceNotFound { .. }) => {}
+                // It may be created later, or the name may be wrong.
+                Err(Error::NamespaceNotFound { .. }) => {
+                    tracing::warn!(%name, "there is a limit for a namespace that does not exist");
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embercask::{NamespaceStats, Stats, Store};
+use embercask::{Namespace, Stats, Store};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
@@ -123,25 +123,26 @@ impl Metrics {
 
 /// Namespaces that have a limit; of all of them there may be too many.
 fn limited_namespaces(limits: &NamespaceLimits, store: &Store) -> String {
-    let limited = limits.stats(store);
+    let limited = limits.limited(store);
     if limited.is_empty() {
         return String::new();
     }
-    let gauge = |name: &str, help: &str, number: fn(&NamespaceStats) -> u64| {
+    let gauge = |name: &str, help: &str, number: fn(&Namespace) -> u64| {
         let name = format!("embercask_namespace_{name}");
         let mut text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n");
-        for stats in &limited {
-            text += &format!("{name}{{namespace=\"{}\"}} {}\n", label(&stats.name), number(stats));
+        for namespace in &limited {
+            let (label, number) = (label(&namespace.name()), number(namespace));
+            text += &format!("{name}{{namespace=\"{label}\"}} {number}\n");
         }
         text
     };
     let held = gauge(
         "live_bytes",
         "Bytes of the records of a namespace that has a limit",
-        |stats| stats.live_bytes,
+        Namespace::live_bytes,
     );
-    held + &gauge("max_bytes", "Limit of a namespace, in bytes", |stats| {
-        stats.max_bytes.unwrap_or(u64::MAX)
+    held + &gauge("max_bytes", "Limit of a namespace, in bytes", |namespace| {
+        namespace.max_bytes().unwrap_or(u64::MAX)
     })
 }
 

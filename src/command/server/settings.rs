@@ -247,6 +247,9 @@ impl Settings {
                 "set a token: `embercask token` generates one for --token or EMBERCASK_TOKEN",
             ));
         }
+        if self.max_namespace_bytes.contains_key("") {
+            return Err(Failure::usage("a limit names no namespace", "write NAMESPACE=MIB"));
+        }
         // The largest request must fit.
         if self.body_memory_bytes < 100 << 20 || self.max_connections == 0 {
             return Err(Failure::usage(

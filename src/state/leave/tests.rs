@@ -136,6 +136,34 @@ fn a_record_that_was_rolled_back_since_it_was_read_is_not_taken_for_the_one_in_i
     assert_eq!((live(&store), store.stats().expired), (before, 0));
 }
 
+/// The sweep has taken the record out already; rolling it back must not count it once more.
+#[test]
+fn a_record_that_was_swept_before_it_was_rolled_back_is_counted_out_once() {
+    for replaces in [false, true] {
+        let fails = Arc::new(FailedWrite::default());
+        let disk: Arc<dyn crate::storage::Storage> = Arc::new(MemStorage::new());
+        let (clock, store, namespace) = open(Arc::new(Interposed::over(disk, fails.clone())));
+        namespace.put("other", "value").unwrap();
+        if replaces {
+            namespace.put("key", "for ever").unwrap();
+        }
+        let before = (live(&store), namespace.stats().unwrap());
+        let act = {
+            let (clock, engine) = (clock.clone(), store.engine().clone());
+            move || {
+                clock.advance(1000);
+                engine.housekeeping.sweep_expired();
+                assert_eq!(engine.context.events.expired.load(Ordering::Relaxed), 1);
+            }
+        };
+        *lock(&fails.0) = Some(Box::new(act));
+        namespace.put_with("key", "for a second", seconds(1)).unwrap_err();
+        assert_eq!((live(&store), namespace.stats().unwrap()), before);
+        let found = namespace.get_text("key").unwrap();
+        assert_eq!(found.as_deref(), replaces.then_some("for ever"));
+    }
+}
+
 #[test]
 fn keys_that_compaction_moves_between_reading_and_removing_leave_all_the_same() {
     let (clock, store, namespace) = open(Arc::new(MemStorage::new()));

@@ -59,6 +59,7 @@ fn a_namespace_takes_what_its_limit_says_to_the_byte_and_others_go_on() {
         (stats.keys, stats.live_bytes, stats.max_bytes),
         (10, limit, Some(limit))
     );
+    assert_eq!((namespace.live_bytes(), namespace.max_bytes()), (limit, Some(limit)));
     assert_full(put(&namespace, 10), 11 * each, limit);
     assert_eq!(
         (namespace.get(key(10)).unwrap(), namespace.stats().unwrap()),
@@ -131,6 +132,29 @@ fn a_batch_counts_what_it_leaves_of_each_key_and_is_refused_as_a_whole() {
     let deletes = store.batch().delete(&namespace, key(1)).delete(&namespace, key(1));
     deletes.put(&namespace, key(9), value).commit().unwrap();
     assert_eq!(namespace.stats().unwrap().live_bytes, limit);
+    // The order within the batch does not matter, only what it leaves.
+    let first_more = store
+        .batch()
+        .put(&namespace, key(4), value)
+        .put(&namespace, key(9), [1; 300]);
+    let first_more = first_more.delete(&namespace, key(9)).put(&namespace, key(9), "");
+    let (back, less) = (first_more.commit(), namespace.stats().unwrap().live_bytes);
+    assert!(back.is_err() && less == limit, "{back:?} {less}");
+    let swapped = store.batch().put(&namespace, key(4), value).delete(&namespace, key(9));
+    swapped
+        .put(&namespace, key(9), "for now")
+        .delete(&namespace, key(9))
+        .commit()
+        .unwrap();
+    assert_eq!(namespace.stats().unwrap().live_bytes, limit);
+    let down_and_up = store.batch().put(&namespace, key(4), "").put(&namespace, key(4), value);
+    down_and_up.commit().unwrap();
+    store
+        .batch()
+        .delete(&namespace, key(4))
+        .put(&namespace, key(9), value)
+        .commit()
+        .unwrap();
     let too_late = store
         .batch()
         .delete(&namespace, key(9))

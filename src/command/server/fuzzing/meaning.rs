@@ -204,6 +204,7 @@ impl Meaning {
         let is_reachable = !meaning.addresses().all(is_only_for_this_machine);
         let is_good = meaning.addresses().next().is_some()
             && !(is_open && (is_reachable || meaning.page))
+            && !meaning.max_namespace_bytes.contains_key("")
             && meaning.body_memory_bytes >= 100 << 20
             && meaning.max_connections > 0;
         is_good.then_some(meaning)
