@@ -72,8 +72,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::storage::MemStorage;
-    use crate::{Durability, Maintenance, PutOptions, Store};
+    use crate::storage::{MemStorage, Storage};
+    use crate::{Durability, ErrorKind, Maintenance, PutOptions, Store};
 
     #[test]
     fn the_background_leaves_a_log_alone_that_takes_no_more_writes() {
@@ -101,5 +101,22 @@ mod tests {
             log.flush_pending().unwrap();
             assert_eq!(log.lock().tail.pending_bytes(), pending);
         }
+    }
+
+    #[test]
+    fn nothing_is_written_any_more_once_the_directory_was_removed() {
+        let disk = MemStorage::new();
+        let options = Store::options().maintenance(Maintenance::Manual);
+        let store = options.storage(Arc::new(disk.clone())).open("/store").unwrap();
+        let namespace = store.namespace("N").unwrap();
+        namespace.put("key", "value").unwrap();
+        let log = &store.engine().log;
+        log.flush_pending().unwrap();
+        disk.files("/store")
+            .into_iter()
+            .for_each(|path| disk.remove_file(path).unwrap());
+        Storage::remove_directory(&disk, "/store".as_ref()).unwrap();
+        assert_eq!(log.flush_pending().unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(namespace.put("key", "lost").unwrap_err().kind(), ErrorKind::Poisoned);
     }
 }

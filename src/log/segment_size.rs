@@ -106,6 +106,8 @@ mod tests {
         assert!(size.adapt(&options, 256 * MIB));
         assert_eq!(size.bytes(), 8 * MIB);
         assert!(!size.adapt(&options, 0));
+        assert!(size.adapt(&options, 1 << 30) && size.adapt(&options, 512 * MIB));
+        assert_eq!(size.bytes(), 16 * MIB);
         size.limit_to(2 * MIB);
         assert!(!size.adapt(&options, 1 << 40));
         assert_eq!(size.bytes(), 2 * MIB);

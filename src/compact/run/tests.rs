@@ -220,3 +220,22 @@ fn an_input_damaged_between_its_two_readings_stops_the_writers_and_loses_nothing
     namespace.put("more", "1").unwrap();
     assert!(store.verify().unwrap().is_sound());
 }
+
+/// The names of namespaces are keys, too, of a namespace that cannot be dropped.
+#[test]
+fn the_end_of_a_namespace_is_kept_as_long_as_its_beginning() {
+    let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
+    let (store, namespace) = open(&disk, &clock);
+    store.create_namespace("DROPPED").unwrap();
+    namespace.put("key", "value").unwrap();
+    end_segment(&store);
+    store.drop_namespace("DROPPED").unwrap();
+    store.maintain().unwrap();
+    end_segment(&store);
+    assert_eq!(store.compact_subset(0b10).unwrap().runs, 1);
+    drop(namespace);
+    store.close().unwrap();
+    disk.remove_file("/store/INDEX").unwrap();
+    let (store, _) = open(&disk, &clock);
+    assert!(store.open_namespace("DROPPED").is_err());
+}

@@ -172,3 +172,25 @@ fn a_mark_that_cannot_be_written_out_costs_nothing_else() {
         "after the mark that was rolled back and its successor"
     );
 }
+
+#[test]
+fn a_sync_moves_the_time_from_which_records_are_not_durable_only_as_far_as_it_covers() {
+    let after = |whole_ms, is_all| {
+        let mut behind = Behind {
+            since_ms: Some(3),
+            ..Behind::default()
+        };
+        let began = Beginning {
+            written_bytes: 5,
+            whole_ms,
+        };
+        behind.synced(&began, is_all);
+        assert_eq!(behind.synced_bytes, 5);
+        behind.since_ms
+    };
+    assert_eq!(after(Some(10), false), Some(10));
+    assert_eq!(after(Some(2), false), Some(3));
+    assert_eq!(after(None, false), Some(3));
+    assert_eq!(after(None, true), None);
+    assert_eq!(after(Some(10), true), None);
+}

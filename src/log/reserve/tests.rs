@@ -86,3 +86,48 @@ fn only_on_a_full_disk_is_a_part_kept_from_anybody_and_never_from_work_that_free
     reserve.restore().unwrap();
     assert_eq!(all.map(|part| reserve.keeps_from(part)), [false; 3]);
 }
+
+#[test]
+fn it_is_a_segment_and_a_quarter_and_follows_the_size_of_segments() {
+    assert_eq!(reserve_bytes(8 << 20), 10 << 20);
+    let (disk, _, store) = opened();
+    let reserve = &store.engine().log.reserve;
+    let (whole, half) = (reserve.bytes(), reserve_bytes(512 << 10));
+    assert!(half < whole);
+    reserve.follow(512 << 10);
+    assert_eq!((reserve.bytes(), length(&disk)), (half, Some(half)));
+    // The length alone would reserve nothing.
+    reserve.follow(1 << 20);
+    assert_eq!((reserve.bytes(), length(&disk)), (whole, Some(half)));
+    reserve.restore().unwrap();
+    assert_eq!(length(&disk), Some(whole));
+}
+
+/// As if there were nearly a gibibyte of live data.
+#[test]
+fn segments_and_reserve_grow_with_the_data_unless_the_disk_is_too_small() {
+    for is_small in [false, true] {
+        let disk = MemStorage::new();
+        let options = Store::options().maintenance(Maintenance::Manual);
+        let store = options.storage(Arc::new(disk.clone())).open("/store").unwrap();
+        store.namespace("N").unwrap().put("key", "value").unwrap();
+        let log = &store.engine().log;
+        log.adapt_sizes();
+        assert_eq!((log.segment_bytes(), length(&disk)), (8 << 20, Some(10 << 20)));
+        let guard = log.lock();
+        let active = guard.tail.active.as_ref().unwrap();
+        active
+            .segment
+            .counters
+            .add_live(&guard.tail.right, 1, (1 << 30) - (1 << 20));
+        drop(guard);
+        if is_small {
+            disk.set_capacity(Some(disk.used() + (20 << 20)));
+        }
+        log.adapt_sizes();
+        let segment_bytes = if is_small { 8 << 20 } else { 32 << 20 };
+        assert_eq!(log.segment_bytes(), segment_bytes);
+        assert_eq!(length(&disk), Some(reserve_bytes(segment_bytes)));
+        assert!(!log.reserve.is_full());
+    }
+}
