@@ -125,7 +125,7 @@ breakages! {
     /// The header of a new segment is not synced before the manifest lists the segment.
     SkipSegmentSync,
     /// A failed write rolls back the start record of its segment too.
-    TakeStartBack,
+    RollBackStart,
     /// An index file is written although the manifest belongs to another store.
     IndexBesideStranger,
     /// The index file of another store is trusted.
@@ -211,9 +211,9 @@ breakages! {
     /// A batch does not take into account what its earlier operations did to a key.
     ForgetEarlierInBatch,
     /// A write that is rolled back does not restore what was there before.
-    TakeBackToNothing,
+    RollBackToNothing,
     /// Records that were rolled back are still counted.
-    CountTakenBack,
+    CountRolledBack,
     /// Writes to a dropped namespace are accepted.
     WriteToDropped,
     /// A key that is deleted stays in the listing.

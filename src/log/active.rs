@@ -193,7 +193,7 @@ impl Active {
 
     /// Drops all records at or past this offset: in a new buffer, since readers may still hold the
     /// old one.
-    pub(super) fn take_back_to(&mut self, end: u64) {
+    pub(super) fn roll_back_to(&mut self, end: u64) {
         self.appender = self.appender.copy_of_first(end as usize);
         let segment = Segment::active(
             self.segment.header,

@@ -50,7 +50,7 @@ pub(crate) trait Environment {
     fn acknowledge(&self, tail: &mut Self::Tail);
     /// A write-out failed: rolls back what was not acknowledged. Returns the last sequence that
     /// stays in the log, or None if nothing was rolled back. An error poisons the log.
-    fn take_back(&self, tail: &mut Self::Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>>;
+    fn roll_back(&self, tail: &mut Self::Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>>;
 
     /// Everything written out and not synced.
     fn unsynced(&self, tail: &Self::Tail) -> Self::Unsynced;
@@ -175,7 +175,7 @@ impl<E: Environment> GroupCommit<E> {
     /// After a failed write-out: rolls back all unacknowledged records and fails their waiters.
     fn roll_back(&self, guard: &mut Guard<'_, E::Tail>, error: &Error) {
         let written = guard.written_sequence;
-        match self.environment.take_back(&mut guard.tail, written, error) {
+        match self.environment.roll_back(&mut guard.tail, written, error) {
             Ok(Some(last)) => {
                 guard.last_sequence = last;
                 // Records that stay pending have not failed yet: their waiters try again.

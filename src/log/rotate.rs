@@ -104,7 +104,7 @@ impl Log {
         self.append_own(guard, Kind::Start, &start);
         // The start record belongs to no write, so a roll-back must keep it: without it recovery
         // would take the segment for one that was never written to.
-        if !planted(Planted::TakeStartBack) {
+        if !planted(Planted::RollBackStart) {
             guard.tail.acknowledged_end = guard
                 .tail
                 .active

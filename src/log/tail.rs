@@ -215,7 +215,7 @@ impl Environment for Device {
 
     /// Cuts the file back to its last good length, and removes the records from the indexes and the
     /// buffer, newest first.
-    fn take_back(&self, tail: &mut Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>> {
+    fn roll_back(&self, tail: &mut Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>> {
         if planted(Planted::KeepFailedAppend) {
             return Ok(None);
         }
@@ -234,9 +234,9 @@ impl Environment for Device {
             return Ok(None);
         }
         let kept = tail.undo.partition_point(|undo| undo.offset < keep_end);
-        let taken_back = tail.undo.split_off(kept);
-        self.state.undo(&tail.right, &active.segment, &taken_back);
-        active.take_back_to(keep_end);
+        let rolled_back = tail.undo.split_off(kept);
+        self.state.undo(&tail.right, &active.segment, &rolled_back);
+        active.roll_back_to(keep_end);
         self.state.segments.set(active.segment.clone());
         tail.rollbacks += 1;
         // The newest mark may have been rolled back; the next write sets it again.

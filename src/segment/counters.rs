@@ -189,7 +189,7 @@ impl Counters {
     }
 
     /// Reverts [`Counters::add_put`] or [`Counters::add_tombstone`].
-    pub(crate) fn take_back(&self, _: &ChangeRight, put: bool, bytes: u64) {
+    pub(crate) fn roll_back(&self, _: &ChangeRight, put: bool, bytes: u64) {
         let (count, sum) = if put {
             (&self.puts, &self.put_bytes)
         } else {

@@ -154,14 +154,14 @@ impl State {
     pub(crate) fn undo(&self, right: &ChangeRight, segment: &Segment, records: &[Undo]) {
         self.as_group(|| {
             for undo in records.iter().rev() {
-                self.take_back(right, segment, undo);
+                self.roll_back(right, segment, undo);
             }
         });
     }
 
     /// Rolls one record back. The previous entry is restored without reading its record, since this
     /// must not fail.
-    fn take_back(&self, right: &ChangeRight, segment: &Segment, undo: &Undo) {
+    fn roll_back(&self, right: &ChangeRight, segment: &Segment, undo: &Undo) {
         let mut scratch = Vec::new();
         // In the append buffer, as all pending records are.
         let Ok(record) = segment.record(undo.offset, &mut scratch) else {
@@ -173,7 +173,7 @@ impl State {
         let put = header.kind.is_put();
         // It may have expired meanwhile, and left the indexes.
         let mut was_live = false;
-        if let Some(previous) = undo.previous.filter(|_| !planted(Planted::TakeBackToNothing)) {
+        if let Some(previous) = undo.previous.filter(|_| !planted(Planted::RollBackToNothing)) {
             // In place if the new record is still indexed, so that no reader misses the key.
             was_live = put && self.keydir.replace(undo.hash, location, previous.location);
             if !was_live {
@@ -194,8 +194,8 @@ impl State {
         if was_live {
             segment.counters.remove_live(right, length);
         }
-        if !planted(Planted::CountTakenBack) {
-            segment.counters.take_back(right, put, length);
+        if !planted(Planted::CountRolledBack) {
+            segment.counters.roll_back(right, put, length);
         }
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)

@@ -8,7 +8,7 @@ use crate::storage::MemStorage;
 use crate::{Maintenance, PutOptions, Store};
 
 #[test]
-fn a_record_that_was_taken_back_and_written_again_under_a_reader_is_no_damage() {
+fn a_record_that_was_rolled_back_and_written_again_under_a_reader_is_no_damage() {
     let store = Store::options()
         .maintenance(Maintenance::Manual)
         .storage(Arc::new(MemStorage::new()))

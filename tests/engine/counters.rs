@@ -90,7 +90,7 @@ fn held(store: &Store) -> Vec<NamespaceStats> {
 /// B34. The recount reads hints, records or both; every fourth time the counters come out of the
 /// index file instead, as they were stored.
 #[test]
-fn counters_equal_a_recount_although_writes_fail_and_are_taken_back() {
+fn counters_equal_a_recount_although_writes_fail_and_are_rolled_back() {
     let mut rng = rng();
     let clock = ManualClock::new(START_MS);
     let mut disk = MemStorage::seeded(rng.next());

@@ -102,7 +102,7 @@ fn a_write_that_failed_gives_back_what_was_there_though_nothing_can_be_read() {
 }
 
 #[test]
-fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_taken_back() {
+fn a_reader_never_misses_a_key_while_failed_writes_of_it_are_rolled_back() {
     let faults = disk_with_faults();
     let (_store, namespace) = open(&faults, ReadMode::Map);
     const TIMES: u64 = 3_000;
@@ -229,7 +229,7 @@ fn fail_at(steps: &Steps, step: u8) -> std::io::Result<()> {
 /// Compaction takes a record for overwritten, and the overwriting write is rolled back before the
 /// outputs are published.
 #[test]
-fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_taken_back() {
+fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_rolled_back() {
     const IN_WRITE: u8 = 2;
     const COPIED: u8 = 3;
     const TAKEN_BACK: u8 = 4;
@@ -275,7 +275,7 @@ fn what_compaction_took_for_overwritten_is_there_when_the_overwriting_write_is_t
 /// Compaction moves a record while a write that replaces it is running, which is rolled back
 /// afterwards.
 #[test]
-fn a_write_that_is_taken_back_after_a_compaction_uncovers_the_copy() {
+fn a_write_that_is_rolled_back_after_a_compaction_uncovers_the_copy() {
     const RENAMING: u8 = 2;
     const IN_WRITE: u8 = 3;
     const COMPACTED: u8 = 4;

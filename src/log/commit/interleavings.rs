@@ -77,7 +77,7 @@ impl Environment for Device {
         tail.acknowledged = tail.appended.len();
     }
 
-    fn take_back(&self, tail: &mut Records, written_sequence: u64, _: &Error) -> Result<Option<u64>> {
+    fn roll_back(&self, tail: &mut Records, written_sequence: u64, _: &Error) -> Result<Option<u64>> {
         let keep = tail.acknowledged.max(tail.written);
         if keep == tail.appended.len() {
             return Ok(None);

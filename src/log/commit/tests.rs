@@ -31,13 +31,13 @@ fn what_stayed_pending_behind_a_failed_write_is_flushed_although_the_failure_is_
     };
     faults.inject(Fault::new(FaultKind::Error(std::io::ErrorKind::Other)).on(Operation::Write));
     let error = namespace
-        .put_with("taken back", "2", class(Durability::Os))
+        .put_with("rolled back", "2", class(Durability::Os))
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
     store.flush().unwrap();
     assert_eq!(store.engine().log.lock().tail.pending_bytes(), 0);
     assert!(namespace.contains("kept").unwrap());
-    assert!(!namespace.contains("taken back").unwrap());
+    assert!(!namespace.contains("rolled back").unwrap());
     store.engine().log.lock().waiters.leave(waiting);
 }
 
@@ -91,7 +91,7 @@ fn a_sync_counts_for_nothing_that_was_written_while_it_was_under_way() {
 /// A second record is appended while the first is being written out. The success of the first must
 /// keep the undo entry of the second.
 #[test]
-fn what_is_appended_beside_a_write_out_can_be_taken_back_after_it() {
+fn what_is_appended_beside_a_write_out_can_be_rolled_back_after_it() {
     let slow = SlowCall::new(Operation::Write);
     let faults = FaultStorage::new(Arc::new(MemStorage::new()));
     let store = Store::options()

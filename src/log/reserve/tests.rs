@@ -131,3 +131,22 @@ fn segments_and_reserve_grow_with_the_data_unless_the_disk_is_too_small() {
         assert!(!log.reserve.is_full());
     }
 }
+
+/// On a disk that is too small segments become smaller; that would not help here.
+#[test]
+fn a_reserve_that_the_device_refuses_leaves_segments_as_large_as_they_are() {
+    let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+    let open = || {
+        let options = Store::options().maintenance(Maintenance::Manual);
+        options.storage(Arc::new(faults.clone())).open("/store").unwrap()
+    };
+    drop(open());
+    faults.inject(
+        Fault::new(FaultKind::Error(std::io::ErrorKind::Other))
+            .path(PATH)
+            .repeated(),
+    );
+    let store = open();
+    assert_eq!(store.engine().log.segment_bytes(), 8 << 20);
+    assert!(faults.struck() > 0);
+}

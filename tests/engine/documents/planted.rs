@@ -131,7 +131,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "SkipSequenceGap",
             "CompactBesideDamage",
             "SalvageInAnyOrder",
-            "CountTakenBack",
+            "CountRolledBack",
             "RunPendingAgain",
         ],
     ),

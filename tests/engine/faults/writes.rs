@@ -22,7 +22,7 @@ fn counts(store: &Store) -> (u64, u64, u64, u64, u64) {
 
 /// B23: nothing, a part, or all but the last byte is written before the write fails.
 #[test]
-fn a_write_that_failed_halfway_is_taken_back_and_the_next_one_works() {
+fn a_write_that_failed_halfway_is_rolled_back_and_the_next_one_works() {
     type Write = fn(&Store, &Namespace) -> Result<()>;
     let writes: [(&str, Write); 6] = [
         ("put of a new key", |_, n| n.put("new", [7; 500]).map(drop)),
