@@ -42,9 +42,12 @@ impl Debt {
     }
 
     /// Called by a writer that has written this many bytes; it holds no lock. Waits if there is
-    /// debt and it is its turn.
-    pub(crate) fn pay(&self, bytes: u64) {
-        let micros = self.micros.load(Ordering::Relaxed);
+    /// debt, or if sealing is behind, and it is its turn.
+    pub(crate) fn pay(&self, bytes: u64, is_sealing_behind: bool) {
+        let micros = match is_sealing_behind {
+            true => PAID_MICROS_MAX,
+            false => self.micros.load(Ordering::Relaxed),
+        };
         if micros == 0 {
             return;
         }
@@ -157,11 +160,14 @@ mod tests {
         // Once for each 256 KiB, whatever the pieces.
         assert!(is_turn(0, PAID_BYTES) && is_turn(PAID_BYTES - 1, 1) && is_turn(7, 3 * PAID_BYTES));
         assert!(!is_turn(0, PAID_BYTES - 1) && !is_turn(PAID_BYTES, 1) && !is_turn(PAID_BYTES - 1, 0));
-        debt.pay(PAID_BYTES - 1);
+        debt.pay(PAID_BYTES - 1, false);
         debt.clear();
         assert_eq!(micros(), 0);
-        debt.pay(PAID_BYTES);
+        debt.pay(PAID_BYTES, false);
         assert_eq!(debt.bytes.load(Ordering::Relaxed), PAID_BYTES - 1);
+        // Sealing that is behind is paid for without any debt.
+        debt.pay(PAID_BYTES, true);
+        assert_eq!(debt.bytes.load(Ordering::Relaxed), 2 * PAID_BYTES - 1);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Engine {
         let written = self.with_room(part, |limited| {
             self.log.write(part, durability, || self.apply(operation, limited))
         })?;
-        self.compactor.debt.pay(operation.bytes());
+        self.compactor.debt.pay(operation.bytes(), self.log.is_sealing_behind());
         Ok(written)
     }
 
@@ -140,7 +140,8 @@ impl Engine {
             self.log
                 .write(part, durability, || self.apply_batch(operations, limited))
         })?;
-        self.compactor.debt.pay(operations.iter().map(Operation::bytes).sum());
+        let bytes = operations.iter().map(Operation::bytes).sum();
+        self.compactor.debt.pay(bytes, self.log.is_sealing_behind());
         Ok(sequence)
     }
 

@@ -31,6 +31,7 @@ mod tail;
 pub(crate) mod unrecovered;
 mod waiters;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
 
 pub(crate) use self::commit::FoundSequences;
@@ -73,6 +74,8 @@ pub(crate) struct Log {
     commit: GroupCommit<Device>,
     /// Held by the thread that seals.
     sealing: Mutex<()>,
+    /// Number of segments that were rotated out and not sealed yet.
+    unsealed: AtomicUsize,
     size: SegmentSize,
     /// Maps of segments that were removed, and their lengths.
     unlinked: Mutex<Vec<(Weak<Map>, u64)>>,
@@ -114,6 +117,7 @@ impl Log {
             doubtful_hints: DoubtfulHints::default(),
             commit: GroupCommit::new(lock, device),
             sealing: Mutex::new(()),
+            unsealed: AtomicUsize::new(0),
             size,
             unlinked: Mutex::default(),
         }

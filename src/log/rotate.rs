@@ -1,6 +1,7 @@
 //! From one active segment to the next.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::active::{Account, Active, LogFile, Prepared, SEGMENT_OVERHEAD};
 use super::append::Room;
@@ -12,6 +13,7 @@ use crate::format::manifest::{SegmentEntry, SegmentState};
 use crate::format::record::Kind;
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::format::segment_file;
+use crate::options::Maintenance;
 use crate::planted::{Planted, planted};
 use crate::segment::buffer::Appender;
 use crate::segment::{Counters, Segment};
@@ -19,6 +21,8 @@ use crate::storage::StorageFile;
 
 /// Most segments waiting to be sealed, however small: sealing them should not take long.
 const SEALING_MAX: usize = 4;
+/// Segments waiting to be sealed from which on writers are slowed down.
+const SEALING_BEHIND: usize = 2;
 /// Most left-over files to pass over when a segment is created: files of unlisted segments that
 /// could not be removed.
 const LEFT_OVER_MAX: usize = 1 << 10;
@@ -40,7 +44,7 @@ impl Log {
                 // faster than the device seals them itself before it starts another.
                 Some(_) if self.are_buffers_full(&guard.tail) && !planted(Planted::PileUp) => {
                     drop(guard);
-                    self.seal_all()?;
+                    self.seal_oldest()?;
                     guard = self.lock();
                 }
                 _ => {
@@ -49,6 +53,18 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// Notes how many segments wait to be sealed, for those who hold no lock.
+    pub(super) fn note_unsealed(&self, guard: &Guard<'_>) {
+        self.unsealed.store(guard.tail.sealing.len(), Ordering::Relaxed);
+    }
+
+    /// Whether writers outrun the thread that seals. They should wait a little now and then, or they
+    /// will have to seal themselves.
+    pub(crate) fn is_sealing_behind(&self) -> bool {
+        self.unsealed.load(Ordering::Relaxed) >= SEALING_BEHIND
+            && self.context.options.maintenance == Maintenance::Background
     }
 
     /// Whether the buffers would take too much memory with another active segment.
@@ -82,6 +98,7 @@ impl Log {
         };
         if let Some(old) = guard.tail.active.take() {
             guard.tail.rotate_out(old);
+            self.note_unsealed(guard);
             self.context.maintenance_wake.wake();
             self.context.flush_wake.wake();
             self.context.sync_wake.wake();

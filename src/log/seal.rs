@@ -21,7 +21,18 @@ impl Log {
     /// writers that fill segments faster than the device syncs them would keep the caller here
     /// forever.
     pub(crate) fn seal_all(&self) -> Result<()> {
-        let rotated = self.lock().tail.sealing.clone();
+        let all = self.lock().tail.sealing.clone();
+        self.seal_each(all)
+    }
+
+    /// Seals the oldest one, for a writer that waits for the memory of one segment: most of the time
+    /// goes into sorting for hints, so to seal all of them would take several times as long.
+    pub(super) fn seal_oldest(&self) -> Result<()> {
+        let oldest = self.lock().tail.sealing.first().cloned();
+        self.seal_each(oldest)
+    }
+
+    fn seal_each(&self, rotated: impl IntoIterator<Item = Arc<Rotated>>) -> Result<()> {
         let _one_at_a_time = lock(&self.sealing);
         for oldest in rotated {
             let guard = self.lock();
@@ -32,6 +43,7 @@ impl Log {
             guard.check_poison()?;
             drop(guard);
             self.reserve.run(ReservePart::Whole, || self.seal(&oldest))?;
+            self.note_unsealed(&self.lock());
             self.adapt_sizes();
             self.context.compaction_wake.wake();
         }

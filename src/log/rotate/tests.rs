@@ -140,3 +140,28 @@ fn files_left_over_are_passed_over_but_not_without_end() {
     faults.clear();
     namespace.put("key", [9; 4000]).unwrap();
 }
+
+/// The memory of one segment is enough for the next.
+#[test]
+fn a_writer_that_outruns_sealing_seals_one_segment_and_leaves_the_others_to_the_thread() {
+    // Manual, so that nothing is sealed meanwhile; buffered, since other writes then seal themselves.
+    let (store, namespace) = opened(MemStorage::new());
+    let log = &store.engine().log;
+    let waiting = || log.lock().tail.sealing.len();
+    let put = || {
+        let options = PutOptions::new().durability(Durability::Buffered);
+        namespace.put_with("key", [7; 3000], options).unwrap();
+    };
+    log.seal_all().unwrap();
+    while waiting() < SEALING_MAX {
+        put();
+        assert_eq!(log.unsealed.load(Ordering::Relaxed), waiting());
+        assert!(!log.is_sealing_behind(), "there is no thread to wait for");
+    }
+    for _ in 0..3 {
+        put();
+        assert_eq!(waiting(), SEALING_MAX);
+    }
+    log.seal_all().unwrap();
+    assert_eq!((waiting(), log.unsealed.load(Ordering::Relaxed)), (0, 0));
+}
