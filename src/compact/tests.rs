@@ -25,19 +25,13 @@ fn open_on(storage: Arc<dyn Storage>) -> (Store, Namespace) {
     (store, namespace)
 }
 
-/// Ends the active segment and seals it.
-fn end_segment(store: &Store) {
-    store.engine().log.retire_active().unwrap();
-    store.engine().log.seal_all().unwrap();
-}
-
 /// Fills this many segments; each has one more live key of 16 than the one before.
 fn fill(store: &Store, namespace: &Namespace, segments: usize) -> usize {
     for segment in 0..segments {
         for n in 0..16 {
             namespace.put(format!("{segment} {n}"), [b'v'; 900]).unwrap();
         }
-        end_segment(store);
+        store.end_segment();
     }
     let mut live = 0;
     for segment in 0..segments {
@@ -47,7 +41,7 @@ fn fill(store: &Store, namespace: &Namespace, segments: usize) -> usize {
         }
         live += 16 - gone;
     }
-    end_segment(store);
+    store.end_segment();
     live
 }
 
@@ -129,7 +123,7 @@ fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
     let (store, namespace) = open(&disk);
     namespace.put("hidden", [b'v'; 900]).unwrap();
     namespace.put("live", [b'v'; 900]).unwrap();
-    end_segment(&store);
+    store.end_segment();
     damage(&disk, "live");
     namespace.delete("hidden").unwrap();
     assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::Corruption);
@@ -156,7 +150,7 @@ fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged()
             };
             namespace.put(key, [b'v'; 900]).unwrap();
         }
-        end_segment(&store);
+        store.end_segment();
     }
     (0..DAMAGED).for_each(|segment| damage(&disk, &format!("live {segment:02} 00")));
     let before = store.stats().segment_bytes;
@@ -256,7 +250,7 @@ fn a_delete_on_a_full_disk_makes_room_past_a_damaged_segment_and_the_damage_is_t
     (0..300).for_each(|n| {
         namespace.put(long(n), "v").unwrap();
     });
-    end_segment(&store);
+    store.end_segment();
     disk.set_capacity(Some(disk.used()));
     for n in (0..300).filter(|n| n % 4 > 0) {
         assert!(namespace.delete(long(n)).unwrap());
@@ -297,11 +291,11 @@ fn dropping_what_is_damaged_and_dead_can_fail_for_want_of_space() {
     let disk = MemStorage::seeded(1);
     let (store, namespace) = open(&disk);
     // The record of the namespace stays alive.
-    end_segment(&store);
+    store.end_segment();
     // Waste, so that it is read.
     namespace.put("key", [b'v'; 900]).unwrap();
     namespace.put("key", [b'v'; 900]).unwrap();
-    end_segment(&store);
+    store.end_segment();
     damage(&disk, "key");
     assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::Corruption);
     // Nothing else to do: neither waste nor small segments.
@@ -309,7 +303,7 @@ fn dropping_what_is_damaged_and_dead_can_fail_for_want_of_space() {
         let key = if n == 0 { "key".to_owned() } else { format!("{n}") };
         namespace.put(key, [b'v'; 900]).unwrap();
     }
-    end_segment(&store);
+    store.end_segment();
     disk.set_capacity(Some(0));
     assert_eq!(store.compact().unwrap_err().kind(), ErrorKind::NoSpace);
     disk.set_capacity(None);

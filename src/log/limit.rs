@@ -69,8 +69,7 @@ mod tests {
         }
         let log = &store.engine().log;
         let end_segment = || {
-            log.retire_active().unwrap();
-            log.seal_all().unwrap();
+            store.end_segment();
         };
         end_segment();
         (0..50).for_each(|n| assert!(namespace.delete(format!("{n}")).unwrap()));

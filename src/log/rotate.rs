@@ -55,6 +55,11 @@ impl Log {
         }
     }
 
+    fn rotate_out(&self, guard: &mut Guard<'_>, old: Active) {
+        guard.tail.rotate_out(old);
+        self.note_unsealed(guard);
+    }
+
     /// Notes how many segments wait to be sealed, for those who hold no lock.
     pub(super) fn note_unsealed(&self, guard: &Guard<'_>) {
         self.unsealed.store(guard.tail.sealing.len(), Ordering::Relaxed);
@@ -97,8 +102,7 @@ impl Log {
             }
         };
         if let Some(old) = guard.tail.active.take() {
-            guard.tail.rotate_out(old);
-            self.note_unsealed(guard);
+            self.rotate_out(guard, old);
             self.context.maintenance_wake.wake();
             self.context.flush_wake.wake();
             self.context.sync_wake.wake();
@@ -263,7 +267,7 @@ impl Log {
         }
         self.commit.write_out_held(&mut guard)?;
         if let Some(old) = guard.tail.active.take() {
-            guard.tail.rotate_out(old);
+            self.rotate_out(&mut guard, old);
         }
         Ok(())
     }

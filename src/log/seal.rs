@@ -200,8 +200,7 @@ mod tests {
         };
         let sequence = put(Durability::Buffered);
         assert!(store.stats().durable_sequence < sequence);
-        log.retire_active().unwrap();
-        log.seal_all().unwrap();
+        store.end_segment();
         assert!(store.stats().durable_sequence >= sequence);
         put(Durability::Buffered);
         log.retire_active().unwrap();
@@ -231,8 +230,7 @@ mod tests {
         let namespace = store.namespace("N").unwrap();
         let log = &store.engine().log;
         let seal = || {
-            log.retire_active().unwrap();
-            log.seal_all().unwrap();
+            store.end_segment();
             let listed = log.manifest.current().segments.into_iter();
             listed.map(|entry| entry.id).collect::<Vec<_>>()
         };

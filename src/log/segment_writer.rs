@@ -263,8 +263,7 @@ mod tests {
             namespace.put(format!("{length}"), vec![7; length]).unwrap();
         }
         let engine = store.engine();
-        engine.log.retire_active().unwrap();
-        engine.log.seal_all().unwrap();
+        store.end_segment();
         let segment = engine.state.segments.all().remove(0);
         let mut scratch = Vec::new();
         let mut scanner = Scanner::new(segment.all_bytes(&mut scratch).unwrap(), segment.header);

@@ -14,8 +14,7 @@ fn a_record_whose_end_is_missing_is_damaged_however_it_is_read() {
         .unwrap();
     let namespace = store.namespace("N").unwrap();
     namespace.put("key", [7; 10_000]).unwrap();
-    store.engine().log.retire_active().unwrap();
-    store.engine().log.seal_all().unwrap();
+    store.end_segment();
     assert_eq!(namespace.get("key").unwrap().unwrap().len(), 10_000);
     // Cut in the value, and in the header.
     for length in [5_000, 70] {

@@ -235,3 +235,13 @@ impl Store {
         self.inner.close()
     }
 }
+
+#[cfg(test)]
+impl Store {
+    /// Ends the active segment and seals it.
+    pub(crate) fn end_segment(&self) {
+        let log = &self.engine().log;
+        let ended = log.retire_active().and_then(|()| log.seal_all());
+        ended.expect("the segment is sealed");
+    }
+}

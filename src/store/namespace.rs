@@ -196,11 +196,11 @@ impl Namespace {
     /// # Errors
     ///
     /// [`Error::InvalidInput`] if key or value are outside the store's [`Limits`],
-    /// [`Error::NoSpace`] on a full disk, [`Error::LimitReached`] and [`Error::NamespaceFull`] at a
-    /// limit of the store or the namespace, and [`Error::Poisoned`] after an earlier failure that
-    /// left it unknown what is on the disk; with these nothing was written. [`Error::Pending`] if
-    /// the write was applied but will be written out later. After any other error the write may or
-    /// may not have happened, as a whole.
+    /// [`Error::NoSpace`] on a full disk, and [`Error::LimitReached`] and [`Error::NamespaceFull`]
+    /// at a limit of the store or the namespace: then nothing was written. [`Error::Pending`] if
+    /// the write was applied but will be written out later. [`Error::Poisoned`] after a failure
+    /// that left it unknown what is on the disk. After it and any other error the write may or may
+    /// not have happened, as a whole.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64> {
         self.put_with(key, value, PutOptions::new())
     }

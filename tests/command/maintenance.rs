@@ -62,9 +62,18 @@ fn statistics_are_for_people_and_for_programs() {
         numbers["scrub"].to_string(),
         r#"{"bytes":0,"damaged_segments":0,"errors":[],"last_pass_ms":null,"passes":0}"#
     );
+    let namespaces = numbers["by_namespace"].as_array().unwrap();
+    let [namespace] = &namespaces[..] else {
+        panic!("{numbers}")
+    };
+    assert_eq!((&namespace["name"], &namespace["keys"]), (&"N".into(), &2000.into()));
+    assert_eq!(namespace["id"], at.json(["namespace", "list"])[0]["id"]);
+    let held = namespace["live_bytes"].as_u64().unwrap();
+    assert!((live - 100..live).contains(&held), "{numbers}");
     let text = at.text(["stats"]);
     for part in [
         "2,000 keys",
+        "2,000 keys in N",
         "live",
         "dead",
         "expired",

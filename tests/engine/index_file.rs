@@ -174,6 +174,45 @@ fn a_flipped_bit_a_cut_or_more_bytes_make_an_index_file_useless_and_do_no_harm()
     }
 }
 
+const HEAD_LEN: usize = 104;
+
+/// Lengths of the sections of an index file, as its head has them.
+fn section_lengths(bytes: &[u8]) -> [usize; 3] {
+    [0, 1, 2].map(|n| u64::from_le_bytes(bytes[64 + n * 12..72 + n * 12].try_into().unwrap()) as usize)
+}
+
+/// Makes all checksums of an index file right.
+fn correct_checksums(bytes: &mut [u8]) {
+    let mut start = HEAD_LEN;
+    for (n, length) in section_lengths(bytes).into_iter().enumerate() {
+        let crc = crc32fast::hash(&bytes[start..start + length]);
+        bytes[72 + n * 12..76 + n * 12].copy_from_slice(&crc.to_le_bytes());
+        start += length;
+    }
+    let crc = crc32fast::hash(&bytes[..HEAD_LEN - 4]);
+    bytes[HEAD_LEN - 4..HEAD_LEN].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn an_index_file_by_which_namespaces_have_more_bytes_than_all_segments_is_ignored() {
+    let (disk, expected) = closed();
+    let path = index(&disk).unwrap();
+    let good = disk.read_file(&path).unwrap();
+    let [keydir, ..] = section_lengths(&good);
+    // Of the first namespace: behind the count of them, its number, its id and its flags.
+    let place = HEAD_LEN + keydir + 4 + 4 + 16 + 1;
+    let of_first = u64::from_le_bytes(good[place..place + 8].try_into().unwrap());
+    assert!((1..1 << 20).contains(&of_first), "the layout differs");
+    for (bytes, is_used) in [(of_first, true), (0, true), (1 << 40, false), (u64::MAX, false)] {
+        let mut changed = good.clone();
+        changed[place..place + 8].copy_from_slice(&bytes.to_le_bytes());
+        correct_checksums(&mut changed);
+        let copy = disk.crash_process();
+        copy.write_file(&path, &changed).unwrap();
+        assert_eq!(opens(&copy, ReadMode::Map, &expected), is_used, "{bytes}");
+    }
+}
+
 /// With forged checksums a file can hold wrong content, but opening and reading must never panic.
 #[test]
 fn an_index_file_of_any_content_with_right_checksums_causes_no_panic() {
@@ -181,16 +220,12 @@ fn an_index_file_of_any_content_with_right_checksums_causes_no_panic() {
     let (disk, _) = closed_on(MemStorage::seeded(rng.next()));
     let path = index(&disk).unwrap();
     let bytes = disk.read_file(&path).unwrap();
-    let head_len = 104;
-    let lengths: Vec<usize> = (0..3)
-        .map(|n| u64::from_le_bytes(bytes[64 + n * 12..72 + n * 12].try_into().unwrap()) as usize)
-        .collect();
     assert_eq!(
         bytes.len(),
-        head_len + lengths.iter().sum::<usize>(),
+        HEAD_LEN + section_lengths(&bytes).iter().sum::<usize>(),
         "the layout differs"
     );
-    let used = (head_len..bytes.len()).filter(|at| bytes[*at] != 0).collect::<Vec<_>>();
+    let used = (HEAD_LEN..bytes.len()).filter(|at| bytes[*at] != 0).collect::<Vec<_>>();
     let mut believed = 0;
     for _ in 0..1_500 {
         let mut wrong = bytes.clone();
@@ -198,14 +233,7 @@ fn an_index_file_of_any_content_with_right_checksums_causes_no_panic() {
             let at = used[rng.below(used.len() as u64) as usize];
             wrong[at] = [rng.next() as u8, 0, 0xff, wrong[at].wrapping_add(1)][rng.below(4) as usize];
         }
-        let mut start = head_len;
-        for (n, length) in lengths.iter().enumerate() {
-            let crc = crc32fast::hash(&wrong[start..start + length]);
-            wrong[72 + n * 12..76 + n * 12].copy_from_slice(&crc.to_le_bytes());
-            start += length;
-        }
-        let crc = crc32fast::hash(&wrong[..head_len - 4]);
-        wrong[head_len - 4..head_len].copy_from_slice(&crc.to_le_bytes());
+        correct_checksums(&mut wrong);
         let copy = disk.crash_process();
         copy.write_file(&path, &wrong).unwrap();
         let store = options(&copy).open(DIRECTORY).unwrap();

@@ -70,8 +70,8 @@ fn run(session: &Session, command: Command) -> Outcome {
         Command::Serve(arguments) => {
             let settings = server::Settings::of(&arguments)?;
             session.set_path_if_none(settings.store.as_deref());
-            let options = settings.store_options(embercask::Options::default());
-            server::run(settings, session.store_with(options)?)
+            let store = session.store_with(settings.store_options())?;
+            server::run(settings, store)
         }
         Command::Token { name } => generate::token(&name),
         Command::Completions { shell } => generate::completions(shell),

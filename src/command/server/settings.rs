@@ -213,8 +213,8 @@ impl Settings {
     }
 
     /// Options of the store.
-    pub(crate) fn store_options(&self, options: Options) -> Options {
-        options
+    pub(crate) fn store_options(&self) -> Options {
+        Options::default()
             .max_disk_bytes(self.max_disk_bytes)
             .sync_interval(Some(self.sync_interval))
             .scrub_bytes_per_second(self.scrub_bytes_per_second)
@@ -358,18 +358,9 @@ mod tests {
             (idle_timeout, body_timeout, stop_timeout),
             (shown.idle_timeout, shown.body_timeout, shown.stop_timeout)
         );
-        assert_eq!(
-            (max_disk_bytes, max_namespace_bytes, scrub_bytes_per_second),
-            (None, BTreeMap::new(), None)
-        );
-        assert_eq!(
-            (
-                shown.max_disk_bytes,
-                shown.max_namespace_bytes,
-                shown.scrub_bytes_per_second
-            ),
-            (None, BTreeMap::new(), None)
-        );
+        assert_eq!((max_disk_bytes, shown.max_disk_bytes), (None, None));
+        assert!(max_namespace_bytes.is_empty() && shown.max_namespace_bytes.is_empty());
+        assert_eq!((scrub_bytes_per_second, shown.scrub_bytes_per_second), (None, None));
         assert_eq!(sync_interval, shown.sync_interval);
         assert_eq!((log, log_format), (shown.log, shown.log_format));
         assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");

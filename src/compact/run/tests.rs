@@ -18,21 +18,16 @@ fn open(disk: &MemStorage, clock: &ManualClock) -> (Store, Namespace) {
     (store, namespace)
 }
 
-fn end_segment(store: &Store) {
-    store.engine().log.retire_active().unwrap();
-    store.engine().log.seal_all().unwrap();
-}
-
 #[test]
 fn a_put_swept_while_a_run_is_under_way_is_not_taken_for_overwritten() {
     let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
     let (store, namespace) = open(&disk, &clock);
     let engine = store.engine();
     namespace.put("key", "for ever").unwrap();
-    end_segment(&store);
+    store.end_segment();
     let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
     namespace.put_with("key", "for five seconds", five_seconds).unwrap();
-    end_segment(&store);
+    store.end_segment();
 
     let input = SealedSegment::of(engine.state.segments.all().pop().unwrap()).unwrap();
     let rules = engine.compactor.rules(std::slice::from_ref(&input));
@@ -77,9 +72,9 @@ fn a_segment_of_deletes_is_read_as_long_as_a_put_with_an_expiry_is_compacted_wit
     let (store, namespace) = open(&disk, &clock);
     let five_seconds = PutOptions::new().ttl(Duration::from_secs(5));
     namespace.put_with("key", "value", five_seconds).unwrap();
-    end_segment(&store);
+    store.end_segment();
     namespace.delete("key").unwrap();
-    end_segment(&store);
+    store.end_segment();
     clock.advance(6000);
     assert_eq!(store.compact_subset(0b11).unwrap().runs, 1);
     drop(namespace);
@@ -94,9 +89,9 @@ fn a_delete_goes_once_its_key_was_put_again_although_an_older_put_stays() {
     let (disk, clock) = (MemStorage::new(), ManualClock::new(1_000_000));
     let (store, namespace) = open(&disk, &clock);
     namespace.put("key", "older").unwrap();
-    end_segment(&store);
+    store.end_segment();
     namespace.delete("key").unwrap();
-    end_segment(&store);
+    store.end_segment();
     let kept = store.compact_subset(0b10).unwrap();
     assert!(kept.runs == 1 && kept.written_bytes > 0, "{kept:?}");
     namespace.put("key", "newer").unwrap();
@@ -112,7 +107,7 @@ fn what_hides_a_put_that_is_deleted_during_the_run_is_needed_by_the_output() {
     let engine = store.engine();
     namespace.put("key", "value").unwrap();
     namespace.put("other", "value").unwrap();
-    end_segment(&store);
+    store.end_segment();
     let inputs = [SealedSegment::of(engine.state.segments.all().remove(0)).unwrap()];
     let run = engine.compactor.begin(&inputs, Pace::Forced).unwrap();
     let mut scratch = [Vec::new()];
@@ -187,7 +182,7 @@ fn an_input_damaged_between_its_two_readings_stops_the_writers_and_loses_nothing
     for n in 0..20 {
         namespace.put(format!("{n}"), [7; 100]).unwrap();
     }
-    end_segment(&store);
+    store.end_segment();
     let inputs = [SealedSegment::of(engine.state.segments.all().remove(0)).unwrap()];
     let run = engine.compactor.begin(&inputs, Pace::Forced).unwrap();
     let mut scratch = [Vec::new()];
@@ -228,10 +223,10 @@ fn the_end_of_a_namespace_is_kept_as_long_as_its_beginning() {
     let (store, namespace) = open(&disk, &clock);
     store.create_namespace("DROPPED").unwrap();
     namespace.put("key", "value").unwrap();
-    end_segment(&store);
+    store.end_segment();
     store.drop_namespace("DROPPED").unwrap();
     store.maintain().unwrap();
-    end_segment(&store);
+    store.end_segment();
     assert_eq!(store.compact_subset(0b10).unwrap().runs, 1);
     drop(namespace);
     store.close().unwrap();

@@ -62,6 +62,7 @@ fn only_orders_that_have_changed_are_looked_at_and_each_is_named_once() {
     changed.order.begin_look();
     assert!(changed.order.look_again());
 }
+
 #[test]
 fn namespaces_that_are_gone_take_no_room() {
     let namespaces = Namespaces::default();

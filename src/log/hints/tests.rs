@@ -17,8 +17,7 @@ fn a_damaged_segment_gets_no_hint_of_what_lies_before_the_damage() {
         namespace.put(key, "value").unwrap();
     }
     let engine = store.engine();
-    engine.log.retire_active().unwrap();
-    engine.log.seal_all().unwrap();
+    store.end_segment();
     let segment = engine.state.segments.all().remove(0);
     write_hint(&engine.context, &segment).unwrap();
     let data_end = segment.summary.unwrap().data_end;
@@ -65,8 +64,7 @@ fn a_hint_is_used_only_for_the_segment_that_it_was_written_for() {
         .unwrap();
     store.namespace("N").unwrap().put("key", "value").unwrap();
     let engine = store.engine();
-    engine.log.retire_active().unwrap();
-    engine.log.seal_all().unwrap();
+    store.end_segment();
     let segment = engine.state.segments.all().remove(0);
     let own = read_hint(&engine.context, &segment).unwrap().unwrap();
     let changes: [fn(&mut Hint); 4] = [

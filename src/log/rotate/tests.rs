@@ -164,4 +164,18 @@ fn a_writer_that_outruns_sealing_seals_one_segment_and_leaves_the_others_to_the_
     }
     log.seal_all().unwrap();
     assert_eq!((waiting(), log.unsealed.load(Ordering::Relaxed)), (0, 0));
+    log.retire_active().unwrap();
+    assert_eq!((waiting(), log.unsealed.load(Ordering::Relaxed)), (1, 1));
+}
+
+#[test]
+fn with_a_thread_that_seals_writers_wait_for_it_once_two_segments_do() {
+    // Nothing is rotated or sealed in it, so the number stays as it is set.
+    let options = Store::options().storage(Arc::new(MemStorage::new()));
+    let store = options.open("/store").unwrap();
+    let log = &store.engine().log;
+    for (unsealed, is_behind) in [(0, false), (1, false), (2, true), (3, true)] {
+        log.unsealed.store(unsealed, Ordering::Relaxed);
+        assert_eq!(log.is_sealing_behind(), is_behind, "{unsealed}");
+    }
 }

@@ -93,8 +93,7 @@ fn no_index_file_is_written_beside_a_log_that_was_not_closed_well() {
         disk.read_file("/store/INDEX").is_ok()
     };
     assert!(!writes(), "a segment can still grow");
-    engine.log.retire_active().unwrap();
-    engine.log.seal_all().unwrap();
+    store.end_segment();
     assert!(writes());
     disk.remove_file("/store/INDEX").unwrap();
     engine.log.manifest.set_index_file(false);

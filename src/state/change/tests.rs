@@ -26,8 +26,7 @@ fn open(disk: &MemStorage) -> (FaultStorage, Store, Namespace) {
 /// Seals everything and damages the header of this key's record; returns its location.
 fn damage_header(disk: &MemStorage, store: &Store, namespace: &Namespace, key: &str) -> Location {
     let engine = store.engine();
-    engine.log.retire_active().unwrap();
-    engine.log.seal_all().unwrap();
+    store.end_segment();
     let (number, key) = (namespace.state.number, key.as_bytes());
     let (location, _) = engine
         .state

@@ -19,11 +19,6 @@ fn open(storage: Arc<dyn crate::storage::Storage>) -> (ManualClock, Store, Names
     (clock, store, namespace)
 }
 
-fn seal(store: &Store) {
-    store.engine().log.retire_active().unwrap();
-    store.engine().log.seal_all().unwrap();
-}
-
 fn seconds(seconds: u64) -> PutOptions {
     PutOptions::new().ttl(Duration::from_secs(seconds))
 }
@@ -45,7 +40,7 @@ fn nothing_is_read_from_the_device_under_the_writer_lock() {
         namespace.put_with(format!("{key}"), "1", seconds(1)).unwrap();
         dropped.put(format!("{key}"), "1").unwrap();
     }
-    seal(&store);
+    store.end_segment();
     clock.advance(1000);
     store.drop_namespace("DROPPED").unwrap();
     let state = &store.engine().state;
@@ -175,7 +170,7 @@ fn keys_that_compaction_moves_between_reading_and_removing_leave_all_the_same() 
         dropped.put(format!("dead {key}"), "1").unwrap();
         dropped.delete(format!("dead {key}")).unwrap();
     }
-    seal(&store);
+    store.end_segment();
     store.drop_namespace("DROPPED").unwrap();
     let state = &store.engine().state;
     let due_ms = store.now_ms() + 1000;
@@ -211,7 +206,7 @@ fn a_read_that_fails_in_a_drop_is_told_and_what_was_read_before_leaves() {
     for key in 0..10 {
         dropped.put(format!("{key}"), "1").unwrap();
     }
-    seal(&store);
+    store.end_segment();
     store.drop_namespace("DROPPED").unwrap();
     let housekeeping = &store.engine().housekeeping;
     faults.inject(

@@ -45,3 +45,18 @@ fn an_index_file_names_no_namespace_that_cannot_be() {
         assert_eq!(read(namespaces), Err(Damage::Field("namespace")));
     }
 }
+
+/// Of a version that did not count them, or of none.
+#[test]
+fn an_index_file_says_how_many_bytes_each_namespace_has() {
+    let good = entries(&[(1, "M")]);
+    // Behind the count, the number and the id.
+    let flags = 4 + 4 + 16;
+    assert_eq!(good[flags], HAS_LIVE_BYTES);
+    for (bits, is_read) in [(2, true), (3, true), (0, false), (1, false), (6, false), (0xff, false)] {
+        let mut changed = good.clone();
+        changed[flags] = bits;
+        let read = read_to_end(Fields(&changed), read_namespaces);
+        assert_eq!(read.is_ok(), is_read, "{bits}");
+    }
+}

@@ -145,8 +145,7 @@ fn a_read_that_fails_in_a_sweep_does_not_keep_the_key_in_memory_for_good() {
     let namespace = store.namespace("N").unwrap();
     let second = PutOptions::new().ttl(Duration::from_secs(1));
     namespace.put_with("key", "value", second).unwrap();
-    store.engine().log.retire_active().unwrap();
-    store.engine().log.seal_all().unwrap();
+    store.end_segment();
     clock.advance(1000);
     faulty.inject(
         Fault::new(FaultKind::Error(std::io::ErrorKind::Other))

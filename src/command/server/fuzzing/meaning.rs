@@ -26,7 +26,6 @@ pub(super) struct Meaning {
     binding: Option<String>,
     binding_for: BTreeMap<String, String>,
     durability: String,
-    /// Limit of the store, rate of scrubbing, and interval of syncs in milliseconds.
     max_disk_bytes: Option<u64>,
     scrub_bytes_per_second: Option<u64>,
     sync_interval_ms: u64,
@@ -190,7 +189,7 @@ impl Meaning {
             max_connections: number("max_connections")?
                 .unwrap_or(1024)
                 .min(Semaphore::MAX_PERMITS as u64),
-            body_memory_bytes: number("body_memory_mib")?.unwrap_or(512).saturating_mul(1 << 20),
+            body_memory_bytes: mib(number("body_memory_mib")?.unwrap_or(512)),
             seconds: [
                 second(flags.idle_seconds.or(number("idle_seconds")?), 75),
                 second(number("body_seconds")?, 30),

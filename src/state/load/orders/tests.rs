@@ -18,8 +18,7 @@ fn with_keys(count: usize) -> Store {
         let batch = keys.fold(store.batch(), |batch, key| batch.put(&namespace, key, "1"));
         batch.commit().unwrap();
     }
-    store.engine().log.retire_active().unwrap();
-    store.engine().log.seal_all().unwrap();
+    store.end_segment();
     store
 }
 

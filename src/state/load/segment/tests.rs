@@ -45,8 +45,7 @@ fn an_offset_without_a_record_of_a_key_is_the_fault_of_the_hint_or_of_a_scanned_
         let store = open(read_mode);
         store.namespace("N").unwrap().put("key", "value").unwrap();
         let inside = location(&store, "N", "key").offset() + 8;
-        store.engine().log.retire_active().unwrap();
-        store.engine().log.seal_all().unwrap();
+        store.end_segment();
         let state = &store.engine().state;
         let [segment] = &state.segments.all()[..] else { panic!() };
         let beyond = segment.data_end() + 8;
