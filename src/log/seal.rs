@@ -25,8 +25,8 @@ impl Log {
         self.seal_each(all)
     }
 
-    /// Seals the oldest one, for a writer that waits for the memory of one segment: most of the time
-    /// goes into sorting for hints, so to seal all of them would take several times as long.
+    /// Seals the oldest one, for a writer that waits for the memory of one segment: to seal all of
+    /// them would take several times as long.
     pub(super) fn seal_oldest(&self) -> Result<()> {
         let oldest = self.lock().tail.sealing.first().cloned();
         self.seal_each(oldest)
