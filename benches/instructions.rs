@@ -137,7 +137,7 @@ const fn many(name: &'static str, call: fn(&Work, usize)) -> Operation {
 const fn page(name: &'static str, detailed: bool) -> Operation {
     let call = |work: &Work, call: usize| {
         let start = &work.starts[call % work.starts.len()];
-        let page = work.namespace.list().start(start).limit(PAGE_KEYS).page();
+        let page = work.namespace.list().start(start).page_size(PAGE_KEYS).page();
         assert_eq!(page.expect("a page").len(), PAGE_KEYS, "the page is full");
     };
     Operation {

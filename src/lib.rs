@@ -41,7 +41,7 @@
 //!     let entry = entry?;
 //!     println!("{} {:?} {:?}", entry.key_str()?, entry.expiry_ms(), entry.metadata());
 //! }
-//! let first = sessions.list().prefix("user-").limit(1).page()?;
+//! let first = sessions.list().prefix("user-").page_size(1).page()?;
 //! if let Some(cursor) = first.cursor() {
 //!     let second = sessions.list().prefix("user-").cursor(cursor).page()?;
 //!     assert!(second.is_last());

@@ -84,7 +84,7 @@ impl Cache {
     }
 
     fn list_folder(&self, folder: &[u8]) -> Result<()> {
-        let mut list = self.namespace()?.list().prefix(folder).limit(1000);
+        let mut list = self.namespace()?.list().prefix(folder).page_size(1000);
         let (mut keys, mut pages) = (0, 0);
         let mut first = Vec::new();
         loop {

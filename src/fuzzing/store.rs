@@ -245,7 +245,7 @@ pub fn cursor(data: &[u8]) {
     let mut input = Input::new(data);
     let mode = input.u8();
     let (low, high) = (input.choose(&LISTED), input.choose(&LISTED));
-    let mut list = namespace.list().limit(1 + input.below(3));
+    let mut list = namespace.list().page_size(1 + input.below(3));
     let (mut lower, mut upper, mut prefix) = (Bound::Unbounded, Bound::Unbounded, "");
     if mode & 1 != 0 {
         prefix = &low[..1];

@@ -14,7 +14,7 @@ use test_support::DIRECTORY;
 pub(crate) fn content(store: &Store) -> Result<Content> {
     let mut content = Content::default();
     for info in store.namespaces()? {
-        for entry in store.open_namespace(&info.name)?.list().limit(7).with_values() {
+        for entry in store.open_namespace(&info.name)?.list().page_size(7).with_values() {
             let entry = entry?;
             let value = entry.value().expect("it was asked for");
             let item = Item {
@@ -162,7 +162,7 @@ fn look(damaged: &Damaged<'_>, store: &Store) -> bool {
             .filter(|(_, item)| item.is_some())
             .map(|(key, _)| *key)
             .collect();
-        match namespace.list().limit(3).into_iter().collect::<Result<Vec<_>>>() {
+        match namespace.list().page_size(3).into_iter().collect::<Result<Vec<_>>>() {
             Ok(found) => assert_eq!(
                 found.iter().map(|entry| entry.key()).collect::<Vec<_>>(),
                 there,

@@ -856,7 +856,7 @@ fn a_page_uses_one_time_for_all_its_keys() {
     for n in 0..20 {
         namespace.put_with(format!("{n:02}"), "1", ttl_ms(1_000)).unwrap();
     }
-    let list = namespace.list().limit(5);
+    let list = namespace.list().page_size(5);
     let first = list.page().unwrap();
     assert_eq!(first.len(), 5);
     world.clock.advance(1_000);

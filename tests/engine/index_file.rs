@@ -29,7 +29,7 @@ fn content(store: &Store) -> Result<Content> {
     for info in store.namespaces()? {
         let namespace = store.open_namespace(&info.name)?;
         let mut keys = Vec::new();
-        for entry in namespace.list().limit(5).with_values() {
+        for entry in namespace.list().page_size(5).with_values() {
             let entry = entry?;
             let value = entry.value().expect("asked for").clone();
             let item = (
@@ -42,7 +42,7 @@ fn content(store: &Store) -> Result<Content> {
             keys.push(entry.key().to_vec());
             content.insert((info.name.clone(), info.id, entry.key().to_vec()), item);
         }
-        let plain: Vec<_> = (namespace.list().reverse().limit(7).into_iter())
+        let plain: Vec<_> = (namespace.list().reverse().page_size(7).into_iter())
             .map(|entry| entry.map(|entry| entry.key().to_vec()))
             .collect::<Result<_>>()?;
         assert!(plain.iter().rev().eq(&keys));
@@ -240,7 +240,7 @@ fn an_index_file_of_any_content_with_right_checksums_causes_no_panic() {
         believed += u32::from(store.recovery_report().index_file_used);
         for info in store.namespaces().unwrap() {
             let namespace = store.open_namespace(&info.name).unwrap();
-            for entry in namespace.list().limit(3).with_values() {
+            for entry in namespace.list().page_size(3).with_values() {
                 match entry {
                     Ok(entry) => drop(namespace.get(entry.key())),
                     Err(error) => {

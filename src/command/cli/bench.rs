@@ -67,7 +67,7 @@ const LOADS: [Load; 6] = [
         name: "list, 100 keys",
         operation: |work, random| {
             let start = key(random.below(work.keys));
-            work.namespace.list().start(start).limit(PAGE_KEYS).page()?;
+            work.namespace.list().start(start).page_size(PAGE_KEYS).page()?;
             Ok(())
         },
     },

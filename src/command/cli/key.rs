@@ -188,7 +188,7 @@ fn list(session: &Session, arguments: &List) -> Outcome {
     let mut is_stopped = false;
     let mut damaged = 0;
     while left > 0 && !is_stopped {
-        let mut page = list.clone().limit(left.min(PAGE_KEYS as u64) as usize);
+        let mut page = list.clone().page_size(left.min(PAGE_KEYS as u64) as usize);
         if let Some(cursor) = cursor {
             page = page.cursor(cursor);
         }

@@ -24,7 +24,7 @@ pub(super) fn page(
     prefix: &[u8],
     cursor: Option<String>,
 ) -> Result<Page, ApiError> {
-    let mut list = namespace.list().prefix(prefix).limit(limit);
+    let mut list = namespace.list().prefix(prefix).page_size(limit);
     if let Some(cursor) = cursor {
         list = list.cursor(cursor);
     }

@@ -120,7 +120,7 @@ mod tests {
                 let page = list.clone().cursor(list.encode_cursor(outside.as_bytes())).page();
                 assert!(matches!(page, Err(Error::InvalidCursor)), "{outside:?}: {page:?}");
             }
-            let inside = list.clone().limit(1).page().unwrap();
+            let inside = list.clone().page_size(1).page().unwrap();
             assert_eq!(list.clone().cursor(inside.cursor().unwrap()).page().unwrap().len(), 1);
         }
     }

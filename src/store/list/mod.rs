@@ -32,7 +32,7 @@ pub struct List {
     start: Bound<Vec<u8>>,
     end: Bound<Vec<u8>>,
     reverse: bool,
-    limit: usize,
+    page_size: usize,
     values: bool,
     cursor: Option<String>,
 }
@@ -52,7 +52,7 @@ impl List {
             start: Bound::Unbounded,
             end: Bound::Unbounded,
             reverse: false,
-            limit: PAGE_KEYS_DEFAULT.min(most),
+            page_size: PAGE_KEYS_DEFAULT.min(most),
             values: false,
             cursor: None,
         }
@@ -90,9 +90,10 @@ impl List {
     }
 
     /// Most keys per page: from 1 to [`Limits::page_keys_max`](crate::Limits::page_keys_max).
-    /// Default: 1,000, or that limit if it is lower.
-    pub fn limit(mut self, keys: usize) -> List {
-        self.limit = keys;
+    /// Default: 1,000, or that limit if it is lower. A walk over the listing goes on behind each
+    /// page.
+    pub fn page_size(mut self, keys: usize) -> List {
+        self.page_size = keys;
         self
     }
 
@@ -103,8 +104,8 @@ impl List {
         self
     }
 
-    /// Resumes after the page with this [`Page::cursor`]. Apart from the limit, the listing must be
-    /// the same. An empty cursor means the first page.
+    /// Resumes after the page with this [`Page::cursor`]. Apart from the page size, the listing
+    /// must be the same. An empty cursor means the first page.
     pub fn cursor(mut self, cursor: impl Into<String>) -> List {
         let cursor = cursor.into();
         self.cursor = (!cursor.is_empty()).then_some(cursor);
@@ -116,16 +117,16 @@ impl List {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidInput`] if the limit is out of range, [`Error::InvalidCursor`] if the cursor
-    /// is damaged or belongs to another listing, [`Error::NamespaceNotFound`] if the namespace was
-    /// dropped, and [`Error::Closed`].
+    /// [`Error::InvalidInput`] if the page size is out of range, [`Error::InvalidCursor`] if the
+    /// cursor is damaged or belongs to another listing, [`Error::NamespaceNotFound`] if the
+    /// namespace was dropped, and [`Error::Closed`].
     pub fn page(&self) -> Result<Page> {
         self.namespace.check()?;
         let most = self.namespace.engine().context.options.limits.page_keys_max;
-        if self.limit == 0 || self.limit > most {
+        if self.page_size == 0 || self.page_size > most {
             return Err(Error::invalid(format!(
                 "a page of {} keys is not possible; ask for 1 to {most}",
-                self.limit
+                self.page_size
             )));
         }
         let after = match &self.cursor {
@@ -210,13 +211,13 @@ impl List {
                 if self.reverse { to = bound } else { from = bound }
             }
             // One extra key tells whether this is the last page.
-            let wanted = self.limit - page.len() + 1;
+            let wanted = self.page_size - page.len() + 1;
             let keys = self.namespace.state.order.page(from, to, self.reverse, wanted);
             let is_end = keys.len() < wanted;
             if page.is_empty() && !keys.any(|flags| self.is_looked_up(flags)) {
                 page = Page::of_plain(keys);
                 if !is_end {
-                    page.end_at(self.limit, |last| self.encode_cursor(last));
+                    page.end_at(self.page_size, |last| self.encode_cursor(last));
                 }
                 return Ok(page);
             }
@@ -226,7 +227,7 @@ impl List {
                 &keys,
                 |flags| self.is_looked_up(flags),
                 |key, flags, warm| {
-                    is_full = page.len() == self.limit;
+                    is_full = page.len() == self.page_size;
                     if !is_full && let Some(detail) = self.detail(flags, warm, &now)? {
                         page.push(key, flags, detail);
                     }
@@ -234,7 +235,7 @@ impl List {
                 },
             )?;
             if is_full {
-                page.end_at(self.limit, |last| self.encode_cursor(last));
+                page.end_at(self.page_size, |last| self.encode_cursor(last));
                 return Ok(page);
             }
             match keys.last() {

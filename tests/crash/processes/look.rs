@@ -15,7 +15,7 @@ pub(crate) fn look(store: &Store) -> World {
     for info in store.namespaces().expect("namespaces") {
         let namespace = store.open_namespace(&info.name).expect("a listed namespace");
         let mut items = BTreeMap::new();
-        for entry in namespace.list().limit(7).with_values() {
+        for entry in namespace.list().page_size(7).with_values() {
             let entry = entry.expect("an entry");
             let value = entry.value().expect("its value");
             let item = Item {

@@ -90,7 +90,7 @@ type Shown = BTreeMap<String, (String, Option<u64>)>;
 
 fn shown(namespace: &Namespace) -> Shown {
     let mut shown = Shown::new();
-    for entry in namespace.list().limit(2).with_values() {
+    for entry in namespace.list().page_size(2).with_values() {
         let entry = entry.unwrap();
         let value = entry.value().unwrap();
         shown.insert(

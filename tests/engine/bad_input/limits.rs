@@ -279,7 +279,7 @@ fn the_limits_of_workers_kv_hold_to_the_letter() {
         namespace.put_with("key", "1", PutOptions::new().expiration(NOW_MS / 1000 + 59)),
         &["too early", "60s"],
     );
-    assert_eq!(namespace.list().limit(1000).page().unwrap().len(), 1);
-    invalid(namespace.list().limit(1001).page(), &["1001", "ask for 1 to 1000"]);
+    assert_eq!(namespace.list().page_size(1000).page().unwrap().len(), 1);
+    invalid(namespace.list().page_size(1001).page(), &["1001", "ask for 1 to 1000"]);
     unharmed(&store, &namespace);
 }

@@ -10,13 +10,13 @@ fn pages_hold_at_least_one_key_and_no_more_than_the_limits_say() {
         page_keys_max: 10,
         ..Limits::ENGINE
     });
-    invalid(namespace.list().limit(0).page(), &["0 keys", "ask for 1 to 10"]);
-    invalid(namespace.list().limit(11).page(), &["11 keys", "ask for 1 to 10"]);
-    invalid(namespace.list().limit(usize::MAX).page(), &["ask for 1 to 10"]);
-    let mut walk = namespace.list().limit(0).into_iter();
+    invalid(namespace.list().page_size(0).page(), &["0 keys", "ask for 1 to 10"]);
+    invalid(namespace.list().page_size(11).page(), &["11 keys", "ask for 1 to 10"]);
+    invalid(namespace.list().page_size(usize::MAX).page(), &["ask for 1 to 10"]);
+    let mut walk = namespace.list().page_size(0).into_iter();
     invalid(walk.next().unwrap(), &["ask for 1 to 10"]);
     assert!(walk.next().is_none() && walk.next().is_none());
-    assert_eq!(namespace.list().limit(10).page().unwrap().len(), 1);
+    assert_eq!(namespace.list().page_size(10).page().unwrap().len(), 1);
     unharmed(&store, &namespace);
 }
 
@@ -47,7 +47,7 @@ fn a_cursor_is_good_for_its_own_listing_only() {
             .commit()
             .unwrap();
     }
-    let list = || namespace.list().prefix("p").start("p03").limit(3);
+    let list = || namespace.list().prefix("p").start("p03").page_size(3);
     let cursor = list().page().unwrap().cursor().unwrap().to_owned();
     let says = &["cursor", "start again without one"][..];
     for listing in [
@@ -63,7 +63,7 @@ fn a_cursor_is_good_for_its_own_listing_only() {
         invalid(listing.cursor(&cursor).page(), says);
     }
     // The limit, and whether values are included, may change between pages.
-    for listing in [list().limit(1), list().limit(7).with_values(), list()] {
+    for listing in [list().page_size(1), list().page_size(7).with_values(), list()] {
         assert_eq!(listing.cursor(&cursor).page().unwrap().get(0).unwrap().key(), b"p06");
     }
     // A cursor refers to the namespace by its id: it survives a rename, but not dropping and
@@ -82,7 +82,14 @@ fn a_cursor_is_good_for_its_own_listing_only() {
 fn a_cursor_that_was_damaged_on_its_way_is_refused() {
     let (store, namespace) = limited(Limits::ENGINE);
     namespace.put("key 2", "1").unwrap();
-    let cursor = namespace.list().limit(1).page().unwrap().cursor().unwrap().to_owned();
+    let cursor = namespace
+        .list()
+        .page_size(1)
+        .page()
+        .unwrap()
+        .cursor()
+        .unwrap()
+        .to_owned();
     let mut wrong: Vec<String> = [
         "A",
         "AAAA",
@@ -116,7 +123,7 @@ fn a_cursor_that_was_damaged_on_its_way_is_refused() {
     assert_eq!(
         namespace
             .list()
-            .limit(1)
+            .page_size(1)
             .cursor(&cursor)
             .page()
             .unwrap()

@@ -22,7 +22,7 @@ fn work_until_refused(
         let key = format!("{thread}");
         let result = match rng.below(8) {
             0 => namespace.get(&key).map(drop),
-            1 => namespace.list().limit(3).page().map(drop),
+            1 => namespace.list().page_size(3).page().map(drop),
             2 => namespace.count().map(drop),
             3 if thread == 0 => store.compact().map(drop),
             3 if thread == 1 => store.maintain(),

@@ -47,7 +47,7 @@ fn dropping_a_namespace_beside_its_writers_leaves_nothing_of_it_and_no_half_of_a
             let lister = scope.spawn(|| {
                 loop {
                     let mut keys = BTreeSet::new();
-                    for entry in doomed.list().limit(5).with_values() {
+                    for entry in doomed.list().page_size(5).with_values() {
                         match entry {
                             Ok(entry) => assert!(keys.insert(entry.key().to_vec()), "a key was listed twice"),
                             Err(error) => return error.kind(),

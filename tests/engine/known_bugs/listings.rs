@@ -52,7 +52,7 @@ fn prefixes_and_ranges_find_what_a_filter_finds() {
         let (prefix, start, end) = (pick(&mut rng), pick(&mut rng), pick(&mut rng));
         let (by_start, by_end, reverse, with_values) =
             (rng.below(4), rng.below(3) == 0, rng.below(2) == 0, rng.below(2) == 0);
-        let mut list = namespace.list().prefix(&prefix).limit(1 + rng.below(9) as usize);
+        let mut list = namespace.list().prefix(&prefix).page_size(1 + rng.below(9) as usize);
         match by_start {
             0 => list = list.start(&start),
             1 => list = list.start_after(&start),
@@ -127,7 +127,7 @@ fn a_walk_names_a_damaged_key_once_goes_on_behind_it_and_ends() {
         (namespace.list().prefix("1"), 10, 7),
     ] {
         for limit in [1, 5, 1_000] {
-            let list = list.clone().with_values().limit(limit);
+            let list = list.clone().with_values().page_size(limit);
             let found: Vec<_> = list.clone().into_iter().collect();
             assert_eq!(found.len(), keys);
             for (index, entry) in found.iter().enumerate() {
@@ -201,7 +201,7 @@ fn a_page_has_the_damaged_key_and_says_what_is_wrong_with_it() {
         namespace
             .list()
             .prefix("2")
-            .limit(3)
+            .page_size(3)
             .page()
             .unwrap()
             .get(2)
@@ -277,14 +277,14 @@ fn a_walk_that_cannot_go_on_says_so_once_and_ends() {
             namespace.put(format!("{n}"), "1").unwrap();
         }
     }
-    let mut of_dropped = dropped.list().limit(3).into_iter();
+    let mut of_dropped = dropped.list().page_size(3).into_iter();
     assert_eq!(of_dropped.next().unwrap().unwrap().key(), b"0");
     store.drop_namespace("D").unwrap();
     // The entries of the current page come first.
     assert_eq!(of_dropped.by_ref().take(2).flatten().count(), 2);
     assert_eq!(of_dropped.next().unwrap().unwrap_err().kind(), ErrorKind::NotFound);
     assert!(of_dropped.next().is_none() && of_dropped.next().is_none());
-    let walk = closed.list().limit(3).into_iter();
+    let walk = closed.list().page_size(3).into_iter();
     store.close().unwrap();
     assert_eq!(walk.flatten().count(), 0);
 }

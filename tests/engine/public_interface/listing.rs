@@ -42,9 +42,9 @@ fn each_option_of_a_listing_chooses_the_keys_it_says() {
 }
 
 #[test]
-fn pages_have_at_most_their_limit_and_the_next_one_goes_on_where_one_ended() {
+fn pages_have_at_most_their_size_and_the_next_one_goes_on_where_one_ended() {
     let namespace = filled(&["a", "b", "c", "d", "e"]);
-    let list = || namespace.list().limit(2);
+    let list = || namespace.list().page_size(2);
     let first = list().page().unwrap();
     assert_eq!((first.len(), first.is_empty(), first.is_last()), (2, false, false));
     let second = list().cursor(first.cursor().unwrap()).page().unwrap();
@@ -57,7 +57,7 @@ fn pages_have_at_most_their_limit_and_the_next_one_goes_on_where_one_ended() {
     assert!(second.get(2).is_none());
     let none = namespace.list().prefix("z").page().unwrap();
     assert_eq!((none.len(), none.is_empty(), none.is_last()), (0, true, true));
-    // Without a limit a page has a thousand keys.
+    // Without a size a page has a thousand keys.
     for n in 0..1000 {
         namespace.put(format!("{n:04}"), "").unwrap();
     }

@@ -303,7 +303,7 @@ fn each_limit_is_kept_to_the_last_byte() {
         assert_eq!(put(key, "", new()), refused);
     }
     assert!(put(b"...", "", new()).is_ok());
-    let page = |keys| namespace.list().limit(keys).page();
+    let page = |keys| namespace.list().page_size(keys).page();
     assert_eq!(page(2).unwrap().len(), 2);
     assert_eq!(page(3).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

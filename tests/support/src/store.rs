@@ -40,7 +40,7 @@ pub fn text(namespace: &Namespace, key: &str) -> Option<String> {
 pub fn keys(namespace: &Namespace) -> Vec<String> {
     namespace
         .list()
-        .limit(7)
+        .page_size(7)
         .into_iter()
         .map(|entry| entry.unwrap().key_str().unwrap().to_owned())
         .collect()

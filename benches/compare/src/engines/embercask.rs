@@ -85,7 +85,7 @@ impl Engine for Embercask {
     }
 
     fn scan(&self, start: &[u8], count: usize, visit: VisitEntry) -> Result<()> {
-        let page = self.namespace.list().start(start).limit(count).with_values().page()?;
+        let page = self.namespace.list().start(start).page_size(count).with_values().page()?;
         for entry in page.iter() {
             visit(entry.key(), entry.value().context("a listing with values has none")?)?;
         }
@@ -144,7 +144,7 @@ impl Embercask {
                 .namespace
                 .list()
                 .prefix(prefix)
-                .limit(PAGE_KEYS)
+                .page_size(PAGE_KEYS)
                 .cursor(cursor)
                 .page()?;
             for entry in page.iter() {

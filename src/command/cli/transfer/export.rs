@@ -193,7 +193,7 @@ impl Exporter<'_> {
     /// Writes the keys of a namespace, or those after the place.
     fn namespace(&mut self, namespace: &Namespace, place: Option<&Place>) -> Outcome<ControlFlow<()>> {
         let name = namespace.name();
-        let mut list = namespace.list().prefix(self.prefix).with_values().limit(PAGE_KEYS);
+        let mut list = namespace.list().prefix(self.prefix).with_values().page_size(PAGE_KEYS);
         match place {
             // The namespace is in the file already.
             Some(Place::Namespace { namespace, .. }) if *namespace > name => return Ok(ControlFlow::Continue(())),

@@ -87,7 +87,11 @@ impl Storm {
         let expected: Vec<_> = (0..STEADY).map(|n| format!("steady {n:03}")).collect();
         for _ in 0..self.operations / 20 {
             let (reverse, with_values) = (rng.below(2) == 0, rng.below(3) == 0);
-            let mut list = self.first.list().prefix("steady ").limit(1 + rng.below(40) as usize);
+            let mut list = self
+                .first
+                .list()
+                .prefix("steady ")
+                .page_size(1 + rng.below(40) as usize);
             if reverse {
                 list = list.reverse();
             }

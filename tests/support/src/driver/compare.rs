@@ -96,7 +96,7 @@ impl Driver {
         let (low, high) = (&keys[step % keys.len()], &keys[(step / 3) % keys.len()]);
         let (with_start, after_start, with_end) = (step % 5 == 1, step % 5 == 2, step % 5 >= 3);
         let reverse = step.is_multiple_of(2);
-        let mut list = handle.list().limit(1 + step % 4).prefix(prefix);
+        let mut list = handle.list().page_size(1 + step % 4).prefix(prefix);
         if with_start {
             list = list.start(low);
         }

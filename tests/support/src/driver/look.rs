@@ -14,7 +14,7 @@ pub fn look(store: &Store) -> Result<State> {
             id: info.id,
             items: BTreeMap::new(),
         };
-        for entry in store.open_namespace(&info.name)?.list().limit(7).with_values() {
+        for entry in store.open_namespace(&info.name)?.list().page_size(7).with_values() {
             let entry = entry?;
             let value = entry.value().unwrap();
             let item = Item {

@@ -103,7 +103,7 @@ fn browse(store: &Store) -> Result<Listing> {
     let mut listing = Listing::new();
     for info in store.namespaces()? {
         let namespace = store.open_namespace(&info.name)?;
-        for entry in namespace.list().limit(3).with_values() {
+        for entry in namespace.list().page_size(3).with_values() {
             let entry = entry?;
             let _ = namespace.get(entry.key())?;
             let value = entry.value().unwrap();

@@ -234,7 +234,7 @@ fn listing(store: &Store) -> Result<Listing> {
     for info in store.namespaces()? {
         let namespace = store.open_namespace(&info.name)?;
         let mut keys = Vec::new();
-        for entry in namespace.list().limit(3).with_values() {
+        for entry in namespace.list().page_size(3).with_values() {
             let entry = entry?;
             let value = entry.value().unwrap();
             let got = namespace.get(entry.key())?.expect("a listed key exists");
