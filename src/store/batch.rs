@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::namespace::checked_put;
 use super::{Namespace, Store};
+use crate::engine::Engine;
 use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
+use crate::index::namespaces::NamespaceState;
 use crate::options::{Condition, Durability, PutOptions};
 
 /// Writes to any namespaces of one store, all applied or none, after any crash and for every
-/// reader. A batch is built up in memory, then committed; dropping it uncommitted does nothing.
+/// reader. A batch is built up in memory, then committed; dropping it uncommitted does nothing. It
+/// does not keep the store open: once the last handle is gone, committing is [`Error::Closed`].
 ///
 /// A later write to a key replaces an earlier one in the same batch. Conditions are checked against
 /// the store as it was before the batch; if one does not hold, nothing is written. A batch takes at
@@ -18,11 +21,11 @@ use crate::options::{Condition, Durability, PutOptions};
 #[derive(Debug)]
 #[must_use = "a batch does nothing until it is committed"]
 pub struct Batch {
-    store: Store,
+    engine: Arc<Engine>,
     durability: Option<Durability>,
     /// Namespaces written to, in the order of the writes; consecutive writes to the same one share
     /// an entry.
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<Arc<NamespaceState>>,
     writes: Vec<Write>,
     /// Key and value of each write, one after the other.
     bytes: Vec<u8>,
@@ -45,7 +48,7 @@ struct Write {
 impl Batch {
     pub(super) fn new(store: &Store) -> Batch {
         Batch {
-            store: store.clone(),
+            engine: store.engine().clone(),
             durability: None,
             namespaces: Vec::new(),
             writes: Vec::new(),
@@ -95,9 +98,9 @@ impl Batch {
         condition: Option<Condition>,
     ) -> Batch {
         let last = self.namespaces.last();
-        if last.is_none_or(|last| !Arc::ptr_eq(&last.state, &namespace.state)) {
-            self.stranger |= !Arc::ptr_eq(&namespace.store().inner, &self.store.inner);
-            self.namespaces.push(namespace.clone());
+        if last.is_none_or(|last| !Arc::ptr_eq(last, &namespace.state)) {
+            self.stranger |= !Arc::ptr_eq(namespace.store.engine(), &self.engine);
+            self.namespaces.push(namespace.state.clone());
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
@@ -114,7 +117,7 @@ impl Batch {
 
     /// Namespace, key and value of a write.
     #[expect(clippy::indexing_slicing, reason = "`push` put there what it says of each write")]
-    fn parts(&self, write: &Write) -> (&Namespace, &[u8], &[u8]) {
+    fn parts(&self, write: &Write) -> (&NamespaceState, &[u8], &[u8]) {
         let value = &self.bytes[write.key.end..write.value_end];
         (&self.namespaces[write.namespace], &self.bytes[write.key.clone()], value)
     }
@@ -143,7 +146,7 @@ impl Batch {
                 "a namespace of another store was used in the batch; use one batch for each store",
             ));
         }
-        let engine = self.store.engine();
+        let engine = &self.engine;
         let mut operations = Vec::with_capacity(self.writes.len());
         for write in &self.writes {
             let (namespace, key, value) = self.parts(write);
@@ -162,7 +165,7 @@ impl Batch {
                 }
             };
             operations.push(Operation {
-                namespace: &namespace.state,
+                namespace,
                 key,
                 action,
                 condition: write.condition,

@@ -132,11 +132,7 @@ impl Namespace {
 
     /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
-        self.engine().context.check_open()?;
-        if self.state.is_dropped() {
-            return Err(Error::NamespaceNotFound { name: self.name() });
-        }
-        Ok(())
+        check(self.engine(), &self.state)
     }
 
     /// The value of a key, with its metadata, expiry and sequence; `None` if the key is absent or
@@ -344,13 +340,23 @@ impl Namespace {
 
     /// Begins a listing of keys, in byte order.
     pub fn list(&self) -> List {
-        List::new(self.clone())
+        List::new(self)
     }
 
     /// Number of keys that have not expired. Reads the header of each key that has an expiry.
     pub fn count(&self) -> Result<u64> {
         self.list().count()
     }
+}
+
+/// Refuses work on a namespace that was dropped, or whose store was closed.
+pub(super) fn check(engine: &Engine, namespace: &NamespaceState) -> Result<()> {
+    engine.context.check_open()?;
+    if namespace.is_dropped() {
+        let name = namespace.name().to_string();
+        return Err(Error::NamespaceNotFound { name });
+    }
+    Ok(())
 }
 
 /// Checks a put against the limits, and computes its expiry.

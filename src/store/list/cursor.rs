@@ -12,7 +12,7 @@ impl List {
     /// A checksum of the parameters that a cursor is valid for.
     fn fingerprint(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&self.namespace.id().to_le_bytes());
+        hasher.update(&self.source.id().to_le_bytes());
         hasher.update(&[u8::from(self.reverse)]);
         for bound in [&Bound::Included(self.prefix.clone()), &self.start, &self.end] {
             let (kind, bytes): (u8, &[u8]) = match bound {

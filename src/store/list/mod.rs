@@ -2,17 +2,17 @@
 
 mod cursor;
 mod page;
+mod source;
 
 use std::ops::Bound;
 
 use super::Namespace;
-use crate::clock::Now;
 use crate::error::{Error, Result};
-use crate::index::order::{KeyFlags, KeyPage, prefix_successor};
+use crate::index::order::{KeyFlags, prefix_successor};
 use crate::planted::{Planted, planted};
-use crate::state::{Candidate, HashedKey, WARM_UP};
-use page::{Detail, Unread};
+use page::Detail;
 pub use page::{Entry, EntryRef, Keys, Page};
+use source::Source;
 
 /// Default number of keys per page, as in Workers KV.
 const PAGE_KEYS_DEFAULT: usize = 1000;
@@ -21,13 +21,14 @@ const COUNT_STEP: usize = 4096;
 
 /// A listing of a namespace's keys, in byte order. Iterate over it, or fetch it page by page.
 ///
-/// Each page reads the store as it is at that moment; no resource is held between pages. A key
+/// Each page reads the store as it is at that moment; no resource is held between pages. It does
+/// not keep the store open: once the last handle is gone its pages are [`Error::Closed`]. A key
 /// present during the whole walk is listed exactly once; one that is put or deleted meanwhile may
 /// or may not be. Expired keys are not listed. A key whose record is damaged is listed with an
 /// error that names it.
 #[derive(Clone, Debug)]
 pub struct List {
-    namespace: Namespace,
+    source: Source,
     prefix: Vec<u8>,
     start: Bound<Vec<u8>>,
     end: Bound<Vec<u8>>,
@@ -37,17 +38,12 @@ pub struct List {
     cursor: Option<String>,
 }
 
-/// The hash of a key, and where its record probably is.
-struct Warm<'a> {
-    key: HashedKey<'a>,
-    candidate: Option<&'a Candidate>,
-}
-
 impl List {
-    pub(super) fn new(namespace: Namespace) -> List {
-        let most = namespace.engine().context.options.limits.page_keys_max;
+    pub(super) fn new(namespace: &Namespace) -> List {
+        let source = Source::new(namespace.store.engine().clone(), namespace.state.clone());
+        let most = source.page_keys_max();
         List {
-            namespace,
+            source,
             prefix: Vec::new(),
             start: Bound::Unbounded,
             end: Bound::Unbounded,
@@ -121,8 +117,8 @@ impl List {
     /// cursor is damaged or belongs to another listing, [`Error::NamespaceNotFound`] if the
     /// namespace was dropped, and [`Error::Closed`].
     pub fn page(&self) -> Result<Page> {
-        self.namespace.check()?;
-        let most = self.namespace.engine().context.options.limits.page_keys_max;
+        self.source.check()?;
+        let most = self.source.page_keys_max();
         if self.page_size == 0 || self.page_size > most {
             return Err(Error::invalid(format!(
                 "a page of {} keys is not possible; ask for 1 to {most}",
@@ -139,29 +135,24 @@ impl List {
     /// Number of keys on all pages. If any key has an expiry, each such key is looked up, and part
     /// of a concurrent batch may be counted. A key whose record is damaged counts.
     pub fn count(&self) -> Result<u64> {
-        self.namespace.check()?;
-        let engine = self.namespace.engine();
-        let state = &self.namespace.state;
+        self.source.check()?;
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
-        if !state.has_expiring() {
-            return engine.state.consistently(|| Ok(state.order.count(lower, upper)));
+        if !self.source.has_expiring() {
+            return self
+                .source
+                .consistently(|| Ok(self.source.count_between((lower, upper))));
         }
-        let now = engine.context.time.now();
+        let now = self.source.now();
         let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
             let from = after.as_deref().map_or(lower, Bound::Excluded);
-            let page = state.order.page(from, upper, false, COUNT_STEP);
+            let page = self.source.keys_between((from, upper), false, COUNT_STEP);
             let expires = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES);
-            self.look_up(&page, expires, |_, _, warm| {
+            self.source.look_up(&page, expires, |_, _, warm| {
                 let counts = match warm {
-                    Some(warm) => match engine.state.find_header(&warm.key) {
-                        Ok(found) => found.is_some_and(|(_, header)| !now.is_expired(header.expiry, header.sequence)),
-                        // As in a page.
-                        Err(error) if error.is_unreadable() => true,
-                        Err(error) => return Err(error),
-                    },
+                    Some(warm) => self.source.is_live(&warm, &now)?,
                     None => true,
                 };
                 count += u64::from(counts);
@@ -193,11 +184,11 @@ impl List {
 
     /// The page after this key.
     fn page_after(&self, after: Option<&[u8]>) -> Result<Page> {
-        self.namespace.engine().state.consistently(|| self.look(after))
+        self.source.consistently(|| self.look(after))
     }
 
     fn look(&self, after: Option<&[u8]>) -> Result<Page> {
-        let now = self.namespace.engine().context.time.now();
+        let now = self.source.now();
         let (lower, upper) = self.bounds();
         let mut page = Page::default();
         let mut after = after.map(<[u8]>::to_vec);
@@ -212,7 +203,7 @@ impl List {
             }
             // One extra key tells whether this is the last page.
             let wanted = self.page_size - page.len() + 1;
-            let keys = self.namespace.state.order.page(from, to, self.reverse, wanted);
+            let keys = self.source.keys_between((from, to), self.reverse, wanted);
             let is_end = keys.len() < wanted;
             if page.is_empty() && !keys.any(|flags| self.is_looked_up(flags)) {
                 page = Page::of_plain(keys);
@@ -223,12 +214,17 @@ impl List {
             }
             page.reserve(&keys);
             let mut is_full = false;
-            self.look_up(
+            self.source.look_up(
                 &keys,
                 |flags| self.is_looked_up(flags),
                 |key, flags, warm| {
                     is_full = page.len() == self.page_size;
-                    if !is_full && let Some(detail) = self.detail(flags, warm, &now)? {
+                    let detail = match warm {
+                        _ if is_full => None,
+                        Some(warm) => self.source.detail(flags, &warm, self.values, &now)?,
+                        None => Some(Detail::Plain),
+                    };
+                    if let Some(detail) = detail {
                         page.push(key, flags, detail);
                     }
                     Ok(!is_full)
@@ -249,87 +245,6 @@ impl List {
     /// Whether this listing has to look up the records of keys with these flags.
     fn is_looked_up(&self, flags: KeyFlags) -> bool {
         self.values || flags != KeyFlags::NONE
-    }
-
-    /// Calls `look` for each key until it returns false. For keys whose flags pass `wanted`, the
-    /// records are first prefetched into the processor's cache, many at a time.
-    fn look_up(
-        &self,
-        keys: &KeyPage,
-        wanted: impl Fn(KeyFlags) -> bool,
-        mut look: impl FnMut(&[u8], KeyFlags, Option<Warm<'_>>) -> Result<bool>,
-    ) -> Result<()> {
-        let (engine, state) = (self.namespace.engine(), &self.namespace.state);
-        let mut keys = keys.iter();
-        let mut group = Vec::with_capacity(keys.len().min(WARM_UP));
-        let mut hashes = Vec::with_capacity(group.capacity());
-        loop {
-            group.clear();
-            group.extend(keys.by_ref().take(WARM_UP));
-            if group.is_empty() {
-                return Ok(());
-            }
-            let looked_up = group.iter().filter(|(_, flags)| wanted(*flags));
-            hashes.clear();
-            hashes.extend(looked_up.map(|(key, _)| engine.state.hash(state.number, key)));
-            let candidates = engine.state.warm_up(&hashes);
-            let mut warm = hashes.iter().zip(&candidates);
-            for &(key, flags) in &group {
-                let warm = if wanted(flags) { warm.next() } else { None };
-                if !look(
-                    key,
-                    flags,
-                    warm.map(|(hash, candidate)| Warm {
-                        key: HashedKey {
-                            namespace: state.number,
-                            key,
-                            hash: *hash,
-                        },
-                        candidate: candidate.as_ref(),
-                    }),
-                )? {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Details of a key for the page, with `warm` if its record has to be looked up; None if the
-    /// key is no longer there.
-    fn detail(&self, flags: KeyFlags, warm: Option<Warm<'_>>, now: &Now) -> Result<Option<Detail>> {
-        let Some(Warm { key, candidate }) = warm else {
-            return Ok(Some(Detail::Plain));
-        };
-        let engine = self.namespace.engine();
-        let detail = if self.values || flags.contains(KeyFlags::METADATA) {
-            let value = engine.state.get_warm(&key, candidate, now);
-            value.map(|value| value.map(Detail::Value))
-        } else {
-            engine.state.find_header(&key).map(|found| {
-                let live = found.filter(|(_, header)| !now.is_expired(header.expiry, header.sequence));
-                live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry))
-            })
-        };
-        match detail {
-            Err(error) if error.is_unreadable() && !planted(Planted::FailPageOnDamage) => {
-                self.detail_of_damaged(&key, error, now)
-            }
-            detail => detail,
-        }
-    }
-
-    /// Details of a key whose record cannot be read whole: its header may be sound.
-    fn detail_of_damaged(&self, key: &HashedKey<'_>, error: Error, now: &Now) -> Result<Option<Detail>> {
-        let found = self.namespace.engine().state.find_header(key);
-        let expiry = match found {
-            // Deleted since, or expired: then the key is absent, whatever the state of its value.
-            Ok(None) => return Ok(None),
-            Ok(Some((_, header))) if now.is_expired(header.expiry, header.sequence) => return Ok(None),
-            Ok(Some((_, header))) => header.expiry,
-            Err(error) if error.is_unreadable() => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Some(Detail::Damaged(Box::new(Unread { error, expiry }))))
     }
 }
 

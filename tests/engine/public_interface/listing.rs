@@ -66,6 +66,31 @@ fn pages_have_at_most_their_size_and_the_next_one_goes_on_where_one_ended() {
 }
 
 #[test]
+fn a_listing_or_a_batch_that_lives_on_does_not_keep_its_store_open() {
+    let disk = MemStorage::new();
+    let store = open(&disk);
+    let namespace = store.namespace("N").unwrap();
+    for key in ["a", "b", "c", "d", "e"] {
+        namespace.put(key, "1").unwrap();
+    }
+    let list = namespace.list().page_size(2);
+    let mut walk = list.clone().into_iter();
+    assert_eq!(walk.next().unwrap().unwrap().key(), b"a");
+    let batch = store.batch().put(&namespace, "f", "1");
+    drop((store, namespace));
+    // It can be opened again at once.
+    let store = open(&disk);
+    assert!(matches!(list.page(), Err(Error::Closed)));
+    assert!(matches!(list.count(), Err(Error::Closed)));
+    // What was read before is still there.
+    assert_eq!(walk.next().unwrap().unwrap().key(), b"b");
+    assert!(matches!(walk.next(), Some(Err(Error::Closed))));
+    assert!(walk.next().is_none());
+    assert!(matches!(batch.commit(), Err(Error::Closed)));
+    assert_eq!(keys(&store.namespace("N").unwrap()).len(), 5);
+}
+
+#[test]
 fn entries_show_what_was_put_and_the_value_if_it_was_asked_for() {
     let namespace = filled(&["plain"]);
     let ttl = Duration::from_secs(1 << 40);
