@@ -296,6 +296,8 @@ breakages! {
     IgnoreCursorChecksum,
     /// A page begins with the key at which the page before ended.
     RepeatLastKey,
+    /// The limit of a listing does not end a walk.
+    LimitNoWalk,
     /// A listing continues past its prefix.
     ListAcrossPrefix,
     /// A checkpoint omits segments that are not sealed yet.

@@ -18,7 +18,7 @@ use crate::common::text::{escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
 const SHOWN_MAX: usize = 100;
-/// Keys per page, unless fewer are requested.
+/// Keys per page.
 const PAGE_KEYS: usize = 1000;
 
 pub(crate) fn run(session: &Session, command: Key) -> Outcome {
@@ -188,7 +188,7 @@ fn list(session: &Session, arguments: &List) -> Outcome {
     let mut is_stopped = false;
     let mut damaged = 0;
     while left > 0 && !is_stopped {
-        let mut page = list.clone().page_size(left.min(PAGE_KEYS as u64) as usize);
+        let mut page = list.clone().page_size(PAGE_KEYS).limit(left);
         if let Some(cursor) = cursor {
             page = page.cursor(cursor);
         }

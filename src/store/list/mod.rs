@@ -2,7 +2,9 @@
 
 mod cursor;
 mod page;
+mod read;
 mod source;
+mod walk;
 
 use std::ops::Bound;
 
@@ -10,9 +12,10 @@ use super::Namespace;
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, prefix_successor};
 use crate::planted::{Planted, planted};
-use page::Detail;
-pub use page::{Entry, EntryRef, Keys, Page};
+pub use page::{Entry, EntryRef, Page};
+use read::{Follow, Span};
 use source::Source;
+pub use walk::Keys;
 
 /// Default number of keys per page, as in Workers KV.
 const PAGE_KEYS_DEFAULT: usize = 1000;
@@ -34,6 +37,7 @@ pub struct List {
     end: Bound<Vec<u8>>,
     reverse: bool,
     page_size: usize,
+    limit: u64,
     values: bool,
     cursor: Option<String>,
 }
@@ -49,6 +53,7 @@ impl List {
             end: Bound::Unbounded,
             reverse: false,
             page_size: PAGE_KEYS_DEFAULT.min(most),
+            limit: u64::MAX,
             values: false,
             cursor: None,
         }
@@ -87,9 +92,18 @@ impl List {
 
     /// Most keys per page: from 1 to [`Limits::page_keys_max`](crate::Limits::page_keys_max).
     /// Default: 1,000, or that limit if it is lower. A walk over the listing goes on behind each
-    /// page.
+    /// page: see [`List::limit`].
     pub fn page_size(mut self, keys: usize) -> List {
         self.page_size = keys;
+        self
+    }
+
+    /// Most keys in all: a walk ends after this many, however many pages they are on, and a page that
+    /// reaches it is the last. Counted from where the walk or the page begins, so a page behind a
+    /// [`List::cursor`] may have as many again: a program that turns the pages itself passes what is
+    /// left. Default: no limit.
+    pub fn limit(mut self, keys: u64) -> List {
+        self.limit = keys;
         self
     }
 
@@ -100,8 +114,8 @@ impl List {
         self
     }
 
-    /// Resumes after the page with this [`Page::cursor`]. Apart from the page size, the listing
-    /// must be the same. An empty cursor means the first page.
+    /// Resumes after the page with this [`Page::cursor`]. Apart from the page size and the limit,
+    /// the listing must be the same. An empty cursor means the first page.
     pub fn cursor(mut self, cursor: impl Into<String>) -> List {
         let cursor = cursor.into();
         self.cursor = (!cursor.is_empty()).then_some(cursor);
@@ -117,6 +131,37 @@ impl List {
     /// cursor is damaged or belongs to another listing, [`Error::NamespaceNotFound`] if the
     /// namespace was dropped, and [`Error::Closed`].
     pub fn page(&self) -> Result<Page> {
+        let near = self.begin()?;
+        let mut page = Page::default();
+        if self.limit == 0 {
+            page.set_end(false, self.cursor.clone());
+            return Ok(page);
+        }
+        let span = Span {
+            near: as_ref(&near),
+            far: Bound::Unbounded,
+            reverse: self.reverse,
+        };
+        let follow;
+        (page, follow) = self.read(&span, self.size_of_page(self.limit))?;
+        if follow != Follow::Nothing {
+            let cursor = page.last_key().map(|last| self.encode_cursor(last));
+            page.set_end(self.limit > page.len() as u64, cursor);
+        }
+        Ok(page)
+    }
+
+    /// Where the listing begins: behind the cursor, if there is one.
+    fn begin(&self) -> Result<Bound<Vec<u8>>> {
+        self.check_page()?;
+        match &self.cursor {
+            Some(cursor) => Ok(behind(self.decode_cursor(cursor)?)),
+            None => Ok(Bound::Unbounded),
+        }
+    }
+
+    /// Refuses pages that cannot be read.
+    fn check_page(&self) -> Result<()> {
         self.source.check()?;
         let most = self.source.page_keys_max();
         if self.page_size == 0 || self.page_size > most {
@@ -125,23 +170,26 @@ impl List {
                 self.page_size
             )));
         }
-        let after = match &self.cursor {
-            Some(cursor) => Some(self.decode_cursor(cursor)?),
-            None => None,
-        };
-        self.page_after(after.as_deref())
+        Ok(())
     }
 
-    /// Number of keys on all pages. If any key has an expiry, each such key is looked up, and part
-    /// of a concurrent batch may be counted. A key whose record is damaged counts.
+    /// Most keys on a page if this many are left of the limit.
+    fn size_of_page(&self, left: u64) -> usize {
+        usize::try_from(left).unwrap_or(usize::MAX).min(self.page_size)
+    }
+
+    /// Number of keys on all pages, up to [`List::limit`]; a cursor does not matter. If any key has
+    /// an expiry, each such key is looked up, and part of a concurrent batch may be counted. A key
+    /// whose record is damaged counts.
     pub fn count(&self) -> Result<u64> {
         self.source.check()?;
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
         if !self.source.has_expiring() {
-            return self
+            let count = self
                 .source
-                .consistently(|| Ok(self.source.count_between((lower, upper))));
+                .consistently(|| Ok(self.source.count_between((lower, upper))))?;
+            return Ok(count.min(self.limit));
         }
         let now = self.source.now();
         let mut count = 0;
@@ -155,11 +203,11 @@ impl List {
                     Some(warm) => self.source.is_live(&warm, &now)?,
                     None => true,
                 };
-                count += u64::from(counts);
-                Ok(true)
+                count += u64::from(counts && count < self.limit);
+                Ok(count < self.limit)
             })?;
             match page.last() {
-                Some((last, _)) if page.len() == COUNT_STEP => after = Some(last.to_vec()),
+                Some((last, _)) if page.len() == COUNT_STEP && count < self.limit => after = Some(last.to_vec()),
                 _ => return Ok(count),
             }
         }
@@ -181,70 +229,13 @@ impl List {
         };
         (lower, upper)
     }
+}
 
-    /// The page after this key.
-    fn page_after(&self, after: Option<&[u8]>) -> Result<Page> {
-        self.source.consistently(|| self.look(after))
-    }
-
-    fn look(&self, after: Option<&[u8]>) -> Result<Page> {
-        let now = self.source.now();
-        let (lower, upper) = self.bounds();
-        let mut page = Page::default();
-        let mut after = after.map(<[u8]>::to_vec);
-        loop {
-            let (mut from, mut to) = (as_ref(&lower), as_ref(&upper));
-            if let Some(after) = &after {
-                let bound = match planted(Planted::RepeatLastKey) {
-                    true => Bound::Included(after.as_slice()),
-                    false => Bound::Excluded(after.as_slice()),
-                };
-                if self.reverse { to = bound } else { from = bound }
-            }
-            // One extra key tells whether this is the last page.
-            let wanted = self.page_size - page.len() + 1;
-            let keys = self.source.keys_between((from, to), self.reverse, wanted);
-            let is_end = keys.len() < wanted;
-            if page.is_empty() && !keys.any(|flags| self.is_looked_up(flags)) {
-                page = Page::of_plain(keys);
-                if !is_end {
-                    page.end_at(self.page_size, |last| self.encode_cursor(last));
-                }
-                return Ok(page);
-            }
-            page.reserve(&keys);
-            let mut is_full = false;
-            self.source.look_up(
-                &keys,
-                |flags| self.is_looked_up(flags),
-                |key, flags, warm| {
-                    is_full = page.len() == self.page_size;
-                    let detail = match warm {
-                        _ if is_full => None,
-                        Some(warm) => self.source.detail(flags, &warm, self.values, &now)?,
-                        None => Some(Detail::Plain),
-                    };
-                    if let Some(detail) = detail {
-                        page.push(key, flags, detail);
-                    }
-                    Ok(!is_full)
-                },
-            )?;
-            if is_full {
-                page.end_at(self.page_size, |last| self.encode_cursor(last));
-                return Ok(page);
-            }
-            match keys.last() {
-                // Some were expired or gone: read more.
-                Some((last, _)) if !is_end => after = Some(last.to_vec()),
-                _ => return Ok(page),
-            }
-        }
-    }
-
-    /// Whether this listing has to look up the records of keys with these flags.
-    fn is_looked_up(&self, flags: KeyFlags) -> bool {
-        self.values || flags != KeyFlags::NONE
+/// The bound behind a key at which a page ended.
+fn behind(key: Vec<u8>) -> Bound<Vec<u8>> {
+    match planted(Planted::RepeatLastKey) {
+        true => Bound::Included(key),
+        false => Bound::Excluded(key),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Pages, entries, and the walk over all pages.
+//! Pages and entries.
 
+#[cfg(doc)]
 use super::List;
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, KeyPage};
@@ -11,6 +12,8 @@ pub struct Page {
     keys: KeyPage,
     /// One per key, or empty if all keys are plain.
     details: Vec<Detail>,
+    /// The listing goes on behind this page.
+    goes_on: bool,
     cursor: Option<String>,
 }
 
@@ -92,10 +95,20 @@ impl Page {
         self.details.push(detail);
     }
 
-    /// Cuts the page to this many keys; `cursor` encodes where the next page begins.
-    pub(super) fn end_at(&mut self, keys: usize, cursor: impl FnOnce(&[u8]) -> String) {
+    /// Cuts the page, which has more keys, to this many.
+    pub(super) fn truncate(&mut self, keys: usize) {
         self.keys.truncate(keys);
-        self.cursor = self.keys.last().map(|(last, _)| cursor(last));
+    }
+
+    /// Says whether the listing goes on, and where the next page begins.
+    pub(super) fn set_end(&mut self, goes_on: bool, cursor: Option<String>) {
+        self.goes_on = goes_on;
+        self.cursor = cursor;
+    }
+
+    /// The last key.
+    pub(super) fn last_key(&self) -> Option<&[u8]> {
+        Some(self.keys.last()?.0)
     }
 
     /// Number of keys.
@@ -103,19 +116,20 @@ impl Page {
         self.keys.len()
     }
 
-    /// Whether the page has no keys. There may still be a next page: see [`Page::cursor`].
+    /// Whether the page has no keys. Then it is the last.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whether this is the last page.
+    /// Whether this is the last page: no key follows, or the page has reached [`List::limit`].
     pub fn is_last(&self) -> bool {
-        self.cursor.is_none()
+        !self.goes_on
     }
 
-    /// Pass this to [`List::cursor`] for the next page: printable, and safe in a URL. `None` on the
-    /// last page. A cursor is a position, not a key: it stays valid when keys around it are put or
-    /// deleted, and can be reused.
+    /// Pass this to [`List::cursor`] for the next page: printable, and safe in a URL. `None` if no
+    /// key follows. A page that has reached [`List::limit`] is the last, and still has a cursor, from
+    /// which another listing can go on. A cursor is a position, not a key: it stays valid when keys
+    /// around it are put or deleted, and can be reused.
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
@@ -170,6 +184,16 @@ impl<'a> EntryRef<'a> {
 }
 
 impl Entry {
+    /// A copy of an entry, and with `with_value` of its value.
+    pub(super) fn of(entry: &EntryRef<'_>, with_value: bool) -> Entry {
+        Entry {
+            key: entry.key.to_vec(),
+            expiry: entry.expiry,
+            value: entry.value.cloned(),
+            with_value,
+        }
+    }
+
     /// The key.
     pub fn key(&self) -> &[u8] {
         &self.key
@@ -202,80 +226,3 @@ fn text(key: &[u8]) -> Result<&str> {
         cause: error.to_string(),
     })
 }
-
-/// Walks a listing key by key, fetching page after page. No key is skipped silently: a key whose
-/// record is damaged is returned once as an error that names it, and the walk continues with the
-/// next key. Any other error (the store was closed, the namespace dropped) ends it.
-#[derive(Debug)]
-pub struct Keys {
-    list: List,
-    page: Page,
-    position: usize,
-    state: Walk,
-}
-
-#[derive(Debug)]
-enum Walk {
-    Begin,
-    Going,
-    Ended,
-}
-
-impl IntoIterator for List {
-    type Item = Result<Entry>;
-    type IntoIter = Keys;
-
-    fn into_iter(self) -> Keys {
-        Keys {
-            list: self,
-            page: Page::default(),
-            position: 0,
-            state: Walk::Begin,
-        }
-    }
-}
-
-impl Keys {
-    /// Fetches the next page; false if there is none.
-    fn turn(&mut self) -> Result<bool> {
-        match (&self.state, self.page.cursor.take()) {
-            (Walk::Begin, _) => {}
-            (Walk::Going, Some(cursor)) => self.list.cursor = Some(cursor),
-            _ => return Ok(false),
-        }
-        (self.page, self.position) = (Page::default(), 0);
-        // If this fails, the walk has ended.
-        self.state = Walk::Ended;
-        self.page = self.list.page()?;
-        self.state = Walk::Going;
-        Ok(true)
-    }
-}
-
-impl Iterator for Keys {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Result<Entry>> {
-        while self.position >= self.page.len() {
-            match self.turn() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        let entry = self.page.get(self.position)?;
-        let found = match entry.error {
-            Some(error) => Err(error.clone()),
-            None => Ok(Entry {
-                key: entry.key.to_vec(),
-                expiry: entry.expiry,
-                value: entry.value.cloned(),
-                with_value: self.list.values,
-            }),
-        };
-        self.position += 1;
-        Some(found)
-    }
-}
-
-impl std::iter::FusedIterator for Keys {}

@@ -66,6 +66,40 @@ fn pages_have_at_most_their_size_and_the_next_one_goes_on_where_one_ended() {
 }
 
 #[test]
+fn a_limit_ends_a_walk_a_page_and_a_count_whatever_the_size_of_a_page() {
+    let namespace = filled(&["a", "b", "c", "d", "e"]);
+    for (limit, page_size) in [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2), (3, 100), (5, 2), (9, 2)] {
+        let list = namespace.list().page_size(page_size).limit(limit);
+        let all = ["a", "b", "c", "d", "e"];
+        let expected = &all[..all.len().min(limit as usize)];
+        let walked: Vec<_> = (list.clone().into_iter())
+            .map(|entry| entry.unwrap().key_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(walked, expected, "{list:?}");
+        assert_eq!(list.count().unwrap(), expected.len() as u64, "{list:?}");
+        let page = list.page().unwrap();
+        assert_eq!(keys_of(&page), expected[..expected.len().min(page_size)], "{list:?}");
+        assert_eq!(page.is_last(), limit <= page_size as u64, "{list:?}");
+    }
+    // The cursor of a page that has reached the limit is a place like any other.
+    let last = namespace.list().limit(2).page().unwrap();
+    assert!(last.is_last());
+    let next = namespace.list().limit(2).cursor(last.cursor().unwrap());
+    assert_eq!(keys_of(&next.page().unwrap()), ["c", "d"]);
+    let none = namespace.list().limit(0).cursor(last.cursor().unwrap());
+    assert_eq!(none.page().unwrap().cursor(), last.cursor());
+    assert_eq!(
+        keys_of(&namespace.list().reverse().limit(2).page().unwrap()),
+        ["e", "d"]
+    );
+    // Also where keys have to be looked up.
+    let short = PutOptions::new().ttl(Duration::from_secs(1 << 40));
+    namespace.put_with("b", "", short).unwrap();
+    assert_eq!(namespace.list().limit(3).count().unwrap(), 3);
+    assert_eq!(namespace.list().limit(3).page_size(2).into_iter().count(), 3);
+}
+
+#[test]
 fn a_listing_or_a_batch_that_lives_on_does_not_keep_its_store_open() {
     let disk = MemStorage::new();
     let store = open(&disk);

@@ -123,6 +123,12 @@ impl Driver {
         if step.is_multiple_of(3) {
             list = list.with_values();
         }
+        let most = step % 6;
+        let walked: Vec<_> = (list.clone().limit(most as u64).into_iter())
+            .map(|entry| entry.unwrap().key().to_vec())
+            .collect();
+        let wanted: Vec<_> = part.iter().take(most).map(|(key, _)| key.clone()).collect();
+        assert_eq!(walked, wanted, "the first {most} of {list:?}");
         let mut found = Vec::new();
         let mut cursor = String::new();
         loop {

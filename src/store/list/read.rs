@@ -1,0 +1,118 @@
+//! Reading a part of a listing.
+
+use std::cmp::Ordering;
+use std::ops::Bound;
+
+use super::page::{Detail, Page};
+use super::{List, as_ref};
+use crate::error::Result;
+use crate::index::order::KeyFlags;
+
+/// The part of a listing from `near` to `far`, in the direction of reading.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span<'a> {
+    pub(super) near: Bound<&'a [u8]>,
+    pub(super) far: Bound<&'a [u8]>,
+    /// Reads from higher keys to lower ones.
+    pub(super) reverse: bool,
+}
+
+/// What follows the keys that were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Follow {
+    Nothing,
+    Keys,
+}
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+impl<'a> Span<'a> {
+    /// The part of these bounds that is in the span.
+    fn within(&self, (lower, upper): Bounds<'a>) -> Bounds<'a> {
+        let (from, to) = match self.reverse {
+            false => (self.near, self.far),
+            true => (self.far, self.near),
+        };
+        (
+            tighter(lower, from, Ordering::Greater),
+            tighter(upper, to, Ordering::Less),
+        )
+    }
+}
+
+/// The bound that leaves fewer keys; `is_tighter` says how its key compares with a wider one's.
+fn tighter<'a>(a: Bound<&'a [u8]>, b: Bound<&'a [u8]>, is_tighter: Ordering) -> Bound<&'a [u8]> {
+    match (a, b) {
+        (Bound::Unbounded, bound) | (bound, Bound::Unbounded) => bound,
+        (Bound::Included(key) | Bound::Excluded(key), Bound::Included(other) | Bound::Excluded(other)) => {
+            match key.cmp(other) {
+                Ordering::Equal if matches!(a, Bound::Excluded(_)) => a,
+                Ordering::Equal => b,
+                order if order == is_tighter => a,
+                _ => b,
+            }
+        }
+    }
+}
+
+/// The part of these bounds behind a key.
+fn rest_of<'a>((from, to): Bounds<'a>, key: Option<&'a [u8]>, reverse: bool) -> Bounds<'a> {
+    match (key, reverse) {
+        (None, _) => (from, to),
+        (Some(key), false) => (Bound::Excluded(key), to),
+        (Some(key), true) => (from, Bound::Excluded(key)),
+    }
+}
+
+impl List {
+    /// The first keys of a span, `size` of them unless there are fewer, and what follows them.
+    pub(super) fn read(&self, span: &Span<'_>, size: usize) -> Result<(Page, Follow)> {
+        self.source.consistently(|| self.fill(span, size))
+    }
+
+    fn fill(&self, span: &Span<'_>, size: usize) -> Result<(Page, Follow)> {
+        let now = self.source.now();
+        let (lower, upper) = self.bounds();
+        let bounds = span.within((as_ref(&lower), as_ref(&upper)));
+        let is_looked_up = |flags| self.values || flags != KeyFlags::NONE;
+        let mut page = Page::default();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            // One extra key tells whether any follow.
+            let wanted = size - page.len() + 1;
+            let rest = rest_of(bounds, after.as_deref(), span.reverse);
+            let keys = self.source.keys_between(rest, span.reverse, wanted);
+            let is_end = keys.len() < wanted;
+            if page.is_empty() && !keys.any(is_looked_up) {
+                page = Page::of_plain(keys);
+                if is_end {
+                    return Ok((page, Follow::Nothing));
+                }
+                page.truncate(size);
+                return Ok((page, Follow::Keys));
+            }
+            page.reserve(&keys);
+            let mut is_full = false;
+            self.source.look_up(&keys, is_looked_up, |key, flags, warm| {
+                is_full = page.len() == size;
+                let detail = match warm {
+                    _ if is_full => None,
+                    Some(warm) => self.source.detail(flags, &warm, self.values, &now)?,
+                    None => Some(Detail::Plain),
+                };
+                if let Some(detail) = detail {
+                    page.push(key, flags, detail);
+                }
+                Ok(!is_full)
+            })?;
+            if is_full {
+                return Ok((page, Follow::Keys));
+            }
+            match keys.last() {
+                // Some were expired or gone: read more.
+                Some((last, _)) if !is_end => after = Some(last.to_vec()),
+                _ => return Ok((page, Follow::Nothing)),
+            }
+        }
+    }
+}
