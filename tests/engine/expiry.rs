@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Condition, Durability, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
+use embercask::{Condition, Durability, ErrorKind, List, ManualClock, Namespace, PutOptions, ReadMode, Result, Store};
 use test_support::way::Way;
 use test_support::{DIRECTORY, keys, manual, text};
 
@@ -862,6 +862,42 @@ fn a_page_uses_one_time_for_all_its_keys() {
     world.clock.advance(1_000);
     let next = list.cursor(first.cursor().unwrap()).page().unwrap();
     assert!(next.is_empty() && next.is_last(), "{next:?}");
+}
+
+#[test]
+fn a_page_is_the_last_if_only_expired_keys_follow_it() {
+    let world = World::new();
+    let (store, namespace) = world.open();
+    for n in 0..300 {
+        let (lifetime, key) = if n % 100 == 0 { (9_000, "live") } else { (1_000, "dead") };
+        let options = ttl_ms(lifetime);
+        let options = if n % 3 == 0 { options.metadata("m") } else { options };
+        namespace.put_with(format!("{n:03} {key}"), "1", options).unwrap();
+    }
+    let page = |list: List, size| {
+        let page = list.page_size(size).page().unwrap();
+        let last = page.iter().last().map(|entry| entry.key_str().unwrap().to_owned());
+        assert_eq!(page.is_last(), page.cursor().is_none());
+        (page.len(), page.is_last(), last.unwrap_or_default())
+    };
+    let shown = |len, is_last, last: &str| (len, is_last, last.to_owned());
+    assert_eq!(page(namespace.list(), 299), shown(299, false, "298 dead"));
+    world.clock.advance(1_000);
+    for list in [namespace.list(), namespace.list().with_values()] {
+        assert_eq!(page(list.clone(), 3), shown(3, true, "200 live"));
+        assert_eq!(page(list.clone(), 2), shown(2, false, "100 live"));
+        assert_eq!(page(list.clone().end("200"), 2), shown(2, true, "100 live"));
+        assert_eq!(page(list.clone().reverse(), 3), shown(3, true, "000 live"));
+        assert_eq!(page(list.clone().reverse().start("050"), 2), shown(2, true, "100 live"));
+        assert_eq!(page(list.start("201"), 3), shown(0, true, ""));
+    }
+    // A key without an expiry is there, whatever it has besides.
+    namespace
+        .put_with("299 more", "1", PutOptions::new().metadata("m"))
+        .unwrap();
+    assert_eq!(page(namespace.list(), 3), shown(3, false, "200 live"));
+    store.maintain().unwrap();
+    assert_eq!(page(namespace.list(), 3), shown(3, false, "200 live"));
 }
 
 #[test]

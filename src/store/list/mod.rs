@@ -125,6 +125,9 @@ impl List {
     /// The page after the cursor, or the first page without one. A key whose record is damaged is
     /// included, with the error in [`EntryRef::error`]; it does not fail the page.
     ///
+    /// A page is the last if only keys follow that have expired: to know that, it looks up those
+    /// behind it until it finds one that has not.
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidInput`] if the page size is out of range, [`Error::InvalidCursor`] if the
@@ -144,9 +147,20 @@ impl List {
         };
         let follow;
         (page, follow) = self.read(&span, self.size_of_page(self.limit))?;
-        if follow != Follow::Nothing {
+        let is_limit = self.limit <= page.len() as u64;
+        let goes_on = match (follow, page.last_key()) {
+            (Follow::Nothing, _) | (_, None) => return Ok(page),
+            (Follow::Keys, _) => true,
+            // The limit ends the page, whatever follows.
+            (Follow::Unknown, Some(_)) if is_limit => true,
+            (Follow::Unknown, Some(last)) => self.has_live(&Span {
+                near: Bound::Excluded(last),
+                ..span
+            })?,
+        };
+        if goes_on {
             let cursor = page.last_key().map(|last| self.encode_cursor(last));
-            page.set_end(self.limit > page.len() as u64, cursor);
+            page.set_end(!is_limit, cursor);
         }
         Ok(page)
     }

@@ -7,6 +7,7 @@ use super::page::{Detail, Page};
 use super::{List, as_ref};
 use crate::error::Result;
 use crate::index::order::KeyFlags;
+use crate::planted::{Planted, planted};
 
 /// The part of a listing from `near` to `far`, in the direction of reading.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +22,16 @@ pub(super) struct Span<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Follow {
     Nothing,
+    /// At least one key that is there.
     Keys,
+    /// Keys that may all have expired.
+    Unknown,
 }
+
+/// Keys that are first looked at to find one that has not expired. If all have, ever more are read
+/// at a time, up to `LOOK_ON_MAX`.
+const LOOK_ON_MIN: usize = 4;
+const LOOK_ON_MAX: usize = 4096;
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
@@ -92,27 +101,59 @@ impl List {
                 return Ok((page, Follow::Keys));
             }
             page.reserve(&keys);
-            let mut is_full = false;
+            let mut follow = None;
             self.source.look_up(&keys, is_looked_up, |key, flags, warm| {
-                is_full = page.len() == size;
+                if page.len() == size {
+                    let expires = flags.contains(KeyFlags::EXPIRES) && !planted(Planted::LastByKeys);
+                    follow = Some(if expires { Follow::Unknown } else { Follow::Keys });
+                    return Ok(false);
+                }
                 let detail = match warm {
-                    _ if is_full => None,
                     Some(warm) => self.source.detail(flags, &warm, self.values, &now)?,
                     None => Some(Detail::Plain),
                 };
                 if let Some(detail) = detail {
                     page.push(key, flags, detail);
                 }
-                Ok(!is_full)
+                Ok(true)
             })?;
-            if is_full {
-                return Ok((page, Follow::Keys));
+            if let Some(follow) = follow {
+                return Ok((page, follow));
             }
             match keys.last() {
                 // Some were expired or gone: read more.
                 Some((last, _)) if !is_end => after = Some(last.to_vec()),
                 _ => return Ok((page, Follow::Nothing)),
             }
+        }
+    }
+
+    /// Whether the span has a key that has not expired. Each key is judged by itself: what batches
+    /// do meanwhile decides only whether a page is called the last.
+    pub(super) fn has_live(&self, span: &Span<'_>) -> Result<bool> {
+        let now = self.source.now();
+        let (lower, upper) = self.bounds();
+        let bounds = span.within((as_ref(&lower), as_ref(&upper)));
+        let expires = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES);
+        let mut after: Option<Vec<u8>> = None;
+        let mut most = LOOK_ON_MIN;
+        loop {
+            let rest = rest_of(bounds, after.as_deref(), span.reverse);
+            let keys = self.source.keys_between(rest, span.reverse, most);
+            let mut is_live = false;
+            self.source.look_up(&keys, expires, |_, _, warm| {
+                is_live = match warm {
+                    Some(warm) => self.source.is_live(&warm, &now)?,
+                    // The key order has only keys that are there.
+                    None => true,
+                };
+                Ok(!is_live)
+            })?;
+            match keys.last() {
+                Some((last, _)) if !is_live && keys.len() == most => after = Some(last.to_vec()),
+                _ => return Ok(is_live),
+            }
+            most = (most * 4).min(LOOK_ON_MAX);
         }
     }
 }
