@@ -74,7 +74,7 @@ fn put(c: &mut Criterion) {
         b.iter(|| {
             let mut batch = store.batch();
             for _ in 0..100 {
-                batch = batch.put(&namespace, ordered_key(number), value(number));
+                batch.put(&namespace, ordered_key(number), value(number));
                 number += 1;
             }
             batch.commit().expect("a batch")

@@ -74,7 +74,7 @@ const OPERATIONS: [Operation; 12] = [
     many("put of a new key, 100 in a batch", |work, call| {
         let mut batch = work.store.batch();
         for key in &work.absent[call * 100..][..100] {
-            batch = batch.put(&work.namespace, key, work.value);
+            batch.put(&work.namespace, key, work.value);
         }
         batch.commit().expect("a batch");
     }),

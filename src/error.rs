@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::format::Damage;
 
+/// Bytes of a key that was refused, and so may be of any length, in a message.
+const QUOTED_BYTES_MAX: usize = 100;
+
 /// Result of the fallible functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -288,6 +291,16 @@ impl Error {
         }
     }
 
+    /// Names the write of a batch that is not accepted. Other errors are unchanged.
+    pub(crate) fn of_write(self, index: usize, key: &[u8]) -> Error {
+        match self {
+            Error::InvalidInput { what } => Error::InvalidInput {
+                what: format!("write {index} of the batch, of key {}: {what}", quoted_start(key)),
+            },
+            other => other,
+        }
+    }
+
     /// Several read errors as one: the first damage (else the first error), with a note of the
     /// others. None if there are none.
     pub(crate) fn together(mut errors: Vec<Error>) -> Option<Error> {
@@ -347,6 +360,14 @@ fn quoted(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
         Ok(text) => format!("{text:?}"),
         Err(_) => format!("\"{}\"", key.escape_ascii()),
+    }
+}
+
+/// The start of a key that may be of any length, in quotes.
+fn quoted_start(key: &[u8]) -> String {
+    match key.get(..QUOTED_BYTES_MAX) {
+        Some(start) if start.len() < key.len() => format!("{}...", quoted(start)),
+        _ => quoted(key),
     }
 }
 

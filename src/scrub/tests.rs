@@ -28,7 +28,7 @@ fn fill(store: &Store, namespace: &Namespace) {
         if n % 5 == 0 {
             let mut batch = store.batch();
             for key in 0..n {
-                batch = batch.put(namespace, format!("batch {key}"), vec![1; n]);
+                batch.put(namespace, format!("batch {key}"), vec![1; n]);
             }
             batch.commit().unwrap();
             namespace.delete(format!("batch {n}")).unwrap();
@@ -113,9 +113,10 @@ fn a_pass_reads_each_byte_of_the_sealed_segments_once_whatever_their_records_are
                 .put(format!("{round} {n}"), vec![round; n * 7 % 5_000])
                 .unwrap();
         }
-        let batch = (0..40).fold(store.batch(), |batch, n| {
-            batch.put(&namespace, format!("batch {round} {n}"), vec![0; 50_000])
-        });
+        let mut batch = store.batch();
+        for n in 0..40 {
+            batch.put(&namespace, format!("batch {round} {n}"), vec![0; 50_000]);
+        }
         batch.commit().unwrap();
     }
     store.maintain().unwrap();

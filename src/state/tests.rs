@@ -50,7 +50,8 @@ fn with_two_keys() -> (Store, crate::Namespace) {
 }
 
 fn put_both(store: &Store, namespace: &crate::Namespace, value: &str) {
-    let batch = store.batch().put(namespace, "a", value).put(namespace, "b", value);
+    let mut batch = store.batch();
+    batch.put(namespace, "a", value).put(namespace, "b", value);
     batch.commit().unwrap();
 }
 

@@ -367,13 +367,19 @@ pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &P
     if let Some(metadata) = &options.metadata {
         limits.check_metadata(metadata)?;
     }
-    if matches!(options.lifetime, Lifetime::Forever) {
+    expiry_of(engine, options.lifetime)
+}
+
+/// The expiry of a put now with this lifetime, which is checked against the limits.
+pub(super) fn expiry_of(engine: &Engine, lifetime: Lifetime) -> Result<Option<u64>> {
+    if matches!(lifetime, Lifetime::Forever) {
         return Ok(None);
     }
+    let limits = &engine.context.options.limits;
     // The clock is read only for a record with an expiry: the store must know whether such a record
     // was written before or after the clock was set back.
     let now_ms = engine.context.time.now().wall_ms();
-    match options.lifetime {
+    match lifetime {
         Lifetime::Forever => Ok(None),
         Lifetime::For(ttl) => limits.expiry_after(ttl, now_ms).map(Some),
         Lifetime::Until(expiry_ms) => limits.check_expiry(expiry_ms, now_ms).map(Some),

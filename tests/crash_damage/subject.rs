@@ -94,7 +94,8 @@ fn write_some(store: &Store, round: usize) {
         first.put_with(format!("plain {}", round - 1), "brief", brief).unwrap();
     }
     first.put(format!("plain {round}"), "").unwrap();
-    let batch = store.batch().put(&first, "both", [round as u8]);
+    let mut batch = store.batch();
+    batch.put(&first, "both", [round as u8]);
     batch
         .put(&second, "both", [round as u8])
         .delete(&second, "none")
@@ -195,7 +196,8 @@ pub(crate) fn killed() -> Subject {
         first
             .put_with(format!("unsynced {n}"), "?", class(Durability::Os))
             .unwrap();
-        let batch = store.batch().put(&first, "a", [n]).put(&first, "b", [n]);
+        let mut batch = store.batch();
+        batch.put(&first, "a", [n]).put(&first, "b", [n]);
         batch.durability(Durability::Os).commit().unwrap();
     }
     first.delete_with("unsynced 2", None, Some(Durability::Os)).unwrap();

@@ -331,11 +331,10 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
                 while !stop.load(Ordering::Relaxed) {
                     // A new key, and one that is overwritten again and again; both or neither.
                     let (key, latest) = (format!("{writer}-{n:08}"), format!("latest-{writer}"));
-                    let batch =
-                        store
-                            .batch()
-                            .put(namespace, &key, n.to_string())
-                            .put(namespace, &latest, n.to_string());
+                    let mut batch = store.batch();
+                    batch
+                        .put(namespace, &key, n.to_string())
+                        .put(namespace, &latest, n.to_string());
                     batch.commit().unwrap();
                     n += 1;
                     count.store(n, Ordering::Release);

@@ -255,7 +255,8 @@ fn a_lifetime_given_after_the_clock_was_set_back_runs_its_length() {
             for (name, _) in PATHS {
                 let key = format!("{name}/key");
                 if batch {
-                    let put = store.batch().put_with(&namespace, &key, "1", ttl_ms(60_000));
+                    let mut put = store.batch();
+                    put.put_with(&namespace, &key, "1", ttl_ms(60_000));
                     put.commit().unwrap();
                 } else {
                     namespace.put_with(&key, "1", ttl_ms(60_000)).unwrap();

@@ -66,11 +66,9 @@ fn a_batch_that_cannot_read_what_it_replaces_is_not_acknowledged() {
 fn a_later_write_of_a_batch_finds_the_earlier_one_of_the_same_key() {
     let faults = disk_with_faults();
     let (store, namespace) = open(&faults, ReadMode::Map);
-    let batch = store
-        .batch()
-        .put(&namespace, "key", "one")
-        .put(&namespace, "key", "two");
-    let batch = batch.put(&namespace, "new", "one").delete(&namespace, "new");
+    let mut batch = store.batch();
+    batch.put(&namespace, "key", "one").put(&namespace, "key", "two");
+    batch.put(&namespace, "new", "one").delete(&namespace, "new");
     batch
         .delete(&namespace, "fill 1")
         .put(&namespace, "fill 1", "again")

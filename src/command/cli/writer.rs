@@ -130,13 +130,14 @@ impl Writer {
         if let [only] = &writes[..] {
             return self.write(only);
         }
-        let mut batch = self.store.batch().durability(self.durability);
+        let mut batch = self.store.batch();
+        batch.durability(self.durability);
         for Write {
             namespace, key, change, ..
         } in &writes
         {
-            batch = match change {
-                Change::Put { value, options, .. } => batch.put_with(namespace, key, value, options.clone()),
+            match change {
+                Change::Put { value, options, .. } => batch.put_with(namespace, key, value, options),
                 Change::Delete => batch.delete(namespace, key),
             };
         }

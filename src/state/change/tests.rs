@@ -174,10 +174,8 @@ fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     assert!((55..=56).contains(&held), "{held}");
     assert_eq!(store.stats().poisoned, None);
     let sequence = store.stats().last_sequence;
-    let batch = store
-        .batch()
-        .put(&namespace, &keys[0], "new")
-        .put(&namespace, &keys[59], "new");
+    let mut batch = store.batch();
+    batch.put(&namespace, &keys[0], "new").put(&namespace, &keys[59], "new");
     assert_eq!(refused(batch.commit()), ErrorKind::InvalidInput);
     assert_eq!(store.stats().last_sequence, sequence, "nothing was appended");
     assert_eq!(namespace.get_text(&keys[0]).unwrap().as_deref(), Some("value"));
@@ -187,9 +185,10 @@ fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     }
     // Three fit, four do not, and a key that occurs twice counts twice.
     let batch = |keys: &[String]| {
-        let batch = keys
-            .iter()
-            .fold(store.batch(), |batch, key| batch.put(&namespace, key, "new"));
+        let mut batch = store.batch();
+        for key in keys {
+            batch.put(&namespace, key, "new");
+        }
         batch.commit()
     };
     assert_eq!(refused(batch(&keys[56..60])), ErrorKind::InvalidInput);

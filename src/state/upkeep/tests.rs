@@ -215,9 +215,10 @@ fn entries_of_records_that_were_overwritten_leave_the_expiry_queue_once_there_ar
     let options = || PutOptions::new().ttl(Duration::from_secs(1));
     let put = |count: usize, options: &dyn Fn() -> PutOptions| {
         let keys = (0..count).map(|key| format!("{key}"));
-        let batch = keys.fold(store.batch(), |batch, key| {
-            batch.put_with(&namespace, key, "1", options())
-        });
+        let mut batch = store.batch();
+        for key in keys {
+            batch.put_with(&namespace, key, "1", options());
+        }
         batch.commit().unwrap();
     };
     put(5_000, &options);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use embercask::{Batch, Durability, Error, Namespace, PutOptions, Result, Store};
+use embercask::{Durability, Error, Namespace, PutOptions, Result, Store};
 
 use crate::processes::deadly::{Deadly, Fuse, Moment};
 use crate::processes::plan::{Change, Kill, Operation, Phase, Plan, Wandering, name_of};
@@ -164,11 +164,13 @@ impl Worker<'_> {
                 None => namespace.delete_with(&change.key, None, Some(durability)).map(drop),
             };
         }
-        let add = |batch: Batch, (change, namespace): (&Change, &Namespace)| match put_options(change) {
-            Some((value, options)) => batch.put_with(namespace, &change.key, value, options),
-            None => batch.delete(namespace, &change.key),
-        };
-        let batch = changes.iter().zip(&namespaces).fold(self.store.batch(), add);
+        let mut batch = self.store.batch();
+        for (change, namespace) in changes.iter().zip(&namespaces) {
+            match put_options(change) {
+                Some((value, options)) => batch.put_with(namespace, &change.key, value, options),
+                None => batch.delete(namespace, &change.key),
+            };
+        }
         batch.durability(durability).commit().map(drop)
     }
 }

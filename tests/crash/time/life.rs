@@ -228,7 +228,8 @@ impl Life {
             put = put.condition(condition);
         }
         let written = if self.rng.below(4) == 0 {
-            let batch = self.store.batch().put_with(&self.namespace, &key, &value, put);
+            let mut batch = self.store.batch();
+            batch.put_with(&self.namespace, &key, &value, put);
             batch.delete(&self.namespace, "none").commit()
         } else {
             self.namespace.put_with(&key, &value, put)

@@ -85,7 +85,8 @@ fn a_closed_store_refuses_everything_and_leaves_the_directory_to_the_next() {
         namespace.put("key", format!("{n}").repeat(100)).unwrap();
     }
     let value = namespace.get("key").unwrap().unwrap();
-    let batch = store.batch().put(&namespace, "key", "new");
+    let mut batch = store.batch();
+    batch.put(&namespace, "key", "new");
     store.clone().close().unwrap();
     let next = open(&disk);
     let next_namespace = next.open_namespace("N").unwrap();

@@ -162,7 +162,8 @@ fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
         |_, namespace, key| namespace.delete_with(key, None, Some(Durability::Buffered)).map(drop),
         |store, namespace, key| store.batch().delete(namespace, key).commit().map(drop),
         |store, namespace, key| {
-            let batch = store.batch().put(namespace, "beside", "1");
+            let mut batch = store.batch();
+            batch.put(namespace, "beside", "1");
             batch.delete_if(namespace, key, Condition::Present).commit().map(drop)
         },
     ];

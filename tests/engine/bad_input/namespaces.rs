@@ -79,7 +79,8 @@ fn a_dropped_namespace_refuses_everything_and_its_name_can_be_had_again() {
 fn a_batch_with_a_namespace_of_another_store_is_refused() {
     let (store, namespace) = limited(Limits::ENGINE);
     let (_other_store, other) = limited(Limits::ENGINE);
-    let batch = store.batch().put(&namespace, "a", "1").put(&other, "a", "1");
+    let mut batch = store.batch();
+    batch.put(&namespace, "a", "1").put(&other, "a", "1");
     invalid(batch.commit(), &["another store", "one batch for each store"]);
     unharmed(&store, &namespace);
     assert!(other.get("a").unwrap().is_none());

@@ -71,10 +71,9 @@ fn moving_between_two_keys_in_batches_keeps_their_sum() {
                         );
                         let [less, more] = [&from, &to].map(|value| value.as_str().unwrap().parse::<u64>().unwrap());
                         let unchanged = |sequence| PutOptions::new().condition(Condition::Sequence(sequence));
-                        let batch = store.batch();
-                        let batch =
-                            batch.put_with(&left, "balance", (less - 1).to_string(), unchanged(from.sequence()));
-                        let batch = batch.put_with(&right, "balance", (more + 1).to_string(), unchanged(to.sequence()));
+                        let mut batch = store.batch();
+                        batch.put_with(&left, "balance", (less - 1).to_string(), unchanged(from.sequence()));
+                        batch.put_with(&right, "balance", (more + 1).to_string(), unchanged(to.sequence()));
                         match batch.commit() {
                             Ok(_) => {
                                 moved.fetch_add(1, Ordering::SeqCst);

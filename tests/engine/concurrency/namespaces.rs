@@ -30,8 +30,9 @@ fn dropping_a_namespace_beside_its_writers_leaves_nothing_of_it_and_no_half_of_a
                         for n in 1.. {
                             count.fetch_add(1, Ordering::SeqCst);
                             let durability = random_class(&mut rng);
-                            let batch = store.batch().put(stays, &mirror, value_of(n));
-                            let batch = batch.put(doomed, format!("{thread} {}", n % 20), value_of(n));
+                            let mut batch = store.batch();
+                            batch.put(stays, &mirror, value_of(n));
+                            batch.put(doomed, format!("{thread} {}", n % 20), value_of(n));
                             let result = batch.durability(durability).commit();
                             let result = result.and_then(|_| doomed.put_with(&mirror, value_of(n), class(durability)));
                             let Err(error) = result else { continue };

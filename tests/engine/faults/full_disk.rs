@@ -81,10 +81,8 @@ fn on_a_full_disk_puts_are_refused_and_work_again_once_there_is_room() {
             ErrorKind::NoSpace
         );
         assert_eq!(kind(namespace.put("00001", [7; 1_000])), ErrorKind::NoSpace);
-        let batch = store
-            .batch()
-            .put(&namespace, "00001", [7; 1_000])
-            .delete(&namespace, "00002");
+        let mut batch = store.batch();
+        batch.put(&namespace, "00001", [7; 1_000]).delete(&namespace, "00002");
         assert_eq!(kind(batch.commit()), ErrorKind::NoSpace);
     }
     holds(&namespace, &acknowledged);

@@ -37,11 +37,8 @@ fn a_write_that_failed_halfway_is_rolled_back_and_the_next_one_works() {
             n.put_if("new", [7; 500], Condition::Absent).map(drop)
         }),
         ("batch", |store, n| {
-            let batch = store
-                .batch()
-                .put(n, "new", [7; 300])
-                .delete(n, "key")
-                .put(n, "other", "1");
+            let mut batch = store.batch();
+            batch.put(n, "new", [7; 300]).delete(n, "key").put(n, "other", "1");
             batch.put(n, "new", [7; 100]).delete(n, "absent").commit().map(drop)
         }),
     ];

@@ -21,9 +21,10 @@ fn a_crash_inside_a_batch_leaves_all_of_it_or_nothing() {
             one.put("before", "there").unwrap();
             one.put("deleted", "there").unwrap();
             faults.stop_at(faults.steps() + step);
-            let mut batch = store.batch().durability(durability).delete(&one, "deleted");
+            let mut batch = store.batch();
+            batch.durability(durability).delete(&one, "deleted");
             for n in 0..6 {
-                batch = batch.put(if n % 2 == 0 { &one } else { &two }, format!("{n}"), vec![b'v'; 450]);
+                batch.put(if n % 2 == 0 { &one } else { &two }, format!("{n}"), vec![b'v'; 450]);
             }
             let committed = batch.commit();
             // A later write, so that what follows a torn batch could be mistaken for valid.
@@ -74,7 +75,8 @@ fn a_batch_that_is_cut_anywhere_is_not_there_at_all() {
     namespace.put("deleted", "there").unwrap();
     let segment = ending(&disk, ".segment").remove(0);
     let before = disk.read_file(&segment).unwrap().len();
-    let batch = store.batch().durability(Durability::Os).delete(&namespace, "deleted");
+    let mut batch = store.batch();
+    batch.durability(Durability::Os).delete(&namespace, "deleted");
     batch
         .put(&namespace, "one", [b'1'; 100])
         .put(&namespace, "two", "2")

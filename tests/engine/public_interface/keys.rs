@@ -159,7 +159,8 @@ fn a_conditional_write_is_done_only_if_its_condition_holds() {
             .delete_with("key", Some(Condition::Sequence(second)), None)
             .map(drop),
     );
-    let batch = store.batch().put(&namespace, "beside", "1");
+    let mut batch = store.batch();
+    batch.put(&namespace, "beside", "1");
     kept(batch.delete_if(&namespace, "key", Condition::Absent).commit().map(drop));
     assert_eq!(keys(&namespace), ["key"], "a batch was applied in part");
     assert!(namespace.delete_if("key", Condition::Sequence(third)).unwrap().existed);
@@ -241,9 +242,10 @@ fn a_batch_does_all_of_its_writes() {
     namespace.put("deleted", "1").unwrap();
     namespace.put("checked", "1").unwrap();
     let options = PutOptions::new().metadata("m").expires_at_ms(NOW_MS + 1);
-    let batch = store.batch().put(&namespace, "put", "1").delete(&namespace, "deleted");
-    let batch = batch.put_with(&other, "rich", "2", options);
-    let batch = batch.delete_if(&namespace, "checked", Condition::Present);
+    let mut batch = store.batch();
+    batch.put(&namespace, "put", "1").delete(&namespace, "deleted");
+    batch.put_with(&other, "rich", "2", options);
+    batch.delete_if(&namespace, "checked", Condition::Present);
     assert_eq!(
         keys(&namespace),
         ["checked", "deleted"],
@@ -253,6 +255,86 @@ fn a_batch_does_all_of_its_writes() {
     assert_eq!(sequence, store.stats().last_sequence);
     assert_eq!(keys(&namespace), ["put"]);
     assert_eq!(shown(&other, "rich"), is("2", Some("m"), Some(NOW_MS + 1)));
+}
+
+#[test]
+fn a_batch_is_filled_in_a_loop_committed_and_filled_again() {
+    let (_, store, namespace) = world();
+    let mut batch = store.batch();
+    for round in ["a", "b"] {
+        for n in 0..3 {
+            batch.put(&namespace, format!("{round}{n}"), round);
+        }
+        assert_eq!(batch.len(), 3);
+        batch.commit().unwrap();
+        assert!(batch.is_empty(), "it would write everything again");
+    }
+    assert_eq!(keys(&namespace), ["a0", "a1", "a2", "b0", "b1", "b2"]);
+    // A batch that could not be committed has its writes still.
+    batch
+        .put(&namespace, "c", "1")
+        .delete_if(&namespace, "none", Condition::Present);
+    assert_eq!(batch.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(batch.len(), 2);
+    namespace.put("none", "1").unwrap();
+    batch.commit().unwrap();
+    assert_eq!(keys(&namespace).last().unwrap(), "c");
+    batch.put(&namespace, "d", "1").clear();
+    let before = store.stats().last_sequence;
+    assert_eq!(batch.commit().unwrap(), before);
+    // One set of options serves many puts.
+    let options = PutOptions::new().metadata("m");
+    batch
+        .put_with(&namespace, "e", "1", &options)
+        .put_with(&namespace, "f", "", &options);
+    batch.commit().unwrap();
+    assert_eq!(shown(&namespace, "e"), is("1", Some("m"), None));
+    assert_eq!(shown(&namespace, "f"), is("", Some("m"), None));
+}
+
+#[test]
+fn a_batch_names_the_write_that_it_refuses_at_once() {
+    let (_, store, namespace) = world();
+    let too_long = [b'k'; 65_537];
+    let says = |error: &Error, parts: &[&str]| {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let message = error.to_string();
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        assert!(message.len() < 300, "{message}");
+    };
+    let mut batch = store.batch();
+    batch.put(&namespace, "good", "1");
+    assert!(batch.error().is_none());
+    batch.put(&namespace, "", "1");
+    says(batch.error().unwrap(), &["write 1", "key \"\"", "empty"]);
+    // The first error stays, whatever comes later.
+    batch.put(&namespace, too_long, "1").put(&namespace, "also good", "1");
+    for _ in 0..2 {
+        says(&batch.commit().unwrap_err(), &["write 1", "key \"\"", "empty"]);
+    }
+    assert_eq!(keys(&namespace), [""; 0], "a part of a batch was written");
+    batch.clear();
+    // An error that is returned is not kept.
+    let zero = PutOptions::new().ttl(Duration::ZERO);
+    batch.put(&namespace, "good", "1");
+    says(
+        &batch.try_put(&namespace, too_long, "1").unwrap_err(),
+        &["write 1", "kkk", "65537"],
+    );
+    says(
+        &batch.try_put_with(&namespace, "key", "1", &zero).unwrap_err(),
+        &["\"key\"", "too short"],
+    );
+    batch.try_put(&namespace, "better", "1").unwrap();
+    batch.try_delete(&namespace, "absent").unwrap();
+    assert_eq!(batch.len(), 3);
+    batch.commit().unwrap();
+    assert_eq!(keys(&namespace), ["better", "good"]);
+    let (_, _, stranger) = world();
+    says(
+        &batch.try_delete(&stranger, "key").unwrap_err(),
+        &["write 0", "another store"],
+    );
 }
 
 #[test]
@@ -275,12 +357,11 @@ fn a_write_or_a_batch_may_have_a_durability_of_its_own() {
                 namespace.put_with("key", "new", options).unwrap();
             },
             |store, namespace, own| {
-                let batch = store.batch().put(namespace, "key", "new");
-                let batch = if let Some(own) = own {
-                    batch.durability(own)
-                } else {
-                    batch
-                };
+                let mut batch = store.batch();
+                batch.put(namespace, "key", "new");
+                if let Some(own) = own {
+                    batch.durability(own);
+                }
                 batch.commit().unwrap();
             },
             |_, namespace, own| assert!(namespace.delete_with("key", None, own).unwrap().existed),

@@ -110,7 +110,8 @@ fn a_listing_or_a_batch_that_lives_on_does_not_keep_its_store_open() {
     let list = namespace.list().page_size(2);
     let mut walk = list.clone().into_iter();
     assert_eq!(walk.next().unwrap().unwrap().key(), b"a");
-    let batch = store.batch().put(&namespace, "f", "1");
+    let mut batch = store.batch();
+    batch.put(&namespace, "f", "1");
     drop((store, namespace));
     // It can be opened again at once.
     let store = open(&disk);

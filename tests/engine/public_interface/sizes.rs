@@ -26,9 +26,13 @@ fn world() -> (MemStorage, FaultStorage, Store, Namespace) {
 /// A batch with four values that take `bytes` together, and a delete.
 fn batch(store: &Store, namespace: &Namespace, bytes: usize) -> Batch {
     let value = vec![7; BATCH_BYTES_MAX / 4];
-    let batch = store.batch().durability(Durability::Buffered).delete(namespace, "key");
-    let batch = (1..4).fold(batch, |batch, n| batch.put(namespace, format!("{n}"), &value));
-    batch.put(namespace, "4", &value[..bytes - 3 * value.len()])
+    let mut batch = store.batch();
+    batch.durability(Durability::Buffered).delete(namespace, "key");
+    for n in 1..4 {
+        batch.put(namespace, format!("{n}"), &value);
+    }
+    batch.put(namespace, "4", &value[..bytes - 3 * value.len()]);
+    batch
 }
 
 /// The number before this word in a message.
@@ -43,7 +47,7 @@ fn a_batch_of_256_mib_is_written_and_a_larger_one_is_refused_as_a_whole() {
     let (disk, faults, store, namespace) = world();
     assert_eq!(keys(&namespace), ["key"], "listing memory is not in the statistics");
     let (operations, stats) = (disk.operation_count(), store.stats());
-    let refused = |batch: Batch| {
+    let refused = |mut batch: Batch| {
         let error = batch.commit().expect_err("must be refused");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         let message = error.to_string();
@@ -112,22 +116,23 @@ fn a_value_of_a_gibibyte_is_put_and_a_larger_one_is_refused() {
 fn a_batch_counts_its_writes_whatever_they_are() {
     let (_, _, store, namespace) = world();
     let other = store.namespace("other").unwrap();
-    let empty = store.batch();
+    let mut empty = store.batch();
     assert_eq!(empty.len(), 0);
     assert!(empty.is_empty());
     let before = store.stats().last_sequence;
     assert_eq!(empty.commit().unwrap(), before, "an empty batch writes nothing");
-    let batch = store.batch().put(&namespace, "a", "1");
+    let mut batch = store.batch();
+    batch.put(&namespace, "a", "1");
     assert_eq!(batch.len(), 1);
     assert!(!batch.is_empty());
     // Every write counts, even to the same key, in another namespace, or of an absent key.
-    let batch = batch.put(&namespace, "a", "2").put_with(&other, "a", "3", buffered());
+    batch.put(&namespace, "a", "2").put_with(&other, "a", "3", buffered());
     assert_eq!(batch.len(), 3);
-    let batch = batch
+    batch
         .delete(&namespace, "absent")
         .delete_if(&namespace, "key", embercask::Condition::Present);
     assert_eq!(batch.len(), 5);
-    let batch = batch.durability(Durability::Os);
+    batch.durability(Durability::Os);
     assert_eq!(batch.len(), 5);
     batch.commit().unwrap();
     assert_eq!(keys(&namespace), ["a"]);

@@ -20,8 +20,9 @@ fn write_until_killed(directory: &Path) {
     let first = text(&namespace, "newest").map_or(0, |newest| newest.parse::<u64>().unwrap() + 1);
     for n in first..first + 1_000_000 {
         let durability = if n % 8 == 0 { Durability::Sync } else { Durability::Os };
-        let batch = store.batch().put(&namespace, "newest", n.to_string());
-        let batch = batch.put(&namespace, format!("{:02}", n % 50), n.to_string().repeat(60));
+        let mut batch = store.batch();
+        batch.put(&namespace, "newest", n.to_string());
+        batch.put(&namespace, format!("{:02}", n % 50), n.to_string().repeat(60));
         batch.durability(durability).commit().unwrap();
         report(format_args!("{n}"));
     }

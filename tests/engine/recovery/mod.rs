@@ -73,10 +73,8 @@ fn killed_on(disk: MemStorage) -> (MemStorage, Vec<Content>) {
         match n % 6 {
             1 => drop(namespace.delete(&key).unwrap()),
             2 => {
-                let batch = store
-                    .batch()
-                    .put(&namespace, &key, &value)
-                    .put(&namespace, "batch", &value);
+                let mut batch = store.batch();
+                batch.put(&namespace, &key, &value).put(&namespace, "batch", &value);
                 batch.delete(&namespace, "key 3").commit().unwrap();
             }
             3 => {

@@ -114,14 +114,18 @@ fn a_batch_counts_what_it_leaves_of_each_key_and_is_refused_as_a_whole() {
     namespace.set_max_bytes(Some(limit));
     put(&namespace, 0).unwrap();
     let value = [1; 100];
-    let three_more = store.batch().put(&other, "with it", "v");
-    let three_more = (1..4).fold(three_more, |batch, n| batch.put(&namespace, key(n), value));
+    let mut three_more = store.batch();
+    three_more.put(&other, "with it", "v");
+    for n in 1..4 {
+        three_more.put(&namespace, key(n), value);
+    }
     assert_full(three_more.commit().map(drop), 4 * each, limit);
     assert_eq!((namespace.count().unwrap(), other.count().unwrap()), (1, 0));
     // The same key again and again, and one that is deleted first.
-    let mut batch = store.batch().delete(&namespace, key(0));
+    let mut batch = store.batch();
+    batch.delete(&namespace, key(0));
     for _ in 0..5 {
-        batch = batch.put(&namespace, key(1), value).put(&namespace, key(2), value);
+        batch.put(&namespace, key(1), value).put(&namespace, key(2), value);
     }
     batch
         .put(&namespace, key(3), value)
@@ -129,25 +133,28 @@ fn a_batch_counts_what_it_leaves_of_each_key_and_is_refused_as_a_whole() {
         .commit()
         .unwrap();
     assert_eq!(namespace.stats().unwrap().live_bytes, limit);
-    let deletes = store.batch().delete(&namespace, key(1)).delete(&namespace, key(1));
+    let mut deletes = store.batch();
+    deletes.delete(&namespace, key(1)).delete(&namespace, key(1));
     deletes.put(&namespace, key(9), value).commit().unwrap();
     assert_eq!(namespace.stats().unwrap().live_bytes, limit);
     // The order within the batch does not matter, only what it leaves.
-    let first_more = store
-        .batch()
+    let mut first_more = store.batch();
+    first_more
         .put(&namespace, key(4), value)
         .put(&namespace, key(9), [1; 300]);
-    let first_more = first_more.delete(&namespace, key(9)).put(&namespace, key(9), "");
+    first_more.delete(&namespace, key(9)).put(&namespace, key(9), "");
     let (back, less) = (first_more.commit(), namespace.stats().unwrap().live_bytes);
     assert!(back.is_err() && less == limit, "{back:?} {less}");
-    let swapped = store.batch().put(&namespace, key(4), value).delete(&namespace, key(9));
+    let mut swapped = store.batch();
+    swapped.put(&namespace, key(4), value).delete(&namespace, key(9));
     swapped
         .put(&namespace, key(9), "for now")
         .delete(&namespace, key(9))
         .commit()
         .unwrap();
     assert_eq!(namespace.stats().unwrap().live_bytes, limit);
-    let down_and_up = store.batch().put(&namespace, key(4), "").put(&namespace, key(4), value);
+    let mut down_and_up = store.batch();
+    down_and_up.put(&namespace, key(4), "").put(&namespace, key(4), value);
     down_and_up.commit().unwrap();
     store
         .batch()
@@ -155,10 +162,8 @@ fn a_batch_counts_what_it_leaves_of_each_key_and_is_refused_as_a_whole() {
         .put(&namespace, key(9), value)
         .commit()
         .unwrap();
-    let too_late = store
-        .batch()
-        .delete(&namespace, key(9))
-        .put(&namespace, key(9), [1; 200]);
+    let mut too_late = store.batch();
+    too_late.delete(&namespace, key(9)).put(&namespace, key(9), [1; 200]);
     assert_full(too_late.commit().map(drop), limit + 96, limit);
 }
 

@@ -57,7 +57,7 @@ impl Engine for Embercask {
     fn put_batch(&self, entries: &[Entry]) -> Result<()> {
         let mut batch = self.store.batch();
         for (key, value) in entries {
-            batch = batch.put(&self.namespace, key, value);
+            batch.put(&self.namespace, key, value);
         }
         batch.commit()?;
         Ok(())

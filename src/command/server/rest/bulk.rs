@@ -40,10 +40,11 @@ impl RequestContext<'_> {
             // The pairs are copies. Frees the body but keeps its memory permit, which covers them
             // and the batch.
             body.bytes = Vec::new();
-            let mut batch = shared.store.batch().durability(shared.durability);
+            let mut batch = shared.store.batch();
+            batch.durability(shared.durability);
             for put in &puts {
                 let options = shared.put_options(put.expiration, put.metadata.as_deref());
-                batch = batch.put_with(&namespace, &put.key, &put.value, options);
+                batch.put_with(&namespace, &put.key, &put.value, options);
             }
             if !puts.is_empty() {
                 batch.commit()?;
@@ -60,9 +61,10 @@ impl RequestContext<'_> {
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let names = bulk::names(whole(&body)?)?;
-            let mut batch = shared.store.batch().durability(shared.durability);
+            let mut batch = shared.store.batch();
+            batch.durability(shared.durability);
             for name in &names {
-                batch = batch.delete(&namespace, name);
+                batch.delete(&namespace, name);
             }
             if !names.is_empty() {
                 batch.commit()?;

@@ -15,7 +15,10 @@ fn with_keys(count: usize) -> Store {
     for name in ["M", "N"] {
         let namespace = store.namespace(name).unwrap();
         let keys = (0..count).map(|key| format!("{key:04}"));
-        let batch = keys.fold(store.batch(), |batch, key| batch.put(&namespace, key, "1"));
+        let mut batch = store.batch();
+        for key in keys {
+            batch.put(&namespace, key, "1");
+        }
         batch.commit().unwrap();
     }
     store.end_segment();

@@ -25,9 +25,10 @@ impl Storm {
     pub(super) fn write_batches(&self, batcher: usize, mut rng: Rng) {
         for n in 1..=self.operations {
             let value = value_of(n);
-            let batch = self.store.batch().put(&self.first, format!("pair {batcher} a"), &value);
-            let batch = batch.put(&self.second, format!("pair {batcher} b"), &value);
-            let batch = batch.put(&self.first, format!("pair {batcher} c"), &value);
+            let mut batch = self.store.batch();
+            batch.put(&self.first, format!("pair {batcher} a"), &value);
+            batch.put(&self.second, format!("pair {batcher} b"), &value);
+            batch.put(&self.first, format!("pair {batcher} c"), &value);
             batch.durability(random_class(&mut rng)).commit().unwrap();
             self.acknowledged.batched[batcher].store(n, Ordering::SeqCst);
         }

@@ -73,7 +73,7 @@ impl Driver {
                 for (part, item) in self.batch_items(items).enumerate() {
                     let (handle, key) = (self.handle(item.namespace)?, &self.keys[item.key]);
                     let condition = item.guard.map(|guard| self.condition(guard, item.namespace, item.key));
-                    batch = match (&item.put, condition) {
+                    match (&item.put, condition) {
                         (Some(put), condition) => {
                             let mut options = self.put_options(put);
                             if let Some(condition) = condition {
@@ -86,7 +86,7 @@ impl Driver {
                     };
                 }
                 if let Some(durability) = durability {
-                    batch = batch.durability(*durability);
+                    batch.durability(*durability);
                 }
                 batch.commit().map(Done::Sequence)
             }
