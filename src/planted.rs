@@ -296,6 +296,8 @@ breakages! {
     IgnoreCursorChecksum,
     /// A page begins with the key at which the page before ended.
     RepeatLastKey,
+    /// The two ends of a walk do not see each other.
+    CrossEnds,
     /// A batch is committed without the writes that were refused.
     CommitTheRest,
     /// A page counts as followed by another if any key follows, even an expired one.

@@ -18,7 +18,7 @@ use crate::recovery::RecoveryReport;
 use crate::sync::lock;
 
 pub use batch::Batch;
-pub use list::{Entry, EntryRef, Keys, List, Page};
+pub use list::{Entry, EntryRef, Keys, List, Page, Walk};
 pub use namespace::{Deleted, Namespace, NamespaceInfo, NamespaceStats};
 pub use stats::{SegmentStats, Space, Stats};
 

@@ -15,14 +15,15 @@ use crate::planted::{Planted, planted};
 pub use page::{Entry, EntryRef, Page};
 use read::{Follow, Span};
 use source::Source;
-pub use walk::Keys;
+pub use walk::{Keys, Walk};
 
 /// Default number of keys per page, as in Workers KV.
 const PAGE_KEYS_DEFAULT: usize = 1000;
 /// Keys read per step when counting.
 const COUNT_STEP: usize = 4096;
 
-/// A listing of a namespace's keys, in byte order. Iterate over it, or fetch it page by page.
+/// A listing of a namespace's keys, in byte order. Iterate over it, from either end or both; walk it
+/// without copying ([`List::walk`]); or fetch it page by page.
 ///
 /// Each page reads the store as it is at that moment; no resource is held between pages. It does
 /// not keep the store open: once the last handle is gone its pages are [`Error::Closed`]. A key

@@ -1,11 +1,12 @@
 //! The effect of each option of a listing, and the content of pages and entries.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Error, List, Namespace, Page, PutOptions};
+use embercask::{Entry, Error, List, Namespace, Page, PutOptions, Value, Walk};
 
-use test_support::{keys, open};
+use test_support::{keys, open, rng};
 
 fn filled(names: &[&str]) -> Namespace {
     let store = open(&MemStorage::new());
@@ -123,6 +124,129 @@ fn a_listing_or_a_batch_that_lives_on_does_not_keep_its_store_open() {
     assert!(walk.next().is_none());
     assert!(matches!(batch.commit(), Err(Error::Closed)));
     assert_eq!(keys(&store.namespace("N").unwrap()).len(), 5);
+}
+
+/// The rest of a walk, as the keys of its entries.
+fn rest(walk: &mut Walk) -> Vec<String> {
+    let mut found = Vec::new();
+    let ended = walk.for_each(|entry| {
+        found.push(entry.key_str().unwrap().to_owned());
+        ControlFlow::<()>::Continue(())
+    });
+    assert!(ended.unwrap().is_continue());
+    found
+}
+
+fn key_of(entry: Option<embercask::Result<Entry>>) -> Option<String> {
+    entry.map(|entry| entry.unwrap().key_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_walk_lends_what_an_iterator_copies() {
+    let namespace = filled(&["a", "b", "c", "d", "e"]);
+    let rich = PutOptions::new().metadata("{}").ttl(Duration::from_secs(1 << 40));
+    namespace.put_with("c", "rich", rich).unwrap();
+    for list in [namespace.list(), namespace.list().with_values().reverse()] {
+        for page_size in [1, 2, 5, 100] {
+            let list = list.clone().page_size(page_size);
+            let mut walk = list.clone().walk();
+            for expected in list.clone() {
+                let (expected, found) = (expected.unwrap(), walk.next().unwrap().unwrap());
+                assert_eq!(found.key(), expected.key());
+                assert_eq!(found.expiry_ms(), expected.expiry_ms());
+                assert_eq!(found.metadata(), expected.metadata());
+                let bytes = |value: Option<&Value>| value.map(|value| value.to_vec());
+                if expected.value().is_some() {
+                    assert_eq!(bytes(found.value()), bytes(expected.value()));
+                }
+            }
+            assert!(walk.next().unwrap().is_none() && walk.next().unwrap().is_none());
+        }
+    }
+    let mut walk = namespace.list().page_size(2).limit(4).walk();
+    let broken = walk.for_each(|entry| match entry.key() {
+        b"b" => ControlFlow::Break(7),
+        _ => ControlFlow::Continue(()),
+    });
+    assert_eq!(broken.unwrap(), ControlFlow::Break(7));
+    assert_eq!(rest(&mut walk), ["c", "d"], "the limit is four");
+}
+
+#[test]
+fn a_walk_goes_on_where_it_is_told_to_within_its_bounds() {
+    let namespace = filled(&["a", "b", "ba", "bb", "c", "d"]);
+    let mut walk = namespace.list().start("b").end("d").page_size(2).walk();
+    for (key, expected) in [
+        ("bb", &["bb", "c"][..]),
+        ("", &["b", "ba", "bb", "c"]),
+        ("baa", &["bb", "c"]),
+        ("d", &[]),
+        ("zzz", &[]),
+        ("c", &["c"]),
+    ] {
+        walk.seek(key);
+        assert_eq!(rest(&mut walk), expected, "from {key:?}");
+        let mut reverse = namespace.list().start("b").end("d").page_size(2).reverse().walk();
+        reverse.seek(key);
+        let all = ["c", "bb", "ba", "b"];
+        let below: Vec<_> = all.into_iter().filter(|other| *other <= key).collect();
+        assert_eq!(rest(&mut reverse), below, "from {key:?}, backwards");
+    }
+    // Before the first entry it replaces the cursor.
+    let first = namespace.list().limit(3).page().unwrap();
+    let mut walk = namespace.list().cursor(first.cursor().unwrap()).walk();
+    walk.seek("b");
+    assert_eq!(walk.next().unwrap().unwrap().key(), b"b");
+    let mut keys = namespace.list().page_size(2).into_iter();
+    assert_eq!(key_of(keys.next_back()).unwrap(), "d");
+    assert_eq!(keys.by_ref().count(), 5);
+    keys.seek("bb");
+    assert_eq!(key_of(keys.next()).unwrap(), "bb");
+    assert_eq!(key_of(keys.next()).unwrap(), "c");
+    assert!(keys.next().is_none(), "the back has returned it");
+}
+
+#[test]
+fn a_walk_from_both_ends_returns_each_key_once() {
+    let mut rng = rng();
+    let names: Vec<String> = (0..30).map(|n| format!("{n:02}")).collect();
+    let namespace = filled(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for _ in 0..400 {
+        let limit = rng.below(40) as usize;
+        let mut list = namespace.list().page_size(1 + rng.below(9) as usize);
+        let mut expected = names.clone();
+        if rng.below(2) == 0 {
+            list = list.start("07");
+            expected.drain(..7);
+        }
+        if rng.below(2) == 0 {
+            list = list.reverse();
+            expected.reverse();
+        }
+        if rng.below(3) == 0 {
+            let first = list.clone().page_size(4).page().unwrap();
+            list = list.cursor(first.cursor().unwrap());
+            expected.drain(..4);
+        }
+        if rng.below(2) == 0 {
+            list = list.limit(limit as u64);
+            expected.truncate(limit);
+        }
+        let mut walk = list.clone().into_iter();
+        let mut left = expected.iter();
+        for turn in 0..32 {
+            if rng.below(2) == 0 {
+                assert_eq!(key_of(walk.next()).as_ref(), left.next(), "turn {turn} of {expected:?}");
+            } else {
+                assert_eq!(
+                    key_of(walk.next_back()).as_ref(),
+                    left.next_back(),
+                    "turn {turn} of {expected:?}"
+                );
+            }
+        }
+        assert!(walk.next().is_none() && walk.next_back().is_none());
+    }
 }
 
 #[test]

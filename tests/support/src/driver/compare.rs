@@ -129,10 +129,29 @@ impl Driver {
             .collect();
         let wanted: Vec<_> = part.iter().take(most).map(|(key, _)| key.clone()).collect();
         assert_eq!(walked, wanted, "the first {most} of {list:?}");
+        // From both ends in turns.
+        let mut walk = list.clone().into_iter();
+        let mut left = part.iter().map(|(key, _)| key.clone());
+        for turn in 0..=part.len() {
+            let (found, expected) = match (turn + step) % 3 {
+                0 => (walk.next_back(), left.next_back()),
+                _ => (walk.next(), left.next()),
+            };
+            assert_eq!(
+                found.map(|entry| entry.unwrap().key().to_vec()),
+                expected,
+                "both ends of {list:?}"
+            );
+        }
         let mut found = Vec::new();
         let mut cursor = String::new();
         loop {
+            let is_first = cursor.is_empty();
             let page = list.clone().cursor(cursor).page().unwrap();
+            assert!(
+                is_first || !page.is_empty(),
+                "only a last page comes before nothing: {list:?}"
+            );
             for entry in page.iter() {
                 let value = entry.value().map(|value| value.as_bytes().to_vec());
                 found.push((
