@@ -16,9 +16,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(directory.path())?;
     let sessions = store.namespace("SESSIONS")?;
+    let brief = PutOptions::new().ttl(half_an_hour);
     for (key, device) in [("ada/6f1c", "laptop"), ("ada/90be", "phone")] {
         let (user, device) = ("ada".to_owned(), device.to_owned());
-        sessions.put_json_with(key, &Session { user, device }, PutOptions::new().ttl(half_an_hour))?;
+        sessions.put_json_with(key, &Session { user, device }, &brief)?;
     }
     println!("looked up: {:?}", sessions.get_json::<Session>("ada/6f1c")?);
     println!("another half hour: {}", sessions.set_ttl("ada/6f1c", half_an_hour)?);
@@ -26,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let entry = entry?;
         println!("{} until {:?} ms since the epoch", entry.key_str()?, entry.expiry_ms());
     }
-    println!("logged out: {}", sessions.delete("ada/90be")?);
+    println!("logged out: {}", sessions.delete("ada/90be")?.existed);
     println!("sessions left: {}", sessions.count()?);
     Ok(store.close()?)
 }

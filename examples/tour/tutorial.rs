@@ -50,7 +50,7 @@ pub(crate) fn walk(store: &Store) -> Result<()> {
     put_for_an_hour(&users)?;
 
     users.put("user-999", "to be deleted")?;
-    let existed = users.delete("user-999")?;
+    let existed = users.delete("user-999")?.existed;
     println!("  delete user-999: existed {existed}, now {:?}", users.get("user-999")?);
     ensure(existed && !users.contains("user-999")?, || {
         "user-999 survived its deletion".to_owned()

@@ -253,7 +253,7 @@ fn a_delete_on_a_full_disk_makes_room_past_a_damaged_segment_and_the_damage_is_t
     store.end_segment();
     disk.set_capacity(Some(disk.used()));
     for n in (0..300).filter(|n| n % 4 > 0) {
-        assert!(namespace.delete(long(n)).unwrap());
+        assert!(namespace.delete(long(n)).unwrap().existed);
     }
     let told = store.stats().background_error.unwrap_or_default();
     assert!(told.contains("damaged"), "{told:?}");

@@ -72,7 +72,7 @@ mod tests {
             store.end_segment();
         };
         end_segment();
-        (0..50).for_each(|n| assert!(namespace.delete(format!("{n}")).unwrap()));
+        (0..50).for_each(|n| assert!(namespace.delete(format!("{n}")).unwrap().existed));
         end_segment();
         let length = |name: String| disk.read_file(format!("/store/{name}")).unwrap().len() as u64;
         let mut sealed_bytes = 0;

@@ -1,5 +1,6 @@
 //! Reading and writing the keys of one namespace.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,14 +202,19 @@ impl Namespace {
         self.put_with(key, value, PutOptions::new())
     }
 
-    /// Puts a value with these options: lifetime, metadata, durability, condition. Returns the
-    /// sequence of the write. Fails like [`Namespace::put`], with [`Error::Conflict`] if the
+    /// Puts a value with these options, by value or by reference: lifetime, metadata, durability,
+    /// condition. Returns the sequence of the write. Fails like [`Namespace::put`], with [`Error::Conflict`] if the
     /// condition does not hold, and with [`Error::Corruption`] if there is a condition and the
     /// key's record is damaged.
-    pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: PutOptions) -> Result<u64> {
-        let (key, value) = (key.as_ref(), value.as_ref());
+    pub fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: impl Borrow<PutOptions>,
+    ) -> Result<u64> {
+        let (key, value, options) = (key.as_ref(), value.as_ref(), options.borrow());
         let engine = self.engine();
-        let expiry = checked_put(engine, key, value, &options)?;
+        let expiry = checked_put(engine, key, value, options)?;
         let metadata = options.metadata.as_deref();
         let action = Action::Put {
             value,
@@ -244,18 +250,17 @@ impl Namespace {
         &self,
         key: impl AsRef<[u8]>,
         value: &T,
-        options: PutOptions,
+        options: impl Borrow<PutOptions>,
     ) -> Result<u64> {
         let bytes = serde_json::to_vec(value)
             .map_err(|error| Error::invalid(format!("the value cannot be written as JSON: {error}")))?;
         self.put_with(key, bytes, options)
     }
 
-    /// Deletes a key and returns whether it was present; no error if it is absent. A key whose
-    /// record is damaged counts as present. A key that the store's [`Limits`] no longer allow can
-    /// still be deleted.
-    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.delete_with(key, None, None)?.existed)
+    /// Deletes a key; no error if it is absent. A key whose record is damaged counts as present. A
+    /// key that the store's [`Limits`] no longer allow can still be deleted.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted> {
+        self.delete_with(key, None, None)
     }
 
     /// Deletes a key only if the condition holds; else fails with [`Error::Conflict`], which

@@ -205,13 +205,10 @@ fn delete_oldest(store: &Store, namespace: &Namespace, content: &mut Content, co
         let deleted = if number.is_multiple_of(64) {
             namespace.delete(key)
         } else {
-            let deleted = namespace.delete_with(key, None, Some(Durability::Os));
-            deleted.map(|deleted| deleted.existed)
+            namespace.delete_with(key, None, Some(Durability::Os))
         };
-        assert!(
-            deleted.unwrap_or_else(|error| panic!("delete of {key}: {error}")),
-            "{key}"
-        );
+        let deleted = deleted.unwrap_or_else(|error| panic!("delete of {key}: {error}"));
+        assert!(deleted.existed, "{key}");
         content.remove(key);
         if number % 1_000 == 999 {
             store.compact().unwrap_or_else(|error| panic!("compact: {error}"));

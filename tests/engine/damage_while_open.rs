@@ -59,7 +59,11 @@ fn a_damaged_record_can_be_overwritten_and_deleted() {
     type Write = fn(&Store, &Namespace) -> Result<()>;
     let writes: [(&str, Write, Option<&str>); 4] = [
         ("put", |_, n| n.put(KEY, "new").map(drop), Some("new")),
-        ("delete", |_, n| n.delete(KEY).map(|existed| assert!(existed)), None),
+        (
+            "delete",
+            |_, n| n.delete(KEY).map(|deleted| assert!(deleted.existed)),
+            None,
+        ),
         (
             "batch with a put",
             |s, n| {

@@ -214,7 +214,10 @@ fn a_sync_that_finds_a_key_already_deleted_makes_that_deletion_durable() {
             .unwrap()
             .existed
     );
-    assert!(!namespace.delete("key").unwrap(), "the key was not deleted before");
+    assert!(
+        !namespace.delete("key").unwrap().existed,
+        "the key was not deleted before"
+    );
     let (_store, namespace) = after_power_cut(&disk);
     assert_eq!(text(&namespace, "key"), None);
 }

@@ -112,7 +112,7 @@ const PATHS: [(&str, Path); 21] = [
     ("put_if present", |_, n, key| {
         held(n.put_if(key, "2", Condition::Present))
     }),
-    ("delete", |_, n, key| n.delete(key).unwrap()),
+    ("delete", |_, n, key| n.delete(key).unwrap().existed),
     ("delete_if present", |_, n, key| {
         held(n.delete_if(key, Condition::Present))
     }),

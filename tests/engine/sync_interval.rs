@@ -138,7 +138,7 @@ fn while_nothing_is_unsynced_nothing_is_synced() {
     stays_at_rest("after a write of class Os and its mark");
     namespace.put("sync", "1").unwrap();
     stays_at_rest("after a write of class Sync");
-    assert!(!namespace.delete("absent").unwrap());
+    assert!(!namespace.delete("absent").unwrap().existed);
     stays_at_rest("after a delete of nothing");
     namespace.put_with("os", "2", class(Durability::Os)).unwrap();
     store.sync().unwrap();

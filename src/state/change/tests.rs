@@ -56,14 +56,14 @@ fn a_key_whose_hash_is_that_of_a_damaged_one_is_written_beside_it() {
     engine.state.keydir.insert(hash, location).unwrap();
     for _ in 0..2 {
         assert!(namespace.get("new").unwrap().is_none());
-        assert!(!namespace.delete("new").unwrap());
+        assert!(!namespace.delete("new").unwrap().existed);
         namespace.put_if("new", "1", Condition::Absent).unwrap();
         namespace.put("new", "2").unwrap();
         assert_eq!(namespace.get_text("new").unwrap().as_deref(), Some("2"));
         assert!(namespace.contains("new").unwrap());
         assert!(engine.state.points_at(hash, location), "the slot of the other key");
         assert_eq!(refused(namespace.get("damaged")), ErrorKind::Corruption);
-        assert!(namespace.delete("new").unwrap());
+        assert!(namespace.delete("new").unwrap().existed);
     }
     engine.state.keydir.remove(hash, location);
     namespace.put("damaged", "new").unwrap();
@@ -181,7 +181,7 @@ fn a_full_hash_index_refuses_new_keys_and_goes_on_with_the_others() {
     assert_eq!(namespace.get_text(&keys[0]).unwrap().as_deref(), Some("value"));
     put(&keys[0]).unwrap();
     for key in &keys[1..4] {
-        assert!(namespace.delete(key).unwrap());
+        assert!(namespace.delete(key).unwrap().existed);
     }
     // Three fit, four do not, and a key that occurs twice counts twice.
     let batch = |keys: &[String]| {

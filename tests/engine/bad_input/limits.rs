@@ -19,7 +19,7 @@ fn keys_are_1_to_65536_bytes() {
         namespace.list().prefix("kk").page().unwrap().get(0).unwrap().key(),
         longest
     );
-    assert!(namespace.delete(&longest).unwrap());
+    assert!(namespace.delete(&longest).unwrap().existed);
     for (key, says) in [
         (&b""[..], ["empty", "at least one byte"]),
         (&too_long, ["65537 bytes", "shorten"]),
@@ -69,7 +69,7 @@ fn values_and_metadata_beyond_their_limits_are_refused_as_a_whole() {
     let (store, namespace) = limited(limits);
     let metadata = |length| PutOptions::new().metadata(vec![b'm'; length]);
     namespace.put_with("1234567890", [7; 1_000], metadata(100)).unwrap();
-    assert!(namespace.delete("1234567890").unwrap());
+    assert!(namespace.delete("1234567890").unwrap().existed);
     invalid(namespace.put("12345678901", "1"), &["key", "11 bytes", "limit of 10"]);
     invalid(
         namespace.put("key", [7; 1_001]),
@@ -110,7 +110,7 @@ fn values_and_metadata_beyond_their_limits_are_refused_as_a_whole() {
     invalid(namespace.put(vec![b'k'; 65_537], "1"), &["limit of 65536"]);
     namespace.put_with("a", "1", metadata(65_536)).unwrap();
     assert_eq!(namespace.get("a").unwrap().unwrap().metadata().unwrap().len(), 65_536);
-    assert!(namespace.delete("a").unwrap());
+    assert!(namespace.delete("a").unwrap().existed);
     invalid(namespace.put_with("key", "1", metadata(65_537)), &["limit of 65536"]);
     unharmed(&store, &namespace);
 }
@@ -154,7 +154,7 @@ fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
     drop((namespace, store));
     type Delete = fn(&Store, &Namespace, &[u8]) -> Result<()>;
     let ways: [Delete; 5] = [
-        |_, namespace, key| namespace.delete(key).map(|existed| assert!(existed)),
+        |_, namespace, key| namespace.delete(key).map(|deleted| assert!(deleted.existed)),
         |_, namespace, key| {
             let sequence = namespace.get(key)?.unwrap().sequence();
             namespace.delete_if(key, Condition::Sequence(sequence)).map(drop)
@@ -241,7 +241,7 @@ fn the_limits_of_workers_kv_hold_to_the_letter() {
     let key = "é".repeat(256);
     assert_eq!(key.len(), 512, "the limit counts bytes, not characters");
     namespace.put(&key, "1").unwrap();
-    assert!(namespace.delete(&key).unwrap());
+    assert!(namespace.delete(&key).unwrap().existed);
     invalid(namespace.put("k".repeat(513), "1"), &["513 bytes", "limit of 512"]);
     for key in [".", ".."] {
         invalid(namespace.put(key, "1"), &["\".\" and \"..\"", "choose another"]);
@@ -249,21 +249,21 @@ fn the_limits_of_workers_kv_hold_to_the_letter() {
     }
     for key in ["...", "./", "a.b"] {
         namespace.put(key, "1").unwrap();
-        assert!(namespace.delete(key).unwrap());
+        assert!(namespace.delete(key).unwrap().existed);
     }
     invalid(namespace.put([0xff], "1"), &["UTF-8"]);
     invalid(namespace.put("", "1"), &["empty"]);
     let largest = vec![7; 25 << 20];
     namespace.put("large", &largest).unwrap();
     assert_eq!(namespace.get("large").unwrap().unwrap(), largest);
-    assert!(namespace.delete("large").unwrap());
+    assert!(namespace.delete("large").unwrap().existed);
     invalid(
         namespace.put("key", vec![7; (25 << 20) + 1]),
         &["26214401 bytes", "limit of 26214400"],
     );
     let metadata = |length| PutOptions::new().metadata(vec![b'm'; length]);
     namespace.put_with("m", "1", metadata(1024)).unwrap();
-    assert!(namespace.delete("m").unwrap());
+    assert!(namespace.delete("m").unwrap().existed);
     invalid(
         namespace.put_with("key", "1", metadata(1025)),
         &["1025 bytes", "limit of 1024"],
@@ -273,7 +273,7 @@ fn the_limits_of_workers_kv_hold_to_the_letter() {
     namespace
         .put_with("t", "1", PutOptions::new().expiration(NOW_MS / 1000 + 60))
         .unwrap();
-    assert!(namespace.delete("t").unwrap());
+    assert!(namespace.delete("t").unwrap().existed);
     invalid(namespace.put_with("key", "1", ttl(59_999)), &["too short", "60s"]);
     invalid(namespace.set_ttl("key", Duration::from_secs(59)), &["too short", "60s"]);
     invalid(

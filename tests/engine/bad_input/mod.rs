@@ -54,7 +54,7 @@ fn unharmed(store: &Store, namespace: &Namespace) {
     assert_eq!(text(namespace, "key").as_deref(), Some("value"));
     assert_eq!(store.stats().poisoned, None);
     namespace.put("another", "1").unwrap();
-    assert!(namespace.delete("another").unwrap());
+    assert!(namespace.delete("another").unwrap().existed);
 }
 
 /// Contents of all files.

@@ -119,7 +119,8 @@ fn on_a_full_disk_deleting_and_compacting_makes_room() {
             assert!(
                 namespace
                     .delete(key)
-                    .unwrap_or_else(|error| panic!("delete of {key}: {error}")),
+                    .unwrap_or_else(|error| panic!("delete of {key}: {error}"))
+                    .existed,
                 "{key}"
             );
             acknowledged.remove(key);
@@ -224,7 +225,7 @@ fn a_full_disk_with_the_stores_own_threads_hangs_nobody() {
     holds(&namespace, &acknowledged);
     for n in 0..100 {
         let key = format!("{n:05}");
-        assert!(namespace.delete(&key).unwrap());
+        assert!(namespace.delete(&key).unwrap().existed);
         acknowledged.remove(&key);
     }
     disk.set_capacity(None);

@@ -49,7 +49,7 @@ fn the_id_of_an_empty_segment_is_not_given_out_again() {
         // A segment is created and nothing is written to it, or only something that leaves no
         // trace.
         if round % 2 == 0 {
-            assert!(!namespace.delete("absent").unwrap());
+            assert!(!namespace.delete("absent").unwrap().existed);
         } else {
             namespace.put("k", "v").unwrap();
             namespace.delete("k").unwrap();

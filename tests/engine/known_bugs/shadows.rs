@@ -41,7 +41,9 @@ fn a_tombstone_stays_in_a_store_that_was_open_all_the_time() {
             continue;
         }
         let (disk, clock) = (MemStorage::new(), ManualClock::new(START_MS));
-        let store = hide_value(&disk, &clock, |namespace| assert!(namespace.delete("k").unwrap()));
+        let store = hide_value(&disk, &clock, |namespace| {
+            assert!(namespace.delete("k").unwrap().existed)
+        });
         store.compact_subset(first).unwrap();
         store.compact_subset(second).unwrap();
         let namespace = open_at(&disk.crash_process(), &clock).open_namespace("N").unwrap();
@@ -101,7 +103,7 @@ fn stays_hidden_whatever_is_compacted(disk: &MemStorage, clock: &ManualClock) {
 #[test]
 fn a_tombstone_stays_until_what_it_hides_is_gone() {
     let clock = ManualClock::new(START_MS);
-    let disk = with_hidden_value(&clock, |namespace| assert!(namespace.delete("k").unwrap()));
+    let disk = with_hidden_value(&clock, |namespace| assert!(namespace.delete("k").unwrap().existed));
     stays_hidden_whatever_is_compacted(&disk, &clock);
 }
 

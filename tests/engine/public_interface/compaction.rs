@@ -204,14 +204,17 @@ fn on_a_full_disk_a_paused_store_gives_back_nothing_and_makes_room_once_it_is_re
         store.maintain().unwrap();
         let refused = namespace.put("more", [7; VALUE_BYTES]).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::NoSpace, "{refused}");
-        assert!(namespace.delete(format!("{attempt:04}")).unwrap(), "deletes still work");
+        assert!(
+            namespace.delete(format!("{attempt:04}")).unwrap().existed,
+            "deletes still work"
+        );
     }
     store.resume_compaction();
     assert!(store.compact_if_worthwhile().unwrap().reclaimed_bytes > 0);
     namespace.put("more", [7; VALUE_BYTES]).unwrap();
     assert!(!store.stats().disk_full);
     (0..3).for_each(|key| put(&namespace, key));
-    assert!(namespace.delete("more").unwrap());
+    assert!(namespace.delete("more").unwrap().existed);
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn keys_are_got_alone_and_together_and_deleted() {
     assert_eq!(many(&namespace), [some("2"), None, None, some("1")]);
     assert!(!namespace.contains("short").unwrap());
     assert_eq!(namespace.count().unwrap(), 2);
-    assert!(namespace.delete("a").unwrap() && !namespace.delete("a").unwrap());
+    assert!(namespace.delete("a").unwrap().existed && !namespace.delete("a").unwrap().existed);
     assert!(!namespace.contains("a").unwrap());
     assert!(!namespace.delete_with("a", None, Some(Durability::Os)).unwrap().existed);
     assert!(

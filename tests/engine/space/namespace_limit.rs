@@ -79,8 +79,8 @@ fn a_namespace_takes_what_its_limit_says_to_the_byte_and_others_go_on() {
     assert!((96..=104).contains(&freed), "{freed}");
     assert_full(namespace.put(key(4), [1; 209]).map(drop), limit + 8, limit);
     put(&namespace, 3).unwrap();
-    assert!(namespace.delete(key(0)).unwrap());
-    assert!(!namespace.delete(key(0)).unwrap());
+    assert!(namespace.delete(key(0)).unwrap().existed);
+    assert!(!namespace.delete(key(0)).unwrap().existed);
     put(&namespace, 10).unwrap();
     assert_full(put(&namespace, 0), 11 * each, limit);
 

@@ -333,12 +333,12 @@ fn used(store: &Store, report: &VerifyReport) -> Result<()> {
     let namespace = store.namespace("used")?;
     namespace.put("a key of its own", "v")?;
     namespace.put("another", [7; 5000])?;
-    assert!(namespace.delete("a key of its own")?);
+    assert!(namespace.delete("a key of its own")?.existed);
     store.maintain()?;
     store.compact()?;
     assert_eq!(namespace.get("another")?.unwrap(), [7; 5000]);
     assert!(!namespace.contains("a key of its own")?);
-    assert!(namespace.delete("another")?);
+    assert!(namespace.delete("another")?.existed);
     if let Ok(before) = before {
         assert_eq!(
             listing(store)?,
