@@ -12,7 +12,9 @@ const QUOTED_BYTES_MAX: usize = 100;
 /// Result of the fallible functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Match on [`Error::kind`] to decide what to do; the message is for people.
+/// What went wrong. Every call checks in the same order: the process ([`Error::Forked`]), the store
+/// ([`Error::Closed`]), the namespace ([`Error::NamespaceNotFound`]), what was passed
+/// ([`Error::InvalidInput`]), and only then whether something is absent. Match on [`Error::kind`] to decide what to do; the message is for people.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

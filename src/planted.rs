@@ -296,6 +296,8 @@ breakages! {
     IgnoreCursorChecksum,
     /// A page begins with the key at which the page before ended.
     RepeatLastKey,
+    /// Input that is not accepted is told before a closed store or a dropped namespace.
+    InputFirst,
     /// The two ends of a walk do not see each other.
     CrossEnds,
     /// A batch is committed without the writes that were refused.

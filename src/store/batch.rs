@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::namespace::{checked_put, expiry_of};
-use super::{Namespace, Store, namespace};
+use super::checks::{check_namespace, checked_put, expiry_of};
+use super::{Namespace, Store};
 use crate::engine::Engine;
 use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
@@ -156,9 +156,7 @@ impl Batch {
     }
 
     fn add_delete(&mut self, namespace: &Namespace, key: &[u8], condition: Option<Condition>) -> Result<()> {
-        let limits = &self.engine.context.options.limits;
-        let checked = self.check_store(namespace).and_then(|()| limits.check_deleted_key(key));
-        if let Err(error) = checked {
+        if let Err(error) = self.check_store(namespace) {
             return Err(self.refusal(namespace, key, error));
         }
         self.push(namespace, (key, None, &[]), None, condition);
@@ -177,7 +175,7 @@ impl Batch {
 
     /// Why the write that would come next is refused.
     fn refusal(&self, namespace: &Namespace, key: &[u8], error: Error) -> Error {
-        match namespace::check(&self.engine, &namespace.state) {
+        match check_namespace(&self.engine, &namespace.state) {
             Err(error) => error,
             Ok(()) => error.of_write(self.writes.len(), key),
         }
@@ -279,7 +277,14 @@ impl Batch {
         }
         let mut operations = Vec::with_capacity(self.writes.len());
         for (index, write) in self.writes.iter().enumerate() {
-            operations.push(self.operation(index, write)?);
+            let operation = self.operation(index, write)?;
+            if write.put.is_none() && !engine.context.options.limits.may_be_there(operation.key) {
+                // There is nothing to delete.
+                check_namespace(engine, operation.namespace)?;
+                write.condition.map_or(Ok(()), |condition| condition.check(None))?;
+                continue;
+            }
+            operations.push(operation);
         }
         let sequence = engine.write_batch(&operations, engine.durability(self.durability))?;
         for operation in &operations {

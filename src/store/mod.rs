@@ -2,6 +2,7 @@
 
 mod batch;
 mod checkpoint;
+mod checks;
 mod list;
 mod namespace;
 mod namespaces;

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checks::{check_namespace, check_options, checked_put};
 use super::{List, Store};
 use crate::engine::Engine;
 use crate::engine::write::{Action, Operation};
@@ -11,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::limits::Limits;
 use crate::options::{Condition, Durability, Lifetime, PutOptions};
+use crate::planted::{Planted, planted};
 use crate::segment::Value;
 
 /// A named keyspace of a store. Cheap to clone, and usable from any thread.
@@ -133,7 +135,16 @@ impl Namespace {
 
     /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
-        check(self.engine(), &self.state)
+        check_namespace(self.engine(), &self.state)
+    }
+
+    /// Why input that is not accepted is refused: a closed store or a dropped namespace is told
+    /// first.
+    fn refusal(&self, error: Error) -> Error {
+        if planted(Planted::InputFirst) {
+            return error;
+        }
+        self.check().err().unwrap_or(error)
     }
 
     /// The value of a key, with its metadata, expiry and sequence; `None` if the key is absent or
@@ -214,7 +225,7 @@ impl Namespace {
     ) -> Result<u64> {
         let (key, value, options) = (key.as_ref(), value.as_ref(), options.borrow());
         let engine = self.engine();
-        let expiry = checked_put(engine, key, value, options)?;
+        let expiry = checked_put(engine, key, value, options).map_err(|error| self.refusal(error))?;
         let metadata = options.metadata.as_deref();
         let action = Action::Put {
             value,
@@ -253,12 +264,13 @@ impl Namespace {
         options: impl Borrow<PutOptions>,
     ) -> Result<u64> {
         let bytes = serde_json::to_vec(value)
-            .map_err(|error| Error::invalid(format!("the value cannot be written as JSON: {error}")))?;
+            .map_err(|error| self.refusal(Error::invalid(format!("the value cannot be written as JSON: {error}"))))?;
         self.put_with(key, bytes, options)
     }
 
-    /// Deletes a key; no error if it is absent. A key whose record is damaged counts as present. A
-    /// key that the store's [`Limits`] no longer allow can still be deleted.
+    /// Deletes a key; no error if it is absent, or if the format does not allow it. A key whose
+    /// record is damaged counts as present. A key that the store's [`Limits`] no longer allow can
+    /// still be deleted.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<Deleted> {
         self.delete_with(key, None, None)
     }
@@ -277,7 +289,11 @@ impl Namespace {
         durability: Option<Durability>,
     ) -> Result<Deleted> {
         let (engine, key) = (self.engine(), key.as_ref());
-        engine.context.options.limits.check_deleted_key(key)?;
+        if !self.limits().may_be_there(key) {
+            self.check()?;
+            condition.map_or(Ok(()), |condition| condition.check(None))?;
+            return Ok(Deleted { existed: false });
+        }
         let operation = Operation {
             namespace: &self.state,
             key,
@@ -292,20 +308,21 @@ impl Namespace {
     }
 
     /// Makes a key expire after this time; value and metadata are unchanged. False if the key is
-    /// absent.
+    /// absent. [`Error::InvalidInput`] for a time that no put takes, whether or not the key is
+    /// there.
     pub fn set_ttl(&self, key: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
-        self.change(key.as_ref(), |options, _| options.ttl(ttl))
+        self.change(key.as_ref(), |options| options.ttl(ttl))
     }
 
     /// Makes a key expire at this time, in milliseconds since the epoch; value and metadata are
     /// unchanged. False if the key is absent.
     pub fn set_expiry(&self, key: impl AsRef<[u8]>, expiry_ms: u64) -> Result<bool> {
-        self.change(key.as_ref(), |options, _| options.expires_at_ms(expiry_ms))
+        self.change(key.as_ref(), |options| options.expires_at_ms(expiry_ms))
     }
 
     /// Removes a key's expiry; value and metadata are unchanged. False if the key is absent.
     pub fn remove_expiry(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.change(key.as_ref(), |options, _| PutOptions {
+        self.change(key.as_ref(), |options| PutOptions {
             lifetime: Lifetime::Forever,
             ..options
         })
@@ -314,17 +331,16 @@ impl Namespace {
     /// Replaces the metadata of a key (`None` removes it); value and expiry are unchanged. False if
     /// the key is absent.
     pub fn set_metadata(&self, key: impl AsRef<[u8]>, metadata: Option<&[u8]>) -> Result<bool> {
-        if let Some(metadata) = metadata {
-            self.limits().check_metadata(metadata)?;
-        }
-        self.change(key.as_ref(), |options, _| PutOptions {
+        self.change(key.as_ref(), |options| PutOptions {
             metadata: metadata.map(<[u8]>::to_vec),
             ..options
         })
     }
 
     /// Writes a key again with changed options; retries if another write came in between.
-    fn change(&self, key: &[u8], change: impl Fn(PutOptions, &Value) -> PutOptions) -> Result<bool> {
+    fn change(&self, key: &[u8], change: impl Fn(PutOptions) -> PutOptions) -> Result<bool> {
+        self.check()?;
+        check_options(self.engine(), &change(PutOptions::new()))?;
         for _ in 0..UPDATE_ATTEMPTS_MAX {
             let Some(value) = self.get(key)? else { return Ok(false) };
             let same = PutOptions {
@@ -333,7 +349,7 @@ impl Namespace {
                 durability: None,
                 condition: Some(Condition::Sequence(value.sequence())),
             };
-            match self.put_with(key, &value, change(same, &value)) {
+            match self.put_with(key, &value, change(same)) {
                 Ok(_) => return Ok(true),
                 Err(Error::Conflict { .. }) => {}
                 Err(error) => return Err(error),
@@ -351,43 +367,5 @@ impl Namespace {
     /// Number of keys that have not expired. Reads the header of each key that has an expiry.
     pub fn count(&self) -> Result<u64> {
         self.list().count()
-    }
-}
-
-/// Refuses work on a namespace that was dropped, or whose store was closed.
-pub(super) fn check(engine: &Engine, namespace: &NamespaceState) -> Result<()> {
-    engine.context.check_open()?;
-    if namespace.is_dropped() {
-        let name = namespace.name().to_string();
-        return Err(Error::NamespaceNotFound { name });
-    }
-    Ok(())
-}
-
-/// Checks a put against the limits, and computes its expiry.
-pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &PutOptions) -> Result<Option<u64>> {
-    let limits = &engine.context.options.limits;
-    limits.check_key(key)?;
-    limits.check_value(value)?;
-    if let Some(metadata) = &options.metadata {
-        limits.check_metadata(metadata)?;
-    }
-    expiry_of(engine, options.lifetime)
-}
-
-/// The expiry of a put now with this lifetime, which is checked against the limits.
-pub(super) fn expiry_of(engine: &Engine, lifetime: Lifetime) -> Result<Option<u64>> {
-    if matches!(lifetime, Lifetime::Forever) {
-        return Ok(None);
-    }
-    let limits = &engine.context.options.limits;
-    // The clock is read only for a record with an expiry: the store must know whether such a record
-    // was written before or after the clock was set back.
-    let now_ms = engine.context.time.now().wall_ms();
-    match lifetime {
-        Lifetime::Forever => Ok(None),
-        Lifetime::For(ttl) => limits.expiry_after(ttl, now_ms).map(Some),
-        Lifetime::Until(expiry_ms) => limits.check_expiry(expiry_ms, now_ms).map(Some),
-        Lifetime::Kept(expiry_ms) => Ok(Some(expiry_ms)),
     }
 }

@@ -57,9 +57,9 @@ impl Store {
     /// Creates a namespace with the caller's id; [`Error::InvalidInput`] if the id is taken.
     /// Durable when it returns.
     pub fn create_namespace_with_id(&self, name: &str, id: u128) -> Result<Namespace> {
-        check_name(name)?;
         let engine = self.engine();
         engine.context.check_open()?;
+        check_name(name)?;
         let _changes = lock(&engine.namespace_changes);
         engine.context.check_open()?;
         if engine.state.namespaces.by_name(name).is_some() && !planted(Planted::AnyNameTwice) {
@@ -84,17 +84,21 @@ impl Store {
         Ok(Namespace::new(self.clone(), state))
     }
 
-    /// Renames a namespace; handles on it stay valid. Durable when it returns.
+    /// Renames a namespace; handles on it stay valid. Durable when it returns. Its own name may be
+    /// given again: then nothing is written.
     pub fn rename_namespace(&self, name: &str, new_name: &str) -> Result<()> {
-        check_name(new_name)?;
         let engine = self.engine();
         engine.context.check_open()?;
+        check_name(new_name)?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
             .state
             .namespaces
             .by_name(name)
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
+        if name == new_name {
+            return Ok(());
+        }
         if engine.state.namespaces.by_name(new_name).is_some() {
             return Err(Error::NamespaceExists {
                 name: new_name.to_owned(),

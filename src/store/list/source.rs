@@ -11,7 +11,7 @@ use crate::index::namespaces::NamespaceState;
 use crate::index::order::{KeyFlags, KeyPage};
 use crate::planted::{Planted, planted};
 use crate::state::{Candidate, HashedKey, WARM_UP};
-use crate::store::namespace;
+use crate::store::checks::check_namespace;
 
 /// The keys of a namespace as they are now.
 ///
@@ -36,7 +36,7 @@ impl Source {
 
     /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
-        namespace::check(&self.engine, &self.namespace)
+        check_namespace(&self.engine, &self.namespace)
     }
 
     /// The stable id of the namespace.

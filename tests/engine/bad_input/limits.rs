@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Condition, Durability, Limits, Namespace, PutOptions, Result, Store};
+use embercask::{Condition, Durability, Error, Limits, Namespace, PutOptions, Result, Store};
 
 use crate::bad_input::{NOW_MS, invalid, limited, unharmed};
 use test_support::{DIRECTORY, keys, manual, open};
@@ -28,8 +28,6 @@ fn keys_are_1_to_65536_bytes() {
         invalid(namespace.put_with(key, "value", PutOptions::new().metadata("m")), &says);
         invalid(namespace.put_if(key, "value", Condition::Absent), &says);
         invalid(namespace.put_json(key, &1), &says);
-        invalid(namespace.delete(key), &says);
-        invalid(namespace.delete_if(key, Condition::Absent), &says);
         invalid(
             store
                 .batch()
@@ -38,15 +36,26 @@ fn keys_are_1_to_65536_bytes() {
                 .commit(),
             &says,
         );
-        invalid(
-            store
-                .batch()
-                .put(&namespace, "good", "1")
-                .delete(&namespace, key)
-                .commit(),
-            &says,
-        );
         // Such a key is absent, which is not an error.
+        assert!(!namespace.delete(key).unwrap().existed);
+        assert!(!namespace.delete_if(key, Condition::Absent).unwrap().existed);
+        let there = [
+            namespace.delete_if(key, Condition::Present).map(drop),
+            (store.batch())
+                .put(&namespace, "good", "1")
+                .delete_if(&namespace, key, Condition::Present)
+                .commit()
+                .map(drop),
+        ];
+        for refused in there {
+            assert!(matches!(refused, Err(Error::Conflict { found: None })), "{refused:?}");
+        }
+        (store.batch())
+            .delete(&namespace, key)
+            .put(&namespace, "good", "1")
+            .delete(&namespace, "good")
+            .commit()
+            .unwrap();
         assert!(namespace.get(key).unwrap().is_none());
         assert!(namespace.get_many(&[key]).unwrap()[0].is_none());
         assert!(!namespace.contains(key).unwrap());
@@ -181,9 +190,9 @@ fn keys_that_the_limits_no_longer_allow_can_be_deleted() {
             delete(&store, &namespace, key).unwrap();
             assert!(!namespace.contains(key).unwrap());
         }
-        // Keys that no store can hold are still refused.
-        invalid(namespace.delete(""), &["empty"]);
-        invalid(namespace.delete([b'k'; 65_537]), &["65537 bytes"]);
+        // Keys that no store can hold are absent.
+        assert!(!namespace.delete("").unwrap().existed);
+        assert!(!namespace.delete([b'k'; 65_537]).unwrap().existed);
     }
 }
 

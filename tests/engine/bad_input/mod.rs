@@ -8,6 +8,7 @@ mod limits;
 mod listings;
 mod namespaces;
 mod options;
+mod order;
 
 use std::sync::Arc;
 

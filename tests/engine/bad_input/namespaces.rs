@@ -18,9 +18,16 @@ fn namespaces_that_cannot_be_are_refused() {
         invalid(store.rename_namespace("N", name), &says);
     }
     let exists = &["\"N\"", "exists already", "choose another name"][..];
+    let exists_too = &["\"M\"", "exists already", "choose another name"][..];
     let missing = &["\"missing\"", "does not exist", "create it"][..];
     refused(store.create_namespace("N"), ErrorKind::AlreadyExists, exists);
-    refused(store.rename_namespace("N", "N"), ErrorKind::AlreadyExists, exists);
+    store.create_namespace("M").unwrap();
+    refused(store.rename_namespace("N", "M"), ErrorKind::AlreadyExists, exists_too);
+    store.drop_namespace("M").unwrap();
+    // Its own name is no other.
+    let before = store.stats().last_sequence;
+    store.rename_namespace("N", "N").unwrap();
+    assert_eq!(store.stats().last_sequence, before);
     invalid(
         store.create_namespace_with_id("M", namespace.id()),
         &["in use", "choose another"],

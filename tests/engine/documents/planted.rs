@@ -67,6 +67,10 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "it affects the order of errors, of which one suite has a table",
+        &["InputFirst"],
+    ),
+    (
         "it takes a race of two threads, which only a test that holds one of them produces",
         &[
             "BatchInSteps",

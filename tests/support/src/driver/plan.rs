@@ -143,7 +143,10 @@ impl Driver {
                 if !self.exists(*from) {
                     return Plan::NotFound;
                 }
-                if self.exists(*to) {
+                if from == to {
+                    // Nothing is written, so nothing more is durable.
+                    promise = Promise::Nothing;
+                } else if self.exists(*to) {
                     return Plan::Exists;
                 }
                 let keyspace = state.namespaces.remove(NAMES[*from]).unwrap();

@@ -1,0 +1,49 @@
+//! What a call is checked for before anything is read or written.
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::index::namespaces::NamespaceState;
+use crate::options::{Lifetime, PutOptions};
+
+/// Refuses work on a namespace that was dropped, or whose store was closed.
+pub(super) fn check_namespace(engine: &Engine, namespace: &NamespaceState) -> Result<()> {
+    engine.context.check_open()?;
+    if namespace.is_dropped() {
+        let name = namespace.name().to_string();
+        return Err(Error::NamespaceNotFound { name });
+    }
+    Ok(())
+}
+
+/// Checks a put against the limits, and computes its expiry.
+pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &PutOptions) -> Result<Option<u64>> {
+    let limits = &engine.context.options.limits;
+    limits.check_key(key)?;
+    limits.check_value(value)?;
+    check_options(engine, options)
+}
+
+/// Checks the options of a put against the limits, and computes its expiry.
+pub(super) fn check_options(engine: &Engine, options: &PutOptions) -> Result<Option<u64>> {
+    if let Some(metadata) = &options.metadata {
+        engine.context.options.limits.check_metadata(metadata)?;
+    }
+    expiry_of(engine, options.lifetime)
+}
+
+/// The expiry of a put now with this lifetime, which is checked against the limits.
+pub(super) fn expiry_of(engine: &Engine, lifetime: Lifetime) -> Result<Option<u64>> {
+    if matches!(lifetime, Lifetime::Forever) {
+        return Ok(None);
+    }
+    let limits = &engine.context.options.limits;
+    // The clock is read only for a record with an expiry: the store must know whether such a record
+    // was written before or after the clock was set back.
+    let now_ms = engine.context.time.now().wall_ms();
+    match lifetime {
+        Lifetime::Forever => Ok(None),
+        Lifetime::For(ttl) => limits.expiry_after(ttl, now_ms).map(Some),
+        Lifetime::Until(expiry_ms) => limits.check_expiry(expiry_ms, now_ms).map(Some),
+        Lifetime::Kept(expiry_ms) => Ok(Some(expiry_ms)),
+    }
+}
