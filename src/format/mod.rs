@@ -72,9 +72,25 @@ pub(crate) enum FileName {
     Hint(u64),
     /// Manifest, temporary manifest, lock, reserve, index, or the mark of an unfinished copy.
     Own,
+    /// Not ours, but made by the system wherever there are files: never touched, and no sign that
+    /// the directory is somebody's.
+    OfSystem,
     /// Not ours: never touched.
     Foreign,
 }
+
+/// Names under which systems put files or directories of their own: ext4 at the root of a file
+/// system, macOS and Windows on the volumes that they mount.
+const OF_SYSTEM: [&str; 6] = [
+    "lost+found",
+    ".DS_Store",
+    ".Trashes",
+    ".fseventsd",
+    ".Spotlight-V100",
+    "System Volume Information",
+];
+/// Where macOS keeps what another file system has no room for beside a file.
+const OF_SYSTEM_PREFIX: &str = "._";
 
 /// Classifies a file name in a store's directory.
 pub(crate) fn classify(name: &str) -> FileName {
@@ -89,6 +105,9 @@ pub(crate) fn classify(name: &str) -> FileName {
     ];
     if own.contains(&name) {
         return FileName::Own;
+    }
+    if OF_SYSTEM.contains(&name) || name.starts_with(OF_SYSTEM_PREFIX) {
+        return FileName::OfSystem;
     }
     // Only the exact spelling that we write: others of the same number (`+`, capitals) are foreign
     // files.
@@ -270,6 +289,9 @@ mod tests {
         for own in ["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "INDEX", "UNFINISHED"] {
             assert_eq!(classify(own), FileName::Own);
         }
+        for of_system in ["lost+found", ".DS_Store", "._MANIFEST", "System Volume Information"] {
+            assert_eq!(classify(of_system), FileName::OfSystem);
+        }
         let spellings = [
             "+000000000000001.segment",
             "00000000000000AB.segment",
@@ -277,6 +299,8 @@ mod tests {
         ];
         let others = [
             "notes.txt",
+            "lost",
+            ".ds_store",
             "1.segment",
             "00000000000000zz.segment",
             "0000000000000001.segment.bak",

@@ -162,6 +162,7 @@ pub fn file_name(data: &[u8]) {
         FileName::Own => {
             assert!(["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "INDEX", "UNFINISHED"].contains(&&*name))
         }
+        FileName::OfSystem => assert!(name.starts_with(['.', 'l', 'S']), "{name} is no name of a system"),
         FileName::Foreign => {
             let stem = name.strip_suffix(".segment").or(name.strip_suffix(".hint"));
             let is_id = |stem: &str| stem.len() == 16 && stem.bytes().all(|byte| b"0123456789abcdef".contains(&byte));

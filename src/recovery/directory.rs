@@ -139,9 +139,9 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
     Ok(())
 }
 
-/// Whether the directory has a manifest. Without one it must be empty, except for what an
-/// interrupted creation leaves: a lock file, an unfinished manifest, the marker of an unfinished
-/// copy.
+/// Whether the directory has a manifest. Without one it must be empty, except for what the system
+/// puts there, and what an interrupted creation leaves: a lock file, an unfinished manifest, the
+/// marker of an unfinished copy.
 fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     let not_a_store = |what: String| Error::NotAStore {
         path: directory.path().to_owned(),
@@ -159,9 +159,10 @@ fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
         match classify(&name) {
             FileName::Own if name == MANIFEST_FILE => manifest = true,
             FileName::Own if name == INDEX_FILE || name == RESERVE_FILE => rest = Some(name.into_owned()),
+            FileName::OfSystem if !planted(Planted::StrangerBySystem) => {}
             FileName::Own => {}
             FileName::Segment(_) | FileName::Hint(_) => segment = true,
-            FileName::Foreign => foreign = Some(name.into_owned()),
+            FileName::OfSystem | FileName::Foreign => foreign = Some(name.into_owned()),
         }
     }
     if manifest {

@@ -262,7 +262,7 @@ fn remove_junk(context: &Context, log: &Log, report: &mut RecoveryReport) -> Res
                     || (name == INDEX_FILE && !report.index_file_used)
                     || (name == UNFINISHED_FILE && !report.created)
             }
-            FileName::Foreign => false,
+            FileName::Foreign | FileName::OfSystem => false,
         };
         if junk && !planted(Planted::KeepJunk) {
             match directory.remove(&name) {

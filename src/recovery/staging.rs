@@ -47,7 +47,10 @@ impl Staging {
             )));
         }
         if let Some(names) = list(&*storage, &partial)? {
-            if let Some(foreign) = names.iter().find(|name| classify(name) == FileName::Foreign) {
+            if let Some(foreign) = names
+                .iter()
+                .find(|name| matches!(classify(name), FileName::Foreign | FileName::OfSystem))
+            {
                 return Err(Error::invalid(format!(
                     "the left-over of an interrupted attempt holds a foreign file, {foreign}; move it away: {}",
                     partial.display()

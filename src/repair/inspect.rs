@@ -155,7 +155,7 @@ fn kind_of(path: &Path, bytes: &[u8]) -> Result<FileKind> {
         FileName::Hint(_) => Some(FileKind::Hint),
         FileName::Own if [MANIFEST_FILE, MANIFEST_TEMPORARY_FILE].contains(&&*name) => Some(FileKind::Manifest),
         FileName::Own if name == INDEX_FILE => Some(FileKind::Index),
-        FileName::Own | FileName::Foreign => None,
+        FileName::Own | FileName::OfSystem | FileName::Foreign => None,
     };
     by_magic.or(by_name).ok_or_else(|| not_ours(path))
 }

@@ -36,6 +36,32 @@ fn a_directory_with_other_files_is_left_as_it_is() {
 }
 
 #[test]
+fn what_the_system_puts_into_a_directory_makes_it_nobody_elses() {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path();
+    std::fs::create_dir(directory.join("lost+found")).unwrap();
+    std::fs::write(directory.join("lost+found/#17"), "precious").unwrap();
+    let files = [".DS_Store", "._MANIFEST", ".Trashes", ".fseventsd"];
+    for name in files {
+        std::fs::write(directory.join(name), "precious").unwrap();
+    }
+    for _ in 0..2 {
+        let store = Store::open(directory).unwrap();
+        store.namespace("N").unwrap().put("key", "1").unwrap();
+        store.compact().unwrap();
+        store.close().unwrap();
+        for name in files.into_iter().chain(["lost+found/#17"]) {
+            assert_eq!(std::fs::read(directory.join(name)).unwrap(), b"precious", "{name}");
+        }
+    }
+    // Beside them, a file of somebody else still counts.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::create_dir(other.path().join("lost+found")).unwrap();
+    std::fs::write(other.path().join("thesis.tex"), "precious").unwrap();
+    not_a_store(other.path(), &["other files", "thesis.tex"]);
+}
+
+#[test]
 fn a_file_is_no_directory() {
     let temporary = tempfile::tempdir().unwrap();
     let file = temporary.path().join("file");

@@ -50,6 +50,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         "it affects one call of the library, which one suite tests",
         &[
             "CreateBesideOthers",
+            "StrangerBySystem",
             "LimitDeletes",
             "CreateOverSegments",
             "BuildOverStore",
