@@ -296,6 +296,8 @@ breakages! {
     IgnoreCursorChecksum,
     /// A page begins with the key at which the page before ended.
     RepeatLastKey,
+    /// A number that is not finite is put as `null`.
+    NullForNumber,
     /// A directory with nothing but files of the system counts as somebody else's.
     StrangerBySystem,
     /// Input that is not accepted is told before a closed store or a dropped namespace.

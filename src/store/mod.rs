@@ -3,6 +3,8 @@
 mod batch;
 mod checkpoint;
 mod checks;
+#[cfg(feature = "json")]
+mod json;
 mod list;
 mod namespace;
 mod namespaces;

@@ -249,7 +249,8 @@ impl Namespace {
         self.put_with(key, value, PutOptions::new().condition(condition))
     }
 
-    /// Puts a value as JSON.
+    /// Puts a value as JSON. Fails like [`Namespace::put`], and with [`Error::InvalidInput`] if JSON
+    /// cannot say the value: a number that is not finite, a map whose keys are no text.
     #[cfg(feature = "json")]
     pub fn put_json<T: serde::Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<u64> {
         self.put_json_with(key, value, PutOptions::new())
@@ -263,8 +264,7 @@ impl Namespace {
         value: &T,
         options: impl Borrow<PutOptions>,
     ) -> Result<u64> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| self.refusal(Error::invalid(format!("the value cannot be written as JSON: {error}"))))?;
+        let bytes = super::json::to_json(value).map_err(|error| self.refusal(error))?;
         self.put_with(key, bytes, options)
     }
 

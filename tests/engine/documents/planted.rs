@@ -51,6 +51,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         &[
             "CreateBesideOthers",
             "StrangerBySystem",
+            "NullForNumber",
             "LimitDeletes",
             "CreateOverSegments",
             "BuildOverStore",

@@ -1,5 +1,6 @@
 //! The effect of each call on a key, and of each option of a put.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -91,6 +92,79 @@ fn json_goes_in_and_comes_out_as_the_type_it_was() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_number_that_json_cannot_say_is_refused_by_its_place() {
+    #[derive(serde::Serialize)]
+    enum Shape {
+        Point(f64, f32),
+        Circle { radius: f64 },
+        Length(f64),
+        Nothing,
+    }
+    #[derive(serde::Serialize)]
+    struct Drawing {
+        name: Option<&'static str>,
+        shapes: Vec<Shape>,
+        scales: BTreeMap<u8, Option<f64>>,
+    }
+    let (_, store, namespace) = world();
+    let draw = |shapes, scales: &[(u8, Option<f64>)]| Drawing {
+        name: Some("a"),
+        shapes,
+        scales: scales.iter().copied().collect(),
+    };
+    let (wrong, infinite) = (f64::NAN, f64::INFINITY);
+    for (drawing, says) in [
+        (
+            draw(vec![Shape::Nothing, Shape::Point(0.0, f32::NAN)], &[]),
+            "value.shapes[1][1] is NaN",
+        ),
+        (
+            draw(vec![Shape::Circle { radius: -infinite }], &[]),
+            "value.shapes[0].radius is -inf",
+        ),
+        (draw(vec![Shape::Length(infinite)], &[]), "value.shapes[0] is inf"),
+        (draw(vec![], &[(1, None), (2, Some(wrong))]), "value.scales[1] is NaN"),
+    ] {
+        let error = namespace.put_json("drawing", &drawing).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let error = namespace.put_json("number", &wrong).unwrap_err().to_string();
+    assert!(
+        error.contains("value is NaN") && error.contains("leave it out"),
+        "{error}"
+    );
+    let error = namespace.put_json("map", &BTreeMap::from([(vec![1], 1)])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(namespace.count().unwrap(), 0);
+    // Everything else is written as serde_json writes it.
+    let shapes = vec![
+        Shape::Nothing,
+        Shape::Point(1.5, 0.1),
+        Shape::Circle { radius: 1e300 },
+        Shape::Length(2.0),
+    ];
+    let drawing = draw(shapes, &[(1, None), (2, Some(0.5))]);
+    namespace.put_json("drawing", &drawing).unwrap();
+    let expected = serde_json::to_string(&drawing).unwrap();
+    assert_eq!(namespace.get_text("drawing").unwrap().unwrap(), expected);
+    let rest = (
+        "text",
+        'c',
+        true,
+        (),
+        [u128::MAX],
+        i128::MIN,
+        (1u8, -1i16),
+        serde_json::json!({"a": [1.5, null]}),
+    );
+    namespace.put_json("rest", &rest).unwrap();
+    let expected = serde_json::to_string(&rest).unwrap();
+    assert_eq!(namespace.get_text("rest").unwrap().unwrap(), expected);
+    store.close().unwrap();
 }
 
 #[test]
