@@ -2,9 +2,9 @@
 //! cached pages, with expiry, overwriting, deleting, compaction and reopening. Everything is read
 //! back and compared; a mismatch ends the tour with a message and a non-zero exit status.
 //!
-//! `cargo run --release --example tour` stores the sources that cargo has unpacked on this machine,
-//! in a temporary directory that is removed at the end. `-- PATH` stores the files below PATH
-//! instead; `-- --keep DIR` keeps the store in DIR, which must be empty or missing.
+//! `cargo run --release -p embercask-tour` stores the sources that cargo has unpacked on this
+//! machine, in a temporary directory that is removed at the end. `-- PATH` stores the files below
+//! PATH instead; `-- --keep DIR` keeps the store in DIR, which must be empty or missing.
 
 mod page;
 mod pages;
@@ -24,7 +24,7 @@ use source::Source;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: cargo run --release --example tour -- [--keep DIR] [PATH]";
+const USAGE: &str = "usage: cargo run --release -p embercask-tour -- [--keep DIR] [PATH]";
 
 fn main() -> ExitCode {
     match Arguments::parse(std::env::args_os().skip(1)).and_then(tour) {

@@ -55,7 +55,7 @@ impl Source {
                 bytes_max: UNASKED_BYTES_MAX,
             });
         }
-        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let description = "this repository".to_owned();
         Ok(Source {
             root,
