@@ -33,6 +33,19 @@ pub enum Error {
         /// Sequence of the live record that was found; `None` if the key is absent (or expired).
         found: Option<u64>,
     },
+    /// What a transaction has read was written by others before it could be committed, in every
+    /// attempt. Nothing was written.
+    #[error(
+        "the transaction met a conflict in each of {attempts} attempts; run it again, or make it read and write less"
+    )]
+    TransactionConflict {
+        /// Attempts that were made.
+        attempts: u32,
+    },
+    /// So much was written while the transaction was open that it is no longer known whether a range
+    /// that it has listed was among that. Nothing was written.
+    #[error("the transaction was open for too long beside other writes; list less in it, or take less time")]
+    TransactionTooOld,
     /// The namespace does not exist, or was dropped since this handle was opened.
     #[error("namespace {name:?} does not exist; create it, or open it again if it was dropped")]
     NamespaceNotFound {
@@ -212,7 +225,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::InvalidInput { .. } | Error::InvalidCursor | Error::Decode { .. } => ErrorKind::InvalidInput,
-            Error::Conflict { .. } => ErrorKind::Conflict,
+            Error::Conflict { .. } | Error::TransactionConflict { .. } | Error::TransactionTooOld => {
+                ErrorKind::Conflict
+            }
             Error::NamespaceNotFound { .. } => ErrorKind::NotFound,
             Error::NamespaceExists { .. } => ErrorKind::AlreadyExists,
             Error::InUse { .. } => ErrorKind::InUse,

@@ -147,3 +147,8 @@ pub use store::*;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles the examples of the page on moments.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/moments.md")]
+struct Moments;

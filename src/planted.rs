@@ -1,5 +1,5 @@
-//! Planted breakages: each leaves out code that a guarantee depends on, to see that the tests
-//! notice. A suite that cannot fail is no suite.
+//! Planted breakages, one list, hence a long file: each leaves out code that a guarantee depends
+//! on, to see that the tests notice. A suite that cannot fail is no suite.
 //!
 //! Only in builds with `--cfg planted`, and there only the one named by the environment variable
 //! `EMBERCASK_PLANTED`; in any other build [`planted`] is a constant `false`. The command has a
@@ -26,6 +26,34 @@ macro_rules! breakages {
 }
 
 breakages! {
+    /// Nothing is kept for views.
+    KeepNothing,
+    /// A view takes what the keydir points at, however new.
+    SeeNewer,
+    /// A view lists the keys of the present.
+    ListPresent,
+    /// A namespace that is dropped after a view began is not there for it.
+    ForgetDroppedInView,
+    /// A view shows what can still be rolled back.
+    ViewUnwritten,
+    /// A transaction does not check the keys that it has read.
+    SkipKeyCheck,
+    /// A transaction does not check the ranges that it has read.
+    SkipRangeCheck,
+    /// A transaction does not check whether what it has seen has expired.
+    SkipExpiryCheck,
+    /// A transaction does not check whether a namespace that it has read was dropped.
+    SkipDropCheck,
+    /// A transaction relies on what was rolled back.
+    TrustRolledBackReads,
+    /// Of writes that were forgotten a transaction believes that there were none.
+    TrustOldWindow,
+    /// A transaction does not see what it has written itself.
+    ForgetOwnWrites,
+    /// A kept record is visible also to views of moments after it was replaced.
+    ForgetReplaced,
+    /// Files held for views are closed as others are.
+    CloseHeldFiles,
     /// A segment of the log is not synced.
     SkipDataSync,
     /// Outputs of compaction and recovery are not synced before the manifest names them.

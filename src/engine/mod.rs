@@ -15,6 +15,7 @@ mod background;
 mod checkpoint;
 mod growth;
 mod maintain;
+pub(crate) mod transaction;
 pub(crate) mod write;
 
 use std::path::Path;
@@ -36,7 +37,6 @@ pub(crate) use self::background::Workers;
 pub use self::checkpoint::CheckpointReport;
 
 /// An open store.
-#[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) context: Arc<Context>,
     pub(crate) state: Arc<State>,
@@ -44,6 +44,8 @@ pub(crate) struct Engine {
     pub(crate) housekeeping: Arc<Housekeeping>,
     pub(crate) scrub: Arc<Scrub>,
     pub(crate) compactor: Compactor,
+    /// Held by a transaction that has met too many conflicts, until it ends.
+    pub(crate) transactions: Mutex<()>,
     /// Held while a namespace is created, renamed or dropped.
     pub(crate) namespace_changes: Mutex<()>,
     /// The result of closing, once it has been attempted.
@@ -70,6 +72,7 @@ impl Engine {
             log,
             housekeeping,
             scrub,
+            transactions: Mutex::new(()),
             namespace_changes: Mutex::new(()),
             close_result: Mutex::default(),
         };
@@ -109,5 +112,14 @@ impl Engine {
     /// The durability of a write that may set its own.
     pub(crate) fn durability(&self, own: Option<Durability>) -> Durability {
         own.unwrap_or(self.context.options.durability)
+    }
+}
+
+/// Handles are printed with the store that they are of, and its content is nobody's business there.
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("path", &self.context.path())
+            .finish_non_exhaustive()
     }
 }

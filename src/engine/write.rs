@@ -5,7 +5,7 @@ use crate::format::record::{FIXED_HEADER_LEN, Header, Kind, body_crc};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::KeyOrder;
 use crate::log::reserve::ReservePart;
-use crate::log::{Applied, NewBatch, NewRecord, Room};
+use crate::log::{Applied, Guard, NewBatch, NewRecord, Room};
 use crate::options::{Condition, Durability};
 use crate::planted::{Planted, planted};
 use crate::state::{Current, HashedKey};
@@ -134,18 +134,33 @@ impl Engine {
 
     /// Writes all operations or none. Returns the sequence of the last one.
     pub(crate) fn write_batch(&self, operations: &[Operation<'_>], durability: Durability) -> Result<u64> {
+        self.write_batch_if(operations, durability, |_| Ok(()))
+    }
+
+    /// The same, unless `check` finds a reason not to, under the writer lock.
+    pub(super) fn write_batch_if(
+        &self,
+        operations: &[Operation<'_>],
+        durability: Durability,
+        check: impl Fn(&Guard<'_>) -> Result<()>,
+    ) -> Result<u64> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operations.iter().all(Operation::is_delete));
         let sequence = self.with_room(part, |limited| {
             self.log
-                .write(part, durability, || self.apply_batch(operations, limited))
+                .write(part, durability, || self.apply_batch(operations, limited, &check))
         })?;
         let bytes = operations.iter().map(Operation::bytes).sum();
         self.compactor.debt.pay(bytes, self.log.is_sealing_behind());
         Ok(sequence)
     }
 
-    fn apply_batch<'a>(&'a self, operations: &[Operation<'_>], limited: bool) -> Result<Applied<'a, u64>> {
+    fn apply_batch<'a>(
+        &'a self,
+        operations: &[Operation<'_>],
+        limited: bool,
+        check: impl Fn(&Guard<'_>) -> Result<()>,
+    ) -> Result<Applied<'a, u64>> {
         let records: Vec<_> = operations.iter().map(|operation| self.record_of(operation)).collect();
         let room = Room::of_batch(&records)?.limited(limited);
         let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
@@ -153,6 +168,7 @@ impl Engine {
         self.state.warm_up(&hashes);
         let mut guard = self.log.ensure_room(self.log.lock(), room)?;
         // Everything that can fail comes before the first append.
+        check(&guard)?;
         let mut befores = Vec::with_capacity(records.len());
         let mut new = Vec::new();
         let mut growth = Growth::default();
@@ -188,7 +204,7 @@ impl Engine {
     /// then this one, under one hold of the lock. So the record is either in the log or not; it
     /// never stays pending behind an error, and once `then` has run, everything written earlier
     /// precedes it. Durable when this returns.
-    pub(crate) fn write_namespace(&self, number: u32, action: Action<'_>, then: impl Fn()) -> Result<()> {
+    pub(crate) fn write_namespace(&self, number: u32, action: Action<'_>, then: impl Fn(u64)) -> Result<()> {
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
         let operation = Operation {
             namespace: &system,

@@ -29,21 +29,24 @@ pub(crate) struct NamespaceState {
     /// Whether a record with an expiry was ever put or loaded. If not, keys can be counted without
     /// looking them up.
     has_expiring: AtomicBool,
-    /// Set, under the writer lock, once the drop is in the log. The namespace takes no writes
-    /// afterwards.
-    dropped: AtomicBool,
-    /// Bytes of the records that the keydir points at. Changed, like the counters of a segment, by
-    /// one thread at a time.
-    live_bytes: OwnLine,
+    /// Sequence of the drop; 0 until it is in the log. Set under the writer lock: the namespace
+    /// takes no writes afterwards.
+    dropped_at: AtomicU64,
+    counts: Counts,
     /// What the owner lets them grow to; [`u64::MAX`] if there is no limit.
     max_bytes: AtomicU64,
 }
 
-/// A number in a cache line of its own: each put changes it, while readers look at what is beside
-/// it.
+/// What puts change, in a cache line of its own, since readers look at what is beside it. Like the
+/// counters of a segment it is changed by one thread at a time.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct OwnLine(AtomicU64);
+struct Counts {
+    /// Bytes of the records that the keydir points at.
+    live_bytes: AtomicU64,
+    /// Sequence of what has changed the key order last since the store was opened.
+    order_changed_at: AtomicU64,
+}
 
 impl NamespaceState {
     pub(crate) fn new(number: u32, stable_id: u128, name: &str, order: KeyOrder) -> NamespaceState {
@@ -53,15 +56,15 @@ impl NamespaceState {
             name: RwLock::new(name.into()),
             order,
             has_expiring: AtomicBool::new(false),
-            dropped: AtomicBool::new(false),
-            live_bytes: OwnLine::default(),
+            dropped_at: AtomicU64::new(0),
+            counts: Counts::default(),
             max_bytes: AtomicU64::new(u64::MAX),
         }
     }
 
     /// The same namespace with records of so many bytes.
     pub(crate) fn with_live_bytes(mut self, live_bytes: u64) -> NamespaceState {
-        *self.live_bytes.0.get_mut() = live_bytes;
+        *self.counts.live_bytes.get_mut() = live_bytes;
         self
     }
 
@@ -78,11 +81,31 @@ impl NamespaceState {
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
-        self.dropped.load(Ordering::Acquire)
+        self.dropped_at().is_some()
+    }
+
+    /// Sequence of the record that dropped it.
+    pub(crate) fn dropped_at(&self) -> Option<u64> {
+        match self.dropped_at.load(Ordering::Acquire) {
+            0 => None,
+            sequence => Some(sequence),
+        }
+    }
+
+    /// Notes a change of the key order by the record of this sequence, before it is made.
+    #[inline]
+    pub(crate) fn note_order_change(&self, _: &ChangeRight, sequence: u64) {
+        self.counts.order_changed_at.store(sequence, Ordering::Release);
+    }
+
+    /// Whether the key order is that of this moment. If so before and after it is read, what was
+    /// read is.
+    pub(crate) fn order_is_of(&self, sequence: u64) -> bool {
+        self.counts.order_changed_at.load(Ordering::Acquire) <= sequence
     }
 
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes.0.load(Ordering::Relaxed)
+        self.counts.live_bytes.load(Ordering::Relaxed)
     }
 
     /// The keydir points at a record of `after` bytes in place of one of `before` bytes.
@@ -90,7 +113,7 @@ impl NamespaceState {
     pub(crate) fn change_live_bytes(&self, _: &ChangeRight, before: u64, after: u64) {
         let live_bytes = self.live_bytes().saturating_sub(before).saturating_add(after);
         if !planted(Planted::ForgetUsage) {
-            self.live_bytes.0.store(live_bytes, Ordering::Relaxed);
+            self.counts.live_bytes.store(live_bytes, Ordering::Relaxed);
         }
     }
 
@@ -230,12 +253,13 @@ impl Namespaces {
         inner.by_name.insert(new, namespace.clone());
     }
 
-    /// Marks the namespace dropped, once the drop is in the log; it takes no writes afterwards. The
+    /// Marks the namespace dropped by the record of this sequence, once that is in the log; the
+    /// namespace takes no writes afterwards. The
     /// caller holds the writer lock. Name and id are free from here on; the number stays known
     /// until the namespace's keys have left the indexes.
-    pub(crate) fn set_dropped(&self, namespace: &Arc<NamespaceState>) {
+    pub(crate) fn set_dropped(&self, namespace: &Arc<NamespaceState>, sequence: u64) {
         let mut inner = self.write();
-        namespace.dropped.store(true, Ordering::Release);
+        namespace.dropped_at.store(sequence, Ordering::Release);
         inner.by_name.remove(&namespace.name());
         inner.by_stable_id.remove(&namespace.stable_id);
         inner.dropped.insert(namespace.number, namespace.clone());

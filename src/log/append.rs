@@ -151,14 +151,14 @@ impl Log {
 
     /// Writes one record, alone: pending records are written out first, then this one, under one
     /// hold of the lock. So the record is either in the log or not. `check` returns, under the
-    /// lock, what the keydir points at before; `then` is run once the record is in the log. Durable
-    /// when this returns.
+    /// lock, what the keydir points at before; `then` is run with the sequence of the record once it
+    /// is in the log. Durable when this returns.
     pub(crate) fn write_alone(
         &self,
         room: Room,
         record: &NewRecord<'_>,
         check: impl Fn() -> Result<Option<Current>>,
-        then: impl Fn(),
+        then: impl Fn(u64),
     ) -> Result<()> {
         self.refuse_if_full(room.part)?;
         self.reserve.run(room.part, || {
@@ -169,9 +169,11 @@ impl Log {
             // On failure the record is rolled back: nothing acknowledged comes after it.
             self.commit.write_out_held(&mut guard)?;
             if planted(Planted::DropAfterSync) {
-                return self.commit(guard, Durability::Sync, sequence).inspect(|()| then());
+                return self
+                    .commit(guard, Durability::Sync, sequence)
+                    .inspect(|()| then(sequence));
             }
-            then();
+            then(sequence);
             self.commit(guard, Durability::Sync, sequence)
         })
     }
@@ -238,6 +240,9 @@ impl Log {
             before,
         };
         let applied = self.state.apply(&tail.right, &applied, &mut tail.undo);
+        if tail.recent.is_wanted() {
+            tail.recent.note(header.sequence, record.namespace.number, record.key());
+        }
         self.check_indexed(guard, applied);
         header.sequence
     }
@@ -297,6 +302,9 @@ impl Log {
         let applied = self
             .state
             .apply_group(&tail.right, records, batch.repeats, &mut tail.undo);
+        if tail.recent.is_wanted() {
+            tail.recent.note_batch(last, &batch.records);
+        }
         self.check_indexed(guard, applied);
         last
     }

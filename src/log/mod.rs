@@ -18,6 +18,7 @@ pub(crate) mod commit;
 pub(crate) mod hints;
 mod limit;
 pub(crate) mod manifest;
+mod recent;
 pub(crate) mod reserve;
 mod rotate;
 mod seal;
@@ -29,6 +30,7 @@ pub(crate) mod segments;
 mod slow_call;
 mod tail;
 pub(crate) mod unrecovered;
+mod view;
 mod waiters;
 
 use std::sync::atomic::AtomicUsize;
@@ -52,6 +54,7 @@ use crate::storage::Map;
 use crate::sync::lock;
 
 pub(crate) use self::append::{Applied, NewBatch, NewRecord, Room};
+pub(crate) use self::recent::Interest;
 
 /// The writer lock, held.
 pub(crate) type Guard<'a> = commit::Guard<'a, Tail>;

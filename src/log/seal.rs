@@ -104,7 +104,7 @@ impl Log {
             }
         })?;
         let mut guard = self.lock();
-        self.state.segments.set(segment);
+        self.state.replace_segment(segment);
         guard.tail.sealing.retain(|other| other.segment.id() != id);
         Ok(())
     }

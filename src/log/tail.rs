@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::active::{Account, Active, LogFile, Prepared, Rotated};
 use super::behind::{Beginning, Behind};
 use super::commit::Environment;
+use super::recent::RecentWrites;
 use super::reserve::Reserve;
 use super::unrecovered::Unrecovered;
 use crate::context::Context;
@@ -43,6 +44,8 @@ pub(crate) struct Tail {
     pub(super) marked_sequence: u64,
     /// The newest mark, if all records before it were durable; else 0.
     pub(super) bare_mark: u64,
+    /// What transactions need to know.
+    pub(crate) recent: RecentWrites,
     /// What is not durable.
     pub(super) behind: Behind,
     /// Records that recovery could not copy to another segment yet, for lack of space.
@@ -64,6 +67,7 @@ impl Tail {
             durable_end: Mark::default(),
             marked_sequence: 0,
             bare_mark: 0,
+            recent: RecentWrites::default(),
             behind: Behind::default(),
             unrecovered: None,
         }
@@ -237,13 +241,15 @@ impl Environment for Device {
         let rolled_back = tail.undo.split_off(kept);
         self.state.undo(&tail.right, &active.segment, &rolled_back);
         active.roll_back_to(keep_end);
-        self.state.segments.set(active.segment.clone());
+        self.state.replace_segment(active.segment.clone());
         tail.rollbacks += 1;
         // The newest mark may have been rolled back; the next write sets it again.
         if !planted(Planted::ForgetMark) {
             tail.marked_sequence = 0;
         }
-        Ok(Some(active.account.summary.max_sequence.max(written_sequence)))
+        let last = active.account.summary.max_sequence.max(written_sequence);
+        tail.recent.forget_after(last);
+        Ok(Some(last))
     }
 
     fn unsynced(&self, tail: &Tail) -> Unsynced {

@@ -4,11 +4,11 @@
 //!
 //! A file that is being read stays open for that read, even if it is closed here meanwhile. The
 //! file of a segment that was compacted away can no longer be opened; its reader looks the record
-//! up again.
+//! up again. Files that are held for snapshots stay open, and do not count.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::format::segment_file;
@@ -32,6 +32,8 @@ struct Slot {
     file: Mutex<Option<Arc<dyn StorageFile>>>,
     /// Whether the file was read since it was last considered for closing.
     was_read: AtomicBool,
+    /// Number of holders for whom it stays open.
+    holders: AtomicUsize,
 }
 
 /// The file of one segment. Clones share it.
@@ -77,7 +79,9 @@ impl OpenFiles {
             }
             let Some(oldest) = opened.pop_front() else { break };
             let Some(slot) = oldest.upgrade() else { continue };
-            if slot.was_read.swap(false, Ordering::Relaxed) {
+            if slot.is_held() {
+                // It returns once it is not.
+            } else if slot.was_read.swap(false, Ordering::Relaxed) {
                 opened.push_back(oldest);
             } else {
                 *slot.lock() = None;
@@ -89,7 +93,9 @@ impl OpenFiles {
     fn close_all(&self) {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         for slot in opened.drain(..).filter_map(|slot| slot.upgrade()) {
-            *slot.lock() = None;
+            if !slot.is_held() {
+                *slot.lock() = None;
+            }
         }
     }
 
@@ -111,9 +117,24 @@ impl Slot {
     fn lock(&self) -> MutexGuard<'_, Option<Arc<dyn StorageFile>>> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn is_held(&self) -> bool {
+        self.holders.load(Ordering::Acquire) > 0 && !planted(Planted::CloseHeldFiles)
+    }
 }
 
 impl SegmentFile {
+    /// Keeps the file open from now on, or no longer; each hold is given up once. If it cannot be
+    /// opened now, later reads say so.
+    pub(crate) fn hold(&self, hold: bool) {
+        if hold {
+            self.slot.holders.fetch_add(1, Ordering::AcqRel);
+            let _ = self.get();
+        } else if self.slot.holders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.files.note_opened(&self.slot);
+        }
+    }
+
     /// The file, opened if need be, for one read.
     pub(crate) fn get(&self) -> io::Result<Arc<dyn StorageFile>> {
         self.slot.was_read.store(true, Ordering::Relaxed);

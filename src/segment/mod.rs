@@ -329,6 +329,14 @@ impl Segment {
         }
     }
 
+    /// Keeps its file open, or no longer, if it is read with one call per record: once compaction
+    /// has removed the file it could not be opened again. Each hold is given up once.
+    pub(crate) fn hold_file(&self, hold: bool) {
+        if let Source::File { file, .. } = &self.source {
+            file.hold(hold);
+        }
+    }
+
     /// The map that the segment is read through, if it is.
     pub(crate) fn map(&self) -> Option<&Arc<Map>> {
         match &self.source {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Backing;
 use crate::error::{Error, Result};
-use crate::format::record::Header;
+use crate::format::record::{Header, Kind};
 
 /// A value read from a store. Dereferences to its bytes, which are not copied: the value keeps
 /// alive the map or buffer that holds them, and stays valid after the key is overwritten, the
@@ -37,6 +37,35 @@ impl Value {
     /// `body_start` is the offset of the key in the backing's bytes; the record has been checked.
     pub(super) fn shared(backing: Arc<Backing>, body_start: usize, header: &Header) -> Value {
         Value::new(Owner::Shared(backing), body_start, header)
+    }
+
+    /// A value that is not in the store yet.
+    pub(crate) fn of_parts(metadata: Option<&[u8]>, value: &[u8], expiry: Option<u64>) -> Value {
+        let bytes = [metadata.unwrap_or_default(), value].concat();
+        let value_start = metadata.map_or(0, <[u8]>::len);
+        Value {
+            metadata_start: 0,
+            value_start,
+            end: bytes.len(),
+            owner: Owner::Owned(Arc::new(bytes)),
+            has_metadata: metadata.is_some(),
+            sequence: 0,
+            expiry,
+        }
+    }
+
+    /// The header that its record would have.
+    pub(crate) fn header(&self, namespace: u32, key: &[u8]) -> Header {
+        Header {
+            kind: Kind::Put,
+            namespace,
+            sequence: self.sequence,
+            expiry: self.expiry,
+            key_len: key.len() as u32,
+            metadata_len: self.metadata().map(|metadata| metadata.len() as u32),
+            value_len: (self.end - self.value_start) as u32,
+            body_crc: 0,
+        }
     }
 
     pub(super) fn owned(bytes: Vec<u8>, body_start: usize, header: &Header) -> Value {

@@ -110,6 +110,8 @@ impl State {
             previous: before,
         });
         if let Some(current) = &before {
+            let leaves = (!header.kind.is_put()).then_some((record.namespace, record.key));
+            self.keep(right, (hash, current), header.sequence, leaves);
             self.die(right, current, header.sequence.saturating_sub(1));
         }
         self.newest.store(header.sequence, Ordering::Relaxed);
@@ -135,6 +137,9 @@ impl State {
         let after = header.kind.is_put().then(|| flags(header));
         let is_listed = after.is_some() || !planted(Planted::ListDeleted);
         let change = (before != after && is_listed).then(|| Change::of(record.key, after));
+        if change.is_some() {
+            record.namespace.note_order_change(right, header.sequence);
+        }
         (change, indexed)
     }
 

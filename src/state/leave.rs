@@ -149,6 +149,9 @@ impl State {
         };
         let segment = self.segments.load(location.segment_index())?;
         let segment = segment.as_deref().filter(|segment| Some(segment.id()) == segment_id)?;
+        self.keep_leaving(right, &(hash, Current::new(location, *header)), || {
+            namespace.as_deref().map(|namespace| (namespace, &**key))
+        });
         if self.keydir.remove(hash, location) {
             let length = header.record_len();
             segment.counters.die(right, length, self.newest.load(Ordering::Relaxed));
@@ -160,6 +163,26 @@ impl State {
             }
         }
         None
+    }
+
+    /// Keeps a record for the views if it is about to leave: if the keydir points at it.
+    fn keep_leaving<'a>(
+        &self,
+        right: &ChangeRight,
+        (hash, current): &(u64, Current),
+        leaves: impl Fn() -> Option<(&'a NamespaceState, &'a [u8])>,
+    ) {
+        if !self.has_views() || !self.keydir.holds(*hash, current.location) {
+            return;
+        }
+        let leaves = leaves();
+        // A dropped namespace is not seen since, and what has expired stays so.
+        let dropped_at = leaves.and_then(|(namespace, _)| namespace.dropped_at());
+        let until = dropped_at.unwrap_or_else(|| self.after_all_views());
+        if let Some((namespace, _)) = leaves {
+            namespace.note_order_change(right, until);
+        }
+        self.keep(right, (*hash, current), until, leaves);
     }
 
     /// The id of the segment at this location; None if it is gone.
@@ -185,6 +208,10 @@ impl State {
         if let Some((current, segment_id)) = &dropped.current {
             let location = current.location;
             let is_there = segment_id.is_some() && self.segment_id(location) == *segment_id;
+            if is_there {
+                let leaves = || Some((namespace, dropped.key.key));
+                self.keep_leaving(right, &(dropped.key.hash, *current), leaves);
+            }
             if is_there && self.keydir.remove(dropped.key.hash, location) {
                 // The record that dropped the namespace came some time before.
                 self.die(right, current, 0);

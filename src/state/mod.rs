@@ -18,12 +18,14 @@
 
 mod change;
 mod group;
+mod index_bytes;
 mod leave;
 mod load;
 mod read;
 mod record;
-mod snapshot;
 mod upkeep;
+mod view;
+mod views;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,10 +41,12 @@ use crate::segment::table::SegmentTable;
 use crate::sync::lock;
 
 pub(crate) use change::Full;
+pub(crate) use index_bytes::Indexes;
 pub(crate) use load::Source;
 pub(crate) use read::{Candidate, HashedKey};
 pub(crate) use record::{AppliedRecord, Current, Move, Undo, flags};
-pub(crate) use snapshot::Indexes;
+pub(crate) use view::{View, merge_keys};
+use views::Views;
 
 /// Records prefetched into the processor's cache at a time: enough to overlap, few enough to stay
 /// cached.
@@ -64,6 +68,7 @@ pub(crate) struct State {
     /// Sequence of the newest record that was applied since the store was opened; 0 if none was. It
     /// stays if that is rolled back.
     newest: AtomicU64,
+    views: Views,
 }
 
 /// The lock under which the state changes, for the rare reader that must keep it from changing.
@@ -96,6 +101,7 @@ impl State {
             expiry: Mutex::default(),
             group_epoch: AtomicU64::new(0),
             newest: AtomicU64::new(0),
+            views: Views::default(),
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) enum Lookup {
 
 impl<'a> HashedKey<'a> {
     /// Whether this is a record of the key.
-    fn is_of(&self, record: &Record<'_>) -> bool {
+    pub(super) fn is_of(&self, record: &Record<'_>) -> bool {
         record.header.namespace == self.namespace && record.key() == self.key
     }
 }
@@ -83,6 +83,27 @@ impl State {
             let is_expired = || now.map_or_else(|| is_expired(&self.context.time.now()), is_expired);
             expiry.is_none() || planted(Planted::ShowExpired) || !is_expired()
         }))
+    }
+
+    /// What `read` makes of the newest record of the key, expired or not. It is given places to read
+    /// at, and a test whether a record there is the key's.
+    pub(super) fn find_record<T>(
+        &self,
+        key: &HashedKey<'_>,
+        mut read: impl FnMut(&Segment, u64, &mut dyn FnMut(&Record<'_>) -> bool) -> Result<Option<T>, ReadError>,
+    ) -> Result<Option<T>> {
+        let mut found = None;
+        self.without_strangers(key, || {
+            self.find(key.hash, |segment, offset| {
+                let mut checked = Ok(false);
+                found = read(segment, offset, &mut |record| {
+                    checked = self.leads_to(key, record);
+                    matches!(checked, Ok(true))
+                })?;
+                Ok(checked?)
+            })
+        })?;
+        Ok(found)
     }
 
     /// Location and header of the newest record of the key, expired or not. The value is neither

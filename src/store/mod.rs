@@ -8,7 +8,9 @@ mod json;
 mod list;
 mod namespace;
 mod namespaces;
+mod snapshot;
 mod stats;
+mod transaction;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +25,9 @@ use crate::sync::lock;
 pub use batch::Batch;
 pub use list::{Entry, EntryRef, Keys, List, Page, Walk};
 pub use namespace::{Deleted, Namespace, NamespaceInfo, NamespaceStats};
-pub use stats::{SegmentStats, Space, Stats};
+pub use snapshot::{Snapshot, SnapshotInfo};
+pub use stats::{SegmentStats, SnapshotStats, Space, Stats};
+pub use transaction::{Committed, Transaction, TransactionOptions};
 
 /// An open store: a directory of segments, and the indexes over them.
 ///
@@ -43,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Arc<Engine>,
     workers: Mutex<Option<Workers>>,
     recovery: RecoveryReport,
+    snapshots: snapshot::OpenSnapshots,
 }
 
 impl Drop for Inner {
@@ -116,6 +121,7 @@ impl Store {
                 engine,
                 workers: Mutex::new(workers),
                 recovery,
+                snapshots: snapshot::OpenSnapshots::default(),
             }),
         })
     }

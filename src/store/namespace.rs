@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::{check_namespace, check_options, checked_put};
+use super::list::{Moment, Source};
 use super::{List, Store};
 use crate::engine::Engine;
 use crate::engine::write::{Action, Operation};
@@ -361,7 +362,8 @@ impl Namespace {
 
     /// Begins a listing of keys, in byte order.
     pub fn list(&self) -> List {
-        List::new(self)
+        let engine = self.store.engine().clone();
+        List::new(Source::new(engine, self.state.clone(), Moment::Now))
     }
 
     /// Number of keys that have not expired. Reads the header of each key that has an expiry.

@@ -77,7 +77,7 @@ impl Store {
             Error::invalid("the store has no namespace numbers left; copy what is needed into a new store")
         })?;
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
-        engine.write_namespace(number, put(&encode_entry(id, name)), || {
+        engine.write_namespace(number, put(&encode_entry(id, name)), |_| {
             engine.state.set_next_namespace(next);
         })?;
         engine.state.namespaces.insert(state.clone());
@@ -105,7 +105,7 @@ impl Store {
             });
         }
         let value = encode_entry(state.stable_id, new_name);
-        engine.write_namespace(state.number, put(&value), || ())?;
+        engine.write_namespace(state.number, put(&value), |_| ())?;
         engine.state.namespaces.rename(&state, new_name);
         Ok(())
     }
@@ -124,8 +124,8 @@ impl Store {
             .ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
         // Dropped as soon as the record is written out, although without the sync it may not
         // survive a power cut.
-        let result = engine.write_namespace(state.number, Action::Delete, || {
-            engine.state.namespaces.set_dropped(&state)
+        let result = engine.write_namespace(state.number, Action::Delete, |sequence| {
+            engine.state.namespaces.set_dropped(&state, sequence)
         });
         if state.is_dropped() {
             engine.context.maintenance_wake.wake();

@@ -1,6 +1,7 @@
 //! A store in numbers.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::Store;
 use crate::compact::CompactionReport;
@@ -62,6 +63,8 @@ pub struct Stats {
     pub compaction: CompactionReport,
     /// Where disk space goes that is not live data.
     pub space: Space,
+    /// What open snapshots hold.
+    pub snapshots: SnapshotStats,
     /// What scrubbing did and found.
     pub scrub: ScrubStats,
     /// Whether the disk was full and the reserve has not been restored since.
@@ -98,12 +101,28 @@ pub struct Space {
     /// Tombstones that may hide a record of a damaged segment.
     pub damage_bytes: u64,
     /// Segments that were compacted away, whose space the system frees once the last
-    /// [`Value`](crate::Value) that points into them is dropped.
+    /// [`Value`](crate::Value) that points into them, or snapshot that needs them, is dropped.
     pub pinned_bytes: u64,
     /// Bytes that compaction is behind: above the ceiling, what is held, and one segment.
     pub owed_bytes: u64,
     /// Whether compaction is paused by [`Store::pause_compaction`].
     pub paused: bool,
+}
+
+/// What open snapshots hold; all of it is given back when they are dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SnapshotStats {
+    /// Number of open snapshots.
+    pub open: u64,
+    /// How long the oldest has been held; zero without any.
+    pub oldest: Duration,
+    /// Records that were replaced, deleted or have expired since, and are kept.
+    pub kept_records: u64,
+    /// Memory for those, in bytes, estimated.
+    pub memory_bytes: u64,
+    /// Disk space of segments that only they need; part of [`Space::pinned_bytes`].
+    pub disk_bytes: u64,
 }
 
 /// One segment.
@@ -150,7 +169,7 @@ impl SegmentStats {
     }
 }
 
-fn space(engine: &Engine) -> Space {
+fn space(engine: &Engine, snapshots: &SnapshotStats) -> Space {
     let (owed_bytes, held) = engine.compactor.owed_and_held();
     Space {
         segment_bytes: engine.log.segment_bytes(),
@@ -159,13 +178,27 @@ fn space(engine: &Engine) -> Space {
         reserve_bytes: engine.log.reserve.bytes(),
         grace_bytes: held.grace_bytes,
         damage_bytes: held.damage_bytes,
-        pinned_bytes: engine.log.pinned_bytes(),
+        // Of maps; without any, snapshots hold the files.
+        pinned_bytes: engine.log.pinned_bytes().max(snapshots.disk_bytes),
         owed_bytes,
         paused: engine.compactor.control.is_paused(),
     }
 }
 
 impl Store {
+    fn snapshot_stats(&self) -> SnapshotStats {
+        let engine = self.engine();
+        let open = self.inner.snapshots.all(engine.context.options.clock.monotonic_ms());
+        let held = engine.state.held_by_views();
+        SnapshotStats {
+            open: open.len() as u64,
+            oldest: open.first().map_or(Duration::ZERO, |oldest| oldest.age),
+            kept_records: held.records,
+            memory_bytes: held.memory_bytes,
+            disk_bytes: held.disk_bytes,
+        }
+    }
+
     /// Statistics of the store. Takes time proportional to the number of key blocks, segments and
     /// keys with an expiry.
     pub fn stats(&self) -> Stats {
@@ -188,6 +221,7 @@ impl Store {
         let namespaces = engine.state.namespaces.all();
         let (expired_not_swept, expiry_queue_bytes) = engine.state.expiry_queue(&engine.context.time.now());
         let events = &engine.context.events;
+        let snapshots = self.snapshot_stats();
         let background_error = lock(&events.background_error).clone();
         let (keys, keydir_bytes) = (engine.state.keys(), engine.state.keydir_bytes());
         let dropped = engine.state.namespaces.dropped();
@@ -222,7 +256,8 @@ impl Store {
             syncs: events.syncs.load(Ordering::Relaxed),
             expired: events.expired.load(Ordering::Relaxed),
             compaction: engine.compactor.control.totals(),
-            space: space(engine),
+            space: space(engine, &snapshots),
+            snapshots,
             scrub: engine.scrub.stats(),
             disk_full: engine.log.reserve.is_full(),
             poisoned,

@@ -26,6 +26,8 @@ mod scrub;
 mod sealing;
 mod second_crash;
 mod sequences;
+mod snapshots;
 mod space;
 mod sync_interval;
+mod transactions;
 mod verify_and_salvage;

@@ -25,7 +25,7 @@ fn a_dropped_namespace_is_listed_as_such_until_its_keys_are_gone_and_its_name_is
     assert_eq!(numbers(namespaces.all()), [1, 2, 3]);
     let second = namespaces.by_name("02").unwrap();
     assert!(!namespaces.any_dropped());
-    namespaces.set_dropped(&second);
+    namespaces.set_dropped(&second, 1);
     assert!(second.is_dropped() && namespaces.any_dropped());
     assert_eq!(numbers(namespaces.dropped()), [2]);
     assert_eq!((numbers(namespaces.all()), namespaces.len()), (vec![1, 3], 2));
@@ -73,7 +73,7 @@ fn namespaces_that_are_gone_take_no_room() {
     }
     assert!(namespaces.capacity() >= 10_000);
     for number in numbers.skip(5) {
-        namespaces.set_dropped(&namespaces.by_number(number).unwrap());
+        namespaces.set_dropped(&namespaces.by_number(number).unwrap(), 1);
         namespaces.forget_number(number);
     }
     assert!(

@@ -27,6 +27,7 @@
 //! lock, and the queue is consistent before and after each of its items.
 
 mod block;
+pub(crate) mod bounded;
 mod builder;
 mod merge;
 mod page;

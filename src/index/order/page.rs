@@ -71,8 +71,10 @@ impl KeyPage {
 
     /// Keeps only the first `keys` keys.
     pub(crate) fn truncate(&mut self, keys: usize) {
-        self.keys.truncate(keys);
-        self.bytes.truncate(self.start(keys));
+        if keys < self.keys.len() {
+            self.keys.truncate(keys);
+            self.bytes.truncate(self.start(keys));
+        }
     }
 
     /// The keys in page order.

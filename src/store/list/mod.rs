@@ -8,13 +8,13 @@ mod walk;
 
 use std::ops::Bound;
 
-use super::Namespace;
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, prefix_successor};
 use crate::planted::{Planted, planted};
 pub use page::{Entry, EntryRef, Page};
 use read::{Follow, Span};
-use source::Source;
+use source::Listed;
+pub(super) use source::{Moment, Source};
 pub use walk::{Keys, Walk};
 
 /// Default number of keys per page, as in Workers KV.
@@ -44,8 +44,7 @@ pub struct List {
 }
 
 impl List {
-    pub(super) fn new(namespace: &Namespace) -> List {
-        let source = Source::new(namespace.store.engine().clone(), namespace.state.clone());
+    pub(super) fn new(source: Source) -> List {
         let most = source.page_keys_max();
         List {
             source,
@@ -200,10 +199,10 @@ impl List {
         self.source.check()?;
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
-        if !self.source.has_expiring() {
-            let count = self
-                .source
-                .consistently(|| Ok(self.source.count_between((lower, upper))))?;
+        let counted = self
+            .source
+            .consistently(|| Ok(self.source.count_between((lower, upper))))?;
+        if let Some(count) = counted {
             return Ok(count.min(self.limit));
         }
         let now = self.source.now();
@@ -211,9 +210,9 @@ impl List {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let from = after.as_deref().map_or(lower, Bound::Excluded);
-            let page = self.source.keys_between((from, upper), false, COUNT_STEP);
-            let expires = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES);
-            self.source.look_up(&page, expires, |_, _, warm| {
+            let Listed { keys: page, is_exact } = self.source.keys_between((from, upper), false, COUNT_STEP);
+            let is_doubtful = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES) || !is_exact;
+            self.source.look_up(&page, is_doubtful, |_, _, warm| {
                 let counts = match warm {
                     Some(warm) => self.source.is_live(&warm, &now)?,
                     None => true,

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 
 use super::page::{Detail, Page};
+use super::source::Listed;
 use super::{List, as_ref};
 use crate::error::Result;
 use crate::index::order::KeyFlags;
@@ -83,16 +84,16 @@ impl List {
         let now = self.source.now();
         let (lower, upper) = self.bounds();
         let bounds = span.within((as_ref(&lower), as_ref(&upper)));
-        let is_looked_up = |flags| self.values || flags != KeyFlags::NONE;
         let mut page = Page::default();
         let mut after: Option<Vec<u8>> = None;
         loop {
             // One extra key tells whether any follow.
             let wanted = size - page.len() + 1;
             let rest = rest_of(bounds, after.as_deref(), span.reverse);
-            let keys = self.source.keys_between(rest, span.reverse, wanted);
+            let Listed { keys, is_exact } = self.source.keys_between(rest, span.reverse, wanted);
+            let is_looked_up = |flags| self.values || flags != KeyFlags::NONE || !is_exact;
             let is_end = keys.len() < wanted;
-            if page.is_empty() && !keys.any(is_looked_up) {
+            if page.is_empty() && is_exact && !keys.any(is_looked_up) {
                 page = Page::of_plain(keys);
                 if is_end {
                     return Ok((page, Follow::Nothing));
@@ -104,15 +105,23 @@ impl List {
             let mut follow = None;
             self.source.look_up(&keys, is_looked_up, |key, flags, warm| {
                 if page.len() == size {
-                    let expires = flags.contains(KeyFlags::EXPIRES) && !planted(Planted::LastByKeys);
-                    follow = Some(if expires { Follow::Unknown } else { Follow::Keys });
+                    let is_doubtful = flags.contains(KeyFlags::EXPIRES) || !is_exact;
+                    let is_unknown = is_doubtful && !planted(Planted::LastByKeys);
+                    follow = Some(if is_unknown { Follow::Unknown } else { Follow::Keys });
                     return Ok(false);
                 }
-                let detail = match warm {
-                    Some(warm) => self.source.detail(flags, &warm, self.values, &now)?,
-                    None => Some(Detail::Plain),
+                let Some(warm) = warm else {
+                    page.push(key, flags, Detail::Plain);
+                    return Ok(true);
                 };
-                if let Some(detail) = detail {
+                let known = if is_exact {
+                    Some(flags)
+                } else {
+                    self.source.flags_of(&warm)?
+                };
+                if let Some(flags) = known
+                    && let Some(detail) = self.source.detail(flags, &warm, self.values, &now)?
+                {
                     page.push(key, flags, detail);
                 }
                 Ok(true)
@@ -134,14 +143,14 @@ impl List {
         let now = self.source.now();
         let (lower, upper) = self.bounds();
         let bounds = span.within((as_ref(&lower), as_ref(&upper)));
-        let expires = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES);
         let mut after: Option<Vec<u8>> = None;
         let mut most = LOOK_ON_MIN;
         loop {
             let rest = rest_of(bounds, after.as_deref(), span.reverse);
-            let keys = self.source.keys_between(rest, span.reverse, most);
+            let Listed { keys, is_exact } = self.source.keys_between(rest, span.reverse, most);
+            let is_doubtful = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES) || !is_exact;
             let mut is_live = false;
-            self.source.look_up(&keys, expires, |_, _, warm| {
+            self.source.look_up(&keys, is_doubtful, |_, _, warm| {
                 is_live = match warm {
                     Some(warm) => self.source.is_live(&warm, &now)?,
                     // The key order has only keys that are there.

@@ -7,20 +7,43 @@ use super::page::{Detail, Unread};
 use crate::clock::Now;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::format::record::Header;
 use crate::index::namespaces::NamespaceState;
 use crate::index::order::{KeyFlags, KeyPage};
 use crate::planted::{Planted, planted};
-use crate::state::{Candidate, HashedKey, WARM_UP};
+use crate::segment::Value;
+use crate::state::{Candidate, HashedKey, WARM_UP, flags};
 use crate::store::checks::check_namespace;
+use crate::store::transaction::Shared;
+use crate::store::Snapshot;
 
-/// The keys of a namespace as they are now.
+/// The keys of a namespace, as they are now or were at a moment.
 ///
 /// It holds the engine, not the store: a listing that is kept for long does not keep the store
 /// open.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(in crate::store) struct Source {
     engine: Arc<Engine>,
     namespace: Arc<NamespaceState>,
+    moment: Moment,
+}
+
+/// What a listing sees.
+#[derive(Clone, Debug)]
+pub(in crate::store) enum Moment {
+    Now,
+    /// As of a snapshot.
+    Past(Snapshot),
+    /// As a transaction sees it.
+    Transaction(Arc<Shared>),
+}
+
+/// Some keys of the key order.
+pub(super) struct Listed {
+    pub(super) keys: KeyPage,
+    /// Whether all of them were there at the moment, with these flags. Otherwise each has to be
+    /// looked up.
+    pub(super) is_exact: bool,
 }
 
 /// The hash of a key, and where its record probably is.
@@ -30,13 +53,24 @@ pub(super) struct Warm<'a> {
 }
 
 impl Source {
-    pub(super) fn new(engine: Arc<Engine>, namespace: Arc<NamespaceState>) -> Source {
-        Source { engine, namespace }
+    pub(in crate::store) fn new(engine: Arc<Engine>, namespace: Arc<NamespaceState>, moment: Moment) -> Source {
+        Source {
+            engine,
+            namespace,
+            moment,
+        }
     }
 
     /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
-        check_namespace(&self.engine, &self.namespace)
+        match &self.moment {
+            Moment::Now => check_namespace(&self.engine, &self.namespace),
+            Moment::Past(snapshot) => {
+                self.engine.context.check_open()?;
+                snapshot.view().check(&self.namespace)
+            }
+            Moment::Transaction(shared) => shared.check(&self.namespace),
+        }
     }
 
     /// The stable id of the namespace.
@@ -51,27 +85,77 @@ impl Source {
 
     /// The time by which expiries are judged.
     pub(super) fn now(&self) -> Now {
-        self.engine.context.time.now()
+        match &self.moment {
+            Moment::Now | Moment::Past(_) => self.engine.context.time.now(),
+            Moment::Transaction(shared) => shared.now(),
+        }
     }
 
     /// Runs `look` so that it sees each batch as a whole or not at all.
-    pub(super) fn consistently<T>(&self, look: impl FnMut() -> Result<T>) -> Result<T> {
-        self.engine.state.consistently(look)
+    pub(super) fn consistently<T>(&self, mut look: impl FnMut() -> Result<T>) -> Result<T> {
+        match &self.moment {
+            Moment::Now => self.engine.state.consistently(look),
+            Moment::Past(_) | Moment::Transaction(_) => look(),
+        }
     }
 
-    /// Whether any key may have an expiry.
-    pub(super) fn has_expiring(&self) -> bool {
-        self.namespace.has_expiring()
+    /// The first keys between the bounds, or with `reverse` the last ones, expired ones included;
+    /// fewer than `most` only if there are no more.
+    pub(super) fn keys_between(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>), reverse: bool, most: usize) -> Listed {
+        match &self.moment {
+            Moment::Now => Listed {
+                keys: self.namespace.order.page(bounds.0, bounds.1, reverse, most),
+                is_exact: true,
+            },
+            Moment::Past(snapshot) => {
+                let (keys, is_exact) = snapshot.view().keys(&self.namespace, bounds, reverse, most);
+                Listed { keys, is_exact }
+            }
+            Moment::Transaction(shared) => {
+                let (keys, is_exact) = shared.keys(&self.namespace, bounds, reverse, most);
+                Listed { keys, is_exact }
+            }
+        }
     }
 
-    /// The first keys between the bounds, or with `reverse` the last ones, expired ones included.
-    pub(super) fn keys_between(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>), reverse: bool, most: usize) -> KeyPage {
-        self.namespace.order.page(bounds.0, bounds.1, reverse, most)
+    /// Number of keys between the bounds; None if keys have to be looked up for that.
+    pub(super) fn count_between(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> Option<u64> {
+        if self.namespace.has_expiring() {
+            return None;
+        }
+        match &self.moment {
+            Moment::Now => Some(self.namespace.order.count(bounds.0, bounds.1)),
+            Moment::Past(snapshot) => snapshot.view().count(&self.namespace, bounds),
+            Moment::Transaction(shared) => shared.count(&self.namespace, bounds),
+        }
     }
 
-    /// Number of keys between the bounds, expired ones included.
-    pub(super) fn count_between(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> u64 {
-        self.namespace.order.count(bounds.0, bounds.1)
+    /// The value of a key that has not expired.
+    fn value(&self, warm: &Warm<'_>, now: &Now) -> Result<Option<Value>> {
+        match &self.moment {
+            Moment::Now => self.engine.state.get_warm(&warm.key, warm.candidate, now),
+            Moment::Past(snapshot) => snapshot.view().get(&warm.key, now),
+            Moment::Transaction(shared) => shared.value(&warm.key),
+        }
+    }
+
+    /// The header of the record of a key, expired or not.
+    fn header(&self, key: &HashedKey<'_>) -> Result<Option<Header>> {
+        match &self.moment {
+            Moment::Now => Ok(self.engine.state.find_header(key)?.map(|(_, header)| header)),
+            Moment::Past(snapshot) => snapshot.view().header(key),
+            Moment::Transaction(shared) => shared.header(key),
+        }
+    }
+
+    /// The flags of a key that is listed inexactly; None if it was not there.
+    pub(super) fn flags_of(&self, warm: &Warm<'_>) -> Result<Option<KeyFlags>> {
+        match self.header(&warm.key) {
+            Ok(header) => Ok(header.as_ref().map(flags)),
+            // Then its details say what is wrong.
+            Err(error) if error.is_unreadable() => Ok(Some(KeyFlags::EXPIRES)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Calls `look` for each key until it returns false. For keys whose flags pass `wanted`, the
@@ -120,14 +204,14 @@ impl Source {
     /// Details of a key for the page, with its value if `values` or if only that has them; None if
     /// the key is no longer there.
     pub(super) fn detail(&self, flags: KeyFlags, warm: &Warm<'_>, values: bool, now: &Now) -> Result<Option<Detail>> {
-        let (state, key) = (&self.engine.state, &warm.key);
+        let key = &warm.key;
         let detail = if values || flags.contains(KeyFlags::METADATA) {
-            let value = state.get_warm(key, warm.candidate, now);
+            let value = self.value(warm, now);
             value.map(|value| value.map(Detail::Value))
         } else {
-            state.find_header(key).map(|found| {
-                let live = found.filter(|(_, header)| !now.is_expired(header.expiry, header.sequence));
-                live.map(|(_, header)| header.expiry.map_or(Detail::Plain, Detail::Expiry))
+            self.header(key).map(|found| {
+                let live = found.filter(|header| !now.is_expired(header.expiry, header.sequence));
+                live.map(|header| header.expiry.map_or(Detail::Plain, Detail::Expiry))
             })
         };
         match detail {
@@ -140,11 +224,11 @@ impl Source {
 
     /// Details of a key whose record cannot be read whole: its header may be sound.
     fn detail_of_damaged(&self, key: &HashedKey<'_>, error: Error, now: &Now) -> Result<Option<Detail>> {
-        let expiry = match self.engine.state.find_header(key) {
+        let expiry = match self.header(key) {
             // Deleted since, or expired: then the key is absent, whatever the state of its value.
             Ok(None) => return Ok(None),
-            Ok(Some((_, header))) if now.is_expired(header.expiry, header.sequence) => return Ok(None),
-            Ok(Some((_, header))) => header.expiry,
+            Ok(Some(header)) if now.is_expired(header.expiry, header.sequence) => return Ok(None),
+            Ok(Some(header)) => header.expiry,
             Err(error) if error.is_unreadable() => None,
             Err(error) => return Err(error),
         };
@@ -153,8 +237,8 @@ impl Source {
 
     /// Whether a key is there and has not expired. A key whose record is damaged is.
     pub(super) fn is_live(&self, warm: &Warm<'_>, now: &Now) -> Result<bool> {
-        match self.engine.state.find_header(&warm.key) {
-            Ok(found) => Ok(found.is_some_and(|(_, header)| !now.is_expired(header.expiry, header.sequence))),
+        match self.header(&warm.key) {
+            Ok(found) => Ok(found.is_some_and(|header| !now.is_expired(header.expiry, header.sequence))),
             Err(error) if error.is_unreadable() => Ok(true),
             Err(error) => Err(error),
         }

@@ -49,6 +49,14 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
     (
         "it affects one call of the library, which one suite tests",
         &[
+            "CloseHeldFiles",
+            "ForgetReplaced",
+            "ForgetDroppedInView",
+            "ViewUnwritten",
+            "SkipExpiryCheck",
+            "SkipDropCheck",
+            "TrustRolledBackReads",
+            "ForgetOwnWrites",
             "CreateBesideOthers",
             "StrangerBySystem",
             "NullForNumber",

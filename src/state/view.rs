@@ -1,0 +1,166 @@
+//! Reading at a moment of the past: what the keydir points at if that is old enough, else what was
+//! kept.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::{HashedKey, State};
+use crate::clock::Now;
+use crate::error::{Error, Result};
+use crate::format::record::{Header, Record};
+use crate::index::namespaces::NamespaceState;
+use crate::index::order::{KeyFlags, KeyPage};
+use crate::planted::{Planted, planted};
+use crate::segment::{ReadError, Segment, Value};
+use crate::sync::ChangeRight;
+
+/// A moment that can be read until this is dropped.
+#[derive(Debug)]
+pub(crate) struct View {
+    state: Arc<State>,
+    sequence: u64,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.state.views.end(self.sequence);
+    }
+}
+
+impl View {
+    /// A view of the present, in which `sequence` is the newest.
+    pub(crate) fn begin(state: &Arc<State>, right: &ChangeRight, sequence: u64) -> View {
+        state.views.begin(right, sequence);
+        View {
+            state: state.clone(),
+            sequence,
+        }
+    }
+
+    /// The sequence of the newest record that it shows.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// An error if a namespace had been dropped.
+    pub(crate) fn check(&self, namespace: &NamespaceState) -> Result<()> {
+        let is_before = |dropped_at| dropped_at <= self.sequence || planted(Planted::ForgetDroppedInView);
+        match namespace.dropped_at().is_some_and(is_before) {
+            true => Err(Error::NamespaceNotFound {
+                name: namespace.name().to_string(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// The value that the key had, expired or not.
+    pub(crate) fn value(&self, key: &HashedKey<'_>) -> Result<Option<Value>> {
+        self.find(key, |segment, offset, wanted| segment.value(offset, wanted))
+    }
+
+    /// The header of the record that the key had, expired or not. The value is neither read nor
+    /// checked.
+    pub(crate) fn header(&self, key: &HashedKey<'_>) -> Result<Option<Header>> {
+        let mut scratch = Vec::new();
+        self.find(key, |segment, offset, wanted| {
+            let record = segment.record(offset, &mut scratch)?;
+            Ok(wanted(&record).then_some(record.header))
+        })
+    }
+
+    /// The value that the key had, unless it has expired.
+    pub(crate) fn get(&self, key: &HashedKey<'_>, now: &Now) -> Result<Option<Value>> {
+        let value = self.value(key)?;
+        Ok(value.filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
+    }
+
+    /// Reads the record that the key had with `read`, which is given a place and what the record
+    /// there must be.
+    fn find<T>(
+        &self,
+        key: &HashedKey<'_>,
+        mut read: impl FnMut(&Segment, u64, &mut dyn FnMut(&Record<'_>) -> bool) -> Result<Option<T>, ReadError>,
+    ) -> Result<Option<T>> {
+        let state = &*self.state;
+        let standing = state.find_record(key, |segment, offset, is_of_key| {
+            read(segment, offset, &mut |record| {
+                let is_old = record.header.sequence <= self.sequence || planted(Planted::SeeNewer);
+                is_of_key(record) && is_old
+            })
+        });
+        if let Ok(Some(found)) = standing {
+            return Ok(Some(found));
+        }
+        for (segment, offset) in state.views.of_hash(key.hash, self.sequence) {
+            let found = read(&segment, offset, &mut |record| key.is_of(record));
+            let found = found.map_err(|error| {
+                let error = state.context.read_error(segment.id(), offset, error);
+                error.of_key(key.key)
+            });
+            if let Some(found) = found? {
+                return Ok(Some(found));
+            }
+        }
+        // What the keydir points at is newer than the view, or there is nothing. Or it cannot be
+        // read, and may be what the key had.
+        standing.map(|_| None)
+    }
+
+    /// At most `limit` keys between the bounds, fewer only if there are no more; and whether they
+    /// are exactly the keys of that moment, with their flags. Otherwise keys that came later are
+    /// among them, and the flags mean nothing.
+    pub(crate) fn keys(
+        &self,
+        namespace: &NamespaceState,
+        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        reverse: bool,
+        limit: usize,
+    ) -> (KeyPage, bool) {
+        let is_exact = namespace.order_is_of(self.sequence);
+        let present = namespace.order.page(from, to, reverse, limit);
+        if is_exact && namespace.order_is_of(self.sequence) || planted(Planted::ListPresent) {
+            return (present, true);
+        }
+        // What has left since. Asked after the order: a key that left in between is found here.
+        let bounds = match present.last() {
+            Some((last, _)) if present.len() == limit && reverse => (Bound::Included(last), to),
+            Some((last, _)) if present.len() == limit => (from, Bound::Included(last)),
+            _ => (from, to),
+        };
+        let gone = self
+            .state
+            .views
+            .gone(namespace.number, bounds, reverse, (self.sequence, limit));
+        (merge_keys(&present, &gone, reverse, limit), false)
+    }
+
+    /// The number of keys between the bounds if that is known without looking any up, expired keys
+    /// included.
+    pub(crate) fn count(&self, namespace: &NamespaceState, (from, to): (Bound<&[u8]>, Bound<&[u8]>)) -> Option<u64> {
+        let is_exact = namespace.order_is_of(self.sequence);
+        let count = namespace.order.count(from, to);
+        (is_exact && namespace.order_is_of(self.sequence)).then_some(count)
+    }
+}
+
+/// The first keys of both, in order and each once.
+pub(crate) fn merge_keys(present: &KeyPage, gone: &[Box<[u8]>], reverse: bool, limit: usize) -> KeyPage {
+    let mut merged = KeyPage::default();
+    merged.reserve(present);
+    let mut present = present.iter().map(|(key, _)| key).peekable();
+    let mut gone = gone.iter().map(|key| &**key).peekable();
+    while merged.len() < limit {
+        let next = match (present.peek(), gone.peek()) {
+            (Some(standing), Some(left)) if standing == left => {
+                gone.next();
+                present.next()
+            }
+            (Some(standing), Some(left)) if (standing < left) != reverse => present.next(),
+            (_, Some(_)) => gone.next(),
+            (_, None) => present.next(),
+        };
+        let Some(key) = next else { break };
+        merged.push([key, &[]], KeyFlags::NONE);
+    }
+    merged
+}
