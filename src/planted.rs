@@ -1,5 +1,7 @@
-//! Planted breakages, one list, hence a long file: each leaves out code that a guarantee depends
-//! on, to see that the tests notice. A suite that cannot fail is no suite.
+//! (Over 400 lines: all breakages in one list.)
+//!
+//! Planted breakages: each leaves out code that a guarantee depends on, to see that the tests
+//! notice. A suite that cannot fail is no suite.
 //!
 //! Only in builds with `--cfg planted`, and there only the one named by the environment variable
 //! `EMBERCASK_PLANTED`; in any other build [`planted`] is a constant `false`. The command has a
@@ -50,6 +52,10 @@ breakages! {
     TrustOldWindow,
     /// A transaction does not see what it has written itself.
     ForgetOwnWrites,
+    /// Listings do not ask for the batch that is being applied.
+    ListWithoutGroup,
+    /// Keys that leave by themselves are not noted by looks under way.
+    SweepUnderLooks,
     /// A kept record is visible also to views of moments after it was replaced.
     ForgetReplaced,
     /// Files held for views are closed as others are.
@@ -260,7 +266,7 @@ breakages! {
     ShowExpired,
     /// A read of several keys is not repeated if a batch comes in between.
     TornLook,
-    /// Readers do not wait for a batch that is being applied.
+    /// Readers do not ask for the batch that is being applied.
     BatchInSteps,
     /// Opening ignores tombstones.
     IgnoreTombstones,

@@ -8,7 +8,7 @@ use crate::log::reserve::ReservePart;
 use crate::log::{Applied, Guard, NewBatch, NewRecord, Room};
 use crate::options::{Condition, Durability};
 use crate::planted::{Planted, planted};
-use crate::state::{Current, HashedKey};
+use crate::state::{Current, GroupPlan, HashedKey};
 
 use super::Engine;
 use super::growth::Growth;
@@ -166,6 +166,11 @@ impl Engine {
         let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
         // Before the lock is taken, so that others do not wait for this.
         self.state.warm_up(&hashes);
+        let plan = GroupPlan::new(
+            records
+                .iter()
+                .map(|record| (record.hash, record.namespace.number, record.key())),
+        );
         let mut guard = self.log.ensure_room(self.log.lock(), room)?;
         // Everything that can fail comes before the first append.
         check(&guard)?;
@@ -184,12 +189,8 @@ impl Engine {
         growth.check()?;
         let appended = !records.is_empty();
         if appended {
-            let batch = NewBatch {
-                records,
-                befores,
-                repeats: has_repeats(hashes),
-            };
-            self.log.append_batch(&mut guard, &batch);
+            let batch = NewBatch { records, befores, plan };
+            self.log.append_batch(&mut guard, batch);
         }
         let sequence = guard.last_sequence;
         Ok(Applied {
@@ -288,12 +289,4 @@ impl Engine {
         let existed = live.is_some();
         Ok((before, existed))
     }
-}
-
-/// Whether any two keys with these hashes may be equal.
-fn has_repeats(mut hashes: Vec<u64>) -> bool {
-    hashes.sort_unstable();
-    hashes
-        .windows(2)
-        .any(|pair| matches!(pair, [hash, next] if hash == next))
 }

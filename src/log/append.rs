@@ -12,7 +12,7 @@ use crate::format::{ALIGNMENT, aligned};
 use crate::index::namespaces::NamespaceState;
 use crate::options::{Durability, Maintenance};
 use crate::planted::{Planted, planted};
-use crate::state::{AppliedRecord, Current, Full};
+use crate::state::{AppliedRecord, Current, Full, Group, GroupPlan};
 
 /// Most bytes of a batch in the log: 256 MiB.
 pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
@@ -39,8 +39,7 @@ pub(crate) struct NewBatch<'a> {
     pub(crate) records: Vec<NewRecord<'a>>,
     /// For each record, what the keydir points at before the batch.
     pub(crate) befores: Vec<Option<Current>>,
-    /// False only if all keys are distinct.
-    pub(crate) repeats: bool,
+    pub(crate) plan: GroupPlan,
 }
 
 /// What a write has done before it waits.
@@ -249,7 +248,7 @@ impl Log {
 
     /// Appends a batch and applies it to the state as one group. The caller has made room in the
     /// active segment. Returns the sequence of the last record.
-    pub(crate) fn append_batch(&self, guard: &mut Guard<'_>, batch: &NewBatch<'_>) -> u64 {
+    pub(crate) fn append_batch(&self, guard: &mut Guard<'_>, batch: NewBatch<'_>) -> u64 {
         self.note_append(guard);
         self.mark_if_due(guard);
         // The frame, with a checksum of the records after it, is first in the log and has the first
@@ -263,9 +262,10 @@ impl Log {
         let tail = &mut guard.tail;
         let Some(active) = &mut tail.active else { return last };
         let segment = active.segment.clone();
-        let mut offset = active.appender.len() as u64 + BATCH_BEGIN_LEN;
         let mut run = RunCrc::default();
         let mut headers = Vec::with_capacity(count);
+        let mut offsets = Vec::with_capacity(count);
+        let base = active.appender.len() as u64;
         let mut ahead = BATCH_BEGIN_LEN;
         for (record, sequence) in batch.records.iter().zip(frame_sequence + 1..) {
             let header = Header {
@@ -273,6 +273,7 @@ impl Log {
                 ..record.header
             };
             run.add(active.encode_ahead(ahead as usize, &header, &record.parts));
+            offsets.push(base + ahead);
             ahead += header.record_len();
             headers.push(header);
         }
@@ -285,23 +286,18 @@ impl Log {
         let frame_header = Header::of_log(Kind::BatchBegin, frame_sequence, &frame);
         active.encode_ahead(0, &frame_header, &[&frame]);
         active.publish(std::iter::once(&frame_header).chain(&headers));
-        let records = batch.records.iter().zip(&headers).zip(&batch.befores);
-        let records = records.map(|((record, header), before)| {
-            let applied = AppliedRecord {
-                segment: &segment,
-                offset,
-                header,
-                namespace: record.namespace,
-                key: record.key(),
-                hash: record.hash,
-                before: *before,
-            };
-            offset += header.record_len();
-            applied
+        let group = Group::new(batch.plan, segment.clone(), offsets.clone().into());
+        let records = batch.records.iter().zip(&headers).zip(&batch.befores).zip(offsets);
+        let records = records.map(|(((record, header), before), offset)| AppliedRecord {
+            segment: &segment,
+            offset,
+            header,
+            namespace: record.namespace,
+            key: record.key(),
+            hash: record.hash,
+            before: *before,
         });
-        let applied = self
-            .state
-            .apply_group(&tail.right, records, batch.repeats, &mut tail.undo);
+        let applied = self.state.apply_group(&tail.right, group, records, &mut tail.undo);
         if tail.recent.is_wanted() {
             tail.recent.note_batch(last, &batch.records);
         }

@@ -102,6 +102,7 @@ impl Log {
         let reserve = Arc::new(Reserve::new(context.clone()));
         let mut guard = lock.lock();
         guard.begin_at(found);
+        state.begin_at(found.last);
         guard.tail.marked_sequence = guard.durable_sequence;
         drop(guard);
         let device = Device {

@@ -20,7 +20,7 @@ impl Log {
         self.check_sound(&mut guard)?;
         let sequence = guard.last_sequence;
         Ok(Reading {
-            view: View::begin(&self.state, &guard.tail.right, sequence),
+            view: View::begin(&self.state, sequence),
             rollbacks: guard.tail.rollbacks,
             interest: guard.tail.recent.begin(sequence),
         })
@@ -48,6 +48,6 @@ impl Log {
             // Rolled back, but for what was acknowledged, which stays; unless that has failed, too.
             self.check_sound(&mut guard)?;
         }
-        Ok(View::begin(&self.state, &guard.tail.right, guard.last_sequence))
+        Ok(View::begin(&self.state, guard.last_sequence))
     }
 }

@@ -1,8 +1,10 @@
 //! The changes: each updates keydir, key order, expiry queue and live counters together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::group::Group;
 use super::{AppliedRecord, Current, Move, State, Undo, flags};
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
@@ -44,40 +46,45 @@ impl State {
         indexed
     }
 
-    /// Applies the records of a group, in order. `repeats` may be false only if all keys are
-    /// distinct.
+    /// Applies the records of a group, in order.
     pub(crate) fn apply_group<'a>(
         &self,
         right: &ChangeRight,
+        group: Group,
         records: impl ExactSizeIterator<Item = AppliedRecord<'a>>,
-        repeats: bool,
         undo: &mut Vec<Undo>,
     ) -> Result<(), Full> {
         // The current record of each key that earlier records of this group have changed.
         let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::new();
         let mut changes: Vec<(&NamespaceState, Change<'_>)> = Vec::with_capacity(records.len());
         let mut all_indexed = Ok(());
-        self.as_group(|| {
-            for mut record in records {
-                let key = (record.header.namespace, record.key);
-                if let Some(made) = within.get(&key) {
-                    record.before = *made;
-                }
-                let (change, indexed) = self.index(right, &record, undo);
-                all_indexed = all_indexed.and(indexed);
-                changes.extend(change.map(|change| (record.namespace, change)));
-                if repeats && !planted(Planted::ForgetEarlierInBatch) {
-                    let location = record.segment.location(record.offset);
-                    let is_put = record.header.kind.is_put();
-                    within.insert(key, is_put.then(|| Current::new(location, *record.header)));
-                }
+        let group = Arc::new(group);
+        let published = self.publish(right, &group);
+        #[cfg(test)]
+        self.call_between_steps();
+        for (mut record, number) in records.zip(1..) {
+            let key = (record.header.namespace, record.key);
+            if let Some(made) = within.get(&key) {
+                record.before = *made;
             }
-            for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
-                if let Some((namespace, _)) = together.first() {
-                    self.change_order(namespace, together.iter().map(|(_, change)| *change));
-                }
+            let (change, indexed) = self.index(right, &record, undo);
+            all_indexed = all_indexed.and(indexed);
+            changes.extend(change.map(|change| (record.namespace, change)));
+            if group.repeats() && !planted(Planted::ForgetEarlierInBatch) {
+                let location = record.segment.location(record.offset);
+                let is_put = record.header.kind.is_put();
+                within.insert(key, is_put.then(|| Current::new(location, *record.header)));
             }
-        });
+            group.set_applied(number);
+            #[cfg(test)]
+            self.call_between_steps();
+        }
+        for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
+            if let Some((namespace, _)) = together.first() {
+                self.change_order(namespace, together.iter().map(|(_, change)| *change));
+            }
+        }
+        drop(published);
         all_indexed
     }
 
@@ -155,13 +162,12 @@ impl State {
         }
     }
 
-    /// Rolls back records of the active segment, the last one first, as one group.
+    /// Rolls back records of the active segment, the last one first, as one change.
     pub(crate) fn undo(&self, right: &ChangeRight, segment: &Segment, records: &[Undo]) {
-        self.as_group(|| {
-            for undo in records.iter().rev() {
-                self.roll_back(right, segment, undo);
-            }
-        });
+        let _rolling_back = self.begin_roll_back();
+        for undo in records.iter().rev() {
+            self.roll_back(right, segment, undo);
+        }
     }
 
     /// Rolls one record back. The previous entry is restored without reading its record, since this

@@ -152,6 +152,7 @@ impl State {
         self.keep_leaving(right, &(hash, Current::new(location, *header)), || {
             namespace.as_deref().map(|namespace| (namespace, &**key))
         });
+        self.note_leaving();
         if self.keydir.remove(hash, location) {
             let length = header.record_len();
             segment.counters.die(right, length, self.newest.load(Ordering::Relaxed));
@@ -211,6 +212,7 @@ impl State {
             if is_there {
                 let leaves = || Some((namespace, dropped.key.key));
                 self.keep_leaving(right, &(dropped.key.hash, *current), leaves);
+                self.note_leaving();
             }
             if is_there && self.keydir.remove(dropped.key.hash, location) {
                 // The record that dropped the namespace came some time before.

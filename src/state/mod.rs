@@ -13,8 +13,8 @@
 //! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be
 //!   replaced under them (a table grows; a segment is sealed, compacted, unlinked); then the
 //!   location they hold no longer leads to the key, and they look it up again.
-//! * **A group becomes visible as a whole**: readers of several keys see all of what `apply_group`
-//!   applies, or nothing.
+//! * **A group becomes visible as a whole** (`group`): readers see all of what `apply_group` applies,
+//!   or nothing, and wait for none of it.
 
 mod change;
 mod group;
@@ -30,17 +30,20 @@ mod views;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwapOption;
+
 use crate::clock::Now;
 use crate::context::Context;
 use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
 use crate::index::keydir::Keydir;
-use crate::index::namespaces::Namespaces;
+use crate::index::namespaces::{NamespaceState, Namespaces};
 use crate::location::Location;
 use crate::segment::table::SegmentTable;
 use crate::sync::lock;
 
 pub(crate) use change::Full;
+pub(crate) use group::{Group, GroupPlan};
 pub(crate) use index_bytes::Indexes;
 pub(crate) use load::Source;
 pub(crate) use read::{Candidate, HashedKey};
@@ -63,18 +66,30 @@ pub(crate) struct State {
     /// Number of the next namespace.
     next_namespace: AtomicU32,
     expiry: Mutex<ExpiryQueue>,
-    /// Odd while a group is being applied.
-    group_epoch: AtomicU64,
+    /// The batch that is being applied.
+    group: ArcSwapOption<Group>,
+    /// Of changes of several keys; see `group`.
+    epoch: AtomicU64,
+    /// How often several records were rolled back.
+    rolled_back: AtomicU64,
+    /// Sequence of the newest record when the store was opened.
+    opened_at: AtomicU64,
     /// Sequence of the newest record that was applied since the store was opened; 0 if none was. It
     /// stays if that is rolled back.
     newest: AtomicU64,
     views: Views,
+    /// Called after each step of applying a group.
+    #[cfg(test)]
+    between_steps: Mutex<Option<group::Hook>>,
 }
 
 /// The lock under which the state changes, for the rare reader that must keep it from changing.
 pub(crate) trait WriterLock: Send + Sync {
     /// Runs `look` while nothing changes. The calling thread must not hold the lock.
     fn while_nothing_changes(&self, look: &mut dyn FnMut());
+
+    /// The same, unless the lock is held.
+    fn try_while_nothing_changes(&self, look: &mut dyn FnMut());
 }
 
 /// For a state that has no writers.
@@ -82,6 +97,10 @@ pub(crate) struct NoWriters;
 
 impl WriterLock for NoWriters {
     fn while_nothing_changes(&self, look: &mut dyn FnMut()) {
+        look();
+    }
+
+    fn try_while_nothing_changes(&self, look: &mut dyn FnMut()) {
         look();
     }
 }
@@ -99,10 +118,27 @@ impl State {
             namespaces: Namespaces::default(),
             next_namespace: AtomicU32::new(next_namespace),
             expiry: Mutex::default(),
-            group_epoch: AtomicU64::new(0),
+            group: ArcSwapOption::empty(),
+            epoch: AtomicU64::new(0),
+            rolled_back: AtomicU64::new(0),
+            opened_at: AtomicU64::new(0),
             newest: AtomicU64::new(0),
             views: Views::default(),
+            #[cfg(test)]
+            between_steps: Mutex::default(),
         }
+    }
+
+    /// The log ends with the record of this sequence.
+    pub(crate) fn begin_at(&self, sequence: u64) {
+        self.opened_at.store(sequence, Ordering::Relaxed);
+    }
+
+    /// Marks a namespace dropped by the record of this sequence, as one change for readers. The
+    /// caller holds the writer lock.
+    pub(crate) fn set_dropped(&self, namespace: &Arc<NamespaceState>, sequence: u64) {
+        self.note_leaving();
+        self.namespaces.set_dropped(namespace, sequence);
     }
 
     /// Hash of a key; differs from store to store, and each time the indexes are rebuilt.

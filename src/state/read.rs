@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use super::group::InGroup;
 use super::{Current, State, WARM_UP};
 use crate::clock::Now;
 use crate::error::{Error, Result};
@@ -60,13 +61,17 @@ impl State {
 
     /// The newest value of the key, if it is there and has not expired.
     pub(crate) fn get(&self, namespace: &NamespaceState, key: &[u8]) -> Result<Option<Value>> {
-        self.await_group();
         self.get_hashed(&self.hashed(namespace.number, key), None)
     }
 
     /// As [`State::get`], with the hash known and perhaps the time.
     fn get_hashed(&self, key: &HashedKey<'_>, now: Option<&Now>) -> Result<Option<Value>> {
         let mut found = None;
+        if self.is_changing()
+            && let Some(of_group) = self.find_in_group(key)
+        {
+            return self.value_in_group(key, &of_group, now);
+        }
         self.without_strangers(key, || {
             self.find(key.hash, |segment, offset| {
                 let mut checked = Ok(false);
@@ -77,12 +82,33 @@ impl State {
                 Ok(checked?)
             })
         })?;
-        Ok(found.filter(|value| {
+        Ok(self.unless_expired(found, now))
+    }
+
+    /// The value of a record in a group, unless it is a tombstone or has expired.
+    #[cold]
+    fn value_in_group(&self, key: &HashedKey<'_>, found: &InGroup, now: Option<&Now>) -> Result<Option<Value>> {
+        let value = found
+            .segment()
+            .value(found.offset(), |record| record.header.kind.is_put())
+            .map_err(|error| self.error_in_group(key, found, error))?;
+        Ok(self.unless_expired(value, now))
+    }
+
+    fn error_in_group(&self, key: &HashedKey<'_>, found: &InGroup, error: ReadError) -> Error {
+        let error = self.context.read_error(found.segment().id(), found.offset(), error);
+        error.of_key(key.key)
+    }
+
+    /// The value, unless it has expired now, or at this time.
+    #[inline]
+    fn unless_expired(&self, found: Option<Value>, now: Option<&Now>) -> Option<Value> {
+        found.filter(|value| {
             let (expiry, sequence) = (value.expiry_ms(), value.sequence());
             let is_expired = |now: &Now| now.is_expired(expiry, sequence);
             let is_expired = || now.map_or_else(|| is_expired(&self.context.time.now()), is_expired);
             expiry.is_none() || planted(Planted::ShowExpired) || !is_expired()
-        }))
+        })
     }
 
     /// What `read` makes of the newest record of the key, expired or not. It is given places to read
@@ -110,6 +136,17 @@ impl State {
     /// read nor checked.
     #[inline]
     pub(crate) fn find_header(&self, key: &HashedKey<'_>) -> Result<Option<(Location, Header)>> {
+        if self.is_changing()
+            && let Some(found) = self.find_in_group(key)
+        {
+            let segment = found.segment();
+            let mut scratch = Vec::new();
+            let record = segment
+                .record(found.offset(), &mut scratch)
+                .map_err(|error| self.error_in_group(key, &found, error))?;
+            let header = record.header;
+            return Ok(header.kind.is_put().then(|| (segment.location(found.offset()), header)));
+        }
         let mut header = None;
         let location = self.without_strangers(key, || {
             let (lookup, found) = self.look_up(key);
@@ -323,6 +360,7 @@ impl State {
         candidate: Option<&Candidate>,
         now: &Now,
     ) -> Result<Option<Value>> {
+        let candidate = candidate.filter(|_| !self.is_changing());
         match candidate.map(|candidate| candidate.segment.value(candidate.offset, |record| key.is_of(record))) {
             Some(Ok(Some(value))) => {
                 Ok(Some(value).filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))

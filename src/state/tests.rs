@@ -55,45 +55,6 @@ fn put_both(store: &Store, namespace: &crate::Namespace, value: &str) {
     batch.commit().unwrap();
 }
 
-#[test]
-fn a_look_at_several_keys_begins_again_if_a_batch_has_come_between() {
-    let (store, namespace) = with_two_keys();
-    let mut looks = 0;
-    let seen = store.engine().state.consistently(|| {
-        looks += 1;
-        let a = namespace.get_text("a")?;
-        if looks == 1 {
-            put_both(&store, &namespace, "new");
-        }
-        Ok((a, namespace.get_text("b")?))
-    });
-    let new = Some("new".to_owned());
-    assert_eq!(seen.unwrap(), (new.clone(), new));
-}
-
-#[test]
-fn a_reader_waits_while_a_batch_is_being_applied() {
-    let (store, namespace) = with_two_keys();
-    let is_applied = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let reader = store.engine().state.as_group(|| {
-            let reader = scope.spawn(|| {
-                namespace.get("a").unwrap();
-                is_applied.load(Ordering::SeqCst)
-            });
-            // A reader that does not wait is done by then.
-            let mut turns = 0;
-            while turns < 10_000 && !reader.is_finished() {
-                turns += 1;
-                std::thread::yield_now();
-            }
-            is_applied.store(true, Ordering::SeqCst);
-            reader
-        });
-        assert!(reader.join().unwrap(), "it has looked between the two puts of a batch");
-    });
-}
-
 /// A record is read while it is moved, and its old segment removed: the read fails, which is no
 /// failure of the device.
 #[test]

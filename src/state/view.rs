@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{HashedKey, State};
+use super::{HashedKey, State, WARM_UP};
 use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Record};
@@ -12,7 +12,6 @@ use crate::index::namespaces::NamespaceState;
 use crate::index::order::{KeyFlags, KeyPage};
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
-use crate::sync::ChangeRight;
 
 /// A moment that can be read until this is dropped.
 #[derive(Debug)]
@@ -29,8 +28,9 @@ impl Drop for View {
 
 impl View {
     /// A view of the present, in which `sequence` is the newest.
-    pub(crate) fn begin(state: &Arc<State>, right: &ChangeRight, sequence: u64) -> View {
-        state.views.begin(right, sequence);
+    /// The caller holds the writer lock.
+    pub(crate) fn begin(state: &Arc<State>, sequence: u64) -> View {
+        state.views.begin(sequence);
         View {
             state: state.clone(),
             sequence,
@@ -104,6 +104,27 @@ impl View {
         // What the keydir points at is newer than the view, or there is nothing. Or it cannot be
         // read, and may be what the key had.
         standing.map(|_| None)
+    }
+
+    /// Passes the values that many keys had to `take`, in order, all judged by one reading of the
+    /// clock.
+    pub(crate) fn get_many<K: AsRef<[u8]>>(
+        &self,
+        namespace: &NamespaceState,
+        keys: &[K],
+        mut take: impl FnMut(Option<Value>),
+    ) -> Result<()> {
+        let now = self.state.context.time.now();
+        for keys in keys.chunks(WARM_UP) {
+            let hashed = |key| self.state.hashed(namespace.number, AsRef::<[u8]>::as_ref(key));
+            let keys: Vec<_> = keys.iter().map(hashed).collect();
+            let hashes: Vec<_> = keys.iter().map(|key| key.hash).collect();
+            self.state.warm_up(&hashes);
+            for key in &keys {
+                take(self.get(key, &now)?);
+            }
+        }
+        Ok(())
     }
 
     /// At most `limit` keys between the bounds, fewer only if there are no more; and whether they

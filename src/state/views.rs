@@ -193,8 +193,8 @@ impl Views {
         self.newest_plus_one.store(newest, Ordering::Relaxed);
     }
 
-    /// Adds a view of this moment, the present one.
-    pub(super) fn begin(&self, _: &ChangeRight, sequence: u64) {
+    /// Adds a view of this moment, the present one. The caller holds the writer lock.
+    pub(super) fn begin(&self, sequence: u64) {
         let mut inner = self.write();
         *inner.moments.entry(sequence).or_insert(0) += 1;
         self.note_newest(&inner);

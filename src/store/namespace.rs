@@ -160,7 +160,17 @@ impl Namespace {
     /// the namespace was dropped.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         self.check()?;
-        self.engine().state.get(&self.state, key.as_ref())
+        let found = self.engine().state.get(&self.state, key.as_ref())?;
+        self.unless_dropped(found)
+    }
+
+    /// What was found, or an error if that is nothing because the namespace was dropped meanwhile.
+    #[inline]
+    fn unless_dropped<T>(&self, found: Option<T>) -> Result<Option<T>> {
+        if found.is_none() {
+            self.check()?;
+        }
+        Ok(found)
     }
 
     /// The value of a key, parsed as JSON; [`Error::Decode`] if it is not JSON of this type.
@@ -179,11 +189,14 @@ impl Namespace {
     /// The values of many keys, in the order of the keys. Faster than one call per key, since
     /// memory accesses overlap; and a concurrent batch is seen as a whole or not at all.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.check()?;
-        let engine = self.engine();
-        engine.state.consistently(|| {
+        let state = &self.engine().state;
+        state.consistently(|view| {
+            self.check()?;
             let mut values = Vec::with_capacity(keys.len());
-            engine.state.get_many(&self.state, keys, |value| values.push(value))?;
+            match view {
+                None => state.get_many(&self.state, keys, |value| values.push(value))?,
+                Some(view) => view.get_many(&self.state, keys, |value| values.push(value))?,
+            }
             Ok(values)
         })
     }
@@ -192,8 +205,8 @@ impl Namespace {
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.check()?;
         let (engine, key) = (self.engine(), key.as_ref());
-        engine.state.await_group();
         let found = engine.state.find_header(&engine.state.hashed(self.state.number, key))?;
+        let found = self.unless_dropped(found)?;
         Ok(found.is_some_and(|(_, header)| {
             header.expiry.is_none() || !engine.context.time.now().is_expired(header.expiry, header.sequence)
         }))

@@ -125,7 +125,7 @@ impl Store {
         // Dropped as soon as the record is written out, although without the sync it may not
         // survive a power cut.
         let result = engine.write_namespace(state.number, Action::Delete, |sequence| {
-            engine.state.namespaces.set_dropped(&state, sequence)
+            engine.state.set_dropped(&state, sequence)
         });
         if state.is_dropped() {
             engine.context.maintenance_wake.wake();

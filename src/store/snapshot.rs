@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::segment::Value;
-use crate::state::{HashedKey, View, WARM_UP};
+use crate::state::{HashedKey, View};
 use crate::sync::lock;
 
 /// The store as it was at one moment, across namespaces, beside writers and compaction. Made by
@@ -185,17 +185,10 @@ impl Snapshot {
     /// The values that many keys had, in the order of the keys.
     pub fn get_many<K: AsRef<[u8]>>(&self, namespace: &Namespace, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check(namespace)?;
-        let held = &*self.held;
-        let now = held.engine.context.time.now();
         let mut values = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(WARM_UP) {
-            let keys: Vec<_> = keys.iter().map(|key| self.hashed(namespace, key.as_ref())).collect();
-            let hashes: Vec<_> = keys.iter().map(|key| key.hash).collect();
-            held.engine.state.warm_up(&hashes);
-            for key in &keys {
-                values.push(held.view.get(key, &now)?);
-            }
-        }
+        self.held
+            .view
+            .get_many(&namespace.state, keys, |value| values.push(value))?;
         Ok(values)
     }
 

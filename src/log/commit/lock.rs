@@ -186,4 +186,10 @@ impl<T: Send> WriterLock for CommitLock<T> {
         let _writer = self.lock();
         look();
     }
+
+    fn try_while_nothing_changes(&self, look: &mut dyn FnMut()) {
+        if let Some(_writer) = self.try_lock() {
+            look();
+        }
+    }
 }

@@ -192,29 +192,30 @@ impl List {
         usize::try_from(left).unwrap_or(usize::MAX).min(self.page_size)
     }
 
-    /// Number of keys on all pages, up to [`List::limit`]; a cursor does not matter. If any key has
-    /// an expiry, each such key is looked up, and part of a concurrent batch may be counted. A key
-    /// whose record is damaged counts.
+    /// Number of keys on all pages, up to [`List::limit`], all at one moment; a cursor does not
+    /// matter. If any key has an expiry, each such key is looked up. A key whose record is damaged
+    /// counts.
     pub fn count(&self) -> Result<u64> {
         self.source.check()?;
+        self.source.consistently(|source| self.count_in(source))
+    }
+
+    fn count_in(&self, source: &Source) -> Result<u64> {
         let (lower, upper) = self.bounds();
         let (lower, upper) = (as_ref(&lower), as_ref(&upper));
-        let counted = self
-            .source
-            .consistently(|| Ok(self.source.count_between((lower, upper))))?;
-        if let Some(count) = counted {
+        if let Some(count) = source.count_between((lower, upper)) {
             return Ok(count.min(self.limit));
         }
-        let now = self.source.now();
+        let now = source.now();
         let mut count = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
             let from = after.as_deref().map_or(lower, Bound::Excluded);
-            let Listed { keys: page, is_exact } = self.source.keys_between((from, upper), false, COUNT_STEP);
+            let Listed { keys: page, is_exact } = source.keys_between((from, upper), false, COUNT_STEP);
             let is_doubtful = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES) || !is_exact;
-            self.source.look_up(&page, is_doubtful, |_, _, warm| {
+            source.look_up(&page, is_doubtful, |_, _, warm| {
                 let counts = match warm {
-                    Some(warm) => self.source.is_live(&warm, &now)?,
+                    Some(warm) => source.is_live(&warm, &now)?,
                     None => true,
                 };
                 count += u64::from(counts && count < self.limit);

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::ops::Bound;
 
 use super::page::{Detail, Page};
-use super::source::Listed;
+use super::source::{Listed, Source};
 use super::{List, as_ref};
 use crate::error::Result;
 use crate::index::order::KeyFlags;
@@ -77,11 +77,11 @@ fn rest_of<'a>((from, to): Bounds<'a>, key: Option<&'a [u8]>, reverse: bool) -> 
 impl List {
     /// The first keys of a span, `size` of them unless there are fewer, and what follows them.
     pub(super) fn read(&self, span: &Span<'_>, size: usize) -> Result<(Page, Follow)> {
-        self.source.consistently(|| self.fill(span, size))
+        self.source.consistently(|source| self.fill(source, span, size))
     }
 
-    fn fill(&self, span: &Span<'_>, size: usize) -> Result<(Page, Follow)> {
-        let now = self.source.now();
+    fn fill(&self, source: &Source, span: &Span<'_>, size: usize) -> Result<(Page, Follow)> {
+        let now = source.now();
         let (lower, upper) = self.bounds();
         let bounds = span.within((as_ref(&lower), as_ref(&upper)));
         let mut page = Page::default();
@@ -90,7 +90,7 @@ impl List {
             // One extra key tells whether any follow.
             let wanted = size - page.len() + 1;
             let rest = rest_of(bounds, after.as_deref(), span.reverse);
-            let Listed { keys, is_exact } = self.source.keys_between(rest, span.reverse, wanted);
+            let Listed { keys, is_exact } = source.keys_between(rest, span.reverse, wanted);
             let is_looked_up = |flags| self.values || flags != KeyFlags::NONE || !is_exact;
             let is_end = keys.len() < wanted;
             if page.is_empty() && is_exact && !keys.any(is_looked_up) {
@@ -103,7 +103,7 @@ impl List {
             }
             page.reserve(&keys);
             let mut follow = None;
-            self.source.look_up(&keys, is_looked_up, |key, flags, warm| {
+            source.look_up(&keys, is_looked_up, |key, flags, warm| {
                 if page.len() == size {
                     let is_doubtful = flags.contains(KeyFlags::EXPIRES) || !is_exact;
                     let is_unknown = is_doubtful && !planted(Planted::LastByKeys);
@@ -114,13 +114,9 @@ impl List {
                     page.push(key, flags, Detail::Plain);
                     return Ok(true);
                 };
-                let known = if is_exact {
-                    Some(flags)
-                } else {
-                    self.source.flags_of(&warm)?
-                };
+                let known = if is_exact { Some(flags) } else { source.flags_of(&warm)? };
                 if let Some(flags) = known
-                    && let Some(detail) = self.source.detail(flags, &warm, self.values, &now)?
+                    && let Some(detail) = source.detail(flags, &warm, self.values, &now)?
                 {
                     page.push(key, flags, detail);
                 }

@@ -12,10 +12,10 @@ use crate::index::namespaces::NamespaceState;
 use crate::index::order::{KeyFlags, KeyPage};
 use crate::planted::{Planted, planted};
 use crate::segment::Value;
-use crate::state::{Candidate, HashedKey, WARM_UP, flags};
+use crate::state::{Candidate, HashedKey, View, WARM_UP, flags};
+use crate::store::Snapshot;
 use crate::store::checks::check_namespace;
 use crate::store::transaction::Shared;
-use crate::store::Snapshot;
 
 /// The keys of a namespace, as they are now or were at a moment.
 ///
@@ -34,6 +34,8 @@ pub(in crate::store) enum Moment {
     Now,
     /// As of a snapshot.
     Past(Snapshot),
+    /// As of a view that lasts for one look.
+    Brief(Arc<View>),
     /// As a transaction sees it.
     Transaction(Arc<Shared>),
 }
@@ -65,11 +67,12 @@ impl Source {
     pub(super) fn check(&self) -> Result<()> {
         match &self.moment {
             Moment::Now => check_namespace(&self.engine, &self.namespace),
-            Moment::Past(snapshot) => {
-                self.engine.context.check_open()?;
-                snapshot.view().check(&self.namespace)
-            }
+            Moment::Past(_) | Moment::Brief(_) => self.engine.context.check_open(),
             Moment::Transaction(shared) => shared.check(&self.namespace),
+        }?;
+        match self.view() {
+            Some(view) => view.check(&self.namespace),
+            None => Ok(()),
         }
     }
 
@@ -86,36 +89,51 @@ impl Source {
     /// The time by which expiries are judged.
     pub(super) fn now(&self) -> Now {
         match &self.moment {
-            Moment::Now | Moment::Past(_) => self.engine.context.time.now(),
             Moment::Transaction(shared) => shared.now(),
+            _ => self.engine.context.time.now(),
         }
     }
 
-    /// Runs `look` so that it sees each batch as a whole or not at all.
-    pub(super) fn consistently<T>(&self, mut look: impl FnMut() -> Result<T>) -> Result<T> {
+    /// The view that it reads, if it is one.
+    fn view(&self) -> Option<&View> {
         match &self.moment {
-            Moment::Now => self.engine.state.consistently(look),
-            Moment::Past(_) | Moment::Transaction(_) => look(),
+            Moment::Past(snapshot) => Some(snapshot.view()),
+            Moment::Brief(view) => Some(view),
+            Moment::Now | Moment::Transaction(_) => None,
         }
+    }
+
+    /// Runs `look` with a source of one moment.
+    pub(super) fn consistently<T>(&self, mut look: impl FnMut(&Source) -> Result<T>) -> Result<T> {
+        if !matches!(self.moment, Moment::Now) {
+            self.check()?;
+            return look(self);
+        }
+        self.engine.state.consistently(|view| match view {
+            None => {
+                self.check()?;
+                look(self)
+            }
+            Some(view) => {
+                let source = Source {
+                    moment: Moment::Brief(view.clone()),
+                    ..self.clone()
+                };
+                source.check()?;
+                look(&source)
+            }
+        })
     }
 
     /// The first keys between the bounds, or with `reverse` the last ones, expired ones included;
     /// fewer than `most` only if there are no more.
     pub(super) fn keys_between(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>), reverse: bool, most: usize) -> Listed {
-        match &self.moment {
-            Moment::Now => Listed {
-                keys: self.namespace.order.page(bounds.0, bounds.1, reverse, most),
-                is_exact: true,
-            },
-            Moment::Past(snapshot) => {
-                let (keys, is_exact) = snapshot.view().keys(&self.namespace, bounds, reverse, most);
-                Listed { keys, is_exact }
-            }
-            Moment::Transaction(shared) => {
-                let (keys, is_exact) = shared.keys(&self.namespace, bounds, reverse, most);
-                Listed { keys, is_exact }
-            }
-        }
+        let (keys, is_exact) = match (self.view(), &self.moment) {
+            (Some(view), _) => view.keys(&self.namespace, bounds, reverse, most),
+            (None, Moment::Transaction(shared)) => shared.keys(&self.namespace, bounds, reverse, most),
+            (None, _) => self.engine.state.keys_between(&self.namespace, bounds, reverse, most),
+        };
+        Listed { keys, is_exact }
     }
 
     /// Number of keys between the bounds; None if keys have to be looked up for that.
@@ -123,28 +141,28 @@ impl Source {
         if self.namespace.has_expiring() {
             return None;
         }
-        match &self.moment {
-            Moment::Now => Some(self.namespace.order.count(bounds.0, bounds.1)),
-            Moment::Past(snapshot) => snapshot.view().count(&self.namespace, bounds),
-            Moment::Transaction(shared) => shared.count(&self.namespace, bounds),
+        match (self.view(), &self.moment) {
+            (Some(view), _) => view.count(&self.namespace, bounds),
+            (None, Moment::Transaction(shared)) => shared.count(&self.namespace, bounds),
+            (None, _) => self.engine.state.count_between(&self.namespace, bounds),
         }
     }
 
     /// The value of a key that has not expired.
     fn value(&self, warm: &Warm<'_>, now: &Now) -> Result<Option<Value>> {
-        match &self.moment {
-            Moment::Now => self.engine.state.get_warm(&warm.key, warm.candidate, now),
-            Moment::Past(snapshot) => snapshot.view().get(&warm.key, now),
-            Moment::Transaction(shared) => shared.value(&warm.key),
+        match (self.view(), &self.moment) {
+            (Some(view), _) => view.get(&warm.key, now),
+            (None, Moment::Transaction(shared)) => shared.value(&warm.key),
+            (None, _) => self.engine.state.get_warm(&warm.key, warm.candidate, now),
         }
     }
 
     /// The header of the record of a key, expired or not.
     fn header(&self, key: &HashedKey<'_>) -> Result<Option<Header>> {
-        match &self.moment {
-            Moment::Now => Ok(self.engine.state.find_header(key)?.map(|(_, header)| header)),
-            Moment::Past(snapshot) => snapshot.view().header(key),
-            Moment::Transaction(shared) => shared.header(key),
+        match (self.view(), &self.moment) {
+            (Some(view), _) => view.header(key),
+            (None, Moment::Transaction(shared)) => shared.header(key),
+            (None, _) => Ok(self.engine.state.find_header(key)?.map(|(_, header)| header)),
         }
     }
 

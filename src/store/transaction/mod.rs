@@ -6,8 +6,8 @@ mod shared;
 use std::borrow::Borrow;
 use std::sync::Arc;
 
-use super::list::{Moment, Source};
 use super::checks::checked_put;
+use super::list::{Moment, Source};
 use super::{List, Namespace};
 use crate::error::{Error, Result};
 use crate::options::PutOptions;

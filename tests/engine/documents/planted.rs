@@ -50,6 +50,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         "it affects one call of the library, which one suite tests",
         &[
             "CloseHeldFiles",
+            "ListWithoutGroup",
+            "SweepUnderLooks",
             "ForgetReplaced",
             "ForgetDroppedInView",
             "ViewUnwritten",
