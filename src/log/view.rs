@@ -31,20 +31,17 @@ impl Log {
     ///
     /// An error only if the store is poisoned.
     pub(crate) fn begin_view(&self) -> Result<View> {
-        if !planted(Planted::ViewUnwritten) {
-            // Most of it is written without the lock. If that fails, so does what follows.
-            let _ = self.flush();
+        if planted(Planted::ViewUnwritten) {
+            return Ok(self.begin_reading()?.view);
         }
+        // Most of it is written without the lock. If that fails, so does what follows.
+        let _ = self.flush();
         let mut guard = self.lock();
         while guard.writing {
             guard = self.commit.wait(guard);
         }
         self.check_sound(&mut guard)?;
-        let written = match planted(Planted::ViewUnwritten) {
-            true => Ok(()),
-            false => self.commit.write_out_held(&mut guard),
-        };
-        if written.is_err() {
+        if self.commit.write_out_held(&mut guard).is_err() {
             // Rolled back, but for what was acknowledged, which stays; unless that has failed, too.
             self.check_sound(&mut guard)?;
         }
