@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::callback;
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};
 use crate::format::segment_file;
@@ -175,10 +176,11 @@ impl Context {
         }
     }
 
-    /// An error if the store is closed.
+    /// An error if the store is closed, or the call comes from a function that the store has called.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check_process()?;
+        check_callback()?;
         if self.is_closed() && !planted(Planted::ServeClosed) {
             Err(Error::Closed)
         } else {
@@ -226,6 +228,16 @@ impl Context {
             Some(held) => check_lock_linked(&**held),
             None => Ok(()),
         }
+    }
+}
+
+/// An error inside a function of the program from where no store may be called.
+#[inline]
+pub(crate) fn check_callback() -> Result<()> {
+    if callback::is_running() {
+        Err(Error::in_callback())
+    } else {
+        Ok(())
     }
 }
 

@@ -46,6 +46,13 @@ pub enum Error {
     /// that it has listed was among that. Nothing was written.
     #[error("the transaction was open for too long beside other writes; list less in it, or take less time")]
     TransactionTooOld,
+    /// Other writes of the key came in between each time that it was read and was to be written.
+    /// Nothing was written.
+    #[error("other writes of the key came in between {attempts} times; write it less often, or try again later")]
+    TooManyConflicts {
+        /// How often it was tried.
+        attempts: usize,
+    },
     /// The namespace does not exist, or was dropped since this handle was opened.
     #[error("namespace {name:?} does not exist; create it, or open it again if it was dropped")]
     NamespaceNotFound {
@@ -225,9 +232,10 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::InvalidInput { .. } | Error::InvalidCursor | Error::Decode { .. } => ErrorKind::InvalidInput,
-            Error::Conflict { .. } | Error::TransactionConflict { .. } | Error::TransactionTooOld => {
-                ErrorKind::Conflict
-            }
+            Error::Conflict { .. }
+            | Error::TooManyConflicts { .. }
+            | Error::TransactionConflict { .. }
+            | Error::TransactionTooOld => ErrorKind::Conflict,
             Error::NamespaceNotFound { .. } => ErrorKind::NotFound,
             Error::NamespaceExists { .. } => ErrorKind::AlreadyExists,
             Error::InUse { .. } => ErrorKind::InUse,
@@ -244,6 +252,15 @@ impl Error {
 
     pub(crate) fn invalid(what: impl Into<String>) -> Error {
         Error::InvalidInput { what: what.into() }
+    }
+
+    /// The store was called from a function that it has called itself.
+    #[cold]
+    pub(crate) fn in_callback() -> Error {
+        Error::invalid(
+            "a store is called from within the function of a condition or an update; decide by the value alone there, \
+             and call the store before or after",
+        )
     }
 
     /// An I/O error on `path`; a full disk becomes [`Error::NoSpace`].

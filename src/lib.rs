@@ -100,6 +100,7 @@
     clippy::dbg_macro
 )]
 
+mod callback;
 mod clock;
 mod compact;
 mod context;

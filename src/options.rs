@@ -10,6 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::format::segment::RECORD_START_MAX;
 use crate::limits::Limits;
+use crate::segment::Value;
 use crate::storage::{OsStorage, Storage};
 
 /// What a write survives once it has returned.
@@ -394,6 +395,16 @@ impl PutOptions {
     pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
         self.metadata = Some(metadata.into());
         self
+    }
+
+    /// The expiry and the metadata of this value, for a put that replaces it and is to keep them. The
+    /// expiry is accepted even if [`Limits::ttl_min`] would refuse it by now.
+    pub fn like(value: &Value) -> Self {
+        PutOptions {
+            lifetime: value.expiry_ms().map_or(Lifetime::Forever, Lifetime::Kept),
+            metadata: value.metadata().map(<[u8]>::to_vec),
+            ..Self::default()
+        }
     }
 
     /// Overrides the store's durability.

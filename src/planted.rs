@@ -402,6 +402,16 @@ breakages! {
     ForgetScrubbed,
     /// Scrubbing reads a whole pass whenever it is called.
     ScrubWithoutRate,
+    /// The sum of an increment wraps round.
+    IncrementUnchecked,
+    /// An update is written although the key has changed since it was read.
+    TakeTwice,
+    /// A condition of the program counts as it was judged before the writer lock was taken.
+    JudgeBeforeLock,
+    /// A queue counts as empty although all that was found in it was only overwritten meanwhile.
+    PassOvertaken,
+    /// Deleting a range goes on although it was told to stop.
+    DeleteOn,
 }
 
 /// Whether this is broken in this build and this process.

@@ -16,6 +16,7 @@ mod checkpoint;
 mod growth;
 mod maintain;
 pub(crate) mod transaction;
+pub(crate) mod verdict;
 pub(crate) mod write;
 
 use std::path::Path;

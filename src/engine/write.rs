@@ -12,6 +12,7 @@ use crate::state::{Current, GroupPlan, HashedKey};
 
 use super::Engine;
 use super::growth::Growth;
+use super::verdict::Verdict;
 
 /// One change of one key, with sizes checked against the limits.
 #[derive(Debug)]
@@ -62,10 +63,21 @@ impl Engine {
     /// Writes one operation and waits as its durability requires. Deletes may use the reserve on a
     /// full disk.
     pub(crate) fn write(&self, operation: &Operation<'_>, durability: Durability) -> Result<Written> {
+        self.write_when(operation, durability, None)
+    }
+
+    /// As [`Engine::write`], only if the program's own condition holds as well.
+    pub(crate) fn write_when(
+        &self,
+        operation: &Operation<'_>,
+        durability: Durability,
+        verdict: Option<&Verdict<'_>>,
+    ) -> Result<Written> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operation.is_delete());
         let written = self.with_room(part, |limited| {
-            self.log.write(part, durability, || self.apply(operation, limited))
+            self.log
+                .write(part, durability, || self.apply(operation, verdict, limited))
         })?;
         self.compactor.debt.pay(operation.bytes(), self.log.is_sealing_behind());
         Ok(written)
@@ -99,11 +111,16 @@ impl Engine {
     }
 
     #[inline]
-    fn apply<'a>(&'a self, operation: &Operation<'_>, limited: bool) -> Result<Applied<'a, Written>> {
+    fn apply<'a>(
+        &'a self,
+        operation: &Operation<'_>,
+        verdict: Option<&Verdict<'_>>,
+        limited: bool,
+    ) -> Result<Applied<'a, Written>> {
         let record = self.record_of(operation);
         let guard = self.log.lock_to_change(record.hash);
         let mut guard = self.log.ensure_room(guard, Room::of_record(&record).limited(limited))?;
-        let (before, existed) = self.check(operation, &record)?;
+        let (before, existed) = self.check(operation, &record, verdict)?;
         if before.is_none() && operation.is_delete() {
             // Nothing to delete; but the absence that this call has seen must be as durable as its
             // class promises.
@@ -178,7 +195,7 @@ impl Engine {
         let mut new = Vec::new();
         let mut growth = Growth::default();
         for (operation, record) in operations.iter().zip(&records) {
-            let (before, _) = self.check(operation, record)?;
+            let (before, _) = self.check(operation, record, None)?;
             if before.is_none() && !operation.is_delete() {
                 new.push(record.hash);
             }
@@ -216,7 +233,7 @@ impl Engine {
         let record = self.record_of(&operation);
         let part = ReservePart::of_write(operation.is_delete());
         let check = || {
-            let (before, _) = self.check(&operation, &record)?;
+            let (before, _) = self.check(&operation, &record, None)?;
             if before.is_none() {
                 self.state.check_room(&[record.hash])?;
             }
@@ -263,7 +280,12 @@ impl Engine {
     /// condition, which cannot be evaluated then; otherwise it counts as live and can be
     /// overwritten and deleted. The caller holds the writer lock.
     #[inline]
-    fn check(&self, operation: &Operation<'_>, record: &NewRecord<'_>) -> Result<(Option<Current>, bool)> {
+    fn check(
+        &self,
+        operation: &Operation<'_>,
+        record: &NewRecord<'_>,
+        verdict: Option<&Verdict<'_>>,
+    ) -> Result<(Option<Current>, bool)> {
         if operation.namespace.is_dropped() && !planted(Planted::WriteToDropped) {
             return Err(Error::NamespaceNotFound {
                 name: operation.namespace.name().to_string(),
@@ -274,7 +296,8 @@ impl Engine {
             key: operation.key,
             hash: record.hash,
         };
-        let before = self.state.current(&key, operation.condition.is_some())?;
+        let is_conditional = operation.condition.is_some() || verdict.is_some();
+        let before = self.state.current(&key, is_conditional)?;
         let is_expired = |header: &Header| {
             header.expiry.is_some()
                 && self.context.time.now().is_expired(header.expiry, header.sequence)
@@ -285,6 +308,11 @@ impl Engine {
             .filter(|current| !current.header().is_some_and(is_expired));
         if let Some(condition) = operation.condition.filter(|_| !planted(Planted::IgnoreCondition)) {
             condition.check(live.and_then(Current::header).map(|header| header.sequence))?;
+        }
+        if let Some(verdict) = verdict {
+            let sequence = live.and_then(Current::header).map(|header| header.sequence);
+            let read = || live.map(|current| self.state.value_of(&key, current)).transpose();
+            verdict.check(sequence, read)?;
         }
         let existed = live.is_some();
         Ok((before, existed))

@@ -197,6 +197,18 @@ impl State {
         }
     }
 
+    /// The value of the record that a writer has found for a key. The caller holds the writer lock,
+    /// so neither the record nor its segment is replaced meanwhile.
+    pub(crate) fn value_of(&self, key: &HashedKey<'_>, current: &Current) -> Result<Value> {
+        let (index, offset) = (current.location.segment_index(), current.location.offset());
+        let lost = || Error::damage(self.context.path(), 0, Damage::Mismatch("the index"));
+        let segment = self.segments.get(index).ok_or_else(lost)?;
+        match segment.value(offset, |record| key.is_of(record)) {
+            Ok(value) => value.ok_or_else(lost),
+            Err(error) => Err(self.context.read_error(segment.id(), offset, error).of_key(key.key)),
+        }
+    }
+
     /// Runs `look`, and returns damage as an error only if the damaged record is the key's own, not
     /// another key's. The error names the key. The calling thread must not hold the writer lock.
     #[inline]

@@ -3,19 +3,23 @@
 mod batch;
 mod checkpoint;
 mod checks;
+mod delete_range;
 #[cfg(feature = "json")]
 mod json;
 mod list;
 mod namespace;
 mod namespaces;
+mod queue;
 mod snapshot;
 mod stats;
 mod transaction;
+mod update;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compact::CompactionReport;
+use crate::context::check_callback;
 use crate::engine::{Engine, Workers};
 use crate::error::Result;
 use crate::options::{Maintenance, Options, Progress};
@@ -23,11 +27,13 @@ use crate::recovery::RecoveryReport;
 use crate::sync::lock;
 
 pub use batch::Batch;
+pub use delete_range::DeleteRange;
 pub use list::{Entry, EntryRef, Keys, List, Page, Walk};
 pub use namespace::{Deleted, Namespace, NamespaceInfo, NamespaceStats};
 pub use snapshot::{Snapshot, SnapshotInfo};
 pub use stats::{SegmentStats, SnapshotStats, Space, Stats};
 pub use transaction::{Committed, Transaction, TransactionOptions};
+pub use update::{Update, Updated};
 
 /// An open store: a directory of segments, and the indexes over them.
 ///
@@ -241,6 +247,7 @@ impl Store {
     /// acknowledged, except writes of class [`Durability::Buffered`](crate::Durability::Buffered)
     /// that could not be written out.
     pub fn close(self) -> Result<()> {
+        check_callback()?;
         self.inner.close()
     }
 }

@@ -8,7 +8,7 @@ use super::checks::{check_namespace, check_options, checked_put};
 use super::list::{Moment, Source};
 use super::{List, Store};
 use crate::engine::Engine;
-use crate::engine::write::{Action, Operation};
+use crate::engine::write::{Action, Operation, Written};
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::limits::Limits;
@@ -66,15 +66,27 @@ impl NamespaceStats {
 }
 
 /// Outcome of a delete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deleted {
-    /// Whether the key was present (and had not expired).
+    /// Whether the key was present (and had not expired); of several, whether any was.
     pub existed: bool,
+    /// How many keys were present.
+    pub count: u64,
+}
+
+impl Deleted {
+    /// Of one key.
+    pub(super) fn of(written: &Written) -> Deleted {
+        Deleted {
+            existed: written.existed,
+            count: u64::from(written.existed),
+        }
+    }
 }
 
 /// Attempts of a read-modify-write before it gives up on a key that other writes keep changing.
-const UPDATE_ATTEMPTS_MAX: usize = 1000;
+pub(super) const UPDATE_ATTEMPTS_MAX: usize = 1000;
 
 impl Namespace {
     pub(super) fn new(store: Store, state: Arc<NamespaceState>) -> Namespace {
@@ -306,7 +318,7 @@ impl Namespace {
         if !self.limits().may_be_there(key) {
             self.check()?;
             condition.map_or(Ok(()), |condition| condition.check(None))?;
-            return Ok(Deleted { existed: false });
+            return Ok(Deleted::default());
         }
         let operation = Operation {
             namespace: &self.state,
@@ -316,9 +328,7 @@ impl Namespace {
         };
         let written = engine.write(&operation, engine.durability(durability))?;
         engine.housekeeping.relieve_order(&self.state);
-        Ok(Deleted {
-            existed: written.existed,
-        })
+        Ok(Deleted::of(&written))
     }
 
     /// Makes a key expire after this time; value and metadata are unchanged. False if the key is

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Store;
 use crate::compact::CompactionReport;
+use crate::context::check_callback;
 use crate::engine::Engine;
 use crate::scrub::ScrubStats;
 use crate::segment::Segment;
@@ -203,8 +204,9 @@ impl Store {
     /// keys with an expiry.
     pub fn stats(&self) -> Stats {
         let engine = self.engine();
-        if let Err(error) = engine.context.check_process() {
-            // The engine's locks may be held by threads that do not exist in this process.
+        if let Err(error) = engine.context.check_process().and_then(|()| check_callback()) {
+            // The engine's locks may be held by threads that do not exist in this process, or by
+            // the call that this one comes from.
             return Stats {
                 poisoned: Some(error.to_string()),
                 ..Stats::default()

@@ -8,6 +8,7 @@ mod group_commit;
 mod leaving;
 mod namespaces;
 mod storm;
+mod updates;
 
 use std::sync::Arc;
 

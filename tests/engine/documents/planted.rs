@@ -76,6 +76,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "VerifyTakesDamageForTorn",
             "IgnoreLimit",
             "RefuseDeletes",
+            "IncrementUnchecked",
+            "DeleteOn",
         ],
     ),
     (
@@ -94,6 +96,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "ForgetPending",
             "ForgetMoved",
             "TrustRolledBack",
+            "JudgeBeforeLock",
+            "PassOvertaken",
         ],
     ),
     (

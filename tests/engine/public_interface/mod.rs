@@ -7,12 +7,14 @@ mod doubles;
 mod interface;
 mod keys;
 mod listing;
+mod ranges;
 mod rate;
 mod recovery_report;
 mod reports;
 mod sizes;
 mod stores;
 mod unreadable;
+mod updates;
 mod waste;
 
 use std::sync::Arc;
