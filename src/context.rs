@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::segment_file;
 use crate::options::Options;
 use crate::planted::{Planted, planted};
+use crate::report::{Level, Report};
 use crate::segment::ReadError;
 use crate::storage::{Directory, ProcessMark, Storage, StorageLock, check_lock_linked};
 use crate::sync::lock;
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) compaction_wake: Wake,
     /// Wakes the thread that scrubs, to end it.
     pub(crate) scrub_wake: Wake,
+    /// Rounds of work of the maintenance and compaction threads.
+    pub(crate) rounds: Rounds,
     /// The process that opened the store.
     process: ProcessMark,
     /// The store is closing: long work ends as soon as it can, and none starts.
@@ -54,11 +57,23 @@ pub(crate) struct Events {
     pub(crate) expired: AtomicU64,
     /// The latest error of background work.
     pub(crate) background_error: Mutex<Option<String>>,
+    /// What is to be said of it.
+    pub(crate) report: Report,
 }
 
 impl Events {
     pub(crate) fn note_background_error(&self, error: &Error) {
-        *lock(&self.background_error) = Some(error.to_string());
+        let text = error.to_string();
+        let mut latest = lock(&self.background_error);
+        // What fails again and again is said once.
+        if latest.as_ref() != Some(&text) {
+            let level = match error {
+                Error::Corruption { .. } => Level::Error,
+                _ => Level::Warn,
+            };
+            self.report.note(level, || text.clone());
+        }
+        *latest = Some(text);
     }
 }
 
@@ -95,6 +110,29 @@ impl Wake {
     }
 }
 
+/// Tells waiting calls that a background thread has done a round of its work.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    looking: Mutex<()>,
+    ended: Condvar,
+}
+
+impl Rounds {
+    pub(crate) fn end(&self) {
+        // A call that has looked before this round, and not waited yet, holds the lock.
+        drop(lock(&self.looking));
+        self.ended.notify_all();
+    }
+
+    /// Waits until `is_done`, asked now and after each round; false after the time-out.
+    pub(crate) fn wait_until(&self, timeout: Duration, mut is_done: impl FnMut() -> bool) -> bool {
+        let looking = lock(&self.looking);
+        let waited = self.ended.wait_timeout_while(looking, timeout, |()| !is_done());
+        let (_looking, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        !waited.timed_out()
+    }
+}
+
 impl Context {
     pub(crate) fn new(
         directory: Directory,
@@ -118,6 +156,7 @@ impl Context {
             maintenance_wake: Wake::default(),
             compaction_wake: Wake::default(),
             scrub_wake: Wake::default(),
+            rounds: Rounds::default(),
             process: ProcessMark::of_this_process(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -1,3 +1,5 @@
+//! (Over 400 lines: every error, with its message.)
+//!
 //! The one error type, and the few kinds that say what to do about it.
 
 use std::io;
@@ -64,6 +66,13 @@ pub enum Error {
     NamespaceExists {
         /// Its name.
         name: String,
+    },
+    /// There is a store already, and [`Options::create_new`](crate::Options::create_new) asked for a
+    /// new one. Nothing was changed.
+    #[error("there is a store already; open it without `create_new`, or name another directory: {}", path.display())]
+    StoreExists {
+        /// Directory of the store.
+        path: PathBuf,
     },
     /// The cursor belongs to another listing, or was damaged in transit.
     #[error("the cursor does not belong to this listing; start again without one")]
@@ -167,6 +176,12 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed; open it again")]
     Closed,
+    /// The store was opened with [`Options::read_only`](crate::Options::read_only), and this call
+    /// would write. Nothing was written.
+    #[error(
+        "the store was opened for reading only; write through the process that has it open, or open it without `read_only`"
+    )]
+    ReadOnly,
     /// The store was opened by the process that this one was forked from, and only that process may
     /// use it.
     #[error(
@@ -206,7 +221,7 @@ pub enum ErrorKind {
     Conflict,
     /// The namespace does not exist.
     NotFound,
-    /// The namespace to create, or the new name of one, already exists.
+    /// The namespace or store to create, or the new name of a namespace, already exists.
     AlreadyExists,
     /// Another handle has the store open: retry later, or close it there.
     InUse,
@@ -223,6 +238,8 @@ pub enum ErrorKind {
     /// The store was closed by this program, or belongs to the process that this one was forked
     /// from.
     Closed,
+    /// The store was opened for reading only: write through a handle that may.
+    ReadOnly,
     /// Stopped on request.
     Cancelled,
 }
@@ -237,7 +254,7 @@ impl Error {
             | Error::TransactionConflict { .. }
             | Error::TransactionTooOld => ErrorKind::Conflict,
             Error::NamespaceNotFound { .. } => ErrorKind::NotFound,
-            Error::NamespaceExists { .. } => ErrorKind::AlreadyExists,
+            Error::NamespaceExists { .. } | Error::StoreExists { .. } => ErrorKind::AlreadyExists,
             Error::InUse { .. } => ErrorKind::InUse,
             Error::NotAStore { .. } | Error::NewerFormat { .. } => ErrorKind::NotAStore,
             Error::Corruption { .. } => ErrorKind::Corruption,
@@ -246,6 +263,7 @@ impl Error {
             Error::Pending { cause } => cause.kind(),
             Error::Poisoned { .. } => ErrorKind::Poisoned,
             Error::Closed | Error::Forked => ErrorKind::Closed,
+            Error::ReadOnly => ErrorKind::ReadOnly,
             Error::Cancelled => ErrorKind::Cancelled,
         }
     }
@@ -314,6 +332,13 @@ impl Error {
     /// elsewhere are unaffected.
     pub(crate) fn is_unreadable(&self) -> bool {
         matches!(self, Error::Corruption { .. } | Error::Io { action: "read", .. })
+    }
+
+    /// Whether a file is not there, or not all of it. Beside a process that writes, it may have been
+    /// replaced by another since its name was read.
+    pub(crate) fn is_vanished(&self) -> bool {
+        let is_gone = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof);
+        matches!(self, Error::Io { source, .. } if is_gone(source.kind()))
     }
 
     /// Names the key whose record could not be read. Other errors are unchanged.

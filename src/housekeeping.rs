@@ -10,7 +10,8 @@
 
 mod turns;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use crate::context::Context;
 use crate::error::Result;
@@ -18,6 +19,7 @@ use crate::index::namespaces::NamespaceState;
 use crate::index::order::KeyOrder;
 use crate::log::Log;
 use crate::planted::{Planted, planted};
+use crate::report::Level;
 use crate::state::State;
 use crate::sync::lock;
 
@@ -26,6 +28,9 @@ use self::turns::Turns;
 /// Steps of a sweep after which key orders are merged. Otherwise changes would pile up in them, for
 /// a writer to merge.
 const STEPS_BEFORE_MERGE: usize = 64;
+
+/// Keys of a sweep that is worth a message.
+const SWEEP_SAID_MIN: u64 = 10_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -50,6 +55,11 @@ impl Housekeeping {
     /// closed.
     pub(crate) fn keep_out(&self) -> MutexGuard<'_, ()> {
         lock(&self.busy)
+    }
+
+    /// Whether a thread is doing any of it.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.busy.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Merges all queued changes into the key orders.
@@ -84,7 +94,24 @@ impl Housekeeping {
         } else {
             time.settled_ms(self.context.grace_ms())
         };
-        let Some(mut due_ms) = settled_ms else { return };
+        let Some(due_ms) = settled_ms else { return };
+        let expired = || self.context.events.expired.load(Ordering::Relaxed);
+        let before = expired();
+        self.sweep_due(due_ms);
+        let swept = expired() - before;
+        if swept >= SWEEP_SAID_MIN {
+            self.context.events.report.note(Level::Debug, || {
+                format!(
+                    "removed {swept} expired keys from memory: {}",
+                    self.context.path().display()
+                )
+            });
+        }
+    }
+
+    /// Removes the keys that were due by this time.
+    fn sweep_due(&self, mut due_ms: u64) {
+        let time = &self.context.time;
         let mut turns = self.turns();
         for step in 1.. {
             let taken = self.state.take_due(due_ms);

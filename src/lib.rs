@@ -63,7 +63,9 @@
 //! # Where to look
 //!
 //! * [`Store`] opens, batches, syncs, compacts and closes; [`Options`] configures it.
+//!   [`Options::read_only`] opens it beside a process that writes.
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
+//! * [`Watch`] tells what changes in a namespace.
 //! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] lists
 //!   that of a store that does not open, [`salvage`] copies the sound records out, and [`inspect`]
 //!   shows a file part by part.
@@ -81,6 +83,10 @@
 //!
 //! * `json`: `put_json`, `put_json_with` and `get_json` on [`Namespace`], and `to_json` on
 //!   [`Value`]; adds serde and serde_json.
+//! * `log`: what happens in the background, through the `log` facade under the target `embercask`:
+//!   recovery, compaction, large sweeps, a full disk, damage, and why writes are refused. A logger is
+//!   called while no lock is held, and must not close the store. No key or value is said, except the key
+//!   of a damaged record.
 //! * `testing`: a simulated disk with power cuts and injected faults, for testing programs that use
 //!   a store; see [`storage`].
 //!
@@ -120,6 +126,7 @@ mod parallel;
 mod planted;
 mod recovery;
 mod repair;
+mod report;
 mod scrub;
 mod segment;
 mod state;
@@ -132,9 +139,10 @@ pub mod testing;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compact::CompactionReport;
-pub use engine::CheckpointReport;
+pub use engine::{Background, CheckpointReport, Refreshed};
 pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
+pub use log::Event;
 pub use options::{
     Condition, Durability, Maintenance, Options, Progress, PutOptions, ReadMode, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };

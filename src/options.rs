@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::segment::RECORD_START_MAX;
 use crate::limits::Limits;
 use crate::segment::Value;
-use crate::storage::{OsStorage, Storage};
+use crate::storage::{MemoryStorage, OsStorage, Storage};
 
 /// What a write survives once it has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -90,7 +90,11 @@ pub struct Options {
     pub(crate) scrub_bytes_per_second: Option<u64>,
     pub(crate) expiry_grace: Duration,
     pub(crate) create: bool,
+    pub(crate) create_new: bool,
+    pub(crate) read_only: bool,
     pub(crate) index_file: bool,
+    /// The store is in memory: nothing survives, so nothing is written for the next opening.
+    pub(crate) in_memory: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) progress: Option<ProgressFn>,
@@ -113,7 +117,10 @@ impl Default for Options {
             scrub_bytes_per_second: None,
             expiry_grace: Duration::from_secs(10),
             create: true,
+            create_new: false,
+            read_only: false,
             index_file: true,
+            in_memory: false,
             clock: Arc::new(SystemClock::default()),
             storage: Arc::new(OsStorage),
             progress: None,
@@ -138,7 +145,10 @@ impl fmt::Debug for Options {
             .field("scrub_bytes_per_second", &self.scrub_bytes_per_second)
             .field("expiry_grace", &self.expiry_grace)
             .field("create", &self.create)
+            .field("create_new", &self.create_new)
+            .field("read_only", &self.read_only)
             .field("index_file", &self.index_file)
+            .field("in_memory", &self.in_memory)
             .finish_non_exhaustive()
     }
 }
@@ -284,6 +294,39 @@ impl Options {
         self
     }
 
+    /// Whether there must be no store yet: opening fails with
+    /// [`Error::StoreExists`] if there is one, whatever [`Options::create`] says. Of several that do
+    /// this at the same time in one directory, one gets the store. Default: false.
+    pub fn create_new(mut self, create_new: bool) -> Self {
+        self.create_new = create_new;
+        self
+    }
+
+    /// Whether a store may be created.
+    pub(crate) fn creates(&self) -> bool {
+        self.create || self.create_new
+    }
+
+    /// Whether to open the store for reading only. Default: false. Such a store takes no lock and
+    /// writes nothing, so it can be opened while another process, or another handle of this one,
+    /// has the store open and writes to it, and in a directory that this process may only read.
+    ///
+    /// It shows the store as it was when it was opened or last refreshed
+    /// ([`Store::refresh`](crate::Store::refresh)): everything acknowledged before that with class
+    /// [`Durability::Os`] or [`Durability::Sync`], and each batch as a whole or not at all. As in
+    /// the process that writes, a power cut may take back what is not durable yet. Calls that write
+    /// fail with [`Error::ReadOnly`](crate::Error::ReadOnly).
+    ///
+    /// The indexes are its own, in memory, and so is what has been written to segments that are not
+    /// sealed yet. It has no threads: expired keys are hidden at once, and leave memory with the
+    /// next refresh. It keeps the space of the files it reads until it is refreshed or closed, even
+    /// if the writer has removed them. Options about writing, maintenance and creating a store have
+    /// no effect.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
     /// The source of time. Default: the system's clocks.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
         self.clock = Arc::new(clock);
@@ -294,6 +337,19 @@ impl Options {
     pub fn storage(mut self, storage: Arc<dyn Storage>) -> Self {
         self.storage = storage;
         self
+    }
+
+    /// These settings, for a store in memory.
+    pub(crate) fn in_memory(self) -> Self {
+        Options {
+            create: true,
+            index_file: false,
+            in_memory: true,
+            // Syncs would only be followed by marks in the log.
+            sync_interval: None,
+            storage: Arc::new(MemoryStorage::default()),
+            ..self
+        }
     }
 
     /// Called from time to time while the store is being opened, on the threads that read.
@@ -359,7 +415,9 @@ pub struct PutOptions {
 /// When a record expires.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Lifetime {
+    /// That of the namespace.
     #[default]
+    Unset,
     Forever,
     For(Duration),
     Until(u64),
@@ -368,7 +426,8 @@ pub(crate) enum Lifetime {
 }
 
 impl PutOptions {
-    /// A put without expiry or metadata, with the store's durability.
+    /// A put without metadata, with the store's durability, and without expiry unless the namespace
+    /// has a default one.
     pub fn new() -> Self {
         Self::default()
     }
@@ -394,6 +453,13 @@ impl PutOptions {
     /// Bytes stored with the value and returned with it and by listings; by convention JSON.
     pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
         self.metadata = Some(metadata.into());
+        self
+    }
+
+    /// The key does not expire, whatever
+    /// [`Namespace::set_default_ttl`](crate::Namespace::set_default_ttl) says.
+    pub fn forever(mut self) -> Self {
+        self.lifetime = Lifetime::Forever;
         self
     }
 

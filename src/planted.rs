@@ -2,6 +2,10 @@
 //!
 //! Planted breakages: each leaves out code that a guarantee depends on, to see that the tests
 //! notice. A suite that cannot fail is no suite.
+//! (Over 400 lines: one list of all breakages.)
+//!
+//! Planted breakages: each leaves out code that a guarantee depends on, to see that the tests notice.
+//! A suite that cannot fail is no suite.
 //!
 //! Only in builds with `--cfg planted`, and there only the one named by the environment variable
 //! `EMBERCASK_PLANTED`; in any other build [`planted`] is a constant `false`. The command has a
@@ -60,6 +64,18 @@ breakages! {
     ForgetReplaced,
     /// Files held for views are closed as others are.
     CloseHeldFiles,
+    /// Watchers are told of a record as soon as it is appended.
+    TellUnfirm,
+    /// Watchers are told of what has expired without waiting for what comes before it in the log.
+    TellOutOfOrder,
+    /// Watchers are told that a record has expired that was rolled back.
+    TellRolledBackExpiry,
+    /// A watcher is not told that it has missed something.
+    ForgetMissed,
+    /// A watcher that waits is not woken.
+    LoseWakeup,
+    /// Watchers are not woken when the store is closed.
+    ForgetWatchersAtClosing,
     /// A segment of the log is not synced.
     SkipDataSync,
     /// Outputs of compaction and recovery are not synced before the manifest names them.
@@ -331,6 +347,7 @@ breakages! {
     /// A page begins with the key at which the page before ended.
     RepeatLastKey,
     /// A number that is not finite is put as `null`.
+    #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "only JSON has it"))]
     NullForNumber,
     /// A directory with nothing but files of the system counts as somebody else's.
     StrangerBySystem,
@@ -412,6 +429,34 @@ breakages! {
     PassOvertaken,
     /// Deleting a range goes on although it was told to stop.
     DeleteOn,
+    /// A store is opened although a new one was asked for.
+    OpenExisting,
+    /// Destroying a store removes its segments while its manifest still lists them.
+    DestroySegmentsFirst,
+    /// Writes to a store in memory are written out and synced.
+    SyncMemory,
+    /// A store counts as idle although there is something to compact.
+    IdleTooEarly,
+    /// Puts without a lifetime do not expire, whatever the namespace says.
+    IgnoreDefaultTtl,
+    /// Nothing is said of what happens in the background.
+    SayNothing,
+    /// A reader takes the lock of the store.
+    LockWhileReading,
+    /// A reader does not ask whether an open segment was shortened while it was read.
+    ReadWhatIsShortened,
+    /// A reader overlooks a segment that was created before one that it knows.
+    SkipCreated,
+    /// A reader takes a torn end of the log for damage.
+    TornTailIsDamage,
+    /// A reader takes what it finds at first for damage, though a writer is at work.
+    BelieveFirstLook,
+    /// A reader does not look again for a file that is gone.
+    TrustVanished,
+    /// A reader takes a segment of the same length for an unchanged one.
+    ForgetCutTail,
+    /// A reader never loads the store again.
+    NeverRefresh,
 }
 
 /// Whether this is broken in this build and this process.

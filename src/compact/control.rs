@@ -1,7 +1,7 @@
 //! Whether and how compaction runs, its progress, and what it has done.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use crate::error::{Error, Result};
 use crate::options::Progress;
@@ -20,6 +20,8 @@ pub(crate) struct Control {
     waiting: AtomicU64,
     /// A compaction began, and has not found anything to do yet.
     begun: AtomicBool,
+    /// The segments of a background run that was of no use: the same would be chosen again.
+    fruitless: Mutex<Vec<u64>>,
     runs: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
@@ -126,6 +128,21 @@ impl Control {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire) && !planted(Planted::IgnorePause)
+    }
+
+    /// Remembers that compacting these segments was of no use.
+    pub(super) fn note_fruitless(&self, inputs: Vec<u64>) {
+        *lock(&self.fruitless) = inputs;
+    }
+
+    /// Whether the last background run was one of these segments, and of no use.
+    pub(super) fn was_fruitless(&self, inputs: &[u64]) -> bool {
+        *lock(&self.fruitless) == inputs
+    }
+
+    /// Whether a compaction is running, or something that excludes one.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.running.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     pub(super) fn note(&self, run: &CompactionReport) {

@@ -126,7 +126,7 @@ impl Compactor {
                 return Ok(report);
             };
             self.control.plan(&pick.inputs);
-            let known = damaged.len();
+            let (known, inputs) = (damaged.len(), pick::ids(&pick.inputs));
             let run = self.run_as_space_allows(pick.inputs, pick.pace, damaged)?;
             report.add(run);
             if run.reclaimed_bytes > 0 && self.log.reserve.is_full() {
@@ -137,10 +137,20 @@ impl Compactor {
             let met_damage = damaged.len() > known;
             let may_unpin = pick.unpins && unpinning_left > 0;
             if run.changed_nothing() && !met_damage && !may_unpin {
+                self.control.note_fruitless(inputs);
                 return Ok(report);
             }
             unpinning_left -= usize::from(may_unpin);
         }
+    }
+
+    /// Whether a compaction is running, or the background has something to compact.
+    pub(crate) fn is_behind(&self) -> bool {
+        if self.control.is_running() {
+            return true;
+        }
+        let is_due = |inputs: Vec<u64>| !self.control.was_fruitless(&inputs);
+        !self.control.is_paused() && self.next_inputs().is_some_and(is_due)
     }
 
     /// Makes room on a full disk for a delete: compacts what frees the most. Returns whether it

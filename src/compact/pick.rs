@@ -131,6 +131,13 @@ impl Compactor {
         })
     }
 
+    /// What the background would compact next, by the ids of the segments.
+    pub(super) fn next_inputs(&self) -> Option<Vec<u64>> {
+        let (segments, account) = self.survey();
+        let choice = choose(&account, &self.limits())?;
+        Some(ids(&segments_at(&segments, &choice.indexes)))
+    }
+
     /// All segments that have waste or are small, in groups of bounded size, oldest first.
     pub(super) fn pick_all(&self) -> Vec<Vec<SealedSegment>> {
         let (segments, account) = self.survey();
@@ -154,6 +161,10 @@ impl Compactor {
         let (_, account) = self.survey();
         account.excess(ceiling, self.log.segment_bytes())
     }
+}
+
+pub(super) fn ids(segments: &[SealedSegment]) -> Vec<u64> {
+    segments.iter().map(|segment| segment.id()).collect()
 }
 
 fn segments_at(segments: &[Arc<Segment>], indexes: &[usize]) -> Vec<SealedSegment> {

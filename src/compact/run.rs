@@ -24,6 +24,7 @@ use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::location::Location;
 use crate::log::segment_writer::{Finished, sealed_entries};
 use crate::planted::{Planted, planted};
+use crate::report::Level;
 use crate::segment::{SealedSegment, Segment};
 use crate::state::HashedKey;
 
@@ -48,6 +49,13 @@ impl Compactor {
         let done_before = self.control.progress().done_bytes;
         let report = self.begin(inputs, pace)?.execute()?;
         self.control.note(&report);
+        self.context.events.report.note(Level::Debug, || {
+            let (read, written) = (report.read_bytes, report.written_bytes);
+            format!(
+                "compacted {read} bytes of segments to {written}: {}",
+                self.context.path().display()
+            )
+        });
         // Bytes of dropped records need no copying.
         let done = self.control.progress().done_bytes;
         self.control

@@ -99,6 +99,7 @@ fn flush(engine: &Engine, stop: &Stop) {
     while !stop.requested.load(Ordering::Acquire) {
         engine.context.flush_wake.wait(interval);
         note_errors(engine, [engine.log.flush_pending(), engine.log.prepare_ahead()]);
+        engine.say();
     }
 }
 
@@ -115,6 +116,7 @@ fn sync(engine: &Engine, stop: &Stop) {
         let synced = engine.log.sync_behind();
         failed = synced.is_err();
         note_errors(engine, [synced]);
+        engine.say();
     }
 }
 
@@ -131,6 +133,8 @@ fn maintain(engine: &Engine, stop: &Stop) {
         engine.housekeeping.clean_expiry_queue();
         engine.housekeeping.merge_due_orders();
         engine.housekeeping.shrink();
+        engine.say();
+        engine.context.rounds.end();
     }
 }
 
@@ -150,6 +154,8 @@ fn compact(engine: &Engine, stop: &Stop) {
             Ok(_) | Err(Error::Cancelled | Error::Closed) => {}
             Err(error) => engine.context.events.note_background_error(&error),
         }
+        engine.say();
+        engine.context.rounds.end();
     }
 }
 
@@ -159,6 +165,7 @@ fn scrub(engine: &Engine, stop: &Stop) {
     while !stop.requested.load(Ordering::Acquire) {
         engine.context.scrub_wake.wait(engine.scrub.sleep());
         engine.scrub.go_on();
+        engine.say();
     }
 }
 

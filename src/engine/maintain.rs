@@ -11,6 +11,7 @@ impl Engine {
         let done = self.maintain_log_and_state();
         // Whatever failed: damage is found on a full disk too.
         self.scrub.go_on();
+        self.say();
         done
     }
 

@@ -14,7 +14,10 @@
 mod background;
 mod checkpoint;
 mod growth;
+mod idle;
 mod maintain;
+mod reader;
+mod say;
 pub(crate) mod transaction;
 pub(crate) mod verdict;
 pub(crate) mod write;
@@ -29,13 +32,17 @@ use crate::housekeeping::Housekeeping;
 use crate::log::Log;
 use crate::options::{Durability, Options};
 use crate::planted::{Planted, planted};
-use crate::recovery::{self, RecoveryReport, index_file};
+use crate::recovery::{self, Recovered, RecoveryReport, index_file};
 use crate::scrub::Scrub;
 use crate::state::State;
 use crate::sync::lock;
 
 pub(crate) use self::background::Workers;
 pub use self::checkpoint::CheckpointReport;
+pub use self::idle::Background;
+pub(crate) use self::reader::Reader;
+pub use self::reader::Refreshed;
+use self::say::Said;
 
 /// An open store.
 pub(crate) struct Engine {
@@ -51,16 +58,23 @@ pub(crate) struct Engine {
     pub(crate) namespace_changes: Mutex<()>,
     /// The result of closing, once it has been attempted.
     close_result: Mutex<Option<Result<()>>>,
+    said: Said,
 }
 
 impl Engine {
     /// Opens the store in this directory, or creates one.
     pub(crate) fn open(directory: &Path, options: Options) -> Result<(Engine, RecoveryReport)> {
-        let recovered = recovery::open(directory, options)?;
+        let mut recovered = recovery::open(directory, options)?;
+        let report = std::mem::take(&mut recovered.report);
+        Ok((Engine::of(recovered), report))
+    }
+
+    /// The engine of what recovery has opened.
+    fn of(recovered: Recovered) -> Engine {
         let (context, state, log) = (recovered.context, recovered.state, recovered.log);
         let housekeeping = recovered.housekeeping;
         let scrub = Arc::new(Scrub::new(context.clone(), state.clone(), log.clone()));
-        let engine = Engine {
+        Engine {
             compactor: Compactor::new(
                 context.clone(),
                 state.clone(),
@@ -76,12 +90,19 @@ impl Engine {
             transactions: Mutex::new(()),
             namespace_changes: Mutex::new(()),
             close_result: Mutex::default(),
-        };
-        Ok((engine, recovered.report))
+            said: Said::default(),
+        }
     }
 
     /// Closes the store; closing again returns the same result.
     pub(crate) fn close(&self) -> Result<()> {
+        let result = self.close_log();
+        // After the last change. Nothing is told from here on, whatever closing has come to.
+        self.log.end_watching();
+        result
+    }
+
+    fn close_log(&self) -> Result<()> {
         self.context.begin_closing();
         let _running = lock(&self.compactor.control.running);
         let _no_scrub = self.scrub.keep_out();
@@ -107,12 +128,17 @@ impl Engine {
         }
         self.log.unlock_directory();
         *ended = Some(result.clone());
+        // Calls that wait for the threads, which have ended.
+        self.context.rounds.end();
         result
     }
 
     /// The durability of a write that may set its own.
     pub(crate) fn durability(&self, own: Option<Durability>) -> Durability {
-        own.unwrap_or(self.context.options.durability)
+        match self.context.options.in_memory && !planted(Planted::SyncMemory) {
+            true => Durability::Buffered,
+            false => own.unwrap_or(self.context.options.durability),
+        }
     }
 }
 

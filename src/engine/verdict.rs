@@ -12,16 +12,19 @@ use crate::error::{Error, Result};
 use crate::planted::{Planted, planted};
 use crate::segment::Value;
 
+/// The program's condition on a value; None if the key is absent.
+pub(crate) type Holds<'a> = dyn FnMut(Option<&Value>) -> bool + 'a;
+
 /// A condition, and what it was last judged by.
 pub(crate) struct Verdict<'a> {
-    holds: RefCell<&'a mut dyn FnMut(Option<&Value>) -> bool>,
+    holds: RefCell<&'a mut Holds<'a>>,
     /// Sequence of the value, if the key was there, and the verdict.
     last: Cell<(Option<u64>, bool)>,
 }
 
 impl<'a> Verdict<'a> {
     /// Judges the value that was found. The caller holds no lock.
-    pub(crate) fn of(holds: &'a mut dyn FnMut(Option<&Value>) -> bool, found: Option<&Value>) -> Verdict<'a> {
+    pub(crate) fn of(holds: &'a mut Holds<'a>, found: Option<&Value>) -> Verdict<'a> {
         let verdict = callback::run(|| holds(found));
         Verdict {
             holds: RefCell::new(holds),

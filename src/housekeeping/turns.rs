@@ -61,10 +61,11 @@ impl<'a> Turns<'a> {
             if self.context.check_closing().is_err() {
                 return false;
             }
-            let guard = self.log.lock();
+            let mut guard = self.log.lock();
             let turn = Turn { began: Instant::now() };
             let before = self.next_sequence.replace(guard.next_sequence);
             let is_done = work(&guard.tail.right, &turn);
+            self.log.tell_expired(&mut guard);
             let has_written = before.is_some_and(|before| before != guard.next_sequence);
             let is_wanted = self.log.is_wanted();
             drop(guard);

@@ -1,5 +1,7 @@
 //! The namespaces of a store: by name for opening one, by number for records.
 
+mod settings;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -9,8 +11,10 @@ use crate::format::{Damage, Stored};
 use crate::planted::{Planted, planted};
 use crate::sync::ChangeRight;
 
+pub(crate) use self::settings::{decode_settings, encode_settings};
+
 /// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable
-/// id and name. It is read and written like any other, so creating, renaming and dropping need no
+/// id and name, metadata = settings. It is read and written like any other, so creating, renaming and dropping need no
 /// special record kinds.
 pub(crate) const SYSTEM_NAMESPACE: u32 = 0;
 
@@ -35,6 +39,8 @@ pub(crate) struct NamespaceState {
     counts: Counts,
     /// What the owner lets them grow to; [`u64::MAX`] if there is no limit.
     max_bytes: AtomicU64,
+    /// Lifetime of puts that name none, in milliseconds; 0 if they do not expire.
+    default_ttl_ms: AtomicU64,
 }
 
 /// What puts change, in a cache line of its own, since readers look at what is beside it. Like the
@@ -59,12 +65,19 @@ impl NamespaceState {
             dropped_at: AtomicU64::new(0),
             counts: Counts::default(),
             max_bytes: AtomicU64::new(u64::MAX),
+            default_ttl_ms: AtomicU64::new(0),
         }
     }
 
     /// The same namespace with records of so many bytes.
     pub(crate) fn with_live_bytes(mut self, live_bytes: u64) -> NamespaceState {
         *self.counts.live_bytes.get_mut() = live_bytes;
+        self
+    }
+
+    /// The same namespace, dropped before anything else.
+    pub(crate) fn dropped_before(mut self) -> NamespaceState {
+        *self.dropped_at.get_mut() = 1;
         self
     }
 
@@ -124,6 +137,16 @@ impl NamespaceState {
             u64::MAX => None,
             max_bytes => Some(max_bytes),
         }
+    }
+
+    /// Lifetime of puts that name none.
+    #[inline]
+    pub(crate) fn default_ttl_ms(&self) -> Option<u64> {
+        Some(self.default_ttl_ms.load(Ordering::Relaxed)).filter(|ttl_ms| *ttl_ms > 0)
+    }
+
+    pub(crate) fn set_default_ttl_ms(&self, ttl_ms: Option<u64>) {
+        self.default_ttl_ms.store(ttl_ms.unwrap_or(0), Ordering::Relaxed);
     }
 
     pub(crate) fn set_max_bytes(&self, max_bytes: Option<u64>) {
@@ -316,6 +339,11 @@ impl Namespaces {
     /// Notes that the key order of this namespace has to be checked again.
     pub(crate) fn note_changed(&self, number: u32) {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+    }
+
+    /// Number of key orders that are noted as changed.
+    pub(crate) fn changed(&self) -> usize {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Namespaces whose key orders have changed since the last call. The caller checks each,

@@ -165,15 +165,23 @@ impl Log {
             self.commit.write_out_held(&mut guard)?;
             let before = check()?;
             let sequence = self.append(&mut guard, record, before);
-            // On failure the record is rolled back: nothing acknowledged comes after it.
-            self.commit.write_out_held(&mut guard)?;
-            if planted(Planted::DropAfterSync) {
-                return self
-                    .commit(guard, Durability::Sync, sequence)
-                    .inspect(|()| then(sequence));
-            }
-            then(sequence);
-            self.commit(guard, Durability::Sync, sequence)
+            // On failure the record is rolled back: nothing acknowledged comes after it. Watchers
+            // are told of a drop once it is seen.
+            let late = planted(Planted::DropAfterSync);
+            self.tell_after(&mut guard, |guard| {
+                let written = self.commit.write_out_held(guard);
+                written.inspect(|()| {
+                    if !late {
+                        then(sequence)
+                    }
+                })
+            })?;
+            let durable = self.commit(guard, Durability::Sync, sequence);
+            durable.inspect(|()| {
+                if late {
+                    then(sequence)
+                }
+            })
         })
     }
 
@@ -241,6 +249,12 @@ impl Log {
         let applied = self.state.apply(&tail.right, &applied, &mut tail.undo);
         if tail.recent.is_wanted() {
             tail.recent.note(header.sequence, record.namespace.number, record.key());
+        }
+        if planted(Planted::TellUnfirm) {
+            let end = offset + header.record_len();
+            let acknowledged_end = std::mem::replace(&mut tail.acknowledged_end, end);
+            tail.tell();
+            tail.acknowledged_end = acknowledged_end;
         }
         self.check_indexed(guard, applied);
         header.sequence

@@ -124,6 +124,10 @@ pub(crate) fn check_scan(
 /// Writes and syncs the hint of a segment that no longer grows, replacing any old one.
 pub(crate) fn write_hint(context: &Context, segment: &Segment) -> Result<()> {
     let Some(summary) = segment.summary else { return Ok(()) };
+    if context.options.in_memory {
+        // Nobody will open it again.
+        return Ok(());
+    }
     // If part of the segment is damaged, a hint of the rest would silently drop that part.
     let (offsets, keys_crc) = sort_records(context, segment)?;
     let hint = Hint {

@@ -68,6 +68,11 @@ impl Identity {
         }
     }
 
+    /// Of the manifest in this directory.
+    pub(crate) fn of_directory(directory: &Directory) -> std::io::Result<Identity> {
+        Identity::read(&*directory.open_file(MANIFEST_FILE, false)?)
+    }
+
     /// Reads the identity of the manifest in this file, and no more.
     fn read(file: &dyn StorageFile) -> std::io::Result<Identity> {
         let mut head = [0; Manifest::HEAD_LEN];
@@ -220,11 +225,7 @@ impl ManifestStore {
 
     fn check_is(&self, expected: Identity) -> Result<()> {
         let path = self.directory.path_of(MANIFEST_FILE);
-        let found = self
-            .directory
-            .open_file(MANIFEST_FILE, false)
-            .and_then(|file| Identity::read(&*file));
-        match found {
+        match Identity::of_directory(&self.directory) {
             Ok(found) if found == expected || planted(Planted::WriteBesideStranger) => Ok(()),
             Err(error) if !is_gone(&error) => Err(Error::io("look at", &path, error)),
             _ => {

@@ -32,6 +32,7 @@ mod tail;
 pub(crate) mod unrecovered;
 mod view;
 mod waiters;
+mod watch;
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, Weak};
@@ -55,6 +56,8 @@ use crate::sync::lock;
 
 pub(crate) use self::append::{Applied, NewBatch, NewRecord, Room};
 pub(crate) use self::recent::Interest;
+pub use self::watch::Event;
+pub(crate) use self::watch::Queue;
 
 /// The writer lock, held.
 pub(crate) type Guard<'a> = commit::Guard<'a, Tail>;
@@ -206,6 +209,11 @@ impl Log {
             self.state.warm_up(&[hash]);
             self.lock()
         })
+    }
+
+    /// Number of segments that were rotated out and are not sealed yet.
+    pub(crate) fn sealing(&self) -> usize {
+        self.lock().tail.sealing.len()
     }
 
     /// Whether other threads wait for the writer lock.

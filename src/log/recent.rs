@@ -131,9 +131,9 @@ impl RecentWrites {
 
     /// Forgets what was written after this sequence: it was rolled back.
     pub(super) fn forget_after(&mut self, sequence: u64) {
-        while let Some(newest) = self.entries.pop_back_if(|newest| newest.sequence > sequence) {
-            self.bytes -= newest.bytes();
-        }
+        let kept = self.entries.partition_point(|entry| entry.sequence <= sequence);
+        let forgotten: usize = self.entries.drain(kept..).map(|entry| entry.bytes()).sum();
+        self.bytes -= forgotten;
     }
 
     /// Whether keys between the bounds were written after this sequence; None if that is not known

@@ -94,6 +94,9 @@ impl Reserve {
 
     /// Length of the whole reserve.
     pub(crate) fn bytes(&self) -> u64 {
+        if self.context.options.in_memory {
+            return 0;
+        }
         reserve_bytes(self.segment_bytes())
     }
 
@@ -202,6 +205,10 @@ impl Reserve {
 
     /// Lengthens the file by writing zeros, since a file's length alone reserves nothing.
     fn lengthen(&self, length: u64) -> std::io::Result<()> {
+        if self.context.options.in_memory {
+            // There is no disk that could be full.
+            return Ok(());
+        }
         let directory = &self.context.directory;
         let found = match directory.open_file(RESERVE_FILE, false) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,

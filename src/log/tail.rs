@@ -11,6 +11,7 @@ use super::commit::Environment;
 use super::recent::RecentWrites;
 use super::reserve::Reserve;
 use super::unrecovered::Unrecovered;
+use super::watch::Watchers;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::segment::{Mark, Start};
@@ -46,6 +47,8 @@ pub(crate) struct Tail {
     pub(super) bare_mark: u64,
     /// What transactions need to know.
     pub(crate) recent: RecentWrites,
+    /// Who is told of changes.
+    pub(super) watchers: Watchers,
     /// What is not durable.
     pub(super) behind: Behind,
     /// Records that recovery could not copy to another segment yet, for lack of space.
@@ -68,6 +71,7 @@ impl Tail {
             marked_sequence: 0,
             bare_mark: 0,
             recent: RecentWrites::default(),
+            watchers: Watchers::default(),
             behind: Behind::default(),
             unrecovered: None,
         }
@@ -96,7 +100,7 @@ impl Tail {
     }
 
     /// The end of the log, with what is only in memory.
-    fn end(&self) -> Mark {
+    pub(super) fn end(&self) -> Mark {
         match &self.active {
             Some(active) => Mark {
                 segment_id: active.segment.id(),
@@ -107,6 +111,34 @@ impl Tail {
                 offset: self.previous.previous_end,
             },
         }
+    }
+
+    /// Where in the active segment what can be rolled back begins.
+    fn firm_end(&self) -> u64 {
+        let written = self.active.as_ref().map_or(0, |active| active.written);
+        self.acknowledged_end.max(written)
+    }
+
+    /// The newest sequence that can no longer be rolled back, if this is the newest of all.
+    pub(super) fn firm_sequence(&self, last: u64) -> u64 {
+        let firm_end = self.firm_end();
+        let first_unsure = self.undo.iter().find(|undo| undo.offset >= firm_end);
+        first_unsure.map_or(last, |undo| undo.sequence - 1)
+    }
+
+    /// What can still be rolled back, and what comes later, will be told.
+    pub(super) fn begin_telling(&mut self) {
+        let segment_id = self.active.as_ref().map_or(0, |active| active.segment.id());
+        let offset = self.firm_end();
+        self.watchers.begin(Mark { segment_id, offset });
+    }
+
+    /// Tells the watchers what can no longer be rolled back.
+    #[cold]
+    pub(super) fn tell(&mut self) {
+        let firm_end = self.firm_end();
+        let active = self.active.as_ref().map(|active| &*active.segment);
+        self.watchers.tell(active, firm_end);
     }
 
     /// Memory of the active segment and of those not sealed yet, in bytes.
@@ -209,11 +241,17 @@ impl Environment for Device {
             Some(newer) => tail.undo.retain(|undo| undo.sequence >= newer),
             None => tail.undo.clear(),
         }
+        if tail.watchers.are_any() {
+            tail.tell();
+        }
     }
 
     fn acknowledge(&self, tail: &mut Tail) {
         if let Some(active) = &tail.active {
             tail.acknowledged_end = active.appender.len() as u64;
+        }
+        if tail.watchers.are_any() {
+            tail.tell();
         }
     }
 
@@ -249,6 +287,10 @@ impl Environment for Device {
         }
         let last = active.account.summary.max_sequence.max(written_sequence);
         tail.recent.forget_after(last);
+        if tail.watchers.are_any() {
+            tail.watchers.forget_after(last, tail.end());
+            tail.tell();
+        }
         Ok(Some(last))
     }
 

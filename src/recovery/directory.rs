@@ -9,7 +9,7 @@ use crate::format::{FileName, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, RESERVE_FILE
 use crate::log::manifest::{ManifestStore, ReplaceError};
 use crate::options::Options;
 use crate::planted::{Planted, planted};
-use crate::storage::{Directory, Storage, StorageLock, random_id};
+use crate::storage::{Directory, Storage, StorageLock, check_lock_linked, random_id};
 
 /// A directory locked by this handle, and its manifest.
 pub(super) struct Entered {
@@ -24,7 +24,7 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     let storage = options.storage.clone();
     let (directory, existed) = match open_directory(&*storage, path)? {
         Some(directory) => (directory, true),
-        None if options.create => {
+        None if options.creates() => {
             create_directory_durably(&*storage, path)?;
             let created = Directory::open(&*storage, path);
             (created.map_err(|error| Error::io("open", path, error))?, false)
@@ -38,7 +38,7 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     };
     // Checked before the lock file is created, so that nothing is left in a directory that is not a
     // store's.
-    check_directory(&directory, options.create)?;
+    check_options(&directory, options)?;
     let owner = format!("process {}", std::process::id());
     let lock = match directory.lock(LOCK_FILE, &owner) {
         Err(_) if planted(Planted::IgnoreLock) => None,
@@ -50,8 +50,12 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
             _ => Error::io("lock", &directory.path_of(LOCK_FILE), error),
         })?),
     };
+    if let Some(lock) = &lock {
+        // Another process may have destroyed the store after this one opened the file.
+        check_lock_linked(&**lock).map_err(|error| Error::io("lock", &directory.path_of(LOCK_FILE), error))?;
+    }
     // Another process may have created or changed the store before this one got the lock.
-    let found = if check_directory(&directory, options.create)? {
+    let found = if check_options(&directory, options)? {
         let found = ManifestStore::read(&directory)?;
         if found.is_none() && !planted(Planted::UnreadableIsAbsent) {
             // It is listed, so it is not absent: a link's target may come back.
@@ -88,6 +92,17 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
         manifest,
         created,
     })
+}
+
+/// Whether the directory has a manifest; an error if it must not have one, or cannot get one.
+fn check_options(directory: &Directory, options: &Options) -> Result<bool> {
+    let is_store = check_directory(directory, options.creates())?;
+    if is_store && options.create_new && !planted(Planted::OpenExisting) {
+        return Err(Error::StoreExists {
+            path: directory.path().to_owned(),
+        });
+    }
+    Ok(is_store)
 }
 
 /// Opens a directory; None if nothing has this name. A dangling link is an error, since its target
@@ -142,7 +157,7 @@ pub(crate) fn create_directory_durably(storage: &dyn Storage, directory: &Path) 
 /// Whether the directory has a manifest. Without one it must be empty, except for what the system
 /// puts there, and what an interrupted creation leaves: a lock file, an unfinished manifest, the
 /// marker of an unfinished copy.
-fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
+pub(super) fn check_directory(directory: &Directory, create: bool) -> Result<bool> {
     let not_a_store = |what: String| Error::NotAStore {
         path: directory.path().to_owned(),
         what,

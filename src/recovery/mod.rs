@@ -15,10 +15,12 @@
 //! Nothing on disk changes before the third step, which is atomic: recovery can be interrupted
 //! anywhere and repeated.
 
+pub(crate) mod destroy;
 pub(crate) mod directory;
 pub(crate) mod index_file;
 pub(crate) mod log_end;
 mod open_segments;
+pub(crate) mod reading;
 mod report;
 pub(crate) mod staging;
 

@@ -21,6 +21,7 @@ pub struct RecoveryReport {
     pub hints_used: u64,
     /// Segments whose hints were missing or unfit and are rewritten. With background threads the
     /// rewriting happens in the background, and hints that opening did not need are not counted.
+    /// In a store that was opened for reading only they are not rewritten.
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,

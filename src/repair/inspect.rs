@@ -15,7 +15,7 @@ use crate::format::{
     Damage, FileName, HINT_MAGIC, INDEX_FILE, INDEX_MAGIC, MANIFEST_FILE, MANIFEST_MAGIC, MANIFEST_TEMPORARY_FILE,
     SEGMENT_MAGIC, classify,
 };
-use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
+use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry, decode_settings};
 use crate::options::Options;
 use crate::planted::{Planted, planted};
 use crate::segment::walk::{Reach, Step, Walker};
@@ -433,12 +433,17 @@ fn named<'a>(namespace: u32, record: &Record<'a>) -> Vec<(&'static str, PartValu
     if namespace != SYSTEM_NAMESPACE {
         return Vec::new();
     }
-    match decode_entry(record.key(), record.value()) {
-        Ok((number, id, name)) => vec![
-            ("namespace number", Number(u64::from(number))),
-            ("namespace id", Id(id)),
-            ("namespace name", Text(name.to_owned())),
-        ],
+    let entry = decode_entry(record.key(), record.value());
+    match entry.and_then(|entry| Ok((entry, decode_settings(record.metadata())?))) {
+        Ok(((number, id, name), ttl_ms)) => {
+            let ttl = ttl_ms.map(|ttl_ms| ("namespace default lifetime in ms", Number(ttl_ms)));
+            let named = [
+                ("namespace number", Number(u64::from(number))),
+                ("namespace id", Id(id)),
+                ("namespace name", Text(name.to_owned())),
+            ];
+            named.into_iter().chain(ttl).collect()
+        }
         Err(damage) => vec![("cause", Text(damage.to_string()))],
     }
 }

@@ -18,12 +18,17 @@ use crate::storage::{Directory, StorageFile};
 /// Maximum number of open segment files, not counting files that are being read.
 const OPEN_FILES_MAX: usize = 64;
 
+/// The same for a store that is only read: the process that writes may remove files, and what is
+/// open can be read all the same.
+const OPEN_FILES_OF_READER_MAX: usize = 512;
+
 /// Which files are open; shared by all segments of a store.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     directory: Directory,
     /// Oldest first.
     opened: Mutex<VecDeque<Weak<Slot>>>,
+    most: usize,
 }
 
 /// Holds the file of a segment while it is open.
@@ -47,6 +52,10 @@ pub(crate) struct SegmentFile {
 impl OpenFiles {
     pub(crate) fn new(directory: Directory) -> Arc<OpenFiles> {
         Arc::new(OpenFiles {
+            most: match directory.is_read_only() {
+                true => OPEN_FILES_OF_READER_MAX,
+                false => OPEN_FILES_MAX,
+            },
             directory,
             opened: Mutex::default(),
         })
@@ -74,7 +83,7 @@ impl OpenFiles {
         }
         // A file is skipped at most once for having been read.
         for _ in 0..opened.len() * 2 {
-            if opened.len() <= OPEN_FILES_MAX {
+            if opened.len() <= self.most {
                 break;
             }
             let Some(oldest) = opened.pop_front() else { break };

@@ -4,12 +4,12 @@
 pub(crate) mod buffer;
 mod counters;
 pub(crate) mod files;
+mod read_error;
 pub(crate) mod scan;
 pub(crate) mod table;
 mod value;
 pub(crate) mod walk;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +24,7 @@ use buffer::AppendBuffer;
 use files::SegmentFile;
 
 pub(crate) use counters::{Counters, Counts};
+pub(crate) use read_error::ReadError;
 pub use value::Value;
 
 /// Readers of one segment would all change one reference count and contend for its cache line, so
@@ -89,30 +90,6 @@ fn own_stripe(stripes: &[Arc<Backing>]) -> &Arc<Backing> {
     }
     // While a thread exits, its thread-locals may already be gone; any stripe will do then.
     &stripes[STRIPE.try_with(|stripe| *stripe).unwrap_or(0)]
-}
-
-/// Why a record could not be read.
-#[derive(Debug)]
-pub(crate) enum ReadError {
-    /// The bytes are not a valid record.
-    Damage(Damage),
-    /// The system failed the read.
-    Io(io::Error),
-}
-
-impl From<Damage> for ReadError {
-    fn from(damage: Damage) -> Self {
-        ReadError::Damage(damage)
-    }
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => ReadError::Damage(Damage::Short),
-            _ => ReadError::Io(error),
-        }
-    }
 }
 
 /// A segment that no longer changes, sealed or cut: a possible input of compaction. Can only be

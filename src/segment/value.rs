@@ -1,7 +1,7 @@
 //! What `get` returns.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Bound, Deref, RangeBounds};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,7 @@ pub struct Value {
     metadata_start: usize,
     value_start: usize,
     end: usize,
-    has_metadata: bool,
+    metadata_len: Option<u32>,
     sequence: u64,
     expiry: Option<u64>,
 }
@@ -48,7 +48,7 @@ impl Value {
             value_start,
             end: bytes.len(),
             owner: Owner::Owned(Arc::new(bytes)),
-            has_metadata: metadata.is_some(),
+            metadata_len: metadata.map(|metadata| metadata.len() as u32),
             sequence: 0,
             expiry,
         }
@@ -80,13 +80,13 @@ impl Value {
             metadata_start,
             value_start,
             end: value_start + header.value_len as usize,
-            has_metadata: header.metadata_len.is_some(),
+            metadata_len: header.metadata_len,
             sequence: header.sequence,
             expiry: header.expiry,
         }
     }
 
-    fn slice(&self, start: usize, end: usize) -> &[u8] {
+    fn part(&self, start: usize, end: usize) -> &[u8] {
         let bytes = match &self.owner {
             Owner::Shared(backing) => backing.bytes(),
             Owner::Owned(bytes) => bytes,
@@ -96,7 +96,29 @@ impl Value {
 
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        self.slice(self.value_start, self.end)
+        self.part(self.value_start, self.end)
+    }
+
+    /// A part of the value, such as `value.slice(..100)`, with the same expiry, metadata and sequence.
+    /// Nothing is copied. A range that ends behind the value is cut there, and one that begins
+    /// behind it is empty.
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Value {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => usize::MAX,
+        };
+        let value_start = self.value_start.saturating_add(start).min(self.end);
+        Value {
+            value_start,
+            end: self.value_start.saturating_add(end).clamp(value_start, self.end),
+            ..self.clone()
+        }
     }
 
     /// The bytes as text; [`Error::Decode`] if they are not UTF-8.
@@ -118,8 +140,8 @@ impl Value {
 
     /// The metadata put with the value; `None` if there is none.
     pub fn metadata(&self) -> Option<&[u8]> {
-        self.has_metadata
-            .then(|| self.slice(self.metadata_start, self.value_start))
+        let length = self.metadata_len?;
+        Some(self.part(self.metadata_start, self.metadata_start + length as usize))
     }
 
     /// When the key expires, in milliseconds since the Unix epoch; `None` if never.

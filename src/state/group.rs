@@ -30,9 +30,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{HashedKey, State, View};
-use crate::error::Result;
+use crate::clock::Now;
+use crate::error::{Error, Result};
 use crate::planted::{Planted, planted};
-use crate::segment::Segment;
+use crate::segment::{ReadError, Segment, Value};
 use crate::sync::ChangeRight;
 
 /// Looks at several keys before a view is used, which takes the writer lock for a moment. If that is
@@ -242,6 +243,26 @@ impl State {
         let (number, offset) = group.find(key)?;
         let is_applied = number < group.applied.load(Ordering::Acquire) || planted(Planted::BatchInSteps);
         (!is_applied).then_some(InGroup { group, offset })
+    }
+
+    /// The value of a record in a group, unless it is a tombstone or has expired.
+    #[cold]
+    pub(super) fn value_in_group(
+        &self,
+        key: &HashedKey<'_>,
+        found: &InGroup,
+        now: Option<&Now>,
+    ) -> Result<Option<Value>> {
+        let value = found
+            .segment()
+            .value(found.offset(), |record| record.header.kind.is_put())
+            .map_err(|error| self.error_in_group(key, found, error))?;
+        Ok(self.unless_expired(value, now))
+    }
+
+    pub(super) fn error_in_group(&self, key: &HashedKey<'_>, found: &InGroup, error: ReadError) -> Error {
+        let error = self.context.read_error(found.segment().id(), found.offset(), error);
+        error.of_key(key.key)
     }
 
     /// Runs `look`, which may read several keys, so that it sees one moment: in the present, or if

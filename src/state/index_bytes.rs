@@ -22,6 +22,8 @@ use crate::sync::{ChangeRight, lock};
 const HAS_EXPIRING: u8 = 1;
 /// Flag of a namespace: the bytes of its records follow.
 const HAS_LIVE_BYTES: u8 = 2;
+/// Flag of a namespace: its default lifetime follows.
+const HAS_DEFAULT_TTL: u8 = 4;
 
 /// The content of an index file, checked.
 pub(crate) struct Indexes {
@@ -119,8 +121,13 @@ impl State {
             out.write_all(&namespace.number.to_stored())?;
             out.write_all(&namespace.stable_id.to_stored())?;
             let expiring = if namespace.has_expiring() { HAS_EXPIRING } else { 0 };
-            out.write_all(&[HAS_LIVE_BYTES | expiring])?;
+            let default_ttl_ms = namespace.default_ttl_ms();
+            let has_default = default_ttl_ms.map_or(0, |_| HAS_DEFAULT_TTL);
+            out.write_all(&[HAS_LIVE_BYTES | expiring | has_default])?;
             out.write_all(&namespace.live_bytes().to_stored())?;
+            if let Some(ttl_ms) = default_ttl_ms {
+                out.write_all(&ttl_ms.to_stored())?;
+            }
             out.write_all(&(name.len() as u32).to_stored())?;
             out.write_all(name.as_bytes())?;
             namespace.order.write_to(out)?;
@@ -238,11 +245,15 @@ fn read_namespaces(fields: &mut Fields<'_>) -> Result<Vec<NamespaceState>, Damag
     for _ in 0..count {
         let (number, stable_id) = (fields.u32()?, u128::from_stored(fields.bytes()?));
         let flags = fields.u8()?;
-        if flags & !HAS_EXPIRING != HAS_LIVE_BYTES {
+        if flags & !(HAS_EXPIRING | HAS_DEFAULT_TTL) != HAS_LIVE_BYTES {
             // Without the bytes, it is of a version that did not count them.
             return Err(Damage::Field("flags of a namespace"));
         }
         let live_bytes = fields.u64()?;
+        let default_ttl_ms = match flags & HAS_DEFAULT_TTL {
+            0 => None,
+            _ => Some(fields.u64()?),
+        };
         let length = fields.u32()? as usize;
         let name = std::str::from_utf8(fields.slice(length)?).map_err(|_| Damage::Field("name of a namespace"))?;
         let is_new = known.insert((Some(number), None)) && known.insert((None, Some(name.to_owned())));
@@ -251,6 +262,7 @@ fn read_namespaces(fields: &mut Fields<'_>) -> Result<Vec<NamespaceState>, Damag
         }
         let namespace = NamespaceState::new(number, stable_id, name, KeyOrder::read_from(fields)?);
         let namespace = namespace.with_live_bytes(live_bytes);
+        namespace.set_default_ttl_ms(default_ttl_ms);
         if flags & HAS_EXPIRING != 0 {
             namespace.set_has_expiring();
         }

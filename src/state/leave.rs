@@ -61,6 +61,15 @@ enum Found {
     },
 }
 
+/// A key that has left the indexes since it expired.
+#[derive(Debug)]
+pub(crate) struct Expired {
+    pub(crate) namespace: u32,
+    pub(crate) key: Box<[u8]>,
+    /// Sequence of the put.
+    pub(crate) sequence: u64,
+}
+
 /// A key of a dropped namespace, and the record that the keydir points at for it.
 pub(crate) struct Dropped<'a> {
     key: HashedKey<'a>,
@@ -158,12 +167,29 @@ impl State {
             segment.counters.die(right, length, self.newest.load(Ordering::Relaxed));
             segment.counters.add_expired(right, header.expiry.unwrap_or(0), length);
             self.context.events.expired.fetch_add(1, Ordering::Relaxed);
+            if let Some(list) = &mut *lock(&self.expired) {
+                list.push(Expired {
+                    namespace: header.namespace,
+                    key: key.clone(),
+                    sequence: header.sequence,
+                });
+            }
             if let Some(namespace) = namespace {
                 namespace.change_live_bytes(right, length, 0);
                 self.namespaces.change_order(namespace, [Change::Remove(key)]);
             }
         }
         None
+    }
+
+    /// Begins or ends to note what expires, for [`State::take_expired`].
+    pub(crate) fn note_expired(&self, noted: bool) {
+        *lock(&self.expired) = noted.then(Vec::new);
+    }
+
+    /// What has expired since the last call, if that is noted.
+    pub(crate) fn take_expired(&self) -> Vec<Expired> {
+        lock(&self.expired).as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Keeps a record for the views if it is about to leave: if the keydir points at it.

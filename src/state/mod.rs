@@ -45,6 +45,7 @@ use crate::sync::lock;
 pub(crate) use change::Full;
 pub(crate) use group::{Group, GroupPlan};
 pub(crate) use index_bytes::Indexes;
+pub(crate) use leave::Expired;
 pub(crate) use load::Source;
 pub(crate) use read::{Candidate, HashedKey};
 pub(crate) use record::{AppliedRecord, Current, Move, Undo, flags};
@@ -81,6 +82,8 @@ pub(crate) struct State {
     /// Called after each step of applying a group.
     #[cfg(test)]
     between_steps: Mutex<Option<group::Hook>>,
+    /// What has expired, if anybody wants to be told.
+    expired: Mutex<Option<Vec<Expired>>>,
 }
 
 /// The lock under which the state changes, for the rare reader that must keep it from changing.
@@ -126,6 +129,7 @@ impl State {
             views: Views::default(),
             #[cfg(test)]
             between_steps: Mutex::default(),
+            expired: Mutex::default(),
         }
     }
 
@@ -182,6 +186,11 @@ impl State {
     pub(crate) fn expiry_queue(&self, now: &Now) -> (u64, u64) {
         let queue = lock(&self.expiry);
         (queue.due(now.wall_ms()), queue.memory_bytes() as u64)
+    }
+
+    /// Entries of the expiry queue that are due at this time.
+    pub(crate) fn due_before(&self, now_ms: u64) -> u64 {
+        lock(&self.expiry).due(now_ms)
     }
 
     /// Number of the next namespace.

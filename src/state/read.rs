@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use super::group::InGroup;
 use super::{Current, State, WARM_UP};
 use crate::clock::Now;
 use crate::error::{Error, Result};
@@ -85,24 +84,9 @@ impl State {
         Ok(self.unless_expired(found, now))
     }
 
-    /// The value of a record in a group, unless it is a tombstone or has expired.
-    #[cold]
-    fn value_in_group(&self, key: &HashedKey<'_>, found: &InGroup, now: Option<&Now>) -> Result<Option<Value>> {
-        let value = found
-            .segment()
-            .value(found.offset(), |record| record.header.kind.is_put())
-            .map_err(|error| self.error_in_group(key, found, error))?;
-        Ok(self.unless_expired(value, now))
-    }
-
-    fn error_in_group(&self, key: &HashedKey<'_>, found: &InGroup, error: ReadError) -> Error {
-        let error = self.context.read_error(found.segment().id(), found.offset(), error);
-        error.of_key(key.key)
-    }
-
     /// The value, unless it has expired now, or at this time.
     #[inline]
-    fn unless_expired(&self, found: Option<Value>, now: Option<&Now>) -> Option<Value> {
+    pub(super) fn unless_expired(&self, found: Option<Value>, now: Option<&Now>) -> Option<Value> {
         found.filter(|value| {
             let (expiry, sequence) = (value.expiry_ms(), value.sequence());
             let is_expired = |now: &Now| now.is_expired(expiry, sequence);

@@ -250,12 +250,13 @@ impl Views {
         let Some(keys) = inner.kept.gone.get(&namespace) else {
             return Vec::new();
         };
-        let seen = |(key, until): (&Box<[u8]>, &u64)| (sequence < *until).then(|| key.clone());
         let keys = keys.range::<[u8], _>(bounds);
+        let seen = keys.filter(|(_, until)| sequence < **until);
+        let seen = seen.map(|(key, _)| key.clone());
         if reverse {
-            keys.rev().filter_map(seen).take(limit).collect()
+            seen.rev().take(limit).collect()
         } else {
-            keys.filter_map(seen).take(limit).collect()
+            seen.take(limit).collect()
         }
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Directory {
     path: Arc<Path>,
     inner: Arc<dyn StorageDirectory>,
     syncs: Arc<Syncs>,
+    /// Whether nothing may be changed through this handle.
+    read_only: bool,
 }
 
 /// The first sync that failed.
@@ -88,7 +90,31 @@ impl Directory {
             path: path.into(),
             inner: storage.open_directory(path)?,
             syncs: Arc::default(),
+            read_only: false,
         })
+    }
+
+    /// The same directory, for a store that is opened for reading only: every call that would
+    /// change, lock or sync something fails, whoever makes it.
+    pub(crate) fn read_only(self) -> Directory {
+        Directory {
+            read_only: true,
+            ..self
+        }
+    }
+
+    /// Whether it is the directory of a store that is opened for reading only.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    #[inline]
+    fn check_writes(&self) -> io::Result<()> {
+        if !self.read_only {
+            return Ok(());
+        }
+        let what = "the store was opened for reading only";
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, what))
     }
 
     /// The path under which it was opened.
@@ -107,11 +133,15 @@ impl Directory {
 
     /// As [`StorageDirectory::create`].
     pub(crate) fn create(&self, name: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.check_writes()?;
         Ok(self.watch(name, self.inner.create(name)?))
     }
 
     /// As [`StorageDirectory::open`].
     pub(crate) fn open_file(&self, name: &str, write: bool) -> io::Result<Arc<dyn StorageFile>> {
+        if write {
+            self.check_writes()?;
+        }
         Ok(self.watch(name, self.inner.open(name, write)?))
     }
 
@@ -122,16 +152,18 @@ impl Directory {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writes()?;
         self.inner.rename(from, to)
     }
 
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writes()?;
         self.inner.remove(name)
     }
 
     /// Removes a file; no error if there is none.
     pub(crate) fn remove_if_there(&self, name: &str) -> io::Result<()> {
-        match self.inner.remove(name) {
+        match self.remove(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
         }
@@ -139,16 +171,19 @@ impl Directory {
 
     /// As [`StorageDirectory::hard_link`], under the same name.
     pub(crate) fn hard_link(&self, name: &str, to: &Directory) -> io::Result<()> {
+        self.check_writes()?;
         self.inner.hard_link(name, &*to.inner, name)
     }
 
     /// As [`StorageDirectory::lock`].
     pub(crate) fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>> {
+        self.check_writes()?;
         self.inner.lock(name, owner)
     }
 
     /// Makes the names in the directory durable. Fails if any sync of the store has failed.
     pub(crate) fn sync(&self) -> io::Result<()> {
+        self.check_writes()?;
         self.syncs
             .judge(&self.path, self.inner.sync(), || self.inner.check_journal())
     }

@@ -337,6 +337,10 @@ impl Storage for FaultStorage {
         self.interposed.remove_directory(path)
     }
 
+    fn remove_empty_directory(&self, path: &Path) -> io::Result<()> {
+        self.interposed.remove_empty_directory(path)
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         self.interposed.exists(path)
     }

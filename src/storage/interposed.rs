@@ -29,7 +29,7 @@ pub enum Operation {
     Rename,
     /// [`StorageDirectory::remove`].
     Remove,
-    /// [`Storage::remove_directory`].
+    /// [`Storage::remove_directory`] and [`Storage::remove_empty_directory`].
     RemoveDirectory,
     /// [`StorageDirectory::hard_link`].
     HardLink,
@@ -212,6 +212,12 @@ impl Storage for Interposed {
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         self.interposer.around(&on(Operation::RemoveDirectory, path), &mut || {
             self.inner.remove_directory(path)
+        })
+    }
+
+    fn remove_empty_directory(&self, path: &Path) -> io::Result<()> {
+        self.interposer.around(&on(Operation::RemoveDirectory, path), &mut || {
+            self.inner.remove_empty_directory(path)
         })
     }
 

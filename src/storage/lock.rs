@@ -5,7 +5,8 @@
 //! obstacle, and a process id in it is never trusted. Its text only serves to name the holder in
 //! the error that other processes get.
 //!
-//! The file is never removed. Otherwise, between an unlock and an unlink, another process could
+//! The file is removed only with the store, by its holder; who gets the lock then checks that the
+//! file still has its name. Otherwise, between an unlock and an unlink, another process could
 //! lock the old file while a third creates and locks a new one, and both would hold the lock.
 
 use std::fs::File;

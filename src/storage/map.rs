@@ -13,7 +13,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-#[cfg(any(test, feature = "testing"))]
 use std::sync::Arc;
 
 use memmap2::{Mmap, MmapOptions};
@@ -32,11 +31,10 @@ enum Backing {
     /// Not every system can map an empty range.
     Empty,
     File(Mmap),
-    #[cfg(any(test, feature = "testing"))]
     Memory {
         bytes: Arc<Vec<u8>>,
         length: usize,
-        /// Keeps the file open on the simulated disk until the map is dropped.
+        /// Keeps the file open until the map is dropped.
         _opened: Arc<dyn Send + Sync>,
     },
 }
@@ -67,8 +65,7 @@ impl Map {
         Ok(map)
     }
 
-    /// A snapshot of a simulated file; `opened` is kept until the map is dropped.
-    #[cfg(any(test, feature = "testing"))]
+    /// A snapshot of a file in memory; `opened` is kept until the map is dropped.
     pub(super) fn of_memory(bytes: Arc<Vec<u8>>, length: u64, opened: Arc<dyn Send + Sync>) -> io::Result<Self> {
         check_length(length, bytes.len() as u64)?;
         // Lossless: not above the length of a Vec.
@@ -115,7 +112,6 @@ impl Deref for Map {
         match &self.0 {
             Backing::Empty => &[],
             Backing::File(map) => map,
-            #[cfg(any(test, feature = "testing"))]
             Backing::Memory { bytes, length, .. } => bytes.get(..*length).unwrap_or_default(),
         }
     }
@@ -132,7 +128,6 @@ impl std::fmt::Debug for Map {
         let backing = match &self.0 {
             Backing::Empty => "empty",
             Backing::File(_) => "file",
-            #[cfg(any(test, feature = "testing"))]
             Backing::Memory { .. } => "memory",
         };
         formatter

@@ -472,6 +472,10 @@ impl Storage for MemStorage {
         self.mutate().remove_directory(path)
     }
 
+    fn remove_empty_directory(&self, path: &Path) -> io::Result<()> {
+        self.mutate().remove_empty_directory(path)
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         MemStorage::exists(self, path)
     }

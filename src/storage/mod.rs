@@ -22,6 +22,7 @@
 mod directory;
 mod lock;
 mod map;
+mod memory;
 mod os;
 mod process;
 
@@ -49,6 +50,7 @@ pub use interposed::{Call, Interposed, Interposer, Operation};
 pub use map::Map;
 #[cfg(any(test, feature = "testing"))]
 pub use mem::{CutPolicy, MemStorage};
+pub(crate) use memory::{MEMORY_PATH, MemoryStorage};
 pub use os::OsStorage;
 pub(crate) use process::ProcessMark;
 
@@ -73,6 +75,8 @@ mod sealed {
     pub enum Base<'a> {
         /// A directory of the machine.
         Os(&'a super::os::OsDirectory),
+        /// The directory of a store in memory.
+        Memory,
         /// A directory of a simulated disk.
         #[cfg(any(test, feature = "testing"))]
         Mem(&'a super::mem::MemDirectory),
@@ -83,6 +87,7 @@ mod sealed {
         pub(crate) fn os(self) -> Option<&'a super::os::OsDirectory> {
             match self {
                 Base::Os(directory) => Some(directory),
+                Base::Memory => None,
                 #[cfg(any(test, feature = "testing"))]
                 Base::Mem(_) => None,
             }
@@ -109,6 +114,9 @@ pub trait Storage: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// Removes a directory and its content, in no particular order: a crash can leave any part of
     /// it.
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory that has nothing in it; `DirectoryNotEmpty` if it has.
+    fn remove_empty_directory(&self, path: &Path) -> io::Result<()>;
 
     /// Whether the path exists; a dangling symbolic link does.
     fn exists(&self, path: &Path) -> io::Result<bool>;

@@ -47,6 +47,10 @@ impl Storage for OsStorage {
         fs::remove_dir_all(path)
     }
 
+    fn remove_empty_directory(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
     fn exists(&self, path: &Path) -> io::Result<bool> {
         match fs::symlink_metadata(or_here(path)) {
             Ok(_) => Ok(true),

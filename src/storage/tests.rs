@@ -310,6 +310,11 @@ fn a_directory_is_removed_with_all_that_is_in_it() {
         setup.create("d/inner/a", b"content");
         setup.create("d/b", b"content");
         setup.storage.remove(&setup.path("d")).unwrap_err();
+        let only_if_empty = |name: &str| setup.storage.remove_empty_directory(&setup.path(name));
+        assert_eq!(kind(only_if_empty("d")), ErrorKind::DirectoryNotEmpty);
+        setup.storage.remove(&setup.path("d/inner/a")).unwrap();
+        only_if_empty("d/inner").unwrap();
+        assert_eq!(kind(only_if_empty("d/inner")), ErrorKind::NotFound);
         setup.storage.remove_directory(&setup.path("d")).unwrap();
         assert!(setup.names().is_empty());
         assert_eq!(

@@ -43,6 +43,8 @@ use crate::planted::{Planted, planted};
 #[must_use = "a batch does nothing until it is committed"]
 pub struct Batch {
     engine: Arc<Engine>,
+    /// Then nothing can be written.
+    read_only: bool,
     durability: Option<Durability>,
     /// Namespaces written to, in the order of the writes; consecutive writes to the same one share
     /// an entry.
@@ -71,7 +73,8 @@ struct Write {
 impl Batch {
     pub(super) fn new(store: &Store) -> Batch {
         Batch {
-            engine: store.engine().clone(),
+            engine: store.engine_now(),
+            read_only: store.is_read_only(),
             durability: None,
             namespaces: Vec::new(),
             writes: Vec::new(),
@@ -135,7 +138,7 @@ impl Batch {
         let (key, value, options) = (key.as_ref(), value.as_ref(), options.borrow());
         let checked = self
             .check_store(namespace)
-            .and_then(|()| checked_put(&self.engine, key, value, options));
+            .and_then(|()| checked_put(&self.engine, &namespace.state, [key, value], options));
         if let Err(error) = checked {
             return Err(self.refusal(namespace, key, error));
         }
@@ -165,7 +168,15 @@ impl Batch {
 
     /// Refuses a namespace of another store.
     fn check_store(&self, namespace: &Namespace) -> Result<()> {
-        if Arc::ptr_eq(namespace.store.engine(), &self.engine) {
+        if self.read_only {
+            self.engine.context.check_open()?;
+            return Err(Error::ReadOnly);
+        }
+        if namespace
+            .store
+            .writer()
+            .is_ok_and(|engine| Arc::ptr_eq(engine, &self.engine))
+        {
             return Ok(());
         }
         Err(Error::invalid(
@@ -223,7 +234,8 @@ impl Batch {
             Some(lifetime) => Action::Put {
                 value: &self.bytes[value_start..write.value_end],
                 metadata: write.metadata_end.map(|end| &self.bytes[write.key.end..end]),
-                expiry: expiry_of(&self.engine, lifetime).map_err(|error| error.of_write(index, key))?,
+                expiry: expiry_of(&self.engine, &self.namespaces[write.namespace], lifetime)
+                    .map_err(|error| error.of_write(index, key))?,
             },
             None => Action::Delete,
         };
@@ -272,6 +284,9 @@ impl Batch {
     pub fn commit(&mut self) -> Result<u64> {
         let engine = &self.engine;
         engine.context.check_open()?;
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
         if let Some(error) = self.refused.as_ref().filter(|_| !planted(Planted::CommitTheRest)) {
             return Err(error.clone());
         }

@@ -36,6 +36,6 @@ impl Store {
         directory: impl AsRef<Path>,
         mut progress: impl FnMut(Progress) -> bool,
     ) -> Result<CheckpointReport> {
-        self.engine().checkpoint(directory.as_ref(), &mut progress)
+        self.writer()?.checkpoint(directory.as_ref(), &mut progress)
     }
 }

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::options::{Lifetime, PutOptions};
+use crate::planted::{Planted, planted};
 
 /// Refuses work on a namespace that was dropped, or whose store was closed.
 pub(super) fn check_namespace(engine: &Engine, namespace: &NamespaceState) -> Result<()> {
@@ -16,24 +17,35 @@ pub(super) fn check_namespace(engine: &Engine, namespace: &NamespaceState) -> Re
 }
 
 /// Checks a put against the limits, and computes its expiry.
-pub(super) fn checked_put(engine: &Engine, key: &[u8], value: &[u8], options: &PutOptions) -> Result<Option<u64>> {
+pub(super) fn checked_put(
+    engine: &Engine,
+    namespace: &NamespaceState,
+    [key, value]: [&[u8]; 2],
+    options: &PutOptions,
+) -> Result<Option<u64>> {
     let limits = &engine.context.options.limits;
     limits.check_key(key)?;
     limits.check_value(value)?;
-    check_options(engine, options)
+    check_options(engine, namespace, options)
 }
 
 /// Checks the options of a put against the limits, and computes its expiry.
-pub(super) fn check_options(engine: &Engine, options: &PutOptions) -> Result<Option<u64>> {
+pub(super) fn check_options(engine: &Engine, namespace: &NamespaceState, options: &PutOptions) -> Result<Option<u64>> {
     if let Some(metadata) = &options.metadata {
         engine.context.options.limits.check_metadata(metadata)?;
     }
-    expiry_of(engine, options.lifetime)
+    expiry_of(engine, namespace, options.lifetime)
 }
 
 /// The expiry of a put now with this lifetime, which is checked against the limits.
-pub(super) fn expiry_of(engine: &Engine, lifetime: Lifetime) -> Result<Option<u64>> {
-    if matches!(lifetime, Lifetime::Forever) {
+pub(super) fn expiry_of(engine: &Engine, namespace: &NamespaceState, lifetime: Lifetime) -> Result<Option<u64>> {
+    let default_ttl_ms = namespace
+        .default_ttl_ms()
+        .filter(|_| !planted(Planted::IgnoreDefaultTtl));
+    if matches!(
+        (lifetime, default_ttl_ms),
+        (Lifetime::Forever, _) | (Lifetime::Unset, None)
+    ) {
         return Ok(None);
     }
     let limits = &engine.context.options.limits;
@@ -42,6 +54,8 @@ pub(super) fn expiry_of(engine: &Engine, lifetime: Lifetime) -> Result<Option<u6
     let now_ms = engine.context.time.now().wall_ms();
     match lifetime {
         Lifetime::Forever => Ok(None),
+        // It was checked when it was set.
+        Lifetime::Unset => Ok(default_ttl_ms.map(|ttl_ms| now_ms.saturating_add(ttl_ms))),
         Lifetime::For(ttl) => limits.expiry_after(ttl, now_ms).map(Some),
         Lifetime::Until(expiry_ms) => limits.check_expiry(expiry_ms, now_ms).map(Some),
         Lifetime::Kept(expiry_ms) => Ok(Some(expiry_ms)),

@@ -91,6 +91,7 @@ impl<'a> DeleteRange<'a> {
     /// [`Error::Cancelled`]. Earlier batches stay deleted; running it again goes on. A key whose
     /// record is damaged is deleted like any other, and counts.
     pub fn run(mut self) -> Result<Deleted> {
+        self.namespace.check()?;
         if !(1..=BATCH_KEYS_MAX).contains(&self.batch_keys) {
             return Err(Error::invalid(format!(
                 "a batch of {} keys is not possible; choose 1 to {BATCH_KEYS_MAX}",
@@ -113,7 +114,7 @@ impl<'a> DeleteRange<'a> {
     /// Deletes the first keys of what is left; returns the last of them, or None if there are none.
     fn delete_batch(&self, deleted: &mut Deleted) -> Result<Option<Vec<u8>>> {
         self.namespace.check()?;
-        let (engine, state) = (self.namespace.engine(), &self.namespace.state);
+        let (engine, state) = (self.namespace.writer()?, &self.namespace.state);
         let (lower, upper) = (self.lower.as_ref(), self.upper.as_ref());
         let (lower, upper) = (lower.map(Vec::as_slice), upper.map(Vec::as_slice));
         let mut keys = state.order.page(lower, upper, false, self.batch_keys);

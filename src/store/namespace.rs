@@ -1,12 +1,14 @@
 //! Reading and writing the keys of one namespace.
 
 use std::borrow::Borrow;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checks::{check_namespace, check_options, checked_put};
+use super::checks::{check_options, checked_put};
+use super::current::NamespaceView;
 use super::list::{Moment, Source};
-use super::{List, Store};
+use super::{List, NamespaceStats, Store};
 use crate::engine::Engine;
 use crate::engine::write::{Action, Operation, Written};
 use crate::error::{Error, Result};
@@ -23,46 +25,6 @@ use crate::segment::Value;
 pub struct Namespace {
     pub(super) store: Store,
     pub(crate) state: Arc<NamespaceState>,
-}
-
-/// A namespace as [`Store::namespaces`] lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NamespaceInfo {
-    /// Its name, unique in the store.
-    pub name: String,
-    /// Its id: random, chosen at creation, kept through renames.
-    pub id: u128,
-}
-
-/// What a namespace holds. The numbers are read one after the other while writers run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NamespaceStats {
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: u128,
-    /// Keys in the indexes, with those that have expired and were not swept yet.
-    pub keys: u64,
-    /// Bytes of their records, headers and padding included. Damage of a record does not change
-    /// this number until its key is written or deleted, and then may leave it too high until the
-    /// store is opened again without an index file.
-    pub live_bytes: u64,
-    /// The limit set by [`Namespace::set_max_bytes`].
-    pub max_bytes: Option<u64>,
-}
-
-impl NamespaceStats {
-    pub(super) fn of(state: &NamespaceState) -> NamespaceStats {
-        NamespaceStats {
-            name: state.name().to_string(),
-            id: state.stable_id,
-            keys: state.order.len(),
-            live_bytes: state.live_bytes(),
-            max_bytes: state.max_bytes(),
-        }
-    }
 }
 
 /// Outcome of a delete.
@@ -93,17 +55,19 @@ impl Namespace {
         Namespace { store, state }
     }
 
-    pub(super) fn engine(&self) -> &Engine {
-        self.store.engine()
+    /// The engine, for a call that writes.
+    #[inline]
+    pub(super) fn writer(&self) -> Result<&Engine> {
+        Ok(self.store.writer()?)
     }
 
     fn limits(&self) -> &Limits {
-        &self.engine().context.options.limits
+        &self.store.inner.context.options.limits
     }
 
     /// Its current name.
     pub fn name(&self) -> String {
-        self.state.name().to_string()
+        self.with_state(|state| state.name().to_string())
     }
 
     /// Its id: random, chosen at creation, kept through renames. Workers KV's 32 hexadecimal digits
@@ -131,7 +95,7 @@ impl Namespace {
 
     /// Bytes of its records; see [`NamespaceStats::live_bytes`]. Takes no lock.
     pub fn live_bytes(&self) -> u64 {
-        self.state.live_bytes()
+        self.with_state(NamespaceState::live_bytes)
     }
 
     /// The limit set by [`Namespace::set_max_bytes`].
@@ -142,18 +106,17 @@ impl Namespace {
     /// What it holds; [`Error::NamespaceNotFound`] if it was dropped. Merges what was queued for
     /// the key order, which the next listing would do otherwise.
     pub fn stats(&self) -> Result<NamespaceStats> {
-        self.check()?;
-        Ok(NamespaceStats::of(&self.state))
+        Ok(NamespaceStats::of(self.view()?.state()))
     }
 
     /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
-        check_namespace(self.engine(), &self.state)
+        self.view().map(drop)
     }
 
     /// Why input that is not accepted is refused: a closed store or a dropped namespace is told
     /// first.
-    fn refusal(&self, error: Error) -> Error {
+    pub(super) fn refusal(&self, error: Error) -> Error {
         if planted(Planted::InputFirst) {
             return error;
         }
@@ -171,18 +134,17 @@ impl Namespace {
     /// [`crate::ReadMode::Pread`] if the system fails the read, [`Error::NamespaceNotFound`] if
     /// the namespace was dropped.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
-        self.check()?;
-        let found = self.engine().state.get(&self.state, key.as_ref())?;
-        self.unless_dropped(found)
+        let key = key.as_ref();
+        self.read(|view| {
+            let found = view.engine.state.get(view.state(), key)?;
+            unless_dropped(view, found)
+        })
     }
 
-    /// What was found, or an error if that is nothing because the namespace was dropped meanwhile.
-    #[inline]
-    fn unless_dropped<T>(&self, found: Option<T>) -> Result<Option<T>> {
-        if found.is_none() {
-            self.check()?;
-        }
-        Ok(found)
+    /// A part of the value of a key, as [`Value::slice`] cuts it, such as `get_range("key", 0..100)`.
+    /// The whole value is read, since its checksum covers all of it: no byte is returned unchecked.
+    pub fn get_range(&self, key: impl AsRef<[u8]>, range: impl RangeBounds<usize>) -> Result<Option<Value>> {
+        Ok(self.get(key)?.map(|value| value.slice(range)))
     }
 
     /// The value of a key, parsed as JSON; [`Error::Decode`] if it is not JSON of this type.
@@ -201,31 +163,35 @@ impl Namespace {
     /// The values of many keys, in the order of the keys. Faster than one call per key, since
     /// memory accesses overlap; and a concurrent batch is seen as a whole or not at all.
     pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        let state = &self.engine().state;
-        state.consistently(|view| {
-            self.check()?;
-            let mut values = Vec::with_capacity(keys.len());
-            match view {
-                None => state.get_many(&self.state, keys, |value| values.push(value))?,
-                Some(view) => view.get_many(&self.state, keys, |value| values.push(value))?,
-            }
-            Ok(values)
+        self.read(|namespace| {
+            let (state, of_namespace) = (&namespace.engine.state, namespace.state());
+            state.consistently(|view| {
+                namespace.check()?;
+                let mut values = Vec::with_capacity(keys.len());
+                match view {
+                    None => state.get_many(of_namespace, keys, |value| values.push(value))?,
+                    Some(view) => view.get_many(of_namespace, keys, |value| values.push(value))?,
+                }
+                Ok(values)
+            })
         })
     }
 
     /// Whether the key is present and has not expired. The value is neither read nor checked.
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.check()?;
-        let (engine, key) = (self.engine(), key.as_ref());
-        let found = engine.state.find_header(&engine.state.hashed(self.state.number, key))?;
-        let found = self.unless_dropped(found)?;
-        Ok(found.is_some_and(|(_, header)| {
-            header.expiry.is_none() || !engine.context.time.now().is_expired(header.expiry, header.sequence)
-        }))
+        let key = key.as_ref();
+        self.read(|view| {
+            let engine = &view.engine;
+            let found = engine.state.find_header(&engine.state.hashed(self.state.number, key))?;
+            let found = unless_dropped(view, found)?;
+            Ok(found.is_some_and(|(_, header)| {
+                header.expiry.is_none() || !engine.context.time.now().is_expired(header.expiry, header.sequence)
+            }))
+        })
     }
 
-    /// Puts a value, without expiry or metadata; replaces all three if the key is present. Returns
-    /// the sequence of the write.
+    /// Puts a value, without metadata, and without expiry unless [`Namespace::set_default_ttl`] has
+    /// set one; replaces all three if the key is present. Returns the sequence of the write.
     ///
     /// # Errors
     ///
@@ -250,8 +216,8 @@ impl Namespace {
         options: impl Borrow<PutOptions>,
     ) -> Result<u64> {
         let (key, value, options) = (key.as_ref(), value.as_ref(), options.borrow());
-        let engine = self.engine();
-        let expiry = checked_put(engine, key, value, options).map_err(|error| self.refusal(error))?;
+        let engine = self.writer()?;
+        let expiry = checked_put(engine, &self.state, [key, value], options).map_err(|error| self.refusal(error))?;
         let metadata = options.metadata.as_deref();
         let action = Action::Put {
             value,
@@ -314,7 +280,7 @@ impl Namespace {
         condition: Option<Condition>,
         durability: Option<Durability>,
     ) -> Result<Deleted> {
-        let (engine, key) = (self.engine(), key.as_ref());
+        let (engine, key) = (self.writer()?, key.as_ref());
         if !self.limits().may_be_there(key) {
             self.check()?;
             condition.map_or(Ok(()), |condition| condition.check(None))?;
@@ -363,8 +329,9 @@ impl Namespace {
 
     /// Writes a key again with changed options; retries if another write came in between.
     fn change(&self, key: &[u8], change: impl Fn(PutOptions) -> PutOptions) -> Result<bool> {
+        let engine = self.writer()?;
         self.check()?;
-        check_options(self.engine(), &change(PutOptions::new()))?;
+        check_options(engine, &self.state, &change(PutOptions::new()))?;
         for _ in 0..UPDATE_ATTEMPTS_MAX {
             let Some(value) = self.get(key)? else { return Ok(false) };
             let same = PutOptions {
@@ -385,12 +352,26 @@ impl Namespace {
 
     /// Begins a listing of keys, in byte order.
     pub fn list(&self) -> List {
-        let engine = self.store.engine().clone();
-        List::new(Source::new(engine, self.state.clone(), Moment::Now))
+        let engine = self.store.engine_now();
+        let state = self.state_in(&engine);
+        let moment = match self.store.is_read_only() {
+            true => Moment::Loaded(Arc::downgrade(&self.store.inner)),
+            false => Moment::Now,
+        };
+        List::new(Source::new(engine, state, moment))
     }
 
     /// Number of keys that have not expired. Reads the header of each key that has an expiry.
     pub fn count(&self) -> Result<u64> {
         self.list().count()
     }
+}
+
+/// What was found, or an error if that is nothing because the namespace was dropped meanwhile.
+#[inline]
+fn unless_dropped<T>(view: &NamespaceView<'_>, found: Option<T>) -> Result<Option<T>> {
+    if found.is_none() {
+        view.check()?;
+    }
+    Ok(found)
 }

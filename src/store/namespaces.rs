@@ -1,19 +1,61 @@
 //! Creating, finding, renaming and dropping namespaces.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Namespace, NamespaceInfo, NamespaceStats, Store};
+use super::{Namespace, Store};
 use crate::engine::write::Action;
 use crate::error::{Error, Result};
-use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry};
+use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry, encode_settings};
 use crate::index::order::KeyOrder;
 use crate::planted::{Planted, planted};
 use crate::storage::random_id;
 use crate::sync::lock;
 
+/// A namespace as [`Store::namespaces`] lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamespaceInfo {
+    /// Its name, unique in the store.
+    pub name: String,
+    /// Its id: random, chosen at creation, kept through renames.
+    pub id: u128,
+}
+
+/// What a namespace holds. The numbers are read one after the other while writers run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamespaceStats {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: u128,
+    /// Keys in the indexes, with those that have expired and were not swept yet.
+    pub keys: u64,
+    /// Bytes of their records, headers and padding included. Damage of a record does not change
+    /// this number until its key is written or deleted, and then may leave it too high until the
+    /// store is opened again without an index file.
+    pub live_bytes: u64,
+    /// The limit set by [`Namespace::set_max_bytes`].
+    pub max_bytes: Option<u64>,
+}
+
+impl NamespaceStats {
+    pub(super) fn of(state: &NamespaceState) -> NamespaceStats {
+        NamespaceStats {
+            name: state.name().to_string(),
+            id: state.stable_id,
+            keys: state.order.len(),
+            live_bytes: state.live_bytes(),
+            max_bytes: state.max_bytes(),
+        }
+    }
+}
+
 impl Store {
     /// Opens the namespace of this name, creating it if there is none. Names are 1 to 2,048 bytes
-    /// of UTF-8.
+    /// of UTF-8. A store that was opened for reading only creates none
+    /// ([`Error::ReadOnly`]).
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
         if let Some(found) = self.existing_namespace(name)? {
             return Ok(found);
@@ -32,32 +74,28 @@ impl Store {
 
     /// Opens the namespace with this stable id, if there is one.
     pub fn namespace_by_id(&self, id: u128) -> Result<Option<Namespace>> {
-        self.engine().context.check_open()?;
-        let found = self.engine().state.namespaces.by_stable_id(id);
-        Ok(found.map(|state| Namespace::new(self.clone(), state)))
+        self.inner.context.check_open()?;
+        let found = self.current().state.namespaces.by_stable_id(id);
+        Ok(found.map(|state| self.handle(state)))
     }
 
     fn existing_namespace(&self, name: &str) -> Result<Option<Namespace>> {
-        self.engine().context.check_open()?;
-        Ok(self
-            .engine()
-            .state
-            .namespaces
-            .by_name(name)
-            .map(|state| Namespace::new(self.clone(), state)))
+        self.inner.context.check_open()?;
+        let found = self.current().state.namespaces.by_name(name);
+        Ok(found.map(|state| self.handle(state)))
     }
 
     /// Creates a namespace with a new random id; [`Error::NamespaceExists`] if the name is taken.
     /// Durable when it returns.
     pub fn create_namespace(&self, name: &str) -> Result<Namespace> {
-        let id = u128::from_le_bytes(random_id(&*self.engine().context.storage));
+        let id = u128::from_le_bytes(random_id(&*self.inner.context.storage));
         self.create_namespace_with_id(name, id)
     }
 
     /// Creates a namespace with the caller's id; [`Error::InvalidInput`] if the id is taken.
     /// Durable when it returns.
     pub fn create_namespace_with_id(&self, name: &str, id: u128) -> Result<Namespace> {
-        let engine = self.engine();
+        let engine = self.writer()?;
         engine.context.check_open()?;
         check_name(name)?;
         let _changes = lock(&engine.namespace_changes);
@@ -77,7 +115,7 @@ impl Store {
             Error::invalid("the store has no namespace numbers left; copy what is needed into a new store")
         })?;
         let state = Arc::new(NamespaceState::new(number, id, name, KeyOrder::new()));
-        engine.write_namespace(number, put(&encode_entry(id, name)), |_| {
+        engine.write_namespace(number, put(&encode_entry(id, name), None), |_| {
             engine.state.set_next_namespace(next);
         })?;
         engine.state.namespaces.insert(state.clone());
@@ -87,7 +125,7 @@ impl Store {
     /// Renames a namespace; handles on it stay valid. Durable when it returns. Its own name may be
     /// given again: then nothing is written.
     pub fn rename_namespace(&self, name: &str, new_name: &str) -> Result<()> {
-        let engine = self.engine();
+        let engine = self.writer()?;
         engine.context.check_open()?;
         check_name(new_name)?;
         let _changes = lock(&engine.namespace_changes);
@@ -105,7 +143,8 @@ impl Store {
             });
         }
         let value = encode_entry(state.stable_id, new_name);
-        engine.write_namespace(state.number, put(&value), |_| ())?;
+        let settings = encode_settings(state.default_ttl_ms());
+        engine.write_namespace(state.number, put(&value, settings.as_deref()), |_| ())?;
         engine.state.namespaces.rename(&state, new_name);
         Ok(())
     }
@@ -114,7 +153,7 @@ impl Store {
     /// returns. Memory and disk space are reclaimed in the background. Handles on the namespace get
     /// [`Error::NamespaceNotFound`].
     pub fn drop_namespace(&self, name: &str) -> Result<()> {
-        let engine = self.engine();
+        let engine = self.writer()?;
         engine.context.check_open()?;
         let _changes = lock(&engine.namespace_changes);
         let state = engine
@@ -135,8 +174,8 @@ impl Store {
 
     /// All namespaces, sorted by name.
     pub fn namespaces(&self) -> Result<Vec<NamespaceInfo>> {
-        self.engine().context.check_open()?;
-        let all = self.engine().state.namespaces.all();
+        self.inner.context.check_open()?;
+        let all = self.current().state.namespaces.all();
         Ok(all
             .iter()
             .map(|state| NamespaceInfo {
@@ -149,16 +188,51 @@ impl Store {
     /// What each namespace holds, sorted by name. Takes time linear in the number of namespaces, and
     /// merges what was queued for their key orders, as [`Namespace::stats`] does.
     pub fn namespace_stats(&self) -> Result<Vec<NamespaceStats>> {
-        self.engine().context.check_open()?;
-        let all = self.engine().state.namespaces.all();
+        self.inner.context.check_open()?;
+        let all = self.current().state.namespaces.all();
         Ok(all.iter().map(|state| NamespaceStats::of(state)).collect())
     }
 }
 
-fn put(value: &[u8]) -> Action<'_> {
+impl Namespace {
+    /// Lets keys of puts that name no lifetime expire after this time; `None` lets them stay. Keys
+    /// that were put before do not change, and neither do those of
+    /// [`PutOptions::forever`](crate::PutOptions::forever).
+    ///
+    /// Stored with the namespace, unlike [`Namespace::set_max_bytes`]: it holds for all handles from
+    /// the next put on, through renames and restarts. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidInput`] for a lifetime that a put may not have, [`Error::NamespaceNotFound`]
+    /// if the namespace was dropped, and those of [`Namespace::put`].
+    pub fn set_default_ttl(&self, ttl: Option<Duration>) -> Result<()> {
+        let engine = self.writer()?;
+        self.check()?;
+        let ttl_ms = match ttl {
+            None => None,
+            // Milliseconds, rounded up as those of a put are.
+            Some(ttl) => Some(engine.context.options.limits.expiry_after(ttl, 0)?),
+        };
+        let _changes = lock(&engine.namespace_changes);
+        self.check()?;
+        let value = encode_entry(self.state.stable_id, &self.state.name());
+        let settings = encode_settings(ttl_ms);
+        engine.write_namespace(self.state.number, put(&value, settings.as_deref()), |_| {
+            self.state.set_default_ttl_ms(ttl_ms);
+        })
+    }
+
+    /// The lifetime of puts that name none, set by [`Namespace::set_default_ttl`].
+    pub fn default_ttl(&self) -> Option<Duration> {
+        self.state.default_ttl_ms().map(Duration::from_millis)
+    }
+}
+
+fn put<'a>(value: &'a [u8], metadata: Option<&'a [u8]>) -> Action<'a> {
     Action::Put {
         value,
-        metadata: None,
+        metadata,
         expiry: None,
     }
 }

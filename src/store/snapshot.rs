@@ -105,10 +105,14 @@ impl Store {
     ///
     /// [`Error::Poisoned`] once the store refuses writes, and [`Error::Closed`].
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let engine = &self.inner.engine;
+        let engine = self.engine_now();
         engine.context.check_open()?;
         let names_stand = lock(&engine.namespace_changes);
-        let view = engine.log.begin_view()?;
+        let view = match self.is_read_only() {
+            // Nothing is pending, and nothing will change.
+            true => engine.log.begin_reading()?.view,
+            false => engine.log.begin_view()?,
+        };
         let namespaces = engine.state.namespaces.all();
         drop(names_stand);
         let begun_ms = engine.context.options.clock.monotonic_ms();
@@ -126,7 +130,7 @@ impl Store {
 
     /// The open snapshots, the oldest first.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
-        let context = &self.inner.engine.context;
+        let context = &self.inner.context;
         context.check_open()?;
         Ok(self.inner.snapshots.all(context.options.clock.monotonic_ms()))
     }
@@ -148,16 +152,18 @@ impl Snapshot {
         &self.held.view
     }
 
-    /// Refuses to read a namespace of another store, or one that did not exist at that moment.
-    fn check(&self, namespace: &Namespace) -> Result<()> {
+    /// The indexes of a namespace. Refuses one of another store, or that was dropped at that moment.
+    fn check(&self, namespace: &Namespace) -> Result<Arc<NamespaceState>> {
         let held = &*self.held;
         held.engine.context.check_open()?;
-        if !std::ptr::eq(namespace.engine(), &*held.engine) {
+        if !std::ptr::eq(Arc::as_ptr(&namespace.store.inner), held.store.as_ptr()) {
             return Err(Error::invalid(
                 "the namespace belongs to another store; open it in the store that the snapshot is of",
             ));
         }
-        held.view.check(&namespace.state)
+        let state = namespace.state_in(&held.engine);
+        held.view.check(&state)?;
+        Ok(state)
     }
 
     fn hashed<'a>(&self, namespace: &Namespace, key: &'a [u8]) -> HashedKey<'a> {
@@ -184,11 +190,9 @@ impl Snapshot {
 
     /// The values that many keys had, in the order of the keys.
     pub fn get_many<K: AsRef<[u8]>>(&self, namespace: &Namespace, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        self.check(namespace)?;
+        let state = self.check(namespace)?;
         let mut values = Vec::with_capacity(keys.len());
-        self.held
-            .view
-            .get_many(&namespace.state, keys, |value| values.push(value))?;
+        self.held.view.get_many(&state, keys, |value| values.push(value))?;
         Ok(values)
     }
 
@@ -208,9 +212,9 @@ impl Snapshot {
     ///
     /// A key costs a look-up, unless no key of the namespace has come or gone since.
     pub fn list(&self, namespace: &Namespace) -> Result<List> {
-        self.check(namespace)?;
+        let state = self.check(namespace)?;
         let moment = Moment::Past(self.clone());
-        let source = Source::new(self.held.engine.clone(), namespace.state.clone(), moment);
+        let source = Source::new(self.held.engine.clone(), state, moment);
         Ok(List::new(source))
     }
 
@@ -237,6 +241,6 @@ impl Snapshot {
         let inner = self.held.store.upgrade().ok_or(Error::Closed)?;
         let state = self.held.namespaces.get(name);
         let state = state.ok_or_else(|| Error::NamespaceNotFound { name: name.to_owned() })?;
-        Ok(Namespace::new(Store { inner }, state.clone()))
+        Ok(Store { inner }.handle(state.clone()))
     }
 }

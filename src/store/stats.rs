@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Store;
 use crate::compact::CompactionReport;
 use crate::context::check_callback;
-use crate::engine::Engine;
+use crate::engine::{Background, Engine};
 use crate::scrub::ScrubStats;
 use crate::segment::Segment;
 use crate::sync::lock;
@@ -68,6 +68,8 @@ pub struct Stats {
     pub snapshots: SnapshotStats,
     /// What scrubbing did and found.
     pub scrub: ScrubStats,
+    /// What background work is left; see [`Store::wait_idle`].
+    pub background: Background,
     /// Whether the disk was full and the reserve has not been restored since.
     pub disk_full: bool,
     /// Why writes are refused; `None` if they are not.
@@ -188,7 +190,7 @@ fn space(engine: &Engine, snapshots: &SnapshotStats) -> Space {
 
 impl Store {
     fn snapshot_stats(&self) -> SnapshotStats {
-        let engine = self.engine();
+        let engine = self.current();
         let open = self.inner.snapshots.all(engine.context.options.clock.monotonic_ms());
         let held = engine.state.held_by_views();
         SnapshotStats {
@@ -201,9 +203,12 @@ impl Store {
     }
 
     /// Statistics of the store. Takes time proportional to the number of key blocks, segments and
-    /// keys with an expiry.
+    /// keys with an expiry. Of a store that was opened for reading only they are those of what it
+    /// shows: it does not know what the process that writes has in memory, nor what that has made
+    /// durable, and counts everything it shows as durable.
     pub fn stats(&self) -> Stats {
-        let engine = self.engine();
+        let current = self.current();
+        let engine: &Engine = &current;
         if let Err(error) = engine.context.check_process().and_then(|()| check_callback()) {
             // The engine's locks may be held by threads that do not exist in this process, or by
             // the call that this one comes from.
@@ -231,10 +236,14 @@ impl Store {
         let key_order_bytes = with_keys.map(|state| state.order.memory_bytes() as u64).sum();
         // Held only for a few fields: writers wait for it.
         let writer = engine.log.lock();
-        let (buffer_bytes, pending_bytes) = (writer.tail.buffer_bytes(), writer.tail.pending_bytes());
+        let (mut buffer_bytes, pending_bytes) = (writer.tail.buffer_bytes(), writer.tail.pending_bytes());
         let (last_sequence, durable_sequence) = (writer.last_sequence, writer.durable_sequence);
         let poisoned = writer.poisoned().map(str::to_owned);
         drop(writer);
+        if self.is_read_only() {
+            let unsealed = segments.iter().filter(|segment| !segment.sealed);
+            buffer_bytes = unsealed.map(|segment| segment.bytes).sum();
+        }
         // A failed sync that the next write would find.
         let poisoned = poisoned.or_else(|| Some(engine.context.directory.check_syncs().err()?.to_string()));
         Stats {
@@ -261,6 +270,7 @@ impl Store {
             space: space(engine, &snapshots),
             snapshots,
             scrub: engine.scrub.stats(),
+            background: engine.background(),
             disk_full: engine.log.reserve.is_full(),
             poisoned,
             background_error,

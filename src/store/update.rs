@@ -7,7 +7,7 @@ use super::checks::checked_put;
 use super::namespace::UPDATE_ATTEMPTS_MAX;
 use super::{Deleted, Namespace};
 use crate::callback;
-use crate::engine::verdict::Verdict;
+use crate::engine::verdict::{Holds, Verdict};
 use crate::engine::write::{Action, Operation, Written};
 use crate::error::{Error, Result};
 use crate::options::{Condition, Durability, PutOptions};
@@ -136,7 +136,8 @@ impl Namespace {
         let action = Action::Put {
             value,
             metadata: options.metadata.as_deref(),
-            expiry: checked_put(self.engine(), key, value, options)?,
+            expiry: checked_put(self.writer()?, &self.state, [key, value], options)
+                .map_err(|error| self.refusal(error))?,
         };
         let operation = self.operation(key, action, options.condition);
         Ok(self.write_when(&operation, options.durability, &mut holds)?.sequence)
@@ -152,7 +153,7 @@ impl Namespace {
         mut holds: impl FnMut(Option<&Value>) -> bool,
     ) -> Result<Deleted> {
         let key = key.as_ref();
-        if !self.engine().context.options.limits.may_be_there(key) {
+        if !self.writer()?.context.options.limits.may_be_there(key) {
             self.check()?;
             return match callback::run(|| holds(None)) {
                 true => Ok(Deleted::default()),
@@ -177,9 +178,9 @@ impl Namespace {
         &self,
         operation: &Operation<'_>,
         durability: Option<Durability>,
-        holds: &mut dyn FnMut(Option<&Value>) -> bool,
+        holds: &mut Holds<'_>,
     ) -> Result<Written> {
-        let engine = self.engine();
+        let engine = self.writer()?;
         let found = self.get(operation.key)?;
         let verdict = Verdict::of(holds, found.as_ref());
         let written = engine.write_when(operation, engine.durability(durability), Some(&verdict))?;
@@ -225,7 +226,7 @@ impl Namespace {
     /// Deletes a key on a condition, and returns the sequence of the delete if the key was there. If
     /// it was not, this waits until that is as durable as a delete would be.
     pub(super) fn delete_found(&self, key: &[u8], condition: Option<Condition>, is_there: bool) -> Result<Option<u64>> {
-        let engine = self.engine();
+        let engine = self.writer()?;
         if !engine.context.options.limits.may_be_there(key) {
             return Ok(None);
         }

@@ -272,10 +272,43 @@ fn wrong_input_is_told_in_a_line_and_changes_nothing() {
 fn a_store_in_use_is_left_alone_and_its_holder_named() {
     let at = Workplace::with_namespace();
     let store = at.store();
-    let told = at.fails(4, ["key", "list", "-n", "N"]);
+    let told = at.fails(4, ["key", "put", "-n", "N", "key", "value"]);
     assert!(told.contains(&std::process::id().to_string()), "{told}");
     store.close().unwrap();
-    at.done(["key", "list", "-n", "N"]);
+    at.done(["key", "put", "-n", "N", "key", "value"]);
+}
+
+#[test]
+fn commands_that_only_read_work_beside_a_program_that_has_the_store_open_and_change_nothing() {
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    namespace.put("key", "value").unwrap();
+    let id = format!("{:032x}", namespace.id());
+    let files = || {
+        let entries = std::fs::read_dir(at.path("store")).unwrap();
+        let mut files: Vec<_> = (entries.map(|entry| entry.unwrap().path()))
+            .map(|path| (path.clone(), std::fs::read(path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    assert_eq!(at.text(["key", "get", "-n", "N", "key"]), "value");
+    assert_eq!(at.text(["key", "get", "--namespace-id", &id, "key"]), "value");
+    assert_eq!(at.text(["key", "list", "-n", "N", "--text"]), "key\n");
+    assert_eq!(at.json(["namespace", "list"])[0]["id"], id);
+    std::fs::write(at.path("keys.json"), r#"["key"]"#).unwrap();
+    let keys = at.path("keys.json").display().to_string();
+    assert_eq!(at.json(["bulk", "get", "-n", "N", &keys]), json!({"key": "value"}));
+    let exported = at.text(["export", "-", "--quiet"]);
+    assert!(exported.contains("value"), "{exported}");
+    let numbers = at.json(["stats", "--json"]);
+    assert_eq!((&numbers["read_only"], &numbers["keys"]), (&json!(true), &json!(1)));
+    assert!(at.text(["stats"]).contains("in use, or not closed properly last time"));
+    assert_eq!(files(), before);
+    store.close().unwrap();
+    assert!(at.text(["stats"]).contains("closed properly last time, indexes read"));
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
         }
         Bulk::Get { target, file } => get(
             session,
-            &session.namespace(&target)?,
+            &session.namespace_to_read(&target)?,
             Input::open(&file, session, "reading")?,
         ),
         Bulk::Delete {

@@ -102,7 +102,7 @@ fn conflict(error: Error) -> Failure {
 
 fn get(session: &Session, arguments: &Get) -> Outcome {
     let key = arguments.key_format.parse(&arguments.key)?;
-    let namespace = session.namespace(&arguments.target)?;
+    let namespace = session.namespace_to_read(&arguments.target)?;
     let Some(value) = namespace.get(&key)? else {
         return Err(absent(&key, &namespace.name()));
     };
@@ -157,7 +157,7 @@ fn delete(session: &Session, arguments: &Delete) -> Outcome {
 fn list(session: &Session, arguments: &List) -> Outcome {
     let format = arguments.key_format;
     let mut list = session
-        .namespace(&arguments.target)?
+        .namespace_to_read(&arguments.target)?
         .list()
         .prefix(format.parse(&arguments.prefix)?);
     if let Some(start) = &arguments.start {

@@ -39,7 +39,7 @@ fn create(session: &Session, name: &str) -> Outcome {
 }
 
 fn list(session: &Session, json: bool) -> Outcome {
-    let store = session.store()?;
+    let store = session.reading()?;
     let namespaces = store.namespaces()?;
     let mut out = stdout();
     if json {

@@ -85,6 +85,12 @@ impl Session {
         self.open(Options::default().create(false))
     }
 
+    /// The store for a command that only reads: opened for reading only, so that it works beside a
+    /// process that has the store open, and changes nothing. In a shell the store is open already.
+    pub(crate) fn reading(&self) -> Outcome<Store> {
+        self.open(Options::default().read_only(true))
+    }
+
     /// The store, created if there is none.
     pub(crate) fn store_or_new(&self) -> Outcome<Store> {
         self.open(Options::default().create(true))
@@ -124,22 +130,17 @@ impl Session {
 
     /// The namespace that the arguments name; it must exist.
     pub(crate) fn namespace(&self, target: &Target) -> Outcome<Namespace> {
-        let store = self.store()?;
-        match (&target.namespace, &target.namespace_id) {
-            (Some(name), _) => Ok(store.open_namespace(name)?),
-            (None, Some(id)) => self.namespace_by_id(id),
-            (None, None) => Err(Failure::usage("no namespace is given", "name one with -n NAME")),
-        }
+        named_in(&self.store()?, target)
+    }
+
+    /// As [`Session::namespace`], for a command that only reads.
+    pub(crate) fn namespace_to_read(&self, target: &Target) -> Outcome<Namespace> {
+        named_in(&self.reading()?, target)
     }
 
     /// The namespace with this id.
     pub(crate) fn namespace_by_id(&self, id: &str) -> Outcome<Namespace> {
-        self.store()?.namespace_by_id(parse_id(id)?)?.ok_or_else(|| {
-            Failure::no(
-                format!("there is no namespace with the id {id}"),
-                "`embercask namespace list` shows all namespaces",
-            )
-        })
+        with_id(&self.store()?, id)
     }
 
     /// Closes the store. Acknowledged writes do not depend on it.
@@ -225,4 +226,23 @@ impl Session {
             Err(_) => bar,
         }
     }
+}
+
+/// The namespace that the arguments name.
+fn named_in(store: &Store, target: &Target) -> Outcome<Namespace> {
+    match (&target.namespace, &target.namespace_id) {
+        (Some(name), _) => Ok(store.open_namespace(name)?),
+        (None, Some(id)) => with_id(store, id),
+        (None, None) => Err(Failure::usage("no namespace is given", "name one with -n NAME")),
+    }
+}
+
+/// The namespace with this id.
+fn with_id(store: &Store, id: &str) -> Outcome<Namespace> {
+    store.namespace_by_id(parse_id(id)?)?.ok_or_else(|| {
+        Failure::no(
+            format!("there is no namespace with the id {id}"),
+            "`embercask namespace list` shows all namespaces",
+        )
+    })
 }

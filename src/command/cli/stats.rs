@@ -29,7 +29,7 @@ const EXPIRED: Style = AnsiColor::Yellow.on_default();
 const OTHER: Style = AnsiColor::Blue.on_default();
 
 pub(crate) fn run(session: &Session, arguments: &Stats) -> Outcome {
-    let store = session.store()?;
+    let store = session.reading()?;
     let Some(seconds) = arguments.every else {
         return show(&store, arguments.json);
     };
@@ -53,14 +53,19 @@ pub(crate) fn run(session: &Session, arguments: &Stats) -> Outcome {
 }
 
 fn show(store: &Store, json: bool) -> Outcome {
-    // Counts keys that have expired by now as expired.
-    store.maintain()?;
+    if store.is_read_only() {
+        store.refresh()?;
+    } else {
+        // Counts keys that have expired by now as expired.
+        store.maintain()?;
+    }
     let numbers = store.stats();
     if json {
         let mut shown = as_json(store, &numbers);
         if let serde_json::Value::Object(fields) = &mut shown {
             let namespaces = store.namespace_stats()?.iter().map(namespace_json).collect();
             fields.insert("by_namespace".to_owned(), namespaces);
+            fields.insert("read_only".to_owned(), store.is_read_only().into());
             fields.insert("directory".to_owned(), store.directory().display().to_string().into());
         }
         return json_line(&mut std::io::stdout().lock(), &shown);
@@ -68,6 +73,7 @@ fn show(store: &Store, json: bool) -> Outcome {
     let report = Report {
         directory: one_line(&store.directory().display().to_string()).into_owned(),
         recovery: store.recovery_report(),
+        is_read_only: store.is_read_only(),
         numbers: &numbers,
         namespaces: store.namespace_stats()?,
     };
@@ -80,6 +86,8 @@ fn show(store: &Store, json: bool) -> Outcome {
 struct Report<'a> {
     directory: String,
     recovery: &'a RecoveryReport,
+    /// The store may be in use by a process that writes.
+    is_read_only: bool,
     numbers: &'a Numbers,
     namespaces: Vec<NamespaceStats>,
 }
@@ -242,6 +250,7 @@ impl Report<'_> {
         let how = match (recovery.clean, recovery.index_file_used) {
             (true, true) => "closed properly last time, indexes read from the index file",
             (true, false) => "closed properly last time",
+            (false, _) if self.is_read_only => "in use, or not closed properly last time",
             (false, _) => "not closed properly last time",
         };
         let took = format!("{} ms", recovery.duration.as_millis());

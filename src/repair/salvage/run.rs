@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{SalvageReport, SalvagedSegment};
 use crate::clock::Now;
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::{Place, Record};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry, decode_settings};
 use crate::options::{Durability, Progress};
 use crate::planted::{Planted, planted};
 use crate::repair::closed_store::SourceSegment;
@@ -331,7 +332,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         target.unwritten += header.record_len();
         if target.unwritten >= ROUND_BYTES {
             target.unwritten = 0;
-            let engine = target.store.engine();
+            let engine = target.store.writer()?;
             engine.log.seal_all()?;
             engine.housekeeping.merge_due_orders();
         }
@@ -360,11 +361,14 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 }
                 continue;
             }
-            let Some((number, id, name)) = self.namespace_entry(newest)? else {
+            let Some((number, id, name, ttl_ms)) = self.namespace_entry(newest)? else {
                 continue;
             };
             match store.create_namespace_with_id(&name, id) {
                 Ok(namespace) => {
+                    if ttl_ms.is_some() {
+                        namespace.set_default_ttl(ttl_ms.map(Duration::from_millis))?;
+                    }
                     created.insert(number, namespace.state);
                 }
                 Err(Error::NamespaceExists { .. } | Error::InvalidInput { .. }) => {}
@@ -394,8 +398,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         Ok(created)
     }
 
-    /// Number, id and name from a namespace's record.
-    fn namespace_entry(&mut self, newest: Newest) -> Result<Option<(u32, u128, String)>> {
+    /// What a namespace's record says.
+    fn namespace_entry(&mut self, newest: Newest) -> Result<Option<Entry>> {
         let Some(source) = self.sources.get(newest.source as usize) else {
             return Ok(None);
         };
@@ -422,10 +426,16 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         };
         let record = bytes.get(..filled).and_then(|bytes| Record::parse(bytes, place).ok());
         let record = record.filter(|record| record.check_body().is_ok());
-        let entry = record.and_then(|record| decode_entry(record.key(), record.value()).ok());
-        Ok(entry.map(|(number, id, name)| (number, id, name.to_owned())))
+        let Some(record) = record else { return Ok(None) };
+        let entry = decode_entry(record.key(), record.value()).ok();
+        // Without the lifetime the namespace is still worth having.
+        let ttl_ms = decode_settings(record.metadata()).ok().flatten();
+        Ok(entry.map(|(number, id, name)| (number, id, name.to_owned(), ttl_ms)))
     }
 }
+
+/// Number, id, name and default lifetime of a namespace.
+type Entry = (u32, u128, String, Option<u64>);
 
 /// Keeps a record if it is the newest of its key so far.
 fn keep(index: &mut BTreeMap<u32, HashMap<Box<[u8]>, Newest>>, namespace: u32, key: &[u8], newest: Newest) {
@@ -455,5 +465,5 @@ fn put(store: &Store, namespace: &NamespaceState, record: &Record<'_>) -> Result
         action,
         condition: None,
     };
-    store.engine().write(&operation, Durability::Buffered).map(drop)
+    store.writer()?.write(&operation, Durability::Buffered).map(drop)
 }

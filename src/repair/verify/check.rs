@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::hint::Hint;
 use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::format::{Damage, hint_file, segment_file};
-use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
+use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry, decode_settings};
 use crate::log::segment_writer::is_seal_of;
 use crate::options::Progress;
 use crate::planted::{Planted, planted};
@@ -171,7 +171,9 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
                     self.report.records += 1;
                     let (header, key) = (found.record.header, found.record.key());
                     let names_a_namespace = header.namespace == SYSTEM_NAMESPACE && header.kind.is_put();
-                    if names_a_namespace && let Err(damage) = decode_entry(key, found.record.value()) {
+                    let decode =
+                        || decode_entry(key, found.record.value()).and(decode_settings(found.record.metadata()));
+                    if names_a_namespace && let Err(damage) = decode() {
                         damaged = true;
                         self.note(expected.segment_id, found.offset, header.record_len(), damage);
                     }

@@ -77,7 +77,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Closed`], and [`Error::Io`] if a file cannot be opened or measured. Blocks that
-    /// cannot be read are not an error, but listed as damaged.
+    /// cannot be read are not an error, but listed as damaged. [`Error::ReadOnly`] if the store was
+    /// opened for reading only, since unfit hints are rebuilt: use [`verify`].
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_with(|_| true)
     }
@@ -85,7 +86,7 @@ impl Store {
     /// Like [`Store::verify`]; calls `progress` from time to time with the bytes read so far and in
     /// total. If it returns false, verifying stops with [`Error::Cancelled`].
     pub fn verify_with(&self, progress: impl FnMut(Progress) -> bool) -> Result<VerifyReport> {
-        let engine = &**self.engine();
+        let engine = &**self.writer()?;
         engine.context.check_open()?;
         // Hints that opening did not read are fixed rather than reported, even if another thread is
         // already doing so.

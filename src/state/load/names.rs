@@ -6,19 +6,26 @@ use super::{Source, State};
 use crate::error::Result;
 use crate::format::Damage;
 use crate::format::record::Kind;
-use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry};
+use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry, decode_settings};
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment};
 
-/// Stable id and name of each namespace, by its number.
-pub(super) type Names = HashMap<u32, (u128, String)>;
+/// What a namespace's record says of it.
+pub(super) struct Name {
+    pub(super) stable_id: u128,
+    pub(super) name: String,
+    pub(super) default_ttl_ms: Option<u64>,
+}
+
+/// The namespaces, by their numbers.
+pub(super) type Names = HashMap<u32, Name>;
 
 impl State {
     /// The newest record of each number counts. Segments whose hints do not point to records are
     /// added to `wrong_hints`; if the segment itself is at fault, the scan that follows will report
     /// it.
     pub(super) fn load_names(&self, sources: &[Source], wrong_hints: &mut Vec<u64>) -> Result<Names> {
-        let mut newest: HashMap<u32, (u64, Option<(u128, String)>)> = HashMap::new();
+        let mut newest: HashMap<u32, (u64, Option<Name>)> = HashMap::new();
         for source in sources {
             let mut scratch = Vec::new();
             for offset in source.offsets.iter() {
@@ -47,9 +54,9 @@ impl State {
     }
 }
 
-/// Number, sequence, and stable id and name of a namespace that is put; None past the system
-/// keyspace, which is first in key order.
-type Named = Option<(u32, u64, Option<(u128, String)>)>;
+/// Number, sequence, and the rest of a namespace that is put; None past the system keyspace, which
+/// is first in key order.
+type Named = Option<(u32, u64, Option<Name>)>;
 
 fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Named, ReadError> {
     let record = segment.record(offset, scratch)?;
@@ -59,8 +66,13 @@ fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Na
     record.check_body()?;
     let (number, entry) = match record.header.kind {
         Kind::Put => {
-            let (number, id, name) = decode_entry(record.key(), record.value())?;
-            (number, Some((id, name.to_owned())))
+            let (number, stable_id, name) = decode_entry(record.key(), record.value())?;
+            let entry = Name {
+                stable_id,
+                name: name.to_owned(),
+                default_ttl_ms: decode_settings(record.metadata())?,
+            };
+            (number, Some(entry))
         }
         _ => {
             let key = record.key().try_into();

@@ -47,9 +47,11 @@ impl State {
                 source.segment.counters.add_live(right, live.puts, live.bytes);
             }
         }
-        for (number, (stable_id, name)) in names {
+        for (number, name) in names {
             let (order, live_bytes) = orders.remove(&number).unwrap_or_default();
-            let state = NamespaceState::new(number, stable_id, &name, order.finish()).with_live_bytes(live_bytes);
+            let state = NamespaceState::new(number, name.stable_id, &name.name, order.finish());
+            let state = state.with_live_bytes(live_bytes);
+            state.set_default_ttl_ms(name.default_ttl_ms);
             if expiring.contains(&number) {
                 state.set_has_expiring();
             }

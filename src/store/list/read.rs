@@ -136,19 +136,23 @@ impl List {
     /// Whether the span has a key that has not expired. Each key is judged by itself: what batches
     /// do meanwhile decides only whether a page is called the last.
     pub(super) fn has_live(&self, span: &Span<'_>) -> Result<bool> {
-        let now = self.source.now();
+        self.source.at_present(|source| self.has_live_in(source, span))
+    }
+
+    fn has_live_in(&self, source: &Source, span: &Span<'_>) -> Result<bool> {
+        let now = source.now();
         let (lower, upper) = self.bounds();
         let bounds = span.within((as_ref(&lower), as_ref(&upper)));
         let mut after: Option<Vec<u8>> = None;
         let mut most = LOOK_ON_MIN;
         loop {
             let rest = rest_of(bounds, after.as_deref(), span.reverse);
-            let Listed { keys, is_exact } = self.source.keys_between(rest, span.reverse, most);
+            let Listed { keys, is_exact } = source.keys_between(rest, span.reverse, most);
             let is_doubtful = |flags: KeyFlags| flags.contains(KeyFlags::EXPIRES) || !is_exact;
             let mut is_live = false;
-            self.source.look_up(&keys, is_doubtful, |_, _, warm| {
+            source.look_up(&keys, is_doubtful, |_, _, warm| {
                 is_live = match warm {
-                    Some(warm) => self.source.is_live(&warm, &now)?,
+                    Some(warm) => source.is_live(&warm, &now)?,
                     // The key order has only keys that are there.
                     None => true,
                 };

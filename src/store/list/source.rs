@@ -1,7 +1,7 @@
 //! Where a listing reads: the only functions by which it reads the key order and the records.
 
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::page::{Detail, Unread};
 use crate::clock::Now;
@@ -13,9 +13,10 @@ use crate::index::order::{KeyFlags, KeyPage};
 use crate::planted::{Planted, planted};
 use crate::segment::Value;
 use crate::state::{Candidate, HashedKey, View, WARM_UP, flags};
-use crate::store::Snapshot;
 use crate::store::checks::check_namespace;
+use crate::store::current::READ_ATTEMPTS_MAX;
 use crate::store::transaction::Shared;
+use crate::store::{Inner, Namespace, Snapshot, Store};
 
 /// The keys of a namespace, as they are now or were at a moment.
 ///
@@ -38,6 +39,8 @@ pub(in crate::store) enum Moment {
     Brief(Arc<View>),
     /// As a transaction sees it.
     Transaction(Arc<Shared>),
+    /// As a store that only reads has loaded it last.
+    Loaded(Weak<Inner>),
 }
 
 /// Some keys of the key order.
@@ -66,7 +69,7 @@ impl Source {
     /// Refuses work on a namespace that was dropped, or whose store was closed.
     pub(super) fn check(&self) -> Result<()> {
         match &self.moment {
-            Moment::Now => check_namespace(&self.engine, &self.namespace),
+            Moment::Now | Moment::Loaded(_) => check_namespace(&self.engine, &self.namespace),
             Moment::Past(_) | Moment::Brief(_) => self.engine.context.check_open(),
             Moment::Transaction(shared) => shared.check(&self.namespace),
         }?;
@@ -99,16 +102,65 @@ impl Source {
         match &self.moment {
             Moment::Past(snapshot) => Some(snapshot.view()),
             Moment::Brief(view) => Some(view),
-            Moment::Now | Moment::Transaction(_) => None,
+            Moment::Now | Moment::Transaction(_) | Moment::Loaded(_) => None,
         }
     }
 
     /// Runs `look` with a source of one moment.
     pub(super) fn consistently<T>(&self, mut look: impl FnMut(&Source) -> Result<T>) -> Result<T> {
-        if !matches!(self.moment, Moment::Now) {
-            self.check()?;
-            return look(self);
+        match &self.moment {
+            Moment::Now => self.in_present(look),
+            Moment::Loaded(store) => {
+                let inner = store.upgrade().ok_or(Error::Closed)?;
+                self.in_loaded(&Store { inner }, look)
+            }
+            Moment::Past(_) | Moment::Brief(_) | Moment::Transaction(_) => {
+                self.check()?;
+                look(self)
+            }
         }
+    }
+
+    /// Runs `look` with a source as it is now, though it may change meanwhile.
+    pub(super) fn at_present<T>(&self, look: impl FnOnce(&Source) -> Result<T>) -> Result<T> {
+        match &self.moment {
+            Moment::Loaded(store) => {
+                let inner = store.upgrade().ok_or(Error::Closed)?;
+                look(&self.loaded_by(&Store { inner }))
+            }
+            _ => look(self),
+        }
+    }
+
+    /// Runs `look` on what the store has loaded. If it comes to a file that is gone, the store is
+    /// refreshed first.
+    fn in_loaded<T>(&self, store: &Store, mut look: impl FnMut(&Source) -> Result<T>) -> Result<T> {
+        for _ in 0..READ_ATTEMPTS_MAX {
+            match self.loaded_by(store).in_present(&mut look) {
+                Err(error) if self.may_have_moved(&error) => drop(store.refresh()?),
+                answer => return answer,
+            }
+        }
+        self.loaded_by(store).in_present(look)
+    }
+
+    /// The same source, of what the store has loaded last.
+    fn loaded_by(&self, store: &Store) -> Source {
+        let engine = store.engine_now();
+        let namespace = Namespace::new(store.clone(), self.namespace.clone()).state_in(&engine);
+        Source {
+            engine,
+            namespace,
+            moment: self.moment.clone(),
+        }
+    }
+
+    /// Whether the file that a read has looked for may only have been replaced.
+    fn may_have_moved(&self, error: &Error) -> bool {
+        matches!(self.moment, Moment::Loaded(_)) && error.is_vanished() && !planted(Planted::TrustVanished)
+    }
+
+    fn in_present<T>(&self, mut look: impl FnMut(&Source) -> Result<T>) -> Result<T> {
         self.engine.state.consistently(|view| match view {
             None => {
                 self.check()?;
@@ -171,7 +223,7 @@ impl Source {
         match self.header(&warm.key) {
             Ok(header) => Ok(header.as_ref().map(flags)),
             // Then its details say what is wrong.
-            Err(error) if error.is_unreadable() => Ok(Some(KeyFlags::EXPIRES)),
+            Err(error) if error.is_unreadable() && !self.may_have_moved(&error) => Ok(Some(KeyFlags::EXPIRES)),
             Err(error) => Err(error),
         }
     }
@@ -233,7 +285,9 @@ impl Source {
             })
         };
         match detail {
-            Err(error) if error.is_unreadable() && !planted(Planted::FailPageOnDamage) => {
+            Err(error)
+                if error.is_unreadable() && !self.may_have_moved(&error) && !planted(Planted::FailPageOnDamage) =>
+            {
                 self.detail_of_damaged(key, error, now)
             }
             detail => detail,
@@ -247,7 +301,7 @@ impl Source {
             Ok(None) => return Ok(None),
             Ok(Some(header)) if now.is_expired(header.expiry, header.sequence) => return Ok(None),
             Ok(Some(header)) => header.expiry,
-            Err(error) if error.is_unreadable() => None,
+            Err(error) if error.is_unreadable() && !self.may_have_moved(&error) => None,
             Err(error) => return Err(error),
         };
         Ok(Some(Detail::Damaged(Box::new(Unread { error, expiry }))))
@@ -257,7 +311,7 @@ impl Source {
     pub(super) fn is_live(&self, warm: &Warm<'_>, now: &Now) -> Result<bool> {
         match self.header(&warm.key) {
             Ok(found) => Ok(found.is_some_and(|header| !now.is_expired(header.expiry, header.sequence))),
-            Err(error) if error.is_unreadable() => Ok(true),
+            Err(error) if error.is_unreadable() && !self.may_have_moved(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }

@@ -34,7 +34,8 @@ impl Transaction {
 
     /// Refuses namespaces of other stores.
     fn check(&self, namespace: &Namespace) -> Result<()> {
-        if std::ptr::eq(namespace.engine(), &*self.shared.engine) {
+        let own = namespace.store.writer();
+        if own.is_ok_and(|engine| Arc::ptr_eq(engine, &self.shared.engine)) {
             return Ok(());
         }
         Err(Error::invalid(
@@ -86,7 +87,8 @@ impl Transaction {
     ) -> Result<()> {
         self.check(namespace)?;
         let (key, value, options) = (key.as_ref(), value.as_ref(), options.borrow());
-        let expiry = checked_put(&self.shared.engine, key, value, options)?;
+        self.shared.check(&namespace.state)?;
+        let expiry = checked_put(&self.shared.engine, &namespace.state, [key, value], options)?;
         if let Some(condition) = options.condition {
             let found = self.shared.get(&namespace.state, key)?;
             condition.check(found.map(|value| value.sequence()))?;

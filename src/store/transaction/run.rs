@@ -82,12 +82,12 @@ impl Store {
     /// wait. An error of the closure ends the transaction, and nothing is written.
     ///
     /// Without writes it is a consistent read, and what it has seen can no longer be rolled back
-    /// when this returns. For a single key [`Namespace::put_if`](super::Namespace::put_if) does
+    /// when this returns. For a single key [`Namespace::put_if`](crate::Namespace::put_if) does
     /// with less, and to read only, a [`Store::snapshot`] does without checks.
     ///
     /// # Errors
     ///
-    /// Those of the closure; those of [`Batch::commit`](super::Batch::commit).
+    /// Those of the closure; those of [`Batch::commit`](crate::Batch::commit).
     /// [`Error::TransactionConflict`] after 64 attempts (see [`TransactionOptions::attempts`]).
     /// [`Error::TransactionTooOld`] if it has listed keys and more than 4 MiB of keys were written
     /// by others since it began.
@@ -102,7 +102,7 @@ impl Store {
         options: &TransactionOptions,
         mut run: impl FnMut(&mut Transaction) -> Result<T>,
     ) -> Result<Committed<T>> {
-        let engine = self.engine();
+        let engine = self.writer()?;
         let mut turn = None;
         for attempt in 1..=options.attempts {
             if attempt > ATTEMPTS_BEFORE_TURNS && turn.is_none() {

@@ -28,8 +28,7 @@ pub(in crate::store) struct Shared {
 struct Inner {
     /// None once the transaction has ended.
     attempt: Option<Attempt>,
-    /// By number of the namespace, and key.
-    writes: BTreeMap<(u32, Vec<u8>), Write>,
+    writes: Writes,
 }
 
 #[derive(Debug)]
@@ -38,6 +37,9 @@ pub(super) struct Write {
     /// None if the key is deleted.
     value: Option<Value>,
 }
+
+/// By number of the namespace, and key.
+pub(super) type Writes = BTreeMap<(u32, Vec<u8>), Write>;
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
@@ -82,7 +84,7 @@ impl Shared {
     pub(super) fn new(engine: Arc<Engine>, attempt: Attempt) -> Shared {
         let inner = Inner {
             attempt: Some(attempt),
-            writes: BTreeMap::new(),
+            writes: Writes::new(),
         };
         Shared {
             engine,
@@ -91,11 +93,10 @@ impl Shared {
     }
 
     /// Ends reading and writing; None if that has happened.
-    pub(super) fn end(&self) -> Option<(Reads, Vec<((u32, Vec<u8>), Write)>)> {
+    pub(super) fn end(&self) -> Option<(Reads, Writes)> {
         let mut inner = lock(&self.inner);
         let attempt = inner.attempt.take()?;
-        let writes = std::mem::take(&mut inner.writes);
-        Some((attempt.into_reads(), writes.into_iter().collect()))
+        Some((attempt.into_reads(), std::mem::take(&mut inner.writes)))
     }
 
     pub(super) fn get(&self, namespace: &Arc<NamespaceState>, key: &[u8]) -> Result<Option<Value>> {
@@ -218,7 +219,7 @@ impl Shared {
 }
 
 /// The operations of these writes.
-pub(super) fn operations(writes: &[((u32, Vec<u8>), Write)]) -> Vec<Operation<'_>> {
+pub(super) fn operations(writes: &Writes) -> Vec<Operation<'_>> {
     let operations = writes.iter().map(|((_, key), write)| Operation {
         namespace: &write.namespace,
         key,

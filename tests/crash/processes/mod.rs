@@ -39,6 +39,7 @@ mod expect;
 mod look;
 mod plan;
 mod power;
+mod readers;
 mod world;
 
 use plan::Phase;

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use embercask::{Condition, ErrorKind, Limits, Namespace, PutOptions, Result, Store};
+use embercask::{
+    Condition, ErrorKind, Limits, Namespace, PutOptions, Result, Store, TransactionOptions, Update, WatchOptions,
+};
 
 use crate::bad_input::{invalid, limited, refused};
 
@@ -51,6 +53,78 @@ const OF_NAMESPACE: &[(Call<Namespace>, bool)] = &[
     ),
     (
         ("set_metadata", |n| n.set_metadata("key", Some(TOO_LONG)).map(drop)),
+        true,
+    ),
+    (("get_range", |n| n.get_range("", ..).map(drop)), false),
+    (("update", |n| n.update("", |_| Update::Keep).map(drop)), false),
+    (
+        ("update", |n| {
+            n.update("", |_| Update::Put(Vec::new(), PutOptions::new())).map(drop)
+        }),
+        true,
+    ),
+    (("increment", |n| n.increment("", 1).map(drop)), true),
+    (
+        ("replace", |n| n.replace(TOO_LONG, "1", &PutOptions::new()).map(drop)),
+        true,
+    ),
+    (("take", |n| n.take("").map(drop)), false),
+    (
+        ("put_when", |n| {
+            n.put_when("", "1", &PutOptions::new(), |_| true).map(drop)
+        }),
+        true,
+    ),
+    (("delete_when", |n| n.delete_when("", None, |_| true).map(drop)), false),
+    (("pop_first", |n| n.pop_first("absent").map(drop)), false),
+    (("pop_last", |n| n.pop_last(TOO_LONG).map(drop)), false),
+    (("run", |n| n.delete_prefix("absent").run().map(drop)), false),
+    (
+        ("run", |n| n.delete_prefix("absent").batch_keys(0).run().map(drop)),
+        true,
+    ),
+    (("set_default_ttl", |n| n.set_default_ttl(Some(Duration::ZERO))), true),
+    (("watch", |n| n.watch(TOO_LONG).map(drop)), false),
+    (
+        ("watch_with", |n| {
+            n.watch_with("", WatchOptions::new().capacity(0)).map(drop)
+        }),
+        true,
+    ),
+    (("get", |n| n.store().snapshot()?.get(n, "").map(drop)), false),
+    (
+        ("get_many", |n| n.store().snapshot()?.get_many(n, &[""]).map(drop)),
+        false,
+    ),
+    (
+        ("contains", |n| n.store().snapshot()?.contains(n, TOO_LONG).map(drop)),
+        false,
+    ),
+    (("list", |n| n.store().snapshot()?.list(n).map(drop)), false),
+    (("count", |n| n.store().snapshot()?.count(n).map(drop)), false),
+    (
+        ("transaction", |n| {
+            n.store().transaction(|transaction| transaction.get(n, "").map(drop))
+        }),
+        false,
+    ),
+    (
+        ("transaction", |n| {
+            n.store().transaction(|transaction| transaction.put(n, "", "1"))
+        }),
+        true,
+    ),
+    (
+        ("transaction", |n| {
+            n.store().transaction(|transaction| transaction.delete(n, TOO_LONG))
+        }),
+        false,
+    ),
+    (
+        ("transaction", |n| {
+            n.store()
+                .transaction(|transaction| transaction.list(n)?.page_size(0).page().map(drop))
+        }),
         true,
     ),
     (("count", |n| n.count().map(drop)), false),
@@ -138,6 +212,20 @@ const OF_STORE: &[(Call<Store>, Option<ErrorKind>)] = &[
     ),
     (("namespaces", |s| s.namespaces().map(drop)), None),
     (("namespace_stats", |s| s.namespace_stats().map(drop)), None),
+    (("snapshot", |s| s.snapshot().map(drop)), None),
+    (("snapshots", |s| s.snapshots().map(drop)), None),
+    (
+        ("open_namespace", |s| s.snapshot()?.open_namespace("").map(drop)),
+        Some(ErrorKind::NotFound),
+    ),
+    (
+        ("transaction_with", |s| {
+            s.transaction_with(&TransactionOptions::new(), |_| Ok(())).map(drop)
+        }),
+        None,
+    ),
+    (("refresh", |s| s.refresh().map(drop)), None),
+    (("wait_idle", |s| s.wait_idle(Duration::ZERO).map(drop)), None),
     (("commit", |s| s.batch().commit().map(drop)), None),
     (("flush", |s| s.flush()), None),
     (("sync", |s| s.sync()), None),
@@ -160,7 +248,16 @@ const OF_STORE: &[(Call<Store>, Option<ErrorKind>)] = &[
 ];
 
 /// Other functions in these sources that return a result.
-const OTHERS: [&str; 5] = ["open", "close", "key_str", "try_delete", "step"];
+const OTHERS: [&str; 8] = [
+    "open",
+    "open_in_memory",
+    "in_memory",
+    "destroy",
+    "close",
+    "key_str",
+    "try_delete",
+    "step",
+];
 
 fn zero() -> PutOptions {
     PutOptions::new().ttl(Duration::ZERO)

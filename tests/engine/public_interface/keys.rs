@@ -481,6 +481,8 @@ fn each_error_is_of_the_kind_that_says_what_to_do() {
         (Error::Conflict { found: None }, ErrorKind::Conflict),
         (Error::NamespaceNotFound { name: name() }, ErrorKind::NotFound),
         (Error::NamespaceExists { name: name() }, ErrorKind::AlreadyExists),
+        (Error::StoreExists { path: path() }, ErrorKind::AlreadyExists),
+        (Error::TooManyConflicts { attempts: 1000 }, ErrorKind::Conflict),
         (
             Error::InUse {
                 path: path(),

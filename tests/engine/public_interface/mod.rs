@@ -3,10 +3,16 @@
 
 mod command;
 mod compaction;
+mod creating;
+mod default_ttl;
 mod doubles;
+mod idle;
+mod in_memory;
 mod interface;
 mod keys;
 mod listing;
+#[cfg(feature = "log")]
+mod logging;
 mod ranges;
 mod rate;
 mod recovery_report;

@@ -1,10 +1,13 @@
 //! Changes of one key that depend on its value.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Condition, Durability, Error, ErrorKind, ManualClock, Namespace, PutOptions, Store, Update, Value};
+use embercask::{
+    Condition, Durability, Error, ErrorKind, ManualClock, Namespace, PutOptions, ReadMode, Store, Update, Value,
+};
 
 use test_support::{DIRECTORY, manual, text};
 
@@ -301,4 +304,44 @@ fn a_function_that_calls_a_store_is_refused_by_name_and_nothing_waits() {
     assert_eq!(text(&namespace, "key").as_deref(), Some("4"));
     namespace.put("key", "5").unwrap();
     assert_eq!(store.stats().poisoned, None);
+}
+
+#[test]
+fn a_part_of_a_value_is_cut_from_it_and_stays_beside_the_rest() {
+    for read_mode in [ReadMode::Map, ReadMode::Pread] {
+        let store = manual(Arc::new(MemStorage::new()))
+            .read_mode(read_mode)
+            .open(DIRECTORY)
+            .unwrap();
+        let namespace = store.namespace("N").unwrap();
+        let options = PutOptions::new().metadata("meta").ttl(Duration::from_secs(60));
+        namespace.put_with("key", "0123456789", options).unwrap();
+        store.maintain().unwrap();
+        let whole = namespace.get("key").unwrap().unwrap();
+        let ranges = [
+            ((Bound::Included(2), Bound::Excluded(5)), "234"),
+            ((Bound::Included(2), Bound::Included(5)), "2345"),
+            ((Bound::Excluded(2), Bound::Unbounded), "3456789"),
+            ((Bound::Unbounded, Bound::Unbounded), "0123456789"),
+            ((Bound::Included(8), Bound::Excluded(100)), "89"),
+            ((Bound::Included(10), Bound::Unbounded), ""),
+            ((Bound::Included(usize::MAX), Bound::Included(usize::MAX)), ""),
+            ((Bound::Included(5), Bound::Excluded(2)), ""),
+        ];
+        for (range, expected) in ranges {
+            for part in [whole.slice(range), namespace.get_range("key", range).unwrap().unwrap()] {
+                assert_eq!(part.as_str().unwrap(), expected, "{range:?}");
+                assert_eq!(part.metadata(), Some(&b"meta"[..]));
+                assert_eq!(
+                    (part.sequence(), part.expiry_ms()),
+                    (whole.sequence(), whole.expiry_ms())
+                );
+            }
+        }
+        let part = whole.slice(2..8);
+        drop(whole);
+        assert_eq!(part.slice(1..).slice(..2), "34");
+        assert_eq!(part.slice(..100), "234567");
+        assert!(namespace.get_range("absent", ..1).unwrap().is_none());
+    }
 }

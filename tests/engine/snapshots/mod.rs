@@ -408,6 +408,7 @@ fn snapshots_beside_writers_and_compaction_are_of_one_moment() {
 fn a_snapshot_waits_for_what_may_still_be_rolled_back() {
     const IN_WRITE: u8 = 1;
     const MAKING: u8 = 2;
+    const MADE: u8 = 3;
     let (disk, steps) = (MemStorage::new(), Arc::new(AtomicU8::new(0)));
     let of_hook = steps.clone();
     let failing = Arc::new(AtomicBool::new(false));
@@ -417,8 +418,14 @@ fn a_snapshot_waits_for_what_may_still_be_rolled_back() {
         if operation == Operation::Write && is_segment && fails.swap(false, Ordering::AcqRel) {
             of_hook.store(IN_WRITE, Ordering::Release);
             until("the snapshot is being made", || {
-                of_hook.load(Ordering::Acquire) == MAKING
+                of_hook.load(Ordering::Acquire) >= MAKING
             });
+            // One that does not wait is made by then.
+            let mut turns = 0;
+            while turns < 10_000 && of_hook.load(Ordering::Acquire) != MADE {
+                turns += 1;
+                std::thread::yield_now();
+            }
             return Err(std::io::ErrorKind::Other.into());
         }
         Ok(())
@@ -433,10 +440,14 @@ fn a_snapshot_waits_for_what_may_still_be_rolled_back() {
         assert_eq!(namespace.get("key").unwrap().unwrap(), *b"new");
         let making = scope.spawn(|| {
             steps.store(MAKING, Ordering::Release);
-            store.snapshot().unwrap()
+            let snapshot = store.snapshot().unwrap();
+            let value = snapshot.get(&namespace, "key").unwrap().unwrap();
+            steps.store(MADE, Ordering::Release);
+            (snapshot, value)
         });
         assert_eq!(writing.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
-        let snapshot = making.join().unwrap();
+        let (snapshot, value) = making.join().unwrap();
+        assert_eq!(value, *b"old");
         assert_eq!(snapshot.get(&namespace, "key").unwrap().unwrap(), *b"old");
         namespace.put("key", "newer").unwrap();
         assert_eq!(snapshot.get(&namespace, "key").unwrap().unwrap(), *b"old");

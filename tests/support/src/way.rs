@@ -37,10 +37,13 @@ impl Way {
 
     /// As [`prepare`](Self::prepare), on a real disk.
     pub fn prepare_directory(self, directory: &Path) -> Prepared {
-        let files: Vec<_> = std::fs::read_dir(directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let entries = match std::fs::read_dir(directory) {
+            // Nothing has been created yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            entries => Some(entries.unwrap()),
+        };
+        let entries = entries.into_iter().flatten();
+        let files: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
         let names = files.iter().filter_map(|name| name.to_str()).collect();
         self.leave(names, |name| std::fs::remove_file(directory.join(name)).unwrap())
     }

@@ -30,7 +30,7 @@ enum Place {
 }
 
 pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
-    let store = session.store()?;
+    let store = session.reading()?;
     let namespaces = chosen(&store, &arguments.namespace)?;
     let prefix = Format::Raw.parse(&arguments.prefix)?;
     if arguments.format == FileFormat::Bulk && namespaces.len() != 1 {

@@ -154,6 +154,15 @@ impl Disk {
         Ok(())
     }
 
+    pub(in crate::storage::mem) fn remove_empty_directory(&mut self, path: &Path) -> io::Result<()> {
+        let directory = self.resolve(path)?;
+        let is_empty = |directory: &Directory| directory.live.is_empty();
+        if !self.directories.get(&directory).is_none_or(is_empty) {
+            return Err(ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.remove_directory(path)
+    }
+
     fn remove_content(&mut self, directory: Inode) {
         let content = self
             .directories

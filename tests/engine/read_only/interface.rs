@@ -1,0 +1,215 @@
+//! What a store that is opened for reading only offers, and what it refuses.
+
+use std::time::Duration;
+
+use embercask::storage::MemStorage;
+use embercask::{Condition, Error, ErrorKind, Maintenance, Store};
+
+use super::{contents, put, read, reading};
+use test_support::{DIRECTORY, keys, open, text};
+
+#[test]
+fn a_store_opened_for_reading_only_refuses_every_call_that_writes() {
+    let disk = MemStorage::new();
+    let writer = open(&disk);
+    put(&writer.namespace("N").unwrap(), "key", "value");
+    let before = contents(&disk);
+    let store = read(&disk);
+    assert!(store.is_read_only() && !writer.is_read_only());
+    let namespace = store.open_namespace("N").unwrap();
+    let refused = |result: Result<(), Error>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::ReadOnly), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::ReadOnly);
+        assert!(error.to_string().contains("for reading only"), "{error}");
+    };
+    refused(namespace.put("key", "new").map(drop));
+    refused(namespace.put_if("key", "new", Condition::Present).map(drop));
+    refused(namespace.put_json("key", &1).map(drop));
+    refused(namespace.delete("key").map(drop));
+    refused(namespace.delete("absent").map(drop));
+    refused(namespace.delete_if("key", Condition::Present).map(drop));
+    refused(namespace.set_ttl("key", Duration::from_secs(9)).map(drop));
+    refused(namespace.set_ttl("absent", Duration::from_secs(9)).map(drop));
+    refused(namespace.set_expiry("key", u64::MAX / 2).map(drop));
+    refused(namespace.remove_expiry("key").map(drop));
+    refused(namespace.set_metadata("key", Some(b"m")).map(drop));
+    refused(store.batch().put(&namespace, "key", "new").commit().map(drop));
+    refused(store.namespace("new").map(drop));
+    refused(store.create_namespace("new").map(drop));
+    refused(store.rename_namespace("N", "M"));
+    refused(store.drop_namespace("N"));
+    refused(store.flush());
+    refused(store.sync());
+    refused(store.maintain());
+    refused(store.compact().map(drop));
+    refused(store.compact_if_worthwhile().map(drop));
+    refused(store.verify().map(drop));
+    refused(store.checkpoint("/copy").map(drop));
+    // They concern background work, of which there is none.
+    store.pause_compaction();
+    store.resume_compaction();
+    store.cancel_compaction();
+    assert_eq!(store.compaction_progress().total_bytes, 0);
+    assert_eq!(text(&namespace, "key").as_deref(), Some("value"));
+    store.close().unwrap();
+    assert_eq!(contents(&disk), before);
+}
+
+#[test]
+fn a_store_opened_for_reading_only_answers_every_call_that_reads() {
+    let disk = MemStorage::new();
+    let writer = open(&disk);
+    let written = writer.namespace("N").unwrap();
+    for n in 0..40 {
+        put(&written, &format!("key {n:02}"), &"v".repeat(200));
+    }
+    written.delete("key 07").unwrap();
+    writer.namespace("M").unwrap();
+    let last = written
+        .set_metadata("key 01", Some(b"m"))
+        .map(|_| written.get("key 01"));
+    let last = last.unwrap().unwrap().unwrap().sequence();
+    let store = read(&disk);
+    assert_eq!(store.id(), writer.id());
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!((namespace.name(), namespace.id()), ("N".to_owned(), written.id()));
+    assert_eq!(store.namespace_by_id(written.id()).unwrap().unwrap().name(), "N");
+    assert_eq!(store.namespaces().unwrap(), writer.namespaces().unwrap());
+    assert_eq!(store.namespace_stats().unwrap(), writer.namespace_stats().unwrap());
+    assert_eq!(namespace.stats().unwrap(), written.stats().unwrap());
+    assert_eq!(namespace.live_bytes(), written.live_bytes());
+    assert_eq!(namespace.count().unwrap(), 39);
+    assert_eq!(keys(&namespace), keys(&written));
+    assert!(namespace.contains("key 00").unwrap() && !namespace.contains("key 07").unwrap());
+    let many = namespace.get_many(&["key 01", "key 07"]).unwrap();
+    assert_eq!(many[0].as_ref().unwrap().metadata(), Some(&b"m"[..]));
+    assert!(many[1].is_none());
+    let page = namespace.list().with_values().page_size(10).page().unwrap();
+    assert_eq!((page.len(), page.is_last()), (10, false));
+    let (stats, of_writer) = (store.stats(), writer.stats());
+    assert_eq!(
+        (stats.keys, stats.namespaces, stats.live_bytes, stats.last_sequence),
+        (39, 2, of_writer.live_bytes, last)
+    );
+    // The segment that is not sealed is in memory.
+    assert!(stats.buffer_bytes > 0 && stats.buffer_bytes <= of_writer.segment_bytes);
+    let report = store.recovery_report();
+    assert!(!report.created && !report.clean && report.unsealed_segments > 0);
+    assert_eq!((report.keys, report.rewritten_bytes, report.removed_files), (39, 0, 0));
+    let value = namespace.get("key 00").unwrap().unwrap();
+    store.clone().close().unwrap();
+    for error in [
+        namespace.get("key 00").map(drop).unwrap_err(),
+        namespace.list().page().map(drop).unwrap_err(),
+        store.refresh().map(drop).unwrap_err(),
+        store.namespaces().map(drop).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+    assert_eq!(value, "v".repeat(200).as_bytes());
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_refresh_says_whether_anything_has_changed_and_up_to_which_write_the_store_shows() {
+    let disk = MemStorage::new();
+    let writer = open(&disk);
+    let written = writer.namespace("N").unwrap();
+    let first = put(&written, "key", "1");
+    let store = read(&disk);
+    let refreshed = store.refresh().unwrap();
+    assert_eq!((refreshed.changed, refreshed.sequence), (false, first));
+    let second = put(&written, "key", "2");
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!(text(&namespace, "key").as_deref(), Some("1"));
+    let refreshed = store.refresh().unwrap();
+    assert_eq!((refreshed.changed, refreshed.sequence), (true, second));
+    assert_eq!(text(&namespace, "key").as_deref(), Some("2"));
+    assert!(!store.refresh().unwrap().changed);
+    // Buffered writes are only in the memory of the process that writes.
+    let buffered = test_support::class(embercask::Durability::Buffered);
+    let third = written.put_with("key", "3", buffered).unwrap();
+    assert!(!store.refresh().unwrap().changed);
+    assert_eq!(text(&namespace, "key").as_deref(), Some("2"));
+    writer.flush().unwrap();
+    let refreshed = store.refresh().unwrap();
+    assert_eq!((refreshed.changed, refreshed.sequence), (true, third));
+    writer.close().unwrap();
+    // Sealed, and with another manifest.
+    assert!(store.refresh().unwrap().changed);
+    assert_eq!(text(&namespace, "key").as_deref(), Some("3"));
+    let writer = open(&disk);
+    let refreshed = writer.refresh().unwrap();
+    assert_eq!((refreshed.changed, refreshed.sequence), (false, third));
+}
+
+#[test]
+fn what_is_no_store_is_neither_created_nor_read() {
+    let disk = MemStorage::new();
+    for exists in [false, true] {
+        if exists {
+            disk.create_directory(DIRECTORY).unwrap();
+        }
+        let error = reading(std::sync::Arc::new(disk.clone())).open(DIRECTORY).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotAStore, "{error}");
+        assert_eq!(disk.exists(DIRECTORY).unwrap(), exists);
+        assert!(disk.files(DIRECTORY).is_empty());
+    }
+}
+
+#[test]
+fn expired_keys_are_hidden_from_a_reader_and_leave_its_memory() {
+    let disk = MemStorage::new();
+    let clock = embercask::ManualClock::new(1_700_000_000_000);
+    let writer = test_support::manual(std::sync::Arc::new(disk.clone()))
+        .clock(clock.clone())
+        .open(DIRECTORY)
+        .unwrap();
+    let written = writer.namespace("N").unwrap();
+    let soon = embercask::PutOptions::new().ttl(Duration::from_secs(60));
+    written.put_with("soon", "gone", soon).unwrap();
+    put(&written, "stays", "value");
+    let store = reading(std::sync::Arc::new(disk.clone()))
+        .clock(clock.clone())
+        .open(DIRECTORY)
+        .unwrap();
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!(keys(&namespace), ["soon", "stays"]);
+    clock.advance(120_000);
+    assert_eq!(keys(&namespace), ["stays"]);
+    assert_eq!((namespace.get("soon").unwrap(), namespace.count().unwrap()), (None, 1));
+    assert_eq!(store.stats().keys, 2);
+    // Whether the clock is to be believed is known only after a while.
+    clock.advance(120_000);
+    assert!(!store.refresh().unwrap().changed);
+    clock.advance(120_000);
+    assert!(!store.refresh().unwrap().changed);
+    assert_eq!(store.stats().keys, 1);
+}
+
+#[test]
+fn a_reader_starts_no_thread_and_ignores_the_options_about_writing() {
+    let disk = MemStorage::new();
+    let writer = open(&disk);
+    put(&writer.namespace("N").unwrap(), "key", "value");
+    let store = reading(std::sync::Arc::new(disk.clone()))
+        .maintenance(Maintenance::Background)
+        .create(true)
+        .scrub_bytes_per_second(Some(1 << 30))
+        .open(DIRECTORY)
+        .unwrap();
+    let before = contents(&disk);
+    put(&writer.namespace("N").unwrap(), "key", "another");
+    assert!(store.refresh().unwrap().changed);
+    drop(store);
+    assert_eq!(contents(&disk).len(), before.len());
+    assert!(
+        Store::options()
+            .read_only(true)
+            .read_only(false)
+            .storage(std::sync::Arc::new(MemStorage::new()))
+            .open("/new")
+            .is_ok()
+    );
+}
