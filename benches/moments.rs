@@ -205,7 +205,7 @@ fn over_a_snapshot(size: &Size) {
     let begun = Instant::now();
     assert_eq!(snapshot.count(&namespace).expect("a count"), size.keys);
     println!(
-        "a snapshot over {} overwrites: {:.1} bytes of memory a record, {} MiB of disk; a count takes {:.1} ms",
+        "a snapshot over {} overwrites: {:.0} bytes of memory a record (estimated), {} MiB of disk; a count takes {:.1} ms",
         size.keys,
         held.memory_bytes as f64 / held.kept_records as f64,
         held.disk_bytes >> 20,

@@ -142,7 +142,7 @@ impl Engine {
     }
 }
 
-/// Handles are printed with the store that they are of, and its content is nobody's business there.
+/// Handles print the store that they are of: by its path, without anything that is stored in it.
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine")

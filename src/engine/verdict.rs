@@ -1,9 +1,9 @@
 //! Conditions that a function of the program judges by the value.
 //!
-//! The function first runs outside the writer lock, on the value that a get finds, so that nobody
-//! waits while a device reads that value. Under the lock its verdict counts if that value is still
-//! the newest. Otherwise it runs again there, on the newest value, which was written a moment ago
-//! and is in memory.
+//! The function first runs outside the writer lock, on the value that a get finds: a value that is
+//! read from a device then delays no writer. Under the lock its verdict counts if that value is
+//! still the newest. Otherwise it runs again there, on the newest value, which was written a moment
+//! ago and is in memory.
 
 use std::cell::{Cell, RefCell};
 

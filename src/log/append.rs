@@ -300,16 +300,21 @@ impl Log {
         let frame_header = Header::of_log(Kind::BatchBegin, frame_sequence, &frame);
         active.encode_ahead(0, &frame_header, &[&frame]);
         active.publish(std::iter::once(&frame_header).chain(&headers));
-        let group = Group::new(batch.plan, segment.clone(), offsets.clone().into());
-        let records = batch.records.iter().zip(&headers).zip(&batch.befores).zip(offsets);
-        let records = records.map(|(((record, header), before), offset)| AppliedRecord {
-            segment: &segment,
-            offset,
-            header,
-            namespace: record.namespace,
-            key: record.key(),
-            hash: record.hash,
-            before: *before,
+        let group = Group::new(batch.plan, segment.clone(), offsets.into());
+        let mut end = base + BATCH_BEGIN_LEN;
+        let records = batch.records.iter().zip(&headers).zip(&batch.befores);
+        let records = records.map(|((record, header), before)| {
+            let offset = end;
+            end += header.record_len();
+            AppliedRecord {
+                segment: &segment,
+                offset,
+                header,
+                namespace: record.namespace,
+                key: record.key(),
+                hash: record.hash,
+                before: *before,
+            }
         });
         let applied = self.state.apply_group(&tail.right, group, records, &mut tail.undo);
         if tail.recent.is_wanted() {

@@ -19,7 +19,8 @@ use crate::log::manifest::{ManifestStore, ReplaceError};
 use crate::planted::{Planted, planted};
 use crate::storage::{Directory, Storage, StorageLock, check_lock_linked};
 
-/// Removes the store in this directory; also what an interrupted removal has left. Returns the files that are not the store's, which stay.
+/// Removes the store in this directory; also the lock file that an interrupted removal has left.
+/// Returns the files that are not the store's, which stay.
 pub(crate) fn destroy(storage: &dyn Storage, path: &Path) -> Result<Vec<PathBuf>> {
     let nothing = |what: &str| Error::NotAStore {
         path: path.to_owned(),
@@ -28,10 +29,13 @@ pub(crate) fn destroy(storage: &dyn Storage, path: &Path) -> Result<Vec<PathBuf>
     let Some(directory) = open_directory(storage, path)? else {
         return Err(nothing("the directory does not exist"));
     };
-    // Without either there is no store, nor one whose removal was interrupted; taking the lock would
-    // leave a file in a directory that may be anybody's.
+    // Without a manifest, a lock file alone is what an interrupted removal has left. Beside other
+    // files it may be another program's, which is neither to be locked nor to be removed.
     let names = sorted_names(&directory)?;
-    if !names.iter().any(|name| name == MANIFEST_FILE || name == LOCK_FILE) {
+    let is_store = names.iter().any(|name| name == MANIFEST_FILE);
+    let is_rest = names.iter().any(|name| name == LOCK_FILE)
+        && !names.iter().any(|name| matches!(classify(name), FileName::Foreign));
+    if !is_store && !is_rest {
         return Err(nothing("there is no manifest in it"));
     }
     let lock = take_lock(&directory)?;
@@ -103,5 +107,8 @@ fn remove(directory: &Directory, names: &[String], wanted: impl Fn(&str) -> bool
 }
 
 fn is_of_store(name: &str) -> bool {
-    !matches!(classify(name), FileName::Foreign)
+    match classify(name) {
+        FileName::Own | FileName::Segment(_) | FileName::Hint(_) => true,
+        FileName::OfSystem | FileName::Foreign => false,
+    }
 }

@@ -21,6 +21,7 @@ mod group;
 mod index_bytes;
 mod leave;
 mod load;
+mod many;
 mod read;
 mod record;
 mod upkeep;
@@ -47,14 +48,11 @@ pub(crate) use group::{Group, GroupPlan};
 pub(crate) use index_bytes::Indexes;
 pub(crate) use leave::Expired;
 pub(crate) use load::Source;
-pub(crate) use read::{Candidate, HashedKey};
+pub(crate) use many::{Candidate, WARM_UP};
+pub(crate) use read::HashedKey;
 pub(crate) use record::{AppliedRecord, Current, Move, Undo, flags};
-pub(crate) use view::{View, merge_keys};
+pub(crate) use view::View;
 use views::Views;
-
-/// Records prefetched into the processor's cache at a time: enough to overlap, few enough to stay
-/// cached.
-pub(crate) const WARM_UP: usize = 64;
 
 /// See the module.
 pub(crate) struct State {

@@ -1,9 +1,8 @@
 //! Looking keys up, without a lock.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use super::{Current, State, WARM_UP};
+use super::{Current, State};
 use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::format::Damage;
@@ -25,12 +24,6 @@ pub(crate) struct HashedKey<'a> {
     pub(crate) namespace: u32,
     pub(crate) key: &'a [u8],
     pub(crate) hash: u64,
-}
-
-/// Where the record of a key probably is.
-pub(crate) struct Candidate {
-    segment: Arc<Segment>,
-    offset: u64,
 }
 
 /// Result of a look-up by hash.
@@ -64,7 +57,7 @@ impl State {
     }
 
     /// As [`State::get`], with the hash known and perhaps the time.
-    fn get_hashed(&self, key: &HashedKey<'_>, now: Option<&Now>) -> Result<Option<Value>> {
+    pub(super) fn get_hashed(&self, key: &HashedKey<'_>, now: Option<&Now>) -> Result<Option<Value>> {
         let mut found = None;
         if self.is_changing()
             && let Some(of_group) = self.find_in_group(key)
@@ -324,71 +317,6 @@ impl State {
         } else {
             Ok(Lookup::Damaged(location, error))
         })
-    }
-
-    /// Finds where the records of these keys probably are, and touches them, one kind of memory
-    /// after the other, so that the waits for each kind overlap. Between touches of one kind there
-    /// are only plain loads: an atomic write would make the processor wait for all loads before it.
-    pub(crate) fn warm_up(&self, hashes: &[u64]) -> Vec<Option<Candidate>> {
-        let mut locations = Vec::with_capacity(hashes.len());
-        self.keydir.candidates(hashes, &mut locations);
-        let candidates: Vec<_> = (locations.into_iter())
-            .map(|location| {
-                let location = location?;
-                let segment = self.segments.get(location.segment_index())?;
-                Some(Candidate {
-                    segment,
-                    offset: location.offset(),
-                })
-            })
-            .collect();
-        let touch = |touched, candidate: &Candidate| touched ^ candidate.segment.touch(candidate.offset);
-        std::hint::black_box(candidates.iter().flatten().fold(0, touch));
-        candidates
-    }
-
-    /// As [`State::get`] at a known time, starting from what [`State::warm_up`] found. If that is a
-    /// record of the key, the keydir pointed at it a moment ago, which is all that a look-up can
-    /// guarantee; otherwise the key is looked up.
-    pub(crate) fn get_warm(
-        &self,
-        key: &HashedKey<'_>,
-        candidate: Option<&Candidate>,
-        now: &Now,
-    ) -> Result<Option<Value>> {
-        let candidate = candidate.filter(|_| !self.is_changing());
-        match candidate.map(|candidate| candidate.segment.value(candidate.offset, |record| key.is_of(record))) {
-            Some(Ok(Some(value))) => {
-                Ok(Some(value).filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
-            }
-            _ => self.get_hashed(key, Some(now)),
-        }
-    }
-
-    /// Passes the values of many keys to `take`, in order, all judged by one reading of the clock.
-    pub(crate) fn get_many<K: AsRef<[u8]>>(
-        &self,
-        namespace: &NamespaceState,
-        keys: &[K],
-        mut take: impl FnMut(Option<Value>),
-    ) -> Result<()> {
-        let now = self.context.time.now();
-        for keys in keys.chunks(WARM_UP) {
-            let hashes: Vec<_> = keys
-                .iter()
-                .map(|key| self.hash(namespace.number, key.as_ref()))
-                .collect();
-            let candidates = self.warm_up(&hashes);
-            for ((key, hash), candidate) in keys.iter().zip(hashes).zip(&candidates) {
-                let key = HashedKey {
-                    namespace: namespace.number,
-                    key: key.as_ref(),
-                    hash,
-                };
-                take(self.get_warm(&key, candidate.as_ref(), &now)?);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -4,12 +4,12 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{HashedKey, State, WARM_UP};
+use super::{HashedKey, State};
 use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Record};
 use crate::index::namespaces::NamespaceState;
-use crate::index::order::{KeyFlags, KeyPage};
+use crate::index::order::KeyPage;
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
 
@@ -115,16 +115,10 @@ impl View {
         mut take: impl FnMut(Option<Value>),
     ) -> Result<()> {
         let now = self.state.context.time.now();
-        for keys in keys.chunks(WARM_UP) {
-            let hashed = |key| self.state.hashed(namespace.number, AsRef::<[u8]>::as_ref(key));
-            let keys: Vec<_> = keys.iter().map(hashed).collect();
-            let hashes: Vec<_> = keys.iter().map(|key| key.hash).collect();
-            self.state.warm_up(&hashes);
-            for key in &keys {
-                take(self.get(key, &now)?);
-            }
-        }
-        Ok(())
+        self.state.look_up_many(namespace, keys, |key, _| {
+            take(self.get(key, &now)?);
+            Ok(())
+        })
     }
 
     /// At most `limit` keys between the bounds, fewer only if there are no more; and whether they
@@ -143,16 +137,12 @@ impl View {
             return (present, true);
         }
         // What has left since. Asked after the order: a key that left in between is found here.
-        let bounds = match present.last() {
-            Some((last, _)) if present.len() == limit && reverse => (Bound::Included(last), to),
-            Some((last, _)) if present.len() == limit => (from, Bound::Included(last)),
-            _ => (from, to),
-        };
+        let bounds = present.answered((from, to), reverse, limit);
         let gone = self
             .state
             .views
             .gone(namespace.number, bounds, reverse, (self.sequence, limit));
-        (merge_keys(&present, &gone, reverse, limit), false)
+        (present.merged(&gone, reverse, limit), false)
     }
 
     /// The number of keys between the bounds if that is known without looking any up, expired keys
@@ -162,26 +152,4 @@ impl View {
         let count = namespace.order.count(from, to);
         (is_exact && namespace.order_is_of(self.sequence)).then_some(count)
     }
-}
-
-/// The first keys of both, in order and each once.
-pub(crate) fn merge_keys(present: &KeyPage, gone: &[Box<[u8]>], reverse: bool, limit: usize) -> KeyPage {
-    let mut merged = KeyPage::default();
-    merged.reserve(present);
-    let mut present = present.iter().map(|(key, _)| key).peekable();
-    let mut gone = gone.iter().map(|key| &**key).peekable();
-    while merged.len() < limit {
-        let next = match (present.peek(), gone.peek()) {
-            (Some(standing), Some(left)) if standing == left => {
-                gone.next();
-                present.next()
-            }
-            (Some(standing), Some(left)) if (standing < left) != reverse => present.next(),
-            (_, Some(_)) => gone.next(),
-            (_, None) => present.next(),
-        };
-        let Some(key) = next else { break };
-        merged.push([key, &[]], KeyFlags::NONE);
-    }
-    merged
 }

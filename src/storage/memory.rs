@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::map::Map;
@@ -15,7 +16,6 @@ use super::os::check_unmapped;
 use super::sealed::{Base, NeverChanged, Sealed};
 use super::{Storage, StorageDirectory, StorageFile, StorageLock};
 use crate::sync::lock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the directory is called in messages.
 pub(crate) const MEMORY_PATH: &str = "<memory>";

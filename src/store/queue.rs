@@ -38,6 +38,8 @@ impl Namespace {
     }
 
     fn pop(&self, prefix: &[u8], last: bool) -> Result<Option<(Vec<u8>, Value)>> {
+        // The handle of a store that only reads has no keys.
+        self.writer()?;
         let successor = prefix_successor(prefix);
         let upper = successor.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut conflicts = 0;

@@ -1,5 +1,7 @@
 //! A page of keys, copied out of the tree.
 
+use std::ops::Bound;
+
 use super::KeyFlags;
 
 /// Maximum number of keys that a page reserves room for up front; the buffers grow beyond it as
@@ -18,6 +20,8 @@ pub(crate) struct KeyPage {
     flags: KeyFlags,
 }
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// A key of a page. It begins where the previous one ends.
 #[derive(Clone, Copy, Debug)]
 struct PageKey {
@@ -33,6 +37,39 @@ impl KeyPage {
             bytes: Vec::with_capacity(keys * KEY_BYTES_EXPECTED),
             keys: Vec::with_capacity(keys),
             flags: KeyFlags::NONE,
+        }
+    }
+
+    /// The first keys of this page and of `more`, which is in the same order: each once, at most
+    /// `limit`, without flags.
+    pub(crate) fn merged(&self, more: &[Box<[u8]>], reverse: bool, limit: usize) -> KeyPage {
+        let mut merged = KeyPage::default();
+        merged.reserve(self);
+        let mut own = self.iter().map(|(key, _)| key).peekable();
+        let mut more = more.iter().map(|key| &**key).peekable();
+        while merged.len() < limit {
+            let next = match (own.peek(), more.peek()) {
+                (Some(key), Some(other)) if key == other => {
+                    more.next();
+                    own.next()
+                }
+                (Some(key), Some(other)) if (key < other) != reverse => own.next(),
+                (_, Some(_)) => more.next(),
+                (_, None) => own.next(),
+            };
+            let Some(key) = next else { break };
+            merged.push([key, &[]], KeyFlags::NONE);
+        }
+        merged
+    }
+
+    /// The part of these bounds of which this page, of at most `limit` keys, has all keys: up to its
+    /// last one if it is full.
+    pub(crate) fn answered<'a>(&'a self, (lower, upper): Bounds<'a>, reverse: bool, limit: usize) -> Bounds<'a> {
+        match self.last() {
+            Some((last, _)) if self.len() == limit && reverse => (Bound::Included(last), upper),
+            Some((last, _)) if self.len() == limit => (lower, Bound::Included(last)),
+            _ => (lower, upper),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What one watcher has not taken yet.
 //!
-//! The writers put events in, under the writer lock, and wait for nobody: what does not fit is left
-//! out, and one event in its place says so. The watcher takes them out, and sleeps while there are
+//! The writers put events in, under the writer lock, and never wait for room: what does not fit is
+//! left out, and one event in its place says so. The watcher takes them out, and sleeps while there are
 //! none: a thread on the condition variable, a task by its waker.
 //!
 //! No wakeup is lost: whether there is an event, whether the queue has ended, and the waker are

@@ -4,8 +4,11 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
-use crate::storage::{Directory, MemStorage};
+use crate::storage::{Call, Directory, Interposed, Interposer, MemStorage};
 use crate::{Durability, ErrorKind, Maintenance, PutOptions, Store};
 
 fn options(disk: &MemStorage) -> Options {
@@ -80,6 +83,63 @@ fn a_segment_that_does_not_continue_the_one_before_it_is_not_shown() {
     assert!(some == 9 && last < newest, "{some} {last} {newest}");
     let recovered = options(&killed.crash_process()).open("/store").unwrap();
     assert_eq!(recovered.open_namespace("N").unwrap().count().unwrap(), some);
+}
+
+/// Calls `step` before the call with this number.
+struct Before<F> {
+    calls: AtomicU64,
+    at: u64,
+    step: F,
+}
+
+impl<F> std::fmt::Debug for Before<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Before")
+    }
+}
+
+impl<F: Fn() + Send + Sync> Interposer for Before<F> {
+    fn around(&self, _: &Call<'_>, make: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+        if self.calls.fetch_add(1, Ordering::AcqRel) == self.at {
+            (self.step)();
+        }
+        make()
+    }
+}
+
+/// A record that does not fit the prepared segment goes into another, which comes before that and is
+/// not in a manifest that was read earlier.
+#[test]
+fn no_record_is_shown_without_those_in_a_segment_that_was_created_meanwhile() {
+    let (mut partly, mut all) = (0, 0);
+    for at in 0.. {
+        let disk = MemStorage::new();
+        let writer = options(&disk).open("/store").unwrap();
+        put(&writer, "a", &"x".repeat(2500));
+        writer.engine().log.prepare_ahead().unwrap();
+        let before = Arc::new(Before {
+            calls: AtomicU64::new(0),
+            at,
+            step: move || {
+                put(&writer, "b", &"x".repeat(10_000));
+                put(&writer, "c", &"x".repeat(1000));
+            },
+        });
+        let storage = Interposed::over(Arc::new(disk.clone()), before.clone());
+        let reading = options(&disk).read_only(true).storage(Arc::new(storage));
+        let store = reading.open("/store").unwrap();
+        let namespace = store.open_namespace("N").unwrap();
+        let keys = namespace.list().into_iter().map(|entry| entry.unwrap().key().to_vec());
+        match keys.collect::<Vec<_>>().concat().as_slice() {
+            b"a" | b"ab" => partly += 1,
+            b"abc" => all += 1,
+            shown => panic!("call {at}: {}", shown.escape_ascii()),
+        }
+        if before.calls.load(Ordering::Acquire) <= at {
+            break;
+        }
+    }
+    assert!(partly > 1 && all > 1, "{partly} {all}");
 }
 
 /// Another store in the same place is not taken for a later state of this one.

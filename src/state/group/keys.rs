@@ -6,7 +6,6 @@ use super::{Group, State};
 use crate::index::namespaces::NamespaceState;
 use crate::index::order::KeyPage;
 use crate::planted::{Planted, planted};
-use crate::state::merge_keys;
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
@@ -95,7 +94,7 @@ impl State {
         if own.is_empty() || planted(Planted::ListWithoutGroup) {
             return (present, true);
         }
-        (merge_keys(&present, &own, reverse, limit), false)
+        (present.merged(&own, reverse, limit), false)
     }
 
     /// The number of keys between the bounds, expired ones included; None while a group has keys

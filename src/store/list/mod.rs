@@ -25,10 +25,14 @@ const COUNT_STEP: usize = 4096;
 /// A listing of a namespace's keys, in byte order. Iterate over it, from either end or both; walk it
 /// without copying ([`List::walk`]); or fetch it page by page.
 ///
-/// Each page reads the store as it is at that moment; no resource is held between pages. It does
-/// not keep the store open: once the last handle is gone its pages are [`Error::Closed`]. A key
+/// Each page reads the store as it is at that moment, and no resource is held between pages. A key
 /// present during the whole walk is listed exactly once; one that is put or deleted meanwhile may
-/// or may not be. Expired keys are not listed. A key whose record is damaged is listed with an
+/// or may not be. The pages of a listing of a [snapshot](crate::Snapshot::list) are all of its
+/// moment, and it holds the snapshot; those of a [transaction](crate::Transaction::list) are of the
+/// moment at which that began, with its own writes.
+///
+/// A listing does not keep the store open: once the last handle is gone its pages are
+/// [`Error::Closed`]. Expired keys are not listed. A key whose record is damaged is listed with an
 /// error that names it.
 #[derive(Clone, Debug)]
 pub struct List {

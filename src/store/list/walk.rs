@@ -13,7 +13,8 @@ use crate::planted::{Planted, planted};
 /// next key. Any other error (the store was closed, the namespace dropped) ends it.
 ///
 /// It can be walked from both ends, which meet: no key is returned twice. The pages of the two ends
-/// are of different moments, as are those of one end.
+/// are of different moments, as are those of one end, unless the listing is of a snapshot or a
+/// transaction.
 #[derive(Debug)]
 pub struct Keys {
     list: List,

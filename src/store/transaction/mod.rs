@@ -57,9 +57,7 @@ impl Transaction {
     /// The values of many keys, in the order of the keys.
     pub fn get_many<K: AsRef<[u8]>>(&mut self, namespace: &Namespace, keys: &[K]) -> Result<Vec<Option<Value>>> {
         self.check(namespace)?;
-        self.shared.warm_up(&namespace.state, keys);
-        let values = keys.iter().map(|key| self.shared.get(&namespace.state, key.as_ref()));
-        values.collect()
+        self.shared.get_many(&namespace.state, keys)
     }
 
     /// Whether a key is present and has not expired.

@@ -114,17 +114,12 @@ impl Store {
                 attempt,
             };
             let answer = within(|| run(&mut transaction));
-            let committed = end(engine, &shared, options.durability, answer);
-            match committed {
-                Err(Error::TransactionConflict { attempts: 1 }) => {}
-                committed => {
-                    let (value, sequence) = committed?;
-                    return Ok(Committed {
-                        value,
-                        sequence,
-                        attempts: attempt,
-                    });
-                }
+            if let Some((value, sequence)) = end(engine, &shared, options.durability, answer)? {
+                return Ok(Committed {
+                    value,
+                    sequence,
+                    attempts: attempt,
+                });
             }
         }
         Err(Error::TransactionConflict {
@@ -152,23 +147,32 @@ fn within<T>(run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Commits what the closure has written, if its answer is no error.
-fn end<T>(engine: &Engine, shared: &Shared, durability: Option<Durability>, answer: Result<T>) -> Result<(T, u64)> {
+/// Commits what the closure has written, if its answer is no error. None if there is a conflict;
+/// one that is the answer of the closure is of another transaction, and an error like any other.
+fn end<T>(
+    engine: &Engine,
+    shared: &Shared,
+    durability: Option<Durability>,
+    answer: Result<T>,
+) -> Result<Option<(T, u64)>> {
     let (reads, writes) = shared.end().ok_or(Error::Closed)?;
     let value = match answer {
         // What it has seen may be the reason.
-        Err(_) if engine.is_rolled_back(&reads) => return Err(Error::TransactionConflict { attempts: 1 }),
+        Err(_) if engine.is_rolled_back(&reads) => return Ok(None),
         answer => answer?,
     };
     let durability = engine.durability(durability);
-    if writes.is_empty() {
-        let sequence = engine.confirm_reads(&reads, durability)?;
-        return Ok((value, sequence));
-    }
     let operations = operations(&writes);
-    let sequence = engine.write_checked(&operations, &reads, durability)?;
+    let committed = match operations.is_empty() {
+        true => engine.confirm_reads(&reads, durability),
+        false => engine.write_checked(&operations, &reads, durability),
+    };
+    let sequence = match committed {
+        Err(Error::TransactionConflict { .. }) => return Ok(None),
+        committed => committed?,
+    };
     for operation in &operations {
         engine.housekeeping.relieve_order(operation.namespace);
     }
-    Ok((value, sequence))
+    Ok(Some((value, sequence)))
 }

@@ -14,7 +14,7 @@ use crate::index::namespaces::NamespaceState;
 use crate::index::order::{KeyPage, bounded};
 use crate::planted::{Planted, planted};
 use crate::segment::Value;
-use crate::state::{HashedKey, WARM_UP, merge_keys};
+use crate::state::HashedKey;
 use crate::sync::lock;
 
 /// See the module.
@@ -100,22 +100,31 @@ impl Shared {
     }
 
     pub(super) fn get(&self, namespace: &Arc<NamespaceState>, key: &[u8]) -> Result<Option<Value>> {
+        let key = self.engine.state.hashed(namespace.number, key);
+        self.get_hashed(namespace, &key)
+    }
+
+    fn get_hashed(&self, namespace: &Arc<NamespaceState>, key: &HashedKey<'_>) -> Result<Option<Value>> {
         self.engine.context.check_open()?;
         let mut inner = lock(&self.inner);
         inner.attempt()?.check(namespace)?;
-        if let Some(write) = inner.own(namespace.number, key) {
+        if let Some(write) = inner.own(namespace.number, key.key) {
             return Ok(write.value.clone());
         }
-        let key = self.engine.state.hashed(namespace.number, key);
-        inner.attempt()?.get(namespace, &key)
+        inner.attempt()?.get(namespace, key)
     }
 
-    pub(super) fn warm_up<K: AsRef<[u8]>>(&self, namespace: &NamespaceState, keys: &[K]) {
-        for keys in keys.chunks(WARM_UP) {
-            let hash = |key: &K| self.engine.state.hash(namespace.number, key.as_ref());
-            let hashes: Vec<_> = keys.iter().map(hash).collect();
-            self.engine.state.warm_up(&hashes);
-        }
+    pub(super) fn get_many<K: AsRef<[u8]>>(
+        &self,
+        namespace: &Arc<NamespaceState>,
+        keys: &[K],
+    ) -> Result<Vec<Option<Value>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        self.engine.state.look_up_many(namespace, keys, |key, _| {
+            values.push(self.get_hashed(namespace, key)?);
+            Ok(())
+        })?;
+        Ok(values)
     }
 
     pub(super) fn write(&self, namespace: &Arc<NamespaceState>, key: &[u8], value: Option<Value>) -> Result<()> {
@@ -163,15 +172,10 @@ impl Shared {
             true => own.extend(inner.own_keys(namespace.number, bounds).rev().take(most).map(Box::from)),
         }
         if !own.is_empty() {
-            (keys, is_exact) = (merge_keys(&keys, &own, reverse, most), false);
+            (keys, is_exact) = (keys.merged(&own, reverse, most), false);
         }
-        let read = match keys.last() {
-            Some((last, _)) if keys.len() == most && reverse => (Bound::Included(last), bounds.1),
-            Some((last, _)) if keys.len() == most => (bounds.0, Bound::Included(last)),
-            _ => bounds,
-        };
         if let Some(attempt) = &mut inner.attempt {
-            attempt.note_range(namespace, read);
+            attempt.note_range(namespace, keys.answered(bounds, reverse, most));
         }
         (keys, is_exact)
     }

@@ -30,7 +30,6 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         &[
             "LockWhileReading",
             "ReadWhatIsShortened",
-            "SkipCreated",
             "TornTailIsDamage",
             "BelieveFirstLook",
             "TrustVanished",

@@ -88,6 +88,23 @@ fn a_destroyed_store_leaves_only_what_is_not_its_own() {
     assert_eq!(kind(&path), ErrorKind::NotAStore);
     assert_eq!(std::fs::read(path.join("notes.txt")).unwrap(), b"mine");
 
+    // What the system has put there is not the store's either.
+    let path = root.path().join("mounted");
+    drop(Store::open(&path).unwrap());
+    std::fs::create_dir(path.join("lost+found")).unwrap();
+    assert_eq!(Store::destroy(&path).unwrap(), [path.join("lost+found")]);
+
+    // Other engines have files of these names.
+    let path = root.path().join("others");
+    std::fs::create_dir(&path).unwrap();
+    for name in ["LOCK", "CURRENT", "MANIFEST-000001"] {
+        std::fs::write(path.join(name), "theirs").unwrap();
+    }
+    let before = file_names(&path);
+    assert_eq!(kind(&path), ErrorKind::NotAStore);
+    assert_eq!(file_names(&path), before);
+    assert_eq!(std::fs::read(path.join("LOCK")).unwrap(), b"theirs");
+
     // A manifest that cannot be read may be anything, so nothing is removed.
     let path = root.path().join("damaged");
     drop(Store::open(&path).unwrap());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Condition, Error, ErrorKind, Maintenance, Store};
+use embercask::{Condition, Error, ErrorKind, Maintenance, PutOptions, Store, Update};
 
 use super::{contents, put, read, reading};
 use test_support::{DIRECTORY, keys, open, text};
@@ -34,6 +34,27 @@ fn a_store_opened_for_reading_only_refuses_every_call_that_writes() {
     refused(namespace.set_expiry("key", u64::MAX / 2).map(drop));
     refused(namespace.remove_expiry("key").map(drop));
     refused(namespace.set_metadata("key", Some(b"m")).map(drop));
+    refused(namespace.set_default_ttl(Some(Duration::from_secs(90))));
+    let options = PutOptions::new();
+    refused(
+        namespace
+            .update("key", |_| Update::Put(b"new".to_vec(), PutOptions::new()))
+            .map(drop),
+    );
+    refused(namespace.update("key", |_| Update::Delete).map(drop));
+    refused(namespace.increment("absent", 1).map(drop));
+    refused(namespace.replace("key", "new", &options).map(drop));
+    refused(namespace.take("key").map(drop));
+    refused(namespace.take("absent").map(drop));
+    refused(namespace.put_when("key", "new", &options, |_| true).map(drop));
+    refused(namespace.delete_when("key", None, |_| true).map(drop));
+    refused(namespace.pop_first("").map(drop));
+    refused(namespace.pop_last("").map(drop));
+    refused(namespace.delete_prefix("").run().map(drop));
+    refused(namespace.delete_range("a".."z").run().map(drop));
+    refused(namespace.watch("").map(drop));
+    refused(store.transaction(|transaction| transaction.get(&namespace, "key").map(drop)));
+    refused(store.batch().try_put(&namespace, "key", "new").map(drop));
     refused(store.batch().put(&namespace, "key", "new").commit().map(drop));
     refused(store.namespace("new").map(drop));
     refused(store.create_namespace("new").map(drop));

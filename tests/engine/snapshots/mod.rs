@@ -276,13 +276,15 @@ fn a_snapshot_is_of_one_store_and_ends_with_it() {
     assert_eq!(namespace.count().unwrap(), 3);
 }
 
+fn read_call_by_call(disk: &MemStorage) -> Store {
+    let options = manual(Arc::new(disk.clone())).read_mode(ReadMode::Pread);
+    options.open("/store").unwrap()
+}
+
 #[test]
 fn files_that_are_read_call_by_call_stay_open_for_a_snapshot_when_compaction_removes_them() {
     let disk = MemStorage::new();
-    let store = manual(Arc::new(disk.clone()))
-        .read_mode(ReadMode::Pread)
-        .open("/store")
-        .unwrap();
+    let store = read_call_by_call(&disk);
     let namespace = store.namespace("N").unwrap();
     let keys: Vec<_> = (0..2500).map(|number| format!("key {number:04}")).collect();
     for key in &keys {
@@ -308,10 +310,7 @@ fn files_that_are_read_call_by_call_stay_open_for_a_snapshot_when_compaction_rem
 #[test]
 fn damage_of_what_came_later_concerns_no_snapshot() {
     let disk = MemStorage::new();
-    let store = manual(Arc::new(disk.clone()))
-        .read_mode(ReadMode::Pread)
-        .open("/store")
-        .unwrap();
+    let store = read_call_by_call(&disk);
     let namespace = store.namespace("N").unwrap();
     namespace.put("key", "old").unwrap();
     namespace.put("another", "old").unwrap();

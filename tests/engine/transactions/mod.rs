@@ -332,6 +332,30 @@ fn attempts_are_bounded_and_told() {
 }
 
 #[test]
+fn a_conflict_of_an_inner_transaction_is_an_error_of_the_outer_one() {
+    let (store, namespace) = store();
+    namespace.put("key", "0").unwrap();
+    let once = TransactionOptions::new().attempts(1);
+    let (mut outer, mut inner) = (0, 0);
+    let refused = store.transaction(|transaction| {
+        outer += 1;
+        transaction.put(&namespace, "outer", "x")?;
+        store.transaction_with(&once, |within| {
+            inner += 1;
+            within.get(&namespace, "key")?;
+            namespace.put("key", inner.to_string()).unwrap();
+            within.put(&namespace, "inner", "x")
+        })
+    });
+    assert!(
+        matches!(refused, Err(Error::TransactionConflict { attempts: 1 })),
+        "{refused:?}"
+    );
+    assert_eq!((outer, inner), (1, 1));
+    assert_eq!(namespace.count().unwrap(), 1);
+}
+
+#[test]
 fn a_transaction_that_is_open_for_too_long_fails_by_that_name() {
     let store = Store::options()
         .storage(Arc::new(MemStorage::new()))
