@@ -85,7 +85,13 @@ impl Engine for Embercask {
     }
 
     fn scan(&self, start: &[u8], count: usize, visit: VisitEntry) -> Result<()> {
-        let page = self.namespace.list().start(start).page_size(count).with_values().page()?;
+        let page = self
+            .namespace
+            .list()
+            .start(start)
+            .page_size(count)
+            .with_values()
+            .page()?;
         for entry in page.iter() {
             visit(entry.key(), entry.value().context("a listing with values has none")?)?;
         }
