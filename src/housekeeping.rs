@@ -142,7 +142,7 @@ impl Housekeeping {
     }
 
     fn turns(&self) -> Turns<'_> {
-        Turns::new(&self.context, &self.log)
+        Turns::new(&self.context, &self.state, &self.log)
     }
 
     /// Gives back the memory of keys that have left the indexes.

@@ -58,6 +58,14 @@ breakages! {
     ForgetOwnWrites,
     /// Listings do not ask for the batch that is being applied.
     ListWithoutGroup,
+    /// A look at many keys uses a place that was found beside a batch that is in the indexes since.
+    TrustUnsettled,
+    /// A batch's record is shown although a newer one was written.
+    ForgetSettled,
+    /// A key is written although a batch's record of it is not in the indexes yet.
+    WriteBeforeSettled,
+    /// A segment is sealed although a batch in it is not in the indexes yet.
+    SealBeforeSettled,
     /// Keys that leave by themselves are not noted by looks under way.
     SweepUnderLooks,
     /// A kept record is visible also to views of moments after it was replaced.

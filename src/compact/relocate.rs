@@ -93,7 +93,8 @@ impl Run<'_> {
         if !planted(Planted::ForgetPending) {
             guard.tail.forward(moves);
         }
-        self.compactor.state.relocate(&guard.tail.right, moves);
+        let state = &self.compactor.state;
+        state.relocate(&state.lock_changes(), moves);
         moves.clear();
     }
 

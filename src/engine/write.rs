@@ -8,7 +8,7 @@ use crate::log::reserve::ReservePart;
 use crate::log::{Applied, Guard, NewBatch, NewRecord, Room};
 use crate::options::{Condition, Durability};
 use crate::planted::{Planted, planted};
-use crate::state::{Current, GroupPlan, HashedKey};
+use crate::state::{Befores, Current, GroupPlan, WARM_UP};
 
 use super::Engine;
 use super::growth::Growth;
@@ -163,11 +163,14 @@ impl Engine {
     ) -> Result<u64> {
         self.context.check_open()?;
         let part = ReservePart::of_write(operations.iter().all(Operation::is_delete));
-        let sequence = self.with_room(part, |limited| {
+        let written = self.with_room(part, |limited| {
             self.log
                 .write(part, durability, || self.apply_batch(operations, limited, &check))
-        })?;
+        });
+        // Even if it has failed: it may be acknowledged and pending.
+        self.log.settle();
         let bytes = operations.iter().map(Operation::bytes).sum();
+        let sequence = written?;
         self.compactor.debt.pay(bytes, self.log.is_sealing_behind());
         Ok(sequence)
     }
@@ -180,33 +183,28 @@ impl Engine {
     ) -> Result<Applied<'a, u64>> {
         let records: Vec<_> = operations.iter().map(|operation| self.record_of(operation)).collect();
         let room = Room::of_batch(&records)?.limited(limited);
-        let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
-        // Before the lock is taken, so that others do not wait for this.
-        self.state.warm_up(&hashes);
         let plan = GroupPlan::new(
             records
                 .iter()
                 .map(|record| (record.hash, record.namespace.number, record.key())),
         );
+        // Before the lock is taken, so that others do not wait for this.
+        let seen = self.look_ahead(&records, &plan)?;
         let mut guard = self.log.ensure_room(self.log.lock(), room)?;
         // Everything that can fail comes before the first append.
         check(&guard)?;
-        let mut befores = Vec::with_capacity(records.len());
-        let mut new = Vec::new();
-        let mut growth = Growth::default();
-        for (operation, record) in operations.iter().zip(&records) {
-            let (before, _) = self.check(operation, record, None)?;
-            if before.is_none() && !operation.is_delete() {
-                new.push(record.hash);
-            }
-            growth.add(record, before.as_ref());
-            befores.push(before);
-        }
-        self.state.check_room(&new)?;
-        growth.check()?;
+        let (befores, at_once) = match seen {
+            Some(seen) if self.may_settle_later(operations, &records, &plan)? => (seen, false),
+            _ => (self.find_befores(operations, &records)?, true),
+        };
         let appended = !records.is_empty();
         if appended {
-            let batch = NewBatch { records, befores, plan };
+            let batch = NewBatch {
+                records,
+                befores,
+                plan,
+                at_once,
+            };
             self.log.append_batch(&mut guard, batch);
         }
         let sequence = guard.last_sequence;
@@ -218,11 +216,78 @@ impl Engine {
         })
     }
 
+    /// Touches what a batch will change, and looks up what a large one will replace. As far as that
+    /// has changed when the batch is settled, it is looked up again.
+    fn look_ahead(&self, records: &[NewRecord<'_>], plan: &GroupPlan) -> Result<Option<Befores>> {
+        if !plan.is_large() {
+            self.state.warm_up(plan.hashes());
+            return Ok(None);
+        }
+        // One large batch after the other.
+        self.log.settle();
+        let moved = self.state.moved();
+        let mut found = Vec::with_capacity(records.len());
+        for records in records.chunks(WARM_UP) {
+            let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
+            self.state.warm_up(&hashes);
+            for record in records {
+                found.push(self.state.standing(&record.hashed_key(), false)?);
+            }
+        }
+        Ok(Some(Befores {
+            found,
+            moved,
+            are_certain: false,
+        }))
+    }
+
+    /// Whether a large batch may enter the indexes after others have written: if nobody counts on
+    /// its bytes, and there will be room for its keys. An error if it is not allowed. The caller
+    /// holds the writer lock.
+    fn may_settle_later(
+        &self,
+        operations: &[Operation<'_>],
+        records: &[NewRecord<'_>],
+        plan: &GroupPlan,
+    ) -> Result<bool> {
+        for (operation, record) in operations.iter().zip(records) {
+            match operation.condition {
+                Some(_) => drop(self.check(operation, record, None)?),
+                None => Engine::check_namespace(operation.namespace)?,
+            }
+        }
+        let is_limited = |operation: &Operation<'_>| operation.namespace.max_bytes().is_some();
+        Ok(!operations.iter().any(is_limited) && self.state.promise_room(plan))
+    }
+
+    /// What each operation replaces, after all checks. The caller holds the writer lock.
+    fn find_befores(&self, operations: &[Operation<'_>], records: &[NewRecord<'_>]) -> Result<Befores> {
+        let mut found = Vec::with_capacity(records.len());
+        let mut new = Vec::new();
+        let mut growth = Growth::default();
+        for (operation, record) in operations.iter().zip(records) {
+            let (before, _) = self.check(operation, record, None)?;
+            if before.is_none() && !operation.is_delete() {
+                new.push(record.hash);
+            }
+            growth.add(record, before.as_ref());
+            found.push(before);
+        }
+        self.state.check_room(&new)?;
+        growth.check()?;
+        Ok(Befores {
+            found,
+            moved: self.state.moved(),
+            are_certain: true,
+        })
+    }
+
     /// Writes or deletes the record of a namespace, alone: pending records are written out first,
     /// then this one, under one hold of the lock. So the record is either in the log or not; it
     /// never stays pending behind an error, and once `then` has run, everything written earlier
     /// precedes it. Durable when this returns.
     pub(crate) fn write_namespace(&self, number: u32, action: Action<'_>, then: impl Fn(u64)) -> Result<()> {
+        self.log.settle();
         let system = NamespaceState::new(SYSTEM_NAMESPACE, 0, "", KeyOrder::new());
         let operation = Operation {
             namespace: &system,
@@ -275,6 +340,17 @@ impl Engine {
         }
     }
 
+    /// An error if the namespace was dropped.
+    #[inline]
+    fn check_namespace(namespace: &NamespaceState) -> Result<()> {
+        if namespace.is_dropped() && !planted(Planted::WriteToDropped) {
+            return Err(Error::NamespaceNotFound {
+                name: namespace.name().to_string(),
+            });
+        }
+        Ok(())
+    }
+
     /// The record that the keydir points at before an operation, and whether it is live; an error
     /// if the operation is not allowed. A damaged record is an error if the operation has a
     /// condition, which cannot be evaluated then; otherwise it counts as live and can be
@@ -286,16 +362,8 @@ impl Engine {
         record: &NewRecord<'_>,
         verdict: Option<&Verdict<'_>>,
     ) -> Result<(Option<Current>, bool)> {
-        if operation.namespace.is_dropped() && !planted(Planted::WriteToDropped) {
-            return Err(Error::NamespaceNotFound {
-                name: operation.namespace.name().to_string(),
-            });
-        }
-        let key = HashedKey {
-            namespace: operation.namespace.number,
-            key: operation.key,
-            hash: record.hash,
-        };
+        Engine::check_namespace(operation.namespace)?;
+        let key = record.hashed_key();
         let is_conditional = operation.condition.is_some() || verdict.is_some();
         let before = self.state.current(&key, is_conditional)?;
         let is_expired = |header: &Header| {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::log::Log;
+use crate::state::State;
 use crate::sync::ChangeRight;
 
 /// Longest turn: several times what it costs to wake a thread that waits for the lock.
@@ -24,6 +25,7 @@ const WRITERS_SHARE: u32 = 2;
 /// See the module.
 pub(super) struct Turns<'a> {
     context: &'a Context,
+    state: &'a State,
     log: &'a Log,
     /// Sequence of the next record when the last turn ended.
     next_sequence: Option<u64>,
@@ -44,9 +46,10 @@ impl Turn {
 }
 
 impl<'a> Turns<'a> {
-    pub(super) fn new(context: &'a Context, log: &'a Log) -> Turns<'a> {
+    pub(super) fn new(context: &'a Context, state: &'a State, log: &'a Log) -> Turns<'a> {
         Turns {
             context,
+            state,
             log,
             next_sequence: None,
             theirs_until: None,
@@ -64,7 +67,7 @@ impl<'a> Turns<'a> {
             let mut guard = self.log.lock();
             let turn = Turn { began: Instant::now() };
             let before = self.next_sequence.replace(guard.next_sequence);
-            let is_done = work(&guard.tail.right, &turn);
+            let is_done = work(&self.state.lock_changes(), &turn);
             self.log.tell_expired(&mut guard);
             let has_written = before.is_some_and(|before| before != guard.next_sequence);
             let is_wanted = self.log.is_wanted();
@@ -118,7 +121,7 @@ mod tests {
             .unwrap();
         let namespace = store.namespace("N").unwrap();
         let engine = store.engine();
-        let mut turns = Turns::new(&engine.context, &engine.log);
+        let mut turns = Turns::new(&engine.context, &engine.state, &engine.log);
         std::thread::scope(|scope| {
             let mut begun = 0;
             let is_done = turns.take(|_, _| {

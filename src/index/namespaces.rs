@@ -108,7 +108,9 @@ impl NamespaceState {
     /// Notes a change of the key order by the record of this sequence, before it is made.
     #[inline]
     pub(crate) fn note_order_change(&self, _: &ChangeRight, sequence: u64) {
-        self.counts.order_changed_at.store(sequence, Ordering::Release);
+        // Batches are settled later than what was written after them.
+        let newest = self.counts.order_changed_at.load(Ordering::Relaxed).max(sequence);
+        self.counts.order_changed_at.store(newest, Ordering::Release);
     }
 
     /// Whether the key order is that of this moment. If so before and after it is read, what was

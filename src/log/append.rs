@@ -12,7 +12,7 @@ use crate::format::{ALIGNMENT, aligned};
 use crate::index::namespaces::NamespaceState;
 use crate::options::{Durability, Maintenance};
 use crate::planted::{Planted, planted};
-use crate::state::{AppliedRecord, Current, Full, Group, GroupPlan};
+use crate::state::{AppliedRecord, Befores, Current, Group, GroupPlan, HashedKey};
 
 /// Most bytes of a batch in the log: 256 MiB.
 pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
@@ -38,8 +38,10 @@ pub(crate) struct NewRecord<'a> {
 pub(crate) struct NewBatch<'a> {
     pub(crate) records: Vec<NewRecord<'a>>,
     /// For each record, what the keydir points at before the batch.
-    pub(crate) befores: Vec<Option<Current>>,
+    pub(crate) befores: Befores,
     pub(crate) plan: GroupPlan,
+    /// Whether it is settled under the writer lock. Otherwise there must be a promise of room.
+    pub(crate) at_once: bool,
 }
 
 /// What a write has done before it waits.
@@ -101,6 +103,15 @@ impl<'a> NewRecord<'a> {
     pub(crate) fn key(&self) -> &'a [u8] {
         let [key, _, _] = self.parts;
         key
+    }
+
+    #[inline]
+    pub(crate) fn hashed_key(&self) -> HashedKey<'a> {
+        HashedKey {
+            namespace: self.namespace.number,
+            key: self.key(),
+            hash: self.hash,
+        }
     }
 }
 
@@ -246,7 +257,7 @@ impl Log {
             hash: record.hash,
             before,
         };
-        let applied = self.state.apply(&tail.right, &applied, &mut tail.undo);
+        self.state.apply(&applied, &mut tail.undo);
         if tail.recent.is_wanted() {
             tail.recent.note(header.sequence, record.namespace.number, record.key());
         }
@@ -256,7 +267,7 @@ impl Log {
             tail.tell();
             tail.acknowledged_end = acknowledged_end;
         }
-        self.check_indexed(guard, applied);
+        self.check_indexed(guard);
         header.sequence
     }
 
@@ -300,37 +311,38 @@ impl Log {
         let frame_header = Header::of_log(Kind::BatchBegin, frame_sequence, &frame);
         active.encode_ahead(0, &frame_header, &[&frame]);
         active.publish(std::iter::once(&frame_header).chain(&headers));
-        let group = Group::new(batch.plan, segment.clone(), offsets.into());
-        let mut end = base + BATCH_BEGIN_LEN;
-        let records = batch.records.iter().zip(&headers).zip(&batch.befores);
-        let records = records.map(|((record, header), before)| {
-            let offset = end;
-            end += header.record_len();
-            AppliedRecord {
-                segment: &segment,
-                offset,
-                header,
-                namespace: record.namespace,
-                key: record.key(),
-                hash: record.hash,
-                before: *before,
-            }
-        });
-        let applied = self.state.apply_group(&tail.right, group, records, &mut tail.undo);
+        let places = (frame_sequence + 1, offsets.into());
+        let group = Group::new((batch.plan, batch.befores), batch.at_once, segment, places);
+        let settled = self.state.apply_group(group, &mut tail.undo);
+        if let Err(error) = settled {
+            // It is tried again.
+            self.context.events.note_background_error(&error);
+        }
         if tail.recent.is_wanted() {
             tail.recent.note_batch(last, &batch.records);
         }
-        self.check_indexed(guard, applied);
+        self.check_indexed(guard);
         last
     }
 
-    /// Checks that a record in the log is also in the hash index.
+    /// Checks that all records in the log are also in the hash index.
     #[inline]
-    fn check_indexed(&self, guard: &mut Guard<'_>, applied: Result<(), Full>) {
-        if let Err(Full) = applied {
+    fn check_indexed(&self, guard: &mut Guard<'_>) {
+        if self.state.is_overfull() {
             // Cannot happen: room was checked before the append.
             let cause = Error::invalid("the hash index can hold no more keys");
             self.poison(guard, &cause);
+        }
+    }
+
+    /// Settles what batches have left to be settled, without the writer lock.
+    pub(crate) fn settle(&self) {
+        if let Err(error) = self.state.settle() {
+            // It is tried again.
+            self.context.events.note_background_error(&error);
+        }
+        if self.state.is_overfull() {
+            self.check_indexed(&mut self.lock());
         }
     }
 

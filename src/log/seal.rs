@@ -51,6 +51,11 @@ impl Log {
     }
 
     fn seal(&self, rotated: &Arc<Rotated>) -> Result<()> {
+        if !planted(Planted::SealBeforeSettled) {
+            // What compaction may read must be in the indexes, or have been. Nothing is added to
+            // this segment.
+            self.state.settle()?;
+        }
         let id = rotated.segment.id();
         let path = self.context.segment_path(id);
         if !rotated.synced.load(Ordering::Acquire) {

@@ -19,13 +19,10 @@ use crate::location::Location;
 use crate::planted::{Planted, planted};
 use crate::segment::buffer::AppendBuffer;
 use crate::state::{Move, State, Undo};
-use crate::sync::ChangeRight;
 
 /// What the writer lock protects besides the state of the group commit.
 #[derive(Debug)]
 pub(crate) struct Tail {
-    /// The right to change what readers find.
-    pub(crate) right: ChangeRight,
     pub(super) active: Option<Active>,
     /// The next active segment, created and listed ahead of time.
     pub(super) prepared: Option<Prepared>,
@@ -59,7 +56,6 @@ impl Tail {
     /// For a log without segments.
     pub(crate) fn new() -> Tail {
         Tail {
-            right: ChangeRight::new(),
             active: None,
             prepared: None,
             sealing: Vec::new(),
@@ -277,7 +273,7 @@ impl Environment for Device {
         }
         let kept = tail.undo.partition_point(|undo| undo.offset < keep_end);
         let rolled_back = tail.undo.split_off(kept);
-        self.state.undo(&tail.right, &active.segment, &rolled_back);
+        self.state.undo(&active.segment, &rolled_back);
         active.roll_back_to(keep_end);
         self.state.replace_segment(active.segment.clone());
         tail.rollbacks += 1;

@@ -95,7 +95,8 @@ impl Log {
         let Some(unrecovered) = guard.tail.unrecovered.take() else {
             return Ok(written_bytes);
         };
-        let (state, right) = (&self.state, &guard.tail.right);
+        let state = &self.state;
+        let right = &state.lock_changes();
         outputs.into_iter().for_each(|segment| state.segments.set(segment));
         state.relocate(right, &moves);
         for (old, segment) in cut {

@@ -20,7 +20,7 @@ impl Log {
         self.check_sound(&mut guard)?;
         let sequence = guard.last_sequence;
         Ok(Reading {
-            view: View::begin(&self.state, sequence),
+            view: View::begin(&self.state, &self.state.lock_changes(), Some(sequence)),
             rollbacks: guard.tail.rollbacks,
             interest: guard.tail.recent.begin(sequence),
         })
@@ -45,6 +45,7 @@ impl Log {
             // Rolled back, but for what was acknowledged, which stays; unless that has failed, too.
             self.check_sound(&mut guard)?;
         }
-        Ok(View::begin(&self.state, guard.last_sequence))
+        let right = self.state.lock_changes();
+        Ok(View::begin(&self.state, &right, Some(guard.last_sequence)))
     }
 }

@@ -23,7 +23,7 @@ use crate::log::manifest::{Identity, ManifestStore};
 use crate::options::{Progress, ReadMode};
 use crate::planted::{Planted, planted};
 use crate::segment::{Counters, Segment};
-use crate::state::{Indexes, NoWriters, State};
+use crate::state::{Indexes, State};
 use crate::storage::{NeverChanged, StorageFile, read_exact_at, write_all_at};
 use crate::sync::ChangeRight;
 
@@ -147,7 +147,7 @@ pub(crate) fn write(context: &Context, state: &State, log: &Log, housekeeping: &
 /// sealed.
 fn built_again(context: &Context, state: &State) -> Result<Option<State>> {
     let context = Arc::new(context.beside());
-    let mut again = State::new(context.clone(), Arc::new(NoWriters), state.next_namespace());
+    let mut again = State::new(context.clone(), state.next_namespace());
     let mut segments = Vec::new();
     for segment in state.segments.all() {
         let Some(summary) = segment.summary else {

@@ -47,6 +47,7 @@ use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 use crate::state::{Source, State};
+use crate::sync::ChangeRight;
 
 /// Sequences skipped after an unclean end, so that none given to a lost write is reused. The log is
 /// synced far more often than once per this many writes; and a segment's records span at most 2^32
@@ -98,7 +99,7 @@ pub(crate) fn open(path: &Path, options: Options) -> Result<Recovered> {
     let lock = new_lock();
     let recovery = Recovery {
         files: SegmentFiles::new(context.clone()),
-        state: State::new(context.clone(), lock.clone(), manifest.next_namespace),
+        state: State::new(context.clone(), manifest.next_namespace),
         manifest: Arc::new(ManifestStore::new(context.directory.clone(), manifest)),
         context,
         lock,
@@ -211,8 +212,7 @@ impl Recovery {
         for segment in segments {
             self.state.segments.set(segment.clone());
         }
-        let guard = self.lock.lock();
-        let right = &guard.tail.right;
+        let right = &ChangeRight::new();
         self.report.index_file_used =
             self.report.clean && index_file::load(&self.context, &self.manifest, &mut self.state, right, segments);
         if self.report.index_file_used {

@@ -181,7 +181,7 @@ fn look(context: &Arc<Context>, manifest: Manifest) -> Result<Loaded> {
     let lock = new_lock();
     let mut recovery = Recovery {
         files,
-        state: State::new(context.clone(), lock.clone(), manifest.next_namespace),
+        state: State::new(context.clone(), manifest.next_namespace),
         manifest: Arc::new(ManifestStore::new(context.directory.clone(), manifest)),
         context: context.clone(),
         lock,

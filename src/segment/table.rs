@@ -1,5 +1,6 @@
 //! Maps the segment index in a location to the segment, without locks for readers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -14,6 +15,7 @@ const PAGE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct SegmentTable {
     pages: Box<[OnceLock<Page>]>,
+    removed: AtomicU64,
 }
 
 type Page = Box<[ArcSwapOption<Segment>]>;
@@ -24,7 +26,13 @@ impl SegmentTable {
             pages: (0..Location::SEGMENTS_MAX as usize / PAGE)
                 .map(|_| OnceLock::new())
                 .collect(),
+            removed: AtomicU64::new(0),
         }
+    }
+
+    /// Number of segments that were removed: their indexes may be those of others now.
+    pub(crate) fn removed(&self) -> u64 {
+        self.removed.load(Ordering::Acquire)
     }
 
     fn slot(&self, index: u16) -> Option<&ArcSwapOption<Segment>> {
@@ -60,6 +68,7 @@ impl SegmentTable {
     pub(crate) fn remove(&self, index: u16) {
         if let Some(slot) = self.slot(index) {
             slot.store(None);
+            self.removed.fetch_add(1, Ordering::AcqRel);
         }
     }
 

@@ -1,21 +1,14 @@
 //! The changes: each updates keydir, key order, expiry queue and live counters together.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use super::group::Group;
+use super::group::{Group, GroupPlan};
+use super::record::Undone;
 use super::{AppliedRecord, Current, Move, State, Undo, flags};
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
-use crate::index::order::Change;
+use crate::index::order::{Change, KeyFlags};
 use crate::planted::{Planted, planted};
 use crate::segment::Segment;
-use crate::sync::{ChangeRight, lock};
-
-/// The hash index has no room for a record that is already in the log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Full;
+use crate::sync::{ChangeRight, Ordering, lock};
 
 impl State {
     /// An error if the hash index has no room for these new keys. Called before anything is
@@ -25,78 +18,55 @@ impl State {
         if self.keydir.has_room(new) {
             return Ok(());
         }
+        // Perhaps only because of what is promised.
+        if self.is_changing() {
+            self.settle()?;
+            if self.keydir.has_room(new) {
+                return Ok(());
+            }
+        }
         Err(Error::invalid(
             "the hash index can hold no more keys; delete some, or split the store",
         ))
     }
 
-    /// Applies one record, and adds to `undo` how to roll it back. [`Full`] cannot occur after
-    /// [`State::check_room`].
-    #[inline]
-    pub(crate) fn apply(
-        &self,
-        right: &ChangeRight,
-        record: &AppliedRecord<'_>,
-        undo: &mut Vec<Undo>,
-    ) -> Result<(), Full> {
-        let (change, indexed) = self.index(right, record, undo);
-        if let Some(change) = change {
-            self.change_order(record.namespace, [change]);
-        }
-        indexed
+    /// Keeps room in the hash index for a group of new keys until it is settled; false if there is
+    /// not enough. The caller holds the writer lock, and passes the group on to
+    /// [`State::apply_group`].
+    pub(crate) fn promise_room(&self, plan: &GroupPlan) -> bool {
+        plan.shares().is_some_and(|shares| self.keydir.promise(shares))
     }
 
-    /// Applies the records of a group, in order.
-    pub(crate) fn apply_group<'a>(
-        &self,
-        right: &ChangeRight,
-        group: Group,
-        records: impl ExactSizeIterator<Item = AppliedRecord<'a>>,
-        undo: &mut Vec<Undo>,
-    ) -> Result<(), Full> {
-        // The current record of each key that earlier records of this group have changed.
-        let mut within: HashMap<(u32, &[u8]), Option<Current>> = HashMap::new();
-        let mut changes: Vec<(&NamespaceState, Change<'_>)> = Vec::with_capacity(records.len());
-        let mut all_indexed = Ok(());
-        let group = Arc::new(group);
-        let published = self.publish(right, &group);
+    /// Applies one record, and adds to `undo` how to roll it back. The caller holds the writer lock.
+    #[inline]
+    pub(crate) fn apply(&self, record: &AppliedRecord<'_>, undo: &mut Vec<Undo>) {
+        let right = self.lock_changes();
+        undo.push(Undo::of_record(record));
+        let flags = self.index(&right, record);
+        self.newest.store(record.header.sequence, Ordering::Relaxed);
+        if let Some(flags) = flags {
+            self.change_order(record.namespace, [Change::of(record.key, flags)]);
+        }
+    }
+
+    /// Publishes a group, and adds to `undo` how to roll it back. Settles it if that is done at once.
+    /// The caller holds the writer lock.
+    pub(crate) fn apply_group(&self, group: Group, undo: &mut Vec<Undo>) -> Result<()> {
+        let right = self.lock_changes();
+        let group = self.publish(&right, group);
+        undo.push(Undo::of_group(group.clone()));
         #[cfg(test)]
         self.call_between_steps();
-        for (mut record, number) in records.zip(1..) {
-            let key = (record.header.namespace, record.key);
-            if let Some(made) = within.get(&key) {
-                record.before = *made;
-            }
-            let (change, indexed) = self.index(right, &record, undo);
-            all_indexed = all_indexed.and(indexed);
-            changes.extend(change.map(|change| (record.namespace, change)));
-            if group.repeats() && !planted(Planted::ForgetEarlierInBatch) {
-                let location = record.segment.location(record.offset);
-                let is_put = record.header.kind.is_put();
-                within.insert(key, is_put.then(|| Current::new(location, *record.header)));
-            }
-            group.set_applied(number);
-            #[cfg(test)]
-            self.call_between_steps();
+        match group.is_settled_at_once() {
+            true => self.settle_newest(&right, &group),
+            false => Ok(()),
         }
-        for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
-            if let Some((namespace, _)) = together.first() {
-                self.change_order(namespace, together.iter().map(|(_, change)| *change));
-            }
-        }
-        drop(published);
-        all_indexed
     }
 
-    /// Applies a record to everything but the key order, and returns the change that the order
-    /// needs.
+    /// Applies a record to everything but the key order. Returns the key's new flags there, if they
+    /// change.
     #[inline]
-    fn index<'a>(
-        &self,
-        right: &ChangeRight,
-        record: &AppliedRecord<'a>,
-        undo: &mut Vec<Undo>,
-    ) -> (Option<Change<'a>>, Result<(), Full>) {
+    pub(super) fn index(&self, right: &ChangeRight, record: &AppliedRecord<'_>) -> Option<Option<KeyFlags>> {
         let AppliedRecord {
             segment,
             header,
@@ -110,25 +80,18 @@ impl State {
         let replaced = before.as_ref().map_or(0, Current::length);
         record.namespace.change_live_bytes(right, replaced, live);
         let previous = before.map(|current| current.location);
-        undo.push(Undo {
-            offset: record.offset,
-            sequence: header.sequence,
-            hash,
-            previous: before,
-        });
         if let Some(current) = &before {
             let leaves = (!header.kind.is_put()).then_some((record.namespace, record.key));
             self.keep(right, (hash, current), header.sequence, leaves);
             self.die(right, current, header.sequence.saturating_sub(1));
         }
-        self.newest.store(header.sequence, Ordering::Relaxed);
-        let mut indexed = Ok(());
         if header.kind.is_put() {
             segment.counters.add_put(right, length, header.sequence);
             segment.counters.add_live(right, 1, length);
             let replaced = previous.is_some_and(|previous| self.keydir.replace(hash, previous, location));
-            if !replaced {
-                indexed = self.keydir.insert(hash, location).map_err(|_| Full);
+            if !replaced && self.keydir.insert(hash, location).is_err() {
+                // Cannot happen: there was room before the append.
+                self.overfull.store(true, Ordering::Relaxed);
             }
             if let Some(expiry) = header.expiry {
                 record.namespace.set_has_expiring();
@@ -143,11 +106,11 @@ impl State {
         let before = before.as_ref().map(Current::flags);
         let after = header.kind.is_put().then(|| flags(header));
         let is_listed = after.is_some() || !planted(Planted::ListDeleted);
-        let change = (before != after && is_listed).then(|| Change::of(record.key, after));
-        if change.is_some() {
+        let is_changed = before != after && is_listed;
+        if is_changed {
             record.namespace.note_order_change(right, header.sequence);
         }
-        (change, indexed)
+        is_changed.then_some(after)
     }
 
     /// The keydir no longer points at this record: it is dead, and what hides it has a higher
@@ -162,34 +125,47 @@ impl State {
         }
     }
 
-    /// Rolls back records of the active segment, the last one first, as one change.
-    pub(crate) fn undo(&self, right: &ChangeRight, segment: &Segment, records: &[Undo]) {
-        let _rolling_back = self.begin_roll_back();
-        for undo in records.iter().rev() {
-            self.roll_back(right, segment, undo);
+    /// Rolls back what was written to the active segment, the last first, as one change. The caller
+    /// holds the writer lock.
+    pub(crate) fn undo(&self, segment: &Segment, all: &[Undo]) {
+        let right = self.lock_changes();
+        let _rolling_back = self.begin_roll_back(&right);
+        for undo in all.iter().rev() {
+            match &undo.of {
+                Undone::Record { hash, before } => {
+                    self.roll_back_record(&right, segment, (undo.offset, *hash), *before);
+                }
+                Undone::Group(group) => self.roll_back_group(&right, segment, group),
+            }
         }
     }
 
     /// Rolls one record back. The previous entry is restored without reading its record, since this
     /// must not fail.
-    fn roll_back(&self, right: &ChangeRight, segment: &Segment, undo: &Undo) {
+    pub(super) fn roll_back_record(
+        &self,
+        right: &ChangeRight,
+        segment: &Segment,
+        (offset, hash): (u64, u64),
+        before: Option<Current>,
+    ) {
         let mut scratch = Vec::new();
         // In the append buffer, as all pending records are.
-        let Ok(record) = segment.record(undo.offset, &mut scratch) else {
+        let Ok(record) = segment.record(offset, &mut scratch) else {
             return;
         };
-        let location = segment.location(undo.offset);
+        let location = segment.location(offset);
         let (header, key) = (record.header, record.key());
         let length = header.record_len();
         let put = header.kind.is_put();
         // It may have expired meanwhile, and left the indexes.
         let mut was_live = false;
-        if let Some(previous) = undo.previous.filter(|_| !planted(Planted::RollBackToNothing)) {
+        if let Some(previous) = before.filter(|_| !planted(Planted::RollBackToNothing)) {
             // In place if the new record is still indexed, so that no reader misses the key.
-            was_live = put && self.keydir.replace(undo.hash, location, previous.location);
+            was_live = put && self.keydir.replace(hash, location, previous.location);
             if !was_live {
                 // There is room: it was here before.
-                let _ = self.keydir.insert(undo.hash, previous.location);
+                let _ = self.keydir.insert(hash, previous.location);
             }
             if let Some(before) = self.segments.get(previous.location.segment_index()) {
                 before.counters.add_live(right, 1, previous.length());
@@ -200,7 +176,7 @@ impl State {
                 lock(&self.expiry).push(expiry, previous.location);
             }
         } else if put {
-            was_live = self.keydir.remove(undo.hash, location);
+            was_live = self.keydir.remove(hash, location);
         }
         if was_live {
             segment.counters.remove_live(right, length);
@@ -211,9 +187,9 @@ impl State {
         if header.namespace != SYSTEM_NAMESPACE
             && let Some(namespace) = self.namespaces.by_number(header.namespace)
         {
-            let replaced = undo.previous.as_ref().map_or(0, Current::length);
+            let replaced = before.as_ref().map_or(0, Current::length);
             namespace.change_live_bytes(right, if was_live { length } else { 0 }, replaced);
-            let before = undo.previous.map(|previous| previous.flags());
+            let before = before.map(|previous| previous.flags());
             self.change_order(&namespace, [Change::of(key, before)]);
         }
     }
@@ -251,7 +227,7 @@ impl State {
 
     /// Passes changes to the key order.
     #[inline]
-    fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
+    pub(super) fn change_order<'a>(&self, namespace: &NamespaceState, changes: impl IntoIterator<Item = Change<'a>>) {
         if namespace.number != SYSTEM_NAMESPACE {
             self.namespaces.change_order(namespace, changes);
         }

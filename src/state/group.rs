@@ -2,46 +2,58 @@
 //!
 //! A batch is published as a *group*: a table of its keys, which readers ask before the keydir. It
 //! is published in one step, once its records are in the log. Then the slots of the keydir follow,
-//! one after the other, and the group is withdrawn. So a batch is visible from one moment on,
-//! however large it is, and no reader waits for it. All of this happens under one hold of the writer
-//! lock, so there is one group at a time.
+//! one after the other: the group is *settled* (`settle`). Once all of it is, it is withdrawn. So a
+//! batch is visible from one moment on, however large it is, and no reader waits for it. Small ones
+//! are settled at once; large ones in steps, between which others write. A group may be published
+//! while older ones are still being settled: it leads to the older one, and so on.
 //!
 //! # Why a batch is seen in one step
 //!
-//! The writer publishes the group (P), then for each record changes its slot (S) and counts it as
-//! applied (A), and at last withdraws the group (W); each with Release. A reader asks for the group
-//! first, then how much is applied, then looks at the slot; each with Acquire. Suppose a reader has
-//! seen a record of the batch. It saw the group, or a slot that was changed after P. So a look that
-//! comes later sees P. If the group is still there and the record that it looks for is not applied,
-//! it takes it from the group. If it is applied, or the group is gone, then the slot was changed
-//! before, and it sees that slot or a newer one. So it misses no part of the batch.
+//! The writer publishes the group (P); then, for each record, whoever settles it changes the slot
+//! (S) and marks the record as settled (M); at last the group is withdrawn (W). Each is a store with
+//! Release, and all of them are made under the change lock. A reader asks for the groups first, then
+//! whether the newest record of the key is settled, then looks at the slot; each with Acquire.
+//! Suppose a reader has seen a record of the batch. It saw the group, or a slot that was changed
+//! after P. So a look that comes later sees P. If the group is still there and the record that it
+//! looks for is not settled, it takes it from the group. If it is settled, or the group is gone, then
+//! the slot was changed before, and it sees that slot or a newer one. So it misses no part of the
+//! batch.
+//!
+//! # Why no newer record is missed
+//!
+//! A writer settles its key in all groups before it writes ([`State::current`]). So if a record of a
+//! group is not settled, nothing newer of its key was written, but in newer groups, which the reader
+//! has asked before. And of two groups with the same key, the older one's record is settled first.
 //!
 //! # Looks at several keys
 //!
 //! An epoch counts what readers of several keys must not have in between: the publication of a
 //! group, a roll-back of several records, and keys that leave by themselves (several may expire at
-//! once). A look that it has not changed under is of one moment. Otherwise it is repeated, and then
-//! made in a view, which nothing disturbs.
+//! once). A look that it has not changed under is of one moment. Otherwise it is repeated in a view,
+//! which nothing disturbs, and so are the next ones from the beginning. A view is begun under the change lock, not under that of
+//! the writers: so it does not wait while a batch is copied into the log.
 //!
 //! A roll-back of several records is not published: while it is under way, the epoch says so and
 //! readers wait. It is rare, and needs a device that fails.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::{HashedKey, State, View};
+use super::{Current, HashedKey, State, View};
 use crate::clock::Now;
 use crate::error::{Error, Result};
+use crate::index::keydir::{Keydir, Shares};
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
-use crate::sync::ChangeRight;
+use crate::sync::{AtomicU64, AtomicUsize, ChangeRight, Ordering};
 
-/// Looks at several keys before a view is used, which takes the writer lock for a moment. If that is
-/// held for long, by a large batch, looking again helps: no other can be published meanwhile.
-const LOOKS_MAX: u32 = 8;
+/// Looks that are made in a view from the beginning after one was disturbed: others will be.
+const IN_VIEWS: u64 = 16;
 
 /// Groups of more records are sorted by key when they are built; in smaller ones all are visited.
 const SORTED_MIN: usize = 4096;
+
+/// Larger groups are settled after the writer lock is released.
+const AT_ONCE_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 /// What the two lowest bits of the epoch say.
 const PHASES: u64 = 4;
@@ -53,12 +65,15 @@ const PUBLISHED: u64 = 2;
 /// The order of a group's records, which is known before they are in the log.
 #[derive(Debug)]
 pub(crate) struct GroupPlan {
+    hashes: Box<[u64]>,
     /// Hash and number of each record, sorted: of a key's the newest comes last.
     by_hash: Box<[(u64, u32)]>,
     /// Numbers of the records, sorted by namespace, key and number; empty for a small group.
     by_key: Box<[u32]>,
     /// Whether any two keys may be equal.
     repeats: bool,
+    /// Of a group that is not settled at once: how many keys need room where in the keydir.
+    shares: Option<Shares>,
 }
 
 /// A batch in the log, of which the keydir may not have everything yet.
@@ -68,8 +83,29 @@ pub(crate) struct Group {
     segment: Arc<Segment>,
     /// Where each record is.
     offsets: Box<[u64]>,
-    /// Number of records that the keydir has.
-    applied: AtomicUsize,
+    /// Sequence of the first record; the others follow.
+    first_sequence: u64,
+    pub(super) befores: Mutex<Befores>,
+    /// A bit for each record.
+    settled: Box<[AtomicU64]>,
+    /// Number of records that are not settled; changed under the change lock.
+    left: AtomicUsize,
+    /// Where settling goes on; changed under the change lock.
+    pub(super) next: AtomicUsize,
+    /// Whether it is settled under the writer lock, in which it was published.
+    at_once: bool,
+    /// The group that was published when this one was.
+    older: Option<Arc<Group>>,
+}
+
+/// For each record, what the keydir pointed at before it.
+#[derive(Debug)]
+pub(crate) struct Befores {
+    pub(crate) found: Vec<Option<Current>>,
+    /// [`State::moved`] before they were looked up.
+    pub(crate) moved: u64,
+    /// They were looked up under the writer lock, which was held since.
+    pub(crate) are_certain: bool,
 }
 
 /// The record of a key in a group.
@@ -81,9 +117,8 @@ pub(super) struct InGroup {
 impl GroupPlan {
     /// The plan of these records, each with the hash, the namespace and the key.
     pub(crate) fn new<'a>(records: impl ExactSizeIterator<Item = (u64, u32, &'a [u8])> + Clone) -> GroupPlan {
-        let mut by_hash: Box<[_]> = (records.clone().zip(0..))
-            .map(|((hash, ..), number)| (hash, number))
-            .collect();
+        let hashes: Box<[_]> = records.clone().map(|(hash, ..)| hash).collect();
+        let mut by_hash: Box<[_]> = hashes.iter().copied().zip(0..).collect();
         by_hash.sort_unstable();
         let repeats = by_hash
             .windows(2)
@@ -98,22 +133,83 @@ impl GroupPlan {
         } else {
             Box::default()
         };
+        let shares = (hashes.len() > AT_ONCE_MAX).then(|| Keydir::shares(by_hash.iter().map(|(hash, _)| hash)));
         GroupPlan {
+            hashes,
             by_hash,
             by_key,
             repeats,
+            shares,
         }
+    }
+
+    /// Whether the group is so large that others should not wait until it is settled.
+    pub(crate) fn is_large(&self) -> bool {
+        self.shares.is_some()
+    }
+
+    pub(super) fn shares(&self) -> Option<&Shares> {
+        self.shares.as_ref()
+    }
+
+    /// Hash of each record.
+    pub(crate) fn hashes(&self) -> &[u64] {
+        &self.hashes
     }
 }
 
 impl Group {
-    pub(crate) fn new(plan: GroupPlan, segment: Arc<Segment>, offsets: Box<[u64]>) -> Group {
+    /// The group of these records in the log.
+    pub(crate) fn new(
+        (plan, befores): (GroupPlan, Befores),
+        at_once: bool,
+        segment: Arc<Segment>,
+        (first_sequence, offsets): (u64, Box<[u64]>),
+    ) -> Group {
+        let count = offsets.len();
         Group {
             plan,
             segment,
             offsets,
-            applied: AtomicUsize::new(0),
+            first_sequence,
+            befores: Mutex::new(befores),
+            settled: (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            left: AtomicUsize::new(count),
+            next: AtomicUsize::new(0),
+            at_once,
+            older: None,
         }
+    }
+
+    /// Number of records.
+    pub(super) fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    pub(super) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    pub(super) fn older(&self) -> Option<&Arc<Group>> {
+        self.older.as_ref()
+    }
+
+    /// Offset and hash of a record.
+    pub(super) fn place(&self, number: usize) -> Option<(u64, u64)> {
+        Some((*self.offsets.get(number)?, *self.plan.hashes.get(number)?))
+    }
+
+    /// Offset and sequence of the first record.
+    pub(super) fn begin(&self) -> (u64, u64) {
+        (self.offsets.first().copied().unwrap_or(0), self.first_sequence)
+    }
+
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.first_sequence + (self.len() as u64).saturating_sub(1)
+    }
+
+    pub(super) fn is_settled_at_once(&self) -> bool {
+        self.at_once
     }
 
     /// Whether any two keys may be equal.
@@ -121,24 +217,51 @@ impl Group {
         self.plan.repeats
     }
 
-    /// The keydir has so many of its records.
-    pub(super) fn set_applied(&self, records: usize) {
-        self.applied.store(records, Ordering::Release);
+    pub(super) fn is_settled(&self, number: usize) -> bool {
+        let bits = self.settled.get(number / 64);
+        bits.is_none_or(|bits| bits.load(Ordering::Acquire) & (1 << (number % 64)) != 0)
+    }
+
+    /// The keydir has this record, or something newer.
+    pub(super) fn set_settled(&self, _: &ChangeRight, number: usize) {
+        let Some(bits) = self.settled.get(number / 64) else {
+            return;
+        };
+        let (before, bit) = (bits.load(Ordering::Relaxed), 1 << (number % 64));
+        if before & bit == 0 {
+            bits.store(before | bit, Ordering::Release);
+            self.left
+                .store(self.left.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the keydir has all of it. Asked under the change lock.
+    pub(super) fn is_all_settled(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
+    /// Numbers and places of the records that may be of a key with this hash, oldest first.
+    pub(super) fn of_hash(&self, hash: u64) -> impl DoubleEndedIterator<Item = (usize, u64)> {
+        let by_hash = &self.plan.by_hash;
+        let begin = by_hash.partition_point(|(other, _)| *other < hash);
+        let end = by_hash.partition_point(|(other, _)| *other <= hash);
+        let same = by_hash.get(begin..end).unwrap_or_default();
+        let numbers = same.iter().map(|(_, number)| *number as usize);
+        numbers.filter_map(|number| Some((number, *self.offsets.get(number)?)))
+    }
+
+    /// Whether the record at this place is of the key.
+    pub(super) fn is_of(&self, key: &HashedKey<'_>, offset: u64) -> bool {
+        let mut scratch = Vec::new();
+        let record = self.segment.record(offset, &mut scratch);
+        record.is_ok_and(|record| key.is_of(&record))
     }
 
     /// The newest record of the key, by its number and place.
     fn find(&self, key: &HashedKey<'_>) -> Option<(usize, u64)> {
-        let end = self.plan.by_hash.partition_point(|(hash, _)| *hash <= key.hash);
-        let same = self.plan.by_hash.get(..end)?.iter().rev();
-        for (_, number) in same.take_while(|(hash, _)| *hash == key.hash) {
-            let offset = *self.offsets.get(*number as usize)?;
-            let mut scratch = Vec::new();
-            let record = self.segment.record(offset, &mut scratch);
-            if record.is_ok_and(|record| key.is_of(&record)) {
-                return Some((*number as usize, offset));
-            }
-        }
-        None
+        self.of_hash(key.hash)
+            .rev()
+            .find(|(_, offset)| self.is_of(key, *offset))
     }
 }
 
@@ -152,61 +275,68 @@ impl InGroup {
     }
 }
 
-/// Ends a change even if applying it panics: readers must not wait, nor see it, forever.
-pub(super) struct Changing<'a> {
-    state: &'a State,
-    is_group: bool,
-}
+/// Ends a roll-back even if it panics: readers must not wait forever.
+pub(super) struct RollingBack<'a>(&'a State);
 
-impl Drop for Changing<'_> {
+impl Drop for RollingBack<'_> {
     fn drop(&mut self) {
-        let left = match self.is_group {
-            true => PHASES - PUBLISHED,
-            false => PHASES - ROLLING_BACK,
-        };
-        self.state.advance_epoch(left);
-        if self.is_group {
-            self.state.group.store(None);
-        }
+        self.0.advance_epoch(PHASES - ROLLING_BACK);
     }
 }
 
 impl State {
-    /// Only under the writer lock, so nobody else changes it.
+    /// Only under the change lock, so nobody else changes it.
     fn advance_epoch(&self, by: u64) {
         let epoch = self.epoch.load(Ordering::Relaxed);
         self.epoch.store(epoch.wrapping_add(by), Ordering::Release);
     }
 
-    /// Publishes a group, until the result is dropped.
-    pub(super) fn publish(&self, _: &ChangeRight, group: &Arc<Group>) -> Changing<'_> {
+    /// Publishes a group: from here on readers see all of it.
+    pub(super) fn publish(&self, _: &ChangeRight, mut group: Group) -> Arc<Group> {
+        group.older = self.group.load_full();
+        let is_first = group.older.is_none();
+        let group = Arc::new(group);
+        self.newest.store(group.last_sequence(), Ordering::Relaxed);
         self.group.store(Some(group.clone()));
-        self.advance_epoch(PUBLISHED);
-        Changing {
-            state: self,
-            is_group: true,
+        self.advance_epoch(if is_first { PUBLISHED } else { PHASES });
+        group
+    }
+
+    /// Withdraws the newest groups as far as they are settled.
+    pub(super) fn withdraw_settled(&self, right: &ChangeRight) {
+        while let Some(group) = self.group.load_full()
+            && group.is_all_settled()
+        {
+            self.withdraw(right, &group);
         }
+    }
+
+    /// Withdraws the newest group: it is settled, or rolled back.
+    pub(super) fn withdraw(&self, _: &ChangeRight, group: &Group) {
+        if let Some(shares) = group.plan.shares.as_ref().filter(|_| !group.at_once) {
+            self.keydir.redeem(shares);
+        }
+        if group.older.is_none() {
+            self.advance_epoch(PHASES - PUBLISHED);
+        }
+        self.group.store(group.older.clone());
     }
 
     /// Makes readers wait until the result is dropped.
-    pub(super) fn begin_roll_back(&self) -> Changing<'_> {
+    pub(super) fn begin_roll_back(&self, _: &ChangeRight) -> RollingBack<'_> {
         self.rolled_back.fetch_add(1, Ordering::AcqRel);
         self.advance_epoch(ROLLING_BACK);
-        Changing {
-            state: self,
-            is_group: false,
-        }
+        RollingBack(self)
     }
 
-    /// Keys are about to leave by themselves: looks that are under way begin again. The caller holds
-    /// the writer lock.
-    pub(super) fn note_leaving(&self) {
+    /// Keys are about to leave by themselves: looks that are under way begin again.
+    pub(super) fn note_leaving(&self, _: &ChangeRight) {
         if !planted(Planted::SweepUnderLooks) {
             self.advance_epoch(PHASES);
         }
     }
 
-    /// Whether a reader has to ask for the group, or wait for a roll-back.
+    /// Whether a reader has to ask for the groups, or wait for a roll-back.
     #[inline]
     pub(super) fn is_changing(&self) -> bool {
         !self.epoch.load(Ordering::Acquire).is_multiple_of(PHASES)
@@ -217,7 +347,7 @@ impl State {
         let mut spins = 0u32;
         loop {
             let epoch = self.epoch.load(Ordering::Acquire);
-            if epoch % PHASES != ROLLING_BACK {
+            if epoch & ROLLING_BACK == 0 {
                 return epoch;
             }
             spins += 1;
@@ -229,20 +359,28 @@ impl State {
         }
     }
 
-    /// The group that is published, if there is one.
+    /// The newest group that is published, if there is one.
     #[cold]
     pub(super) fn published(&self) -> Option<Arc<Group>> {
         self.await_roll_back();
         self.group.load_full()
     }
 
-    /// The newest record of the key, if it is in a group and the keydir may not have it yet.
+    /// The newest record of the key up to this sequence, if it is in a group and the keydir may not
+    /// have it yet.
     #[cold]
-    pub(super) fn find_in_group(&self, key: &HashedKey<'_>) -> Option<InGroup> {
-        let group = self.published()?;
-        let (number, offset) = group.find(key)?;
-        let is_applied = number < group.applied.load(Ordering::Acquire) || planted(Planted::BatchInSteps);
-        (!is_applied).then_some(InGroup { group, offset })
+    pub(super) fn find_in_group(&self, key: &HashedKey<'_>, up_to: u64) -> Option<InGroup> {
+        let mut next = self.published();
+        while let Some(group) = next {
+            if group.first_sequence <= up_to
+                && let Some((number, offset)) = group.find(key)
+            {
+                let is_settled = group.is_settled(number) && !planted(Planted::ForgetSettled);
+                return (!is_settled && !planted(Planted::BatchInSteps)).then_some(InGroup { group, offset });
+            }
+            next = group.older.clone();
+        }
+        None
     }
 
     /// The value of a record in a group, unless it is a tombstone or has expired.
@@ -271,21 +409,19 @@ impl State {
         self: &Arc<State>,
         mut look: impl FnMut(Option<&Arc<View>>) -> Result<T>,
     ) -> Result<T> {
-        for attempt in 0..LOOKS_MAX {
+        let in_views = self.in_views.load(Ordering::Relaxed);
+        if in_views == 0 {
             let before = self.await_roll_back();
             let answer = look(None);
             if self.is_whole(before) || planted(Planted::TornLook) {
                 return answer;
             }
-            if attempt > 0
-                && let Some(view) = self.try_view()
-                && let Some(answer) = self.look_in(view, &mut look)
-            {
-                return answer;
-            }
+            self.in_views.store(IN_VIEWS, Ordering::Relaxed);
+        } else {
+            self.in_views.store(in_views - 1, Ordering::Relaxed);
         }
         loop {
-            let view = self.view_now();
+            let view = View::begin(self, &self.lock_changes(), None);
             if let Some(answer) = self.look_in(view, &mut look) {
                 return answer;
             }
@@ -305,28 +441,10 @@ impl State {
         let answer = look(Some(&Arc::new(view)));
         (self.rolled_back.load(Ordering::Acquire) == before).then_some(answer)
     }
-
-    /// A view of the present, unless the writer lock is held.
-    fn try_view(self: &Arc<State>) -> Option<View> {
-        let mut view = None;
-        self.writers
-            .try_while_nothing_changes(&mut || view = Some(self.present()));
-        view
-    }
-
-    /// A view of the present.
-    fn view_now(self: &Arc<State>) -> View {
-        let mut view = None;
-        self.writers.while_nothing_changes(&mut || view = Some(self.present()));
-        view.unwrap_or_else(|| self.present())
-    }
-
-    fn present(self: &Arc<State>) -> View {
-        let newest = self.newest.load(Ordering::Relaxed);
-        View::begin(self, newest.max(self.opened_at.load(Ordering::Relaxed)))
-    }
 }
 
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod keys;
 #[cfg(test)]
 mod tests;

@@ -149,6 +149,20 @@ impl State {
         if !now.is_expired(header.expiry, header.sequence) {
             return header.expiry;
         }
+        if self.is_changing()
+            && self
+                .settle_key_at_once(
+                    right,
+                    &HashedKey {
+                        namespace: header.namespace,
+                        key,
+                        hash,
+                    },
+                )
+                .is_err()
+        {
+            return Some(now.wall_ms().saturating_add(RETRY_MS));
+        }
         let (location, segment_id) = match planted(Planted::SweepBlindly) {
             true => match self.look_up(&self.hashed(header.namespace, key)).0 {
                 Ok(Lookup::Found(newest)) => (newest, self.segment_id(newest)),
@@ -161,7 +175,7 @@ impl State {
         self.keep_leaving(right, &(hash, Current::new(location, *header)), || {
             namespace.as_deref().map(|namespace| (namespace, &**key))
         });
-        self.note_leaving();
+        self.note_leaving(right);
         if self.keydir.remove(hash, location) {
             let length = header.record_len();
             segment.counters.die(right, length, self.newest.load(Ordering::Relaxed));
@@ -238,7 +252,7 @@ impl State {
             if is_there {
                 let leaves = || Some((namespace, dropped.key.key));
                 self.keep_leaving(right, &(dropped.key.hash, *current), leaves);
-                self.note_leaving();
+                self.note_leaving(right);
             }
             if is_there && self.keydir.remove(dropped.key.hash, location) {
                 // The record that dropped the namespace came some time before.

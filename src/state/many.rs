@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::{HashedKey, State};
 use crate::clock::Now;
 use crate::error::Result;
+use crate::format::record::Record;
 use crate::index::namespaces::NamespaceState;
-use crate::segment::{Segment, Value};
+use crate::planted::{Planted, planted};
+use crate::segment::{ReadError, Segment, Value};
 
 /// Records prefetched into the processor's cache at a time: enough to overlap, few enough to stay
 /// cached.
@@ -18,11 +20,22 @@ pub(crate) struct Candidate {
     offset: u64,
 }
 
+impl Candidate {
+    /// The value of the record there, if that `is_wanted`.
+    pub(super) fn value(&self, is_wanted: impl FnOnce(&Record<'_>) -> bool) -> Result<Option<Value>, ReadError> {
+        self.segment.value(self.offset, is_wanted)
+    }
+}
+
 impl State {
     /// Finds where the records of these keys probably are, and touches them, one kind of memory
     /// after the other, so that the waits for each kind overlap. Between touches of one kind there
     /// are only plain loads: an atomic write would make the processor wait for all loads before it.
+    ///
+    /// Nothing is returned while a group is being settled: what it hides from the keydir must not be
+    /// taken from there after it is withdrawn.
     pub(crate) fn warm_up(&self, hashes: &[u64]) -> Vec<Option<Candidate>> {
+        let is_settled = !self.is_changing() || planted(Planted::TrustUnsettled);
         let mut locations = Vec::with_capacity(hashes.len());
         self.keydir.candidates(hashes, &mut locations);
         let candidates: Vec<_> = (locations.into_iter())
@@ -37,7 +50,10 @@ impl State {
             .collect();
         let touch = |touched, candidate: &Candidate| touched ^ candidate.segment.touch(candidate.offset);
         std::hint::black_box(candidates.iter().flatten().fold(0, touch));
-        candidates
+        match is_settled {
+            true => candidates,
+            false => hashes.iter().map(|_| None).collect(),
+        }
     }
 
     /// As [`State::get`] at a known time, starting from what [`State::warm_up`] found. If that is a
@@ -50,7 +66,7 @@ impl State {
         now: &Now,
     ) -> Result<Option<Value>> {
         let candidate = candidate.filter(|_| !self.is_changing());
-        match candidate.map(|candidate| candidate.segment.value(candidate.offset, |record| key.is_of(record))) {
+        match candidate.map(|candidate| candidate.value(|record| key.is_of(record))) {
             Some(Ok(Some(value))) => {
                 Ok(Some(value).filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
             }

@@ -6,15 +6,16 @@
 //! * **These four change together.** For every put that the keydir points at, and for no other
 //!   record: it is counted live in its segment, its key is in the key order of its namespace with
 //!   the record's flags, and, if it has an expiry, the queue has an entry for it. Only the
-//!   functions of `change` (apply, undo, relocate), of `leave` (expire, remove_dropped) and of
+//!   functions of `change` (apply, undo, relocate), `settle`, `leave` (expire, remove_dropped) and
 //!   `load` change any of them.
-//! * **One thread changes at a time**: it holds the writer lock of the log, as proven by the
-//!   [`ChangeRight`] that these functions require.
+//! * **One thread changes at a time**: it holds the change lock ([`State::lock_changes`]), as proven
+//!   by the [`ChangeRight`] that these functions require; and, but for settling, the writer lock of
+//!   the log.
 //! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be
 //!   replaced under them (a table grows; a segment is sealed, compacted, unlinked); then the
 //!   location they hold no longer leads to the key, and they look it up again.
-//! * **A group becomes visible as a whole** (`group`): readers see all of what `apply_group` applies,
-//!   or nothing, and wait for none of it.
+//! * **A group becomes visible as a whole** (`group`): readers see all of what `apply_group`
+//!   publishes, or nothing, and wait for none of it. It enters the indexes afterwards (`settle`).
 
 mod change;
 mod group;
@@ -24,11 +25,12 @@ mod load;
 mod many;
 mod read;
 mod record;
+mod settle;
 mod upkeep;
 mod view;
 mod views;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
@@ -41,10 +43,9 @@ use crate::index::keydir::Keydir;
 use crate::index::namespaces::{NamespaceState, Namespaces};
 use crate::location::Location;
 use crate::segment::table::SegmentTable;
-use crate::sync::lock;
+use crate::sync::{AtomicU64, ChangeLock, ChangeRight, MutexGuard, Ordering, lock};
 
-pub(crate) use change::Full;
-pub(crate) use group::{Group, GroupPlan};
+pub(crate) use group::{Befores, Group, GroupPlan};
 pub(crate) use index_bytes::Indexes;
 pub(crate) use leave::Expired;
 pub(crate) use load::Source;
@@ -57,7 +58,8 @@ use views::Views;
 /// See the module.
 pub(crate) struct State {
     context: Arc<Context>,
-    writers: Arc<dyn WriterLock>,
+    /// Proof of the right to change the rest.
+    changes: ChangeLock,
     hasher: KeyHasher,
     keydir: Keydir,
     pub(crate) segments: SegmentTable,
@@ -65,54 +67,39 @@ pub(crate) struct State {
     /// Number of the next namespace.
     next_namespace: AtomicU32,
     expiry: Mutex<ExpiryQueue>,
-    /// The batch that is being applied.
+    /// The newest batch that is not settled.
     group: ArcSwapOption<Group>,
     /// Of changes of several keys; see `group`.
     epoch: AtomicU64,
+    /// How many looks at several keys are made in views at once.
+    in_views: AtomicU64,
     /// How often several records were rolled back.
     rolled_back: AtomicU64,
     /// Sequence of the newest record when the store was opened.
     opened_at: AtomicU64,
-    /// Sequence of the newest record that was applied since the store was opened; 0 if none was. It
-    /// stays if that is rolled back.
+    /// Sequence of the newest record that was applied or published since the store was opened; 0 if
+    /// none was. It stays if that is rolled back.
     newest: AtomicU64,
     views: Views,
-    /// Called after each step of applying a group.
+    /// A record that is in the log found no room in the keydir.
+    overfull: AtomicBool,
+    /// Called after each step of settling a group.
     #[cfg(test)]
     between_steps: Mutex<Option<group::Hook>>,
+    /// Called between two holds of the change lock by a thread that settles.
+    #[cfg(test)]
+    between_turns: Mutex<Option<group::Hook>>,
     /// What has expired, if anybody wants to be told.
     expired: Mutex<Option<Vec<Expired>>>,
 }
 
-/// The lock under which the state changes, for the rare reader that must keep it from changing.
-pub(crate) trait WriterLock: Send + Sync {
-    /// Runs `look` while nothing changes. The calling thread must not hold the lock.
-    fn while_nothing_changes(&self, look: &mut dyn FnMut());
-
-    /// The same, unless the lock is held.
-    fn try_while_nothing_changes(&self, look: &mut dyn FnMut());
-}
-
-/// For a state that has no writers.
-pub(crate) struct NoWriters;
-
-impl WriterLock for NoWriters {
-    fn while_nothing_changes(&self, look: &mut dyn FnMut()) {
-        look();
-    }
-
-    fn try_while_nothing_changes(&self, look: &mut dyn FnMut()) {
-        look();
-    }
-}
-
 impl State {
     /// A state without keys.
-    pub(crate) fn new(context: Arc<Context>, writers: Arc<dyn WriterLock>, next_namespace: u32) -> State {
+    pub(crate) fn new(context: Arc<Context>, next_namespace: u32) -> State {
         let hash_seeds = [context.storage.random_u64(), context.storage.random_u64()];
         State {
             context,
-            writers,
+            changes: ChangeLock::new(),
             hasher: KeyHasher::new(hash_seeds),
             keydir: Keydir::new(),
             segments: SegmentTable::new(),
@@ -121,12 +108,16 @@ impl State {
             expiry: Mutex::default(),
             group: ArcSwapOption::empty(),
             epoch: AtomicU64::new(0),
+            in_views: AtomicU64::new(0),
             rolled_back: AtomicU64::new(0),
             opened_at: AtomicU64::new(0),
             newest: AtomicU64::new(0),
             views: Views::default(),
+            overfull: AtomicBool::new(false),
             #[cfg(test)]
             between_steps: Mutex::default(),
+            #[cfg(test)]
+            between_turns: Mutex::default(),
             expired: Mutex::default(),
         }
     }
@@ -136,10 +127,36 @@ impl State {
         self.opened_at.store(sequence, Ordering::Relaxed);
     }
 
+    /// The lock under which anything here is changed. Taken after the writer lock, if that is taken.
+    #[inline]
+    pub(crate) fn lock_changes(&self) -> MutexGuard<'_, ChangeRight> {
+        self.changes.lock()
+    }
+
+    /// Sequence of the newest record that was applied or published. The caller holds the change lock.
+    fn newest_sequence(&self) -> u64 {
+        let newest = self.newest.load(Ordering::Relaxed);
+        newest.max(self.opened_at.load(Ordering::Relaxed))
+    }
+
+    /// Changes if locations may lead to other records than before.
+    pub(crate) fn moved(&self) -> u64 {
+        self.rolled_back.load(Ordering::Acquire) + self.segments.removed()
+    }
+
+    /// Whether a record in the log has found no room in the keydir.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.overfull.load(Ordering::Relaxed)
+    }
+
     /// Marks a namespace dropped by the record of this sequence, as one change for readers. The
     /// caller holds the writer lock.
     pub(crate) fn set_dropped(&self, namespace: &Arc<NamespaceState>, sequence: u64) {
-        self.note_leaving();
+        let right = self.lock_changes();
+        if let Err(error) = self.settle_all(&right) {
+            self.context.events.note_background_error(&error);
+        }
+        self.note_leaving(&right);
         self.namespaces.set_dropped(namespace, sequence);
     }
 

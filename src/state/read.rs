@@ -60,7 +60,7 @@ impl State {
     pub(super) fn get_hashed(&self, key: &HashedKey<'_>, now: Option<&Now>) -> Result<Option<Value>> {
         let mut found = None;
         if self.is_changing()
-            && let Some(of_group) = self.find_in_group(key)
+            && let Some(of_group) = self.find_in_group(key, u64::MAX)
         {
             return self.value_in_group(key, &of_group, now);
         }
@@ -114,7 +114,7 @@ impl State {
     #[inline]
     pub(crate) fn find_header(&self, key: &HashedKey<'_>) -> Result<Option<(Location, Header)>> {
         if self.is_changing()
-            && let Some(found) = self.find_in_group(key)
+            && let Some(found) = self.find_in_group(key, u64::MAX)
         {
             let segment = found.segment();
             let mut scratch = Vec::new();
@@ -148,9 +148,19 @@ impl State {
     }
 
     /// The record that the keydir points at for a key, for a writer about to replace it. A damaged
-    /// one is an error only if its content `matters`. The caller holds the writer lock.
+    /// one is an error only if its content `matters`. Settles the key before. The caller holds the
+    /// writer lock, and not the change lock.
     #[inline]
     pub(crate) fn current(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
+        if self.is_changing() {
+            self.settle_key(key)?;
+        }
+        self.standing(key, matters)
+    }
+
+    /// As [`State::current`], of the keydir alone: groups may have newer records.
+    #[inline]
+    pub(crate) fn standing(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
         let (lookup, header) = self.look_up(key);
         match lookup? {
             Lookup::Absent => Ok(None),
@@ -187,7 +197,7 @@ impl State {
     }
 
     /// Runs `look`, and returns damage as an error only if the damaged record is the key's own, not
-    /// another key's. The error names the key. The calling thread must not hold the writer lock.
+    /// another key's. The error names the key. The calling thread must not hold the change lock.
     #[inline]
     fn without_strangers(
         &self,
@@ -200,12 +210,11 @@ impl State {
                 return Ok(None);
             }
             // A key that was absent may have been put between the two look-ups: then the damaged
-            // record is another key's. With writes blocked, index and key order agree.
-            let mut is_absent = false;
-            self.writers.while_nothing_changes(&mut || {
-                lookup = look();
-                is_absent = matches!(lookup, Ok(Lookup::Damaged(..))) && self.flags_of(key).is_none();
-            });
+            // record is another key's. While nothing changes, index and key order agree.
+            let unchanging = self.lock_changes();
+            lookup = look();
+            let is_absent = matches!(lookup, Ok(Lookup::Damaged(..))) && self.flags_of(key).is_none();
+            drop(unchanging);
             if is_absent {
                 return Ok(None);
             }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Group;
 use crate::format::record::Header;
 use crate::index::namespaces::NamespaceState;
 use crate::index::order::KeyFlags;
 use crate::location::Location;
 use crate::segment::Segment;
+use crate::sync::lock;
 
 /// The record that the keydir points at before a write.
 #[derive(Clone, Copy, Debug)]
@@ -80,23 +82,59 @@ pub(crate) struct AppliedRecord<'a> {
     pub(crate) before: Option<Current>,
 }
 
-/// How to roll back one record.
-#[derive(Clone, Copy, Debug)]
+/// How to roll back a record, or a group.
+#[derive(Clone, Debug)]
 pub(crate) struct Undo {
+    /// Of the first record.
     pub(crate) offset: u64,
+    /// Of the first record.
     pub(crate) sequence: u64,
-    pub(super) hash: u64,
-    /// The record that the keydir pointed at before.
-    pub(super) previous: Option<Current>,
+    pub(super) of: Undone,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Undone {
+    Record {
+        hash: u64,
+        /// The record that the keydir pointed at before.
+        before: Option<Current>,
+    },
+    Group(Arc<Group>),
 }
 
 impl Undo {
-    /// Records were copied: rolling back must restore the copy, not the old location.
+    pub(super) fn of_record(record: &AppliedRecord<'_>) -> Undo {
+        Undo {
+            offset: record.offset,
+            sequence: record.header.sequence,
+            of: Undone::Record {
+                hash: record.hash,
+                before: record.before,
+            },
+        }
+    }
+
+    pub(super) fn of_group(group: Arc<Group>) -> Undo {
+        let (offset, sequence) = group.begin();
+        Undo {
+            offset,
+            sequence,
+            of: Undone::Group(group),
+        }
+    }
+
+    /// Records were copied: rolling back must restore the copies, not the old locations.
     pub(crate) fn forward(&mut self, copies: &HashMap<Location, Location>) {
-        if let Some(previous) = &mut self.previous
-            && let Some(copy) = copies.get(&previous.location)
-        {
-            previous.location = *copy;
+        let forward = |before: &mut Option<Current>| {
+            if let Some(before) = before
+                && let Some(copy) = copies.get(&before.location)
+            {
+                before.location = *copy;
+            }
+        };
+        match &mut self.of {
+            Undone::Record { before, .. } => forward(before),
+            Undone::Group(group) => lock(&group.befores).found.iter_mut().for_each(forward),
         }
     }
 }

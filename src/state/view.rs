@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{HashedKey, State};
+use super::{Candidate, HashedKey, State};
 use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Record};
@@ -12,6 +12,7 @@ use crate::index::namespaces::NamespaceState;
 use crate::index::order::KeyPage;
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
+use crate::sync::ChangeRight;
 
 /// A moment that can be read until this is dropped.
 #[derive(Debug)]
@@ -27,10 +28,11 @@ impl Drop for View {
 }
 
 impl View {
-    /// A view of the present, in which `sequence` is the newest.
-    /// The caller holds the writer lock.
-    pub(crate) fn begin(state: &Arc<State>, sequence: u64) -> View {
-        state.views.begin(sequence);
+    /// A view of the present. The caller passes the newest sequence if it knows one that may be
+    /// higher than that of every record, since it holds the writer lock.
+    pub(crate) fn begin(state: &Arc<State>, right: &ChangeRight, sequence: Option<u64>) -> View {
+        let sequence = sequence.unwrap_or_else(|| state.newest_sequence());
+        state.views.begin(right, sequence);
         View {
             state: state.clone(),
             sequence,
@@ -74,6 +76,22 @@ impl View {
         Ok(value.filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
     }
 
+    /// As [`View::get`], starting from what [`State::warm_up`] has found since the view began. If that
+    /// is a record of the key and old enough, no newer one is.
+    pub(crate) fn get_warm(
+        &self,
+        key: &HashedKey<'_>,
+        candidate: Option<&Candidate>,
+        now: &Now,
+    ) -> Result<Option<Value>> {
+        let is_seen = |record: &Record<'_>| key.is_of(record) && record.header.sequence <= self.sequence;
+        let value = match candidate.map(|candidate| candidate.value(is_seen)) {
+            Some(Ok(Some(value))) => Some(value),
+            _ => self.value(key)?,
+        };
+        Ok(value.filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
+    }
+
     /// Reads the record that the key had with `read`, which is given a place and what the record
     /// there must be.
     fn find<T>(
@@ -82,6 +100,14 @@ impl View {
         mut read: impl FnMut(&Segment, u64, &mut dyn FnMut(&Record<'_>) -> bool) -> Result<Option<T>, ReadError>,
     ) -> Result<Option<T>> {
         let state = &*self.state;
+        if state.is_changing()
+            && let Some(of_group) = state.find_in_group(key, self.sequence)
+        {
+            return read(of_group.segment(), of_group.offset(), &mut |record| {
+                record.header.kind.is_put()
+            })
+            .map_err(|error| state.error_in_group(key, &of_group, error));
+        }
         let standing = state.find_record(key, |segment, offset, is_of_key| {
             read(segment, offset, &mut |record| {
                 let is_old = record.header.sequence <= self.sequence || planted(Planted::SeeNewer);
@@ -115,8 +141,8 @@ impl View {
         mut take: impl FnMut(Option<Value>),
     ) -> Result<()> {
         let now = self.state.context.time.now();
-        self.state.look_up_many(namespace, keys, |key, _| {
-            take(self.get(key, &now)?);
+        self.state.look_up_many(namespace, keys, |key, candidate| {
+            take(self.get_warm(key, candidate, &now)?);
             Ok(())
         })
     }
@@ -132,8 +158,8 @@ impl View {
         limit: usize,
     ) -> (KeyPage, bool) {
         let is_exact = namespace.order_is_of(self.sequence);
-        let present = namespace.order.page(from, to, reverse, limit);
-        if is_exact && namespace.order_is_of(self.sequence) || planted(Planted::ListPresent) {
+        let (present, has_all) = self.state.keys_between(namespace, (from, to), reverse, limit);
+        if has_all && is_exact && namespace.order_is_of(self.sequence) || planted(Planted::ListPresent) {
             return (present, true);
         }
         // What has left since. Asked after the order: a key that left in between is found here.
@@ -149,7 +175,7 @@ impl View {
     /// included.
     pub(crate) fn count(&self, namespace: &NamespaceState, (from, to): (Bound<&[u8]>, Bound<&[u8]>)) -> Option<u64> {
         let is_exact = namespace.order_is_of(self.sequence);
-        let count = namespace.order.count(from, to);
+        let count = self.state.count_between(namespace, (from, to))?;
         (is_exact && namespace.order_is_of(self.sequence)).then_some(count)
     }
 }

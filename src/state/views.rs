@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //!
-//! * **A view is registered under the writer lock**, between two changes. So each later change has
+//! * **A view is registered under the change lock**, between two changes. So each later change has
 //!   a higher sequence than its S, and each earlier one is in the keydir.
 //! * **Kept before it leaves**: the functions of `change` and `leave` call [`State::keep`] before
 //!   they take a location out of the keydir. A record is needed if a view's S is at or after its
@@ -193,8 +193,8 @@ impl Views {
         self.newest_plus_one.store(newest, Ordering::Relaxed);
     }
 
-    /// Adds a view of this moment, the present one. The caller holds the writer lock.
-    pub(super) fn begin(&self, sequence: u64) {
+    /// Adds a view of this moment, the present one.
+    pub(super) fn begin(&self, _: &ChangeRight, sequence: u64) {
         let mut inner = self.write();
         *inner.moments.entry(sequence).or_insert(0) += 1;
         self.note_newest(&inner);
@@ -215,7 +215,7 @@ impl Views {
         drop(released);
     }
 
-    /// Whether a view may see a record of this sequence. The caller holds the writer lock.
+    /// Whether a view may see a record of this sequence. The caller holds the change lock.
     #[inline]
     fn may_see(&self, sequence: u64) -> bool {
         sequence < self.newest_plus_one.load(Ordering::Relaxed)
@@ -309,7 +309,7 @@ impl State {
         }
     }
 
-    /// Whether there are views. The caller holds the writer lock.
+    /// Whether there are views. The caller holds the change lock.
     #[inline]
     pub(super) fn has_views(&self) -> bool {
         self.views.may_see(0)

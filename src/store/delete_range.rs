@@ -98,6 +98,8 @@ impl<'a> DeleteRange<'a> {
                 self.batch_keys
             )));
         }
+        // The keys of a batch that was seen before this call are in the key order then.
+        self.namespace.writer()?.state.settle()?;
         let mut deleted = Deleted::default();
         while let Some(last) = self.delete_batch(&mut deleted)? {
             if let Some(progress) = &mut self.progress

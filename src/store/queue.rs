@@ -39,7 +39,7 @@ impl Namespace {
 
     fn pop(&self, prefix: &[u8], last: bool) -> Result<Option<(Vec<u8>, Value)>> {
         // The handle of a store that only reads has no keys.
-        self.writer()?;
+        let state = &self.writer()?.state;
         let successor = prefix_successor(prefix);
         let upper = successor.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut conflicts = 0;
@@ -51,7 +51,7 @@ impl Namespace {
             if let Some(after) = after.as_deref().map(Bound::Excluded) {
                 *(if last { &mut to } else { &mut from }) = after;
             }
-            let keys = self.state.order.page(from, to, last, CANDIDATES);
+            let (keys, _) = state.keys_between(&self.state, (from, to), last, CANDIDATES);
             for (key, _) in keys.iter() {
                 // Absent: another call has deleted it, or it has expired and was not swept yet.
                 let Some(value) = self.get(key)? else { continue };

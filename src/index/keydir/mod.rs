@@ -155,6 +155,10 @@ pub(crate) enum Upsert {
     Kept(Location),
 }
 
+/// Numbers of keys by shard, for [`Keydir::promise`].
+#[derive(Debug, Default)]
+pub(crate) struct Shares(Box<[(usize, usize)]>);
+
 /// The error of inserting into a shard that already holds the maximum number of keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Full;
@@ -249,6 +253,39 @@ impl Keydir {
                     .first()
                     .is_none_or(|hash| self.shard(*hash).has_room(together.len()))
             })
+    }
+
+    /// How many of these hashes, sorted, fall into which shards.
+    pub(crate) fn shares<'h>(sorted: impl IntoIterator<Item = &'h u64>) -> Shares {
+        let mut shares: Vec<(usize, usize)> = Vec::new();
+        for hash in sorted {
+            let shard = Self::shard_of(*hash);
+            match shares.last_mut() {
+                Some((last, count)) if *last == shard => *count += 1,
+                _ => shares.push((shard, 1)),
+            }
+        }
+        Shares(shares.into())
+    }
+
+    /// Keeps room for as many new keys as that; false if there is not enough. The caller makes sure
+    /// that no other thread does the same, or inserts keys.
+    pub(crate) fn promise(&self, shares: &Shares) -> bool {
+        let has_room = self.of(shares).all(|(shard, count)| shard.has_room(count));
+        if has_room {
+            self.of(shares).for_each(|(shard, count)| shard.promise(count));
+        }
+        has_room
+    }
+
+    /// Ends a promise: the keys were inserted, or will not be.
+    pub(crate) fn redeem(&self, shares: &Shares) {
+        self.of(shares).for_each(|(shard, count)| shard.redeem(count));
+    }
+
+    fn of<'a>(&'a self, shares: &'a Shares) -> impl Iterator<Item = (&'a Shard, usize)> {
+        let shares = shares.0.iter();
+        shares.filter_map(|(shard, count)| Some((self.shards.get(*shard)?, *count)))
     }
 
     /// Inserts a key that the caller knows to be absent. Inserting a present key would give it two
@@ -364,6 +401,11 @@ impl Keydir {
         reason = "the shift leaves `SHARD_BITS` bits of the hash, so the index is below `SHARDS`, the number of shards"
     )]
     fn shard(&self, hash: u64) -> &Shard {
-        &self.shards[(hash >> (u64::BITS - SHARD_BITS)) as usize]
+        &self.shards[Self::shard_of(hash)]
+    }
+
+    /// Index of the shard that a hash falls into.
+    fn shard_of(hash: u64) -> usize {
+        (hash >> (u64::BITS - SHARD_BITS)) as usize
     }
 }

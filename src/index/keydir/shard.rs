@@ -19,6 +19,8 @@ pub(super) struct Shard {
     writer: Mutex<Writer>,
     /// Maximum number of non-EMPTY slots in the current table, readable without loading the table.
     used_max: AtomicUsize,
+    /// Entries that will be added, for which there must be room.
+    promised: AtomicUsize,
     sizing: Sizing,
 }
 
@@ -54,6 +56,7 @@ impl Shard {
         Self {
             used_max: AtomicUsize::new(sizing.used_max(table.capacity())),
             table: ArcSwap::new(table),
+            promised: AtomicUsize::new(0),
             writer: Mutex::new(Writer::default()),
             sizing,
         }
@@ -96,6 +99,7 @@ impl Shard {
         }
         Ok(Self {
             table: ArcSwap::new(Arc::new(table)),
+            promised: AtomicUsize::new(0),
             writer: Mutex::new(writer),
             used_max: AtomicUsize::new(used_max),
             sizing,
@@ -129,7 +133,18 @@ impl Shard {
     /// the table has, or might need, its maximum size.
     pub(super) fn has_room(&self, entries: usize) -> bool {
         let live_max = self.sizing.live_max();
+        let entries = entries + self.promised.load(Ordering::Acquire);
         self.used_max.load(Ordering::Acquire) + entries <= live_max || self.write().live + entries <= live_max
+    }
+
+    /// Keeps room for this many entries.
+    pub(super) fn promise(&self, entries: usize) {
+        self.promised.fetch_add(entries, Ordering::AcqRel);
+    }
+
+    /// Ends a promise.
+    pub(super) fn redeem(&self, entries: usize) {
+        self.promised.fetch_sub(entries, Ordering::AcqRel);
     }
 
     /// Adds an entry that is absent.

@@ -4,7 +4,6 @@ use std::sync::{PoisonError, TryLockError};
 
 use crate::error::{Error, Result};
 use crate::log::waiters::Waiters;
-use crate::state::WriterLock;
 use crate::sync::{AtomicU64, AtomicUsize, Condvar, Mutex, MutexGuard, Ordering};
 
 /// Checks for the end of a write-out before a thread goes to sleep: a few microseconds.
@@ -177,19 +176,6 @@ impl<T> CommitLock<T> {
         self.progress.fetch_add(1, Ordering::Relaxed);
         if guard.waiting > 0 {
             self.progressed.notify_all();
-        }
-    }
-}
-
-impl<T: Send> WriterLock for CommitLock<T> {
-    fn while_nothing_changes(&self, look: &mut dyn FnMut()) {
-        let _writer = self.lock();
-        look();
-    }
-
-    fn try_while_nothing_changes(&self, look: &mut dyn FnMut()) {
-        if let Some(_writer) = self.try_lock() {
-            look();
         }
     }
 }

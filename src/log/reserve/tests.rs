@@ -119,7 +119,7 @@ fn segments_and_reserve_grow_with_the_data_unless_the_disk_is_too_small() {
         active
             .segment
             .counters
-            .add_live(&guard.tail.right, 1, (1 << 30) - (1 << 20));
+            .add_live(&log.state.lock_changes(), 1, (1 << 30) - (1 << 20));
         drop(guard);
         if is_small {
             disk.set_capacity(Some(disk.used() + (20 << 20)));

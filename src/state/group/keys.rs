@@ -85,24 +85,31 @@ impl State {
         reverse: bool,
         limit: usize,
     ) -> (KeyPage, bool) {
-        let group = if self.is_changing() { self.published() } else { None };
-        let present = namespace.order.page(bounds.0, bounds.1, reverse, limit);
-        let Some(group) = group else {
-            return (present, true);
-        };
-        let own = group.keys_between(namespace.number, bounds, reverse, limit);
-        if own.is_empty() || planted(Planted::ListWithoutGroup) {
-            return (present, true);
+        let mut next = if self.is_changing() { self.published() } else { None };
+        let mut keys = namespace.order.page(bounds.0, bounds.1, reverse, limit);
+        let mut has_all = true;
+        while let Some(group) = next.filter(|_| !planted(Planted::ListWithoutGroup)) {
+            let own = group.keys_between(namespace.number, bounds, reverse, limit);
+            if !own.is_empty() {
+                keys = keys.merged(&own, reverse, limit);
+                has_all = false;
+            }
+            next = group.older().cloned();
         }
-        (present.merged(&own, reverse, limit), false)
+        (keys, has_all)
     }
 
     /// The number of keys between the bounds, expired ones included; None while a group has keys
     /// among them.
     pub(crate) fn count_between(&self, namespace: &NamespaceState, bounds: Bounds<'_>) -> Option<u64> {
-        let group = if self.is_changing() { self.published() } else { None };
+        let mut next = if self.is_changing() { self.published() } else { None };
         let count = namespace.order.count(bounds.0, bounds.1);
-        let own = group.map_or(0, |group| group.keys_between(namespace.number, bounds, false, 1).len());
-        (own == 0 || planted(Planted::ListWithoutGroup)).then_some(count)
+        while let Some(group) = next.filter(|_| !planted(Planted::ListWithoutGroup)) {
+            if !group.keys_between(namespace.number, bounds, false, 1).is_empty() {
+                return None;
+            }
+            next = group.older().cloned();
+        }
+        Some(count)
     }
 }

@@ -18,6 +18,13 @@ impl State {
             hook();
         }
     }
+
+    pub(in crate::state) fn call_between_turns(&self) {
+        let hook = lock(&self.between_turns).clone();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
 }
 
 fn open(clock: &ManualClock) -> (Store, Namespace) {
@@ -158,8 +165,8 @@ fn a_look_at_several_keys_begins_again_if_a_batch_has_come_between() {
     put_both(&store, &namespace, "old");
     let mut looks = 0;
     let seen = store.engine().state.consistently(|view| {
-        assert!(view.is_none());
         looks += 1;
+        assert_eq!(view.is_some(), looks > 1);
         let a = namespace.get_text("a")?;
         if looks == 1 {
             put_both(&store, &namespace, "new");
@@ -193,7 +200,7 @@ fn a_look_that_batches_never_leave_alone_is_made_in_a_view() {
     });
     let (a, b) = seen.unwrap();
     assert_eq!(a, b);
-    assert!(of_view && looks <= 4, "{looks}");
+    assert!(of_view && looks == 2, "{looks}");
     assert_eq!(store.stats().snapshots.kept_records, 0);
 }
 
@@ -255,7 +262,9 @@ fn a_reader_waits_while_several_records_are_rolled_back() {
     put_both(&store, &namespace, "old");
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let rolling_back = store.engine().state.begin_roll_back();
+        let state = &store.engine().state;
+        let right = state.lock_changes();
+        let rolling_back = state.begin_roll_back(&right);
         let reader = scope.spawn(|| {
             namespace.get("a").unwrap();
             is_done.load(Ordering::SeqCst)

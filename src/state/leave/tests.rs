@@ -57,10 +57,10 @@ fn nothing_is_read_from_the_device_under_the_writer_lock() {
     let writer = store.engine().log.lock();
     let now = store.engine().context.time.now();
     for due in &due {
-        assert_eq!(state.expire(&writer.tail.right, due, &now), None);
+        assert_eq!(state.expire(&state.lock_changes(), due, &now), None);
     }
     for doomed in &doomed {
-        state.remove_dropped(&writer.tail.right, &dropped.state, doomed);
+        state.remove_dropped(&state.lock_changes(), &dropped.state, doomed);
     }
     drop(writer);
     assert_eq!(faults.struck(), 0, "reads under the lock");
@@ -124,7 +124,7 @@ fn a_record_that_was_rolled_back_since_it_was_read_is_not_taken_for_the_one_in_i
     let before = live(&store);
     let writer = store.engine().log.lock();
     let now = store.engine().context.time.now();
-    let again = state.expire(&writer.tail.right, &due[0], &now);
+    let again = state.expire(&state.lock_changes(), &due[0], &now);
     drop(writer);
     assert_eq!(again, Some(store.now_ms() + 60_000));
     assert_eq!(namespace.get_text("key").unwrap().as_deref(), Some("new"));
@@ -185,10 +185,10 @@ fn keys_that_compaction_moves_between_reading_and_removing_leave_all_the_same() 
     let now = store.engine().context.time.now();
     let writer = store.engine().log.lock();
     for due in &due {
-        assert_eq!(state.expire(&writer.tail.right, due, &now), None);
+        assert_eq!(state.expire(&state.lock_changes(), due, &now), None);
     }
     for doomed in &doomed {
-        state.remove_dropped(&writer.tail.right, &dropped.state, doomed);
+        state.remove_dropped(&state.lock_changes(), &dropped.state, doomed);
     }
     drop(writer);
     state.end_take(Some(Vec::new()));

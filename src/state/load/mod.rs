@@ -146,14 +146,14 @@ impl State {
             }
         }
         if wrong_hints.is_empty() {
-            self.settle(right, &contributions);
+            self.drop_shadows(right, &contributions);
             self.load_orders(right, sources, &contributions, names)?;
         }
         Ok(wrong_hints)
     }
 
     /// Removes the shadows from the keydir, and fills the expiry queue.
-    fn settle(&self, right: &ChangeRight, contributions: &[Contribution]) {
+    fn drop_shadows(&self, right: &ChangeRight, contributions: &[Contribution]) {
         for (hash, location, expired) in contributions.iter().flat_map(|contribution| &contribution.shadows) {
             if self.keydir.remove(*hash, *location)
                 && let Some((expiry, bytes)) = expired

@@ -38,7 +38,7 @@ fn a_put_between_finding_an_expired_key_and_forgetting_it_stays() {
     let writer = engine.log.lock();
     assert!(
         due.iter()
-            .all(|due| engine.state.expire(&writer.tail.right, due, &now).is_none())
+            .all(|due| engine.state.expire(&engine.state.lock_changes(), due, &now).is_none())
     );
     drop(writer);
     assert_eq!(namespace.get_text("renewed").unwrap().as_deref(), Some("new"));
@@ -67,7 +67,7 @@ fn a_sweep_that_read_the_clock_before_it_was_set_back_leaves_what_was_put_since(
     let now = engine.context.time.now();
     let left: Vec<_> = due
         .iter()
-        .map(|due| engine.state.expire(&writer.tail.right, due, &now))
+        .map(|due| engine.state.expire(&engine.state.lock_changes(), due, &now))
         .collect();
     drop(writer);
     assert_eq!(left, [None, Some(1_001_500)]);

@@ -203,7 +203,7 @@ impl Source {
     /// The value of a key that has not expired.
     fn value(&self, warm: &Warm<'_>, now: &Now) -> Result<Option<Value>> {
         match (self.view(), &self.moment) {
-            (Some(view), _) => view.get(&warm.key, now),
+            (Some(view), _) => view.get_warm(&warm.key, warm.candidate, now),
             (None, Moment::Transaction(shared)) => shared.value(&warm.key),
             (None, _) => self.engine.state.get_warm(&warm.key, warm.candidate, now),
         }

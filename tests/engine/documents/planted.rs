@@ -109,6 +109,10 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         "it takes a race of two threads, which only a test that holds one of them produces",
         &[
             "BatchInSteps",
+            "ForgetSettled",
+            "WriteBeforeSettled",
+            "SealBeforeSettled",
+            "TrustUnsettled",
             "TornLook",
             "ClaimUnsynced",
             "ForgetTakenOut",

@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicU64;
 use super::*;
 use crate::format::hint::Offsets;
 use crate::format::segment::SEGMENT_HEADER_LEN;
-use crate::state::NoWriters;
 use crate::storage::MemStorage;
 use crate::{ErrorKind, Maintenance, ReadMode, Store};
 
@@ -89,7 +88,7 @@ fn the_newest_record_of_each_key_stays_in_whatever_order_they_are_loaded() {
     let all = [newest[0], newest[1], newest[2], old];
     for first in 0..all.len() {
         for step in [1, 3] {
-            let state = State::new(store.engine().context.clone(), Arc::new(NoWriters), 1);
+            let state = State::new(store.engine().context.clone(), 1);
             state.segments.set(segment.clone());
             with_loading(&state, |loading| {
                 for number in 0..all.len() {

@@ -80,7 +80,7 @@ impl Storm {
                 assert_eq!(intact(&value), self.operations);
             }
         }
-        assert_eq!(second.count().unwrap(), BATCHERS as u64);
+        assert_eq!(second.list().prefix("pair ").count().unwrap(), BATCHERS as u64);
     }
 }
 

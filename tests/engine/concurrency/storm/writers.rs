@@ -28,6 +28,12 @@ impl Storm {
             let mut batch = self.store.batch();
             batch.put(&self.first, format!("pair {batcher} a"), &value);
             batch.put(&self.second, format!("pair {batcher} b"), &value);
+            if rng.below(16) == 0 {
+                // So many that the batch enters the indexes while others write.
+                for number in 0..300 {
+                    batch.put(&self.second, format!("fill {batcher} {number}"), &value);
+                }
+            }
             batch.put(&self.first, format!("pair {batcher} c"), &value);
             batch.durability(random_class(&mut rng)).commit().unwrap();
             self.acknowledged.batched[batcher].store(n, Ordering::SeqCst);
