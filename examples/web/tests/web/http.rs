@@ -5,7 +5,10 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use embercask::{ManualClock, Store};
 use embercask_web::service::{LIFETIME, router};
+use embercask_web::session_store::Sessions;
 use tower::ServiceExt;
+use tower_sessions::SessionStore;
+use tower_sessions::session::Id;
 
 /// A browser, or curl with a cookie jar.
 #[derive(Default)]
@@ -25,6 +28,11 @@ impl Client {
         Client {
             cookie: Some(id.to_owned()),
         }
+    }
+
+    /// The id of its session.
+    pub fn id(&self) -> Id {
+        self.cookie.as_ref().unwrap().parse().unwrap()
     }
 
     /// Logs in as a new client.
@@ -137,10 +145,11 @@ async fn a_session_that_is_not_used_ends_and_leaves_nothing() {
     let store = embercask_web::options().clock(clock.clone()).open_in_memory().unwrap();
     let service = router(&store).unwrap();
     let mut ada = Client::logged_in(&service, "ada").await;
-    clock.advance(u64::try_from(LIFETIME.whole_milliseconds()).unwrap() - 60_000);
+    // The session began after the clock of the store was set, so its end is later by that.
+    let lifetime = u64::try_from(LIFETIME.whole_milliseconds()).unwrap();
+    clock.advance(lifetime - 1);
     assert_eq!(ada.get(&service, "/sessions").await.status, StatusCode::OK);
-    // The clock of the store began up to a few moments before the session.
-    clock.advance(120_000);
+    clock.advance(lifetime);
     assert_eq!(ada.get(&service, "/visits").await, not_logged_in());
     assert_eq!(ada.cookie, None, "a cookie of no session is removed");
     for namespace in ["SESSIONS", "SESSIONS_BY_USER"] {
@@ -152,7 +161,7 @@ async fn a_session_that_is_not_used_ends_and_leaves_nothing() {
 async fn bad_cookies_are_refused_and_never_become_sessions() {
     let store = Store::in_memory().unwrap();
     let service = router(&store).unwrap();
-    let unknown = tower_sessions::session::Id(7).to_string();
+    let unknown = Id(7).to_string();
     let long = "A".repeat(10_000);
     for bad in [
         "",
@@ -190,7 +199,15 @@ async fn logging_in_again_ends_the_session_before() {
     let mut before = Client {
         cookie: client.cookie.clone(),
     };
+    // Something that the routes do not know of, and so do not replace.
+    let sessions = Sessions::open(&store).unwrap();
+    let mut record = sessions.load(&client.id()).await.unwrap().unwrap();
+    record.data.insert("basket".to_owned(), "ada's".into());
+    sessions.save(&record).await.unwrap();
+
     client.log_in(&service, "grace").await;
+    let record = sessions.load(&client.id()).await.unwrap().unwrap();
+    assert!(!record.data.contains_key("basket"), "{record:?}");
     assert_eq!(client.get(&service, "/visits").await.text, "visit 1 of grace\n");
     assert_eq!(before.get(&service, "/visits").await, not_logged_in());
     assert_eq!(store.namespace("SESSIONS_BY_USER").unwrap().count().unwrap(), 1);

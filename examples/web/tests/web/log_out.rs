@@ -59,7 +59,7 @@ async fn a_request_under_way_does_not_bring_a_session_back() {
     let store = Store::in_memory().unwrap();
     let service = router(&store).unwrap();
     let mut ada = Client::logged_in(&service, "ada").await;
-    let id = ada.cookie.clone().unwrap().parse().unwrap();
+    let id = ada.id();
     let sessions = Arc::new(Sessions::open(&store).unwrap());
 
     let under_way = Session::new(Some(id), sessions.clone(), None);
