@@ -64,7 +64,7 @@ async fn log_in(session: Session, headers: HeaderMap, Form(form): Form<LogIn>) -
     let user: UserName = form.name.parse()?;
     let device = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
     let device: String = device.unwrap_or("unknown").chars().take(DEVICE_CHARS_MAX).collect();
-    // Nothing of an earlier session is kept. The new id is one that nobody can have known before.
+    // Nothing of an earlier session is kept, not even its id, which an attacker may have planted.
     session.clear().await;
     session.cycle_id().await?;
     session.insert(USER, user.as_str()).await?;

@@ -32,8 +32,8 @@ use tower_sessions::session_store::{Error, Result};
 
 use crate::user::UserName;
 
-/// Where the data of a session have the name of its user, a string. A session without it belongs to
-/// nobody.
+/// Key of the name of the user in the data of a session, a string. A session without it has no
+/// user.
 pub const USER: &str = "user";
 
 /// A [`SessionStore`] that also knows which sessions a user has. Clones share the store.
