@@ -2,7 +2,7 @@
 
 use crate::data::{self, Key};
 use crate::durability::Durability;
-use crate::engine::{Description, Engine};
+use crate::engine::{Description, Engine, Transactional};
 use anyhow::{Context as _, Result, ensure};
 use std::path::PathBuf;
 use std::process::Command;
@@ -43,6 +43,14 @@ impl Context {
     /// Opens the engine.
     pub fn open(&self) -> Result<Box<dyn Engine>> {
         (self.engine.open)(&self.directory, self.durability).with_context(|| format!("open {}", self.engine.name))
+    }
+
+    /// Opens the engine for transactions.
+    pub fn open_transactional(&self) -> Result<Box<dyn Transactional>> {
+        let name = self.engine.name;
+        let open = self.engine.open_transactional;
+        let open = open.with_context(|| format!("{name} cannot be opened for transactions"))?;
+        open(&self.directory, self.durability).with_context(|| format!("open {name} for transactions"))
     }
 
     /// Opens the engine, puts every key, and lets it settle into the state in which it reads

@@ -23,6 +23,9 @@ pub type VisitKey<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
 /// Receives a key and its value.
 pub type VisitEntry<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
 
+/// Receives the values of two keys and returns those to replace them with.
+pub type Change<'a> = &'a mut dyn FnMut([&[u8]; 2]) -> Result<[Vec<u8>; 2]>;
+
 /// An open engine. Used by several threads at once.
 pub trait Engine: Send + Sync {
     /// Writes one key; returns when the write has the durability of the run's class.
@@ -67,7 +70,42 @@ pub trait Engine: Send + Sync {
     fn count(&self) -> Result<u64> {
         bail!("this engine does not count its keys")
     }
+    /// The state of this moment, which later writes leave as it is. It stays on the thread that
+    /// took it; that thread does nothing else with the engine meanwhile.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+        bail!("this engine has no snapshots")
+    }
 }
+
+/// The state of one moment.
+pub trait Snapshot {
+    /// Passes the value that a key had to `check`.
+    fn get(&self, key: &[u8], check: Check) -> Result<()>;
+}
+
+/// An engine that was opened for transactions, which in some is another type. Used by several
+/// threads at once.
+pub trait Transactional: Send + Sync {
+    /// Passes the newest value of a key to `check`.
+    fn get(&self, key: &[u8], check: Check) -> Result<()>;
+    /// Reads two keys, which exist and differ, and puts what `change` makes of them: as one
+    /// serializable transaction, of the run's class. It is run again until it meets no conflict;
+    /// returns the number of attempts.
+    fn transact(&self, keys: [&[u8]; 2], change: Change) -> Result<u64>;
+    /// Closes cleanly.
+    fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// What `change` makes of two values, which must be there.
+pub fn changed(values: [Option<&[u8]>; 2], change: Change) -> Result<[Vec<u8>; 2]> {
+    match values {
+        [Some(first), Some(second)] => change([first, second]),
+        _ => bail!("a key of a transaction is absent"),
+    }
+}
+
+/// Opens an engine for transactions.
+pub type OpenTransactional = fn(&Path, Durability) -> Result<Box<dyn Transactional>>;
 
 /// A capability that a workload needs and an engine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +128,10 @@ pub enum Need {
     Metadata,
     /// Expiry of single keys.
     Expiry,
+    /// Serializable transactions over several keys.
+    Transactions,
+    /// To read a past moment beside writes.
+    Snapshots,
 }
 
 /// The description of an engine.
@@ -108,6 +150,8 @@ pub struct Description {
     pub lacks: &'static [(Need, &'static str)],
     /// Opens it in a directory, which exists and is initially empty.
     pub open: fn(&Path, Durability) -> Result<Box<dyn Engine>>,
+    /// Opens the same directory for transactions; None if it has none.
+    pub open_transactional: Option<OpenTransactional>,
 }
 
 impl Description {

@@ -25,8 +25,11 @@ pub const RAW_WRITE: Description = Description {
         (Need::CompactionInUse, "nothing to compact"),
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry"),
+        (Need::Transactions, "no transactions"),
+        (Need::Snapshots, "no snapshots"),
     ],
     open: open_raw_write,
+    open_transactional: None,
 };
 
 pub const MEMORY_COPY: Description = Description {
@@ -44,12 +47,15 @@ pub const MEMORY_COPY: Description = Description {
         (Need::CompactionInUse, "nothing to compact"),
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry"),
+        (Need::Transactions, "no transactions"),
+        (Need::Snapshots, "no snapshots"),
     ],
     open: |_, _| {
         Ok(Box::new(Append {
             sink: Mutex::new(Sink::default()),
         }))
     },
+    open_transactional: None,
 };
 
 fn raw_write_settings(durability: Durability) -> String {

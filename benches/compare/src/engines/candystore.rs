@@ -25,8 +25,11 @@ pub const DESCRIPTION: Description = Description {
         (Need::Order, "no order of keys"),
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
+        (Need::Transactions, "no transactions"),
+        (Need::Snapshots, "no snapshots"),
     ],
     open,
+    open_transactional: None,
 };
 
 fn settings(durability: Durability) -> String {

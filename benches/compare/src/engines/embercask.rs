@@ -7,7 +7,7 @@
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
 use anyhow::{Context, Result};
-use embercask::{Namespace, PutOptions, Store};
+use embercask::{Namespace, PutOptions, Store, TransactionOptions};
 use std::path::Path;
 
 /// Keys per page of a walk.
@@ -20,7 +20,8 @@ pub const DESCRIPTION: Description = Description {
     is_yardstick: false,
     settings,
     lacks: &[],
-    open,
+    open: |directory, durability| Ok(Box::new(open(directory, durability)?)),
+    open_transactional: Some(|directory, durability| Ok(Box::new(open(directory, durability)?))),
 };
 
 fn settings(durability: Durability) -> String {
@@ -35,7 +36,7 @@ struct Embercask {
     namespace: Namespace,
 }
 
-fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+fn open(directory: &Path, durability: Durability) -> Result<Embercask> {
     let class = match durability {
         Durability::Os => embercask::Durability::Os,
         Durability::Sync => embercask::Durability::Sync,
@@ -45,7 +46,7 @@ fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
         .open(directory)
         .context("open the store")?;
     let namespace = store.namespace("COMPARE")?;
-    Ok(Box::new(Embercask { store, namespace }))
+    Ok(Embercask { store, namespace })
 }
 
 impl Engine for Embercask {
@@ -138,6 +139,56 @@ impl Engine for Embercask {
 
     fn count(&self) -> Result<u64> {
         Ok(self.namespace.count()?)
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+        Ok(Box::new(Moment {
+            snapshot: self.store.snapshot()?,
+            namespace: &self.namespace,
+        }))
+    }
+}
+
+struct Moment<'a> {
+    snapshot: embercask::Snapshot,
+    namespace: &'a Namespace,
+}
+
+impl Snapshot for Moment<'_> {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        check(self.snapshot.get(self.namespace, key)?.as_deref())
+    }
+}
+
+impl Transactional for Embercask {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        Engine::get(self, key, check)
+    }
+
+    fn transact(&self, keys: [&[u8]; 2], change: Change) -> Result<u64> {
+        let options = TransactionOptions::new().attempts(u32::MAX);
+        // An error of the harness is no error of the store, so it is carried out beside its result.
+        let mut failed = None;
+        let committed = self.store.transaction_with(&options, |transaction| {
+            let first = transaction.get(&self.namespace, keys[0])?;
+            let second = transaction.get(&self.namespace, keys[1])?;
+            match changed([first.as_deref(), second.as_deref()], change) {
+                Ok(values) => {
+                    transaction.put(&self.namespace, keys[0], &values[0])?;
+                    transaction.put(&self.namespace, keys[1], &values[1])?;
+                }
+                Err(error) => failed = Some(error),
+            }
+            Ok(())
+        })?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(committed.attempts.into()),
+        }
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Engine::close(self)
     }
 }
 

@@ -9,12 +9,13 @@
 //!
 //! Each get opens its own read transaction, as it must to see every earlier write; a get of many
 //! keys, a list and a walk open one each. LMDB has no in-place compaction: freed pages are reused.
+//! One write transaction runs at a time, so none meets a conflict. A snapshot is a read transaction.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
 use anyhow::{Context, Result};
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
+use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions, RoTxn, WithTls};
 use std::path::Path;
 
 pub const DESCRIPTION: Description = Description {
@@ -28,7 +29,8 @@ pub const DESCRIPTION: Description = Description {
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
-    open,
+    open: |directory, durability| Ok(Box::new(open(directory, durability)?)),
+    open_transactional: Some(|directory, durability| Ok(Box::new(open(directory, durability)?))),
 };
 
 fn library() -> String {
@@ -48,7 +50,7 @@ struct Lmdb {
     database: Database<'static, Bytes, Bytes>,
 }
 
-fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+fn open(directory: &Path, durability: Durability) -> Result<Lmdb> {
     let mut flags = EnvFlags::NO_MEM_INIT;
     if durability == Durability::Os {
         flags |= EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP;
@@ -66,7 +68,7 @@ fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
                 .map(CommitOrAbort::<_, ()>::Commit)
         })?
         .unwrap_commit();
-    Ok(Box::new(Lmdb { environment, database }))
+    Ok(Lmdb { environment, database })
 }
 
 impl Engine for Lmdb {
@@ -144,5 +146,44 @@ impl Engine for Lmdb {
     fn close(self: Box<Self>) -> Result<()> {
         self.environment.prepare_for_closing().wait();
         Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+        Ok(Box::new(Moment {
+            transaction: self.environment.read_txn()?,
+            database: self.database,
+        }))
+    }
+}
+
+struct Moment<'a> {
+    transaction: RoTxn<'a, WithTls>,
+    database: Database<'static, Bytes, Bytes>,
+}
+
+impl Snapshot for Moment<'_> {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        check(self.database.get(&self.transaction, key)?)
+    }
+}
+
+impl Transactional for Lmdb {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        Engine::get(self, key, check)
+    }
+
+    fn transact(&self, keys: [&[u8]; 2], change: Change) -> Result<u64> {
+        let mut transaction = self.environment.write_txn()?;
+        let first = self.database.get(&transaction, keys[0])?;
+        let second = self.database.get(&transaction, keys[1])?;
+        let [first, second] = changed([first, second], change)?;
+        self.database.put(&mut transaction, keys[0], &first)?;
+        self.database.put(&mut transaction, keys[1], &second)?;
+        transaction.commit()?;
+        Ok(1)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Engine::close(self)
     }
 }

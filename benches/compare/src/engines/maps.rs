@@ -24,8 +24,11 @@ pub const HASH_MAP: Description = Description {
         (Need::CompactionInUse, "nothing to compact"),
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry"),
+        (Need::Transactions, "no transactions"),
+        (Need::Snapshots, "no snapshots"),
     ],
     open: |_, _| Ok(Box::new(Locked::<Hashed>::default())),
+    open_transactional: None,
 };
 
 pub const BTREE_MAP: Description = Description {
@@ -37,6 +40,8 @@ pub const BTREE_MAP: Description = Description {
         (Need::CompactionInUse, "nothing to compact"),
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry"),
+        (Need::Transactions, "no transactions"),
+        (Need::Snapshots, "no snapshots"),
     ],
     open: open_btree_map,
     ..HASH_MAP

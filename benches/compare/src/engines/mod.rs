@@ -47,3 +47,16 @@ pub fn find(name: &str) -> Result<&'static Description> {
         format!("no engine \"{name}\" in this build; there are {}", names.join(", "))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::Need;
+
+    #[test]
+    fn an_engine_can_be_opened_for_transactions_unless_it_says_that_it_has_none() {
+        for engine in super::ALL {
+            let lacks = engine.reason_to_skip(&[Need::Transactions]).is_some();
+            assert_eq!(engine.open_transactional.is_none(), lacks, "{}", engine.name);
+        }
+    }
+}

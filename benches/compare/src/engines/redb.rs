@@ -7,7 +7,8 @@
 //! promises less there.
 //!
 //! Each get opens its own read transaction, as it must to see every earlier write; a get of many
-//! keys, a list and a walk open one each.
+//! keys, a list and a walk open one each. One write transaction runs at a time, so none meets a
+//! conflict. A snapshot is a read transaction.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
@@ -29,7 +30,8 @@ pub const DESCRIPTION: Description = Description {
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
-    open,
+    open: |directory, durability| Ok(Box::new(open(directory, durability)?)),
+    open_transactional: Some(|directory, durability| Ok(Box::new(open(directory, durability)?))),
 };
 
 fn settings(durability: Durability) -> String {
@@ -47,7 +49,7 @@ struct Redb {
     durability: redb::Durability,
 }
 
-fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+fn open(directory: &Path, durability: Durability) -> Result<Redb> {
     let path = directory.join("compare.redb");
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
@@ -63,7 +65,7 @@ fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
     };
     // Readers need the table to exist.
     engine.write(redb::Durability::Immediate, |_| Ok(()))?;
-    Ok(Box::new(engine))
+    Ok(engine)
 }
 
 impl Redb {
@@ -174,5 +176,46 @@ impl Engine for Redb {
 
     fn close(self: Box<Self>) -> Result<()> {
         self.sync()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+        let table = self.database().begin_read()?.open_table(TABLE)?;
+        Ok(Box::new(Moment { table }))
+    }
+}
+
+struct Moment {
+    /// Holds its read transaction.
+    table: redb::ReadOnlyTable<&'static [u8], &'static [u8]>,
+}
+
+impl Snapshot for Moment {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        check(self.table.get(key)?.as_ref().map(|value| value.value()))
+    }
+}
+
+impl Transactional for Redb {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        Engine::get(self, key, check)
+    }
+
+    fn transact(&self, keys: [&[u8]; 2], change: Change) -> Result<u64> {
+        self.write(self.durability, |table| {
+            let values = {
+                let (first, second) = (table.get(keys[0])?, table.get(keys[1])?);
+                let first = first.as_ref().map(|value| value.value());
+                let second = second.as_ref().map(|value| value.value());
+                changed([first, second], change)?
+            };
+            table.insert(keys[0], values[0].as_slice())?;
+            table.insert(keys[1], values[1].as_slice())?;
+            Ok(())
+        })?;
+        Ok(1)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Engine::close(self)
     }
 }

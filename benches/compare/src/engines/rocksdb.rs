@@ -9,13 +9,16 @@
 //!
 //! Class `os`: every write is one unsynced write to the write-ahead log. Class `sync`: the log is
 //! synced at each commit; concurrent writers share a sync.
+//!
+//! Transactions are those of its `OptimisticTransactionDB`, with `GetForUpdate` for both keys, and
+//! the same options.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rocksdb::{
-    BlockBasedOptions, Cache, CompactionPri, DB, DBCompressionType, DBRawIterator, DataBlockIndexType, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, CompactionPri, DB, DBCompressionType, DBRawIterator, DataBlockIndexType, ErrorKind,
+    OptimisticTransactionDB, OptimisticTransactionOptions, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::path::Path;
 
@@ -32,6 +35,7 @@ pub const DESCRIPTION: Description = Description {
         (Need::Expiry, "no expiry of single keys"),
     ],
     open,
+    open_transactional: Some(open_transactional),
 };
 
 /// The package with RocksDB's source appends RocksDB's version to its own.
@@ -158,6 +162,68 @@ impl Engine for RocksDb {
     fn compact(&self) -> Result<()> {
         self.database.compact_range(None::<&[u8]>, None::<&[u8]>);
         Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        self.database.cancel_all_background_work(true);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+        Ok(Box::new(Moment {
+            snapshot: self.database.snapshot(),
+        }))
+    }
+}
+
+struct Moment<'a> {
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl Snapshot for Moment<'_> {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        check(self.snapshot.get_pinned(key)?.as_deref())
+    }
+}
+
+struct Optimistic {
+    database: OptimisticTransactionDB,
+    write_options: WriteOptions,
+}
+
+fn open_transactional(directory: &Path, durability: Durability) -> Result<Box<dyn Transactional>> {
+    let database = OptimisticTransactionDB::open(&options(), directory).context("open the database")?;
+    let mut write_options = WriteOptions::default();
+    write_options.set_sync(durability == Durability::Sync);
+    Ok(Box::new(Optimistic {
+        database,
+        write_options,
+    }))
+}
+
+impl Transactional for Optimistic {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        check(self.database.get_pinned(key)?.as_deref())
+    }
+
+    fn transact(&self, keys: [&[u8]; 2], change: Change) -> Result<u64> {
+        let options = OptimisticTransactionOptions::default();
+        for attempt in 1.. {
+            let transaction = self.database.transaction_opt(&self.write_options, &options);
+            let values = {
+                let first = transaction.get_pinned_for_update(keys[0], true)?;
+                let second = transaction.get_pinned_for_update(keys[1], true)?;
+                changed([first.as_deref(), second.as_deref()], change)?
+            };
+            transaction.put(keys[0], &values[0])?;
+            transaction.put(keys[1], &values[1])?;
+            match transaction.commit() {
+                Ok(()) => return Ok(attempt),
+                Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::TryAgain) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bail!("a transaction met no end of conflicts")
     }
 
     fn close(self: Box<Self>) -> Result<()> {

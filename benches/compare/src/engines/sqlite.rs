@@ -6,12 +6,13 @@
 //! `synchronous=OFF`, class `sync` is `synchronous=FULL`.
 //!
 //! One connection writes, since SQLite allows one writer at a time anyway, and each reader takes a
-//! connection from a pool.
+//! connection from a pool. A transaction that writes is `BEGIN IMMEDIATE` on the one that writes, so
+//! none meets a conflict. A snapshot is a read transaction on a connection of its own.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};
 use anyhow::{Context, Result};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -33,7 +34,8 @@ pub const DESCRIPTION: Description = Description {
         (Need::Metadata, "no metadata"),
         (Need::Expiry, "no expiry of single keys"),
     ],
-    open,
+    open: |directory, durability| Ok(Box::new(open(directory, durability)?)),
+    open_transactional: Some(|directory, durability| Ok(Box::new(open(directory, durability)?))),
 };
 
 fn library() -> String {
@@ -62,19 +64,19 @@ struct Sqlite {
     readers: Mutex<Vec<Connection>>,
 }
 
-fn open(directory: &Path, durability: Durability) -> Result<Box<dyn Engine>> {
+fn open(directory: &Path, durability: Durability) -> Result<Sqlite> {
     let path = directory.join("compare.sqlite");
     let writer = connect(&path, durability)?;
     writer.execute(
         "CREATE TABLE IF NOT EXISTS entries (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
         [],
     )?;
-    Ok(Box::new(Sqlite {
+    Ok(Sqlite {
         path,
         durability,
         writer: Mutex::new(writer),
         readers: Mutex::new(Vec::new()),
-    }))
+    })
 }
 
 fn connect(path: &Path, durability: Durability) -> Result<Connection> {
@@ -216,5 +218,53 @@ impl Engine for Sqlite {
             .unwrap_or_else(PoisonError::into_inner)
             .close()
             .map_err(|(_, error)| error.into())
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot + '_>> {
+        let connection = connect(&self.path, self.durability)?;
+        // The transaction reads the moment of its first statement.
+        connection.execute_batch("BEGIN; SELECT 1 FROM entries LIMIT 1;")?;
+        Ok(Box::new(Moment { connection }))
+    }
+}
+
+struct Moment {
+    /// In a transaction, which ends with it.
+    connection: Connection,
+}
+
+impl Snapshot for Moment {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        get(&self.connection, key, check)
+    }
+}
+
+impl Transactional for Sqlite {
+    fn get(&self, key: &[u8], check: Check) -> Result<()> {
+        Engine::get(self, key, check)
+    }
+
+    fn transact(&self, keys: [&[u8]; 2], change: Change) -> Result<u64> {
+        let mut writer = self.writer();
+        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let [mut first, mut second] = [None, None];
+        for (key, found) in [(keys[0], &mut first), (keys[1], &mut second)] {
+            get(&transaction, key, &mut |value| {
+                *found = value.map(<[u8]>::to_vec);
+                Ok(())
+            })?;
+        }
+        let values = changed([first.as_deref(), second.as_deref()], change)?;
+        {
+            let mut statement = transaction.prepare_cached(PUT)?;
+            statement.execute(params![keys[0], values[0]])?;
+            statement.execute(params![keys[1], values[1]])?;
+        }
+        transaction.commit()?;
+        Ok(1)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Engine::close(self)
     }
 }

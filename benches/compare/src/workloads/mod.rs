@@ -12,8 +12,10 @@ mod get;
 mod listing;
 mod memory;
 mod opening;
+mod snapshot;
 mod space;
 mod tail;
+mod transactions;
 mod ycsb;
 
 /// One workload.
@@ -29,7 +31,7 @@ pub struct Workload {
 
 /// All workloads, in the order of the report.
 pub fn all() -> Vec<&'static Workload> {
-    let themes: [&[Workload]; 12] = [
+    let themes: [&[Workload]; 14] = [
         fill::WORKLOADS,
         change::WORKLOADS,
         get::WORKLOADS,
@@ -37,6 +39,8 @@ pub fn all() -> Vec<&'static Workload> {
         ycsb::WORKLOADS,
         listing::WORKLOADS,
         commits::WORKLOADS,
+        transactions::WORKLOADS,
+        snapshot::WORKLOADS,
         opening::WORKLOADS,
         memory::WORKLOADS,
         space::WORKLOADS,
