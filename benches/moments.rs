@@ -8,8 +8,8 @@
 //!   single puts;
 //! * `put-beside-batch`: how long another writer's put waits for a large batch, for each MiB of it
 //!   and to its commit;
-//! * `reads-beside-batches`: `get_many` of 20,000 keys and pages of 1,000 beside a stream of
-//!   batches, to the same alone;
+//! * `reads-beside-batches`: `get_many` of 20,000 keys and pages of 1,000, with and without values,
+//!   beside a stream of batches, to the same alone;
 //! * `snapshot`: the memory of a snapshot held over a million overwrites, and gets of the present
 //!   and of the snapshot, to gets once it is dropped;
 //! * `transactions`: transactions that read two keys and put both, under no, some and heavy
@@ -281,8 +281,18 @@ fn reads_beside_batches(size: &Size) -> Vec<Figure> {
         assert!(values.iter().all(Option::is_some), "a key is absent");
     };
     let page = || assert_eq!(namespace.list().page().expect("a page").len(), 1_000);
-    let read = || [reading(size, many), reading(size, page)];
-    let names = ["get_many of 20,000", "a page of 1,000"];
+    let page_with_values = || {
+        let page = namespace.list().with_values().page().expect("a page");
+        assert!(page.len() == 1_000 && page.iter().all(|entry| entry.value().is_some()));
+    };
+    let read = || {
+        [
+            reading(size, many),
+            reading(size, page),
+            reading(size, page_with_values),
+        ]
+    };
+    let names = ["get_many of 20,000", "a page of 1,000", "a page of 1,000 with values"];
     let alone = read();
     let mut figures = Vec::new();
     for (name, alone) in names.iter().zip(alone) {
