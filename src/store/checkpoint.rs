@@ -31,6 +31,10 @@ impl Store {
     /// Like [`Store::checkpoint`]; calls `progress` after each segment with the bytes linked or
     /// copied so far and in total. If it returns false, the checkpoint stops with
     /// [`Error::Cancelled`](crate::Error::Cancelled), and the directory is not created.
+    ///
+    /// `progress` may read and write the store. Calls that would wait for the checkpoint are refused
+    /// there with [`Error::InvalidInput`](crate::Error::InvalidInput): closing, compacting, another
+    /// checkpoint, [`Store::wait_idle`].
     pub fn checkpoint_with(
         &self,
         directory: impl AsRef<Path>,
