@@ -60,6 +60,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
     (
         "it affects one call of the library, which one suite tests",
         &[
+            "TakeLookForHolder",
+            "VerifyAtOnce",
             "WaitForItself",
             "CloseHeldFiles",
             "ListWithoutGroup",
