@@ -16,9 +16,11 @@ use test_support::DIRECTORY;
 /// reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+type Job = Box<dyn FnOnce() + Send>;
+
 /// What a function of the program does when it is called the next time.
 #[derive(Clone, Default)]
-struct Slot(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+struct Slot(Arc<Mutex<Option<Job>>>);
 
 impl Slot {
     fn run(&self) {
@@ -116,85 +118,85 @@ fn options_of_reader(storage: &Arc<dyn Storage>) -> Options {
 
 /// Which calls a function of the program may make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum May {
+enum Calls {
     /// Any.
-    CallAll,
+    All,
     /// Those that do not wait for the call that the function is of.
-    CallWhatDoesNotWait,
-    CallNothing,
+    ThatDoNotWait,
+    None,
 }
 
 /// A function of the program: its name, what it may do, and a call that calls it. The function does
 /// what is in the slot.
-type Function = (&'static str, May, fn(&World));
+type Function = (&'static str, Calls, fn(&World));
 
 const FUNCTIONS: [Function; 14] = [
-    ("put_when", May::CallNothing, |w| {
+    ("put_when", Calls::None, |w| {
         let _ = w.namespace.put_when("key 001", "y", &PutOptions::new(), |_| {
             w.slot.run();
             true
         });
     }),
-    ("delete_when", May::CallNothing, |w| {
+    ("delete_when", Calls::None, |w| {
         let _ = w.namespace.delete_when("key 001", None, |_| {
             w.slot.run();
             true
         });
     }),
-    ("update", May::CallNothing, |w| {
+    ("update", Calls::None, |w| {
         let _ = w.namespace.update("key 001", |_| {
             w.slot.run();
             Update::Delete
         });
     }),
-    ("on_recovery_progress", May::CallNothing, |w| {
+    ("on_recovery_progress", Calls::None, |w| {
         w.namespace.put("key 001", "y").unwrap();
         let _ = w.reader.refresh();
     }),
-    ("a clock", May::CallNothing, |w| {
+    ("a clock", Calls::None, |w| {
         w.clock_calls.store(true, Ordering::SeqCst);
         let _ = w
             .namespace
             .put_with("key 001", "y", PutOptions::new().ttl(Duration::from_secs(60)));
     }),
-    ("a waker", May::CallNothing, |w| {
+    ("a waker", Calls::None, |w| {
         let mut watch = w.namespace.watch("").unwrap();
         let waker = Waker::from(Arc::new(w.slot.clone()));
         assert!(watch.poll_next(&mut Context::from_waker(&waker)).is_pending());
         w.namespace.put("key 001", "y").unwrap();
         w.store.sync().unwrap();
     }),
-    ("checkpoint_with", May::CallWhatDoesNotWait, |w| {
+    ("checkpoint_with", Calls::ThatDoNotWait, |w| {
         let _ = w.store.checkpoint_with("/another", |_| {
             w.slot.run();
             true
         });
     }),
-    ("Store::verify_with", May::CallAll, |w| {
+    ("Store::verify_with", Calls::All, |w| {
         let _ = w.store.verify_with(|_| {
             w.slot.run();
             true
         });
     }),
-    ("verify_with", May::CallAll, |w| {
+    ("verify_with", Calls::All, |w| {
         let _ = embercask::verify_with("/copy", &options(&w.storage), |_| {
             w.slot.run();
             true
         });
     }),
-    ("salvage_with", May::CallAll, |w| {
+    ("salvage_with", Calls::All, |w| {
         let _ = salvage_with("/copy", "/saved", options(&w.storage), |_| {
             w.slot.run();
             true
         });
     }),
-    ("inspect", May::CallAll, |w| {
+    ("inspect", Calls::All, |w| {
         let _ = inspect("/copy/MANIFEST", &options(&w.storage), |_| {
             w.slot.run();
             true
         });
     }),
-    ("DeleteRange::on_progress", May::CallAll, |w| {
+    ("DeleteRange::on_progress", Calls::All, |w| {
         let deleting = w.namespace.delete_prefix("").batch_keys(10);
         let _ = deleting
             .on_progress(|_| {
@@ -203,7 +205,7 @@ const FUNCTIONS: [Function; 14] = [
             })
             .run();
     }),
-    ("transaction", May::CallAll, |w| {
+    ("transaction", Calls::All, |w| {
         let _ = w.store.transaction(|transaction| {
             let read = transaction.get(&w.namespace, "key 001").map(drop);
             w.slot.run();
@@ -211,7 +213,7 @@ const FUNCTIONS: [Function; 14] = [
             read
         });
     }),
-    ("Walk::for_each", May::CallAll, |w| {
+    ("Walk::for_each", Calls::All, |w| {
         let _ = w.namespace.list().walk().for_each(|_| {
             w.slot.run();
             ControlFlow::<()>::Continue(())
@@ -323,7 +325,7 @@ fn no_call_from_within_a_function_of_the_program_waits_for_itself() {
             let ((within, may, _), (name, waits, _)) = (function, call);
             println!("{name} within {within}");
             let answer = answer_within(function, call);
-            let is_free = may == May::CallAll || may == May::CallWhatDoesNotWait && !waits;
+            let is_free = may == Calls::All || may == Calls::ThatDoNotWait && !waits;
             assert_eq!(is_refused(&answer), !is_free, "{name} within {within}: {answer:?}");
             if is_free {
                 answer.unwrap_or_else(|error| panic!("{name} within {within}: {error}"));
