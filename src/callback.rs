@@ -3,6 +3,8 @@
 
 use std::cell::Cell;
 
+use crate::planted::{Planted, planted};
+
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
@@ -26,7 +28,7 @@ pub(crate) fn run<T>(function: impl FnOnce() -> T) -> T {
 /// Whether this thread is inside such a function.
 #[inline]
 pub(crate) fn is_running() -> bool {
-    INSIDE.get()
+    INSIDE.get() && !planted(Planted::LetCallBack)
 }
 
 #[cfg(test)]

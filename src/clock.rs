@@ -15,10 +15,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
+use crate::callback;
 use crate::planted::{Planted, planted};
 
-/// The source of a store's time. Called from several threads, some holding locks of the store: do
-/// not call the store from here.
+/// The source of a store's time. Called from several threads, some holding locks of the store:
+/// calls of a store from here are refused.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Wall clock: milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;
@@ -51,6 +52,20 @@ impl Clock for SystemClock {
 
     fn monotonic_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
+    }
+}
+
+/// A clock of the program, from which no store may be called.
+#[derive(Debug)]
+pub(crate) struct OwnClock<C>(pub(crate) C);
+
+impl<C: Clock> Clock for OwnClock<C> {
+    fn wall_ms(&self) -> u64 {
+        callback::run(|| self.0.wall_ms())
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        callback::run(|| self.0.monotonic_ms())
     }
 }
 

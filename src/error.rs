@@ -276,8 +276,16 @@ impl Error {
     #[cold]
     pub(crate) fn in_callback() -> Error {
         Error::invalid(
-            "a store is called from within the function of a condition or an update; decide by the value alone there, \
-             and call the store before or after",
+            "a store is called from within the function of a condition, an update, a clock, a waker or the progress of \
+             opening; decide by what that is given, and call the store before or after",
+        )
+    }
+
+    /// A call that waits for a checkpoint was made from its own progress function.
+    #[cold]
+    pub(crate) fn in_progress() -> Error {
+        Error::invalid(
+            "the call would wait for the checkpoint whose progress function makes it; make it when that has returned",
         )
     }
 

@@ -67,7 +67,7 @@
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
 //! * [`Watch`] tells what changes in a namespace.
 //! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] lists
-//!   that of a store that does not open, [`salvage`] copies the sound records out, and [`inspect`]
+//!   that of a directory, whether or not its store opens or is open, [`salvage`] copies the sound records out, and [`inspect`]
 //!   shows a file part by part.
 //! * [`Durability`] says what a write survives once it has returned.
 //! * [`Error::kind`] says what a program can do about an error.

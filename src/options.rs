@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{Clock, SystemClock};
+use crate::callback;
+use crate::clock::{Clock, OwnClock, SystemClock};
 use crate::error::{Error, Result};
 use crate::format::segment::RECORD_START_MAX;
 use crate::limits::Limits;
@@ -329,7 +330,7 @@ impl Options {
 
     /// The source of time. Default: the system's clocks.
     pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Arc::new(clock);
+        self.clock = Arc::new(OwnClock(clock));
         self
     }
 
@@ -352,9 +353,11 @@ impl Options {
         }
     }
 
-    /// Called from time to time while the store is being opened, on the threads that read.
+    /// Called from time to time while the store is being opened, or read again by
+    /// [`Store::refresh`](crate::Store::refresh), on the threads that read. Calls of a store from
+    /// there are refused.
     pub fn on_recovery_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        self.progress = Some(Arc::new(callback));
+        self.progress = Some(Arc::new(move |progress| callback::run(|| callback(progress))));
         self
     }
 

@@ -32,6 +32,14 @@ macro_rules! breakages {
 }
 
 breakages! {
+    /// A look at the lock of a store is taken for its holder.
+    TakeLookForHolder,
+    /// Verify believes the damage that it finds first, though another process may be at work.
+    VerifyAtOnce,
+    /// A call that waits for a checkpoint is not refused to the progress function of the checkpoint.
+    WaitForItself,
+    /// Functions of the program may call the store that has called them.
+    LetCallBack,
     /// Nothing is kept for views.
     KeepNothing,
     /// A view takes what the keydir points at, however new.

@@ -74,6 +74,15 @@ fn command() -> io::Result<()> {
             r#"{"end":true,"lines":0,"namespace":"N","key":"k","value":"v"}"#.to_owned(),
         ),
         (
+            "default-ttl",
+            4,
+            r#"{"namespace":"N","default_ttl_ms":60000}
+{"namespace":"M","id":null,"default_ttl_ms":1}
+{"namespace":"N","key":"a","value":""}
+{"namespace":"N","default_ttl_ms":0}"#
+                .to_owned(),
+        ),
+        (
             "expired",
             0,
             r#"{"namespace":"N","key":"a","value":"","expiration_ms":1}"#.to_owned(),

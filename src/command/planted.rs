@@ -20,6 +20,12 @@ macro_rules! breakages {
 }
 
 breakages! {
+    /// An export leaves out the settings of namespaces.
+    ExportNoSettings,
+    /// An export lists the present, not the moment at which it began.
+    ExportThePresent,
+    /// An import lets keys without an expiry have the default lifetime of the namespace.
+    ImportByDefaultTtl,
     /// The server accepts any number of connections.
     AnyConnections,
     /// A namespace that is created or renamed does not get the limit set for its name.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::thread::{self, ThreadId};
 
 use crate::error::{Error, Result};
 use crate::options::Progress;
@@ -13,7 +14,9 @@ use crate::sync::lock;
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     /// Held by a compaction, and by whatever must exclude one.
-    pub(crate) running: Mutex<()>,
+    running: Mutex<()>,
+    /// The thread that holds `running`.
+    holder: Mutex<Option<ThreadId>>,
     paused: AtomicBool,
     cancelled: AtomicBool,
     /// Number of calls waiting for the current compaction to end.
@@ -30,6 +33,18 @@ pub(crate) struct Control {
     /// bytes in total.
     done_bytes: AtomicU64,
     total_bytes: AtomicU64,
+}
+
+/// Held by a compaction, or by what excludes one, until it is dropped.
+pub(crate) struct Running<'a> {
+    control: &'a Control,
+    _held: MutexGuard<'a, ()>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *lock(&self.control.holder) = None;
+    }
 }
 
 /// What compaction did: in one call, or since the store was opened.
@@ -83,13 +98,35 @@ impl Control {
         }
     }
 
-    /// Takes the lock `running` for a call that must not wait at background pace: a throttled run
+    /// Takes the lock `running`. Fails if this thread holds it: the call comes from a function of
+    /// the program that a checkpoint has called, and would wait for itself.
+    pub(crate) fn lock(&self) -> Result<Running<'_>> {
+        self.check_not_held_here()?;
+        let held = lock(&self.running);
+        *lock(&self.holder) = Some(thread::current().id());
+        Ok(Running {
+            control: self,
+            _held: held,
+        })
+    }
+
+    /// As [`Control::lock`], for a call that must not wait at background pace: a throttled run
     /// continues at full speed from now on.
-    pub(crate) fn lock_at_once(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn lock_at_once(&self) -> Result<Running<'_>> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        let running = lock(&self.running);
+        let running = self.lock();
         self.waiting.fetch_sub(1, Ordering::AcqRel);
         running
+    }
+
+    /// An error if this thread holds the lock `running`.
+    pub(crate) fn check_not_held_here(&self) -> Result<()> {
+        // Only this thread can set or clear its own id.
+        let is_held_here = *lock(&self.holder) == Some(thread::current().id());
+        if is_held_here && !planted(Planted::WaitForItself) {
+            return Err(Error::in_progress());
+        }
+        Ok(())
     }
 
     pub(super) fn is_waited_for(&self) -> bool {

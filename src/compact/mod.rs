@@ -43,7 +43,6 @@ use crate::log::reserve::ReservePart;
 use crate::scrub::Scrub;
 use crate::segment::SealedSegment;
 use crate::state::State;
-use crate::sync::lock;
 
 /// The pace of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +100,7 @@ impl Compactor {
             self.debt.clear();
             return Ok(CompactionReport::default());
         }
-        let _running = lock(&self.control.running);
+        let _running = self.control.lock()?;
         // Closing holds that lock to the end: after it the directory must not be touched.
         self.context.check_open()?;
         self.control.begin();
@@ -162,7 +161,7 @@ impl Compactor {
                 return Ok(false);
             }
             self.housekeeping.empty_dropped_namespaces()?;
-            let _running = self.control.lock_at_once();
+            let _running = self.control.lock_at_once()?;
             self.context.check_open()?;
             self.control.begin();
             if self.free_some()? {
@@ -224,7 +223,7 @@ impl Compactor {
         self.context.check_open()?;
         self.end_active()?;
         self.housekeeping.empty_dropped_namespaces()?;
-        let _running = self.control.lock_at_once();
+        let _running = self.control.lock_at_once()?;
         self.context.check_open()?;
         self.control.begin();
         self.left_out.try_unreadable_again();
@@ -291,7 +290,7 @@ impl Compactor {
     pub(crate) fn compact_subset(&self, mask: u64) -> Result<CompactionReport> {
         self.context.check_open()?;
         self.log.seal_all()?;
-        let _running = lock(&self.control.running);
+        let _running = self.control.lock()?;
         self.context.check_open()?;
         self.control.begin();
         let sealed = self.state.segments.all().into_iter().filter_map(SealedSegment::of);

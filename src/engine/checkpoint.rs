@@ -76,7 +76,7 @@ impl Engine {
     ) -> Result<CheckpointReport> {
         self.context.check_open()?;
         let started_ms = self.context.time.monotonic_ms();
-        let _no_compaction = self.compactor.control.lock_at_once();
+        let _no_compaction = self.compactor.control.lock_at_once()?;
         self.context.check_open()?;
         let staging = Staging::begin(self.context.storage.clone(), target)?;
         let (manifest, last_sequence) = self.log.sealed_prefix()?;

@@ -61,6 +61,8 @@ impl Engine {
     /// the work itself.
     pub(crate) fn wait_idle(&self, timeout: Duration) -> Result<bool> {
         self.context.check_open()?;
+        // A checkpoint under way counts as work.
+        self.check_not_in_progress()?;
         let is_idle = match self.context.options.maintenance {
             Maintenance::Manual => self.work_until_idle(timeout)?,
             Maintenance::Background => {

@@ -102,9 +102,15 @@ impl Engine {
         result
     }
 
+    /// An error if the call comes from a function of the program that a checkpoint of this store has
+    /// called: calls that wait for the checkpoint would wait for themselves.
+    pub(crate) fn check_not_in_progress(&self) -> Result<()> {
+        self.compactor.control.check_not_held_here()
+    }
+
     fn close_log(&self) -> Result<()> {
         self.context.begin_closing();
-        let _running = lock(&self.compactor.control.running);
+        let _running = self.compactor.control.lock()?;
         let _no_scrub = self.scrub.keep_out();
         // The first result, since what was lost then is still lost.
         let mut ended = lock(&self.close_result);

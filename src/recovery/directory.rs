@@ -108,16 +108,18 @@ fn check_options(directory: &Directory, options: &Options) -> Result<bool> {
 /// Opens a directory; None if nothing has this name. A dangling link is an error, since its target
 /// may come back.
 pub(crate) fn open_directory(storage: &dyn Storage, path: &Path) -> Result<Option<Directory>> {
-    match Directory::open(storage, path) {
+    let mut opened = Directory::open(storage, path);
+    if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+        let exists = storage.exists(path);
+        if !exists.map_err(|error| Error::io("look for", path, error))? {
+            return Ok(None);
+        }
+        // Another has created it in between, unless it is a dangling link.
+        opened = Directory::open(storage, path);
+    }
+    match opened {
         Ok(directory) => Ok(Some(directory)),
         Err(error) => match error.kind() {
-            ErrorKind::NotFound
-                if !storage
-                    .exists(path)
-                    .map_err(|error| Error::io("look for", path, error))? =>
-            {
-                Ok(None)
-            }
             ErrorKind::NotADirectory => Err(Error::NotAStore {
                 path: path.to_owned(),
                 what: "this is a file; name a directory".to_owned(),

@@ -1,5 +1,5 @@
-//! Reading a store from its files alone, without opening it, for salvage and for verifying a closed
-//! store.
+//! Reading a store from its files alone, without opening it, for salvage and for verifying a
+//! directory. Salvage keeps others from opening the store; verify does not.
 //!
 //! What is trusted:
 //!
@@ -27,11 +27,16 @@ use crate::recovery::staging::sorted_names;
 use crate::segment::walk::Reach;
 use crate::storage::{Directory, Storage, StorageLock};
 
-/// The files of a store in a directory.
+/// A store that is kept from being opened.
 pub(super) struct Source {
     pub(super) directory: Directory,
     /// Keeps others from opening the store; None where no lock can be taken.
     pub(super) lock: Option<Box<dyn StorageLock>>,
+    pub(super) files: Files,
+}
+
+/// The files of a store in a directory.
+pub(super) struct Files {
     pub(super) manifest: Option<Manifest>,
     /// Damage of the manifest.
     pub(super) damaged: Vec<Damaged>,
@@ -66,42 +71,65 @@ impl Source {
     /// Takes the lock and reads manifest and headers. `purpose` is named to a process that finds
     /// the lock taken.
     pub(super) fn find(storage: &dyn Storage, path: &Path, purpose: &str) -> Result<Source> {
-        let nothing = || Error::NotAStore {
-            path: path.to_owned(),
-            what: format!("there is neither a manifest nor a segment to {purpose}"),
-        };
-        let directory = open_directory(storage, path)?.ok_or_else(nothing)?;
-        let names = sorted_names(&directory)?;
-        let ours = |name: &String| name == MANIFEST_FILE || matches!(classify(name), FileName::Segment(_));
-        if !names.iter().any(ours) {
-            return Err(nothing());
-        }
-        let lock = take_lock(&directory, &names, purpose)?;
+        let directory = enter(storage, path, purpose)?;
+        let lock = take_lock(&directory, purpose)?;
+        let files = Files::read(&directory)?;
+        Ok(Source { directory, lock, files })
+    }
+}
+
+/// Opens a directory that has a manifest or a segment.
+pub(super) fn enter(storage: &dyn Storage, path: &Path, purpose: &str) -> Result<Directory> {
+    let nothing = || Error::NotAStore {
+        path: path.to_owned(),
+        what: format!("there is neither a manifest nor a segment to {purpose}"),
+    };
+    let directory = open_directory(storage, path)?.ok_or_else(nothing)?;
+    let ours = |name: &String| name == MANIFEST_FILE || matches!(classify(name), FileName::Segment(_));
+    if !sorted_names(&directory)?.iter().any(ours) {
+        return Err(nothing());
+    }
+    Ok(directory)
+}
+
+impl Files {
+    /// Reads manifest and headers.
+    pub(super) fn read(directory: &Directory) -> Result<Files> {
+        let names = sorted_names(directory)?;
         let mut damaged = Vec::new();
-        let mut manifest = read_manifest(&directory, &names, &mut damaged)?;
-        if let Some(found) = &manifest
-            && is_of_another_store(&directory, &names, found)?
-            && !planted(Planted::SalvageByStranger)
-        {
-            let path = directory.path_of(MANIFEST_FILE);
-            damaged.push(Content::default().damaged((&path, None), 0, 0, Damage::Stranger));
-            manifest = None;
-        }
-        let segments = segments(&directory, &names, manifest.as_ref())?;
-        Ok(Source {
-            directory,
-            lock,
+        let manifest = manifest_in(directory, &names, &mut damaged)?;
+        let segments = segments(directory, &names, manifest.as_ref())?;
+        Ok(Files {
             manifest,
             damaged,
             segments,
         })
     }
+
+    /// Reads the manifest alone.
+    pub(super) fn read_manifest(directory: &Directory) -> Result<Option<Manifest>> {
+        manifest_in(directory, &sorted_names(directory)?, &mut Vec::new())
+    }
+}
+
+/// The manifest, if it exists, is sound, and does not belong to another store than all segments do.
+fn manifest_in(directory: &Directory, names: &[String], damaged: &mut Vec<Damaged>) -> Result<Option<Manifest>> {
+    let mut manifest = read_manifest(directory, names, damaged)?;
+    if let Some(found) = &manifest
+        && is_of_another_store(directory, names, found)?
+        && !planted(Planted::SalvageByStranger)
+    {
+        let path = directory.path_of(MANIFEST_FILE);
+        damaged.push(Content::default().damaged((&path, None), 0, 0, Damage::Stranger));
+        manifest = None;
+    }
+    Ok(manifest)
 }
 
 /// Takes the lock of the store, if it has one that can be taken.
-fn take_lock(from: &Directory, names: &[String], purpose: &str) -> Result<Option<Box<dyn StorageLock>>> {
+fn take_lock(from: &Directory, purpose: &str) -> Result<Option<Box<dyn StorageLock>>> {
     // Without a lock file the lock is not held, and creating one would change the source.
-    if !names.iter().any(|name| name == LOCK_FILE) {
+    if !sorted_names(from)?.iter().any(|name| name == LOCK_FILE) {
         return Ok(None);
     }
     match from.lock(LOCK_FILE, &format!("process {} ({purpose})", std::process::id())) {

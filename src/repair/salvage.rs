@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::run::Run;
-use super::closed_store::Source;
+use super::closed_store::{Files, Source};
 use super::damaged::Damaged;
 use crate::clock::StoreTime;
 use crate::error::{Error, Result};
@@ -132,9 +132,11 @@ pub fn salvage_with(
     let Source {
         directory,
         lock: _lock,
-        manifest,
-        damaged,
-        segments: sources,
+        files: Files {
+            manifest,
+            damaged,
+            segments: sources,
+        },
     } = Source::find(&*storage, from, "salvage")?;
     let report = SalvageReport {
         manifest: manifest.is_some(),

@@ -181,6 +181,11 @@ impl Directory {
         self.inner.lock(name, owner)
     }
 
+    /// As [`StorageDirectory::is_locked`].
+    pub(crate) fn is_locked(&self, name: &str) -> io::Result<bool> {
+        self.inner.is_locked(name)
+    }
+
     /// Makes the names in the directory durable. Fails if any sync of the store has failed.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.check_writes()?;

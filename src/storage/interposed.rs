@@ -334,6 +334,14 @@ impl StorageDirectory for InterposedDirectory {
         })
     }
 
+    /// Counts as opening the file for reading.
+    fn is_locked(&self, name: &str) -> io::Result<bool> {
+        let path = self.path.join(name);
+        returning(&*self.interposer, &self.on(Operation::OpenRead, &path), || {
+            self.inner.is_locked(name)
+        })
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         self.inner.is_linked()
     }

@@ -5,12 +5,17 @@
 //! obstacle, and a process id in it is never trusted. Its text only serves to name the holder in
 //! the error that other processes get.
 //!
+//! To see whether the lock is held, a shared one is tried, for a moment and on a file that is open
+//! for reading only. Nobody else takes shared locks, so who opens the store can tell such a look
+//! from a holder, by trying a shared lock too, and tries again.
+//!
 //! The file is removed only with the store, by its holder; who gets the lock then checks that the
 //! file still has its name. Otherwise, between an unlock and an unlink, another process could
 //! lock the old file while a third creates and locks a new one, and both would hold the lock.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use super::os::{counts_links, is_linked};
 use super::sealed::Sealed;
@@ -19,6 +24,11 @@ use crate::planted::{Planted, planted};
 
 /// Maximum length of the holder's text in the error.
 const OWNER_BYTES_MAX: u64 = 1024;
+
+/// Attempts to take the lock while others look at it. A look takes microseconds.
+const LOOKS_MAX: usize = 1000;
+/// Pause between two attempts.
+const PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 struct OsLock {
@@ -52,7 +62,7 @@ impl Drop for OsLock {
 /// Locks this file, which is open for reading and writing; see
 /// [`StorageDirectory::lock`](super::StorageDirectory::lock).
 pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn StorageLock>> {
-    match fs2::FileExt::try_lock_exclusive(&file) {
+    match lock_unless_held(&file) {
         Ok(()) => {
             // Informational: the lock holds without the text, and a full disk must not prevent
             // opening.
@@ -71,6 +81,37 @@ pub(super) fn acquire(mut file: File, owner: &str) -> io::Result<Box<dyn Storage
             let _ = file.take(OWNER_BYTES_MAX).read_to_end(&mut text);
             Err(contended(&text))
         }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the exclusive lock; the error for a contended lock if another holds it.
+fn lock_unless_held(file: &File) -> io::Result<()> {
+    let mut looks = 0;
+    loop {
+        match fs2::FileExt::try_lock_exclusive(file) {
+            Err(error) if is_contended(&error) && looks < LOOKS_MAX && !planted(Planted::TakeLookForHolder) => {
+                // Fails if there is a holder.
+                fs2::FileExt::try_lock_shared(file).map_err(|_| error)?;
+                fs2::FileExt::unlock(file)?;
+                std::thread::sleep(PAUSE);
+                looks += 1;
+            }
+            locked => return locked,
+        }
+    }
+}
+
+/// Whether the lock of this file is held; false if there is no file.
+pub(super) fn is_held(file: io::Result<File>) -> io::Result<bool> {
+    let file = match file {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    match fs2::FileExt::try_lock_shared(&file) {
+        // Closing it would do, but not always at once, as above.
+        Ok(()) => fs2::FileExt::unlock(&file).map(|()| false),
+        Err(error) if is_contended(&error) => Ok(true),
         Err(error) => Err(error),
     }
 }
@@ -125,6 +166,37 @@ mod tests {
         assert_eq!(contended(b"").to_string(), "unknown");
         assert_eq!(contended(b" \n").to_string(), "unknown");
         assert_eq!(contended(b" process 7\n").to_string(), "process 7");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn looking_at_the_lock_neither_takes_it_nor_keeps_it_from_anybody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("LOCK");
+        assert!(!is_held(File::open(&path)).unwrap(), "there is no file");
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !ended.load(std::sync::atomic::Ordering::Acquire) {
+                        is_held(File::open(&path)).unwrap();
+                    }
+                });
+            }
+            let opened = std::panic::catch_unwind(|| {
+                for _ in 0..300 {
+                    let held = acquire(file(&path), "me").unwrap();
+                    assert!(is_held(File::open(&path)).unwrap());
+                    let refused = acquire(file(&path), "another").unwrap_err();
+                    assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+                    drop(held);
+                }
+            });
+            ended.store(true, std::sync::atomic::Ordering::Release);
+            opened.unwrap();
+        });
+        assert!(!is_held(File::open(&path)).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"me");
     }
 
     #[test]

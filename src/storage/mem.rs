@@ -556,6 +556,15 @@ impl StorageDirectory for MemDirectory {
             .lock_entry(&mut self.storage.mutate(), self.entry(name), owner)
     }
 
+    fn is_locked(&self, name: &str) -> io::Result<bool> {
+        let disk = self.storage.disk();
+        match disk.file_of(&self.entry(name)) {
+            Ok(inode) => Ok(disk.files.get(&inode).is_some_and(|file| file.locked)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         Ok(self.storage.disk().is_linked_directory(self.inode))
     }

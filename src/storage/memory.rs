@@ -145,6 +145,10 @@ impl StorageDirectory for MemoryStorage {
         Ok(Box::new(NoLock))
     }
 
+    fn is_locked(&self, _: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         Ok(true)
     }

@@ -165,6 +165,11 @@ pub trait StorageDirectory: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// is full) is ignored.
     fn lock(&self, name: &str, owner: &str) -> io::Result<Box<dyn StorageLock>>;
 
+    /// Whether the exclusive lock of this file is held; false if there is no such file. Changes
+    /// nothing, and needs no right to write. A call of [`StorageDirectory::lock`] at the same time
+    /// is not refused for it, but may take a millisecond longer.
+    fn is_locked(&self, name: &str) -> io::Result<bool>;
+
     /// Whether the directory still has a name. Files created in a removed directory are lost.
     fn is_linked(&self) -> io::Result<bool>;
 

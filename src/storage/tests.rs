@@ -19,6 +19,7 @@ pub(super) trait ByPath {
     fn remove(&self, path: &Path) -> io::Result<()>;
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>>;
+    fn is_locked(&self, path: &Path) -> io::Result<bool>;
 }
 
 fn name(path: &Path) -> &str {
@@ -56,6 +57,10 @@ impl<S: Storage + ?Sized> ByPath for S {
 
     fn lock(&self, path: &Path, owner: &str) -> io::Result<Box<dyn StorageLock>> {
         self.open_directory(path.parent().unwrap())?.lock(name(path), owner)
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        self.open_directory(path.parent().unwrap())?.is_locked(name(path))
     }
 }
 
@@ -361,13 +366,17 @@ fn what_is_mapped_cannot_be_changed_through_the_same_handle() {
 fn a_held_lock_tells_who_holds_it() {
     for setup in setups() {
         let path = setup.path("LOCK");
+        assert!(!setup.storage.is_locked(&path).unwrap());
+        assert_eq!(setup.names(), [""; 0], "looking creates nothing");
         let held = setup.storage.lock(&path, "process 7\n").unwrap();
+        assert!(setup.storage.is_locked(&path).unwrap());
         let refused = setup.storage.lock(&path, "process 8").expect_err("two hold one lock");
         assert_eq!(refused.kind(), ErrorKind::WouldBlock);
         if cfg!(not(windows)) {
             assert_eq!(refused.to_string(), "process 7");
         }
         drop(held);
+        assert!(!setup.storage.is_locked(&path).unwrap());
         assert_eq!(setup.names(), ["LOCK"], "the file stays");
         let held = setup.storage.lock(&path, "9").unwrap();
         if cfg!(not(windows)) {

@@ -92,6 +92,7 @@ impl Inner {
                 return Ok(());
             }
         };
+        engine.check_not_in_progress()?;
         // First, since busy writers would keep the threads sealing and compacting, and this call
         // would wait for them forever.
         engine.log.refuse_writes();

@@ -225,7 +225,9 @@ impl Namespace {
 
     /// The lifetime of puts that name none, set by [`Namespace::set_default_ttl`].
     pub fn default_ttl(&self) -> Option<Duration> {
-        self.state.default_ttl_ms().map(Duration::from_millis)
+        // A handle of a store that only reads has no state of its own.
+        self.with_state(NamespaceState::default_ttl_ms)
+            .map(Duration::from_millis)
     }
 }
 

@@ -151,8 +151,8 @@ impl Watch {
     /// The next event, as a future: `None` once there are no more. It works with any runtime; an
     /// event is not lost if the future is dropped before it is ready.
     ///
-    /// The task is woken by the thread that writes, under the lock of the writers: its waker must
-    /// not use the store. Those of runtimes only put the task into a queue.
+    /// The task is woken by the thread that writes, under the lock of the writers: calls
+    /// of a store by its waker are refused. Those of runtimes only put the task into a queue.
     pub fn next_async(&mut self) -> impl Future<Output = Option<Event>> + Send + '_ {
         poll_fn(|context| self.poll_next(context))
     }

@@ -306,6 +306,9 @@ fn commands_that_only_read_work_beside_a_program_that_has_the_store_open_and_cha
     let numbers = at.json(["stats", "--json"]);
     assert_eq!((&numbers["read_only"], &numbers["keys"]), (&json!(true), &json!(1)));
     assert!(at.text(["stats"]).contains("in use, or not closed properly last time"));
+    assert!(at.text(["verify"]).starts_with("sound: "));
+    let verified = at.json(["verify", "--json"]);
+    assert_eq!((&verified["sound"], &verified["discarded"]), (&json!(true), &json!([])));
     assert_eq!(files(), before);
     store.close().unwrap();
     assert!(at.text(["stats"]).contains("closed properly last time, indexes read"));

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::command::{Workplace, interrupt, stopped, wait_until};
-use embercask::{PutOptions, Store};
+use embercask::{Durability, PutOptions, Store};
+use test_support::{StopOnDrop, at_least};
 
 type Key = (String, Vec<u8>);
 type Content = (Vec<u8>, Option<Vec<u8>>, Option<u64>);
@@ -177,6 +180,92 @@ fn pipes_will_do() {
     let output = at.fed(["--store", "copy", "import", "-"], &lines);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+}
+
+#[test]
+fn settings_of_namespaces_come_back_and_do_not_change_what_is_imported() {
+    let hour = Duration::from_secs(3600);
+    let at = Workplace::with_namespace();
+    let store = at.store();
+    let namespace = store.open_namespace("N").unwrap();
+    namespace.put("stays", "v").unwrap();
+    namespace.set_default_ttl(Some(hour)).unwrap();
+    namespace.put("expires", "v").unwrap();
+    let expected = content(&store);
+    drop(namespace);
+    store.close().unwrap();
+    at.done(["--quiet", "export", "all.jsonl"]);
+    let exported = std::fs::read_to_string(at.path("all.jsonl")).unwrap();
+    assert!(exported.contains("\"default_ttl_ms\":3600000}"), "{exported}");
+    at.done(["--store", "other", "import", "all.jsonl"]);
+    let other = opened(&at, "other");
+    assert_eq!(content(&other), expected);
+    assert_eq!(other.open_namespace("N").unwrap().default_ttl(), Some(hour));
+    // A setting that is there is replaced as keys are, or stays as they do.
+    let set = |ttl| other.open_namespace("N").unwrap().set_default_ttl(Some(ttl)).unwrap();
+    set(Duration::from_secs(1));
+    drop(other.clone().close());
+    at.done(["--store", "other", "import", "--if-absent", "all.jsonl"]);
+    let default_ttl = |at: &Workplace| opened(at, "other").open_namespace("N").unwrap().default_ttl();
+    assert_eq!(default_ttl(&at), Some(Duration::from_secs(1)));
+    at.done(["--store", "other", "import", "all.jsonl"]);
+    assert_eq!(default_ttl(&at), Some(hour));
+    // An export without the setting, as by earlier versions, leaves it alone.
+    let earlier = exported.replace(",\"default_ttl_ms\":3600000", "");
+    std::fs::write(at.path("earlier.jsonl"), earlier).unwrap();
+    at.done(["--store", "other", "import", "earlier.jsonl"]);
+    assert_eq!(default_ttl(&at), Some(hour));
+    assert_eq!(content(&opened(&at, "other")), expected);
+    at.done(["--store", "third", "import", "earlier.jsonl"]);
+    assert_eq!(content(&opened(&at, "third")), expected);
+    // Into a namespace of another name go keys only.
+    at.done(["--store", "third", "import", "all.jsonl", "-n", "M"]);
+    assert_eq!(opened(&at, "third").open_namespace("M").unwrap().default_ttl(), None);
+}
+
+/// Each batch changes both namespaces, so that an export of one moment has them equal.
+#[test]
+fn an_export_beside_a_program_that_writes_is_of_one_moment() {
+    let at = Workplace::with_namespace();
+    let store = Store::options()
+        .segment_bytes(64 << 10)
+        .waste_ceiling(1.1)
+        .durability(Durability::Os)
+        .open(at.path("store"))
+        .unwrap();
+    let (first, second) = (store.namespace("A").unwrap(), store.namespace("B").unwrap());
+    for n in 0..3000 {
+        first.put(format!("key {n:05}"), "v").unwrap();
+    }
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let write = || {
+        let number = written.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut batch = store.batch();
+        batch.put(&first, "number", format!("{number}"));
+        batch.put(&first, format!("key {:05}", number % 3000), "v".repeat(100));
+        batch.put(&second, "number", format!("{number}")).commit().unwrap();
+    };
+    write();
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        scope.spawn(|| {
+            while !stop.load(Ordering::Acquire) {
+                write();
+            }
+        });
+        for _ in 0..10 {
+            let exported = at.text(["--quiet", "export", "-"]);
+            let numbers: Vec<_> = exported
+                .lines()
+                .filter(|line| line.contains("\"key\":\"number\""))
+                .collect();
+            let value = |line: &str| line.split_once("\"value\":").map(|(_, value)| value.to_owned());
+            assert_eq!(numbers.len(), 2, "{numbers:?}");
+            assert_eq!(value(numbers[0]), value(numbers[1]));
+            assert_eq!(exported.lines().count(), 3000 + 2 + 5);
+        }
+    });
+    at_least(100, written.into_inner(), "batches");
 }
 
 #[test]

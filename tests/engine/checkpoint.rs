@@ -321,20 +321,21 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
     let store = real().open(directory.path().join("store")).unwrap();
     let counts: Vec<AtomicU64> = (0..2).map(|_| AtomicU64::new(0)).collect();
     let stop = AtomicBool::new(false);
-    let namespace = store.namespace("N").unwrap();
+    let (namespace, latest) = (store.namespace("N").unwrap(), store.namespace("LATEST").unwrap());
     std::thread::scope(|scope| {
         let _stop = StopOnDrop(&stop);
         for (writer, count) in counts.iter().enumerate() {
-            let (store, namespace, stop) = (&store, &namespace, &stop);
+            let (store, namespace, latest, stop) = (&store, &namespace, &latest, &stop);
             scope.spawn(move || {
                 let mut n = 0u64;
                 while !stop.load(Ordering::Relaxed) {
-                    // A new key, and one that is overwritten again and again; both or neither.
-                    let (key, latest) = (format!("{writer}-{n:08}"), format!("latest-{writer}"));
+                    // A new key, and one of another namespace that is overwritten again and again;
+                    // both or neither.
+                    let key = format!("{writer}-{n:08}");
                     let mut batch = store.batch();
                     batch
                         .put(namespace, &key, n.to_string())
-                        .put(namespace, &latest, n.to_string());
+                        .put(latest, format!("{writer}"), n.to_string());
                     batch.commit().unwrap();
                     n += 1;
                     count.store(n, Ordering::Release);
@@ -361,6 +362,8 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
                 .open(&target)
                 .unwrap();
             let copied = copy.open_namespace("N").unwrap();
+            let copied_latest = copy.open_namespace("LATEST").unwrap();
+            let mut newest = 0;
             for (writer, before) in before.iter().enumerate() {
                 let keys: Vec<_> = copied
                     .list()
@@ -373,11 +376,15 @@ fn a_checkpoint_under_way_is_a_prefix_of_every_writer_and_holds_batches_whole() 
                 for (n, entry) in keys.iter().enumerate() {
                     assert_eq!(entry.key_str().unwrap(), format!("{writer}-{n:08}"));
                 }
-                let latest = copied.get_text(format!("latest-{writer}")).unwrap();
-                assert_eq!(latest, count.checked_sub(1).map(|n| n.to_string()), "{report:?}");
+                let latest = copied_latest.get(format!("{writer}")).unwrap();
+                let number = latest.as_ref().map(|latest| latest.as_str().unwrap().to_owned());
+                assert_eq!(number, count.checked_sub(1).map(|n| n.to_string()), "{report:?}");
+                newest = newest.max(latest.map_or(0, |latest| latest.sequence()));
             }
+            // The moment is that of the newest write in it.
+            assert!(newest <= report.last_sequence, "{newest} in {report:?}");
             assert!(copy.verify().unwrap().is_sound());
-            drop((copied, copy));
+            drop((copied, copied_latest, copy));
             std::fs::remove_dir_all(&target).unwrap();
             written = before;
             round += 1;

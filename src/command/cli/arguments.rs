@@ -475,8 +475,9 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Does not open the store. Data that recovery would discard or rebuild is listed, but is not damage.
-Exit status 3 if anything is damaged.")]
+Does not open the store, takes no lock and changes nothing, so it works beside a program that has
+the store open. Of a store that no program has open, data that recovery would discard or rebuild is
+listed, but is not damage. Exit status 3 if anything is damaged.")]
 pub(crate) struct Verify {
     /// Print one JSON object
     #[arg(long)]

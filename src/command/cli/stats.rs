@@ -109,6 +109,7 @@ impl Report<'_> {
         self.write_namespaces(out)?;
         self.write_map(out)?;
         self.write_memory(out)?;
+        self.write_snapshots(out)?;
         self.write_history(out)?;
         for (what, problem) in [
             ("writes are refused", &numbers.poisoned),
@@ -223,6 +224,25 @@ impl Report<'_> {
         Ok(())
     }
 
+    /// What open snapshots hold. Only those of this process are known.
+    fn write_snapshots(&self, out: &mut dyn Write) -> Outcome {
+        let snapshots = &self.numbers.snapshots;
+        if snapshots.open == 0 {
+            return Ok(());
+        }
+        writeln!(
+            out,
+            "  {:10} {:>11}  in memory for {} open, the oldest for {} s; {} records and {} on disk are kept for them",
+            "snapshots",
+            bytes(snapshots.memory_bytes),
+            count(snapshots.open),
+            snapshots.oldest.as_secs(),
+            count(snapshots.kept_records),
+            bytes(snapshots.disk_bytes)
+        )?;
+        Ok(())
+    }
+
     fn write_history(&self, out: &mut dyn Write) -> Outcome {
         let compaction = &self.numbers.compaction;
         // The only trace of earlier compactions is the segments that they wrote.
@@ -290,4 +310,54 @@ fn cell(part: u64, whole: u64) -> char {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let height = (u128::from(part) * 8 / u128::from(whole.max(1))).min(7) as usize;
     HEIGHTS.get(height).copied().unwrap_or(' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use embercask::Store;
+
+    use super::*;
+
+    #[test]
+    fn open_snapshots_are_told_of_with_what_they_hold() {
+        let store = Store::in_memory().unwrap();
+        let namespace = store.namespace("N").unwrap();
+        namespace.put("key", "value").unwrap();
+        let told = || {
+            let numbers = store.stats();
+            let report = Report {
+                directory: String::new(),
+                recovery: store.recovery_report(),
+                is_read_only: false,
+                numbers: &numbers,
+                namespaces: Vec::new(),
+            };
+            let mut text = Vec::new();
+            report.write(&mut text).map_err(|_| "cannot be written").unwrap();
+            (String::from_utf8(text).unwrap(), as_json(&store, &numbers))
+        };
+        let (text, json) = told();
+        assert!(!text.contains("snapshots"), "{text}");
+        assert_eq!(json["snapshots"]["open"], 0);
+        let snapshots = [store.snapshot().unwrap(), store.snapshot().unwrap()];
+        namespace.put("key", "another").unwrap();
+        let (text, json) = told();
+        assert!(
+            text.contains("in memory for 2 open, the oldest for 0 s; 1 records"),
+            "{text}"
+        );
+        let shown = &json["snapshots"];
+        assert_eq!(
+            (&shown["open"], &shown["kept_records"]),
+            (&2.into(), &1.into()),
+            "{json}"
+        );
+        assert!(
+            shown["memory_bytes"].as_u64().unwrap() > 0 && shown["oldest_ms"].is_u64(),
+            "{json}"
+        );
+        assert!(shown["disk_bytes"].is_u64(), "{json}");
+        drop(snapshots);
+        assert_eq!(told().1["snapshots"]["kept_records"], 0);
+    }
 }

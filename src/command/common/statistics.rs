@@ -44,6 +44,13 @@ pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
             "expiry_queue_bytes": numbers.expiry_queue_bytes,
             "buffer_bytes": numbers.buffer_bytes,
         },
+        "snapshots": {
+            "open": numbers.snapshots.open,
+            "oldest_ms": numbers.snapshots.oldest.as_millis() as u64,
+            "kept_records": numbers.snapshots.kept_records,
+            "memory_bytes": numbers.snapshots.memory_bytes,
+            "disk_bytes": numbers.snapshots.disk_bytes,
+        },
         "scrub": {
             "passes": numbers.scrub.passes,
             "bytes": numbers.scrub.bytes,

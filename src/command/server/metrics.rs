@@ -108,7 +108,11 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         let mut text = String::from_utf8(text).unwrap_or_default();
         let stats = store.stats();
-        let kinds = [("gauge", gauges(&stats)), ("counter", counters(&stats))];
+        let kinds = [
+            ("gauge", gauges(&stats)),
+            ("gauge", snapshot_gauges(&stats)),
+            ("counter", counters(&stats)),
+        ];
         for (kind, numbers) in kinds {
             for (name, help, number) in numbers {
                 text += &format!(
@@ -207,6 +211,32 @@ fn gauges(stats: &Stats) -> Vec<Metric> {
     ]
 }
 
+fn snapshot_gauges(stats: &Stats) -> Vec<Metric> {
+    vec![
+        ("snapshots", "Open snapshots", stats.snapshots.open),
+        (
+            "snapshot_oldest_seconds",
+            "How long the oldest open snapshot has been held, in seconds; 0 without any",
+            stats.snapshots.oldest.as_secs(),
+        ),
+        (
+            "snapshot_kept_records",
+            "Replaced records that open snapshots keep",
+            stats.snapshots.kept_records,
+        ),
+        (
+            "snapshot_memory_bytes",
+            "Memory that open snapshots keep",
+            stats.snapshots.memory_bytes,
+        ),
+        (
+            "snapshot_disk_bytes",
+            "Disk space of segments that only open snapshots need",
+            stats.snapshots.disk_bytes,
+        ),
+    ]
+}
+
 fn counters(stats: &Stats) -> Vec<Metric> {
     vec![
         ("written_bytes_total", "Bytes written to the log", stats.written_bytes),
@@ -225,4 +255,31 @@ fn counters(stats: &Stats) -> Vec<Metric> {
         ),
         ("scrub_bytes_total", "Bytes that scrubbing read", stats.scrub.bytes),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_tell_what_snapshots_hold() {
+        let store = Store::in_memory().unwrap();
+        let namespace = store.namespace("N").unwrap();
+        namespace.put("key", "value").unwrap();
+        let told = || {
+            let of = |name: &str| {
+                let metrics = snapshot_gauges(&store.stats());
+                let found = metrics.into_iter().find(|(found, ..)| *found == name);
+                found.map(|(_, _, number)| number).unwrap()
+            };
+            ["snapshots", "snapshot_kept_records", "snapshot_memory_bytes"].map(of)
+        };
+        assert_eq!(told(), [0, 0, 0]);
+        let snapshot = store.snapshot().unwrap();
+        namespace.put("key", "another").unwrap();
+        let [open, kept, memory] = told();
+        assert!((open, kept) == (1, 1) && memory > 0, "{open} {kept} {memory}");
+        drop(snapshot);
+        assert_eq!(told()[..2], [0, 0]);
+    }
 }

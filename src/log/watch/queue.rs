@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::Event;
+use crate::callback;
 use crate::planted::{Planted, planted};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -183,8 +184,9 @@ impl Queue {
         }
         self.changed.notify_all();
         if let Some(waker) = waker {
-            // It is the user's. A panic of it must not end the writer that has something to tell.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            // It is the user's. A panic of it must not end the writer that has something to tell,
+            // and a call of the store would wait for that writer.
+            let _ = catch_unwind(AssertUnwindSafe(|| callback::run(|| waker.wake())));
         }
     }
 

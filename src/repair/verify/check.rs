@@ -61,6 +61,11 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         }
     }
 
+    /// Adds to the bytes that are to be read.
+    pub(super) fn expect(&mut self, bytes: u64) {
+        self.state.total_bytes = self.state.done_bytes.saturating_add(bytes);
+    }
+
     pub(super) fn finish(self, time: &StoreTime, started_ms: u64) -> VerifyReport {
         let mut report = self.report;
         for ranges in [&mut report.damaged, &mut report.discarded] {
@@ -73,6 +78,8 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
     /// Reports progress; an error if the callback cancels.
     pub(super) fn go_on(&mut self, bytes: u64) -> Result<()> {
         self.state.done_bytes += bytes;
+        // Segments may have grown since they were counted.
+        self.state.total_bytes = self.state.total_bytes.max(self.state.done_bytes);
         if (self.progress)(self.state) {
             Ok(())
         } else {

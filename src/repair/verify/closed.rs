@@ -1,30 +1,55 @@
-//! Verifying a store that is not open, and may be too damaged to open.
+//! Verifying the store in a directory from its files alone: one that is not open, and may be too
+//! damaged to be opened, or one that another process has open and goes on writing to.
+//!
+//! Verify takes no lock. What a process that writes does to the files is told from damage so:
+//!
+//! * A sealed segment never changes, so it is read once. If it is gone, the manifest is read again:
+//!   compaction has replaced it, unless it is still listed.
+//! * Open segments are read newest first, each up to where it ends at that moment: a segment tells
+//!   where the one before it ended, which has been read later and so up to there at least.
+//! * If nobody holds the store's lock before and after, and the manifest is the same, nobody has
+//!   changed anything, and damage is believed. Otherwise everything that is not sound is looked at
+//!   again, and damage is believed once it is found twice in a place under one manifest.
+//!
+//! Who opens the store in between writes a manifest before it removes or shortens a file, so it is
+//! noticed although it may hold the lock at neither moment.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::VerifyReport;
 use super::check::{Check, Ended};
 use crate::clock::StoreTime;
-use crate::error::Result;
-use crate::format::Damage;
-use crate::format::manifest::SegmentState;
-use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::error::{Error, Result};
+use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::segment::{SEAL_LEN, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
+use crate::format::{Damage, LOCK_FILE};
+use crate::log::manifest::Identity;
 use crate::options::{Options, Progress};
 use crate::planted::{Planted, planted};
 use crate::recovery::log_end::{LogEnd, find_log_end};
-use crate::repair::closed_store::{Source, SourceSegment};
+use crate::repair::closed_store::{Files, SourceSegment, enter};
 use crate::repair::damaged::{Content, Damaged, open_if_there};
 use crate::segment::scan::{End, ScanEnd, Sorter, scan_to_end};
 use crate::segment::walk::Reach;
 
-/// Reads all files of the store in `directory`, which is not open and may be too damaged to be
-/// opened, and checks every byte that matters: headers, bodies, padding, order, batches, seals,
-/// manifest and hints. Damage is not an error: the report lists all of it, each range with file,
-/// offset, length and cause, including everything that [`salvage`](crate::salvage) would lose. For
-/// an open store use [`Store::verify`](crate::Store::verify).
+/// Attempts to read a store whose files are replaced meanwhile. Each needs another manifest to be
+/// written in between, so this many mean that the writer does nothing else.
+const ATTEMPTS_MAX: u64 = 100;
+/// Longest pause between two attempts, in milliseconds.
+const PAUSE_MAX_MS: u64 = 50;
+
+/// Reads all files of the store in `directory`, which may be too damaged to be opened, and checks
+/// every byte that matters: headers, bodies, padding, order, batches, seals, manifest and hints.
+/// Damage is not an error: the report lists all of it, each range with file, offset, length and
+/// cause, including everything that [`salvage`](crate::salvage) would lose. For a store that this
+/// process has open, [`Store::verify`](crate::Store::verify) checks the indexes as well.
 ///
-/// Nothing is changed (except for the owner's name in the lock file), and the store cannot be
-/// opened meanwhile. Only storage and clock of the options are used. Needs memory for one segment
+/// Nothing is changed, no lock is taken, and the directory may be one that this process may only
+/// read. A process that has the store open, or opens it meanwhile, goes on, and nothing that it does
+/// is taken for damage: writes under way, segments that are sealed or compacted away. What replaces
+/// those is read too. Only storage and clock of the options are used. Needs memory for one segment
 /// at a time.
 ///
 /// If the manifest is damaged, all segments in the directory are read, including left-overs of
@@ -32,13 +57,10 @@ use crate::segment::walk::Reach;
 ///
 /// # Errors
 ///
-/// [`Error::InUse`] if the store is open. This needs its lock, which cannot be taken in a directory
-/// that this process may only read, so close the store first. [`Error::NotAStore`] if there is no
-/// store, [`Error::NewerFormat`] if no segment has a version that this program reads, and
-/// [`Error::Io`] if a file cannot be opened or measured. Blocks that cannot be read are not an
-/// error, but listed as damaged.
+/// [`Error::NotAStore`] if there is no store, [`Error::NewerFormat`] if no segment has a version
+/// that this program reads, and [`Error::Io`] if a file cannot be opened or measured. Blocks that
+/// cannot be read are not an error, but listed as damaged.
 ///
-/// [`Error::InUse`]: crate::Error::InUse
 /// [`Error::NotAStore`]: crate::Error::NotAStore
 /// [`Error::NewerFormat`]: crate::Error::NewerFormat
 /// [`Error::Io`]: crate::Error::Io
@@ -54,55 +76,193 @@ pub fn verify_with(
     options: &Options,
     progress: impl FnMut(Progress) -> bool,
 ) -> Result<VerifyReport> {
-    let directory = directory.as_ref();
     let time = StoreTime::new(options.clock.clone());
     let started_ms = time.monotonic_ms();
-    let Source {
-        directory,
-        lock: _lock,
-        manifest,
-        damaged,
-        segments,
-    } = Source::find(&*options.storage, directory, "verify")?;
-    let total_bytes = segments.iter().map(|segment| segment.length).sum();
-    let mut check = Check::new(directory, total_bytes, progress);
-    check.report.damaged = damaged;
-    let mut unsealed = Vec::new();
-    for segment in &segments {
+    let directory = enter(&*options.storage, directory.as_ref(), "verify")?.read_only();
+    let mut run = Run {
+        check: Check::new(directory, 0, progress),
+        sound: HashSet::new(),
+        counts: Counts::default(),
+    };
+    run.until_believed()?;
+    Ok(run.check.finish(&time, started_ms))
+}
+
+/// Segments, records, bytes and hints that were read.
+type Counts = [u64; 4];
+
+fn counts(report: &mut VerifyReport) -> [&mut u64; 4] {
+    [
+        &mut report.segments,
+        &mut report.records,
+        &mut report.bytes,
+        &mut report.hints,
+    ]
+}
+
+/// A look at everything that is not known to be sound.
+struct Look {
+    /// None if the manifest is damaged.
+    manifest: Option<Identity>,
+    damaged: Vec<Damaged>,
+}
+
+impl Look {
+    /// Whether damage in one place is in both looks, under one manifest.
+    fn repeats(&self, earlier: &Look) -> bool {
+        let is_there = |range: &Damaged| {
+            let same = |other: &Damaged| (&other.path, other.offset) == (&range.path, range.offset);
+            earlier.damaged.iter().any(same)
+        };
+        self.manifest == earlier.manifest && self.damaged.iter().any(is_there)
+    }
+}
+
+/// A run of verify.
+struct Run<P> {
+    check: Check<P>,
+    /// Segments that are sealed or cut, and sound.
+    sound: HashSet<u64>,
+    /// What was read of those.
+    counts: Counts,
+}
+
+impl<P: FnMut(Progress) -> bool> Run<P> {
+    /// Looks until damage that is found cannot be the work of another process.
+    fn until_believed(&mut self) -> Result<()> {
+        let mut earlier: Option<Look> = None;
+        let mut is_in_use = false;
+        for attempt in 1.. {
+            let before = self.is_held();
+            let look = self.look()?;
+            let stands = self.manifest_now()? == look.manifest;
+            let after = self.is_held();
+            is_in_use |= before == Some(true) || after == Some(true) || !stands;
+            let is_undisturbed = stands && (before, after) == (Some(false), Some(false));
+            let is_found_twice = stands && earlier.as_ref().is_some_and(|earlier| look.repeats(earlier));
+            let is_believed = is_undisturbed || is_found_twice || planted(Planted::VerifyAtOnce);
+            if look.damaged.is_empty() || is_believed || attempt == ATTEMPTS_MAX {
+                self.check.report.damaged = look.damaged;
+                break;
+            }
+            earlier = Some(look);
+            self.forget_look();
+            std::thread::sleep(Duration::from_millis(attempt.min(PAUSE_MAX_MS)));
+        }
+        self.check.report.discarded.append(&mut self.check.unfit_hints);
+        if is_in_use {
+            // The end of the log is being written, and hints are.
+            self.check.report.discarded.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether another process, or this one, has the store open; None if that cannot be told.
+    fn is_held(&self) -> Option<bool> {
+        match self.check.directory.is_locked(LOCK_FILE) {
+            Ok(is_held) => Some(is_held),
+            // Without locks no store is opened to be written to.
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    fn manifest_now(&self) -> Result<Option<Identity>> {
+        let files = Files::read_manifest(&self.check.directory)?;
+        Ok(files.as_ref().map(Identity::of))
+    }
+
+    /// Takes back what was found and counted since the last look, except sound segments.
+    fn forget_look(&mut self) {
+        for (count, sound) in counts(&mut self.check.report).into_iter().zip(self.counts) {
+            *count = sound;
+        }
+        self.check.report.discarded.clear();
+    }
+
+    /// Reads everything that is not known to be sound.
+    fn look(&mut self) -> Result<Look> {
+        let Files {
+            manifest,
+            damaged,
+            segments,
+        } = Files::read(&self.check.directory)?;
+        let identity = manifest.as_ref().map(Identity::of);
+        let (open, ended): (Vec<_>, Vec<_>) = segments
+            .into_iter()
+            .filter(|segment| !self.sound.contains(&segment.id))
+            .partition(|segment| segment.state == SegmentState::Open);
+        let bytes = open.iter().chain(&ended).map(|segment| segment.length).sum();
+        self.check.expect(bytes);
+        self.check.report.damaged = damaged;
+        for segment in &ended {
+            self.ended(segment)?;
+        }
+        let mut unsealed = Vec::new();
+        for segment in open.iter().rev() {
+            match &segment.header {
+                Ok(header) => unsealed.extend(self.check.unsealed(segment, *header)?),
+                Err(damaged) => self.unusable(damaged, segment.length)?,
+            }
+        }
+        self.judge(&manifest, unsealed);
+        Ok(Look {
+            manifest: identity,
+            damaged: std::mem::take(&mut self.check.report.damaged),
+        })
+    }
+
+    /// Decides what the ranges in unsealed segments are.
+    fn judge(&mut self, manifest: &Option<Manifest>, unsealed: Vec<Unsealed>) {
+        if manifest.is_some() {
+            judge(&unsealed, &mut self.check.report);
+        } else {
+            // The store will not open, so nothing will be discarded.
+            let ranges = unsealed.into_iter().flat_map(|segment| segment.ranges);
+            self.check.report.damaged.extend(ranges);
+        }
+    }
+
+    /// Checks a segment that no longer grows.
+    fn ended(&mut self, segment: &SourceSegment) -> Result<()> {
+        let summary: Summary = match segment.state {
+            SegmentState::Sealed(summary) | SegmentState::Cut(summary) => summary,
+            SegmentState::Open => return Ok(()),
+        };
         let header = match &segment.header {
             Ok(header) => *header,
             Err(damaged) => {
-                let mut damaged = damaged.clone();
                 // The unusable range ends with the data; the seal is lost as well.
+                let mut damaged = damaged.clone();
                 if let SegmentState::Sealed(summary) = segment.state {
                     damaged.length = summary.data_end.saturating_add(SEAL_LEN);
                 }
-                check.report.damaged.push(damaged);
-                check.go_on(segment.length)?;
-                continue;
+                return self.unusable(&damaged, segment.length);
             }
         };
-        match segment.state {
-            SegmentState::Sealed(summary) | SegmentState::Cut(summary) => {
-                let ended = Ended {
-                    header,
-                    summary,
-                    cut: matches!(segment.state, SegmentState::Cut(_)),
-                };
-                check.ended(&ended, || true)?;
+        let ended = Ended {
+            header,
+            summary,
+            cut: matches!(segment.state, SegmentState::Cut(_)),
+        };
+        let before = counts(&mut self.check.report).map(|count| *count);
+        let known = self.check.report.damaged.len();
+        self.check.ended(&ended, || true)?;
+        if self.check.report.damaged.len() == known {
+            self.sound.insert(segment.id);
+            let after = counts(&mut self.check.report);
+            for ((sound, before), after) in self.counts.iter_mut().zip(before).zip(after) {
+                *sound += after.saturating_sub(before);
             }
-            SegmentState::Open => unsealed.extend(check.unsealed(segment, header)?),
         }
+        Ok(())
     }
-    check.report.discarded.append(&mut check.unfit_hints);
-    if manifest.is_some() {
-        judge(&unsealed, &mut check.report);
-    } else {
-        // The store will not open, so nothing will be discarded.
-        let ranges = unsealed.into_iter().flat_map(|segment| segment.ranges);
-        check.report.damaged.extend(ranges);
+
+    /// Notes a segment without a usable header.
+    fn unusable(&mut self, damaged: &Damaged, length: u64) -> Result<()> {
+        self.check.report.damaged.push(damaged.clone());
+        self.check.go_on(length)
     }
-    Ok(check.finish(&time, started_ms))
 }
 
 /// A segment whose end the manifest does not record.
@@ -134,10 +294,12 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
             self.note(segment.id, 0, segment.length, Damage::Missing);
             return self.go_on(segment.length).map(|()| None);
         };
-        self.content.read(&*file, &segment.path, segment.length)?;
+        // It may have grown since all were listed, and one that follows may tell how far.
+        let length = file.len().map_err(|error| Error::io("measure", &segment.path, error))?;
+        self.content.read(&*file, &segment.path, length)?;
         let bytes = std::mem::take(&mut self.content.bytes);
-        if (bytes.len() as u64) < segment.length {
-            let beyond = segment.length - bytes.len() as u64;
+        if (bytes.len() as u64) < length {
+            let beyond = length - bytes.len() as u64;
             self.note(segment.id, bytes.len() as u64, beyond, Damage::Field("segment length"));
         }
         let known = self.report.damaged.len();
@@ -157,7 +319,7 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         ranges.extend(self.content.unlisted(&segment.path, segment.id, &ranges));
         Ok(Some(Unsealed {
             path: segment.path.clone(),
-            length: segment.length,
+            length,
             scan,
             ranges,
             is_unreadable: !self.content.is_whole(),

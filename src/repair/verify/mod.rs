@@ -42,14 +42,14 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Hint files compared with their segments.
     pub hints: u64,
-    /// Keys in the indexes whose records were looked up; 0 for a store that is not open, which has
-    /// no indexes.
+    /// Keys in the indexes whose records were looked up; 0 for a directory, which has no indexes.
     pub keys: u64,
     /// All damage, by file and offset.
     pub damaged: Vec<Damaged>,
-    /// For a store that is not open: what opening it will discard or rebuild, without losing
-    /// anything: the torn end of the log, which was not known to be durable when the process ended,
-    /// and hints that do not match their segments.
+    /// For the directory of a store that no process has open: what opening it will discard or
+    /// rebuild, without losing anything: the torn end of the log, which was not known to be durable
+    /// when the process ended, and hints that do not match their segments. Empty if a process had
+    /// the store open meanwhile: that writes the end of the log, and hints.
     pub discarded: Vec<Damaged>,
     /// Time it took.
     pub duration: Duration,

@@ -120,6 +120,10 @@ impl StorageDirectory for OsDirectory {
         lock::acquire(self.open_file(name, OFlags::RDWR | OFlags::CREATE)?, owner)
     }
 
+    fn is_locked(&self, name: &str) -> io::Result<bool> {
+        lock::is_held(self.open_file(name, OFlags::RDONLY))
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         Ok(!self.counts_links || is_linked(&self.descriptor)?)
     }

@@ -99,6 +99,10 @@ impl StorageDirectory for OsDirectory {
         lock::acquire(file, owner)
     }
 
+    fn is_locked(&self, name: &str) -> io::Result<bool> {
+        lock::is_held(OpenOptions::new().read(true).open(self.path.join(name)))
+    }
+
     /// The handle keeps the directory from being removed.
     fn is_linked(&self) -> io::Result<bool> {
         Ok(true)

@@ -1,10 +1,10 @@
-//! Readers beside a process that writes, compacts, and is killed and started again.
+//! Readers, and verify, beside a process that writes, compacts, and is killed and started again.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use embercask::{Durability, ErrorKind, Options, ReadMode, Store};
+use embercask::{Durability, ErrorKind, Options, ReadMode, Store, verify};
 
 use test_support::process::{Child, Role, open_in, report, role, was_killed};
 use test_support::{Rng, StopOnDrop, at_least, class, mix, rng};
@@ -147,6 +147,20 @@ fn look(directory: &Path, heard: &Heard, mode: ReadMode) -> (u64, u64) {
     (refreshes, news)
 }
 
+/// Verifies the directory until told to stop: whatever the writer does to it, nothing is damage.
+/// Returns how often, and how often the store was found in use.
+fn verify_again_and_again(directory: &Path, heard: &Heard) -> (u64, u64) {
+    let (mut times, mut in_use) = (0, 0);
+    while !heard.stop.load(Ordering::Acquire) {
+        let report = verify(directory, &Store::options()).unwrap();
+        assert!(report.is_sound(), "{:?}", report.damaged);
+        assert!(report.records > 0, "{report:?}");
+        times += 1;
+        in_use += u64::from(report.discarded.is_empty());
+    }
+    (times, in_use)
+}
+
 #[test]
 fn readers_beside_a_writer_that_is_killed_see_whole_batches_and_all_that_was_acknowledged() {
     if let Some(role) = role() {
@@ -169,6 +183,7 @@ fn readers_beside_a_writer_that_is_killed_see_whole_batches_and_all_that_was_ack
             .map(|mode| scope.spawn(move || look(at, heard, mode)))
             .into_iter()
             .collect();
+        let verifier = scope.spawn(move || verify_again_and_again(at, heard));
         for _ in 0..kills {
             let lives = Duration::from_millis(200 + rng.below(800));
             let begun = Instant::now();
@@ -184,6 +199,9 @@ fn readers_beside_a_writer_that_is_killed_see_whole_batches_and_all_that_was_ack
             assert!(was_killed(std::mem::replace(&mut child, spawn(&mut rng)).wait()));
         }
         heard.stop.store(true, Ordering::Release);
+        let (times, in_use) = verifier.join().unwrap();
+        at_least(40, times, "verifies");
+        at_least(20, in_use, "verifies that found nothing torn");
         readers.into_iter().map(|reader| reader.join().unwrap()).collect()
     });
     child.kill();

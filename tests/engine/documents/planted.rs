@@ -48,6 +48,9 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "ImportIntoOlderCopy",
             "ImportOverPresent",
             "ResumeAnotherExport",
+            "ExportNoSettings",
+            "ExportThePresent",
+            "ImportByDefaultTtl",
             "AcceptLargeValues",
             "AnyBodyMemory",
             "AnyConnections",
@@ -60,6 +63,9 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
     (
         "it affects one call of the library, which one suite tests",
         &[
+            "TakeLookForHolder",
+            "VerifyAtOnce",
+            "WaitForItself",
             "CloseHeldFiles",
             "ListWithoutGroup",
             "SweepUnderLooks",

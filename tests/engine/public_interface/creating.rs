@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use embercask::storage::{CutPolicy, FaultStorage, MemStorage};
+use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 use embercask::{Error, ErrorKind, Store};
 
 use test_support::{DIRECTORY, file_names, keys, manual, open};
@@ -38,6 +38,18 @@ fn a_store_that_must_be_new_is_made_once() {
         .open(DIRECTORY)
         .unwrap();
     assert_eq!(keys(&store.open_namespace("N").unwrap()), ["key"]);
+}
+
+/// Found by the test below, once in many runs: the error was that of a directory that is not there.
+#[test]
+fn a_directory_that_another_creates_while_it_is_looked_for_is_opened() {
+    let faults = FaultStorage::new(Arc::new(MemStorage::new()));
+    let storage: Arc<dyn Storage> = Arc::new(faults.clone());
+    manual(storage.clone()).open(DIRECTORY).unwrap().close().unwrap();
+    let not_there = Fault::new(FaultKind::Error(std::io::ErrorKind::NotFound));
+    faults.inject(not_there.on(Operation::OpenDirectory));
+    manual(storage).create(false).open(DIRECTORY).unwrap();
+    assert_eq!(faults.struck(), 1);
 }
 
 #[test]

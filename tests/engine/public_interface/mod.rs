@@ -1,6 +1,7 @@
 //! The public interface does what it says: each function and option has a test that fails if it
 //! does nothing. Those that no other suite tests are tested here.
 
+mod callbacks;
 mod command;
 mod compaction;
 mod creating;

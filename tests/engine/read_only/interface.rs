@@ -234,3 +234,25 @@ fn a_reader_starts_no_thread_and_ignores_the_options_about_writing() {
             .is_ok()
     );
 }
+
+/// It was `None` for every reader.
+#[test]
+fn a_reader_shows_the_default_lifetime_of_a_namespace() {
+    let disk = MemStorage::new();
+    let writer = open(&disk);
+    let written = writer.namespace("N").unwrap();
+    let store = read(&disk);
+    let namespace = store.open_namespace("N").unwrap();
+    assert_eq!(namespace.default_ttl(), None);
+    for ttl in [Some(Duration::from_secs(60)), None, Some(Duration::from_millis(1))] {
+        written.set_default_ttl(ttl).unwrap();
+        store.refresh().unwrap();
+        assert_eq!(namespace.default_ttl(), ttl);
+    }
+    drop((writer, written));
+    let store = read(&disk);
+    assert_eq!(
+        store.open_namespace("N").unwrap().default_ttl(),
+        Some(Duration::from_millis(1))
+    );
+}

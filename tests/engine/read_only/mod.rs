@@ -3,7 +3,7 @@
 mod beside_a_writer;
 mod files;
 mod interface;
-mod steps;
+pub(crate) mod steps;
 
 use std::sync::Arc;
 

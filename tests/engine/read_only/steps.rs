@@ -4,17 +4,17 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use embercask::storage::{Call, Interposed, Interposer, MemStorage, Operation};
+use embercask::storage::{Call, Interposed, Interposer, MemStorage, Operation, Storage};
 use embercask::{Durability, Namespace, Options, ReadMode, Store};
 
 use super::{put, reading};
 use test_support::{DIRECTORY, class, open, text};
 
 /// Runs a step before some of the calls.
-struct Between {
-    calls: AtomicU64,
+pub(crate) struct Between {
+    pub(crate) calls: AtomicU64,
     step: Box<dyn Fn(u64, Operation) + Send + Sync>,
-    mutating: Mutex<Vec<Operation>>,
+    pub(crate) mutating: Mutex<Vec<Operation>>,
 }
 
 impl std::fmt::Debug for Between {
@@ -34,24 +34,33 @@ impl Interposer for Between {
 }
 
 fn between(disk: &MemStorage, step: impl Fn(u64, Operation) + Send + Sync + 'static) -> (Arc<Between>, Options) {
+    let (between, storage) = between_calls(disk, step);
+    (between, reading(storage))
+}
+
+/// A storage over this disk that runs a step before each call, and counts the calls.
+pub(crate) fn between_calls(
+    disk: &MemStorage,
+    step: impl Fn(u64, Operation) + Send + Sync + 'static,
+) -> (Arc<Between>, Arc<dyn Storage>) {
     let between = Arc::new(Between {
         calls: AtomicU64::new(0),
         step: Box::new(step),
         mutating: Mutex::default(),
     });
     let storage = Interposed::over(Arc::new(disk.clone()), between.clone());
-    (between, reading(Arc::new(storage)))
+    (between, Arc::new(storage))
 }
 
 /// What a writer does: a batch that fills most of a segment, and at times more.
-struct Writer {
-    store: Store,
-    namespace: Namespace,
+pub(crate) struct Writer {
+    pub(crate) store: Store,
+    pub(crate) namespace: Namespace,
     number: AtomicU64,
 }
 
 impl Writer {
-    fn new(disk: &MemStorage) -> Writer {
+    pub(crate) fn new(disk: &MemStorage) -> Writer {
         let store = open(disk);
         let namespace = store.namespace("N").unwrap();
         let writer = Writer {
@@ -63,7 +72,7 @@ impl Writer {
         writer
     }
 
-    fn step(&self) {
+    pub(crate) fn step(&self) {
         let number = self.number.load(Ordering::Acquire) + 1;
         let value = format!("{number:08}").repeat(50);
         let mut batch = self.store.batch();

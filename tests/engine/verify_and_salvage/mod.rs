@@ -1,5 +1,6 @@
 //! All damage is found, and everything undamaged is recovered.
 
+mod beside_a_writer;
 mod closed;
 mod salvage_of_content;
 mod salvage_of_damage;

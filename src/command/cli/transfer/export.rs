@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use embercask::{Namespace, Page, Store};
+use embercask::{Namespace, Page, Snapshot};
 use indicatif::ProgressBar;
 
 use super::output::{Left, Output};
@@ -31,7 +31,9 @@ enum Place {
 
 pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     let store = session.reading()?;
-    let namespaces = chosen(&store, &arguments.namespace)?;
+    // All of it is of one moment, across namespaces.
+    let snapshot = store.snapshot()?;
+    let namespaces = chosen(&snapshot, &arguments.namespace)?;
     let prefix = Format::Raw.parse(&arguments.prefix)?;
     if arguments.format == FileFormat::Bulk && namespaces.len() != 1 {
         return Err(Failure::usage(
@@ -47,8 +49,8 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     }
     let bar = session.keys_bar("exporting");
     if !bar.is_hidden() {
-        for namespace in &namespaces {
-            bar.inc_length(namespace.list().prefix(&prefix).count()?);
+        for (_, namespace) in &namespaces {
+            bar.inc_length(snapshot.list(namespace)?.prefix(&prefix).count()?);
         }
     }
     let header = record::header_line(&store, &arguments.namespace, &prefix)?;
@@ -60,6 +62,7 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     let _expected = interrupt::expect();
     let mut exporter = Exporter {
         session,
+        snapshot: &snapshot,
         output,
         bar: &bar,
         prefix: &prefix,
@@ -137,19 +140,24 @@ fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)>
 }
 
 /// The namespaces with these names, or all; sorted by name.
-fn chosen(store: &Store, names: &[String]) -> Outcome<Vec<Namespace>> {
+fn chosen(snapshot: &Snapshot, names: &[String]) -> Outcome<Vec<(String, Namespace)>> {
     let mut names: Vec<String> = if names.is_empty() {
-        store.namespaces()?.into_iter().map(|info| info.name).collect()
+        snapshot.namespaces()?.into_iter().map(|info| info.name).collect()
     } else {
         names.to_vec()
     };
     names.sort();
     names.dedup();
-    names.iter().map(|name| Ok(store.open_namespace(name)?)).collect()
+    let open = |name: String| {
+        let namespace = snapshot.open_namespace(&name)?;
+        Ok((name, namespace))
+    };
+    names.into_iter().map(open).collect()
 }
 
 struct Exporter<'a> {
     session: &'a Session,
+    snapshot: &'a Snapshot,
     output: Output,
     bar: &'a ProgressBar,
     prefix: &'a [u8],
@@ -164,7 +172,12 @@ struct Exporter<'a> {
 
 impl Exporter<'_> {
     /// Writes everything that is not in the file yet, unless stopped.
-    fn all(&mut self, header: &[u8], namespaces: &[Namespace], place: Option<Place>) -> Outcome<ControlFlow<()>> {
+    fn all(
+        &mut self,
+        header: &[u8],
+        namespaces: &[(String, Namespace)],
+        place: Option<Place>,
+    ) -> Outcome<ControlFlow<()>> {
         match self.format {
             FileFormat::Lines if place.is_none() => self.output.write(header)?,
             FileFormat::Lines => {}
@@ -173,8 +186,8 @@ impl Exporter<'_> {
         if matches!(place, Some(Place::End)) {
             return Ok(ControlFlow::Continue(()));
         }
-        for namespace in namespaces {
-            if self.namespace(namespace, place.as_ref())?.is_break() {
+        for (name, namespace) in namespaces {
+            if self.namespace(name, namespace, place.as_ref())?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -191,24 +204,27 @@ impl Exporter<'_> {
     }
 
     /// Writes the keys of a namespace, or those after the place.
-    fn namespace(&mut self, namespace: &Namespace, place: Option<&Place>) -> Outcome<ControlFlow<()>> {
-        let name = namespace.name();
-        let mut list = namespace.list().prefix(self.prefix).with_values().page_size(PAGE_KEYS);
+    fn namespace(&mut self, name: &str, namespace: &Namespace, place: Option<&Place>) -> Outcome<ControlFlow<()>> {
+        let list = match planted(Planted::ExportThePresent) {
+            true => namespace.list(),
+            false => self.snapshot.list(namespace)?,
+        };
+        let mut list = list.prefix(self.prefix).with_values().page_size(PAGE_KEYS);
         match place {
             // The namespace is in the file already.
-            Some(Place::Namespace { namespace, .. }) if *namespace > name => return Ok(ControlFlow::Continue(())),
+            Some(Place::Namespace { namespace, .. }) if **namespace > *name => return Ok(ControlFlow::Continue(())),
             Some(Place::Namespace { namespace, key }) if *namespace == name => {
                 list = match key {
                     Some(key) => list.start_after(key),
                     None => list,
                 };
             }
-            _ if self.format == FileFormat::Lines => self.line(&record::namespace_line(namespace)?)?,
+            _ if self.format == FileFormat::Lines => self.line(&record::namespace_line(name, namespace)?)?,
             _ => {}
         }
         loop {
             let page = list.page()?;
-            if self.page(&name, &page)?.is_break() {
+            if self.page(name, &page)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             match page.cursor() {
@@ -240,5 +256,62 @@ impl Exporter<'_> {
         }
         self.bar.inc(page.len() as u64);
         Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use embercask::Store;
+
+    use super::*;
+
+    /// In a shell the store is one that writes, and other threads may write meanwhile.
+    #[test]
+    fn an_export_is_of_one_moment_across_namespaces() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::in_memory().unwrap();
+        let (first, second) = (store.namespace("A").unwrap(), store.namespace("B").unwrap());
+        let write = |number: u64| {
+            let mut batch = store.batch();
+            batch.put(&first, "key", number.to_string());
+            batch.put(&second, "key", number.to_string()).commit().unwrap();
+        };
+        write(0);
+        let export_values = |file: &Path| {
+            let arguments = Export {
+                file: file.to_owned(),
+                namespace: Vec::new(),
+                prefix: "".into(),
+                format: FileFormat::Lines,
+                resume: false,
+            };
+            export(&Session::of_store(store.clone()), &arguments)
+                .map_err(|_| "it fails")
+                .unwrap();
+            let text = std::fs::read_to_string(file).unwrap();
+            let values = text.lines().filter_map(|line| line.split_once("\"value\":"));
+            values.map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+        };
+        let stop = AtomicBool::new(false);
+        let exported = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut number = 0;
+                while !stop.load(Ordering::Acquire) {
+                    number += 1;
+                    write(number);
+                }
+            });
+            let all: Vec<_> = (0..100)
+                .map(|n| export_values(&directory.path().join(format!("{n}"))))
+                .collect();
+            stop.store(true, Ordering::Release);
+            all
+        });
+        for values in &exported {
+            assert!(values.len() == 2 && values[0] == values[1], "{values:?}");
+        }
+        assert!(exported.first() != exported.last(), "nothing was written meanwhile");
     }
 }

@@ -237,7 +237,11 @@ impl Importer<'_> {
         }
         match read {
             Read::Header | Read::End { .. } => Ok(None),
-            Read::Namespace { name, id } => self.declare(name, id).map(|()| None),
+            Read::Namespace {
+                name,
+                id,
+                default_ttl_ms,
+            } => self.declare(name, id, default_ttl_ms).map(|()| None),
             Read::Key(record) => self.key(record).map(Some),
         }
     }
@@ -258,7 +262,9 @@ impl Importer<'_> {
     }
 
     /// Creates a namespace with its exported id, unless it exists; with a new id if that is taken.
-    fn declare(&mut self, name: String, id: Option<u128>) -> Outcome {
+    /// A default lifetime is set as keys are put: over one that is there, unless the user wants
+    /// those that are absent only.
+    fn declare(&mut self, name: String, id: Option<u128>, default_ttl_ms: Option<u64>) -> Outcome {
         if self.arguments.namespace.is_some() {
             return Ok(());
         }
@@ -271,6 +277,11 @@ impl Importer<'_> {
             (Err(error), _) if error.kind() == ErrorKind::NotFound => self.store.namespace(&name)?,
             (namespace, _) => namespace?,
         };
+        let ttl = default_ttl_ms.map(Duration::from_millis);
+        let had = namespace.default_ttl();
+        if ttl.is_some() && ttl != had && !(self.arguments.if_absent && had.is_some()) {
+            namespace.set_default_ttl(ttl)?;
+        }
         self.namespaces.insert(name, namespace);
         Ok(())
     }
@@ -295,10 +306,12 @@ impl Importer<'_> {
             expiry_ms,
             metadata,
         } = record;
-        let mut options = PutOptions::new();
-        if let Some(expiry) = expiry_ms {
-            options = options.expires_at_ms(expiry);
-        }
+        let mut options = match expiry_ms {
+            Some(expiry) => PutOptions::new().expires_at_ms(expiry),
+            None if planted(Planted::ImportByDefaultTtl) => PutOptions::new(),
+            // Exported from a namespace that may have had a default lifetime, too.
+            None => PutOptions::new().forever(),
+        };
         if let Some(metadata) = metadata {
             options = options.metadata(metadata);
         }

@@ -8,6 +8,7 @@ use crate::cli::output::{JsonOrBase64, TextOrBase64};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
 use crate::common::parse::{decode_base64, parse_id};
+use crate::planted::{Planted, planted};
 
 /// The version of the lines that this program writes, and the newest it reads.
 const VERSION: u32 = 1;
@@ -33,11 +34,14 @@ struct EndLine {
     lines: u64,
 }
 
-/// A namespace, before its keys: preserves its id, and namespaces without keys.
+/// A namespace, before its keys: preserves its id and settings, and namespaces without keys.
 #[derive(Serialize)]
 struct NamespaceLine<'a> {
     namespace: &'a str,
     id: String,
+    /// An earlier program refuses a line with it, and so does not lose it silently.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_ttl_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -90,10 +94,12 @@ pub(super) fn end_line(lines: u64) -> Outcome<Vec<u8>> {
 }
 
 /// The line before the keys of a namespace.
-pub(super) fn namespace_line(namespace: &Namespace) -> Outcome<Vec<u8>> {
+pub(super) fn namespace_line(name: &str, namespace: &Namespace) -> Outcome<Vec<u8>> {
+    let default_ttl = namespace.default_ttl().filter(|_| !planted(Planted::ExportNoSettings));
     line(&NamespaceLine {
-        namespace: &namespace.name(),
+        namespace: name,
         id: format!("{:032x}", namespace.id()),
+        default_ttl_ms: default_ttl.and_then(|ttl| u64::try_from(ttl.as_millis()).ok()),
     })
 }
 
@@ -155,6 +161,7 @@ fn line(value: &impl Serialize) -> Outcome<Vec<u8>> {
 struct Line {
     namespace: Option<String>,
     id: Option<String>,
+    default_ttl_ms: Option<u64>,
     key: Option<String>,
     key_base64: Option<String>,
     value: Option<String>,
@@ -185,7 +192,12 @@ impl Line {
     }
 
     fn is_of_namespace(&self) -> bool {
-        self.namespace.is_some() || self.id.is_some()
+        self.namespace.is_some() || self.has_settings()
+    }
+
+    /// Whether it has members of a namespace that a key's line has not.
+    fn has_settings(&self) -> bool {
+        self.id.is_some() || self.default_ttl_ms.is_some()
     }
 
     fn is_of_end(&self) -> bool {
@@ -230,6 +242,8 @@ pub(super) enum Read {
     Namespace {
         name: String,
         id: Option<u128>,
+        /// At least 1.
+        default_ttl_ms: Option<u64>,
     },
     Key(Record),
 }
@@ -260,8 +274,8 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
             _ => Err(wrong("the last line is incomplete".to_owned())),
         };
     }
-    let (has_id, is_of_key) = (line.id.is_some(), line.is_of_key());
-    if has_id && is_of_key {
+    let is_of_key = line.is_of_key();
+    if line.has_settings() && is_of_key {
         return two_kinds();
     }
     let either = |text: Option<String>, base64: Option<String>, what: &str| match (text, base64) {
@@ -290,7 +304,15 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
                 Some(id) => Some(parse_id(&id)?),
                 None => None,
             };
-            Ok(Read::Namespace { name, id })
+            let default_ttl_ms = line.default_ttl_ms;
+            if default_ttl_ms == Some(0) {
+                return Err(wrong("a default lifetime of 0 ms is too short".to_owned()));
+            }
+            Ok(Read::Namespace {
+                name,
+                id,
+                default_ttl_ms,
+            })
         }
         (Some(_), None) => Err(wrong("the line has a key but no value".to_owned())),
         (None, Some(_)) => Err(wrong("the line has a value but no key".to_owned())),
@@ -311,6 +333,10 @@ mod tests {
             r#"{"end":false,"namespace":"N","key":"a","value":"b"}"#,
             r#"{"namespace":"N","id":"4501846b534b2d4a5d8f47f790fd834a","key":"a","value":"b"}"#,
             r#"{"namespace":"N","expiration_ms":1}"#,
+            r#"{"namespace":"N","default_ttl_ms":1,"key":"a","value":"b"}"#,
+            r#"{"namespace":"N","default_ttl_ms":0}"#,
+            r#"{"default_ttl_ms":1}"#,
+            r#"{"export":1,"default_ttl_ms":1}"#,
             r#"{"end":true}"#,
         ] {
             assert!(read(wrong.as_bytes()).is_err(), "{wrong}");
@@ -319,6 +345,7 @@ mod tests {
             r#"{"export":1,"store":"00","namespaces":null,"prefix":""}"#,
             r#"{"namespace":"N","key":"a","value":"b","metadata":null}"#,
             r#"{"namespace":"N","id":null}"#,
+            r#"{"namespace":"N","default_ttl_ms":1}"#,
             r#"{"end":true,"lines":0}"#,
         ] {
             assert!(read(good.as_bytes()).is_ok(), "{good}");

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use embercask::Store;
 use embercask::storage::MemStorage;
 
 use super::lines::{Line, read};
-use super::{Bytes, Scratch, arguments, run};
+use super::{Bytes, Scratch, arguments, default_ttls_ms, run};
 use crate::cli::arguments::{Export, FileFormat};
 use crate::cli::session::Session;
 use crate::cli::transfer::compression::Compression;
@@ -43,6 +44,7 @@ pub(super) fn round_trip(store: &Store) {
         keys.retain(|_, kept| kept.expiry_ms.is_none_or(|expiry| expiry >= NOW_MS + 1000));
     }
     assert_eq!(content(&other), expected);
+    assert_eq!(default_ttls_ms(&other), default_ttls_ms(store));
     let ids = |store: &Store| -> Vec<_> {
         store
             .namespaces()
@@ -74,7 +76,7 @@ fn said(text: &[u8]) -> Option<BTreeMap<String, Keys>> {
                     return None;
                 }
             }
-            Line::Namespace { name, id } => {
+            Line::Namespace { name, id, .. } => {
                 id?;
                 if said.insert(name, Keys::new()).is_some() {
                     return None;
@@ -176,6 +178,9 @@ fn fill(store: &Store, input: &mut Bytes<'_>) {
                 metadata: (length % 3 == 0).then(|| b"{\"a\":1}".to_vec()),
             };
             namespace.put_with(&key, &kept.value, kept.options()).unwrap();
+        }
+        if name == "b" {
+            namespace.set_default_ttl(Some(Duration::from_millis(1))).unwrap();
         }
     }
 }

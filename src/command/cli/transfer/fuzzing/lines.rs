@@ -15,6 +15,7 @@ pub(super) enum Line {
     Namespace {
         name: String,
         id: Option<u128>,
+        default_ttl_ms: Option<u64>,
     },
     Key {
         namespace: Option<String>,
@@ -25,7 +26,7 @@ pub(super) enum Line {
 
 const OF_HEADER: [&str; 5] = ["export", "store", "namespaces", "prefix", "prefix_base64"];
 const OF_END: [&str; 2] = ["end", "lines"];
-const OF_NAMESPACE: [&str; 2] = ["namespace", "id"];
+const OF_NAMESPACE: [&str; 3] = ["namespace", "id", "default_ttl_ms"];
 const OF_KEY: [&str; 8] = [
     "namespace",
     "key",
@@ -67,6 +68,7 @@ fn meaning(node: &Node<'_>) -> Option<Line> {
         members.text(name)?;
     }
     let (metadata, expiry_ms) = (members.raw("metadata")?, members.u64("expiration_ms")?);
+    let default_ttl_ms = members.u64("default_ttl_ms")?;
 
     let are_all = |known: &[&str]| given.iter().all(|name| known.contains(name));
     if given.contains(&"export") {
@@ -82,7 +84,12 @@ fn meaning(node: &Node<'_>) -> Option<Line> {
             Some(id) => Some(parse_id(&id)?),
             None => None,
         };
-        return namespace.map(|name| Line::Namespace { name, id });
+        let namespace = namespace.filter(|_| default_ttl_ms != Some(0));
+        return namespace.map(|name| Line::Namespace {
+            name,
+            id,
+            default_ttl_ms,
+        });
     }
     let either = |name: &str, text: Option<Vec<u8>>| {
         let base64 = members.text(&format!("{name}_base64"))?;

@@ -138,6 +138,7 @@ fn prepared(disk: &MemStorage) -> (Store, Model) {
     let model = Model {
         namespaces: [(NAMESPACE.to_owned(), keys)].into(),
         ids: BTreeMap::new(),
+        default_ttls_ms: BTreeMap::new(),
     };
     (store, model)
 }
@@ -148,11 +149,24 @@ struct Model {
     namespaces: BTreeMap<String, Keys>,
     /// The namespaces whose ids come from a file.
     ids: BTreeMap<u128, String>,
+    /// Of the namespaces that have one.
+    default_ttls_ms: BTreeMap<String, u64>,
+}
+
+/// The default lifetimes of the namespaces that have one.
+fn default_ttls_ms(store: &Store) -> BTreeMap<String, u64> {
+    let names = store.namespaces().unwrap().into_iter().map(|info| info.name);
+    let with_ttl = names.filter_map(|name| {
+        let ttl = store.open_namespace(&name).unwrap().default_ttl()?;
+        Some((name, ttl.as_millis() as u64))
+    });
+    with_ttl.collect()
 }
 
 impl Model {
     fn check(&self, store: &Store) {
         assert_eq!(content(store), self.namespaces);
+        assert_eq!(default_ttls_ms(store), self.default_ttls_ms);
         for (id, name) in &self.ids {
             let namespace = store.namespace_by_id(*id).unwrap();
             assert_eq!(namespace.map(|namespace| namespace.name()).as_ref(), Some(name));
@@ -219,10 +233,20 @@ impl Model {
                 Line::Namespace { .. } | Line::Key { .. } => section = section.map(|section| section + 1),
             }
             match line {
-                Line::Namespace { name, id } if arguments.namespace.is_none() => {
+                Line::Namespace {
+                    name,
+                    id,
+                    default_ttl_ms,
+                } if arguments.namespace.is_none() => {
                     let is_new = !self.namespaces.contains_key(&name);
                     if !self.create(&name) {
                         return wrong;
+                    }
+                    if let Some(ttl_ms) = default_ttl_ms {
+                        let stays = arguments.if_absent && self.default_ttls_ms.contains_key(&name);
+                        if !stays {
+                            self.default_ttls_ms.insert(name.clone(), ttl_ms);
+                        }
                     }
                     if let Some(id) = id.filter(|_| is_new) {
                         self.ids.entry(id).or_insert(name);
