@@ -159,6 +159,7 @@ impl Life<'_> {
         match deed {
             Deed::Op(Op::Write(write)) => self.driver.try_write(write),
             Deed::Op(Op::Upkeep(upkeep)) => self.driver.try_upkeep(upkeep),
+            Deed::Op(Op::Hold(hold)) => self.driver.try_hold(hold),
             Deed::Op(Op::Advance(ms)) => {
                 self.driver.advance(*ms);
                 Ok(())
