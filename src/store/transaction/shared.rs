@@ -211,7 +211,11 @@ impl Shared {
         if let Some(write) = inner.own(key.namespace, key.key) {
             // It is newer than all records, so no earlier setting of the clock concerns it.
             return Ok(write.value.as_ref().map(|value| Header {
-                sequence: u64::MAX,
+                sequence: if planted(Planted::BackdateOwnWrites) {
+                    0
+                } else {
+                    u64::MAX
+                },
                 ..value.header(key.namespace, key.key)
             }));
         }
