@@ -60,6 +60,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
     (
         "it affects one call of the library, which one suite tests",
         &[
+            "CloseHeldFiles",
             "ListWithoutGroup",
             "SweepUnderLooks",
             "LoseWakeup",
