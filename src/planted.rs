@@ -64,6 +64,8 @@ breakages! {
     TrustOldWindow,
     /// A transaction does not see what it has written itself.
     ForgetOwnWrites,
+    /// A transaction lists what it has put as if that had been there when the clock was set back.
+    BackdateOwnWrites,
     /// Listings do not ask for the batch that is being applied.
     ListWithoutGroup,
     /// A look at many keys uses a place that was found beside a batch that is in the indexes since.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use embercask::storage::MemStorage;
 use embercask::{Durability, Maintenance, ManualClock, PutOptions, Store};
-use test_support::fuzz::store_open;
+use test_support::fuzz::{store_model, store_open};
 
 type Files = Vec<(String, Vec<u8>)>;
 
@@ -253,6 +253,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &[&[n * 11][..], &rng.bytes(24 * operations)].concat(),
         )?;
     }
+    // Half of the operations of these are of the later kinds: snapshots, watchers, transactions,
+    // changes by value, deletes of ranges.
+    for n in 0..16u8 {
+        let mut rng = Rng(100 + u64::from(n));
+        let mut pieces = rng.bytes(store_model::PIECE * (20 + 4 * usize::from(n)));
+        for piece in pieces.chunks_mut(store_model::PIECE) {
+            if rng.next().is_multiple_of(2) {
+                piece[0] |= store_model::LATER;
+            }
+        }
+        let input = [&[n * 11][..], &pieces].concat();
+        save("store_model", &format!("held-{n:02}"), &input)?;
+    }
+    // Six puts, then a delete of all of them in batches of one key, which is cut off.
+    let put = |key: u8| vec![0, 0, key, 1];
+    let delete = vec![29, 0, 3, 0, 0, 0, 0, 0, 0, store_model::LATER | 22];
+    let whole = |mut piece: Vec<u8>| {
+        piece.resize(store_model::PIECE, 0);
+        piece
+    };
+    let pieces = (0..6).map(put).chain([delete]).flat_map(whole);
+    save("store_model", "cut-range", &[vec![0], pieces.collect()].concat())?;
+    // A transaction whose first read is of a key that is deleted beside it.
+    let transaction = vec![store_model::LATER | 12, 0x0b, 0, 4, 1, 4, 0, 5, 0x91];
+    let pieces = [put(4), transaction].into_iter().flat_map(whole);
+    save("store_model", "beside-delete", &[vec![0], pieces.collect()].concat())?;
     for mode in 0..32u8 {
         save(
             "cursor",

@@ -159,6 +159,7 @@ impl Life<'_> {
         match deed {
             Deed::Op(Op::Write(write)) => self.driver.try_write(write),
             Deed::Op(Op::Upkeep(upkeep)) => self.driver.try_upkeep(upkeep),
+            Deed::Op(Op::Hold(hold)) => self.driver.try_hold(hold),
             Deed::Op(Op::Advance(ms)) => {
                 self.driver.advance(*ms);
                 Ok(())
@@ -261,15 +262,34 @@ impl Life<'_> {
             durability: None,
         };
         let create = Write::CreateNamespace { name: 2 };
+        let take_all = Write::DeleteRange {
+            namespace: 0,
+            range: ops::Range::Prefix(0),
+            batch_keys: 2,
+            batches: None,
+            durability: None,
+        };
+        let step = ops::Step::Delete { namespace: 0, key: 0 };
+        let transaction = Write::Transaction(ops::Transaction {
+            steps: vec![step],
+            intrusion: None,
+            fails: false,
+            durability: None,
+        });
         let has_namespace = self.driver.state().namespaces.contains_key(ops::NAMES[0]);
         let writes = [
             put(Durability::Buffered),
             put(Durability::Os),
             put(Durability::Sync),
             delete,
+            transaction,
         ];
+        let is_empty = |keyspace: &model::Keyspace| keyspace.items.is_empty();
+        let namespace = self.driver.state().namespaces.get(ops::NAMES[0]);
+        let ranges = Some(take_all).filter(|_| !namespace.is_none_or(is_empty));
         let mut results: Vec<_> = writes
             .iter()
+            .chain(&ranges)
             .filter(|_| has_namespace)
             .map(|write| self.driver.try_write(write))
             .collect();

@@ -209,7 +209,15 @@ impl Shared {
     pub(in crate::store) fn header(&self, key: &HashedKey<'_>) -> Result<Option<Header>> {
         let mut inner = lock(&self.inner);
         if let Some(write) = inner.own(key.namespace, key.key) {
-            return Ok(write.value.as_ref().map(|value| value.header(key.namespace, key.key)));
+            // It is newer than all records, so no earlier setting of the clock concerns it.
+            return Ok(write.value.as_ref().map(|value| Header {
+                sequence: if planted(Planted::BackdateOwnWrites) {
+                    0
+                } else {
+                    u64::MAX
+                },
+                ..value.header(key.namespace, key.key)
+            }));
         }
         let attempt = inner.attempt()?;
         let header = attempt.view.header(key)?;

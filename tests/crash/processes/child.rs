@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use embercask::{Durability, Error, Namespace, PutOptions, Result, Store};
+use embercask::{Durability, Error, Namespace, PutOptions, Result, Snapshot, Store, TransactionOptions};
 
 use crate::processes::deadly::{Deadly, Fuse, Moment};
 use crate::processes::plan::{Change, Kill, Operation, Phase, Plan, Wandering, name_of};
@@ -129,17 +129,20 @@ impl Worker<'_> {
             Operation::Create { name, id } => self.store.create_namespace_with_id(&self.name(*name), *id).map(drop),
             Operation::Rename { from, to } => self.store.rename_namespace(&self.name(*from), &self.name(*to)),
             Operation::Drop { name } => self.store.drop_namespace(&self.name(*name)),
+            Operation::Write { changes, durability } if changes.len() > 1 && !number.is_multiple_of(2) => {
+                self.transact(changes, *durability)
+            }
             Operation::Write { changes, durability } => self.write(changes, *durability),
             Operation::Flush => self.store.flush(),
             Operation::Sync => self.store.sync(),
             Operation::Maintain => self.store.maintain(),
             Operation::Compact => {
                 enter(self.plan, self.fuse, Phase::Compacting);
-                self.store.compact().map(drop)
+                self.beside_a_snapshot(|| self.store.compact().map(drop))
             }
             Operation::CompactSubset(mask) => {
                 enter(self.plan, self.fuse, Phase::Compacting);
-                self.store.compact_subset(*mask).map(drop)
+                self.beside_a_snapshot(|| self.store.compact_subset(*mask).map(drop))
             }
             Operation::Checkpoint => {
                 enter(self.plan, self.fuse, Phase::Checkpointing);
@@ -151,6 +154,37 @@ impl Worker<'_> {
             Err(Error::NamespaceExists { .. } | Error::NamespaceNotFound { .. }) => Ok(()),
             done => done,
         }
+    }
+
+    /// Compacts while a snapshot is held, which shows the same before and after.
+    fn beside_a_snapshot(&self, compact: impl FnOnce() -> Result<()>) -> Result<()> {
+        let snapshot = self.store.snapshot()?;
+        let before = shown_by(&snapshot)?;
+        compact()?;
+        assert_eq!(
+            shown_by(&snapshot)?,
+            before,
+            "compaction has changed what a snapshot shows"
+        );
+        Ok(())
+    }
+
+    /// As [`write`](Self::write), as a transaction that reads each key before it changes it.
+    fn transact(&self, changes: &[Change], durability: Durability) -> Result<()> {
+        let open = |change: &Change| self.store.open_namespace(&self.name(change.name));
+        let namespaces = changes.iter().map(open).collect::<Result<Vec<Namespace>>>()?;
+        let options = TransactionOptions::new().durability(durability);
+        let committed = self.store.transaction_with(&options, |transaction| {
+            for (change, namespace) in changes.iter().zip(&namespaces) {
+                transaction.get(namespace, &change.key)?;
+                match put_options(change) {
+                    Some((value, options)) => transaction.put_with(namespace, &change.key, value, options)?,
+                    None => transaction.delete(namespace, &change.key)?,
+                }
+            }
+            Ok(())
+        });
+        committed.map(drop)
     }
 
     fn write(&self, changes: &[Change], durability: Durability) -> Result<()> {
@@ -173,6 +207,22 @@ impl Worker<'_> {
         }
         batch.durability(durability).commit().map(drop)
     }
+}
+
+/// Namespace, key, sequence and length of a value.
+type Shown = (u128, Vec<u8>, u64, usize);
+
+fn shown_by(snapshot: &Snapshot) -> Result<Vec<Shown>> {
+    let mut shown = Vec::new();
+    for info in snapshot.namespaces()? {
+        let namespace = snapshot.open_namespace(&info.name)?;
+        for entry in snapshot.list(&namespace)?.with_values() {
+            let entry = entry?;
+            let value = entry.value().expect("values are listed");
+            shown.push((info.id, entry.key().to_vec(), value.sequence(), value.len()));
+        }
+    }
+    Ok(shown)
 }
 
 fn put_options(change: &Change) -> Option<(&[u8], PutOptions)> {

@@ -47,9 +47,14 @@ pub(crate) fn look(store: &Store) -> World {
         );
         let owner = (0..WRITERS_MAX).find(|writer| info.name.starts_with(&name_of(*writer, 0)[..8]));
         let owner = owner.unwrap_or_else(|| panic!("no writer created {:?}", info.name));
-        world[owner]
-            .namespaces
-            .insert(info.name, Keyspace { id: info.id, items });
+        world[owner].namespaces.insert(
+            info.name,
+            Keyspace {
+                id: info.id,
+                default_ttl: None,
+                items,
+            },
+        );
     }
     let report = store.verify().expect("verify");
     assert!(report.is_sound(), "verify found: {:#?}", report.damaged);

@@ -8,9 +8,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 
+use test_support::driver::Visited;
 use test_support::fuzz::{store_model, store_open};
 
-fn replay(name: &str, target: fn(&[u8])) {
+fn replay(name: &str, mut target: impl FnMut(&[u8])) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let mut paths = Vec::new();
     for folder in ["corpus", "regressions"] {
@@ -40,5 +41,8 @@ fn stores_of_any_files_open_or_tell_what_is_wrong() {
 
 #[test]
 fn stores_show_what_an_ordered_map_would_whatever_a_fuzzer_does_to_them() {
-    replay("store_model", store_model::store_model);
+    let mut visited = Visited::default();
+    replay("store_model", |bytes| visited.add(&store_model::visit(bytes)));
+    println!("{visited:#?}");
+    visited.assert_each();
 }

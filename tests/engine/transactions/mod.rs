@@ -258,6 +258,30 @@ fn what_expires_before_the_commit_is_a_conflict() {
     }
 }
 
+/// Found by the model test: it was absent from lists and counts, though not from gets.
+#[test]
+fn what_a_transaction_puts_after_the_clock_was_set_back_is_listed() {
+    let clock = ManualClock::new(1_700_000_000_000);
+    let store = manual(Arc::new(MemStorage::new()))
+        .clock(clock.clone())
+        .open("/store")
+        .unwrap();
+    let namespace = store.namespace("N").unwrap();
+    let ttl = PutOptions::new().ttl(Duration::from_secs(60));
+    namespace.put_with("before", "1", &ttl).unwrap();
+    clock.set_wall(1_600_000_000_000);
+    store
+        .transaction(|transaction| {
+            transaction.put_with(&namespace, "key", "1", &ttl)?;
+            assert!(transaction.contains(&namespace, "key")?);
+            assert_eq!(listed(transaction, &namespace), ["before", "key"]);
+            assert_eq!(transaction.count(&namespace)?, 2);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(namespace.count().unwrap(), 2);
+}
+
 #[test]
 fn a_namespace_that_is_dropped_before_the_commit_is_a_conflict() {
     let (store, namespace) = store();

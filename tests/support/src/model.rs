@@ -24,7 +24,7 @@ impl Item {
     }
 
     /// Ignores sequences: those of writes that a crash cut short are unknown.
-    fn looks_like(&self, other: &Item) -> bool {
+    pub fn looks_like(&self, other: &Item) -> bool {
         self.value == other.value && self.metadata == other.metadata && self.expiry == other.expiry
     }
 }
@@ -33,6 +33,8 @@ impl Item {
 #[derive(Clone, Debug, Default)]
 pub struct Keyspace {
     pub id: u128,
+    /// Milliseconds that a key put without a time to live is kept.
+    pub default_ttl: Option<u64>,
     pub items: BTreeMap<Vec<u8>, Item>,
 }
 
@@ -47,6 +49,11 @@ impl Keyspace {
     pub fn get(&self, key: &[u8], now: u64) -> Option<&Item> {
         self.items.get(key).filter(|item| item.is_visible(now))
     }
+
+    /// Visible keys that begin with these bytes.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a [u8], now: u64) -> impl Iterator<Item = (&'a [u8], &'a Item)> {
+        self.visible(now).filter(move |(key, _)| key.starts_with(prefix))
+    }
 }
 
 /// A whole store.
@@ -60,6 +67,14 @@ impl State {
     pub fn sweep(&mut self, now: u64) {
         for keyspace in self.namespaces.values_mut() {
             keyspace.items.retain(|_, item| item.is_visible(now));
+        }
+    }
+
+    /// The store has read the clock.
+    pub fn see(&mut self, now: u64) {
+        let keyspaces = self.namespaces.values_mut();
+        for item in keyspaces.flat_map(|keyspace| keyspace.items.values_mut()) {
+            item.seen = item.seen.max(now);
         }
     }
 
@@ -94,7 +109,9 @@ impl State {
                 .iter()
                 .zip(&other.namespaces)
                 .all(|((name, own), (other_name, others))| {
-                    name == other_name && own.id == others.id && same_keys(own, others)
+                    name == other_name
+                        && (own.id, own.default_ttl) == (others.id, others.default_ttl)
+                        && same_keys(own, others)
                 })
     }
 }
@@ -140,10 +157,7 @@ impl History {
 
     /// The store has read the clock.
     pub fn see(&mut self, now: u64) {
-        let keyspaces = self.states.iter_mut().flat_map(|state| state.namespaces.values_mut());
-        for item in keyspaces.flat_map(|keyspace| keyspace.items.values_mut()) {
-            item.seen = item.seen.max(now);
-        }
+        self.states.iter_mut().for_each(|state| state.see(now));
     }
 
     /// Adds the state after a write.
@@ -192,6 +206,9 @@ pub fn describe(state: &State, now: u64) -> String {
     let mut text = String::from("  {");
     for (name, keyspace) in &state.namespaces {
         text += &format!(" {name}:");
+        if let Some(ttl) = keyspace.default_ttl {
+            text += &format!(" for {ttl} ms");
+        }
         for (key, item) in keyspace.visible(now) {
             let (key, value) = (&key[..key.len().min(12)], &item.value[..item.value.len().min(8)]);
             text += &format!(" {}={}@{}", key.escape_ascii(), value.escape_ascii(), item.sequence);

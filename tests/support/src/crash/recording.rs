@@ -63,7 +63,7 @@ struct Span {
     durable: usize,
     /// The newest state that survives a kill.
     killed: usize,
-    /// The newest state; while a write is under way, the one it leads to.
+    /// The newest state; while a write is under way, the last one it leads to.
     last: usize,
 }
 
@@ -239,17 +239,18 @@ impl Observer for Recorder {
         false
     }
 
-    fn begins(&self, state: &State) {
+    fn begins(&self, states: &[State]) {
         let mut log = self.log();
-        log.states.push(Arc::new(state.clone()));
+        log.states.extend(states.iter().cloned().map(Arc::new));
         log.span.last = log.states.len() - 1;
     }
 
-    fn changed(&self, state: &State) {
-        // Its sequences are known now.
-        if let Some(last) = self.log().states.last_mut() {
-            *last = Arc::new(state.clone());
-        }
+    fn changed(&self, states: &[State]) {
+        // Their sequences are known now.
+        let mut log = self.log();
+        let before = log.states.len() - states.len();
+        log.states.truncate(before);
+        log.states.extend(states.iter().cloned().map(Arc::new));
     }
 
     fn acknowledged(&self, promise: Promise) {

@@ -11,7 +11,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::Rng;
 use crate::crash::recording::{Below, Recorder, Recording};
 use crate::driver::{Driver, START_MS};
-use crate::ops::{self, BatchItem, Guard, Op, Put, Settings, Upkeep, Write};
+use crate::ops::{
+    self, BatchItem, Change, Guard, Hold, Intrusion, Op, Put, Range, Settings, Step, Transaction, Upkeep, Write,
+};
 use crate::way::Way;
 
 /// One action.
@@ -70,7 +72,9 @@ impl Workload {
             deeds.push(match (random.below(40), draw(true).0) {
                 (0, _) => Deed::Checkpoint,
                 (1, _) => Deed::Verify,
-                (_, Some(op @ (Op::Write(_) | Op::Upkeep(_) | Op::Advance(_) | Op::Reopen { .. }))) => Deed::Op(op),
+                (_, Some(op @ (Op::Write(_) | Op::Upkeep(_) | Op::Hold(_) | Op::Advance(_) | Op::Reopen { .. }))) => {
+                    Deed::Op(op)
+                }
                 // Every step is a crash point anyway, and clocks that jump have tests elsewhere.
                 _ => continue,
             });
@@ -179,6 +183,49 @@ fn upkeep(upkeep: Upkeep) -> Deed {
     Deed::Op(Op::Upkeep(upkeep))
 }
 
+fn hold(hold: Hold) -> Deed {
+    Deed::Op(Op::Hold(hold))
+}
+
+fn change(namespace: usize, key: usize, change: Change) -> Deed {
+    write(Write::Change { namespace, key, change })
+}
+
+/// Reads a key, puts another and deletes a third; another writer changes the first beside it.
+fn transfer([read, put, delete]: [usize; 3], intrusion: Intrusion, durability: Durability) -> Deed {
+    write(Write::Transaction(Transaction {
+        steps: vec![
+            Step::Get {
+                namespace: 0,
+                key: read,
+            },
+            Step::Put {
+                namespace: 1,
+                key: put,
+                put: value(60),
+                guard: None,
+            },
+            Step::Delete {
+                namespace: 0,
+                key: delete,
+            },
+        ],
+        intrusion: Some((1, intrusion)),
+        fails: false,
+        durability: Some(durability),
+    }))
+}
+
+fn delete_range(prefix: usize, batch_keys: usize, durability: Durability) -> Deed {
+    write(Write::DeleteRange {
+        namespace: 0,
+        range: Range::Prefix(prefix),
+        batch_keys,
+        batches: None,
+        durability: Some(durability),
+    })
+}
+
 fn reopen(way: Way, durability: Durability) -> Deed {
     Deed::Op(Op::Reopen {
         way,
@@ -239,11 +286,34 @@ fn every_kind() -> Vec<Deed> {
         put(3, 6, value(400), Os),
         Deed::Op(Op::Advance(1_500)),
         upkeep(Upkeep::Maintain),
+        hold(Hold::Snapshot),
+        hold(Hold::Watch {
+            namespace: 0,
+            prefix: 0,
+            capacity: 3,
+            values: true,
+        }),
+        transfer(
+            [0, 15, 14],
+            Intrusion::Put {
+                namespace: 0,
+                key: 0,
+                put: value(25),
+            },
+            Os,
+        ),
         put(0, 5, value(30), Buffered),
         upkeep(Upkeep::CompactSubset(1)),
         Deed::Checkpoint,
         delete(1, 5, None, Os),
         put(0, 2, value(33), Os),
+        change(0, 7, Change::Increment(5)),
+        change(0, 7, Change::Increment(-1)),
+        write(Write::SetDefaultTtl {
+            namespace: 1,
+            ttl: Some(3_000_000),
+        }),
+        // The snapshot still shows what is deleted here, and what is compacted away.
         upkeep(Upkeep::CompactSubset(6)),
         write(Write::DropNamespace { name: 3 }),
         upkeep(Upkeep::CompactIfWorthwhile),
@@ -258,6 +328,18 @@ fn every_kind() -> Vec<Deed> {
     // Newest first, so that the older put is still in another segment when the shadow's fate is
     // decided.
     deeds.extend((2..5).rev().map(|bit| upkeep(Upkeep::CompactSubset(1 << bit))));
+    deeds.extend([
+        delete_range(1, 2, Os),
+        write(Write::Pop {
+            namespace: 1,
+            prefix: 0,
+            last: false,
+        }),
+        change(1, 16, Change::Take),
+        hold(Hold::Snapshot),
+        upkeep(Upkeep::CompactSubset(1 << 1)),
+        hold(Hold::DropSnapshot(0)),
+    ]);
     deeds.push(reopen(Way::Hints, Sync));
     // Segments that fill up while nothing is synced.
     deeds.extend((0..9).map(|n| put(n % 2, 10 + n / 2, value(900), if n % 3 == 0 { Os } else { Buffered })));

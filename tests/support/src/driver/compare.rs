@@ -2,20 +2,73 @@
 
 use std::path::Path;
 
-use embercask::{Error, Namespace};
+use embercask::{Error, List, Namespace, Result, Snapshot, Value};
 
 use super::{DIRECTORY, Driver};
 use crate::model::{Item, Keyspace};
-use crate::ops::NAMES;
+use crate::ops::{NAMES, PREFIXES};
 
 /// Number of values held across everything that happens.
 const HELD_MAX: usize = 6;
+
+/// What a namespace shows, now or at a moment that a snapshot holds.
+#[derive(Clone, Copy)]
+pub(super) enum Reader<'a> {
+    Now(&'a Namespace),
+    Past(&'a Snapshot, &'a Namespace),
+}
+
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reader::Now(namespace) => write!(f, "{}", namespace.name()),
+            Reader::Past(snapshot, namespace) => write!(f, "{} at {}", namespace.name(), snapshot.sequence()),
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        match self {
+            Reader::Now(namespace) => namespace.get(key),
+            Reader::Past(snapshot, namespace) => snapshot.get(namespace, key),
+        }
+    }
+
+    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Value>>> {
+        match self {
+            Reader::Now(namespace) => namespace.get_many(keys),
+            Reader::Past(snapshot, namespace) => snapshot.get_many(namespace, keys),
+        }
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool> {
+        match self {
+            Reader::Now(namespace) => namespace.contains(key),
+            Reader::Past(snapshot, namespace) => snapshot.contains(namespace, key),
+        }
+    }
+
+    fn count(&self) -> Result<u64> {
+        match self {
+            Reader::Now(namespace) => namespace.count(),
+            Reader::Past(snapshot, namespace) => snapshot.count(namespace),
+        }
+    }
+
+    fn list(&self) -> Result<List> {
+        match self {
+            Reader::Now(namespace) => Ok(namespace.list()),
+            Reader::Past(snapshot, namespace) => snapshot.list(namespace),
+        }
+    }
+}
 
 impl Driver {
     /// Compares everything the store shows with the model.
     pub fn check(&mut self) {
         let state = self.history.now();
-        let (now, keys) = (self.now, &self.keys);
+        let keys = &self.keys;
         let infos: Vec<_> = self
             .store
             .namespaces()
@@ -32,27 +85,12 @@ impl Driver {
         for (name, keyspace) in &state.namespaces {
             let handle = &self.handles[name];
             assert_eq!((handle.name(), handle.id()), (name.clone(), keyspace.id));
-            let many = handle.get_many(keys).unwrap();
-            for (key, from_many) in keys.iter().zip(&many) {
-                let (item, value) = (keyspace.get(key, now), handle.get(key).unwrap());
-                let what = || format!("{name}/{}", key[..key.len().min(12)].escape_ascii());
-                assert_eq!(handle.contains(key).unwrap(), item.is_some(), "contains {}", what());
-                for value in [&value, from_many] {
-                    assert_eq!(
-                        value.is_some(),
-                        item.is_some(),
-                        "{}: found {value:?}, expected {item:?}",
-                        what()
-                    );
-                    if let (Some(value), Some(item)) = (value, item) {
-                        assert_eq!(value.as_bytes(), &*item.value, "value of {}", what());
-                        assert_eq!(value.metadata(), item.metadata.as_deref(), "metadata of {}", what());
-                        assert_eq!(value.expiry_ms(), item.expiry, "expiry of {}", what());
-                        assert_eq!(value.sequence(), item.sequence, "sequence of {}", what());
-                    }
-                }
-            }
-            self.check_listing(handle, keyspace);
+            assert_eq!(
+                handle.default_ttl().map(|ttl| ttl.as_millis() as u64),
+                keyspace.default_ttl,
+                "default lifetime in {name}"
+            );
+            let many = self.check_keyspace(Reader::Now(handle), keyspace);
             let found = many.into_iter().flatten().nth(self.step % keys.len());
             if let Some(value) = found {
                 let bytes = value.as_bytes().into();
@@ -76,27 +114,50 @@ impl Driver {
             assert_eq!(value.as_bytes(), &**bytes, "a held value changed");
         }
         self.check_stats();
+        self.check_some_snapshot();
+        self.take_some_events();
     }
 
-    fn check_listing(&self, handle: &Namespace, keyspace: &Keyspace) {
+    /// Compares all that is shown of a namespace. Returns the values of the keys.
+    pub(super) fn check_keyspace(&self, reader: Reader<'_>, keyspace: &Keyspace) -> Vec<Option<Value>> {
+        let (now, keys) = (self.now, &self.keys);
+        let many = reader.get_many(keys).unwrap();
+        for (key, from_many) in keys.iter().zip(&many) {
+            let (item, value) = (keyspace.get(key, now), reader.get(key).unwrap());
+            let what = || format!("{reader:?}/{}", key[..key.len().min(12)].escape_ascii());
+            assert_eq!(reader.contains(key).unwrap(), item.is_some(), "contains {}", what());
+            for value in [&value, from_many] {
+                assert_eq!(
+                    value.is_some(),
+                    item.is_some(),
+                    "{}: found {value:?}, expected {item:?}",
+                    what()
+                );
+                if let (Some(value), Some(item)) = (value, item) {
+                    assert_eq!(value.as_bytes(), &*item.value, "value of {}", what());
+                    assert_eq!(value.metadata(), item.metadata.as_deref(), "metadata of {}", what());
+                    assert_eq!(value.expiry_ms(), item.expiry, "expiry of {}", what());
+                    assert_eq!(value.sequence(), item.sequence, "sequence of {}", what());
+                }
+            }
+        }
+        self.check_listing(reader, keyspace);
+        many
+    }
+
+    fn check_listing(&self, reader: Reader<'_>, keyspace: &Keyspace) {
         let (keys, step) = (&self.keys, self.step);
         let expected: Vec<_> = keyspace
             .visible(self.now)
             .map(|(key, item)| (key.to_vec(), item))
             .collect();
-        assert_eq!(
-            handle.count().unwrap(),
-            expected.len() as u64,
-            "count of {}",
-            handle.name()
-        );
+        assert_eq!(reader.count().unwrap(), expected.len() as u64, "count of {reader:?}");
         // Each step lists another part of the keys, with another page size.
-        let prefixes: [&[u8]; 7] = [b"", b"a", b"ab", b"user-", b"\0", b"\xff", b"abc\0"];
-        let prefix = prefixes[step % prefixes.len()];
+        let prefix = PREFIXES[step % PREFIXES.len()];
         let (low, high) = (&keys[step % keys.len()], &keys[(step / 3) % keys.len()]);
         let (with_start, after_start, with_end) = (step % 5 == 1, step % 5 == 2, step % 5 >= 3);
         let reverse = step.is_multiple_of(2);
-        let mut list = handle.list().page_size(1 + step % 4).prefix(prefix);
+        let mut list = reader.list().unwrap().page_size(1 + step % 4).prefix(prefix);
         if with_start {
             list = list.start(low);
         }
@@ -224,10 +285,11 @@ impl Driver {
             state.visible_keys(self.now),
             "keys once everything is swept"
         );
-        let names = state
-            .namespaces
-            .keys()
-            .map(|name| (24u64 + 4 + 16 + name.len() as u64).next_multiple_of(8));
+        let names = state.namespaces.iter().map(|(name, keyspace)| {
+            // Settings are metadata: their length, a tag, a length and the lifetime.
+            let settings = keyspace.default_ttl.map_or(0, |_| 4 + 1 + 1 + 8);
+            (24u64 + 4 + settings + 16 + name.len() as u64).next_multiple_of(8)
+        });
         let records = state
             .namespaces
             .values()

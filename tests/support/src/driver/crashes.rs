@@ -5,7 +5,8 @@ use std::sync::Arc;
 use embercask::storage::{CutPolicy, MemStorage};
 use embercask::{Error, Result};
 
-use super::plan::Plan;
+use super::plan::Stage;
+use super::transactions::Intruded;
 use super::{DIRECTORY, Driver, faults_over, look, open};
 use crate::model::{Promise, State};
 use crate::ops::{Crash, Doing, Relapse, Settings, Upkeep};
@@ -33,7 +34,10 @@ impl Driver {
         let unswept = self.state().keys() != self.state().visible_keys(self.highest) || self.dropped_keys > 0;
         let (before, wall_shifted) = (self.store.stats(), self.wall_shifted);
         let dropped_some = !self.stale.is_empty();
+        self.check_snapshots();
         self.store.clone().close().unwrap();
+        self.snapshots_are_closed();
+        self.watchers_are_closed();
         assert!(matches!(self.store.sync(), Ok(()) | Err(Error::Closed)));
         assert!(matches!(self.store.namespaces(), Err(Error::Closed)));
         self.acknowledge(Promise::PowerCut);
@@ -98,6 +102,8 @@ impl Driver {
 
     /// Opens the store on this disk.
     pub(super) fn begin(&mut self, disk: MemStorage, settings: &Settings) -> Result<()> {
+        self.snapshots.clear();
+        self.watchers.clear();
         self.handles.clear();
         self.stale.clear();
         // At another time, opening would go by the wall clock alone and show expired keys that are
@@ -118,22 +124,26 @@ impl Driver {
         match doing {
             Doing::Write(write) => {
                 let plan = self.plan(write);
-                let done = self.perform(write);
-                let stopped = self.faults.is_stopped();
-                match (plan, done) {
-                    (Plan::Change { state, .. }, Err(error)) => {
-                        assert!(stopped, "{write:?}: {error}");
-                        // It happened completely or not at all.
-                        self.history.push(state);
-                    }
-                    // Sequences may be unreadable; they are not compared across a crash.
-                    (Plan::Change { state, promise, .. }, Ok(_)) if stopped => {
-                        self.history.push(state);
+                let (plan, done) = self.perform_planned(write, plan);
+                if !self.faults.is_stopped() {
+                    self.settle_write(write, plan, done);
+                    return;
+                }
+                let is_acknowledged = plan.outcome.agrees(&done);
+                assert!(is_acknowledged || done.is_err(), "{write:?} returned {done:?}");
+                if plan.stages.len() > 1 {
+                    self.visited.note("writes of several steps cut off");
+                }
+                // Each stage happened completely or not at all. Sequences may be unreadable; they
+                // are not compared across a crash.
+                for Stage { state, promise } in plan.stages {
+                    self.history.push(state);
+                    if is_acknowledged && self.intruded != Intruded::Failed {
                         self.history.acknowledge(promise);
                     }
-                    (_, Err(_)) if stopped => {}
-                    (plan, done) => self.settle_write(write, plan, done),
                 }
+                // What they have been told may go with the crash.
+                self.watchers.clear();
             }
             Doing::Upkeep(upkeep) => match (self.perform_upkeep(upkeep), upkeep) {
                 (Ok(()), Upkeep::Flush | Upkeep::Maintain) => self.history.acknowledge(Promise::Kill),
@@ -146,6 +156,9 @@ impl Driver {
 
     /// Crashes the store, and opens it, in the given way, from what the crash left.
     pub(super) fn crash(&mut self, crash: &Crash, relapses: &[Relapse], way: Way, settings: &Settings) -> Prepared {
+        if !self.snapshots.is_empty() {
+            self.visited.note("crashes with snapshots held");
+        }
         let mut disk = after(&self.disk, crash);
         // That process is dead; closing its store on drop would only take time.
         self.faults.stop_at(self.faults.steps());

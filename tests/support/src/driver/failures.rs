@@ -6,10 +6,11 @@ use embercask::storage::{Fault, FaultKind, Operation};
 use embercask::{Error, ErrorKind, ManualClock, Result};
 
 use super::crashes::{after, survived_by};
-use super::plan::Plan;
+use super::plan::Stage;
+use super::transactions::Intruded;
 use super::{DIRECTORY, Driver, faults_over, look, open};
 use crate::model::{Promise, describe};
-use crate::ops::{Crash, Doing, Failure, Settings, Upkeep, Write};
+use crate::ops::{Crash, Doing, Failure, Hold, Settings, Upkeep, Write};
 use crate::way::Way;
 
 pub(super) fn fault(failure: Failure) -> Fault {
@@ -38,23 +39,27 @@ impl Driver {
     /// working and show the state before or after it.
     pub(super) fn fail(&mut self, doing: &Doing) {
         let before = self.state().clone();
+        let after_sequence = self.last_sequence;
+        let (mut log, mut possible) = (Vec::new(), vec![before.clone()]);
         let failed = match doing {
             Doing::Write(write) => {
                 let plan = self.plan(write);
-                match (plan, self.perform(write)) {
-                    (Plan::Change { state, .. }, Err(error)) => {
-                        // It happened completely or not at all.
-                        self.history.push(state);
-                        Some(error)
-                    }
-                    // A success is compared across the crash, without sequences.
-                    (Plan::Change { state, promise, .. }, Ok(_)) => {
-                        self.history.push(state);
+                let (plan, done) = self.perform_planned(write, plan);
+                log = plan.log;
+                let is_acknowledged = plan.outcome.agrees(&done);
+                // A success is compared across the crash, without sequences.
+                for Stage { state, promise } in plan.stages {
+                    // Each stage happened completely or not at all.
+                    possible.push(state.clone());
+                    self.history.push(state);
+                    if is_acknowledged && self.intruded != Intruded::Failed {
                         self.history.acknowledge(promise);
-                        None
                     }
-                    (_, Err(error)) => Some(error).filter(is_failure),
-                    (plan, Ok(done)) => panic!("{write:?} returned {done:?}, expected {plan:?}"),
+                }
+                match done {
+                    Ok(done) if !is_acknowledged => panic!("{write:?} returned {done:?}, expected {:?}", plan.outcome),
+                    Err(error) if !is_acknowledged => Some(error),
+                    _ => None,
                 }
             }
             Doing::Upkeep(upkeep) => {
@@ -74,46 +79,86 @@ impl Driver {
             return;
         }
         let found = look(&self.store).unwrap_or_else(|error| panic!("reading after {doing:?} failed: {error}"));
-        let (now, after) = (self.now, self.state());
+        let is_certain = failed.is_none() && self.intruded != Intruded::Failed;
+        let now = self.now;
+        if is_certain {
+            possible.drain(..possible.len() - 1);
+        }
+        let shown: Vec<_> = possible.iter().filter(|state| state.looks_like(&found, now)).collect();
         assert!(
-            after.looks_like(&found, now) || (failed.is_some() && before.looks_like(&found, now)),
+            !shown.is_empty(),
             "{doing:?}, which returned {failed:?}, was applied in part"
         );
+        if failed.is_some() {
+            self.visited.note("operations that failed");
+        }
+        // Of what was rolled back nothing is told.
+        let is_rolled_back = failed.is_some() && possible[1..].iter().all(|state| !state.looks_like(&found, now));
+        if !is_rolled_back {
+            self.expect_told(&log, after_sequence, is_certain);
+        }
+        match doing {
+            Doing::Write(_) if failed.is_some() => self.forget_watchers_without(&found),
+            Doing::Write(write) => self.expect_drop(write),
+            Doing::Upkeep(_) => {}
+        }
+        self.snapshots_outlive_failure();
+        self.check_snapshots();
+        self.take_all_events();
     }
 
     /// Attempts a write. A failed write happened completely or not at all, and a crash may reverse
     /// which of the two.
     pub fn try_write(&mut self, write: &Write) -> Result<()> {
         self.step += 1;
+        let after_sequence = self.last_sequence;
         let plan = self.plan(write);
-        let done = self.perform(write);
+        let (plan, done) = self.perform_planned(write, plan);
         self.observer.calm(true);
-        let result = match (plan, done) {
-            (plan, Err(error)) if is_failure(&error) => {
-                let found =
-                    look(&self.store).unwrap_or_else(|other| panic!("reading after {write:?}, {error}: {other}"));
-                let happened = matches!(&plan, Plan::Change { state, .. } if state.looks_like(&found, self.now));
-                assert!(
-                    happened || self.state().looks_like(&found, self.now),
-                    "{write:?} failed: {error}; the store shows\n{}\nafter\n{}",
-                    describe(&found, self.now),
-                    describe(self.state(), self.now)
-                );
-                if let Plan::Change { state, .. } = plan {
-                    self.history.push(state);
-                }
-                self.history.push(found);
-                self.last_sequence = self.last_sequence.max(self.store.stats().last_sequence);
-                self.handles.clear();
-                self.meet_namespaces().unwrap();
-                Err(error)
+        let has_failed = match &done {
+            Ok(_) => self.intruded == Intruded::Failed,
+            Err(error) => is_failure(error),
+        };
+        let result = if has_failed {
+            let found = look(&self.store).unwrap_or_else(|other| panic!("reading after {write:?}, {done:?}: {other}"));
+            let happened = plan.stages.iter().any(|stage| stage.state.looks_like(&found, self.now));
+            assert!(
+                happened || self.state().looks_like(&found, self.now),
+                "{write:?} returned {done:?}; the store shows\n{}\nafter\n{}",
+                describe(&found, self.now),
+                describe(self.state(), self.now)
+            );
+            for stage in plan.stages {
+                self.history.push(stage.state);
             }
-            (plan, done) => {
-                self.settle_write(write, plan, done);
-                Ok(())
+            self.forget_watchers_without(&found);
+            self.history.push(found);
+            if happened {
+                self.expect_told(&plan.log, after_sequence, false);
             }
+            self.last_sequence = self.last_sequence.max(self.store.stats().last_sequence);
+            self.handles.clear();
+            self.meet_namespaces().unwrap();
+            done.map(drop)
+        } else {
+            self.settle_write(write, plan, done);
+            Ok(())
         };
         self.observer.calm(false);
+        result
+    }
+
+    /// Attempts to take or drop a snapshot or watcher.
+    pub fn try_hold(&mut self, hold: &Hold) -> Result<()> {
+        self.step += 1;
+        // What is dropped is read before.
+        let is_calm = !matches!(hold, Hold::Snapshot);
+        self.observer.calm(is_calm);
+        let result = self.hold(hold);
+        self.observer.calm(false);
+        if let Err(error) = &result {
+            assert!(is_failure(error), "{hold:?}: {error}");
+        }
         result
     }
 
@@ -153,8 +198,10 @@ impl Driver {
     }
 
     /// The store shows what the model says, no matter what else fails.
-    pub fn check_shown(&self) {
+    pub fn check_shown(&mut self) {
         self.observer.calm(true);
+        self.check_snapshots();
+        self.take_all_events();
         let found = look(&self.store).unwrap_or_else(|error| panic!("reading: {error}"));
         assert!(
             self.state().looks_like(&found, self.now),

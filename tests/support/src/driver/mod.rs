@@ -4,7 +4,11 @@
 //! plan ([`writes`]). Then everything visible is compared ([`compare`]). Upkeep ([`upkeep`])
 //! changes nothing visible; what a crash ([`crashes`]) or a failing disk ([`failures`]) may lose is
 //! decided by the promises.
+//!
+//! Across all this the driver holds snapshots, each compared with a copy of the model
+//! ([`snapshots`]), and watchers, which are told what the plans say is written ([`watches`]).
 
+mod changes;
 mod compare;
 mod crashes;
 mod failures;
@@ -12,7 +16,11 @@ mod look;
 mod observer;
 mod perform;
 mod plan;
+mod snapshots;
+mod transactions;
 mod upkeep;
+mod visited;
+mod watches;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -23,13 +31,17 @@ use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
 use embercask::{Clock, Maintenance, ManualClock, Namespace, ReadMode, Result, Store, Value};
 
 use crate::model::{History, Promise, State};
-use crate::ops::{Crash, FIRST_NAMES, Failure, Op, Settings, Write, keys};
+use crate::ops::{Crash, FIRST_NAMES, Failure, Hold, Op, Settings, Write, keys};
 
 pub use look::look;
 pub use observer::Observer;
+pub use visited::Visited;
 
 use failures::fault;
 use observer::Nobody;
+use snapshots::Taken;
+use transactions::Intruded;
+use watches::Watcher;
 
 pub const DIRECTORY: &str = "/data/store";
 pub const START_MS: u64 = 1_700_000_000_000;
@@ -60,6 +72,11 @@ pub struct Driver {
     dropped_keys: u64,
     step: usize,
     held: Vec<(Value, Arc<[u8]>)>,
+    snapshots: Vec<Taken>,
+    watchers: Vec<Watcher>,
+    /// Of the last transaction.
+    intruded: Intruded,
+    visited: Visited,
 }
 
 pub fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
@@ -137,6 +154,10 @@ impl Driver {
             dropped_keys: 0,
             step: 0,
             held: Vec::new(),
+            snapshots: Vec::new(),
+            watchers: Vec::new(),
+            intruded: Intruded::No,
+            visited: Visited::default(),
         })
     }
 
@@ -150,8 +171,19 @@ impl Driver {
     pub fn act(&mut self, op: &Op) {
         self.step += 1;
         match op {
-            Op::Write(write) => self.write(write),
-            Op::Upkeep(upkeep) => self.upkeep(upkeep),
+            Op::Write(write) => {
+                self.write(write);
+                self.snapshots_outlive_write(matches!(write, Write::DropNamespace { .. }));
+            }
+            Op::Upkeep(upkeep) => {
+                self.upkeep(upkeep);
+                self.snapshots_outlive_upkeep(upkeep);
+            }
+            Op::Hold(hold) => {
+                if let Err(error) = self.hold(hold) {
+                    panic!("{hold:?}: {error}");
+                }
+            }
             Op::Advance(ms) => {
                 self.clock.advance(*ms);
                 self.now += ms;
@@ -172,6 +204,8 @@ impl Driver {
                 way,
                 settings,
             } => {
+                self.check_snapshots();
+                self.take_all_events();
                 let nothing_under_way = matches!(crash, Crash::Kill) && relapses.is_empty();
                 let prepared = self.crash(crash, relapses, *way, settings);
                 if nothing_under_way {
@@ -217,6 +251,27 @@ impl Driver {
     fn see_the_time(&mut self) {
         self.store.stats();
         self.history.see(self.now);
+        self.snapshots_see(self.now);
+    }
+
+    fn hold(&mut self, hold: &Hold) -> Result<()> {
+        match hold {
+            Hold::Snapshot => return self.take_snapshot(),
+            Hold::DropSnapshot(number) => self.drop_snapshot(*number),
+            Hold::Watch {
+                namespace,
+                prefix,
+                capacity,
+                values,
+            } => self.watch(*namespace, *prefix, *capacity, *values),
+            Hold::DropWatch(number) => self.drop_watcher(*number),
+        }
+        Ok(())
+    }
+
+    /// What has been done so far.
+    pub fn visited(&self) -> &Visited {
+        &self.visited
     }
 
     pub fn state(&self) -> &State {

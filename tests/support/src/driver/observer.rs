@@ -21,11 +21,11 @@ pub trait Observer: Send + Sync {
     /// The driver is checking the store, or has resumed; no disk may fail while it checks.
     fn calm(&self, _is_calm: bool) {}
 
-    /// A write that leads to this state begins.
-    fn begins(&self, _state: &State) {}
+    /// A write that leads through these states begins.
+    fn begins(&self, _states: &[State]) {}
 
-    /// The write that began has led to this state.
-    fn changed(&self, _state: &State) {}
+    /// The write that began has led through these states.
+    fn changed(&self, _states: &[State]) {}
 
     /// An acknowledgement of this class covers the newest state and all before it.
     fn acknowledged(&self, _promise: Promise) {}

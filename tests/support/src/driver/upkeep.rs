@@ -60,6 +60,7 @@ impl Driver {
         if !self.wall_shifted {
             self.history.now_mut().sweep(now);
             self.check_exact_counts();
+            self.expiries_were_told();
         }
     }
 }

@@ -4,12 +4,18 @@
 //! The first byte selects how the store is opened; then each piece of [`PIECE`] bytes is one
 //! operation, whatever its bytes. So a mutation of a byte changes one operation, and moving pieces
 //! moves operations. Missing bytes of a piece read as zeros; surplus bytes are ignored.
+//!
+//! Kinds of operations that came later begin with a byte from [`LATER`] on, so that all other pieces
+//! mean what they meant before: the corpus stays of use.
 
 use embercask::Durability;
 use embercask::storage::CutPolicy;
 
-use crate::driver::Driver;
-use crate::ops::{BatchItem, Crash, Doing, Failure, Guard, KEYS, NAMES, Op, Put, Relapse, Settings, Upkeep, Write};
+use crate::driver::{Driver, Visited};
+use crate::ops::{
+    self, BatchItem, Change, Crash, Doing, FOREVER, Failure, Guard, Hold, Intrusion, KEYS, NAMES, Op, PREFIXES, Put,
+    Range, Relapse, Settings, Step, Transaction, Upkeep, Write,
+};
 use crate::way::Way;
 use embercask::testing::input::Input;
 
@@ -17,9 +23,16 @@ use embercask::testing::input::Input;
 pub const PIECE: usize = 24;
 /// Further operations are ignored: they would cost more time than they find bugs.
 const OPERATIONS_MAX: usize = 250;
+/// The lowest first byte of operations and writes of the later kinds.
+pub const LATER: u8 = 0xe0;
 
 /// Runs all operations of an input; after each, compares everything the store shows with the model.
 pub fn store_model(data: &[u8]) {
+    visit(data);
+}
+
+/// As [`store_model`]; returns what the operations did.
+pub fn visit(data: &[u8]) -> Visited {
     let (first, pieces) = data.split_at(data.len().min(1));
     let mut done = Done(Vec::new());
     let mut driver = Driver::new(&settings(&mut Input::new(first)));
@@ -27,6 +40,7 @@ pub fn store_model(data: &[u8]) {
         done.0.push(op(&mut Input::new(piece)));
         driver.run(&done.0[done.0.len() - 1]);
     }
+    driver.visited().clone()
 }
 
 /// Prints the operations if the last of them failed.
@@ -95,7 +109,14 @@ fn terms(input: &mut Input<'_>) -> (Option<Guard>, Option<Durability>) {
 }
 
 fn write(input: &mut Input<'_>) -> Write {
-    match input.u8() % 16 {
+    match input.u8() {
+        later @ LATER.. => later_write(later & 31, input),
+        earlier => earlier_write(earlier % 16, input),
+    }
+}
+
+fn earlier_write(kind: u8, input: &mut Input<'_>) -> Write {
+    match kind {
         0..=5 => {
             let ((namespace, key), put, (guard, durability)) = (target(input), put(input.u8()), terms(input));
             Write::Put {
@@ -150,6 +171,146 @@ fn write(input: &mut Input<'_>) -> Write {
         },
         _ => Write::DropNamespace {
             name: input.below(NAMES.len()),
+        },
+    }
+}
+
+fn prefix(input: &mut Input<'_>) -> usize {
+    input.below(PREFIXES.len())
+}
+
+/// As [`put`], but a put may be for good whatever the default is.
+fn later_put(byte: u8) -> Put {
+    let put = put(byte);
+    match byte & 0x78 {
+        0x78 => Put {
+            ttl: Some(FOREVER),
+            ..put
+        },
+        _ => put,
+    }
+}
+
+fn later_write(kind: u8, input: &mut Input<'_>) -> Write {
+    match kind {
+        0..=9 => Write::Transaction(transaction(input)),
+        10..=17 => {
+            let (namespace, key) = target(input);
+            let change = change(input);
+            Write::Change { namespace, key, change }
+        }
+        18..=21 => Write::Pop {
+            namespace: target(input).0,
+            prefix: prefix(input),
+            last: kind & 1 != 0,
+        },
+        22..=27 => Write::DeleteRange {
+            namespace: target(input).0,
+            range: match kind & 1 {
+                0 => Range::Prefix(prefix(input)),
+                _ => Range::Between(input.below(KEYS), input.below(KEYS)),
+            },
+            batch_keys: 1 + input.below(7),
+            batches: [None, None, Some(1), Some(2)][input.below(4)],
+            durability: terms(input).1,
+        },
+        _ => Write::SetDefaultTtl {
+            namespace: target(input).0,
+            ttl: match input.u8() {
+                none if none & 8 != 0 => None,
+                number => Some(ttl(number)),
+            },
+        },
+    }
+}
+
+fn change(input: &mut Input<'_>) -> Change {
+    let (how, byte) = (input.u8(), input.u8());
+    match how % 16 {
+        0 => Change::Keep,
+        1 | 2 => Change::Update(later_put(byte)),
+        3 => Change::UpdateLike(usize::from(byte)),
+        4 => Change::Remove,
+        5..=8 => Change::Increment([1, -7, 1_000, i64::MAX][usize::from(byte & 3)]),
+        9 | 10 => Change::Replace(later_put(byte)),
+        11 => Change::Take,
+        12 | 13 => Change::PutWhen {
+            put: later_put(byte),
+            holds: how & 64 == 0,
+        },
+        _ => Change::DeleteWhen { holds: how & 64 == 0 },
+    }
+}
+
+fn transaction(input: &mut Input<'_>) -> Transaction {
+    let (how, durability) = (input.u8(), terms(input).1);
+    let intrusion = match how & 7 {
+        0..=2 => {
+            let ((namespace, key), put) = (target(input), later_put(input.u8()));
+            Some(Intrusion::Put { namespace, key, put })
+        }
+        3 => {
+            let (namespace, key) = target(input);
+            Some(Intrusion::Delete { namespace, key })
+        }
+        4 => match input.u8() {
+            drop @ 0xc0.. => Some(Intrusion::DropNamespace {
+                name: usize::from(drop) % NAMES.len(),
+            }),
+            number => Some(Intrusion::Advance(ttl(number))),
+        },
+        _ => None,
+    };
+    let at = usize::from(how >> 3 & 7);
+    let steps: Vec<_> = (0..1 + input.below(7)).map(|_| step(input)).collect();
+    let aim = |intrusion| match how >> 6 {
+        0 => intrusion,
+        _ => ops::aimed(intrusion, &steps),
+    };
+    Transaction {
+        intrusion: intrusion.map(|intrusion| (at, aim(intrusion))),
+        fails: how & 0xc0 == 0xc0,
+        durability,
+        steps,
+    }
+}
+
+/// From two bytes, as an item of a batch.
+fn step(input: &mut Input<'_>) -> Step {
+    let ((namespace, key), how) = (target(input), input.u8());
+    let (part, reverse) = (usize::from(how & 7) % PREFIXES.len(), how & 8 != 0);
+    match how {
+        0..=0x3f => Step::Get { namespace, key },
+        0x40..=0x5f => Step::List {
+            namespace,
+            prefix: part,
+            reverse,
+        },
+        0x60..=0x6f => Step::Count {
+            namespace,
+            prefix: part,
+        },
+        0x70..=0x8f => Step::Delete { namespace, key },
+        _ => Step::Put {
+            namespace,
+            key,
+            put: later_put(how & 0x7f | how << 7),
+            guard: [None, None, Some(Guard::Absent), Some(Guard::Present)][usize::from(how >> 4 & 3)]
+                .filter(|_| how >= 0xe0),
+        },
+    }
+}
+
+fn hold(kind: u8, input: &mut Input<'_>) -> Hold {
+    match kind {
+        0..=4 => Hold::Snapshot,
+        5 | 6 => Hold::DropSnapshot(usize::from(input.u8())),
+        7 => Hold::DropWatch(usize::from(input.u8())),
+        _ => Hold::Watch {
+            namespace: target(input).0,
+            prefix: prefix(input),
+            capacity: input.choose(&[1, 3, 100]),
+            values: kind & 1 != 0,
         },
     }
 }
@@ -243,7 +404,12 @@ fn failure(input: &mut Input<'_>) -> Failure {
 
 /// Any bytes are a valid operation.
 fn op(input: &mut Input<'_>) -> Op {
-    match input.u8() % 32 {
+    let kind = match input.u8() {
+        later @ LATER.. if later & 31 < 12 => return Op::Hold(hold(later & 31, input)),
+        later @ LATER.. => return Op::Write(later_write(later.wrapping_mul(11) & 31, input)),
+        earlier => earlier % 32,
+    };
+    match kind {
         0..=17 => Op::Write(write(input)),
         18..=21 => Op::Upkeep(upkeep(input)),
         22 => Op::Advance(input.choose(&[1, 3, 8, 60, 2_000, 15_000, 900_000])),

@@ -1,227 +1,14 @@
-//! What can happen to a store, and how likely it is.
+//! Strategies that draw operations, and so decide how likely each is.
 
 use embercask::Durability;
 use embercask::storage::CutPolicy;
 use proptest::prelude::*;
 
+use super::{
+    BatchItem, Change, Crash, Doing, FOREVER, Failure, Guard, Hold, Intrusion, KEYS, NAMES, Op, PREFIXES, Put, Range,
+    Relapse, Settings, Step, Transaction, Upkeep, Write,
+};
 use crate::way::Way;
-
-/// Names of namespaces.
-pub const NAMES: [&str; 4] = ["A", "B", "queue/é", "Z"];
-
-/// Namespaces that exist from the start.
-pub const FIRST_NAMES: usize = 2;
-
-/// All keys that are used: few, so that operations collide; with shared prefixes, zeros, 0xFF, and
-/// one longer than the first read.
-pub fn keys() -> Vec<Vec<u8>> {
-    let mut keys: Vec<Vec<u8>> = [
-        &b"a"[..],
-        b"ab",
-        b"abc",
-        b"abc\0",
-        b"abd",
-        b"b",
-        b"\0",
-        b"\0\0",
-        b"\0\xff",
-        b"\xff",
-        b"\xff\xff",
-        b"\xff\xff\0",
-        b"a\xff",
-        b"a\xffz",
-        b"user-1",
-        b"user-10",
-        b"user-2",
-        b"user-",
-        b"~",
-    ]
-    .map(<[u8]>::to_vec)
-    .to_vec();
-    keys.push(
-        b"long-"
-            .iter()
-            .copied()
-            .chain((b'a'..=b'z').cycle().take(295))
-            .collect(),
-    );
-    keys.sort();
-    keys
-}
-
-/// Number of keys, see [`keys`].
-pub const KEYS: usize = 20;
-
-#[derive(Clone, Copy, Debug)]
-pub enum Guard {
-    Absent,
-    Present,
-    /// The key's current sequence.
-    Current,
-    /// Another sequence.
-    Stale,
-}
-
-#[derive(Clone, Debug)]
-pub struct Put {
-    pub length: usize,
-    pub ttl: Option<u64>,
-    pub metadata: Option<usize>,
-}
-
-#[derive(Clone, Debug)]
-pub struct BatchItem {
-    pub namespace: usize,
-    pub key: usize,
-    /// None deletes.
-    pub put: Option<Put>,
-    pub guard: Option<Guard>,
-}
-
-/// A change of the stored data.
-#[derive(Clone, Debug)]
-pub enum Write {
-    Put {
-        namespace: usize,
-        key: usize,
-        put: Put,
-        guard: Option<Guard>,
-        durability: Option<Durability>,
-    },
-    Delete {
-        namespace: usize,
-        key: usize,
-        guard: Option<Guard>,
-        durability: Option<Durability>,
-    },
-    Batch {
-        items: Vec<BatchItem>,
-        durability: Option<Durability>,
-    },
-    SetTtl {
-        namespace: usize,
-        key: usize,
-        ttl: u64,
-    },
-    RemoveExpiry {
-        namespace: usize,
-        key: usize,
-    },
-    SetMetadata {
-        namespace: usize,
-        key: usize,
-        metadata: Option<usize>,
-    },
-    CreateNamespace {
-        name: usize,
-    },
-    RenameNamespace {
-        from: usize,
-        to: usize,
-    },
-    DropNamespace {
-        name: usize,
-    },
-}
-
-/// Operations that change nothing visible.
-#[derive(Clone, Debug)]
-pub enum Upkeep {
-    Flush,
-    Sync,
-    Maintain,
-    Compact,
-    CompactSubset(u64),
-    CompactIfWorthwhile,
-    Close,
-}
-
-#[derive(Clone, Debug)]
-pub enum Crash {
-    Kill,
-    PowerCut(CutPolicy),
-}
-
-/// A crash while the store is being opened after another crash.
-#[derive(Clone, Debug)]
-pub struct Relapse {
-    /// Storage calls that the opening completes first.
-    pub calls: u64,
-    pub crash: Crash,
-}
-
-#[derive(Clone, Debug)]
-pub enum Op {
-    Write(Write),
-    Upkeep(Upkeep),
-    Advance(u64),
-    /// Moves only the wall clock.
-    ShiftWall(i64),
-    Reopen {
-        way: Way,
-        settings: Settings,
-    },
-    Crash {
-        crash: Crash,
-        relapses: Vec<Relapse>,
-        way: Way,
-        settings: Settings,
-    },
-    /// The machine stops within a write or upkeep, after this many modifying storage calls.
-    CrashWithin {
-        doing: Doing,
-        calls: u64,
-        crash: Crash,
-        relapses: Vec<Relapse>,
-        way: Way,
-        settings: Settings,
-    },
-    /// A storage call fails within a write or upkeep, and the machine goes on; then everything is
-    /// compared, and a crash follows.
-    FailWithin {
-        doing: Doing,
-        /// Modifying storage calls that succeed first.
-        calls: u64,
-        failure: Failure,
-        crash: Crash,
-        way: Way,
-        settings: Settings,
-    },
-}
-
-/// How a storage call fails. None of these affects a read.
-#[derive(Clone, Copy, Debug)]
-pub enum Failure {
-    Write,
-    ShortWrite(usize),
-    Sync,
-    /// The data is never made durable, although reads show it.
-    SyncThatLoses,
-    DirectorySync,
-    Create,
-    Rename,
-    Remove,
-    SetLen,
-    /// No space for this call, nor for any later one that needs space.
-    Full,
-}
-
-#[derive(Clone, Debug)]
-pub enum Doing {
-    Write(Write),
-    Upkeep(Upkeep),
-}
-
-/// How the store is opened.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub pread: bool,
-    pub segment_bytes: u64,
-    pub durability: Durability,
-    pub grace_ms: u64,
-    /// Seed of the disk on which the store is created: ids, salts and hash seeds derive from it.
-    pub seed: u64,
-}
 
 fn durability() -> BoxedStrategy<Durability> {
     prop_oneof![Just(Durability::Buffered), Just(Durability::Os), Just(Durability::Sync)].boxed()
@@ -249,7 +36,8 @@ fn ttl() -> BoxedStrategy<u64> {
 fn put() -> BoxedStrategy<Put> {
     let length = prop_oneof![10 => 0..40usize, 6 => 40..400usize, 4 => 400..1800usize, 1 => 4000..9000usize];
     let metadata = prop_oneof![3 => Just(None), 1 => (0..60usize).prop_map(Some)];
-    (length, prop::option::weighted(0.35, ttl()), metadata)
+    let ttl = prop_oneof![12 => Just(None), 7 => ttl().prop_map(Some), 1 => Just(Some(FOREVER))];
+    (length, ttl, metadata)
         .prop_map(|(length, ttl, metadata)| Put { length, ttl, metadata })
         .boxed()
 }
@@ -289,9 +77,144 @@ fn write() -> BoxedStrategy<Write> {
         1 => target().prop_map(|(namespace, key)| Write::RemoveExpiry { namespace, key }),
         1 => (target(), prop::option::of(0..60usize))
             .prop_map(|((namespace, key), metadata)| Write::SetMetadata { namespace, key, metadata }),
+        6 => (target(), change()).prop_map(|((namespace, key), change)| match change {
+            // Few, so that numbers meet and their sum may not fit.
+            Change::Increment(_) => Write::Change { namespace: 1, key: key % 3, change },
+            change => Write::Change { namespace, key, change },
+        }),
+        2 => (namespace(), prefix(), prop::bool::ANY)
+            .prop_map(|(namespace, prefix, last)| Write::Pop { namespace, prefix, last }),
+        4 => delete_range(),
+        9 => transaction().prop_map(Write::Transaction),
+        1 => (namespace(), prop::option::weighted(0.7, ttl()))
+            .prop_map(|(namespace, ttl)| Write::SetDefaultTtl { namespace, ttl }),
         2 => (0..NAMES.len()).prop_map(|name| Write::CreateNamespace { name }),
         1 => (0..NAMES.len(), 0..NAMES.len()).prop_map(|(from, to)| Write::RenameNamespace { from, to }),
         1 => (0..NAMES.len()).prop_map(|name| Write::DropNamespace { name }),
+    ]
+    .boxed()
+}
+
+fn prefix() -> std::ops::Range<usize> {
+    0..PREFIXES.len()
+}
+
+fn change() -> BoxedStrategy<Change> {
+    prop_oneof![
+        1 => Just(Change::Keep),
+        2 => put().prop_map(Change::Update),
+        2 => (0..600usize).prop_map(Change::UpdateLike),
+        1 => Just(Change::Remove),
+        4 => prop::sample::select(vec![1, 1, -7, 1_000, i64::MAX, i64::MAX]).prop_map(Change::Increment),
+        2 => put().prop_map(Change::Replace),
+        2 => Just(Change::Take),
+        3 => (put(), prop::bool::weighted(0.7)).prop_map(|(put, holds)| Change::PutWhen { put, holds }),
+        2 => prop::bool::weighted(0.7).prop_map(|holds| Change::DeleteWhen { holds }),
+    ]
+    .boxed()
+}
+
+fn delete_range() -> BoxedStrategy<Write> {
+    let range = prop_oneof![
+        Just(Range::Prefix(0)),
+        prefix().prop_map(Range::Prefix),
+        (0..KEYS, 0..KEYS).prop_map(|(one, other)| Range::Between(one, other)),
+    ];
+    let batches = prop::option::weighted(0.3, 1..4usize);
+    (namespace(), range, 1..5usize, batches, own_durability())
+        .prop_map(
+            |(namespace, range, batch_keys, batches, durability)| Write::DeleteRange {
+                namespace,
+                range,
+                batch_keys,
+                batches,
+                durability,
+            },
+        )
+        .boxed()
+}
+
+fn step() -> BoxedStrategy<Step> {
+    let target = || (namespace(), 0..KEYS);
+    let guard = prop_oneof![8 => Just(None), 1 => Just(Some(Guard::Absent)), 1 => Just(Some(Guard::Present))];
+    prop_oneof![
+        4 => target().prop_map(|(namespace, key)| Step::Get { namespace, key }),
+        2 => (namespace(), prefix(), prop::bool::ANY)
+            .prop_map(|(namespace, prefix, reverse)| Step::List { namespace, prefix, reverse }),
+        1 => (namespace(), prefix()).prop_map(|(namespace, prefix)| Step::Count { namespace, prefix }),
+        4 => (target(), put(), guard)
+            .prop_map(|((namespace, key), put, guard)| Step::Put { namespace, key, put, guard }),
+        2 => target().prop_map(|(namespace, key)| Step::Delete { namespace, key }),
+    ]
+    .boxed()
+}
+
+fn intrusion() -> BoxedStrategy<Intrusion> {
+    let target = || (namespace(), 0..KEYS);
+    prop_oneof![
+        8 => (target(), put()).prop_map(|((namespace, key), put)| Intrusion::Put { namespace, key, put }),
+        4 => target().prop_map(|(namespace, key)| Intrusion::Delete { namespace, key }),
+        2 => (0..NAMES.len()).prop_map(|name| Intrusion::DropNamespace { name }),
+        3 => prop::sample::select(vec![1u64, 8, 60, 2_000, 15_000]).prop_map(Intrusion::Advance),
+    ]
+    .boxed()
+}
+
+fn transaction() -> BoxedStrategy<Transaction> {
+    (
+        prop::collection::vec(step(), 1..8),
+        prop::option::weighted(0.6, (0..8usize, intrusion())),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.1),
+        own_durability(),
+    )
+        .prop_map(|(steps, intrusion, aims, fails, durability)| Transaction {
+            intrusion: intrusion.map(|(at, intrusion)| (at, if aims { aimed(intrusion, &steps) } else { intrusion })),
+            steps,
+            fails,
+            durability,
+        })
+        .boxed()
+}
+
+/// Concerns what the transaction reads first, so that it has to run again if it writes.
+pub fn aimed(mut intrusion: Intrusion, steps: &[Step]) -> Intrusion {
+    let read = steps.iter().find_map(|step| match step {
+        Step::Get { namespace, key } => Some((*namespace, Some(*key))),
+        Step::List { namespace, .. } | Step::Count { namespace, .. } => Some((*namespace, None)),
+        Step::Put { .. } | Step::Delete { .. } => None,
+    });
+    if let Some((read_namespace, read_key)) = read {
+        match &mut intrusion {
+            Intrusion::Put { namespace, key, .. } | Intrusion::Delete { namespace, key } => {
+                *namespace = read_namespace;
+                *key = read_key.unwrap_or(*key);
+            }
+            Intrusion::DropNamespace { name } => *name = read_namespace,
+            Intrusion::Advance(_) => {}
+        }
+    }
+    intrusion
+}
+
+fn hold() -> BoxedStrategy<Hold> {
+    let prefix = prop_oneof![2 => Just(0), 1 => prefix()];
+    let watch = (
+        namespace(),
+        prefix,
+        prop::sample::select(vec![1usize, 3, 100]),
+        prop::bool::ANY,
+    );
+    prop_oneof![
+        4 => Just(Hold::Snapshot),
+        2 => any::<usize>().prop_map(Hold::DropSnapshot),
+        3 => watch.prop_map(|(namespace, prefix, capacity, values)| Hold::Watch {
+            namespace,
+            prefix,
+            capacity,
+            values,
+        }),
+        1 => any::<usize>().prop_map(Hold::DropWatch),
     ]
     .boxed()
 }
@@ -377,11 +300,22 @@ fn failure() -> BoxedStrategy<Failure> {
 }
 
 pub fn op() -> BoxedStrategy<Op> {
+    op_in(1)
+}
+
+/// As [`op`], but openings and crashes are rare: what is held is held for long.
+pub fn steady_op() -> BoxedStrategy<Op> {
+    op_in(8)
+}
+
+/// Everything but openings and crashes is so many times as likely as in [`op`].
+fn op_in(steadiness: u32) -> BoxedStrategy<Op> {
     prop_oneof![
-        60 => write().prop_map(Op::Write),
-        10 => upkeep().prop_map(Op::Upkeep),
-        5 => prop::sample::select(vec![1u64, 3, 8, 60, 2_000, 15_000, 900_000]).prop_map(Op::Advance),
-        4 => prop::sample::select(vec![
+        60 * steadiness => write().prop_map(Op::Write),
+        10 * steadiness => upkeep().prop_map(Op::Upkeep),
+        9 * steadiness => hold().prop_map(Op::Hold),
+        5 * steadiness => prop::sample::select(vec![1u64, 3, 8, 60, 2_000, 15_000, 900_000]).prop_map(Op::Advance),
+        4 * steadiness => prop::sample::select(vec![
             -86_400_000i64, -900_000, -11_000, -50, -1, 1, 40, 11_000, 900_000, 86_400_000,
         ]).prop_map(Op::ShiftWall),
         4 => (way(), settings()).prop_map(|(way, settings)| Op::Reopen { way, settings }),
