@@ -8,7 +8,7 @@ use crate::log::reserve::ReservePart;
 use crate::log::{Applied, Guard, NewBatch, NewRecord, Room};
 use crate::options::{Condition, Durability};
 use crate::planted::{Planted, planted};
-use crate::state::{Befores, Current, GroupPlan, WARM_UP};
+use crate::state::{AT_ONCE_MAX, Befores, Current, GroupPlan, WARM_UP};
 
 use super::Engine;
 use super::growth::Growth;
@@ -167,8 +167,10 @@ impl Engine {
             self.log
                 .write(part, durability, || self.apply_batch(operations, limited, &check))
         });
-        // Even if it has failed: it may be acknowledged and pending.
-        self.log.settle();
+        if operations.len() > AT_ONCE_MAX {
+            // Even if it has failed: it may be acknowledged and pending.
+            self.log.settle();
+        }
         let bytes = operations.iter().map(Operation::bytes).sum();
         let sequence = written?;
         self.compactor.debt.pay(bytes, self.log.is_sealing_behind());

@@ -38,22 +38,15 @@
 
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwapOption;
+
+pub(crate) use self::plan::{AT_ONCE_MAX, GroupPlan};
 use super::{Current, HashedKey, State, View};
 use crate::clock::Now;
 use crate::error::{Error, Result};
-use crate::index::keydir::{Keydir, Shares};
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
 use crate::sync::{AtomicU64, AtomicUsize, ChangeRight, Ordering};
-
-/// Looks that are made in a view from the beginning after one was disturbed: others will be.
-const IN_VIEWS: u64 = 16;
-
-/// Groups of more records are sorted by key when they are built; in smaller ones all are visited.
-const SORTED_MIN: usize = 4096;
-
-/// Larger groups are settled after the writer lock is released.
-const AT_ONCE_MAX: usize = if cfg!(test) { 8 } else { 256 };
 
 /// What the two lowest bits of the epoch say.
 const PHASES: u64 = 4;
@@ -61,20 +54,6 @@ const PHASES: u64 = 4;
 const ROLLING_BACK: u64 = 1;
 /// A group is published.
 const PUBLISHED: u64 = 2;
-
-/// The order of a group's records, which is known before they are in the log.
-#[derive(Debug)]
-pub(crate) struct GroupPlan {
-    hashes: Box<[u64]>,
-    /// Hash and number of each record, sorted: of a key's the newest comes last.
-    by_hash: Box<[(u64, u32)]>,
-    /// Numbers of the records, sorted by namespace, key and number; empty for a small group.
-    by_key: Box<[u32]>,
-    /// Whether any two keys may be equal.
-    repeats: bool,
-    /// Of a group that is not settled at once: how many keys need room where in the keydir.
-    shares: Option<Shares>,
-}
 
 /// A batch in the log, of which the keydir may not have everything yet.
 #[derive(Debug)]
@@ -94,8 +73,9 @@ pub(crate) struct Group {
     pub(super) next: AtomicUsize,
     /// Whether it is settled under the writer lock, in which it was published.
     at_once: bool,
-    /// The group that was published when this one was.
-    older: Option<Arc<Group>>,
+    /// The newest group that was published when this one was, and is not settled; changed under the
+    /// change lock.
+    older: ArcSwapOption<Group>,
 }
 
 /// For each record, what the keydir pointed at before it.
@@ -112,50 +92,6 @@ pub(crate) struct Befores {
 pub(super) struct InGroup {
     group: Arc<Group>,
     offset: u64,
-}
-
-impl GroupPlan {
-    /// The plan of these records, each with the hash, the namespace and the key.
-    pub(crate) fn new<'a>(records: impl ExactSizeIterator<Item = (u64, u32, &'a [u8])> + Clone) -> GroupPlan {
-        let hashes: Box<[_]> = records.clone().map(|(hash, ..)| hash).collect();
-        let mut by_hash: Box<[_]> = hashes.iter().copied().zip(0..).collect();
-        by_hash.sort_unstable();
-        let repeats = by_hash
-            .windows(2)
-            .any(|pair| matches!(pair, [(hash, _), (next, _)] if hash == next));
-        let by_key = if records.len() > SORTED_MIN {
-            let mut keys: Vec<_> = records
-                .zip(0..)
-                .map(|((_, namespace, key), number)| (namespace, key, number))
-                .collect();
-            keys.sort_unstable();
-            keys.into_iter().map(|(_, _, number)| number).collect()
-        } else {
-            Box::default()
-        };
-        let shares = (hashes.len() > AT_ONCE_MAX).then(|| Keydir::shares(by_hash.iter().map(|(hash, _)| hash)));
-        GroupPlan {
-            hashes,
-            by_hash,
-            by_key,
-            repeats,
-            shares,
-        }
-    }
-
-    /// Whether the group is so large that others should not wait until it is settled.
-    pub(crate) fn is_large(&self) -> bool {
-        self.shares.is_some()
-    }
-
-    pub(super) fn shares(&self) -> Option<&Shares> {
-        self.shares.as_ref()
-    }
-
-    /// Hash of each record.
-    pub(crate) fn hashes(&self) -> &[u64] {
-        &self.hashes
-    }
 }
 
 impl Group {
@@ -177,7 +113,7 @@ impl Group {
             left: AtomicUsize::new(count),
             next: AtomicUsize::new(0),
             at_once,
-            older: None,
+            older: ArcSwapOption::empty(),
         }
     }
 
@@ -190,8 +126,8 @@ impl Group {
         &self.segment
     }
 
-    pub(super) fn older(&self) -> Option<&Arc<Group>> {
-        self.older.as_ref()
+    pub(super) fn older(&self) -> Option<Arc<Group>> {
+        self.older.load_full()
     }
 
     /// Offset and hash of a record.
@@ -292,9 +228,10 @@ impl State {
     }
 
     /// Publishes a group: from here on readers see all of it.
-    pub(super) fn publish(&self, _: &ChangeRight, mut group: Group) -> Arc<Group> {
-        group.older = self.group.load_full();
-        let is_first = group.older.is_none();
+    pub(super) fn publish(&self, _: &ChangeRight, group: Group) -> Arc<Group> {
+        let older = self.group.load_full();
+        let is_first = older.is_none();
+        group.older.store(older);
         let group = Arc::new(group);
         self.newest.store(group.last_sequence(), Ordering::Relaxed);
         self.group.store(Some(group.clone()));
@@ -302,24 +239,43 @@ impl State {
         group
     }
 
-    /// Withdraws the newest groups as far as they are settled.
+    /// Withdraws the groups that are settled.
     pub(super) fn withdraw_settled(&self, right: &ChangeRight) {
-        while let Some(group) = self.group.load_full()
-            && group.is_all_settled()
-        {
+        while let Some(group) = self.group.load_full() {
+            if !group.is_all_settled() {
+                return self.withdraw_older(group);
+            }
             self.withdraw(right, &group);
+        }
+    }
+
+    /// Withdraws the groups older than this one that are settled.
+    fn withdraw_older(&self, mut group: Arc<Group>) {
+        while let Some(older) = group.older() {
+            if older.is_all_settled() {
+                self.keep_promise(&older);
+                group.older.store(older.older());
+            } else {
+                group = older;
+            }
         }
     }
 
     /// Withdraws the newest group: it is settled, or rolled back.
     pub(super) fn withdraw(&self, _: &ChangeRight, group: &Group) {
+        self.keep_promise(group);
+        let older = group.older();
+        if older.is_none() {
+            self.advance_epoch(PHASES - PUBLISHED);
+        }
+        self.group.store(older);
+    }
+
+    /// Gives back the room that was kept for a group.
+    fn keep_promise(&self, group: &Group) {
         if let Some(shares) = group.plan.shares.as_ref().filter(|_| !group.at_once) {
             self.keydir.redeem(shares);
         }
-        if group.older.is_none() {
-            self.advance_epoch(PHASES - PUBLISHED);
-        }
-        self.group.store(group.older.clone());
     }
 
     /// Makes readers wait until the result is dropped.
@@ -378,7 +334,7 @@ impl State {
                 let is_settled = group.is_settled(number) && !planted(Planted::ForgetSettled);
                 return (!is_settled && !planted(Planted::BatchInSteps)).then_some(InGroup { group, offset });
             }
-            next = group.older.clone();
+            next = group.older();
         }
         None
     }
@@ -402,50 +358,11 @@ impl State {
         let error = self.context.read_error(found.segment().id(), found.offset(), error);
         error.of_key(key.key)
     }
-
-    /// Runs `look`, which may read several keys, so that it sees one moment: in the present, or if
-    /// that changes too fast, in a view.
-    pub(crate) fn consistently<T>(
-        self: &Arc<State>,
-        mut look: impl FnMut(Option<&Arc<View>>) -> Result<T>,
-    ) -> Result<T> {
-        let in_views = self.in_views.load(Ordering::Relaxed);
-        if in_views == 0 {
-            let before = self.await_roll_back();
-            let answer = look(None);
-            if self.is_whole(before) || planted(Planted::TornLook) {
-                return answer;
-            }
-            self.in_views.store(IN_VIEWS, Ordering::Relaxed);
-        } else {
-            self.in_views.store(in_views - 1, Ordering::Relaxed);
-        }
-        loop {
-            let view = View::begin(self, &self.lock_changes(), None);
-            if let Some(answer) = self.look_in(view, &mut look) {
-                return answer;
-            }
-        }
-    }
-
-    /// Whether nothing has happened since this epoch that a look must not have in between. The end
-    /// of a group that was there at its beginning may be.
-    fn is_whole(&self, before: u64) -> bool {
-        let after = self.epoch.load(Ordering::Acquire);
-        after == before || before % PHASES == PUBLISHED && after == before.wrapping_add(PHASES - PUBLISHED)
-    }
-
-    /// Looks in a view; None if records that it shows may have been rolled back.
-    fn look_in<T>(&self, view: View, look: &mut impl FnMut(Option<&Arc<View>>) -> Result<T>) -> Option<Result<T>> {
-        let before = self.rolled_back.load(Ordering::Acquire);
-        let answer = look(Some(&Arc::new(view)));
-        (self.rolled_back.load(Ordering::Acquire) == before).then_some(answer)
-    }
 }
 
-#[cfg(all(test, shuttle))]
-mod interleavings;
 mod keys;
+mod look;
+mod plan;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

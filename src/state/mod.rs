@@ -45,7 +45,7 @@ use crate::location::Location;
 use crate::segment::table::SegmentTable;
 use crate::sync::{AtomicU64, ChangeLock, ChangeRight, MutexGuard, Ordering, lock};
 
-pub(crate) use group::{Befores, Group, GroupPlan};
+pub(crate) use group::{AT_ONCE_MAX, Befores, Group, GroupPlan};
 pub(crate) use index_bytes::Indexes;
 pub(crate) use leave::Expired;
 pub(crate) use load::Source;

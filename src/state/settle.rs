@@ -38,15 +38,20 @@ const OFFERS_MAX: usize = 100;
 type NamespacesSeen = HashMap<u32, Option<Arc<NamespaceState>>>;
 
 impl State {
-    /// Settles all groups that are published. The calling thread must not hold the change lock.
+    /// Settles all groups that were published before this call. The calling thread must not hold the
+    /// change lock.
     ///
     /// An error if what a record replaced could not be read; all others are settled then.
     pub(crate) fn settle(&self) -> Result<()> {
+        let Some(newest) = self.group.load_full() else {
+            return Ok(());
+        };
         let mut failed = None;
-        while self.is_changing() {
+        loop {
             let right = self.lock_changes();
-            let Some(group) = self.oldest_unsettled(&right) else {
-                break;
+            let oldest = self.oldest_unsettled(&right);
+            let Some(group) = oldest.filter(|group| group.begin().1 <= newest.last_sequence()) else {
+                return Ok(());
             };
             let (done, is_end) = self.settle_some(&right, &group, STEP);
             drop(right);
@@ -62,7 +67,6 @@ impl State {
                 std::thread::yield_now();
             }
         }
-        Ok(())
     }
 
     /// The same, under the change lock.
@@ -83,15 +87,11 @@ impl State {
 
     fn oldest_unsettled(&self, right: &ChangeRight) -> Option<Arc<Group>> {
         self.withdraw_settled(right);
-        let mut oldest = None;
-        let mut next = self.group.load_full();
-        while let Some(group) = next {
-            next = group.older().cloned();
-            if !group.is_all_settled() {
-                oldest = Some(group);
-            }
+        let mut oldest = self.group.load_full()?;
+        while let Some(older) = oldest.older() {
+            oldest = older;
         }
-        oldest
+        Some(oldest)
     }
 
     /// Settles at most so many records of a group. Returns whether its end was reached.
@@ -156,7 +156,7 @@ impl State {
             hash,
         };
         if let Some(older) = group.older() {
-            self.settle_key_in(right, older, &hashed)?;
+            self.settle_key_in(right, &older, &hashed)?;
         }
         let namespace = namespaces
             .entry(header.namespace)
@@ -236,7 +236,7 @@ impl State {
     /// Settles the records of this key in this group and older ones.
     fn settle_key_in(&self, right: &ChangeRight, group: &Group, key: &HashedKey<'_>) -> Result<()> {
         if let Some(older) = group.older() {
-            self.settle_key_in(right, older, key)?;
+            self.settle_key_in(right, &older, key)?;
         }
         let of_key = |(number, offset): &(usize, u64)| !group.is_settled(*number) && group.is_of(key, *offset);
         let numbers: Vec<_> = group.of_hash(key.hash).filter(of_key).collect();

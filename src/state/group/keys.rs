@@ -94,7 +94,7 @@ impl State {
                 keys = keys.merged(&own, reverse, limit);
                 has_all = false;
             }
-            next = group.older().cloned();
+            next = group.older();
         }
         (keys, has_all)
     }
@@ -108,7 +108,7 @@ impl State {
             if !group.keys_between(namespace.number, bounds, false, 1).is_empty() {
                 return None;
             }
-            next = group.older().cloned();
+            next = group.older();
         }
         Some(count)
     }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::SORTED_MIN;
+use super::plan::SORTED_MIN;
 use crate::state::State;
 use crate::storage::MemStorage;
 use crate::sync::lock;

@@ -1,0 +1,55 @@
+//! Looks at several keys as of one moment; see the parent module.
+
+use std::sync::Arc;
+
+use super::{PHASES, PUBLISHED, State, View};
+use crate::error::Result;
+use crate::planted::{Planted, planted};
+use crate::sync::Ordering;
+
+/// Looks that are made in a view from the beginning after one was disturbed: others will be.
+const IN_VIEWS: u64 = 16;
+
+impl State {
+    /// Runs `look`, which may read several keys, so that it sees one moment: in the present, or if
+    /// that changes too fast, in a view.
+    pub(crate) fn consistently<T>(
+        self: &Arc<State>,
+        mut look: impl FnMut(Option<&Arc<View>>) -> Result<T>,
+    ) -> Result<T> {
+        let in_views = self.in_views.load(Ordering::Relaxed);
+        if in_views == 0 {
+            let before = self.await_roll_back();
+            let answer = look(None);
+            if self.is_whole(before) || planted(Planted::TornLook) {
+                return answer;
+            }
+            self.in_views.store(IN_VIEWS, Ordering::Relaxed);
+        } else {
+            self.in_views.store(in_views - 1, Ordering::Relaxed);
+        }
+        loop {
+            let view = View::begin(self, &self.lock_changes(), None);
+            if let Some(answer) = self.look_in(view, &mut look) {
+                return answer;
+            }
+        }
+    }
+
+    /// Whether nothing has happened since this epoch that a look must not have in between. The end
+    /// of a group that was there at its beginning may be.
+    fn is_whole(&self, before: u64) -> bool {
+        let after = self.epoch.load(Ordering::Acquire);
+        after == before || before % PHASES == PUBLISHED && after == before.wrapping_add(PHASES - PUBLISHED)
+    }
+
+    /// Looks in a view; None if records that it shows may have been rolled back.
+    fn look_in<T>(&self, view: View, look: &mut impl FnMut(Option<&Arc<View>>) -> Result<T>) -> Option<Result<T>> {
+        let before = self.rolled_back.load(Ordering::Acquire);
+        let answer = look(Some(&Arc::new(view)));
+        (self.rolled_back.load(Ordering::Acquire) == before).then_some(answer)
+    }
+}
+
+#[cfg(all(test, shuttle))]
+mod interleavings;
