@@ -182,7 +182,11 @@ impl Housekeeping {
                 }
                 read?;
             }
-            self.state.namespaces.forget_number(namespace.number);
+            // Not if a batch that could not be settled before has come in since.
+            let _unchanging = self.state.lock_changes();
+            if self.state.some_keys(&namespace).is_empty() {
+                self.state.namespaces.forget_number(namespace.number);
+            }
         }
         Ok(())
     }

@@ -74,6 +74,9 @@ breakages! {
     ForgetSettled,
     /// A key is written although a batch's record of it is not in the indexes yet.
     WriteBeforeSettled,
+    /// A run of compaction takes what a batch hides, and is not in the indexes yet, for as new as its
+    /// beginning.
+    BeginUnsettled,
     /// A segment is sealed although a batch in it is not in the indexes yet.
     SealBeforeSettled,
     /// Keys that leave by themselves are not noted by looks under way.

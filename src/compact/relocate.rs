@@ -90,11 +90,14 @@ impl Run<'_> {
 
     fn relocate_step(&self, moves: &mut Vec<Move>) {
         let mut guard = self.compactor.log.lock();
+        let state = &self.compactor.state;
+        // What is settled in between would note the old locations.
+        let right = state.lock_changes();
         if !planted(Planted::ForgetPending) {
             guard.tail.forward(moves);
         }
-        let state = &self.compactor.state;
-        state.relocate(&state.lock_changes(), moves);
+        state.relocate(&right, moves);
+        drop((right, guard));
         moves.clear();
     }
 

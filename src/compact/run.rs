@@ -72,7 +72,11 @@ impl Compactor {
                 path: self.context.path().to_owned(),
             });
         }
-        let (rollbacks, begun_at) = (guard.tail.rollbacks, guard.next_sequence - 1);
+        let begun_at = match planted(Planted::BeginUnsettled) {
+            true => guard.next_sequence - 1,
+            false => self.state.settled_up_to(guard.next_sequence - 1),
+        };
+        let rollbacks = guard.tail.rollbacks;
         drop(guard);
         Ok(Run {
             compactor: self,

@@ -7,7 +7,7 @@ use crate::format::segment::Summary;
 use crate::planted::{Planted, planted};
 use crate::sync::ChangeRight;
 
-/// Counters of one segment. Only one thread changes them: it holds the writer lock, or loads the
+/// Counters of one segment. Only one thread changes them: it holds the change lock, or loads the
 /// segment while the store is being opened. So additions are a load and a store, which is cheaper
 /// than an atomic read-modify-write.
 #[derive(Debug, Default)]
@@ -181,8 +181,9 @@ impl Counters {
     }
 
     fn note_sequence(&self, sequence: u64) {
-        // Sequences rise, so the first one is the lowest.
-        if self.min_sequence_plus_one.load(Ordering::Relaxed) == 0 {
+        // Batches are settled after what was written behind them.
+        let lowest = self.min_sequence_plus_one.load(Ordering::Relaxed);
+        if lowest == 0 || sequence < lowest - 1 {
             self.min_sequence_plus_one
                 .store(sequence.wrapping_add(1), Ordering::Relaxed);
         }

@@ -25,6 +25,10 @@
 //! group is not settled, nothing newer of its key was written, but in newer groups, which the reader
 //! has asked before. And of two groups with the same key, the older one's record is settled first.
 //!
+//! A group over another is published while readers ask for groups already: between the two steps of
+//! that, which are two stores, they wait. So a look at several keys whose epoch does not change has
+//! seen it at all of them, or at none.
+//!
 //! # Looks at several keys
 //!
 //! An epoch counts what readers of several keys must not have in between: the publication of a
@@ -34,7 +38,7 @@
 //! the writers: so it does not wait while a batch is copied into the log.
 //!
 //! A roll-back of several records is not published: while it is under way, the epoch says so and
-//! readers wait. It is rare, and needs a device that fails.
+//! readers wait too. It is rare, and needs a device that fails.
 
 use std::sync::{Arc, Mutex};
 
@@ -50,8 +54,8 @@ use crate::sync::{AtomicU64, AtomicUsize, ChangeRight, Ordering};
 
 /// What the two lowest bits of the epoch say.
 const PHASES: u64 = 4;
-/// Several records are being rolled back.
-const ROLLING_BACK: u64 = 1;
+/// Readers wait: several records are being rolled back, or a group is published over another.
+const WAIT: u64 = 1;
 /// A group is published.
 const PUBLISHED: u64 = 2;
 
@@ -216,7 +220,7 @@ pub(super) struct RollingBack<'a>(&'a State);
 
 impl Drop for RollingBack<'_> {
     fn drop(&mut self) {
-        self.0.advance_epoch(PHASES - ROLLING_BACK);
+        self.0.advance_epoch(PHASES - WAIT);
     }
 }
 
@@ -234,8 +238,16 @@ impl State {
         group.older.store(older);
         let group = Arc::new(group);
         self.newest.store(group.last_sequence(), Ordering::Relaxed);
-        self.group.store(Some(group.clone()));
-        self.advance_epoch(if is_first { PUBLISHED } else { PHASES });
+        if is_first {
+            // Readers do not ask for groups before the second step.
+            self.group.store(Some(group.clone()));
+            self.advance_epoch(PUBLISHED);
+        } else {
+            // Readers ask already, and must not take the group for one that was there before.
+            self.advance_epoch(WAIT);
+            self.group.store(Some(group.clone()));
+            self.advance_epoch(PHASES - WAIT);
+        }
         group
     }
 
@@ -281,7 +293,7 @@ impl State {
     /// Makes readers wait until the result is dropped.
     pub(super) fn begin_roll_back(&self, _: &ChangeRight) -> RollingBack<'_> {
         self.rolled_back.fetch_add(1, Ordering::AcqRel);
-        self.advance_epoch(ROLLING_BACK);
+        self.advance_epoch(WAIT);
         RollingBack(self)
     }
 
@@ -298,12 +310,12 @@ impl State {
         !self.epoch.load(Ordering::Acquire).is_multiple_of(PHASES)
     }
 
-    /// Waits while records are rolled back. Returns the epoch.
-    fn await_roll_back(&self) -> u64 {
+    /// Waits while readers have to. Returns the epoch.
+    fn await_turn(&self) -> u64 {
         let mut spins = 0u32;
         loop {
             let epoch = self.epoch.load(Ordering::Acquire);
-            if epoch & ROLLING_BACK == 0 {
+            if epoch & WAIT == 0 {
                 return epoch;
             }
             spins += 1;
@@ -318,7 +330,7 @@ impl State {
     /// The newest group that is published, if there is one.
     #[cold]
     pub(super) fn published(&self) -> Option<Arc<Group>> {
-        self.await_roll_back();
+        self.await_turn();
         self.group.load_full()
     }
 
@@ -360,6 +372,8 @@ impl State {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod keys;
 mod look;
 mod plan;

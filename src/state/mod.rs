@@ -20,6 +20,7 @@
 mod change;
 mod group;
 mod index_bytes;
+mod kept;
 mod leave;
 mod load;
 mod many;

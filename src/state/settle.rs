@@ -47,17 +47,19 @@ impl State {
             return Ok(());
         };
         let mut failed = None;
+        // Groups up to this sequence have been tried.
+        let mut tried = 0;
         loop {
             let right = self.lock_changes();
-            let oldest = self.oldest_unsettled(&right);
+            let oldest = self.oldest_unsettled(&right, tried);
             let Some(group) = oldest.filter(|group| group.begin().1 <= newest.last_sequence()) else {
-                return Ok(());
+                return failed.map_or(Ok(()), Err);
             };
             let (done, is_end) = self.settle_some(&right, &group, STEP);
             drop(right);
             failed = failed.or(done.err());
-            if let Some(error) = failed.take_if(|_| is_end) {
-                return Err(error);
+            if is_end && failed.is_some() {
+                tried = group.last_sequence();
             }
             #[cfg(test)]
             self.call_between_turns();
@@ -71,10 +73,12 @@ impl State {
 
     /// The same, under the change lock.
     pub(super) fn settle_all(&self, right: &ChangeRight) -> Result<()> {
-        while let Some(group) = self.oldest_unsettled(right) {
-            self.settle_range(right, &group, 0..group.len())?;
+        let (mut settled, mut tried) = (Ok(()), 0);
+        while let Some(group) = self.oldest_unsettled(right, tried) {
+            tried = group.last_sequence();
+            settled = settled.and(self.settle_range(right, &group, 0..group.len()));
         }
-        Ok(())
+        settled
     }
 
     /// Settles this group, which has just been published and is small.
@@ -85,10 +89,19 @@ impl State {
         settled
     }
 
-    fn oldest_unsettled(&self, right: &ChangeRight) -> Option<Arc<Group>> {
+    /// The newest sequence up to which everything is settled, of records up to `newest`. The caller
+    /// holds the writer lock.
+    pub(crate) fn settled_up_to(&self, newest: u64) -> u64 {
+        let right = self.lock_changes();
+        let oldest = self.oldest_unsettled(&right, 0);
+        oldest.map_or(newest, |group| newest.min(group.begin().1 - 1))
+    }
+
+    /// The oldest group that is not settled, of those that begin after this sequence.
+    fn oldest_unsettled(&self, right: &ChangeRight, after: u64) -> Option<Arc<Group>> {
         self.withdraw_settled(right);
-        let mut oldest = self.group.load_full()?;
-        while let Some(older) = oldest.older() {
+        let mut oldest = self.group.load_full().filter(|group| group.begin().1 > after)?;
+        while let Some(older) = oldest.older().filter(|group| group.begin().1 > after) {
             oldest = older;
         }
         Some(oldest)
@@ -158,6 +171,10 @@ impl State {
         if let Some(older) = group.older() {
             self.settle_key_in(right, &older, &hashed)?;
         }
+        if group.repeats() {
+            // Those that could not be settled before.
+            self.settle_in(right, group, &hashed, number)?;
+        }
         let namespace = namespaces
             .entry(header.namespace)
             .or_insert_with(|| self.namespaces.by_number(header.namespace));
@@ -208,6 +225,7 @@ impl State {
         let length = header.record_len();
         if header.kind.is_put() {
             segment.counters.add_put(right, length, header.sequence);
+            segment.counters.add_live(right, 1, length);
             segment.counters.die(right, length, 0);
         } else {
             segment.counters.add_tombstone(right, length, header.sequence);
@@ -238,12 +256,19 @@ impl State {
         if let Some(older) = group.older() {
             self.settle_key_in(right, &older, key)?;
         }
-        let of_key = |(number, offset): &(usize, u64)| !group.is_settled(*number) && group.is_of(key, *offset);
-        let numbers: Vec<_> = group.of_hash(key.hash).filter(of_key).collect();
-        if numbers.is_empty() {
+        self.settle_in(right, group, key, group.len())
+    }
+
+    /// Settles the records of this key in this group before that of a number.
+    fn settle_in(&self, right: &ChangeRight, group: &Group, key: &HashedKey<'_>, before: usize) -> Result<()> {
+        let is_left = |(number, offset): &(usize, u64)| {
+            *number < before && !group.is_settled(*number) && group.is_of(key, *offset)
+        };
+        let left: Vec<_> = group.of_hash(key.hash).filter(is_left).collect();
+        if left.is_empty() {
             return Ok(());
         }
-        self.settle_range(right, group, numbers.into_iter().map(|(number, _)| number))
+        self.settle_range(right, group, left.into_iter().map(|(number, _)| number))
     }
 
     /// Rolls back a group: what is settled of it, newest first.

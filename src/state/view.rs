@@ -3,6 +3,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::{Candidate, HashedKey, State};
 use crate::clock::Now;
@@ -14,11 +15,16 @@ use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
 use crate::sync::ChangeRight;
 
+/// How many keys that were not kept end the search among the kept ones first.
+const LIKELY_KEPT: i64 = 8;
+
 /// A moment that can be read until this is dropped.
 #[derive(Debug)]
 pub(crate) struct View {
     state: Arc<State>,
     sequence: u64,
+    /// Above 0 if the last keys were kept: then the next ones are looked for there first. A hint.
+    likely_kept: AtomicI64,
 }
 
 impl Drop for View {
@@ -36,6 +42,7 @@ impl View {
         View {
             state: state.clone(),
             sequence,
+            likely_kept: AtomicI64::new(0),
         }
     }
 
@@ -108,6 +115,10 @@ impl View {
             })
             .map_err(|error| state.error_in_group(key, &of_group, error));
         }
+        let looks_there_first = self.likely_kept.load(Ordering::Relaxed) > 0;
+        if looks_there_first && let Some(found) = self.find_kept(key, &mut read)? {
+            return Ok(Some(found));
+        }
         let standing = state.find_record(key, |segment, offset, is_of_key| {
             read(segment, offset, &mut |record| {
                 let is_old = record.header.sequence <= self.sequence || planted(Planted::SeeNewer);
@@ -115,21 +126,37 @@ impl View {
             })
         });
         if let Ok(Some(found)) = standing {
+            if looks_there_first {
+                self.likely_kept.fetch_sub(1, Ordering::Relaxed);
+            }
             return Ok(Some(found));
         }
-        for (segment, offset) in state.views.of_hash(key.hash, self.sequence) {
-            let found = read(&segment, offset, &mut |record| key.is_of(record));
-            let found = found.map_err(|error| {
-                let error = state.context.read_error(segment.id(), offset, error);
-                error.of_key(key.key)
-            });
-            if let Some(found) = found? {
-                return Ok(Some(found));
-            }
+        if let Some(found) = self.find_kept(key, &mut read)? {
+            self.likely_kept.store(LIKELY_KEPT, Ordering::Relaxed);
+            return Ok(Some(found));
         }
         // What the keydir points at is newer than the view, or there is nothing. Or it cannot be
         // read, and may be what the key had.
         standing.map(|_| None)
+    }
+
+    /// Reads the record that the key had if it is kept. If it is, there is no other.
+    fn find_kept<T>(
+        &self,
+        key: &HashedKey<'_>,
+        read: &mut impl FnMut(&Segment, u64, &mut dyn FnMut(&Record<'_>) -> bool) -> Result<Option<T>, ReadError>,
+    ) -> Result<Option<T>> {
+        for others in 0.. {
+            let Some((segment, offset)) = self.state.views.of_hash(key.hash, self.sequence, others) else {
+                break;
+            };
+            let found = read(&segment, offset, &mut |record| key.is_of(record));
+            let found = found.map_err(|error| self.state.context.read_error(segment.id(), offset, error));
+            if let Some(found) = found.map_err(|error| error.of_key(key.key))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Passes the values that many keys had to `take`, in order, all judged by one reading of the

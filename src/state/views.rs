@@ -18,11 +18,12 @@
 //! * **Records that move keep their sequence**, so compaction of a record that the keydir points at
 //!   concerns no view.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::kept::{KeptRecords, Record};
 use super::{Current, State};
 use crate::index::namespaces::NamespaceState;
 use crate::index::order::bounded::is_empty;
@@ -51,31 +52,13 @@ struct Inner {
     clean_at: usize,
 }
 
-/// The records.
+/// What is kept.
 #[derive(Debug, Default)]
 struct Kept {
-    /// By hash and sequence.
-    records: BTreeMap<(u64, u64), Record>,
+    records: KeptRecords,
     /// Keys that have left the key order of their namespace, and the sequence of what removed them
     /// last.
     gone: BTreeMap<u32, BTreeMap<Box<[u8]>, u64>>,
-    /// The segments that the records are in, by id.
-    segments: HashMap<u64, Pin>,
-}
-
-/// A kept record.
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    /// Sequence of what replaced it.
-    until: u64,
-    segment_id: u64,
-    offset: u64,
-}
-
-#[derive(Debug)]
-struct Pin {
-    segment: Arc<Segment>,
-    records: usize,
 }
 
 /// What views hold.
@@ -101,80 +84,19 @@ impl Inner {
             self.clean_at = 0;
             return std::mem::take(&mut self.kept);
         }
-        if self.kept.len() < self.clean_at.max(CLEANING_MIN) {
+        if self.kept.records.len() < self.clean_at.max(CLEANING_MIN) {
             return Kept::default();
         }
         let mut kept = std::mem::take(&mut self.kept);
-        let mut released = Vec::new();
-        kept.records.retain(|(_, from), record| {
-            let needed = self.is_needed(*from, record.until);
-            if !needed {
-                released.push(record.segment_id);
-            }
-            needed
-        });
-        for id in released {
-            kept.unpin(id);
-        }
+        kept.records.retain(|record| self.is_needed(record.from, record.until));
         let oldest = self.moments.keys().next().copied().unwrap_or(u64::MAX);
         kept.gone.retain(|_, keys| {
             keys.retain(|_, until| oldest < *until);
             !keys.is_empty()
         });
-        self.clean_at = kept.len() * 2;
+        self.clean_at = kept.records.len() * 2;
         self.kept = kept;
         Kept::default()
-    }
-}
-
-impl Kept {
-    fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether any record of this hash is kept.
-    fn has(&self, hash: u64) -> bool {
-        self.records.range((hash, 0)..=(hash, u64::MAX)).next().is_some()
-    }
-
-    fn insert(&mut self, hash: u64, from: u64, record: Record, segment: &Arc<Segment>) {
-        let standing = self.records.insert((hash, from), record);
-        // Rolled back and replaced again, it is the same record.
-        if standing.is_none_or(|standing| standing.segment_id != record.segment_id) {
-            self.pin(segment);
-            if let Some(standing) = standing {
-                self.unpin(standing.segment_id);
-            }
-        }
-    }
-
-    fn pin(&mut self, segment: &Arc<Segment>) {
-        let pin = self.segments.entry(segment.id()).or_insert_with(|| {
-            segment.hold_file(true);
-            Pin {
-                segment: segment.clone(),
-                records: 0,
-            }
-        });
-        pin.records += 1;
-    }
-
-    fn unpin(&mut self, id: u64) {
-        let Some(pin) = self.segments.get_mut(&id) else { return };
-        pin.records -= 1;
-        if pin.records == 0
-            && let Some(pin) = self.segments.remove(&id)
-        {
-            pin.segment.hold_file(false);
-        }
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        for pin in self.segments.values() {
-            pin.segment.hold_file(false);
-        }
     }
 }
 
@@ -221,17 +143,12 @@ impl Views {
         sequence < self.newest_plus_one.load(Ordering::Relaxed)
     }
 
-    /// The kept records of keys with this hash that a view of this moment may see, the newest
-    /// first, and their segments.
-    pub(super) fn of_hash(&self, hash: u64, sequence: u64) -> Vec<(Arc<Segment>, u64)> {
-        let inner = self.read();
-        let records = inner.kept.records.range((hash, 0)..=(hash, sequence)).rev();
-        let visible = records.filter(|(_, record)| sequence < record.until || planted(Planted::ForgetReplaced));
-        let found = visible.filter_map(|(_, record)| {
-            let pin = inner.kept.segments.get(&record.segment_id)?;
-            Some((pin.segment.clone(), record.offset))
-        });
-        found.collect()
+    /// Segment and offset of the kept record of a key with this hash that a view of this moment sees.
+    /// Keys may share a hash: `after` so many of them.
+    pub(super) fn of_hash(&self, hash: u64, sequence: u64, after: usize) -> Option<(Arc<Segment>, u64)> {
+        let is_visible =
+            |record: &Record| record.from <= sequence && (sequence < record.until || planted(Planted::ForgetReplaced));
+        self.read().kept.records.find(hash, is_visible, after)
     }
 
     /// At most `limit` keys between the bounds that have left the key order of this namespace and
@@ -294,15 +211,11 @@ impl State {
         };
         let mut inner = self.views.write();
         if inner.is_needed(from, until) {
-            let record = Record {
-                until,
-                segment_id: segment.id(),
-                offset: location.offset(),
-            };
-            inner.kept.insert(hash, from, record, &segment);
+            let offset = location.offset();
+            inner.kept.records.insert(hash, (from, until), &segment, offset);
         }
         if let Some((namespace, key)) = leaves
-            && inner.kept.has(hash)
+            && inner.kept.records.has(hash)
         {
             let gone = inner.kept.gone.entry(namespace.number).or_default();
             gone.insert(key.into(), until);
@@ -323,23 +236,23 @@ impl State {
 
     /// Replaces the object of a segment by another of the same segment.
     pub(crate) fn replace_segment(&self, segment: Arc<Segment>) {
+        // What is settled meanwhile must not keep the old one.
+        let _unchanging = self.lock_changes();
         self.segments.set(segment.clone());
         if self.views.newest_plus_one.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut inner = self.views.write();
-        if let Some(pin) = inner.kept.segments.get_mut(&segment.id()) {
-            segment.hold_file(true);
-            let old = std::mem::replace(&mut pin.segment, segment);
-            drop(inner);
+        let old = inner.kept.records.replace_segment(&segment);
+        drop(inner);
+        if let Some(old) = old {
             old.hold_file(false);
         }
     }
 
     /// What views hold.
     pub(crate) fn held_by_views(&self) -> Held {
-        /// Keys and values of two maps, and what their nodes leave unused.
-        const RECORD_BYTES: u64 = 56;
+        /// What a map's nodes take for a key beside its bytes.
         const GONE_BYTES: u64 = 64;
         let inner = self.views.read();
         let kept = &inner.kept;
@@ -348,12 +261,11 @@ impl State {
             let standing = self.segments.get(segment.index());
             standing.is_none_or(|standing| standing.id() != segment.id())
         };
-        let removed = kept.segments.values().filter(|pin| is_removed(&pin.segment));
+        let removed = kept.records.segments().filter(|segment| is_removed(segment));
         Held {
-            records: kept.len() as u64,
-            memory_bytes: kept.len() as u64 * RECORD_BYTES
-                + gone.map(|(key, _)| key.len() as u64 + GONE_BYTES).sum::<u64>(),
-            disk_bytes: removed.map(|pin| pin.segment.data_end()).sum(),
+            records: kept.records.len() as u64,
+            memory_bytes: kept.records.memory_bytes() + gone.map(|(key, _)| key.len() as u64 + GONE_BYTES).sum::<u64>(),
+            disk_bytes: removed.map(|segment| segment.data_end()).sum(),
         }
     }
 }

@@ -91,6 +91,10 @@ impl Namespace {
     /// Holds for all handles, from the next write on, until the store is closed: it is not stored.
     pub fn set_max_bytes(&self, max_bytes: Option<u64>) {
         self.state.set_max_bytes(max_bytes);
+        if let Ok(engine) = self.writer() {
+            // From now on its bytes are compared, and those of a batch may not be counted yet.
+            engine.log.settle();
+        }
     }
 
     /// Bytes of its records; see [`NamespaceStats::live_bytes`]. Takes no lock.

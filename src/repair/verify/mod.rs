@@ -248,8 +248,9 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
         });
         self.check.report.keys = keys;
         self.check.go_on(0)?;
-        // Locations replaced or moved meanwhile are not damage. Under the writer lock none are.
+        // Locations replaced or moved meanwhile are not damage. Under these locks none are.
         let guard = engine.log.lock();
+        let unchanging = engine.state.lock_changes();
         let mut live: HashMap<u16, u64> = HashMap::new();
         let mut astray = Vec::new();
         engine.state.for_each_location(|location| {
@@ -265,7 +266,7 @@ impl<P: FnMut(Progress) -> bool> Verify<'_, P> {
                 miscounted.push(segment);
             }
         }
-        drop(guard);
+        drop((unchanging, guard));
         self.check.content = Content::default();
         for segment in miscounted {
             self.check.note(

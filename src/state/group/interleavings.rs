@@ -165,3 +165,35 @@ fn a_snapshot_taken_while_a_batch_is_being_settled_shows_one_moment() {
         assert_eq!(look(&namespace), [Some(1), Some(2), Some(1)]);
     });
 }
+
+#[test]
+fn a_batch_published_over_another_is_seen_as_a_whole_by_others_too() {
+    explore(|| {
+        let (store, namespace) = open();
+        let large = thread::spawn({
+            let (store, namespace) = (store.clone(), namespace.clone());
+            move || commit(&store, &namespace, "1", true)
+        });
+        let small = thread::spawn({
+            let (store, namespace) = (store.clone(), namespace.clone());
+            move || {
+                while get(&namespace, "c") != Some(1) {
+                    thread::yield_now();
+                }
+                commit(&store, &namespace, "2", false);
+            }
+        });
+        for _ in 0..3 {
+            let seen = look(&namespace);
+            let whole = [
+                [Some(0), Some(0), Some(0)],
+                [Some(1), None, Some(1)],
+                [Some(2), None, Some(2)],
+            ];
+            assert!(whole.contains(&seen), "{seen:?}");
+        }
+        large.join().unwrap();
+        small.join().unwrap();
+        assert_eq!(look(&namespace), [Some(2), None, Some(2)]);
+    });
+}

@@ -19,7 +19,7 @@ impl State {
     ) -> Result<T> {
         let in_views = self.in_views.load(Ordering::Relaxed);
         if in_views == 0 {
-            let before = self.await_roll_back();
+            let before = self.await_turn();
             let answer = look(None);
             if self.is_whole(before) || planted(Planted::TornLook) {
                 return answer;
@@ -29,8 +29,15 @@ impl State {
             self.in_views.store(in_views - 1, Ordering::Relaxed);
         }
         loop {
-            let view = View::begin(self, &self.lock_changes(), None);
-            if let Some(answer) = self.look_in(view, &mut look) {
+            let right = self.lock_changes();
+            // Before the lock is released: a roll-back that begins then is noticed.
+            let (view, rolled_back) = (
+                View::begin(self, &right, None),
+                self.rolled_back.load(Ordering::Acquire),
+            );
+            drop(right);
+            let answer = look(Some(&Arc::new(view)));
+            if self.rolled_back.load(Ordering::Acquire) == rolled_back {
                 return answer;
             }
         }
@@ -42,14 +49,4 @@ impl State {
         let after = self.epoch.load(Ordering::Acquire);
         after == before || before % PHASES == PUBLISHED && after == before.wrapping_add(PHASES - PUBLISHED)
     }
-
-    /// Looks in a view; None if records that it shows may have been rolled back.
-    fn look_in<T>(&self, view: View, look: &mut impl FnMut(Option<&Arc<View>>) -> Result<T>) -> Option<Result<T>> {
-        let before = self.rolled_back.load(Ordering::Acquire);
-        let answer = look(Some(&Arc::new(view)));
-        (self.rolled_back.load(Ordering::Acquire) == before).then_some(answer)
-    }
 }
-
-#[cfg(all(test, shuttle))]
-mod interleavings;

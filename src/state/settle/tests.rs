@@ -34,38 +34,35 @@ fn between_turns(state: &State, then: impl Fn() + Send + Sync + 'static) {
     }));
 }
 
-/// Has another thread write when a batch is written out, and then fails that.
+/// Does something at the next write to a file, which may fail then.
 #[derive(Default)]
-struct FailAfter {
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+struct AtWrite {
+    then: Mutex<Option<Then>>,
 }
 
-impl std::fmt::Debug for FailAfter {
+type Then = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
+impl std::fmt::Debug for AtWrite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FailAfter").finish_non_exhaustive()
+        f.debug_struct("AtWrite").finish_non_exhaustive()
     }
 }
 
-impl Interposer for FailAfter {
+impl Interposer for AtWrite {
     fn around(&self, call: &Call<'_>, make: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
         let then = match call.operation {
             Operation::Write => lock(&self.then).take(),
             _ => None,
         };
-        match then {
-            Some(then) => {
-                then();
-                Err(std::io::Error::other("as planned"))
-            }
-            None => make(),
-        }
+        then.map_or(Ok(()), |then| then())?;
+        make()
     }
 }
 
 #[test]
 fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
-    let fail_after = Arc::new(FailAfter::default());
-    let storage = Interposed::over(Arc::new(MemStorage::new()), fail_after.clone());
+    let at_write = Arc::new(AtWrite::default());
+    let storage = Interposed::over(Arc::new(MemStorage::new()), at_write.clone());
     let (_, store) = open(Arc::new(storage));
     let namespace = store.namespace("N").unwrap();
     for key in ["a", "b", "c", "d"] {
@@ -90,7 +87,7 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
     let (live, os) = (counts(), PutOptions::new().durability(Durability::Os));
     let writers = Arc::new(Mutex::new(Vec::new()));
     let (started, writer) = (writers.clone(), namespace.clone());
-    *lock(&fail_after.then) = Some(Box::new(move || {
+    *lock(&at_write.then) = Some(Box::new(move || {
         assert_eq!(writer.get_text("a").unwrap().as_deref(), Some("batch"));
         let threads: [&'static str; 3] = ["a", "b", "new"];
         for key in threads {
@@ -100,6 +97,7 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
                 writer.get_text(key).unwrap().as_deref() == Some("later")
             });
         }
+        Err(std::io::Error::other("as planned"))
     }));
     let mut batch = store.batch();
     batch
@@ -181,4 +179,62 @@ fn a_place_found_while_a_batch_is_settled_is_not_used_after_it() {
     );
     let value = state.get_warm(&key, candidates[0].as_ref(), &now).unwrap().unwrap();
     assert_eq!(value.as_str().unwrap(), "batch");
+}
+
+/// A put that is copied while the delete of its key is published and not settled must not come back
+/// once that is compacted away.
+#[test]
+fn a_copy_of_what_a_batch_deletes_is_not_taken_for_younger_than_the_batch() {
+    let disk = MemStorage::new();
+    let at_write = Arc::new(AtWrite::default());
+    let open = || {
+        Store::options()
+            .maintenance(Maintenance::Manual)
+            .index_file(false)
+            .storage(Arc::new(Interposed::over(Arc::new(disk.clone()), at_write.clone())))
+            .open("/store")
+            .unwrap()
+    };
+    let store = open();
+    let namespace = store.namespace("N").unwrap();
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    for key in keys {
+        namespace.put(key, "old").unwrap();
+    }
+    namespace.put("stays", "value").unwrap();
+    store.end_segment();
+    let state = store.engine().state.clone();
+    let (own, other, number) = (state.clone(), store.clone(), namespace.state.number);
+    let (writes, is_done) = (at_write.clone(), std::sync::atomic::AtomicBool::new(false));
+    between_turns(&state, move || {
+        if is_done.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            return;
+        }
+        // The copies are made, and then the last key is settled before the index follows.
+        let state = own.clone();
+        *lock(&writes.then) = Some(Box::new(move || {
+            let key = state.hashed(number, b"j");
+            state.settle_key(&key).unwrap();
+            Ok(())
+        }));
+        other.compact_subset(1).unwrap();
+        assert!(lock(&writes.then).is_none());
+    });
+    let mut batch = store.batch();
+    for key in keys {
+        batch.delete(&namespace, key);
+    }
+    batch.commit().unwrap();
+    *lock(&state.between_turns) = None;
+    assert_eq!(namespace.count().unwrap(), 1);
+    store.end_segment();
+    // Each segment alone.
+    for mask in [1, 2, 1, 2, 4] {
+        store.compact_subset(mask).unwrap();
+    }
+    store.close().unwrap();
+    let store = open();
+    let namespace = store.namespace("N").unwrap();
+    assert!(namespace.get("j").unwrap().is_none(), "a deleted key has come back");
+    assert_eq!(namespace.count().unwrap(), 1);
 }

@@ -107,6 +107,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "BatchInSteps",
             "ForgetSettled",
             "WriteBeforeSettled",
+            "BeginUnsettled",
             "SealBeforeSettled",
             "TrustUnsettled",
             "TornLook",
