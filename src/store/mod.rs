@@ -3,6 +3,7 @@
 mod batch;
 mod checkpoint;
 mod checks;
+mod close;
 mod current;
 mod delete_range;
 #[cfg(feature = "json")]
@@ -18,7 +19,7 @@ mod update;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::compact::CompactionReport;
@@ -29,7 +30,6 @@ use crate::options::{Maintenance, Options, Progress};
 use crate::recovery::RecoveryReport;
 use crate::recovery::destroy::destroy;
 use crate::storage::MEMORY_PATH;
-use crate::sync::lock;
 use current::Mode;
 
 pub use batch::Batch;
@@ -64,43 +64,6 @@ pub(crate) struct Inner {
     workers: Mutex<Option<Workers>>,
     recovery: RecoveryReport,
     snapshots: snapshot::OpenSnapshots,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if !self.context.is_of_this_process() {
-            // After a fork: locks may be held by threads that do not exist here, and joining the
-            // workers would never return. The parent has everything; drop this copy and do nothing.
-            let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
-            std::mem::forget(workers.take());
-            return;
-        }
-        // Call `close` to see errors.
-        if let Err(error) = self.close() {
-            self.context.events.note_background_error(&error);
-        }
-    }
-}
-
-impl Inner {
-    fn close(&self) -> Result<()> {
-        self.context.check_process()?;
-        let engine = match &self.mode {
-            Mode::Writes(engine) => engine,
-            Mode::Reads(reader) => {
-                reader.close();
-                return Ok(());
-            }
-        };
-        engine.check_not_in_progress()?;
-        // First, since busy writers would keep the threads sealing and compacting, and this call
-        // would wait for them forever.
-        engine.log.refuse_writes();
-        drop(lock(&self.workers).take());
-        let closed = engine.close();
-        engine.say();
-        closed
-    }
 }
 
 impl Options {

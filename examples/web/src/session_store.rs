@@ -138,7 +138,11 @@ impl Sessions {
     fn remove(&self, id: &str) -> embercask::Result<()> {
         let durable = TransactionOptions::new().durability(Durability::Sync);
         let remove = |transaction: &mut Transaction| self.delete_in(transaction, id);
-        self.store.transaction_with(&durable, remove).map(|_| ())
+        match self.store.transaction_with(&durable, remove)?.value {
+            true => Ok(()),
+            // Another request has ended it, and may still wait for its sync.
+            false => self.store.sync(),
+        }
     }
 
     /// Deletes both keys of a session. False if it is not there.
@@ -167,6 +171,10 @@ impl Sessions {
             }
             Ok(ended)
         })?;
+        if removed.value == 0 {
+            // As in `remove`.
+            self.store.sync()?;
+        }
         Ok(removed.value)
     }
 

@@ -108,13 +108,14 @@ struct Look {
 }
 
 impl Look {
-    /// Whether damage in one place is in both looks, under one manifest.
-    fn repeats(&self, earlier: &Look) -> bool {
-        let is_there = |range: &Damaged| {
+    /// The damage that both looks have in one place, under one manifest; None if there is none.
+    fn repeated(&self, earlier: &Look) -> Option<Vec<Damaged>> {
+        let is_there = |range: &&Damaged| {
             let same = |other: &Damaged| (&other.path, other.offset) == (&range.path, range.offset);
             earlier.damaged.iter().any(same)
         };
-        self.manifest == earlier.manifest && self.damaged.iter().any(is_there)
+        let repeated: Vec<_> = self.damaged.iter().filter(is_there).cloned().collect();
+        (self.manifest == earlier.manifest && !repeated.is_empty()).then_some(repeated)
     }
 }
 
@@ -137,12 +138,16 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             let look = self.look()?;
             let stands = self.manifest_now()? == look.manifest;
             let after = self.is_held();
-            is_in_use |= before == Some(true) || after == Some(true) || !stands;
+            is_in_use |= before != Some(false) || after != Some(false) || !stands;
             let is_undisturbed = stands && (before, after) == (Some(false), Some(false));
-            let is_found_twice = stands && earlier.as_ref().is_some_and(|earlier| look.repeats(earlier));
-            let is_believed = is_undisturbed || is_found_twice || planted(Planted::VerifyAtOnce);
-            if look.damaged.is_empty() || is_believed || attempt == ATTEMPTS_MAX {
+            let is_believed = is_undisturbed || planted(Planted::VerifyAtOnce) || attempt == ATTEMPTS_MAX;
+            if look.damaged.is_empty() || is_believed {
                 self.check.report.damaged = look.damaged;
+                break;
+            }
+            let earlier_look = earlier.as_ref().filter(|_| stands);
+            if let Some(repeated) = earlier_look.and_then(|earlier| look.repeated(earlier)) {
+                self.check.report.damaged = repeated;
                 break;
             }
             earlier = Some(look);

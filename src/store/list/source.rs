@@ -160,6 +160,13 @@ impl Source {
         matches!(self.moment, Moment::Loaded(_)) && error.is_vanished() && !planted(Planted::TrustVanished)
     }
 
+    /// Whether the record of a listed key is damaged, and not only in a file that another process has
+    /// removed: what a store that only reads has not opened by then, it cannot read.
+    fn is_damage(&self, error: &Error) -> bool {
+        let may_be_removed = self.engine.context.options.read_only && !planted(Planted::TrustVanished);
+        error.is_unreadable() && !(may_be_removed && error.is_vanished())
+    }
+
     fn in_present<T>(&self, mut look: impl FnMut(&Source) -> Result<T>) -> Result<T> {
         self.engine.state.consistently(|view| match view {
             None => {
@@ -223,7 +230,7 @@ impl Source {
         match self.header(&warm.key) {
             Ok(header) => Ok(header.as_ref().map(flags)),
             // Then its details say what is wrong.
-            Err(error) if error.is_unreadable() && !self.may_have_moved(&error) => Ok(Some(KeyFlags::EXPIRES)),
+            Err(error) if self.is_damage(&error) => Ok(Some(KeyFlags::EXPIRES)),
             Err(error) => Err(error),
         }
     }
@@ -285,9 +292,7 @@ impl Source {
             })
         };
         match detail {
-            Err(error)
-                if error.is_unreadable() && !self.may_have_moved(&error) && !planted(Planted::FailPageOnDamage) =>
-            {
+            Err(error) if self.is_damage(&error) && !planted(Planted::FailPageOnDamage) => {
                 self.detail_of_damaged(key, error, now)
             }
             detail => detail,
@@ -301,7 +306,7 @@ impl Source {
             Ok(None) => return Ok(None),
             Ok(Some(header)) if now.is_expired(header.expiry, header.sequence) => return Ok(None),
             Ok(Some(header)) => header.expiry,
-            Err(error) if error.is_unreadable() && !self.may_have_moved(&error) => None,
+            Err(error) if self.is_damage(&error) => None,
             Err(error) => return Err(error),
         };
         Ok(Some(Detail::Damaged(Box::new(Unread { error, expiry }))))
@@ -311,7 +316,7 @@ impl Source {
     pub(super) fn is_live(&self, warm: &Warm<'_>, now: &Now) -> Result<bool> {
         match self.header(&warm.key) {
             Ok(found) => Ok(found.is_some_and(|header| !now.is_expired(header.expiry, header.sequence))),
-            Err(error) if error.is_unreadable() && !self.may_have_moved(&error) => Ok(true),
+            Err(error) if self.is_damage(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }

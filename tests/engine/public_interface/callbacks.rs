@@ -350,3 +350,35 @@ fn a_delete_within_a_checkpoint_does_not_wait_for_compaction_to_make_room() {
     let answer = answer_within(checkpoint.unwrap(), full);
     assert!(matches!(answer, Err(Error::NoSpace { .. })), "{answer:?}");
 }
+
+/// A task that an executor has given up lives in its waker, and with it the last handle.
+#[test]
+fn the_last_handle_may_be_dropped_by_a_waker() {
+    let disk: Arc<dyn Storage> = Arc::new(MemStorage::new());
+    let open = || {
+        let options = Store::options().flush_interval(Duration::from_millis(1));
+        options.storage(disk.clone()).open(DIRECTORY)
+    };
+    let store = open().unwrap();
+    let namespace = store.namespace("N").unwrap();
+    let mut watch = namespace.watch("").unwrap();
+    let slot = Slot::default();
+    let waker = Waker::from(Arc::new(slot.clone()));
+    assert!(watch.poll_next(&mut Context::from_waker(&waker)).is_pending());
+    // Told by the thread that writes it out, unless that has not come to it.
+    let buffered = PutOptions::new().durability(embercask::Durability::Buffered);
+    let own = namespace.clone();
+    *slot.0.lock().unwrap() = Some(Box::new(move || drop((own, watch))));
+    drop((store, namespace.put_with("key", "value", buffered).unwrap(), namespace));
+    // Closed on another thread, sooner or later.
+    let mut again = None;
+    embercask::testing::until("the store is closed", || {
+        again = open().ok();
+        again.is_some()
+    });
+    let again = again.unwrap();
+    assert_eq!(
+        again.namespace("N").unwrap().get_text("key").unwrap().as_deref(),
+        Some("value")
+    );
+}

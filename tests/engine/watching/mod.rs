@@ -314,12 +314,14 @@ fn a_snapshot_and_the_events_after_it_make_a_copy_beside_writers() {
     };
     let options = WatchOptions::new().values(true).capacity(usize::MAX);
     let (mut copies, mut orders) = (Vec::new(), Vec::new());
+    let watching = std::sync::Barrier::new(3);
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..3).map(|writer| scope.spawn(move || write(writer))).collect();
         let watchers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
                     let watch = namespace.watch_with("", options).unwrap();
+                    watching.wait();
                     let snapshot = store.snapshot().unwrap();
                     assert!(snapshot.sequence() >= watch.sequence());
                     let mut copy = BTreeMap::new();
@@ -343,6 +345,7 @@ fn a_snapshot_and_the_events_after_it_make_a_copy_beside_writers() {
             })
             .collect();
         writers.into_iter().for_each(|writer| writer.join().unwrap());
+        watching.wait();
         namespace.put("end", "").unwrap();
         for watcher in watchers {
             let (copy, order) = watcher.join().unwrap();
