@@ -1,8 +1,8 @@
 //! Keys that leave the indexes by themselves: they have expired, or their namespace was dropped.
 //!
 //! Their records may be cold, and reading one may take as long as the device does. So they are read
-//! before the writer lock is taken; under it nothing is read from the device. What was read may be
-//! out of date by then:
+//! before the writer lock is taken; under it nothing is read from the device, unless a batch is being
+//! settled that has replaced the record. What was read may be out of date by then:
 //!
 //! * **The key may have been written, or its record moved.** Then the keydir no longer points at
 //!   the location that was read, and nothing is removed. A key of a dropped namespace stays in its

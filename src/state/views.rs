@@ -8,7 +8,8 @@
 //! Invariants:
 //!
 //! * **A view is registered under the change lock**, between two changes. So each later change has
-//!   a higher sequence than its S, and each earlier one is in the keydir.
+//!   a higher sequence than its S, but for settling; and each earlier one is in the keydir, or in a
+//!   group that is published.
 //! * **Kept before it leaves**: the functions of `change` and `leave` call [`State::keep`] before
 //!   they take a location out of the keydir. A record is needed if a view's S is at or after its
 //!   sequence, and before that of what replaced it.
