@@ -140,7 +140,8 @@ impl Watch {
     }
 
     /// The next event; waits for it for at most this time. `None` after that time, and once there
-    /// are no more: [`Watch::is_ended`] tells.
+    /// are no more: [`Watch::is_ended`] tells. Not to be called from within a function that the store
+    /// calls, such as a condition: what it waits for may wait for that function to end.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Event> {
         if self.is_forked() {
             return None;

@@ -179,7 +179,7 @@ fn gauges(stats: &Stats) -> Vec<Metric> {
         ),
         (
             "pinned_bytes",
-            "Bytes of removed segments that values in use keep",
+            "Bytes of removed segments that values, snapshots and transactions in use keep",
             stats.space.pinned_bytes,
         ),
         (
