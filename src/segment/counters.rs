@@ -7,9 +7,8 @@ use crate::format::segment::Summary;
 use crate::planted::{Planted, planted};
 use crate::sync::ChangeRight;
 
-/// Counters of one segment. Only one thread changes them: it holds the change lock, or loads the
-/// segment while the store is being opened. So additions are a load and a store, which is cheaper
-/// than an atomic read-modify-write.
+/// Counters of one segment. Only one thread changes them: it holds the change lock, or opens the
+/// store. So additions are a load and a store, cheaper than an atomic read-modify-write.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Puts that the keydir points at.
@@ -181,7 +180,7 @@ impl Counters {
     }
 
     fn note_sequence(&self, sequence: u64) {
-        // Batches are settled after what was written behind them.
+        // A batch may come after what was written behind it.
         let lowest = self.min_sequence_plus_one.load(Ordering::Relaxed);
         if lowest == 0 || sequence < lowest - 1 {
             self.min_sequence_plus_one
