@@ -321,8 +321,8 @@ fn a_snapshot_and_the_events_after_it_make_a_copy_beside_writers() {
             .map(|_| {
                 scope.spawn(|| {
                     let watch = namespace.watch_with("", options).unwrap();
-                    watching.wait();
                     let snapshot = store.snapshot().unwrap();
+                    watching.wait();
                     assert!(snapshot.sequence() >= watch.sequence());
                     let mut copy = BTreeMap::new();
                     for entry in snapshot.list(&namespace).unwrap().with_values() {
