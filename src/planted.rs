@@ -66,7 +66,7 @@ breakages! {
     ForgetOwnWrites,
     /// A transaction lists what it has put as if that had been there when the clock was set back.
     BackdateOwnWrites,
-    /// Listings do not ask for the batch that is being applied.
+    /// Listings do not ask for batches that are not in the indexes yet.
     ListWithoutGroup,
     /// A look at many keys uses a place that was found beside a batch that is in the indexes since.
     TrustUnsettled,
@@ -303,7 +303,7 @@ breakages! {
     ShowExpired,
     /// A read of several keys is not repeated if a batch comes in between.
     TornLook,
-    /// Readers do not ask for the batch that is being applied.
+    /// Readers do not ask for batches that are not in the indexes yet.
     BatchInSteps,
     /// Opening ignores tombstones.
     IgnoreTombstones,

@@ -243,8 +243,8 @@ impl Engine {
         }))
     }
 
-    /// Whether a large batch may enter the indexes after others have written: if nobody counts on
-    /// its bytes, and there will be room for its keys. An error if it is not allowed. The caller
+    /// Whether a large batch may enter the indexes after others have written: if its namespaces have
+    /// no limits, and there will be room for its keys. An error if it is not allowed. The caller
     /// holds the writer lock.
     fn may_settle_later(
         &self,

@@ -125,7 +125,7 @@ pub(crate) fn check_scan(
 pub(crate) fn write_hint(context: &Context, segment: &Segment) -> Result<()> {
     let Some(summary) = segment.summary else { return Ok(()) };
     if context.options.in_memory {
-        // Nobody will open it again.
+        // It is never opened again.
         return Ok(());
     }
     // If part of the segment is damaged, a hint of the rest would silently drop that part.

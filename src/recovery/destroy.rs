@@ -52,7 +52,7 @@ pub(crate) fn destroy(storage: &dyn Storage, path: &Path) -> Result<Vec<PathBuf>
             "there is a store's {rest} but no manifest; remove the directory by other means"
         )));
     }
-    // While the lock is held, so that nobody else can have it.
+    // While the lock is held, so that no other process can open the store.
     remove(&directory, &names, |name| name == LOCK_FILE)?;
     drop(lock);
     match storage.remove_empty_directory(path) {

@@ -9,7 +9,7 @@
 //!
 //! # Why a batch is seen in one step
 //!
-//! The writer publishes the group (P); then, for each record, whoever settles it changes the slot
+//! The writer publishes the group (P); then, for each record, a thread that settles changes the slot
 //! (S) and marks the record as settled (M); at last the group is withdrawn (W). Each is a store with
 //! Release, and all of them are made under the change lock. A reader asks for the groups first, then
 //! whether the newest record of the key is settled, then looks at the slot; each with Acquire.
@@ -25,20 +25,19 @@
 //! group is not settled, nothing newer of its key was written, but in newer groups, which the reader
 //! has asked before. And of two groups with the same key, the older one's record is settled first.
 //!
-//! A group over another is published while readers ask for groups already: between the two steps of
-//! that, which are two stores, they wait. So a look at several keys whose epoch does not change has
-//! seen it at all of them, or at none.
-//!
 //! # Looks at several keys
 //!
 //! An epoch counts what readers of several keys must not have in between: the publication of a
 //! group, a roll-back of several records, and keys that leave by themselves (several may expire at
 //! once). A look that it has not changed under is of one moment. Otherwise it is repeated in a view,
-//! which nothing disturbs, and so are the next ones from the beginning. A view is begun under the change lock, not under that of
-//! the writers: so it does not wait while a batch is copied into the log.
+//! which nothing disturbs, and the next ones are made in views at once. A view is begun under the
+//! change lock, not under that of the writers: so it does not wait while a batch is copied into the
+//! log.
 //!
-//! A roll-back of several records is not published: while it is under way, the epoch says so and
-//! readers wait too. It is rare, and needs a device that fails.
+//! A group over another is published while readers ask for groups already. That is two stores,
+//! between which they wait: so a look whose epoch does not change has seen the group at all of its
+//! keys, or at none. Readers also wait while several records are rolled back, which is rare, and
+//! needs a device that fails.
 
 use std::sync::{Arc, Mutex};
 
@@ -225,7 +224,7 @@ impl Drop for RollingBack<'_> {
 }
 
 impl State {
-    /// Only under the change lock, so nobody else changes it.
+    /// Only under the change lock, so no other thread changes it.
     fn advance_epoch(&self, by: u64) {
         let epoch = self.epoch.load(Ordering::Relaxed);
         self.epoch.store(epoch.wrapping_add(by), Ordering::Release);

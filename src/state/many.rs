@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{HashedKey, State};
+use super::{HashedKey, State, View};
 use crate::clock::Now;
 use crate::error::Result;
 use crate::format::record::Record;
@@ -74,18 +74,24 @@ impl State {
         }
     }
 
-    /// Passes the values of many keys to `take`, in order, all judged by one reading of the clock.
+    /// The values of many keys, in order, now or as a view sees them, all judged by one reading of the
+    /// clock.
     pub(crate) fn get_many<K: AsRef<[u8]>>(
         &self,
+        view: Option<&View>,
         namespace: &NamespaceState,
         keys: &[K],
-        mut take: impl FnMut(Option<Value>),
-    ) -> Result<()> {
+    ) -> Result<Vec<Option<Value>>> {
         let now = self.context.time.now();
+        let mut values = Vec::with_capacity(keys.len());
         self.look_up_many(namespace, keys, |key, candidate| {
-            take(self.get_warm(key, candidate, &now)?);
+            values.push(match view {
+                None => self.get_warm(key, candidate, &now)?,
+                Some(view) => view.get_warm(key, candidate, &now)?,
+            });
             Ok(())
-        })
+        })?;
+        Ok(values)
     }
 
     /// Passes many keys to `look`, in order, each with what [`State::warm_up`] found for it.

@@ -4,13 +4,12 @@
 //! that wrote them, after it has released that lock, in steps of some records under the change lock.
 //! Meanwhile others write, move and remove records. Invariants:
 //!
-//! * **A key is settled before it is written or expires**: the oldest of its records first.
-//!   So nobody decides by an older record than the newest, and what a record replaced is known when
-//!   it is settled.
-//! * **A segment is sealed after everything in it is settled**: so what compaction reads, moves and
-//!   drops is.
+//! * **A key is settled before it is written or expires**, the oldest of its records first. So a
+//!   writer decides by the newest, and what a record replaced is known when it is settled.
+//! * **A segment is sealed after everything in it is settled.** So compaction only sees records that
+//!   are in the indexes, or have been.
 //! * **A namespace is dropped after everything in it is settled.**
-//! * **Whoever needs it can go on with it**, so nothing depends on the thread that began. A record
+//! * **Any thread can go on with it**, so nothing depends on the one that began. A record
 //!   that cannot be settled, since the device fails to read what it replaced, stays in its group,
 //!   where readers find it, and is tried again.
 
@@ -55,7 +54,7 @@ impl State {
             let Some(group) = oldest.filter(|group| group.begin().1 <= newest.last_sequence()) else {
                 return failed.map_or(Ok(()), Err);
             };
-            let (done, is_end) = self.settle_some(&right, &group, STEP);
+            let (done, is_end) = self.settle_some(&right, &group);
             drop(right);
             failed = failed.or(done.err());
             if is_end && failed.is_some() {
@@ -107,10 +106,10 @@ impl State {
         Some(oldest)
     }
 
-    /// Settles at most so many records of a group. Returns whether its end was reached.
-    fn settle_some(&self, right: &ChangeRight, group: &Group, most: usize) -> (Result<()>, bool) {
+    /// Settles some records of a group. Returns whether its end was reached.
+    fn settle_some(&self, right: &ChangeRight, group: &Group) -> (Result<()>, bool) {
         let begin = group.next.load(Ordering::Relaxed);
-        let end = group.len().min(begin.saturating_add(most));
+        let end = group.len().min(begin + STEP);
         let is_end = end == group.len();
         let settled = self.settle_range(right, group, begin..end);
         group.next.store(if is_end { 0 } else { end }, Ordering::Relaxed);

@@ -79,8 +79,7 @@ impl View {
 
     /// The value that the key had, unless it has expired.
     pub(crate) fn get(&self, key: &HashedKey<'_>, now: &Now) -> Result<Option<Value>> {
-        let value = self.value(key)?;
-        Ok(value.filter(|value| !now.is_expired(value.expiry_ms(), value.sequence())))
+        self.get_warm(key, None, now)
     }
 
     /// As [`View::get`], starting from what [`State::warm_up`] has found since the view began. If that
@@ -157,21 +156,6 @@ impl View {
             }
         }
         Ok(None)
-    }
-
-    /// Passes the values that many keys had to `take`, in order, all judged by one reading of the
-    /// clock.
-    pub(crate) fn get_many<K: AsRef<[u8]>>(
-        &self,
-        namespace: &NamespaceState,
-        keys: &[K],
-        mut take: impl FnMut(Option<Value>),
-    ) -> Result<()> {
-        let now = self.state.context.time.now();
-        self.state.look_up_many(namespace, keys, |key, candidate| {
-            take(self.get_warm(key, candidate, &now)?);
-            Ok(())
-        })
     }
 
     /// At most `limit` keys between the bounds, fewer only if there are no more; and whether they

@@ -1,5 +1,5 @@
 //! Files in memory, for stores that are gone when they are closed: one directory without a path, no
-//! lock (nobody else can reach it), and nothing to sync.
+//! lock (no other process can reach it), and nothing to sync.
 //!
 //! Maps share the bytes of their file. Nothing changes them: the engine maps only files that it has
 //! finished, and a write to one that is mapped would change a copy.

@@ -171,12 +171,7 @@ impl Namespace {
             let (state, of_namespace) = (&namespace.engine.state, namespace.state());
             state.consistently(|view| {
                 namespace.check()?;
-                let mut values = Vec::with_capacity(keys.len());
-                match view {
-                    None => state.get_many(of_namespace, keys, |value| values.push(value))?,
-                    Some(view) => view.get_many(of_namespace, keys, |value| values.push(value))?,
-                }
-                Ok(values)
+                state.get_many(view.map(|view| &**view), of_namespace, keys)
             })
         })
     }

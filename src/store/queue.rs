@@ -10,7 +10,7 @@ use crate::options::Condition;
 use crate::planted::{Planted, planted};
 use crate::segment::Value;
 
-/// Keys looked at together: whoever loses the first to another call takes one behind it.
+/// Keys looked at together: a call that loses the first to another takes one behind it.
 const CANDIDATES: usize = 16;
 
 impl Namespace {

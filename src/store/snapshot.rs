@@ -20,9 +20,9 @@ use crate::sync::lock;
 /// no longer be rolled back, whatever fails later. Only expiry goes on: a key whose time comes while
 /// the snapshot is held is absent from then on.
 ///
-/// A read costs what it costs without a snapshot, unless the key has been written since: then about
-/// as much again. Nobody waits for a snapshot. What is replaced while it is held is kept for it:
-/// about 60 bytes of memory for each record, as much again with its length for each deleted key, and
+/// A read costs what it costs without a snapshot, unless the key has been written since: then up to
+/// as much again. No call waits for a snapshot. What is replaced while it is held is kept for it:
+/// 60 to 70 bytes of memory for each record, as much again with its length for each deleted key, and
 /// the space on disk of the segments that they are in; see [`Stats::snapshots`](super::Stats). All
 /// of it is given back when the last clone is dropped, and a crash forgets it.
 ///
@@ -191,9 +191,7 @@ impl Snapshot {
     /// The values that many keys had, in the order of the keys.
     pub fn get_many<K: AsRef<[u8]>>(&self, namespace: &Namespace, keys: &[K]) -> Result<Vec<Option<Value>>> {
         let state = self.check(namespace)?;
-        let mut values = Vec::with_capacity(keys.len());
-        self.held.view.get_many(&state, keys, |value| values.push(value))?;
-        Ok(values)
+        self.held.engine.state.get_many(Some(&self.held.view), &state, keys)
     }
 
     /// Whether a key was present, and has not expired. The value is neither read nor checked.

@@ -8,7 +8,7 @@
 //! * **Nothing is told that a failed write-out can take back**, and a roll-back has nothing to take
 //!   out of here.
 //! * **The order is that of the log**, for all watchers.
-//! * **A write that nobody watches pays one test**, whether there is any watcher.
+//! * **Without watchers a write pays one test**, whether there are any.
 //!
 //! A segment is told to its end before it is rotated out, since all of it is written out then. What
 //! expires has no record. It is told where the log ended when it left the indexes, behind its put

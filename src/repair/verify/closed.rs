@@ -7,11 +7,11 @@
 //!   compaction has replaced it, unless it is still listed.
 //! * Open segments are read newest first, each up to where it ends at that moment: a segment tells
 //!   where the one before it ended, which has been read later and so up to there at least.
-//! * If nobody holds the store's lock before and after, and the manifest is the same, nobody has
-//!   changed anything, and damage is believed. Otherwise everything that is not sound is looked at
+//! * If the store's lock is not held before and after, and the manifest is the same, nothing was
+//!   changed, and damage is believed. Otherwise everything that is not sound is looked at
 //!   again, and damage is believed once it is found twice in a place under one manifest.
 //!
-//! Who opens the store in between writes a manifest before it removes or shortens a file, so it is
+//! A process that opens the store in between writes a manifest before it removes or shortens a file, so it is
 //! noticed although it may hold the lock at neither moment.
 
 use std::collections::HashSet;

@@ -280,3 +280,20 @@ fn a_reader_waits_while_several_records_are_rolled_back() {
         assert!(reader.join().unwrap(), "it has looked in the middle of a roll-back");
     });
 }
+
+#[test]
+fn a_look_in_a_view_does_not_wait_for_a_writer() {
+    let (store, namespace) = open(&ManualClock::new(1_000_000));
+    put_both(&store, &namespace, "value");
+    let state = store.engine().state.clone();
+    // As after a look that was disturbed.
+    state.in_views.store(3, Ordering::Relaxed);
+    let writer = store.engine().log.lock();
+    // A look that waits for it never returns.
+    let found = namespace.get_many(&["a", "b", "c"]).unwrap();
+    assert_eq!(found.iter().flatten().count(), 2);
+    assert_eq!(namespace.list().into_iter().count(), 2);
+    assert_eq!(namespace.count().unwrap(), 2);
+    drop(writer);
+    assert_eq!(state.in_views.load(Ordering::Relaxed), 0);
+}

@@ -240,3 +240,29 @@ fn a_copy_of_what_a_batch_deletes_is_not_taken_for_younger_than_the_batch() {
     assert!(namespace.get("j").unwrap().is_none(), "a deleted key has come back");
     assert_eq!(namespace.count().unwrap(), 10);
 }
+
+#[test]
+fn a_batch_of_a_namespace_with_a_limit_is_in_the_indexes_before_others_write() {
+    let (_, store) = open(Arc::new(MemStorage::new()));
+    let namespace = store.namespace("N").unwrap();
+    let state = store.engine().state.clone();
+    let turns = Arc::new(Mutex::new(0));
+    let counted = turns.clone();
+    between_turns(&state, move || *lock(&counted) += 1);
+    large(&store, &namespace).commit().unwrap();
+    assert!(*lock(&turns) > 1, "a large batch is settled in turns");
+    *lock(&turns) = 0;
+    namespace.set_max_bytes(Some(10_000));
+    large(&store, &namespace).commit().unwrap();
+    *lock(&state.between_turns) = None;
+    assert_eq!(*lock(&turns), 0);
+    // What it leaves is known, so the next one is refused by it.
+    namespace.set_max_bytes(Some(namespace.live_bytes()));
+    let mut batch = store.batch();
+    for number in 0..10 {
+        batch.put(&namespace, format!("more {number}"), "batch");
+    }
+    let refused = batch.commit().unwrap_err();
+    assert!(matches!(refused, crate::Error::NamespaceFull { .. }), "{refused:?}");
+    assert_eq!(namespace.count().unwrap(), 10);
+}
