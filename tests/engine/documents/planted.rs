@@ -29,6 +29,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         "it is in what only a store opened for reading only does, beside a writer at one chosen moment",
         &[
             "LockWhileReading",
+            "SkipCreated",
             "ReadWhatIsShortened",
             "TornTailIsDamage",
             "BelieveFirstLook",
