@@ -147,23 +147,79 @@ fn ratio(time: Duration, to: Duration) -> f64 {
     time.as_secs_f64() / to.as_secs_f64().max(1e-9)
 }
 
-/// Times an operation, over and over on a thread of its own, while `work` is done. Returns those
-/// times, in nanoseconds, and that of the work.
-fn beside(operation: impl Fn(u64) + Sync, work: impl FnOnce()) -> (Histogram<u64>, Duration) {
+/// What the system says of this thread.
+#[derive(Clone, Copy)]
+struct Scheduled {
+    /// How long it has waited for a processor, though it could have run.
+    waited: Duration,
+    /// How often it was given one.
+    turns: u64,
+}
+
+impl Scheduled {
+    fn now() -> Option<Scheduled> {
+        let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        let mut words = told.split_whitespace().skip(1).map(str::parse);
+        Some(Scheduled {
+            waited: Duration::from_nanos(words.next()?.ok()?),
+            turns: words.next()?.ok()?,
+        })
+    }
+}
+
+/// How long this thread has run.
+fn has_run() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Times of an operation.
+struct Times {
+    /// In nanoseconds.
+    all: Histogram<u64>,
+    /// The slowest, less what the thread waited for a processor, or what the machine's own host took.
+    slowest_own: Option<Duration>,
+}
+
+/// Times an operation on one random key of `keys` after the other, on a thread of its own, while
+/// `work` is done. Returns those times, and that of the work. Making and freeing a key is not timed:
+/// it may wait for the lock of an allocator's arena that threads share.
+fn beside(keys: u64, operation: impl Fn(&[u8], u64) + Sync, work: impl FnOnce()) -> (Times, Duration) {
+    /// Only after operations slower than this is the system asked.
+    const SLOW: Duration = Duration::from_micros(100);
+    /// And so often, so that waits of others are not taken for theirs.
+    const ASK_EVERY: u64 = 64;
     let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let repeated = scope.spawn(|| {
-            let mut times = Histogram::new(3).expect("a histogram");
+            let mut all = Histogram::new(3).expect("a histogram");
+            let mut before = Scheduled::now();
+            let mut slowest_own = before.map(|_| Duration::ZERO);
             for number in 0.. {
-                let start = Instant::now();
-                operation(number);
-                times.record(start.elapsed().as_nanos() as u64).expect("a time");
+                let key = random_key(mix(number) % keys);
+                let (had_run, start) = (has_run(), Instant::now());
+                operation(&key, number);
+                let took = start.elapsed();
+                all.record(took.as_nanos() as u64).expect("a time");
+                if took > SLOW
+                    && let (Some(before), Some(now)) = (before, Scheduled::now())
+                {
+                    let own = match before.turns == now.turns {
+                        // It was never taken off its processor.
+                        true => has_run() - had_run,
+                        false => took.saturating_sub(now.waited - before.waited),
+                    };
+                    slowest_own = slowest_own.max(Some(own));
+                }
+                if number % ASK_EVERY == 0 || took > SLOW {
+                    before = Scheduled::now();
+                }
                 begun.store(true, Ordering::Release);
                 if done.load(Ordering::Acquire) {
                     break;
                 }
             }
-            times
+            Times { all, slowest_own }
         });
         while !begun.load(Ordering::Acquire) {
             assert!(!repeated.is_finished(), "the operation has failed");
@@ -181,17 +237,17 @@ fn quantile(times: &Histogram<u64>, quantile: f64) -> Duration {
     Duration::from_nanos(times.value_at_quantile(quantile))
 }
 
-/// Gets one of the keys that a store was filled with.
-fn get_one(namespace: &Namespace, size: &Size, number: u64) {
-    let found = namespace.get(random_key(mix(number) % size.keys)).expect("a get");
+/// Gets a key that a store was filled with.
+fn get_one(namespace: &Namespace, key: &[u8]) {
+    let found = namespace.get(key).expect("a get");
     assert!(found.is_some(), "a key is absent");
 }
 
 fn get_beside_batch(size: &Size) -> Vec<Figure> {
     let directory = directory();
     let (store, namespace) = filled(directory.path(), size.keys, random_key);
-    let get = |number| get_one(&namespace, size, number);
-    let (beside_puts, _) = beside(get, || {
+    let get = |key: &[u8], _| get_one(&namespace, key);
+    let (beside_puts, _) = beside(size.keys, get, || {
         let start = Instant::now();
         for number in (0..).take_while(|_| start.elapsed() < size.time) {
             let key = random_key(mix(number) % size.keys);
@@ -202,16 +258,16 @@ fn get_beside_batch(size: &Size) -> Vec<Figure> {
     for number in 0..size.batch {
         batch.put(&namespace, random_key(number), [number as u8; 50]);
     }
-    let (beside_batch, commit) = beside(get, || {
+    let (beside_batch, commit) = beside(size.keys, get, || {
         batch.commit().expect("a batch");
     });
     let puts = size.batch;
     let [slowest, usual, single] = [
-        quantile(&beside_batch, 1.0),
-        quantile(&beside_batch, 0.999),
-        quantile(&beside_puts, 0.999),
+        quantile(&beside_batch.all, 1.0),
+        quantile(&beside_batch.all, 0.999),
+        quantile(&beside_puts.all, 0.999),
     ];
-    vec![
+    let mut figures = vec![
         Figure::new(
             format!("slowest get beside a batch of {puts} puts"),
             micros(slowest),
@@ -221,7 +277,12 @@ fn get_beside_batch(size: &Size) -> Vec<Figure> {
         Figure::new("p99.9 of these gets", micros(usual), "us").at_most(1000.0),
         Figure::new("slowest get, to the commit of the batch", ratio(slowest, commit), "x"),
         Figure::new("p99.9, to that of gets beside single puts", ratio(usual, single), "x"),
-    ]
+    ];
+    if let Some(own) = beside_batch.slowest_own {
+        let name = "slowest of these gets, less waits for a processor";
+        figures.push(Figure::new(name, micros(own), "us").at_most(1000.0));
+    }
+    figures
 }
 
 /// A put waits while a batch is appended and published, so at most as long as its commit takes.
@@ -236,14 +297,13 @@ fn put_beside_batch(size: &Size) -> Vec<Figure> {
             total += key.len() + bytes;
             batch.put(&namespace, key, vec![number as u8; bytes]);
         }
-        let put = |number| {
-            let key = random_key(mix(number) % size.keys);
+        let put = |key: &[u8], number| {
             namespace.put(key, value(number)).expect("a put");
         };
-        let (times, commit) = beside(put, || {
+        let (times, commit) = beside(size.keys, put, || {
             batch.commit().expect("a batch");
         });
-        let slowest = quantile(&times, 1.0);
+        let slowest = quantile(&times.all, 1.0);
         let name = format!("slowest put beside a batch of {puts} puts of {bytes} bytes");
         let mib = total as f64 / f64::from(1 << 20);
         figures.extend([

@@ -49,7 +49,7 @@ use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
-use crate::sync::{AtomicU64, AtomicUsize, ChangeRight, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, ChangeRight, Ordering, lock};
 
 /// What the two lowest bits of the epoch say.
 const PHASES: u64 = 4;
@@ -264,8 +264,8 @@ impl State {
     fn withdraw_older(&self, mut group: Arc<Group>) {
         while let Some(older) = group.older() {
             if older.is_all_settled() {
-                self.keep_promise(&older);
                 group.older.store(older.older());
+                self.note_withdrawn(&older);
             } else {
                 group = older;
             }
@@ -273,8 +273,8 @@ impl State {
     }
 
     /// Withdraws the newest group: it is settled, or rolled back.
-    pub(super) fn withdraw(&self, _: &ChangeRight, group: &Group) {
-        self.keep_promise(group);
+    pub(super) fn withdraw(&self, _: &ChangeRight, group: &Arc<Group>) {
+        self.note_withdrawn(group);
         let older = group.older();
         if older.is_none() {
             self.advance_epoch(PHASES - PUBLISHED);
@@ -283,10 +283,22 @@ impl State {
     }
 
     /// Gives back the room that was kept for a group.
-    fn keep_promise(&self, group: &Group) {
-        if let Some(shares) = group.plan.shares.as_ref().filter(|_| !group.at_once) {
+    fn note_withdrawn(&self, group: &Arc<Group>) {
+        if group.at_once {
+            return;
+        }
+        if let Some(shares) = &group.plan.shares {
             self.keydir.redeem(shares);
         }
+        lock(&self.withdrawn).push(group.clone());
+    }
+
+    /// Frees withdrawn groups that no thread has any more. The calling thread must not hold the
+    /// change lock.
+    pub(crate) fn free_withdrawn(&self) {
+        let is_free = |group: &mut Arc<Group>| Arc::strong_count(group) == 1;
+        let free: Vec<_> = lock(&self.withdrawn).extract_if(.., is_free).collect();
+        drop(free);
     }
 
     /// Makes readers wait until the result is dropped.

@@ -70,6 +70,9 @@ pub(crate) struct State {
     expiry: Mutex<ExpiryQueue>,
     /// The newest batch that is not settled.
     group: ArcSwapOption<Group>,
+    /// Large groups that are withdrawn, to be freed once no reader has them: that takes too long for
+    /// a reader.
+    withdrawn: Mutex<Vec<Arc<Group>>>,
     /// Of changes of several keys; see `group`.
     epoch: AtomicU64,
     /// How many looks at several keys are made in views at once.
@@ -108,6 +111,7 @@ impl State {
             next_namespace: AtomicU32::new(next_namespace),
             expiry: Mutex::default(),
             group: ArcSwapOption::empty(),
+            withdrawn: Mutex::default(),
             epoch: AtomicU64::new(0),
             in_views: AtomicU64::new(0),
             rolled_back: AtomicU64::new(0),

@@ -42,6 +42,12 @@ impl State {
     ///
     /// An error if what a record replaced could not be read; all others are settled then.
     pub(crate) fn settle(&self) -> Result<()> {
+        let settled = self.settle_in_turns();
+        self.free_withdrawn();
+        settled
+    }
+
+    fn settle_in_turns(&self) -> Result<()> {
         let Some(newest) = self.group.load_full() else {
             return Ok(());
         };
@@ -271,7 +277,7 @@ impl State {
     }
 
     /// Rolls back a group: what is settled of it, newest first.
-    pub(super) fn roll_back_group(&self, right: &ChangeRight, segment: &Segment, group: &Group) {
+    pub(super) fn roll_back_group(&self, right: &ChangeRight, segment: &Segment, group: &Arc<Group>) {
         let befores = std::mem::take(&mut lock(&group.befores).found);
         for (number, before) in befores.into_iter().enumerate().rev() {
             if let Some((offset, hash)) = group.place(number).filter(|_| group.is_settled(number)) {
@@ -280,7 +286,7 @@ impl State {
         }
         // Newer ones were rolled back before, so it is the newest, if it is still published.
         let newest = self.group.load_full();
-        if newest.is_some_and(|newest| std::ptr::eq(&*newest, group)) {
+        if newest.is_some_and(|newest| Arc::ptr_eq(&newest, group)) {
             self.withdraw(right, group);
             self.withdraw_settled(right);
         }

@@ -147,9 +147,11 @@ impl State {
         }
     }
 
-    /// Gives back the memory of keys that have left. Called when nothing may touch a key for long:
-    /// a table is otherwise made smaller only by the next removal from it.
+    /// Gives back the memory of keys that have left, and of groups that readers held on to. Called
+    /// when nothing may touch a key for long: a table is otherwise made smaller only by the next
+    /// removal from it.
     pub(crate) fn shrink(&self) {
+        self.free_withdrawn();
         if !planted(Planted::KeepTables) {
             self.keydir.shrink();
         }

@@ -266,3 +266,26 @@ fn a_batch_of_a_namespace_with_a_limit_is_in_the_indexes_before_others_write() {
     assert!(matches!(refused, crate::Error::NamespaceFull { .. }), "{refused:?}");
     assert_eq!(namespace.count().unwrap(), 10);
 }
+
+/// Freeing what a large batch took in memory takes milliseconds.
+#[test]
+fn a_large_batch_is_not_freed_by_the_reader_that_has_it_last() {
+    let (_, store) = open(Arc::new(MemStorage::new()));
+    let namespace = store.namespace("N").unwrap();
+    let state = store.engine().state.clone();
+    let read = Arc::new(Mutex::new(None));
+    let (keep, own) = (read.clone(), state.clone());
+    between_turns(&state, move || {
+        let published = own.group.load_full();
+        *lock(&keep) = published.or_else(|| lock(&keep).take());
+    });
+    large(&store, &namespace).commit().unwrap();
+    *lock(&state.between_turns) = None;
+    let held = lock(&read).take().unwrap();
+    assert!(state.group.load().is_none());
+    assert_eq!(Arc::strong_count(&held), 2, "the store keeps it as well");
+    drop(held);
+    assert_eq!(lock(&state.withdrawn).len(), 1);
+    state.shrink();
+    assert!(lock(&state.withdrawn).is_empty());
+}
