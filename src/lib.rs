@@ -144,7 +144,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use limits::Limits;
 pub use log::Event;
 pub use options::{
-    Condition, Durability, Maintenance, Options, Progress, PutOptions, ReadMode, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    Condition, Durability, Maintenance, Options, Progress, PutOptions, ReadMode, RingMode, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
 };
 pub use recovery::RecoveryReport;
 pub use repair::*;

@@ -20,8 +20,8 @@ pub enum Durability {
     /// Nothing until the next write-out: at the latest after [`Options::flush_interval`], on
     /// `flush`, `sync` and close, or with a later write of another class. Costs a copy in memory.
     Buffered,
-    /// The end of this process, however it ends. Costs one write to the page cache, shared by
-    /// waiting writers.
+    /// The end of this process, however it ends. Costs a copy into the ring (see [`RingMode`]), or,
+    /// without one, a write to the page cache, shared by waiting writers.
     Os,
     /// Power loss and kernel crash as well. Costs one data sync, shared by all writers waiting at
     /// that moment.
@@ -39,6 +39,29 @@ pub enum ReadMode {
     /// With positioned reads into their own buffers, for file systems where maps are unwise
     /// (network, FUSE).
     Pread,
+}
+
+/// Whether the store has a ring: a file of at most 1 MiB, RING, mapped into memory, to which writes of
+/// class [`Durability::Os`] are copied. The copy survives the process, so it is what such a write
+/// waits for; the flush thread writes the segment's file later. Without a ring, each such write waits
+/// for a write call.
+///
+/// The copy is a store into pages of a file that were written before, so it needs no space that could
+/// be lacking. If the file system fails to read one of these pages back, or has shut down, or another
+/// program shortens the file, the process ends (SIGBUS), as with [`ReadMode::Map`].
+///
+/// The ring is made by the first write of class `Os`. Records larger than it are written at once, as are
+/// all while its part of the reserve is spent on a full disk. Recovery, salvage, verify and readers
+/// find what it has. Versions that do not know the ring refuse a store with one that was not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum RingMode {
+    /// On ext4, XFS and tmpfs, with [`ReadMode::Map`].
+    #[default]
+    Auto,
+    /// On any file system; not of a store in memory.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Who does deferred work: flushing, syncing, sealing, hints, merging of the key order, expiry,
@@ -85,6 +108,7 @@ pub struct Options {
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) limits: Limits,
     pub(crate) read_mode: ReadMode,
+    pub(crate) ring: RingMode,
     pub(crate) maintenance: Maintenance,
     pub(crate) waste_ceiling: f64,
     pub(crate) compaction_bytes_per_second: Option<u64>,
@@ -112,6 +136,7 @@ impl Default for Options {
             sync_interval: Some(Duration::from_secs(1)),
             limits: Limits::ENGINE,
             read_mode: ReadMode::default(),
+            ring: RingMode::default(),
             maintenance: Maintenance::default(),
             waste_ceiling: 1.6,
             compaction_bytes_per_second: None,
@@ -140,6 +165,7 @@ impl fmt::Debug for Options {
             .field("sync_interval", &self.sync_interval)
             .field("limits", &self.limits)
             .field("read_mode", &self.read_mode)
+            .field("ring", &self.ring)
             .field("maintenance", &self.maintenance)
             .field("waste_ceiling", &self.waste_ceiling)
             .field("compaction_bytes_per_second", &self.compaction_bytes_per_second)
@@ -232,6 +258,13 @@ impl Options {
     /// How sealed segments are read. Default: [`ReadMode::Map`].
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
+        self
+    }
+
+    /// Whether writes of class [`Durability::Os`] are acknowledged by a ring. Default:
+    /// [`RingMode::Auto`]. [`Stats::ring_bytes`](crate::Stats::ring_bytes) tells what was decided.
+    pub fn ring(mut self, mode: RingMode) -> Self {
+        self.ring = mode;
         self
     }
 

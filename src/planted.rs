@@ -478,6 +478,24 @@ breakages! {
     ForgetCutTail,
     /// A reader never loads the store again.
     NeverRefresh,
+    /// A reader does not ask whether the ring was overwritten while it was read.
+    ReadRingOnce,
+    /// What is only in the ring is not found.
+    IgnoreRing,
+    /// Records in the ring count although their headers do not belong in this place.
+    TrustStaleRing,
+    /// What was found in the ring counts as durable.
+    TrustRing,
+    /// A write is acknowledged although it was not copied into the ring.
+    AcknowledgeBeforeCopy,
+    /// Compaction uses the part of the reserve that is for what the ring has.
+    SpendRingReserve,
+    /// Closing does not wait for a thread that makes the ring.
+    CloseBesideRing,
+    /// What was made of a ring is removed although a manifest may name it.
+    RemoveNamedRing,
+    /// A write is acknowledged by the ring although it would overwrite what is not written out.
+    OverwriteRing,
 }
 
 /// Whether this is broken in this build and this process.

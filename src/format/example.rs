@@ -179,6 +179,7 @@ fn manifest(summary: &Summary) -> Manifest {
         next_segment_id: 5,
         next_sequence: 107,
         next_namespace: 3,
+        ring_bytes: 0,
         segments: vec![
             SegmentEntry {
                 id: HEADER.segment_id,

@@ -1,11 +1,15 @@
 //! The manifest: the live segments, and the counters for numbers that must never be reused.
 
 use super::segment::Summary;
-use super::{Damage, MANIFEST_MAGIC, Stored, begin_envelope, end_envelope, open_envelope};
+use super::{Damage, MANIFEST_MAGIC, Stored, VERSION, begin_envelope_of, end_envelope, open_envelope_up_to};
 use crate::location::Location;
 
 /// No two live segments have the same id modulo this.
 pub(crate) const SEGMENT_INDEXES: u64 = Location::SEGMENTS_MAX;
+
+/// Version of a manifest that names a ring. Programs that know no ring refuse it, since they would
+/// lose what is there. Any other manifest has the version of all structures.
+const RING_VERSION: u32 = 2;
 
 /// A manifest in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub(crate) struct Manifest {
     pub(crate) next_sequence: u64,
     /// No namespace number below this is assigned again.
     pub(crate) next_namespace: u32,
+    /// Length of the ring in bytes, if it may hold records that continue the open segments; else 0.
+    pub(crate) ring_bytes: u32,
     /// In the order in which they were listed; for open ones that is the order of the log.
     pub(crate) segments: Vec<SegmentEntry>,
 }
@@ -42,29 +48,45 @@ pub(crate) enum SegmentState {
 }
 
 impl SegmentState {
+    pub(crate) fn is_open(&self) -> bool {
+        *self == SegmentState::Open
+    }
+
     const OPEN: u8 = 1;
     const SEALED: u8 = 2;
     const CUT: u8 = 3;
 }
+
+/// A longer ring does not exist.
+pub(crate) const RING_BYTES_MAX: u64 = 64 << 20;
 
 /// Generations, segment ids and sequences rise in small steps, so none ever reaches this, and none
 /// overflows.
 const NUMBER_MAX: u64 = 1 << 62;
 
 impl Manifest {
-    /// Bytes before the list of segments.
+    /// Bytes before the list of segments, at least.
     pub(crate) const HEAD_LEN: usize = 12 + 16 + 8 + 8 + 8 + 4 + 8;
 
     /// Length of the longest manifest, with as many segments as there can be, in bytes.
-    pub(crate) const LEN_MAX: u64 = Self::HEAD_LEN as u64 + SEGMENT_INDEXES * (8 + 1 + Summary::LEN as u64) + 4;
+    pub(crate) const LEN_MAX: u64 = Self::HEAD_LEN as u64 + 4 + SEGMENT_INDEXES * (8 + 1 + Summary::LEN as u64) + 4;
+
+    /// Bytes before the list of segments.
+    pub(crate) fn head_len(&self) -> usize {
+        Self::HEAD_LEN + if self.ring_bytes == 0 { 0 } else { size_of::<u32>() }
+    }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = begin_envelope(&MANIFEST_MAGIC);
+        let has_ring = self.ring_bytes != 0;
+        let mut bytes = begin_envelope_of(&MANIFEST_MAGIC, if has_ring { RING_VERSION } else { VERSION });
         bytes.extend_from_slice(&self.store_id);
         bytes.extend_from_slice(&self.generation.to_stored());
         bytes.extend_from_slice(&self.next_segment_id.to_stored());
         bytes.extend_from_slice(&self.next_sequence.to_stored());
         bytes.extend_from_slice(&self.next_namespace.to_stored());
+        if has_ring {
+            bytes.extend_from_slice(&self.ring_bytes.to_stored());
+        }
         bytes.extend_from_slice(&(self.segments.len() as u64).to_stored());
         for entry in &self.segments {
             bytes.extend_from_slice(&entry.id.to_stored());
@@ -108,6 +130,10 @@ impl Manifest {
         if self.next_segment_id == 0 || self.next_sequence == 0 || self.next_namespace == 0 {
             return Err(Damage::Field("next number"));
         }
+        let has_open = self.segments.iter().any(|entry| entry.state == SegmentState::Open);
+        if u64::from(self.ring_bytes) > RING_BYTES_MAX || (self.ring_bytes > 0 && !has_open) {
+            return Err(Damage::Field("length of the ring"));
+        }
         let mut indexes = std::collections::HashSet::with_capacity(self.segments.len());
         for entry in &self.segments {
             // A location in memory holds only the low 16 bits of an id, so two segments that share
@@ -125,15 +151,19 @@ impl Manifest {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest, Damage> {
-        let mut fields = open_envelope(bytes, &MANIFEST_MAGIC)?;
+        let (version, mut fields) = open_envelope_up_to(RING_VERSION, bytes, &MANIFEST_MAGIC)?;
         let mut manifest = Manifest {
             store_id: fields.bytes()?,
             generation: fields.u64()?,
             next_segment_id: fields.u64()?,
             next_sequence: fields.u64()?,
             next_namespace: fields.u32()?,
+            ring_bytes: if version == RING_VERSION { fields.u32()? } else { 0 },
             segments: Vec::new(),
         };
+        if version == RING_VERSION && manifest.ring_bytes == 0 {
+            return Err(Damage::Field("length of the ring"));
+        }
         // A count that is too large ends at the first entry that is not there.
         let count = fields.u64()?;
         for _ in 0..count {
@@ -171,6 +201,7 @@ mod tests {
             next_segment_id: 9,
             next_sequence: 77,
             next_namespace: 2,
+            ring_bytes: 0,
             segments: vec![
                 SegmentEntry {
                     id: 4,
@@ -190,15 +221,53 @@ mod tests {
 
     #[test]
     fn a_manifest_survives_a_round_trip() {
-        let bytes = manifest().encode();
-        assert_eq!(Manifest::decode(&bytes), Ok(manifest()));
+        for ring_bytes in [0, 4096, 1 << 20] {
+            let manifest = Manifest {
+                ring_bytes,
+                ..manifest()
+            };
+            assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
+        }
+    }
+
+    /// One that knows version 1 only, as all did before the ring.
+    #[test]
+    fn a_program_that_knows_no_ring_refuses_a_manifest_that_names_one_and_reads_any_other() {
+        let as_before = |bytes: &[u8]| crate::format::open_envelope(bytes, &MANIFEST_MAGIC).map(|_| ());
+        assert_eq!(as_before(&manifest().encode()), Ok(()));
+        let ring_bytes = 4096;
+        let with_ring = Manifest {
+            ring_bytes,
+            ..manifest()
+        }
+        .encode();
+        assert_eq!(as_before(&with_ring), Err(Damage::Version(2)));
+    }
+
+    #[test]
+    fn the_length_of_a_ring_is_there_if_the_version_says_so_and_is_none_that_cannot_be() {
+        let mut bytes = manifest().encode();
+        bytes.truncate(bytes.len() - 4);
+        bytes[8] = 2;
+        assert!(Manifest::decode(&end_envelope(bytes)).is_err());
+        let huge = Manifest {
+            ring_bytes: u32::MAX,
+            ..manifest()
+        };
+        assert!(Manifest::decode(&huge.encode()).is_err());
     }
 
     #[test]
     fn a_cut_manifest_is_refused_at_every_length() {
-        let bytes = manifest().encode();
-        for length in 0..bytes.len() {
-            assert!(Manifest::decode(&bytes[..length]).is_err(), "{length}");
+        for ring_bytes in [0, 4096] {
+            let bytes = Manifest {
+                ring_bytes,
+                ..manifest()
+            }
+            .encode();
+            for length in 0..bytes.len() {
+                assert!(Manifest::decode(&bytes[..length]).is_err(), "{length}");
+            }
         }
     }
 

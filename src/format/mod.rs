@@ -5,6 +5,7 @@
 //! structure byte by byte. All integers are little-endian; lengths and offsets are in bytes unless
 //! a name says otherwise. Kind numbers and flag bits are never reused with another meaning.
 
+mod envelope;
 #[cfg(test)]
 mod example;
 pub(crate) mod hint;
@@ -16,11 +17,13 @@ pub(crate) mod segment;
 
 use std::fmt;
 
+pub(crate) use envelope::{
+    begin_envelope, begin_envelope_of, check_version, checksum, end_envelope, open_envelope, open_envelope_up_to,
+};
 pub(crate) use integers::Stored;
 
-use crate::planted::{Planted, planted};
-
-/// Version of all formats; files of a higher version are refused.
+/// Version of all formats, but for a manifest that names a ring; files of a higher version are
+/// refused.
 pub(crate) const VERSION: u32 = 1;
 
 /// Every record begins at a multiple of this, which saves three bits in a location.
@@ -43,6 +46,9 @@ pub(crate) const MANIFEST_TEMPORARY_FILE: &str = "MANIFEST.tmp";
 pub(crate) const LOCK_FILE: &str = "LOCK";
 /// Disk space held back for deletes and compaction on a full disk.
 pub(crate) const RESERVE_FILE: &str = "RESERVE";
+
+/// Where records of class `Os` are kept until their segment's file has them.
+pub(crate) const RING_FILE: &str = "RING";
 
 /// The indexes as they were when the store was closed.
 pub(crate) const INDEX_FILE: &str = "INDEX";
@@ -70,7 +76,7 @@ pub(crate) enum FileName {
     Segment(u64),
     /// The hint of the segment with this id.
     Hint(u64),
-    /// Manifest, temporary manifest, lock, reserve, index, or the mark of an unfinished copy.
+    /// Manifest, temporary manifest, lock, reserve, ring, index, or the mark of an unfinished copy.
     Own,
     /// Not ours, but made by the system wherever there are files: never touched, and no sign that
     /// the directory is somebody's.
@@ -100,6 +106,7 @@ pub(crate) fn classify(name: &str) -> FileName {
         MANIFEST_TEMPORARY_FILE,
         LOCK_FILE,
         RESERVE_FILE,
+        RING_FILE,
         INDEX_FILE,
         UNFINISHED_FILE,
     ];
@@ -214,70 +221,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Checks magic, version and the CRC-32 in the last four bytes of a whole file, and returns the
-/// content in between.
-pub(crate) fn open_envelope<'a>(bytes: &'a [u8], magic: &[u8; 8]) -> Result<Fields<'a>, Damage> {
-    let (content, crc) = bytes.split_last_chunk::<4>().ok_or(Damage::Short)?;
-    let mut fields = Fields(content);
-    if fields.bytes::<8>()? != *magic {
-        return Err(Damage::Magic);
-    }
-    let crc_fits = |version: u32| checksum(content, version).to_stored() == *crc;
-    check_version(fields.u32()?, Damage::Checksum, crc_fits)?;
-    Ok(fields)
-}
-
-/// Position of the version, right behind the magic, in every structure that has one.
-const VERSION_FIELD: std::ops::Range<usize> = 8..12;
-
-/// The checksum of a header with this version in place of its own.
-pub(crate) fn checksum(header: &[u8], version: u32) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(header.get(..VERSION_FIELD.start).unwrap_or(header));
-    hasher.update(&version.to_stored());
-    hasher.update(header.get(VERSION_FIELD.end..).unwrap_or_default());
-    hasher.finalize()
-}
-
-/// Judges a version and the checksum that covers it: whether the structure can be read, and if not,
-/// whether it is of a later version or damaged. `crc_fits` tells whether the checksum matches with
-/// the given version in place of the one found; `mismatch` is the damage if it does not.
-///
-/// A later version may store its checksum elsewhere, so a mismatch does not rule one out. But if
-/// the checksum matches with our version, then only the version field was damaged: a CRC-32 detects
-/// every change within 32 bits, so it cannot match with both versions.
-pub(crate) fn check_version(found: u32, mismatch: Damage, crc_fits: impl Fn(u32) -> bool) -> Result<(), Damage> {
-    if found == VERSION {
-        return if crc_fits(found) { Ok(()) } else { Err(mismatch) };
-    }
-    if crc_fits(VERSION) && !planted(Planted::TrustVersionField) {
-        return Err(Damage::Field("version"));
-    }
-    if found > VERSION {
-        return Err(Damage::Version(found));
-    }
-    // There is no version below the first.
-    Err(if crc_fits(found) {
-        Damage::Field("version")
-    } else {
-        mismatch
-    })
-}
-
-/// Begins a file that [`open_envelope`] reads.
-pub(crate) fn begin_envelope(magic: &[u8; 8]) -> Vec<u8> {
-    let mut bytes = magic.to_vec();
-    bytes.extend_from_slice(&VERSION.to_stored());
-    bytes
-}
-
-/// Ends a file that [`open_envelope`] reads.
-pub(crate) fn end_envelope(mut bytes: Vec<u8>) -> Vec<u8> {
-    let crc = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&crc.to_stored());
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,7 +229,15 @@ mod tests {
     fn file_names_are_told_apart() {
         assert_eq!(classify(&segment_file(0xabc)), FileName::Segment(0xabc));
         assert_eq!(classify(&hint_file(u64::MAX)), FileName::Hint(u64::MAX));
-        for own in ["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "INDEX", "UNFINISHED"] {
+        for own in [
+            "MANIFEST",
+            "MANIFEST.tmp",
+            "LOCK",
+            "RESERVE",
+            "RING",
+            "INDEX",
+            "UNFINISHED",
+        ] {
             assert_eq!(classify(own), FileName::Own);
         }
         for of_system in ["lost+found", ".DS_Store", "._MANIFEST", "System Volume Information"] {
@@ -308,57 +259,6 @@ mod tests {
         ];
         for foreign in spellings.into_iter().chain(others) {
             assert_eq!(classify(foreign), FileName::Foreign, "{foreign}");
-        }
-    }
-
-    #[test]
-    fn an_envelope_notices_every_flipped_bit() {
-        let mut bytes = begin_envelope(&MANIFEST_MAGIC);
-        bytes.extend_from_slice(b"content");
-        let bytes = end_envelope(bytes);
-        assert_eq!(open_envelope(&bytes, &MANIFEST_MAGIC).unwrap().0, b"content");
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            let damage = open_envelope(&damaged, &MANIFEST_MAGIC).map(|_| ()).unwrap_err();
-            // A version that only damage can have produced is not reported as a newer one.
-            assert!(!matches!(damage, Damage::Version(_)), "bit {bit}: {damage:?}");
-        }
-    }
-
-    #[test]
-    fn a_version_field_is_believed_only_if_nothing_but_it_could_be_damaged() {
-        let mut bytes = begin_envelope(&MANIFEST_MAGIC);
-        bytes.extend_from_slice(b"content");
-        let bytes = end_envelope(bytes);
-        let with_version = |version: u32| {
-            let mut other = bytes.clone();
-            other[8..12].copy_from_slice(&version.to_stored());
-            other
-        };
-        // For any value of the field, as long as the rest is as this version writes it.
-        for version in (0..64)
-            .map(|bit| 1u32.rotate_left(bit) | u32::from(bit > 31))
-            .chain([0, u32::MAX, 0x0101_0101])
-        {
-            if version == VERSION {
-                continue;
-            }
-            let damage = open_envelope(&with_version(version), &MANIFEST_MAGIC)
-                .map(|_| ())
-                .unwrap_err();
-            assert_eq!(damage, Damage::Field("version"), "{version:#x}");
-        }
-        // A later version with its checksum where it is today, and one with its checksum elsewhere.
-        for version in [VERSION + 1, 77, u32::MAX] {
-            let mut newer = with_version(version);
-            newer.truncate(newer.len() - 4);
-            let newer = end_envelope(newer);
-            let elsewhere = [&newer[..12], b"something quite different"].concat();
-            for bytes in [newer, elsewhere] {
-                let damage = open_envelope(&bytes, &MANIFEST_MAGIC).map(|_| ()).unwrap_err();
-                assert_eq!(damage, Damage::Version(version));
-            }
         }
     }
 }

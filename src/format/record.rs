@@ -8,6 +8,7 @@
 //! never taken for a record. The body's checksum does not, so compaction can move a body unchanged.
 
 use super::{ALIGNMENT, Damage, Stored, aligned};
+use crate::planted::{Planted, planted};
 
 /// Length of the fixed part of a header, in bytes.
 pub(crate) const FIXED_HEADER_LEN: usize = 24;
@@ -210,7 +211,7 @@ impl Header {
         let (header, offset) = buffer.split_last_chunk_mut::<4>().ok_or(Damage::Short)?;
         header.copy_from_slice(covered);
         *offset = ((place.offset / ALIGNMENT) as u32).to_stored();
-        if header_crc(buffer, place.salt) == u32::from_stored(*stored) {
+        if header_crc(buffer, place.salt) == u32::from_stored(*stored) || planted(Planted::TrustStaleRing) {
             Ok(())
         } else {
             Err(Damage::HeaderChecksum)

@@ -160,7 +160,18 @@ pub fn file_name(data: &[u8]) {
         FileName::Segment(id) => assert_eq!(segment_file(id), name),
         FileName::Hint(id) => assert_eq!(hint_file(id), name),
         FileName::Own => {
-            assert!(["MANIFEST", "MANIFEST.tmp", "LOCK", "RESERVE", "INDEX", "UNFINISHED"].contains(&&*name))
+            assert!(
+                [
+                    "MANIFEST",
+                    "MANIFEST.tmp",
+                    "LOCK",
+                    "RESERVE",
+                    "RING",
+                    "INDEX",
+                    "UNFINISHED"
+                ]
+                .contains(&&*name)
+            )
         }
         FileName::OfSystem => assert!(name.starts_with(['.', 'l', 'S']), "{name} is no name of a system"),
         FileName::Foreign => {

@@ -129,6 +129,9 @@ impl Log {
         apply: impl Fn() -> Result<Applied<'a, T>>,
     ) -> Result<T> {
         self.refuse_if_full(part)?;
+        if durability == Durability::Os {
+            self.make_ring_if_wanted();
+        }
         let appended = Cell::new(true);
         let attempt = || {
             let applied = apply().map_err(|error| (error, None))?;
@@ -142,6 +145,10 @@ impl Log {
         let ended = match attempt() {
             Err((error, pending)) if part.helps(&error) => {
                 self.reserve.release(part);
+                if self.lock().tail.needs_part_of_ring() {
+                    // That is written out first.
+                    self.reserve.release(ReservePart::Acknowledged);
+                }
                 match pending {
                     Some((sequence, answer)) if !planted(Planted::RunPendingAgain) => {
                         let waited = self.commit(self.lock(), durability, sequence);
@@ -214,6 +221,11 @@ impl Log {
         let mut guard = guard;
         if durability == Durability::Buffered || planted(Planted::AcknowledgeUnwritten) {
             match self.commit.acknowledge(guard) {
+                None => return Ok(()),
+                Some(back) => guard = back,
+            }
+        } else if durability == Durability::Os && guard.tail.has_ring() {
+            match self.commit.keep(guard) {
                 None => return Ok(()),
                 Some(back) => guard = back,
             }
@@ -347,13 +359,13 @@ impl Log {
     }
 
     /// Appends a mark of how far the log is durable, if that has advanced by more than the last mark
-    /// itself and nothing is pending. With it recovery can tell a torn end from damage, and need not
+    /// itself, and nothing is pending that may be rolled back. With it recovery can tell a torn end from damage, and need not
     /// copy what is durable.
     #[inline]
     pub(super) fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let durable = guard.durable_sequence;
         let is_news = durable > guard.tail.marked_sequence && durable != guard.tail.bare_mark;
-        if is_news && guard.tail.pending_bytes() == 0 && !planted(Planted::SkipMarks) {
+        if is_news && guard.tail.is_firm() && !planted(Planted::SkipMarks) {
             guard.tail.marked_sequence = durable;
             guard.tail.bare_mark = if guard.last_sequence == durable {
                 guard.next_sequence

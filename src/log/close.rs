@@ -13,7 +13,8 @@ impl Log {
         if guard.tail.pending_bytes() == 0 || guard.check_open().is_err() {
             return Ok(());
         }
-        self.commit.write_out(guard).1
+        drop(guard);
+        self.with_part_of_ring(|| self.commit.write_out(self.lock()).1)
     }
 
     /// Poisons the store if its directory, the active file or the lock was removed: later writes
@@ -38,7 +39,8 @@ impl Log {
     /// Writes out, syncs and seals everything. The caller has refused further writes. On a full
     /// disk acknowledged writes get the whole reserve: this is their last chance.
     pub(crate) fn close(&self) -> Result<()> {
-        let result = self.reserve.run(ReservePart::Whole, || self.sync());
+        self.ring.wait();
+        let result = self.reserve.run(ReservePart::All, || self.sync());
         let prepared = self.lock().tail.prepared.take();
         result?;
         self.retire_active()?;
@@ -46,13 +48,16 @@ impl Log {
         prepared.map_or(Ok(()), |prepared| {
             self.reserve
                 .run(ReservePart::Whole, || self.discard_prepared(&prepared))
-        })
+        })?;
+        self.remove_ring();
+        Ok(())
     }
 
     /// After a failed close some data may still be unwritten, unsynced or unsealed. Keeps the
     /// remaining handles from doing any of that once another process has the directory.
     pub(crate) fn stop(&self, cause: &Error) {
         self.commit.stop(cause);
+        self.ring.wait();
         // Waits for a sealing thread, which stops after the current segment.
         drop(lock(&self.sealing));
     }

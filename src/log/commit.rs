@@ -6,8 +6,11 @@
 //! syncs once for all waiters. Everyone else waits until the log is written (or synced) past their
 //! sequence.
 //!
+//! A write of class `Buffered` waits for nothing, and neither does one of class `Os` if what is pending
+//! can be kept where it survives the process: the flush thread writes both out later.
+//!
 //! When a write-out fails, unacknowledged records are rolled back, and their waiters get the error.
-//! Records of class `Buffered`, which were already acknowledged, stay pending. If the roll-back
+//! Records that were already acknowledged stay pending. If the roll-back
 //! fails, or a sync fails, the log is poisoned: the content of the device is unknown, and nothing
 //! may be acknowledged on top of it.
 //!
@@ -46,6 +49,10 @@ pub(crate) trait Environment {
     fn write(&self, pending: &Self::Pending) -> Result<()>;
     /// The write-out succeeded. `newer` is the first sequence appended meanwhile, if any.
     fn written(&self, tail: &mut Self::Tail, pending: &Self::Pending, newer: Option<u64>);
+    /// Copies everything pending to where it survives the process, without a system call. Returns
+    /// whether the flush thread is to be woken, or None if this cannot be done, or it is better to
+    /// write out now. `is_writing`: another thread is writing out.
+    fn keep(&self, tail: &mut Self::Tail, is_writing: bool) -> Option<bool>;
     /// Everything pending was acknowledged: a failed write-out must not roll it back.
     fn acknowledge(&self, tail: &mut Self::Tail);
     /// A write-out failed: rolls back what was not acknowledged. Returns the last sequence that
@@ -195,17 +202,39 @@ impl<E: Environment> GroupCommit<E> {
     /// if too much is pending: then this write is written out before it is acknowledged, so that it
     /// can be rolled back if that fails.
     #[inline]
-    pub(super) fn acknowledge<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> Option<Guard<'a, E::Tail>> {
+    pub(super) fn acknowledge<'a>(&'a self, guard: Guard<'a, E::Tail>) -> Option<Guard<'a, E::Tail>> {
         let pending = self.environment.pending_bytes(&guard.tail);
         if pending >= PENDING_MAX_BYTES && !guard.writing {
             return Some(guard);
         }
+        self.acknowledged(guard, pending >= PENDING_WAKE_BYTES);
+        None
+    }
+
+    /// The same for a write of class `Os`, once all of it survives the process. Returns the lock if
+    /// it has to be written out for that.
+    #[inline]
+    pub(super) fn keep<'a>(&'a self, mut guard: Guard<'a, E::Tail>) -> Option<Guard<'a, E::Tail>> {
+        let is_writing = guard.writing;
+        if guard.poisoned.is_some() {
+            return Some(guard);
+        }
+        match self.environment.keep(&mut guard.tail, is_writing) {
+            Some(wakes) => {
+                self.acknowledged(guard, wakes);
+                None
+            }
+            None => Some(guard),
+        }
+    }
+
+    #[inline]
+    fn acknowledged(&self, mut guard: Guard<'_, E::Tail>, wakes: bool) {
         self.environment.acknowledge(&mut guard.tail);
         drop(guard);
-        if pending >= PENDING_WAKE_BYTES {
+        if wakes {
             self.environment.wake_flusher();
         }
-        None
     }
 
     /// Waits until a write of this class, applied up to `sequence`, is on the device or in the page

@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::planted::{Planted, planted};
 
 impl Log {
-    /// Bytes of the files: segments, hints and the reserve.
+    /// Bytes of the files: segments, hints, the reserve and the ring.
     pub(crate) fn used_bytes(&self) -> u64 {
-        let mut bytes = self.reserve.bytes();
+        let mut bytes = self.reserve.bytes() + u64::from(self.manifest.ring_bytes());
         self.state.segments.for_each(|segment| bytes += segment.disk_bytes());
         bytes
     }
@@ -34,12 +34,19 @@ impl Log {
     /// Whether another segment, with room for `length` bytes, fits under the limit.
     fn fits(&self, limit_bytes: u64, part: ReservePart, length: u64) -> bool {
         let kept = match part {
-            ReservePart::None => 2 * self.reserve.bytes(),
+            ReservePart::None => 2 * self.reserve.bytes_for_compaction(),
             ReservePart::Tombstones => 0,
-            ReservePart::Whole => return true,
+            ReservePart::Whole | ReservePart::Acknowledged | ReservePart::All => return true,
         };
         let wanted = self.used_bytes() + self.segment_bytes().max(length) + kept;
         wanted <= limit_bytes || planted(Planted::IgnoreLimit)
+    }
+
+    /// Whether a ring of this length, and its part of the reserve, leave puts their room.
+    pub(super) fn has_room_for_ring(&self, length: u64) -> bool {
+        let with_ring = |limit_bytes: u64| limit_bytes.saturating_sub(2 * length);
+        let limit_bytes = self.context.options.max_disk_bytes.map(with_ring);
+        limit_bytes.is_none_or(|limit_bytes| self.fits(limit_bytes, ReservePart::None, 0))
     }
 
     /// Whether puts that need another segment are refused.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::manifest::Manifest;
+use crate::format::manifest::{Manifest, SegmentState};
 use crate::format::{Damage, INDEX_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, Stored};
 use crate::location::segment_index;
 use crate::planted::{Planted, planted};
@@ -96,12 +96,15 @@ struct Current {
     identity: Identity,
     /// Segment id by index.
     listed: HashMap<u16, u64>,
+    /// Length of the ring that manifests name while segments are open; 0 if there is none.
+    ring_bytes: u32,
 }
 
 impl Current {
-    fn new(manifest: Manifest) -> Current {
+    fn new(manifest: Manifest, ring_bytes: u32) -> Current {
         let entries = manifest.segments.iter();
         Current {
+            ring_bytes,
             identity: Identity::of(&manifest),
             listed: entries.map(|entry| (segment_index(entry.id), entry.id)).collect(),
             manifest,
@@ -151,9 +154,10 @@ const _: () = assert!(Manifest::LEN_MAX <= MANIFEST_BYTES_MAX);
 impl ManifestStore {
     /// Wraps a manifest that was read from, or written to, this directory.
     pub(crate) fn new(directory: Directory, manifest: Manifest) -> ManifestStore {
+        let ring_bytes = manifest.ring_bytes;
         ManifestStore {
             directory,
-            current: Mutex::new(Current::new(manifest)),
+            current: Mutex::new(Current::new(manifest, ring_bytes)),
             reserved: Arc::default(),
             index_file: AtomicBool::new(false),
         }
@@ -237,6 +241,26 @@ impl ManifestStore {
 
     /// Changes the manifest. In memory it changes only if it has changed on disk.
     pub(crate) fn update(&self, floors: Floors, change: impl FnOnce(&mut Manifest)) -> Result<(), ReplaceError> {
+        self.replace(floors, None, change)
+    }
+
+    /// As [`ManifestStore::update`]. From this change on, manifests name a ring of this length while
+    /// segments are open, which is what it has records of; 0 if there is no ring any more.
+    pub(crate) fn update_with_ring(
+        &self,
+        floors: Floors,
+        ring_bytes: u32,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<(), ReplaceError> {
+        self.replace(floors, Some(ring_bytes), change)
+    }
+
+    fn replace(
+        &self,
+        floors: Floors,
+        ring_bytes: Option<u32>,
+        change: impl FnOnce(&mut Manifest),
+    ) -> Result<(), ReplaceError> {
         let mut current = lock(&self.current);
         if !planted(Planted::PublishBesideStranger) {
             self.check_is(current.identity).map_err(ReplaceError::of_look)?;
@@ -246,14 +270,24 @@ impl ManifestStore {
         next.next_sequence = next.next_sequence.max(floors.next_sequence);
         next.next_namespace = next.next_namespace.max(floors.next_namespace);
         change(&mut next);
+        // What the ring has continues open segments.
+        let ring_bytes = ring_bytes.unwrap_or(current.ring_bytes);
+        let has_open = next.segments.iter().any(|entry| entry.state == SegmentState::Open);
+        next.ring_bytes = if has_open { ring_bytes } else { 0 };
         Self::write(&self.directory, &next)?;
-        *current = Current::new(next);
+        *current = Current::new(next, ring_bytes);
         if self.index_file.swap(false, Ordering::AcqRel) {
             // The index file is useless from here on. If it cannot be removed it takes space until
             // the next one is written.
             let _ = self.directory.remove(INDEX_FILE);
         }
         Ok(())
+    }
+
+    /// Length of the ring, if one is in use, or has records of segments that are still to be
+    /// recovered; else 0.
+    pub(crate) fn ring_bytes(&self) -> u32 {
+        lock(&self.current).ring_bytes
     }
 
     /// Whether an index file exists that fits the current manifest.

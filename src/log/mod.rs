@@ -22,6 +22,7 @@ mod limit;
 pub(crate) mod manifest;
 mod recent;
 pub(crate) mod reserve;
+mod ring;
 mod rotate;
 mod seal;
 pub(crate) mod segment_files;
@@ -44,6 +45,7 @@ use self::commit::{CommitLock, GroupCommit};
 use self::hints::DoubtfulHints;
 use self::manifest::{Floors, ManifestStore, ReplaceError};
 use self::reserve::Reserve;
+use self::ring::RingMaker;
 use self::segment_files::SegmentFiles;
 use self::segment_size::SegmentSize;
 use self::tail::{Device, Tail};
@@ -85,6 +87,7 @@ pub(crate) struct Log {
     /// Number of segments that were rotated out and not sealed yet.
     unsealed: AtomicUsize,
     size: SegmentSize,
+    ring: RingMaker,
     /// Maps of segments that were removed, and their lengths.
     unlinked: Mutex<Vec<(Weak<Map>, u64)>>,
 }
@@ -115,6 +118,7 @@ impl Log {
             state: state.clone(),
             reserve: reserve.clone(),
         };
+        let ring = RingMaker::new(&context, manifest.ring_bytes() > 0);
         let size = SegmentSize::new(&context.options, state.live_bytes());
         reserve.follow(size.bytes());
         Log {
@@ -128,6 +132,7 @@ impl Log {
             sealing: Mutex::new(()),
             unsealed: AtomicUsize::new(0),
             size,
+            ring,
             unlinked: Mutex::default(),
         }
     }
@@ -261,6 +266,10 @@ impl Log {
 
     /// Writes out all pending records.
     pub(crate) fn flush(&self) -> Result<()> {
+        self.with_part_of_ring(|| self.flush_once())
+    }
+
+    fn flush_once(&self) -> Result<()> {
         let mut guard = self.lock();
         self.check_sound(&mut guard)?;
         let sequence = guard.last_sequence;
@@ -271,6 +280,10 @@ impl Log {
 
     /// Makes everything acknowledged before this call durable.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.with_part_of_ring(|| self.sync_once())
+    }
+
+    fn sync_once(&self) -> Result<()> {
         let mut guard = self.lock();
         self.check_sound(&mut guard)?;
         if guard.tail.is_recovering() {

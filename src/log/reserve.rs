@@ -1,9 +1,11 @@
 //! The reserve: disk space held back, so that deleting and compacting still work on a full disk.
 //!
 //! It is a file of zeros, RESERVE, as long as a segment and a part for tombstones. Work that frees
-//! space in the end, or that was already acknowledged, may use all of it; deletes may use the part
+//! space in the end may use both; deletes may use the part
 //! for tombstones, so that a segment's length is left for the compaction that reclaims their space:
-//! the survivors of any one segment fit; puts may use none. Work that finds the disk full releases
+//! the survivors of any one segment fit; puts may use none. While writes are acknowledged by the ring,
+//! the reserve has another part, as long as the ring, that only these may use, to be written out: no
+//! more than that was acknowledged so and is in no segment's file. Work that finds the disk full releases
 //! its part of the file and is run once more. From then on work that may not use the whole reserve
 //! is refused until the part kept from it is complete again.
 
@@ -28,8 +30,12 @@ pub(crate) enum ReservePart {
     None,
     /// Deletes.
     Tombstones,
-    /// Work that frees space in the end, or was already acknowledged.
+    /// Work that frees space in the end.
     Whole,
+    /// Writing out what the ring has.
+    Acknowledged,
+    /// What was acknowledged, when there is no later.
+    All,
 }
 
 impl ReservePart {
@@ -42,15 +48,18 @@ impl ReservePart {
         }
     }
 
-    /// Bytes of the reserve that this work may not use, with segments of this size.
+    /// Bytes of the reserve that this work may not use, with segments of this size, and a ring of
+    /// this length.
     #[inline]
-    fn kept(self, segment_bytes: u64) -> u64 {
+    fn kept(self, segment_bytes: u64, ring_bytes: u64) -> u64 {
         match self {
             ReservePart::None if planted(Planted::PutsTakeReserve) => 0,
             ReservePart::Tombstones if planted(Planted::DeletesTakeAll) => 0,
-            ReservePart::None => reserve_bytes(segment_bytes),
-            ReservePart::Tombstones => segment_bytes,
-            ReservePart::Whole => 0,
+            ReservePart::Whole if planted(Planted::SpendRingReserve) => 0,
+            ReservePart::None => reserve_bytes(segment_bytes) + ring_bytes,
+            ReservePart::Tombstones => segment_bytes + ring_bytes,
+            ReservePart::Whole => ring_bytes,
+            ReservePart::Acknowledged | ReservePart::All => 0,
         }
     }
 
@@ -60,7 +69,7 @@ impl ReservePart {
     }
 }
 
-/// Length of the whole reserve, with segments of this size.
+/// Length of the reserve without the ring's part, with segments of this size.
 fn reserve_bytes(segment_bytes: u64) -> u64 {
     segment_bytes + (segment_bytes / 4).max(TOMBSTONES_MIN.min(segment_bytes))
 }
@@ -71,6 +80,10 @@ pub(crate) struct Reserve {
     context: Arc<Context>,
     /// Size of a segment.
     segment_bytes: AtomicU64,
+    /// Length of the ring; 0 if there is none.
+    ring_bytes: AtomicU64,
+    /// Whether the ring's part was released, and the reserve has not been whole since.
+    spent_on_ring: AtomicBool,
     /// Whether the disk was found full and the reserve has not been whole since.
     full: AtomicBool,
     /// Held while the file is read or changed.
@@ -81,6 +94,8 @@ impl Reserve {
     pub(crate) fn new(context: Arc<Context>) -> Reserve {
         Reserve {
             segment_bytes: AtomicU64::new(context.options.segment_bytes),
+            ring_bytes: AtomicU64::new(0),
+            spent_on_ring: AtomicBool::new(false),
             context,
             full: AtomicBool::new(false),
             file: Mutex::new(()),
@@ -92,12 +107,39 @@ impl Reserve {
         self.segment_bytes.load(Ordering::Relaxed)
     }
 
+    #[inline]
+    fn kept(&self, part: ReservePart) -> u64 {
+        part.kept(self.segment_bytes(), self.ring_bytes.load(Ordering::Relaxed))
+    }
+
     /// Length of the whole reserve.
     pub(crate) fn bytes(&self) -> u64 {
+        self.bytes_for_compaction() + self.ring_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The same without the ring's part.
+    pub(crate) fn bytes_for_compaction(&self) -> u64 {
         if self.context.options.in_memory {
             return 0;
         }
         reserve_bytes(self.segment_bytes())
+    }
+
+    /// Holds back a part for a ring of this length, or none if that is 0. On an error there is none;
+    /// the disk does not count as full for that.
+    pub(crate) fn hold_for_ring(&self, ring_bytes: u64) -> Result<()> {
+        let _one_at_a_time = lock(&self.file);
+        if !self.context.has_directory() {
+            return Err(Error::Closed);
+        }
+        self.ring_bytes.store(ring_bytes, Ordering::Relaxed);
+        let held = self.lengthen(self.bytes());
+        if held.is_err() {
+            self.ring_bytes.store(0, Ordering::Relaxed);
+        }
+        self.shorten(self.bytes());
+        let path = self.context.directory.path_of(RESERVE_FILE);
+        held.map_err(|error| Error::io("hold back a reserve for the ring in", &path, error))
     }
 
     /// Adapts the length to the size of segments. A longer one must be restored; a shorter one
@@ -151,7 +193,7 @@ impl Reserve {
     /// [`Reserve::restore_kept`] must come first.
     #[inline]
     pub(crate) fn keeps_from(&self, part: ReservePart) -> bool {
-        self.is_full() && part.kept(self.segment_bytes()) > 0 && !planted(Planted::RefuseNothing)
+        self.is_full() && self.kept(part) > 0 && !planted(Planted::RefuseNothing)
     }
 
     /// Restores the part that is kept from this work.
@@ -161,7 +203,7 @@ impl Reserve {
                 path: self.context.path().to_owned(),
             });
         }
-        self.restore_to(part.kept(self.segment_bytes()))
+        self.restore_to(self.kept(part))
     }
 
     /// Restores the whole reserve.
@@ -171,17 +213,34 @@ impl Reserve {
 
     /// Releases this part of the reserve to the file system.
     pub(crate) fn release(&self, part: ReservePart) {
-        let kept = part.kept(self.segment_bytes());
         let _one_at_a_time = lock(&self.file);
         self.full.store(true, Ordering::Relaxed);
         if !self.context.has_directory() {
             return;
         }
+        let kept = match part {
+            ReservePart::Acknowledged => match self.without_ring_part() {
+                Some(kept) => kept,
+                None => return,
+            },
+            part => self.kept(part),
+        };
         if kept == 0 {
             let _ = self.context.directory.remove(RESERVE_FILE);
         } else {
             self.shorten(kept);
         }
+    }
+
+    /// The length of the file without the ring's part, if it is still there. It is released once:
+    /// what else is there is for others.
+    fn without_ring_part(&self) -> Option<u64> {
+        let ring_bytes = self.ring_bytes.load(Ordering::Relaxed);
+        if ring_bytes == 0 || self.spent_on_ring.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let file = self.context.directory.open_file(RESERVE_FILE, false).ok()?;
+        Some(file.len().ok()?.saturating_sub(ring_bytes))
     }
 
     fn restore_to(&self, length: u64) -> Result<()> {
@@ -199,6 +258,7 @@ impl Reserve {
         }
         if length >= self.bytes() {
             self.full.store(false, Ordering::Relaxed);
+            self.spent_on_ring.store(false, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -121,6 +121,11 @@ impl Log {
             account: Account::new(),
             written_account: Account::new(),
         });
+        match &mut guard.tail.ring {
+            // All that it had is in the file of the segment before.
+            Some(ring) => ring.begin_segment(),
+            None => self.ring.want(),
+        }
         let start = guard.tail.previous.encode();
         self.append_own(guard, Kind::Start, &start);
         // The start record belongs to no write, so a roll-back must keep it: without it recovery
@@ -261,6 +266,10 @@ impl Log {
     /// Moves the active segment to those waiting to be sealed, so that all data is in segments that
     /// no longer grow.
     pub(crate) fn retire_active(&self) -> Result<()> {
+        self.with_part_of_ring(|| self.retire_active_once())
+    }
+
+    fn retire_active_once(&self) -> Result<()> {
         let mut guard = self.lock();
         while guard.writing {
             guard = self.commit.wait(guard);

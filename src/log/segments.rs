@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Log;
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentState};
+use crate::location::segment_index;
 use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 
@@ -12,7 +13,8 @@ use crate::segment::Segment;
 pub(crate) struct AllSegments {
     /// Segments that no longer grow, by ascending id.
     pub(crate) ended: Vec<Arc<Segment>>,
-    /// The active segment, and those rotated out but not sealed yet.
+    /// The active segment, those rotated out but not sealed yet, and those that recovery has found and
+    /// of which the ring has a part.
     pub(crate) growing: Vec<GrowingSegment>,
 }
 
@@ -47,6 +49,15 @@ impl Log {
             segment: active.segment.clone(),
             written: active.written,
             end: active.appender.len() as u64,
+        }));
+        let unsealed = guard.tail.unrecovered.iter().flat_map(|found| &found.unsealed);
+        growing.extend(unsealed.filter_map(|unsealed| {
+            let segment = self.state.segments.get(segment_index(unsealed.id))?;
+            Some(GrowingSegment {
+                written: unsealed.file_end?,
+                end: segment.data_end(),
+                segment,
+            })
         }));
         let ended = self
             .state
@@ -83,6 +94,8 @@ impl Log {
         let floors = self.floors(&self.lock());
         let mut manifest = self.manifest.current();
         manifest.segments.retain(|entry| entry.state != SegmentState::Open);
+        // What the ring has continues open segments only.
+        manifest.ring_bytes = 0;
         manifest.next_sequence = manifest.next_sequence.max(floors.next_sequence);
         manifest.next_namespace = manifest.next_namespace.max(floors.next_namespace);
         let summaries = manifest.segments.iter().filter_map(|entry| match entry.state {

@@ -10,6 +10,7 @@ use super::behind::{Beginning, Behind};
 use super::commit::Environment;
 use super::recent::RecentWrites;
 use super::reserve::Reserve;
+use super::ring::Ring;
 use super::unrecovered::Unrecovered;
 use super::watch::Watchers;
 use crate::context::Context;
@@ -50,6 +51,8 @@ pub(crate) struct Tail {
     pub(super) behind: Behind,
     /// Records that recovery could not copy to another segment yet, for lack of space.
     pub(crate) unrecovered: Option<Unrecovered>,
+    /// Where what is pending survives the process; None where only files do.
+    pub(super) ring: Option<Ring>,
 }
 
 impl Tail {
@@ -70,7 +73,15 @@ impl Tail {
             watchers: Watchers::default(),
             behind: Behind::default(),
             unrecovered: None,
+            ring: None,
         }
+    }
+
+    /// Whether a failed write-out would take nothing back.
+    #[inline]
+    pub(super) fn is_firm(&self) -> bool {
+        let end = self.active.as_ref().map_or(0, |active| active.appender.len() as u64);
+        self.firm_end() >= end
     }
 
     /// Whether recovery still has records to copy.
@@ -242,10 +253,17 @@ impl Environment for Device {
         }
     }
 
+    #[inline]
+    fn keep(&self, tail: &mut Tail, is_writing: bool) -> Option<bool> {
+        self.keep_in_ring(tail, is_writing)
+    }
+
     fn acknowledge(&self, tail: &mut Tail) {
         if let Some(active) = &tail.active {
             tail.acknowledged_end = active.appender.len() as u64;
         }
+        // None of it is ever rolled back.
+        tail.undo.clear();
         if tail.watchers.are_any() {
             tail.tell();
         }

@@ -34,6 +34,8 @@ pub(crate) struct Unsealed {
     pub(crate) id: u64,
     /// Account of the part known to be durable; None if that part has no record of a key.
     pub(crate) durable: Option<Summary>,
+    /// Where its file ends, if the ring goes on with it: then all of it is in memory.
+    pub(crate) file_end: Option<u64>,
 }
 
 impl Unrecovered {
@@ -80,7 +82,7 @@ impl Log {
         let floors = self.floors(guard);
         let updated = self
             .manifest
-            .update(floors, |manifest| unrecovered.change(manifest, &outputs));
+            .update_with_ring(floors, 0, |manifest| unrecovered.change(manifest, &outputs));
         match updated {
             Ok(()) => {}
             Err(ReplaceError::Unchanged(error)) => {
@@ -179,7 +181,8 @@ impl Log {
     }
 
     /// Replaces maps of segments that still have to be copied by reads: their files will be cut one
-    /// day, and no value may refer to the part cut off.
+    /// day, and no value may refer to the part cut off. Those of which the ring had a part are in
+    /// memory.
     pub(crate) fn read_unrecovered_without_maps(&self, guard: &Guard<'_>) -> Result<()> {
         for unsealed in guard.tail.unrecovered.iter().flat_map(|found| &found.unsealed) {
             let found = self.state.segments.get(segment_index(unsealed.id));

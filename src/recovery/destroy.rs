@@ -88,6 +88,7 @@ fn take_lock(directory: &Directory) -> Result<Box<dyn StorageLock>> {
 fn publish_empty(directory: &Directory, manifest: Manifest) -> Result<()> {
     let empty = Manifest {
         generation: manifest.generation + 1,
+        ring_bytes: 0,
         segments: Vec::new(),
         ..manifest
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
-use crate::format::{FileName, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, RESERVE_FILE, classify};
+use crate::format::{FileName, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, RESERVE_FILE, RING_FILE, classify};
 use crate::log::manifest::{ManifestStore, ReplaceError};
 use crate::options::Options;
 use crate::planted::{Planted, planted};
@@ -78,6 +78,7 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
                 next_segment_id: 1,
                 next_sequence: 1,
                 next_namespace: 1,
+                ring_bytes: 0,
                 segments: Vec::new(),
             };
             ManifestStore::write(&directory, &manifest).map_err(|error| match error {
@@ -175,7 +176,7 @@ pub(super) fn check_directory(directory: &Directory, create: bool) -> Result<boo
         let name = name.to_string_lossy();
         match classify(&name) {
             FileName::Own if name == MANIFEST_FILE => manifest = true,
-            FileName::Own if name == INDEX_FILE || name == RESERVE_FILE => rest = Some(name.into_owned()),
+            FileName::Own if [INDEX_FILE, RESERVE_FILE, RING_FILE].contains(&&*name) => rest = Some(name.into_owned()),
             FileName::OfSystem if !planted(Planted::StrangerBySystem) => {}
             FileName::Own => {}
             FileName::Segment(_) | FileName::Hint(_) => segment = true,

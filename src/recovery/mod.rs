@@ -5,7 +5,7 @@
 //! any other end some segments are listed as open, and must be read to find where they end:
 //!
 //! 1. Each is read up to the first invalid record. Start records give the log order and say where
-//!    the previous segment ended.
+//!    the previous segment ended. Where the valid records of a file end, the ring may go on.
 //! 2. The log ends at the first place where it does not continue properly (`log_end`). Everything
 //!    after it is discarded as a torn tail, unless a valid record there says that this place was
 //!    durable: then it is corruption, and an error.
@@ -34,7 +34,9 @@ use crate::clock::StoreTime;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::manifest::SegmentState;
-use crate::format::{FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, UNFINISHED_FILE, classify, segment_file};
+use crate::format::{
+    FileName, INDEX_FILE, MANIFEST_TEMPORARY_FILE, RING_FILE, UNFINISHED_FILE, classify, segment_file,
+};
 use crate::housekeeping::Housekeeping;
 use crate::log::hints::{HintDoubt, source_of};
 use crate::log::manifest::ManifestStore;
@@ -46,6 +48,7 @@ use crate::options::{Maintenance, Options};
 use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
 use crate::segment::Segment;
+use crate::segment::ring::Ring;
 use crate::state::{Source, State};
 use crate::sync::ChangeRight;
 
@@ -180,7 +183,8 @@ impl Recovery {
                 SegmentState::Open => unknown.push(entry.id),
             }
         }
-        let opened = in_parallel(&unknown, |id| open_segments::open_unknown(files, *id))?;
+        let ring = Ring::read(&self.context.directory, manifest.ring_bytes)?;
+        let opened = in_parallel(&unknown, |id| open_segments::open_unknown(files, *id, ring.as_ref()))?;
         let next_sequence = segments
             .iter()
             .filter_map(|segment: &Arc<Segment>| segment.summary)
@@ -230,7 +234,7 @@ impl Recovery {
 fn finish(context: &Context, log: &Log, unrecovered: Unrecovered) -> Result<u64> {
     let mut guard = log.lock();
     guard.tail.unrecovered = Some(unrecovered);
-    let written = log.reserve.run(ReservePart::Whole, || log.finish_recovery(&mut guard));
+    let written = log.reserve.run(ReservePart::All, || log.finish_recovery(&mut guard));
     match written {
         // Reads still work; the first write tries again.
         Err(error) if error.is_no_space() => {
@@ -261,6 +265,7 @@ fn remove_junk(context: &Context, log: &Log, report: &mut RecoveryReport) -> Res
             // finished.
             FileName::Own => {
                 name == MANIFEST_TEMPORARY_FILE
+                    || (name == RING_FILE && log.manifest.ring_bytes() == 0)
                     || (name == INDEX_FILE && !report.index_file_used)
                     || (name == UNFINISHED_FILE && !report.created)
             }

@@ -14,6 +14,8 @@ use crate::log::unrecovered::{Unrecovered, Unsealed};
 use crate::options::ReadMode;
 use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
+use crate::segment::buffer::Appender;
+use crate::segment::ring::Ring;
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
 use crate::state::Source;
@@ -24,20 +26,26 @@ pub(super) struct Opened {
     header: SegmentHeader,
     file: Arc<dyn StorageFile>,
     bytes: SegmentBytes,
+    /// Where the ring goes on, if that has anything that the file has not.
+    file_end: Option<u64>,
+    /// Bytes of records that only the ring has.
+    ring_bytes: u64,
     pub(super) scan: ScanEnd,
 }
 
-/// The bytes of a file.
+/// The bytes of a segment.
 enum SegmentBytes {
     Map(Map),
     Memory(Vec<u8>),
+    /// Of a file, completed by what only the ring has.
+    Completed(Vec<u8>),
 }
 
 impl SegmentBytes {
     fn get(&self) -> &[u8] {
         match self {
             SegmentBytes::Map(map) => map,
-            SegmentBytes::Memory(bytes) => bytes,
+            SegmentBytes::Memory(bytes) | SegmentBytes::Completed(bytes) => bytes,
         }
     }
 }
@@ -71,8 +79,8 @@ pub(super) fn open_known(files: &SegmentFiles, id: u64, summary: Summary, cut: b
     files.readable(&ended, file, Arc::new(Counters::of(&summary)))
 }
 
-/// Opens and reads a segment whose end must be found.
-pub(super) fn open_unknown(files: &SegmentFiles, id: u64) -> Result<Opened> {
+/// Opens and reads a segment whose end must be found, in its file and behind that in the ring.
+pub(super) fn open_unknown(files: &SegmentFiles, id: u64, ring: Option<&Ring>) -> Result<Opened> {
     let path = files.context().segment_path(id);
     let file = files.open(id)?;
     let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
@@ -99,11 +107,24 @@ pub(super) fn open_unknown(files: &SegmentFiles, id: u64) -> Result<Opened> {
             SegmentBytes::Memory(bytes)
         }
     };
+    let continuation = ring.and_then(|ring| ring.continuation(bytes.get(), header));
+    let ring_bytes = continuation.as_ref().map_or(0, |found| found.bytes.len() as u64);
+    let file_end = continuation.as_ref().map(|found| found.offset);
+    let bytes = match continuation {
+        Some(continuation) => {
+            let mut completed = bytes.get().to_vec();
+            continuation.lay_over(&mut completed);
+            SegmentBytes::Completed(completed)
+        }
+        None => bytes,
+    };
     let scan = scan_to_end(bytes.get(), &header);
     Ok(Opened {
         header,
         file,
         bytes,
+        file_end,
+        ring_bytes,
         scan,
     })
 }
@@ -143,6 +164,7 @@ pub(super) fn find_end(
     };
     let mut kept = Vec::new();
     for (index, opened) in log.into_iter().enumerate() {
+        report.ring_bytes += opened.ring_bytes;
         if let End::Damaged { .. } = opened.scan.end {
             report.discarded_bytes += opened.bytes.get().len() as u64 - opened.scan.valid_end;
         }
@@ -153,12 +175,20 @@ pub(super) fn find_end(
         }
         let durable_end = match durable {
             _ if planted(Planted::TrustTail) => opened.scan.valid_end,
+            _ if opened.ring_bytes > 0 && planted(Planted::TrustRing) => opened.scan.valid_end,
             Some((last, _)) if index < last => opened.scan.valid_end,
             Some((last, offset)) if index == last => offset,
             _ => 0,
         };
+        // What the ring has is copied, even if the file had it once.
+        let file_end = opened.file_end.filter(|_| !planted(Planted::TrustRing));
+        let durable_end = file_end.map_or(durable_end, |end| end.min(durable_end));
         let durable = durable_part(&opened, durable_end);
-        unrecovered.unsealed.push(Unsealed { id, durable });
+        unrecovered.unsealed.push(Unsealed {
+            id,
+            durable,
+            file_end: opened.file_end,
+        });
         kept.push(opened);
     }
     let sources = in_parallel(&kept, |opened| source_of(files, opened))?;
@@ -174,12 +204,23 @@ fn source_of(files: &SegmentFiles, opened: &Opened) -> Result<Source> {
     }
     let offsets = sorter.finish().0;
     let summary = opened.scan.summary;
-    let ended = Ended {
-        header: opened.header,
-        summary,
-        cut: true,
+    let counters = Arc::new(Counters::of(&summary));
+    let segment = match &opened.bytes {
+        SegmentBytes::Completed(bytes) => {
+            // The file has only a part of it.
+            let valid = bytes.get(..opened.scan.valid_end as usize).unwrap_or_default();
+            let content = Appender::of(valid);
+            Arc::new(Segment::active(opened.header, content.buffer().clone(), counters))
+        }
+        SegmentBytes::Map(_) | SegmentBytes::Memory(_) => {
+            let ended = Ended {
+                header: opened.header,
+                summary,
+                cut: true,
+            };
+            files.readable(&ended, opened.file.clone(), counters)?
+        }
     };
-    let segment = files.readable(&ended, opened.file.clone(), Arc::new(Counters::of(&summary)))?;
     Ok(Source::scanned(segment, offsets))
 }
 

@@ -24,6 +24,10 @@
 //!    and is no damage. A batch that is not whole is not shown either.
 //! 6. Nothing is damaged unless it is found twice under the same manifest. A writer that was seen
 //!    half-way has got on by the second time.
+//! 7. What is not in a segment's file yet is in the ring, which is read after the file. The writer
+//!    stores to it what lies up to its length ahead of what is written out. So if the file is as long
+//!    as before, nothing was overwritten that follows what was read of it. If it has grown, file and
+//!    ring are read again, until the file alone has everything that the ring could have had at first.
 //!
 //! Unlike recovery, this makes nothing durable: a power cut may take back what was shown, as it may
 //! take back what readers in the process that writes have seen.
@@ -49,10 +53,11 @@ use crate::options::Options;
 use crate::planted::{Planted, planted};
 use crate::recovery::log_end::find_log_end;
 use crate::segment::buffer::Appender;
+use crate::segment::ring::{self, Ring};
 use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
 use crate::segment::{Counters, Segment};
 use crate::state::{Source, State};
-use crate::storage::StorageFile;
+use crate::storage::{Directory, StorageFile};
 
 /// Attempts to read a store whose files are replaced meanwhile. Each needs another manifest to be
 /// written in between, so this many mean that the writer does nothing else.
@@ -88,6 +93,10 @@ struct Seen {
     /// Checksum of that header and of what follows that record. Sequences are never given out
     /// twice, so a record in the place of one that was cut back differs in its header.
     checksum: u32,
+    header: SegmentHeader,
+    /// Where the valid records end that are in the file or in the ring, which has this length.
+    shown_end: u64,
+    ring_bytes: u32,
 }
 
 /// Opens the store in this directory for reading only.
@@ -169,7 +178,10 @@ fn look(context: &Arc<Context>, manifest: Manifest) -> Result<Loaded> {
         }
     }
     open.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
-    let growing: Result<Vec<_>> = open.iter().map(|id| Growing::read(&files, *id)).collect();
+    let growing: Result<Vec<_>> = open
+        .iter()
+        .map(|id| Growing::read(&files, *id, manifest.ring_bytes))
+        .collect();
     let growing = growing?;
     check_still_listed(context, &manifest, &growing)?;
     report.clean = growing.is_empty();
@@ -254,69 +266,67 @@ impl Recovery {
     }
 }
 
-/// An open segment that has been read into memory, up to where its file ended.
+/// An open segment that has been read into memory, up to where it ended.
 struct Growing {
     header: SegmentHeader,
-    file: Arc<dyn StorageFile>,
-    /// Nothing is published yet.
-    content: Appender,
-    length: u64,
+    bytes: Vec<u8>,
+    seen: Seen,
     scan: ScanEnd,
 }
 
 impl Growing {
-    fn read(files: &SegmentFiles, id: u64) -> Result<Growing> {
+    fn read(files: &SegmentFiles, id: u64, ring_bytes: u32) -> Result<Growing> {
         let path = files.context().segment_path(id);
         let file = files.open(id)?;
         let header = files.read_header(&path, &*file, id)?;
-        let length = file.len().map_err(|error| Error::io("measure", &path, error))?;
-        if length > SEGMENT_LEN_MAX {
-            return Err(Error::damage(&path, SEGMENT_LEN_MAX, Damage::Field("segment length")));
-        }
-        let mut content = Appender::new(length as usize);
-        let buffer = content.spare().get_mut(..length as usize).unwrap_or_default();
-        let length = read_what_is_there(&*file, buffer).map_err(|error| Error::io("read", &path, error))?;
-        let bytes = content.spare().get(..length).unwrap_or_default();
-        let scan = scan_to_end(bytes, &header);
+        let measure = || file.len().map_err(|error| Error::io("measure", &path, error));
+        let mut enough = u64::MAX;
+        let (mut bytes, seen) = loop {
+            let length = measure()?;
+            if length > SEGMENT_LEN_MAX {
+                return Err(Error::damage(&path, SEGMENT_LEN_MAX, Damage::Field("segment length")));
+            }
+            let mut bytes = vec![0; length as usize];
+            let read = read_what_is_there(&*file, &mut bytes).map_err(|error| Error::io("read", &path, error))?;
+            bytes.truncate(read);
+            let mut seen = Seen::of(&bytes, header, file.clone());
+            enough = enough.min(length.saturating_add(u64::from(ring_bytes)));
+            if let Some(ring) = Ring::read(&files.context().directory, ring_bytes)? {
+                ring.complete(&mut bytes, header);
+                seen.ring_bytes = ring_bytes;
+            }
+            if seen.shown_end >= enough || measure()? == length || planted(Planted::ReadRingOnce) {
+                break (bytes, seen);
+            }
+        };
+        let scan = scan_to_end(&bytes, &header);
+        bytes.shrink_to_fit();
         Ok(Growing {
+            seen: Seen {
+                shown_end: scan.valid_end,
+                ..seen
+            },
             header,
-            file,
-            content,
-            length: length as u64,
+            bytes,
             scan,
         })
     }
 
     /// The records in key order, what will tell whether the file has changed, and the segment as
     /// readers use it.
-    fn into_parts(mut self) -> (Source, Seen) {
-        let bytes = self.content.spare().get(..self.length as usize).unwrap_or_default();
-        let mut scanner = Scanner::new(bytes, self.header);
+    fn into_parts(self) -> (Source, Seen) {
+        let mut scanner = Scanner::new(&self.bytes, self.header);
         let mut sorter = Sorter::default();
-        let mut last_header = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
-        let mut last_end = SEGMENT_HEADER_LEN;
         while let Ok(found) = scanner.next() {
-            sorter.push(bytes, &found);
-            let header = &found.record.header;
-            last_header = (found.offset, found.offset + header.header_len() as u64);
-            last_end = found.offset + header.record_len();
+            sorter.push(&self.bytes, &found);
         }
-        let mut checksum = crc32fast::Hasher::new();
-        checksum.update(part(bytes, last_header.0, last_header.1));
-        checksum.update(part(bytes, last_end, self.length));
-        let seen = Seen {
-            file: self.file,
-            length: self.length,
-            last_header,
-            last_end,
-            checksum: checksum.finalize(),
-        };
         let (offsets, _) = sorter.finish();
         // Readers see valid records only.
-        self.content.publish(self.scan.valid_end as usize);
+        let valid = self.bytes.get(..self.scan.valid_end as usize).unwrap_or_default();
+        let content = Appender::of(valid);
         let counters = Arc::new(Counters::of(&self.scan.summary));
-        let segment = Segment::active(self.header, self.content.buffer().clone(), counters);
-        (Source::scanned(Arc::new(segment), offsets), seen)
+        let segment = Segment::active(self.header, content.buffer().clone(), counters);
+        (Source::scanned(Arc::new(segment), offsets), self.seen)
     }
 }
 
@@ -378,15 +388,46 @@ fn up_to_the_end(context: &Context, growing: Vec<Growing>) -> Result<(Vec<Source
 impl Followed {
     /// Whether the files are as they were read. An error while looking counts as a change: reading
     /// again reports it.
-    pub(crate) fn is_current(&self, directory: &crate::storage::Directory) -> bool {
+    pub(crate) fn is_current(&self, directory: &Directory) -> bool {
         Identity::of_directory(directory).is_ok_and(|found| found == self.manifest)
-            && self.growing.iter().all(|seen| seen.is_current().unwrap_or(false))
+            && self
+                .growing
+                .iter()
+                .all(|seen| seen.is_current(directory).unwrap_or(false))
     }
 }
 
 impl Seen {
-    fn is_current(&self) -> std::io::Result<bool> {
-        if self.file.len()? != self.length {
+    /// Of the content of a file alone.
+    fn of(bytes: &[u8], header: SegmentHeader, file: Arc<dyn StorageFile>) -> Seen {
+        let length = bytes.len() as u64;
+        let mut scanner = Scanner::new(bytes, header);
+        let mut last_header = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
+        let mut last_end = SEGMENT_HEADER_LEN;
+        while let Ok(found) = scanner.next() {
+            let header = &found.record.header;
+            last_header = (found.offset, found.offset + header.header_len() as u64);
+            last_end = found.offset + header.record_len();
+        }
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(part(bytes, last_header.0, last_header.1));
+        checksum.update(part(bytes, last_end, length));
+        Seen {
+            file,
+            length,
+            last_header,
+            last_end,
+            checksum: checksum.finalize(),
+            header,
+            shown_end: scanner.valid_end(),
+            ring_bytes: 0,
+        }
+    }
+
+    fn is_current(&self, directory: &Directory) -> std::io::Result<bool> {
+        if self.file.len()? != self.length
+            || ring::has_record_at(directory, self.ring_bytes, self.header, self.shown_end)?
+        {
             return Ok(false);
         }
         if planted(Planted::ForgetCutTail) {

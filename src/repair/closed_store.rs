@@ -8,6 +8,8 @@
 //!   been deleted since; of those it lists as sealed or cut, only the part before the end of their
 //!   data counts. Without a manifest, all segments in the directory are used (those of the store
 //!   that most of them belong to).
+//! * The ring, where the manifest names one, or there is no manifest: records there continue those
+//!   of open segments.
 //! * A segment's header, which has the salt and base sequence of all its records. One flipped bit
 //!   in it is corrected: the checksum tells which, and changes of up to three bits cannot be
 //!   mistaken for another one.
@@ -19,11 +21,12 @@ use super::damaged::{Content, Damaged, open_if_there};
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, classify, segment_file};
+use crate::format::{Damage, FileName, LOCK_FILE, MANIFEST_FILE, RING_FILE, classify, segment_file};
 use crate::log::manifest::MANIFEST_BYTES_MAX;
 use crate::planted::{Planted, planted};
 use crate::recovery::directory::open_directory;
 use crate::recovery::staging::sorted_names;
+use crate::segment::ring::Ring;
 use crate::segment::walk::Reach;
 use crate::storage::{Directory, Storage, StorageLock};
 
@@ -38,8 +41,10 @@ pub(super) struct Source {
 /// The files of a store in a directory.
 pub(super) struct Files {
     pub(super) manifest: Option<Manifest>,
-    /// Damage of the manifest.
+    /// Damage of the manifest, or of the ring.
     pub(super) damaged: Vec<Damaged>,
+    /// What continues open segments.
+    pub(super) ring: Option<Ring>,
     /// The segments that count, by id.
     pub(super) segments: Vec<SourceSegment>,
 }
@@ -98,10 +103,25 @@ impl Files {
         let names = sorted_names(directory)?;
         let mut damaged = Vec::new();
         let manifest = manifest_in(directory, &names, &mut damaged)?;
+        let ring = match &manifest {
+            Some(manifest) => Ring::read(directory, manifest.ring_bytes),
+            None => Ring::find(directory),
+        };
+        let ring = ring.unwrap_or_else(|error| {
+            damaged.push(Damaged {
+                path: directory.path_of(RING_FILE),
+                segment: None,
+                offset: 0,
+                length: 0,
+                cause: error.to_string(),
+            });
+            None
+        });
         let segments = segments(directory, &names, manifest.as_ref())?;
         Ok(Files {
             manifest,
             damaged,
+            ring,
             segments,
         })
     }

@@ -2,6 +2,8 @@
 //!
 //! Showing a store's file part by part, including damaged files.
 
+mod ring;
+
 use std::path::{Path, PathBuf};
 
 use super::damaged::{Content, Damaged};
@@ -13,7 +15,7 @@ use crate::format::record::{BatchBegin, Kind, Record};
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::format::{
     Damage, FileName, HINT_MAGIC, INDEX_FILE, INDEX_MAGIC, MANIFEST_FILE, MANIFEST_MAGIC, MANIFEST_TEMPORARY_FILE,
-    SEGMENT_MAGIC, classify,
+    RING_FILE, SEGMENT_MAGIC, classify,
 };
 use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry, decode_settings};
 use crate::options::Options;
@@ -33,6 +35,8 @@ pub enum FileKind {
     Manifest,
     /// The indexes as of closing.
     Index,
+    /// Records that continue open segments.
+    Ring,
 }
 
 /// What a part of a file is.
@@ -94,11 +98,14 @@ pub enum PartValue<'a> {
 
 use PartValue::{Bits, Bytes, Id, Number, Text, TimeMs};
 
-/// Passes the parts of a segment, hint, manifest or index file to `look`, from front to back, until
+/// Passes the parts of a segment, hint, manifest, index file or ring to `look`, from front to back, until
 /// it returns false. The kind of file is told by its first bytes, or, if they are damaged, by its
 /// name. Damaged ranges are passed as [`PartKind::Damaged`] in between. In a segment, records after
 /// damage are shown as far as they can be recognised; any other damaged file is one damaged part,
 /// except that sections of an index file are checked one by one.
+///
+/// A ring is shown by the manifest and the segments beside it: the records that continue these, each
+/// where it begins in the ring; a record at its end goes on at its beginning.
 ///
 /// Reads the whole file into memory. Takes no lock: for a segment that is being written to, shows
 /// what is in the file at the time. Only the storage of `options` is used.
@@ -112,8 +119,10 @@ pub fn inspect(path: impl AsRef<Path>, options: &Options, mut look: impl FnMut(&
     let directory = path.parent().unwrap_or(Path::new(""));
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.ok_or_else(|| not_ours(path))?;
-    let file = Directory::open(&*options.storage, directory)
-        .and_then(|directory| directory.open_file(name, false))
+    let directory = Directory::open(&*options.storage, directory).map_err(|error| Error::io("open", path, error))?;
+    let directory = directory.read_only();
+    let file = directory
+        .open_file(name, false)
         .map_err(|error| Error::io("open", path, error))?;
     let length = file.len().map_err(|error| Error::io("measure", path, error))?;
     let mut content = Content::default();
@@ -137,6 +146,7 @@ pub fn inspect(path: impl AsRef<Path>, options: &Options, mut look: impl FnMut(&
         FileKind::Hint => view.hint()?,
         FileKind::Manifest => view.manifest()?,
         FileKind::Index => view.index()?,
+        FileKind::Ring => view.ring(&directory)?,
     };
     Ok(kind)
 }
@@ -155,14 +165,17 @@ fn kind_of(path: &Path, bytes: &[u8]) -> Result<FileKind> {
         FileName::Hint(_) => Some(FileKind::Hint),
         FileName::Own if [MANIFEST_FILE, MANIFEST_TEMPORARY_FILE].contains(&&*name) => Some(FileKind::Manifest),
         FileName::Own if name == INDEX_FILE => Some(FileKind::Index),
+        FileName::Own if name == RING_FILE => Some(FileKind::Ring),
         FileName::Own | FileName::OfSystem | FileName::Foreign => None,
     };
-    by_magic.or(by_name).ok_or_else(|| not_ours(path))
+    // A ring begins with anything.
+    let by_name_alone = by_name.filter(|kind| *kind == FileKind::Ring);
+    by_name_alone.or(by_magic).or(by_name).ok_or_else(|| not_ours(path))
 }
 
 fn not_ours(path: &Path) -> Error {
     Error::invalid(format!(
-        "this is no segment, hint, manifest or index file; name one from a store's directory: {}",
+        "this is no segment, hint, manifest, index file or ring; name one from a store's directory: {}",
         path.display()
     ))
 }
@@ -224,7 +237,7 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
             let going = match step {
                 Step::Record { found, .. } | Step::Log(found) => {
                     end = found.offset + found.record.header.record_len();
-                    self.record(found.offset, &found.record)
+                    self.record(found.offset, &found.record, Vec::new())
                 }
                 Step::Damaged { offset, length, damage } => self.damaged(offset, length, damage)?,
             };
@@ -238,9 +251,15 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
         Ok(true)
     }
 
-    fn record(&mut self, offset: u64, record: &Record<'_>) -> Going {
+    /// Shows a record, with these fields before its own.
+    fn record<'f>(
+        &mut self,
+        offset: u64,
+        record: &Record<'f>,
+        mut fields: Vec<(&'static str, PartValue<'f>)>,
+    ) -> Going {
         let header = &record.header;
-        let mut fields = vec![("sequence", Number(header.sequence))];
+        fields.push(("sequence", Number(header.sequence)));
         let kind = match header.kind {
             kind @ (Kind::Put | Kind::Tombstone) => {
                 fields.push(("namespace", Number(u64::from(header.namespace))));
@@ -335,9 +354,10 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
             ("next segment", Number(manifest.next_segment_id)),
             ("next sequence", Number(manifest.next_sequence)),
             ("next namespace", Number(u64::from(manifest.next_namespace))),
+            ("ring bytes", Number(u64::from(manifest.ring_bytes))),
             ("segments", Number(manifest.segments.len() as u64)),
         ];
-        let mut at = Manifest::HEAD_LEN as u64;
+        let mut at = manifest.head_len() as u64;
         if !self.show(PartKind::Header, 0, at, fields) {
             return Ok(false);
         }

@@ -132,18 +132,20 @@ pub fn salvage_with(
     let Source {
         directory,
         lock: _lock,
-        files: Files {
-            manifest,
-            damaged,
-            segments: sources,
-        },
+        files:
+            Files {
+                manifest,
+                damaged,
+                ring,
+                segments: sources,
+            },
     } = Source::find(&*storage, from, "salvage")?;
     let report = SalvageReport {
         manifest: manifest.is_some(),
         lost: damaged,
         ..SalvageReport::default()
     };
-    let mut run = Run::new(directory, sources, report, progress);
+    let mut run = Run::new(directory, (sources, ring), report, progress);
     run.read_all()?;
     let staging = Staging::begin(storage, to)?;
     let store = options.create(true).open(staging.directory().path())?;

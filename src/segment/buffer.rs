@@ -136,16 +136,24 @@ impl Appender {
         }
     }
 
+    /// A buffer of just these bytes, all of them published.
+    pub(crate) fn of(bytes: &[u8]) -> Appender {
+        Appender::beginning_with(bytes, bytes.len())
+    }
+
     /// A new buffer that begins with the first `length` published bytes of this one.
     pub(crate) fn copy_of_first(&self, length: usize) -> Appender {
-        let mut copy = Appender::new(self.buffer.capacity);
         let kept = self.buffer.published();
-        let kept = kept.get(..length).unwrap_or(kept);
-        if let Some(spare) = copy.spare().get_mut(..kept.len()) {
-            spare.copy_from_slice(kept);
+        Appender::beginning_with(kept.get(..length).unwrap_or(kept), self.buffer.capacity)
+    }
+
+    fn beginning_with(bytes: &[u8], capacity: usize) -> Appender {
+        let mut appender = Appender::new(capacity);
+        if let Some(spare) = appender.spare().get_mut(..bytes.len()) {
+            spare.copy_from_slice(bytes);
         }
-        copy.publish(kept.len());
-        copy
+        appender.publish(bytes.len());
+        appender
     }
 
     /// The reading end.

@@ -5,6 +5,7 @@ pub(crate) mod buffer;
 mod counters;
 pub(crate) mod files;
 mod read_error;
+pub(crate) mod ring;
 pub(crate) mod scan;
 pub(crate) mod table;
 mod value;

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::sealed::{NeverChanged, Sealed};
-use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock, read_whole};
+use super::sealed::{NeverChanged, OnlyMap, Sealed};
+use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock, StorageRing, read_whole};
 use crate::planted::{Planted, planted};
 
 /// An open directory. Clones share it.
@@ -186,6 +186,11 @@ impl Directory {
         self.inner.is_locked(name)
     }
 
+    /// As [`StorageDirectory::suits_rings`].
+    pub(crate) fn suits_rings(&self) -> bool {
+        self.inner.suits_rings()
+    }
+
     /// Makes the names in the directory durable. Fails if any sync of the store has failed.
     pub(crate) fn sync(&self) -> io::Result<()> {
         self.check_writes()?;
@@ -277,6 +282,10 @@ impl StorageFile for WatchedFile {
 
     fn map(&self, length: u64, promise: NeverChanged) -> io::Result<Map> {
         self.inner.map(length, promise)
+    }
+
+    fn map_ring(&self, length: u64, promise: OnlyMap) -> io::Result<Box<dyn StorageRing>> {
+        self.inner.map_ring(length, promise)
     }
 
     #[cfg(any(test, feature = "testing"))]

@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::sealed::{Base, NeverChanged, Sealed};
-use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock};
+use super::sealed::{Base, NeverChanged, OnlyMap, Sealed};
+use super::{Map, Storage, StorageDirectory, StorageFile, StorageLock, StorageRing};
 
 /// The operation of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +47,10 @@ pub enum Operation {
     CheckJournal,
     /// [`StorageFile::set_len`].
     SetLen,
-    /// [`StorageFile::map`].
+    /// [`StorageFile::map`] and [`StorageFile::map_ring`].
     Map,
+    /// [`StorageRing::store`].
+    Store,
 }
 
 impl Operation {
@@ -73,6 +75,7 @@ impl Operation {
             | Self::SyncDirectory
             | Self::Lock
             | Self::Write
+            | Self::Store
             | Self::Sync
             | Self::SetLen => true,
         }
@@ -97,7 +100,7 @@ pub struct Call<'a> {
     pub path: &'a Path,
     /// For a rename or link, the new path.
     pub to: Option<&'a Path>,
-    /// For a write, the offset and the bytes.
+    /// For a write or a store, the offset and the bytes.
     pub write: Option<(u64, &'a [u8])>,
     /// For a call on an open file, that file.
     pub file: Option<&'a dyn StorageFile>,
@@ -342,6 +345,10 @@ impl StorageDirectory for InterposedDirectory {
         })
     }
 
+    fn suits_rings(&self) -> bool {
+        self.inner.suits_rings()
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         self.inner.is_linked()
     }
@@ -424,11 +431,41 @@ impl StorageFile for InterposedFile {
         })
     }
 
+    fn map_ring(&self, length: u64, promise: OnlyMap) -> io::Result<Box<dyn StorageRing>> {
+        let inner = returning(&*self.interposer, &self.on(Operation::Map), || {
+            self.inner.map_ring(length, promise)
+        })?;
+        Ok(Box::new(InterposedRing {
+            path: self.path.clone(),
+            inner,
+            interposer: self.interposer.clone(),
+        }))
+    }
+
     fn mark_clean(&self) {
         self.inner.mark_clean();
     }
 
     fn fail_commit(&self) {
         self.inner.fail_commit();
+    }
+}
+
+#[derive(Debug)]
+struct InterposedRing {
+    path: PathBuf,
+    inner: Box<dyn StorageRing>,
+    interposer: Arc<dyn Interposer>,
+}
+
+impl Sealed for InterposedRing {}
+
+impl StorageRing for InterposedRing {
+    fn store(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let call = Call {
+            write: Some((offset, bytes)),
+            ..on(Operation::Store, &self.path)
+        };
+        self.interposer.around(&call, &mut || self.inner.store(bytes, offset))
     }
 }

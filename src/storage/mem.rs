@@ -30,8 +30,8 @@ use random::SplitMix64;
 
 use super::map::Map;
 use super::os::check_unmapped;
-use super::sealed::{Base, NeverChanged, Sealed};
-use super::{Storage, StorageDirectory, StorageFile, StorageLock, lock, system_random_u64};
+use super::sealed::{Base, NeverChanged, OnlyMap, Sealed};
+use super::{Storage, StorageDirectory, StorageFile, StorageLock, StorageRing, lock, system_random_u64};
 
 /// A simulated disk in memory, with a live and a durable image. Cheap to clone; clones share the
 /// disk.
@@ -565,6 +565,11 @@ impl StorageDirectory for MemDirectory {
         }
     }
 
+    /// So that every operation of a store is one that the disk sees, unless the test wants a ring.
+    fn suits_rings(&self) -> bool {
+        false
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         Ok(self.storage.disk().is_linked_directory(self.inode))
     }
@@ -679,12 +684,44 @@ impl StorageFile for MemFile {
         Ok(map)
     }
 
+    fn map_ring(&self, length: u64, _: OnlyMap) -> io::Result<Box<dyn StorageRing>> {
+        if self.len()? < length {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        if !self.writable {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let opened = self.opened.clone();
+        Ok(Box::new(MemRing { opened, length }))
+    }
+
     fn mark_clean(&self) {
         self.opened.storage.disk().mark_clean(self.opened.inode);
     }
 
     fn fail_commit(&self) {
         self.opened.storage.fail_commit();
+    }
+}
+
+/// The pages of a file. As on a real machine, a power cut leaves any of what was stored there since
+/// the file was synced, sector by sector.
+#[derive(Debug)]
+struct MemRing {
+    opened: Arc<Opened>,
+    length: u64,
+}
+
+impl Sealed for MemRing {}
+
+impl StorageRing for MemRing {
+    fn store(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| end > self.length) {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        self.opened.storage.mutate().write(self.opened.inode, bytes, offset)?;
+        Ok(())
     }
 }
 

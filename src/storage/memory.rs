@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex};
 
 use super::map::Map;
 use super::os::check_unmapped;
-use super::sealed::{Base, NeverChanged, Sealed};
-use super::{Storage, StorageDirectory, StorageFile, StorageLock};
+use super::sealed::{Base, NeverChanged, OnlyMap, Sealed};
+use super::{Storage, StorageDirectory, StorageFile, StorageLock, StorageRing};
 use crate::sync::lock;
 
 /// What the directory is called in messages.
@@ -149,6 +149,10 @@ impl StorageDirectory for MemoryStorage {
         Ok(false)
     }
 
+    fn suits_rings(&self) -> bool {
+        false
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         Ok(true)
     }
@@ -239,6 +243,11 @@ impl StorageFile for Opened {
         let map = Map::of_memory(bytes.clone(), length, self.file.clone())?;
         self.file.mapped_bytes.fetch_max(length, Ordering::AcqRel);
         Ok(map)
+    }
+
+    /// Nothing in memory outlives the process.
+    fn map_ring(&self, _: u64, _: OnlyMap) -> io::Result<Box<dyn StorageRing>> {
+        Err(ErrorKind::Unsupported.into())
     }
 }
 

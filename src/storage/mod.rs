@@ -25,6 +25,7 @@ mod map;
 mod memory;
 mod os;
 mod process;
+mod ring;
 
 #[cfg(any(test, feature = "testing"))]
 mod fault;
@@ -53,6 +54,7 @@ pub use mem::{CutPolicy, MemStorage};
 pub(crate) use memory::{MEMORY_PATH, MemoryStorage};
 pub use os::OsStorage;
 pub(crate) use process::ProcessMark;
+pub use ring::StorageRing;
 
 mod sealed {
     /// Keeps other crates from implementing the traits of this module.
@@ -67,6 +69,19 @@ mod sealed {
         /// The caller promises that the mapped part of the file never changes while it is mapped.
         pub(crate) const fn promised() -> NeverChanged {
             NeverChanged(())
+        }
+    }
+
+    /// Proof that the caller is the engine, which keeps the promise that
+    /// [`StorageFile::map_ring`](super::StorageFile::map_ring) requires. Only this crate can construct
+    /// one.
+    #[derive(Clone, Copy, Debug)]
+    pub struct OnlyMap(());
+
+    impl OnlyMap {
+        /// The caller promises that there is no other map of the file, nor will be.
+        pub(crate) const fn promised() -> OnlyMap {
+            OnlyMap(())
         }
     }
 
@@ -95,7 +110,7 @@ mod sealed {
     }
 }
 
-pub(crate) use sealed::{Base, NeverChanged};
+pub(crate) use sealed::{Base, NeverChanged, OnlyMap};
 
 /// The file system operations that the engine needs, called from several threads at once. Sealed:
 /// implemented by this crate only.
@@ -170,6 +185,10 @@ pub trait StorageDirectory: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// is not refused for it, but may take a millisecond longer.
     fn is_locked(&self, name: &str) -> io::Result<bool>;
 
+    /// Whether files here may be changed through a map: the file system is one of those of which it
+    /// is known what that can lead to.
+    fn suits_rings(&self) -> bool;
+
     /// Whether the directory still has a name. Files created in a removed directory are lost.
     fn is_linked(&self) -> io::Result<bool>;
 
@@ -217,6 +236,11 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
     /// is advised of random access. Only this crate can call it, since nothing may change the file
     /// below `length` afterwards, and only the engine can promise that.
     fn map(&self, length: u64, promise: NeverChanged) -> io::Result<Map>;
+
+    /// Maps the first `length` bytes, which were written before, to be changed in place;
+    /// `UnexpectedEof` if the file has fewer. Only this crate can call it, since nothing else may map
+    /// the file, and only the engine can promise that.
+    fn map_ring(&self, length: u64, promise: OnlyMap) -> io::Result<Box<dyn StorageRing>>;
 
     /// For tests: loses all unsynced changes of the file, though reads keep showing them, as on
     /// some systems after a failed sync. Only simulated disks do; other storages ignore it.

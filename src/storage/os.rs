@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::map::Map;
-use super::sealed::{NeverChanged, Sealed};
-use super::{Storage, StorageDirectory, StorageFile};
+use super::ring::OsRing;
+use super::sealed::{NeverChanged, OnlyMap, Sealed};
+use super::{Storage, StorageDirectory, StorageFile, StorageRing};
 pub(super) use directory::{OsDirectory, is_linked};
 
 #[cfg_attr(unix, path = "os/unix.rs")]
@@ -164,6 +165,10 @@ impl StorageFile for OsFile {
         let map = Map::of_file(&self.file, length)?;
         self.mapped_bytes.fetch_max(length, Ordering::AcqRel);
         Ok(map)
+    }
+
+    fn map_ring(&self, length: u64, _: OnlyMap) -> io::Result<Box<dyn StorageRing>> {
+        Ok(Box::new(OsRing::of_file(&self.file, length)?))
     }
 }
 

@@ -348,6 +348,42 @@ fn a_map_shows_the_first_bytes_and_never_more_than_there_are() {
 }
 
 #[test]
+fn what_is_stored_into_a_ring_is_what_every_handle_reads() {
+    for setup in setups() {
+        let file = setup.create("a", &[1; 8192]);
+        let mut ring = file.map_ring(4096, OnlyMap::promised()).unwrap();
+        ring.store(b"begin", 0).unwrap();
+        ring.store(b"end", 4093).unwrap();
+        for (bytes, offset) in [(&b"end"[..], 4094), (b"x", 4096), (b"x", u64::MAX)] {
+            assert_eq!(kind(ring.store(bytes, offset)), ErrorKind::InvalidInput);
+        }
+        let again = setup.storage.open(&setup.path("a"), false).unwrap();
+        let found = read_whole(&*again, 8192).unwrap();
+        assert_eq!((&found[..5], &found[4093..4096]), (&b"begin"[..], &b"end"[..]));
+        assert!(found[5..4093].iter().chain(&found[4096..]).all(|byte| *byte == 1));
+        assert_eq!(kind(file.map_ring(8193, OnlyMap::promised())), ErrorKind::UnexpectedEof);
+    }
+}
+
+#[test]
+fn rings_suit_known_file_systems_only() {
+    for setup in setups() {
+        let suits = setup.storage.open_directory(&setup.directory).unwrap().suits_rings();
+        let known = if setup._temporary.is_some() {
+            let output = std::process::Command::new("stat")
+                .args(["-f", "-c", "%T"])
+                .arg(&setup.directory)
+                .output();
+            let Ok(output) = output else { continue };
+            ["ext2/ext3", "xfs", "tmpfs"].contains(&String::from_utf8_lossy(&output.stdout).trim())
+        } else {
+            false
+        };
+        assert_eq!(suits, known && cfg!(target_os = "linux"));
+    }
+}
+
+#[test]
 fn what_is_mapped_cannot_be_changed_through_the_same_handle() {
     for setup in setups() {
         let file = setup.create("a", b"0123");

@@ -48,6 +48,9 @@ pub struct Stats {
     pub buffer_bytes: u64,
     /// Bytes that were appended and are only in memory.
     pub pending_bytes: u64,
+    /// Length of the ring by which writes of class [`Durability::Os`](crate::Durability::Os) are
+    /// acknowledged, in bytes; 0 if there is none (yet), and each waits for a write call.
+    pub ring_bytes: u64,
     /// Sequence of the newest record.
     pub last_sequence: u64,
     /// Sequence up to which everything is durable.
@@ -92,7 +95,7 @@ pub struct Space {
     /// [`Options::segment_bytes`](crate::Options::segment_bytes).
     pub segment_bytes: u64,
     /// Bytes of the files, as [`Options::max_disk_bytes`](crate::Options::max_disk_bytes) limits
-    /// them: segments, hints and the reserve.
+    /// them: segments, hints, the reserve and the ring.
     pub used_bytes: u64,
     /// Whether that limit refuses puts that need another segment.
     pub limit_reached: bool,
@@ -237,6 +240,7 @@ impl Store {
         // Held only for a few fields: writers wait for it.
         let writer = engine.log.lock();
         let (mut buffer_bytes, pending_bytes) = (writer.tail.buffer_bytes(), writer.tail.pending_bytes());
+        let ring_bytes = writer.tail.ring_bytes();
         let (last_sequence, durable_sequence) = (writer.last_sequence, writer.durable_sequence);
         let poisoned = writer.poisoned().map(str::to_owned);
         drop(writer);
@@ -260,6 +264,7 @@ impl Store {
             expiry_queue_bytes,
             buffer_bytes,
             pending_bytes,
+            ring_bytes,
             last_sequence,
             durable_sequence,
             write_outs: events.write_outs.load(Ordering::Relaxed),

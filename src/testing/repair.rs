@@ -53,11 +53,15 @@ fn write(bytes: &mut [u8], at: usize, field: &[u8]) {
 
 /// Repairs magic, version and checksum of a hint, a manifest, or the head of an index file.
 pub fn envelope(bytes: &mut [u8], magic: &[u8; 8]) {
+    envelope_of(1, bytes, magic);
+}
+
+fn envelope_of(version: u32, bytes: &mut [u8], magic: &[u8; 8]) {
     if bytes.len() < 16 {
         return;
     }
     write(bytes, 0, magic);
-    write(bytes, 8, &1u32.to_le_bytes());
+    write(bytes, 8, &version.to_le_bytes());
     let content = bytes.len() - 4;
     let crc = crc32fast::hash(&bytes[..content]);
     write(bytes, content, &crc.to_le_bytes());
@@ -77,13 +81,15 @@ pub fn hint(bytes: &mut Vec<u8>) {
     envelope(bytes, b"EMBRHINT");
 }
 
-/// Repairs count and checksum of a manifest, so that its entries end where the file does.
+/// Repairs count and checksum of a manifest, so that its entries end where the file does. Version 2
+/// stays, of a manifest that names a ring.
 pub fn manifest(bytes: &mut Vec<u8>) {
-    const ENTRIES: usize = 64;
-    if bytes.len() < ENTRIES + 4 {
+    let version: u32 = if bytes.get(8) == Some(&2) { 2 } else { 1 };
+    let entries = if version == 2 { 68 } else { 64 };
+    if bytes.len() < entries + 4 {
         return;
     }
-    let (mut at, mut count, end) = (ENTRIES, 0u64, bytes.len() - 4);
+    let (mut at, mut count, end) = (entries, 0u64, bytes.len() - 4);
     while let Some(state) = bytes.get(at + 8).copied().filter(|_| at + 9 <= end) {
         let length = if state == 2 || state == 3 { 85 } else { 9 };
         if at + length > end {
@@ -92,8 +98,8 @@ pub fn manifest(bytes: &mut Vec<u8>) {
         (at, count) = (at + length, count + 1);
     }
     bytes.truncate(at + 4);
-    write(bytes, 56, &count.to_le_bytes());
-    envelope(bytes, b"EMBRMANI");
+    write(bytes, entries - 8, &count.to_le_bytes());
+    envelope_of(version, bytes, b"EMBRMANI");
 }
 
 /// Length of the head of an index file, and the range of its section table.

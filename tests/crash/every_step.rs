@@ -121,12 +121,21 @@ fn without_sampling(seed: u64, place: &Place, step: usize, moment: &Moment) -> V
 
 #[test]
 fn a_life_of_every_kind_of_operation_survives_a_crash_at_every_step_and_at_every_step_of_the_recovery() {
-    let workload = Workload::every_kind();
+    a_life_survives(false);
+}
+
+#[test]
+fn the_same_life_with_a_ring_survives_a_crash_at_every_step_and_at_every_step_of_the_recovery() {
+    a_life_survives(true);
+}
+
+fn a_life_survives(ring: bool) {
+    let workload = Workload::every_kind(ring);
     let recording = workload.record(honest());
     let explorer = Explorer::default();
     let samples = Samples {
-        life: Sample::one_in(5),
-        recoveries: Sample::one_in(25),
+        life: Sample::one_in(10),
+        recoveries: Sample::one_in(50),
     };
     let choose = |place: &Place, step: usize, moment: &Moment| exhaustively(samples, place, step, moment);
     let result = explorer.explore(&workload, &recording, &choose);
@@ -234,7 +243,11 @@ fn random_lives_survive_crashes_at_sampled_steps() {
 fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
     let mut seeds = test_support::rng();
     let random = || Workload::random(seeds.next() >> 16);
-    for workload in std::iter::once(Workload::every_kind()).chain(std::iter::repeat_with(random).take(5)) {
+    for workload in [false, true]
+        .into_iter()
+        .map(Workload::every_kind)
+        .chain(std::iter::repeat_with(random).take(5))
+    {
         let [first, second] = [workload.record(honest()), workload.record(honest())];
         assert!(first.moments.len() > 30, "{}", workload.name);
         assert_eq!(first.moments.len(), second.moments.len(), "{}", workload.name);
@@ -255,14 +268,14 @@ fn the_same_workload_takes_the_same_steps_and_writes_the_same_bytes() {
 fn the_state_that_the_environment_names_holds() {
     let (workload, place) = explorer::place_to_replay().unwrap_or_else(|| {
         let lost = Cut::Power(CutPolicy::LoseUnsynced);
-        (Workload::every_kind().name, vec![(150, Cut::Kill), (2, lost)])
+        (Workload::every_kind(true).name, vec![(150, Cut::Kill), (2, lost)])
     });
     explorer::replay(&workload, &place, honest()).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Exploring a device that lies must fail, and so must replaying the place that the error names.
 fn notices(lie: Lie) {
-    let workload = Workload::every_kind();
+    let workload = Workload::every_kind(false);
     let recording = workload.record(lie.below());
     let cuts = |place: &Place, step: usize, moment: &Moment| match place.len() {
         0 => every_cut(moment, 4, &mut fate(0, place, step)),

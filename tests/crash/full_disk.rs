@@ -22,7 +22,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use embercask::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, OsStorage, Storage};
-use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, Store};
+use embercask::{Durability, ErrorKind, Maintenance, Namespace, Options, RingMode, Store};
 use test_support::class;
 use test_support::process::{Child, remove_directory, report, role, was_killed};
 
@@ -35,6 +35,15 @@ const SIMULATED_BYTES: u64 = 6 << 20;
 const PUTS_MAX: u64 = 20_000;
 
 type Content = BTreeMap<String, Vec<u8>>;
+
+/// How the store is opened.
+type Mode = (Maintenance, RingMode);
+
+const MODES: [Mode; 3] = [
+    (Maintenance::Manual, RingMode::Always),
+    (Maintenance::Background, RingMode::Always),
+    (Maintenance::Background, RingMode::Never),
+];
 
 /// A file system that fills up, with a store and another program's file on it.
 enum Disk {
@@ -57,8 +66,8 @@ impl Disk {
         }
     }
 
-    fn open(&self, maintenance: Maintenance) -> Store {
-        let opened = options(maintenance).storage(self.storage()).open(self.directory());
+    fn open(&self, mode: Mode) -> Store {
+        let opened = options(mode).storage(self.storage()).open(self.directory());
         opened.unwrap_or_else(|error| panic!("open: {error}"))
     }
 
@@ -115,8 +124,11 @@ impl Disk {
     }
 }
 
-fn options(maintenance: Maintenance) -> Options {
-    Store::options().segment_bytes(SEGMENT_BYTES).maintenance(maintenance)
+fn options((maintenance, ring): Mode) -> Options {
+    Store::options()
+        .segment_bytes(SEGMENT_BYTES)
+        .maintenance(maintenance)
+        .ring(ring)
 }
 
 /// Mostly class `Os`, which is enough because these tests only kill.
@@ -219,10 +231,10 @@ fn delete_oldest(store: &Store, namespace: &Namespace, content: &mut Content, co
 
 /// Fills the disk, frees space by deleting, fills it, frees another program's space, fills it,
 /// closes and reopens; on one store.
-fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
+fn fill_and_free(disk: &Disk, mode: Mode) {
     disk.clear();
     disk.take(Some(BALLAST_BYTES));
-    let store = disk.open(maintenance);
+    let store = disk.open(mode);
     let namespace = store.namespace("N").unwrap();
     let mut content = Content::new();
     let first = fill(&namespace, "first", &mut content);
@@ -257,13 +269,13 @@ fn fill_and_free(disk: &Disk, maintenance: Maintenance) {
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
     }
     drop(namespace);
-    goes_on_after_opening(disk, maintenance, content, &[]);
+    goes_on_after_opening(disk, mode, content, &[]);
 }
 
 /// Opens on a full disk; puts work on that handle once there is space, and everything is there
 /// after reopening.
-fn goes_on_after_opening(disk: &Disk, maintenance: Maintenance, mut content: Content, perhaps: &[String]) {
-    let store = disk.open(maintenance);
+fn goes_on_after_opening(disk: &Disk, mode: Mode, mut content: Content, perhaps: &[String]) {
+    let store = disk.open(mode);
     let namespace = store.open_namespace("N").unwrap();
     holds(&namespace, &content, perhaps);
     // Closing may have freed a little space.
@@ -288,7 +300,7 @@ fn goes_on_after_opening(disk: &Disk, maintenance: Maintenance, mut content: Con
     assert!(report.is_sound(), "verify found: {:#?}", report.damaged);
     store.close().unwrap();
     drop(namespace);
-    let store = disk.open(maintenance);
+    let store = disk.open(mode);
     assert!(store.recovery_report().clean);
     holds(&store.open_namespace("N").unwrap(), &content, &[]);
     store.close().unwrap();
@@ -296,8 +308,8 @@ fn goes_on_after_opening(disk: &Disk, maintenance: Maintenance, mut content: Con
 
 /// Fills the disk and keeps trying until killed; reports each put before it and after it was
 /// acknowledged.
-fn fill_until_killed(directory: &Path, maintenance: Maintenance) {
-    let store = options(maintenance).open(directory).expect("open");
+fn fill_until_killed(directory: &Path, mode: Mode) {
+    let store = options(mode).open(directory).expect("open");
     let namespace = store.namespace("N").expect("a namespace");
     for number in 0.. {
         let key = format!("killed {number:05}");
@@ -313,7 +325,7 @@ fn fill_until_killed(directory: &Path, maintenance: Maintenance) {
 }
 
 /// Kills a process while its disk is full, and opens the store before there is space.
-fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
+fn killed_on_a_full_disk(disk: &Disk, mode: Mode) {
     disk.clear();
     disk.take(Some(BALLAST_BYTES));
     let mut content = Content::new();
@@ -321,7 +333,7 @@ fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
     let survivor;
     let disk = match disk {
         Disk::Simulated(simulated) => {
-            let store = disk.open(maintenance);
+            let store = disk.open(mode);
             let fitted = fill(&store.namespace("N").unwrap(), "killed", &mut content);
             assert!(fitted > 1_000, "only {fitted} puts fit");
             survivor = Disk::Simulated(simulated.crash_process());
@@ -334,7 +346,7 @@ fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
                 test,
                 "fill",
                 &disk.directory(),
-                &[u64::from(maintenance == Maintenance::Manual)],
+                &[MODES.iter().position(|other| *other == mode).unwrap() as u64],
             );
             let (mut begun, mut full) = (0, 0);
             while let Some(told) = child.next_report() {
@@ -359,14 +371,14 @@ fn killed_on_a_full_disk(disk: &Disk, maintenance: Maintenance) {
     };
     disk.take(None);
     perhaps.retain(|key| !content.contains_key(key));
-    goes_on_after_opening(disk, maintenance, content, &perhaps);
+    goes_on_after_opening(disk, mode, content, &perhaps);
 }
 
 fn everything(disk: &Disk) {
-    for maintenance in [Maintenance::Manual, Maintenance::Background] {
-        println!("{maintenance:?}");
-        fill_and_free(disk, maintenance);
-        killed_on_a_full_disk(disk, maintenance);
+    for mode in MODES {
+        println!("{mode:?}");
+        fill_and_free(disk, mode);
+        killed_on_a_full_disk(disk, mode);
     }
 }
 
@@ -470,8 +482,7 @@ impl Drop for Mounted {
 fn on_a_real_disk(test: &'static str, mount: impl Fn(&Path) -> Result<(), String>) {
     match role() {
         Some(role) if role.name == "fill" => {
-            let maintenance = [Maintenance::Background, Maintenance::Manual][role.numbers[0] as usize];
-            return fill_until_killed(&role.directory, maintenance);
+            return fill_until_killed(&role.directory, MODES[role.numbers[0] as usize]);
         }
         Some(role) => {
             let root = role.directory.join("mount");

@@ -88,13 +88,42 @@ impl Lived {
     }
 }
 
+/// How segments are read, and whether there is a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mode {
+    pread: bool,
+    ring: bool,
+}
+
+impl Mode {
+    const ALL: [(&'static str, Mode); 4] = [
+        ("map", Mode::new(false, false)),
+        ("pread", Mode::new(true, false)),
+        ("map-ring", Mode::new(false, true)),
+        ("pread-ring", Mode::new(true, true)),
+    ];
+
+    const fn new(pread: bool, ring: bool) -> Mode {
+        Mode { pread, ring }
+    }
+
+    fn name(self) -> &'static str {
+        Mode::ALL.iter().find(|(_, mode)| *mode == self).unwrap().0
+    }
+
+    fn settings(self, of: &Settings) -> Settings {
+        Settings {
+            pread: self.pread,
+            ring: self.ring,
+            ..of.clone()
+        }
+    }
+}
+
 /// Runs a life. Nothing fails if there is no such step.
-fn live(workload: &Workload, steps: &[String], trouble: &Trouble, at: u64, pread: bool) -> Lived {
+fn live(workload: &Workload, steps: &[String], trouble: &Trouble, at: u64, mode: Mode) -> Lived {
     let maker = Troublemaker::new(trouble, at);
-    let settings = Settings {
-        pread,
-        ..workload.settings.clone()
-    };
+    let settings = mode.settings(&workload.settings);
     let clock = ManualClock::new(START_MS);
     let disk = MemStorage::seeded(settings.seed);
     let begin = |disk: &MemStorage| Driver::on(disk.clone(), &settings, &clock, maker.clone());
@@ -165,10 +194,8 @@ impl Life<'_> {
                 Ok(())
             }
             Deed::Op(Op::Reopen { way, settings }) => {
-                let settings = Settings {
-                    pread: self.settings.pread,
-                    ..settings.clone()
-                };
+                let mode = Mode::new(self.settings.pread, self.settings.ring);
+                let settings = mode.settings(settings);
                 let closed = self.driver.try_upkeep(&Upkeep::Close);
                 let opened = self.driver.try_reopen(*way, &settings);
                 closed.and(opened)
@@ -333,12 +360,12 @@ impl Life<'_> {
 }
 
 /// Runs one life on its own thread, so that a hang is detected.
-fn live_in_time(workload: &Arc<Workload>, steps: &Arc<Vec<String>>, index: usize, at: u64, pread: bool) -> Lived {
+fn live_in_time(workload: &Arc<Workload>, steps: &Arc<Vec<String>>, index: usize, at: u64, mode: Mode) -> Lived {
     let (sender, receiver) = mpsc::channel();
     let (workload, steps) = (workload.clone(), steps.clone());
     std::thread::spawn(move || {
         let trouble = &troubles()[index];
-        let lived = catch_unwind(AssertUnwindSafe(|| live(&workload, &steps, trouble, at, pread)));
+        let lived = catch_unwind(AssertUnwindSafe(|| live(&workload, &steps, trouble, at, mode)));
         let _ = sender.send(lived.map_err(|panic| match panic.downcast::<String>() {
             Ok(text) => *text,
             Err(panic) => panic.downcast_ref::<&str>().copied().unwrap_or("a panic").to_owned(),
@@ -350,7 +377,7 @@ fn live_in_time(workload: &Arc<Workload>, steps: &Arc<Vec<String>>, index: usize
         Err(_) => "it hangs".to_owned(),
     };
     let trouble = &troubles()[index];
-    let mode = if pread { "pread" } else { "map" };
+    let mode = mode.name();
     panic!(
         "{}, {:?} from step {at} on, {mode}: {error}\nto replay only this life: {PLACE}='{index}/{at}/{mode}'",
         trouble.name, trouble.operation
@@ -385,17 +412,38 @@ fn beginnings(trouble: &Trouble, steps: &[String]) -> Vec<u64> {
         .collect()
 }
 
-/// Runs one kind of trouble, from every sampled beginning, on all cores. Returns the counts.
-fn wherever_it_begins(index: usize, sample: Sample, mode: impl Fn(u64) -> bool + Sync) -> Lived {
-    let workload = Arc::new(Workload::every_kind());
+/// Runs one kind of trouble, from every sampled beginning, on all cores, with and without a ring.
+/// Returns the counts.
+fn wherever_it_begins(index: usize, sample: Sample, pread: impl Fn(u64) -> bool + Sync) -> Lived {
+    let mut lived = Lived::default();
+    for ring in [false, true] {
+        lived.add(wherever_it_begins_with(ring, index, sample, &pread));
+    }
+    println!(
+        "{}, {:?}: {lived:?}",
+        troubles()[index].name,
+        troubles()[index].operation
+    );
+    lived
+}
+
+fn wherever_it_begins_with(ring: bool, index: usize, sample: Sample, pread: impl Fn(u64) -> bool + Sync) -> Lived {
+    let workload = Arc::new(Workload::every_kind(ring));
     let steps = steps_of(&workload);
-    let beginnings: Vec<_> = sample.of(beginnings(&troubles()[index], &steps).into_iter()).collect();
+    let sampled = sample.of(beginnings(&troubles()[index], &steps).into_iter());
+    // The sample is shared between both. Its places are odd and even in turn, and so are the modes.
+    let is_shared = |place: usize| sample.is_all() || (place / 2).is_multiple_of(2) == ring;
+    let beginnings: Vec<_> = sampled
+        .enumerate()
+        .filter(|(place, _)| is_shared(*place))
+        .map(|(_, at)| at)
+        .collect();
     let (next, lived) = (AtomicUsize::new(0), Mutex::new(Lived::default()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 while let Some(at) = beginnings.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let one = live_in_time(&workload, &steps, index, *at, mode(*at));
+                    let one = live_in_time(&workload, &steps, index, *at, Mode::new(pread(*at), ring));
                     if one.struck == 0 {
                         return;
                     }
@@ -404,13 +452,7 @@ fn wherever_it_begins(index: usize, sample: Sample, mode: impl Fn(u64) -> bool +
             });
         }
     });
-    let lived = lived.into_inner().unwrap();
-    println!(
-        "{}, {:?}: {lived:?}",
-        troubles()[index].name,
-        troubles()[index].operation
-    );
-    lived
+    lived.into_inner().unwrap()
 }
 
 fn indexes(name: &str) -> Vec<usize> {
@@ -509,11 +551,17 @@ fn permissions_that_are_taken_away_at_any_step_lose_nothing() {
 
 #[test]
 fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
-    let workload = Workload::every_kind();
+    let sample = Sample::one_in(2 * ONE_IN);
+    for ring in [false, true] {
+        an_error_at_any_call_of_an_opening(sample, ring);
+    }
+}
+
+fn an_error_at_any_call_of_an_opening(sample: Sample, ring: bool) {
+    let workload = Workload::every_kind(ring);
     let recording = workload.record(Arc::new(|disk: &MemStorage| -> Arc<dyn Storage> {
         Arc::new(disk.clone())
     }));
-    let sample = Sample::one_in(ONE_IN);
     let (mut openings, mut failed) = (0, 0);
     for (step, moment) in recording.moments.iter().enumerate().step_by(STEPS_BETWEEN_KILLS) {
         let allowed = recording.allowed(moment).after(&Cut::Kill);
@@ -530,10 +578,7 @@ fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
             let disk = moment.cut(&Cut::Kill);
             let faults = FaultStorage::new(Arc::new(disk.clone()));
             faults.inject(Fault::new(FAILED).at(call));
-            let settings = Settings {
-                pread,
-                ..workload.settings.clone()
-            };
+            let settings = Mode::new(pread, ring).settings(&workload.settings);
             let clock = ManualClock::new(moment.now);
             match driver::open(&faults, &clock, &settings) {
                 Ok(store) => drop(store),
@@ -568,13 +613,14 @@ fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
 /// By default a life of the first kind, so that replaying keeps working.
 #[test]
 fn the_life_that_the_environment_names_holds() {
-    let place = std::env::var(PLACE).unwrap_or_else(|_| "0/200/map".to_owned());
+    let place = std::env::var(PLACE).unwrap_or_else(|_| "0/200/map-ring".to_owned());
     let parts: Vec<_> = place.split('/').collect();
     let [index, at, mode] = parts[..] else {
         panic!("{PLACE}: {place} does not name a life");
     };
-    let workload = Arc::new(Workload::every_kind());
+    let (_, mode) = *Mode::ALL.iter().find(|(name, _)| *name == mode).expect("a mode");
+    let workload = Arc::new(Workload::every_kind(mode.ring));
     let (index, at) = (index.parse().unwrap(), at.parse().unwrap());
-    let lived = live_in_time(&workload, &steps_of(&workload), index, at, mode == "pread");
+    let lived = live_in_time(&workload, &steps_of(&workload), index, at, mode);
     assert_eq!(lived.struck, 1, "there is no such step");
 }

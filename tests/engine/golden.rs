@@ -2,6 +2,7 @@
 //!
 //! * `tests/golden/v1` was closed, without an index file;
 //! * `tests/golden/v1-unclean` was killed;
+//! * `tests/golden/v2-ring` was killed while only the ring had some of its records;
 //! * `tests/golden/v1-index` was closed, with one that does not count the bytes of namespaces;
 //! * `tests/golden/v1-index-bytes` was closed, with one that does;
 //! * `tests/golden/v1-cut` was killed, then recovered, which cut a segment, and closed.
@@ -15,7 +16,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use embercask::{Durability, Maintenance, ManualClock, Namespace, PartValue, PutOptions, ReadMode, Store, inspect};
+use embercask::{
+    Durability, Maintenance, ManualClock, Namespace, PartValue, PutOptions, ReadMode, RingMode, Store, inspect,
+};
 use test_support::way::Way;
 
 /// The stores' clock when they were written.
@@ -37,8 +40,13 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn open(directory: &Path, now_ms: u64, mode: ReadMode) -> Store {
+    open_with(directory, now_ms, mode, RingMode::Never)
+}
+
+fn open_with(directory: &Path, now_ms: u64, mode: ReadMode, ring: RingMode) -> Store {
     Store::options()
         .segment_bytes(4096)
+        .ring(ring)
         .maintenance(Maintenance::Manual)
         .clock(ManualClock::new(now_ms))
         .read_mode(mode)
@@ -142,6 +150,7 @@ enum Ending {
     ClosedWithoutIndexFile,
     Closed,
     Killed,
+    KilledWithRing,
     /// Killed, reopened and closed.
     Recovered,
 }
@@ -153,7 +162,11 @@ fn write_if_asked(name: &str, ending: Ending) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), WRITTEN_MS, ReadMode::Map);
+    let ring = match ending {
+        Ending::KilledWithRing => RingMode::Always,
+        _ => RingMode::Never,
+    };
+    let store = open_with(directory.path(), WRITTEN_MS, ReadMode::Map, ring);
     fill(&store);
     if let Ending::Closed | Ending::ClosedWithoutIndexFile = ending {
         // Removes expired and dropped keys from the indexes, which are not written otherwise.
@@ -166,9 +179,12 @@ fn write_if_asked(name: &str, ending: Ending) {
         return;
     }
     let sessions = store.open_namespace("sessions").unwrap();
-    let buffered = PutOptions::new().durability(Durability::Os);
-    sessions.put_with("not synced", "v", buffered.clone()).unwrap();
-    sessions.put_with("torn", "v", buffered).unwrap();
+    let os = PutOptions::new().durability(Durability::Os);
+    sessions.put_with("not synced", "v", os.clone()).unwrap();
+    if ending == Ending::KilledWithRing {
+        return copy(directory.path(), &target);
+    }
+    sessions.put_with("torn", "v", os).unwrap();
     let killed = tempfile::tempdir().unwrap();
     copy(directory.path(), killed.path());
     // Cuts the last bytes off the last record, like a kill during a write.
@@ -348,6 +364,23 @@ fn a_killed_store_of_format_version_1_is_recovered() {
 }
 
 #[test]
+fn a_killed_store_of_format_version_2_is_recovered_with_what_only_the_ring_has() {
+    write_if_asked("v2-ring", Ending::KilledWithRing);
+    for mode in [ReadMode::Map, ReadMode::Pread] {
+        let directory = tempfile::tempdir().unwrap();
+        copy(&golden("v2-ring"), directory.path());
+        let store = open(directory.path(), READ_MS, mode);
+        let report = store.recovery_report();
+        assert!(!report.clean && report.ring_bytes > 0, "{report:?}");
+        assert_eq!(report.discarded_bytes, 0);
+        let expected = expected_after_the_kill();
+        check(&store, &expected);
+        store.close().unwrap();
+        check(&open(directory.path(), READ_MS, mode), &expected);
+    }
+}
+
+#[test]
 fn golden_stores_are_as_they_were_written() {
     let known = [
         ("v1", 0xb293_be51_u32),
@@ -355,6 +388,7 @@ fn golden_stores_are_as_they_were_written() {
         ("v1-index", 0x73c6_9248),
         ("v1-index-bytes", 0x6e21_73da),
         ("v1-cut", 0x9c0c_211e),
+        ("v2-ring", 0x1ccc_7c5a),
     ];
     let mut stores: Vec<_> = std::fs::read_dir(golden(""))
         .unwrap()

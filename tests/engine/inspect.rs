@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use embercask::storage::MemStorage;
-use embercask::{ErrorKind, FileKind, Options, Part, PartKind, PutOptions, inspect};
-use test_support::{DIRECTORY, manual};
+use embercask::{Durability, ErrorKind, FileKind, Options, Part, PartKind, PartValue, PutOptions, RingMode, inspect};
+use test_support::{DIRECTORY, class, manual};
 
 /// A closed store with all kinds of files and records.
 fn closed() -> (MemStorage, Options) {
@@ -145,4 +145,49 @@ fn a_look_can_be_ended_and_other_files_are_refused() {
     disk.write_file(Path::new("/store/0000000000000009.hint"), b"").unwrap();
     let (kind, shown) = parts(Path::new("/store/0000000000000009.hint"), &options).unwrap();
     assert_eq!((kind, shown[0].0), (FileKind::Hint, PartKind::Damaged));
+}
+
+#[test]
+fn a_ring_is_shown_by_the_segments_that_it_continues() {
+    let disk = MemStorage::new();
+    let options = manual(Arc::new(disk.clone()))
+        .segment_bytes(16 << 10)
+        .ring(RingMode::Always);
+    let store = options.clone().open(DIRECTORY).unwrap();
+    let namespace = store.namespace("N").unwrap();
+    let put = |key: &str| namespace.put_with(key, "v".repeat(300), class(Durability::Os)).unwrap();
+    for number in 0..15 {
+        put(&format!("{number}"));
+    }
+    store.flush().unwrap();
+    for number in 0..3 {
+        put(&format!("in the ring {number}"));
+    }
+    let ring = Path::new(DIRECTORY).join("RING");
+    let mut keys = Vec::new();
+    let kind = inspect(&ring, &options, |part| {
+        assert!(part.offset < 4096);
+        let segment = part.fields.iter().find(|(name, _)| *name == "continues segment");
+        assert_eq!(segment.unwrap().1, PartValue::Number(1));
+        for (name, value) in &part.fields {
+            if let ("key", PartValue::Bytes(key)) = (*name, value) {
+                keys.push(String::from_utf8_lossy(key).into_owned());
+            }
+        }
+        true
+    });
+    assert_eq!(kind.unwrap(), FileKind::Ring);
+    assert_eq!(keys, ["in the ring 0", "in the ring 1", "in the ring 2"]);
+    let mut seen = 0;
+    inspect(&ring, &options, |_| {
+        seen += 1;
+        false
+    })
+    .unwrap();
+    assert_eq!(seen, 1, "it goes on although it was told to stop");
+    store.flush().unwrap();
+    assert_eq!(
+        inspect(&ring, &options, |part| panic!("{part:?}")).unwrap(),
+        FileKind::Ring
+    );
 }

@@ -22,6 +22,7 @@ mod public_interface;
 mod read_only;
 mod recovery;
 mod regressions;
+mod ring;
 mod rollback;
 mod scrub;
 mod sealing;

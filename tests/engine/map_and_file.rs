@@ -145,6 +145,9 @@ fn sealed_segments_alone_are_mapped_and_never_for_writing() {
         let is_of = |(_, path): &(String, String)| path.ends_with(&file_of(sealed.id));
         assert!(maps.iter().any(is_of), "{} is not mapped", file_of(sealed.id));
     }
+    // The ring has no more than what is not in the active segment's file yet, and nothing reads it.
+    let (ring, maps): (Vec<_>, Vec<_>) = maps.into_iter().partition(|(_, path)| path.ends_with("RING"));
+    assert_eq!(ring.len(), usize::from(stats.ring_bytes > 0), "{ring:?}");
     for (permissions, path) in &maps {
         assert!(permissions.starts_with("r--"), "{path} is mapped {permissions}");
         let sealed = stats

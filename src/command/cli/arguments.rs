@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Salvage(Salvage),
     /// Make a consistent copy of the store
     Checkpoint(Checkpoint),
-    /// Show a segment, hint, manifest or index file part by part
+    /// Show a segment, hint, manifest, index file or ring part by part
     Inspect(Inspect),
     /// Run commands at a prompt, on one open store
     #[command(

@@ -58,6 +58,7 @@ pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
             "damaged_segments": numbers.scrub.damaged_segments,
             "errors": numbers.scrub.errors,
         },
+        "ring_bytes": numbers.ring_bytes,
         "last_sequence": numbers.last_sequence,
         "durable_sequence": numbers.durable_sequence,
         "compaction": {
@@ -72,6 +73,7 @@ pub(crate) fn as_json(store: &Store, numbers: &Stats) -> serde_json::Value {
             "hints_used": recovery.hints_used,
             "hints_rebuilt": recovery.hints_rebuilt,
             "segments": recovery.segments,
+            "ring_bytes": recovery.ring_bytes,
             "discarded_bytes": recovery.discarded_bytes,
             "rewritten_bytes": recovery.rewritten_bytes,
             "duration_ms": recovery.duration.as_millis() as u64,

@@ -18,6 +18,7 @@ fn a_store_with_all_segments_that_writers_may_have_can_still_be_compacted() {
         next_segment_id: listed + 1,
         next_sequence: 1,
         next_namespace: 1,
+        ring_bytes: 0,
         segments: (1..=listed)
             .map(|id| SegmentEntry {
                 id,
@@ -66,6 +67,7 @@ fn a_manifest_that_could_not_be_read_again_is_not_written() {
         next_segment_id: 1 << 62,
         next_sequence: 1,
         next_namespace: 1,
+        ring_bytes: 0,
         segments: Vec::new(),
     };
     ManifestStore::write(&directory, &manifest).unwrap();
@@ -87,6 +89,7 @@ fn of_segments(ids: &[u64]) -> Manifest {
         next_segment_id: ids.iter().max().map_or(1, |highest| highest + 1),
         next_sequence: 1,
         next_namespace: 1,
+        ring_bytes: 0,
         segments: (ids.iter())
             .map(|id| SegmentEntry {
                 id: *id,

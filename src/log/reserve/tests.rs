@@ -150,3 +150,34 @@ fn a_reserve_that_the_device_refuses_leaves_segments_as_large_as_they_are() {
     assert_eq!(store.engine().log.segment_bytes(), 8 << 20);
     assert!(faults.struck() > 0);
 }
+
+/// The parts are for different work, and none takes another's.
+#[test]
+fn the_part_of_the_ring_is_left_by_compaction_and_used_once() {
+    let (disk, faults, store) = opened();
+    let reserve = &store.engine().log.reserve;
+    let without = reserve.bytes();
+    reserve.hold_for_ring(4096).unwrap();
+    assert_eq!((length(&disk), reserve.bytes()), (Some(without + 4096), without + 4096));
+    reserve.release(ReservePart::Tombstones);
+    assert_eq!(length(&disk), Some(reserve.segment_bytes() + 4096));
+    reserve.release(ReservePart::Whole);
+    assert_eq!(length(&disk), Some(4096));
+    reserve.release(ReservePart::Acknowledged);
+    assert_eq!(length(&disk), None);
+    reserve.restore().unwrap();
+    // What it may take is not that of others, whoever comes first.
+    reserve.release(ReservePart::Acknowledged);
+    reserve.release(ReservePart::Acknowledged);
+    assert_eq!(length(&disk), Some(without));
+    reserve.restore().unwrap();
+    reserve.hold_for_ring(0).unwrap();
+    assert_eq!(length(&disk), Some(without));
+    // Without room for it there is none, and the disk does not count as full.
+    faults.inject(Fault::new(FaultKind::Full).on(Operation::Write).path(PATH));
+    assert!(reserve.hold_for_ring(4096).unwrap_err().is_no_space());
+    assert_eq!(
+        (length(&disk), reserve.bytes(), reserve.is_full()),
+        (Some(without), without, false)
+    );
+}

@@ -18,6 +18,7 @@ use crate::options::{Durability, Progress};
 use crate::planted::{Planted, planted};
 use crate::repair::closed_store::SourceSegment;
 use crate::repair::damaged::Content;
+use crate::segment::ring::Ring;
 use crate::segment::scan::Found;
 use crate::segment::walk::{Reach, Step, Walker};
 use crate::storage::Directory;
@@ -65,6 +66,8 @@ struct Target<'a> {
 pub(super) struct Run<P> {
     directory: Directory,
     sources: Vec<SourceSegment>,
+    /// What continues open segments.
+    ring: Option<Ring>,
     pub(super) report: SalvageReport,
     content: Content,
     newest: BTreeMap<u32, HashMap<Box<[u8]>, Newest>>,
@@ -77,12 +80,18 @@ pub(super) struct Run<P> {
 
 impl<P: FnMut(Progress) -> bool> Run<P> {
     /// Salvages these segments of this directory.
-    pub(super) fn new(directory: Directory, sources: Vec<SourceSegment>, report: SalvageReport, progress: P) -> Run<P> {
+    pub(super) fn new(
+        directory: Directory,
+        (sources, ring): (Vec<SourceSegment>, Option<Ring>),
+        report: SalvageReport,
+        progress: P,
+    ) -> Run<P> {
         // Each is read twice.
         let total_bytes = sources.iter().map(|source| source.length).sum::<u64>() * 2;
         Run {
             directory,
             sources,
+            ring,
             report,
             content: Content::default(),
             newest: BTreeMap::new(),
@@ -145,8 +154,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
                 return Ok(Some(salvaged));
             }
         };
-        let name = source.name.clone();
-        self.load(&name, length)?;
+        self.load(index)?;
         let bytes = std::mem::take(&mut self.content.bytes);
         if let Err(damage) = SegmentHeader::decode(&bytes) {
             salvaged
@@ -236,13 +244,27 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         }
     }
 
-    fn load(&mut self, name: &str, length: u64) -> Result<()> {
-        let path = self.directory.path_of(name);
+    /// Reads a segment: its file, and what the ring has behind that.
+    fn load(&mut self, index: usize) -> Result<()> {
+        let Some(source) = self.sources.get(index) else {
+            return Ok(());
+        };
         let file = self
             .directory
-            .open_file(name, false)
-            .map_err(|error| Error::io("open", &path, error))?;
-        self.content.read(&*file, &path, length)
+            .open_file(&source.name, false)
+            .map_err(|error| Error::io("open", &source.path, error))?;
+        self.content.read(&*file, &source.path, source.length)?;
+        if let (Some(ring), Ok(header), Reach::Unknown) = (&self.ring, &source.header, source.reach()) {
+            let bytes = &mut self.content.bytes;
+            if !ring.complete(bytes, *header) {
+                // Behind damage the file may go on, and the ring behind the file.
+                let end = end_of_sound_records(bytes, *header);
+                if let Some(continuation) = ring.records_from(end, *header) {
+                    continuation.lay_over(bytes);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The second pass.
@@ -286,8 +308,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             return self.go_on(length);
         }
         chosen.sort_unstable_by_key(|chosen| chosen.offset);
-        let name = source.name.clone();
-        self.load(&name, length)?;
+        self.load(index)?;
         let bytes = std::mem::take(&mut self.content.bytes);
         let mut reported = 0;
         for Chosen { offset, namespace } in chosen {
@@ -424,14 +445,32 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             base_sequence: header.base_sequence,
             offset: newest.offset,
         };
-        let record = bytes.get(..filled).and_then(|bytes| Record::parse(bytes, place).ok());
-        let record = record.filter(|record| record.check_body().is_ok());
-        let Some(record) = record else { return Ok(None) };
-        let entry = decode_entry(record.key(), record.value()).ok();
-        // Without the lifetime the namespace is still worth having.
-        let ttl_ms = decode_settings(record.metadata()).ok().flatten();
-        Ok(entry.map(|(number, id, name)| (number, id, name.to_owned(), ttl_ms)))
+        let in_file = entry_in(bytes.get(..filled).unwrap_or_default(), place);
+        // Or only the ring has it.
+        Ok(in_file.or_else(|| entry_in(&self.ring.as_ref()?.from(newest.offset), place)))
     }
+}
+
+/// Where the last sound record ends.
+fn end_of_sound_records(bytes: &[u8], header: SegmentHeader) -> u64 {
+    let mut walker = Walker::new(bytes, header, Reach::Unknown);
+    let mut end = SEGMENT_HEADER_LEN;
+    while let Some(step) = walker.next() {
+        if let Step::Record { found, .. } | Step::Log(found) = step {
+            end = found.offset + found.record.header.record_len();
+        }
+    }
+    end
+}
+
+/// What the record of a namespace says that begins with these bytes; None if there is no sound one.
+fn entry_in(bytes: &[u8], place: Place) -> Option<Entry> {
+    let record = Record::parse(bytes, place).ok()?;
+    record.check_body().ok()?;
+    let (number, id, name) = decode_entry(record.key(), record.value()).ok()?;
+    // Without the lifetime the namespace is still worth having.
+    let ttl_ms = decode_settings(record.metadata()).ok().flatten();
+    Some((number, id, name.to_owned(), ttl_ms))
 }
 
 /// Number, id, name and default lifetime of a namespace.

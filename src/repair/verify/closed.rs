@@ -1,3 +1,5 @@
+//! (Over 400 lines: what a process that writes does to the files, told from damage in one place.)
+//!
 //! Verifying the store in a directory from its files alone: one that is not open, and may be too
 //! damaged to be opened, or one that another process has open and goes on writing to.
 //!
@@ -6,7 +8,8 @@
 //! * A sealed segment never changes, so it is read once. If it is gone, the manifest is read again:
 //!   compaction has replaced it, unless it is still listed.
 //! * Open segments are read newest first, each up to where it ends at that moment: a segment tells
-//!   where the one before it ended, which has been read later and so up to there at least.
+//!   where the one before it ended, which has been read later and so up to there at least. What the
+//!   ring has behind them is added; it may be older than the files, and then has nothing to add.
 //! * If the store's lock is not held before and after, and the manifest is the same, nothing was
 //!   changed, and damage is believed. Otherwise everything that is not sound is looked at
 //!   again, and damage is believed once it is found twice in a place under one manifest.
@@ -31,6 +34,7 @@ use crate::planted::{Planted, planted};
 use crate::recovery::log_end::{LogEnd, find_log_end};
 use crate::repair::closed_store::{Files, SourceSegment, enter};
 use crate::repair::damaged::{Content, Damaged, open_if_there};
+use crate::segment::ring::Ring;
 use crate::segment::scan::{End, ScanEnd, Sorter, scan_to_end};
 use crate::segment::walk::Reach;
 
@@ -190,6 +194,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         let Files {
             manifest,
             damaged,
+            ring,
             segments,
         } = Files::read(&self.check.directory)?;
         let identity = manifest.as_ref().map(Identity::of);
@@ -206,7 +211,7 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         let mut unsealed = Vec::new();
         for segment in open.iter().rev() {
             match &segment.header {
-                Ok(header) => unsealed.extend(self.check.unsealed(segment, *header)?),
+                Ok(header) => unsealed.extend(self.check.unsealed(segment, *header, ring.as_ref())?),
                 Err(damaged) => self.unusable(damaged, segment.length)?,
             }
         }
@@ -293,7 +298,12 @@ impl Unsealed {
 impl<P: FnMut(Progress) -> bool> Check<P> {
     /// Reads a segment whose end the manifest does not record. None if it was removed since the
     /// files were listed.
-    fn unsealed(&mut self, segment: &SourceSegment, header: SegmentHeader) -> Result<Option<Unsealed>> {
+    fn unsealed(
+        &mut self,
+        segment: &SourceSegment,
+        header: SegmentHeader,
+        ring: Option<&Ring>,
+    ) -> Result<Option<Unsealed>> {
         let Some(file) = open_if_there(&self.directory, &segment.name)? else {
             self.content = Content::default();
             self.note(segment.id, 0, segment.length, Damage::Missing);
@@ -302,10 +312,13 @@ impl<P: FnMut(Progress) -> bool> Check<P> {
         // It may have grown since all were listed, and one that follows may tell how far.
         let length = file.len().map_err(|error| Error::io("measure", &segment.path, error))?;
         self.content.read(&*file, &segment.path, length)?;
-        let bytes = std::mem::take(&mut self.content.bytes);
+        let mut bytes = std::mem::take(&mut self.content.bytes);
         if (bytes.len() as u64) < length {
             let beyond = length - bytes.len() as u64;
             self.note(segment.id, bytes.len() as u64, beyond, Damage::Field("segment length"));
+        }
+        if let Some(ring) = ring {
+            ring.complete(&mut bytes, header);
         }
         let known = self.report.damaged.len();
         let mut sorter = Sorter::default();

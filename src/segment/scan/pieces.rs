@@ -1,6 +1,18 @@
 //! Scanning a segment piece by piece, for a reader that does not have all of it at hand.
 
 use super::Scanner;
+use crate::format::segment::SegmentHeader;
+
+impl<'a> Scanner<'a> {
+    /// A scan of records of which what is before them is unknown. `bytes` begin at this offset.
+    pub(crate) fn beginning_at(offset: u64, bytes: &'a [u8], header: SegmentHeader) -> Scanner<'a> {
+        Scanner {
+            base: offset,
+            offset,
+            ..Scanner::new(bytes, header)
+        }
+    }
+}
 
 impl Scanner<'static> {
     /// Continues with these bytes, which begin at the offset where the scan was paused; for a scan

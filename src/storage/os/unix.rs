@@ -124,6 +124,10 @@ impl StorageDirectory for OsDirectory {
         lock::is_held(self.open_file(name, OFlags::RDONLY))
     }
 
+    fn suits_rings(&self) -> bool {
+        suits_rings(&self.descriptor)
+    }
+
     fn is_linked(&self) -> io::Result<bool> {
         Ok(!self.counts_links || is_linked(&self.descriptor)?)
     }
@@ -131,6 +135,22 @@ impl StorageDirectory for OsDirectory {
     fn base(&self) -> Base<'_> {
         Base::Os(self)
     }
+}
+
+/// Whether the file system is one on which a store into a page that was written before needs nothing
+/// more: ext4 (or ext2/ext3), XFS, tmpfs. One that copies on write, or sits on a network or in another
+/// process, is not.
+#[cfg(target_os = "linux")]
+fn suits_rings(descriptor: &OwnedFd) -> bool {
+    const EXT4: i128 = 0xef53;
+    const XFS: i128 = 0x5846_5342;
+    const TMPFS: i128 = 0x0102_1994;
+    rustix::fs::fstatfs(descriptor).is_ok_and(|found| [EXT4, XFS, TMPFS].contains(&found.f_type.into()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn suits_rings(_: &OwnedFd) -> bool {
+    false
 }
 
 /// Whether the file system is ext4 (or ext2/ext3), perhaps below an overlay: it reports a failed

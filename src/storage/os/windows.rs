@@ -103,6 +103,10 @@ impl StorageDirectory for OsDirectory {
         lock::is_held(OpenOptions::new().read(true).open(self.path.join(name)))
     }
 
+    fn suits_rings(&self) -> bool {
+        false
+    }
+
     /// The handle keeps the directory from being removed.
     fn is_linked(&self) -> io::Result<bool> {
         Ok(true)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::Storage;
-use embercask::{Durability, Maintenance, ManualClock, Options, ReadMode, Store};
+use embercask::{Durability, Maintenance, ManualClock, Options, ReadMode, RingMode, Store};
 
 use crate::processes::deadly::Moment;
 use test_support::Rng;
@@ -75,6 +75,7 @@ pub(crate) struct Plan {
     os: u64,
     segment_bytes: u64,
     read_mode: ReadMode,
+    ring: RingMode,
     maintenance: Maintenance,
     flush_interval_ms: u64,
     grace_ms: u64,
@@ -174,6 +175,7 @@ impl Plan {
             os,
             segment_bytes: [4096, 4096, 6000, 20_000][rng.below(4) as usize],
             read_mode: [ReadMode::Map, ReadMode::Map, ReadMode::Pread][rng.below(3) as usize],
+            ring: [RingMode::Auto, RingMode::Always, RingMode::Never][rng.below(3) as usize],
             maintenance: [Maintenance::Background, Maintenance::Manual][rng.below(2) as usize],
             flush_interval_ms: [1, 100, 1_000_000][rng.below(3) as usize],
             grace_ms: [0, 0, 1_500][rng.below(3) as usize],
@@ -195,6 +197,7 @@ impl Plan {
         Store::options()
             .segment_bytes(self.segment_bytes)
             .read_mode(self.read_mode)
+            .ring(self.ring)
             .maintenance(self.maintenance)
             .flush_interval(Duration::from_millis(self.flush_interval_ms))
             .expiry_grace(Duration::from_millis(self.grace_ms))

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use embercask::storage::{CutPolicy, Fault, FaultKind, FaultStorage, MemStorage};
 use embercask::{
-    CompactionReport, Condition, ErrorKind, ManualClock, Namespace, Options, PutOptions, ReadMode, Result, Store,
-    salvage,
+    CompactionReport, Condition, ErrorKind, ManualClock, Namespace, Options, PutOptions, ReadMode, Result, RingMode,
+    Store, salvage,
 };
 
 use crate::time::START_MS;
@@ -35,7 +35,7 @@ pub(crate) struct Life {
     wall: u64,
     monotonic: u64,
     grace: Grace,
-    mode: ReadMode,
+    mode: (ReadMode, RingMode),
     store: Store,
     namespace: Namespace,
     newest: BTreeMap<String, Newest>,
@@ -67,11 +67,12 @@ impl Tally {
     }
 }
 
-fn options(faults: &FaultStorage, clock: &ManualClock, grace_ms: u64, mode: ReadMode) -> Options {
+fn options(faults: &FaultStorage, clock: &ManualClock, grace_ms: u64, (mode, ring): (ReadMode, RingMode)) -> Options {
     manual(Arc::new(faults.clone()))
         .clock(clock.clone())
         .expiry_grace(Duration::from_millis(grace_ms))
         .read_mode(mode)
+        .ring(ring)
 }
 
 fn faults_over(disk: &MemStorage) -> FaultStorage {
@@ -107,7 +108,8 @@ impl Life {
         let (disk, clock) = (MemStorage::seeded(rng.next()), ManualClock::new(START_MS));
         let faults = faults_over(&disk);
         let grace_ms = [0, 700, 10_000][rng.below(3) as usize];
-        let mode = [ReadMode::Map, ReadMode::Pread][rng.below(2) as usize];
+        let read_mode = [ReadMode::Map, ReadMode::Pread][rng.below(2) as usize];
+        let mode = (read_mode, [RingMode::Never, RingMode::Always][rng.below(2) as usize]);
         let store = options(&faults, &clock, grace_ms, mode).open(DIRECTORY).unwrap();
         let namespace = store.namespace("N").unwrap();
         namespace

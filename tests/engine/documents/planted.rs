@@ -35,6 +35,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "BelieveFirstLook",
             "TrustVanished",
             "ForgetCutTail",
+            "ReadRingOnce",
         ],
     ),
     (
@@ -123,6 +124,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "PassOvertaken",
             "TellOutOfOrder",
             "TellRolledBackExpiry",
+            "CloseBesideRing",
         ],
     ),
     (

@@ -6,13 +6,13 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use embercask::ReadMode;
 use embercask::storage::{
     Call, CutPolicy, Fault, FaultKind, FaultStorage, Interposed, Interposer, MemStorage, Operation, Storage,
 };
 
 use crate::public_interface::fill;
-use test_support::{DIRECTORY, ending, manual};
+use embercask::{Durability, ReadMode, RingMode};
+use test_support::{DIRECTORY, class, ending, manual};
 
 /// Records each call, and checks that its context is complete.
 #[derive(Debug, Default)]
@@ -26,7 +26,11 @@ impl Interposer for Scribe {
         let operation = call.operation;
         let renames = matches!(operation, Rename | HardLink);
         assert_eq!(call.to.is_some(), renames, "{operation:?}");
-        assert_eq!(call.write.is_some(), operation == Write, "{operation:?}");
+        assert_eq!(
+            call.write.is_some(),
+            matches!(operation, Write | Store),
+            "{operation:?}"
+        );
         let on_file = matches!(operation, Read | Write | Sync | SetLen | Map);
         assert!(
             !on_file || call.file.is_some() && call.directory.is_none(),
@@ -47,9 +51,11 @@ fn an_interposer_is_asked_about_every_call_of_a_store() {
     let scribe = Arc::new(Scribe::default());
     let storage: Arc<dyn Storage> = Arc::new(Interposed::over(Arc::new(disk.clone()), scribe.clone()));
     for mode in [ReadMode::Map, ReadMode::Pread] {
-        let store = manual(storage.clone()).read_mode(mode).open(DIRECTORY).unwrap();
+        let options = manual(storage.clone()).read_mode(mode).ring(RingMode::Always);
+        let store = options.open(DIRECTORY).unwrap();
         let namespace = store.namespace("N").unwrap();
         fill(&namespace, 20, 3, 500);
+        namespace.put_with("stored", "", class(Durability::Os)).unwrap();
         assert!(namespace.get("1").unwrap().is_some());
         store.compact().unwrap();
         let copy = Path::new("/copy").join(format!("{mode:?}"));
@@ -78,6 +84,7 @@ fn an_interposer_is_asked_about_every_call_of_a_store() {
             Operation::RemoveDirectory,
             Operation::Rename,
             Operation::SetLen,
+            Operation::Store,
             Operation::Sync,
             Operation::SyncDirectory,
             Operation::Write,

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use embercask::storage::{CutPolicy, MemStorage};
-use embercask::{Error, Maintenance, ManualClock, Store, verify};
+use embercask::{Error, Maintenance, ManualClock, RingMode, Store, verify};
 
 use crate::crash::cut::{Cut, Place, read_place, write_place};
 use crate::crash::recording::{Allowed, Moment, Recorder, Recording};
@@ -194,8 +194,9 @@ impl Explorer {
             self.visited.note(&format!("before {call} of {place_of_it}"));
         }
         let settings = Settings {
-            // Alternate between the two read modes.
+            // Alternate between the two read modes, and between the two ways of class `Os`.
             pread: (step + depth).is_multiple_of(2),
+            ring: (step / 2 + depth).is_multiple_of(2),
             ..workload.settings.clone()
         };
         let trial = Trial {
@@ -387,6 +388,11 @@ impl Trial<'_> {
     fn options(&self, disk: &MemStorage) -> embercask::Options {
         Store::options()
             .segment_bytes(self.settings.segment_bytes)
+            .ring(if self.settings.ring {
+                RingMode::Always
+            } else {
+                RingMode::Never
+            })
             .maintenance(Maintenance::Manual)
             .clock(ManualClock::new(self.moment.now))
             .storage(Arc::new(disk.clone()))

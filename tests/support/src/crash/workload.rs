@@ -27,7 +27,7 @@ pub enum Deed {
 
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// `every-kind`, or the seed of a random workload.
+    /// `every-kind`, `every-kind-ring`, or the seed of a random workload.
     pub name: String,
     pub settings: Settings,
     pub deeds: Vec<Deed>,
@@ -38,17 +38,21 @@ impl Workload {
     pub fn named(name: &str) -> Result<Workload, String> {
         match name.parse() {
             Ok(seed) => Ok(Workload::random(seed)),
-            Err(_) if name == EVERY_KIND => Ok(Workload::every_kind()),
-            Err(_) => Err(format!("{name} is neither {EVERY_KIND} nor a seed")),
+            Err(_) if name == EVERY_KIND => Ok(Workload::every_kind(false)),
+            Err(_) if name == EVERY_KIND_WITH_RING => Ok(Workload::every_kind(true)),
+            Err(_) => Err(format!(
+                "{name} is neither {EVERY_KIND}, {EVERY_KIND_WITH_RING} nor a seed"
+            )),
         }
     }
 
-    /// Every kind of operation, in every durability class, in a few hundred steps.
-    pub fn every_kind() -> Workload {
+    /// Every kind of operation, in every durability class, in a few hundred steps, with or without a
+    /// ring.
+    pub fn every_kind(ring: bool) -> Workload {
         Workload {
-            name: EVERY_KIND.to_owned(),
-            settings: settings(Sync),
-            deeds: every_kind(),
+            name: if ring { EVERY_KIND_WITH_RING } else { EVERY_KIND }.to_owned(),
+            settings: settings(Sync, ring),
+            deeds: every_kind(ring),
         }
     }
 
@@ -113,10 +117,12 @@ impl Workload {
 }
 
 const EVERY_KIND: &str = "every-kind";
+const EVERY_KIND_WITH_RING: &str = "every-kind-ring";
 
-pub fn settings(durability: Durability) -> Settings {
+pub fn settings(durability: Durability, ring: bool) -> Settings {
     Settings {
         pread: false,
+        ring,
         segment_bytes: 4096,
         durability,
         grace_ms: 0,
@@ -226,14 +232,11 @@ fn delete_range(prefix: usize, batch_keys: usize, durability: Durability) -> Dee
     })
 }
 
-fn reopen(way: Way, durability: Durability) -> Deed {
-    Deed::Op(Op::Reopen {
-        way,
-        settings: settings(durability),
-    })
-}
-
-fn every_kind() -> Vec<Deed> {
+fn every_kind(ring: bool) -> Vec<Deed> {
+    let reopen = |way, durability| {
+        let settings = settings(durability, ring);
+        Deed::Op(Op::Reopen { way, settings })
+    };
     let second = Duration::from_secs(1);
     let mut deeds = vec![
         put(0, 0, value(10), Sync),

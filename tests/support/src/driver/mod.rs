@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
-use embercask::{Clock, Maintenance, ManualClock, Namespace, ReadMode, Result, Store, Value};
+use embercask::{Clock, Maintenance, ManualClock, Namespace, ReadMode, Result, RingMode, Store, Value};
 
 use crate::model::{History, Promise, State};
 use crate::ops::{Crash, FIRST_NAMES, Failure, Hold, Op, Settings, Write, keys};
@@ -85,6 +85,11 @@ pub fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> 
         .durability(settings.durability)
         .expiry_grace(Duration::from_millis(settings.grace_ms))
         .read_mode(if settings.pread { ReadMode::Pread } else { ReadMode::Map })
+        .ring(if settings.ring {
+            RingMode::Always
+        } else {
+            RingMode::Never
+        })
         .maintenance(Maintenance::Manual)
         .clock(clock.clone())
         .storage(Arc::new(faults.clone()))

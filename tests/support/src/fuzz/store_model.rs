@@ -60,6 +60,7 @@ fn settings(input: &mut Input<'_>) -> Settings {
     let bits = input.u8();
     Settings {
         pread: bits & 1 != 0,
+        ring: bits & 0x80 != 0,
         segment_bytes: [4096, 4096, 6000, 20_000][usize::from(bits >> 1 & 3)],
         durability: CLASSES[usize::from(bits >> 3 & 3) % 3],
         grace_ms: [0, 0, 5, 10_000][usize::from(bits >> 5 & 3)],

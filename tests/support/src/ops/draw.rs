@@ -258,14 +258,15 @@ fn way() -> BoxedStrategy<Way> {
 pub fn settings() -> BoxedStrategy<Settings> {
     let segment_bytes = prop_oneof![4 => Just(4096u64), 1 => Just(6000u64), 1 => Just(20_000u64)];
     (
-        prop::bool::ANY,
+        (prop::bool::ANY, prop::bool::ANY),
         segment_bytes,
         durability(),
         prop::sample::select(vec![0, 0, 5, 10_000]),
         any::<u64>(),
     )
-        .prop_map(|(pread, segment_bytes, durability, grace_ms, seed)| Settings {
+        .prop_map(|((pread, ring), segment_bytes, durability, grace_ms, seed)| Settings {
             pread,
+            ring,
             segment_bytes,
             durability,
             grace_ms,

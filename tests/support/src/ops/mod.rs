@@ -346,6 +346,8 @@ pub enum Doing {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub pread: bool,
+    /// Whether writes of class `Os` are acknowledged by a ring.
+    pub ring: bool,
     pub segment_bytes: u64,
     pub durability: Durability,
     pub grace_ms: u64,
