@@ -221,7 +221,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &store_open::encode(mode, &borrowed(&files)),
         )?;
     }
-    for name in ["v1", "v1-unclean", "v1-cut"] {
+    for name in ["v1", "v1-unclean", "v1-cut", "v2-ring"] {
         let files = golden(name)?;
         let files = borrowed(&files);
         save("store_open", name, &store_open::encode(0, &files))?;

@@ -93,7 +93,7 @@ pub(super) fn manifest_decode(data: &[u8]) {
     let mut bytes = input.rest().to_vec();
     match mode & 3 {
         0 => {}
-        1 => repair::envelope(&mut bytes, b"EMBRMANI"),
+        1 => repair::manifest_envelope(&mut bytes),
         _ => repair::manifest(&mut bytes),
     }
     let Ok(manifest) = Manifest::decode(&bytes) else {

@@ -185,7 +185,7 @@ pub fn manifest_load(data: &[u8]) {
     }
     match mode & 3 {
         0 => {}
-        1 => repair::envelope(&mut bytes, b"EMBRMANI"),
+        1 => repair::manifest_envelope(&mut bytes),
         _ => repair::manifest(&mut bytes),
     }
     let disk = prepared.with_log(MANIFEST_FILE, &bytes);

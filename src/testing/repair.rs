@@ -1,3 +1,5 @@
+//! (Over 400 lines: one function for each kind of file.)
+//!
 //! Repairs checksums and related fields, so that a fuzzer reaches the code behind them.
 //!
 //! A second implementation of `docs/format.md`, independent of `src/format` on purpose: if the two
@@ -81,10 +83,19 @@ pub fn hint(bytes: &mut Vec<u8>) {
     envelope(bytes, b"EMBRHINT");
 }
 
-/// Repairs count and checksum of a manifest, so that its entries end where the file does. Version 2
-/// stays, of a manifest that names a ring.
+/// The version of a manifest stays if it is 2, of one that names a ring.
+fn manifest_version(bytes: &[u8]) -> u32 {
+    if bytes.get(8) == Some(&2) { 2 } else { 1 }
+}
+
+/// Repairs magic, version and checksum of a manifest.
+pub fn manifest_envelope(bytes: &mut [u8]) {
+    envelope_of(manifest_version(bytes), bytes, b"EMBRMANI");
+}
+
+/// Repairs count and checksum of a manifest, so that its entries end where the file does.
 pub fn manifest(bytes: &mut Vec<u8>) {
-    let version: u32 = if bytes.get(8) == Some(&2) { 2 } else { 1 };
+    let version = manifest_version(bytes);
     let entries = if version == 2 { 68 } else { 64 };
     if bytes.len() < entries + 4 {
         return;

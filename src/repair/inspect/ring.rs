@@ -1,6 +1,6 @@
 //! The ring, which is read by the segments that it continues.
 
-use super::{Part, PartValue, View};
+use super::{Going, Part, PartKind, PartValue, View};
 use crate::error::{Error, Result};
 use crate::format::record::{Place, Record};
 use crate::format::segment::SegmentHeader;
@@ -10,18 +10,21 @@ use crate::repair::damaged::{Content, open_if_there};
 use crate::segment::ring::Ring;
 use crate::storage::Directory;
 
-use super::Going;
-use PartValue::Number;
+use PartValue::{Number, Text};
 
 impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
     /// Shows what the ring has behind each segment that the manifest beside it lists as open. Nothing,
     /// if that names no ring.
     pub(super) fn ring(&mut self, directory: &Directory) -> Result<Going> {
-        let Some(manifest) = ManifestStore::read(directory)? else {
-            return Ok(true);
+        let manifest = match ManifestStore::read(directory) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => return Ok(true),
+            Err(error) => return self.unknown(error),
         };
-        let Some(ring) = Ring::read(directory, manifest.ring_bytes)? else {
-            return Ok(true);
+        let ring = match Ring::read(directory, manifest.ring_bytes) {
+            Ok(Some(ring)) => ring,
+            Ok(None) => return Ok(true),
+            Err(error) => return self.unknown(error),
         };
         let open = manifest.segments.iter().filter(|entry| entry.state.is_open());
         for id in open.map(|entry| entry.id) {
@@ -43,6 +46,17 @@ impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
             }
         }
         Ok(true)
+    }
+
+    /// Shows the whole ring as damaged, if that is why it cannot be read.
+    fn unknown(&mut self, error: Error) -> Result<Going> {
+        match error {
+            Error::Corruption { .. } => {
+                let fields = vec![("cause", Text(error.to_string()))];
+                Ok(self.show(PartKind::Damaged, 0, self.bytes.len() as u64, fields))
+            }
+            error => Err(error),
+        }
     }
 
     /// Shows these records of a segment, each where it is in the ring.

@@ -26,7 +26,7 @@ const SAVED: &str = "/saved";
 const NOW_MS: u64 = 1_800_000_000_000;
 
 /// Names of files that an input can hold.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 23] = [
     "MANIFEST",
     "0000000000000001.segment",
     "0000000000000002.segment",
@@ -49,6 +49,7 @@ pub const NAMES: [&str; 22] = [
     "notes.txt",
     "UNFINISHED",
     "INDEX",
+    "RING",
 ];
 
 /// Repair the checksums of all files.
@@ -140,9 +141,9 @@ fn inspected(disk: &MemStorage, files: &Files) {
         let (mut end, mut damaged) = (0, false);
         let shown = inspect(Path::new(DIRECTORY).join(name), &options, |part| {
             damaged |= part.kind == PartKind::Damaged;
-            // Damage inside a part may be reported once more after it.
+            // Damage inside a part may be reported once more after it, and a ring goes round.
             assert!(
-                part.kind == PartKind::Damaged || part.offset >= end,
+                part.kind == PartKind::Damaged || part.offset >= end || *name == "RING",
                 "{part:?} begins before {end}"
             );
             end = end.max(part.offset + part.length);
@@ -159,7 +160,7 @@ fn inspected(disk: &MemStorage, files: &Files) {
             continue;
         }
         let length = bytes.len() as u64;
-        assert!(end <= length, "{name}: {end} of {length}");
+        assert!(end <= length || *name == "RING", "{name}: {end} of {length}");
         if bytes.starts_with(b"EMBRINDX") {
             assert_eq!(damaged, !repair::is_sound_index(bytes), "{name}: damage is told");
             assert_eq!(end, length, "{name}: every byte is in a part");
@@ -208,7 +209,7 @@ fn repair(files: &mut Files, what: Repair, related: bool, counted: bool) {
             Some((_, "hint")) if counted => repair::hint(bytes),
             Some((_, "hint")) => repair::envelope(bytes, b"EMBRHINT"),
             _ if name.starts_with("MANIFEST") && counted => repair::manifest(bytes),
-            _ if name.starts_with("MANIFEST") => repair::envelope(bytes, b"EMBRMANI"),
+            _ if name.starts_with("MANIFEST") => repair::manifest_envelope(bytes),
             _ if *name == "INDEX" && counted => repair::index(bytes),
             _ if *name == "INDEX" => repair::index_head(bytes),
             _ => {}
@@ -314,9 +315,12 @@ fn live(disk: &MemStorage, read_mode: ReadMode) -> Option<Listing> {
     shown.filter(|_| clean && sound)
 }
 
-/// Everything shown exists in a segment as a put whose body matches its checksum.
+/// Everything shown exists in a segment, or in the ring, as a put whose body matches its checksum.
 fn invents_nothing(files: &BTreeMap<String, Vec<u8>>, shown: Option<&Listing>) {
-    let sound: Vec<_> = files.values().flat_map(|bytes| repair::sound_bodies(bytes)).collect();
+    // A record in the ring may reach around its end.
+    let around = files.get("RING").map(|ring| ring.repeat(2));
+    let all = files.values().chain(&around);
+    let sound: Vec<_> = all.flat_map(|bytes| repair::sound_bodies(bytes)).collect();
     for ((name, key), (value, metadata, _)) in shown.into_iter().flatten() {
         let body = [key, metadata.as_deref().unwrap_or_default(), value].concat();
         assert!(
@@ -361,7 +365,7 @@ fn records(disk: &MemStorage) -> BTreeMap<String, Vec<u8>> {
         (name, disk.read_file(&path).unwrap())
     });
     named
-        .filter(|(name, _)| name == "MANIFEST" || name.ends_with(".segment"))
+        .filter(|(name, _)| ["MANIFEST", "RING"].contains(&&**name) || name.ends_with(".segment"))
         .collect()
 }
 
