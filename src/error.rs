@@ -154,7 +154,7 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// The write was applied and every reader sees it, but it could not be written out, nor rolled
-    /// back, since writes of class `Buffered` that came after it were acknowledged. It is written
+    /// back, since writes of class `Buffered` or `Os` that came after it were acknowledged. It is written
     /// out with them as soon as there is room or the device works again. It may be lost if the
     /// process ends first, or another failure poisons the store ([`Error::Poisoned`]). Do not
     /// repeat the write; [`crate::Store::sync`] tells when it is durable.
