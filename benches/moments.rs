@@ -9,7 +9,7 @@
 //! * `put-beside-batch`: how long another writer's put waits for a large batch, for each MiB of it
 //!   and to its commit;
 //! * `reads-beside-batches`: `get_many` of 20,000 keys and pages of 1,000, with and without values,
-//!   beside a stream of batches, to the same alone;
+//!   beside a stream of batches, to the same alone, and beside batches that another store gets;
 //! * `snapshot`: the memory of a snapshot held over a million overwrites, and gets of the present
 //!   and of the snapshot, to gets once it is dropped;
 //! * `transactions`: transactions that read two keys and put both, under no, some and heavy
@@ -358,38 +358,58 @@ fn reads_beside_batches(size: &Size) -> Vec<Figure> {
     for (name, alone) in names.iter().zip(alone) {
         figures.push(Figure::new(format!("{name}, alone"), micros(alone), "us"));
     }
+    // What others on the same processors cost, whatever store they write to.
+    let elsewhere = self::directory();
+    let (other_store, other) = filled(elsewhere.path(), size.keys, random_key);
     for records in [10, 100, 1_000] {
-        let mut batch = store.batch();
-        batch.durability(Durability::Buffered);
-        let commits = AtomicU64::new(0);
-        let done = AtomicBool::new(false);
-        let start = Instant::now();
-        let times = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for number in (0..).take_while(|_| !done.load(Ordering::Acquire)) {
-                    for record in 0..records {
-                        let key = random_key(mix(number * records + record) % size.keys);
-                        batch.put(&namespace, key, value(number));
-                    }
-                    batch.commit().expect("a batch");
-                    commits.fetch_add(1, Ordering::Release);
-                }
-            });
-            while commits.load(Ordering::Acquire) == 0 {
-                std::thread::yield_now();
-            }
-            let times = read();
-            done.store(true, Ordering::Release);
-            times
-        });
-        for (name, (time, alone)) in names.iter().zip(times.into_iter().zip(alone)) {
-            let name = format!("{name}, beside batches of {records}, to alone");
-            figures.push(Figure::new(name, ratio(time, alone), "x").at_most(1.3));
+        let (times, rate) = beside_batches((&store, &namespace), size, records, read);
+        let (times_beside_others, _) = beside_batches((&other_store, &other), size, records, read);
+        for (place, name) in names.iter().enumerate() {
+            let name = format!("{name}, beside batches of {records}");
+            let (time, other) = (times[place], times_beside_others[place]);
+            figures.push(Figure::new(format!("{name}, to alone"), ratio(time, alone[place]), "x").at_most(1.3));
+            figures.push(Figure::new(
+                format!("{name}, to the same of another store"),
+                ratio(time, other),
+                "x",
+            ));
         }
-        let rate = commits.into_inner() as f64 / start.elapsed().as_secs_f64();
         figures.push(Figure::new(format!("these batches of {records}"), rate, "a second"));
     }
     figures
+}
+
+/// Reads while a thread commits batches of random keys; returns the times, and batches a second.
+fn beside_batches<T>(
+    (store, namespace): (&Store, &Namespace),
+    size: &Size,
+    records: u64,
+    read: impl Fn() -> T,
+) -> (T, f64) {
+    let mut batch = store.batch();
+    batch.durability(Durability::Buffered);
+    let commits = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    let start = Instant::now();
+    let times = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in (0..).take_while(|_| !done.load(Ordering::Acquire)) {
+                for record in 0..records {
+                    let key = random_key(mix(number * records + record) % size.keys);
+                    batch.put(namespace, key, value(number));
+                }
+                batch.commit().expect("a batch");
+                commits.fetch_add(1, Ordering::Release);
+            }
+        });
+        while commits.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        let times = read();
+        done.store(true, Ordering::Release);
+        times
+    });
+    (times, commits.into_inner() as f64 / start.elapsed().as_secs_f64())
 }
 
 /// The time of gets of keys in no order.

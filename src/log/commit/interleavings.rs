@@ -13,6 +13,8 @@ struct Records {
     appended: Vec<u64>,
     acknowledged: usize,
     written: usize,
+    /// How many are in the ring, or were.
+    copied: usize,
 }
 
 /// What has reached the device.
@@ -26,6 +28,22 @@ struct Disk {
     /// Write-outs and syncs in progress: at most one of each.
     writing: usize,
     syncing: usize,
+    /// Places of records: which record was last copied there, by its place in the log, which its
+    /// checksum would tell. Empty if there is no ring.
+    ring: Vec<Option<(usize, u64)>>,
+}
+
+impl Disk {
+    /// What is found after a kill.
+    fn recovered(&self) -> Vec<u64> {
+        let mut found = self.written.clone();
+        while let Some(Some((place, sequence))) = self.ring.get(found.len() % self.ring.len().max(1))
+            && *place == found.len()
+        {
+            found.push(*sequence);
+        }
+        found
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +89,19 @@ impl Environment for Device {
     fn written(&self, tail: &mut Records, pending: &Vec<u64>, newer: Option<u64>) {
         tail.written += pending.len();
         assert_eq!(tail.appended.get(tail.written).copied(), newer);
+    }
+
+    fn keep(&self, tail: &mut Records, is_writing: bool) -> Option<bool> {
+        let mut disk = self.disk();
+        let (length, pending) = (disk.ring.len(), tail.appended.len() - tail.written);
+        if pending > length || (pending > length / 2 && !is_writing) {
+            return None;
+        }
+        for place in tail.copied.max(tail.written)..tail.appended.len() {
+            disk.ring[place % length] = Some((place, tail.appended[place]));
+        }
+        tail.copied = tail.appended.len();
+        Some(false)
     }
 
     fn acknowledge(&self, tail: &mut Records) {
@@ -128,14 +159,28 @@ fn put(commit: &GroupCommit<Device>, durability: Durability) -> (u64, Result<()>
         assert!(commit.acknowledge(guard).is_none());
         return (sequence, Ok(()));
     }
+    if durability == Durability::Os {
+        match commit.keep(guard) {
+            None => return (sequence, Ok(())),
+            Some(back) => guard = back,
+        }
+    }
     (sequence, commit.wait_for(guard, durability, sequence))
 }
 
-/// Runs writers of these classes concurrently, over a device that fails these write-outs.
+/// Runs writers of these classes concurrently, over a device that fails these write-outs, without a
+/// ring and with one that has room for so many records.
 fn explore(classes: &'static [Durability], failing: &'static [usize]) {
+    for ring in [0, 2, 8] {
+        explore_with(ring, classes, failing);
+    }
+}
+
+fn explore_with(ring: usize, classes: &'static [Durability], failing: &'static [usize]) {
     let scenario = move || {
         let device = Device::default();
         device.disk().failing = failing.to_vec();
+        device.disk().ring = vec![None; ring];
         let lock = Arc::new(CommitLock::new(Records::default()));
         let commit = Arc::new(GroupCommit::new(lock, device));
         let writers: Vec<_> = classes
@@ -148,7 +193,7 @@ fn explore(classes: &'static [Durability], failing: &'static [usize]) {
                     let is_in = |written: &[u64]| written.contains(&sequence);
                     match (class, &ended) {
                         (Durability::Sync, Ok(())) => assert!(is_in(&disk.written[..disk.synced])),
-                        (Durability::Os, Ok(())) => assert!(is_in(&disk.written)),
+                        (Durability::Os, Ok(())) => assert!(is_in(&disk.recovered())),
                         (Durability::Buffered, ended) => assert!(ended.is_ok()),
                         // Rolled back, or still pending behind one that was acknowledged.
                         (_, Err(Error::Cancelled | Error::Pending { .. })) => assert!(!failing.is_empty()),
@@ -167,7 +212,15 @@ fn explore(classes: &'static [Durability], failing: &'static [usize]) {
             guard.tail.appended[..guard.tail.written],
             "in order, and each once"
         );
-        for (sequence, _, ended) in ended {
+        let recovered = disk.recovered();
+        assert!(
+            guard.tail.appended.starts_with(&recovered),
+            "{recovered:?} of {guard:?}"
+        );
+        for (sequence, class, ended) in ended {
+            if class != Durability::Buffered && ended.is_ok() {
+                assert!(recovered.contains(&sequence), "{sequence} would be lost by a kill");
+            }
             let is_there = guard.tail.appended.contains(&sequence);
             assert_eq!(
                 is_there,
