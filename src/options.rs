@@ -48,10 +48,13 @@ pub enum ReadMode {
 ///
 /// The copy is a store into pages of a file that were written before, so it needs no space that could
 /// be lacking. If the file system fails to read one of these pages back, or has shut down, or another
-/// program shortens the file, the process ends (SIGBUS), as with [`ReadMode::Map`].
+/// program shortens the file, or on XFS shares its blocks with a copy while the disk is full, the
+/// process ends (SIGBUS), as with [`ReadMode::Map`].
 ///
-/// The ring is made by the first write of class `Os`. Records larger than it are written at once, as are
-/// all while its part of the reserve is spent on a full disk. Recovery, salvage, verify and readers
+/// The ring is made by the first write of class `Os`, or by a later one if there is no room for it, on
+/// the disk or under [`Options::max_disk_bytes`]. What is pending is never more than it has: a write
+/// that would make it more is written out at once, as are all while the reserve for a full disk is not
+/// whole. Recovery, salvage, verify and readers
 /// find what it has. Versions that do not know the ring refuse a store with one that was not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum RingMode {
@@ -216,7 +219,8 @@ impl Options {
         self
     }
 
-    /// Longest time that a [`Durability::Buffered`] write stays only in memory. Default: 100 ms.
+    /// Longest time that a [`Durability::Buffered`] write stays only in memory, and one of class
+    /// [`Durability::Os`] only in the ring. Default: 100 ms.
     pub fn flush_interval(mut self, interval: Duration) -> Self {
         self.flush_interval = interval;
         self

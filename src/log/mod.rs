@@ -9,8 +9,8 @@
 //! * Files are written and synced by one leader at a time, outside that lock (`commit`). Only rare
 //!   writes happen under it: the rest of a full segment, the record of a namespace, recovery's
 //!   copies into another segment.
-//! * Lock order: namespace changes, compaction, scrubbing, housekeeping, sealing, writer, change, manifest,
-//!   then the locks inside the indexes and the clock.
+//! * Lock order: namespace changes, compaction, scrubbing, housekeeping, sealing, making the ring, writer, change,
+//!   manifest, then the locks inside the indexes and the clock.
 
 mod active;
 mod append;

@@ -109,7 +109,13 @@ impl Reserve {
 
     #[inline]
     fn kept(&self, part: ReservePart) -> u64 {
-        part.kept(self.segment_bytes(), self.ring_bytes.load(Ordering::Relaxed))
+        let is_spent = self.spent_on_ring.load(Ordering::Relaxed) && part != ReservePart::None;
+        let ring_bytes = if is_spent {
+            0
+        } else {
+            self.ring_bytes.load(Ordering::Relaxed)
+        };
+        part.kept(self.segment_bytes(), ring_bytes)
     }
 
     /// Length of the whole reserve.

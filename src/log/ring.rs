@@ -93,10 +93,13 @@ impl Tail {
         self.ring.is_some()
     }
 
-    /// Whether the ring has anything that is not written out.
+    /// Whether the ring has something that is not written out, and its part of the reserve is enough
+    /// for all that is pending.
     pub(super) fn needs_part_of_ring(&self) -> bool {
-        let written = self.active.as_ref().map_or(0, |active| active.written);
-        self.has_ring() && self.acknowledged_end > written
+        match (&self.ring, &self.active) {
+            (Some(ring), Some(active)) => ring.copied_to > active.written && self.pending_bytes() <= ring.length,
+            _ => false,
+        }
     }
 
     /// Length of the ring; 0 if there is none.

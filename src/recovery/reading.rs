@@ -93,10 +93,10 @@ struct Seen {
     /// Checksum of that header and of what follows that record. Sequences are never given out
     /// twice, so a record in the place of one that was cut back differs in its header.
     checksum: u32,
-    header: SegmentHeader,
-    /// Where the valid records end that are in the file or in the ring, which has this length.
+    /// Where the valid records end that are in the file or in the ring.
     shown_end: u64,
-    ring_bytes: u32,
+    /// Length of the ring, and what it had there; 0 if there is none.
+    ring: (u32, ring::Head),
 }
 
 /// Opens the store in this directory for reading only.
@@ -291,24 +291,23 @@ impl Growing {
             bytes.truncate(read);
             let mut seen = Seen::of(&bytes, header, file.clone());
             enough = enough.min(length.saturating_add(u64::from(ring_bytes)));
+            let in_file = seen.shown_end;
             if let Some(ring) = Ring::read(&files.context().directory, ring_bytes)? {
                 ring.complete(&mut bytes, header);
-                seen.ring_bytes = ring_bytes;
+                seen.shown_end = scan_to_end(&bytes, &header).valid_end;
+                seen.ring = (ring_bytes, ring.head_at(seen.shown_end));
             }
-            if seen.shown_end >= enough || measure()? == length || planted(Planted::ReadRingOnce) {
+            let is_as_before = || seen.is_file_current().unwrap_or(false);
+            if ring_bytes == 0 || in_file >= enough || is_as_before() || planted(Planted::ReadRingOnce) {
                 break (bytes, seen);
             }
         };
-        let scan = scan_to_end(&bytes, &header);
         bytes.shrink_to_fit();
         Ok(Growing {
-            seen: Seen {
-                shown_end: scan.valid_end,
-                ..seen
-            },
+            scan: scan_to_end(&bytes, &header),
+            seen,
             header,
             bytes,
-            scan,
         })
     }
 
@@ -418,16 +417,21 @@ impl Seen {
             last_header,
             last_end,
             checksum: checksum.finalize(),
-            header,
             shown_end: scanner.valid_end(),
-            ring_bytes: 0,
+            ring: (0, [0; size_of::<ring::Head>()]),
         }
     }
 
     fn is_current(&self, directory: &Directory) -> std::io::Result<bool> {
-        if self.file.len()? != self.length
-            || ring::has_record_at(directory, self.ring_bytes, self.header, self.shown_end)?
-        {
+        // The ring first: what is overwritten there after this look is in the file by then.
+        let (ring_bytes, head) = self.ring;
+        let is_same = ring_bytes == 0 || ring::head_at(directory, ring_bytes, self.shown_end)? == head;
+        Ok(is_same && self.is_file_current()?)
+    }
+
+    /// Whether the file alone is as it was read.
+    fn is_file_current(&self) -> std::io::Result<bool> {
+        if self.file.len()? != self.length {
             return Ok(false);
         }
         if planted(Planted::ForgetCutTail) {

@@ -13,7 +13,7 @@
 use super::scan::Scanner;
 use crate::error::{Error, Result};
 use crate::format::manifest::RING_BYTES_MAX;
-use crate::format::record::{HEADER_LEN_MAX, Header, Place, Record};
+use crate::format::record::{HEADER_LEN_MAX, Place, Record};
 use crate::format::segment::SegmentHeader;
 use crate::format::{Damage, RING_FILE};
 use crate::planted::{Planted, planted};
@@ -67,6 +67,15 @@ impl Ring {
         let Ring(bytes) = self;
         let (before, from) = bytes.split_at(offset.checked_rem(bytes.len() as u64).unwrap_or(0) as usize);
         [from, before].concat()
+    }
+
+    /// As [`head_at`], as the ring was when it was read.
+    pub(crate) fn head_at(&self, offset: u64) -> Head {
+        let mut head = [0; HEADER_LEN_MAX];
+        for (byte, found) in head.iter_mut().zip(self.from(offset)) {
+            *byte = found;
+        }
+        head
     }
 
     /// What follows the valid records among these bytes of a segment, if the ring has any of it.
@@ -128,29 +137,23 @@ impl Continuation {
     }
 }
 
-/// Whether a record of this segment begins at this offset in the ring of this length, as it is now.
-pub(crate) fn has_record_at(
-    directory: &Directory,
-    ring_bytes: u32,
-    header: SegmentHeader,
-    offset: u64,
-) -> std::io::Result<bool> {
-    if ring_bytes == 0 {
-        return Ok(false);
-    }
-    let file = directory.open_file(RING_FILE, false)?;
-    let (length, position) = (u64::from(ring_bytes), offset % u64::from(ring_bytes));
-    // No header is longer, and two reads reach around the end.
+/// The beginning of what a ring has at one place: as long as a record's header may be, so that another
+/// record there begins otherwise.
+pub(crate) type Head = [u8; HEADER_LEN_MAX];
+
+/// What the ring of this length has at this offset of a segment, as it is now.
+pub(crate) fn head_at(directory: &Directory, ring_bytes: u32, offset: u64) -> std::io::Result<Head> {
     let mut head = [0; HEADER_LEN_MAX];
+    let length = u64::from(ring_bytes);
+    let Some(position) = offset.checked_rem(length) else {
+        return Ok(head);
+    };
+    let file = directory.open_file(RING_FILE, false)?;
+    // It may reach around the end.
     let before_end = head.len().min((length - position) as usize);
     let (first, second) = head.split_at_mut(before_end);
     read_exact_at(&*file, first, position)?;
     let second_len = second.len().min(length as usize);
     read_exact_at(&*file, second.get_mut(..second_len).unwrap_or_default(), 0)?;
-    let place = Place {
-        salt: header.salt,
-        base_sequence: header.base_sequence,
-        offset,
-    };
-    Ok(Header::decode(&head, place).is_ok())
+    Ok(head)
 }

@@ -387,6 +387,36 @@ impl Interposer for Greedy {
     }
 }
 
+/// The same for a refresh of a reader that has seen all but the last of it.
+#[test]
+fn a_refresh_misses_nothing_that_is_written_out_and_overwritten_while_it_looks() {
+    for at in 0.. {
+        let disk = MemStorage::new();
+        let (_store, namespace) = open(&disk);
+        put(&namespace, "key", "first");
+        let (from, writer) = (Arc::new(AtomicU64::new(u64::MAX)), namespace.clone());
+        let begin = from.clone();
+        let (between, storage) = between_calls(&disk, move |call, _| {
+            if call == from.load(Ordering::Acquire).saturating_add(at) {
+                for number in 0..14 {
+                    put(&writer, &format!("other {number}"), &"v".repeat(400));
+                }
+            }
+        });
+        let reader = reading(storage).open(DIRECTORY).unwrap();
+        let read = reader.open_namespace("N").unwrap();
+        put(&namespace, "key", "second");
+        let first = between.calls.load(Ordering::Acquire);
+        begin.store(first, Ordering::Release);
+        assert!(reader.refresh().unwrap().changed, "call {at}");
+        assert_eq!(text(&read, "key").as_deref(), Some("second"), "call {at}");
+        if between.calls.load(Ordering::Acquire) <= first + at {
+            at_least(5, at, "calls");
+            break;
+        }
+    }
+}
+
 /// What was acknowledged can be written out on a full disk, whatever compaction has taken before.
 #[test]
 fn on_a_full_disk_what_the_ring_has_is_written_out_all_the_same() {
@@ -693,6 +723,26 @@ fn salvage_takes_what_only_the_ring_has_behind_damage_that_it_does_not_reach() {
     let found = content(&store.open_namespace("N").unwrap());
     assert_eq!(found.len(), 60, "one record is lost");
     assert!(found.contains_key("only in the ring"));
+}
+
+/// The last record of the file is damaged, and the ring has only what is behind it.
+#[test]
+fn salvage_takes_what_only_the_ring_has_behind_a_damaged_end_of_the_file() {
+    let disk = MemStorage::seeded(8);
+    let (store, namespace) = open(&disk);
+    put(&namespace, "first", "value");
+    store.flush().unwrap();
+    namespace.put("synced", "damaged").unwrap();
+    put(&namespace, "only in the ring", "value");
+    assert!(store.stats().pending_bytes > 0);
+    let killed = disk.crash_process();
+    let segment = ending(&killed, ".segment").pop().unwrap();
+    let length = killed.read_file(&segment).unwrap().len() as u64;
+    killed.flip_bit(&segment, 8 * (length - 10)).unwrap();
+    salvage(DIRECTORY, "/salvaged", options(Arc::new(killed.clone()))).unwrap();
+    let store = options(Arc::new(killed)).open("/salvaged").unwrap();
+    let found = content(&store.open_namespace("N").unwrap());
+    assert!(found.keys().eq(["first", "only in the ring"]), "{found:?}");
 }
 
 #[test]

@@ -258,8 +258,9 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
             let bytes = &mut self.content.bytes;
             if !ring.complete(bytes, *header) {
                 // Behind damage the file may go on, and the ring behind the file.
-                let end = end_of_sound_records(bytes, *header);
-                if let Some(continuation) = ring.records_from(end, *header) {
+                let ends = [end_of_sound_records(bytes, *header), bytes.len() as u64];
+                let found = ends.into_iter().find_map(|end| ring.records_from(end, *header));
+                if let Some(continuation) = found {
                     continuation.lay_over(bytes);
                 }
             }
