@@ -54,8 +54,8 @@ pub enum ReadMode {
 /// The ring is made by the first write of class `Os`, or by a later one if there is no room for it, on
 /// the disk or under [`Options::max_disk_bytes`]. What is pending is never more than it has: a write
 /// that would make it more is written out at once, as are all while the reserve for a full disk is not
-/// whole. Recovery, salvage, verify and readers
-/// find what it has. Versions that do not know the ring refuse a store with one that was not closed.
+/// whole. Recovery, salvage, verify and readers find what it has. Versions that do not know the ring
+/// refuse a store with one that was not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum RingMode {
     /// On ext4, XFS and tmpfs, with [`ReadMode::Map`].

@@ -130,7 +130,7 @@ impl Manifest {
         if self.next_segment_id == 0 || self.next_sequence == 0 || self.next_namespace == 0 {
             return Err(Damage::Field("next number"));
         }
-        let has_open = self.segments.iter().any(|entry| entry.state == SegmentState::Open);
+        let has_open = self.segments.iter().any(|entry| entry.state.is_open());
         if u64::from(self.ring_bytes) > RING_BYTES_MAX || (self.ring_bytes > 0 && !has_open) {
             return Err(Damage::Field("length of the ring"));
         }

@@ -359,8 +359,8 @@ impl Log {
     }
 
     /// Appends a mark of how far the log is durable, if that has advanced by more than the last mark
-    /// itself, and nothing is pending that may be rolled back. With it recovery can tell a torn end from damage, and need not
-    /// copy what is durable.
+    /// itself, and nothing is pending that may be rolled back. With it recovery can tell a torn end
+    /// from damage, and need not copy what is durable.
     #[inline]
     pub(super) fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let durable = guard.durable_sequence;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::manifest::{Manifest, SegmentState};
+use crate::format::manifest::Manifest;
 use crate::format::{Damage, INDEX_FILE, MANIFEST_FILE, MANIFEST_TEMPORARY_FILE, Stored};
 use crate::location::segment_index;
 use crate::planted::{Planted, planted};
@@ -272,7 +272,7 @@ impl ManifestStore {
         change(&mut next);
         // What the ring has continues open segments.
         let ring_bytes = ring_bytes.unwrap_or(current.ring_bytes);
-        let has_open = next.segments.iter().any(|entry| entry.state == SegmentState::Open);
+        let has_open = next.segments.iter().any(|entry| entry.state.is_open());
         next.ring_bytes = if has_open { ring_bytes } else { 0 };
         Self::write(&self.directory, &next)?;
         *current = Current::new(next, ring_bytes);

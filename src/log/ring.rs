@@ -8,8 +8,8 @@
 //!   the writer lock.
 //! * A manifest names the ring from before the first copy until no segment is open, so that recovery
 //!   reads it, and programs that do not know it refuse the store.
-//! * The file is made anew for each opening, written and synced before it is mapped: its blocks are
-//!   its own, and a store into its pages needs nothing that could be lacking.
+//! * The file is created after each opening, written and synced before it is mapped. So it has all of
+//!   its blocks, shares none, and a store into its pages allocates nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, TryLockError};

@@ -93,7 +93,7 @@ impl Log {
         }
         let floors = self.floors(&self.lock());
         let mut manifest = self.manifest.current();
-        manifest.segments.retain(|entry| entry.state != SegmentState::Open);
+        manifest.segments.retain(|entry| !entry.state.is_open());
         // What the ring has continues open segments only.
         manifest.ring_bytes = 0;
         manifest.next_sequence = manifest.next_sequence.max(floors.next_sequence);

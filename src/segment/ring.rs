@@ -58,7 +58,9 @@ impl Ring {
     pub(crate) fn find(directory: &Directory) -> Result<Option<Ring>> {
         match directory.open_file(RING_FILE, false).and_then(|file| file.len()) {
             Ok(length @ 1..=RING_BYTES_MAX) => Ring::read(directory, length as u32),
-            _ => Ok(None),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", &directory.path_of(RING_FILE), error)),
         }
     }
 

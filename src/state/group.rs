@@ -282,7 +282,8 @@ impl State {
         self.group.store(older);
     }
 
-    /// Gives back the room that was kept for a group.
+    /// Gives back the room that was kept for a large group, and keeps the group until
+    /// [`State::free_withdrawn`].
     fn note_withdrawn(&self, group: &Arc<Group>) {
         if group.at_once {
             return;

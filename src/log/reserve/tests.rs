@@ -166,7 +166,7 @@ fn the_part_of_the_ring_is_left_by_compaction_and_used_once() {
     reserve.release(ReservePart::Acknowledged);
     assert_eq!(length(&disk), None);
     reserve.restore().unwrap();
-    // What it may take is not that of others, whoever comes first.
+    // Released twice, it takes nothing from the other parts.
     reserve.release(ReservePart::Acknowledged);
     reserve.release(ReservePart::Acknowledged);
     assert_eq!(length(&disk), Some(without));
