@@ -134,8 +134,8 @@ fn a_life_survives(ring: bool) {
     let recording = workload.record(honest());
     let explorer = Explorer::default();
     let samples = Samples {
-        life: Sample::one_in(10),
-        recoveries: Sample::one_in(50),
+        life: Sample::one_in(5),
+        recoveries: Sample::one_in(25),
     };
     let choose = |place: &Place, step: usize, moment: &Moment| exhaustively(samples, place, step, moment);
     let result = explorer.explore(&workload, &recording, &choose);

@@ -551,7 +551,7 @@ fn permissions_that_are_taken_away_at_any_step_lose_nothing() {
 
 #[test]
 fn an_error_at_any_call_of_an_opening_after_a_kill_loses_nothing() {
-    let sample = Sample::one_in(2 * ONE_IN);
+    let sample = Sample::one_in(ONE_IN);
     for ring in [false, true] {
         an_error_at_any_call_of_an_opening(sample, ring);
     }
