@@ -430,14 +430,7 @@ fn wherever_it_begins(index: usize, sample: Sample, pread: impl Fn(u64) -> bool 
 fn wherever_it_begins_with(ring: bool, index: usize, sample: Sample, pread: impl Fn(u64) -> bool + Sync) -> Lived {
     let workload = Arc::new(Workload::every_kind(ring));
     let steps = steps_of(&workload);
-    let sampled = sample.of(beginnings(&troubles()[index], &steps).into_iter());
-    // The sample is shared between both. Its places are odd and even in turn, and so are the modes.
-    let is_shared = |place: usize| sample.is_all() || (place / 2).is_multiple_of(2) == ring;
-    let beginnings: Vec<_> = sampled
-        .enumerate()
-        .filter(|(place, _)| is_shared(*place))
-        .map(|(_, at)| at)
-        .collect();
+    let beginnings: Vec<_> = sample.of(beginnings(&troubles()[index], &steps).into_iter()).collect();
     let (next, lived) = (AtomicUsize::new(0), Mutex::new(Lived::default()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {

@@ -31,10 +31,6 @@ impl Sample {
         Sample { one_in: 1, seed: 0 }
     }
 
-    pub fn is_all(self) -> bool {
-        self.one_in == 1
-    }
-
     /// Every N-th of these, evenly spread.
     pub fn of<T>(self, all: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
         self.from(0, all)
