@@ -7,6 +7,10 @@
 //! valid in one place only: segment bytes inside a value, a stale block or a misdirected write are
 //! never taken for a record. The body's checksum does not, so compaction can move a body unchanged.
 
+use std::sync::LazyLock;
+
+use crc32fast::Hasher;
+
 use super::{ALIGNMENT, Damage, Stored, aligned};
 use crate::planted::{Planted, planted};
 
@@ -51,6 +55,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    #[inline]
     pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
         Some(match byte {
             1 => Kind::Put,
@@ -64,6 +69,7 @@ impl Kind {
     }
 
     /// Whether the record is about a key; the others are about the log.
+    #[inline]
     pub(crate) fn has_key(self) -> bool {
         match self {
             Kind::Put | Kind::Tombstone => true,
@@ -72,6 +78,7 @@ impl Kind {
     }
 
     /// Whether the record gives a key a value.
+    #[inline]
     pub(crate) fn is_put(self) -> bool {
         match self {
             Kind::Put => true,
@@ -80,6 +87,7 @@ impl Kind {
     }
 
     /// Whether the record takes the value of a key away.
+    #[inline]
     pub(crate) fn is_tombstone(self) -> bool {
         match self {
             Kind::Tombstone => true,
@@ -104,6 +112,14 @@ pub(crate) struct Place {
     pub(crate) base_sequence: u64,
     /// Offset of the record in its segment.
     pub(crate) offset: u64,
+}
+
+impl Place {
+    /// The offset as the header's checksum covers it.
+    #[inline]
+    fn offset_field(self) -> [u8; 4] {
+        ((self.offset / ALIGNMENT) as u32).to_stored()
+    }
 }
 
 /// A record's header in memory.
@@ -133,11 +149,12 @@ impl Header {
             key_len: 0,
             metadata_len: None,
             value_len: body.len() as u32,
-            body_crc: crc32fast::hash(body),
+            body_crc: crc(body),
         }
     }
 
     /// Bytes of the encoded header.
+    #[inline]
     pub(crate) fn header_len(&self) -> usize {
         FIXED_HEADER_LEN
             + if self.expiry.is_some() { EXPIRY_LEN } else { 0 }
@@ -149,11 +166,13 @@ impl Header {
     }
 
     /// Bytes of key, metadata and value.
+    #[inline]
     pub(crate) fn body_len(&self) -> u64 {
         u64::from(self.key_len) + u64::from(self.metadata_len.unwrap_or(0)) + u64::from(self.value_len)
     }
 
     /// Bytes that the record takes in its segment, including padding.
+    #[inline]
     pub(crate) fn record_len(&self) -> u64 {
         aligned(self.header_len() as u64 + self.body_len())
     }
@@ -188,9 +207,10 @@ impl Header {
             put(&length.to_stored());
         }
         let len = at;
-        bytes[len..len + 4].copy_from_slice(&((place.offset / ALIGNMENT) as u32).to_stored());
-        let crc = header_crc(&bytes[4..len + 4], place.salt);
+        bytes[len..len + 4].copy_from_slice(&place.offset_field());
+        let crc = header_crc(&mut bytes[4..len + 4], place.salt);
         bytes[..4].copy_from_slice(&crc.to_stored());
+        bytes[4..8].copy_from_slice(&self.body_crc.to_stored());
         EncodedHeader { bytes, len }
     }
 
@@ -202,16 +222,29 @@ impl Header {
     }
 
     /// Checks the header at the beginning of `bytes` against its checksum.
+    #[inline]
     fn check(bytes: &[u8], place: Place) -> Result<(), Damage> {
-        let (stored, _) = bytes.split_first_chunk::<4>().ok_or(Damage::Short)?;
-        let flags = *bytes.get(9).ok_or(Damage::Short)?;
-        let covered = bytes.get(4..encoded_len(flags)).ok_or(Damage::Short)?;
-        let mut buffer = [0; HEADER_LEN_MAX];
-        let buffer = buffer.get_mut(..covered.len() + 4).ok_or(Damage::Short)?;
-        let (header, offset) = buffer.split_last_chunk_mut::<4>().ok_or(Damage::Short)?;
-        header.copy_from_slice(covered);
-        *offset = ((place.offset / ALIGNMENT) as u32).to_stored();
-        if header_crc(buffer, place.salt) == u32::from_stored(*stored) || planted(Planted::TrustStaleRing) {
+        let fixed = bytes.first_chunk::<FIXED_HEADER_LEN>().ok_or(Damage::Short)?;
+        let &[c0, c1, c2, c3, covered @ ..] = fixed;
+        let &[_, _, _, _, _, flags, ..] = &covered;
+        let crc = if encoded_len(flags) == FIXED_HEADER_LEN {
+            // Most are of this length, so their copy is of a length that the compiler knows.
+            let mut buffer = [0; FIXED_HEADER_LEN];
+            let [header @ .., _, _, _, _] = &mut buffer;
+            *header = covered;
+            let [.., o0, o1, o2, o3] = &mut buffer;
+            [*o0, *o1, *o2, *o3] = place.offset_field();
+            header_crc(&mut buffer, place.salt)
+        } else {
+            let covered = bytes.get(4..encoded_len(flags)).ok_or(Damage::Short)?;
+            let mut buffer = [0; HEADER_LEN_MAX];
+            let buffer = buffer.get_mut(..covered.len() + 4).ok_or(Damage::Short)?;
+            let (header, offset) = buffer.split_last_chunk_mut::<4>().ok_or(Damage::Short)?;
+            header.copy_from_slice(covered);
+            *offset = place.offset_field();
+            header_crc(buffer, place.salt)
+        };
+        if crc == u32::from_stored([c0, c1, c2, c3]) || planted(Planted::TrustStaleRing) {
             Ok(())
         } else {
             Err(Damage::HeaderChecksum)
@@ -219,6 +252,7 @@ impl Header {
     }
 
     /// As [`Header::decode`], for a header whose checksum has just been checked.
+    #[inline]
     pub(crate) fn fields(bytes: &[u8], place: Place) -> Result<Header, Damage> {
         let (words, _) = bytes.as_chunks::<4>();
         let &[
@@ -234,19 +268,9 @@ impl Header {
             return Err(Damage::Short);
         };
         let kind = Kind::from_byte(kind).ok_or(Damage::Field("record kind"))?;
-        if flags & !(FLAG_EXPIRY | FLAG_METADATA) != 0 {
-            return Err(Damage::Field("record flags"));
-        }
-        let mut optional = super::Fields(bytes.get(FIXED_HEADER_LEN..encoded_len(flags)).ok_or(Damage::Short)?);
-        let expiry = if flags & FLAG_EXPIRY != 0 {
-            Some(optional.u64()?)
-        } else {
-            None
-        };
-        let metadata_len = if flags & FLAG_METADATA != 0 {
-            Some(optional.u32()?)
-        } else {
-            None
+        let (expiry, metadata_len) = match flags {
+            0 => (None, None),
+            _ => Self::optional_fields(bytes, kind, flags)?,
         };
         let stored_key_len = u32::from(u16::from_stored(key_len));
         let header = Header {
@@ -262,26 +286,34 @@ impl Header {
             value_len: u32::from_stored(value_len),
             body_crc: u32::from_stored(body_crc),
         };
-        if metadata_len.is_some_and(|length| length as usize > METADATA_LEN_MAX) {
-            return Err(Damage::Field("metadata length"));
-        }
-        if header.value_len as usize > VALUE_LEN_MAX {
+        let value_len_max = if kind.is_tombstone() { 0 } else { VALUE_LEN_MAX };
+        if header.value_len as usize > value_len_max {
             return Err(Damage::Field("value length"));
         }
-        if !kind.is_put() && (expiry.is_some() || metadata_len.is_some()) {
+        Ok(header)
+    }
+
+    /// Expiry and length of the metadata, as far as these flags say that the header has them.
+    fn optional_fields(bytes: &[u8], kind: Kind, flags: u8) -> Result<(Option<u64>, Option<u32>), Damage> {
+        if flags & !(FLAG_EXPIRY | FLAG_METADATA) != 0 || !kind.is_put() {
             return Err(Damage::Field("record flags"));
         }
-        if kind.is_tombstone() && header.value_len != 0 {
-            return Err(Damage::Field("value length"));
-        }
+        let mut fields = super::Fields(bytes.get(FIXED_HEADER_LEN..encoded_len(flags)).ok_or(Damage::Short)?);
+        let has = |flag| flags & flag != 0;
+        let expiry = has(FLAG_EXPIRY).then(|| fields.u64()).transpose()?;
+        let metadata_len = has(FLAG_METADATA).then(|| fields.u32()).transpose()?;
         if expiry == Some(0) {
             return Err(Damage::Field("expiry"));
         }
-        Ok(header)
+        if metadata_len.is_some_and(|length| length as usize > METADATA_LEN_MAX) {
+            return Err(Damage::Field("metadata length"));
+        }
+        Ok((expiry, metadata_len))
     }
 }
 
 /// Bytes of a header with these flags.
+#[inline]
 fn encoded_len(flags: u8) -> usize {
     FIXED_HEADER_LEN
         + if flags & FLAG_EXPIRY != 0 { EXPIRY_LEN } else { 0 }
@@ -300,9 +332,30 @@ pub(crate) fn sequence_fits(base_sequence: u64, sequence: u64) -> bool {
         .is_some_and(|above| above <= u64::from(u32::MAX))
 }
 
-fn header_crc(covered: &[u8], salt: u32) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(salt);
-    hasher.update(covered);
+/// The checksum of a header: of its bytes from the checksum of the body to the offset, beginning with
+/// the salt in place of zero. Changes the bytes.
+#[inline]
+fn header_crc(covered: &mut [u8], salt: u32) -> u32 {
+    // A CRC begins with a value as if it was combined with the first four bytes of the input.
+    if let Some(first) = covered.first_chunk_mut() {
+        *first = (u32::from_stored(*first) ^ salt).to_stored();
+    }
+    crc(covered)
+}
+
+/// A hasher of no bytes. A new one would ask each time what the processor can do, which takes longer
+/// than hashing a header.
+#[inline]
+fn hasher() -> Hasher {
+    static READY: LazyLock<Hasher> = LazyLock::new(Hasher::new);
+    READY.clone()
+}
+
+/// CRC-32 of these bytes.
+#[inline]
+fn crc(bytes: &[u8]) -> u32 {
+    let mut hasher = hasher();
+    hasher.update(bytes);
     hasher.finalize()
 }
 
@@ -321,7 +374,7 @@ impl EncodedHeader {
 
 /// CRC-32 of a body, given in parts.
 pub(crate) fn body_crc(parts: &[&[u8]]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
+    let mut hasher = hasher();
     for part in parts.iter().filter(|part| !part.is_empty()) {
         hasher.update(part);
     }
@@ -340,12 +393,14 @@ impl<'a> Record<'a> {
     /// Parses the record at the beginning of `bytes`, which must extend to the end of the segment's
     /// data. Checks the header, and that the record is within `bytes`. The body is not checked yet;
     /// see [`Record::check_body`].
+    #[inline]
     pub(crate) fn parse(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
         Header::check(bytes, place)?;
         Self::parse_checked(bytes, place)
     }
 
     /// As [`Record::parse`], for a record whose header's checksum has just been checked.
+    #[inline]
     pub(crate) fn parse_checked(bytes: &'a [u8], place: Place) -> Result<Record<'a>, Damage> {
         let header = Header::fields(bytes, place)?;
         if header.record_len() > bytes.len() as u64 {
@@ -359,14 +414,16 @@ impl<'a> Record<'a> {
     }
 
     /// Checks the body against its checksum.
+    #[inline]
     pub(crate) fn check_body(&self) -> Result<(), Damage> {
-        if crc32fast::hash(self.body) == self.header.body_crc {
+        if crc(self.body) == self.header.body_crc {
             Ok(())
         } else {
             Err(Damage::BodyChecksum)
         }
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> &'a [u8] {
         self.body.get(..self.header.key_len as usize).unwrap_or_default()
     }
@@ -427,7 +484,7 @@ impl BatchBegin {
 
 /// Computes the checksum over a run of records from the two checksums that each begins with.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RunCrc(crc32fast::Hasher);
+pub(crate) struct RunCrc(Hasher);
 
 impl RunCrc {
     /// `record` are the record's bytes as stored.
