@@ -43,6 +43,7 @@ impl Location {
     /// The offset must be a multiple of 8, at least [`Self::OFFSET_MIN`] and below
     /// [`Self::OFFSET_MAX`]. The caller checks this where offsets come from: the log's own limits,
     /// or a validated hint file.
+    #[inline]
     pub(crate) fn new(segment_index: u16, offset: u64) -> Self {
         debug_assert!(
             offset.is_multiple_of(Self::UNIT),
@@ -56,28 +57,33 @@ impl Location {
     }
 
     /// The location with these bits, as stored in a slot; higher bits are ignored.
+    #[inline]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits & ((1 << Self::BITS) - 1))
     }
 
     /// The index of the segment: its id modulo 2^16.
+    #[inline]
     pub(crate) fn segment_index(self) -> u16 {
         // At most 16 bits are left, so the cast loses nothing.
         (self.0 >> Self::OFFSET_BITS) as u16
     }
 
     /// The offset of the record in its segment, in bytes.
+    #[inline]
     pub(crate) fn offset(self) -> u64 {
         (self.0 & ((1 << Self::OFFSET_BITS) - 1)) * Self::UNIT
     }
 
     /// The location as a number below 2^42.
+    #[inline]
     pub(crate) fn bits(self) -> u64 {
         self.0
     }
 }
 /// The index of a segment: the low 16 bits of its id, which stand for it in memory. Ids are never
 /// reused, and no two live segments share an index.
+#[inline]
 pub(crate) fn segment_index(id: u64) -> u16 {
     (id % Location::SEGMENTS_MAX) as u16
 }

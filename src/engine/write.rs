@@ -323,6 +323,8 @@ impl Engine {
             } => (Kind::Put, value, metadata, expiry),
             Action::Delete => (Kind::Tombstone, &[][..], None, None),
         };
+        let hash = self.state.hash(operation.namespace.number, operation.key);
+        self.state.prefetch(hash);
         let parts = [operation.key, metadata.unwrap_or_default(), value];
         let header = Header {
             kind,
@@ -336,7 +338,7 @@ impl Engine {
         };
         NewRecord {
             namespace: operation.namespace,
-            hash: self.state.hash(operation.namespace.number, operation.key),
+            hash,
             header,
             parts,
         }

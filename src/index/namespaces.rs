@@ -93,11 +93,13 @@ impl NamespaceState {
         self.has_expiring.store(true, Ordering::Release);
     }
 
+    #[inline]
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped_at().is_some()
     }
 
     /// Sequence of the record that dropped it.
+    #[inline]
     pub(crate) fn dropped_at(&self) -> Option<u64> {
         match self.dropped_at.load(Ordering::Acquire) {
             0 => None,

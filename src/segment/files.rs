@@ -11,9 +11,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::format::segment_file;
+use super::{ReadError, Value};
+use crate::format::record::{Header, Place, Record};
+use crate::format::{Damage, segment_file};
 use crate::planted::{Planted, planted};
-use crate::storage::{Directory, StorageFile};
+use crate::storage::{Directory, StorageFile, read_exact_at};
 
 /// Maximum number of open segment files, not counting files that are being read.
 const OPEN_FILES_MAX: usize = 64;
@@ -239,4 +241,49 @@ mod tests {
         let error = segments[1].get().unwrap_err();
         assert!(is_out_of_descriptors(&error), "{error}");
     }
+}
+
+/// As [`Segment::value`], of a file.
+pub(super) fn read_value(
+    file: &SegmentFile,
+    data_end: u64,
+    place: Place,
+    wanted: impl FnOnce(&Record<'_>) -> bool,
+) -> Result<Option<Value>, ReadError> {
+    let mut bytes = Vec::new();
+    read_record(&*file.get()?, data_end, place, &mut bytes)?;
+    let record = Record::parse(&bytes, place)?;
+    if !wanted(&record) {
+        return Ok(None);
+    }
+    if !planted(Planted::SkipBodyCheck) {
+        record.check_body()?;
+    }
+    let header = record.header;
+    Ok(Some(Value::owned(bytes, header.header_len(), &header)))
+}
+
+/// Reads a record into `bytes`: first enough for a small record, then, once the header is checked,
+/// the rest.
+pub(super) fn read_record(
+    file: &dyn StorageFile,
+    data_end: u64,
+    place: Place,
+    bytes: &mut Vec<u8>,
+) -> Result<(), ReadError> {
+    const FIRST_READ: u64 = 4096;
+    let left = data_end.checked_sub(place.offset).ok_or(Damage::Short)?;
+    bytes.clear();
+    bytes.resize(left.min(FIRST_READ) as usize, 0);
+    read_exact_at(file, bytes, place.offset)?;
+    let length = Header::decode(bytes, place)?.record_len();
+    if length > left {
+        return Err(Damage::Short.into());
+    }
+    let have = bytes.len();
+    bytes.resize(length as usize, 0);
+    if let Some(rest) = bytes.get_mut(have..) {
+        read_exact_at(file, rest, place.offset + have as u64)?;
+    }
+    Ok(())
 }

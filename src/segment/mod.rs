@@ -14,15 +14,15 @@ pub(crate) mod walk;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::format::Damage;
 use crate::format::hint::Hint;
 use crate::format::record::{Place, Record};
 use crate::format::segment::{SegmentHeader, Summary};
-use crate::format::{Damage, record};
 use crate::location::{Location, segment_index};
 use crate::planted::{Planted, planted};
-use crate::storage::{Map, StorageFile, read_exact_at};
+use crate::storage::{Map, read_exact_at};
 use buffer::AppendBuffer;
-use files::SegmentFile;
+use files::{SegmentFile, read_record, read_value};
 
 pub(crate) use counters::{Counters, Counts};
 pub(crate) use read_error::ReadError;
@@ -67,6 +67,7 @@ enum Bytes {
 }
 
 impl Backing {
+    #[inline]
     fn bytes(&self) -> &[u8] {
         match &self.0 {
             Bytes::Buffer(buffer) => buffer.published(),
@@ -84,6 +85,7 @@ fn stripes(bytes: Bytes) -> Source {
     clippy::indexing_slicing,
     reason = "the index is a remainder by `STRIPES`, the number of stripes"
 )]
+#[inline]
 fn own_stripe(stripes: &[Arc<Backing>]) -> &Arc<Backing> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local! {
@@ -197,11 +199,13 @@ impl Segment {
     }
 
     /// The location of the record at this offset.
+    #[inline]
     pub(crate) fn location(&self, offset: u64) -> Location {
         Location::new(self.index(), offset)
     }
 
     /// The place of the record at this offset.
+    #[inline]
     pub(crate) fn place(&self, offset: u64) -> Place {
         Place {
             salt: self.header.salt,
@@ -212,12 +216,14 @@ impl Segment {
 
     /// The record at this offset, with its header checked and its body unchecked. `scratch` holds
     /// the bytes if the segment is not in memory.
+    #[inline]
     pub(crate) fn record<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<Record<'a>, ReadError> {
         Ok(Record::parse(self.stored(offset, scratch)?, self.place(offset))?)
     }
 
     /// The bytes from this offset on: to the end of the data if the segment is in memory, else read
     /// into `scratch` to the end of the record.
+    #[inline]
     pub(crate) fn stored<'a>(&'a self, offset: u64, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], ReadError> {
         match &self.source {
             Source::Memory(stripes) => Ok(tail(own_stripe(stripes).bytes(), offset)?),
@@ -230,6 +236,7 @@ impl Segment {
 
     /// Reads the record at this offset. If `wanted` accepts its header and key, checks the body and
     /// returns it as a value that keeps its bytes alive.
+    #[inline]
     pub(crate) fn value(
         &self,
         offset: u64,
@@ -248,19 +255,7 @@ impl Segment {
                 let body_start = offset as usize + record.header.header_len();
                 Ok(Some(Value::shared(backing.clone(), body_start, &record.header)))
             }
-            Source::File { file, data_end } => {
-                let mut bytes = Vec::new();
-                read_record(&*file.get()?, *data_end, self.place(offset), &mut bytes)?;
-                let record = Record::parse(&bytes, self.place(offset))?;
-                if !wanted(&record) {
-                    return Ok(None);
-                }
-                if !planted(Planted::SkipBodyCheck) {
-                    record.check_body()?;
-                }
-                let header = record.header;
-                Ok(Some(Value::owned(bytes, header.header_len(), &header)))
-            }
+            Source::File { file, data_end } => read_value(file, *data_end, self.place(offset), wanted),
         }
     }
 
@@ -305,6 +300,12 @@ impl Segment {
                 Ok(scratch)
             }
         }
+    }
+
+    /// Whether it is read from memory or through a map, so that no system call is made.
+    #[inline]
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self.source, Source::Memory(_))
     }
 
     /// Keeps its file open, or no longer, if it is read with one call per record: once compaction
@@ -354,28 +355,9 @@ fn touch_lines(bytes: &[u8], offset: u64) -> u8 {
     line(0) ^ line(1) ^ line(2)
 }
 
+#[inline]
 fn tail(bytes: &[u8], offset: u64) -> Result<&[u8], Damage> {
     bytes.get(offset as usize..).ok_or(Damage::Short)
-}
-
-/// Reads a record into `bytes`: first enough for a small record, then, once the header is checked,
-/// the rest.
-fn read_record(file: &dyn StorageFile, data_end: u64, place: Place, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
-    const FIRST_READ: u64 = 4096;
-    let left = data_end.checked_sub(place.offset).ok_or(Damage::Short)?;
-    bytes.clear();
-    bytes.resize(left.min(FIRST_READ) as usize, 0);
-    read_exact_at(file, bytes, place.offset)?;
-    let length = record::Header::decode(bytes, place)?.record_len();
-    if length > left {
-        return Err(Damage::Short.into());
-    }
-    let have = bytes.len();
-    bytes.resize(length as usize, 0);
-    if let Some(rest) = bytes.get_mut(have..) {
-        read_exact_at(file, rest, place.offset + have as u64)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ impl SegmentTable {
         self.removed.load(Ordering::Acquire)
     }
 
+    #[inline]
     fn slot(&self, index: u16) -> Option<&ArcSwapOption<Segment>> {
         self.pages
             .get(usize::from(index) / PAGE)?
@@ -43,12 +44,14 @@ impl SegmentTable {
     }
 
     /// The segment with this index, borrowed for a short read.
+    #[inline]
     pub(crate) fn load(&self, index: u16) -> Option<Guard<Option<Arc<Segment>>>> {
         let guard = self.slot(index)?.load();
         guard.is_some().then_some(guard)
     }
 
     /// The segment with this index, with a reference to keep.
+    #[inline]
     pub(crate) fn get(&self, index: u16) -> Option<Arc<Segment>> {
         self.slot(index)?.load_full()
     }

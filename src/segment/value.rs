@@ -35,6 +35,7 @@ enum Owner {
 
 impl Value {
     /// `body_start` is the offset of the key in the backing's bytes; the record has been checked.
+    #[inline]
     pub(super) fn shared(backing: Arc<Backing>, body_start: usize, header: &Header) -> Value {
         Value::new(Owner::Shared(backing), body_start, header)
     }
@@ -72,6 +73,7 @@ impl Value {
         Value::new(Owner::Owned(Arc::new(bytes)), body_start, header)
     }
 
+    #[inline]
     fn new(owner: Owner, body_start: usize, header: &Header) -> Value {
         let metadata_start = body_start + header.key_len as usize;
         let value_start = metadata_start + header.metadata_len.unwrap_or(0) as usize;
@@ -145,6 +147,7 @@ impl Value {
     }
 
     /// When the key expires, in milliseconds since the Unix epoch; `None` if never.
+    #[inline]
     pub fn expiry_ms(&self) -> Option<u64> {
         self.expiry
     }
@@ -156,6 +159,7 @@ impl Value {
 
     /// The sequence of the write that put this value: unique in the store, higher for later writes.
     /// For use with [`crate::Condition::Sequence`].
+    #[inline]
     pub fn sequence(&self) -> u64 {
         self.sequence
     }

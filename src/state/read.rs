@@ -26,6 +26,15 @@ pub(crate) struct HashedKey<'a> {
     pub(crate) hash: u64,
 }
 
+/// What the first slot under a key's tag says of the key. It nearly always suffices.
+enum Glance<T> {
+    Absent,
+    /// A sound record of the key is there.
+    Found(Location, T),
+    /// Look closer, with [`State::find`].
+    Unsure,
+}
+
 /// Result of a look-up by hash.
 #[derive(Debug)]
 pub(crate) enum Lookup {
@@ -38,12 +47,20 @@ pub(crate) enum Lookup {
 
 impl<'a> HashedKey<'a> {
     /// Whether this is a record of the key.
+    #[inline]
     pub(super) fn is_of(&self, record: &Record<'_>) -> bool {
         record.header.namespace == self.namespace && record.key() == self.key
     }
 }
 
 impl State {
+    /// Has the processor load what a look-up of this hash begins with. For a caller that does
+    /// something else before.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.keydir.prefetch(hash);
+    }
+
     /// A key, with its hash.
     #[inline]
     pub(crate) fn hashed<'a>(&self, namespace: u32, key: &'a [u8]) -> HashedKey<'a> {
@@ -57,39 +74,55 @@ impl State {
     }
 
     /// As [`State::get`], with the hash known and perhaps the time.
+    #[inline]
     pub(super) fn get_hashed(&self, key: &HashedKey<'_>, now: Option<&Now>) -> Result<Option<Value>> {
-        let mut found = None;
         if self.is_changing()
             && let Some(of_group) = self.find_in_group(key, u64::MAX)
         {
             return self.value_in_group(key, &of_group, now);
         }
-        self.without_strangers(key, || {
-            self.find(key.hash, |segment, offset| {
-                let mut checked = Ok(false);
-                found = segment.value(offset, |record| {
-                    checked = self.leads_to(key, record);
-                    matches!(checked, Ok(true))
-                })?;
-                Ok(checked?)
-            })
-        })?;
+        let read = |segment: &Segment, offset| segment.value(offset, |record| key.is_of(record)).ok().flatten();
+        let found = match self.glance(key, read) {
+            Glance::Absent => return Ok(None),
+            Glance::Found(_, value) => Some(value),
+            Glance::Unsure => self.find_record(key, |segment, offset, is_of| segment.value(offset, is_of))?,
+        };
         Ok(self.unless_expired(found, now))
+    }
+
+    /// What `read` makes of the record that the first slot under the key's tag leads to. It returns
+    /// None if that is not the key's, or not sound.
+    #[inline]
+    fn glance<T>(&self, key: &HashedKey<'_>, read: impl FnOnce(&Segment, u64) -> Option<T>) -> Glance<T> {
+        let Some(location) = self.keydir.first(key.hash) else {
+            return Glance::Absent;
+        };
+        let found = match self.segments.load(location.segment_index()).as_deref() {
+            // A read that fails must be told, not repeated.
+            Some(Some(segment)) if segment.is_in_memory() => read(segment, location.offset()),
+            _ => None,
+        };
+        match found {
+            Some(found) => Glance::Found(location, found),
+            None => Glance::Unsure,
+        }
     }
 
     /// The value, unless it has expired now, or at this time.
     #[inline]
     pub(super) fn unless_expired(&self, found: Option<Value>, now: Option<&Now>) -> Option<Value> {
-        found.filter(|value| {
-            let (expiry, sequence) = (value.expiry_ms(), value.sequence());
-            let is_expired = |now: &Now| now.is_expired(expiry, sequence);
-            let is_expired = || now.map_or_else(|| is_expired(&self.context.time.now()), is_expired);
-            expiry.is_none() || planted(Planted::ShowExpired) || !is_expired()
-        })
+        let (expiry, sequence) = match &found {
+            Some(value) if value.expiry_ms().is_some() => (value.expiry_ms(), value.sequence()),
+            _ => return found,
+        };
+        let is_expired = |now: &Now| now.is_expired(expiry, sequence);
+        let is_expired = now.map_or_else(|| is_expired(&self.context.time.now()), is_expired);
+        found.filter(|_| !is_expired || planted(Planted::ShowExpired))
     }
 
     /// What `read` makes of the newest record of the key, expired or not. It is given places to read
     /// at, and a test whether a record there is the key's.
+    #[cold]
     pub(super) fn find_record<T>(
         &self,
         key: &HashedKey<'_>,
@@ -136,6 +169,20 @@ impl State {
     /// As [`State::find_header`]; returns the header if the record was found.
     #[inline]
     pub(super) fn look_up(&self, key: &HashedKey<'_>) -> (Result<Lookup>, Option<Header>) {
+        let mut scratch = Vec::new();
+        let read = |segment: &Segment, offset| {
+            let record = segment.record(offset, &mut scratch).ok()?;
+            key.is_of(&record).then_some(record.header)
+        };
+        match self.glance(key, read) {
+            Glance::Absent => (Ok(Lookup::Absent), None),
+            Glance::Found(location, header) => (Ok(Lookup::Found(location)), Some(header)),
+            Glance::Unsure => self.look_closer(key),
+        }
+    }
+
+    #[cold]
+    fn look_closer(&self, key: &HashedKey<'_>) -> (Result<Lookup>, Option<Header>) {
         let mut header = None;
         let mut scratch = Vec::new();
         let lookup = self.find(key.hash, |segment, offset| {

@@ -188,17 +188,23 @@ impl Namespace {
     #[inline]
     pub(super) fn read<T>(&self, mut look: impl FnMut(&NamespaceView<'_>) -> Result<T>) -> Result<T> {
         let view = self.view()?;
-        let answer = look(&view);
-        match &answer {
-            Err(error) if view.may_have_moved(error) => {}
-            _ => return answer,
+        match view.engine {
+            Current::Writer(_) => look(&view),
+            Current::Loaded(_) => self.read_loaded(view, look),
         }
-        drop(view);
-        self.read_again(look, answer)
     }
 
     #[cold]
-    fn read_again<T>(&self, mut look: impl FnMut(&NamespaceView<'_>) -> Result<T>, mut answer: Result<T>) -> Result<T> {
+    fn read_loaded<T>(
+        &self,
+        view: NamespaceView<'_>,
+        mut look: impl FnMut(&NamespaceView<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut answer = look(&view);
+        if !answer.as_ref().is_err_and(|error| view.may_have_moved(error)) {
+            return answer;
+        }
+        drop(view);
         for _ in 0..READ_ATTEMPTS_MAX {
             self.store.refresh()?;
             let view = self.view()?;

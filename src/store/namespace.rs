@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::checks::{check_options, checked_put};
-use super::current::NamespaceView;
 use super::list::{Moment, Source};
 use super::{List, NamespaceStats, Store};
 use crate::engine::Engine;
@@ -140,8 +139,11 @@ impl Namespace {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         let key = key.as_ref();
         self.read(|view| {
-            let found = view.engine.state.get(view.state(), key)?;
-            unless_dropped(view, found)
+            let found = view.engine.state.get(view.state(), key);
+            if matches!(found, Ok(None)) {
+                view.check()?;
+            }
+            found
         })
     }
 
@@ -182,7 +184,9 @@ impl Namespace {
         self.read(|view| {
             let engine = &view.engine;
             let found = engine.state.find_header(&engine.state.hashed(self.state.number, key))?;
-            let found = unless_dropped(view, found)?;
+            if found.is_none() {
+                view.check()?;
+            }
             Ok(found.is_some_and(|(_, header)| {
                 header.expiry.is_none() || !engine.context.time.now().is_expired(header.expiry, header.sequence)
             }))
@@ -364,13 +368,4 @@ impl Namespace {
     pub fn count(&self) -> Result<u64> {
         self.list().count()
     }
-}
-
-/// What was found, or an error if that is nothing because the namespace was dropped meanwhile.
-#[inline]
-fn unless_dropped<T>(view: &NamespaceView<'_>, found: Option<T>) -> Result<Option<T>> {
-    if found.is_none() {
-        view.check()?;
-    }
-    Ok(found)
 }

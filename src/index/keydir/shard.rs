@@ -13,9 +13,9 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// A part of the keydir that grows on its own.
 pub(super) struct Shard {
-    /// The current table. Written only while holding `writer`.
+    /// The current table, for readers. Replaced only while holding `writer`.
     table: ArcSwap<Table>,
-    /// The counts of the current table, and the right to change it.
+    /// The current table, for writers, and its counts.
     writer: Mutex<Writer>,
     /// Maximum number of non-EMPTY slots in the current table, readable without loading the table.
     used_max: AtomicUsize,
@@ -25,8 +25,8 @@ pub(super) struct Shard {
 }
 
 /// What writers know about the current table.
-#[derive(Default)]
 struct Writer {
+    table: Arc<Table>,
     /// Entries.
     live: usize,
     /// DELETED slots.
@@ -43,6 +43,18 @@ pub(super) enum Fill {
     Loose,
 }
 
+impl Writer {
+    /// Of a table whose entries are not counted yet.
+    fn new(table: Arc<Table>) -> Writer {
+        Writer {
+            table,
+            live: 0,
+            deleted: 0,
+            removed: 0,
+        }
+    }
+}
+
 impl Shard {
     /// An empty shard with a table for `expected` entries. If none are expected it uses `empty`, a
     /// table without slots that all shards can share because it is never written to.
@@ -55,17 +67,17 @@ impl Shard {
         };
         Self {
             used_max: AtomicUsize::new(sizing.used_max(table.capacity())),
-            table: ArcSwap::new(table),
+            table: ArcSwap::new(table.clone()),
             promised: AtomicUsize::new(0),
-            writer: Mutex::new(Writer::default()),
+            writer: Mutex::new(Writer::new(table)),
             sizing,
         }
     }
 
     /// Writes the table as it is.
     pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
-        let _writer = self.write();
-        let table = self.table();
+        let writer = self.write();
+        let table = &writer.table;
         out.write_all(&(table.capacity() as u32).to_stored())?;
         table
             .slots()
@@ -85,8 +97,8 @@ impl Shard {
         }
         let (slots, _) = fields.slice(capacity.saturating_mul(size_of::<u64>()))?.as_chunks();
         let table = Table::of_slots(slots.iter().map(|bits| Slot::from_bits(u64::from_stored(*bits))));
-        let mut writer = Writer::default();
-        for slot in table.slots() {
+        let mut writer = Writer::new(Arc::new(table));
+        for slot in writer.table.clone().slots() {
             match slot.location() {
                 Some(location) if is_known(location) => writer.live += 1,
                 Some(_) => return Err(Damage::Field("location")),
@@ -98,7 +110,7 @@ impl Shard {
             return Err(Damage::Field("fill of a shard"));
         }
         Ok(Self {
-            table: ArcSwap::new(Arc::new(table)),
+            table: ArcSwap::new(writer.table.clone()),
             promised: AtomicUsize::new(0),
             writer: Mutex::new(writer),
             used_max: AtomicUsize::new(used_max),
@@ -108,6 +120,7 @@ impl Shard {
 
     /// The current table. The guard keeps it alive, and it stays correct for the look-up that
     /// loaded it.
+    #[inline]
     pub(super) fn table(&self) -> Guard<Arc<Table>> {
         self.table.load()
     }
@@ -131,6 +144,7 @@ impl Shard {
 
     /// Whether this many entries can be added, if no other thread adds any. Takes the mutex only if
     /// the table has, or might need, its maximum size.
+    #[inline]
     pub(super) fn has_room(&self, entries: usize) -> bool {
         let live_max = self.sizing.live_max();
         let entries = entries + self.promised.load(Ordering::Acquire);
@@ -160,17 +174,13 @@ impl Shard {
 
     /// Stores `new` over `old`; false if `old` is not there.
     pub(super) fn replace(&self, old: Slot, new: Slot) -> bool {
-        // Here and below the table is loaded after taking the mutex: before that, another writer
-        // may replace it.
-        let _writer = self.write();
-        self.table().replace(old, new)
+        self.write().table.replace(old, new)
     }
 
     /// Removes an entry, and tells how full the table is then; None if the entry is not there.
     pub(super) fn remove(&self, slot: Slot) -> Option<Fill> {
         let mut writer = self.write();
-        let table = self.table();
-        match table.remove(slot)? {
+        match writer.table.remove(slot)? {
             Removed::Marked => writer.deleted += 1,
             Removed::Cleared(marks) => writer.deleted -= marks,
         }
@@ -178,15 +188,16 @@ impl Shard {
         writer.removed += 1;
         // A quarter must also have been removed, or a table presized for opening a store would
         // shrink at the first removal.
-        let quarter = table.capacity() / 4;
+        let capacity = writer.table.capacity();
+        let quarter = capacity / 4;
         if writer.live < quarter && writer.removed >= quarter {
-            let capacity = self.sizing.capacity_for(writer.live);
-            if capacity < table.capacity() {
-                self.rebuild(&mut writer, &table, capacity);
+            let enough = self.sizing.capacity_for(writer.live);
+            if enough < capacity {
+                self.rebuild(&mut writer, enough);
                 return Some(Fill::Enough);
             }
         }
-        Some(match self.sizing.is_loose(table.capacity(), writer.live) {
+        Some(match self.sizing.is_loose(capacity, writer.live) {
             true => Fill::Loose,
             false => Fill::Enough,
         })
@@ -195,10 +206,9 @@ impl Shard {
     /// Makes a loose table smaller.
     pub(super) fn shrink(&self) {
         let mut writer = self.write();
-        let table = self.table();
-        if self.sizing.is_loose(table.capacity(), writer.live) {
+        if self.sizing.is_loose(writer.table.capacity(), writer.live) {
             let capacity = self.sizing.capacity_for(writer.live);
-            self.rebuild(&mut writer, &table, capacity);
+            self.rebuild(&mut writer, capacity);
         }
     }
 
@@ -210,7 +220,7 @@ impl Shard {
         mut relation: impl FnMut(Location) -> Result<Relation, E>,
     ) -> Result<Upsert, E> {
         let mut writer = self.write();
-        let table = self.table();
+        let table = &writer.table;
         for standing in table.candidates(slot.tag()) {
             match relation(standing)? {
                 Relation::OtherKey => {}
@@ -229,14 +239,12 @@ impl Shard {
     /// Adds an entry that is absent, after making room for it.
     #[inline]
     fn add(&self, writer: &mut Writer, slot: Slot) {
-        let mut table = self.table();
-        if writer.live + writer.deleted + 1 > self.sizing.used_max(table.capacity()) {
+        if writer.live + writer.deleted + 1 > self.used_max.load(Ordering::Relaxed) {
             // The new capacity depends on the live entries alone: if DELETED slots filled the
             // table, it may stay the same or shrink.
-            self.rebuild(writer, &table, self.sizing.capacity_for(writer.live + 1));
-            table = self.table();
+            self.rebuild(writer, self.sizing.capacity_for(writer.live + 1));
         }
-        let placed = table.place(slot);
+        let placed = writer.table.place(slot);
         debug_assert!(placed.is_some(), "`used_max` is below the capacity");
         if placed == Some(Slot::DELETED) {
             writer.deleted -= 1;
@@ -246,8 +254,10 @@ impl Shard {
 
     /// Publishes a table of this capacity with the entries of the current one. Readers that hold
     /// the current one keep it, and the last of them frees it.
-    fn rebuild(&self, writer: &mut Writer, current: &Table, capacity: usize) {
-        self.table.store(Arc::new(current.rebuilt(capacity)));
+    #[cold]
+    fn rebuild(&self, writer: &mut Writer, capacity: usize) {
+        writer.table = Arc::new(writer.table.rebuilt(capacity));
+        self.table.store(writer.table.clone());
         self.used_max.store(self.sizing.used_max(capacity), Ordering::Release);
         writer.deleted = 0;
         writer.removed = 0;
@@ -255,6 +265,7 @@ impl Shard {
 
     /// Takes the mutex. Poisoning is ignored: only the callback of `upsert` can panic under it, and
     /// that runs before anything is changed.
+    #[inline]
     fn write(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -265,7 +276,8 @@ impl Shard {
     /// Checks the counts against the table, and the table's own rules.
     pub(super) fn check(&self) {
         let writer = self.write();
-        let table = self.table();
+        let table = &writer.table;
+        assert!(Arc::ptr_eq(table, &self.table()), "readers and writers use the same");
         assert_eq!(
             table.check(),
             (writer.live, writer.deleted),

@@ -4,6 +4,7 @@
 //! Methods that change a table are called under the mutex of its shard, or before the table is
 //! published.
 
+use super::prefetch::prefetch;
 use super::{Location, Slot, Tag};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -63,6 +64,7 @@ impl Table {
     }
 
     /// The locations of the entries with this tag, in probe order.
+    #[inline]
     pub(super) fn candidates(&self, tag: Tag) -> impl Iterator<Item = Location> {
         // A DELETED slot looks like tag 0, but has no location.
         self.chain(tag)
@@ -74,6 +76,14 @@ impl Table {
     pub(super) fn touch(&self, tag: Tag) -> u64 {
         let home = self.slots.get(tag.home(self.capacity()));
         home.map_or(0, |cell| cell.load(Ordering::Acquire))
+    }
+
+    /// As [`Table::touch`], without waiting for it.
+    #[inline]
+    pub(super) fn prefetch(&self, tag: Tag) {
+        if let Some(home) = self.slots.get(tag.home(self.capacity())) {
+            prefetch(home);
+        }
     }
 
     /// Stores an absent entry in the first free slot of its probe. Returns the slot's previous
