@@ -145,10 +145,11 @@ impl Housekeeping {
         Turns::new(&self.context, &self.state, &self.log)
     }
 
-    /// Gives back the memory of keys that have left the indexes.
+    /// Gives back the memory of keys that have left the indexes, and of segments that were sealed.
     pub(crate) fn shrink(&self) {
         let _busy = self.keep_out();
         self.state.shrink();
+        self.log.shrink();
     }
 
     /// Drops stale entries of the expiry queue, once there may be many.

@@ -70,7 +70,8 @@ impl Account {
 pub(super) struct Prepared {
     pub(super) header: SegmentHeader,
     pub(super) file: Arc<LogFile>,
-    pub(super) appender: Appender,
+    /// Bytes that it will have room for. They take memory once it is active.
+    pub(super) capacity: u64,
 }
 
 /// A segment that no longer grows but has no seal yet.
@@ -221,7 +222,7 @@ impl Active {
 
 impl Prepared {
     pub(super) fn has_room(&self, length: u64, next_sequence: u64) -> bool {
-        self.appender.spare_len() as u64 >= length + SEGMENT_OVERHEAD
+        self.capacity >= SEGMENT_HEADER_LEN + length + SEGMENT_OVERHEAD
             && sequence_fits(self.header.base_sequence, next_sequence)
     }
 }
@@ -268,12 +269,10 @@ mod tests {
     #[test]
     fn a_prepared_segment_has_room_for_what_fits_beside_its_own_records() {
         let file = MemStorage::new().create("/1.segment").unwrap();
-        let mut appender = Appender::new(4096);
-        appender.publish(SEGMENT_HEADER_LEN as usize);
         let prepared = Prepared {
             header: HEADER,
             file: LogFile::new(file),
-            appender,
+            capacity: 4096,
         };
         let most = 4096 - SEGMENT_HEADER_LEN - SEGMENT_OVERHEAD;
         assert!(prepared.has_room(most, 2));

@@ -54,6 +54,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::Manifest;
 use crate::planted::{Planted, planted};
 use crate::segment::Segment;
+use crate::segment::memory::SpareMemory;
 use crate::state::State;
 use crate::storage::Map;
 use crate::sync::lock;
@@ -87,6 +88,8 @@ pub(crate) struct Log {
     /// Number of segments that were rotated out and not sealed yet.
     unsealed: AtomicUsize,
     size: SegmentSize,
+    /// Of active segments that were.
+    spare_memory: Arc<SpareMemory>,
     ring: RingMaker,
     /// Maps of segments that were removed, and their lengths.
     unlinked: Mutex<Vec<(Weak<Map>, u64)>>,
@@ -121,6 +124,7 @@ impl Log {
         let ring = RingMaker::new(&context, manifest.ring_bytes() > 0);
         let size = SegmentSize::new(&context.options, state.live_bytes());
         reserve.follow(size.bytes());
+        let spare_memory = SpareMemory::new(context.options.segment_bytes as usize);
         Log {
             context,
             state,
@@ -132,6 +136,7 @@ impl Log {
             sealing: Mutex::new(()),
             unsealed: AtomicUsize::new(0),
             size,
+            spare_memory,
             ring,
             unlinked: Mutex::default(),
         }
@@ -157,6 +162,11 @@ impl Log {
         let unlinked = lock(&self.unlinked);
         let pinned = unlinked.iter().filter(|(map, _)| map.strong_count() > 0);
         pinned.map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Gives back memory that no segment has needed for a while.
+    pub(crate) fn shrink(&self) {
+        self.spare_memory.shrink(self.context.time.monotonic_ms());
     }
 
     /// Adapts the size of new segments, and the reserve, to the live data.

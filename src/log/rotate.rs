@@ -15,8 +15,8 @@ use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::format::segment_file;
 use crate::options::Maintenance;
 use crate::planted::{Planted, planted};
+use crate::segment::Segment;
 use crate::segment::buffer::Appender;
-use crate::segment::{Counters, Segment};
 use crate::storage::StorageFile;
 
 /// Most segments waiting to be sealed, however small: sealing them should not take long.
@@ -107,20 +107,9 @@ impl Log {
             self.context.flush_wake.wake();
             self.context.sync_wake.wake();
         }
-        let segment = Arc::new(Segment::active(
-            next.header,
-            next.appender.buffer().clone(),
-            Arc::new(Counters::default()),
-        ));
-        self.state.segments.set(segment.clone());
-        guard.tail.active = Some(Active {
-            segment,
-            file: next.file,
-            written: next.appender.len() as u64,
-            appender: next.appender,
-            account: Account::new(),
-            written_account: Account::new(),
-        });
+        let next = self.activated(next);
+        self.state.segments.set(next.segment.clone());
+        guard.tail.active = Some(next);
         match &mut guard.tail.ring {
             // All that it had is in the file of the segment before.
             Some(ring) => ring.begin_segment(),
@@ -157,18 +146,30 @@ impl Log {
             let _ = self.context.directory.remove(&segment_file(id));
         }
         listed?;
-        let capacity = self.segment_bytes().max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD);
-        let mut appender = Appender::new(capacity as usize);
-        let encoded = header.encode();
-        if let Some(spare) = appender.spare().get_mut(..encoded.len()) {
-            spare.copy_from_slice(&encoded);
-        }
-        appender.publish(encoded.len());
         Ok(Prepared {
             header,
             file: LogFile::new(file),
-            appender,
+            capacity: self.segment_bytes().max(length + SEGMENT_HEADER_LEN + SEGMENT_OVERHEAD),
         })
+    }
+
+    /// A prepared segment, to be written to.
+    fn activated(&self, next: Prepared) -> Active {
+        let mut appender = Appender::of_spare(&self.spare_memory, next.capacity as usize);
+        let header = next.header.encode();
+        if let Some(spare) = appender.spare().get_mut(..header.len()) {
+            spare.copy_from_slice(&header);
+        }
+        appender.publish(header.len());
+        let segment = Segment::active(next.header, appender.buffer().clone(), Arc::default());
+        Active {
+            segment: Arc::new(segment),
+            file: next.file,
+            written: appender.len() as u64,
+            appender,
+            account: Account::new(),
+            written_account: Account::new(),
+        }
     }
 
     /// The error of a failed segment creation. If it is unknown which manifest is in place, the

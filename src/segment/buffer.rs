@@ -8,52 +8,23 @@
 //! * Readers never see bytes at or beyond `published`: [`AppendBuffer::published`] ends there.
 //! * `published` only grows. Rolling back published bytes takes a new buffer
 //!   ([`Appender::copy_of_first`]), since readers may still use the old one.
-//!
-//! A large buffer is an anonymous mapping that the system may back with huge pages: small pages
-//! cost a fault for every two dozen small records, a fifth of a put (measured; see
-//! `docs/decisions/0012-where-a-put-spends-its-time.md`). The first part uses small pages all the
-//! same, so that a store with little data stays small.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use memmap2::MmapMut;
-
+use super::memory::{Memory, SpareMemory};
 use crate::sync::{AtomicUsize, Ordering};
-
-/// The alignment that the system's allocator guarantees anyway. For a higher one the standard
-/// library zeroes the memory itself, which commits all of it at once; up to this one it uses
-/// `calloc`, which gets fresh pages that are committed when touched.
-const MEMORY_ALIGNMENT: usize = 8;
-
-/// The smallest capacity allocated, since a layout must not be empty.
-const CAPACITY_MIN: usize = 64;
-
-/// A buffer of at least this capacity is mapped, and may use huge pages from this offset on.
-const MAPPED_MIN: usize = 2 << 20;
 
 /// The bytes of an active segment, as readers see them.
 #[derive(Debug)]
 pub(crate) struct AppendBuffer {
-    memory: NonNull<u8>,
-    capacity: usize,
-    owner: Owner,
+    memory: Memory,
     published: AtomicUsize,
+    /// Where the memory goes when the buffer is used no more.
+    spare: Weak<SpareMemory>,
 }
 
-/// Where the memory came from and is returned to.
-#[derive(Debug)]
-enum Owner {
-    Allocator(Layout),
-    Map { _map: MmapMut },
-}
-
-// SAFETY: the buffer owns the memory, through `owner`, and `published` divides shared access to it
-// as described in the module docs.
-unsafe impl Send for AppendBuffer {}
-// SAFETY: as above.
+// SAFETY: `published` divides shared access to the memory as described in the module docs.
 unsafe impl Sync for AppendBuffer {}
 
 impl AppendBuffer {
@@ -62,60 +33,17 @@ impl AppendBuffer {
         // Acquire pairs with the Release in `Appender::publish`: a thread that sees the length sees
         // the bytes.
         let length = self.published.load(Ordering::Acquire);
-        // SAFETY: `length` is at most the capacity, whose bytes are initialised (zeroed at first),
-        // and bytes below it are never written again.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), length) }
-    }
-}
-
-impl AppendBuffer {
-    /// A zeroed buffer with nothing published.
-    fn new(capacity: usize) -> AppendBuffer {
-        let capacity = capacity.max(CAPACITY_MIN);
-        // The fallback to the allocator only costs more page faults. Miri has no mappings.
-        let mapped = (capacity >= MAPPED_MIN && !cfg!(miri)).then(|| Self::mapped(capacity));
-        mapped.flatten().unwrap_or_else(|| Self::allocated(capacity))
-    }
-
-    fn mapped(capacity: usize) -> Option<AppendBuffer> {
-        let mut map = MmapMut::map_anon(capacity).ok()?;
-        #[cfg(target_os = "linux")]
-        {
-            // Only a hint: a system without huge pages uses small ones.
-            let _ = map.advise_range(memmap2::Advice::HugePage, MAPPED_MIN, capacity - MAPPED_MIN);
-        }
-        Some(AppendBuffer {
-            memory: NonNull::new(map.as_mut_ptr())?,
-            capacity,
-            owner: Owner::Map { _map: map },
-            published: AtomicUsize::new(0),
-        })
-    }
-
-    fn allocated(capacity: usize) -> AppendBuffer {
-        let Ok(layout) = Layout::from_size_align(capacity, MEMORY_ALIGNMENT) else {
-            handle_alloc_error(Layout::new::<u8>());
-        };
-        // SAFETY: the layout's size is not zero, since the capacity is at least `CAPACITY_MIN`.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else {
-            handle_alloc_error(layout);
-        };
-        AppendBuffer {
-            memory,
-            capacity,
-            owner: Owner::Allocator(layout),
-            published: AtomicUsize::new(0),
-        }
+        // SAFETY: `length` is at most the capacity, whose bytes are initialised, and bytes below it
+        // are never written again while the buffer has the memory.
+        unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr(), length) }
     }
 }
 
 impl Drop for AppendBuffer {
     fn drop(&mut self) {
-        if let Owner::Allocator(layout) = self.owner {
-            // SAFETY: `memory` came from `alloc_zeroed` with this layout, and nothing else uses it
-            // any more.
-            unsafe { dealloc(self.memory.as_ptr(), layout) }
+        if let Some(spare) = self.spare.upgrade() {
+            // Nothing refers to it any more.
+            spare.keep(self.memory.pass_on());
         }
     }
 }
@@ -128,10 +56,24 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    /// A zeroed buffer with nothing published. Memory that is never written to is not committed.
+    /// A buffer with nothing published. Memory that is never written to is not committed.
     pub(crate) fn new(capacity: usize) -> Appender {
+        Appender::in_memory(Memory::new(capacity), Weak::new())
+    }
+
+    /// A buffer with nothing published, in memory that goes back to `spare` when it is used no more.
+    pub(crate) fn of_spare(spare: &Arc<SpareMemory>, capacity: usize) -> Appender {
+        Appender::in_memory(spare.take(capacity), Arc::downgrade(spare))
+    }
+
+    fn in_memory(memory: Memory, spare: Weak<SpareMemory>) -> Appender {
+        let buffer = AppendBuffer {
+            memory,
+            published: AtomicUsize::new(0),
+            spare,
+        };
         Appender {
-            buffer: Arc::new(AppendBuffer::new(capacity)),
+            buffer: Arc::new(buffer),
             end: 0,
         }
     }
@@ -144,7 +86,7 @@ impl Appender {
     /// A new buffer that begins with the first `length` published bytes of this one.
     pub(crate) fn copy_of_first(&self, length: usize) -> Appender {
         let kept = self.buffer.published();
-        Appender::beginning_with(kept.get(..length).unwrap_or(kept), self.buffer.capacity)
+        Appender::beginning_with(kept.get(..length).unwrap_or(kept), self.buffer.memory.capacity())
     }
 
     fn beginning_with(bytes: &[u8], capacity: usize) -> Appender {
@@ -168,18 +110,18 @@ impl Appender {
 
     /// Bytes that still fit.
     pub(crate) fn spare_len(&self) -> usize {
-        self.buffer.capacity - self.end
+        self.buffer.memory.capacity() - self.end
     }
 
-    /// The bytes beyond the published ones: zeros, or bytes written but not published.
+    /// The bytes beyond the published ones: anything, such as bytes written but not published.
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         // SAFETY: the range begins at `published` (no other thread changes it) and ends with the
         // allocation; readers see only bytes before it; `&mut self` on the only appender makes this
         // the only such slice.
         unsafe {
             std::slice::from_raw_parts_mut(
-                self.buffer.memory.as_ptr().add(self.end),
-                self.buffer.capacity - self.end,
+                self.buffer.memory.start().as_ptr().add(self.end),
+                self.buffer.memory.capacity() - self.end,
             )
         }
     }
@@ -227,7 +169,6 @@ mod tests {
         append(&mut appender, b"next");
         assert_eq!(seen, b"keepgone");
         assert_eq!(appender.buffer().published(), b"keepnext");
-        assert!(appender.spare().iter().all(|&byte| byte == 0));
     }
 
     #[test]

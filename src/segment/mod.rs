@@ -4,6 +4,7 @@
 pub(crate) mod buffer;
 mod counters;
 pub(crate) mod files;
+pub(crate) mod memory;
 mod read_error;
 pub(crate) mod ring;
 pub(crate) mod scan;
