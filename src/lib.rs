@@ -124,6 +124,7 @@ mod log;
 mod options;
 mod parallel;
 mod planted;
+mod prefetch;
 mod recovery;
 mod repair;
 mod report;

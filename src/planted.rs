@@ -311,6 +311,8 @@ breakages! {
     LoadDropped,
     /// Opening treats the record that it reads last as the newest.
     LoadInAnyOrder,
+    /// Opening lists and counts records although newer ones in other segments have replaced them.
+    ListReplaced,
     /// Opening treats the name that it reads last as the name of a namespace.
     NameInAnyOrder,
     /// Opening queues no expiry.

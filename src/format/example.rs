@@ -156,10 +156,7 @@ fn hint(segment: &Builder, summary: &Summary) -> Hint {
     let mut keys_crc = KeysCrc::default();
     for &(offset, header_len, key_len) in &segment.keys {
         let header = offset as usize..offset as usize + header_len;
-        keys_crc.add(
-            &segment.bytes[header.clone()],
-            &segment.bytes[header.end..header.end + key_len],
-        );
+        keys_crc.add(&segment.bytes[header.start..header.end + key_len]);
         offsets.push(offset);
     }
     Hint {

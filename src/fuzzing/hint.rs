@@ -95,7 +95,7 @@ fn keys_crc(hint: &[u8], segment: &[u8]) -> Option<u32> {
         if !record.header.kind.has_key() {
             return None;
         }
-        keys.add(&stored[..record.header.header_len()], record.key());
+        keys.add(&stored[..record.header.header_len() + record.key().len()]);
     }
     Some(keys.value())
 }

@@ -237,10 +237,7 @@ fn check_order(bytes: &[u8], header: SegmentHeader, scan: &Scan<'_>) {
     let mut keys = KeysCrc::default();
     for found in newest.values() {
         let start = found.offset as usize;
-        keys.add(
-            &bytes[start..start + found.record.header.header_len()],
-            found.record.key(),
-        );
+        keys.add(&bytes[start..start + found.record.header.header_len() + found.record.key().len()]);
     }
     assert_eq!(keys.value(), keys_crc);
     let hint = Hint {

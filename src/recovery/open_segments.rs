@@ -16,7 +16,7 @@ use crate::parallel::in_parallel;
 use crate::planted::{Planted, planted};
 use crate::segment::buffer::Appender;
 use crate::segment::ring::Ring;
-use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end};
+use crate::segment::scan::{End, ScanEnd, Scanner, Sorter, scan_to_end, scanned_records};
 use crate::segment::{Counters, Segment};
 use crate::state::Source;
 use crate::storage::{Map, NeverChanged, StorageFile, read_exact_at};
@@ -107,18 +107,20 @@ pub(super) fn open_unknown(files: &SegmentFiles, id: u64, ring: Option<&Ring>) -
             SegmentBytes::Memory(bytes)
         }
     };
+    let scan = scan_to_end(bytes.get(), &header);
+    let ring = ring.filter(|ring| ring.may_go_on_at(scan.valid_end, header));
     let continuation = ring.and_then(|ring| ring.continuation(bytes.get(), header));
     let ring_bytes = continuation.as_ref().map_or(0, |found| found.bytes.len() as u64);
     let file_end = continuation.as_ref().map(|found| found.offset);
-    let bytes = match continuation {
+    let (bytes, scan) = match continuation {
         Some(continuation) => {
             let mut completed = bytes.get().to_vec();
             continuation.lay_over(&mut completed);
-            SegmentBytes::Completed(completed)
+            let scan = scan_to_end(&completed, &header);
+            (SegmentBytes::Completed(completed), scan)
         }
-        None => bytes,
+        None => (bytes, scan),
     };
-    let scan = scan_to_end(bytes.get(), &header);
     Ok(Opened {
         header,
         file,
@@ -197,9 +199,8 @@ pub(super) fn find_end(
 
 fn source_of(files: &SegmentFiles, opened: &Opened) -> Result<Source> {
     let bytes = opened.bytes.get();
-    let mut scanner = Scanner::new(bytes, opened.header);
     let mut sorter = Sorter::default();
-    while let Ok(found) = scanner.next() {
+    for found in scanned_records(bytes, &opened.scan, &opened.header) {
         sorter.push(bytes, &found);
     }
     let offsets = sorter.finish().0;
@@ -227,6 +228,10 @@ fn source_of(files: &SegmentFiles, opened: &Opened) -> Result<Source> {
 /// Account of the part of an unsealed segment before this offset; None if that part has no record
 /// of a key.
 fn durable_part(opened: &Opened, durable_end: u64) -> Option<Summary> {
+    if durable_end >= opened.scan.valid_end {
+        let summary = opened.scan.summary;
+        return (summary.puts + summary.tombstones > 0).then_some(summary);
+    }
     let mut scanner = Scanner::new(opened.bytes.get(), opened.header);
     let mut durable = None;
     while scanner.next().is_ok() && scanner.valid_end() <= durable_end {

@@ -21,6 +21,7 @@ use crate::format::record::{Place, Record};
 use crate::format::segment::{SegmentHeader, Summary};
 use crate::location::{Location, segment_index};
 use crate::planted::{Planted, planted};
+use crate::prefetch::prefetch;
 use crate::storage::{Map, read_exact_at};
 use buffer::AppendBuffer;
 use files::{SegmentFile, read_record, read_value};
@@ -35,6 +36,9 @@ const STRIPES: usize = 8;
 
 /// Bytes per cache line.
 const CACHE_LINE: usize = 64;
+
+/// Lines to load of a record whose length is not known yet.
+const TOUCHED_LINES: usize = 3;
 
 /// A live segment. Its published bytes never change; only the counters do.
 #[derive(Debug)]
@@ -277,12 +281,14 @@ impl Segment {
         }
     }
 
-    /// As [`Segment::touch`], for many records.
-    pub(crate) fn touch_all(&self, offsets: &[u64]) {
+    /// As [`Segment::touch`], for many records, without waiting for them.
+    pub(crate) fn prefetch(&self, offsets: impl IntoIterator<Item = u64>) {
         if let Source::Memory(stripes) = &self.source {
             let bytes = own_stripe(stripes).bytes();
-            let touch = |touched, offset: &u64| touched ^ touch_lines(bytes, *offset);
-            std::hint::black_box(offsets.iter().fold(0, touch));
+            for offset in offsets {
+                let lines = (0..TOUCHED_LINES).map(|line| offset as usize + line * CACHE_LINE);
+                lines.filter_map(|at| bytes.get(at)).for_each(prefetch);
+            }
         }
     }
 
@@ -353,7 +359,7 @@ impl Segment {
 
 fn touch_lines(bytes: &[u8], offset: u64) -> u8 {
     let line = |number: usize| bytes.get(offset as usize + number * CACHE_LINE).copied().unwrap_or(0);
-    line(0) ^ line(1) ^ line(2)
+    (0..TOUCHED_LINES).fold(0, |touched, number| touched ^ line(number))
 }
 
 #[inline]

@@ -13,7 +13,7 @@
 use super::scan::Scanner;
 use crate::error::{Error, Result};
 use crate::format::manifest::RING_BYTES_MAX;
-use crate::format::record::{HEADER_LEN_MAX, Place, Record};
+use crate::format::record::{HEADER_LEN_MAX, Header, Place, Record};
 use crate::format::segment::SegmentHeader;
 use crate::format::{Damage, RING_FILE};
 use crate::planted::{Planted, planted};
@@ -73,11 +73,18 @@ impl Ring {
 
     /// As [`head_at`], as the ring was when it was read.
     pub(crate) fn head_at(&self, offset: u64) -> Head {
+        let Ring(bytes) = self;
+        let at = |offset: u64| bytes.get(offset.checked_rem(bytes.len() as u64)? as usize);
         let mut head = [0; HEADER_LEN_MAX];
-        for (byte, found) in head.iter_mut().zip(self.from(offset)) {
-            *byte = found;
+        for (byte, offset) in head.iter_mut().zip(offset..) {
+            *byte = at(offset).copied().unwrap_or(0);
         }
         head
+    }
+
+    /// Whether the ring may have a record of a segment at this offset: it has the header of one.
+    pub(crate) fn may_go_on_at(&self, offset: u64, header: SegmentHeader) -> bool {
+        Header::decode(&self.head_at(offset), place(offset, header)).is_ok()
     }
 
     /// What follows the valid records among these bytes of a segment, if the ring has any of it.
@@ -98,14 +105,12 @@ impl Ring {
         header: SegmentHeader,
         scan: impl for<'b> FnOnce(&'b [u8]) -> Scanner<'b>,
     ) -> Option<Continuation> {
-        let place = Place {
-            salt: header.salt,
-            base_sequence: header.base_sequence,
-            offset,
-        };
-        let mut bytes = self.from(offset);
         // Most segments go on in their file, or not at all.
-        Record::parse(&bytes, place).ok()?;
+        if !self.may_go_on_at(offset, header) {
+            return None;
+        }
+        let mut bytes = self.from(offset);
+        Record::parse(&bytes, place(offset, header)).ok()?;
         let mut scanner = scan(&bytes);
         while scanner.next().is_ok() {}
         let length = (scanner.valid_end() - offset) as usize;
@@ -121,6 +126,14 @@ impl Ring {
             continuation.lay_over(bytes);
         }
         continuation.is_some()
+    }
+}
+
+fn place(offset: u64, header: SegmentHeader) -> Place {
+    Place {
+        salt: header.salt,
+        base_sequence: header.base_sequence,
+        offset,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Scanning a segment from its first record to its end, checking everything.
 
+mod again;
 mod pieces;
 
 use std::collections::HashMap;
@@ -10,6 +11,8 @@ use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Sum
 use crate::format::{ALIGNMENT, Damage};
 use crate::key_bytes::{common_prefix, rank};
 use crate::planted::{Planted, planted};
+
+pub(crate) use again::scanned_records;
 
 /// How a scan ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -307,8 +310,8 @@ struct Entry<'a> {
     rank: u64,
     key: &'a [u8],
     offset: u64,
-    /// Encoded header, for the checksum over headers and keys.
-    header: &'a [u8],
+    /// Encoded header and key, for the checksum over these.
+    begin: &'a [u8],
 }
 
 /// Number of records to prefetch ahead of the one being read.
@@ -317,16 +320,14 @@ const AHEAD: usize = 16;
 impl<'a> Sorter<'a> {
     /// `bytes` is the segment; `found` is a record in it.
     pub(crate) fn push(&mut self, bytes: &'a [u8], found: &Found<'a>) {
-        let start = found.offset as usize;
-        let header = bytes
-            .get(start..start + found.record.header.header_len())
-            .unwrap_or_default();
+        let (start, key) = (found.offset as usize, found.record.key());
+        let begin = bytes.get(start..start + found.record.header.header_len() + key.len());
         self.entries.push(Entry {
             namespace: found.record.header.namespace,
             rank: 0,
-            key: found.record.key(),
+            key,
             offset: found.offset,
-            header,
+            begin: begin.unwrap_or_default(),
         });
     }
 
@@ -346,9 +347,9 @@ impl<'a> Sorter<'a> {
         let mut keys = KeysCrc::default();
         for (number, entry) in self.entries.iter().enumerate() {
             let ahead = self.entries.get(number + AHEAD);
-            std::hint::black_box(ahead.and_then(|ahead| ahead.header.first()).copied());
+            std::hint::black_box(ahead.and_then(|ahead| ahead.begin.first()).copied());
             offsets.push(entry.offset);
-            keys.add(entry.header, entry.key);
+            keys.add(entry.begin);
         }
         (offsets, keys.value())
     }
@@ -379,10 +380,9 @@ impl<'a> Sorter<'a> {
 pub(crate) struct KeysCrc(crc32fast::Hasher);
 
 impl KeysCrc {
-    /// `header` is the encoded header.
-    pub(crate) fn add(&mut self, header: &[u8], key: &[u8]) {
-        self.0.update(header);
-        self.0.update(key);
+    /// `begin` are the encoded header and the key, as they follow each other in a segment.
+    pub(crate) fn add(&mut self, begin: &[u8]) {
+        self.0.update(begin);
     }
 
     pub(crate) fn value(&self) -> u32 {

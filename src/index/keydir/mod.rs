@@ -83,7 +83,7 @@
 //! confirmation: below 100 million keys fewer than one look-up in forty meets one. Keys chosen to
 //! have equal hashes make look-ups linear, hence the seeded hash.
 
-mod prefetch;
+mod ahead;
 mod room;
 mod shard;
 mod sizing;
@@ -211,12 +211,6 @@ impl Keydir {
     #[inline]
     pub(crate) fn first(&self, hash: u64) -> Option<Location> {
         self.shard(hash).table().candidates(Tag::of(hash)).next()
-    }
-
-    /// Has the processor load the slot that look-ups of this hash begin with, without waiting for it.
-    #[inline]
-    pub(crate) fn prefetch(&self, hash: u64) {
-        self.shard(hash).table().prefetch(Tag::of(hash));
     }
 
     /// Whether exactly this location is stored under this hash. Takes no lock. Used by compaction,

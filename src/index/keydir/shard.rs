@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::table::Removed;
 use super::{Full, Location, Relation, Sizing, Slot, Table, Upsert};
 use crate::format::{Damage, Fields, Stored};
+use crate::prefetch::prefetch_to_change;
 use crate::sync::{Mutex, MutexGuard};
 
 /// A part of the keydir that grows on its own.
@@ -123,6 +124,16 @@ impl Shard {
     #[inline]
     pub(super) fn table(&self) -> Guard<Arc<Table>> {
         self.table.load()
+    }
+
+    /// The current table, with a reference to keep.
+    pub(super) fn table_to_keep(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch_to_change(&self.writer);
     }
 
     /// The number of entries.

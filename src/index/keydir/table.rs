@@ -4,8 +4,8 @@
 //! Methods that change a table are called under the mutex of its shard, or before the table is
 //! published.
 
-use super::prefetch::prefetch;
 use super::{Location, Slot, Tag};
+use crate::prefetch::prefetch_to_change;
 use crate::sync::{AtomicU64, Ordering};
 
 /// A table of a fixed number of slots; the docs of the parent module state the rules by which they
@@ -82,7 +82,7 @@ impl Table {
     #[inline]
     pub(super) fn prefetch(&self, tag: Tag) {
         if let Some(home) = self.slots.get(tag.home(self.capacity())) {
-            prefetch(home);
+            prefetch_to_change(home);
         }
     }
 

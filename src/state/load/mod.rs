@@ -5,14 +5,17 @@
 //! removed again: they have served their purpose. Then the sorted offsets of all segments are
 //! merged into the key orders, in `orders`.
 
+mod dead;
 mod names;
 mod orders;
 mod segment;
+mod tournament;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use self::dead::DeadRecords;
 use self::names::Names;
 use super::State;
 use crate::error::Result;
@@ -48,8 +51,6 @@ type Expired = (u64, u64);
 /// Contribution of one segment.
 #[derive(Default)]
 struct Contribution {
-    /// Hash of each listed record.
-    hashes: Vec<u64>,
     /// Tombstones and expired puts; for the latter with expiry and length.
     shadows: Vec<(u64, Location, Option<Expired>)>,
     /// Puts that will expire.
@@ -131,10 +132,12 @@ impl State {
         if !wrong_hints.is_empty() {
             return Ok(wrong_hints);
         }
+        let dead = DeadRecords::none(sources);
         let work = segment::Loading {
             state: self,
             right,
             names: &names,
+            dead: &dead,
             progress,
         };
         let results = in_parallel(sources, |source| work.load(source))?;
@@ -147,7 +150,8 @@ impl State {
         }
         if wrong_hints.is_empty() {
             self.drop_shadows(right, &contributions);
-            self.load_orders(right, sources, &contributions, names)?;
+            drop(contributions);
+            self.load_orders(right, sources, &dead, names)?;
         }
         Ok(wrong_hints)
     }

@@ -1,20 +1,19 @@
 //! The second half of loading: the sorted offsets of all segments are merged into the key orders of
-//! the namespaces. The hashes computed before tell which records are live, without reading the keys
-//! again.
+//! the namespaces, without the records that the first half has found to be dead.
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
-use std::collections::binary_heap::PeekMut;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Contribution, Names, Source, State};
+use super::dead::{DeadInSegment, DeadRecords};
+use super::tournament::{Ranked, Tournament};
+use super::{Names, Source, State};
 use crate::error::Result;
 use crate::format::record::Record;
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::{KeyFlags, OrderBuilder};
-use crate::key_bytes::rank;
+use crate::key_bytes::{common_prefix, rank};
 use crate::parallel::in_parallel;
 use crate::state::{WARM_UP, flags};
 use crate::sync::ChangeRight;
@@ -29,11 +28,11 @@ impl State {
         &self,
         right: &ChangeRight,
         sources: &[Source],
-        contributions: &[Contribution],
+        dead: &DeadRecords,
         names: Names,
     ) -> Result<()> {
         let ranges = self.ranges(sources)?;
-        let parts = in_parallel(&ranges, |range| self.merge_range(sources, contributions, range))?;
+        let parts = in_parallel(&ranges, |range| self.merge_range(sources, dead, range))?;
         let mut orders: HashMap<u32, (OrderBuilder, u64)> = HashMap::new();
         let mut expiring = HashSet::new();
         for part in parts {
@@ -86,27 +85,28 @@ impl State {
     }
 
     /// Merges the keys of one range.
-    fn merge_range(&self, sources: &[Source], contributions: &[Contribution], range: &[Range<usize>]) -> Result<Part> {
-        let mut walks: Vec<_> = (sources.iter().zip(contributions).zip(range))
-            .map(|((source, contribution), range)| Walk {
+    fn merge_range(&self, sources: &[Source], dead: &DeadRecords, range: &[Range<usize>]) -> Result<Part> {
+        let shared = self.shared_prefix(sources, range)?;
+        let mut walks: Vec<_> = (sources.iter().zip(range))
+            .map(|(source, range)| Walk {
                 source,
-                hashes: contribution.hashes.get(..range.end).unwrap_or_default(),
-                position: range.start,
-                found: Vec::new(),
+                dead: dead.of(source),
+                range: range.clone(),
+                shared,
+                bytes: source.segment.memory(0),
+                offsets: Vec::with_capacity(WARM_UP),
+                found: Vec::with_capacity(WARM_UP),
                 live: Live::default(),
                 scratch: Vec::new(),
             })
             .collect();
-        let mut heads = BinaryHeap::new();
-        for (index, walk) in walks.iter_mut().enumerate() {
-            heads.extend(walk.next_live(self)?.map(|head| Reverse((head, index))));
-        }
+        let heads = walks.iter_mut().map(|walk| walk.next_live(self));
+        let mut heads = Tournament::new(heads.collect::<Result<_>>()?);
         let mut part = Part::default();
         let mut builder = OrderBuilder::default();
         let mut live_bytes = 0;
         let mut current = SYSTEM_NAMESPACE;
-        while let Some(mut smallest) = heads.peek_mut() {
-            let Reverse((head, index)) = &mut *smallest;
+        while let Some((index, head)) = heads.least() {
             if head.namespace != current {
                 let (order, bytes) = (std::mem::take(&mut builder), std::mem::take(&mut live_bytes));
                 part.orders.push((current, order, bytes));
@@ -117,20 +117,37 @@ impl State {
             if head.flags.contains(KeyFlags::EXPIRES) {
                 part.expiring.insert(current);
             }
-            // The next record of the same segment takes its place, and the heap reorders itself.
-            match walks
-                .get_mut(*index)
-                .map(|walk| walk.next_live(self))
-                .transpose()?
-                .flatten()
-            {
-                Some(next) => *head = next,
-                None => drop(PeekMut::pop(smallest)),
-            }
+            // The next record of the same segment takes its place.
+            let next = walks.get_mut(index).map(|walk| walk.next_live(self)).transpose()?;
+            heads.replace(index, next.flatten());
         }
         part.orders.push((current, builder, live_bytes));
         part.live = walks.into_iter().map(|walk| walk.live).collect();
         Ok(part)
+    }
+
+    /// A namespace, and how many bytes all its keys in this range have in common. It is that of most
+    /// records, if any has most.
+    fn shared_prefix(&self, sources: &[Source], range: &[Range<usize>]) -> Result<(u32, usize)> {
+        let parts = || sources.iter().zip(range).filter(|(_, range)| !range.is_empty());
+        let Some((largest, of_largest)) = parts().max_by_key(|(_, range)| range.len()) else {
+            return Ok((SYSTEM_NAMESPACE, 0));
+        };
+        let (namespace, mut prefix) = largest.key_at(self, of_largest.start.midpoint(of_largest.end))?;
+        for (source, range) in parts() {
+            let begin = source.position_of(self, &(namespace, Vec::new()))?.max(range.start);
+            let end = match namespace.checked_add(1) {
+                Some(next) => source.position_of(self, &(next, Vec::new()))?.min(range.end),
+                None => range.end,
+            };
+            for position in [Some(begin), end.checked_sub(1)].into_iter().flatten() {
+                if begin < end {
+                    let (_, key) = source.key_at(self, position)?;
+                    prefix.truncate(common_prefix(&prefix, &key));
+                }
+            }
+        }
+        Ok((namespace, prefix.len()))
     }
 }
 
@@ -181,8 +198,15 @@ struct Live {
 /// A walk through a segment in key order.
 struct Walk<'a> {
     source: &'a Source,
-    hashes: &'a [u64],
-    position: usize,
+    dead: Option<&'a DeadInSegment>,
+    /// The positions that are left.
+    range: Range<usize>,
+    /// See [`State::shared_prefix`].
+    shared: (u32, usize),
+    /// The segment, if it is in memory.
+    bytes: Option<&'a [u8]>,
+    /// Offsets of the live records that are being read.
+    offsets: Vec<u64>,
     /// Live records already found, the next one last.
     found: Vec<Head<'a>>,
     /// Totals of the live records found.
@@ -194,7 +218,8 @@ struct Walk<'a> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Head<'a> {
     namespace: u32,
-    /// The key's [`rank`], which decides most comparisons without looking at the key.
+    /// The [`rank`] of what the key does not share with the others, which decides most comparisons
+    /// without looking at the key.
     rank: u64,
     key: Cow<'a, [u8]>,
     flags: KeyFlags,
@@ -202,9 +227,9 @@ struct Head<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The next record that the keydir points at.
+    /// The next live record.
     fn next_live(&mut self, state: &State) -> Result<Option<Head<'a>>> {
-        while self.found.is_empty() && self.position < self.hashes.len() {
+        while self.found.is_empty() && !self.range.is_empty() {
             self.find_more(state)?;
         }
         Ok(self.found.pop())
@@ -213,22 +238,18 @@ impl<'a> Walk<'a> {
     /// Reads some more records, prefetched into the processor's cache together.
     fn find_more(&mut self, state: &State) -> Result<()> {
         let segment = &self.source.segment;
-        let hashes = self.hashes.get(self.position..).unwrap_or_default();
-        let hashes = hashes.get(..WARM_UP).unwrap_or(hashes);
-        state.keydir.candidates(hashes, &mut Vec::with_capacity(WARM_UP));
-        let offsets = (self.position..).filter_map(|position| self.source.offsets.get(position));
-        let live: Vec<_> = (hashes.iter().zip(offsets))
-            .filter(|(hash, offset)| state.keydir.holds(**hash, segment.location(*offset)))
-            .map(|(_, offset)| offset)
-            .collect();
-        self.position += hashes.len();
-        segment.touch_all(&live);
-        for offset in live {
+        let is_live = |offset: &u64| !self.dead.is_some_and(|dead| dead.has(*offset));
+        let positions = self.range.by_ref().take(WARM_UP);
+        let offsets = positions.filter_map(|position| self.source.offsets.get(position));
+        self.offsets.clear();
+        self.offsets.extend(offsets.filter(is_live));
+        segment.prefetch(self.offsets.iter().copied());
+        for &offset in &self.offsets {
             let fail = |error| state.context.read_error(segment.id(), offset, error);
-            let (header, key) = match segment.memory(offset) {
+            let (header, key) = match self.bytes.map(|bytes| bytes.get(offset as usize..).unwrap_or_default()) {
                 Some(bytes) => {
-                    let record =
-                        Record::parse_checked(bytes, segment.place(offset)).map_err(|damage| fail(damage.into()))?;
+                    let record = Record::parse_checked(bytes, segment.place(offset));
+                    let record = record.map_err(|damage| fail(damage.into()))?;
                     (record.header, Cow::Borrowed(record.key()))
                 }
                 None => {
@@ -238,9 +259,11 @@ impl<'a> Walk<'a> {
             };
             self.live.puts += 1;
             self.live.bytes += header.record_len();
+            let (namespace, length) = self.shared;
+            let shared = if namespace == header.namespace { length } else { 0 };
             self.found.push(Head {
                 namespace: header.namespace,
-                rank: rank(&key),
+                rank: rank(key.get(shared..).unwrap_or_default()),
                 key,
                 flags: flags(&header),
                 length: header.record_len(),
@@ -248,6 +271,13 @@ impl<'a> Walk<'a> {
         }
         self.found.reverse();
         Ok(())
+    }
+}
+
+impl Ranked for Head<'_> {
+    #[inline]
+    fn rank(&self) -> u128 {
+        u128::from(self.namespace) << 64 | u128::from(self.rank)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Entering the records of one segment into the keydir.
 
-use super::{Contribution, LoadProgress, Names, Source, State};
+use super::{Contribution, DeadRecords, LoadProgress, Names, Source, State};
 use crate::clock::Now;
 use crate::error::Result;
 use crate::format::Damage;
 use crate::format::record::{Header, Record};
-use crate::index::keydir::Relation;
+use crate::index::keydir::{Relation, Upsert};
 use crate::index::namespaces::SYSTEM_NAMESPACE;
 use crate::location::Location;
 use crate::planted::{Planted, planted};
@@ -22,6 +22,8 @@ pub(super) struct Loading<'a> {
     pub(super) state: &'a State,
     pub(super) right: &'a ChangeRight,
     pub(super) names: &'a Names,
+    /// Filled with every record that the keydir does not point at in the end.
+    pub(super) dead: &'a DeadRecords,
     pub(super) progress: &'a LoadProgress,
 }
 
@@ -37,6 +39,19 @@ struct Progress {
     keys: KeysCrc,
     contribution: Contribution,
     scratch: Scratch,
+    /// The namespace of the last record, and whether it stands.
+    last: (u32, bool),
+}
+
+impl Progress {
+    /// Whether a namespace stands. Most records are of the same one as the record before.
+    #[inline]
+    fn stands(&mut self, namespace: u32, names: &Names) -> bool {
+        if self.last.0 != namespace {
+            self.last = (namespace, names.contains_key(&namespace));
+        }
+        self.last.1
+    }
 }
 
 impl Loading<'_> {
@@ -46,14 +61,13 @@ impl Loading<'_> {
         let (state, segment) = (self.state, &source.segment);
         // Key order jumps around the segment, so all of it is read ahead.
         segment.read_ahead();
+        let tables = state.keydir.tables();
         let mut progress = Progress {
             now: state.context.time.now(),
             keys: KeysCrc::default(),
-            contribution: Contribution {
-                hashes: Vec::with_capacity(source.offsets.len()),
-                ..Contribution::default()
-            },
+            contribution: Contribution::default(),
             scratch: Scratch::default(),
+            last: (SYSTEM_NAMESPACE, true),
         };
         let mut offsets = source.offsets.iter();
         for number in 0.. {
@@ -66,7 +80,7 @@ impl Loading<'_> {
             if number % PROGRESS_GROUPS == 0 {
                 state.report_progress(self.progress, 0);
             }
-            segment.touch_all(&group);
+            segment.prefetch(group.iter().copied());
             let mut entries = Vec::with_capacity(group.len());
             for offset in group {
                 let Some(entry) = self.listed(source, offset, &mut progress)? else {
@@ -74,9 +88,16 @@ impl Loading<'_> {
                 };
                 entries.push(entry);
             }
-            let hashes: Vec<_> = entries.iter().map(|(_, hash, _)| *hash).collect();
-            state.warm_up(&hashes);
-            progress.contribution.hashes.extend(hashes);
+            // The slots, and then the records of the same keys, if there are any.
+            for (_, hash, _) in &entries {
+                tables.prefetch(*hash);
+                state.keydir.prefetch_shard(*hash);
+            }
+            for location in entries.iter().filter_map(|(_, hash, _)| tables.first(*hash)) {
+                if let Some(Some(other)) = state.segments.load(location.segment_index()).as_deref() {
+                    other.prefetch([location.offset()]);
+                }
+            }
             for entry in &entries {
                 self.enter(segment, entry, &mut progress)?;
             }
@@ -104,7 +125,12 @@ impl Loading<'_> {
             Err(ReadError::Damage(_)) if source.is_hinted() => return Ok(None),
             Err(error) => return fail(error),
         };
-        let record = match Record::parse(stored, segment.place(offset)) {
+        // The headers that a hint leads to are checked together, by its own checksum.
+        let parse = match source.is_hinted() {
+            true => Record::parse_checked,
+            false => Record::parse,
+        };
+        let record = match parse(stored, segment.place(offset)) {
             Ok(record) if record.header.kind.has_key() => record,
             _ if source.is_hinted() => return Ok(None),
             Ok(_) => return fail(Damage::Field("record kind").into()),
@@ -112,23 +138,35 @@ impl Loading<'_> {
         };
         let header = record.header;
         if source.is_hinted() {
-            keys.add(stored.get(..header.header_len()).unwrap_or_default(), record.key());
+            keys.add(
+                stored
+                    .get(..header.header_len() + record.key().len())
+                    .unwrap_or_default(),
+            );
         }
         Ok(Some((offset, state.hash(header.namespace, record.key()), header)))
     }
 
     /// Enters a record, and adds to the contribution.
     fn enter(&self, segment: &Segment, (offset, hash, header): &Listed, progress: &mut Progress) -> Result<()> {
-        let is_dropped = header.namespace != SYSTEM_NAMESPACE && !self.names.contains_key(&header.namespace);
-        if is_dropped && !planted(Planted::LoadDropped) {
-            return Ok(());
-        }
-        if header.kind.is_tombstone() && planted(Planted::IgnoreTombstones) {
-            return Ok(());
-        }
         let location = segment.location(*offset);
-        self.upsert(segment, location, *hash, &mut progress.scratch)?;
+        let is_dropped = !progress.stands(header.namespace, self.names);
+        if (is_dropped && !planted(Planted::LoadDropped))
+            || (header.kind.is_tombstone() && planted(Planted::IgnoreTombstones))
+        {
+            self.dead.add(location);
+            return Ok(());
+        }
+        match self.upsert(segment, location, *hash, &mut progress.scratch)? {
+            Upsert::Inserted => {}
+            Upsert::Replaced(_) | Upsert::Kept(_) if planted(Planted::ListReplaced) => {}
+            Upsert::Replaced(older) => self.dead.add(older),
+            // The same record, if a hint lists it twice.
+            Upsert::Kept(newer) if newer == location => {}
+            Upsert::Kept(_) => self.dead.add(location),
+        }
         let (now, contribution) = (&progress.now, &mut progress.contribution);
+        let shadows = contribution.shadows.len();
         if let Some(expiry) = header.expiry.filter(|_| now.is_expired(header.expiry, header.sequence)) {
             segment.counters.note_expired(self.right, expiry);
             let expired = (expiry, header.record_len());
@@ -137,6 +175,10 @@ impl Loading<'_> {
             contribution.shadows.push((*hash, location, None));
         } else if let Some(expiry) = header.expiry.filter(|_| !planted(Planted::ForgetLoadedExpiry)) {
             contribution.expiring.push((expiry, location));
+        }
+        if contribution.shadows.len() > shadows {
+            // It hides others until all are loaded, and then leaves.
+            self.dead.add(location);
         }
         Ok(())
     }
@@ -148,12 +190,12 @@ impl Loading<'_> {
         location: Location,
         hash: u64,
         [scratch, other_scratch]: &mut Scratch,
-    ) -> Result<()> {
+    ) -> Result<Upsert> {
         let state = self.state;
         let fail = |segment: &Segment, location: Location, error| {
             state.context.read_error(segment.id(), location.offset(), error)
         };
-        let _ = state.keydir.upsert(hash, location, |other| {
+        state.keydir.upsert(hash, location, |other| {
             let Some(other_segment) = state.segments.get(other.segment_index()) else {
                 return Ok(Relation::OtherKey);
             };
@@ -173,8 +215,7 @@ impl Loading<'_> {
                     Relation::SameKeyNewer
                 },
             )
-        })?;
-        Ok(())
+        })
     }
 }
 

@@ -30,10 +30,14 @@ fn with_loading<T>(state: &State, act: impl FnOnce(&Loading<'_>) -> T) -> T {
         done: AtomicU64::new(0),
         total_bytes: 0,
     };
+    let sources: Vec<_> = (state.segments.all().into_iter())
+        .map(|segment| Source::scanned(segment, Offsets::default()))
+        .collect();
     act(&Loading {
         state,
         right: &ChangeRight::new(),
         names: &Names::new(),
+        dead: &DeadRecords::none(&sources),
         progress: &progress,
     })
 }
@@ -93,7 +97,7 @@ fn the_newest_record_of_each_key_stays_in_whatever_order_they_are_loaded() {
             with_loading(&state, |loading| {
                 for number in 0..all.len() {
                     let location = all[(first + step * number) % all.len()];
-                    loading.upsert(segment, location, 7, &mut Scratch::default()).unwrap();
+                    let _ = loading.upsert(segment, location, 7, &mut Scratch::default()).unwrap();
                 }
             });
             assert!(newest.iter().all(|location| state.points_at(7, *location)));
