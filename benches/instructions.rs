@@ -58,7 +58,7 @@ struct Operation {
     call: fn(&Work, usize),
 }
 
-const OPERATIONS: [Operation; 12] = [
+const OPERATIONS: [Operation; 13] = [
     single("put of a new key", |work, call| {
         work.namespace.put(&work.absent[call], work.value).expect("a put");
     }),
@@ -95,6 +95,10 @@ const OPERATIONS: [Operation; 12] = [
     single("get, miss", |work, call| {
         let value = work.namespace.get(&work.absent[call]).expect("a get");
         assert!(value.is_none(), "the key is not there");
+    }),
+    single("get, lent", |work, call| {
+        let length = work.namespace.get_with(&work.existing[call], |value| value.len());
+        assert_eq!(length.expect("a get"), Some(work.value.len()));
     }),
     many("get, 100 in one call", |work, call| {
         let keys = &work.existing[call * 100..][..100];

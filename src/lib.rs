@@ -151,7 +151,7 @@ pub use options::{
 pub use recovery::RecoveryReport;
 pub use repair::*;
 pub use scrub::ScrubStats;
-pub use segment::Value;
+pub use segment::{Value, ValueRef};
 pub use store::*;
 
 /// Compiles the examples of the README.

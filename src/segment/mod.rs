@@ -28,7 +28,7 @@ use files::{SegmentFile, read_record, read_value};
 
 pub(crate) use counters::{Counters, Counts};
 pub(crate) use read_error::ReadError;
-pub use value::Value;
+pub use value::{Value, ValueRef};
 
 /// Readers of one segment would all change one reference count and contend for its cache line, so
 /// the count is spread over this many stripes, and each thread uses one of them.
@@ -264,7 +264,17 @@ impl Segment {
         }
     }
 
+    /// The value of the record at this offset, if that is in memory and sound, and `wanted` accepts its
+    /// header and key.
+    #[inline]
+    pub(crate) fn lent(&self, offset: u64, wanted: impl FnOnce(&Record<'_>) -> bool) -> Option<ValueRef<'_>> {
+        let record = Record::parse(self.memory(offset)?, self.place(offset)).ok()?;
+        let is_sound = wanted(&record) && (record.check_body().is_ok() || planted(Planted::SkipBodyCheck));
+        is_sound.then(|| ValueRef::of_record(&record))
+    }
+
     /// The bytes from this offset to the end of the data, if they are in memory.
+    #[inline]
     pub(crate) fn memory(&self, offset: u64) -> Option<&[u8]> {
         match &self.source {
             Source::Memory(stripes) => own_stripe(stripes).bytes().get(offset as usize..),

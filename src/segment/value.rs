@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Backing;
 use crate::error::{Error, Result};
-use crate::format::record::{Header, Kind};
+use crate::format::record::{Header, Kind, Record};
 
 /// A value read from a store. Dereferences to its bytes, which are not copied: the value keeps
 /// alive the map or buffer that holds them, and stays valid after the key is overwritten, the
@@ -31,6 +31,74 @@ pub struct Value {
 enum Owner {
     Shared(Arc<Backing>),
     Owned(Arc<Vec<u8>>),
+}
+
+/// A value lent by [`Namespace::get_with`](crate::Namespace::get_with). Dereferences to its bytes.
+#[derive(Clone, Copy)]
+pub struct ValueRef<'a> {
+    bytes: &'a [u8],
+    metadata: Option<&'a [u8]>,
+    sequence: u64,
+    expiry: Option<u64>,
+}
+
+impl<'a> ValueRef<'a> {
+    /// Of a record that has been checked.
+    #[inline]
+    pub(super) fn of_record(record: &Record<'a>) -> ValueRef<'a> {
+        ValueRef {
+            bytes: record.value(),
+            metadata: record.metadata(),
+            sequence: record.header.sequence,
+            expiry: record.header.expiry,
+        }
+    }
+
+    pub(crate) fn of(value: &'a Value) -> ValueRef<'a> {
+        ValueRef {
+            bytes: value.as_bytes(),
+            metadata: value.metadata(),
+            sequence: value.sequence,
+            expiry: value.expiry,
+        }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The metadata put with the value; `None` if there is none.
+    pub fn metadata(&self) -> Option<&'a [u8]> {
+        self.metadata
+    }
+
+    /// When the key expires, in milliseconds since the Unix epoch; `None` if never.
+    #[inline]
+    pub fn expiry_ms(&self) -> Option<u64> {
+        self.expiry
+    }
+
+    /// As [`Value::sequence`].
+    #[inline]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+impl Deref for ValueRef<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl fmt::Debug for ValueRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_value(f, "ValueRef", *self)
+    }
 }
 
 impl Value {
@@ -181,16 +249,18 @@ impl AsRef<[u8]> for Value {
 
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Value")
-            .field("value", &self.as_bytes().escape_ascii().to_string())
-            .field(
-                "metadata",
-                &self.metadata().map(|metadata| metadata.escape_ascii().to_string()),
-            )
-            .field("expiry_ms", &self.expiry)
-            .field("sequence", &self.sequence)
-            .finish()
+        fmt_value(f, "Value", ValueRef::of(self))
     }
+}
+
+fn fmt_value(f: &mut fmt::Formatter<'_>, name: &str, value: ValueRef<'_>) -> fmt::Result {
+    let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    f.debug_struct(name)
+        .field("value", &text(value.bytes))
+        .field("metadata", &value.metadata.map(text))
+        .field("expiry_ms", &value.expiry)
+        .field("sequence", &value.sequence)
+        .finish()
 }
 
 impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {

@@ -18,6 +18,7 @@
 //!   publishes, or nothing, and wait for none of it. It enters the indexes afterwards (`settle`).
 
 mod change;
+mod glance;
 mod group;
 mod index_bytes;
 mod kept;

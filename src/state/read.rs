@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use super::glance::Glance;
 use super::{Current, State};
 use crate::clock::Now;
 use crate::error::{Error, Result};
@@ -24,15 +25,6 @@ pub(crate) struct HashedKey<'a> {
     pub(crate) namespace: u32,
     pub(crate) key: &'a [u8],
     pub(crate) hash: u64,
-}
-
-/// What the first slot under a key's tag says of the key. It nearly always suffices.
-enum Glance<T> {
-    Absent,
-    /// A sound record of the key is there.
-    Found(Location, T),
-    /// Look closer, with [`State::find`].
-    Unsure,
 }
 
 /// Result of a look-up by hash.
@@ -88,24 +80,6 @@ impl State {
             Glance::Unsure => self.find_record(key, |segment, offset, is_of| segment.value(offset, is_of))?,
         };
         Ok(self.unless_expired(found, now))
-    }
-
-    /// What `read` makes of the record that the first slot under the key's tag leads to. It returns
-    /// None if that is not the key's, or not sound.
-    #[inline]
-    fn glance<T>(&self, key: &HashedKey<'_>, read: impl FnOnce(&Segment, u64) -> Option<T>) -> Glance<T> {
-        let Some(location) = self.keydir.first(key.hash) else {
-            return Glance::Absent;
-        };
-        let found = match self.segments.load(location.segment_index()).as_deref() {
-            // A read that fails must be told, not repeated.
-            Some(Some(segment)) if segment.is_in_memory() => read(segment, location.offset()),
-            _ => None,
-        };
-        match found {
-            Some(found) => Glance::Found(location, found),
-            None => Glance::Unsure,
-        }
     }
 
     /// The value, unless it has expired now, or at this time.

@@ -8,6 +8,7 @@ mod current;
 mod delete_range;
 #[cfg(feature = "json")]
 mod json;
+mod lend;
 mod list;
 mod namespace;
 mod namespaces;

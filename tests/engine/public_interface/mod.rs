@@ -11,6 +11,7 @@ mod idle;
 mod in_memory;
 mod interface;
 mod keys;
+mod lent;
 mod listing;
 #[cfg(feature = "log")]
 mod logging;
