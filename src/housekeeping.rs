@@ -145,11 +145,12 @@ impl Housekeeping {
         Turns::new(&self.context, &self.state, &self.log)
     }
 
-    /// Gives back the memory of keys that have left the indexes, and of segments that were sealed.
-    pub(crate) fn shrink(&self) {
+    /// Gives back the memory of keys that have left the indexes, and of segments that was not needed
+    /// for so many milliseconds.
+    pub(crate) fn shrink(&self, kept_ms: u64) {
         let _busy = self.keep_out();
         self.state.shrink();
-        self.log.shrink();
+        self.log.shrink(kept_ms);
     }
 
     /// Drops stale entries of the expiry queue, once there may be many.

@@ -16,6 +16,10 @@ use crate::error::{Error, Result};
 /// How often to look for expired keys and waste.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How long the memory of a segment is kept for the next one, in milliseconds. A store that needs none
+/// for so long fills few segments.
+const MEMORY_KEPT_MS: u64 = 1000;
+
 /// The running threads; dropping this stops them.
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -132,7 +136,7 @@ fn maintain(engine: &Engine, stop: &Stop) {
         engine.housekeeping.sweep_expired();
         engine.housekeeping.clean_expiry_queue();
         engine.housekeeping.merge_due_orders();
-        engine.housekeeping.shrink();
+        engine.housekeeping.shrink(MEMORY_KEPT_MS);
         engine.say();
         engine.context.rounds.end();
     }

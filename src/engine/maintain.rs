@@ -27,7 +27,7 @@ impl Engine {
         self.housekeeping.clean_expiry_queue();
         self.housekeeping.empty_dropped_namespaces()?;
         self.housekeeping.merge_orders();
-        self.housekeeping.shrink();
+        self.housekeeping.shrink(0);
         Ok(())
     }
 }

@@ -117,8 +117,11 @@ impl Engine {
         verdict: Option<&Verdict<'_>>,
         limited: bool,
     ) -> Result<Applied<'a, Written>> {
-        let record = self.record_of(operation);
-        let guard = self.log.lock_to_change(record.hash);
+        let hash = self.hash_of(operation);
+        // While the record is made, and the lock waited for.
+        self.state.prefetch(hash);
+        let record = self.record_of(operation, hash);
+        let guard = self.log.lock_to_change(hash);
         let mut guard = self.log.ensure_room(guard, Room::of_record(&record).limited(limited))?;
         let (before, existed) = self.check(operation, &record, verdict)?;
         if before.is_none() && operation.is_delete() {
@@ -183,7 +186,8 @@ impl Engine {
         limited: bool,
         check: impl Fn(&Guard<'_>) -> Result<()>,
     ) -> Result<Applied<'a, u64>> {
-        let records: Vec<_> = operations.iter().map(|operation| self.record_of(operation)).collect();
+        let pairs = operations.iter().map(|operation| (operation, self.hash_of(operation)));
+        let records: Vec<_> = pairs.map(|(operation, hash)| self.record_of(operation, hash)).collect();
         let room = Room::of_batch(&records)?.limited(limited);
         let plan = GroupPlan::new(
             records
@@ -297,7 +301,7 @@ impl Engine {
             action,
             condition: None,
         };
-        let record = self.record_of(&operation);
+        let record = self.record_of(&operation, self.hash_of(&operation));
         let part = ReservePart::of_write(operation.is_delete());
         let check = || {
             let (before, _) = self.check(&operation, &record, None)?;
@@ -312,9 +316,14 @@ impl Engine {
         })
     }
 
-    /// The record of an operation.
     #[inline]
-    fn record_of<'a>(&self, operation: &Operation<'a>) -> NewRecord<'a> {
+    fn hash_of(&self, operation: &Operation<'_>) -> u64 {
+        self.state.hash(operation.namespace.number, operation.key)
+    }
+
+    /// The record of an operation on a key with this hash.
+    #[inline]
+    fn record_of<'a>(&self, operation: &Operation<'a>, hash: u64) -> NewRecord<'a> {
         let (kind, value, metadata, expiry) = match operation.action {
             Action::Put {
                 value,
@@ -323,8 +332,6 @@ impl Engine {
             } => (Kind::Put, value, metadata, expiry),
             Action::Delete => (Kind::Tombstone, &[][..], None, None),
         };
-        let hash = self.state.hash(operation.namespace.number, operation.key);
-        self.state.prefetch(hash);
         let parts = [operation.key, metadata.unwrap_or_default(), value];
         let header = Header {
             kind,

@@ -22,6 +22,8 @@ pub(super) struct Active {
     pub(super) segment: Arc<Segment>,
     pub(super) file: Arc<LogFile>,
     pub(super) appender: Appender,
+    /// Since when it has memory, in milliseconds, if all of that is committed.
+    pub(super) committed_ms: Option<u64>,
     /// Bytes already in the file.
     pub(super) written: u64,
     /// Account of all records in the buffer.
@@ -248,6 +250,7 @@ mod tests {
             segment: Arc::new(Segment::active(HEADER, appender.buffer().clone(), Arc::default())),
             file: LogFile::new(file),
             appender,
+            committed_ms: None,
             written: used as u64,
             account: Account::new(),
             written_account: Account::new(),

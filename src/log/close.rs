@@ -45,6 +45,7 @@ impl Log {
         result?;
         self.retire_active()?;
         self.seal_all()?;
+        self.spare_memory.end();
         prepared.map_or(Ok(()), |prepared| {
             self.reserve
                 .run(ReservePart::Whole, || self.discard_prepared(&prepared))
@@ -57,6 +58,7 @@ impl Log {
     /// remaining handles from doing any of that once another process has the directory.
     pub(crate) fn stop(&self, cause: &Error) {
         self.commit.stop(cause);
+        self.spare_memory.end();
         self.ring.wait();
         // Waits for a sealing thread, which stops after the current segment.
         drop(lock(&self.sealing));

@@ -164,9 +164,19 @@ impl Log {
         pinned.map(|(_, bytes)| bytes).sum()
     }
 
-    /// Gives back memory that no segment has needed for a while.
-    pub(crate) fn shrink(&self) {
-        self.spare_memory.shrink(self.context.time.monotonic_ms());
+    /// Gives back memory that was not needed for so many milliseconds: that of a segment that was
+    /// sealed, and what the active one has not filled of such memory.
+    pub(crate) fn shrink(&self, kept_ms: u64) {
+        let now_ms = self.context.time.monotonic_ms();
+        self.spare_memory.shrink(now_ms, kept_ms);
+        let mut guard = self.lock();
+        if let Some(active) = &mut guard.tail.active
+            && let Some(since_ms) = active.committed_ms
+            && now_ms.saturating_sub(since_ms) >= kept_ms
+        {
+            active.committed_ms = None;
+            active.appender.release_spare();
+        }
     }
 
     /// Adapts the size of new segments, and the reserve, to the live data.

@@ -155,7 +155,7 @@ impl Log {
 
     /// A prepared segment, to be written to.
     fn activated(&self, next: Prepared) -> Active {
-        let mut appender = Appender::of_spare(&self.spare_memory, next.capacity as usize);
+        let (mut appender, is_committed) = Appender::of_spare(&self.spare_memory, next.capacity as usize);
         let header = next.header.encode();
         if let Some(spare) = appender.spare().get_mut(..header.len()) {
             spare.copy_from_slice(&header);
@@ -167,6 +167,7 @@ impl Log {
             file: next.file,
             written: appender.len() as u64,
             appender,
+            committed_ms: is_committed.then(|| self.context.time.monotonic_ms()),
             account: Account::new(),
             written_account: Account::new(),
         }

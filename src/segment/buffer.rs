@@ -61,9 +61,11 @@ impl Appender {
         Appender::in_memory(Memory::new(capacity), Weak::new())
     }
 
-    /// A buffer with nothing published, in memory that goes back to `spare` when it is used no more.
-    pub(crate) fn of_spare(spare: &Arc<SpareMemory>, capacity: usize) -> Appender {
-        Appender::in_memory(spare.take(capacity), Arc::downgrade(spare))
+    /// A buffer with nothing published, in memory that goes back to `spare` when it is used no more;
+    /// and whether that was used before, so that all of it is committed.
+    pub(crate) fn of_spare(spare: &Arc<SpareMemory>, capacity: usize) -> (Appender, bool) {
+        let (memory, is_used) = spare.take(capacity);
+        (Appender::in_memory(memory, Arc::downgrade(spare)), is_used)
     }
 
     fn in_memory(memory: Memory, spare: Weak<SpareMemory>) -> Appender {
@@ -124,6 +126,13 @@ impl Appender {
                 self.buffer.memory.capacity() - self.end,
             )
         }
+    }
+
+    /// Gives the memory behind the published bytes back to the system, until it is written to.
+    pub(crate) fn release_spare(&mut self) {
+        // SAFETY: only this appender refers to it, and lends it by `&mut` alone; readers see only the
+        // bytes before it.
+        unsafe { self.buffer.memory.release_from(self.end) }
     }
 
     /// Makes the next `length` bytes visible to readers (at most the spare ones).

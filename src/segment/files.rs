@@ -166,6 +166,51 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
+/// As [`super::Segment::value`], of a file.
+pub(super) fn read_value(
+    file: &SegmentFile,
+    data_end: u64,
+    place: Place,
+    wanted: impl FnOnce(&Record<'_>) -> bool,
+) -> Result<Option<Value>, ReadError> {
+    let mut bytes = Vec::new();
+    read_record(&*file.get()?, data_end, place, &mut bytes)?;
+    let record = Record::parse(&bytes, place)?;
+    if !wanted(&record) {
+        return Ok(None);
+    }
+    if !planted(Planted::SkipBodyCheck) {
+        record.check_body()?;
+    }
+    let header = record.header;
+    Ok(Some(Value::owned(bytes, header.header_len(), &header)))
+}
+
+/// Reads a record into `bytes`: first enough for a small record, then, once the header is checked,
+/// the rest.
+pub(super) fn read_record(
+    file: &dyn StorageFile,
+    data_end: u64,
+    place: Place,
+    bytes: &mut Vec<u8>,
+) -> Result<(), ReadError> {
+    const FIRST_READ: u64 = 4096;
+    let left = data_end.checked_sub(place.offset).ok_or(Damage::Short)?;
+    bytes.clear();
+    bytes.resize(left.min(FIRST_READ) as usize, 0);
+    read_exact_at(file, bytes, place.offset)?;
+    let length = Header::decode(bytes, place)?.record_len();
+    if length > left {
+        return Err(Damage::Short.into());
+    }
+    let have = bytes.len();
+    bytes.resize(length as usize, 0);
+    if let Some(rest) = bytes.get_mut(have..) {
+        read_exact_at(file, rest, place.offset + have as u64)?;
+    }
+    Ok(())
+}
+
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     #![allow(
@@ -241,49 +286,4 @@ mod tests {
         let error = segments[1].get().unwrap_err();
         assert!(is_out_of_descriptors(&error), "{error}");
     }
-}
-
-/// As [`Segment::value`], of a file.
-pub(super) fn read_value(
-    file: &SegmentFile,
-    data_end: u64,
-    place: Place,
-    wanted: impl FnOnce(&Record<'_>) -> bool,
-) -> Result<Option<Value>, ReadError> {
-    let mut bytes = Vec::new();
-    read_record(&*file.get()?, data_end, place, &mut bytes)?;
-    let record = Record::parse(&bytes, place)?;
-    if !wanted(&record) {
-        return Ok(None);
-    }
-    if !planted(Planted::SkipBodyCheck) {
-        record.check_body()?;
-    }
-    let header = record.header;
-    Ok(Some(Value::owned(bytes, header.header_len(), &header)))
-}
-
-/// Reads a record into `bytes`: first enough for a small record, then, once the header is checked,
-/// the rest.
-pub(super) fn read_record(
-    file: &dyn StorageFile,
-    data_end: u64,
-    place: Place,
-    bytes: &mut Vec<u8>,
-) -> Result<(), ReadError> {
-    const FIRST_READ: u64 = 4096;
-    let left = data_end.checked_sub(place.offset).ok_or(Damage::Short)?;
-    bytes.clear();
-    bytes.resize(left.min(FIRST_READ) as usize, 0);
-    read_exact_at(file, bytes, place.offset)?;
-    let length = Header::decode(bytes, place)?.record_len();
-    if length > left {
-        return Err(Damage::Short.into());
-    }
-    let have = bytes.len();
-    bytes.resize(length as usize, 0);
-    if let Some(rest) = bytes.get_mut(have..) {
-        read_exact_at(file, rest, place.offset + have as u64)?;
-    }
-    Ok(())
 }

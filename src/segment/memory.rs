@@ -15,6 +15,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use memmap2::MmapMut;
@@ -26,15 +27,15 @@ use crate::sync::lock;
 /// `calloc`, which gets fresh pages that are committed when touched.
 const MEMORY_ALIGNMENT: usize = 8;
 
+/// A multiple of the system's pages, in bytes.
+#[cfg(target_os = "linux")]
+const PAGE: usize = 64 << 10;
+
 /// The smallest capacity allocated, since a layout must not be empty.
 const CAPACITY_MIN: usize = 64;
 
 /// A buffer of at least this capacity is mapped, and may use huge pages from this offset on.
 const MAPPED_MIN: usize = 2 << 20;
-
-/// How long memory is kept for the next buffer, in milliseconds. Stores that need none for so long
-/// fill few segments.
-const KEPT_MS: u64 = 1000;
 
 /// Memory that belongs to whoever has this; all of it is initialised.
 #[derive(Debug)]
@@ -48,21 +49,21 @@ pub(super) struct Memory {
 #[derive(Debug)]
 enum Owner {
     Allocator(Layout),
-    Map {
-        _map: MmapMut,
-    },
+    Map(MmapMut),
     /// It has been passed on.
     Nobody,
 }
 
 // SAFETY: it owns the memory, through `owner`, and does not access it.
 unsafe impl Send for Memory {}
+
 /// The memory of one buffer that is used no more.
 #[derive(Debug)]
 pub(crate) struct SpareMemory {
     kept: Mutex<Option<Kept>>,
     /// Memory of more bytes is not kept.
     capacity_max: usize,
+    has_ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Memory {
         Some(Memory {
             start: NonNull::new(map.as_mut_ptr())?,
             capacity,
-            owner: Owner::Map { _map: map },
+            owner: Owner::Map(map),
         })
     }
 
@@ -117,6 +118,29 @@ impl Memory {
 
     pub(super) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Gives the memory from this offset on back to the system, as far as that can be done; what was
+    /// there is lost.
+    ///
+    /// # Safety
+    ///
+    /// Nothing may refer to that part.
+    pub(super) unsafe fn release_from(&self, offset: usize) {
+        #[cfg(target_os = "linux")]
+        if let Owner::Map(map) = &self.owner {
+            let begin = offset.next_multiple_of(PAGE);
+            // SAFETY: the range is within the map, or refused; it is of anonymous memory, which is
+            // zeroed when it is touched again; and the caller promises that nothing refers to it.
+            let _ = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    begin,
+                    self.capacity.saturating_sub(begin),
+                )
+            };
+        }
+        let _ = offset;
     }
 
     /// The memory, which is no longer this one's.
@@ -145,20 +169,26 @@ impl SpareMemory {
         Arc::new(SpareMemory {
             kept: Mutex::new(None),
             capacity_max,
+            has_ended: AtomicBool::new(false),
         })
     }
 
-    /// Memory of this capacity: what is kept, if it is of that, else zeroed.
-    pub(super) fn take(&self, capacity: usize) -> Memory {
+    /// Memory of this capacity, and whether it was used before: what is kept, if that is of this
+    /// capacity, else zeroed.
+    pub(super) fn take(&self, capacity: usize) -> (Memory, bool) {
         let kept = lock(&self.kept).take().map(|kept| kept.memory);
-        let memory = kept.filter(|memory| memory.capacity == capacity);
-        memory.unwrap_or_else(|| Memory::new(capacity))
+        match kept.filter(|memory| memory.capacity == capacity) {
+            Some(memory) => (memory, true),
+            None => (Memory::new(capacity), false),
+        }
     }
 
     pub(super) fn keep(&self, memory: Memory) {
-        let mut kept = lock(&self.kept);
+        // Whoever drops a buffer must not wait: it may be a reader, or a forked child, in which the
+        // thread that holds the lock does not exist.
+        let Ok(mut kept) = self.kept.try_lock() else { return };
         let unwanted = match *kept {
-            None if memory.capacity <= self.capacity_max => {
+            None if memory.capacity <= self.capacity_max && !self.has_ended.load(Ordering::Relaxed) => {
                 *kept = Some(Kept { memory, since_ms: None });
                 None
             }
@@ -169,13 +199,19 @@ impl SpareMemory {
         drop(unwanted);
     }
 
-    /// Gives the memory back if it was not needed for a while. Called from time to time, with a time
-    /// in milliseconds that only grows.
-    pub(crate) fn shrink(&self, now_ms: u64) {
+    /// Gives the memory back, and keeps none any more.
+    pub(crate) fn end(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        drop(lock(&self.kept).take());
+    }
+
+    /// Gives the memory back if it was not needed for so many milliseconds, as far as the calls can
+    /// tell. `now_ms` only grows.
+    pub(crate) fn shrink(&self, now_ms: u64, kept_ms: u64) {
         let mut kept = lock(&self.kept);
         let is_old = kept.as_mut().is_some_and(|kept| {
             let since_ms = *kept.since_ms.get_or_insert(now_ms);
-            now_ms.saturating_sub(since_ms) >= KEPT_MS
+            now_ms.saturating_sub(since_ms) >= kept_ms
         });
         let old = if is_old { kept.take() } else { None };
         drop(kept);
@@ -189,6 +225,10 @@ mod tests {
 
     use super::*;
     use crate::segment::buffer::Appender;
+
+    fn of_spare(spare: &Arc<SpareMemory>, capacity: usize) -> Appender {
+        Appender::of_spare(spare, capacity).0
+    }
 
     fn append(appender: &mut Appender, bytes: &[u8]) {
         appender.spare()[..bytes.len()].copy_from_slice(bytes);
@@ -204,29 +244,31 @@ mod tests {
         for capacity in [64, MAPPED_MIN] {
             let spare = SpareMemory::new(MAPPED_MIN);
             let is_kept = || lock(&spare.kept).is_some();
-            let mut first = Appender::of_spare(&spare, capacity);
+            let mut first = of_spare(&spare, capacity);
             append(&mut first, b"first");
             let (was_at, reader) = (place(&mut first), first.buffer().clone());
             drop(first);
             // Not while it is read.
-            let mut second = Appender::of_spare(&spare, capacity);
+            let mut second = of_spare(&spare, capacity);
             assert_ne!(place(&mut second), was_at);
             assert_eq!(reader.published(), b"first");
             drop(reader);
             assert!(is_kept());
-            let mut third = Appender::of_spare(&spare, capacity);
+            let mut third = of_spare(&spare, capacity);
             assert_eq!(place(&mut third), was_at);
             assert_eq!(third.buffer().published(), b"");
             // One is kept, for buffers of its own capacity, and not for long.
             drop((second, third));
             assert!(is_kept());
-            let larger = Appender::of_spare(&spare, capacity * 2);
+            let larger = of_spare(&spare, capacity * 2);
             assert!(!is_kept());
             drop(larger);
             assert_eq!(is_kept(), capacity == 64, "too large a one is not kept");
-            drop(Appender::of_spare(&spare, capacity));
+            drop(of_spare(&spare, capacity));
+            let value = of_spare(&spare, capacity).buffer().clone();
+            drop(value);
             for (now_ms, kept) in [(7, true), (1006, true), (1007, false)] {
-                spare.shrink(now_ms);
+                spare.shrink(now_ms, 1000);
                 assert_eq!(is_kept(), kept, "{now_ms}");
             }
         }
@@ -235,11 +277,39 @@ mod tests {
     #[test]
     fn a_buffer_outlives_what_would_keep_its_memory() {
         let spare = SpareMemory::new(64);
-        let mut appender = Appender::of_spare(&spare, 64);
+        let mut appender = of_spare(&spare, 64);
         append(&mut appender, b"kept");
         drop(spare);
         let buffer = appender.buffer().clone();
         drop(appender);
         assert_eq!(buffer.published(), b"kept");
+    }
+
+    #[test]
+    fn a_store_that_was_closed_keeps_nothing() {
+        let spare = SpareMemory::new(64);
+        let (before, after) = (of_spare(&spare, 64), of_spare(&spare, 64));
+        drop(before);
+        assert!(lock(&spare.kept).is_some());
+        spare.end();
+        assert!(lock(&spare.kept).is_none());
+        // A value that was held on to.
+        drop(after);
+        assert!(lock(&spare.kept).is_none());
+    }
+
+    #[test]
+    fn what_is_given_back_behind_the_published_bytes_is_used_again() {
+        for capacity in [64, MAPPED_MIN] {
+            let mut appender = Appender::new(capacity);
+            append(&mut appender, b"before");
+            appender.spare().fill(7);
+            appender.release_spare();
+            append(&mut appender, b" and after");
+            assert_eq!(appender.buffer().published(), b"before and after");
+            let last = appender.spare().last().copied();
+            let is_zeroed = capacity == MAPPED_MIN && cfg!(all(target_os = "linux", not(miri)));
+            assert_eq!(last, Some(if is_zeroed { 0 } else { 7 }));
+        }
     }
 }

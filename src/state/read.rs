@@ -46,8 +46,8 @@ impl<'a> HashedKey<'a> {
 }
 
 impl State {
-    /// Has the processor load what a look-up of this hash begins with. For a caller that does
-    /// something else before.
+    /// Has the processor load the slot that a write of this hash begins with, to be changed. For a
+    /// caller that does something else before.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         self.keydir.prefetch(hash);
@@ -96,7 +96,6 @@ impl State {
 
     /// What `read` makes of the newest record of the key, expired or not. It is given places to read
     /// at, and a test whether a record there is the key's.
-    #[cold]
     pub(super) fn find_record<T>(
         &self,
         key: &HashedKey<'_>,

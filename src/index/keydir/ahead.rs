@@ -39,7 +39,8 @@ impl Keydir {
         Tables(self.shards.iter().map(Shard::table_to_keep).collect())
     }
 
-    /// Has the processor load the slot that look-ups of this hash begin with, without waiting for it.
+    /// Has the processor load the slot that a write of this hash begins with, to be changed, without
+    /// waiting for it.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         self.shard(hash).table().prefetch(Tag::of(hash));

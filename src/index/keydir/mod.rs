@@ -19,7 +19,7 @@
 //!
 //! # Concurrency
 //!
-//! Readers ([`Keydir::find`], [`Keydir::holds`], [`Keydir::candidates`], [`Keydir::for_each`]) take
+//! Readers ([`Keydir::find`], [`Keydir::first`], [`Keydir::holds`], [`Keydir::candidates`], [`Keydir::for_each`]) take
 //! no lock. Writers take the mutex of one shard, so any number of them may run; the store
 //! serialises its writers anyway, so that mutex is uncontended. Callbacks passed to readers may
 //! call the keydir again. The callback of [`Keydir::upsert`] runs under the shard's mutex and must

@@ -132,7 +132,7 @@ impl State {
         if !wrong_hints.is_empty() {
             return Ok(wrong_hints);
         }
-        let dead = DeadRecords::none(sources);
+        let mut dead = DeadRecords::none(sources);
         let work = segment::Loading {
             state: self,
             right,
@@ -151,6 +151,7 @@ impl State {
         if wrong_hints.is_empty() {
             self.drop_shadows(right, &contributions);
             drop(contributions);
+            dead.end();
             self.load_orders(right, sources, &dead, names)?;
         }
         Ok(wrong_hints)

@@ -125,12 +125,7 @@ impl Loading<'_> {
             Err(ReadError::Damage(_)) if source.is_hinted() => return Ok(None),
             Err(error) => return fail(error),
         };
-        // The headers that a hint leads to are checked together, by its own checksum.
-        let parse = match source.is_hinted() {
-            true => Record::parse_checked,
-            false => Record::parse,
-        };
-        let record = match parse(stored, segment.place(offset)) {
+        let record = match Record::parse(stored, segment.place(offset)) {
             Ok(record) if record.header.kind.has_key() => record,
             _ if source.is_hinted() => return Ok(None),
             Ok(_) => return fail(Damage::Field("record kind").into()),

@@ -104,3 +104,98 @@ fn what_is_live_is_counted_when_a_store_is_opened_without_an_index_file() {
     store.close().unwrap();
     assert_eq!(live(&open(&disk)), before);
 }
+
+/// Enough keys for two threads; in several segments and namespaces, some with little in common.
+#[test]
+fn keys_of_many_segments_are_in_order_whatever_they_share() {
+    for read_mode in [crate::ReadMode::Map, crate::ReadMode::Pread] {
+        let disk = MemStorage::new();
+        let open = || {
+            let options = Store::options().maintenance(Maintenance::Manual).index_file(false);
+            let options = options.read_mode(read_mode).storage(Arc::new(disk.clone()));
+            options.open("/store").unwrap()
+        };
+        let store = open();
+        let mut expected: std::collections::BTreeMap<(usize, String), usize> = Default::default();
+        let names = ["A", "B", "C"];
+        let namespaces = names.map(|name| store.namespace(name).unwrap());
+        for segment in 0..7 {
+            let mut batch = store.batch();
+            for number in (segment..42_000).step_by(6) {
+                // B has long common beginnings, and keys that begin with others; A is in few segments.
+                let place = if segment < 2 && number % 5 == 0 {
+                    0
+                } else {
+                    1 + number % 2
+                };
+                let key = match place {
+                    1 => format!("{}{}", "common/beginning/".repeat(2), number / 3),
+                    _ => format!("{:x}", number * 7919),
+                };
+                let value = vec![7; number % 3];
+                if segment == 6 && number % 4 == 0 {
+                    batch.delete(&namespaces[place], &key);
+                    expected.remove(&(place, key));
+                } else {
+                    batch.put(&namespaces[place], &key, &value);
+                    expected.insert((place, key), value.len());
+                }
+            }
+            batch.commit().unwrap();
+            store.end_segment();
+        }
+        store.close().unwrap();
+        let store = open();
+        assert!(expected.len() > 2 * RANGE_RECORDS_MIN);
+        for (place, name) in names.into_iter().enumerate() {
+            let namespace = store.open_namespace(name).unwrap();
+            let listed = namespace.list().with_values().into_iter();
+            let listed = listed.map(|entry| {
+                let entry = entry.unwrap();
+                (entry.key_str().unwrap().to_owned(), entry.value().unwrap().len())
+            });
+            let known = expected.iter().filter(|((of, _), _)| *of == place);
+            let known = known.map(|((_, key), length)| (key.clone(), *length));
+            assert!(listed.eq(known), "{name}, {read_mode:?}");
+        }
+        let live: u64 = store.stats().segments.iter().map(|segment| segment.live_records).sum();
+        assert_eq!(live, expected.len() as u64 + names.len() as u64);
+    }
+}
+
+/// Of large records, a list is smaller than a bit for each place.
+#[test]
+fn what_is_dead_is_noted_in_both_ways_alike() {
+    let few = |length: usize| {
+        let disk = MemStorage::new();
+        let store = open(&disk);
+        let namespace = store.namespace("N").unwrap();
+        for round in 0..3 {
+            for key in 0..20 {
+                // Half of them in each segment, the others in one.
+                if key % 2 == 0 || key % 3 == round {
+                    namespace.put(format!("{key}"), vec![round; length]).unwrap();
+                }
+            }
+            store.end_segment();
+        }
+        store.close().unwrap();
+        let store = open(&disk);
+        let sources: Vec<_> = (store.engine().state.segments.all().iter())
+            .map(|segment| source_of(&store.engine().context, segment, true).unwrap())
+            .collect();
+        let dead = DeadRecords::none(&sources);
+        let is_bitmap = matches!(dead.of(&sources[0]), Some(DeadInSegment::Bitmap(_)));
+        let namespace = store.open_namespace("N").unwrap();
+        let keys: Vec<_> = namespace.list().with_values().into_iter().map(Result::unwrap).collect();
+        let shown: Vec<_> = keys
+            .iter()
+            .map(|entry| (entry.key().to_vec(), entry.value().unwrap()[0]))
+            .collect();
+        (is_bitmap, shown)
+    };
+    let ((small_is_bitmap, small), (large_is_bitmap, large)) = (few(10), few(10_000));
+    assert!(small_is_bitmap && !large_is_bitmap);
+    assert_eq!(small.len(), 20);
+    assert_eq!(small, large);
+}
