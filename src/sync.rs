@@ -15,6 +15,15 @@ pub(crate) use shuttle::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+/// Lets other threads run. Under shuttle a thread that waits for another in a loop has to call this in
+/// each turn: a schedule may prefer it for ever otherwise.
+pub(crate) fn yield_now() {
+    #[cfg(not(shuttle))]
+    std::thread::yield_now();
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
+}
+
 /// Locks a mutex whose content is sound even if a thread panicked while holding it.
 pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

@@ -14,6 +14,7 @@ use crate::index::order::KeyFlags;
 use crate::location::Location;
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment, Value};
+use crate::sync::yield_now;
 
 /// Retries of a read that races with compaction. Each needs another segment to vanish in between,
 /// so this many mean that index and log disagree.
@@ -315,7 +316,7 @@ impl State {
                 return answer;
             }
             if attempt > 100 {
-                std::thread::yield_now();
+                yield_now();
             }
         }
         Err(Error::damage(self.context.path(), 0, Damage::Mismatch("the index")))
