@@ -56,6 +56,7 @@ const OF_NAMESPACE: &[(Call<Namespace>, bool)] = &[
         true,
     ),
     (("get_range", |n| n.get_range("", ..).map(drop)), false),
+    (("get_with", |n| n.get_with("", |_| ()).map(drop)), false),
     (("update", |n| n.update("", |_| Update::Keep).map(drop)), false),
     (
         ("update", |n| {
