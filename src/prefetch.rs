@@ -11,26 +11,25 @@
 /// Begins to load what is referred to into the processor's cache, and does not wait for it.
 #[inline]
 pub(crate) fn prefetch<T>(place: &T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
-        // SAFETY: a prefetch changes nothing that a program can see, at any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = place;
+    hint::<TO_READ, T>(place);
 }
 
 /// The same for what is about to be changed, which other processors may have in their caches.
 #[inline]
 pub(crate) fn prefetch_to_change<T>(place: &T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+    hint::<TO_CHANGE, T>(place);
+}
 
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(std::ptr::from_ref(place).cast()) };
+/// `_MM_HINT_T0` and `_MM_HINT_ET0` of x86-64.
+const TO_READ: i32 = 3;
+const TO_CHANGE: i32 = 7;
+
+#[inline]
+fn hint<const HINT: i32, T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch changes nothing that a program can see, at any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<HINT>(std::ptr::from_ref(place).cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = place;

@@ -37,7 +37,7 @@ const CAPACITY_MIN: usize = 64;
 /// A buffer of at least this capacity is mapped, and may use huge pages from this offset on.
 const MAPPED_MIN: usize = 2 << 20;
 
-/// Memory that belongs to whoever has this; all of it is initialised.
+/// Owned memory; all of it is initialised.
 #[derive(Debug)]
 pub(super) struct Memory {
     start: NonNull<u8>,
@@ -50,8 +50,8 @@ pub(super) struct Memory {
 enum Owner {
     Allocator(Layout),
     Map(MmapMut),
-    /// It has been passed on.
-    Nobody,
+    /// It was moved to another [`Memory`].
+    Moved,
 }
 
 // SAFETY: it owns the memory, through `owner`, and does not access it.
@@ -148,7 +148,7 @@ impl Memory {
         Memory {
             start: self.start,
             capacity: self.capacity,
-            owner: std::mem::replace(&mut self.owner, Owner::Nobody),
+            owner: std::mem::replace(&mut self.owner, Owner::Moved),
         }
     }
 }
@@ -184,8 +184,8 @@ impl SpareMemory {
     }
 
     pub(super) fn keep(&self, memory: Memory) {
-        // Whoever drops a buffer must not wait: it may be a reader, or a forked child, in which the
-        // thread that holds the lock does not exist.
+        // A drop must not wait: it may be that of a reader, or in a forked child, which does not have the
+        // thread that holds the lock.
         let Ok(mut kept) = self.kept.try_lock() else { return };
         let unwanted = match *kept {
             None if memory.capacity <= self.capacity_max && !self.has_ended.load(Ordering::Relaxed) => {

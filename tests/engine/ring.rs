@@ -241,18 +241,23 @@ fn the_manifest_names_the_ring_while_it_may_have_something_and_older_programs_re
     assert_eq!((version(&disk), disk.exists(RING).unwrap()), (1, false));
 }
 
+/// The disk of a killed process that had written one of two keys out.
+fn killed_with_one_of_two_keys_in_the_ring() -> MemStorage {
+    let disk = MemStorage::new();
+    let (store, namespace) = open(&disk);
+    put(&namespace, "written out", "value");
+    store.flush().unwrap();
+    put(&namespace, "in the ring", "value");
+    disk.crash_process()
+}
+
 #[test]
 fn a_ring_that_is_missing_or_too_short_is_damage_and_salvage_takes_the_rest() {
     for change in [
         |disk: &MemStorage| disk.remove_file(RING).unwrap(),
         |disk: &MemStorage| disk.truncate(RING, 512).unwrap(),
     ] {
-        let disk = MemStorage::new();
-        let (store, namespace) = open(&disk);
-        put(&namespace, "written out", "value");
-        store.flush().unwrap();
-        put(&namespace, "in the ring", "value");
-        let killed = disk.crash_process();
+        let killed = killed_with_one_of_two_keys_in_the_ring();
         change(&killed);
         let opened = options(Arc::new(killed.clone())).open(DIRECTORY).unwrap_err();
         assert_eq!(opened.kind(), ErrorKind::Corruption, "{opened}");
@@ -302,12 +307,7 @@ fn verify_and_salvage_find_what_only_the_ring_has() {
 
 #[test]
 fn salvage_without_a_manifest_tells_that_the_ring_cannot_be_read() {
-    let disk = MemStorage::new();
-    let (store, namespace) = open(&disk);
-    put(&namespace, "written out", "value");
-    store.flush().unwrap();
-    put(&namespace, "in the ring", "value");
-    let killed = disk.crash_process();
+    let killed = killed_with_one_of_two_keys_in_the_ring();
     killed.remove_file(MANIFEST).unwrap();
     let storage = FaultStorage::new(Arc::new(killed));
     let failure = FaultKind::Error(std::io::ErrorKind::Other);

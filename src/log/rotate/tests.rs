@@ -46,6 +46,25 @@ fn the_next_segment_is_prepared_in_time_and_only_one() {
 }
 
 #[test]
+fn the_memory_of_a_sealed_segment_is_used_again_and_goes_back_when_the_store_is_maintained() {
+    let (store, namespace) = opened(MemStorage::new());
+    let log = &store.engine().log;
+    let is_used_again = || log.lock().tail.active.as_ref().unwrap().committed_ms.is_some();
+    for _ in 0..8 {
+        namespace.put("key", [7; 2500]).unwrap();
+    }
+    assert!(is_used_again());
+    // Not before its time.
+    log.shrink(u64::MAX);
+    assert!(is_used_again());
+    store.maintain().unwrap();
+    assert!(!is_used_again());
+    assert_eq!(&*namespace.get("key").unwrap().unwrap(), [7; 2500]);
+    namespace.put("key", [8; 900]).unwrap();
+    assert_eq!(&*namespace.get("key").unwrap().unwrap(), [8; 900]);
+}
+
+#[test]
 fn a_record_too_large_for_the_prepared_segment_leaves_it_to_others() {
     let (store, namespace) = opened(MemStorage::new());
     namespace.put("key", [7; 2500]).unwrap();

@@ -161,19 +161,17 @@ impl Loading<'_> {
             Upsert::Kept(_) => self.dead.add(location),
         }
         let (now, contribution) = (&progress.now, &mut progress.contribution);
-        let shadows = contribution.shadows.len();
         if let Some(expiry) = header.expiry.filter(|_| now.is_expired(header.expiry, header.sequence)) {
             segment.counters.note_expired(self.right, expiry);
             let expired = (expiry, header.record_len());
             contribution.shadows.push((*hash, location, Some(expired)));
+            // A shadow hides older records until all are loaded, and is then removed.
+            self.dead.add(location);
         } else if header.kind.is_tombstone() {
             contribution.shadows.push((*hash, location, None));
+            self.dead.add(location);
         } else if let Some(expiry) = header.expiry.filter(|_| !planted(Planted::ForgetLoadedExpiry)) {
             contribution.expiring.push((expiry, location));
-        }
-        if contribution.shadows.len() > shadows {
-            // It hides others until all are loaded, and then leaves.
-            self.dead.add(location);
         }
         Ok(())
     }

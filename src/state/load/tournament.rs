@@ -25,7 +25,7 @@ impl<T: Ranked> Tournament<T> {
         let mut tournament = Tournament {
             ranks: heads.iter().map(|head| rank_of(head.as_ref())).collect(),
             heads,
-            // Nobody has played yet.
+            // Empty so far.
             nodes: vec![usize::MAX; count],
         };
         for sequence in 0..count {
@@ -49,7 +49,7 @@ impl<T: Ranked> Tournament<T> {
         }
     }
 
-    /// Plays the path of a sequence to the root. Who finds nobody to play with waits there.
+    /// Compares along the path of a sequence to the root. At an empty node it stays, until another comes.
     fn play(&mut self, sequence: usize) {
         let mut winner = sequence;
         let mut winning = self.ranks.get(sequence).copied().unwrap_or(u128::MAX);
