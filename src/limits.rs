@@ -61,6 +61,7 @@ impl Limits {
     }
 
     /// Whether this key may be written.
+    #[inline]
     pub(crate) fn check_key(&self, key: &[u8]) -> Result<()> {
         if key.is_empty() {
             return Err(Error::invalid("the key is empty; a key has at least one byte"));
@@ -69,22 +70,14 @@ impl Limits {
             return Err(too_long("key", key.len(), self.key_bytes_max));
         }
         if self.url_safe_keys {
-            if key == b"." || key == b".." {
-                return Err(Error::invalid(
-                    "\".\" and \"..\" are not allowed as keys; choose another",
-                ));
-            }
-            if std::str::from_utf8(key).is_err() {
-                return Err(Error::invalid(
-                    "the key is not UTF-8, which this store's limits require",
-                ));
-            }
+            check_url_safe(key)?;
         }
         Ok(())
     }
 
     /// Whether a store may have this key. Only the format's own limits apply: a key that was put
     /// before the limits were tightened can be read and listed, so it must be deletable.
+    #[inline]
     pub(crate) fn may_be_there(&self, key: &[u8]) -> bool {
         match planted(Planted::LimitDeletes) {
             true => self.check_key(key).is_ok(),
@@ -92,6 +85,7 @@ impl Limits {
         }
     }
 
+    #[inline]
     pub(crate) fn check_value(&self, value: &[u8]) -> Result<()> {
         if value.len() > self.value_bytes_max && !planted(Planted::IgnoreLimits) {
             return Err(too_long("value", value.len(), self.value_bytes_max));
@@ -99,6 +93,7 @@ impl Limits {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn check_metadata(&self, metadata: &[u8]) -> Result<()> {
         if metadata.len() > self.metadata_bytes_max && !planted(Planted::IgnoreLimits) {
             return Err(too_long("metadata", metadata.len(), self.metadata_bytes_max));
@@ -145,6 +140,22 @@ impl Default for Limits {
     }
 }
 
+/// Whether this key may be part of a URL.
+fn check_url_safe(key: &[u8]) -> Result<()> {
+    if key == b"." || key == b".." {
+        return Err(Error::invalid(
+            "\".\" and \"..\" are not allowed as keys; choose another",
+        ));
+    }
+    if std::str::from_utf8(key).is_err() {
+        return Err(Error::invalid(
+            "the key is not UTF-8, which this store's limits require",
+        ));
+    }
+    Ok(())
+}
+
+#[cold]
 fn too_long(what: &str, length: usize, limit: usize) -> Error {
     Error::invalid(format!(
         "the {what} of {length} bytes exceeds the limit of {limit}; shorten it or split it"

@@ -20,16 +20,22 @@ pub(crate) fn prefetch_to_change<T>(place: &T) {
     hint::<TO_CHANGE, T>(place);
 }
 
+/// As [`prefetch_to_change`], at an address where there may be nothing any more.
+#[inline]
+pub(crate) fn prefetch_address_to_change(address: usize) {
+    hint::<TO_CHANGE, u8>(std::ptr::without_provenance(address));
+}
+
 /// `_MM_HINT_T0` and `_MM_HINT_ET0` of x86-64.
 const TO_READ: i32 = 3;
 const TO_CHANGE: i32 = 7;
 
 #[inline]
-fn hint<const HINT: i32, T>(place: &T) {
+fn hint<const HINT: i32, T>(place: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch changes nothing that a program can see, at any address.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<HINT>(std::ptr::from_ref(place).cast());
+        std::arch::x86_64::_mm_prefetch::<HINT>(place.cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = place;

@@ -143,7 +143,7 @@ impl Engine {
             growth.add(&record, before.as_ref());
             growth.check()?;
         }
-        let sequence = self.log.append(&mut guard, &record, before);
+        let sequence = self.log.append(&mut guard, &record, before.as_ref());
         Ok(Applied {
             guard,
             sequence,
@@ -354,12 +354,10 @@ impl Engine {
     /// An error if the namespace was dropped.
     #[inline]
     fn check_namespace(namespace: &NamespaceState) -> Result<()> {
-        if namespace.is_dropped() && !planted(Planted::WriteToDropped) {
-            return Err(Error::NamespaceNotFound {
-                name: namespace.name().to_string(),
-            });
+        if planted(Planted::WriteToDropped) {
+            return Ok(());
         }
-        Ok(())
+        namespace.check_present()
     }
 
     /// The record that the keydir points at before an operation, and whether it is live; an error

@@ -18,6 +18,9 @@ use crate::planted::{Planted, planted};
 pub(crate) const FIXED_HEADER_LEN: usize = 24;
 /// Length of a header with all optional fields, in bytes.
 pub(crate) const HEADER_LEN_MAX: usize = FIXED_HEADER_LEN + EXPIRY_LEN + METADATA_LEN_LEN + CODEC_LEN;
+/// The same in words of four bytes.
+const FIXED_HEADER_WORDS: usize = FIXED_HEADER_LEN / 4;
+const HEADER_WORDS_MAX: usize = HEADER_LEN_MAX / 4;
 const EXPIRY_LEN: usize = 8;
 const METADATA_LEN_LEN: usize = 4;
 const CODEC_LEN: usize = 4;
@@ -179,39 +182,42 @@ impl Header {
 
     /// Encodes the header for `place`. The sequence must not be below the segment's base, nor 2^32
     /// or more above it.
+    #[inline]
     #[expect(
         clippy::indexing_slicing,
-        reason = "each field is put at most once, and `bytes` has room for all of them and the offset"
+        reason = "there are as many words as the longest header has"
     )]
     pub(crate) fn encode(&self, place: Place) -> EncodedHeader {
         debug_assert!(sequence_fits(place.base_sequence, self.sequence));
         debug_assert!(!self.kind.has_key() || (1..=KEY_LEN_MAX as u32).contains(&self.key_len));
-        let mut bytes = [0; HEADER_LEN_MAX + 4];
-        let mut at = 4;
-        let mut put = |field: &[u8]| {
-            bytes[at..at + field.len()].copy_from_slice(field);
-            at += field.len();
-        };
-        put(&self.body_crc.to_stored());
         let expiry_flag = if self.expiry.is_some() { FLAG_EXPIRY } else { 0 };
         let metadata_flag = if self.metadata_len.is_some() { FLAG_METADATA } else { 0 };
-        put(&[self.kind as u8, expiry_flag | metadata_flag]);
-        put(&(self.key_len.saturating_sub(1) as u16).to_stored());
-        put(&self.value_len.to_stored());
-        put(&self.namespace.to_stored());
-        put(&(self.sequence.wrapping_sub(place.base_sequence) as u32).to_stored());
+        let [key_len_low, key_len_high] = (self.key_len.saturating_sub(1) as u16).to_stored();
+        let mut words = [[0; 4]; HEADER_WORDS_MAX];
+        words[1] = self.body_crc.to_stored();
+        words[2] = [self.kind as u8, expiry_flag | metadata_flag, key_len_low, key_len_high];
+        words[3] = self.value_len.to_stored();
+        words[4] = self.namespace.to_stored();
+        words[5] = (self.sequence.wrapping_sub(place.base_sequence) as u32).to_stored();
+        let mut count = FIXED_HEADER_WORDS;
         if let Some(expiry) = self.expiry {
-            put(&expiry.to_stored());
+            words[count] = (expiry as u32).to_stored();
+            words[count + 1] = ((expiry >> 32) as u32).to_stored();
+            count += 2;
         }
         if let Some(length) = self.metadata_len {
-            put(&length.to_stored());
+            words[count] = length.to_stored();
+            count += 1;
         }
-        let len = at;
-        bytes[len..len + 4].copy_from_slice(&place.offset_field());
-        let crc = header_crc(&mut bytes[4..len + 4], place.salt);
-        bytes[..4].copy_from_slice(&crc.to_stored());
-        bytes[4..8].copy_from_slice(&self.body_crc.to_stored());
-        EncodedHeader { bytes, len }
+        words[count] = place.offset_field();
+        let crc = match count {
+            // Most are of this length, which the compiler knows then.
+            FIXED_HEADER_WORDS => header_crc(words[1..=FIXED_HEADER_WORDS].as_flattened_mut(), place.salt),
+            _ => header_crc(words[1..=count].as_flattened_mut(), place.salt),
+        };
+        words[0] = crc.to_stored();
+        words[1] = self.body_crc.to_stored();
+        EncodedHeader { words, count }
     }
 
     /// Decodes the header at the beginning of `bytes`, which may extend beyond it. The result has
@@ -359,16 +365,20 @@ fn crc(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Bytes of an encoded header, on the stack.
+/// An encoded header, on the stack.
 pub(crate) struct EncodedHeader {
-    bytes: [u8; HEADER_LEN_MAX + 4],
-    len: usize,
+    words: [[u8; 4]; HEADER_WORDS_MAX],
+    count: usize,
 }
 
 impl EncodedHeader {
-    #[expect(clippy::indexing_slicing, reason = "`len` bytes were put into `bytes`")]
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "`count` of the words are used")]
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        match self.count {
+            FIXED_HEADER_WORDS => self.words[..FIXED_HEADER_WORDS].as_flattened(),
+            count => self.words[..count].as_flattened(),
+        }
     }
 }
 
@@ -484,16 +494,38 @@ impl BatchBegin {
 
 /// Computes the checksum over a run of records from the two checksums that each begins with.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RunCrc(Hasher);
+pub(crate) struct RunCrc {
+    hasher: Hasher,
+    /// Pairs of checksums that are hashed together: one by one that takes three times as long.
+    waiting: [[u8; 8]; RunCrc::TOGETHER],
+    count: usize,
+}
 
 impl RunCrc {
+    const TOGETHER: usize = 8;
+
     /// `record` are the record's bytes as stored.
+    #[inline]
     pub(crate) fn add(&mut self, record: &[u8]) {
-        self.0.update(record.get(..8).unwrap_or_default());
+        let Some(checksums) = record.first_chunk() else {
+            debug_assert!(false, "a record is longer than its checksums");
+            return;
+        };
+        if let Some(place) = self.waiting.get_mut(self.count) {
+            *place = *checksums;
+            self.count += 1;
+        }
+        if self.count == Self::TOGETHER {
+            self.hasher.update(self.waiting.as_flattened());
+            self.count = 0;
+        }
     }
 
     pub(crate) fn value(&self) -> u32 {
-        self.0.clone().finalize()
+        let mut hasher = self.hasher.clone();
+        let waiting = self.waiting.get(..self.count).unwrap_or_default();
+        hasher.update(waiting.as_flattened());
+        hasher.finalize()
     }
 }
 

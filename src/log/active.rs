@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use crate::format::ALIGNMENT;
 use crate::format::record::{Header, RunCrc, sequence_fits};
 use crate::format::segment::{RECORD_START_MAX, SEGMENT_HEADER_LEN, SegmentHeader, Summary};
 use crate::planted::{Planted, planted};
@@ -160,13 +161,19 @@ impl Active {
         let Some(room) = self.appender.spare().get_mut(ahead..ahead + length) else {
             return &[];
         };
-        let mut room_left = &mut *room;
-        for part in std::iter::once(encoded.as_bytes()).chain(parts.iter().copied()) {
-            let (target, rest) = room_left.split_at_mut(part.len());
-            target.copy_from_slice(part);
-            room_left = rest;
+        if let Some(padding) = room.last_chunk_mut::<{ ALIGNMENT as usize }>() {
+            // Some of it is overwritten below.
+            *padding = [0; ALIGNMENT as usize];
         }
-        room_left.fill(0);
+        let mut end = 0;
+        let mut put = |part: &[u8]| {
+            if let Some(target) = room.get_mut(end..end + part.len()) {
+                target.copy_from_slice(part);
+                end += part.len();
+            }
+        };
+        put(encoded.as_bytes());
+        parts.iter().filter(|part| !part.is_empty()).for_each(|part| put(part));
         room
     }
 

@@ -12,7 +12,7 @@ use crate::format::{ALIGNMENT, aligned};
 use crate::index::namespaces::NamespaceState;
 use crate::options::{Durability, Maintenance};
 use crate::planted::{Planted, planted};
-use crate::state::{AppliedRecord, Befores, Current, Group, GroupPlan, HashedKey};
+use crate::state::{AppliedRecord, Befores, Current, Group, GroupPlan, GroupRecord, HashedKey};
 
 /// Most bytes of a batch in the log: 256 MiB.
 pub(crate) const BATCH_BYTES_MAX: u64 = 256 << 20;
@@ -182,7 +182,7 @@ impl Log {
             let mut guard = self.ensure_room_when_idle(self.lock(), room)?;
             self.commit.write_out_held(&mut guard)?;
             let before = check()?;
-            let sequence = self.append(&mut guard, record, before);
+            let sequence = self.append(&mut guard, record, before.as_ref());
             // On failure the record is rolled back: nothing acknowledged comes after it. Watchers
             // are told of a drop once it is seen.
             let late = planted(Planted::DropAfterSync);
@@ -245,7 +245,7 @@ impl Log {
     /// Appends a record and applies it to the state. The caller has made room in the active
     /// segment.
     #[inline]
-    pub(crate) fn append(&self, guard: &mut Guard<'_>, record: &NewRecord<'_>, before: Option<Current>) -> u64 {
+    pub(crate) fn append(&self, guard: &mut Guard<'_>, record: &NewRecord<'_>, before: Option<&Current>) -> u64 {
         self.note_append(guard);
         self.mark_if_due(guard);
         self.context.time.appending(guard.next_sequence);
@@ -300,7 +300,7 @@ impl Log {
         let Some(active) = &mut tail.active else { return last };
         let segment = active.segment.clone();
         let mut run = RunCrc::default();
-        let mut headers = Vec::with_capacity(count);
+        let mut records = Vec::with_capacity(count);
         let mut offsets = Vec::with_capacity(count);
         let base = active.appender.len() as u64;
         let mut ahead = BATCH_BEGIN_LEN;
@@ -312,7 +312,11 @@ impl Log {
             run.add(active.encode_ahead(ahead as usize, &header, &record.parts));
             offsets.push(base + ahead);
             ahead += header.record_len();
-            headers.push(header);
+            records.push(GroupRecord {
+                header,
+                namespace: record.namespace,
+                key: record.key(),
+            });
         }
         let frame = BatchBegin {
             count: count as u32,
@@ -322,10 +326,11 @@ impl Log {
         let frame = frame.encode();
         let frame_header = Header::of_log(Kind::BatchBegin, frame_sequence, &frame);
         active.encode_ahead(0, &frame_header, &[&frame]);
-        active.publish(std::iter::once(&frame_header).chain(&headers));
+        let headers = records.iter().map(|record| &record.header);
+        active.publish(std::iter::once(&frame_header).chain(headers));
         let places = (frame_sequence + 1, offsets.into());
         let group = Group::new((batch.plan, batch.befores), batch.at_once, segment, places);
-        let settled = self.state.apply_group(group, &mut tail.undo);
+        let settled = self.state.apply_group(group, &records, &mut tail.undo);
         if let Err(error) = settled {
             // It is tried again.
             self.context.events.note_background_error(&error);

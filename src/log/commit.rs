@@ -10,9 +10,8 @@
 //! can be kept where it survives the process: the flush thread writes both out later.
 //!
 //! When a write-out fails, unacknowledged records are rolled back, and their waiters get the error.
-//! Records that were already acknowledged stay pending. If the roll-back
-//! fails, or a sync fails, the log is poisoned: the content of the device is unknown, and nothing
-//! may be acknowledged on top of it.
+//! Records that were already acknowledged stay pending. If the roll-back fails, or a sync fails, the
+//! log is poisoned: the content of the device is unknown, and nothing may be acknowledged on top of it.
 //!
 //! The [`Environment`] knows what is written, to which file, and how it is rolled back. So the
 //! rules above are tested, and their interleavings explored, without a store.
@@ -113,8 +112,13 @@ impl<E: Environment> GroupCommit<E> {
         self.lock.notify(guard);
     }
 
-    /// An error if nothing may be acknowledged any more.
+    /// Whether [`GroupCommit::check_sound`] would find nothing.
     #[inline]
+    pub(super) fn is_sound(&self, guard: &Guard<'_, E::Tail>) -> bool {
+        guard.poisoned.is_none() && self.environment.check_device().is_ok()
+    }
+
+    /// An error if nothing may be acknowledged any more.
     pub(super) fn check_sound(&self, guard: &mut Guard<'_, E::Tail>) -> Result<()> {
         if guard.poisoned.is_none()
             && let Err(cause) = self.environment.check_device()

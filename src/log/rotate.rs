@@ -29,7 +29,26 @@ const LEFT_OVER_MAX: usize = 1 << 10;
 
 impl Log {
     /// Makes sure that the active segment has room, starting a new one if needed.
-    pub(crate) fn ensure_room<'a>(&'a self, mut guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
+    #[inline]
+    pub(crate) fn ensure_room<'a>(&'a self, guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
+        match self.is_ready(&guard, room) {
+            true => Ok(guard),
+            false => self.make_room(guard, room),
+        }
+    }
+
+    /// Whether [`Log::make_room`] has nothing to do.
+    #[inline]
+    fn is_ready(&self, guard: &Guard<'_>, room: Room) -> bool {
+        let next_sequence = guard.next_sequence + room.sequences;
+        let has_room = |active: &Active| active.has_room(room.bytes, next_sequence);
+        self.commit.is_sound(guard)
+            && guard.check_closed().is_ok()
+            && !guard.tail.is_recovering()
+            && guard.tail.active.as_ref().is_some_and(has_room)
+    }
+
+    fn make_room<'a>(&'a self, mut guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
         loop {
             guard.check_closed()?;
             self.check_sound(&mut guard)?;

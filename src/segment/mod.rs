@@ -264,11 +264,17 @@ impl Segment {
         }
     }
 
+    /// The record at this offset, if it is in memory and its header is sound.
+    #[inline]
+    pub(crate) fn record_in_memory(&self, offset: u64) -> Option<Record<'_>> {
+        Record::parse(self.memory(offset)?, self.place(offset)).ok()
+    }
+
     /// The value of the record at this offset, if that is in memory and sound, and `wanted` accepts its
     /// header and key.
     #[inline]
     pub(crate) fn lent(&self, offset: u64, wanted: impl FnOnce(&Record<'_>) -> bool) -> Option<ValueRef<'_>> {
-        let record = Record::parse(self.memory(offset)?, self.place(offset)).ok()?;
+        let record = self.record_in_memory(offset)?;
         let is_sound = wanted(&record) && (record.check_body().is_ok() || planted(Planted::SkipBodyCheck));
         is_sound.then(|| ValueRef::of_record(&record))
     }

@@ -2,7 +2,7 @@
 
 use super::group::{Group, GroupPlan};
 use super::record::Undone;
-use super::{AppliedRecord, Current, Move, State, Undo, flags};
+use super::{AppliedRecord, Current, GroupRecord, Move, State, Undo, flags};
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
 use crate::index::order::{Change, KeyFlags};
@@ -49,16 +49,16 @@ impl State {
         }
     }
 
-    /// Publishes a group, and adds to `undo` how to roll it back. Settles it if that is done at once.
-    /// The caller holds the writer lock.
-    pub(crate) fn apply_group(&self, group: Group, undo: &mut Vec<Undo>) -> Result<()> {
+    /// Publishes a group of these records, and adds to `undo` how to roll it back. Settles it if that
+    /// is done at once. The caller holds the writer lock.
+    pub(crate) fn apply_group(&self, group: Group, records: &[GroupRecord<'_>], undo: &mut Vec<Undo>) -> Result<()> {
         let right = self.lock_changes();
         let group = self.publish(&right, group);
         undo.push(Undo::of_group(group.clone()));
         #[cfg(test)]
         self.call_between_steps();
         match group.is_settled_at_once() {
-            true => self.settle_newest(&right, &group),
+            true => self.settle_newest(&right, &group, records),
             false => Ok(()),
         }
     }
@@ -77,10 +77,10 @@ impl State {
         let location = segment.location(record.offset);
         let length = header.record_len();
         let live = if header.kind.is_put() { length } else { 0 };
-        let replaced = before.as_ref().map_or(0, Current::length);
+        let replaced = before.map_or(0, Current::length);
         record.namespace.change_live_bytes(right, replaced, live);
         let previous = before.map(|current| current.location);
-        if let Some(current) = &before {
+        if let Some(current) = before {
             let leaves = (!header.kind.is_put()).then_some((record.namespace, record.key));
             self.keep(right, (hash, current), header.sequence, leaves);
             self.die(right, current, header.sequence.saturating_sub(1));
@@ -103,7 +103,7 @@ impl State {
                 self.keydir.remove(hash, previous);
             }
         }
-        let before = before.as_ref().map(Current::flags);
+        let before = before.map(Current::flags);
         let after = header.kind.is_put().then(|| flags(header));
         let is_listed = after.is_some() || !planted(Planted::ListDeleted);
         let is_changed = before != after && is_listed;

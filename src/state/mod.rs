@@ -39,6 +39,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::clock::Now;
 use crate::context::Context;
+use crate::error::{Error, Result};
 use crate::index::expiry::ExpiryQueue;
 use crate::index::hash::KeyHasher;
 use crate::index::keydir::Keydir;
@@ -53,7 +54,7 @@ pub(crate) use leave::Expired;
 pub(crate) use load::Source;
 pub(crate) use many::{Candidate, WARM_UP};
 pub(crate) use read::HashedKey;
-pub(crate) use record::{AppliedRecord, Current, Move, Undo, flags};
+pub(crate) use record::{AppliedRecord, Current, GroupRecord, Move, Undo, flags};
 pub(crate) use view::View;
 use views::Views;
 
@@ -222,6 +223,22 @@ impl State {
     /// Marks numbers below this one as used.
     pub(crate) fn set_next_namespace(&self, number: u32) {
         self.next_namespace.fetch_max(number, Ordering::AcqRel);
+    }
+}
+
+impl NamespaceState {
+    /// An error if it was dropped.
+    #[inline]
+    pub(crate) fn check_present(&self) -> Result<()> {
+        if self.is_dropped() { Err(self.gone()) } else { Ok(()) }
+    }
+
+    /// Why it is refused once it was dropped.
+    #[cold]
+    pub(crate) fn gone(&self) -> Error {
+        Error::NamespaceNotFound {
+            name: self.name().to_string(),
+        }
     }
 }
 

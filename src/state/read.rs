@@ -62,6 +62,7 @@ impl State {
     }
 
     /// The newest value of the key, if it is there and has not expired.
+    #[inline]
     pub(crate) fn get(&self, namespace: &NamespaceState, key: &[u8]) -> Result<Option<Value>> {
         self.get_hashed(&self.hashed(namespace.number, key), None)
     }
@@ -143,16 +144,19 @@ impl State {
     /// As [`State::find_header`]; returns the header if the record was found.
     #[inline]
     pub(super) fn look_up(&self, key: &HashedKey<'_>) -> (Result<Lookup>, Option<Header>) {
-        let mut scratch = Vec::new();
-        let read = |segment: &Segment, offset| {
-            let record = segment.record(offset, &mut scratch).ok()?;
-            key.is_of(&record).then_some(record.header)
-        };
-        match self.glance(key, read) {
+        match self.glance_at_header(key) {
             Glance::Absent => (Ok(Lookup::Absent), None),
             Glance::Found(location, header) => (Ok(Lookup::Found(location)), Some(header)),
             Glance::Unsure => self.look_closer(key),
         }
+    }
+
+    #[inline]
+    fn glance_at_header(&self, key: &HashedKey<'_>) -> Glance<Header> {
+        self.glance(key, |segment, offset| {
+            let record = segment.record_in_memory(offset)?;
+            key.is_of(&record).then_some(record.header)
+        })
     }
 
     #[cold]
@@ -182,7 +186,16 @@ impl State {
     /// As [`State::current`], of the keydir alone: groups may have newer records.
     #[inline]
     pub(crate) fn standing(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
-        let (lookup, header) = self.look_up(key);
+        match self.glance_at_header(key) {
+            Glance::Absent => Ok(None),
+            Glance::Found(location, header) => Ok(Some(Current::new(location, header))),
+            Glance::Unsure => self.standing_closer(key, matters),
+        }
+    }
+
+    #[cold]
+    fn standing_closer(&self, key: &HashedKey<'_>, matters: bool) -> Result<Option<Current>> {
+        let (lookup, header) = self.look_closer(key);
         match lookup? {
             Lookup::Absent => Ok(None),
             Lookup::Found(location) => Ok(header.map(|header| Current::new(location, header))),

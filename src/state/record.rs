@@ -79,7 +79,15 @@ pub(crate) struct AppliedRecord<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) hash: u64,
     /// The record that the keydir pointed at before.
-    pub(crate) before: Option<Current>,
+    pub(crate) before: Option<&'a Current>,
+}
+
+/// A record of a group, as its writer has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupRecord<'a> {
+    pub(crate) header: Header,
+    pub(crate) namespace: &'a NamespaceState,
+    pub(crate) key: &'a [u8],
 }
 
 /// How to roll back a record, or a group.
@@ -109,7 +117,7 @@ impl Undo {
             sequence: record.header.sequence,
             of: Undone::Record {
                 hash: record.hash,
-                before: record.before,
+                before: record.before.copied(),
             },
         }
     }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::group::Group;
-use super::{AppliedRecord, Current, HashedKey, State};
+use super::{AppliedRecord, Current, GroupRecord, HashedKey, State};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::Header;
@@ -86,9 +86,13 @@ impl State {
         settled
     }
 
-    /// Settles this group, which has just been published and is small.
-    pub(super) fn settle_newest(&self, right: &ChangeRight, group: &Group) -> Result<()> {
-        let settled = self.settle_range(right, group, 0..group.len());
+    /// Settles this group of these records, which has just been published and is small.
+    pub(super) fn settle_newest(&self, right: &ChangeRight, group: &Group, records: &[GroupRecord<'_>]) -> Result<()> {
+        let is_known = !group.repeats() && lock(&group.befores).are_certain;
+        let settled = match is_known {
+            true => self.settle_known(right, group, records),
+            false => self.settle_range(right, group, 0..group.len()),
+        };
         lock(&group.befores).are_certain = false;
         self.withdraw_settled(right);
         settled
@@ -153,6 +157,52 @@ impl State {
         settled
     }
 
+    /// Settles all records of a group of different keys, of which it is certain what they replace, as
+    /// [`State::settle_range`] does, without reading them.
+    fn settle_known(&self, right: &ChangeRight, group: &Group, records: &[GroupRecord<'_>]) -> Result<()> {
+        let mut settled = Ok(());
+        let mut changes = Vec::with_capacity(records.len());
+        let older = group.older();
+        let befores = lock(&group.befores);
+        for ((number, record), before) in records.iter().enumerate().zip(&befores.found) {
+            let Some((offset, hash)) = group.place(number) else {
+                break;
+            };
+            let &GroupRecord { header, namespace, key } = &record;
+            if let Some(older) = &older {
+                let hashed = HashedKey {
+                    namespace: header.namespace,
+                    key,
+                    hash,
+                };
+                if let Err(error) = self.settle_key_in(right, older, &hashed) {
+                    settled = settled.and(Err(error));
+                    continue;
+                }
+            }
+            let applied = AppliedRecord {
+                segment: group.segment(),
+                offset,
+                header,
+                namespace,
+                key,
+                hash,
+                before: before.as_ref(),
+            };
+            let flags = self.index(right, &applied);
+            group.set_settled(right, number);
+            changes.extend(flags.map(|flags| (*namespace, Change::of(key, flags))));
+            #[cfg(test)]
+            self.call_between_steps();
+        }
+        for together in changes.chunk_by(|(namespace, _), (next, _)| std::ptr::eq(*namespace, *next)) {
+            if let Some((namespace, _)) = together.first() {
+                self.change_order(namespace, together.iter().map(|(_, change)| *change));
+            }
+        }
+        settled
+    }
+
     /// Settles a record, but for the change of the key order, which it returns.
     fn settle_one<'s>(
         &self,
@@ -197,7 +247,7 @@ impl State {
             namespace,
             key,
             hash,
-            before,
+            before: before.as_ref(),
         };
         let flags = self.index(right, &applied);
         group.set_settled(right, number);

@@ -1,7 +1,7 @@
 //! What a call is checked for before anything is read or written.
 
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::namespaces::NamespaceState;
 use crate::options::{Lifetime, PutOptions};
 use crate::planted::{Planted, planted};
@@ -9,14 +9,11 @@ use crate::planted::{Planted, planted};
 /// Refuses work on a namespace that was dropped, or whose store was closed.
 pub(super) fn check_namespace(engine: &Engine, namespace: &NamespaceState) -> Result<()> {
     engine.context.check_open()?;
-    if namespace.is_dropped() {
-        let name = namespace.name().to_string();
-        return Err(Error::NamespaceNotFound { name });
-    }
-    Ok(())
+    namespace.check_present()
 }
 
 /// Checks a put against the limits, and computes its expiry.
+#[inline]
 pub(super) fn checked_put(
     engine: &Engine,
     namespace: &NamespaceState,
@@ -30,6 +27,7 @@ pub(super) fn checked_put(
 }
 
 /// Checks the options of a put against the limits, and computes its expiry.
+#[inline]
 pub(super) fn check_options(engine: &Engine, namespace: &NamespaceState, options: &PutOptions) -> Result<Option<u64>> {
     if let Some(metadata) = &options.metadata {
         engine.context.options.limits.check_metadata(metadata)?;
@@ -38,6 +36,7 @@ pub(super) fn check_options(engine: &Engine, namespace: &NamespaceState, options
 }
 
 /// The expiry of a put now with this lifetime, which is checked against the limits.
+#[inline]
 pub(super) fn expiry_of(engine: &Engine, namespace: &NamespaceState, lifetime: Lifetime) -> Result<Option<u64>> {
     let default_ttl_ms = namespace
         .default_ttl_ms()
@@ -48,6 +47,11 @@ pub(super) fn expiry_of(engine: &Engine, namespace: &NamespaceState, lifetime: L
     ) {
         return Ok(None);
     }
+    expiry_now(engine, default_ttl_ms, lifetime)
+}
+
+/// The expiry of a put now that may have one.
+fn expiry_now(engine: &Engine, default_ttl_ms: Option<u64>, lifetime: Lifetime) -> Result<Option<u64>> {
     let limits = &engine.context.options.limits;
     // The clock is read only for a record with an expiry: the store must know whether such a record
     // was written before or after the clock was set back.

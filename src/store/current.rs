@@ -61,12 +61,7 @@ impl NamespaceView<'_> {
     /// An error if the namespace has been dropped since.
     #[inline]
     pub(super) fn check(&self) -> Result<()> {
-        match self.state().is_dropped() {
-            true => Err(Error::NamespaceNotFound {
-                name: self.state().name().to_string(),
-            }),
-            false => Ok(()),
-        }
+        self.state().check_present()
     }
 
     /// The indexes of the namespace.
@@ -144,12 +139,13 @@ impl Namespace {
     pub(super) fn view(&self) -> Result<NamespaceView<'_>> {
         let inner = &self.store.inner;
         inner.context.check_open()?;
-        let gone = || Error::NamespaceNotFound { name: self.name() };
         let engine = inner.current();
         let state = match &engine {
-            Current::Writer(_) if self.state.is_dropped() => return Err(gone()),
-            Current::Writer(_) => StateRef::Writer(&self.state),
-            Current::Loaded(engine) => StateRef::Loaded(self.found_in(engine).ok_or_else(gone)?),
+            Current::Writer(_) => {
+                self.state.check_present()?;
+                StateRef::Writer(&self.state)
+            }
+            Current::Loaded(engine) => StateRef::Loaded(self.found_in(engine).ok_or_else(|| self.state.gone())?),
         };
         Ok(NamespaceView { engine, state })
     }
@@ -187,19 +183,20 @@ impl Namespace {
     /// read run again, if it has come to a file that is gone.
     #[inline]
     pub(super) fn read<T>(&self, mut look: impl FnMut(&NamespaceView<'_>) -> Result<T>) -> Result<T> {
-        let view = self.view()?;
-        match view.engine {
-            Current::Writer(_) => look(&view),
-            Current::Loaded(_) => self.read_loaded(view, look),
-        }
+        let Mode::Writes(engine) = &self.store.inner.mode else {
+            return self.read_loaded(&mut look);
+        };
+        self.store.inner.context.check_open()?;
+        self.state.check_present()?;
+        look(&NamespaceView {
+            engine: Current::Writer(engine),
+            state: StateRef::Writer(&self.state),
+        })
     }
 
     #[cold]
-    fn read_loaded<T>(
-        &self,
-        view: NamespaceView<'_>,
-        mut look: impl FnMut(&NamespaceView<'_>) -> Result<T>,
-    ) -> Result<T> {
+    fn read_loaded<T>(&self, look: &mut dyn FnMut(&NamespaceView<'_>) -> Result<T>) -> Result<T> {
+        let view = self.view()?;
         let mut answer = look(&view);
         if !answer.as_ref().is_err_and(|error| view.may_have_moved(error)) {
             return answer;

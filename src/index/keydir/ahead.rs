@@ -23,7 +23,7 @@ impl Tables {
     /// As [`Keydir::first`].
     #[inline]
     pub(crate) fn first(&self, hash: u64) -> Option<Location> {
-        self.0.get(Keydir::shard_of(hash))?.candidates(Tag::of(hash)).next()
+        self.0.get(Keydir::shard_of(hash))?.first(Tag::of(hash))
     }
 }
 
@@ -43,6 +43,6 @@ impl Keydir {
     /// waiting for it.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
-        self.shard(hash).table().prefetch(Tag::of(hash));
+        self.shard(hash).prefetch_slot(Tag::of(hash));
     }
 }

@@ -210,7 +210,7 @@ impl Keydir {
     /// lock.
     #[inline]
     pub(crate) fn first(&self, hash: u64) -> Option<Location> {
-        self.shard(hash).table().candidates(Tag::of(hash)).next()
+        self.shard(hash).table().first(Tag::of(hash))
     }
 
     /// Whether exactly this location is stored under this hash. Takes no lock. Used by compaction,
@@ -238,7 +238,7 @@ impl Keydir {
             };
             // A branch on a slot waits for its load, so touch all slots first.
             black_box(pairs().fold(0, |touched, (table, tag)| touched ^ table.touch(tag)));
-            found.extend(pairs().map(|(table, tag)| table.candidates(tag).next()));
+            found.extend(pairs().map(|(table, tag)| table.first(tag)));
         }
     }
 
@@ -246,6 +246,9 @@ impl Keydir {
     /// inserts any, [`Keydir::insert`] does not fail.
     #[inline]
     pub(crate) fn has_room(&self, hashes: &[u64]) -> bool {
+        if let [hash] = hashes {
+            return self.shard(*hash).has_room(1);
+        }
         // Fast path: as if all of them fell into one shard. Fails only for nearly full shards.
         if hashes.iter().all(|hash| self.shard(*hash).has_room(hashes.len())) {
             return true;

@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError};
 use arc_swap::{ArcSwap, Guard};
 
 use super::table::Removed;
-use super::{Full, Location, Relation, Sizing, Slot, Table, Upsert};
+use super::{Full, Location, Relation, Sizing, Slot, Table, Tag, Upsert};
 use crate::format::{Damage, Fields, Stored};
-use crate::prefetch::prefetch_to_change;
+use crate::prefetch::{prefetch_address_to_change, prefetch_to_change};
 use crate::sync::{Mutex, MutexGuard};
 
 /// A part of the keydir that grows on its own.
@@ -18,6 +18,10 @@ pub(super) struct Shard {
     table: ArcSwap<Table>,
     /// The current table, for writers, and its counts.
     writer: Mutex<Writer>,
+    /// Address and number of the slots of the current table, so that they can be prefetched without
+    /// loading the table. Of two tables for a moment, while one replaces the other.
+    slots_at: AtomicUsize,
+    capacity: AtomicUsize,
     /// Maximum number of non-EMPTY slots in the current table, readable without loading the table.
     used_max: AtomicUsize,
     /// Entries that will be added, for which there must be room.
@@ -66,11 +70,18 @@ impl Shard {
             // The expectation may be far too high.
             expected => Arc::new(Table::new(sizing.capacity_for(expected.min(sizing.live_max())))),
         };
+        let used_max = sizing.used_max(table.capacity());
+        Self::with_writer(sizing, Writer::new(table), used_max)
+    }
+
+    fn with_writer(sizing: Sizing, writer: Writer, used_max: usize) -> Self {
         Self {
-            used_max: AtomicUsize::new(sizing.used_max(table.capacity())),
-            table: ArcSwap::new(table.clone()),
+            slots_at: AtomicUsize::new(writer.table.address()),
+            capacity: AtomicUsize::new(writer.table.capacity()),
+            used_max: AtomicUsize::new(used_max),
+            table: ArcSwap::new(writer.table.clone()),
             promised: AtomicUsize::new(0),
-            writer: Mutex::new(Writer::new(table)),
+            writer: Mutex::new(writer),
             sizing,
         }
     }
@@ -110,13 +121,7 @@ impl Shard {
         if writer.live + writer.deleted > used_max {
             return Err(Damage::Field("fill of a shard"));
         }
-        Ok(Self {
-            table: ArcSwap::new(writer.table.clone()),
-            promised: AtomicUsize::new(0),
-            writer: Mutex::new(writer),
-            used_max: AtomicUsize::new(used_max),
-            sizing,
-        })
+        Ok(Self::with_writer(sizing, writer, used_max))
     }
 
     /// The current table. The guard keeps it alive, and it stays correct for the look-up that
@@ -131,9 +136,18 @@ impl Shard {
         self.table.load_full()
     }
 
+    /// Has the processor load what is changed with any slot.
     #[inline]
     pub(super) fn prefetch(&self) {
         prefetch_to_change(&self.writer);
+    }
+
+    /// Has the processor load the slot that a probe for this tag begins with.
+    #[inline]
+    pub(super) fn prefetch_slot(&self, tag: Tag) {
+        let home = tag.home(self.capacity.load(Ordering::Relaxed));
+        let slots_at = self.slots_at.load(Ordering::Relaxed);
+        prefetch_address_to_change(slots_at + home * Table::SLOT_BYTES);
     }
 
     /// The number of entries.
@@ -269,6 +283,8 @@ impl Shard {
     fn rebuild(&self, writer: &mut Writer, capacity: usize) {
         writer.table = Arc::new(writer.table.rebuilt(capacity));
         self.table.store(writer.table.clone());
+        self.slots_at.store(writer.table.address(), Ordering::Relaxed);
+        self.capacity.store(capacity, Ordering::Relaxed);
         self.used_max.store(self.sizing.used_max(capacity), Ordering::Release);
         writer.deleted = 0;
         writer.removed = 0;

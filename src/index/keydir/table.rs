@@ -23,6 +23,8 @@ pub(super) enum Removed {
 }
 
 impl Table {
+    pub(super) const SLOT_BYTES: usize = size_of::<AtomicU64>();
+
     /// A table of `capacity` EMPTY slots.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
@@ -53,6 +55,11 @@ impl Table {
         self.slots.len()
     }
 
+    /// The address of the first slot.
+    pub(super) fn address(&self) -> usize {
+        self.slots.as_ptr().addr()
+    }
+
     /// The bytes of memory held by the slots.
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.slots)
@@ -70,6 +77,32 @@ impl Table {
         self.chain(tag)
             .filter(move |(_, slot)| slot.tag() == tag)
             .filter_map(|(_, slot)| slot.location())
+    }
+
+    /// The first of the [`Table::candidates`].
+    #[inline]
+    pub(super) fn first(&self, tag: Tag) -> Option<Location> {
+        let home = tag.home(self.capacity());
+        let mut at = home;
+        // Not by the iterator: this takes half as many instructions, in every look-up.
+        loop {
+            let slot = load(self.slots.get(at)?);
+            if slot == Slot::EMPTY {
+                return None;
+            }
+            if slot.tag() == tag
+                && let Some(location) = slot.location()
+            {
+                return Some(location);
+            }
+            at += 1;
+            if at == self.capacity() {
+                at = 0;
+            }
+            if at == home {
+                return None;
+            }
+        }
     }
 
     /// Loads the first slot of a tag's probe, only to bring it into the processor's cache.

@@ -131,8 +131,9 @@ impl KeyPage {
             .map_or(0, |key| key.end)
     }
 
-    /// Adds a key, given in two parts.
-    pub(crate) fn push(&mut self, parts: [&[u8]; 2], flags: KeyFlags) {
+    /// Adds a key, given in two parts. Returns where its bytes begin.
+    pub(crate) fn push(&mut self, parts: [&[u8]; 2], flags: KeyFlags) -> usize {
+        let start = self.bytes.len();
         self.flags = self.flags.union(flags);
         self.bytes.extend_from_slice(parts[0]);
         self.bytes.extend_from_slice(parts[1]);
@@ -140,20 +141,22 @@ impl KeyPage {
             end: self.bytes.len(),
             flags,
         });
+        start
     }
 
     /// Adds a key that begins with the first `shared` bytes of the last key added, which must be at
-    /// least that long.
+    /// least that long, and begins at `last`. Returns where its bytes begin.
     #[inline]
-    pub(super) fn push_sharing(&mut self, shared: usize, suffix: &[u8], flags: KeyFlags) {
+    pub(super) fn push_sharing(&mut self, last: usize, shared: usize, suffix: &[u8], flags: KeyFlags) -> usize {
         self.flags = self.flags.union(flags);
-        let start = self.start(self.keys.len().saturating_sub(1));
-        self.bytes.extend_from_within(start..start + shared);
+        let start = self.bytes.len();
+        self.bytes.extend_from_within(last..last + shared);
         self.bytes.extend_from_slice(suffix);
         self.keys.push(PageKey {
             end: self.bytes.len(),
             flags,
         });
+        start
     }
 
     /// Removes all keys, but keeps the buffers.

@@ -26,8 +26,13 @@ impl Log {
             Change::Insert(key, flags) => (flags.bits(), key),
             Change::Remove(key) => (REMOVED, key),
         };
-        self.bytes.push(head);
-        push_varint(&mut self.bytes, key.len());
+        if key.len() < 0x80 {
+            // A varint of one byte.
+            self.bytes.extend_from_slice(&[head, key.len() as u8]);
+        } else {
+            self.bytes.push(head);
+            push_varint(&mut self.bytes, key.len());
+        }
         self.bytes.extend_from_slice(key);
         self.count += 1;
     }

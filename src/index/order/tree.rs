@@ -202,7 +202,7 @@ impl Tree {
                     .iter()
                     .rev()
                     .take(room)
-                    .for_each(|(key, flags)| page.push([key, &[]], flags));
+                    .for_each(|(key, flags)| _ = page.push([key, &[]], flags));
                 if page.len() == limit {
                     break;
                 }
@@ -322,9 +322,9 @@ impl Span<'_> {
         let Some(entry) = entry.filter(|_| count > 0) else {
             return;
         };
-        page.push([&self.from[..entry.shared], entry.suffix], entry.flags);
+        let mut last = page.push([&self.from[..entry.shared], entry.suffix], entry.flags);
         for entry in entries.take(count - 1) {
-            page.push_sharing(entry.shared, entry.suffix, entry.flags);
+            last = page.push_sharing(last, entry.shared, entry.suffix, entry.flags);
         }
     }
 }

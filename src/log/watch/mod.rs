@@ -197,10 +197,7 @@ impl Log {
         if guard.tail.watchers.ended {
             return Err(Error::Closed);
         }
-        if namespace.is_dropped() {
-            let name = namespace.name().to_string();
-            return Err(Error::NamespaceNotFound { name });
-        }
+        namespace.check_present()?;
         guard.tail.watchers.forget_gone();
         if !guard.tail.watchers.are_any() {
             guard.tail.begin_telling();
