@@ -203,7 +203,7 @@ impl Engine {
         let hashes: Vec<_> = (reads.keys.keys())
             .map(|(namespace, key)| self.state.hash(*namespace, key))
             .collect();
-        self.state.warm_up(&hashes);
+        self.state.warm_up(&hashes, None);
         self.write_batch_if(operations, durability, |guard| reads.check(self, guard))
     }
 

@@ -226,7 +226,7 @@ impl Engine {
     /// has changed when the batch is settled, it is looked up again.
     fn look_ahead(&self, records: &[NewRecord<'_>], plan: &GroupPlan) -> Result<Option<Befores>> {
         if !plan.is_large() {
-            self.state.warm_up(plan.hashes());
+            self.state.warm_up(plan.hashes(), None);
             return Ok(None);
         }
         // One large batch after the other.
@@ -235,7 +235,7 @@ impl Engine {
         let mut found = Vec::with_capacity(records.len());
         for records in records.chunks(WARM_UP) {
             let hashes: Vec<_> = records.iter().map(|record| record.hash).collect();
-            self.state.warm_up(&hashes);
+            self.state.warm_up(&hashes, None);
             for record in records {
                 found.push(self.state.standing(&record.hashed_key(), false)?);
             }

@@ -233,7 +233,7 @@ impl Log {
     #[inline]
     pub(crate) fn lock_to_change(&self, hash: u64) -> Guard<'_> {
         self.commit.try_lock().unwrap_or_else(|| {
-            self.state.warm_up(&[hash]);
+            self.state.warm_up(&[hash], None);
             self.lock()
         })
     }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::format::ALIGNMENT;
 use crate::segment::Segment;
 
 /// Number of upper hash bits that choose the shard.
@@ -19,19 +20,19 @@ const FULL_DENOMINATOR: usize = 8;
 /// Slots of the smallest table of a shard.
 const SLOTS_MIN: usize = 8;
 
-/// Bits of an offset in a place.
-const OFFSET_BITS: u32 = 40;
+/// Bits of an offset in a place, counted in units of the alignment of records.
+const OFFSET_BITS: u32 = 26;
+/// Bits of a segment's number in a place.
+const SEGMENT_BITS: u32 = 28;
 
-/// A kept record. A sequence is never 0, and no slot in use has an `until` of 0.
+/// A kept record. A sequence is never 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Record {
     pub(super) hash: u64,
     /// Its sequence; 0 if that could not be read.
     pub(super) from: u64,
-    /// Sequence of what replaced it; 0 in a free slot.
+    /// Sequence of what replaced it.
     pub(super) until: u64,
-    /// Number of the segment, and the offset in it.
-    place: u64,
 }
 
 /// The records, and the segments that they are in.
@@ -47,12 +48,21 @@ pub(super) struct KeptRecords {
     free: Vec<usize>,
 }
 
+/// A table in two parts. A look-up waits for memory at most once for each: it goes through the slots,
+/// which are small, and needs what is beside one only if the slot seems to be the key's.
 #[derive(Debug, Default)]
 struct Shard {
     /// Of a power of two, or empty.
-    slots: Vec<Record>,
+    slots: Vec<Slot>,
+    /// What each slot has, as long as `slots`.
+    records: Vec<Record>,
     used: usize,
 }
+
+/// A part of the hash, and the place of the record: number of the segment, and offset in it. 0 if it is
+/// free, since no record has the offset 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Slot(u64);
 
 /// A segment that is held as long as records in it are kept.
 #[derive(Debug)]
@@ -61,48 +71,71 @@ struct Pin {
     records: usize,
 }
 
-impl Record {
-    fn segment(&self) -> usize {
-        (self.place >> OFFSET_BITS) as usize
+impl Slot {
+    const FREE: Slot = Slot(0);
+
+    fn new(hash: u64, segment: usize, offset: u64) -> Slot {
+        debug_assert!(offset != 0 && offset.is_multiple_of(ALIGNMENT) && segment < 1 << SEGMENT_BITS);
+        Slot(Slot::tag(hash) | ((segment as u64) << OFFSET_BITS) | (offset / ALIGNMENT))
     }
 
-    fn offset(&self) -> u64 {
-        self.place & ((1 << OFFSET_BITS) - 1)
+    /// The bits of the hash that a slot has: other ones than those that choose shard and slot.
+    fn tag(hash: u64) -> u64 {
+        const SHIFT: u32 = OFFSET_BITS + SEGMENT_BITS;
+        hash << SHARD_BITS >> SHIFT << SHIFT
+    }
+
+    fn may_be_of(self, hash: u64) -> bool {
+        Slot::tag(hash) == self.0 & Slot::tag(u64::MAX)
+    }
+
+    fn segment(self) -> usize {
+        (self.0 >> OFFSET_BITS) as usize & ((1 << SEGMENT_BITS) - 1)
+    }
+
+    fn offset(self) -> u64 {
+        (self.0 & ((1 << OFFSET_BITS) - 1)) * ALIGNMENT
     }
 }
 
 impl Shard {
-    /// The slots from the home of a hash on, once around.
+    /// Numbers of the slots from the home of a hash on, once around.
     fn probe(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        // Shard and slot are chosen by different bits.
         let mask = self.slots.len().wrapping_sub(1);
         let home = hash as usize & mask;
         (0..self.slots.len()).map(move |step| (home + step) & mask)
     }
 
-    /// The records of this hash.
-    fn of_hash(&self, hash: u64) -> impl Iterator<Item = &Record> {
-        let records = self.probe(hash).map_while(|slot| self.slots.get(slot));
-        let used = records.take_while(|record| record.until != 0);
-        used.filter(move |record| record.hash == hash)
+    /// The slots that may have records of this hash, with their numbers.
+    fn of_tag(&self, hash: u64) -> impl Iterator<Item = (usize, Slot)> {
+        let slots = self.probe(hash).map_while(|at| Some((at, *self.slots.get(at)?)));
+        let used = slots.take_while(|(_, slot)| *slot != Slot::FREE);
+        used.filter(move |(_, slot)| slot.may_be_of(hash))
     }
 
-    /// Adds a record, or replaces the one of the same hash and sequence, which is returned.
-    fn insert(&mut self, record: Record) -> Option<Record> {
+    /// All records, with their slots.
+    fn all(&self) -> impl Iterator<Item = (Slot, &Record)> {
+        let pairs = self.slots.iter().copied().zip(&self.records);
+        pairs.filter(|(slot, _)| *slot != Slot::FREE)
+    }
+
+    /// Adds a record, or replaces the one of the same hash and sequence, whose slot is returned.
+    fn insert(&mut self, new: Slot, record: Record) -> Option<Slot> {
         if (self.used + 1) * FULL_DENOMINATOR > self.slots.len() * FULL_NUMERATOR {
             self.grow();
         }
-        for slot in self.probe(record.hash) {
-            let Some(standing) = self.slots.get_mut(slot) else {
+        for at in self.probe(record.hash) {
+            let (Some(slot), Some(standing)) = (self.slots.get_mut(at), self.records.get_mut(at)) else {
                 break;
             };
-            if standing.until == 0 {
-                *standing = record;
+            if *slot == Slot::FREE {
+                (*slot, *standing) = (new, record);
                 self.used += 1;
                 return None;
             }
             if standing.hash == record.hash && standing.from == record.from {
-                return Some(std::mem::replace(standing, record));
+                *standing = record;
+                return Some(std::mem::replace(slot, new));
             }
         }
         None
@@ -110,10 +143,14 @@ impl Shard {
 
     fn grow(&mut self) {
         let slots = (self.slots.len() * 2).max(SLOTS_MIN);
-        let old = std::mem::replace(&mut self.slots, vec![Record::default(); slots]);
-        self.used = 0;
-        for record in old.into_iter().filter(|record| record.until != 0) {
-            self.insert(record);
+        let larger = Shard {
+            slots: vec![Slot::FREE; slots],
+            records: vec![Record::default(); slots],
+            used: 0,
+        };
+        let old = std::mem::replace(self, larger);
+        for (slot, record) in old.all() {
+            self.insert(slot, *record);
         }
     }
 }
@@ -130,8 +167,7 @@ impl KeptRecords {
 
     /// Whether any record of this hash is kept.
     pub(super) fn has(&self, hash: u64) -> bool {
-        self.shard(hash)
-            .is_some_and(|shard| shard.of_hash(hash).next().is_some())
+        self.find(hash, |_| true, 0).is_some()
     }
 
     /// Segment and offset of the record of this hash that was the newest at this sequence; of other
@@ -142,10 +178,16 @@ impl KeptRecords {
         is_visible: impl Fn(&Record) -> bool,
         after: usize,
     ) -> Option<(Arc<Segment>, u64)> {
-        let mut visible = self.shard(hash)?.of_hash(hash).filter(|record| is_visible(record));
-        let record = visible.nth(after)?;
-        let pin = self.segments.get(record.segment())?.as_ref()?;
-        Some((pin.segment.clone(), record.offset()))
+        let shard = self.shard(hash)?;
+        let mut visible = shard.of_tag(hash).filter_map(|(at, slot)| {
+            let segment = &self.segments.get(slot.segment())?.as_ref()?.segment;
+            // While what is beside the slot is waited for: the record will be read next.
+            segment.prefetch([slot.offset()]);
+            let record = shard.records.get(at)?;
+            (record.hash == hash && is_visible(record)).then_some((segment, slot.offset()))
+        });
+        let (segment, offset) = visible.nth(after)?;
+        Some((segment.clone(), offset))
     }
 
     /// Keeps the record at this offset of a segment.
@@ -154,14 +196,9 @@ impl KeptRecords {
         if self.shards.is_empty() {
             self.shards = (0..1 << SHARD_BITS).map(|_| Shard::default()).collect();
         }
-        let record = Record {
-            hash,
-            from,
-            until,
-            place: (number as u64) << OFFSET_BITS | offset,
-        };
+        let record = Record { hash, from, until };
         let shard = self.shards.get_mut((hash >> (u64::BITS - SHARD_BITS)) as usize);
-        match shard.and_then(|shard| shard.insert(record)) {
+        match shard.and_then(|shard| shard.insert(Slot::new(hash, number, offset), record)) {
             // Rolled back and replaced again, it is the same record.
             Some(standing) => self.unpin(standing.segment()),
             None => self.len += 1,
@@ -176,11 +213,11 @@ impl KeptRecords {
         let mut released = Vec::new();
         for shard in shards {
             let mut left = Shard::default();
-            for record in shard.slots.into_iter().filter(|record| record.until != 0) {
-                if is_needed(&record) {
-                    left.insert(record);
+            for (slot, record) in shard.all() {
+                if is_needed(record) {
+                    left.insert(slot, *record);
                 } else {
-                    released.push(record.segment());
+                    released.push(slot.segment());
                 }
             }
             self.len += left.used;
@@ -243,7 +280,7 @@ impl KeptRecords {
     /// Memory of the table, in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
         let slots: usize = self.shards.iter().map(|shard| shard.slots.capacity()).sum();
-        (slots * size_of::<Record>()) as u64
+        (slots * (size_of::<Slot>() + size_of::<Record>())) as u64
     }
 }
 

@@ -32,10 +32,11 @@ impl State {
     /// after the other, so that the waits for each kind overlap. Between touches of one kind there
     /// are only plain loads: an atomic write would make the processor wait for all loads before it.
     ///
-    /// Nothing is returned while a group is being settled: what it hides from the keydir must not be
-    /// taken from there after it is withdrawn.
-    pub(crate) fn warm_up(&self, hashes: &[u64]) -> Vec<Option<Candidate>> {
-        let is_settled = !self.is_changing() || planted(Planted::TrustUnsettled);
+    /// For a reader of the present, or of a view that is not settled, nothing is returned while a group
+    /// is being settled: what it hides from the keydir must not be taken from there after it is
+    /// withdrawn.
+    pub(crate) fn warm_up(&self, hashes: &[u64], view: Option<&View>) -> Vec<Option<Candidate>> {
+        let is_settled = view.is_some_and(View::is_settled) || !self.is_changing() || planted(Planted::TrustUnsettled);
         let mut locations = Vec::with_capacity(hashes.len());
         self.keydir.candidates(hashes, &mut locations);
         let candidates: Vec<_> = (locations.into_iter())
@@ -84,7 +85,7 @@ impl State {
     ) -> Result<Vec<Option<Value>>> {
         let now = self.context.time.now();
         let mut values = Vec::with_capacity(keys.len());
-        self.look_up_many(namespace, keys, |key, candidate| {
+        self.look_up_many(view, namespace, keys, |key, candidate| {
             values.push(match view {
                 None => self.get_warm(key, candidate, &now)?,
                 Some(view) => view.get_warm(key, candidate, &now)?,
@@ -98,6 +99,7 @@ impl State {
     #[inline]
     pub(crate) fn look_up_many<K: AsRef<[u8]>>(
         &self,
+        view: Option<&View>,
         namespace: &NamespaceState,
         keys: &[K],
         mut look: impl FnMut(&HashedKey<'_>, Option<&Candidate>) -> Result<()>,
@@ -107,7 +109,7 @@ impl State {
                 .iter()
                 .map(|key| self.hash(namespace.number, key.as_ref()))
                 .collect();
-            let candidates = self.warm_up(&hashes);
+            let candidates = self.warm_up(&hashes, view);
             for ((key, hash), candidate) in keys.iter().zip(hashes).zip(&candidates) {
                 let key = HashedKey {
                     namespace: namespace.number,

@@ -120,7 +120,7 @@ impl State {
         let mut read = Vec::with_capacity(keys.len());
         for keys in keys.chunks(WARM_UP) {
             let hashes: Vec<_> = keys.iter().map(|key| self.hash(namespace.number, key)).collect();
-            drop(self.warm_up(&hashes));
+            drop(self.warm_up(&hashes, None));
             for key in keys {
                 match self.read_dropped(namespace, key) {
                     Ok(dropped) => read.push(dropped),

@@ -23,6 +23,9 @@ const LIKELY_KEPT: i64 = 8;
 pub(crate) struct View {
     state: Arc<State>,
     sequence: u64,
+    /// Whether everything up to then was settled when the view began. So whatever group is published
+    /// later is newer, and what the keydir points at is the key's record if it is old enough.
+    is_settled: bool,
     /// Above 0 if the last keys were kept: then the next ones are looked for there first. A hint.
     likely_kept: AtomicI64,
 }
@@ -42,6 +45,7 @@ impl View {
         View {
             state: state.clone(),
             sequence,
+            is_settled: !state.is_changing() || planted(Planted::TrustUnsettled),
             likely_kept: AtomicI64::new(0),
         }
     }
@@ -49,6 +53,12 @@ impl View {
     /// The sequence of the newest record that it shows.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Whether it needs nothing from the groups that are published.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     /// An error if a namespace had been dropped.
@@ -106,7 +116,8 @@ impl View {
         mut read: impl FnMut(&Segment, u64, &mut dyn FnMut(&Record<'_>) -> bool) -> Result<Option<T>, ReadError>,
     ) -> Result<Option<T>> {
         let state = &*self.state;
-        if state.is_changing()
+        if !self.is_settled
+            && state.is_changing()
             && let Some(of_group) = state.find_in_group(key, self.sequence)
         {
             return read(of_group.segment(), of_group.offset(), &mut |record| {

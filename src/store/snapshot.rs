@@ -152,8 +152,14 @@ impl Snapshot {
         &self.held.view
     }
 
-    /// The indexes of a namespace. Refuses one of another store, or that was dropped at that moment.
-    fn check(&self, namespace: &Namespace) -> Result<Arc<NamespaceState>> {
+    /// The indexes of a namespace, which is checked.
+    fn state_of(&self, namespace: &Namespace) -> Result<Arc<NamespaceState>> {
+        self.check(namespace)?;
+        Ok(namespace.state_in(&self.held.engine))
+    }
+
+    /// Refuses a namespace of another store, or that was dropped at that moment.
+    fn check(&self, namespace: &Namespace) -> Result<()> {
         let held = &*self.held;
         held.engine.context.check_open()?;
         if !std::ptr::eq(Arc::as_ptr(&namespace.store.inner), held.store.as_ptr()) {
@@ -161,9 +167,10 @@ impl Snapshot {
                 "the namespace belongs to another store; open it in the store that the snapshot is of",
             ));
         }
-        let state = namespace.state_in(&held.engine);
-        held.view.check(&state)?;
-        Ok(state)
+        match namespace.store.is_read_only() {
+            true => held.view.check(&namespace.state_in(&held.engine)),
+            false => held.view.check(&namespace.state),
+        }
     }
 
     fn hashed<'a>(&self, namespace: &Namespace, key: &'a [u8]) -> HashedKey<'a> {
@@ -190,7 +197,7 @@ impl Snapshot {
 
     /// The values that many keys had, in the order of the keys.
     pub fn get_many<K: AsRef<[u8]>>(&self, namespace: &Namespace, keys: &[K]) -> Result<Vec<Option<Value>>> {
-        let state = self.check(namespace)?;
+        let state = self.state_of(namespace)?;
         self.held.engine.state.get_many(Some(&self.held.view), &state, keys)
     }
 
@@ -210,7 +217,7 @@ impl Snapshot {
     ///
     /// A key costs a look-up, unless no key of the namespace has come or gone since.
     pub fn list(&self, namespace: &Namespace) -> Result<List> {
-        let state = self.check(namespace)?;
+        let state = self.state_of(namespace)?;
         let moment = Moment::Past(self.clone());
         let source = Source::new(self.held.engine.clone(), state, moment);
         Ok(List::new(source))

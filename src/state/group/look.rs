@@ -8,7 +8,7 @@ use crate::planted::{Planted, planted};
 use crate::sync::Ordering;
 
 /// Looks that are made in a view from the beginning after one was disturbed: others will be.
-const IN_VIEWS: u64 = 16;
+const IN_VIEWS: u64 = 64;
 
 impl State {
     /// Runs `look`, which may read several keys, so that it sees one moment: in the present, or if

@@ -168,7 +168,7 @@ fn a_place_found_while_a_batch_is_settled_is_not_used_after_it() {
     let (keep, own) = (found.clone(), state.clone());
     between_turns(&state, move || {
         // The last record is settled last.
-        lock(&keep).get_or_insert_with(|| own.warm_up(&[hash]));
+        lock(&keep).get_or_insert_with(|| own.warm_up(&[hash], None));
     });
     large(&store, &namespace).commit().unwrap();
     *lock(&state.between_turns) = None;
@@ -179,6 +179,31 @@ fn a_place_found_while_a_batch_is_settled_is_not_used_after_it() {
     );
     let value = state.get_warm(&key, candidates[0].as_ref(), &now).unwrap().unwrap();
     assert_eq!(value.as_str().unwrap(), "batch");
+}
+
+#[test]
+fn a_view_of_a_batch_that_is_being_settled_shows_all_of_it() {
+    let (_, store) = open(Arc::new(MemStorage::new()));
+    let namespace = store.namespace("N").unwrap();
+    let keys: Vec<_> = ('a'..='j').map(String::from).collect();
+    for key in &keys {
+        namespace.put(key, "old").unwrap();
+    }
+    let (looks, state) = (Arc::new(Mutex::new(0)), store.engine().state.clone());
+    let (counted, other, its_namespace) = (looks.clone(), store.clone(), namespace.clone());
+    between_turns(&state, move || {
+        let snapshot = other.snapshot().unwrap();
+        for value in snapshot.get_many(&its_namespace, &keys).unwrap() {
+            assert_eq!(value.unwrap().as_str().unwrap(), "batch");
+        }
+        for entry in snapshot.list(&its_namespace).unwrap().with_values() {
+            assert_eq!(entry.unwrap().value().unwrap().as_str().unwrap(), "batch");
+        }
+        *lock(&counted) += 1;
+    });
+    large(&store, &namespace).commit().unwrap();
+    *lock(&state.between_turns) = None;
+    assert!(*lock(&looks) > 1, "{looks:?}");
 }
 
 /// A put that is copied while the delete of its key is published and not settled must not come back

@@ -256,7 +256,7 @@ impl Source {
             let looked_up = group.iter().filter(|(_, flags)| wanted(*flags));
             hashes.clear();
             hashes.extend(looked_up.map(|(key, _)| engine.state.hash(state.number, key)));
-            let candidates = engine.state.warm_up(&hashes);
+            let candidates = engine.state.warm_up(&hashes, self.view());
             let mut warm = hashes.iter().zip(&candidates);
             for &(key, flags) in &group {
                 let warm = if wanted(flags) { warm.next() } else { None };

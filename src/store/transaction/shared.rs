@@ -120,7 +120,7 @@ impl Shared {
         keys: &[K],
     ) -> Result<Vec<Option<Value>>> {
         let mut values = Vec::with_capacity(keys.len());
-        self.engine.state.look_up_many(namespace, keys, |key, _| {
+        self.engine.state.look_up_many(None, namespace, keys, |key, _| {
             values.push(self.get_hashed(namespace, key)?);
             Ok(())
         })?;
