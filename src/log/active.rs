@@ -202,9 +202,11 @@ impl Active {
     }
 
     /// Drops all records at or past this offset: in a new buffer, since readers may still hold the
-    /// old one.
-    pub(super) fn roll_back_to(&mut self, end: u64) {
-        self.appender = self.appender.copy_of_first(end as usize);
+    /// old one. `begun` is a copy of some of the bytes before it.
+    pub(super) fn roll_back_to(&mut self, end: u64, begun: Option<Appender>) {
+        let mut kept = begun.unwrap_or_else(|| self.appender.buffer().copy_of_first(0));
+        kept.copy_on(self.appender.buffer(), end as usize);
+        self.appender = kept;
         let segment = Segment::active(
             self.segment.header,
             self.appender.buffer().clone(),

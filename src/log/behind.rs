@@ -60,7 +60,7 @@ impl Behind {
     }
 }
 
-impl super::tail::Device {
+impl super::device::Device {
     /// To be kept from the beginning of a sync to its end.
     pub(super) fn begin_sync(&self, pending_bytes: u64) -> Beginning {
         Beginning {

@@ -16,10 +16,12 @@
 //! The [`Environment`] knows what is written, to which file, and how it is rolled back. So the
 //! rules above are tested, and their interleavings explored, without a store.
 
+mod environment;
 mod lock;
 
 use std::sync::Arc;
 
+pub(crate) use self::environment::Environment;
 pub(crate) use self::lock::{CommitLock, FoundSequences, Guard};
 use super::waiters::Ticket;
 use crate::error::{Error, Result};
@@ -30,49 +32,6 @@ use crate::planted::{Planted, planted};
 const PENDING_WAKE_BYTES: u64 = 256 << 10;
 /// Pending bytes at which the writer itself writes them out.
 const PENDING_MAX_BYTES: u64 = 4 << 20;
-
-/// What a group commit writes to.
-pub(crate) trait Environment {
-    /// The end of the log; kept under the writer lock.
-    type Tail: std::fmt::Debug + Send;
-    /// What a leader needs to write out the pending records without the lock.
-    type Pending;
-    /// What a leader needs to sync without the lock.
-    type Unsynced;
-
-    /// Bytes appended and not written out.
-    fn pending_bytes(&self, tail: &Self::Tail) -> u64;
-    /// Everything appended and not written out; None if there is nothing.
-    fn pending(&self, tail: &Self::Tail) -> Option<Self::Pending>;
-    /// Writes the pending records out.
-    fn write(&self, pending: &Self::Pending) -> Result<()>;
-    /// The write-out succeeded. `newer` is the first sequence appended meanwhile, if any.
-    fn written(&self, tail: &mut Self::Tail, pending: &Self::Pending, newer: Option<u64>);
-    /// Copies everything pending to where it survives the process, without a system call. Returns
-    /// whether the flush thread is to be woken, or None if this cannot be done, or it is better to
-    /// write out now. `is_writing`: another thread is writing out.
-    fn keep(&self, tail: &mut Self::Tail, is_writing: bool) -> Option<bool>;
-    /// Everything pending was acknowledged: a failed write-out must not roll it back.
-    fn acknowledge(&self, tail: &mut Self::Tail);
-    /// A write-out failed: rolls back what was not acknowledged. Returns the last sequence that
-    /// stays in the log, or None if nothing was rolled back. An error poisons the log.
-    fn roll_back(&self, tail: &mut Self::Tail, written_sequence: u64, error: &Error) -> Result<Option<u64>>;
-
-    /// Everything written out and not synced.
-    fn unsynced(&self, tail: &Self::Tail) -> Self::Unsynced;
-    /// Syncs the written records.
-    fn sync(&self, unsynced: &Self::Unsynced) -> Result<()>;
-    /// Whether the sync that just finished may be trusted. Checked under the lock, so that a
-    /// failure reported to another call meanwhile is seen before this sync is acknowledged.
-    fn check_synced(&self, tail: &Self::Tail) -> Result<()>;
-    /// The records are durable; `is_news` if some of them were not before.
-    fn synced(&self, tail: &mut Self::Tail, unsynced: Self::Unsynced, is_news: bool);
-
-    /// An error if nothing may be acknowledged any more.
-    fn check_device(&self) -> Result<()>;
-    /// Called when much is pending.
-    fn wake_flusher(&self);
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -136,7 +95,7 @@ impl<E: Environment> GroupCommit<E> {
         if let Err(error) = guard.check_poison() {
             return (guard, Err(error));
         }
-        let Some(pending) = self.environment.pending(&guard.tail) else {
+        let Some(mut pending) = self.environment.pending(&guard.tail) else {
             return (guard, Ok(()));
         };
         let last = guard.last_sequence;
@@ -144,8 +103,13 @@ impl<E: Environment> GroupCommit<E> {
         drop(guard);
         let result = self.environment.write(&pending);
         let mut guard = self.lock();
+        if result.is_err() && self.environment.would_roll_back(&guard.tail) {
+            drop(guard);
+            self.environment.prepare_roll_back(&mut pending);
+            guard = self.lock();
+        }
         guard.writing = false;
-        let result = self.written_out(&mut guard, &pending, last, result);
+        let result = self.written_out(&mut guard, pending, last, result);
         self.lock.notify(&guard);
         (guard, result)
     }
@@ -158,7 +122,7 @@ impl<E: Environment> GroupCommit<E> {
         };
         let last = guard.last_sequence;
         let result = self.environment.write(&pending);
-        let result = self.written_out(guard, &pending, last, result);
+        let result = self.written_out(guard, pending, last, result);
         self.lock.notify(guard);
         result
     }
@@ -168,7 +132,7 @@ impl<E: Environment> GroupCommit<E> {
     fn written_out(
         &self,
         guard: &mut Guard<'_, E::Tail>,
-        pending: &E::Pending,
+        pending: E::Pending,
         last: u64,
         result: Result<()>,
     ) -> Result<()> {
@@ -176,17 +140,17 @@ impl<E: Environment> GroupCommit<E> {
             Ok(()) => {
                 guard.written_sequence = last;
                 let newer = (last != guard.last_sequence).then_some(last + 1);
-                self.environment.written(&mut guard.tail, pending, newer);
+                self.environment.written(&mut guard.tail, &pending, newer);
             }
-            Err(error) => self.roll_back(guard, error),
+            Err(error) => self.roll_back(guard, pending, error),
         }
         result
     }
 
     /// After a failed write-out: rolls back all unacknowledged records and fails their waiters.
-    fn roll_back(&self, guard: &mut Guard<'_, E::Tail>, error: &Error) {
+    fn roll_back(&self, guard: &mut Guard<'_, E::Tail>, pending: E::Pending, error: &Error) {
         let written = guard.written_sequence;
-        match self.environment.roll_back(&mut guard.tail, written, error) {
+        match self.environment.roll_back(&mut guard.tail, pending, written, error) {
             Ok(Some(last)) => {
                 guard.last_sequence = last;
                 // Records that stay pending have not failed yet: their waiters try again.

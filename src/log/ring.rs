@@ -15,9 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, TryLockError};
 
 use super::Log;
+use super::device::Device;
 use super::manifest::ReplaceError;
 use super::reserve::ReservePart;
-use super::tail::{Device, Tail};
+use super::tail::Tail;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::RING_FILE;

@@ -7,7 +7,7 @@
 //!   it hands out only bytes at or beyond `published`.
 //! * Readers never see bytes at or beyond `published`: [`AppendBuffer::published`] ends there.
 //! * `published` only grows. Rolling back published bytes takes a new buffer
-//!   ([`Appender::copy_of_first`]), since readers may still use the old one.
+//!   ([`AppendBuffer::copy_of_first`]), since readers may still use the old one.
 #![allow(unsafe_code)]
 
 use std::sync::{Arc, Weak};
@@ -28,6 +28,13 @@ pub(crate) struct AppendBuffer {
 unsafe impl Sync for AppendBuffer {}
 
 impl AppendBuffer {
+    /// A new buffer of the same capacity that begins with the first `length` published bytes of this
+    /// one.
+    pub(crate) fn copy_of_first(&self, length: usize) -> Appender {
+        let kept = self.published();
+        Appender::beginning_with(kept.get(..length).unwrap_or(kept), self.memory.capacity())
+    }
+
     /// The bytes published so far. They never change, and stay valid as long as the buffer.
     pub(crate) fn published(&self) -> &[u8] {
         // Acquire pairs with the Release in `Appender::publish`: a thread that sees the length sees
@@ -85,19 +92,27 @@ impl Appender {
         Appender::beginning_with(bytes, bytes.len())
     }
 
-    /// A new buffer that begins with the first `length` published bytes of this one.
-    pub(crate) fn copy_of_first(&self, length: usize) -> Appender {
-        let kept = self.buffer.published();
-        Appender::beginning_with(kept.get(..length).unwrap_or(kept), self.buffer.memory.capacity())
-    }
-
     fn beginning_with(bytes: &[u8], capacity: usize) -> Appender {
         let mut appender = Appender::new(capacity);
-        if let Some(spare) = appender.spare().get_mut(..bytes.len()) {
+        appender.append(bytes);
+        appender
+    }
+
+    /// Copies as many of these bytes as fit, and publishes them.
+    fn append(&mut self, bytes: &[u8]) {
+        let length = bytes.len().min(self.spare_len());
+        if let (Some(spare), Some(bytes)) = (self.spare().get_mut(..length), bytes.get(..length)) {
             spare.copy_from_slice(bytes);
         }
-        appender.publish(bytes.len());
-        appender
+        self.publish(length);
+    }
+
+    /// Goes on as a copy of the first `end` published bytes of another buffer. What this one has are
+    /// fewer of them, or none.
+    pub(crate) fn copy_on(&mut self, other: &AppendBuffer, end: usize) {
+        let bytes = other.published().get(self.end..end);
+        debug_assert!(bytes.is_some(), "a copy is no longer than its original");
+        self.append(bytes.unwrap_or_default());
     }
 
     /// The reading end.
@@ -174,7 +189,8 @@ mod tests {
         append(&mut appender, b"gone");
         let old = appender.buffer().clone();
         let seen = old.published();
-        let mut appender = appender.copy_of_first(4);
+        let mut appender = old.copy_of_first(2);
+        appender.copy_on(&old, 4);
         append(&mut appender, b"next");
         assert_eq!(seen, b"keepgone");
         assert_eq!(appender.buffer().published(), b"keepnext");

@@ -31,6 +31,8 @@ struct Disk {
     /// Places of records: which record was last copied there, by its place in the log, which its
     /// checksum would tell. Empty if there is no ring.
     ring: Vec<Option<(usize, u64)>>,
+    /// What takes long of the next roll-back has been done.
+    is_prepared: bool,
 }
 
 impl Disk {
@@ -108,11 +110,36 @@ impl Environment for Device {
         tail.acknowledged = tail.appended.len();
     }
 
-    fn roll_back(&self, tail: &mut Records, written_sequence: u64, _: &Error) -> Result<Option<u64>> {
+    fn would_roll_back(&self, tail: &Records) -> bool {
+        tail.acknowledged.max(tail.written) < tail.appended.len()
+    }
+
+    fn prepare_roll_back(&self, _: &mut Vec<u64>) {
+        thread::yield_now();
+        self.disk().is_prepared = true;
+    }
+
+    fn roll_back(
+        &self,
+        tail: &mut Records,
+        pending: Vec<u64>,
+        written_sequence: u64,
+        _: &Error,
+    ) -> Result<Option<u64>> {
+        let begun = tail.appended.get(tail.written..).unwrap_or_default();
+        assert!(
+            begun.starts_with(&pending),
+            "it was written out or rolled back by another"
+        );
         let keep = tail.acknowledged.max(tail.written);
+        let is_prepared = std::mem::take(&mut self.disk().is_prepared);
         if keep == tail.appended.len() {
             return Ok(None);
         }
+        assert!(
+            is_prepared,
+            "the long part of a roll-back is left to the holder of the lock"
+        );
         tail.appended.truncate(keep);
         Ok(Some(tail.appended.last().copied().unwrap_or(written_sequence)))
     }
