@@ -140,7 +140,7 @@ impl Default for Limits {
     }
 }
 
-/// Whether this key may be part of a URL.
+/// An error if this key may not be part of a URL.
 fn check_url_safe(key: &[u8]) -> Result<()> {
     if key == b"." || key == b".." {
         return Err(Error::invalid(

@@ -240,11 +240,7 @@ impl Engine {
                 found.push(self.state.standing(&record.hashed_key(), false)?);
             }
         }
-        Ok(Some(Befores {
-            found,
-            moved,
-            are_certain: false,
-        }))
+        Ok(Some(Befores { found, moved }))
     }
 
     /// Whether a large batch may enter the indexes after others have written: if its namespaces have
@@ -284,7 +280,6 @@ impl Engine {
         Ok(Befores {
             found,
             moved: self.state.moved(),
-            are_certain: true,
         })
     }
 

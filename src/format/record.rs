@@ -193,7 +193,7 @@ impl Header {
         let expiry_flag = if self.expiry.is_some() { FLAG_EXPIRY } else { 0 };
         let metadata_flag = if self.metadata_len.is_some() { FLAG_METADATA } else { 0 };
         let [key_len_low, key_len_high] = (self.key_len.saturating_sub(1) as u16).to_stored();
-        let mut words = [[0; 4]; HEADER_WORDS_MAX];
+        let mut words = [[0; 4]; HEADER_WORDS_MAX + 1];
         words[1] = self.body_crc.to_stored();
         words[2] = [self.kind as u8, expiry_flag | metadata_flag, key_len_low, key_len_high];
         words[3] = self.value_len.to_stored();
@@ -367,7 +367,7 @@ fn crc(bytes: &[u8]) -> u32 {
 
 /// An encoded header, on the stack.
 pub(crate) struct EncodedHeader {
-    words: [[u8; 4]; HEADER_WORDS_MAX],
+    words: [[u8; 4]; HEADER_WORDS_MAX + 1],
     count: usize,
 }
 
@@ -496,7 +496,7 @@ impl BatchBegin {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunCrc {
     hasher: Hasher,
-    /// Pairs of checksums that are hashed together: one by one that takes three times as long.
+    /// Pairs of checksums that are hashed together: one by one, that takes three times as long.
     waiting: [[u8; 8]; RunCrc::TOGETHER],
     count: usize,
 }

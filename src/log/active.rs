@@ -174,6 +174,7 @@ impl Active {
         };
         put(encoded.as_bytes());
         parts.iter().filter(|part| !part.is_empty()).for_each(|part| put(part));
+        debug_assert_eq!(end as u64, header.header_len() as u64 + header.body_len());
         room
     }
 
@@ -240,7 +241,10 @@ impl Prepared {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
     use super::*;
+    use crate::format::record::Kind;
     use crate::storage::{Fault, FaultKind, FaultStorage, MemStorage, Operation, Storage};
 
     const HEADER: SegmentHeader = SegmentHeader {
@@ -276,6 +280,32 @@ mod tests {
         assert!(!active(huge, 600 * mib).has_room(64, 2));
         // Not even a huge one, unless it is the first.
         assert!(!active(huge + mib, 1000).has_room(huge as u64, 2));
+    }
+
+    #[test]
+    fn a_record_is_padded_with_zeros_in_memory_that_was_used_before() {
+        let mut active = active(4096, 64);
+        active.appender.spare().fill(0xff);
+        for length in 0..=8 {
+            let value = vec![7; length];
+            let header = Header {
+                kind: Kind::Put,
+                namespace: 1,
+                sequence: 1 + length as u64,
+                expiry: None,
+                key_len: 3,
+                metadata_len: None,
+                value_len: length as u32,
+                body_crc: 0,
+            };
+            let begin = active.appender.len();
+            active.put_record(&header, &[b"key", &[], &value]);
+            let record = &active.appender.buffer().published()[begin..];
+            let body = &record[header.header_len()..];
+            assert_eq!(record.len() as u64, header.record_len());
+            assert_eq!((&body[..3], &body[3..3 + length]), (&b"key"[..], &value[..]));
+            assert!(body[3 + length..].iter().all(|byte| *byte == 0), "{body:?}");
+        }
     }
 
     #[test]

@@ -300,7 +300,7 @@ impl Log {
         let Some(active) = &mut tail.active else { return last };
         let segment = active.segment.clone();
         let mut run = RunCrc::default();
-        let mut records = Vec::with_capacity(count);
+        let mut headers = Vec::with_capacity(count);
         let mut offsets = Vec::with_capacity(count);
         let base = active.appender.len() as u64;
         let mut ahead = BATCH_BEGIN_LEN;
@@ -312,11 +312,7 @@ impl Log {
             run.add(active.encode_ahead(ahead as usize, &header, &record.parts));
             offsets.push(base + ahead);
             ahead += header.record_len();
-            records.push(GroupRecord {
-                header,
-                namespace: record.namespace,
-                key: record.key(),
-            });
+            headers.push(header);
         }
         let frame = BatchBegin {
             count: count as u32,
@@ -326,11 +322,15 @@ impl Log {
         let frame = frame.encode();
         let frame_header = Header::of_log(Kind::BatchBegin, frame_sequence, &frame);
         active.encode_ahead(0, &frame_header, &[&frame]);
-        let headers = records.iter().map(|record| &record.header);
-        active.publish(std::iter::once(&frame_header).chain(headers));
+        active.publish(std::iter::once(&frame_header).chain(&headers));
+        let records = batch.records.iter().zip(&headers).map(|(record, header)| GroupRecord {
+            header,
+            namespace: record.namespace,
+            key: record.key(),
+        });
         let places = (frame_sequence + 1, offsets.into());
         let group = Group::new((batch.plan, batch.befores), batch.at_once, segment, places);
-        let settled = self.state.apply_group(group, &records, &mut tail.undo);
+        let settled = self.state.apply_group(group, records, &mut tail.undo);
         if let Err(error) = settled {
             // It is tried again.
             self.context.events.note_background_error(&error);

@@ -28,7 +28,7 @@ const SEALING_BEHIND: usize = 2;
 const LEFT_OVER_MAX: usize = 1 << 10;
 
 impl Log {
-    /// Makes sure that the active segment has room, starting a new one if needed.
+    /// Makes sure that the active segment has room, and that the log may be written to.
     #[inline]
     pub(crate) fn ensure_room<'a>(&'a self, guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
         match self.is_ready(&guard, room) {
@@ -48,6 +48,7 @@ impl Log {
             && guard.tail.active.as_ref().is_some_and(has_room)
     }
 
+    /// Starts a new segment if the active one has no room, after all that has to be done before.
     fn make_room<'a>(&'a self, mut guard: Guard<'a>, room: Room) -> Result<Guard<'a>> {
         loop {
             guard.check_closed()?;

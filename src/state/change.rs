@@ -1,6 +1,6 @@
 //! The changes: each updates keydir, key order, expiry queue and live counters together.
 
-use super::group::{Group, GroupPlan};
+use super::group::{AT_ONCE_MAX, Group, GroupPlan};
 use super::record::Undone;
 use super::{AppliedRecord, Current, GroupRecord, Move, State, Undo, flags};
 use crate::error::{Error, Result};
@@ -50,17 +50,27 @@ impl State {
     }
 
     /// Publishes a group of these records, and adds to `undo` how to roll it back. Settles it if that
-    /// is done at once. The caller holds the writer lock.
-    pub(crate) fn apply_group(&self, group: Group, records: &[GroupRecord<'_>], undo: &mut Vec<Undo>) -> Result<()> {
+    /// is done before others write. The caller holds the writer lock.
+    pub(crate) fn apply_group<'r>(
+        &self,
+        group: Group,
+        records: impl Iterator<Item = GroupRecord<'r>>,
+        undo: &mut Vec<Undo>,
+    ) -> Result<()> {
         let right = self.lock_changes();
         let group = self.publish(&right, group);
         undo.push(Undo::of_group(group.clone()));
         #[cfg(test)]
         self.call_between_steps();
-        match group.is_settled_at_once() {
-            true => self.settle_newest(&right, &group, records),
-            false => Ok(()),
+        if !group.is_settled_at_once() {
+            return Ok(());
         }
+        if group.len() <= AT_ONCE_MAX {
+            return self.settle_newest(&right, &group, records);
+        }
+        // Only others that write wait for it, not those that look at several keys.
+        drop(right);
+        self.settle()
     }
 
     /// Applies a record to everything but the key order. Returns the key's new flags there, if they

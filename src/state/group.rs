@@ -38,6 +38,10 @@
 //! between which they wait: so a look whose epoch does not change has seen the group at all of its
 //! keys, or at none. Readers also wait while several records are rolled back, which is rare, and
 //! needs a device that fails.
+//!
+//! A reader of a view that began when everything was settled neither asks for groups nor waits:
+//! whatever is published, or rolled back, is newer than the view. Or, in a view of what may still be
+//! rolled back, that is noticed afterwards.
 
 use std::sync::{Arc, Mutex};
 
@@ -90,8 +94,6 @@ pub(crate) struct Befores {
     pub(crate) found: Vec<Option<Current>>,
     /// [`State::moved`] before they were looked up.
     pub(crate) moved: u64,
-    /// They were looked up under the writer lock, which was held since.
-    pub(crate) are_certain: bool,
 }
 
 /// The record of a key in a group.
@@ -288,10 +290,10 @@ impl State {
     /// Gives back the room that was kept for a large group, and keeps the group until
     /// [`State::free_withdrawn`].
     fn note_withdrawn(&self, group: &Arc<Group>) {
-        if group.at_once {
+        let Some(shares) = &group.plan.shares else {
             return;
-        }
-        if let Some(shares) = &group.plan.shares {
+        };
+        if !group.at_once {
             self.keydir.redeem(shares);
         }
         lock(&self.withdrawn).push(group.clone());

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::format::ALIGNMENT;
+use crate::location::Location;
 use crate::segment::Segment;
 
 /// Number of upper hash bits that choose the shard.
@@ -25,7 +26,9 @@ const OFFSET_BITS: u32 = 26;
 /// Bits of a segment's number in a place.
 const SEGMENT_BITS: u32 = 28;
 
-/// A kept record. A sequence is never 0.
+const _: () = assert!(ALIGNMENT << OFFSET_BITS == Location::OFFSET_MAX);
+
+/// A kept record.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Record {
     pub(super) hash: u64,
@@ -133,7 +136,7 @@ impl Shard {
                 self.used += 1;
                 return None;
             }
-            if standing.hash == record.hash && standing.from == record.from {
+            if slot.may_be_of(record.hash) && (standing.hash, standing.from) == (record.hash, record.from) {
                 *standing = record;
                 return Some(std::mem::replace(slot, new));
             }
@@ -167,7 +170,9 @@ impl KeptRecords {
 
     /// Whether any record of this hash is kept.
     pub(super) fn has(&self, hash: u64) -> bool {
-        self.find(hash, |_| true, 0).is_some()
+        let is_of_hash = |shard: &Shard, at: usize| shard.records.get(at).is_some_and(|record| record.hash == hash);
+        self.shard(hash)
+            .is_some_and(|shard| shard.of_tag(hash).any(|(at, _)| is_of_hash(shard, at)))
     }
 
     /// Segment and offset of the record of this hash that was the newest at this sequence; of other

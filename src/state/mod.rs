@@ -226,6 +226,7 @@ impl State {
     }
 }
 
+// Not beside the type, since `index` knows no errors of the store.
 impl NamespaceState {
     /// An error if it was dropped.
     #[inline]

@@ -85,7 +85,7 @@ pub(crate) struct AppliedRecord<'a> {
 /// A record of a group, as its writer has it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GroupRecord<'a> {
-    pub(crate) header: Header,
+    pub(crate) header: &'a Header,
     pub(crate) namespace: &'a NamespaceState,
     pub(crate) key: &'a [u8],
 }

@@ -86,14 +86,20 @@ impl State {
         settled
     }
 
-    /// Settles this group of these records, which has just been published and is small.
-    pub(super) fn settle_newest(&self, right: &ChangeRight, group: &Group, records: &[GroupRecord<'_>]) -> Result<()> {
-        let is_known = !group.repeats() && lock(&group.befores).are_certain;
-        let settled = match is_known {
-            true => self.settle_known(right, group, records),
-            false => self.settle_range(right, group, 0..group.len()),
+    /// Settles this group of these records, which has just been published, is small, and of which it is
+    /// certain what they replace.
+    pub(super) fn settle_newest<'r>(
+        &self,
+        right: &ChangeRight,
+        group: &Group,
+        records: impl Iterator<Item = GroupRecord<'r>>,
+    ) -> Result<()> {
+        let settled = if group.repeats() {
+            self.settle_range(right, group, 0..group.len())
+        } else {
+            self.settle_known(right, group, records);
+            Ok(())
         };
-        lock(&group.befores).are_certain = false;
         self.withdraw_settled(right);
         settled
     }
@@ -157,29 +163,16 @@ impl State {
         settled
     }
 
-    /// Settles all records of a group of different keys, of which it is certain what they replace, as
-    /// [`State::settle_range`] does, without reading them.
-    fn settle_known(&self, right: &ChangeRight, group: &Group, records: &[GroupRecord<'_>]) -> Result<()> {
-        let mut settled = Ok(());
-        let mut changes = Vec::with_capacity(records.len());
-        let older = group.older();
+    /// As [`State::settle_range`], of a whole group of different keys, without reading its records. Its
+    /// writer has settled its keys in older groups.
+    fn settle_known<'r>(&self, right: &ChangeRight, group: &Group, records: impl Iterator<Item = GroupRecord<'r>>) {
+        let mut changes = Vec::with_capacity(group.len());
         let befores = lock(&group.befores);
-        for ((number, record), before) in records.iter().enumerate().zip(&befores.found) {
+        for ((number, record), before) in records.enumerate().zip(&befores.found) {
             let Some((offset, hash)) = group.place(number) else {
                 break;
             };
-            let &GroupRecord { header, namespace, key } = &record;
-            if let Some(older) = &older {
-                let hashed = HashedKey {
-                    namespace: header.namespace,
-                    key,
-                    hash,
-                };
-                if let Err(error) = self.settle_key_in(right, older, &hashed) {
-                    settled = settled.and(Err(error));
-                    continue;
-                }
-            }
+            let GroupRecord { header, namespace, key } = record;
             let applied = AppliedRecord {
                 segment: group.segment(),
                 offset,
@@ -191,7 +184,7 @@ impl State {
             };
             let flags = self.index(right, &applied);
             group.set_settled(right, number);
-            changes.extend(flags.map(|flags| (*namespace, Change::of(key, flags))));
+            changes.extend(flags.map(|flags| (namespace, Change::of(key, flags))));
             #[cfg(test)]
             self.call_between_steps();
         }
@@ -200,7 +193,6 @@ impl State {
                 self.change_order(namespace, together.iter().map(|(_, change)| *change));
             }
         }
-        settled
     }
 
     /// Settles a record, but for the change of the key order, which it returns.
@@ -258,13 +250,12 @@ impl State {
     /// to.
     fn before(&self, group: &Group, number: usize, key: &HashedKey<'_>) -> Result<Option<Current>> {
         let befores = lock(&group.befores);
-        let (noted, is_certain) = (befores.found.get(number).copied().flatten(), befores.are_certain);
+        let noted = befores.found.get(number).copied().flatten();
         // If no location was given to other records since, it is enough that the keydir has it.
         let is_same_place = befores.moved == self.moved();
         drop(befores);
         let is_there = |current: &Current| is_same_place && self.keydir.holds(key.hash, current.location);
         let before = match noted {
-            before if is_certain && !group.repeats() => before,
             Some(current) if is_there(&current) => Some(current),
             before if planted(Planted::ForgetEarlierInBatch) => before,
             _ => self.standing(key, false)?,

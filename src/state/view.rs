@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::{Candidate, HashedKey, State};
 use crate::clock::Now;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::record::{Header, Record};
 use crate::index::namespaces::NamespaceState;
 use crate::index::order::KeyPage;
@@ -57,7 +57,7 @@ impl View {
 
     /// Whether it needs nothing from the groups that are published.
     #[inline]
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.is_settled
     }
 
@@ -65,9 +65,7 @@ impl View {
     pub(crate) fn check(&self, namespace: &NamespaceState) -> Result<()> {
         let is_before = |dropped_at| dropped_at <= self.sequence || planted(Planted::ForgetDroppedInView);
         match namespace.dropped_at().is_some_and(is_before) {
-            true => Err(Error::NamespaceNotFound {
-                name: namespace.name().to_string(),
-            }),
+            true => Err(namespace.gone()),
             false => Ok(()),
         }
     }

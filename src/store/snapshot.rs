@@ -148,7 +148,7 @@ impl Snapshot {
         Duration::from_millis(now_ms.saturating_sub(self.held.begun_ms))
     }
 
-    pub(super) fn view(&self) -> &View {
+    pub(crate) fn view(&self) -> &View {
         &self.held.view
     }
 

@@ -305,6 +305,11 @@ impl Shard {
         let writer = self.write();
         let table = &writer.table;
         assert!(Arc::ptr_eq(table, &self.table()), "readers and writers use the same");
+        let prefetched = (
+            self.slots_at.load(Ordering::Relaxed),
+            self.capacity.load(Ordering::Relaxed),
+        );
+        assert_eq!(prefetched, (table.address(), table.capacity()));
         assert_eq!(
             table.check(),
             (writer.live, writer.deleted),

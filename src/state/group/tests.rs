@@ -282,6 +282,21 @@ fn a_reader_waits_while_several_records_are_rolled_back() {
 }
 
 #[test]
+fn a_reader_of_a_view_does_not_wait_while_newer_records_are_rolled_back() {
+    let (store, namespace) = open(&ManualClock::new(1_000_000));
+    put_both(&store, &namespace, "old");
+    let snapshot = store.snapshot().unwrap();
+    let state = &store.engine().state;
+    let right = state.lock_changes();
+    let rolling_back = state.begin_roll_back(&right);
+    // A look that waits for it never returns.
+    assert_eq!(&*snapshot.get(&namespace, "a").unwrap().unwrap(), b"old");
+    let many = snapshot.get_many(&namespace, &["a", "b"]).unwrap();
+    assert!(many.iter().all(Option::is_some));
+    drop(rolling_back);
+}
+
+#[test]
 fn a_look_in_a_view_does_not_wait_for_a_writer() {
     let (store, namespace) = open(&ManualClock::new(1_000_000));
     put_both(&store, &namespace, "value");

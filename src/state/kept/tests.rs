@@ -68,3 +68,19 @@ fn what_is_kept_is_found_by_hash_and_sequence_and_what_is_not_needed_is_let_go()
     kept.retain(|_| false);
     assert_eq!((kept.len(), kept.segments().count()), (0, 0));
 }
+
+#[test]
+fn a_slot_gives_back_what_was_put_into_it_at_the_limits() {
+    let hashes = [0, u64::MAX, 0x0123_4567_89ab_cdef];
+    for hash in hashes {
+        for segment in [0, 1, (1 << SEGMENT_BITS) - 1] {
+            for offset in [Location::OFFSET_MIN, Location::OFFSET_MAX - ALIGNMENT] {
+                let slot = Slot::new(hash, segment, offset);
+                assert_ne!(slot, Slot::FREE);
+                assert_eq!((slot.segment(), slot.offset()), (segment, offset));
+                assert!(slot.may_be_of(hash));
+                assert!(hashes.iter().all(|other| *other == hash || !slot.may_be_of(*other)));
+            }
+        }
+    }
+}

@@ -1,10 +1,11 @@
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::*;
 use crate::storage::{Call, Interposed, Interposer, MemStorage, Operation};
 use crate::testing::until;
-use crate::{Durability, Maintenance, ManualClock, Namespace, PutOptions, Store};
+use crate::{Durability, Maintenance, ManualClock, Namespace, PutOptions, Store, Value};
 
 mod against_model;
 
@@ -68,13 +69,28 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
     for key in ["a", "b", "c", "d"] {
         namespace.put(key, "old").unwrap();
     }
+    let all = ["a", "b", "c", "d", "new"];
     let shown = |namespace: &Namespace| {
-        let keys: Vec<_> = ["a", "b", "c", "d", "new"]
-            .map(|key| namespace.get_text(key).unwrap())
-            .into();
+        let keys: Vec<_> = all.map(|key| namespace.get_text(key).unwrap()).into();
         (keys, namespace.count().unwrap(), namespace.stats().unwrap())
     };
     let before = shown(&namespace);
+    // What began before is settled, and sees none of this at any moment.
+    let snapshot = store.snapshot().unwrap();
+    let in_snapshot = {
+        let (snapshot, namespace) = (snapshot.clone(), namespace.clone());
+        move || {
+            let old = [true, true, true, true, false];
+            let is_old = |value: &Option<Value>| value.as_ref().is_some_and(|value| **value == *b"old");
+            let many = snapshot.get_many(&namespace, &all).unwrap();
+            assert!(many.iter().map(is_old).eq(old));
+            let single = all.map(|key| snapshot.get(&namespace, key).unwrap());
+            assert!(single.iter().map(is_old).eq(old));
+            assert_eq!(snapshot.count(&namespace).unwrap(), 4);
+        }
+    };
+    in_snapshot();
+    let in_snapshot_then = in_snapshot.clone();
     let state = &store.engine().state;
     let counts = || {
         state
@@ -97,6 +113,7 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
                 writer.get_text(key).unwrap().as_deref() == Some("later")
             });
         }
+        in_snapshot_then();
         Err(std::io::Error::other("as planned"))
     }));
     let mut batch = store.batch();
@@ -116,6 +133,7 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
         // Each was rolled back, or written again after it.
         assert!(writer.join().unwrap().is_err());
     }
+    in_snapshot();
     assert_eq!(shown(&namespace), before);
     assert_eq!(counts(), live);
     assert!(!state.is_changing() && state.group.load().is_none());
@@ -190,9 +208,11 @@ fn a_view_of_a_batch_that_is_being_settled_shows_all_of_it() {
         namespace.put(key, "old").unwrap();
     }
     let (looks, state) = (Arc::new(Mutex::new(0)), store.engine().state.clone());
+    assert!(store.snapshot().unwrap().view().is_settled());
     let (counted, other, its_namespace) = (looks.clone(), store.clone(), namespace.clone());
     between_turns(&state, move || {
         let snapshot = other.snapshot().unwrap();
+        assert_eq!(snapshot.view().is_settled(), !other.engine().state.is_changing());
         for value in snapshot.get_many(&its_namespace, &keys).unwrap() {
             assert_eq!(value.unwrap().as_str().unwrap(), "batch");
         }
@@ -267,20 +287,40 @@ fn a_copy_of_what_a_batch_deletes_is_not_taken_for_younger_than_the_batch() {
 }
 
 #[test]
-fn a_batch_of_a_namespace_with_a_limit_is_in_the_indexes_before_others_write() {
+fn a_batch_of_a_namespace_with_a_limit_is_in_the_indexes_before_others_write_and_no_reader_waits_for_that() {
     let (_, store) = open(Arc::new(MemStorage::new()));
     let namespace = store.namespace("N").unwrap();
     let state = store.engine().state.clone();
-    let turns = Arc::new(Mutex::new(0));
-    let counted = turns.clone();
-    between_turns(&state, move || *lock(&counted) += 1);
+    let (turns, has_written) = (Arc::new(Mutex::new(0)), Arc::new(AtomicBool::new(false)));
+    let (counted, written) = (turns.clone(), has_written.clone());
+    let looks_at = namespace.clone();
+    between_turns(&state, move || {
+        *lock(&counted) += 1;
+        assert!(!written.load(Ordering::Acquire), "another has written");
+        let keys = ["a", "j"];
+        std::thread::scope(|scope| {
+            let look = scope.spawn(|| looks_at.get_many(&keys).unwrap());
+            let values = look.join().unwrap();
+            assert!(values.iter().flatten().all(|value| value.as_str().unwrap() == "batch"));
+            assert_eq!(looks_at.list().limit(20).count().unwrap(), 10);
+        });
+    });
     large(&store, &namespace).commit().unwrap();
     assert!(*lock(&turns) > 1, "a large batch is settled in turns");
     *lock(&turns) = 0;
     namespace.set_max_bytes(Some(10_000));
-    large(&store, &namespace).commit().unwrap();
-    *lock(&state.between_turns) = None;
-    assert_eq!(*lock(&turns), 0);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            until("the batch is being settled", || *lock(&turns) > 0);
+            namespace.put("z", "another").unwrap();
+            has_written.store(true, Ordering::Release);
+        });
+        large(&store, &namespace).commit().unwrap();
+        assert!(*lock(&turns) > 1);
+        *lock(&state.between_turns) = None;
+        writer.join().unwrap();
+    });
+    namespace.delete("z").unwrap();
     // What it leaves is known, so the next one is refused by it.
     namespace.set_max_bytes(Some(namespace.live_bytes()));
     let mut batch = store.batch();

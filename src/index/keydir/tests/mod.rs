@@ -57,8 +57,23 @@ fn version(location: Location) -> u64 {
 
 /// Looks up a key whose locations are made by [`at`].
 fn find(keydir: &Keydir, hash: u64, key: u16) -> Option<Location> {
-    let Ok(found) = keydir.find::<Infallible>(hash, |location| Ok(location.segment_index() == key));
+    let (found, first) = find_beside_others(keydir, hash, key);
+    assert_eq!(
+        keydir.first(hash),
+        first,
+        "the first is not the one that is asked about first"
+    );
     found
+}
+
+/// The same, and the first location that was asked about.
+fn find_beside_others(keydir: &Keydir, hash: u64, key: u16) -> (Option<Location>, Option<Location>) {
+    let mut asked = None;
+    let Ok(found) = keydir.find::<Infallible>(hash, |location| {
+        asked.get_or_insert(location);
+        Ok(location.segment_index() == key)
+    });
+    (found, asked)
 }
 
 /// Upserts a version of a key, newer versions being newer records.

@@ -29,7 +29,7 @@ fn readers_never_miss(key_hash: fn(u16) -> u64, stable: u16, churning: u16, roun
                     // At least one round, even if the writer is already done.
                     let is_last = done.load(Ordering::Relaxed);
                     for key in 0..stable {
-                        let found = find(&keydir, key_hash(key), key).map(version);
+                        let found = find_beside_others(&keydir, key_hash(key), key).0.map(version);
                         let found = found.unwrap_or_else(|| panic!("key {key} is missed"));
                         let last = std::mem::replace(&mut seen[usize::from(key)], found);
                         assert!(last <= found, "key {key} went back from version {last} to {found}");
@@ -48,7 +48,7 @@ fn readers_never_miss(key_hash: fn(u16) -> u64, stable: u16, churning: u16, roun
             for key in stable..stable + churning {
                 keydir.insert(key_hash(key), at(key, round)).unwrap();
                 let replaced = key % stable;
-                let old = find(&keydir, key_hash(replaced), replaced).unwrap();
+                let old = find_beside_others(&keydir, key_hash(replaced), replaced).0.unwrap();
                 assert!(keydir.replace(key_hash(replaced), old, at(replaced, version(old) + 1)));
                 // One key in three is removed at once, so that another reuses its slot.
                 if key % 3 == 0 {
