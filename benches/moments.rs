@@ -536,7 +536,7 @@ fn transfer(transaction: &mut Transaction, accounts: &Namespace, keys: &[Vec<u8>
     transaction.put(accounts, to, account(to_has + amount))
 }
 
-/// How many a second these threads do, with two keys of so many each, and the sum of what the
+/// How many a second these threads do, with two keys of this many each, and the sum of what the
 /// calls return.
 fn rate(size: &Size, threads: u64, keys: u64, work: impl Fn([Vec<u8>; 2]) -> u64 + Sync) -> (f64, f64) {
     let (calls, sum) = (AtomicU64::new(0), AtomicU64::new(0));

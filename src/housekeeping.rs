@@ -146,7 +146,7 @@ impl Housekeeping {
     }
 
     /// Gives back the memory of keys that have left the indexes, and of segments that was not needed
-    /// for so many milliseconds.
+    /// for this many milliseconds.
     pub(crate) fn shrink(&self, kept_ms: u64) {
         let _busy = self.keep_out();
         self.state.shrink();

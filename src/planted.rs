@@ -372,7 +372,7 @@ breakages! {
     /// A number that is not finite is put as `null`.
     #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "only JSON has it"))]
     NullForNumber,
-    /// A directory with nothing but files of the system counts as somebody else's.
+    /// A directory with nothing but files of the system counts as another program's.
     StrangerBySystem,
     /// Input that is not accepted is told before a closed store or a dropped namespace.
     InputFirst,

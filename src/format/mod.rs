@@ -6,8 +6,6 @@
 //! a name says otherwise. Kind numbers and flag bits are never reused with another meaning.
 
 mod envelope;
-#[cfg(test)]
-mod example;
 pub(crate) mod hint;
 pub(crate) mod index;
 mod integers;
@@ -79,7 +77,7 @@ pub(crate) enum FileName {
     /// Manifest, temporary manifest, lock, reserve, ring, index, or the mark of an unfinished copy.
     Own,
     /// Not ours, but made by the system wherever there are files: never touched, and no sign that
-    /// the directory is somebody's.
+    /// the directory belongs to another program.
     OfSystem,
     /// Not ours: never touched.
     Foreign,

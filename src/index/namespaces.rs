@@ -69,7 +69,7 @@ impl NamespaceState {
         }
     }
 
-    /// The same namespace with records of so many bytes.
+    /// The same namespace with records of this many bytes.
     pub(crate) fn with_live_bytes(mut self, live_bytes: u64) -> NamespaceState {
         *self.counts.live_bytes.get_mut() = live_bytes;
         self

@@ -166,7 +166,7 @@ impl Log {
         pinned.map(|(_, bytes)| bytes).sum()
     }
 
-    /// Gives back memory that was not needed for so many milliseconds: that of a segment that was
+    /// Gives back memory that was not needed for this many milliseconds: that of a segment that was
     /// sealed, and what the active one has not filled of such memory.
     pub(crate) fn shrink(&self, kept_ms: u64) {
         let now_ms = self.context.time.monotonic_ms();

@@ -70,7 +70,7 @@ impl RecentWrites {
     /// Keeps what is written after this sequence, the newest.
     pub(super) fn begin(&mut self, sequence: u64) -> Interest {
         if self.interested.fetch_add(1, Ordering::AcqRel) == 0 {
-            // Nobody was interested for a while.
+            // No transaction was interested for a while.
             self.entries.clear();
             self.bytes = 0;
             self.unknown_up_to = sequence;

@@ -102,8 +102,7 @@ impl Log {
         outputs.into_iter().for_each(|segment| state.segments.set(segment));
         state.relocate(right, &moves);
         for (old, segment) in cut {
-            segment.counters.set_live(right, &old.counters.get());
-            state.segments.set(segment);
+            state.replace_cut(right, &old, segment);
         }
         for unsealed in unrecovered
             .unsealed

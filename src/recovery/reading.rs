@@ -2,7 +2,7 @@
 //!
 //! Opening a store for reading only, beside a process that may be writing it, and without its help.
 //!
-//! Nothing is locked, nothing is written, and nobody is waited for:
+//! Nothing is locked, nothing is written, and no other process is waited for:
 //!
 //! 1. The manifest is replaced as a whole, so what was read is a whole list. A segment is listed
 //!    before its first record is written; so what a writer has written out by the time the manifest

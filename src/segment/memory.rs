@@ -205,7 +205,7 @@ impl SpareMemory {
         drop(lock(&self.kept).take());
     }
 
-    /// Gives the memory back if it was not needed for so many milliseconds, as far as the calls can
+    /// Gives the memory back if it was not needed for this many milliseconds, as far as the calls can
     /// tell. `now_ms` only grows.
     pub(crate) fn shrink(&self, now_ms: u64, kept_ms: u64) {
         let mut kept = lock(&self.kept);

@@ -3,6 +3,8 @@
 
 pub(crate) mod buffer;
 mod counters;
+#[cfg(test)]
+mod example;
 pub(crate) mod files;
 pub(crate) mod memory;
 mod read_error;

@@ -1,5 +1,7 @@
 //! The changes: each updates keydir, key order, expiry queue and live counters together.
 
+use std::sync::Arc;
+
 use super::group::{AT_ONCE_MAX, Group, GroupPlan};
 use super::record::Undone;
 use super::{AppliedRecord, Current, GroupRecord, Move, State, Undo, flags};
@@ -233,6 +235,13 @@ impl State {
                 lock(&self.expiry).push(expiry, step.to);
             }
         }
+    }
+
+    /// Puts the object of a segment that was cut in place of the old one. What was live in it still
+    /// is.
+    pub(crate) fn replace_cut(&self, right: &ChangeRight, old: &Segment, segment: Arc<Segment>) {
+        segment.counters.set_live(right, &old.counters.get());
+        self.segments.set(segment);
     }
 
     /// Passes changes to the key order.

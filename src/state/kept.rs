@@ -176,7 +176,7 @@ impl KeptRecords {
     }
 
     /// Segment and offset of the record of this hash that was the newest at this sequence; of other
-    /// keys with the same hash, after so many of them.
+    /// keys with the same hash, after this many of them.
     pub(super) fn find(
         &self,
         hash: u64,

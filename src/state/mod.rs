@@ -95,7 +95,7 @@ pub(crate) struct State {
     /// Called between two holds of the change lock by a thread that settles.
     #[cfg(test)]
     between_turns: Mutex<Option<group::Hook>>,
-    /// What has expired, if anybody wants to be told.
+    /// What has expired, if there are watchers.
     expired: Mutex<Option<Vec<Expired>>>,
 }
 

@@ -145,7 +145,7 @@ impl Views {
     }
 
     /// Segment and offset of the kept record of a key with this hash that a view of this moment sees.
-    /// Keys may share a hash: `after` so many of them.
+    /// Keys may share a hash: `after` this many of them.
     pub(super) fn of_hash(&self, hash: u64, sequence: u64, after: usize) -> Option<(Arc<Segment>, u64)> {
         let is_visible =
             |record: &Record| record.from <= sequence && (sequence < record.until || planted(Planted::ForgetReplaced));

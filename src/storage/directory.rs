@@ -95,7 +95,7 @@ impl Directory {
     }
 
     /// The same directory, for a store that is opened for reading only: every call that would
-    /// change, lock or sync something fails, whoever makes it.
+    /// change, lock or sync something fails, from any caller.
     pub(crate) fn read_only(self) -> Directory {
         Directory {
             read_only: true,

@@ -37,7 +37,7 @@ impl WatchOptions {
         WatchOptions::default()
     }
 
-    /// Most events that wait to be taken; at least 1. Those that come while so many wait are left
+    /// Most events that wait to be taken; at least 1. Those that come while this many wait are left
     /// out, and one [`Event::Missed`] takes their place. A waiting event takes about 120 bytes and
     /// its key.
     pub fn capacity(mut self, events: usize) -> WatchOptions {

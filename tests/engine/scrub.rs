@@ -1,4 +1,4 @@
-//! Damage is found before it is needed, at the rate that was asked for, and in nobody's way.
+//! Damage is found before it is needed, at the rate that was asked for, and without holding others up.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -420,7 +420,7 @@ fn the_thread_finds_damage_and_ends_with_the_store() {
     }
 }
 
-/// A read that hangs holds up nobody but the thread that scrubs.
+/// A read that hangs holds up only the thread that scrubs.
 #[derive(Debug, Default)]
 struct Hanging {
     armed: AtomicBool,

@@ -196,7 +196,7 @@ fn put(commit: &GroupCommit<Device>, durability: Durability) -> (u64, Result<()>
 }
 
 /// Runs writers of these classes concurrently, over a device that fails these write-outs, without a
-/// ring and with one that has room for so many records.
+/// ring and with one that has room for this many records.
 fn explore(classes: &'static [Durability], failing: &'static [usize]) {
     for ring in [0, 2, 8] {
         explore_with(ring, classes, failing);

@@ -83,7 +83,7 @@ impl Inner {
         self.dropped.take().map(|sequence| Event::Dropped { sequence })
     }
 
-    /// Whether there is room for an event with a value in the segment with this id and so many
+    /// Whether there is room for an event with a value in the segment with this id and this many
     /// bytes; None without a value.
     fn has_room(&self, capacity: usize, value_in: Option<(u64, u64)>) -> bool {
         if self.missed.is_some() || self.events.len() >= capacity {
@@ -132,7 +132,7 @@ impl Queue {
     }
 
     /// Adds the event of this sequence if there is room; if it has a value, that is in the segment
-    /// with this id and so many bytes. `make` is told whether to add the value. Returns whether the
+    /// with this id and this many bytes. `make` is told whether to add the value. Returns whether the
     /// caller has to [`wake`](Queue::wake) the watcher once it has added what there is.
     pub(super) fn add(&self, sequence: u64, value_in: Option<(u64, u64)>, make: impl FnOnce(bool) -> Event) -> bool {
         let value_in = value_in.filter(|_| self.values);

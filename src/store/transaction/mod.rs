@@ -1,4 +1,4 @@
-//! Transactions: reads that decide writes, as if nobody else wrote meanwhile.
+//! Transactions: reads that decide writes, as if no one else wrote meanwhile.
 
 mod run;
 mod shared;
@@ -19,7 +19,7 @@ pub(in crate::store) use shared::Shared;
 /// One attempt of a transaction; see [`Store::transaction`](super::Store::transaction).
 ///
 /// It reads the store as it was when the attempt began, with its own writes over it, in gets, lists
-/// and counts alike. Nobody else sees its writes before it is committed.
+/// and counts alike. No other thread sees its writes before it is committed.
 #[derive(Debug)]
 pub struct Transaction {
     shared: Arc<Shared>,

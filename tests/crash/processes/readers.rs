@@ -172,7 +172,7 @@ fn readers_beside_a_writer_that_is_killed_see_whole_batches_and_all_that_was_ack
     let heard = Heard::default();
     let spawn = |rng: &mut Rng| Child::spawn(NAME, "transfer", &directory, &[mix(&[rng.next()])]);
     let mut child = spawn(&mut rng);
-    // The accounts are there before anybody looks.
+    // The accounts are there before any reader looks.
     child.next_report().unwrap();
     let kills = 20;
     let looked: Vec<_> = std::thread::scope(|scope| {

@@ -99,7 +99,7 @@ fn conditions_on_a_value_hold_at_the_moment_of_the_write() {
                     match step(from, to, done) {
                         Ok(true) => {
                             done += 1;
-                            // Nobody else may take this step back but the other thread.
+                            // No thread may take this step back but the other thread.
                             namespace.increment(format!("from {from}"), 1).unwrap();
                         }
                         Ok(false) | Err(Error::Conflict { .. }) => std::thread::yield_now(),

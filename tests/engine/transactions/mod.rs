@@ -57,7 +57,7 @@ fn a_transaction_sees_its_own_writes_and_nobody_else_does() {
             let backwards = transaction.list(&namespace)?.reverse().with_values().page()?;
             let values: Vec<_> = backwards.iter().map(|entry| entry.value().unwrap().to_vec()).collect();
             assert_eq!(values, [&b"old"[..], b"new", b"new", b"old"]);
-            // Nobody else.
+            // No other reader does.
             assert_eq!(namespace.get("b").unwrap().unwrap(), *b"old");
             assert_eq!(namespace.count().unwrap(), 4);
             Ok(transaction.attempt())

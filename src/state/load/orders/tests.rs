@@ -9,7 +9,7 @@ fn open(disk: &MemStorage) -> Store {
     options.storage(Arc::new(disk.clone())).open("/store").unwrap()
 }
 
-/// A store with so many keys in each of two namespaces, all in one sealed segment.
+/// A store with this many keys in each of two namespaces, all in one sealed segment.
 fn with_keys(count: usize) -> Store {
     let store = open(&MemStorage::new());
     for name in ["M", "N"] {

@@ -69,7 +69,7 @@ impl World {
         self.store.now_ms()
     }
 
-    /// Writes so many records as one batch, and applies them to the model: first, since the store
+    /// Writes this many records as one batch, and applies them to the model: first, since the store
     /// shows them before the call returns.
     fn commit(world: &Mutex<World>, records: u64) {
         let (batch, namespace) = {

@@ -1,10 +1,10 @@
 //! The worked examples of `docs/format.md`, byte for byte: the encoders produce the bytes on the
 //! page, and those bytes decode again.
 
-use super::hint::{Hint, Offsets};
-use super::manifest::{Manifest, SegmentEntry, SegmentState};
-use super::record::{BatchBegin, Header, Kind, Place, RunCrc, body_crc};
-use super::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
+use crate::format::hint::{Hint, Offsets};
+use crate::format::manifest::{Manifest, SegmentEntry, SegmentState};
+use crate::format::record::{BatchBegin, Header, Kind, Place, RunCrc, body_crc};
+use crate::format::segment::{Mark, SEGMENT_HEADER_LEN, SegmentHeader, Start, Summary};
 use crate::segment::scan::{End, KeysCrc, Scanner, add_to_summary};
 
 const PAGE: &str = include_str!("../../docs/format.md");
