@@ -349,8 +349,9 @@ impl Namespace {
                 Err(error) => return Err(error),
             }
         }
-        let found = self.get(key)?.map(|value| value.sequence());
-        Err(Error::Conflict { found })
+        Err(Error::TooManyConflicts {
+            attempts: UPDATE_ATTEMPTS_MAX,
+        })
     }
 
     /// Begins a listing of keys, in byte order.
