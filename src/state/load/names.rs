@@ -74,10 +74,14 @@ fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Na
             };
             (number, Some(entry))
         }
-        _ => {
+        Kind::Tombstone => {
             let key = record.key().try_into();
             let key = key.map_err(|_| Damage::Field("namespace record"))?;
             (u32::from_be_bytes(key), None)
+        }
+        // These have no key. A wrong hint may point to one.
+        Kind::BatchBegin | Kind::Mark | Kind::Start | Kind::Seal => {
+            return Err(Damage::Field("namespace record").into());
         }
     };
     Ok(Some((number, record.header.sequence, entry)))
