@@ -63,7 +63,7 @@ pub fn bulk_array(data: &[u8]) {
     let what = if is_put { "pair" } else { "key" };
     match (done, fails) {
         (Ok(done), None) => assert_eq!(done, count),
-        (Err(failure), Some(fails)) => check_failure(&told(&failure), what, &fails, count),
+        (Err(failure), Some(fails)) => check_failure(told(&failure), what, &fails, count),
         (done, expected) => panic!("{done:?}, but a second reader says {expected:?}"),
     }
     assert_eq!(content(&store).remove(NAMESPACE), Some(expected));
