@@ -1,11 +1,7 @@
-//! (Over 400 lines: all breakages in one list.)
+//! (Over 400 lines: one list of all breakages.)
 //!
 //! Planted breakages: each leaves out code that a guarantee depends on, to see that the tests
 //! notice. A suite that cannot fail is no suite.
-//! (Over 400 lines: one list of all breakages.)
-//!
-//! Planted breakages: each leaves out code that a guarantee depends on, to see that the tests notice.
-//! A suite that cannot fail is no suite.
 //!
 //! Only in builds with `--cfg planted`, and there only the one named by the environment variable
 //! `EMBERCASK_PLANTED`; in any other build [`planted`] is a constant `false`. The command has a

@@ -1,5 +1,6 @@
 //! Integers as stored on disk: little-endian and of fixed width. The only place that decides the
-//! byte order.
+//! byte order, but for keys: `encode_number` in `src/index/namespaces.rs` writes the number of a
+//! namespace big-endian, so that the keys are in the order of the numbers.
 
 use byteorder::{ByteOrder, LittleEndian};
 

@@ -12,7 +12,7 @@ use crate::format::{INDEX_FILE, MANIFEST_FILE, segment_file};
 use crate::storage::MemStorage;
 use crate::testing::input::Input;
 use crate::testing::repair;
-use crate::{Error, Maintenance, ManualClock, PutOptions, ReadMode, RecoveryReport, Result, Store};
+use crate::{Error, List, Maintenance, ManualClock, Namespace, PutOptions, ReadMode, RecoveryReport, Result, Store};
 
 const DIRECTORY: &str = "/store";
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -229,6 +229,98 @@ fn adopt_summaries(bytes: &mut [u8], truth: &Manifest) {
 /// Keys of the store for listings.
 const LISTED: [&str; 7] = ["a", "ab", "abc", "b", "ba", "user-1", "user-2"];
 
+/// A listing of those keys, and what it was asked for.
+struct Asked {
+    list: List,
+    lower: Bound<&'static str>,
+    upper: Bound<&'static str>,
+    prefix: &'static str,
+    reverse: bool,
+}
+
+impl Asked {
+    fn of(namespace: &Namespace, mode: u8, input: &mut Input<'_>) -> Asked {
+        let (low, high) = (input.choose(&LISTED), input.choose(&LISTED));
+        let mut list = namespace.list().page_size(1 + input.below(3));
+        let (mut lower, mut upper, mut prefix) = (Bound::Unbounded, Bound::Unbounded, "");
+        if mode & 1 != 0 {
+            prefix = &low[..1];
+            list = list.prefix(prefix);
+        }
+        match mode >> 1 & 3 {
+            1 => {
+                lower = Bound::Included(low);
+                list = list.start(low);
+            }
+            2 => {
+                lower = Bound::Excluded(low);
+                list = list.start_after(low);
+            }
+            _ => {}
+        }
+        if mode & 8 != 0 {
+            upper = Bound::Excluded(high);
+            list = list.end(high);
+        }
+        let reverse = mode & 16 != 0;
+        if reverse {
+            list = list.reverse();
+        }
+        Asked {
+            list,
+            lower,
+            upper,
+            prefix,
+            reverse,
+        }
+    }
+
+    /// The keys that it lists behind this one.
+    fn expected_behind(&self, after: &[u8]) -> Vec<&'static str> {
+        let in_bounds = |key: &&&str| {
+            let goes_on = if self.reverse {
+                key.as_bytes() < after
+            } else {
+                key.as_bytes() > after
+            };
+            let low = match self.lower {
+                Bound::Included(low) => ***key >= *low,
+                Bound::Excluded(low) => ***key > *low,
+                Bound::Unbounded => true,
+            };
+            let high = !matches!(self.upper, Bound::Excluded(high) if ***key >= *high);
+            goes_on && low && high && key.starts_with(self.prefix)
+        };
+        let mut expected: Vec<&str> = LISTED.iter().filter(in_bounds).copied().collect();
+        if self.reverse {
+            expected.reverse();
+        }
+        expected
+    }
+
+    /// The cursor belongs to no other listing, and is refused if a character of it is wrong.
+    fn check_cursor(&self, namespace: &Namespace, text: &str) {
+        let other = if self.reverse {
+            namespace.list()
+        } else {
+            namespace.list().reverse()
+        };
+        assert!(
+            matches!(other.cursor(text).page(), Err(Error::InvalidCursor)),
+            "accepted by a listing that it does not belong to"
+        );
+        for index in [0, text.len() / 2, text.len() - 1] {
+            let mut wrong = text.as_bytes().to_vec();
+            wrong[index] = if wrong[index] == b'A' { b'B' } else { b'A' };
+            let wrong = String::from_utf8(wrong).expect("a cursor is ASCII");
+            assert!(
+                self.list.decode_cursor(&wrong).is_err(),
+                "{wrong} is accepted as {text} is"
+            );
+        }
+    }
+}
+
 /// An arbitrary cursor of a listing: either it is refused, or the listing resumes exactly behind
 /// its key.
 pub fn cursor(data: &[u8]) {
@@ -244,32 +336,8 @@ pub fn cursor(data: &[u8]) {
     let namespace = store.open_namespace("listed").unwrap();
     let mut input = Input::new(data);
     let mode = input.u8();
-    let (low, high) = (input.choose(&LISTED), input.choose(&LISTED));
-    let mut list = namespace.list().page_size(1 + input.below(3));
-    let (mut lower, mut upper, mut prefix) = (Bound::Unbounded, Bound::Unbounded, "");
-    if mode & 1 != 0 {
-        prefix = &low[..1];
-        list = list.prefix(prefix);
-    }
-    match mode >> 1 & 3 {
-        1 => {
-            lower = Bound::Included(low);
-            list = list.start(low);
-        }
-        2 => {
-            lower = Bound::Excluded(low);
-            list = list.start_after(low);
-        }
-        _ => {}
-    }
-    if mode & 8 != 0 {
-        upper = Bound::Excluded(high);
-        list = list.end(high);
-    }
-    let reverse = mode & 16 != 0;
-    if reverse {
-        list = list.reverse();
-    }
+    let asked = Asked::of(&namespace, mode, &mut input);
+    let list = &asked.list;
     // The input as it is, or the cursor that this listing would return for that key.
     let text = if mode & 32 == 0 {
         String::from_utf8_lossy(input.rest()).into_owned()
@@ -285,39 +353,7 @@ pub fn cursor(data: &[u8]) {
         return;
     };
     assert_eq!(list.encode_cursor(&after), text, "two cursors for the same place");
-    let other = if reverse {
-        namespace.list()
-    } else {
-        namespace.list().reverse()
-    };
-    assert!(
-        matches!(other.cursor(text.clone()).page(), Err(Error::InvalidCursor)),
-        "accepted by a listing that it does not belong to"
-    );
-    for index in [0, text.len() / 2, text.len() - 1] {
-        let mut wrong = text.clone().into_bytes();
-        wrong[index] = if wrong[index] == b'A' { b'B' } else { b'A' };
-        let wrong = String::from_utf8(wrong).expect("a cursor is ASCII");
-        assert!(list.decode_cursor(&wrong).is_err(), "{wrong} is accepted as {text} is");
-    }
-    let in_bounds = |key: &&&str| {
-        let goes_on = if reverse {
-            key.as_bytes() < &*after
-        } else {
-            key.as_bytes() > &*after
-        };
-        let low = match lower {
-            Bound::Included(low) => ***key >= *low,
-            Bound::Excluded(low) => ***key > *low,
-            Bound::Unbounded => true,
-        };
-        let high = !matches!(upper, Bound::Excluded(high) if ***key >= *high);
-        goes_on && low && high && key.starts_with(prefix)
-    };
-    let mut expected: Vec<&str> = LISTED.iter().filter(in_bounds).copied().collect();
-    if reverse {
-        expected.reverse();
-    }
+    asked.check_cursor(&namespace, &text);
     // All pages from there on.
     let mut found = Vec::new();
     let mut page = page.expect("a cursor of this listing");
@@ -328,5 +364,5 @@ pub fn cursor(data: &[u8]) {
             None => break,
         }
     }
-    assert_eq!(found, expected);
+    assert_eq!(found, asked.expected_behind(&after));
 }

@@ -360,9 +360,15 @@ impl Namespaces {
     }
 }
 
-/// Key of a namespace's record.
+/// Key of a namespace's record. Big-endian, so that the order of the keys is that of the numbers.
 pub(crate) fn encode_number(number: u32) -> [u8; 4] {
     number.to_be_bytes()
+}
+
+/// The number from that key.
+pub(crate) fn decode_number(key: &[u8]) -> Result<u32, Damage> {
+    let number = key.try_into().map_err(|_| Damage::Field("namespace record"))?;
+    Ok(u32::from_be_bytes(number))
 }
 
 /// Value of a namespace's record.
@@ -373,7 +379,7 @@ pub(crate) fn encode_entry(stable_id: u128, name: &str) -> Vec<u8> {
 /// Number, stable id and name from a namespace's record.
 pub(crate) fn decode_entry<'a>(key: &[u8], value: &'a [u8]) -> Result<(u32, u128, &'a str), Damage> {
     let wrong = Damage::Field("namespace record");
-    let number = u32::from_be_bytes(key.try_into().map_err(|_| wrong)?);
+    let number = decode_number(key)?;
     let (id, name) = value.split_first_chunk().ok_or(wrong)?;
     let name = std::str::from_utf8(name).map_err(|_| wrong)?;
     if number == SYSTEM_NAMESPACE || name.is_empty() || name.len() > NAME_LEN_MAX {

@@ -39,21 +39,7 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
     // Checked before the lock file is created, so that nothing is left in a directory that is not a
     // store's.
     check_options(&directory, options)?;
-    let owner = format!("process {}", std::process::id());
-    let lock = match directory.lock(LOCK_FILE, &owner) {
-        Err(_) if planted(Planted::IgnoreLock) => None,
-        lock => Some(lock.map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => Error::InUse {
-                path: path.to_owned(),
-                holder: error.to_string(),
-            },
-            _ => Error::io("lock", &directory.path_of(LOCK_FILE), error),
-        })?),
-    };
-    if let Some(lock) = &lock {
-        // Another process may have destroyed the store after this one opened the file.
-        check_lock_linked(&**lock).map_err(|error| Error::io("lock", &directory.path_of(LOCK_FILE), error))?;
-    }
+    let lock = lock_directory(&directory)?;
     // Another process may have created or changed the store before this one got the lock.
     let found = if check_options(&directory, options)? {
         let found = ManifestStore::read(&directory)?;
@@ -93,6 +79,26 @@ pub(super) fn enter(path: &Path, options: &Options) -> Result<Entered> {
         manifest,
         created,
     })
+}
+
+/// Locks the directory for this process.
+fn lock_directory(directory: &Directory) -> Result<Option<Box<dyn StorageLock>>> {
+    let owner = format!("process {}", std::process::id());
+    let lock = match directory.lock(LOCK_FILE, &owner) {
+        Err(_) if planted(Planted::IgnoreLock) => None,
+        lock => Some(lock.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Error::InUse {
+                path: directory.path().to_owned(),
+                holder: error.to_string(),
+            },
+            _ => Error::io("lock", &directory.path_of(LOCK_FILE), error),
+        })?),
+    };
+    if let Some(lock) = &lock {
+        // Another process may have destroyed the store after this one opened the file.
+        check_lock_linked(&**lock).map_err(|error| Error::io("lock", &directory.path_of(LOCK_FILE), error))?;
+    }
+    Ok(lock)
 }
 
 /// Whether the directory has a manifest; an error if it must not have one, or cannot get one.

@@ -259,7 +259,7 @@ pub(crate) fn add_to_summary(summary: &mut Summary, header: &Header) {
             summary.tombstones += 1;
             summary.tombstone_bytes += header.record_len();
         }
-        _ => return,
+        Kind::BatchBegin | Kind::Mark | Kind::Start | Kind::Seal => return,
     }
     summary.min_sequence = summary.min_sequence.min(header.sequence);
 }
@@ -289,7 +289,7 @@ pub(crate) fn last_mark_after(bytes: &[u8], header: &SegmentHeader, from: u64) -
                     segment_id: header.segment_id,
                     offset,
                 }),
-                _ => None,
+                Kind::Put | Kind::Tombstone | Kind::BatchBegin | Kind::Start => None,
             });
             last = mark.or(last);
         }

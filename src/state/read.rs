@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::{Header, Record};
 use crate::index::keydir::Keydir;
-use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_number};
 use crate::index::order::KeyFlags;
 use crate::location::Location;
 use crate::planted::{Planted, planted};
@@ -270,7 +270,7 @@ impl State {
     /// a merge of the changes queued for the key order.
     fn flags_of(&self, key: &HashedKey<'_>) -> Option<KeyFlags> {
         if key.namespace == SYSTEM_NAMESPACE {
-            let number = u32::from_be_bytes(key.key.try_into().ok()?);
+            let number = decode_number(key.key).ok()?;
             let state = self.namespaces.by_number(number)?;
             return (!state.is_dropped()).then_some(KeyFlags::NONE);
         }

@@ -175,6 +175,31 @@ impl SegmentStats {
     }
 }
 
+/// What the log says of itself, all of one instant.
+struct LogStats {
+    buffer_bytes: u64,
+    pending_bytes: u64,
+    ring_bytes: u64,
+    last_sequence: u64,
+    durable_sequence: u64,
+    poisoned: Option<String>,
+}
+
+impl LogStats {
+    fn of(engine: &Engine) -> LogStats {
+        // Held only for a few fields: writers wait for it.
+        let writer = engine.log.lock();
+        LogStats {
+            buffer_bytes: writer.tail.buffer_bytes(),
+            pending_bytes: writer.tail.pending_bytes(),
+            ring_bytes: writer.tail.ring_bytes(),
+            last_sequence: writer.last_sequence,
+            durable_sequence: writer.durable_sequence,
+            poisoned: writer.poisoned().map(str::to_owned),
+        }
+    }
+}
+
 fn space(engine: &Engine, snapshots: &SnapshotStats) -> Space {
     let (owed_bytes, held) = engine.compactor.owed_and_held();
     Space {
@@ -237,19 +262,15 @@ impl Store {
         let dropped = engine.state.namespaces.dropped();
         let with_keys = namespaces.iter().chain(&dropped);
         let key_order_bytes = with_keys.map(|state| state.order.memory_bytes() as u64).sum();
-        // Held only for a few fields: writers wait for it.
-        let writer = engine.log.lock();
-        let (mut buffer_bytes, pending_bytes) = (writer.tail.buffer_bytes(), writer.tail.pending_bytes());
-        let ring_bytes = writer.tail.ring_bytes();
-        let (last_sequence, durable_sequence) = (writer.last_sequence, writer.durable_sequence);
-        let poisoned = writer.poisoned().map(str::to_owned);
-        drop(writer);
+        let mut log = LogStats::of(engine);
         if self.is_read_only() {
             let unsealed = segments.iter().filter(|segment| !segment.sealed);
-            buffer_bytes = unsealed.map(|segment| segment.bytes).sum();
+            log.buffer_bytes = unsealed.map(|segment| segment.bytes).sum();
         }
         // A failed sync that the next write would find.
-        let poisoned = poisoned.or_else(|| Some(engine.context.directory.check_syncs().err()?.to_string()));
+        let poisoned = log
+            .poisoned
+            .or_else(|| Some(engine.context.directory.check_syncs().err()?.to_string()));
         Stats {
             keys,
             namespaces: namespaces.len() as u64,
@@ -262,11 +283,11 @@ impl Store {
             keydir_bytes,
             key_order_bytes,
             expiry_queue_bytes,
-            buffer_bytes,
-            pending_bytes,
-            ring_bytes,
-            last_sequence,
-            durable_sequence,
+            buffer_bytes: log.buffer_bytes,
+            pending_bytes: log.pending_bytes,
+            ring_bytes: log.ring_bytes,
+            last_sequence: log.last_sequence,
+            durable_sequence: log.durable_sequence,
             write_outs: events.write_outs.load(Ordering::Relaxed),
             written_bytes: events.written_bytes.load(Ordering::Relaxed),
             syncs: events.syncs.load(Ordering::Relaxed),

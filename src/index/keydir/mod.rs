@@ -100,7 +100,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::format::{Damage, Fields};
+use crate::format::{Damage, Fields, Stored};
 use crate::location::Location;
 
 pub(crate) use room::Shares;
@@ -344,7 +344,7 @@ impl Keydir {
 
     /// Writes all tables as they are, including DELETED slots.
     pub(crate) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(&(SHARDS as u32).to_le_bytes())?;
+        out.write_all(&(SHARDS as u32).to_stored())?;
         self.shards.iter().try_for_each(|shard| shard.write_to(out))
     }
 

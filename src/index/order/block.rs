@@ -22,7 +22,7 @@ use std::ops::Bound;
 
 use super::KeyFlags;
 use crate::format::record::KEY_LEN_MAX;
-use crate::format::{Damage, Fields};
+use crate::format::{Damage, Fields, Stored};
 use crate::key_bytes::common_prefix;
 
 /// A block that would grow beyond this is split. A trade-off: every block costs about 120 bytes on
@@ -174,9 +174,9 @@ impl Block {
 
     /// Writes all but the first key.
     pub(super) fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(&self.count.to_le_bytes())?;
+        out.write_all(&self.count.to_stored())?;
         out.write_all(&[self.first_flags.bits()])?;
-        out.write_all(&(self.rest.len() as u32).to_le_bytes())?;
+        out.write_all(&(self.rest.len() as u32).to_stored())?;
         out.write_all(&self.rest)
     }
 

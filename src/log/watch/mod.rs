@@ -26,7 +26,7 @@ use super::{Guard, Log};
 use crate::error::{Error, Result};
 use crate::format::record::{Header, Record};
 use crate::format::segment::{Mark, SEGMENT_HEADER_LEN};
-use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_number};
 use crate::planted::{Planted, planted};
 use crate::segment::Segment;
 use crate::state::Expired;
@@ -105,9 +105,8 @@ impl Watchers {
     fn tell_record(&mut self, segment: &Segment, offset: u64, record: &Record<'_>, news: &mut Vec<Arc<Queue>>) {
         let header = &record.header;
         if header.namespace == SYSTEM_NAMESPACE {
-            let number = record.key().try_into().map(u32::from_be_bytes);
             if header.kind.is_tombstone()
-                && let Ok(number) = number
+                && let Ok(number) = decode_number(record.key())
             {
                 for queue in self.by_namespace.remove(&number).unwrap_or_default() {
                     queue.end_by_drop(header.sequence);

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::{Place, Record};
 use crate::format::segment::{SEGMENT_HEADER_LEN, SegmentHeader};
-use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry, decode_settings};
+use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, decode_entry, decode_number, decode_settings};
 use crate::options::{Durability, Progress};
 use crate::planted::{Planted, planted};
 use crate::repair::closed_store::SourceSegment;
@@ -378,8 +378,8 @@ impl<P: FnMut(Progress) -> bool> Run<P> {
         entries.sort_unstable_by_key(|(newest, _)| std::cmp::Reverse(newest.sequence));
         for (newest, key) in entries {
             if !newest.put {
-                if let Ok(number) = <[u8; 4]>::try_from(&*key) {
-                    dropped.insert(u32::from_be_bytes(number));
+                if let Ok(number) = decode_number(&key) {
+                    dropped.insert(number);
                 }
                 continue;
             }

@@ -6,7 +6,7 @@ use super::{Source, State};
 use crate::error::Result;
 use crate::format::Damage;
 use crate::format::record::Kind;
-use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry, decode_settings};
+use crate::index::namespaces::{SYSTEM_NAMESPACE, decode_entry, decode_number, decode_settings};
 use crate::planted::{Planted, planted};
 use crate::segment::{ReadError, Segment};
 
@@ -74,10 +74,10 @@ fn read_name(segment: &Segment, offset: u64, scratch: &mut Vec<u8>) -> Result<Na
             };
             (number, Some(entry))
         }
-        _ => {
-            let key = record.key().try_into();
-            let key = key.map_err(|_| Damage::Field("namespace record"))?;
-            (u32::from_be_bytes(key), None)
+        Kind::Tombstone => (decode_number(record.key())?, None),
+        // These have no key. A wrong hint may point to one.
+        Kind::BatchBegin | Kind::Mark | Kind::Start | Kind::Seal => {
+            return Err(Damage::Field("namespace record").into());
         }
     };
     Ok(Some((number, record.header.sequence, entry)))

@@ -1,4 +1,5 @@
-//! The map of the source: everything it names exists, and imports go down its floors.
+//! The map of the source: everything it names exists, and imports go down its floors. A long file
+//! says why it is long, and no function is.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -171,4 +172,148 @@ fn a_long_file_says_in_its_first_line_why_it_is_long() {
             text.lines().count()
         );
     }
+}
+
+/// A function of a source file.
+struct Function<'a> {
+    name: &'a str,
+    /// From the line of its `fn` to that of its closing brace, comments and blank lines included.
+    lines: usize,
+    /// Besides `self`.
+    parameters: usize,
+}
+
+/// The functions in formatted source text, also nested ones and those of traits and macros.
+fn functions(text: &str) -> Vec<Function<'_>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut functions = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((name, _)) = function_head(line) else {
+            continue;
+        };
+        let rest = &lines[at..];
+        // Formatted code ends a signature with its line, and a body with a brace below its `fn`.
+        let is_end = |line: &&str| line.ends_with(['{', '}', ';']);
+        let signature_lines = 1 + rest.iter().position(is_end).expect("a signature ends");
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let closing = format!("{indent}}}");
+        let is_open = rest[signature_lines - 1].ends_with('{');
+        let body_lines = match rest[signature_lines..].iter().position(|line| *line == closing) {
+            Some(lines) if is_open => lines + 1,
+            _ => 0,
+        };
+        let is_code = |line: &&&str| !line.trim_start().starts_with("//");
+        let signature: Vec<&str> = rest[..signature_lines].iter().filter(is_code).copied().collect();
+        let signature = signature.join(" ");
+        let (_, after_name) = function_head(&signature).expect("it begins with the same line");
+        functions.push(Function {
+            name,
+            lines: signature_lines + body_lines,
+            parameters: parameters(after_name),
+        });
+    }
+    functions
+}
+
+/// The name of the function that begins with this line, and what follows the name.
+fn function_head(line: &str) -> Option<(&str, &str)> {
+    let (qualifiers, rest) = line
+        .trim_start()
+        .split_once("fn ")
+        .filter(|(before, _)| before.is_empty() || before.ends_with(' '))?;
+    let is_qualifier = |word: &str| {
+        ["pub", "const", "async", "unsafe", "extern", "\"C\""].contains(&word)
+            || word.starts_with("pub(")
+            || word.ends_with(')')
+    };
+    if !qualifiers.split_whitespace().all(is_qualifier) {
+        return None;
+    }
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_')?;
+    Some(rest.split_at(end))
+}
+
+/// The number of parameters besides `self` in a signature, from behind its name.
+fn parameters(after_name: &str) -> usize {
+    let (mut depth, mut is_inside, mut before) = (0, false, ' ');
+    let mut parameters = vec![String::new()];
+    for character in after_name.chars() {
+        match character {
+            // The type parameters come first, and are closed again before this.
+            '(' if depth == 0 => is_inside = true,
+            ',' if depth == 1 && is_inside => parameters.push(String::new()),
+            _ if is_inside => parameters.last_mut().unwrap().push(character),
+            _ => {}
+        }
+        match character {
+            '(' | '[' | '{' | '<' => depth += 1,
+            // Not that of an arrow.
+            '>' if before == '-' => {}
+            ')' | ']' | '}' | '>' => depth -= 1,
+            _ => {}
+        }
+        if is_inside && depth == 0 {
+            parameters.last_mut().unwrap().pop();
+            break;
+        }
+        before = character;
+    }
+    let counts = |parameter: &&String| {
+        let name = parameter.split(':').next().unwrap();
+        let is_self = name.trim_start_matches([' ', '&']).split_whitespace().last() == Some("self");
+        !is_self && !parameter.trim().is_empty()
+    };
+    parameters.iter().filter(counts).count()
+}
+
+#[test]
+fn functions_are_measured_with_their_signatures() {
+    let text = "
+    pub(in crate::a) const fn first<F: Fn(u8, u8) -> u8>(
+        &'a mut self,
+        // One, or two.
+        one: Map<u8, [u8; 2]>,
+        two: (u8, u8),
+    ) -> Result<u8, u8>
+    where
+        F: Send,
+    {
+        fn inner() {}
+
+    }
+
+    fn second(self: &Arc<Self>) -> Pair<A, B>;
+    let not = fn (a, b);
+";
+    let found: Vec<_> = functions(text)
+        .iter()
+        .map(|function| (function.name, function.lines, function.parameters))
+        .collect();
+    assert_eq!(found, [("first", 12, 2), ("inner", 1, 0), ("second", 1, 0)]);
+}
+
+#[test]
+fn a_function_has_at_most_70_lines_and_five_parameters() {
+    const LINES_MAX: usize = 70;
+    const PARAMETERS_MAX: usize = 5;
+    let mut files = Vec::new();
+    all_sources(Path::new("src"), &mut files);
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for function in functions(&text) {
+            seen += 1;
+            let Function {
+                name,
+                lines,
+                parameters,
+            } = function;
+            if lines > LINES_MAX || parameters > PARAMETERS_MAX {
+                let place = path.display();
+                wrong.push(format!("{place}: {name} has {lines} lines and {parameters} parameters"));
+            }
+        }
+    }
+    assert!(seen > 3000, "only {seen} functions found");
+    assert!(wrong.is_empty(), "functions too large:\n{}", wrong.join("\n"));
 }

@@ -16,6 +16,15 @@ const NAMESPACE: &str = "N";
 /// The item is not a valid pair or key: nothing after it is done.
 struct Refused;
 
+/// Why not all items are done.
+#[derive(Debug)]
+enum Fails {
+    /// The rest cannot be read.
+    Unread,
+    /// This item cannot be written.
+    At(u64),
+}
+
 /// Pairs to put or keys to delete, read a few bytes at a time: done up to the first one that a
 /// second reader rejects, which the failure names.
 pub fn bulk_array(data: &[u8]) {
@@ -49,7 +58,21 @@ pub fn bulk_array(data: &[u8]) {
         delete_all(&namespace, Class::default(), reader)
     };
 
-    let (mut count, mut failing, mut writes) = (0, None, Vec::new());
+    let (count, fails) = apply(&items, is_put, &mut expected);
+    let fails = fails.or(whole.is_err().then_some(Fails::Unread));
+    let what = if is_put { "pair" } else { "key" };
+    match (done, fails) {
+        (Ok(done), None) => assert_eq!(done, count),
+        (Err(failure), Some(fails)) => check_failure(told(&failure), what, &fails, count),
+        (done, expected) => panic!("{done:?}, but a second reader says {expected:?}"),
+    }
+    assert_eq!(content(&store).remove(NAMESPACE), Some(expected));
+}
+
+/// Does to the expected keys what the items say, up to the first one that fails. Returns how many
+/// are done.
+fn apply(items: &[Node<'_>], is_put: bool, expected: &mut Keys) -> (u64, Option<Fails>) {
+    let (mut fails, mut writes) = (None, Vec::new());
     for (item, number) in items.iter().zip(1..) {
         let write = if is_put {
             pair(item)
@@ -59,20 +82,17 @@ pub fn bulk_array(data: &[u8]) {
         match write {
             Ok(write) => writes.push((number, write)),
             Err(Refused) => {
-                failing = Some(None);
+                fails = Some(Fails::Unread);
                 break;
             }
         }
     }
-    if whole.is_err() && failing.is_none() {
-        failing = Some(None);
-    }
+    let mut count = 0;
     for (number, (key, kept)) in writes {
         // A key that cannot be is not there, and its delete does nothing.
         let is_good = kept.as_ref().is_none_or(|kept| kept.is_good(&key));
         if !is_good {
-            failing = Some(Some(number));
-            break;
+            return (count, Some(Fails::At(number)));
         }
         count += 1;
         match kept {
@@ -80,26 +100,21 @@ pub fn bulk_array(data: &[u8]) {
             None => expected.remove(&key),
         };
     }
-    match (done, failing) {
-        (Ok(done), None) => assert_eq!(done, count),
-        (Err(failure), Some(number)) => {
-            let message = told(&failure);
-            let what = if is_put { "pair" } else { "key" };
-            if let Some(number) = number {
-                assert!(
-                    message.starts_with(&format!("input, {what} {number}, key ")),
-                    "{message}"
-                );
-            }
-            let told = format!(
-                "; the first {} are done, the others are not",
-                crate::common::text::count(count)
-            );
-            assert!(message.ends_with(&told), "{message} instead of {told}");
-        }
-        (done, expected) => panic!("{done:?}, but a second reader says {expected:?}"),
+    (count, fails)
+}
+
+fn check_failure(message: &str, what: &str, fails: &Fails, count: u64) {
+    if let Fails::At(number) = fails {
+        assert!(
+            message.starts_with(&format!("input, {what} {number}, key ")),
+            "{message}"
+        );
     }
-    assert_eq!(content(&store).remove(NAMESPACE), Some(expected));
+    let told = format!(
+        "; the first {} are done, the others are not",
+        crate::common::text::count(count)
+    );
+    assert!(message.ends_with(&told), "{message} instead of {told}");
 }
 
 /// The put for a pair.

@@ -35,17 +35,8 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
     let snapshot = store.snapshot()?;
     let namespaces = chosen(&snapshot, &arguments.namespace)?;
     let prefix = Format::Raw.parse(&arguments.prefix)?;
-    if arguments.format == FileFormat::Bulk && namespaces.len() != 1 {
-        return Err(Failure::usage(
-            "a bulk file holds the keys of one namespace",
-            "name one with -n NAME, or export with --format lines",
-        ));
-    }
-    if arguments.format == FileFormat::Bulk && arguments.resume {
-        return Err(Failure::usage(
-            "an export to a bulk file cannot be resumed",
-            "export with --format lines",
-        ));
+    if arguments.format == FileFormat::Bulk {
+        check_bulk(namespaces.len(), arguments.resume)?;
     }
     let bar = session.keys_bar("exporting");
     if !bar.is_hidden() {
@@ -98,6 +89,23 @@ pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
         return Err(Failure::damaged_keys(
             damaged,
             "they were not exported; all others were",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses what a bulk file cannot be.
+fn check_bulk(namespaces: usize, resume: bool) -> Outcome {
+    if namespaces != 1 {
+        return Err(Failure::usage(
+            "a bulk file holds the keys of one namespace",
+            "name one with -n NAME, or export with --format lines",
+        ));
+    }
+    if resume {
+        return Err(Failure::usage(
+            "an export to a bulk file cannot be resumed",
+            "export with --format lines",
         ));
     }
     Ok(())

@@ -68,18 +68,12 @@ impl Composed {
             0 => headers.push(("content-type", b"multipart/form-data".to_vec())),
             1 => headers.push(("content-type", b"application/json".to_vec())),
             2 | 3 => {
-                let given = (input.u8() & 1 != 0).then(|| input.bytes(8).to_vec());
+                let metadata = (input.u8() & 1 != 0).then(|| input.bytes(8).to_vec());
                 let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
                 headers.push(("content-type", content_type.into_bytes()));
                 let value = std::mem::take(&mut body);
-                for (name, content) in [("value", Some(&value)), ("metadata", given.as_ref())] {
-                    if let Some(content) = content {
-                        let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
-                        body.extend_from_slice(&[head.as_bytes(), content, b"\r\n"].concat());
-                    }
-                }
-                body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
-                form = Some((value, given));
+                body = form_body(&value, metadata.as_deref());
+                form = Some((value, metadata));
             }
             _ => {}
         }
@@ -108,6 +102,19 @@ impl Composed {
             .as_ref()
             .is_some_and(|(value, metadata)| holds(value) || metadata.as_deref().is_some_and(holds))
     }
+}
+
+/// A form with a value, and perhaps metadata.
+fn form_body(value: &[u8], metadata: Option<&[u8]>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, content) in [("value", Some(value)), ("metadata", metadata)] {
+        if let Some(content) = content {
+            let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
+            body.extend_from_slice(&[head.as_bytes(), content, b"\r\n"].concat());
+        }
+    }
+    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+    body
 }
 
 fn text(input: &mut Input<'_>) -> String {

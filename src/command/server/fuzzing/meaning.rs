@@ -15,6 +15,30 @@ use crate::server::settings::{Address, LogFormat, Settings};
 
 const CENTURY: u64 = 100 * 366 * 24 * 3600;
 
+/// The settings that a file may have.
+const KNOWN: [&str; 20] = [
+    "store",
+    "listen",
+    "binding",
+    "binding_for",
+    "durability",
+    "max_disk_mib",
+    "max_namespace_mib",
+    "sync_interval_ms",
+    "scrub_mib_per_second",
+    "page",
+    "tls_certificate",
+    "tls_key",
+    "max_connections",
+    "body_memory_mib",
+    "idle_seconds",
+    "body_seconds",
+    "stop_seconds",
+    "log",
+    "log_format",
+    "tokens",
+];
+
 /// A token: digest, name, whether it is for reading only, and namespaces.
 type Token = (String, String, bool, Option<Vec<String>>);
 
@@ -93,50 +117,11 @@ impl Meaning {
 
     /// The second reader, for a file that is a table; None if it is refused.
     pub(super) fn of(file: &toml::Table, flags: &Serve) -> Option<Meaning> {
-        const KNOWN: [&str; 20] = [
-            "store",
-            "listen",
-            "binding",
-            "binding_for",
-            "durability",
-            "max_disk_mib",
-            "max_namespace_mib",
-            "sync_interval_ms",
-            "scrub_mib_per_second",
-            "page",
-            "tls_certificate",
-            "tls_key",
-            "max_connections",
-            "body_memory_mib",
-            "idle_seconds",
-            "body_seconds",
-            "stop_seconds",
-            "log",
-            "log_format",
-            "tokens",
-        ];
         if !file.keys().all(|name| KNOWN.contains(&name.as_str())) {
             return None;
         }
         let text = |name| optional(file, name, |value| value.as_str().map(str::to_owned));
         let number = |name| optional(file, name, |value| u64::try_from(value.as_integer()?).ok());
-        let mut binding_for = BTreeMap::new();
-        if let Some(given) = file.get("binding_for") {
-            for (name, address) in given.as_table()? {
-                binding_for.insert(name.clone(), address.as_str()?.to_owned());
-            }
-        }
-        let mut max_namespace_bytes = BTreeMap::new();
-        if let Some(given) = file.get("max_namespace_mib") {
-            for (name, limit) in given.as_table()? {
-                let limit = u64::try_from(limit.as_integer()?).ok()?;
-                max_namespace_bytes.insert(name.clone(), mib(limit));
-            }
-        }
-        for pair in &flags.binding_for {
-            let (name, address) = pair.split_once('=')?;
-            binding_for.insert(name.to_owned(), address.to_owned());
-        }
         let (listen, binding) = (
             flags.listen.clone().or(text("listen")?),
             flags.binding.clone().or(text("binding")?),
@@ -146,16 +131,6 @@ impl Meaning {
             (None, None) => None,
             _ => return None,
         };
-        let mut tokens = match file.get("tokens") {
-            Some(tokens) => tokens.as_array()?.iter().map(token).collect::<Option<Vec<_>>>()?,
-            None => Vec::new(),
-        };
-        if let Some(plain) = &flags.token {
-            if plain.len() < 16 {
-                return None;
-            }
-            tokens.push((show_digest(&digest(plain.as_bytes())), "token".to_owned(), false, None));
-        }
         let one_of = |given: Option<String>, words: &[&str]| {
             let given = given.unwrap_or(words[0].to_owned());
             words.contains(&given.as_str()).then_some(given)
@@ -169,10 +144,7 @@ impl Meaning {
             store: text("store")?,
             listen: or_off(listen, "127.0.0.1:8787")?,
             binding: or_off(binding, "127.0.0.1:8788")?,
-            binding_for: binding_for
-                .into_iter()
-                .map(|(name, given)| Some((name, address(&given)?)))
-                .collect::<Option<_>>()?,
+            binding_for: binding_for(file, flags)?,
             durability: one_of(
                 flags.durability.clone().or(text("durability")?),
                 &["sync", "os", "buffered"],
@@ -180,7 +152,7 @@ impl Meaning {
             max_disk_bytes: number("max_disk_mib")?.map(mib),
             scrub_bytes_per_second: number("scrub_mib_per_second")?.map(mib),
             sync_interval_ms: number("sync_interval_ms")?.unwrap_or(1000),
-            max_namespace_bytes,
+            max_namespace_bytes: max_namespace_bytes(file)?,
             page: flags
                 .page
                 .or(optional(file, "page", toml::Value::as_bool)?)
@@ -197,16 +169,20 @@ impl Meaning {
             ],
             log: text("log")?.unwrap_or("info".to_owned()),
             log_format: one_of(text("log_format")?, &["text", "json"])?,
-            tokens,
+            tokens: tokens(file, flags)?,
         };
-        let is_open = meaning.tokens.is_empty();
-        let is_reachable = !meaning.addresses().all(is_only_for_this_machine);
-        let is_good = meaning.addresses().next().is_some()
-            && !(is_open && (is_reachable || meaning.page))
-            && !meaning.max_namespace_bytes.contains_key("")
-            && meaning.body_memory_bytes >= 100 << 20
-            && meaning.max_connections > 0;
-        is_good.then_some(meaning)
+        meaning.is_good().then_some(meaning)
+    }
+
+    /// Whether the settings go together.
+    fn is_good(&self) -> bool {
+        let is_open = self.tokens.is_empty();
+        let is_reachable = !self.addresses().all(is_only_for_this_machine);
+        self.addresses().next().is_some()
+            && !(is_open && (is_reachable || self.page))
+            && !self.max_namespace_bytes.contains_key("")
+            && self.body_memory_bytes >= 100 << 20
+            && self.max_connections > 0
     }
 
     /// As a file.
@@ -286,6 +262,49 @@ fn optional<T>(table: &toml::Table, name: &str, read: impl Fn(&toml::Value) -> O
 
 fn mib(number: u64) -> u64 {
     number.saturating_mul(1 << 20)
+}
+
+/// The namespaces with their own addresses, by the file and the flags.
+fn binding_for(file: &toml::Table, flags: &Serve) -> Option<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    if let Some(given) = file.get("binding_for") {
+        for (name, address) in given.as_table()? {
+            all.insert(name.clone(), address.as_str()?.to_owned());
+        }
+    }
+    for pair in &flags.binding_for {
+        let (name, address) = pair.split_once('=')?;
+        all.insert(name.to_owned(), address.to_owned());
+    }
+    let all = all.into_iter();
+    all.map(|(name, given)| Some((name, address(&given)?))).collect()
+}
+
+/// The limits of namespaces.
+fn max_namespace_bytes(file: &toml::Table) -> Option<BTreeMap<String, u64>> {
+    let mut all = BTreeMap::new();
+    if let Some(given) = file.get("max_namespace_mib") {
+        for (name, limit) in given.as_table()? {
+            let limit = u64::try_from(limit.as_integer()?).ok()?;
+            all.insert(name.clone(), mib(limit));
+        }
+    }
+    Some(all)
+}
+
+/// The tokens of the file, and that of the flags.
+fn tokens(file: &toml::Table, flags: &Serve) -> Option<Vec<Token>> {
+    let mut tokens = match file.get("tokens") {
+        Some(tokens) => tokens.as_array()?.iter().map(token).collect::<Option<Vec<_>>>()?,
+        None => Vec::new(),
+    };
+    if let Some(plain) = &flags.token {
+        if plain.len() < 16 {
+            return None;
+        }
+        tokens.push((show_digest(&digest(plain.as_bytes())), "token".to_owned(), false, None));
+    }
+    Some(tokens)
 }
 
 fn token(value: &toml::Value) -> Option<Token> {

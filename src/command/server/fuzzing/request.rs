@@ -8,7 +8,8 @@ use bytes::Bytes;
 use embercask::Durability;
 use embercask::storage::MemStorage;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
+use hyper::http::response::Parts;
+use hyper::{Request, Uri};
 use tokio::runtime::Runtime;
 
 use super::composed::{ALL, Composed, READER};
@@ -102,44 +103,18 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
         return Some(());
     };
     let uri = request.uri().clone();
-    let header = |name: &str| {
-        composed
-            .headers
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, value)| &value[..])
-    };
+    let asked = asked(&composed, &uri);
     let is_rest = matches!(composed.protocol, Protocol::Rest { .. });
-    let fixed = matches!(composed.protocol, Protocol::Binding { namespace: Some(_) });
-    let form = composed.form.as_ref();
-    let asked = Asked {
-        method: composed.method,
-        path: uri.path(),
-        query: uri.query().unwrap_or_default(),
-        rights: composed.rights,
-        namespace: if fixed { Some(b"A") } else { header("x-kv-namespace") },
-        metadata: header("cf-kv-metadata"),
-        body: &composed.body,
-        form: form.map(|(value, metadata)| (&value[..], metadata.as_deref())),
-        has_page: matches!(composed.protocol, Protocol::Rest { page: true }),
-    };
     let does = if is_rest {
         asked.rest(world)
     } else {
         asked.binding(world)
     };
-
     let endpoint = Endpoint {
         protocol: composed.protocol.clone(),
         is_socket: composed.is_socket,
     };
-    let (head, body) = runtime().block_on(async {
-        let response = respond(Arc::clone(shared), endpoint, request)
-            .await
-            .expect("the body is complete");
-        let (head, body) = response.into_parts();
-        (head, body.collect().await.unwrap().to_bytes())
-    });
+    let (head, body) = sent(shared, endpoint, request);
     let status = head.status.as_u16();
     let told = || {
         format!(
@@ -163,77 +138,128 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
         parsed => parsed.ok().filter(|_| is_json),
     };
     assert_eq!(parsed.is_some(), is_json, "{}", told());
+    let answer = Answer {
+        head: &head,
+        body: &body,
+        parsed: parsed.as_ref(),
+        is_rest,
+    };
     let is_api = is_rest && asked.path.starts_with("/client/v4/");
     if is_api && !matches!(does, Some(Does::Shows(_))) {
+        answer.check_envelope(told);
+    }
+    answer.apply(world, does);
+    Some(())
+}
+
+/// The request as the second server reads it.
+fn asked<'a>(composed: &'a Composed, uri: &'a Uri) -> Asked<'a> {
+    let header = |name: &str| {
+        composed
+            .headers
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| &value[..])
+    };
+    let fixed = matches!(composed.protocol, Protocol::Binding { namespace: Some(_) });
+    let form = composed.form.as_ref();
+    Asked {
+        method: composed.method,
+        path: uri.path(),
+        query: uri.query().unwrap_or_default(),
+        rights: composed.rights,
+        namespace: if fixed { Some(b"A") } else { header("x-kv-namespace") },
+        metadata: header("cf-kv-metadata"),
+        body: &composed.body,
+        form: form.map(|(value, metadata)| (&value[..], metadata.as_deref())),
+        has_page: matches!(composed.protocol, Protocol::Rest { page: true }),
+    }
+}
+
+/// Sends a request, and waits for all of the response.
+fn sent(shared: &Arc<Shared>, endpoint: Endpoint, request: Request<Full<Bytes>>) -> (Parts, Bytes) {
+    runtime().block_on(async {
+        let response = respond(Arc::clone(shared), endpoint, request)
+            .await
+            .expect("the body is complete");
+        let (head, body) = response.into_parts();
+        (head, body.collect().await.unwrap().to_bytes())
+    })
+}
+
+/// A response, and its body as JSON if it is that.
+struct Answer<'a> {
+    head: &'a Parts,
+    body: &'a Bytes,
+    parsed: Option<&'a json::Node<'a>>,
+    is_rest: bool,
+}
+
+impl Answer<'_> {
+    /// The envelope of the REST API says whether the request succeeded, as the status does.
+    fn check_envelope(&self, told: impl Fn() -> String) {
         let known = ["success", "errors", "result"];
-        let envelope = parsed
-            .as_ref()
+        let envelope = self
+            .parsed
             .and_then(|node| node.members(|name| known.contains(&name), Others::MeanNothing));
         let envelope = envelope.unwrap_or_else(|| panic!("{}", told()));
         let errors =
             matches!(envelope.get("errors").unwrap().value, json::Value::Array(ref errors) if !errors.is_empty());
+        let is_success = self.head.status.as_u16() == 200;
         assert_eq!(
             (envelope.get("success").unwrap().bool(), errors),
-            (Some(status == 200), status != 200)
+            (Some(is_success), !is_success)
         );
     }
-    apply(world, does, &head, &body, parsed.as_ref(), is_rest);
-    Some(())
-}
 
-/// Applies what was acknowledged to the world, and checks what was shown.
-fn apply(
-    world: &mut World,
-    does: Option<Does>,
-    head: &hyper::http::response::Parts,
-    body: &Bytes,
-    parsed: Option<&json::Node<'_>>,
-    is_rest: bool,
-) {
-    match does {
-        None | Some(Does::Answers | Does::Perhaps) => {}
-        Some(Does::Shows(kept)) => {
-            assert_eq!(body, &kept.value);
-            let header = if is_rest { "expiration" } else { "cf-expiration" };
-            let shown = head.headers.get(header).map(|value| value.to_str().unwrap().to_owned());
-            assert_eq!(shown, kept.expiry_ms.map(|ms| ms.div_ceil(1000).to_string()));
-        }
-        Some(Does::Lists(expected)) => {
-            let list = member(parsed.unwrap(), if is_rest { "result" } else { "keys" });
-            let json::Value::Array(items) = &list.value else {
-                panic!("no list")
-            };
-            let names: Vec<String> = items
-                .iter()
-                .map(|item| member(item, "name").text().unwrap().to_owned())
-                .collect();
-            assert_eq!(names, expected);
-        }
-        Some(Does::Values(expected)) => {
-            let mut values = parsed.unwrap();
-            if is_rest {
-                values = member(member(values, "result"), "values");
+    /// Applies what was acknowledged to the world, and checks what was shown.
+    fn apply(&self, world: &mut World, does: Option<Does>) {
+        match does {
+            None | Some(Does::Answers | Does::Perhaps) => {}
+            Some(Does::Shows(kept)) => {
+                assert_eq!(self.body, &kept.value);
+                let header = if self.is_rest { "expiration" } else { "cf-expiration" };
+                let shown = self.head.headers.get(header);
+                let shown = shown.map(|value| value.to_str().unwrap().to_owned());
+                assert_eq!(shown, kept.expiry_ms.map(|ms| ms.div_ceil(1000).to_string()));
             }
-            let json::Value::Object(members) = &values.value else {
-                panic!("no object")
-            };
-            let shown = members
-                .iter()
-                .map(|(name, node)| (name.clone().unwrap(), node.text().map(str::to_owned)));
-            assert_eq!(shown.collect::<BTreeMap<_, _>>(), expected);
+            Some(Does::Lists(expected)) => {
+                let list = member(self.parsed.unwrap(), if self.is_rest { "result" } else { "keys" });
+                let json::Value::Array(items) = &list.value else {
+                    panic!("no list")
+                };
+                let names: Vec<String> = items
+                    .iter()
+                    .map(|item| member(item, "name").text().unwrap().to_owned())
+                    .collect();
+                assert_eq!(names, expected);
+            }
+            Some(Does::Values(expected)) => {
+                let mut values = self.parsed.unwrap();
+                if self.is_rest {
+                    values = member(member(values, "result"), "values");
+                }
+                let json::Value::Object(members) = &values.value else {
+                    panic!("no object")
+                };
+                let shown = members
+                    .iter()
+                    .map(|(name, node)| (name.clone().unwrap(), node.text().map(str::to_owned)));
+                assert_eq!(shown.collect::<BTreeMap<_, _>>(), expected);
+            }
+            Some(Does::Puts(id, puts)) => world.get_mut(&id).unwrap().1.extend(puts),
+            Some(Does::Deletes(id, keys)) => {
+                let held = &mut world.get_mut(&id).unwrap().1;
+                keys.iter().for_each(|key| drop(held.remove(key)));
+            }
+            Some(Does::Creates(title)) => {
+                let id = member(member(self.parsed.unwrap(), "result"), "id");
+                let id = u128::from_str_radix(id.text().unwrap(), 16).unwrap();
+                assert!(world.insert(id, (title, Keys::new())).is_none());
+            }
+            Some(Does::Renames(id, title)) => world.get_mut(&id).unwrap().0 = title,
+            Some(Does::Removes(id)) => drop(world.remove(&id)),
         }
-        Some(Does::Puts(id, puts)) => world.get_mut(&id).unwrap().1.extend(puts),
-        Some(Does::Deletes(id, keys)) => {
-            let held = &mut world.get_mut(&id).unwrap().1;
-            keys.iter().for_each(|key| drop(held.remove(key)));
-        }
-        Some(Does::Creates(title)) => {
-            let id = member(member(parsed.unwrap(), "result"), "id");
-            let id = u128::from_str_radix(id.text().unwrap(), 16).unwrap();
-            assert!(world.insert(id, (title, Keys::new())).is_none());
-        }
-        Some(Does::Renames(id, title)) => world.get_mut(&id).unwrap().0 = title,
-        Some(Does::Removes(id)) => drop(world.remove(&id)),
     }
 }
 

@@ -238,51 +238,72 @@ impl Asked<'_> {
             _ if self.rights == Rights::Nothing => return None,
             _ => {}
         }
-        let all = (self.rights == Rights::All).then_some(());
         let segments: Vec<&str> = self.path.strip_prefix("/client/v4/")?.split('/').collect();
-        let page = |name| match self.text(name)? {
-            Some(text) => text.parse::<usize>().ok().filter(|page| *page >= 1),
-            None => Some(1),
-        };
         let rest = match &segments[..] {
             ["user", "tokens", "verify"] | ["user"] if is_get => return Some(Does::Answers),
-            ["accounts" | "memberships"] if is_get => return page("page").map(|_| Does::Answers),
-            ["embercask", "statistics"] if is_get => return all.map(|()| Does::Answers),
+            ["accounts" | "memberships"] if is_get => return self.page("page").map(|_| Does::Answers),
+            ["embercask", "statistics"] if is_get => return self.all().map(|()| Does::Answers),
             ["accounts", _, "storage", "kv", "namespaces", rest @ ..] => rest,
             _ => return None,
         };
         let Some((id, rest)) = rest.split_first() else {
-            return match self.method {
-                "GET" => {
-                    let _ = (
-                        page("page")?,
-                        page("per_page")?,
-                        self.text("order")?,
-                        self.text("direction")?,
-                    );
-                    Some(Does::Answers)
-                }
-                "POST" => {
-                    all?;
-                    let title = self.title()?;
-                    let is_new = !world.values().any(|(name, _)| *name == title);
-                    is_new.then_some(Does::Creates(title))
-                }
-                _ => None,
-            };
+            return self.rest_of_all(world);
         };
         let id = self.see(world, parse_id(id))?;
+        match rest {
+            ["bulk", ..] => self.rest_of_bulk(id, &world[&id].1, rest),
+            _ => self.rest_of_one(world, id, rest),
+        }
+    }
+
+    /// A page number, or number of entries per page.
+    fn page(&self, name: &str) -> Option<usize> {
+        match self.text(name)? {
+            Some(text) => text.parse::<usize>().ok().filter(|page| *page >= 1),
+            None => Some(1),
+        }
+    }
+
+    /// For what only a client with all rights may do.
+    fn all(&self) -> Option<()> {
+        (self.rights == Rights::All).then_some(())
+    }
+
+    /// What the REST API does with the namespaces as a whole.
+    fn rest_of_all(&self, world: &World) -> Option<Does> {
+        match self.method {
+            "GET" => {
+                let _ = (
+                    self.page("page")?,
+                    self.page("per_page")?,
+                    self.text("order")?,
+                    self.text("direction")?,
+                );
+                Some(Does::Answers)
+            }
+            "POST" => {
+                self.all()?;
+                let title = self.title()?;
+                let is_new = !world.values().any(|(name, _)| *name == title);
+                is_new.then_some(Does::Creates(title))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the REST API does with a namespace, or one of its keys.
+    fn rest_of_one(&self, world: &World, id: u128, rest: &[&str]) -> Option<Does> {
         let keys = &world[&id].1;
         let named = |raw: &str| key(decode(raw, false)?);
         match (self.method, rest) {
             ("GET", []) => Some(Does::Answers),
             ("PUT", []) => {
-                all?;
+                self.all()?;
                 let title = self.title()?;
                 let is_free = !world.iter().any(|(other, (name, _))| *name == title && *other != id);
                 is_free.then_some(Does::Renames(id, title))
             }
-            ("DELETE", []) => all.map(|()| Does::Removes(id)),
+            ("DELETE", []) => self.all().map(|()| Does::Removes(id)),
             ("GET", ["keys"]) => {
                 let prefix = self.text("prefix")?.unwrap_or_default();
                 let limit = self.number("limit", 1000, |limit| (1..=1000).contains(&limit))?;
@@ -292,7 +313,7 @@ impl Asked<'_> {
             ("GET", ["values", raw]) => keys.get(&named(raw)?).cloned().map(Does::Shows),
             ("GET", ["metadata", raw]) => keys.get(&named(raw)?).map(|_| Does::Answers),
             ("PUT", ["values", raw]) => {
-                all?;
+                self.all()?;
                 let (value, given) = self.form.unwrap_or((self.body, None));
                 let kept = Kept {
                     value: value.to_vec(),
@@ -301,9 +322,16 @@ impl Asked<'_> {
                 };
                 Some(Does::Puts(id, vec![(named(raw)?, kept)]))
             }
-            ("DELETE", ["values", raw]) => all.and(named(raw)).map(|key| Does::Deletes(id, vec![key])),
+            ("DELETE", ["values", raw]) => self.all().and(named(raw)).map(|key| Does::Deletes(id, vec![key])),
+            _ => None,
+        }
+    }
+
+    /// What the REST API does with many keys of a namespace.
+    fn rest_of_bulk(&self, id: u128, keys: &Keys, rest: &[&str]) -> Option<Does> {
+        match (self.method, rest) {
             ("PUT", ["bulk"]) => {
-                all?;
+                self.all()?;
                 let puts = bulk::puts(&self.json()?)?.into_iter();
                 let puts = puts.map(|(key, value, expiry, metadata)| {
                     let expiry_ms = expiry.map(expiry_ms);
@@ -319,7 +347,7 @@ impl Asked<'_> {
                 Some(Does::Puts(id, puts.collect()))
             }
             ("DELETE", ["bulk"]) | ("POST", ["bulk", "delete"]) => {
-                all?;
+                self.all()?;
                 let names = bulk::names(&self.json()?)?;
                 Some(Does::Deletes(id, names.into_iter().map(String::into_bytes).collect()))
             }

@@ -28,135 +28,138 @@ fn settings(file: &str, flags: &[&str]) -> Settings {
 /// Shows a setting.
 type Show = fn(&Settings) -> String;
 
+/// A line of the file, a flag, and what is shown by default, with the file, and with the flag.
+type Case = (&'static str, &'static [&'static str], Show, [&'static str; 3]);
+
+const CASES: [Case; 18] = [
+    (
+        "listen = \"127.0.0.1:1\"",
+        &["--listen", "127.0.0.1:2"],
+        |settings| format!("{:?}", settings.listen),
+        [
+            "Some(Tcp(127.0.0.1:8787))",
+            "Some(Tcp(127.0.0.1:1))",
+            "Some(Tcp(127.0.0.1:2))",
+        ],
+    ),
+    (
+        "binding = \"off\"",
+        &["--binding", "[::1]:3"],
+        |settings| format!("{:?}", settings.binding),
+        ["Some(Tcp(127.0.0.1:8788))", "None", "Some(Tcp([::1]:3))"],
+    ),
+    (
+        "[binding_for]\nN = \"127.0.0.1:4\"",
+        &["--binding-for", "N=127.0.0.1:5,M=127.0.0.1:6"],
+        |settings| format!("{:?}", settings.binding_for),
+        [
+            "[]",
+            "[(\"N\", Tcp(127.0.0.1:4))]",
+            "[(\"M\", Tcp(127.0.0.1:6)), (\"N\", Tcp(127.0.0.1:5))]",
+        ],
+    ),
+    (
+        "durability = \"os\"",
+        &["--durability", "buffered"],
+        |settings| format!("{:?}", settings.durability),
+        ["Sync", "Os", "Buffered"],
+    ),
+    (
+        "max_disk_mib = 5",
+        &["--max-disk-mib", "6"],
+        |settings| format!("{:?}", settings.max_disk_bytes),
+        ["None", "Some(5242880)", "Some(6291456)"],
+    ),
+    (
+        "[max_namespace_mib]\nN = 7\n\"a=b\" = 1",
+        &["--max-namespace-mib", "N=8,a=b=2"],
+        |settings| format!("{:?}", settings.max_namespace_bytes),
+        [
+            "{}",
+            "{\"N\": 7340032, \"a=b\": 1048576}",
+            "{\"N\": 8388608, \"a=b\": 2097152}",
+        ],
+    ),
+    (
+        "sync_interval_ms = 9",
+        &["--sync-interval-ms", "10"],
+        |settings| format!("{:?}", settings.sync_interval),
+        ["1s", "9ms", "10ms"],
+    ),
+    (
+        "scrub_mib_per_second = 3",
+        &["--scrub-mib-per-second", "4"],
+        |settings| format!("{:?}", settings.scrub_bytes_per_second),
+        ["None", "Some(3145728)", "Some(4194304)"],
+    ),
+    (
+        "page = false",
+        &["--page"],
+        |settings| format!("{:?}", settings.page),
+        ["false", "false", "true"],
+    ),
+    (
+        "page = true",
+        &["--page=false"],
+        |settings| format!("{:?}", settings.page),
+        ["false", "true", "false"],
+    ),
+    (
+        "tls_certificate = \"a\"\ntls_key = \"b\"",
+        &["--tls-certificate", "c", "--tls-key", "d"],
+        |settings| match &settings.tls {
+            Some(tls) => format!("{} {}", tls.certificate.display(), tls.key.display()),
+            None => "none".to_owned(),
+        },
+        ["none", "a b", "c d"],
+    ),
+    (
+        "max_connections = 7",
+        &["--max-connections", "8"],
+        |settings| settings.max_connections.to_string(),
+        ["1024", "7", "8"],
+    ),
+    (
+        "body_memory_mib = 100",
+        &["--body-memory-mib", "101"],
+        |settings| format!("{} MiB", settings.body_memory_bytes >> 20),
+        ["512 MiB", "100 MiB", "101 MiB"],
+    ),
+    (
+        "idle_seconds = 11",
+        &["--idle-seconds", "12"],
+        |settings| format!("{:?}", settings.idle_timeout),
+        ["75s", "11s", "12s"],
+    ),
+    (
+        "body_seconds = 13",
+        &["--body-seconds", "14"],
+        |settings| format!("{:?}", settings.body_timeout),
+        ["30s", "13s", "14s"],
+    ),
+    (
+        "stop_seconds = 15",
+        &["--stop-seconds", "16"],
+        |settings| format!("{:?}", settings.stop_timeout),
+        ["30s", "15s", "16s"],
+    ),
+    (
+        "log = \"debug\"",
+        &["--log", "warn"],
+        |settings| settings.log.clone(),
+        ["info", "debug", "warn"],
+    ),
+    (
+        "log_format = \"json\"",
+        &["--log-format", "text"],
+        |settings| format!("{:?}", settings.log_format),
+        ["Text", "Json", "Text"],
+    ),
+];
+
 #[test]
 fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
-    // A line of the file, a flag, and what is shown by default, with the file, and with the flag.
-    let cases: [(&str, &[&str], Show, [&str; 3]); 18] = [
-        (
-            "listen = \"127.0.0.1:1\"",
-            &["--listen", "127.0.0.1:2"],
-            |settings| format!("{:?}", settings.listen),
-            [
-                "Some(Tcp(127.0.0.1:8787))",
-                "Some(Tcp(127.0.0.1:1))",
-                "Some(Tcp(127.0.0.1:2))",
-            ],
-        ),
-        (
-            "binding = \"off\"",
-            &["--binding", "[::1]:3"],
-            |settings| format!("{:?}", settings.binding),
-            ["Some(Tcp(127.0.0.1:8788))", "None", "Some(Tcp([::1]:3))"],
-        ),
-        (
-            "[binding_for]\nN = \"127.0.0.1:4\"",
-            &["--binding-for", "N=127.0.0.1:5,M=127.0.0.1:6"],
-            |settings| format!("{:?}", settings.binding_for),
-            [
-                "[]",
-                "[(\"N\", Tcp(127.0.0.1:4))]",
-                "[(\"M\", Tcp(127.0.0.1:6)), (\"N\", Tcp(127.0.0.1:5))]",
-            ],
-        ),
-        (
-            "durability = \"os\"",
-            &["--durability", "buffered"],
-            |settings| format!("{:?}", settings.durability),
-            ["Sync", "Os", "Buffered"],
-        ),
-        (
-            "max_disk_mib = 5",
-            &["--max-disk-mib", "6"],
-            |settings| format!("{:?}", settings.max_disk_bytes),
-            ["None", "Some(5242880)", "Some(6291456)"],
-        ),
-        (
-            "[max_namespace_mib]\nN = 7\n\"a=b\" = 1",
-            &["--max-namespace-mib", "N=8,a=b=2"],
-            |settings| format!("{:?}", settings.max_namespace_bytes),
-            [
-                "{}",
-                "{\"N\": 7340032, \"a=b\": 1048576}",
-                "{\"N\": 8388608, \"a=b\": 2097152}",
-            ],
-        ),
-        (
-            "sync_interval_ms = 9",
-            &["--sync-interval-ms", "10"],
-            |settings| format!("{:?}", settings.sync_interval),
-            ["1s", "9ms", "10ms"],
-        ),
-        (
-            "scrub_mib_per_second = 3",
-            &["--scrub-mib-per-second", "4"],
-            |settings| format!("{:?}", settings.scrub_bytes_per_second),
-            ["None", "Some(3145728)", "Some(4194304)"],
-        ),
-        (
-            "page = false",
-            &["--page"],
-            |settings| format!("{:?}", settings.page),
-            ["false", "false", "true"],
-        ),
-        (
-            "page = true",
-            &["--page=false"],
-            |settings| format!("{:?}", settings.page),
-            ["false", "true", "false"],
-        ),
-        (
-            "tls_certificate = \"a\"\ntls_key = \"b\"",
-            &["--tls-certificate", "c", "--tls-key", "d"],
-            |settings| match &settings.tls {
-                Some(tls) => format!("{} {}", tls.certificate.display(), tls.key.display()),
-                None => "none".to_owned(),
-            },
-            ["none", "a b", "c d"],
-        ),
-        (
-            "max_connections = 7",
-            &["--max-connections", "8"],
-            |settings| settings.max_connections.to_string(),
-            ["1024", "7", "8"],
-        ),
-        (
-            "body_memory_mib = 100",
-            &["--body-memory-mib", "101"],
-            |settings| format!("{} MiB", settings.body_memory_bytes >> 20),
-            ["512 MiB", "100 MiB", "101 MiB"],
-        ),
-        (
-            "idle_seconds = 11",
-            &["--idle-seconds", "12"],
-            |settings| format!("{:?}", settings.idle_timeout),
-            ["75s", "11s", "12s"],
-        ),
-        (
-            "body_seconds = 13",
-            &["--body-seconds", "14"],
-            |settings| format!("{:?}", settings.body_timeout),
-            ["30s", "13s", "14s"],
-        ),
-        (
-            "stop_seconds = 15",
-            &["--stop-seconds", "16"],
-            |settings| format!("{:?}", settings.stop_timeout),
-            ["30s", "15s", "16s"],
-        ),
-        (
-            "log = \"debug\"",
-            &["--log", "warn"],
-            |settings| settings.log.clone(),
-            ["info", "debug", "warn"],
-        ),
-        (
-            "log_format = \"json\"",
-            &["--log-format", "text"],
-            |settings| format!("{:?}", settings.log_format),
-            ["Text", "Json", "Text"],
-        ),
-    ];
-    for (line, flags, show, [default, of_file, of_flag]) in cases {
+    for (line, flags, show, [default, of_file, of_flag]) in CASES {
         let file = format!("{line}\n{TOKEN}");
         assert_eq!(show(&settings(TOKEN, &[])), default, "{line}");
         assert_eq!(show(&settings(&file, &[])), of_file, "{line}");

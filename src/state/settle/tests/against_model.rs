@@ -123,27 +123,8 @@ impl World {
                 assert_eq!(existed, stood.is_some_and(|(_, expiry)| expiry > self.now_ms()));
                 "delete"
             }
-            4 => {
-                let absent = !self.live().contains_key(&key);
-                let put = self.namespace.put_if(&key, "if", crate::Condition::Absent);
-                assert_eq!(put.is_ok(), absent, "{key}: {put:?}");
-                if absent {
-                    self.model.insert(key, ("if".to_owned(), u64::MAX));
-                }
-                "conditional put"
-            }
-            5 => {
-                // Small: settled before it returns.
-                let other = self.key();
-                let mut batch = self.store.batch();
-                batch
-                    .put(&self.namespace, &key, "small")
-                    .delete(&self.namespace, &other);
-                batch.commit().unwrap();
-                self.model.insert(key, ("small".to_owned(), u64::MAX));
-                self.model.remove(&other);
-                "small batch"
-            }
+            4 => self.put_if_absent(key),
+            5 => self.commit_small(key),
             6 => {
                 self.clock.advance(self.random.below(8));
                 let engine = self.store.engine();
@@ -160,49 +141,80 @@ impl World {
                 self.store.compact_subset(self.random.below(1 << 10)).unwrap();
                 "compact"
             }
-            9 => {
-                let live = self.live();
-                self.snapshots.push((self.store.snapshot().unwrap(), live));
-                if self.snapshots.len() > 3 {
-                    let at = self.random.below(4) as usize;
-                    drop(self.snapshots.swap_remove(at));
-                }
-                "snapshot"
-            }
-            10 => {
-                let moved = self.store.transaction(|transaction| {
-                    let value = transaction.get(&self.namespace, &key)?;
-                    let text = value.map_or_else(String::new, |value| value.as_str().unwrap().to_owned());
-                    transaction.put(&self.namespace, "moved", &text)?;
-                    Ok(text)
-                });
-                self.model.insert("moved".to_owned(), (moved.unwrap(), u64::MAX));
-                "transaction"
-            }
-            11 => {
-                let popped = self.namespace.pop_first("key 2").unwrap();
-                let live = self.live();
-                let first = live.iter().find(|(key, _)| key.starts_with("key 2"));
-                let expected = first.map(|(key, (value, _))| (key.clone(), value.clone()));
-                let popped =
-                    popped.map(|(key, value)| (String::from_utf8(key).unwrap(), value.as_str().unwrap().to_owned()));
-                assert_eq!(popped, expected);
-                self.model
-                    .retain(|key, _| Some(key) != expected.as_ref().map(|(key, _)| key));
-                "pop"
-            }
-            _ => {
-                let deleted = self.namespace.delete_prefix("key 1").run().unwrap().count;
-                let live = self.live();
-                assert_eq!(
-                    deleted,
-                    live.keys().filter(|key| key.starts_with("key 1")).count() as u64
-                );
-                self.model.retain(|key, _| !key.starts_with("key 1"));
-                "range delete"
-            }
+            9 => self.take_snapshot(),
+            10 => self.move_value(&key),
+            11 => self.pop(),
+            _ => self.delete_range(),
         };
         *self.done.entry(what).or_default() += 1;
+    }
+
+    fn put_if_absent(&mut self, key: String) -> &'static str {
+        let absent = !self.live().contains_key(&key);
+        let put = self.namespace.put_if(&key, "if", crate::Condition::Absent);
+        assert_eq!(put.is_ok(), absent, "{key}: {put:?}");
+        if absent {
+            self.model.insert(key, ("if".to_owned(), u64::MAX));
+        }
+        "conditional put"
+    }
+
+    /// A batch that is settled before it returns.
+    fn commit_small(&mut self, key: String) -> &'static str {
+        let other = self.key();
+        let mut batch = self.store.batch();
+        batch
+            .put(&self.namespace, &key, "small")
+            .delete(&self.namespace, &other);
+        batch.commit().unwrap();
+        self.model.insert(key, ("small".to_owned(), u64::MAX));
+        self.model.remove(&other);
+        "small batch"
+    }
+
+    /// Holds up to three snapshots.
+    fn take_snapshot(&mut self) -> &'static str {
+        let live = self.live();
+        self.snapshots.push((self.store.snapshot().unwrap(), live));
+        if self.snapshots.len() > 3 {
+            let at = self.random.below(4) as usize;
+            drop(self.snapshots.swap_remove(at));
+        }
+        "snapshot"
+    }
+
+    fn move_value(&mut self, key: &str) -> &'static str {
+        let moved = self.store.transaction(|transaction| {
+            let value = transaction.get(&self.namespace, key)?;
+            let text = value.map_or_else(String::new, |value| value.as_str().unwrap().to_owned());
+            transaction.put(&self.namespace, "moved", &text)?;
+            Ok(text)
+        });
+        self.model.insert("moved".to_owned(), (moved.unwrap(), u64::MAX));
+        "transaction"
+    }
+
+    fn pop(&mut self) -> &'static str {
+        let popped = self.namespace.pop_first("key 2").unwrap();
+        let live = self.live();
+        let first = live.iter().find(|(key, _)| key.starts_with("key 2"));
+        let expected = first.map(|(key, (value, _))| (key.clone(), value.clone()));
+        let popped = popped.map(|(key, value)| (String::from_utf8(key).unwrap(), value.as_str().unwrap().to_owned()));
+        assert_eq!(popped, expected);
+        self.model
+            .retain(|key, _| Some(key) != expected.as_ref().map(|(key, _)| key));
+        "pop"
+    }
+
+    fn delete_range(&mut self) -> &'static str {
+        let deleted = self.namespace.delete_prefix("key 1").run().unwrap().count;
+        let live = self.live();
+        assert_eq!(
+            deleted,
+            live.keys().filter(|key| key.starts_with("key 1")).count() as u64
+        );
+        self.model.retain(|key, _| !key.starts_with("key 1"));
+        "range delete"
     }
 
     /// What is not expired.

@@ -143,6 +143,17 @@ fn prepared(disk: &MemStorage) -> (Store, Model) {
     (store, model)
 }
 
+/// How the lines of an import are read, and what they say so far.
+struct Reading<'a> {
+    arguments: &'a Import,
+    /// Lines that an earlier import has done.
+    skipped: u64,
+    /// Lines of an export that has not ended.
+    section: Option<u64>,
+    /// Line, namespace, key and what it is given.
+    writes: Vec<(u64, String, Vec<u8>, Kept)>,
+}
+
 /// The expected content of a store.
 #[derive(Clone)]
 struct Model {
@@ -176,10 +187,15 @@ impl Model {
     /// Imports the lines after the first `skipped`; `section` is how many of the skipped ones
     /// belong to an export that has not ended.
     fn import(&mut self, text: &[u8], arguments: &Import, skipped: u64, section: Option<u64>) -> Result<End, Unclear> {
-        let mut writes = Vec::new();
-        let mut end = self.read(text, arguments, skipped, section, &mut writes)?;
+        let mut reading = Reading {
+            arguments,
+            skipped,
+            section,
+            writes: Vec::new(),
+        };
+        let mut end = self.read(text, &mut reading)?;
         let mut written = std::collections::BTreeSet::new();
-        for (line, namespace, key, kept) in writes {
+        for (line, namespace, key, kept) in reading.writes {
             // A key that expires within a second counts as expired.
             if kept
                 .expiry_ms
@@ -201,14 +217,8 @@ impl Model {
     }
 
     /// Creates namespaces, and collects the writes.
-    fn read(
-        &mut self,
-        text: &[u8],
-        arguments: &Import,
-        skipped: u64,
-        mut section: Option<u64>,
-        writes: &mut Vec<(u64, String, Vec<u8>, Kept)>,
-    ) -> Result<End, Unclear> {
+    fn read(&mut self, text: &[u8], reading: &mut Reading<'_>) -> Result<End, Unclear> {
+        let (arguments, skipped) = (reading.arguments, reading.skipped);
         for (number, line) in (1..).zip(text.split_inclusive(|byte| *byte == b'\n')) {
             if number <= skipped || line.trim_ascii().is_empty() {
                 continue;
@@ -219,18 +229,20 @@ impl Model {
                 return if is_array { Ok(End::Array) } else { wrong };
             };
             match line {
-                Line::Header if section.is_some() => return wrong,
+                Line::Header if reading.section.is_some() => return wrong,
                 Line::Header => {
-                    section = Some(0);
+                    reading.section = Some(0);
                     continue;
                 }
                 Line::End { lines } => {
-                    if section.take().is_some_and(|section| section != lines) {
+                    if reading.section.take().is_some_and(|section| section != lines) {
                         return wrong;
                     }
                     continue;
                 }
-                Line::Namespace { .. } | Line::Key { .. } => section = section.map(|section| section + 1),
+                Line::Namespace { .. } | Line::Key { .. } => {
+                    reading.section = reading.section.map(|section| section + 1);
+                }
             }
             match line {
                 Line::Namespace {
@@ -259,12 +271,16 @@ impl Model {
                     if !self.create(&name) {
                         return wrong;
                     }
-                    writes.push((number, name, key, kept));
+                    reading.writes.push((number, name, key, kept));
                 }
                 _ => {}
             }
         }
-        Ok(if section.is_some() { End::CutOff } else { End::Whole })
+        Ok(if reading.section.is_some() {
+            End::CutOff
+        } else {
+            End::Whole
+        })
     }
 
     /// Creates the namespace; false if its name is not valid.

@@ -4,6 +4,7 @@ use embercask::Store;
 use embercask::storage::MemStorage;
 
 use super::{Bytes, End, Import, Model, NAMESPACE, Scratch, Unclear, arguments, check, prepared, run};
+use crate::common::failure::Outcome;
 use crate::common::fuzzing::json::{self, Node, Others, Value};
 use crate::common::fuzzing::{open, told};
 use embercask::testing::input::strike;
@@ -25,47 +26,23 @@ pub fn import_resume(data: &[u8]) {
     let (store, mut model) = prepared(&disk);
     let (older, sequence) = (how & 4 != 0, store.stats().last_sequence);
     let copy = older.then(|| disk.crash_process());
-    // The first run ends where the reader fails, or at a wrong line.
     let first = arguments(how, Some(note_file.clone()), false);
-    let cut = cut % (text.len() + 1);
-    let whole_lines = text[..cut]
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    let is_cut = cut < text.len();
-    let read = if is_cut { &text[..whole_lines] } else { &text[..] };
-    let Ok(expected) = model.clone().import(read, &first, 0, None) else {
+    let first_run = FirstRun {
+        text: &text,
+        cut: cut % (text.len() + 1),
+        step,
+    };
+    let Ok(()) = first_run.check(&store, &mut model, &first) else {
         return;
     };
-    let done = run(&store, &first, &text, step, is_cut.then_some(cut));
-    let Ok(_) = model.import(read, &first, 0, None) else {
-        return;
-    };
-    model.check(&store);
-    match expected {
-        End::Whole | End::CutOff if is_cut => assert!(done.is_err()),
-        expected => check(done, &expected),
-    }
     let Ok(note) = std::fs::read(&note_file) else {
         // The import was complete, or had nothing to note.
         return;
     };
 
-    // Changes between the two runs.
     let mut changes = Bytes::new(changes);
-    let mut file = text.clone();
-    match file_change % 4 {
-        0 | 1 => {}
-        2 => strike(&mut file, &mut changes),
-        _ => file.truncate(usize::from(changes.u16()) % (text.len() + 1)),
-    }
-    let mut noted = note.clone();
-    match note_change % 4 {
-        0 => {}
-        1 => strike(&mut noted, &mut changes),
-        2 => noted = edited(&note, &mut changes),
-        _ => noted = own_note.to_vec(),
-    }
+    let file = changed_file(&text, file_change, &mut changes);
+    let noted = changed_note(&note, note_change, own_note, &mut changes);
     std::fs::write(&note_file, &noted).unwrap();
     let (store, mut model) = match copy {
         // The copy from before the import: it lacks the noted lines.
@@ -81,13 +58,7 @@ pub fn import_resume(data: &[u8]) {
         return;
     };
     let done = run(&store, &second, &file, step, None);
-    match &expected {
-        Some(expected) => check(done, expected),
-        None => {
-            let failure = done.expect_err("this note must be refused");
-            assert!(told(&failure).contains("note"), "{failure:?}");
-        }
-    }
+    check_resumed(done, expected.as_ref());
     model.check(&store);
 
     // Damage is detected, or harmless: no line is missing.
@@ -108,6 +79,57 @@ pub fn import_resume(data: &[u8]) {
         let note = json::parse(&noted).ok().and_then(|note| Note::of(&note));
         assert!(note.is_none_or(|note| note.sequence <= sequence));
     }
+}
+
+/// An import of which only so many bytes can be read.
+struct FirstRun<'a> {
+    text: &'a [u8],
+    cut: usize,
+    step: u8,
+}
+
+impl FirstRun<'_> {
+    /// Runs it: it ends where the reader fails, or at a wrong line.
+    fn check(&self, store: &Store, model: &mut Model, arguments: &Import) -> Result<(), Unclear> {
+        let whole_lines = self.text[..self.cut]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        let is_cut = self.cut < self.text.len();
+        let read = if is_cut { &self.text[..whole_lines] } else { self.text };
+        let expected = model.clone().import(read, arguments, 0, None)?;
+        let done = run(store, arguments, self.text, self.step, is_cut.then_some(self.cut));
+        model.import(read, arguments, 0, None)?;
+        model.check(store);
+        match expected {
+            End::Whole | End::CutOff if is_cut => assert!(done.is_err()),
+            expected => check(done, &expected),
+        }
+        Ok(())
+    }
+}
+
+/// The file as the second run finds it.
+fn changed_file(text: &[u8], change: u8, changes: &mut Bytes<'_>) -> Vec<u8> {
+    let mut file = text.to_vec();
+    match change % 4 {
+        0 | 1 => {}
+        2 => strike(&mut file, changes),
+        _ => file.truncate(usize::from(changes.u16()) % (text.len() + 1)),
+    }
+    file
+}
+
+/// The note as the second run finds it.
+fn changed_note(note: &[u8], change: u8, own: &[u8], changes: &mut Bytes<'_>) -> Vec<u8> {
+    let mut noted = note.to_vec();
+    match change % 4 {
+        0 => {}
+        1 => strike(&mut noted, changes),
+        2 => noted = edited(note, changes),
+        _ => noted = own.to_vec(),
+    }
+    noted
 }
 
 /// Lines of an export, each generated from a few bytes, or raw bytes of the fuzzer.
@@ -199,6 +221,16 @@ fn resumed(
             model.import(file, arguments, note.items, note.section).map(Some)
         }
         _ => Ok(Some(End::Another)),
+    }
+}
+
+fn check_resumed(done: Outcome, expected: Option<&End>) {
+    match expected {
+        Some(expected) => check(done, expected),
+        None => {
+            let failure = done.expect_err("this note must be refused");
+            assert!(told(&failure).contains("note"), "{failure:?}");
+        }
     }
 }
 
