@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use crate::command::Workplace;
+use crate::http::started;
 use serde_json::json;
 
 #[test]
@@ -312,6 +313,35 @@ fn commands_that_only_read_work_beside_a_program_that_has_the_store_open_and_cha
     assert_eq!(files(), before);
     store.close().unwrap();
     assert!(at.text(["stats"]).contains("closed properly last time, indexes read"));
+}
+
+#[test]
+fn commands_that_only_read_work_beside_a_server_that_holds_the_store() {
+    let at = Workplace::with_namespace();
+    let mut server = started(&at, &["--durability", "os"]);
+    // Each command sees what the server has acknowledged before it.
+    for number in 1..=3_u64 {
+        let key = format!("key{number}");
+        let value = format!("value {number}");
+        assert_eq!(server.bound("PUT", &key, &[], value.as_bytes()).status, 200);
+        assert_eq!(at.text(["key", "get", "-n", "N", &key]), value);
+        let keys: String = (1..=number).map(|number| format!("key{number}\n")).collect();
+        assert_eq!(at.text(["key", "list", "-n", "N", "--text"]), keys);
+        let stats = at.json(["stats", "--json"]);
+        assert_eq!((&stats["read_only"], &stats["keys"]), (&json!(true), &json!(number)));
+        let exported = at.text(["export", "-", "--quiet"]);
+        assert!(exported.contains(&key), "{exported}");
+        let verified = at.json(["verify", "--json"]);
+        assert_eq!((&verified["sound"], &verified["discarded"]), (&json!(true), &json!([])));
+        assert!(at.text(["inspect", "store/MANIFEST"]).contains("header"));
+    }
+    // It has the store all the time, and goes on.
+    let told = at.fails(4, ["key", "put", "-n", "N", "key4", "value"]);
+    assert!(told.contains(&server.child.id().to_string()), "{told}");
+    assert_eq!(server.bound("GET", "key3", &[], b"").body, b"value 3");
+    assert_eq!(server.bound("PUT", "key4", &[], b"value 4").status, 200);
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]).trim(), "4");
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn a_segment_or_hint_from_an_earlier_point_is_found_or_does_no_harm() {
     );
 }
 
-/// Exactly what promise 10 excuses: an older manifest may hide later writes. Then the store shows
+/// Exactly what promise 13 excuses: an older manifest may hide later writes. Then the store shows
 /// exactly a state that it once showed, or reports missing files. A deleted key comes back only as
 /// part of that whole older state.
 #[test]

@@ -14,7 +14,7 @@
 //!   by a second reader of the format ([`records`]), not by the engine;
 //! * nothing panics, and nothing allocates more memory than the files justify ([`allocations`]).
 //!
-//! The exceptions of promise 10, and their extent, are stated where they are tested: the end of the
+//! The exceptions of promise 13, and their extent, are stated where they are tested: the end of the
 //! log of a store that was not closed (`unclean`), and a manifest rolled back to an older state
 //! (`files`).
 //!

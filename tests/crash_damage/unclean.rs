@@ -1,5 +1,5 @@
 //! A store that was not closed. Everything covered by a mark is durable, so damage to it is
-//! corruption. After the last mark, damage looks like a torn write: promise 10 excuses the loss,
+//! corruption. After the last mark, damage looks like a torn write: promise 13 excuses the loss,
 //! and these tests bound it: only records from the damage on, nothing before it, and batches as a
 //! whole.
 

@@ -93,29 +93,38 @@ fn transfer(role: &Role) {
     }
 }
 
+/// Each reader refreshes so often.
+const REFRESHES: u64 = 100;
+/// The writer is killed so often, and more often, up to a bound, until the readers have refreshed
+/// often enough.
+const KILLS: u64 = 20;
+const KILLS_MAX: u64 = 60;
+
 /// What the writer has been heard to acknowledge.
 #[derive(Default)]
 struct Heard {
     count: AtomicU64,
+    /// How often each reader has refreshed.
+    refreshes: [AtomicU64; 4],
     stop: AtomicBool,
 }
 
-/// Looks at the store until told to stop; returns how often it was refreshed, and how often there
-/// was something new.
-fn look(directory: &Path, heard: &Heard, mode: ReadMode) -> (u64, u64) {
+/// Looks at the store until told to stop, and counts how often it was refreshed; returns how often
+/// there was something new.
+fn look(directory: &Path, heard: &Heard, reader: usize, mode: ReadMode) -> u64 {
     let options = || Store::options().read_only(true).read_mode(mode);
     let mut store = options().open(directory).unwrap();
     let mut bank = store.open_namespace("bank").unwrap();
     let keys: Vec<_> = (0..ACCOUNTS).map(account).chain(["count".to_owned()]).collect();
-    let (mut newest, mut refreshes, mut news) = (0, 0, 0);
+    let (mut newest, mut news) = (0, 0);
     while !heard.stop.load(Ordering::Acquire) {
         let least = heard.count.load(Ordering::Acquire);
-        if refreshes % 50 == 49 {
+        if heard.refreshes[reader].load(Ordering::Relaxed) % 50 == 49 {
             store = options().open(directory).unwrap();
             bank = store.open_namespace("bank").unwrap();
         }
         news += u64::from(store.refresh().unwrap().changed);
-        refreshes += 1;
+        heard.refreshes[reader].fetch_add(1, Ordering::Relaxed);
         let values = bank.get_many(&keys).unwrap();
         let numbers: Vec<u64> = (values.iter())
             .map(|value| value.as_ref().unwrap().as_str().unwrap().trim().parse().unwrap())
@@ -144,7 +153,7 @@ fn look(directory: &Path, heard: &Heard, mode: ReadMode) -> (u64, u64) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
         }
     }
-    (refreshes, news)
+    news
 }
 
 /// Verifies the directory until told to stop: whatever the writer does to it, nothing is damage.
@@ -174,17 +183,19 @@ fn readers_beside_a_writer_that_is_killed_see_whole_batches_and_all_that_was_ack
     let mut child = spawn(&mut rng);
     // The accounts are there before any reader looks.
     child.next_report().unwrap();
-    let kills = 20;
     let looked: Vec<_> = std::thread::scope(|scope| {
         let _stop = StopOnDrop(&heard.stop);
         let modes = [ReadMode::Map, ReadMode::Pread, ReadMode::Map, ReadMode::Pread];
         let (at, heard) = (&directory, &heard);
-        let readers: Vec<_> = modes
-            .map(|mode| scope.spawn(move || look(at, heard, mode)))
-            .into_iter()
+        let readers: Vec<_> = (modes.into_iter().enumerate())
+            .map(|(reader, mode)| scope.spawn(move || look(at, heard, reader, mode)))
             .collect();
         let verifier = scope.spawn(move || verify_again_and_again(at, heard));
-        for _ in 0..kills {
+        let is_enough = |refreshes: &AtomicU64| refreshes.load(Ordering::Relaxed) >= REFRESHES;
+        for killed in 0..KILLS_MAX {
+            if killed >= KILLS && heard.refreshes.iter().all(is_enough) {
+                break;
+            }
             let lives = Duration::from_millis(200 + rng.below(800));
             let begun = Instant::now();
             while begun.elapsed() < lives {
@@ -206,8 +217,8 @@ fn readers_beside_a_writer_that_is_killed_see_whole_batches_and_all_that_was_ack
     });
     child.kill();
     drop(child);
-    for (refreshes, news) in looked {
-        at_least(40, refreshes, "refreshes");
+    for (news, refreshes) in looked.into_iter().zip(heard.refreshes) {
+        at_least(REFRESHES, refreshes.into_inner(), "refreshes");
         at_least(20, news, "refreshes that found something");
     }
     assert_eq!(open_in(temporary.path()), [""; 0]);

@@ -7,6 +7,7 @@ mod ends;
 mod group_commit;
 mod leaving;
 mod namespaces;
+mod ranges;
 mod storm;
 mod updates;
 

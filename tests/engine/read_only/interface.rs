@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use embercask::storage::MemStorage;
-use embercask::{Condition, Error, ErrorKind, Maintenance, PutOptions, Store, Update};
+use embercask::{Condition, Error, ErrorKind, Maintenance, PutOptions, ReadMode, Snapshot, Store, Update};
 
 use super::{contents, put, read, reading};
 use test_support::{DIRECTORY, keys, open, text};
@@ -163,6 +163,84 @@ fn a_refresh_says_whether_anything_has_changed_and_up_to_which_write_the_store_s
     let writer = open(&disk);
     let refreshed = writer.refresh().unwrap();
     assert_eq!((refreshed.changed, refreshed.sequence), (false, third));
+}
+
+#[test]
+fn a_snapshot_of_a_reader_stays_the_same_while_the_writer_compacts_and_the_reader_refreshes() {
+    for mode in [ReadMode::Map, ReadMode::Pread] {
+        let disk = MemStorage::new();
+        let writer = open(&disk);
+        let written = writer.namespace("N").unwrap();
+        let value = |n: u32, tag: &str| format!("{tag} {n} ").repeat(50);
+        let mut last = 0;
+        for n in 0..100 {
+            last = put(&written, &format!("{n:02}"), &value(n, "old"));
+        }
+        let store = reading(std::sync::Arc::new(disk.clone()))
+            .read_mode(mode)
+            .open(DIRECTORY)
+            .unwrap();
+        let namespace = store.open_namespace("N").unwrap();
+        let shown = |snapshot: &Snapshot| -> Vec<(String, String)> {
+            let list = snapshot.list(&namespace).unwrap().with_values().page_size(7);
+            let entries = list.into_iter().map(|entry| {
+                let entry = entry.unwrap();
+                let value = String::from_utf8(entry.value().unwrap().to_vec()).unwrap();
+                (entry.key_str().unwrap().to_owned(), value)
+            });
+            entries.collect()
+        };
+        let old: Vec<_> = (0..100).map(|n| (format!("{n:02}"), value(n, "old"))).collect();
+        let snapshot = store.snapshot().unwrap();
+        let is_unchanged = |when: &str| {
+            assert!(shown(&snapshot) == old, "{mode:?}, {when}: {:?}", shown(&snapshot));
+            assert_eq!((snapshot.sequence(), snapshot.count(&namespace).unwrap()), (last, 100));
+            let found = snapshot.get_many(&namespace, &["00", "01", "02", "later"]).unwrap();
+            for (n, found) in found.into_iter().enumerate() {
+                let expected = old.get(n).filter(|_| n < 3);
+                assert_eq!(found.is_some(), expected.is_some(), "{mode:?}, {when}: {n}");
+                assert!(found.is_none_or(|found| found == expected.unwrap().1.as_bytes()));
+            }
+        };
+        is_unchanged("at once");
+        for n in 0..100 {
+            match n % 4 {
+                0 => drop(put(&written, &format!("{n:02}"), &value(n, "new"))),
+                1 => drop(written.delete(format!("{n:02}")).unwrap()),
+                _ => {}
+            }
+        }
+        let newest = put(&written, "later", "new");
+        writer.compact().unwrap();
+        writer.compact().unwrap();
+        assert!(writer.stats().compaction.runs > 0);
+        is_unchanged("after compaction");
+        let refreshed = store.refresh().unwrap();
+        assert_eq!((refreshed.changed, refreshed.sequence), (true, newest));
+        is_unchanged("after a refresh");
+        // The store itself, and a snapshot of it, show what the writer has done.
+        let mut new: Vec<_> = (0..100)
+            .filter(|n| n % 4 != 1)
+            .map(|n| (format!("{n:02}"), value(n, if n % 4 == 0 { "new" } else { "old" })))
+            .collect();
+        new.push(("later".to_owned(), "new".to_owned()));
+        assert_eq!(keys(&namespace).len(), new.len());
+        for (key, value) in &new {
+            assert_eq!(text(&namespace, key).as_ref(), Some(value), "{mode:?}");
+        }
+        assert_eq!(text(&namespace, "01"), None);
+        let second = store.snapshot().unwrap();
+        assert!(shown(&second) == new, "{mode:?}: {:?}", shown(&second));
+        assert_eq!(second.sequence(), newest);
+        assert_eq!(store.snapshots().unwrap().len(), 2);
+        // Even of a namespace that is dropped.
+        writer.drop_namespace("N").unwrap();
+        writer.sync().unwrap();
+        writer.compact().unwrap();
+        assert!(store.refresh().unwrap().changed);
+        assert_eq!(namespace.get("00").unwrap_err().kind(), ErrorKind::NotFound);
+        is_unchanged("after the drop");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Everything at once, with correct results throughout.
 
+mod moments;
 mod readers;
 mod writers;
 
@@ -19,6 +20,11 @@ const KEYS: usize = 4;
 const WRITERS: usize = 3;
 const BATCHERS: usize = 2;
 const STEADY: usize = 150;
+/// Number of keys that large batches fill.
+const FILLED: u64 = 300;
+const TRANSACTORS: usize = 2;
+/// Number of keys in which transactions sum up.
+const SUMS: u64 = 3;
 
 /// What was acknowledged so far.
 #[derive(Default)]
@@ -27,6 +33,8 @@ struct Acknowledged {
     plain: [[AtomicU64; KEYS]; WRITERS],
     /// Newest number of each batcher.
     batched: [AtomicU64; BATCHERS],
+    /// Number of transactions.
+    sum: AtomicU64,
     done: AtomicBool,
 }
 
@@ -80,6 +88,7 @@ impl Storm {
                 assert_eq!(intact(&value), self.operations);
             }
         }
+        self.check_sums(&first, &second);
         assert_eq!(second.list().prefix("pair ").count().unwrap(), BATCHERS as u64);
     }
 }
@@ -111,6 +120,10 @@ fn storm(options: &dyn Fn() -> Options, directory: &Path, operations: u64) {
             let rng = rng.split();
             writers.push(scope.spawn(move || storm.write_batches(batcher, rng)));
         }
+        for _ in 0..TRANSACTORS {
+            let rng = rng.split();
+            writers.push(scope.spawn(move || storm.transact(rng)));
+        }
         let churn_rng = rng.split();
         writers.push(scope.spawn(move || storm.churn(churn_rng)));
         for _ in 0..3 {
@@ -121,6 +134,8 @@ fn storm(options: &dyn Fn() -> Options, directory: &Path, operations: u64) {
             let rng = rng.split();
             scope.spawn(move || storm.list(rng));
         }
+        let snapshot_rng = rng.split();
+        scope.spawn(move || storm.take_snapshots(snapshot_rng));
         for _ in 0..2 {
             let rng = rng.split();
             scope.spawn(move || storm.maintain(rng));

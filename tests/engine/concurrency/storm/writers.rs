@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use embercask::Durability;
 
-use super::{KEYS, STEADY, Storm};
+use super::{FILLED, KEYS, STEADY, Storm};
 use crate::concurrency::{random_class, value_of};
 use test_support::{Rng, class};
 
@@ -30,7 +30,7 @@ impl Storm {
             batch.put(&self.second, format!("pair {batcher} b"), &value);
             if rng.below(16) == 0 {
                 // So many that the batch enters the indexes while others write.
-                for number in 0..300 {
+                for number in 0..FILLED {
                     batch.put(&self.second, format!("fill {batcher} {number}"), &value);
                 }
             }
