@@ -4,8 +4,8 @@
 //! and prints its median and range, and whether a goal is reached. A time says little about another
 //! machine, so beside it is a ratio to something that the same round has measured:
 //!
-//! * `get-beside-batch`: gets beside one batch of two million puts, to its commit and to gets beside
-//!   single puts;
+//! * `get-beside-batch`: gets beside one batch of two million puts, to its commit and to gets
+//!   beside single puts;
 //! * `put-beside-batch`: how long another writer's put waits for a large batch, for each MiB of it
 //!   and to its commit;
 //! * `reads-beside-batches`: `get_many` of 20,000 keys and pages of 1,000, with and without values,
@@ -15,8 +15,8 @@
 //! * `transactions`: transactions that read two keys and put both, under no, some and heavy
 //!   conflict, to batches of two puts.
 //!
-//! `-- snapshot transactions` measures these only, `-- --rounds 9` changes the number of rounds, and
-//! `-- --test` runs little of each, once, to see that it works; its figures say nothing.
+//! `-- snapshot transactions` measures these only, `-- --rounds 9` changes the number of rounds,
+//! and `-- --test` runs little of each, once, to see that it works; its figures say nothing.
 //! `EMBERCASK_BENCH_DIR` says where the stores are.
 
 #[allow(dead_code, reason = "no bench uses all of it")]
@@ -177,13 +177,14 @@ fn has_run() -> Duration {
 struct Times {
     /// In nanoseconds.
     all: Histogram<u64>,
-    /// The slowest, less what the thread waited for a processor, or what the machine's own host took.
+    /// The slowest, less what the thread waited for a processor, or what the machine's own host
+    /// took.
     slowest_own: Option<Duration>,
 }
 
 /// Times an operation on one random key of `keys` after the other, on a thread of its own, while
-/// `work` is done. Returns those times, and that of the work. Making and freeing a key is not timed:
-/// it may wait for the lock of an allocator's arena that threads share.
+/// `work` is done. Returns those times, and that of the work. Making and freeing a key is not
+/// timed: it may wait for the lock of an allocator's arena that threads share.
 fn beside(keys: u64, operation: impl Fn(&[u8], u64) + Sync, work: impl FnOnce()) -> (Times, Duration) {
     /// Only after operations slower than this is the system asked.
     const SLOW: Duration = Duration::from_micros(100);

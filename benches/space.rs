@@ -1,10 +1,11 @@
-//! Disk space under writers at full speed: settled, at its peak, and what keeping to the bound costs.
+//! Disk space under writers at full speed: settled, at its peak, and what keeping to the bound
+//! costs.
 //!
-//! `cargo bench --bench space` fills a store with a million keys, then overwrites them, evenly, with
-//! a zipfian choice, and as a queue beside settings, at three waste ceilings, and prints for each
-//! how many bytes the segments took per live byte, how many bytes were written per byte put, and how
-//! long puts took. `-- --keys 100000` takes other sizes; `--test` runs few, to see that it works.
-//! The bound is checked: after the writes the store must settle within it.
+//! `cargo bench --bench space` fills a store with a million keys, then overwrites them, evenly,
+//! with a zipfian choice, and as a queue beside settings, at three waste ceilings, and prints for
+//! each how many bytes the segments took per live byte, how many bytes were written per byte put,
+//! and how long puts took. `-- --keys 100000` takes other sizes; `--test` runs few, to see that it
+//! works. The bound is checked: after the writes the store must settle within it.
 
 #[allow(dead_code, reason = "no bench uses all of it")]
 mod common;

@@ -1,9 +1,10 @@
 //! What puts and gets of one namespace lose while the keys of another leave the indexes: because it
-//! was dropped, or because they have expired. And how much memory is left of keys that have expired.
+//! was dropped, or because they have expired. And how much memory is left of keys that have
+//! expired.
 //!
-//! `cargo bench --bench upkeep` prints the memory by time, and then rates and ratios, the medians of
-//! several rounds. `-- --keys 1000000` sets the number of keys that leave at a time, `--rounds` the
-//! number of rounds; `--test` runs few, to see that it works.
+//! `cargo bench --bench upkeep` prints the memory by time, and then rates and ratios, the medians
+//! of several rounds. `-- --keys 1000000` sets the number of keys that leave at a time, `--rounds`
+//! the number of rounds; `--test` runs few, to see that it works.
 //!
 //! Records are read call by call, so each that is read costs a system call. In the rows called
 //! "cold" each read of the store's own threads also sleeps, as on a device; there are fewer keys.

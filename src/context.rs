@@ -215,7 +215,8 @@ impl Context {
         }
     }
 
-    /// An error if the store is closed, or the call comes from a function that the store has called.
+    /// An error if the store is closed, or the call comes from a function that the store has
+    /// called.
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         self.check_process()?;

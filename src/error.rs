@@ -16,7 +16,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong. Every call checks in the same order: the process ([`Error::Forked`]), the store
 /// ([`Error::Closed`]), the namespace ([`Error::NamespaceNotFound`]), what was passed
-/// ([`Error::InvalidInput`]), and only then whether something is absent. Match on [`Error::kind`] to decide what to do; the message is for people.
+/// ([`Error::InvalidInput`]), and only then whether something is absent. Match on [`Error::kind`]
+/// to decide what to do; the message is for people.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -44,8 +45,8 @@ pub enum Error {
         /// Attempts that were made.
         attempts: u32,
     },
-    /// So much was written while the transaction was open that it is no longer known whether a range
-    /// that it has listed was among that. Nothing was written.
+    /// So much was written while the transaction was open that it is no longer known whether a
+    /// range that it has listed was among that. Nothing was written.
     #[error("the transaction was open for too long beside other writes; list less in it, or take less time")]
     TransactionTooOld,
     /// Other writes of the key came in between each time that it was read and was to be written.
@@ -67,8 +68,8 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// There is a store already, and [`Options::create_new`](crate::Options::create_new) asked for a
-    /// new one. Nothing was changed.
+    /// There is a store already, and [`Options::create_new`](crate::Options::create_new) asked for
+    /// a new one. Nothing was changed.
     #[error("there is a store already; open it without `create_new`, or name another directory: {}", path.display())]
     StoreExists {
         /// Directory of the store.
@@ -154,9 +155,9 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// The write was applied and every reader sees it, but it could not be written out, nor rolled
-    /// back, since writes of class `Buffered` or `Os` that came after it were acknowledged. It is written
-    /// out with them as soon as there is room or the device works again. It may be lost if the
-    /// process ends first, or another failure poisons the store ([`Error::Poisoned`]). Do not
+    /// back, since writes of class `Buffered` or `Os` that came after it were acknowledged. It is
+    /// written out with them as soon as there is room or the device works again. It may be lost if
+    /// the process ends first, or another failure poisons the store ([`Error::Poisoned`]). Do not
     /// repeat the write; [`crate::Store::sync`] tells when it is durable.
     #[error(
         "the write is applied but not written out yet; it will be, unless the process ends or the store is poisoned first; do not repeat it, call sync: {cause}"
@@ -342,8 +343,8 @@ impl Error {
         matches!(self, Error::Corruption { .. } | Error::Io { action: "read", .. })
     }
 
-    /// Whether a file is not there, or not all of it. Beside a process that writes, it may have been
-    /// replaced by another since its name was read.
+    /// Whether a file is not there, or not all of it. Beside a process that writes, it may have
+    /// been replaced by another since its name was read.
     pub(crate) fn is_vanished(&self) -> bool {
         let is_gone = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof);
         matches!(self, Error::Io { source, .. } if is_gone(source.kind()))

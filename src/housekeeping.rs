@@ -145,8 +145,8 @@ impl Housekeeping {
         Turns::new(&self.context, &self.state, &self.log)
     }
 
-    /// Gives back the memory of keys that have left the indexes, and of segments that was not needed
-    /// for this many milliseconds.
+    /// Gives back the memory of keys that have left the indexes, and of segments that was not
+    /// needed for this many milliseconds.
     pub(crate) fn shrink(&self, kept_ms: u64) {
         let _busy = self.keep_out();
         self.state.shrink();

@@ -36,7 +36,8 @@
 //! assert_eq!(found, Some(user));
 //! # }
 //!
-//! // Listing: key by key, or page by page with a cursor. Reverse, ranges and values are options of the listing.
+//! // Listing: key by key, or page by page with a cursor. Reverse, ranges and values are options of
+//! // the listing.
 //! for entry in sessions.list().prefix("user-") {
 //!     let entry = entry?;
 //!     println!("{} {:?} {:?}", entry.key_str()?, entry.expiry_ms(), entry.metadata());
@@ -50,7 +51,8 @@
 //! // Several writes, all applied or none.
 //! store.batch().put(&sessions, "a", "1").delete(&sessions, "user-456").commit()?;
 //!
-//! // A conditional write: here only if the key is absent. The conflict carries the sequence that was found.
+//! // A conditional write: here only if the key is absent. The conflict carries the sequence that was
+//! // found.
 //! let conflict = sessions.put_if("a", "2", Condition::Absent);
 //! assert!(matches!(conflict, Err(Error::Conflict { found: Some(_) })));
 //!
@@ -67,8 +69,8 @@
 //! * [`Namespace`] reads and writes keys; [`List`] lists them; [`Value`] is what a read returns.
 //! * [`Watch`] tells what changes in a namespace.
 //! * [`Store::checkpoint`] copies a store, [`Store::verify`] lists its damage, [`verify`] lists
-//!   that of a directory, whether or not its store opens or is open, [`salvage`] copies the sound records out, and [`inspect`]
-//!   shows a file part by part.
+//!   that of a directory, whether or not its store opens or is open, [`salvage`] copies the sound
+//!   records out, and [`inspect`] shows a file part by part.
 //! * [`Durability`] says what a write survives once it has returned.
 //! * [`Error::kind`] says what a program can do about an error.
 //! * [`Limits`] says what is accepted; [`Limits::WORKERS_KV`] are the limits of Workers KV.
@@ -84,9 +86,9 @@
 //! * `json`: `put_json`, `put_json_with` and `get_json` on [`Namespace`], and `to_json` on
 //!   [`Value`]; adds serde and serde_json.
 //! * `log`: what happens in the background, through the `log` facade under the target `embercask`:
-//!   recovery, compaction, large sweeps, a full disk, damage, and why writes are refused. A logger is
-//!   called while no lock is held, and must not close the store. No key or value is said, except the key
-//!   of a damaged record.
+//!   recovery, compaction, large sweeps, a full disk, damage, and why writes are refused. A logger
+//!   is called while no lock is held, and must not close the store. No key or value is said, except
+//!   the key of a damaged record.
 //! * `testing`: a simulated disk with power cuts and injected faults, for testing programs that use
 //!   a store; see [`storage`].
 //!

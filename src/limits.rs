@@ -36,9 +36,9 @@ impl Limits {
         url_safe_keys: false,
     };
 
-    /// The limits of Cloudflare Workers KV (<https://developers.cloudflare.com/kv/platform/limits/>): keys of 512 bytes,
-    /// values of 25 MiB, metadata of 1,024 bytes, lifetimes of at least 60 seconds, pages of 1,000
-    /// keys.
+    /// The limits of Cloudflare Workers KV
+    /// (<https://developers.cloudflare.com/kv/platform/limits/>): keys of 512 bytes, values of 25
+    /// MiB, metadata of 1,024 bytes, lifetimes of at least 60 seconds, pages of 1,000 keys.
     pub const WORKERS_KV: Limits = Limits {
         key_bytes_max: 512,
         value_bytes_max: 25 << 20,

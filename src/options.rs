@@ -41,21 +41,21 @@ pub enum ReadMode {
     Pread,
 }
 
-/// Whether the store has a ring: a file of at most 1 MiB, RING, mapped into memory, to which writes of
-/// class [`Durability::Os`] are copied. The copy survives the process, so it is what such a write
-/// waits for; the flush thread writes the segment's file later. Without a ring, each such write waits
-/// for a write call.
+/// Whether the store has a ring: a file of at most 1 MiB, RING, mapped into memory, to which writes
+/// of class [`Durability::Os`] are copied. The copy survives the process, so it is what such a
+/// write waits for; the flush thread writes the segment's file later. Without a ring, each such
+/// write waits for a write call.
 ///
-/// The copy is a store into pages of a file that were written before, so it needs no space that could
-/// be lacking. If the file system fails to read one of these pages back, or has shut down, or another
-/// program shortens the file, or on XFS shares its blocks with a copy while the disk is full, the
-/// process ends (SIGBUS), as with [`ReadMode::Map`].
+/// The copy is a store into pages of a file that were written before, so it needs no space that
+/// could be lacking. If the file system fails to read one of these pages back, or has shut down, or
+/// another program shortens the file, or on XFS shares its blocks with a copy while the disk is
+/// full, the process ends (SIGBUS), as with [`ReadMode::Map`].
 ///
-/// The ring is made by the first write of class `Os`, or by a later one if there is no room for it, on
-/// the disk or under [`Options::max_disk_bytes`]. What is pending is never more than it has: a write
-/// that would make it more is written out at once, as are all while the reserve for a full disk is not
-/// whole. Recovery, salvage, verify and readers find what it has. Versions that do not know the ring
-/// refuse a store with one that was not closed.
+/// The ring is made by the first write of class `Os`, or by a later one if there is no room for it,
+/// on the disk or under [`Options::max_disk_bytes`]. What is pending is never more than it has: a
+/// write that would make it more is written out at once, as are all while the reserve for a full
+/// disk is not whole. Recovery, salvage, verify and readers find what it has. Versions that do not
+/// know the ring refuse a store with one that was not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum RingMode {
     /// On ext4, XFS and tmpfs, with [`ReadMode::Map`].
@@ -226,12 +226,12 @@ impl Options {
         self
     }
 
-    /// Longest time from a write of class [`Durability::Os`] or [`Durability::Buffered`] to the sync
-    /// that makes it durable, if no other sync comes first. Default: 1 s. A power cut takes at most
-    /// the writes of that time, and of the time that the device then needs for the sync. None turns
-    /// it off: then such writes are synced in the background only after every 16 MiB. The time is
-    /// that of [`Clock::monotonic_ms`], in whole milliseconds, at least one. A store to which nothing
-    /// is written syncs nothing. With [`Maintenance::Manual`],
+    /// Longest time from a write of class [`Durability::Os`] or [`Durability::Buffered`] to the
+    /// sync that makes it durable, if no other sync comes first. Default: 1 s. A power cut takes at
+    /// most the writes of that time, and of the time that the device then needs for the sync. None
+    /// turns it off: then such writes are synced in the background only after every 16 MiB. The
+    /// time is that of [`Clock::monotonic_ms`], in whole milliseconds, at least one. A store to
+    /// which nothing is written syncs nothing. With [`Maintenance::Manual`],
     /// [`Store::maintain`](crate::Store::maintain) does this when it is due.
     ///
     /// # Errors
@@ -332,9 +332,9 @@ impl Options {
         self
     }
 
-    /// Whether there must be no store yet: opening fails with
-    /// [`Error::StoreExists`] if there is one, whatever [`Options::create`] says. Of several that do
-    /// this at the same time in one directory, one gets the store. Default: false.
+    /// Whether there must be no store yet: opening fails with [`Error::StoreExists`] if there is
+    /// one, whatever [`Options::create`] says. Of several that do this at the same time in one
+    /// directory, one gets the store. Default: false.
     pub fn create_new(mut self, create_new: bool) -> Self {
         self.create_new = create_new;
         self
@@ -503,8 +503,8 @@ impl PutOptions {
         self
     }
 
-    /// The expiry and the metadata of this value, for a put that replaces it and is to keep them. The
-    /// expiry is accepted even if [`Limits::ttl_min`] would refuse it by now.
+    /// The expiry and the metadata of this value, for a put that replaces it and is to keep them.
+    /// The expiry is accepted even if [`Limits::ttl_min`] would refuse it by now.
     pub fn like(value: &Value) -> Self {
         PutOptions {
             lifetime: value.expiry_ms().map_or(Lifetime::Forever, Lifetime::Kept),

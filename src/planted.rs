@@ -32,7 +32,8 @@ breakages! {
     TakeLookForHolder,
     /// Verify believes the damage that it finds first, though another process may be at work.
     VerifyAtOnce,
-    /// A call that waits for a checkpoint is not refused to the progress function of the checkpoint.
+    /// A call that waits for a checkpoint is not refused to the progress function of the
+    /// checkpoint.
     WaitForItself,
     /// Functions of the program may call the store that has called them.
     LetCallBack,
@@ -70,8 +71,8 @@ breakages! {
     ForgetSettled,
     /// A key is written although a batch's record of it is not in the indexes yet.
     WriteBeforeSettled,
-    /// A run of compaction takes what a batch hides, and is not in the indexes yet, for as new as its
-    /// beginning.
+    /// A run of compaction takes what a batch hides, and is not in the indexes yet, for as new as
+    /// its beginning.
     BeginUnsettled,
     /// A segment is sealed although a batch in it is not in the indexes yet.
     SealBeforeSettled,

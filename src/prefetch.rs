@@ -1,7 +1,7 @@
 //! A hint to the processor.
 //!
-//! A plain load ahead of time is not the same: taking a lock waits for all loads before it. What the
-//! hint is worth is in `docs/decisions/0024-the-lean-path.md`.
+//! A plain load ahead of time is not the same: taking a lock waits for all loads before it. What
+//! the hint is worth is in `docs/decisions/0024-the-lean-path.md`.
 
 #![allow(
     unsafe_code,

@@ -52,8 +52,8 @@ pub struct ScrubStats {
     /// Segments that are damaged, or that the device failed to read, as of their last reading.
     /// Segments that compaction has removed since do not count.
     pub damaged_segments: u64,
-    /// The first error in each of them, oldest segment first. [`Store::verify`](crate::Store::verify)
-    /// lists all.
+    /// The first error in each of them, oldest segment first.
+    /// [`Store::verify`](crate::Store::verify) lists all.
     pub errors: Vec<String>,
 }
 

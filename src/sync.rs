@@ -15,8 +15,8 @@ pub(crate) use shuttle::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-/// Lets other threads run. Under shuttle a thread that waits for another in a loop has to call this in
-/// each turn: a schedule may prefer it for ever otherwise.
+/// Lets other threads run. Under shuttle a thread that waits for another in a loop has to call this
+/// in each turn: a schedule may prefer it for ever otherwise.
 pub(crate) fn yield_now() {
     #[cfg(not(shuttle))]
     std::thread::yield_now();

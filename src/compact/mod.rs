@@ -195,7 +195,8 @@ impl Compactor {
         self.log.seal_all()
     }
 
-    /// One run, as on a full disk; or several, if the first ones only let later ones free something.
+    /// One run, as on a full disk; or several, if the first ones only let later ones free
+    /// something.
     fn free_some(&self) -> Result<bool> {
         for _ in 0..=self.state.segments.all().len() {
             let Some(pick) = self.pick_when_full() else { break };

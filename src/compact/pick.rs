@@ -1,9 +1,9 @@
 //! Which segments are worth compacting.
 //!
-//! Segments are chosen by what they free for what they cost: a segment by the bytes it frees itself,
-//! weighed by its age, since an old one is less likely to free more soon; or the segments with the
-//! oldest dead puts, by the tombstones elsewhere that no longer hide anything once those are gone.
-//! Each run is bounded in the bytes it copies, so the choice is made again after each.
+//! Segments are chosen by what they free for what they cost: a segment by the bytes it frees
+//! itself, weighed by its age, since an old one is less likely to free more soon; or the segments
+//! with the oldest dead puts, by the tombstones elsewhere that no longer hide anything once those
+//! are gone. Each run is bounded in the bytes it copies, so the choice is made again after each.
 
 use std::sync::Arc;
 

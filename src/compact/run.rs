@@ -1,6 +1,6 @@
-//! One run of compaction: reads its inputs in order of sequence, copies the survivors, makes the log
-//! durable, publishes one manifest with the outputs in place of the inputs, moves the index entries
-//! that still point into the inputs, and only then unlinks the inputs.
+//! One run of compaction: reads its inputs in order of sequence, copies the survivors, makes the
+//! log durable, publishes one manifest with the outputs in place of the inputs, moves the index
+//! entries that still point into the inputs, and only then unlinks the inputs.
 //!
 //! Its memory does not depend on the number of records: two bits for each, and some MiB. Only in
 //! [`ReadMode::Pread`](crate::ReadMode::Pread) the inputs are in memory too.

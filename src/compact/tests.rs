@@ -133,8 +133,8 @@ fn a_forced_compaction_that_gains_nothing_is_not_repeated() {
     }
 }
 
-/// The segments with the most waste, more than one run takes, are all damaged: the run does nothing,
-/// and the others come next.
+/// The segments with the most waste, more than one run takes, are all damaged: the run does
+/// nothing, and the others come next.
 #[test]
 fn the_background_goes_on_to_other_segments_if_all_that_a_run_took_are_damaged() {
     const DAMAGED: u64 = 24;

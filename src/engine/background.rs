@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 /// How often to look for expired keys and waste.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How long the memory of a segment is kept for the next one, in milliseconds. A store that needs none
-/// for so long fills few segments.
+/// How long the memory of a segment is kept for the next one, in milliseconds. A store that needs
+/// none for so long fills few segments.
 const MEMORY_KEPT_MS: u64 = 1000;
 
 /// The running threads; dropping this stops them.

@@ -57,8 +57,8 @@ impl Engine {
         }
     }
 
-    /// Waits until nothing is left, and returns whether that is so. Without background threads, does
-    /// the work itself.
+    /// Waits until nothing is left, and returns whether that is so. Without background threads,
+    /// does the work itself.
     pub(crate) fn wait_idle(&self, timeout: Duration) -> Result<bool> {
         self.context.check_open()?;
         // A checkpoint under way counts as work.

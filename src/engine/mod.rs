@@ -102,8 +102,8 @@ impl Engine {
         result
     }
 
-    /// An error if the call comes from a function of the program that a checkpoint of this store has
-    /// called: calls that wait for the checkpoint would wait for themselves.
+    /// An error if the call comes from a function of the program that a checkpoint of this store
+    /// has called: calls that wait for the checkpoint would wait for themselves.
     pub(crate) fn check_not_in_progress(&self) -> Result<()> {
         self.compactor.control.check_not_held_here()
     }

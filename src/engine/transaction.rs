@@ -5,8 +5,10 @@
 //! lock, before anything is appended, everything that it has read is checked again:
 //!
 //! * **Keys** are looked up again: their newest records must be those that were read. So what has
-//!   changed and changed back to absence is no conflict, and nothing has to be remembered of writes.
-//! * **Ranges** must not have been written to since: [`RecentWrites`](crate::log::RecentWrites) knows.
+//!   changed and changed back to absence is no conflict, and nothing has to be remembered of
+//!   writes.
+//! * **Ranges** must not have been written to since: [`RecentWrites`](crate::log::RecentWrites)
+//!   knows.
 //! * **Nothing that was seen may have expired**, and no namespace been dropped.
 //!
 //! Then all that it has read is what it would read now, under the lock that orders all writes: so

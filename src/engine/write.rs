@@ -243,9 +243,9 @@ impl Engine {
         Ok(Some(Befores { found, moved }))
     }
 
-    /// Whether a large batch may enter the indexes after others have written: if its namespaces have
-    /// no limits, and there will be room for its keys. An error if it is not allowed. The caller
-    /// holds the writer lock.
+    /// Whether a large batch may enter the indexes after others have written: if its namespaces
+    /// have no limits, and there will be room for its keys. An error if it is not allowed. The
+    /// caller holds the writer lock.
     fn may_settle_later(
         &self,
         operations: &[Operation<'_>],

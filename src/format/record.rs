@@ -338,8 +338,8 @@ pub(crate) fn sequence_fits(base_sequence: u64, sequence: u64) -> bool {
         .is_some_and(|above| above <= u64::from(u32::MAX))
 }
 
-/// The checksum of a header: of its bytes from the checksum of the body to the offset, beginning with
-/// the salt in place of zero. Changes the bytes.
+/// The checksum of a header: of its bytes from the checksum of the body to the offset, beginning
+/// with the salt in place of zero. Changes the bytes.
 #[inline]
 fn header_crc(covered: &mut [u8], salt: u32) -> u32 {
     // A CRC begins with a value as if it was combined with the first four bytes of the input.

@@ -1,9 +1,9 @@
 //! Turns at the writer lock, for work that needs it for long beside writers that need it at once.
 //!
 //! * **A turn is short**: the work is told when it is over, and may go on in the next.
-//! * **Writers get as much**: after a turn they have the lock for at least as long as the turn took,
-//!   if there are any. Otherwise it would rarely change hands, since the thread that releases it is
-//!   awake and those that wait for it are not.
+//! * **Writers get as much**: after a turn they have the lock for at least as long as the turn
+//!   took, if there are any. Otherwise it would rarely change hands, since the thread that releases
+//!   it is awake and those that wait for it are not.
 //! * **Without writers there are no waits**: one turn follows the other.
 //!
 //! Time decides only when a turn ends, never what is done.

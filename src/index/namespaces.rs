@@ -14,8 +14,8 @@ use crate::sync::ChangeRight;
 pub(crate) use self::settings::{decode_settings, encode_settings};
 
 /// The keyspace in which the store keeps its namespaces: key = number (big-endian), value = stable
-/// id and name, metadata = settings. It is read and written like any other, so creating, renaming and dropping need no
-/// special record kinds.
+/// id and name, metadata = settings. It is read and written like any other, so creating, renaming
+/// and dropping need no special record kinds.
 pub(crate) const SYSTEM_NAMESPACE: u32 = 0;
 
 /// Longest name of a namespace, in bytes.

@@ -168,8 +168,8 @@ impl Log {
 
     /// Writes one record, alone: pending records are written out first, then this one, under one
     /// hold of the lock. So the record is either in the log or not. `check` returns, under the
-    /// lock, what the keydir points at before; `then` is run with the sequence of the record once it
-    /// is in the log. Durable when this returns.
+    /// lock, what the keydir points at before; `then` is run with the sequence of the record once
+    /// it is in the log. Durable when this returns.
     pub(crate) fn write_alone(
         &self,
         room: Room,
@@ -363,9 +363,9 @@ impl Log {
         }
     }
 
-    /// Appends a mark of how far the log is durable, if that has advanced by more than the last mark
-    /// itself, and nothing is pending that may be rolled back. With it recovery can tell a torn end
-    /// from damage, and need not copy what is durable.
+    /// Appends a mark of how far the log is durable, if that has advanced by more than the last
+    /// mark itself, and nothing is pending that may be rolled back. With it recovery can tell a
+    /// torn end from damage, and need not copy what is durable.
     #[inline]
     pub(super) fn mark_if_due(&self, guard: &mut Guard<'_>) {
         let durable = guard.durable_sequence;

@@ -6,12 +6,13 @@
 //! syncs once for all waiters. Everyone else waits until the log is written (or synced) past their
 //! sequence.
 //!
-//! A write of class `Buffered` waits for nothing, and neither does one of class `Os` if what is pending
-//! can be kept where it survives the process: the flush thread writes both out later.
+//! A write of class `Buffered` waits for nothing, and neither does one of class `Os` if what is
+//! pending can be kept where it survives the process: the flush thread writes both out later.
 //!
 //! When a write-out fails, unacknowledged records are rolled back, and their waiters get the error.
-//! Records that were already acknowledged stay pending. If the roll-back fails, or a sync fails, the
-//! log is poisoned: the content of the device is unknown, and nothing may be acknowledged on top of it.
+//! Records that were already acknowledged stay pending. If the roll-back fails, or a sync fails,
+//! the log is poisoned: the content of the device is unknown, and nothing may be acknowledged on
+//! top of it.
 //!
 //! The [`Environment`] knows what is written, to which file, and how it is rolled back. So the
 //! rules above are tested, and their interleavings explored, without a store.

@@ -1,4 +1,5 @@
-//! The store's own limit of disk space, [`Options::max_disk_bytes`](crate::Options::max_disk_bytes).
+//! The store's own limit of disk space,
+//! [`Options::max_disk_bytes`](crate::Options::max_disk_bytes).
 //!
 //! A segment counts in full when it is started, so the check is made there. What puts must leave is
 //! enough for a background run of compaction, besides the reserve; deletes may use a segment of

@@ -244,8 +244,8 @@ impl ManifestStore {
         self.replace(floors, None, change)
     }
 
-    /// As [`ManifestStore::update`]. From this change on, manifests name a ring of this length while
-    /// segments are open, which is what it has records of; 0 if there is no ring any more.
+    /// As [`ManifestStore::update`]. From this change on, manifests name a ring of this length
+    /// while segments are open, which is what it has records of; 0 if there is no ring any more.
     pub(crate) fn update_with_ring(
         &self,
         floors: Floors,

@@ -4,13 +4,13 @@
 //!
 //! * The log grows under the one writer lock ([`Log::lock`]): appending, and the state changes that
 //!   belong to it, the moves of compaction, expiry. Only large batches enter the state outside it.
-//! * What readers find is changed under the change lock of the state, which is taken last but for the
-//!   locks of the manifest and inside the indexes.
+//! * What readers find is changed under the change lock of the state, which is taken last but for
+//!   the locks of the manifest and inside the indexes.
 //! * Files are written and synced by one leader at a time, outside that lock (`commit`). Only rare
 //!   writes happen under it: the rest of a full segment, the record of a namespace, recovery's
 //!   copies into another segment.
-//! * Lock order: namespace changes, compaction, scrubbing, housekeeping, sealing, making the ring, writer, change,
-//!   manifest, then the locks inside the indexes and the clock.
+//! * Lock order: namespace changes, compaction, scrubbing, housekeeping, sealing, making the ring,
+//!   writer, change, manifest, then the locks inside the indexes and the clock.
 
 mod active;
 mod append;

@@ -1,5 +1,5 @@
-//! What was written of late: kept while transactions are open, so that they can tell whether a range
-//! that they have read was written to since.
+//! What was written of late: kept while transactions are open, so that they can tell whether a
+//! range that they have read was written to since.
 //!
 //! Under the writer lock. Takes bounded memory: of a transaction that was open for too long it
 //! cannot tell.

@@ -1,13 +1,13 @@
 //! The reserve: disk space held back, so that deleting and compacting still work on a full disk.
 //!
 //! It is a file of zeros, RESERVE, as long as a segment and a part for tombstones. Work that frees
-//! space in the end may use both; deletes may use the part
-//! for tombstones, so that a segment's length is left for the compaction that reclaims their space:
-//! the survivors of any one segment fit; puts may use none. While writes are acknowledged by the ring,
-//! the reserve has another part, as long as the ring, that only these may use, to be written out: no
-//! more than that was acknowledged so and is in no segment's file. Work that finds the disk full releases
-//! its part of the file and is run once more. From then on work that may not use the whole reserve
-//! is refused until the part kept from it is complete again.
+//! space in the end may use both; deletes may use the part for tombstones, so that a segment's
+//! length is left for the compaction that reclaims their space: the survivors of any one segment
+//! fit; puts may use none. While writes are acknowledged by the ring, the reserve has another part,
+//! as long as the ring, that only these may use, to be written out: no more than that was
+//! acknowledged so and is in no segment's file. Work that finds the disk full releases its part of
+//! the file and is run once more. From then on work that may not use the whole reserve is refused
+//! until the part kept from it is complete again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -131,8 +131,8 @@ impl Reserve {
         reserve_bytes(self.segment_bytes())
     }
 
-    /// Holds back a part for a ring of this length, or none if that is 0. On an error there is none;
-    /// the disk does not count as full for that.
+    /// Holds back a part for a ring of this length, or none if that is 0. On an error there is
+    /// none; the disk does not count as full for that.
     pub(crate) fn hold_for_ring(&self, ring_bytes: u64) -> Result<()> {
         let _one_at_a_time = lock(&self.file);
         if !self.context.has_directory() {

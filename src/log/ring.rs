@@ -3,13 +3,14 @@
 //! [`crate::segment::ring`].
 //!
 //! * Everything between what is written out and what was acknowledged is in the ring. That is never
-//!   more than its length: a write that would make it more is written out before it is acknowledged.
+//!   more than its length: a write that would make it more is written out before it is
+//!   acknowledged.
 //! * Nothing is copied that may still be rolled back: a copy is acknowledged under the same hold of
 //!   the writer lock.
-//! * A manifest names the ring from before the first copy until no segment is open, so that recovery
-//!   reads it, and programs that do not know it refuse the store.
-//! * The file is created after each opening, written and synced before it is mapped. So it has all of
-//!   its blocks, shares none, and a store into its pages allocates nothing.
+//! * A manifest names the ring from before the first copy until no segment is open, so that
+//!   recovery reads it, and programs that do not know it refuse the store.
+//! * The file is created after each opening, written and synced before it is mapped. So it has all
+//!   of its blocks, shares none, and a store into its pages allocates nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, TryLockError};
@@ -27,8 +28,8 @@ use crate::planted::{Planted, planted};
 use crate::storage::{OnlyMap, StorageRing, read_exact_at, write_all_at};
 use crate::sync::lock;
 
-/// Length of a ring. Long enough that the flush thread, which writes out a quarter of it at a time, is
-/// not late.
+/// Length of a ring. Long enough that the flush thread, which writes out a quarter of it at a time,
+/// is not late.
 const RING_BYTES: u64 = 1 << 20;
 /// Its length is a multiple of a page.
 const PAGE_BYTES: u64 = 4096;
@@ -50,7 +51,8 @@ impl Ring {
     }
 
     /// Copies the bytes of the active segment that are not in its file, which are those from
-    /// `written` on. None if they are too many, or so many that this thread had better write them out.
+    /// `written` on. None if they are too many, or so many that this thread had better write them
+    /// out.
     #[inline]
     pub(super) fn keep(&mut self, segment: &[u8], written: u64, is_writing: bool) -> std::io::Result<Option<bool>> {
         let end = segment.len() as u64;
@@ -94,8 +96,8 @@ impl Tail {
         self.ring.is_some()
     }
 
-    /// Whether the ring has something that is not written out, and its part of the reserve is enough
-    /// for all that is pending.
+    /// Whether the ring has something that is not written out, and its part of the reserve is
+    /// enough for all that is pending.
     pub(super) fn needs_part_of_ring(&self) -> bool {
         match (&self.ring, &self.active) {
             (Some(ring), Some(active)) => ring.copied_to > active.written && self.pending_bytes() <= ring.length,
@@ -199,8 +201,8 @@ impl Log {
         }
         drop(guard);
         self.ring.wanted.store(false, Ordering::Relaxed);
-        // One that a manifest names is not made again, even if a store to it has failed: it may have
-        // what is not written out.
+        // One that a manifest names is not made again, even if a store to it has failed: it may
+        // have what is not written out.
         let length = self.ring_length();
         if self.manifest.ring_bytes() > 0 || self.reserve.is_full() || !self.has_room_for_ring(length) {
             return;
@@ -279,8 +281,8 @@ impl Log {
         }
     }
 
-    /// Runs work that writes out what is pending. On a full disk, what was acknowledged by the ring gets
-    /// its part of the reserve.
+    /// Runs work that writes out what is pending. On a full disk, what was acknowledged by the ring
+    /// gets its part of the reserve.
     pub(super) fn with_part_of_ring<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
         match work() {
             Err(error) if error.is_no_space() && self.lock().tail.needs_part_of_ring() => {

@@ -85,8 +85,8 @@ impl Log {
         self.unsealed.store(guard.tail.sealing.len(), Ordering::Relaxed);
     }
 
-    /// Whether writers outrun the thread that seals. They should wait a little now and then, or they
-    /// will have to seal themselves.
+    /// Whether writers outrun the thread that seals. They should wait a little now and then, or
+    /// they will have to seal themselves.
     pub(crate) fn is_sealing_behind(&self) -> bool {
         self.unsealed.load(Ordering::Relaxed) >= SEALING_BEHIND
             && self.context.options.maintenance == Maintenance::Background

@@ -13,8 +13,8 @@ use crate::segment::Segment;
 pub(crate) struct AllSegments {
     /// Segments that no longer grow, by ascending id.
     pub(crate) ended: Vec<Arc<Segment>>,
-    /// The active segment, those rotated out but not sealed yet, and those that recovery has found and
-    /// of which the ring has a part.
+    /// The active segment, those rotated out but not sealed yet, and those that recovery has found
+    /// and of which the ring has a part.
     pub(crate) growing: Vec<GrowingSegment>,
 }
 

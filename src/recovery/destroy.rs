@@ -1,7 +1,8 @@
-//! Removing a store, so that at every moment its directory holds the store, an empty store, or none.
+//! Removing a store, so that at every moment its directory holds the store, an empty store, or
+//! none.
 //!
-//! 1. A manifest without segments is published, durably. From here on the store is empty: opening it
-//!    would remove the rest.
+//! 1. A manifest without segments is published, durably. From here on the store is empty: opening
+//!    it would remove the rest.
 //! 2. Every file of the store but manifest and lock is removed, and then the manifest, each durably
 //!    before the next step. So no segment is ever there without a manifest, which opening would
 //!    refuse as the remains of a store.

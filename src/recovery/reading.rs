@@ -25,9 +25,10 @@
 //! 6. Nothing is damaged unless it is found twice under the same manifest. A writer that was seen
 //!    half-way has got on by the second time.
 //! 7. What is not in a segment's file yet is in the ring, which is read after the file. The writer
-//!    stores to it what lies up to its length ahead of what is written out. So if the file is as long
-//!    as before, nothing was overwritten that follows what was read of it. If it has grown, file and
-//!    ring are read again, until the file alone has everything that the ring could have had at first.
+//!    stores to it what lies up to its length ahead of what is written out. So if the file is as
+//!    long as before, nothing was overwritten that follows what was read of it. If it has grown,
+//!    file and ring are read again, until the file alone has everything that the ring could have
+//!    had at first.
 //!
 //! Unlike recovery, this makes nothing durable: a power cut may take back what was shown, as it may
 //! take back what readers in the process that writes have seen.

@@ -25,8 +25,8 @@ pub struct RecoveryReport {
     pub hints_rebuilt: u64,
     /// Segments that had no seal.
     pub unsealed_segments: u64,
-    /// Bytes of records that were not, or no longer, sound in their segment's file, but in the ring (see
-    /// [`Options::ring`](crate::Options::ring)).
+    /// Bytes of records that were not, or no longer, sound in their segment's file, but in the ring
+    /// (see [`Options::ring`](crate::Options::ring)).
     pub ring_bytes: u64,
     /// Valid bytes that were not known to be durable, copied and synced.
     pub rewritten_bytes: u64,

@@ -98,14 +98,14 @@ pub enum PartValue<'a> {
 
 use PartValue::{Bits, Bytes, Id, Number, Text, TimeMs};
 
-/// Passes the parts of a segment, hint, manifest, index file or ring to `look`, from front to back, until
-/// it returns false. The kind of file is told by its first bytes, or, if they are damaged, by its
-/// name. Damaged ranges are passed as [`PartKind::Damaged`] in between. In a segment, records after
-/// damage are shown as far as they can be recognised; any other damaged file is one damaged part,
-/// except that sections of an index file are checked one by one.
+/// Passes the parts of a segment, hint, manifest, index file or ring to `look`, from front to back,
+/// until it returns false. The kind of file is told by its first bytes, or, if they are damaged, by
+/// its name. Damaged ranges are passed as [`PartKind::Damaged`] in between. In a segment, records
+/// after damage are shown as far as they can be recognised; any other damaged file is one damaged
+/// part, except that sections of an index file are checked one by one.
 ///
-/// A ring is shown by the manifest and the segments beside it: the records that continue these, each
-/// where it begins in the ring; a record at its end goes on at its beginning.
+/// A ring is shown by the manifest and the segments beside it: the records that continue these,
+/// each where it begins in the ring; a record at its end goes on at its beginning.
 ///
 /// Reads the whole file into memory. Takes no lock: for a segment that is being written to, shows
 /// what is in the file at the time. Only the storage of `options` is used.

@@ -28,8 +28,8 @@ pub(crate) struct AppendBuffer {
 unsafe impl Sync for AppendBuffer {}
 
 impl AppendBuffer {
-    /// A new buffer of the same capacity that begins with the first `length` published bytes of this
-    /// one.
+    /// A new buffer of the same capacity that begins with the first `length` published bytes of
+    /// this one.
     pub(crate) fn copy_of_first(&self, length: usize) -> Appender {
         let kept = self.published();
         Appender::beginning_with(kept.get(..length).unwrap_or(kept), self.memory.capacity())
@@ -68,8 +68,8 @@ impl Appender {
         Appender::in_memory(Memory::new(capacity), Weak::new())
     }
 
-    /// A buffer with nothing published, in memory that goes back to `spare` when it is used no more;
-    /// and whether that was used before, so that all of it is committed.
+    /// A buffer with nothing published, in memory that goes back to `spare` when it is used no
+    /// more; and whether that was used before, so that all of it is committed.
     pub(crate) fn of_spare(spare: &Arc<SpareMemory>, capacity: usize) -> (Appender, bool) {
         let (memory, is_used) = spare.take(capacity);
         (Appender::in_memory(memory, Arc::downgrade(spare)), is_used)
@@ -107,8 +107,8 @@ impl Appender {
         self.publish(length);
     }
 
-    /// Goes on as a copy of the first `end` published bytes of another buffer. What this one has are
-    /// fewer of them, or none.
+    /// Goes on as a copy of the first `end` published bytes of another buffer. What this one has
+    /// are fewer of them, or none.
     pub(crate) fn copy_on(&mut self, other: &AppendBuffer, end: usize) {
         let bytes = other.published().get(self.end..end);
         debug_assert!(bytes.is_some(), "a copy is no longer than its original");
@@ -145,8 +145,8 @@ impl Appender {
 
     /// Gives the memory behind the published bytes back to the system, until it is written to.
     pub(crate) fn release_spare(&mut self) {
-        // SAFETY: only this appender refers to it, and lends it by `&mut` alone; readers see only the
-        // bytes before it.
+        // SAFETY: only this appender refers to it, and lends it by `&mut` alone; readers see only
+        // the bytes before it.
         unsafe { self.buffer.memory.release_from(self.end) }
     }
 

@@ -1,7 +1,7 @@
 //! Memory for append buffers.
 //!
-//! Memory that is touched for the first time is zeroed by the system, which takes longer than to copy
-//! a record there. So the memory of a buffer that is used no more is kept for the next one
+//! Memory that is touched for the first time is zeroed by the system, which takes longer than to
+//! copy a record there. So the memory of a buffer that is used no more is kept for the next one
 //! ([`SpareMemory`]).
 //!
 //! A large buffer is an anonymous mapping that the system may back with huge pages: small pages
@@ -120,8 +120,8 @@ impl Memory {
         self.capacity
     }
 
-    /// Gives the memory from this offset on back to the system, as far as that can be done; what was
-    /// there is lost.
+    /// Gives the memory from this offset on back to the system, as far as that can be done; what
+    /// was there is lost.
     ///
     /// # Safety
     ///
@@ -156,8 +156,8 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Owner::Allocator(layout) = self.owner {
-            // SAFETY: the memory came from `alloc_zeroed` with this layout, and nothing else uses it
-            // any more.
+            // SAFETY: the memory came from `alloc_zeroed` with this layout, and nothing else uses
+            // it any more.
             unsafe { dealloc(self.start.as_ptr(), layout) }
         }
     }
@@ -184,8 +184,8 @@ impl SpareMemory {
     }
 
     pub(super) fn keep(&self, memory: Memory) {
-        // A drop must not wait: it may be that of a reader, or in a forked child, which does not have the
-        // thread that holds the lock.
+        // A drop must not wait: it may be that of a reader, or in a forked child, which does not
+        // have the thread that holds the lock.
         let Ok(mut kept) = self.kept.try_lock() else { return };
         let unwanted = match *kept {
             None if memory.capacity <= self.capacity_max && !self.has_ended.load(Ordering::Relaxed) => {
@@ -205,8 +205,8 @@ impl SpareMemory {
         drop(lock(&self.kept).take());
     }
 
-    /// Gives the memory back if it was not needed for this many milliseconds, as far as the calls can
-    /// tell. `now_ms` only grows.
+    /// Gives the memory back if it was not needed for this many milliseconds, as far as the calls
+    /// can tell. `now_ms` only grows.
     pub(crate) fn shrink(&self, now_ms: u64, kept_ms: u64) {
         let mut kept = lock(&self.kept);
         let is_old = kept.as_mut().is_some_and(|kept| {

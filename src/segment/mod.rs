@@ -272,8 +272,8 @@ impl Segment {
         Record::parse(self.memory(offset)?, self.place(offset)).ok()
     }
 
-    /// The value of the record at this offset, if that is in memory and sound, and `wanted` accepts its
-    /// header and key.
+    /// The value of the record at this offset, if that is in memory and sound, and `wanted` accepts
+    /// its header and key.
     #[inline]
     pub(crate) fn lent(&self, offset: u64, wanted: impl FnOnce(&Record<'_>) -> bool) -> Option<ValueRef<'_>> {
         let record = self.record_in_memory(offset)?;

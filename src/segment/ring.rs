@@ -1,14 +1,14 @@
-//! Reading the ring: a file to which the writer copies what is appended to the active segment and not
-//! yet in its file, so that it survives the process.
+//! Reading the ring: a file to which the writer copies what is appended to the active segment and
+//! not yet in its file, so that it survives the process.
 //!
-//! The bytes of a segment at offset X are in the ring at X modulo its length, from the time they are
-//! acknowledged until as many bytes later are. The writer sees to it that no more than that is
-//! pending. So where the valid records of a segment's file end, the ring goes on with the next one, if
-//! there is one that was acknowledged.
+//! The bytes of a segment at offset X are in the ring at X modulo its length, from the time they
+//! are acknowledged until as many bytes later are. The writer sees to it that no more than that is
+//! pending. So where the valid records of a segment's file end, the ring goes on with the next one,
+//! if there is one that was acknowledged.
 //!
-//! The ring says nothing about itself. Any part of it may be of another segment, of an earlier part of
-//! this one, or torn: a record counts only if its header's checksum, which is bound to the salt of the
-//! segment and to the offset, says that it belongs in this place.
+//! The ring says nothing about itself. Any part of it may be of another segment, of an earlier part
+//! of this one, or torn: a record counts only if its header's checksum, which is bound to the salt
+//! of the segment and to the offset, says that it belongs in this place.
 
 use super::scan::Scanner;
 use crate::error::{Error, Result};
@@ -152,8 +152,8 @@ impl Continuation {
     }
 }
 
-/// The beginning of what a ring has at one place: as long as a record's header may be, so that another
-/// record there begins otherwise.
+/// The beginning of what a ring has at one place: as long as a record's header may be, so that
+/// another record there begins otherwise.
 pub(crate) type Head = [u8; HEADER_LEN_MAX];
 
 /// What the ring of this length has at this offset of a segment, as it is now.

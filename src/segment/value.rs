@@ -169,9 +169,9 @@ impl Value {
         self.part(self.value_start, self.end)
     }
 
-    /// A part of the value, such as `value.slice(..100)`, with the same expiry, metadata and sequence.
-    /// Nothing is copied. A range that ends behind the value is cut there, and one that begins
-    /// behind it is empty.
+    /// A part of the value, such as `value.slice(..100)`, with the same expiry, metadata and
+    /// sequence. Nothing is copied. A range that ends behind the value is cut there, and one that
+    /// begins behind it is empty.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Value {
         let start = match range.start_bound() {
             Bound::Included(start) => *start,

@@ -39,7 +39,8 @@ impl State {
         plan.shares().is_some_and(|shares| self.keydir.promise(shares))
     }
 
-    /// Applies one record, and adds to `undo` how to roll it back. The caller holds the writer lock.
+    /// Applies one record, and adds to `undo` how to roll it back. The caller holds the writer
+    /// lock.
     #[inline]
     pub(crate) fn apply(&self, record: &AppliedRecord<'_>, undo: &mut Vec<Undo>) {
         let right = self.lock_changes();
@@ -51,8 +52,8 @@ impl State {
         }
     }
 
-    /// Publishes a group of these records, and adds to `undo` how to roll it back. Settles it if that
-    /// is done before others write. The caller holds the writer lock.
+    /// Publishes a group of these records, and adds to `undo` how to roll it back. Settles it if
+    /// that is done before others write. The caller holds the writer lock.
     pub(crate) fn apply_group<'r>(
         &self,
         group: Group,

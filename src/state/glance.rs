@@ -1,6 +1,6 @@
-//! The way that nearly every look-up takes: the first slot under a key's tag leads to a sound record of
-//! the key. Everything else (other keys with the same tag, races with compaction, damage, files that
-//! are read with a system call) is left to [`State::find`].
+//! The way that nearly every look-up takes: the first slot under a key's tag leads to a sound
+//! record of the key. Everything else (other keys with the same tag, races with compaction, damage,
+//! files that are read with a system call) is left to [`State::find`].
 
 use super::{HashedKey, State};
 use crate::error::Result;
@@ -36,8 +36,8 @@ impl State {
         }
     }
 
-    /// What `read` makes of the newest value of the key. It is called at most once, and holds nothing
-    /// that others wait for.
+    /// What `read` makes of the newest value of the key. It is called at most once, and holds
+    /// nothing that others wait for.
     #[inline]
     pub(crate) fn get_with<T>(
         &self,

@@ -9,39 +9,37 @@
 //!
 //! # Why a batch is seen in one step
 //!
-//! The writer publishes the group (P); then, for each record, a thread that settles changes the slot
-//! (S) and marks the record as settled (M); at last the group is withdrawn (W). Each is a store with
-//! Release, and all of them are made under the change lock. A reader asks for the groups first, then
-//! whether the newest record of the key is settled, then looks at the slot; each with Acquire.
-//! Suppose a reader has seen a record of the batch. It saw the group, or a slot that was changed
-//! after P. So a look that comes later sees P. If the group is still there and the record that it
-//! looks for is not settled, it takes it from the group. If it is settled, or the group is gone, then
-//! the slot was changed before, and it sees that slot or a newer one. So it misses no part of the
-//! batch.
+//! The writer publishes the group (P); then, for each record, a thread that settles changes the
+//! slot (S) and marks the record as settled (M); at last the group is withdrawn (W). Each is a
+//! store with Release, and all of them are made under the change lock. A reader asks for the groups
+//! first, then whether the newest record of the key is settled, then looks at the slot; each with
+//! Acquire. Suppose a reader has seen a record of the batch. It saw the group, or a slot that was
+//! changed after P. So a look that comes later sees P. If the group is still there and the record
+//! that it looks for is not settled, it takes it from the group. If it is settled, or the group is
+//! gone, then the slot was changed before, and it sees that slot or a newer one. So it misses no
+//! part of the batch.
 //!
 //! # Why no newer record is missed
 //!
-//! A writer settles its key in all groups before it writes ([`State::current`]). So if a record of a
-//! group is not settled, nothing newer of its key was written, but in newer groups, which the reader
-//! has asked before. And of two groups with the same key, the older one's record is settled first.
+//! A writer settles its key in all groups before it writes ([`State::current`]). So if a record of
+//! a group is not settled, nothing newer of its key was written, but in newer groups, which the
+//! reader has asked before. And of two groups with the same key, the older one's record is settled
+//! first.
 //!
 //! # Looks at several keys
 //!
 //! An epoch counts what readers of several keys must not have in between: the publication of a
 //! group, a roll-back of several records, and keys that leave by themselves (several may expire at
-//! once). A look that it has not changed under is of one moment. Otherwise it is repeated in a view,
-//! which nothing disturbs, and the next ones are made in views at once. A view is begun under the
-//! change lock, not under that of the writers: so it does not wait while a batch is copied into the
-//! log.
+//! once). A look that it has not changed under is of one moment. Otherwise it is repeated in a
+//! view, which nothing disturbs, and the next ones are made in views at once. A view is begun under
+//! the change lock, not under that of the writers: so it does not wait while a batch is copied into
+//! the log.
 //!
 //! A group over another is published while readers ask for groups already. That is two stores,
 //! between which they wait: so a look whose epoch does not change has seen the group at all of its
 //! keys, or at none. Readers also wait while several records are rolled back, which is rare, and
-//! needs a device that fails.
-//!
-//! A reader of a view that began when everything was settled neither asks for groups nor waits:
-//! whatever is published, or rolled back, is newer than the view. Or, in a view of what may still be
-//! rolled back, that is noticed afterwards.
+//! needs a device that fails. Those of a view that began when everything was settled neither ask nor
+//! wait: what is published is newer, and so is what is rolled back, or that is noticed afterwards.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,8 +1,8 @@
 //! Records that have left the keydir and are kept for views, by the hash of their keys.
 //!
-//! A table like the keydir's: open addressing with linear probing, cut into shards so that none takes
-//! long to grow. Entries are added and looked up; they are only removed all together, or by building
-//! the table again without them.
+//! A table like the keydir's: open addressing with linear probing, cut into shards so that none
+//! takes long to grow. Entries are added and looked up; they are only removed all together, or by
+//! building the table again without them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ pub(super) struct KeptRecords {
     free: Vec<usize>,
 }
 
-/// A table in two parts. A look-up waits for memory at most once for each: it goes through the slots,
-/// which are small, and needs what is beside one only if the slot seems to be the key's.
+/// A table in two parts. A look-up waits for memory at most once for each: it goes through the
+/// slots, which are small, and needs what is beside one only if the slot seems to be the key's.
 #[derive(Debug, Default)]
 struct Shard {
     /// Of a power of two, or empty.
@@ -62,8 +62,8 @@ struct Shard {
     used: usize,
 }
 
-/// A part of the hash, and the place of the record: number of the segment, and offset in it. 0 if it is
-/// free, since no record has the offset 0.
+/// A part of the hash, and the place of the record: number of the segment, and offset in it. 0 if
+/// it is free, since no record has the offset 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Slot(u64);
 

@@ -1,16 +1,16 @@
 //! Keys that leave the indexes by themselves: they have expired, or their namespace was dropped.
 //!
 //! Their records may be cold, and reading one may take as long as the device does. So they are read
-//! before the writer lock is taken; under it nothing is read from the device, unless a batch is being
-//! settled that has replaced the record. What was read may be out of date by then:
+//! before the writer lock is taken; under it nothing is read from the device, unless a batch is
+//! being settled that has replaced the record. What was read may be out of date by then:
 //!
 //! * **The key may have been written, or its record moved.** Then the keydir no longer points at
 //!   the location that was read, and nothing is removed. A key of a dropped namespace stays in its
 //!   key order, so that it is found again.
 //! * **The location may lead to another record**, if the one that was read has been rolled back. A
 //!   record of a sealed segment never is. One of a segment that still grows is in memory, and is
-//!   read again under the lock. Nothing of a dropped namespace is rolled back: all of it was written
-//!   out before the drop was, and it takes no writes since.
+//!   read again under the lock. Nothing of a dropped namespace is rolled back: all of it was
+//!   written out before the drop was, and it takes no writes since.
 //! * **The segment may be another one**, since indexes of segments are used again. So ids are
 //!   compared, too.
 //! * **The clock may have been set back.** So whether a record has expired is decided under the
@@ -240,8 +240,8 @@ impl State {
         Ok(Dropped { key, current })
     }
 
-    /// Removes a key of a dropped namespace, unless its record has moved since it was read. The slot
-    /// of a damaged record is removed too: no user can ask for it any more.
+    /// Removes a key of a dropped namespace, unless its record has moved since it was read. The
+    /// slot of a damaged record is removed too: no user can ask for it any more.
     pub(crate) fn remove_dropped(&self, right: &ChangeRight, namespace: &NamespaceState, dropped: &Dropped<'_>) {
         if planted(Planted::ReadUnderLock) {
             drop(self.look_up(&dropped.key));

@@ -32,9 +32,9 @@ impl State {
     /// after the other, so that the waits for each kind overlap. Between touches of one kind there
     /// are only plain loads: an atomic write would make the processor wait for all loads before it.
     ///
-    /// For a reader of the present, or of a view that is not settled, nothing is returned while a group
-    /// is being settled: what it hides from the keydir must not be taken from there after it is
-    /// withdrawn.
+    /// For a reader of the present, or of a view that is not settled, nothing is returned while a
+    /// group is being settled: what it hides from the keydir must not be taken from there after it
+    /// is withdrawn.
     pub(crate) fn warm_up(&self, hashes: &[u64], view: Option<&View>) -> Vec<Option<Candidate>> {
         let is_settled = view.is_some_and(View::is_settled) || !self.is_changing() || planted(Planted::TrustUnsettled);
         let mut locations = Vec::with_capacity(hashes.len());
@@ -75,8 +75,8 @@ impl State {
         }
     }
 
-    /// The values of many keys, in order, now or as a view sees them, all judged by one reading of the
-    /// clock.
+    /// The values of many keys, in order, now or as a view sees them, all judged by one reading of
+    /// the clock.
     pub(crate) fn get_many<K: AsRef<[u8]>>(
         &self,
         view: Option<&View>,

@@ -8,9 +8,9 @@
 //!   the record's flags, and, if it has an expiry, the queue has an entry for it. Only the
 //!   functions of `change` (apply, undo, relocate), `settle`, `leave` (expire, remove_dropped) and
 //!   `load` change any of them.
-//! * **One thread changes at a time**: it holds the change lock ([`State::lock_changes`]), as proven
-//!   by the [`ChangeRight`] that these functions require; and, but for settling, the writer lock of
-//!   the log.
+//! * **One thread changes at a time**: it holds the change lock ([`State::lock_changes`]), as
+//!   proven by the [`ChangeRight`] that these functions require; and, but for settling, the writer
+//!   lock of the log.
 //! * **Readers take no lock** (`read`): hash, keydir, segment table, record. What they read may be
 //!   replaced under them (a table grows; a segment is sealed, compacted, unlinked); then the
 //!   location they hold no longer leads to the key, and they look it up again.
@@ -72,8 +72,8 @@ pub(crate) struct State {
     expiry: Mutex<ExpiryQueue>,
     /// The newest batch that is not settled.
     group: ArcSwapOption<Group>,
-    /// Large groups that are withdrawn, to be freed once no reader has them: that takes too long for
-    /// a reader.
+    /// Large groups that are withdrawn, to be freed once no reader has them: that takes too long
+    /// for a reader.
     withdrawn: Mutex<Vec<Arc<Group>>>,
     /// Of changes of several keys; see `group`.
     epoch: AtomicU64,
@@ -134,13 +134,15 @@ impl State {
         self.opened_at.store(sequence, Ordering::Relaxed);
     }
 
-    /// The lock under which anything here is changed. Taken after the writer lock, if that is taken.
+    /// The lock under which anything here is changed. Taken after the writer lock, if that is
+    /// taken.
     #[inline]
     pub(crate) fn lock_changes(&self) -> MutexGuard<'_, ChangeRight> {
         self.changes.lock()
     }
 
-    /// Sequence of the newest record that was applied or published. The caller holds the change lock.
+    /// Sequence of the newest record that was applied or published. The caller holds the change
+    /// lock.
     fn newest_sequence(&self) -> u64 {
         let newest = self.newest.load(Ordering::Relaxed);
         newest.max(self.opened_at.load(Ordering::Relaxed))

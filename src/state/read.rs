@@ -96,8 +96,8 @@ impl State {
         found.filter(|_| !is_expired || planted(Planted::ShowExpired))
     }
 
-    /// What `read` makes of the newest record of the key, expired or not. It is given places to read
-    /// at, and a test whether a record there is the key's.
+    /// What `read` makes of the newest record of the key, expired or not. It is given places to
+    /// read at, and a test whether a record there is the key's.
     pub(super) fn find_record<T>(
         &self,
         key: &HashedKey<'_>,

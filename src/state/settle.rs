@@ -1,13 +1,14 @@
-//! Settling: a published group enters the keydir, the key orders, the expiry queue and the counters.
+//! Settling: a published group enters the keydir, the key orders, the expiry queue and the
+//! counters.
 //!
 //! Small groups are settled at once, under the writer lock. Large ones are settled by the thread
-//! that wrote them, after it has released that lock, in steps of some records under the change lock.
-//! Meanwhile others write, move and remove records. Invariants:
+//! that wrote them, after it has released that lock, in steps of some records under the change
+//! lock. Meanwhile others write, move and remove records. Invariants:
 //!
 //! * **A key is settled before it is written or expires**, the oldest of its records first. So a
 //!   writer decides by the newest, and what a record replaced is known when it is settled.
-//! * **A segment is sealed after everything in it is settled.** So compaction only sees records that
-//!   are in the indexes, or have been.
+//! * **A segment is sealed after everything in it is settled.** So compaction only sees records
+//!   that are in the indexes, or have been.
 //! * **A namespace is dropped after everything in it is settled.**
 //! * **Any thread can go on with it**, so nothing depends on the one that began. A record
 //!   that cannot be settled, since the device fails to read what it replaced, stays in its group,
@@ -37,8 +38,8 @@ const OFFERS_MAX: usize = 100;
 type NamespacesSeen = HashMap<u32, Option<Arc<NamespaceState>>>;
 
 impl State {
-    /// Settles all groups that were published before this call. The calling thread must not hold the
-    /// change lock.
+    /// Settles all groups that were published before this call. The calling thread must not hold
+    /// the change lock.
     ///
     /// An error if what a record replaced could not be read; all others are settled then.
     pub(crate) fn settle(&self) -> Result<()> {
@@ -86,8 +87,8 @@ impl State {
         settled
     }
 
-    /// Settles this group of these records, which has just been published, is small, and of which it is
-    /// certain what they replace.
+    /// Settles this group of these records, which has just been published, is small, and of which
+    /// it is certain what they replace.
     pub(super) fn settle_newest<'r>(
         &self,
         right: &ChangeRight,
@@ -163,8 +164,8 @@ impl State {
         settled
     }
 
-    /// As [`State::settle_range`], of a whole group of different keys, without reading its records. Its
-    /// writer has settled its keys in older groups.
+    /// As [`State::settle_range`], of a whole group of different keys, without reading its records.
+    /// Its writer has settled its keys in older groups.
     fn settle_known<'r>(&self, right: &ChangeRight, group: &Group, records: impl Iterator<Item = GroupRecord<'r>>) {
         let mut changes = Vec::with_capacity(group.len());
         let befores = lock(&group.befores);
@@ -246,8 +247,8 @@ impl State {
         Ok(flags.map(|flags| (header.namespace, Change::of(key, flags))))
     }
 
-    /// What the keydir points at before this record is settled; noted, so that it can be rolled back
-    /// to.
+    /// What the keydir points at before this record is settled; noted, so that it can be rolled
+    /// back to.
     fn before(&self, group: &Group, number: usize, key: &HashedKey<'_>) -> Result<Option<Current>> {
         let befores = lock(&group.befores);
         let noted = befores.found.get(number).copied().flatten();

@@ -28,8 +28,8 @@ const CLEANING_STEP: usize = 1024;
 const MERGE_STEP: usize = 512;
 
 impl State {
-    /// Takes some due records out of the expiry queue, to be read with [`State::read_due`] and given
-    /// back with [`State::end_take`].
+    /// Takes some due records out of the expiry queue, to be read with [`State::read_due`] and
+    /// given back with [`State::end_take`].
     pub(crate) fn take_due(&self, due_ms: u64) -> Arc<Vec<Entry>> {
         lock(&self.expiry).take_due(due_ms, STEP)
     }

@@ -23,8 +23,9 @@ const LIKELY_KEPT: i64 = 8;
 pub(crate) struct View {
     state: Arc<State>,
     sequence: u64,
-    /// Whether everything up to then was settled when the view began. So whatever group is published
-    /// later is newer, and what the keydir points at is the key's record if it is old enough.
+    /// Whether everything up to then was settled when the view began. So whatever group is
+    /// published later is newer, and what the keydir points at is the key's record if it is old
+    /// enough.
     is_settled: bool,
     /// Above 0 if the last keys were kept: then the next ones are looked for there first. A hint.
     likely_kept: AtomicI64,
@@ -90,8 +91,8 @@ impl View {
         self.get_warm(key, None, now)
     }
 
-    /// As [`View::get`], starting from what [`State::warm_up`] has found since the view began. If that
-    /// is a record of the key and old enough, no newer one is.
+    /// As [`View::get`], starting from what [`State::warm_up`] has found since the view began. If
+    /// that is a record of the key and old enough, no newer one is.
     pub(crate) fn get_warm(
         &self,
         key: &HashedKey<'_>,

@@ -13,9 +13,9 @@
 //! * **Kept before it leaves**: the functions of `change` and `leave` call [`State::keep`] before
 //!   they take a location out of the keydir. A record is needed if a view's S is at or after its
 //!   sequence, and before that of what replaced it.
-//! * **Nothing else knows of what is kept**: no counter, no rule of compaction. It holds the segment
-//!   objects that the records are in, and with them their maps or files, after compaction has
-//!   removed them. A crash forgets all of it.
+//! * **Nothing else knows of what is kept**: no counter, no rule of compaction. It holds the
+//!   segment objects that the records are in, and with them their maps or files, after compaction
+//!   has removed them. A crash forgets all of it.
 //! * **Records that move keep their sequence**, so compaction of a record that the keydir points at
 //!   concerns no view.
 
@@ -144,8 +144,8 @@ impl Views {
         sequence < self.newest_plus_one.load(Ordering::Relaxed)
     }
 
-    /// Segment and offset of the kept record of a key with this hash that a view of this moment sees.
-    /// Keys may share a hash: `after` this many of them.
+    /// Segment and offset of the kept record of a key with this hash that a view of this moment
+    /// sees. Keys may share a hash: `after` this many of them.
     pub(super) fn of_hash(&self, hash: u64, sequence: u64, after: usize) -> Option<(Arc<Segment>, u64)> {
         let is_visible =
             |record: &Record| record.from <= sequence && (sequence < record.until || planted(Planted::ForgetReplaced));

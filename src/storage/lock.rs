@@ -6,8 +6,8 @@
 //! the error that other processes get.
 //!
 //! To see whether the lock is held, a shared one is tried, for a moment and on a file that is open
-//! for reading only. Nothing else takes shared locks, so a process that opens the store can tell such
-//! a look from a holder, by trying a shared lock too, and tries again.
+//! for reading only. Nothing else takes shared locks, so a process that opens the store can tell
+//! such a look from a holder, by trying a shared lock too, and tries again.
 //!
 //! The file is removed only with the store, by its holder; who gets the lock then checks that the
 //! file still has its name. Otherwise, between an unlock and an unlink, another process could

@@ -53,12 +53,12 @@ impl Map {
             return Ok(Self(Backing::Empty));
         }
         let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-        // SAFETY: the slice made from the map is sound as long as its bytes neither change nor vanish. They
-        // do not change from inside: the caller of `StorageFile::map` promises not to write below
-        // `length`, the engine maps sealed segments only, and `OsFile` refuses such writes through
-        // the handle that was mapped. They do not change from outside: the store's lock keeps other
-        // embercask processes out. They do not vanish: the file is at least `length` long (checked
-        // above), and the map keeps the content alive after an unlink.
+        // SAFETY: the slice made from the map is sound as long as its bytes neither change nor
+        // vanish. They do not change from inside: the caller of `StorageFile::map` promises not to
+        // write below `length`, the engine maps sealed segments only, and `OsFile` refuses such
+        // writes through the handle that was mapped. They do not change from outside: the store's
+        // lock keeps other embercask processes out. They do not vanish: the file is at least
+        // `length` long (checked above), and the map keeps the content alive after an unlink.
         let map = unsafe { MmapOptions::new().len(length).map(file)? };
         let map = Self(Backing::File(map));
         map.advise_random();

@@ -73,8 +73,8 @@ mod sealed {
     }
 
     /// Proof that the caller is the engine, which keeps the promise that
-    /// [`StorageFile::map_ring`](super::StorageFile::map_ring) requires. Only this crate can construct
-    /// one.
+    /// [`StorageFile::map_ring`](super::StorageFile::map_ring) requires. Only this crate can
+    /// construct one.
     #[derive(Clone, Copy, Debug)]
     pub struct OnlyMap(());
 
@@ -238,8 +238,8 @@ pub trait StorageFile: sealed::Sealed + Send + Sync + std::fmt::Debug {
     fn map(&self, length: u64, promise: NeverChanged) -> io::Result<Map>;
 
     /// Maps the first `length` bytes, which were written before, to be changed in place;
-    /// `UnexpectedEof` if the file has fewer. Only this crate can call it, since nothing else may map
-    /// the file, and only the engine can promise that.
+    /// `UnexpectedEof` if the file has fewer. Only this crate can call it, since nothing else may
+    /// map the file, and only the engine can promise that.
     fn map_ring(&self, length: u64, promise: OnlyMap) -> io::Result<Box<dyn StorageRing>>;
 
     /// For tests: loses all unsynced changes of the file, though reads keep showing them, as on

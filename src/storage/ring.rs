@@ -4,11 +4,11 @@
 //! What is stored there survives the end of the process at once, as what is written with `write`
 //! does: the pages are the page cache's. It survives a power cut only by chance.
 //!
-//! A store into a page needs no block and no memory that the system could refuse, since the file was
-//! written and synced before, so a full disk does not fail it. What remains, and cannot be turned
-//! into an error, is SIGBUS: if another program truncates the file, if the device fails to read a
-//! page back that was evicted, if the file system has shut down, and on XFS if the blocks were
-//! shared by a copy meanwhile and the disk is full.
+//! A store into a page needs no block and no memory that the system could refuse, since the file
+//! was written and synced before, so a full disk does not fail it. What remains, and cannot be
+//! turned into an error, is SIGBUS: if another program truncates the file, if the device fails to
+//! read a page back that was evicted, if the file system has shut down, and on XFS if the blocks
+//! were shared by a copy meanwhile and the disk is full.
 
 #![allow(
     unsafe_code,
@@ -26,12 +26,13 @@ use super::sealed::Sealed;
 
 /// The pages of a file, to be stored to.
 pub trait StorageRing: Sealed + Send + Sync + std::fmt::Debug {
-    /// Stores these bytes at this offset; `InvalidInput` if they would not end before the file does.
-    /// Every later read of the file, by any process, sees them, whatever becomes of this one.
+    /// Stores these bytes at this offset; `InvalidInput` if they would not end before the file
+    /// does. Every later read of the file, by any process, sees them, whatever becomes of this one.
     fn store(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 }
 
-/// A map of a real file. In a forked child the range is not mapped, and may be used for anything else.
+/// A map of a real file. In a forked child the range is not mapped, and may be used for anything
+/// else.
 #[derive(Debug)]
 pub(super) struct OsRing {
     map: ManuallyDrop<MmapRaw>,
@@ -88,10 +89,10 @@ impl StorageRing for OsRing {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         // SAFETY: the range is within the map (checked above), which this process has made (checked
-        // above) and which lives as long as `self`. No reference to these bytes is ever made, here or
-        // elsewhere in the process: the file is read with `read`, and this is its only map, as the
-        // caller of `StorageFile::map_ring` promised. `&mut self` keeps two threads from storing at the
-        // same time. `bytes` is memory of the process, so the two do not overlap.
+        // above) and which lives as long as `self`. No reference to these bytes is ever made, here
+        // or elsewhere in the process: the file is read with `read`, and this is its only map, as
+        // the caller of `StorageFile::map_ring` promised. `&mut self` keeps two threads from
+        // storing at the same time. `bytes` is memory of the process, so the two do not overlap.
         unsafe {
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset as usize), bytes.len());
         }

@@ -21,8 +21,8 @@ use crate::planted::{Planted, planted};
 /// the store as it was before the batch; if one does not hold, nothing is written. A batch takes at
 /// most 256 MiB in the log.
 ///
-/// Writes are added one by one, in a chain or in a loop, and checked as they are. [`Batch::put`] and
-/// [`Batch::delete`] keep the first error for [`Batch::commit`]; [`Batch::try_put`] and
+/// Writes are added one by one, in a chain or in a loop, and checked as they are. [`Batch::put`]
+/// and [`Batch::delete`] keep the first error for [`Batch::commit`]; [`Batch::try_put`] and
 /// [`Batch::try_delete`] return it and leave the batch as it was.
 ///
 /// ```

@@ -11,8 +11,8 @@ impl Store {
     /// Makes a consistent copy of the store in another directory, which can be opened as a store.
     /// The copy is of one moment between this call and its return, across namespaces: it holds
     /// everything acknowledged before the call, of any durability, and of the writes made meanwhile
-    /// those up to [`CheckpointReport::last_sequence`], each batch and each drop of a namespace as a
-    /// whole or not at all. The copy is durable when this returns.
+    /// those up to [`CheckpointReport::last_sequence`], each batch and each drop of a namespace as
+    /// a whole or not at all. The copy is durable when this returns.
     ///
     /// On the same file system the copy shares the segments with the store (hard links), and takes
     /// almost no space until compaction replaces them in one of the two; on another file system
@@ -33,9 +33,9 @@ impl Store {
     /// copied so far and in total. If it returns false, the checkpoint stops with
     /// [`Error::Cancelled`](crate::Error::Cancelled), and the directory is not created.
     ///
-    /// `progress` may read and write the store. Calls that would wait for the checkpoint are refused
-    /// there with [`Error::InvalidInput`](crate::Error::InvalidInput): closing, compacting, another
-    /// checkpoint, [`Store::wait_idle`].
+    /// `progress` may read and write the store. Calls that would wait for the checkpoint are
+    /// refused there with [`Error::InvalidInput`](crate::Error::InvalidInput): closing, compacting,
+    /// another checkpoint, [`Store::wait_idle`].
     pub fn checkpoint_with(
         &self,
         directory: impl AsRef<Path>,

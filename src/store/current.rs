@@ -110,8 +110,8 @@ impl Store {
         self.inner.current()
     }
 
-    /// The same, for what outlives one operation. What a store that only reads has loaded stays as it
-    /// is.
+    /// The same, for what outlives one operation. What a store that only reads has loaded stays as
+    /// it is.
     pub(super) fn engine_now(&self) -> Arc<Engine> {
         match &self.inner.mode {
             Mode::Writes(engine) => engine.clone(),

@@ -38,9 +38,9 @@ impl Namespace {
         DeleteRange::new(self, Bound::Included(prefix.to_vec()), upper)
     }
 
-    /// Deletes all keys of a range, such as `"a".."c"`, in byte order. Each batch of keys is deleted
-    /// as a whole, also after a crash; between two batches others read and write. Each key that is
-    /// there during the whole call is deleted; one that is put meanwhile may or may not be.
+    /// Deletes all keys of a range, such as `"a".."c"`, in byte order. Each batch of keys is
+    /// deleted as a whole, also after a crash; between two batches others read and write. Each key
+    /// that is there during the whole call is deleted; one that is put meanwhile may or may not be.
     ///
     /// Each key costs a record in the log, as for [`Namespace::delete`];
     /// [`Store::drop_namespace`](crate::Store::drop_namespace) deletes any number with one.
@@ -82,8 +82,8 @@ impl<'a> DeleteRange<'a> {
         self
     }
 
-    /// Deletes the keys. [`Deleted::count`] tells how many were there; one that another call deletes
-    /// at the same time may be counted by both.
+    /// Deletes the keys. [`Deleted::count`] tells how many were there; one that another call
+    /// deletes at the same time may be counted by both.
     ///
     /// # Errors
     ///

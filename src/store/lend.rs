@@ -7,11 +7,12 @@ use crate::segment::Value;
 use crate::segment::ValueRef;
 
 impl Namespace {
-    /// What `read` makes of the value of a key; `None` if the key is absent or has expired. The value is
-    /// lent and not counted, so this is the fastest read of one key; `read` is called at most once.
+    /// What `read` makes of the value of a key; `None` if the key is absent or has expired. The
+    /// value is lent and not counted, so this is the fastest read of one key; `read` is called at
+    /// most once.
     ///
-    /// `read` may take its time, panic, and call any store. No lock is held, and no write or compaction
-    /// waits for it; as long as it runs, it keeps what a [`Value`] would.
+    /// `read` may take its time, panic, and call any store. No lock is held, and no write or
+    /// compaction waits for it; as long as it runs, it keeps what a [`Value`] would.
     ///
     /// ```
     /// # fn main() -> embercask::Result<()> {

@@ -75,8 +75,8 @@ impl Options {
 
     /// Opens an empty store in memory: for tests, and for caches that need not survive. It does all
     /// that one on disk does, in the same way, but has no files: [`Options::storage`] and
-    /// [`Options::index_file`] are ignored, [`Store::checkpoint`] fails, and everything is gone with
-    /// the last handle and the last [`Value`](crate::Value). Every write is of class
+    /// [`Options::index_file`] are ignored, [`Store::checkpoint`] fails, and everything is gone
+    /// with the last handle and the last [`Value`](crate::Value). Every write is of class
     /// [`Durability::Buffered`](crate::Durability::Buffered), whatever it asks for.
     ///
     /// Records that compaction has not reclaimed yet take memory instead of disk space, which
@@ -137,9 +137,10 @@ impl Store {
     /// [`Error::InUse`](crate::Error::InUse) if the store is open,
     /// [`Error::NotAStore`](crate::Error::NotAStore) if there is none,
     /// [`Error::Corruption`](crate::Error::Corruption) and
-    /// [`Error::NewerFormat`](crate::Error::NewerFormat) if its manifest cannot be read: then nothing
-    /// was removed, and the directory can be removed by other means. [`Error::Io`](crate::Error::Io)
-    /// and [`Error::NoSpace`](crate::Error::NoSpace) if the system fails.
+    /// [`Error::NewerFormat`](crate::Error::NewerFormat) if its manifest cannot be read: then
+    /// nothing was removed, and the directory can be removed by other means.
+    /// [`Error::Io`](crate::Error::Io) and [`Error::NoSpace`](crate::Error::NoSpace) if the system
+    /// fails.
     pub fn destroy(directory: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
         Options::default().destroy(directory)
     }
@@ -191,8 +192,8 @@ impl Store {
     /// as it was before or after.
     ///
     /// Costs a few system calls if nothing has changed. Otherwise the indexes are built again, as
-    /// when the store is opened, and take twice their memory meanwhile. Any other store is always up
-    /// to date, and nothing is done.
+    /// when the store is opened, and take twice their memory meanwhile. Any other store is always
+    /// up to date, and nothing is done.
     ///
     /// # Errors
     ///
@@ -250,9 +251,10 @@ impl Store {
         engine.log.sync()
     }
 
-    /// Does all maintenance that is due, on this thread: flushing, syncing, sealing, renewing hints,
-    /// expiry, merging of key orders, and scrubbing (see [`Options::scrub_bytes_per_second`]). With
-    /// [`Maintenance::Background`] the store's own threads do this.
+    /// Does all maintenance that is due, on this thread: flushing, syncing, sealing, renewing
+    /// hints, expiry, merging of key orders, and scrubbing (see
+    /// [`Options::scrub_bytes_per_second`]). With [`Maintenance::Background`] the store's own
+    /// threads do this.
     pub fn maintain(&self) -> Result<()> {
         self.writer()?.maintain()
     }
@@ -263,9 +265,9 @@ impl Store {
     /// [`Stats::background`] tells what is left. Useful before a measurement, or before a program
     /// lets the machine sleep. Other threads may make new work at any time.
     ///
-    /// With [`Maintenance::Manual`] it does the work itself, and returns false early if a round of it
-    /// changes nothing. Compaction that is paused is not waited for, nor is the pause after a jump of
-    /// the clock. It makes nothing durable: see [`Store::sync`].
+    /// With [`Maintenance::Manual`] it does the work itself, and returns false early if a round of
+    /// it changes nothing. Compaction that is paused is not waited for, nor is the pause after a
+    /// jump of the clock. It makes nothing durable: see [`Store::sync`].
     ///
     /// # Errors
     ///

@@ -147,8 +147,9 @@ impl Namespace {
         })
     }
 
-    /// A part of the value of a key, as [`Value::slice`] cuts it, such as `get_range("key", 0..100)`.
-    /// The whole value is read, since its checksum covers all of it: no byte is returned unchecked.
+    /// A part of the value of a key, as [`Value::slice`] cuts it, such as
+    /// `get_range("key", 0..100)`. The whole value is read, since its checksum covers all of it: no
+    /// byte is returned unchecked.
     pub fn get_range(&self, key: impl AsRef<[u8]>, range: impl RangeBounds<usize>) -> Result<Option<Value>> {
         Ok(self.get(key)?.map(|value| value.slice(range)))
     }
@@ -209,9 +210,9 @@ impl Namespace {
     }
 
     /// Puts a value with these options, by value or by reference: lifetime, metadata, durability,
-    /// condition. Returns the sequence of the write. Fails like [`Namespace::put`], with [`Error::Conflict`] if the
-    /// condition does not hold, and with [`Error::Corruption`] if there is a condition and the
-    /// key's record is damaged.
+    /// condition. Returns the sequence of the write. Fails like [`Namespace::put`], with
+    /// [`Error::Conflict`] if the condition does not hold, and with [`Error::Corruption`] if there
+    /// is a condition and the key's record is damaged.
     pub fn put_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -244,8 +245,8 @@ impl Namespace {
         self.put_with(key, value, PutOptions::new().condition(condition))
     }
 
-    /// Puts a value as JSON. Fails like [`Namespace::put`], and with [`Error::InvalidInput`] if JSON
-    /// cannot say the value: a number that is not finite, a map whose keys are no text.
+    /// Puts a value as JSON. Fails like [`Namespace::put`], and with [`Error::InvalidInput`] if
+    /// JSON cannot say the value: a number that is not finite, a map whose keys are no text.
     #[cfg(feature = "json")]
     pub fn put_json<T: serde::Serialize + ?Sized>(&self, key: impl AsRef<[u8]>, value: &T) -> Result<u64> {
         self.put_json_with(key, value, PutOptions::new())

@@ -185,8 +185,8 @@ impl Store {
             .collect())
     }
 
-    /// What each namespace holds, sorted by name. Takes time linear in the number of namespaces, and
-    /// merges what was queued for their key orders, as [`Namespace::stats`] does.
+    /// What each namespace holds, sorted by name. Takes time linear in the number of namespaces,
+    /// and merges what was queued for their key orders, as [`Namespace::stats`] does.
     pub fn namespace_stats(&self) -> Result<Vec<NamespaceStats>> {
         self.inner.context.check_open()?;
         let all = self.current().state.namespaces.all();
@@ -199,8 +199,8 @@ impl Namespace {
     /// that were put before do not change, and neither do those of
     /// [`PutOptions::forever`](crate::PutOptions::forever).
     ///
-    /// Stored with the namespace, unlike [`Namespace::set_max_bytes`]: it holds for all handles from
-    /// the next put on, through renames and restarts. Durable when it returns.
+    /// Stored with the namespace, unlike [`Namespace::set_max_bytes`]: it holds for all handles
+    /// from the next put on, through renames and restarts. Durable when it returns.
     ///
     /// # Errors
     ///

@@ -17,17 +17,17 @@ use crate::sync::lock;
 /// [`Store::snapshot`].
 ///
 /// It shows exactly the writes up to its [sequence](Snapshot::sequence), and of those only what can
-/// no longer be rolled back, whatever fails later. Only expiry goes on: a key whose time comes while
-/// the snapshot is held is absent from then on.
+/// no longer be rolled back, whatever fails later. Only expiry goes on: a key whose time comes
+/// while the snapshot is held is absent from then on.
 ///
 /// A read costs what it costs without a snapshot, unless the key has been written since: then up to
 /// as much again. No call waits for a snapshot. What is replaced while it is held is kept for it:
-/// 60 to 70 bytes of memory for each record, as much again with its length for each deleted key, and
-/// the space on disk of the segments that they are in; see [`Stats::snapshots`](super::Stats). All
-/// of it is given back when the last clone is dropped, and a crash forgets it.
+/// 60 to 70 bytes of memory for each record, as much again with its length for each deleted key,
+/// and the space on disk of the segments that they are in; see [`Stats::snapshots`](super::Stats).
+/// All of it is given back when the last clone is dropped, and a crash forgets it.
 ///
-/// Cheap to clone, and usable from any thread. It does not keep the store open: once that is closed,
-/// reads return [`Error::Closed`].
+/// Cheap to clone, and usable from any thread. It does not keep the store open: once that is
+/// closed, reads return [`Error::Closed`].
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     held: Arc<Held>,

@@ -83,11 +83,11 @@ pub struct Stats {
 
 /// Disk space beyond live data: what the store takes, and what cannot be reclaimed yet and why.
 ///
-/// After each step of maintenance ([`Store::maintain`] and [`Store::compact_if_worthwhile`], or what
-/// the background threads do) the files take at most [`Stats::live_bytes`] times the waste ceiling,
-/// plus `grace_bytes`, `damage_bytes`, `pinned_bytes` and `reserve_bytes`, plus four segments of
-/// `segment_bytes`, unless compaction is paused. With values so small that hints alone take more
-/// than the ceiling allows, half of that is left for waste besides the hints.
+/// After each step of maintenance ([`Store::maintain`] and [`Store::compact_if_worthwhile`], or
+/// what the background threads do) the files take at most [`Stats::live_bytes`] times the waste
+/// ceiling, plus `grace_bytes`, `damage_bytes`, `pinned_bytes` and `reserve_bytes`, plus four
+/// segments of `segment_bytes`, unless compaction is paused. With values so small that hints alone
+/// take more than the ceiling allows, half of that is left for waste besides the hints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Space {

@@ -48,8 +48,8 @@ type Decide<'f, 'a> = &'f mut dyn FnMut(Option<&Value>) -> Result<Change<'a>>;
 impl Namespace {
     /// Reads a key, calls the function with its value (`None` if the key is absent or has expired),
     /// and does what it returns, as one step: if another write of the key comes in between, all of
-    /// it is done again. So the function may run several times, on this thread. It must not call the
-    /// store, and should be quick, since a key that others write often changes meanwhile.
+    /// it is done again. So the function may run several times, on this thread. It must not call
+    /// the store, and should be quick, since a key that others write often changes meanwhile.
     ///
     /// A put replaces expiry and metadata too; [`PutOptions::like`] keeps those of the old value.
     ///
@@ -73,8 +73,8 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] if the value is not such a number, [`Error::InvalidInput`] if the sum would
-    /// not fit: then nothing was written. Otherwise as [`Namespace::update`].
+    /// [`Error::Decode`] if the value is not such a number, [`Error::InvalidInput`] if the sum
+    /// would not fit: then nothing was written. Otherwise as [`Namespace::update`].
     pub fn increment(&self, key: impl AsRef<[u8]>, by: i64) -> Result<i64> {
         let mut sum = 0;
         self.modify(key.as_ref(), &mut |old| {
@@ -94,8 +94,9 @@ impl Namespace {
         Ok(sum)
     }
 
-    /// Puts a value and returns the one that it replaced, in one step. `None` if the key was absent.
-    /// Fails like [`Namespace::put_with`], and like [`Namespace::get`] before anything is written.
+    /// Puts a value and returns the one that it replaced, in one step. `None` if the key was
+    /// absent. Fails like [`Namespace::put_with`], and like [`Namespace::get`] before anything is
+    /// written.
     pub fn replace(
         &self,
         key: impl AsRef<[u8]>,
@@ -118,8 +119,8 @@ impl Namespace {
     ///
     /// What the function has judged is the newest value at the moment of the write. It runs once
     /// before, and once more under the store's writer lock if the key has changed since: so it runs
-    /// twice at most unless a full disk makes the write begin again, all writers wait for it in that
-    /// case, and it must not call any store. A condition among the options must hold as well.
+    /// twice at most unless a full disk makes the write begin again, all writers wait for it in
+    /// that case, and it must not call any store. A condition among the options must hold as well.
     ///
     /// # Errors
     ///
@@ -223,8 +224,8 @@ impl Namespace {
         })
     }
 
-    /// Deletes a key on a condition, and returns the sequence of the delete if the key was there. If
-    /// it was not, this waits until that is as durable as a delete would be.
+    /// Deletes a key on a condition, and returns the sequence of the delete if the key was there.
+    /// If it was not, this waits until that is as durable as a delete would be.
     pub(super) fn delete_found(&self, key: &[u8], condition: Option<Condition>, is_there: bool) -> Result<Option<u64>> {
         let engine = self.writer()?;
         if !engine.context.options.limits.may_be_there(key) {

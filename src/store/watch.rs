@@ -46,8 +46,8 @@ impl WatchOptions {
     }
 
     /// Whether a put is told with its value and metadata. They are not copied: a value that waits
-    /// keeps the memory of its segment, as each [`Value`](crate::Value) does, so those that wait may
-    /// be of one segment or of 256 MiB of segments, and what comes later is left out as if it
+    /// keeps the memory of its segment, as each [`Value`](crate::Value) does, so those that wait
+    /// may be of one segment or of 256 MiB of segments, and what comes later is left out as if it
     /// exceeded the capacity.
     pub fn values(mut self, values: bool) -> WatchOptions {
         self.values = values;
@@ -58,8 +58,9 @@ impl WatchOptions {
 /// The changes of a namespace from one moment on, those of keys with a prefix, in the order of the
 /// log. Made by [`Namespace::watch`].
 ///
-/// A blocking iterator, which ends once the store is closed or the namespace dropped. It can also be
-/// asked without waiting, or for a limited time, and it is a source of futures that need no runtime.
+/// A blocking iterator, which ends once the store is closed or the namespace dropped. It can also
+/// be asked without waiting, or for a limited time, and it is a source of futures that need no
+/// runtime.
 ///
 /// Told is what can no longer be rolled back by a failed write-out. That does not make it durable:
 /// like a read, an event may show what a crash of the process or a power cut still takes away, by
@@ -67,8 +68,8 @@ impl WatchOptions {
 /// call returns.
 ///
 /// The records of a batch and of a transaction follow each other, each with a sequence of its own.
-/// Renaming the namespace is no change. Of a store that refuses writes after a failure nothing more is
-/// told, but the watcher still waits for it to be closed.
+/// Renaming the namespace is no change. Of a store that refuses writes after a failure nothing more
+/// is told, but the watcher still waits for it to be closed.
 ///
 /// No writer waits for a watcher. One that lags by more than its
 /// [capacity](WatchOptions::capacity) keeps the oldest events, and then finds one [`Event::Missed`]
@@ -76,8 +77,8 @@ impl WatchOptions {
 ///
 /// To keep a copy of the namespace up to date: first watch, then take a
 /// [snapshot](crate::Store::snapshot) and read it, then apply the events. Ignore puts and deletes
-/// with a sequence up to that of the snapshot, and an [`Event::Expired`] unless the copy has the put
-/// of that sequence. After [`Event::Missed`], take another snapshot and read it again.
+/// with a sequence up to that of the snapshot, and an [`Event::Expired`] unless the copy has the
+/// put of that sequence. After [`Event::Missed`], take another snapshot and read it again.
 ///
 /// It does not keep the store open. While a watcher exists, writes to all namespaces of the store
 /// are read once more in memory.
@@ -140,8 +141,8 @@ impl Watch {
     }
 
     /// The next event; waits for it for at most this time. `None` after that time, and once there
-    /// are no more: [`Watch::is_ended`] tells. Not to be called from within a function that the store
-    /// calls, such as a condition: what it waits for may wait for that function to end.
+    /// are no more: [`Watch::is_ended`] tells. Not to be called from within a function that the
+    /// store calls, such as a condition: what it waits for may wait for that function to end.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<Event> {
         if self.is_forked() {
             return None;

@@ -472,7 +472,8 @@ fn what_expired_long_ago_goes_although_something_beside_it_may_not_go_yet() {
         .collect();
     let after = store.stats().expired_bytes;
     assert!(before > 200 * 180, "{before}");
-    // Records in the active segment with the last ones may remain, and as many as the ceiling allows.
+    // Records in the active segment with the last ones may remain, and as many as the ceiling
+    // allows.
     assert!((20 * 180..before / 2).contains(&after), "{after} of {before}");
     assert!(read[15..].iter().all(|bytes| *bytes == 0), "{read:?}");
     drop((store, namespace));

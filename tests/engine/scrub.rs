@@ -1,4 +1,5 @@
-//! Damage is found before it is needed, at the rate that was asked for, and without holding others up.
+//! Damage is found before it is needed, at the rate that was asked for, and without holding others
+//! up.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -17,8 +17,8 @@
 //!
 //! **Durability.** New and changed sessions are written with [`Durability::Os`]: they survive a
 //! crash of this process, and a power cut takes those of about the last second. Then the user logs
-//! in again. Log-outs are written with [`Durability::Sync`]: once confirmed, no power cut may bring the
-//! session back.
+//! in again. Log-outs are written with [`Durability::Sync`]: once confirmed, no power cut may bring
+//! the session back.
 //!
 //! **Threads.** Calls of the store may wait for the disk, so each runs on a thread of tokio that
 //! may block. A client that goes away does not interrupt a call once it runs.

@@ -1,5 +1,5 @@
-//! Shared by the command line and the server: failures, signals, bytes as text and back, JSON, and the
-//! statistics of a store.
+//! Shared by the command line and the server: failures, signals, bytes as text and back, JSON, and
+//! the statistics of a store.
 
 pub(crate) mod blanks;
 pub(crate) mod failure;

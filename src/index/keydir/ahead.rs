@@ -1,4 +1,5 @@
-//! Having the processor load what will be needed, so that the waits for memory overlap with other work.
+//! Having the processor load what will be needed, so that the waits for memory overlap with other
+//! work.
 
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use super::slot::Tag;
 use super::table::Table;
 use super::{Keydir, Location};
 
-/// The tables as they were at some time, for a thread that looks at many slots and may miss what has
-/// changed since.
+/// The tables as they were at some time, for a thread that looks at many slots and may miss what
+/// has changed since.
 pub(crate) struct Tables(Vec<Arc<Table>>);
 
 impl Tables {
@@ -39,8 +40,8 @@ impl Keydir {
         Tables(self.shards.iter().map(Shard::table_to_keep).collect())
     }
 
-    /// Has the processor load the slot that a write of this hash begins with, to be changed, without
-    /// waiting for it.
+    /// Has the processor load the slot that a write of this hash begins with, to be changed,
+    /// without waiting for it.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
         self.shard(hash).prefetch_slot(Tag::of(hash));

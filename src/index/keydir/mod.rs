@@ -19,11 +19,11 @@
 //!
 //! # Concurrency
 //!
-//! Readers ([`Keydir::find`], [`Keydir::first`], [`Keydir::holds`], [`Keydir::candidates`], [`Keydir::for_each`]) take
-//! no lock. Writers take the mutex of one shard, so any number of them may run; the store
-//! serialises its writers anyway, so that mutex is uncontended. Callbacks passed to readers may
-//! call the keydir again. The callback of [`Keydir::upsert`] runs under the shard's mutex and must
-//! not.
+//! Readers ([`Keydir::find`], [`Keydir::first`], [`Keydir::holds`], [`Keydir::candidates`],
+//! [`Keydir::for_each`]) take no lock. Writers take the mutex of one shard, so any number of them
+//! may run; the store serialises its writers anyway, so that mutex is uncontended. Callbacks passed
+//! to readers may call the keydir again. The callback of [`Keydir::upsert`] runs under the shard's
+//! mutex and must not.
 //!
 //! # Why a reader never misses a key that is present during its whole look-up
 //!
@@ -206,8 +206,8 @@ impl Keydir {
         Ok(None)
     }
 
-    /// The first location that [`Keydir::find`] would ask about; None if the key is absent. Takes no
-    /// lock.
+    /// The first location that [`Keydir::find`] would ask about; None if the key is absent. Takes
+    /// no lock.
     #[inline]
     pub(crate) fn first(&self, hash: u64) -> Option<Location> {
         self.shard(hash).table().first(Tag::of(hash))
@@ -314,8 +314,8 @@ impl Keydir {
         self.shard(hash).upsert(Slot::new(Tag::of(hash), location), relation)
     }
 
-    /// Replaces tables that are far larger than their keys need by smaller ones, one shard after the
-    /// other. Takes no time if nothing was removed since the last call.
+    /// Replaces tables that are far larger than their keys need by smaller ones, one shard after
+    /// the other. Takes no time if nothing was removed since the last call.
     pub(crate) fn shrink(&self) {
         if self.is_loose.swap(false, Ordering::Relaxed) {
             self.shards.iter().for_each(Shard::shrink);

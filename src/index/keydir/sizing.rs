@@ -71,8 +71,8 @@ impl Sizing {
         wanted.clamp(self.capacity_min as usize, self.capacity_max as usize)
     }
 
-    /// Whether a table of this capacity is more than half again as large as one rebuilt for this many
-    /// entries.
+    /// Whether a table of this capacity is more than half again as large as one rebuilt for this
+    /// many entries.
     pub(super) fn is_loose(self, capacity: usize, live: usize) -> bool {
         let wanted = self.capacity_for(live);
         capacity > wanted + wanted / 2

@@ -63,8 +63,8 @@ impl KeyPage {
         merged
     }
 
-    /// The part of these bounds of which this page, of at most `limit` keys, has all keys: up to its
-    /// last one if it is full.
+    /// The part of these bounds of which this page, of at most `limit` keys, has all keys: up to
+    /// its last one if it is full.
     pub(crate) fn answered<'a>(&'a self, (lower, upper): Bounds<'a>, reverse: bool, limit: usize) -> Bounds<'a> {
         match self.last() {
             Some((last, _)) if self.len() == limit && reverse => (Bound::Included(last), upper),

@@ -248,7 +248,8 @@ fn numbered(n: u64) -> Vec<u8> {
 fn random_key(n: u64) -> Vec<u8> {
     let mut state = n;
     let mut word = || {
-        // SplitMix64, of Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
+        // SplitMix64, of Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
+        // 2014.
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

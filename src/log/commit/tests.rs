@@ -216,8 +216,8 @@ fn a_record_that_was_written_is_synced_although_later_ones_cannot_be_written() {
     assert!(log.lock().tail.pending_bytes() > 0);
 }
 
-/// C11: the sync of another file may have been told of the same failure, or another program may have
-/// removed the file.
+/// C11: the sync of another file may have been told of the same failure, or another program may
+/// have removed the file.
 #[test]
 fn a_sync_is_not_trusted_if_something_has_happened_meanwhile() {
     for is_removed in [false, true] {

@@ -163,7 +163,8 @@ fn files_left_over_are_passed_over_but_not_without_end() {
 /// The memory of one segment is enough for the next.
 #[test]
 fn a_writer_that_outruns_sealing_seals_one_segment_and_leaves_the_others_to_the_thread() {
-    // Manual, so that nothing is sealed meanwhile; buffered, since other writes then seal themselves.
+    // Manual, so that nothing is sealed meanwhile; buffered, since other writes then seal
+    // themselves.
     let (store, namespace) = opened(MemStorage::new());
     let log = &store.engine().log;
     let waiting = || log.lock().tail.sealing.len();

@@ -1,8 +1,8 @@
 //! What one watcher has not taken yet.
 //!
 //! The writers put events in, under the writer lock, and never wait for room: what does not fit is
-//! left out, and one event in its place says so. The watcher takes them out, and sleeps while there are
-//! none: a thread on the condition variable, a task by its waker.
+//! left out, and one event in its place says so. The watcher takes them out, and sleeps while there
+//! are none: a thread on the condition variable, a task by its waker.
 //!
 //! No wakeup is lost: whether there is an event, whether the queue has ended, and the waker are
 //! under one mutex. So an event comes either before the watcher looks, or after it has left its
@@ -132,8 +132,8 @@ impl Queue {
     }
 
     /// Adds the event of this sequence if there is room; if it has a value, that is in the segment
-    /// with this id and this many bytes. `make` is told whether to add the value. Returns whether the
-    /// caller has to [`wake`](Queue::wake) the watcher once it has added what there is.
+    /// with this id and this many bytes. `make` is told whether to add the value. Returns whether
+    /// the caller has to [`wake`](Queue::wake) the watcher once it has added what there is.
     pub(super) fn add(&self, sequence: u64, value_in: Option<(u64, u64)>, make: impl FnOnce(bool) -> Event) -> bool {
         let value_in = value_in.filter(|_| self.values);
         let mut inner = self.lock();

@@ -107,8 +107,8 @@ impl<F: Fn() + Send + Sync> Interposer for Before<F> {
     }
 }
 
-/// A record that does not fit the prepared segment goes into another, which comes before that and is
-/// not in a manifest that was read earlier.
+/// A record that does not fit the prepared segment goes into another, which comes before that and
+/// is not in a manifest that was read earlier.
 #[test]
 fn no_record_is_shown_without_those_in_a_segment_that_was_created_meanwhile() {
     let (mut partly, mut all) = (0, 0);

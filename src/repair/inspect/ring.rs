@@ -13,8 +13,8 @@ use crate::storage::Directory;
 use PartValue::{Number, Text};
 
 impl<L: FnMut(&Part<'_>) -> bool> View<'_, L> {
-    /// Shows what the ring has behind each segment that the manifest beside it lists as open. Nothing,
-    /// if that names no ring.
+    /// Shows what the ring has behind each segment that the manifest beside it lists as open.
+    /// Nothing, if that names no ring.
     pub(super) fn ring(&mut self, directory: &Directory) -> Result<Going> {
         let manifest = match ManifestStore::read(directory) {
             Ok(Some(manifest)) => manifest,

@@ -14,8 +14,8 @@
 //!   changed, and damage is believed. Otherwise everything that is not sound is looked at
 //!   again, and damage is believed once it is found twice in a place under one manifest.
 //!
-//! A process that opens the store in between writes a manifest before it removes or shortens a file, so it is
-//! noticed although it may hold the lock at neither moment.
+//! A process that opens the store in between writes a manifest before it removes or shortens a
+//! file, so it is noticed although it may hold the lock at neither moment.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -51,10 +51,10 @@ const PAUSE_MAX_MS: u64 = 50;
 /// process has open, [`Store::verify`](crate::Store::verify) checks the indexes as well.
 ///
 /// Nothing is changed, no lock is taken, and the directory may be one that this process may only
-/// read. A process that has the store open, or opens it meanwhile, goes on, and nothing that it does
-/// is taken for damage: writes under way, segments that are sealed or compacted away. What replaces
-/// those is read too. Only storage and clock of the options are used. Needs memory for one segment
-/// at a time.
+/// read. A process that has the store open, or opens it meanwhile, goes on, and nothing that it
+/// does is taken for damage: writes under way, segments that are sealed or compacted away. What
+/// replaces those is read too. Only storage and clock of the options are used. Needs memory for one
+/// segment at a time.
 ///
 /// If the manifest is damaged, all segments in the directory are read, including left-overs of
 /// interrupted work, and a torn end cannot be told from damage.

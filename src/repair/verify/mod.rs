@@ -68,8 +68,8 @@ impl Store {
     /// to a record. Changes nothing, except that unfit hints that opening did not need are rebuilt
     /// first. Damage is not an error: the report lists all of it, each range with file, offset,
     /// length and cause. Does not rely on what scrubbing has found
-    /// ([`Options::scrub_bytes_per_second`](crate::Options::scrub_bytes_per_second)): it reads those
-    /// segments again.
+    /// ([`Options::scrub_bytes_per_second`](crate::Options::scrub_bytes_per_second)): it reads
+    /// those segments again.
     ///
     /// Reads, writes and compaction proceed; writes wait while the hash index is scanned (about 10
     /// ns per key). Needs memory for one segment at a time.

@@ -2,9 +2,10 @@
 //! `RUSTFLAGS="--cfg shuttle" cargo test --lib state::group`.
 //!
 //! Threads may switch at every load and store of the epoch, of a record's mark as settled and of a
-//! slot, and at the locks of the writers, of changes and of the keydir. What is not covered: shuttle's
-//! atomics are sequentially consistent, so the memory orderings rest on the argument in the parent
-//! module; and `ArcSwap` is not instrumented, so loading and publishing a group are single steps.
+//! slot, and at the locks of the writers, of changes and of the keydir. What is not covered:
+//! shuttle's atomics are sequentially consistent, so the memory orderings rest on the argument in
+//! the parent module; and `ArcSwap` is not instrumented, so loading and publishing a group are
+//! single steps.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::sync::Arc;

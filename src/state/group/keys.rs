@@ -76,8 +76,8 @@ impl Group {
 
 impl State {
     /// The keys of a namespace between the bounds, expired ones included, at most `limit`; and
-    /// whether the flags are right and all of them are there. They may not be while a group has keys
-    /// among them.
+    /// whether the flags are right and all of them are there. They may not be while a group has
+    /// keys among them.
     pub(crate) fn keys_between(
         &self,
         namespace: &NamespaceState,

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::planted::{Planted, planted};
 use crate::sync::Ordering;
 
-/// Looks that are made in a view from the beginning after one was disturbed: others will be. The next
-/// one is made in the present again, which is wasted if it is disturbed, too.
+/// Looks that are made in a view from the beginning after one was disturbed: others will be. The
+/// next one is made in the present again, which is wasted if it is disturbed, too.
 const IN_VIEWS: u64 = 64;
 
 impl State {

@@ -126,8 +126,8 @@ impl State {
         Ok(part)
     }
 
-    /// A namespace, and how many bytes all its keys in this range have in common. It is that of most
-    /// records, if any has most.
+    /// A namespace, and how many bytes all its keys in this range have in common. It is that of
+    /// most records, if any has most.
     fn shared_prefix(&self, sources: &[Source], range: &[Range<usize>]) -> Result<(u32, usize)> {
         let parts = || sources.iter().zip(range).filter(|(_, range)| !range.is_empty());
         let Some((largest, of_largest)) = parts().max_by_key(|(_, range)| range.len()) else {

@@ -49,7 +49,8 @@ impl<T: Ranked> Tournament<T> {
         }
     }
 
-    /// Compares along the path of a sequence to the root. At an empty node it stays, until another comes.
+    /// Compares along the path of a sequence to the root. At an empty node it stays, until another
+    /// comes.
     fn play(&mut self, sequence: usize) {
         let mut winner = sequence;
         let mut winning = self.ranks.get(sequence).copied().unwrap_or(u128::MAX);

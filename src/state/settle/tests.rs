@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::storage::{Call, Interposed, Interposer, MemStorage, Operation};
 use crate::testing::until;
-use crate::{Durability, Maintenance, ManualClock, Namespace, PutOptions, Store, Value};
+use crate::{Durability, Maintenance, ManualClock, Namespace, PutOptions, Snapshot, Store, Value};
 
 mod against_model;
 
@@ -60,6 +60,17 @@ impl Interposer for AtWrite {
     }
 }
 
+/// That all but the last of these keys have the value "old" in the snapshot.
+fn assert_sees_old(snapshot: &Snapshot, namespace: &Namespace, keys: [&str; 5]) {
+    let old = [true, true, true, true, false];
+    let is_old = |value: &Option<Value>| value.as_ref().is_some_and(|value| **value == *b"old");
+    let many = snapshot.get_many(namespace, &keys).unwrap();
+    assert!(many.iter().map(is_old).eq(old));
+    let single = keys.map(|key| snapshot.get(namespace, key).unwrap());
+    assert!(single.iter().map(is_old).eq(old));
+    assert_eq!(snapshot.count(namespace).unwrap(), 4);
+}
+
 #[test]
 fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
     let at_write = Arc::new(AtWrite::default());
@@ -77,20 +88,8 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
     let before = shown(&namespace);
     // What began before is settled, and sees none of this at any moment.
     let snapshot = store.snapshot().unwrap();
-    let in_snapshot = {
-        let (snapshot, namespace) = (snapshot.clone(), namespace.clone());
-        move || {
-            let old = [true, true, true, true, false];
-            let is_old = |value: &Option<Value>| value.as_ref().is_some_and(|value| **value == *b"old");
-            let many = snapshot.get_many(&namespace, &all).unwrap();
-            assert!(many.iter().map(is_old).eq(old));
-            let single = all.map(|key| snapshot.get(&namespace, key).unwrap());
-            assert!(single.iter().map(is_old).eq(old));
-            assert_eq!(snapshot.count(&namespace).unwrap(), 4);
-        }
-    };
-    in_snapshot();
-    let in_snapshot_then = in_snapshot.clone();
+    let (store_then, snapshot_then) = (namespace.clone(), snapshot.clone());
+    assert_sees_old(&snapshot, &namespace, all);
     let state = &store.engine().state;
     let counts = || {
         state
@@ -113,7 +112,7 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
                 writer.get_text(key).unwrap().as_deref() == Some("later")
             });
         }
-        in_snapshot_then();
+        assert_sees_old(&snapshot_then, &store_then, all);
         Err(std::io::Error::other("as planned"))
     }));
     let mut batch = store.batch();
@@ -133,7 +132,7 @@ fn a_batch_that_fails_takes_back_what_was_settled_of_it_and_written_after_it() {
         // Each was rolled back, or written again after it.
         assert!(writer.join().unwrap().is_err());
     }
-    in_snapshot();
+    assert_sees_old(&snapshot, &namespace, all);
     assert_eq!(shown(&namespace), before);
     assert_eq!(counts(), live);
     assert!(!state.is_changing() && state.group.load().is_none());

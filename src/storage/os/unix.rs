@@ -137,9 +137,9 @@ impl StorageDirectory for OsDirectory {
     }
 }
 
-/// Whether the file system is one on which a store into a page that was written before needs nothing
-/// more: ext4 (or ext2/ext3), XFS, tmpfs. One that copies on write, or sits on a network or in another
-/// process, is not.
+/// Whether the file system is one on which a store into a page that was written before needs
+/// nothing more: ext4 (or ext2/ext3), XFS, tmpfs. One that copies on write, or sits on a network or
+/// in another process, is not.
 #[cfg(target_os = "linux")]
 fn suits_rings(descriptor: &OwnedFd) -> bool {
     const EXT4: i128 = 0xef53;

@@ -22,8 +22,8 @@ const PAGE_KEYS_DEFAULT: usize = 1000;
 /// Keys read per step when counting.
 const COUNT_STEP: usize = 4096;
 
-/// A listing of a namespace's keys, in byte order. Iterate over it, from either end or both; walk it
-/// without copying ([`List::walk`]); or fetch it page by page.
+/// A listing of a namespace's keys, in byte order. Iterate over it, from either end or both; walk
+/// it without copying ([`List::walk`]); or fetch it page by page.
 ///
 /// Each page reads the store as it is at that moment, and no resource is held between pages. A key
 /// present during the whole walk is listed exactly once; one that is put or deleted meanwhile may
@@ -102,10 +102,10 @@ impl List {
         self
     }
 
-    /// Most keys in all: a walk ends after this many, however many pages they are on, and a page that
-    /// reaches it is the last. Counted from where the walk or the page begins, so a page behind a
-    /// [`List::cursor`] may have as many again: a program that turns the pages itself passes what is
-    /// left. Default: no limit.
+    /// Most keys in all: a walk ends after this many, however many pages they are on, and a page
+    /// that reaches it is the last. Counted from where the walk or the page begins, so a page
+    /// behind a [`List::cursor`] may have as many again: a program that turns the pages itself
+    /// passes what is left. Default: no limit.
     pub fn limit(mut self, keys: u64) -> List {
         self.limit = keys;
         self

@@ -127,9 +127,9 @@ impl Page {
     }
 
     /// Pass this to [`List::cursor`] for the next page: printable, and safe in a URL. `None` if no
-    /// key follows. A page that has reached [`List::limit`] is the last, and still has a cursor, from
-    /// which another listing can go on. A cursor is a position, not a key: it stays valid when keys
-    /// around it are put or deleted, and can be reused.
+    /// key follows. A page that has reached [`List::limit`] is the last, and still has a cursor,
+    /// from which another listing can go on. A cursor is a position, not a key: it stays valid when
+    /// keys around it are put or deleted, and can be reused.
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }

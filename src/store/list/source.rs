@@ -160,8 +160,8 @@ impl Source {
         matches!(self.moment, Moment::Loaded(_)) && error.is_vanished() && !planted(Planted::TrustVanished)
     }
 
-    /// Whether the record of a listed key is damaged, and not only in a file that another process has
-    /// removed: what a store that only reads has not opened by then, it cannot read.
+    /// Whether the record of a listed key is damaged, and not only in a file that another process
+    /// has removed: what a store that only reads has not opened by then, it cannot read.
     fn is_damage(&self, error: &Error) -> bool {
         let may_be_removed = self.engine.context.options.read_only && !planted(Planted::TrustVanished);
         error.is_unreadable() && !(may_be_removed && error.is_vanished())

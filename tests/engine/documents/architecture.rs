@@ -143,7 +143,7 @@ fn every_file_and_function_that_the_map_names_exists() {
 fn all_sources(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("target") {
             all_sources(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             files.push(path);
@@ -172,6 +172,38 @@ fn a_long_file_says_in_its_first_line_why_it_is_long() {
             text.lines().count()
         );
     }
+}
+
+#[test]
+fn comments_are_wrapped_at_a_hundred_columns() {
+    const COLUMNS_MAX: usize = 100;
+    let mut files = Vec::new();
+    for place in ["src", "tests", "benches", "examples"] {
+        all_sources(Path::new(place), &mut files);
+    }
+    let (mut comments, mut wide) = (0, Vec::new());
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut is_in_fence = false;
+        for (line, number) in text.lines().zip(1..) {
+            let comment = line.trim_start();
+            let Some(words) = comment
+                .strip_prefix("//")
+                .map(|rest| rest.trim_start_matches(['/', '!', ' ']))
+            else {
+                is_in_fence = false;
+                continue;
+            };
+            is_in_fence ^= words.starts_with("```");
+            comments += 1;
+            // The lines of a table, and those of code in an example, cannot be wrapped.
+            if line.chars().count() > COLUMNS_MAX && !is_in_fence && !words.starts_with('|') {
+                wide.push(format!("{}:{number}", path.display()));
+            }
+        }
+    }
+    assert!(comments > 10_000, "only {comments} comments found");
+    assert!(wide.is_empty(), "wider than {COLUMNS_MAX} columns: {wide:#?}");
 }
 
 /// A function of a source file.

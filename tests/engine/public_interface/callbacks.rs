@@ -1,4 +1,5 @@
-//! What a program may do from within its functions that the library calls: nothing waits for itself.
+//! What a program may do from within its functions that the library calls: nothing waits for
+//! itself.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -266,7 +267,8 @@ const CALLS: [Call; 34] = [
     ("refresh", false, |w| w.store.refresh().map(drop)),
     ("refresh of a reader", false, |w| w.reader.refresh().map(drop)),
     ("close of a reader", false, |w| {
-        // Closing is refused where a call could wait for it, though that of a reader waits for nothing.
+        // Closing is refused where a call could wait for it, though that of a reader waits for
+        // nothing.
         w.reader.clone().close()
     }),
     ("wait_idle", true, |w| {

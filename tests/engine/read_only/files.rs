@@ -25,7 +25,8 @@ fn what_a_kill_leaves_is_read_up_to_the_torn_end_and_left_as_it_is() {
     drop(writer);
     let last = test_support::ending(&killed, ".segment").pop().unwrap();
     let whole = killed.read_file(&last).unwrap();
-    // The batch is the last thing in the last segment: nothing of it is shown once any byte is gone.
+    // The batch is the last thing in the last segment: nothing of it is shown once any byte is
+    // gone.
     for (cut, batch_is_whole) in [(0, true), (1, false), (50, false), (150, false)] {
         killed.write_file(&last, &whole[..whole.len() - cut]).unwrap();
         let before = contents(&killed);
@@ -41,8 +42,8 @@ fn what_a_kill_leaves_is_read_up_to_the_torn_end_and_left_as_it_is() {
     }
 }
 
-/// The end of a segment may change though the file is as long as before: a failed write is cut back,
-/// and another takes its place.
+/// The end of a segment may change though the file is as long as before: a failed write is cut
+/// back, and another takes its place.
 #[test]
 fn a_change_of_the_end_of_a_segment_is_seen_though_its_length_is_the_same() {
     let disk = MemStorage::new();

@@ -9,7 +9,8 @@
 //!
 //! Each get opens its own read transaction, as it must to see every earlier write; a get of many
 //! keys, a list and a walk open one each. LMDB has no in-place compaction: freed pages are reused.
-//! One write transaction runs at a time, so none meets a conflict. A snapshot is a read transaction.
+//! One write transaction runs at a time, so none meets a conflict. A snapshot is a read
+//! transaction.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

@@ -6,8 +6,8 @@
 //! `synchronous=OFF`, class `sync` is `synchronous=FULL`.
 //!
 //! One connection writes, since SQLite allows one writer at a time anyway, and each reader takes a
-//! connection from a pool. A transaction that writes is `BEGIN IMMEDIATE` on the one that writes, so
-//! none meets a conflict. A snapshot is a read transaction on a connection of its own.
+//! connection from a pool. A transaction that writes is `BEGIN IMMEDIATE` on the one that writes,
+//! so none meets a conflict. A snapshot is a read transaction on a connection of its own.
 
 use crate::durability::Durability;
 use crate::{data::Key, engine::*};

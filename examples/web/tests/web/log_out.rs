@@ -71,7 +71,8 @@ async fn a_request_under_way_does_not_bring_a_session_back() {
     assert_eq!(sessions.of_user(&"ada".parse().unwrap()).await.unwrap(), []);
 }
 
-/// Whichever way a log-in and a log-out everywhere meet, the index names the sessions that are there.
+/// Whichever way a log-in and a log-out everywhere meet, the index names the sessions that are
+/// there.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_and_their_users_stay_together_when_all_comes_at_once() {
     let store = Store::in_memory().unwrap();

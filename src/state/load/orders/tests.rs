@@ -122,7 +122,8 @@ fn keys_of_many_segments_are_in_order_whatever_they_share() {
         for segment in 0..7 {
             let mut batch = store.batch();
             for number in (segment..42_000).step_by(6) {
-                // B has long common beginnings, and keys that begin with others; A is in few segments.
+                // B has long common beginnings, and keys that begin with others; A is in few
+                // segments.
                 let place = if segment < 2 && number % 5 == 0 {
                     0
                 } else {

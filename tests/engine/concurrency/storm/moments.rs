@@ -99,7 +99,8 @@ impl Storm {
     pub(super) fn take_snapshots(&self, mut rng: Rng) {
         let mut held = VecDeque::new();
         let mut newest = Moment::default();
-        // This many snapshots, and more until enough of them were compared with acknowledged values.
+        // This many snapshots, and more until enough of them were compared with acknowledged
+        // values.
         let (mut taken, mut compared) = (0, 0);
         while taken < self.operations / 20 || compared < self.operations / 40 {
             let before = self.acknowledged();

@@ -46,8 +46,8 @@ impl Workload {
         }
     }
 
-    /// Every kind of operation, in every durability class, in a few hundred steps, with or without a
-    /// ring.
+    /// Every kind of operation, in every durability class, in a few hundred steps, with or without
+    /// a ring.
     pub fn every_kind(ring: bool) -> Workload {
         Workload {
             name: if ring { EVERY_KIND_WITH_RING } else { EVERY_KIND }.to_owned(),

@@ -7,8 +7,8 @@ use crate::at_least;
 #[derive(Clone, Debug, Default)]
 pub struct Visited(BTreeMap<&'static str, u64>);
 
-/// How often [`PER`] random operations must at least have done what. Well below the usual counts; of
-/// those with 0 it is enough that the fuzzer's corpus has them.
+/// How often [`PER`] random operations must at least have done what. Well below the usual counts;
+/// of those with 0 it is enough that the fuzzer's corpus has them.
 const FLOORS: &[(&str, u64)] = &[
     ("changes refused", 80),
     ("crashes with snapshots held", 90),

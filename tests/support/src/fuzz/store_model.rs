@@ -5,8 +5,8 @@
 //! operation, whatever its bytes. So a mutation of a byte changes one operation, and moving pieces
 //! moves operations. Missing bytes of a piece read as zeros; surplus bytes are ignored.
 //!
-//! Kinds of operations that came later begin with a byte from [`LATER`] on, so that all other pieces
-//! mean what they meant before: the corpus stays of use.
+//! Kinds of operations that came later begin with a byte from [`LATER`] on, so that all other
+//! pieces mean what they meant before: the corpus stays of use.
 
 use embercask::Durability;
 use embercask::storage::CutPolicy;
