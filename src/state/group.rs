@@ -38,8 +38,9 @@
 //! A group over another is published while readers ask for groups already. That is two stores,
 //! between which they wait: so a look whose epoch does not change has seen the group at all of its
 //! keys, or at none. Readers also wait while several records are rolled back, which is rare, and
-//! needs a device that fails. Those of a view that began when everything was settled neither ask nor
-//! wait: what is published is newer, and so is what is rolled back, or that is noticed afterwards.
+//! needs a device that fails. Those of a view that began when everything was settled neither ask
+//! nor wait: what is published is newer, and so is what is rolled back, or that is noticed
+//! afterwards.
 
 use std::sync::{Arc, Mutex};
 

@@ -132,6 +132,16 @@ impl Storm {
         }
     }
 
+    /// Gives other transactions some turns to commit, so that they often come in between.
+    fn let_another_commit(&self) {
+        let before = self.acknowledged.sum.load(Ordering::SeqCst);
+        let mut turns = 0;
+        while turns < 100 && self.acknowledged.sum.load(Ordering::SeqCst) == before {
+            turns += 1;
+            std::thread::yield_now();
+        }
+    }
+
     /// Adds to the same sum in both namespaces, and reads what others write.
     pub(super) fn transact(&self, mut rng: Rng) {
         for _ in 0..self.operations / 10 {
@@ -152,6 +162,9 @@ impl Storm {
                         let [a, b] = ["a", "b"].map(|key| format!("pair {batcher} {key}"));
                         let (a, b) = (get(&self.first, &a)?, get(&self.second, &b)?);
                         assert!(a == b && a >= least, "half a batch: {least}, {a} and {b}");
+                    }
+                    if transaction.attempt() == 1 {
+                        self.let_another_commit();
                     }
                     transaction.put(&self.first, &key, value_of(first + 1))?;
                     transaction.put(&self.second, &key, value_of(first + 1))
