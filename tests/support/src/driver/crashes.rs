@@ -7,10 +7,13 @@ use embercask::{Error, Result};
 
 use super::plan::Stage;
 use super::transactions::Intruded;
-use super::{DIRECTORY, Driver, faults_over, look, open};
+use super::{DIRECTORY, Driver, faults_over, look, open, open_to_read};
 use crate::model::{Promise, State};
 use crate::ops::{Crash, Doing, Relapse, Settings, Upkeep};
 use crate::way::{Prepared, Way};
+
+/// Of this many crashes, one store is opened for reading before it is recovered.
+const READ_EVERY: usize = 4;
 
 pub(super) fn after(disk: &MemStorage, crash: &Crash) -> MemStorage {
     match crash {
@@ -185,10 +188,21 @@ impl Driver {
             survived = survived.max(survived_by(&relapse.crash));
         }
         let prepared = way.prepare(&disk, DIRECTORY);
+        let read = self.step.is_multiple_of(READ_EVERY).then(|| {
+            self.clock.set_wall(self.highest);
+            let reader = open_to_read(&disk, &self.clock, settings);
+            let reader = reader.unwrap_or_else(|error| panic!("reading after {crash:?}: {error}"));
+            self.visited.note("crashes read before the next opening");
+            look(&reader).unwrap()
+        });
         self.begin(disk, settings)
             .unwrap_or_else(|error| panic!("opening after {crash:?} and {relapses:?}: {error}"));
         prepared.assert_no_more_used(self.store.recovery_report());
         let found = look(&self.store).unwrap();
+        if let Some(read) = read {
+            let (read, found) = (format!("{read:?}"), format!("{found:?}"));
+            assert_eq!(read, found, "a store that is only read shows what opening it finds");
+        }
         self.settle_crash(survived, &found);
         self.last_sequence = self.store.stats().last_sequence;
         self.check_exact_counts();

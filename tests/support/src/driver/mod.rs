@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use embercask::storage::{CutPolicy, FaultStorage, MemStorage, Storage};
-use embercask::{Clock, Maintenance, ManualClock, Namespace, ReadMode, Result, RingMode, Store, Value};
+use embercask::{Clock, Maintenance, ManualClock, Namespace, Options, ReadMode, Result, RingMode, Store, Value};
 
 use crate::model::{History, Promise, State};
 use crate::ops::{Crash, FIRST_NAMES, Failure, Hold, Op, Settings, Write, keys};
@@ -80,6 +80,20 @@ pub struct Driver {
 }
 
 pub fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
+    options(clock, settings)
+        .storage(Arc::new(faults.clone()))
+        .open(DIRECTORY)
+}
+
+/// The store on this disk, opened for reading only.
+fn open_to_read(disk: &MemStorage, clock: &ManualClock, settings: &Settings) -> Result<Store> {
+    options(clock, settings)
+        .storage(Arc::new(disk.clone()))
+        .read_only(true)
+        .open(DIRECTORY)
+}
+
+fn options(clock: &ManualClock, settings: &Settings) -> Options {
     Store::options()
         .segment_bytes(settings.segment_bytes)
         .durability(settings.durability)
@@ -92,8 +106,6 @@ pub fn open(faults: &FaultStorage, clock: &ManualClock, settings: &Settings) -> 
         })
         .maintenance(Maintenance::Manual)
         .clock(clock.clone())
-        .storage(Arc::new(faults.clone()))
-        .open(DIRECTORY)
 }
 
 fn faults_over(storage: Arc<dyn Storage>) -> FaultStorage {

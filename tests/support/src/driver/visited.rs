@@ -11,6 +11,7 @@ pub struct Visited(BTreeMap<&'static str, u64>);
 /// of those with 0 it is enough that the fuzzer's corpus has them.
 const FLOORS: &[(&str, u64)] = &[
     ("changes refused", 80),
+    ("crashes read before the next opening", 30),
     ("crashes with snapshots held", 90),
     ("default lifetimes set", 50),
     ("deletes of a range cancelled", 5),
