@@ -302,7 +302,8 @@ impl Segment {
     /// As [`Segment::touch`], for many records, without waiting for them.
     pub(crate) fn prefetch(&self, offsets: impl IntoIterator<Item = u64>) {
         if cfg!(shuttle) {
-            // It would be a step to explore, in places that hold a lock which shuttle does not know.
+            // It would be a step to explore, in places that hold a lock which shuttle does not
+            // know.
             return;
         }
         if let Source::Memory(stripes) = &self.source {

@@ -198,26 +198,27 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| !word.is_empty())
 }
 
-/// The helpers in a file, with their names: functions, types and their implementations.
+/// The helpers in a file, with their names: functions, types and their implementations, and tables.
 fn helpers(text: &str) -> Vec<(&str, String)> {
     let mut helpers = Vec::new();
     let mut lines = text.lines();
     let mut is_test = false;
     while let Some(line) = lines.next() {
         is_test |= line == "#[test]";
-        if !line.ends_with(['{', '(']) || !line.starts_with(char::is_alphabetic) {
+        if !line.ends_with(['{', '(', '[']) || !line.starts_with(char::is_alphabetic) {
             continue;
         }
+        let end = if line.ends_with('[') { "];" } else { "}" };
         let body = lines
             .by_ref()
-            .take_while(|line| *line != "}")
+            .take_while(|line| *line != end)
             .map(|line| format!("{line}\n"))
             .collect();
         let behind = |keyword: &str| Some(word(line.split_once(keyword)?.1));
         let name = if line.starts_with("impl") {
             behind(" for ").or_else(|| behind("impl "))
         } else {
-            behind("fn ")
+            behind("fn ").or_else(|| behind("const "))
         };
         if let Some(name) = name.filter(|_| !std::mem::take(&mut is_test)) {
             helpers.push((name, body));
