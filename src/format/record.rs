@@ -183,10 +183,7 @@ impl Header {
     /// Encodes the header for `place`. The sequence must not be below the segment's base, nor 2^32
     /// or more above it.
     #[inline]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "there are as many words as the longest header has"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "there is room for all fields and the offset")]
     pub(crate) fn encode(&self, place: Place) -> EncodedHeader {
         debug_assert!(sequence_fits(place.base_sequence, self.sequence));
         debug_assert!(!self.kind.has_key() || (1..=KEY_LEN_MAX as u32).contains(&self.key_len));

@@ -137,6 +137,7 @@ impl Environment for Device {
             return Ok(None);
         }
         self.reserve.note(error);
+        let keep_end = tail.firm_end();
         let Some(active) = &mut tail.active else {
             return Ok(None);
         };
@@ -146,7 +147,6 @@ impl Environment for Device {
             let path = self.context.segment_path(active.segment.id());
             return Err(Error::unsure("cut back after a failed write", &path, source));
         }
-        let keep_end = tail.acknowledged_end.max(active.written);
         if keep_end >= active.appender.len() as u64 {
             return Ok(None);
         }

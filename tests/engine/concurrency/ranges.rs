@@ -10,7 +10,7 @@ use crate::concurrency::{intact, small, value_of};
 use test_support::{DIRECTORY, StopOnDrop, rng, until};
 
 const ROUNDS: u64 = 10;
-/// Keys that are there before the call and that nobody else touches.
+/// Keys that are there before the call and that no other thread touches.
 const PERMANENT: u64 = 300;
 /// Keys of a batch under each prefix: so many that it enters the indexes while others write.
 const OF_BATCH: u64 = 300;
