@@ -5,14 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::public_interface::interface::{read, root, rows, test_body, used_by, word, words};
 
-/// The flags in `src/command/cli/arguments.rs` and of `serve` as `Type --flag`, each with all its
+/// What the files that declare flags say, without their tests.
+fn declarations() -> Vec<String> {
+    let directory = root().join("src/command/cli/arguments");
+    let files = std::fs::read_dir(directory).expect("the directory of the flags");
+    let mut files: Vec<_> = files.map(|file| file.expect("a file of flags").path()).collect();
+    files.push(root().join("src/command/server/arguments.rs"));
+    files.sort();
+    let declared = files.iter().map(|path| read(path));
+    declared
+        .map(|text| text.split("#[cfg(test)]").next().unwrap().to_owned())
+        .collect()
+}
+
+/// The flags in `src/command/cli/arguments` and of `serve` as `Type --flag`, each with all its
 /// spellings.
 fn flags() -> BTreeMap<String, Vec<String>> {
-    let files = ["src/command/cli/arguments.rs", "src/command/server/arguments.rs"];
-    let text = files.map(|path| {
-        let text = read(&root().join(path));
-        text.split("#[cfg(test)]").next().unwrap().to_owned()
-    });
+    let text = declarations();
     let mut flags = BTreeMap::new();
     let (mut group, mut attribute) = (String::new(), String::new());
     let mut is_attribute = false;

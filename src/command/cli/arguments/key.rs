@@ -1,0 +1,156 @@
+//! `embercask key`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Class, Target};
+use crate::common::parse::Format;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Put a value, with optional expiry and metadata
+    #[command(after_help = "\
+Examples:
+  embercask key put -n SESSIONS user-123 logged-in --ttl 3600 --metadata '{\"plan\":\"pro\"}'
+  embercask key put -n PAGES /index.html --path index.html
+  embercask key put -n LOCKS job-7 me --if-absent")]
+    Put(Put),
+    /// Print a value
+    #[command(after_help = "\
+Examples:
+  embercask key get -n SESSIONS user-123 --text
+  embercask key get -n PAGES logo.png > logo.png
+  embercask key get -n SESSIONS user-123 --json")]
+    Get(Get),
+    /// Delete a key
+    #[command(after_help = "Example:\n  embercask key delete -n SESSIONS user-123")]
+    Delete(Delete),
+    /// List keys, as a JSON array of {name, expiration, metadata}
+    #[command(after_help = "\
+Examples:
+  embercask key list -n SESSIONS --prefix user-
+  embercask key list -n SESSIONS --start user-2 --end user-5 --reverse --limit 10 --text
+  embercask key list -n SESSIONS --prefix user- --count")]
+    List(List),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Put {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) key: OsString,
+    /// The value, unless --path is given
+    #[arg(
+        required_unless_present = "path",
+        conflicts_with = "path",
+        allow_negative_numbers = true
+    )]
+    pub(crate) value: Option<OsString>,
+    /// Read the value from this file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) path: Option<PathBuf>,
+    /// Expire the key after this many seconds
+    #[arg(long, value_name = "SECONDS", conflicts_with = "expiration")]
+    pub(crate) ttl: Option<u64>,
+    /// Expire the key at this time, in seconds since the epoch
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) expiration: Option<u64>,
+    /// JSON object to store with the value
+    #[arg(long, value_name = "JSON")]
+    pub(crate) metadata: Option<String>,
+    /// Put only if the key is absent
+    #[arg(long, conflicts_with = "if_sequence")]
+    pub(crate) if_absent: bool,
+    /// Put only if the newest write of the key has this sequence (`key get --json` prints it)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) if_sequence: Option<u64>,
+    /// Format of the key argument
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+    /// Format of the value argument
+    #[arg(long, value_name = "FORMAT", default_value = "raw", conflicts_with = "path")]
+    pub(crate) value_format: Format,
+    #[command(flatten)]
+    pub(crate) class: Class,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) key: OsString,
+    /// Print a newline after the value
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
+    /// Print one JSON object with value, expiry, metadata and sequence
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Format of the key argument
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+    /// Format of the printed value [default: raw; escaped on a terminal if not text]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    pub(crate) value_format: Option<Format>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) key: OsString,
+    /// Delete only if the newest write of the key has this sequence
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) if_sequence: Option<u64>,
+    /// Format of the key argument
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+    #[command(flatten)]
+    pub(crate) class: Class,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Only keys with this prefix
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) prefix: OsString,
+    /// Only this key and those after it
+    #[arg(long, value_name = "KEY", conflicts_with = "start_after")]
+    pub(crate) start: Option<OsString>,
+    /// Only keys after this one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) start_after: Option<OsString>,
+    /// Only keys before this one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) end: Option<OsString>,
+    /// List in descending order
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// List at most this many keys
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) limit: Option<u64>,
+    /// Print only the number of keys
+    #[arg(long, conflicts_with_all = ["json", "text", "values", "limit"])]
+    pub(crate) count: bool,
+    /// Print one JSON object per line
+    #[arg(long, conflicts_with = "text")]
+    pub(crate) json: bool,
+    /// Print one key per line, escaped
+    #[arg(long)]
+    pub(crate) text: bool,
+    /// Include values
+    #[arg(long, conflicts_with = "text")]
+    pub(crate) values: bool,
+    /// Format of the keys in flags
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+}

@@ -1,0 +1,202 @@
+//! The arguments of the command line, and their help: here those of the program and what several
+//! commands share, and a file for each group of commands.
+
+mod bulk;
+mod key;
+mod maintain;
+mod namespace;
+mod transfer;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use embercask::Durability;
+
+pub(crate) use bulk::Bulk;
+pub(crate) use key::{Delete, Get, Key, List, Put};
+pub(crate) use maintain::{Bench, Checkpoint, Inspect, Salvage, Stats, Verify};
+pub(crate) use namespace::{Named, Namespace};
+pub(crate) use transfer::{Export, FileFormat, Import};
+
+use crate::server::arguments::Serve;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// A key-value store in a directory: namespaces, keys, expiry, metadata.
+#[derive(Debug, Parser)]
+#[command(
+    name = "embercask",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    disable_help_flag = true,
+    after_help = "\
+Examples:
+  export EMBERCASK_STORE=./data
+  embercask namespace create SESSIONS
+  embercask key put -n SESSIONS user-123 logged-in --ttl 3600
+  embercask key list -n SESSIONS --prefix user-
+
+Exit status: 0 success; 1 absent, already there, condition not met, or declined; 2 wrong arguments
+or input; 3 damaged data; 4 store in use; 5 system error; 130 stopped by Ctrl-C or SIGTERM."
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(flatten)]
+    pub(crate) help: Help,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// `--help` prints the short help too: the long one, which explains each value, exceeds a screen.
+#[derive(Debug, Args)]
+pub(crate) struct Help {
+    /// Print help
+    #[arg(long, short, global = true, action = ArgAction::HelpShort)]
+    help: Option<bool>,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Directory of the store
+    #[arg(long, global = true, env = "EMBERCASK_STORE", value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Print only the requested output and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create, list, rename and delete namespaces
+    #[command(subcommand, visible_alias = "ns")]
+    Namespace(Namespace),
+    /// Put, get, delete and list single keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Put, get and delete many keys from a JSON file
+    #[command(subcommand)]
+    Bulk(Bulk),
+    /// Write namespaces to a file
+    Export(Export),
+    /// Read an exported file
+    Import(Import),
+    /// Show the keys, segments, disk space and memory of the store
+    Stats(Stats),
+    /// Reclaim the space of overwritten, deleted and expired records
+    #[command(after_help = "Ctrl-C stops it safely; space that is already reclaimed stays so.")]
+    Compact,
+    /// Check every byte and list all damage
+    Verify(Verify),
+    /// Copy the undamaged data of a damaged store into a new store
+    Salvage(Salvage),
+    /// Make a consistent copy of the store
+    Checkpoint(Checkpoint),
+    /// Show a segment, hint, manifest, index file or ring part by part
+    Inspect(Inspect),
+    /// Run commands at a prompt, on one open store
+    #[command(
+        after_help = "Takes the same commands, without `embercask` in front. Tab completes, `exit` or Ctrl-D leaves."
+    )]
+    Shell,
+    /// Benchmark this machine with a scratch store of random keys
+    Bench(Bench),
+    /// Serve the store as Workers KV over HTTP, for workerd, wrangler and the SDKs
+    Serve(Serve),
+    /// Generate a token for `serve`
+    #[command(after_help = "Clients send the token; the lines after it go into the file of `serve --config`.")]
+    Token {
+        /// Name of the token in logs
+        #[arg(default_value = "token")]
+        name: String,
+    },
+    /// Print a completion script
+    #[command(after_help = "Example:\n  embercask completions bash > /etc/bash_completion.d/embercask")]
+    Completions {
+        /// Shell that will read the script
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands
+    #[command(after_help = "Example:\n  embercask man --directory /usr/local/share/man/man1")]
+    Man {
+        /// Write a page for each command into this directory
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+}
+
+/// The namespace to work on.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Target {
+    /// Name of the namespace
+    #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// Id of the namespace (32 hexadecimal digits)
+    #[arg(long, value_name = "ID")]
+    pub(crate) namespace_id: Option<String>,
+}
+
+/// Durability of a write when the command reports success.
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[group(multiple = false)]
+pub(crate) struct Class {
+    /// Sync to the device: survives a power cut (the default)
+    #[arg(long)]
+    sync: bool,
+    /// Hand to the system: survives the end of this process
+    #[arg(long)]
+    os: bool,
+    /// Keep in memory until the command ends
+    #[arg(long)]
+    buffered: bool,
+}
+
+impl Class {
+    pub(crate) fn durability(self) -> Durability {
+        if self.buffered {
+            Durability::Buffered
+        } else if self.os {
+            Durability::Os
+        } else {
+            Durability::Sync
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_write_is_of_the_class_that_its_flag_names() {
+        for (flags, durability) in [
+            (&[][..], Durability::Sync),
+            (&["--sync"], Durability::Sync),
+            (&["--os"], Durability::Os),
+            (&["--buffered"], Durability::Buffered),
+        ] {
+            let words = ["embercask", "key", "delete", "-n", "N", "k"].iter().chain(flags);
+            let Command::Key(Key::Delete(delete)) = Arguments::parse_from(words).command else {
+                panic!("this is `key delete`")
+            };
+            assert_eq!(delete.class.durability(), durability, "{flags:?}");
+        }
+        let both = ["embercask", "key", "delete", "-n", "N", "k", "--os", "--sync"];
+        assert!(Arguments::try_parse_from(both).is_err());
+    }
+}
