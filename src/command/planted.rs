@@ -54,6 +54,10 @@ breakages! {
     AcceptAnyMetadata,
     /// The server accepts values of any length.
     AcceptLargeValues,
+    /// The server does not check the conditions of a write.
+    IgnoreConditions,
+    /// The server judges the conditions of a put before the put, not in one step with it.
+    JudgeConditionsFirst,
     /// The server treats a body that was cut off as complete.
     HalfBulk,
     /// A server that stops does not finish the requests under way.

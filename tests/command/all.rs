@@ -5,6 +5,7 @@ mod binding;
 mod bounds;
 mod bulk;
 mod command;
+mod conditional;
 mod http;
 mod keys;
 mod lists;

@@ -251,7 +251,7 @@ impl<S: Read + Write> Connection<S> {
         head.extend_from_slice(b"\r\n");
         self.send(&head);
         self.send(body);
-        self.answer()
+        self.try_answer_to(method).expect("the connection ended")
     }
 
     /// The next response; it must have a length.
@@ -261,6 +261,11 @@ impl<S: Read + Write> Connection<S> {
 
     /// The next response; None if the connection ends first, even in the middle of it.
     pub fn try_answer(&mut self) -> Option<Answer> {
+        self.try_answer_to("GET")
+    }
+
+    /// As [`Connection::try_answer`], to a request with this method: what answers HEAD has no body.
+    fn try_answer_to(&mut self, method: &str) -> Option<Answer> {
         let mut line = || {
             let mut line = Vec::new();
             let read = self.stream.read_until(b'\n', &mut line);
@@ -290,6 +295,9 @@ impl<S: Read + Write> Connection<S> {
             headers,
             body: Vec::new(),
         };
+        if method == "HEAD" || answer.status == 304 {
+            return Some(answer);
+        }
         let length = answer.header("content-length").expect("a body of known length");
         let length: usize = std::str::from_utf8(length).unwrap().parse().unwrap();
         answer.body.resize(length, 0);

@@ -14,13 +14,16 @@ use serde_json::value::RawValue;
 
 use super::blocking::blocking;
 use super::body::{Body, Disconnected};
+use super::conditions::Conditions;
 use super::error::ApiError;
 use super::listing::{ListedKey, listed, page};
 use super::parse::bulk;
 use super::parse::encoding::{Query, decode};
-use super::parse::rules::{self, Expiration};
-use super::response::{ApiResponse, response, set_header, to_json, value_response};
+use super::parse::rules;
+use super::reading::Reading;
+use super::response::{ApiResponse, response, set_etag, set_header, to_json};
 use super::shared::Shared;
+use super::writing::Put;
 use crate::planted::{Planted, planted};
 
 /// The header that names the namespace, by id or name.
@@ -48,12 +51,12 @@ where
         (&Method::GET, "/") => ("list", list_plan(&head)),
         (&Method::GET, _) => ("get", get_plan(&head)),
         (&Method::PUT, _) => ("put", put_plan(&head, shared.store.now_ms())),
-        (&Method::DELETE, _) => ("delete", key(&head).map(|key| Plan::Delete { key })),
+        (&Method::DELETE, _) => ("delete", delete_plan(&head)),
         (&Method::POST, "/bulk/get") => ("bulk_get", Ok(Plan::GetMany)),
         _ => ("other", Err(ApiError::new(405, 10405, "Method Not Allowed"))),
     };
     let keep_max = match &plan {
-        Ok(Plan::Put { .. }) => rules::VALUE_BYTES_MAX,
+        Ok(Plan::Put(_)) => rules::VALUE_BYTES_MAX,
         Ok(Plan::GetMany) => bulk::GET_BODY_BYTES_MAX,
         _ => 0,
     };
@@ -73,14 +76,12 @@ where
 enum Plan {
     Get {
         key: Vec<u8>,
+        reading: Reading,
     },
-    Put {
-        key: Vec<u8>,
-        expiration: Option<Expiration>,
-        metadata: Option<Vec<u8>>,
-    },
+    Put(Put),
     Delete {
         key: Vec<u8>,
+        conditions: Conditions,
     },
     List {
         limit: usize,
@@ -92,7 +93,7 @@ enum Plan {
 
 impl Plan {
     fn is_write(&self) -> bool {
-        matches!(self, Plan::Put { .. } | Plan::Delete { .. })
+        matches!(self, Plan::Put(_) | Plan::Delete { .. })
     }
 }
 
@@ -149,7 +150,8 @@ fn parameter(head: &Parts, name: &str) -> Result<Option<String>, ApiError> {
 fn get_plan(head: &Parts) -> Result<Plan, ApiError> {
     let key = key(head)?;
     rules::check_cache_ttl(parameter(head, "cache_ttl")?.as_deref())?;
-    Ok(Plan::Get { key })
+    let reading = Reading::of(head)?;
+    Ok(Plan::Get { key, reading })
 }
 
 fn put_plan(head: &Parts, now_ms: u64) -> Result<Plan, ApiError> {
@@ -158,11 +160,18 @@ fn put_plan(head: &Parts, now_ms: u64) -> Result<Plan, ApiError> {
     let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now_ms)?;
     let metadata = head.headers.get(METADATA_HEADER).map(|value| value.as_bytes());
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
-    Ok(Plan::Put {
+    Ok(Plan::Put(Put {
         key,
         expiration,
         metadata: metadata.map(<[u8]>::to_vec),
-    })
+        conditions: Conditions::of(&head.headers)?,
+    }))
+}
+
+fn delete_plan(head: &Parts) -> Result<Plan, ApiError> {
+    let key = key(head)?;
+    let conditions = Conditions::of(&head.headers)?;
+    Ok(Plan::Delete { key, conditions })
 }
 
 fn list_plan(head: &Parts) -> Result<Plan, ApiError> {
@@ -181,29 +190,28 @@ fn list_plan(head: &Parts) -> Result<Plan, ApiError> {
 
 async fn run(shared: &Arc<Shared>, namespace: Namespace, plan: Plan, body: Body) -> Result<ApiResponse, ApiError> {
     match plan {
-        Plan::Get { key } => {
-            let value = blocking(move || Ok(namespace.get(&key)?)).await?;
-            Ok(get_response(value.ok_or_else(not_found)?))
+        Plan::Get { key, reading } => {
+            blocking(move || get_response(namespace.get(&key)?.ok_or_else(not_found)?, &reading)).await
         }
-        Plan::Put {
-            key,
-            expiration,
-            metadata,
-        } => {
+        Plan::Put(put) => {
             rules::check_value(body.length)?;
-            let options = shared.put_options(expiration, metadata.as_deref());
-            blocking(move || {
+            let shared = Arc::clone(shared);
+            let etag = blocking(move || {
                 // Moves all of `body`, with its memory permit, which is held until the put is done
                 // even if the client has gone.
                 let body = body;
-                Ok(namespace.put_with(&key, &body.bytes, options)?)
-            })
-            .await?;
-            Ok(response(200, None, ""))
+                put.run(&shared, &namespace, &body.bytes)
+            });
+            let etag = etag.await?;
+            let mut response = response(200, None, "");
+            if let Some(etag) = etag {
+                set_etag(&mut response, etag);
+            }
+            Ok(response)
         }
-        Plan::Delete { key } => {
+        Plan::Delete { key, conditions } => {
             let durability = shared.durability;
-            blocking(move || Ok(namespace.delete_with(&key, None, Some(durability))?)).await?;
+            blocking(move || conditions.delete(&namespace, &key, durability)).await?;
             Ok(response(200, None, ""))
         }
         Plan::List { limit, prefix, cursor } => {
@@ -222,10 +230,10 @@ fn not_found() -> ApiError {
     ApiError::new(404, 10009, "Not Found")
 }
 
-fn get_response(value: Value) -> ApiResponse {
+fn get_response(value: Value, reading: &Reading) -> Result<ApiResponse, ApiError> {
     let metadata = rules::metadata_json(value.metadata());
     let expiry_ms = value.expiry_ms();
-    let mut response = value_response(value);
+    let mut response = reading.response(value)?;
     if let Some(metadata) = metadata {
         set_header(&mut response, METADATA_HEADER, metadata.get().as_bytes());
     }
@@ -233,7 +241,7 @@ fn get_response(value: Value) -> ApiResponse {
         let seconds = rules::expiration_seconds(expiry_ms).to_string();
         set_header(&mut response, EXPIRATION_HEADER, seconds.as_bytes());
     }
-    response
+    Ok(response)
 }
 
 #[derive(Serialize)]

@@ -10,7 +10,9 @@ pub(crate) mod arguments;
 mod binding;
 mod blocking;
 mod body;
+mod conditions;
 mod error;
+mod etag;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod get_many;
@@ -20,10 +22,12 @@ mod listing;
 mod metrics;
 mod page;
 pub(crate) mod parse;
+mod reading;
 mod response;
 mod rest;
 mod settings;
 mod shared;
+mod writing;
 
 use std::io::Write;
 use std::sync::Arc;

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use embercask::Value;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::error::ApiError;
+use super::etag::Etag;
 
 pub(super) type ApiResponse = Response<Full<Bytes>>;
 
@@ -39,6 +40,12 @@ pub(super) fn value_response(value: Value) -> ApiResponse {
 pub(super) fn set_header(response: &mut ApiResponse, name: &'static str, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
         response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}
+
+pub(super) fn set_etag(response: &mut ApiResponse, etag: Etag) {
+    if let Ok(etag) = HeaderValue::from_str(&etag.to_string()) {
+        response.headers_mut().insert(ETAG, etag);
     }
 }
 

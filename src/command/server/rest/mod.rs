@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use embercask::Namespace;
-use hyper::Request;
 use hyper::http::request::Parts;
+use hyper::{Method, Request};
 
 use super::access::{Access, denied};
 use super::body::Disconnected;
+use super::conditions;
 use super::error::ApiError;
 use super::parse::encoding::{Query, decode};
 use super::parse::rules;
@@ -53,7 +54,8 @@ where
                 head: &head,
                 parameters,
             };
-            match route.right.check(&access) {
+            let checked = route.right.check(&access).and_then(|()| context.refuse_conditions());
+            match checked {
                 Ok(()) => (route.handler)(&context, body).await,
                 Err(error) => Err(error),
             }
@@ -89,6 +91,14 @@ impl RequestContext<'_> {
         let key = decode(self.parameters.key, false).ok_or_else(rules::undecodable_key);
         key.and_then(|key| rules::check_key(&key).map(|()| key))
             .map_err(|error| error.of(operation))
+    }
+
+    /// Refuses the conditions of a write that is not of a single value.
+    fn refuse_conditions(&self) -> Result<(), ApiError> {
+        match self.parameters.key.is_empty() && self.head.method != Method::GET {
+            true => conditions::refuse(&self.head.headers),
+            false => Ok(()),
+        }
     }
 
     /// A query parameter that is a number above zero.

@@ -7,11 +7,14 @@ use super::envelope::{success, success_with};
 use super::{FORM_BYTES_MAX, RequestContext};
 use crate::server::blocking::blocking;
 use crate::server::body::Body;
+use crate::server::conditions::Conditions;
 use crate::server::error::ApiError;
 use crate::server::listing::{listed, page};
 use crate::server::parse::form::{self, Form};
 use crate::server::parse::rules;
-use crate::server::response::{ApiResponse, set_header, value_response};
+use crate::server::reading::Reading;
+use crate::server::response::{ApiResponse, set_etag, set_header};
+use crate::server::writing::Put;
 
 fn not_found(operation: &str) -> ApiError {
     ApiError::new(404, 10009, "key not found").of(operation)
@@ -22,15 +25,18 @@ impl RequestContext<'_> {
         const OPERATION: &str = "get";
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
-        let value = blocking(move || Ok(namespace.get(&key)?)).await?;
-        let value = value.ok_or_else(|| not_found(OPERATION))?;
-        let expiry_ms = value.expiry_ms();
-        let mut response = value_response(value);
-        if let Some(expiry_ms) = expiry_ms {
-            let seconds = rules::expiration_seconds(expiry_ms).to_string();
-            set_header(&mut response, "expiration", seconds.as_bytes());
-        }
-        Ok(response)
+        let reading = Reading::of(self.head).map_err(|error| error.of(OPERATION))?;
+        blocking(move || {
+            let value = namespace.get(&key)?.ok_or_else(|| not_found(OPERATION))?;
+            let expiry_ms = value.expiry_ms();
+            let mut response = reading.response(value)?;
+            if let Some(expiry_ms) = expiry_ms {
+                let seconds = rules::expiration_seconds(expiry_ms).to_string();
+                set_header(&mut response, "expiration", seconds.as_bytes());
+            }
+            Ok(response)
+        })
+        .await
     }
 
     pub(super) async fn metadata(&self) -> Result<ApiResponse, ApiError> {
@@ -65,16 +71,24 @@ impl RequestContext<'_> {
         };
         let metadata = metadata.as_deref().map(rules::check_metadata).transpose();
         rules::check_value(value.len() as u64).map_err(of_operation)?;
-        let options = self
-            .shared
-            .put_options(expiration, metadata.map_err(of_operation)?.flatten());
-        blocking(move || {
+        let put = Put {
+            key,
+            expiration,
+            metadata: metadata.map_err(of_operation)?.flatten().map(<[u8]>::to_vec),
+            conditions: Conditions::of(&self.head.headers).map_err(of_operation)?,
+        };
+        let shared = self.shared.clone();
+        let etag = blocking(move || {
             // Holds the memory permit until the put is done.
             let _body = body;
-            Ok(namespace.put_with(&key, &value, options)?)
-        })
-        .await?;
-        Ok(success(&()))
+            put.run(&shared, &namespace, &value)
+        });
+        let etag = etag.await?;
+        let mut response = success(&());
+        if let Some(etag) = etag {
+            set_etag(&mut response, etag);
+        }
+        Ok(response)
     }
 
     /// The boundary, if the body is a form.
@@ -87,8 +101,9 @@ impl RequestContext<'_> {
         const OPERATION: &str = "remove key";
         let namespace = self.namespace(OPERATION)?;
         let key = self.key(OPERATION)?;
+        let conditions = Conditions::of(&self.head.headers).map_err(|error| error.of(OPERATION))?;
         let durability = self.shared.durability;
-        blocking(move || Ok(namespace.delete_with(&key, None, Some(durability))?)).await?;
+        blocking(move || conditions.delete(&namespace, &key, durability)).await?;
         Ok(success(&()))
     }
 
