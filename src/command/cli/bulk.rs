@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
-use embercask::{Error, ErrorKind, Namespace, PutOptions, Value};
+use embercask::{Error, ErrorKind, Namespace, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::arguments::{Bulk, Class};
+use super::destination::{Destination, Place};
 use super::output::{TextOrBase64, json, stdout};
 use super::session::Session;
 use super::transfer::{Input, array};
-use super::writer::{Change, Rules, Write, Writer};
+use super::writer::{Change, Lifetime, Rules, Write, Writer};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::objects::NamedKey;
@@ -39,23 +40,18 @@ pub(crate) struct Pair {
 
 impl Pair {
     /// The put for this pair. Warns about unknown properties.
-    pub(crate) fn into_write(self, number: u64, namespace: &Namespace, session: &Session) -> Outcome<Write> {
+    pub(crate) fn into_write(self, number: u64, namespace: &Place, session: &Session) -> Outcome<Write> {
         for unknown in self.unknown.keys() {
             session.note(format_args!(
                 "pair {number}: the unknown property \"{unknown}\" is ignored"
             ));
         }
-        let mut options = PutOptions::new();
-        if let Some(metadata) = &self.metadata {
-            options = options.metadata(metadata.get().as_bytes());
-        }
         // As in Workers KV, `expiration_ttl` wins over `expiration`.
-        let expiration = self.expiration.filter(|_| self.expiration_ttl.is_none());
-        if let Some(seconds) = self.expiration_ttl {
-            options = options.ttl(Duration::from_secs(seconds));
-        } else if let Some(seconds) = expiration {
-            options = options.expiration(seconds);
-        }
+        let lifetime = match (self.expiration_ttl, self.expiration) {
+            (Some(seconds), _) => Lifetime::For(Duration::from_secs(seconds)),
+            (None, Some(seconds)) => Lifetime::UntilMs(seconds.saturating_mul(1000)),
+            (None, None) => Lifetime::Default,
+        };
         let value = if self.base64 {
             decode_base64(&self.value).map_err(|failure| {
                 let key = escape(self.key.as_bytes());
@@ -70,8 +66,8 @@ impl Pair {
             key: self.key.into_bytes(),
             change: Change::Put {
                 value,
-                options,
-                expiry_ms: expiration.map(|seconds| seconds.saturating_mul(1000)),
+                lifetime,
+                metadata: self.metadata.map(|json| json.get().as_bytes().to_vec()),
             },
         })
     }
@@ -104,7 +100,7 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
         Bulk::Put { target, file, class } => {
             let namespace = session.namespace(&target)?;
             let input = Input::open(&file, session, "putting")?;
-            put_all(session, &namespace, class, input)
+            put_all(session, namespace, class, input)
                 .and_then(|keys| session.say(format_args!("Success! Wrote {keys} keys.")))
         }
         Bulk::Get { target, file } => get(
@@ -124,25 +120,29 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
                 return Err(Failure::no("nothing was deleted", ""));
             }
             let input = Input::open(&file, session, "deleting")?;
-            delete_all(&namespace, class, input)
+            delete_all(namespace, class, input)
                 .and_then(|keys| session.say(format_args!("Success! Deleted {keys} keys.")))
         }
     }
 }
 
 /// Puts the pairs of a file.
-pub(super) fn put_all(session: &Session, namespace: &Namespace, class: Class, input: Input) -> Outcome<u64> {
-    write(namespace, class, input, "pair", |number, pair: Pair| {
-        pair.into_write(number, namespace, session)
+pub(super) fn put_all(session: &Session, namespace: Namespace, class: Class, input: Input) -> Outcome<u64> {
+    let destination = Destination::store(namespace.store().clone(), class.durability());
+    let place = Place::Store(namespace);
+    write(destination, input, "pair", |number, pair: Pair| {
+        pair.into_write(number, &place, session)
     })
 }
 
 /// Deletes the keys of a file.
-pub(super) fn delete_all(namespace: &Namespace, class: Class, input: Input) -> Outcome<u64> {
-    write(namespace, class, input, "key", |number, name: NamedKey<Listed>| {
+pub(super) fn delete_all(namespace: Namespace, class: Class, input: Input) -> Outcome<u64> {
+    let destination = Destination::store(namespace.store().clone(), class.durability());
+    let place = Place::Store(namespace);
+    write(destination, input, "key", |number, name: NamedKey<Listed>| {
         Ok(Write {
             number,
-            namespace: namespace.clone(),
+            namespace: place.clone(),
             key: into_key(name).map_err(|failure| failure.at(format_args!("key {number}")))?,
             change: Change::Delete,
         })
@@ -151,15 +151,14 @@ pub(super) fn delete_all(namespace: &Namespace, class: Class, input: Input) -> O
 
 /// Does the writes of all items of a file, and returns their number.
 fn write<T: for<'de> Deserialize<'de>>(
-    namespace: &Namespace,
-    class: Class,
+    destination: Destination,
     input: Input,
     item: &str,
     to_write: impl Fn(u64, T) -> Outcome<Write>,
 ) -> Outcome<u64> {
     let _expected = interrupt::expect();
     let called = format!("{}, {item}", input.name);
-    let mut writer = Writer::new(namespace.store().clone(), class.durability(), Rules::default(), called);
+    let mut writer = Writer::new(destination, Rules::default(), called);
     let written = array::for_each(input, |number, item: T| writer.add(to_write(number, item)?));
     // The items before a wrong one are good, so commit them; but not after Ctrl-C.
     let written = match written {

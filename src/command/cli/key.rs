@@ -6,9 +6,10 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use embercask::{Condition, EntryRef, Error, Limits, PutOptions};
+use embercask::{Condition, Error, Limits, PutOptions};
 
 use super::arguments::{Delete, Get, Key, List, Put};
+use super::entry::Entry;
 use super::output::{ListedKey, json, json_line, stdout};
 use super::session::Session;
 use crate::common::failure::{Failure, Outcome};
@@ -108,7 +109,7 @@ fn get(session: &Session, arguments: &Get) -> Outcome {
     };
     let mut out = stdout();
     if arguments.json {
-        json_line(&mut out, &ListedKey::of_value(&key, &value))?;
+        json_line(&mut out, &ListedKey::of(&Entry::of_value(&key, &value)))?;
     } else {
         out.write_all(&shown(session, arguments, &value))?;
         if arguments.text {
@@ -198,7 +199,7 @@ fn list(session: &Session, arguments: &List) -> Outcome {
                 damaged += 1;
                 session.tell_damage(error);
             }
-            style.entry(&mut out, &entry)?;
+            style.entry(&mut out, Entry::of(&entry))?;
         }
         left -= page.len() as u64;
         match page.cursor() {
@@ -251,15 +252,19 @@ impl Style {
         }
     }
 
-    fn entry(&mut self, out: &mut dyn Write, entry: &EntryRef<'_>) -> Outcome {
+    fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> Outcome {
+        let shown = |values| match values {
+            true => entry,
+            false => entry.without_value(),
+        };
         match self {
             Style::Array { empty, values } => {
                 out.write_all(if *empty { b"\n  " } else { b",\n  " })?;
                 *empty = false;
-                json(out, &ListedKey::of_entry(entry, *values))
+                json(out, &ListedKey::of(&shown(*values)))
             }
-            Style::Lines { values } => json_line(out, &ListedKey::of_entry(entry, *values)),
-            Style::Text => Ok(writeln!(out, "{}", escape(entry.key()))?),
+            Style::Lines { values } => json_line(out, &ListedKey::of(&shown(*values))),
+            Style::Text => Ok(writeln!(out, "{}", escape(entry.key))?),
         }
     }
 

@@ -4,6 +4,8 @@
 pub(crate) mod arguments;
 mod bench;
 mod bulk;
+mod destination;
+mod entry;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod generate;

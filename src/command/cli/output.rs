@@ -2,11 +2,11 @@
 
 use std::io::{self, BufWriter, Write};
 
-use embercask::{EntryRef, Value};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
+use super::entry::Entry;
 use crate::common::blanks::without_blanks;
 use crate::common::failure::Outcome;
 use crate::common::text::{encode_base64, is_deceptive};
@@ -134,30 +134,20 @@ pub(crate) struct ListedKey<'a> {
 }
 
 impl<'a> ListedKey<'a> {
-    /// Shows the value only with `with_value`, and if the listing was made with values.
-    pub(crate) fn of_entry(entry: &EntryRef<'a>, with_value: bool) -> Self {
-        let value = entry.value().filter(|_| with_value);
-        Self::new(entry.key(), value, entry.expiry_ms(), entry.metadata())
-    }
-
-    pub(crate) fn of_value(key: &'a [u8], value: &'a Value) -> Self {
-        Self::new(key, Some(value), value.expiry_ms(), value.metadata())
-    }
-
-    fn new(key: &'a [u8], value: Option<&'a Value>, expiry_ms: Option<u64>, metadata: Option<&'a [u8]>) -> Self {
-        let name = TextOrBase64::of(key);
-        let shown = value.map(|value| TextOrBase64::of(value.as_bytes()));
+    pub(crate) fn of(entry: &Entry<'a>) -> Self {
+        let name = TextOrBase64::of(entry.key);
+        let shown = entry.value.map(TextOrBase64::of);
         let (value_text, value_base64) = shown.map_or((None, None), |shown| (shown.text, shown.base64));
-        let metadata = JsonOrBase64::of(metadata);
+        let metadata = JsonOrBase64::of(entry.metadata);
         ListedKey {
             name: name.text,
             name_base64: name.base64,
             value: value_text,
             value_base64,
-            expiration: expiry_ms.map(|ms| ms.div_ceil(1000)),
+            expiration: entry.expiry_ms.map(|ms| ms.div_ceil(1000)),
             metadata: metadata.json,
             metadata_base64: metadata.base64,
-            sequence: value.map(Value::sequence),
+            sequence: entry.sequence,
         }
     }
 }

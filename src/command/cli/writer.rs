@@ -1,10 +1,10 @@
 //! Many writes, grouped into batches.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
-
-use crate::common::failure::{Failure, Outcome};
+use super::destination::{Destination, Place, Refused};
+use crate::common::failure::Outcome;
 use crate::common::interrupt;
 use crate::common::text::escape_short;
 use crate::planted::{Planted, planted};
@@ -20,7 +20,7 @@ const SHOWN_MAX: usize = 100;
 /// A write, and the number of its line or pair in the input.
 pub(crate) struct Write {
     pub(crate) number: u64,
-    pub(crate) namespace: Namespace,
+    pub(crate) namespace: Place,
     pub(crate) key: Vec<u8>,
     pub(crate) change: Change,
 }
@@ -28,11 +28,21 @@ pub(crate) struct Write {
 pub(crate) enum Change {
     Put {
         value: Vec<u8>,
-        options: PutOptions,
-        /// The time in `options`, if there is one.
-        expiry_ms: Option<u64>,
+        lifetime: Lifetime,
+        metadata: Option<Vec<u8>>,
     },
     Delete,
+}
+
+/// How long a key lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// That of its namespace; where that has none, forever.
+    Default,
+    Forever,
+    For(Duration),
+    /// Until this time, in milliseconds since the epoch.
+    UntilMs(u64),
 }
 
 impl Write {
@@ -64,8 +74,7 @@ pub(crate) struct Tally {
 
 /// Commits writes in order, in batches that are atomic.
 pub(crate) struct Writer {
-    store: Store,
-    durability: Durability,
+    destination: Destination,
     rules: Rules,
     /// How messages refer to a write, without its number: `pairs.json, pair`.
     called: String,
@@ -77,10 +86,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(store: Store, durability: Durability, rules: Rules, called: String) -> Writer {
+    pub(crate) fn new(destination: Destination, rules: Rules, called: String) -> Writer {
         Writer {
-            store,
-            durability,
+            destination,
             rules,
             called,
             pending: Vec::new(),
@@ -88,6 +96,10 @@ impl Writer {
             failed: false,
             tally: Tally::default(),
         }
+    }
+
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
     }
 
     /// Whether all added writes are committed, or skipped by the rules.
@@ -130,39 +142,29 @@ impl Writer {
         if let [only] = &writes[..] {
             return self.write(only);
         }
-        let mut batch = self.store.batch();
-        batch.durability(self.durability);
-        for Write {
-            namespace, key, change, ..
-        } in &writes
-        {
-            match change {
-                Change::Put { value, options, .. } => batch.put_with(namespace, key, value, options),
-                Change::Delete => batch.delete(namespace, key),
-            };
-        }
-        match batch.commit() {
-            Ok(_) => self.tally.done += writes.len() as u64,
+        match self.destination.write_all(&writes) {
+            Ok(()) => self.tally.done += writes.len() as u64,
             // One write is invalid, so none was done. Writing them one by one does those before it,
             // and names it.
-            Err(error) if error.kind() == ErrorKind::InvalidInput && !planted(Planted::StopAtWrong) => {
+            Err(Refused::Invalid(_)) if !planted(Planted::StopAtWrong) => {
                 for write in &writes {
                     self.write(write)?;
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(refused) => return Err(refused.into_failure()),
         }
         Ok(())
     }
 
     /// The writes that the rules do not skip.
     fn chosen(&mut self, pending: Vec<Write>) -> Outcome<Vec<Write>> {
-        let earliest = self.store.now_ms().saturating_add(EXPIRES_SOON_MS);
+        let earliest = self.destination.now_ms().saturating_add(EXPIRES_SOON_MS);
         let mut put = HashSet::new();
         let mut chosen = Vec::with_capacity(pending.len());
         for write in pending {
-            if let Change::Put { expiry_ms, .. } = &write.change {
-                if self.rules.skip_expired && expiry_ms.is_some_and(|expiry| expiry < earliest) {
+            if let Change::Put { lifetime, .. } = &write.change {
+                let is_expired = matches!(lifetime, Lifetime::UntilMs(expiry) if *expiry < earliest);
+                if self.rules.skip_expired && is_expired {
                     self.tally.expired += 1;
                     continue;
                 }
@@ -182,22 +184,10 @@ impl Writer {
 
     /// Does one write alone; an error names its number and key.
     fn write(&mut self, write: &Write) -> Outcome {
-        let Write {
-            number,
-            namespace,
-            key,
-            change,
-        } = write;
-        let done = match change {
-            Change::Put { value, options, .. } => {
-                let options = options.clone().durability(self.durability);
-                namespace.put_with(key, value, options).map(drop)
-            }
-            Change::Delete => namespace.delete_with(key, None, Some(self.durability)).map(drop),
-        };
-        done.map_err(|error| {
-            let key = escape_short(key, SHOWN_MAX);
-            Failure::from(error).at(format_args!("{} {number}, key \"{key}\"", self.called))
+        self.destination.write(write).map_err(|refused| {
+            let (number, key) = (write.number, escape_short(&write.key, SHOWN_MAX));
+            let failure = refused.into_failure();
+            failure.at(format_args!("{} {number}, key \"{key}\"", self.called))
         })?;
         self.tally.done += 1;
         Ok(())

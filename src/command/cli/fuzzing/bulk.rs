@@ -53,9 +53,9 @@ pub fn bulk_array(data: &[u8]) {
     let reader = Input::of_reader(Dribble::new(text, step, None));
     let is_put = how & 1 == 0;
     let done = if is_put {
-        put_all(&session, &namespace, Class::default(), reader)
+        put_all(&session, namespace, Class::default(), reader)
     } else {
-        delete_all(&namespace, Class::default(), reader)
+        delete_all(namespace, Class::default(), reader)
     };
 
     let (count, fails) = apply(&items, is_put, &mut expected);

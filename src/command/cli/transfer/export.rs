@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use super::output::{Left, Output};
 use super::record::{self, Read};
 use crate::cli::arguments::{Export, FileFormat};
+use crate::cli::entry::Entry;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
@@ -252,6 +253,7 @@ impl Exporter<'_> {
                 self.bar.suspend(|| self.session.tell_damage(error));
                 continue;
             }
+            let entry = Entry::of(&entry);
             match self.format {
                 FileFormat::Lines => self.line(&record::key_line(namespace, &entry)?)?,
                 FileFormat::Bulk => {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crc32fast::Hasher;
-use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
 
 use super::array;
 use super::input::Input;
@@ -12,8 +11,9 @@ use super::progress::{Done, Progress};
 use super::record::{self, Read, Record};
 use crate::cli::arguments::{FileFormat, Import};
 use crate::cli::bulk::Pair;
+use crate::cli::destination::{Destination, Place};
 use crate::cli::session::Session;
-use crate::cli::writer::{Change, Rules, Tally, Write, Writer};
+use crate::cli::writer::{Change, Lifetime, Rules, Tally, Write, Writer};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::text::count;
@@ -34,9 +34,9 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
 
 pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -> Outcome {
     let mut progress = Progress::of(session, arguments, input.is_file)?;
-    let store = session.store_or_new()?;
+    let destination = Destination::store(session.store_or_new()?, arguments.class.durability());
     let _expected = interrupt::expect();
-    let skip = progress.done(&store)?;
+    let skip = progress.done(&destination)?;
     if let Some(done) = &skip {
         let (items, what) = (count(done.items), items_of(arguments));
         session.note(format_args!("Resuming after the first {items} {what}s."));
@@ -51,9 +51,8 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
         arguments,
         name: input.name.clone(),
         namespaces: HashMap::new(),
-        writer: Writer::new(store.clone(), arguments.class.durability(), rules, called.clone()),
+        writer: Writer::new(destination, rules, called.clone()),
         called,
-        store,
         seen: Seen::default(),
         before: Seen::default(),
         done: Seen::default(),
@@ -95,8 +94,7 @@ struct Importer<'a> {
     /// How messages refer to the input, and to its items.
     name: String,
     called: String,
-    store: Store,
-    namespaces: HashMap<String, Namespace>,
+    namespaces: HashMap<String, Place>,
     writer: Writer,
     seen: Seen,
     /// `seen` without the item being processed.
@@ -134,7 +132,7 @@ impl Importer<'_> {
         };
         match read.and_then(|()| self.check_whole()) {
             Ok(()) => {
-                self.store.sync()?;
+                self.writer.destination().sync()?;
                 self.progress.forget();
                 self.session.say(self.told())
             }
@@ -268,32 +266,21 @@ impl Importer<'_> {
         if self.arguments.namespace.is_some() {
             return Ok(());
         }
-        let namespace = match (self.store.open_namespace(&name), id) {
-            (Err(error), Some(id))
-                if error.kind() == ErrorKind::NotFound && self.store.namespace_by_id(id)?.is_none() =>
-            {
-                self.store.create_namespace_with_id(&name, id)?
-            }
-            (Err(error), _) if error.kind() == ErrorKind::NotFound => self.store.namespace(&name)?,
-            (namespace, _) => namespace?,
-        };
         let ttl = default_ttl_ms.map(Duration::from_millis);
-        let had = namespace.default_ttl();
-        if ttl.is_some() && ttl != had && !(self.arguments.if_absent && had.is_some()) {
-            namespace.set_default_ttl(ttl)?;
-        }
+        let destination = self.writer.destination();
+        let namespace = destination.declare(&name, id, ttl, self.arguments.if_absent)?;
         self.namespaces.insert(name, namespace);
         Ok(())
     }
 
     /// The namespace named by the user, or else by the input.
-    fn named(&mut self, by_input: Option<String>) -> Outcome<Namespace> {
+    fn named(&mut self, by_input: Option<String>) -> Outcome<Place> {
         let name = self.arguments.namespace.clone().or(by_input);
         let name = name.ok_or_else(|| Failure::usage("the key has no namespace", "name one with -n NAME"))?;
         if let Some(namespace) = self.namespaces.get(&name) {
             return Ok(namespace.clone());
         }
-        let namespace = self.store.namespace(&name)?;
+        let namespace = self.writer.destination().namespace(&name)?;
         self.namespaces.insert(name, namespace.clone());
         Ok(namespace)
     }
@@ -306,23 +293,20 @@ impl Importer<'_> {
             expiry_ms,
             metadata,
         } = record;
-        let mut options = match expiry_ms {
-            Some(expiry) => PutOptions::new().expires_at_ms(expiry),
-            None if planted(Planted::ImportByDefaultTtl) => PutOptions::new(),
+        let lifetime = match expiry_ms {
+            Some(expiry) => Lifetime::UntilMs(expiry),
+            None if planted(Planted::ImportByDefaultTtl) => Lifetime::Default,
             // Exported from a namespace that may have had a default lifetime, too.
-            None => PutOptions::new().forever(),
+            None => Lifetime::Forever,
         };
-        if let Some(metadata) = metadata {
-            options = options.metadata(metadata);
-        }
         Ok(Write {
             number: self.seen.items,
             namespace: self.named(namespace)?,
             key,
             change: Change::Put {
                 value,
-                options,
-                expiry_ms,
+                lifetime,
+                metadata,
             },
         })
     }
@@ -350,12 +334,13 @@ impl Importer<'_> {
 
     /// Syncs the writes that are done, then saves progress.
     fn note(&mut self) -> Outcome {
-        if self.arguments.class.durability() != Durability::Sync {
-            self.store.sync()?;
+        let destination = self.writer.destination();
+        if !destination.is_synced() {
+            destination.sync()?;
         }
         self.noted = Instant::now();
         let done = &self.done;
-        self.progress.note(&self.store, done.items, done.crc32(), done.section)
+        self.progress.note(destination, done.items, done.crc32(), done.section)
     }
 
     /// Saves the progress of a failed import, and describes it.

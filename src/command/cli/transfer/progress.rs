@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use embercask::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::arguments::{FileFormat, Import};
+use crate::cli::destination::Destination;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
@@ -73,7 +73,7 @@ impl<'a> Progress<'a> {
 
     /// The progress of an earlier import, if this one resumes it. Otherwise removes its note, so
     /// that no later import resumes it.
-    pub(super) fn done(&mut self, store: &Store) -> Outcome<Option<Done>> {
+    pub(super) fn done(&mut self, destination: &Destination) -> Outcome<Option<Done>> {
         let Some(file) = &self.file else { return Ok(None) };
         if !self.arguments.resume {
             return match std::fs::remove_file(file) {
@@ -93,7 +93,7 @@ impl<'a> Progress<'a> {
         let name = file.display();
         let Object::<Done>(done) = serde_json::from_slice(&read)
             .map_err(|error| wrong(format!("{name} is not a progress file of an import: {error}")))?;
-        let now = self.place(store);
+        let now = self.place(destination);
         let options = |done: &Done| (done.store.clone(), done.namespace.clone(), done.bulk, done.if_absent);
         if options(&done) != options(&now) {
             return Err(wrong(format!(
@@ -109,10 +109,11 @@ impl<'a> Progress<'a> {
     }
 
     /// A note for this import, with nothing done yet.
-    fn place(&self, store: &Store) -> Done {
+    fn place(&self, destination: &Destination) -> Done {
+        let (store, sequence) = destination.identity();
         Done {
-            store: format!("{:032x}", store.id()),
-            sequence: store.stats().last_sequence,
+            store,
+            sequence,
             namespace: self.arguments.namespace.clone(),
             bulk: self.arguments.format == FileFormat::Bulk,
             if_absent: self.arguments.if_absent,
@@ -123,13 +124,13 @@ impl<'a> Progress<'a> {
     }
 
     /// Saves the note. Everything it covers must be durable already.
-    pub(super) fn note(&mut self, store: &Store, items: u64, crc32: u32, section: Option<u64>) -> Outcome {
+    pub(super) fn note(&mut self, destination: &Destination, items: u64, crc32: u32, section: Option<u64>) -> Outcome {
         let Some(file) = &self.file else { return Ok(()) };
         let done = Done {
             items,
             crc32,
             section,
-            ..self.place(store)
+            ..self.place(destination)
         };
         match replace(file, &serde_json::to_vec(&done)?) {
             Ok(()) => Ok(()),

@@ -1,9 +1,10 @@
 //! The lines of an export. Each is a JSON object that preserves the exact bytes.
 
-use embercask::{EntryRef, Namespace, Store};
+use embercask::{Namespace, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::cli::entry::Entry;
 use crate::cli::output::{JsonOrBase64, TextOrBase64};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
@@ -104,35 +105,34 @@ pub(super) fn namespace_line(name: &str, namespace: &Namespace) -> Outcome<Vec<u
 }
 
 /// The line of a key.
-pub(super) fn key_line(namespace: &str, entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
-    let key = TextOrBase64::of(entry.key());
-    let value = entry.value().map(|value| value.as_bytes()).unwrap_or_default();
-    let value = TextOrBase64::of(value);
-    let metadata = JsonOrBase64::exact(entry.metadata());
+pub(super) fn key_line(namespace: &str, entry: &Entry<'_>) -> Outcome<Vec<u8>> {
+    let key = TextOrBase64::of(entry.key);
+    let value = TextOrBase64::of(entry.value.unwrap_or_default());
+    let metadata = JsonOrBase64::exact(entry.metadata);
     line(&KeyLine {
         namespace,
         key: key.text,
         key_base64: key.base64,
         value: value.text,
         value_base64: value.base64,
-        expiration_ms: entry.expiry_ms(),
+        expiration_ms: entry.expiry_ms,
         metadata: metadata.json,
         metadata_base64: metadata.base64,
     })
 }
 
 /// A key as a pair for `bulk put`; an error if a pair cannot express it.
-pub(super) fn bulk_pair(entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
+pub(super) fn bulk_pair(entry: &Entry<'_>) -> Outcome<Vec<u8>> {
     let cannot = |what: &str| {
-        let key = crate::common::text::escape_short(entry.key(), 100);
+        let key = crate::common::text::escape_short(entry.key, 100);
         Failure::usage(
             format!("the {what} of the key \"{key}\" cannot be written to a bulk file"),
             "export with --format lines, which holds any bytes",
         )
     };
-    let key = std::str::from_utf8(entry.key()).map_err(|_| cannot("name"))?;
-    let value = TextOrBase64::of(entry.value().map(|value| value.as_bytes()).unwrap_or_default());
-    let metadata = JsonOrBase64::whole(entry.metadata());
+    let key = std::str::from_utf8(entry.key).map_err(|_| cannot("name"))?;
+    let value = TextOrBase64::of(entry.value.unwrap_or_default());
+    let metadata = JsonOrBase64::whole(entry.metadata);
     if metadata.base64.is_some() {
         return Err(cannot("metadata"));
     }
@@ -142,7 +142,7 @@ pub(super) fn bulk_pair(entry: &EntryRef<'_>) -> Outcome<Vec<u8>> {
         value: value
             .base64
             .unwrap_or_else(|| value.text.unwrap_or_default().to_owned()),
-        expiration: entry.expiry_ms().map(|ms| ms.div_ceil(1000)),
+        expiration: entry.expiry_ms.map(|ms| ms.div_ceil(1000)),
         metadata: metadata.json,
         base64,
     };
