@@ -46,6 +46,12 @@ breakages! {
     IgnoreTokenNamespaces,
     /// A token for some namespaces may change the list of namespaces and read all statistics.
     IgnoreTokenScope,
+    /// Any token may administer the server.
+    AnyAdmin,
+    /// A checkpoint may be made outside its directory.
+    CheckpointAnywhere,
+    /// A file without tokens makes a running server open to everybody.
+    ReloadToNone,
     /// The server accepts keys that Workers KV does not.
     AcceptAnyKey,
     /// The server accepts lifetimes of less than a minute.

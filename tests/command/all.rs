@@ -1,6 +1,7 @@
 //! Black-box tests of the command and its server: each runs the program. One binary, of the package
 //! `embercask-command`.
 
+mod administration;
 mod binding;
 mod bounds;
 mod bulk;

@@ -106,6 +106,7 @@ fn the_settings_that_the_configuration_shows_in_comments_are_good() {
                 at.path("certificate.pem").to_str().unwrap(),
             ),
             ("/etc/embercask/key.pem", at.path("key.pem").to_str().unwrap()),
+            ("/var/lib/embercask-checkpoints", at.path(".").to_str().unwrap()),
         ],
     );
     std::fs::write(at.path("embercask.toml"), text).unwrap();
@@ -149,7 +150,7 @@ fn the_configuration_and_the_help_show_all_settings() {
         // Names after a table's header are the table's.
         table.or_else(|| line.split_once(" = ").map(|(name, _)| name))
     });
-    let of_tokens = ["name", "sha256", "read_only", "namespaces"];
+    let of_tokens = ["name", "sha256", "read_only", "admin", "namespaces"];
     let shown: BTreeSet<&str> = shown.filter(|name| !of_tokens.contains(name)).collect();
     assert_eq!(shown, names);
     // A flag for each setting. `--token` gives one of the tokens; `--store` is a flag of all

@@ -73,7 +73,7 @@ fn run(session: &Session, command: Command) -> Outcome {
             let settings = server::Settings::of(&arguments)?;
             session.set_path_if_none(settings.store.as_deref());
             let store = session.store_with(settings.store_options())?;
-            server::run(settings, store)
+            server::run(settings, arguments, store)
         }
         Command::Token { name } => generate::token(&name),
         Command::Completions { shell } => generate::completions(shell),

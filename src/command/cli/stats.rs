@@ -11,7 +11,7 @@ use super::output::{json_line, styled_stdout};
 use super::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::statistics::as_json;
+use crate::common::statistics::of_store;
 use crate::common::text::{bytes, count, one_line, time};
 
 /// Cells in a bar.
@@ -53,6 +53,9 @@ pub(crate) fn run(session: &Session, arguments: &Stats) -> Outcome {
 }
 
 fn show(store: &Store, json: bool) -> Outcome {
+    if json {
+        return json_line(&mut std::io::stdout().lock(), &of_store(store)?);
+    }
     if store.is_read_only() {
         store.refresh()?;
     } else {
@@ -60,16 +63,6 @@ fn show(store: &Store, json: bool) -> Outcome {
         store.maintain()?;
     }
     let numbers = store.stats();
-    if json {
-        let mut shown = as_json(store, &numbers);
-        if let serde_json::Value::Object(fields) = &mut shown {
-            let namespaces = store.namespace_stats()?.iter().map(namespace_json).collect();
-            fields.insert("by_namespace".to_owned(), namespaces);
-            fields.insert("read_only".to_owned(), store.is_read_only().into());
-            fields.insert("directory".to_owned(), store.directory().display().to_string().into());
-        }
-        return json_line(&mut std::io::stdout().lock(), &shown);
-    }
     let report = Report {
         directory: one_line(&store.directory().display().to_string()).into_owned(),
         recovery: store.recovery_report(),
@@ -288,15 +281,6 @@ impl Report<'_> {
     }
 }
 
-fn namespace_json(namespace: &NamespaceStats) -> serde_json::Value {
-    serde_json::json!({
-        "name": namespace.name,
-        "id": format!("{:032x}", namespace.id),
-        "keys": namespace.keys,
-        "live_bytes": namespace.live_bytes,
-    })
-}
-
 /// A bar as long as the part's share of the whole, in eighths of a cell.
 fn bar(part: u64, whole: u64) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
@@ -317,6 +301,7 @@ mod tests {
     use embercask::Store;
 
     use super::*;
+    use crate::common::statistics::as_json;
 
     #[test]
     fn open_snapshots_are_told_of_with_what_they_hold() {

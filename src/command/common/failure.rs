@@ -136,6 +136,14 @@ impl Failure {
         }
     }
 
+    /// The message, for another place than standard error.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Failure::Told { message, .. } => message.clone(),
+            Failure::Silent(_) | Failure::BrokenPipe => "it was told already".to_owned(),
+        }
+    }
+
     /// Whether the user stopped the command.
     pub(crate) fn is_stop(&self) -> bool {
         matches!(

@@ -1,6 +1,6 @@
 //! Statistics of a store, as JSON.
 
-use embercask::{SegmentStats, Stats, Store};
+use embercask::{Error, NamespaceStats, SegmentStats, Stats, Store};
 use serde_json::json;
 
 /// The statistics of a store, without paths.
@@ -12,6 +12,33 @@ pub(crate) fn without_paths(store: &Store) -> serde_json::Value {
     }
     numbers.scrub.errors.clear();
     as_json(store, &numbers)
+}
+
+/// All statistics of a store, with those of its namespaces and its directory.
+pub(crate) fn of_store(store: &Store) -> Result<serde_json::Value, Error> {
+    if store.is_read_only() {
+        store.refresh()?;
+    } else {
+        // Counts keys that have expired by now as expired.
+        store.maintain()?;
+    }
+    let mut shown = as_json(store, &store.stats());
+    if let serde_json::Value::Object(fields) = &mut shown {
+        let namespaces = store.namespace_stats()?.iter().map(namespace_json).collect();
+        fields.insert("by_namespace".to_owned(), namespaces);
+        fields.insert("read_only".to_owned(), store.is_read_only().into());
+        fields.insert("directory".to_owned(), store.directory().display().to_string().into());
+    }
+    Ok(shown)
+}
+
+fn namespace_json(namespace: &NamespaceStats) -> serde_json::Value {
+    json!({
+        "name": namespace.name,
+        "id": format!("{:032x}", namespace.id),
+        "keys": namespace.keys,
+        "live_bytes": namespace.live_bytes,
+    })
 }
 
 /// These statistics, and how the store was opened.

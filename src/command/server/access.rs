@@ -21,6 +21,9 @@ pub(crate) struct TokenSetting {
     pub(crate) sha256: String,
     #[serde(default)]
     pub(crate) read_only: bool,
+    /// Whether its client may administer the server too.
+    #[serde(default)]
+    pub(crate) admin: bool,
     /// The permitted namespaces, by name or id; all if left out.
     pub(crate) namespaces: Option<Vec<String>>,
 }
@@ -31,6 +34,7 @@ pub(super) struct Access {
     /// The client's name in logs.
     name: String,
     read_only: bool,
+    admin: bool,
     /// None for all.
     namespaces: Option<Vec<String>>,
 }
@@ -41,6 +45,7 @@ impl Access {
         Access {
             name: "anonymous".to_owned(),
             read_only: false,
+            admin: true,
             namespaces: None,
         }
     }
@@ -67,6 +72,15 @@ impl Access {
             Err(denied())
         }
     }
+
+    /// Checks that the client may administer the server.
+    pub(super) fn check_admin(&self) -> Result<(), ApiError> {
+        if self.admin || planted(Planted::AnyAdmin) {
+            Ok(())
+        } else {
+            Err(ApiError::new(403, 10000, "this needs a token with `admin = true`"))
+        }
+    }
 }
 
 pub(super) fn denied() -> ApiError {
@@ -90,11 +104,18 @@ impl Tokens {
                     setting.name
                 )
             })?;
+            if setting.admin && (setting.read_only || setting.namespaces.is_some()) {
+                return Err(format!(
+                    "the token \"{}\" cannot be `admin` and `read_only` or for some `namespaces`",
+                    setting.name
+                ));
+            }
             tokens.tokens.push((
                 digest,
                 Access {
                     name: setting.name.clone(),
                     read_only: setting.read_only,
+                    admin: setting.admin,
                     namespaces: setting.namespaces.clone(),
                 },
             ));
@@ -121,6 +142,7 @@ impl Tokens {
             name: access.name.clone(),
             sha256: show_digest(digest),
             read_only: access.read_only,
+            admin: access.admin,
             namespaces: access.namespaces.clone(),
         };
         self.tokens.iter().map(describe).collect()
@@ -128,6 +150,10 @@ impl Tokens {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.tokens.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tokens.len()
     }
 
     /// The access of the client that sent a request. `is_socket` if it came through a unix socket,
@@ -233,6 +259,7 @@ mod tests {
             name: "reader".to_owned(),
             sha256: show_digest(&digest(b"a token of a reader")),
             read_only: true,
+            admin: false,
             namespaces: Some(vec!["A".to_owned(), format!("{:032X}", 0xc0ffee)]),
         };
         let tokens = Tokens::new(&[settings], Some("a token for everything")).unwrap();
@@ -251,8 +278,10 @@ mod tests {
             .access(&with(Some("bearer a token for everything")), false)
             .unwrap();
         assert!(all.check_write().is_ok() && all.covers("B", 1) && all.check_all().is_ok());
+        assert!(all.check_admin().is_ok(), "the token of the command line");
         let reader = tokens.access(&with(Some("Bearer a token of a reader")), false).unwrap();
         assert!(reader.check_write().is_err() && reader.check_all().is_err());
+        assert!(reader.check_admin().is_err());
         assert!(reader.covers("A", 1) && !reader.covers("B", 1) && !reader.covers("a", 1));
         assert!(reader.covers("B", 0xc0ffee), "by its id");
     }
@@ -268,6 +297,24 @@ mod tests {
         let tokens = Tokens::new(&[setting], None).unwrap();
         let (_, access) = tokens.tokens.first().unwrap();
         assert!(!access.covers("A", 1) && access.check_all().is_err());
+    }
+
+    #[test]
+    fn a_token_administers_if_it_says_so_and_may_do_everything_else() {
+        let with = |more: &str| {
+            let setting = format!("name = \"x\"\nsha256 = \"{}\"\n{more}", "0".repeat(64));
+            Tokens::new(&[toml::from_str(&setting).unwrap()], None)
+        };
+        let may = |more: &str| {
+            let tokens = with(more).unwrap();
+            let (_, access) = tokens.tokens.first().unwrap();
+            access.check_admin().is_ok()
+        };
+        assert!(may("admin = true") && !may("") && !may("admin = false\nread_only = true"));
+        for wrong in ["read_only = true", "namespaces = [\"A\"]", "namespaces = []"] {
+            let told = with(&format!("admin = true\n{wrong}")).err().unwrap();
+            assert!(told.contains("the token \"x\""), "{wrong}: {told}");
+        }
     }
 
     #[test]

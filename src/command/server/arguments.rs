@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
   embercask --store data serve
@@ -57,6 +57,9 @@ pub(crate) struct Serve {
     /// Read all data over and over to find damage [default: off]
     #[arg(long, value_name = "MIB", env = "EMBERCASK_SCRUB_MIB_PER_SECOND", hide_env = true)]
     pub(crate) scrub_mib_per_second: Option<u64>,
+    /// Directory for checkpoints over the admin face [default: none]
+    #[arg(long, value_name = "DIR", env = "EMBERCASK_CHECKPOINT_DIRECTORY", hide_env = true)]
+    pub(crate) checkpoint_directory: Option<PathBuf>,
     /// Serve a web page; needs a token
     #[arg(
         long,

@@ -50,6 +50,7 @@ impl From<Error> for ApiError {
             }
             ErrorKind::NoSpace => ApiError::new(507, 10001, "no space is left on the disk"),
             ErrorKind::Closed | ErrorKind::Poisoned => ApiError::new(503, 10001, "the store refuses writes"),
+            ErrorKind::Cancelled => return ApiError::new(503, 10001, "it was cancelled"),
             ErrorKind::Corruption => ApiError::new(500, 10001, "stored data are damaged"),
             _ => ApiError::new(500, 10001, "internal error"),
         };

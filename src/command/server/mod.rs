@@ -6,6 +6,7 @@
 //! value that is not in memory. Writes that wait at the same time share one sync of the store.
 
 pub(crate) mod access;
+mod administration;
 pub(crate) mod arguments;
 mod binding;
 mod blocking;
@@ -23,6 +24,7 @@ mod metrics;
 mod page;
 pub(crate) mod parse;
 mod reading;
+mod reload;
 mod response;
 mod rest;
 mod settings;
@@ -31,6 +33,7 @@ mod writing;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -44,6 +47,7 @@ use tracing_subscriber::EnvFilter;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::planted::{Planted, planted};
+use arguments::Serve;
 use blocking::blocking;
 use body::Disconnected;
 use limits::NamespaceLimits;
@@ -95,8 +99,12 @@ impl Protocol {
 }
 
 /// Serves until a signal, then finishes the requests under way.
-pub(crate) fn run(settings: Settings, store: Store) -> Outcome {
+pub(crate) fn run(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     log_to_stderr(&settings)?;
+    if let Some(directory) = &settings.checkpoint_directory {
+        let entries = std::fs::read_dir(directory);
+        entries.map_err(|error| Failure::file("make checkpoints in", directory.display(), &error))?;
+    }
     for (name, _) in &settings.binding_for {
         store.namespace(name)?;
     }
@@ -105,13 +113,13 @@ pub(crate) fn run(settings: Settings, store: Store) -> Outcome {
         .build()
         .map_err(|error| Failure::file("start", "the runtime", &error))?;
     let _expected = interrupt::expect();
-    let served = runtime.block_on(serve(settings, store));
+    let served = runtime.block_on(serve(settings, arguments, store));
     // Drops tasks that still wait for slow clients; gives blocking store calls 10 s to finish.
     runtime.shutdown_timeout(Duration::from_secs(10));
     served
 }
 
-async fn serve(settings: Settings, store: Store) -> Outcome {
+async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     let tls = settings.tls.as_ref().map(listener::tls).transpose()?;
     let page = settings.page;
     let mut listeners = Vec::new();
@@ -144,7 +152,11 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
         settings.body_memory_bytes,
         settings.body_timeout,
     );
-    let shared = Arc::new(shared.with_namespace_limits(namespace_limits));
+    let shared = shared
+        .with_namespace_limits(namespace_limits)
+        .with_checkpoint_directory(settings.checkpoint_directory);
+    let shared = Arc::new(shared);
+    let reload = reload_signal(&shared, arguments)?;
     let limits = Limits {
         connections: Arc::new(Semaphore::new(match planted(Planted::AnyConnections) {
             true => Semaphore::MAX_PERMITS,
@@ -159,10 +171,17 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
         serving.spawn(listener.serve(Arc::clone(&shared), limits.clone(), Arc::clone(&graceful)));
     }
     while !interrupt::is_requested() {
+        if reload.swap(false, Ordering::SeqCst) {
+            let shared = Arc::clone(&shared);
+            // What it reads may be slow; the outcome is in the log.
+            tokio::task::spawn_blocking(move || shared.reload_tokens());
+        }
         tokio::time::sleep(LOOK_EVERY).await;
     }
     shared.begin_closing();
     tracing::info!("stopping");
+    // Closing the store would wait for it.
+    let _ = tokio::time::timeout(settings.stop_timeout, administration::cancel_compaction(&shared)).await;
     // Stops accepting connections.
     serving.shutdown().await;
     if let Some(graceful) = Arc::into_inner(graceful).filter(|_| !planted(Planted::DropRequests))
@@ -178,6 +197,24 @@ async fn serve(settings: Settings, store: Store) -> Outcome {
         .map_err(|error| Failure::usage(error.to_string(), ""))??;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Lets tokens be read again from where the settings come from, on request and on SIGHUP. Returns
+/// the flag that the signal sets. Without a file that has tokens, the signal keeps its usual effect.
+fn reload_signal(shared: &Shared, arguments: Serve) -> Outcome<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    if arguments.config.is_none() {
+        return Ok(flag);
+    }
+    shared.tokens.reload_from(Box::new(move || {
+        Settings::of(&arguments)
+            .map(|settings| settings.tokens)
+            .map_err(|failure| failure.message())
+    }));
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&flag))
+        .map_err(|error| Failure::file("handle", "SIGHUP", &error))?;
+    Ok(flag)
 }
 
 fn last_url(listeners: &[Listener]) -> &str {

@@ -1,7 +1,6 @@
 //! The settings of a server: from flags, the environment and a file, in this order of precedence.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +13,11 @@ use super::arguments::Serve;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
 
+mod address;
 #[cfg(test)]
 mod each;
+
+pub(super) use address::Address;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:8787";
 const BINDING_DEFAULT: &str = "127.0.0.1:8788";
@@ -42,6 +44,7 @@ pub(super) struct File {
     max_namespace_mib: BTreeMap<String, u64>,
     sync_interval_ms: Option<u64>,
     scrub_mib_per_second: Option<u64>,
+    checkpoint_directory: Option<PathBuf>,
     page: Option<bool>,
     tls_certificate: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -53,47 +56,6 @@ pub(super) struct File {
     log: Option<String>,
     log_format: Option<String>,
     tokens: Vec<Object<TokenSetting>>,
-}
-
-/// The address of a listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
-    Tcp(SocketAddr),
-    #[cfg(unix)]
-    Unix(PathBuf),
-}
-
-impl Address {
-    fn parse(text: &str) -> Outcome<Address> {
-        #[cfg(unix)]
-        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
-            return Ok(Address::Unix(path.into()));
-        }
-        text.parse().map(Address::Tcp).map_err(|_| {
-            Failure::usage(
-                format!("{text:?} is not an address"),
-                "an address looks like 127.0.0.1:8787, [::1]:8787 or unix:/run/kv.socket",
-            )
-        })
-    }
-
-    /// None for no listener.
-    fn parse_or_off(text: &str) -> Outcome<Option<Address>> {
-        if text == "off" {
-            Ok(None)
-        } else {
-            Address::parse(text).map(Some)
-        }
-    }
-
-    /// Whether only this machine can reach it.
-    fn is_local(&self) -> bool {
-        match self {
-            Address::Tcp(address) => address.ip().is_loopback(),
-            #[cfg(unix)]
-            Address::Unix(_) => true,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +87,8 @@ pub(crate) struct Settings {
     pub(super) max_namespace_bytes: BTreeMap<String, u64>,
     pub(super) sync_interval: Duration,
     pub(super) scrub_bytes_per_second: Option<u64>,
+    /// Where clients that administer the server may make checkpoints.
+    pub(super) checkpoint_directory: Option<PathBuf>,
     pub(super) page: bool,
     pub(super) tls: Option<Tls>,
     pub(super) max_connections: usize,
@@ -190,6 +154,7 @@ impl Settings {
                 .collect(),
             sync_interval: sync_interval_ms.map_or(SYNC_INTERVAL_DEFAULT, Duration::from_millis),
             scrub_bytes_per_second: arguments.scrub_mib_per_second.or(file.scrub_mib_per_second).map(mib),
+            checkpoint_directory: arguments.checkpoint_directory.clone().or(file.checkpoint_directory),
             page: arguments.page.or(file.page).unwrap_or(false),
             tls,
             max_connections: arguments
@@ -335,6 +300,7 @@ mod tests {
             max_namespace_bytes,
             sync_interval,
             scrub_bytes_per_second,
+            checkpoint_directory,
             page,
             tls,
             max_connections,
@@ -358,6 +324,7 @@ mod tests {
             (idle_timeout, body_timeout, stop_timeout),
             (shown.idle_timeout, shown.body_timeout, shown.stop_timeout)
         );
+        assert_eq!((checkpoint_directory, shown.checkpoint_directory), (None, None));
         assert_eq!((max_disk_bytes, shown.max_disk_bytes), (None, None));
         assert!(max_namespace_bytes.is_empty() && shown.max_namespace_bytes.is_empty());
         assert_eq!((scrub_bytes_per_second, shown.scrub_bytes_per_second), (None, None));

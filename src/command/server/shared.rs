@@ -1,5 +1,6 @@
 //! The state shared by all connections.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,17 +9,19 @@ use bytes::Bytes;
 use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
 
 use super::access::Tokens;
+use super::administration::Administration;
 use super::body::{Body, BodyMemory, Disconnected};
 use super::error::ApiError;
 use super::limits::NamespaceLimits;
 use super::metrics::Metrics;
 use super::parse::rules::Expiration;
+use super::reload::CurrentTokens;
 use crate::common::parse::parse_id;
 
 /// The state shared by all connections.
 pub(super) struct Shared {
     pub(super) store: Store,
-    pub(super) tokens: Tokens,
+    pub(super) tokens: CurrentTokens,
     pub(super) durability: Durability,
     pub(super) metrics: Metrics,
     pub(super) body_memory: BodyMemory,
@@ -26,6 +29,7 @@ pub(super) struct Shared {
     /// change.
     pub(super) names: Mutex<()>,
     pub(super) namespace_limits: NamespaceLimits,
+    pub(super) administration: Administration,
     closing: AtomicBool,
 }
 
@@ -39,12 +43,13 @@ impl Shared {
     ) -> Shared {
         Shared {
             store,
-            tokens,
+            tokens: CurrentTokens::new(tokens),
             durability,
             metrics: Metrics::new(),
             body_memory: BodyMemory::new(body_memory_bytes, body_timeout),
             names: Mutex::new(()),
             namespace_limits: NamespaceLimits::default(),
+            administration: Administration::default(),
             closing: AtomicBool::new(false),
         }
     }
@@ -56,14 +61,33 @@ impl Shared {
         }
     }
 
+    pub(super) fn with_checkpoint_directory(mut self, directory: Option<PathBuf>) -> Shared {
+        self.administration.checkpoint_directory = directory;
+        self
+    }
+
+    /// Reads the tokens again, and logs the outcome.
+    pub(super) fn reload_tokens(&self) -> Result<usize, String> {
+        let reloaded = self.tokens.reload();
+        match &reloaded {
+            Ok(number) => tracing::info!(number, "tokens were read again"),
+            Err(error) => tracing::error!(%error, "the tokens stay as they were"),
+        }
+        reloaded
+    }
+
     /// From now on the server is not ready.
     pub(super) fn begin_closing(&self) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     /// Why the server cannot take requests now; None if it can.
     pub(super) fn unready(&self) -> Option<&'static str> {
-        if self.closing.load(Ordering::Relaxed) {
+        if self.is_closing() {
             return Some("shutting down");
         }
         let stats = self.store.stats();

@@ -165,7 +165,7 @@ fn rest_target(input: &mut Input<'_>) -> String {
         "00000000000000000000000000000002",
         "0000000000000000000000000000000a",
     ];
-    let (route, id) = (input.below(20), input.choose(&ids));
+    let (route, id) = (input.below(22), input.choose(&ids));
     let namespaces = "/client/v4/accounts/any/storage/kv/namespaces";
     match route {
         0 => namespaces.to_owned(),
@@ -184,6 +184,11 @@ fn rest_target(input: &mut Input<'_>) -> String {
         16 => "/healthz".to_owned(),
         17 => format!("/client/v4/{}", text(input)),
         18 => "/".to_owned(),
+        20 => "/admin/compact".to_owned(),
+        21 => format!(
+            "/admin/{}",
+            input.choose(&["statistics", "checkpoint", "reload-tokens"])
+        ),
         _ => format!("/{}", text(input)),
     }
 }

@@ -16,7 +16,7 @@ use crate::server::settings::{Address, LogFormat, Settings};
 const CENTURY: u64 = 100 * 366 * 24 * 3600;
 
 /// The settings that a file may have.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     "store",
     "listen",
     "binding",
@@ -26,6 +26,7 @@ const KNOWN: [&str; 20] = [
     "max_namespace_mib",
     "sync_interval_ms",
     "scrub_mib_per_second",
+    "checkpoint_directory",
     "page",
     "tls_certificate",
     "tls_key",
@@ -39,8 +40,8 @@ const KNOWN: [&str; 20] = [
     "tokens",
 ];
 
-/// A token: digest, name, whether it is for reading only, and namespaces.
-type Token = (String, String, bool, Option<Vec<String>>);
+/// A token: digest, name, whether it is for reading only and for administering, and namespaces.
+type Token = (String, String, [bool; 2], Option<Vec<String>>);
 
 /// The settings as plain data.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub(super) struct Meaning {
     scrub_bytes_per_second: Option<u64>,
     sync_interval_ms: u64,
     max_namespace_bytes: BTreeMap<String, u64>,
+    checkpoint_directory: Option<String>,
     page: bool,
     tls: Option<(String, String)>,
     max_connections: u64,
@@ -99,6 +101,7 @@ impl Meaning {
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
             sync_interval_ms: settings.sync_interval.as_millis() as u64,
             max_namespace_bytes: settings.max_namespace_bytes.clone(),
+            checkpoint_directory: settings.checkpoint_directory.as_deref().map(path),
             page: settings.page,
             tls: settings
                 .tls
@@ -110,7 +113,14 @@ impl Meaning {
             log: settings.log.clone(),
             log_format: format.to_owned(),
             tokens: tokens
-                .map(|token| (token.sha256, token.name, token.read_only, token.namespaces))
+                .map(|token| {
+                    (
+                        token.sha256,
+                        token.name,
+                        [token.read_only, token.admin],
+                        token.namespaces,
+                    )
+                })
                 .collect(),
         }
     }
@@ -153,6 +163,7 @@ impl Meaning {
             scrub_bytes_per_second: number("scrub_mib_per_second")?.map(mib),
             sync_interval_ms: number("sync_interval_ms")?.unwrap_or(1000),
             max_namespace_bytes: max_namespace_bytes(file)?,
+            checkpoint_directory: text("checkpoint_directory")?,
             page: flags
                 .page
                 .or(optional(file, "page", toml::Value::as_bool)?)
@@ -193,6 +204,7 @@ impl Meaning {
             ("listen", Some(self.listen.as_deref().unwrap_or("off"))),
             ("binding", Some(self.binding.as_deref().unwrap_or("off"))),
             ("durability", Some(&*self.durability)),
+            ("checkpoint_directory", self.checkpoint_directory.as_deref()),
             (
                 "tls_certificate",
                 self.tls.as_ref().map(|(certificate, _)| &**certificate),
@@ -236,10 +248,10 @@ impl Meaning {
         for (name, address) in &self.binding_for {
             writeln!(file, "{} = {}", quoted(name), quoted(address)).unwrap();
         }
-        for (digest, name, read_only, namespaces) in &self.tokens {
+        for (digest, name, [read_only, admin], namespaces) in &self.tokens {
             write!(
                 file,
-                "[[tokens]]\nname = {}\nsha256 = \"{digest}\"\nread_only = {read_only}\n",
+                "[[tokens]]\nname = {}\nsha256 = \"{digest}\"\nread_only = {read_only}\nadmin = {admin}\n",
                 quoted(name)
             )
             .unwrap();
@@ -302,14 +314,19 @@ fn tokens(file: &toml::Table, flags: &Serve) -> Option<Vec<Token>> {
         if plain.len() < 16 {
             return None;
         }
-        tokens.push((show_digest(&digest(plain.as_bytes())), "token".to_owned(), false, None));
+        tokens.push((
+            show_digest(&digest(plain.as_bytes())),
+            "token".to_owned(),
+            [false, true],
+            None,
+        ));
     }
     Some(tokens)
 }
 
 fn token(value: &toml::Value) -> Option<Token> {
     let table = value.as_table()?;
-    let known = ["name", "sha256", "read_only", "namespaces"];
+    let known = ["name", "sha256", "read_only", "admin", "namespaces"];
     let sha256 = table.get("sha256")?.as_str()?;
     let is_digest = sha256.len() == 64 && sha256.bytes().all(|digit| digit.is_ascii_hexdigit());
     let namespaces = optional(table, "namespaces", |value| {
@@ -318,11 +335,14 @@ fn token(value: &toml::Value) -> Option<Token> {
             .map(|name| name.as_str().map(str::to_owned))
             .collect::<Option<Vec<_>>>()
     })?;
-    let is_good = is_digest && table.keys().all(|name| known.contains(&name.as_str()));
+    let flag = |name| Some(optional(table, name, toml::Value::as_bool)?.unwrap_or(false));
+    let (read_only, admin) = (flag("read_only")?, flag("admin")?);
+    let goes_together = !admin || !read_only && namespaces.is_none();
+    let is_good = is_digest && goes_together && table.keys().all(|name| known.contains(&name.as_str()));
     let token = (
         sha256.to_ascii_lowercase(),
         table.get("name")?.as_str()?.to_owned(),
-        optional(table, "read_only", toml::Value::as_bool)?.unwrap_or(false),
+        [read_only, admin],
         namespaces,
     );
     is_good.then_some(token)

@@ -71,6 +71,7 @@ fn tokens(are_some: bool) -> Tokens {
         name: "reader".to_owned(),
         sha256: show_digest(&digest(READER.as_bytes())),
         read_only: true,
+        admin: false,
         namespaces: Some(vec!["A".to_owned()]),
     };
     Tokens::new(&[reader], Some(ALL)).unwrap()

@@ -238,6 +238,20 @@ impl Asked<'_> {
             _ if self.rights == Rights::Nothing => return None,
             _ => {}
         }
+        match (self.method, self.path) {
+            // Tokens come from no file, and checkpoints have no directory.
+            ("GET", "/admin/statistics" | "/admin/compact" | "/admin/checkpoint") => {
+                return self.all().map(|()| Does::Answers);
+            }
+            ("POST", "/admin/compact") => {
+                self.all()?;
+                return self
+                    .number("seconds", 30, |seconds| (0..=3600).contains(&seconds))
+                    .map(|_| Does::Answers);
+            }
+            ("DELETE", "/admin/compact") => return self.all().map(|()| Does::Answers),
+            _ => {}
+        }
         let segments: Vec<&str> = self.path.strip_prefix("/client/v4/")?.split('/').collect();
         let rest = match &segments[..] {
             ["user", "tokens", "verify"] | ["user"] if is_get => return Some(Does::Answers),

@@ -28,6 +28,11 @@ pub(super) fn success(result: &impl Serialize) -> ApiResponse {
     envelope(200, result, &[], None)
 }
 
+/// The work goes on after this response.
+pub(super) fn accepted(result: &impl Serialize) -> ApiResponse {
+    envelope(202, result, &[], None)
+}
+
 pub(super) fn success_with(result: &impl Serialize, result_info: serde_json::Value) -> ApiResponse {
     envelope(200, result, &[], Some(result_info))
 }

@@ -1,6 +1,7 @@
 //! The REST API v4, as used by wrangler and the official SDKs. `routes` has the table of routes.
 
 mod account;
+mod admin;
 mod bulk;
 mod envelope;
 mod namespaces;

@@ -7,14 +7,14 @@ use std::pin::Pin;
 
 use hyper::Method;
 
-use super::{FORM_BYTES_MAX, RequestContext};
+use super::{FORM_BYTES_MAX, RequestContext, admin};
 use crate::server::access::Access;
 use crate::server::body::Body;
 use crate::server::error::ApiError;
 use crate::server::parse::{bulk, rules};
 use crate::server::response::ApiResponse;
 use BodySize::{Bulk, BulkGet, Small, Value};
-use Right::{Read, ReadAll, Write, WriteAll};
+use Right::{Admin, Read, ReadAll, Write, WriteAll};
 
 /// A path of namespaces, or below.
 macro_rules! kv {
@@ -32,6 +32,7 @@ macro_rules! call {
         |context, body| Box::pin(context.$function(body))
     };
 }
+pub(super) use call;
 
 /// Method, path after [`BASE`], name in the metrics, right, body, handler.
 #[rustfmt::skip]
@@ -62,8 +63,11 @@ const PUT: Method = Method::PUT;
 const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
 
-/// The prefix of all paths.
+/// The prefix of the paths of Workers KV.
 const BASE: &str = "/client/v4/";
+
+/// The tables of routes, each with the prefix of its paths.
+static TABLES: [(&str, &[Route]); 2] = [(BASE, ROUTES), (admin::BASE, admin::ROUTES)];
 
 /// A row of the table.
 pub(super) struct Route {
@@ -81,7 +85,7 @@ type Handler = for<'a> fn(&'a RequestContext<'a>, Body) -> Responding<'a>;
 
 type Responding<'a> = Pin<Box<dyn Future<Output = Result<ApiResponse, ApiError>> + Send + 'a>>;
 
-const fn route(
+pub(super) const fn route(
     method: Method,
     path: &'static str,
     name: &'static str,
@@ -108,6 +112,8 @@ pub(super) enum Right {
     ReadAll,
     /// To change the list of namespaces.
     WriteAll,
+    /// To administer the server.
+    Admin,
 }
 
 impl Right {
@@ -117,6 +123,9 @@ impl Right {
         }
         if matches!(self, ReadAll | WriteAll) {
             access.check_all()?;
+        }
+        if matches!(self, Admin) {
+            access.check_admin()?;
         }
         Ok(())
     }
@@ -174,8 +183,11 @@ impl Route {
 /// The route of a request, by method and raw path.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Parameters<'a>), ApiError> {
     let mut is_path = false;
-    if let Some(path) = path.strip_prefix(BASE) {
-        for route in ROUTES {
+    for (base, routes) in &TABLES {
+        let Some(path) = path.strip_prefix(base) else {
+            continue;
+        };
+        for route in *routes {
             let Some(parameters) = route.parameters(path) else {
                 continue;
             };
@@ -209,8 +221,11 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_one_route_a_method() {
-        for route in ROUTES {
-            let path = format!("{BASE}{}", route.path);
+        let rows = TABLES
+            .iter()
+            .flat_map(|(base, routes)| routes.iter().map(move |route| (*base, route)));
+        for (base, route) in rows {
+            let path = format!("{base}{}", route.path);
             let (other, parameters) = find(&route.method, &path).unwrap();
             assert!(std::ptr::eq(route, other), "{} {path} is in two rows", route.method);
             assert_eq!(parameters.id, if path.contains("{id}") { "{id}" } else { "" });
@@ -239,6 +254,9 @@ mod tests {
             "/client/v4/users",
             "/client/v4/user/",
             "/user",
+            "/admin",
+            "/admin/",
+            "/client/v4/admin/compact",
             "/",
         ] {
             assert_eq!(found(Method::GET, unknown), Err(404), "{unknown}");

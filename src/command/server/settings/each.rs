@@ -31,7 +31,7 @@ type Show = fn(&Settings) -> String;
 /// A line of the file, a flag, and what is shown by default, with the file, and with the flag.
 type Case = (&'static str, &'static [&'static str], Show, [&'static str; 3]);
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     (
         "listen = \"127.0.0.1:1\"",
         &["--listen", "127.0.0.1:2"],
@@ -91,6 +91,12 @@ const CASES: [Case; 18] = [
         &["--scrub-mib-per-second", "4"],
         |settings| format!("{:?}", settings.scrub_bytes_per_second),
         ["None", "Some(3145728)", "Some(4194304)"],
+    ),
+    (
+        "checkpoint_directory = \"a\"",
+        &["--checkpoint-directory", "b"],
+        |settings| format!("{:?}", settings.checkpoint_directory),
+        ["None", "Some(\"a\")", "Some(\"b\")"],
     ),
     (
         "page = false",
