@@ -18,3 +18,4 @@ mod shipped;
 mod stopping;
 mod streams;
 mod transfer;
+mod words;

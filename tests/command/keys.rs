@@ -262,7 +262,6 @@ fn wrong_input_is_told_in_a_line_and_changes_nothing() {
         &["key", "get", "--namespace-id", "0", "k"],
         &["key", "list", "-n", "N", "--count", "--json"],
         &["keys", "list"],
-        &[],
     ] {
         at.fails(2, wrong.iter().copied());
     }

@@ -111,8 +111,7 @@ fn key(number: u64) -> [u8; 16] {
 }
 
 pub(crate) fn run(arguments: &Bench) -> Outcome {
-    let duration = Duration::try_from_secs_f64(arguments.seconds)
-        .ok()
+    let duration = Some(arguments.seconds)
         .filter(|seconds| (Duration::from_nanos(1)..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| Failure::usage("--seconds must be above zero, and at most 86400", ""))?;
     // Slow for very many keys.

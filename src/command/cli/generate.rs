@@ -3,22 +3,20 @@
 use std::io::Write;
 use std::path::Path;
 
-use clap::CommandFactory;
-
-use super::arguments::Arguments;
+use super::arguments;
 use super::output::stdout;
 use crate::common::failure::{Failure, Outcome};
 
 pub(crate) fn completions(shell: clap_complete::Shell) -> Outcome {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "embercask", &mut script);
+    clap_complete::generate(shell, &mut arguments::command(), "embercask", &mut script);
     let mut out = stdout();
     out.write_all(&script)?;
     Ok(out.flush()?)
 }
 
 pub(crate) fn man(directory: Option<&Path>) -> Outcome {
-    let command = Arguments::command();
+    let command = arguments::command();
     if let Some(directory) = directory {
         return std::fs::create_dir_all(directory)
             .and_then(|()| clap_mangen::generate_to(command, directory))

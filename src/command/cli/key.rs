@@ -1,12 +1,13 @@
 //! `embercask key`.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use embercask::{Condition, Error, Limits, PutOptions};
+use embercask::{Condition, Error, Limits, Namespace, PutOptions};
 
 use super::arguments::{Delete, Get, Key, List, Put};
 use super::entry::Entry;
@@ -102,21 +103,49 @@ fn conflict(error: Error) -> Failure {
 }
 
 fn get(session: &Session, arguments: &Get) -> Outcome {
-    let key = arguments.key_format.parse(&arguments.key)?;
+    let keys = parse_all(arguments.key_format, &arguments.keys)?;
     let namespace = session.namespace_to_read(&arguments.target)?;
-    let Some(value) = namespace.get(&key)? else {
-        return Err(absent(&key, &namespace.name()));
-    };
-    let mut out = stdout();
-    if arguments.json {
-        json_line(&mut out, &ListedKey::of(&Entry::of_value(&key, &value)))?;
-    } else {
+    let is_one = keys.len() == 1;
+    // After one of several values that does not end a line, the next header would not begin one. A
+    // prompt would erase the last line.
+    let ends_line = arguments.text || !is_one || session.is_shell() || std::io::stdout().is_terminal();
+    each(&keys, &namespace, |key| {
+        let Some(value) = namespace.get(key)? else {
+            return Ok(false);
+        };
+        let mut out = stdout();
+        if arguments.json {
+            json_line(&mut out, &ListedKey::of(&Entry::of_value(key, &value)))?;
+            return Ok(out.flush().map(|()| true)?);
+        }
+        if !is_one && !arguments.text {
+            writeln!(out, "==> {} <==", escape(key))?;
+        }
         out.write_all(&shown(session, arguments, &value))?;
-        if arguments.text {
+        if ends_line {
             out.write_all(b"\n")?;
         }
+        Ok(out.flush().map(|()| true)?)
+    })
+}
+
+fn parse_all(format: Format, keys: &[OsString]) -> Outcome<Vec<Vec<u8>>> {
+    keys.iter().map(|key| format.parse(key)).collect()
+}
+
+/// Does something with each key; it returns whether the key was there. One that was not is told,
+/// and the others follow.
+fn each(keys: &[Vec<u8>], namespace: &Namespace, mut act: impl FnMut(&[u8]) -> Outcome<bool>) -> Outcome {
+    let mut outcome = Ok(());
+    for key in keys {
+        if act(key)? {
+            continue;
+        }
+        if let Err(before) = std::mem::replace(&mut outcome, Err(absent(key, &namespace.name()))) {
+            let _ = before.report();
+        }
     }
-    Ok(out.flush()?)
+    outcome
 }
 
 /// A value in the requested format; without one, a value that is not text is escaped on a terminal.
@@ -139,20 +168,28 @@ fn absent(key: &[u8], namespace: &str) -> Failure {
 }
 
 fn delete(session: &Session, arguments: &Delete) -> Outcome {
-    let key = arguments.key_format.parse(&arguments.key)?;
+    let keys = parse_all(arguments.key_format, &arguments.keys)?;
+    if arguments.if_sequence.is_some() && keys.len() > 1 {
+        return Err(Failure::usage(
+            "--if-sequence takes a single key",
+            "delete the keys one by one",
+        ));
+    }
     let namespace = session.namespace(&arguments.target)?;
     let condition = arguments.if_sequence.map(Condition::Sequence);
-    let deleted = namespace
-        .delete_with(&key, condition, Some(arguments.class.durability()))
-        .map_err(conflict)?;
-    if !deleted.existed {
-        return Err(absent(&key, &namespace.name()));
-    }
-    session.say(format_args!(
-        "Deleted the key \"{}\" of \"{}\".",
-        escape_short(&key, SHOWN_MAX),
-        namespace.name()
-    ))
+    each(&keys, &namespace, |key| {
+        let deleted = namespace
+            .delete_with(key, condition, Some(arguments.class.durability()))
+            .map_err(conflict)?;
+        if deleted.existed {
+            session.say(format_args!(
+                "Deleted the key \"{}\" of \"{}\".",
+                escape_short(key, SHOWN_MAX),
+                namespace.name()
+            ))?;
+        }
+        Ok(deleted.existed)
+    })
 }
 
 fn list(session: &Session, arguments: &List) -> Outcome {

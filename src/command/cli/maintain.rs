@@ -141,7 +141,8 @@ pub(crate) fn salvage(session: &Session, arguments: &Salvage) -> Outcome {
     }
     let _expected = interrupt::expect();
     let bar = session.bytes_bar("salvaging");
-    let salvaged = embercask::salvage_with(session.path()?, &arguments.to, Options::default(), follow(&bar));
+    let path = session.path()?;
+    let salvaged = session.waiting(|| embercask::salvage_with(&path, &arguments.to, Options::default(), follow(&bar)));
     bar.finish_and_clear();
     let report = salvaged?;
     let written = tell_salvaged(&report, arguments);

@@ -19,13 +19,12 @@ mod session;
 mod shell;
 pub(crate) mod stats;
 mod transfer;
+mod words;
 mod writer;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use arguments::{Arguments, Command};
+use arguments::Command;
 use session::Session;
 
 use crate::common::failure::{Failure, Outcome};
@@ -36,8 +35,9 @@ use crate::server;
 pub fn main() -> ExitCode {
     interrupt::install();
     // Exits here for wrong arguments (status 2) and for help (status 0).
-    let arguments = Arguments::parse();
+    let arguments = words::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     let session = Session::new(&arguments.global);
+    words::tell_ignored(&session, &arguments.wrangler);
     let outcome = run(&session, arguments.command);
     // Acknowledged writes are as durable as their class promises already; closing reports errors of
     // everything else.
@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
 fn run(session: &Session, command: Command) -> Outcome {
     match command {
         Command::Namespace(command) => namespace::run(session, command),
-        Command::Key(command) => key::run(session, command),
+        Command::Key(command) | Command::Short(command) => key::run(session, command),
         Command::Bulk(command) => bulk::run(session, command),
         Command::Export(arguments) => transfer::export(session, &arguments),
         Command::Import(arguments) => transfer::import(session, &arguments),

@@ -5,11 +5,12 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use embercask::{Error, Namespace, Options, Store};
+use embercask::{Error, ErrorKind, Namespace, Options, Store};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::arguments::{Global, Target};
 use crate::common::failure::{Failure, Outcome};
+use crate::common::interrupt;
 use crate::common::parse::parse_id;
 use crate::common::text::one_line;
 use crate::planted::{Planted, planted};
@@ -17,12 +18,17 @@ use crate::planted::{Planted, planted};
 /// Opening shows its progress after this time.
 const SHOW_OPENING_AFTER: Duration = Duration::from_millis(500);
 
+/// Interval between attempts to open a store that another process has open.
+const TRY_EVERY: Duration = Duration::from_millis(50);
+
 /// State shared by the commands of one invocation or one shell.
 pub(crate) struct Session {
     path: RefCell<Option<PathBuf>>,
     quiet: bool,
     shell: bool,
     store: RefCell<Option<Store>>,
+    /// How long to wait for a store that another process has open.
+    wait: Duration,
 }
 
 impl Session {
@@ -32,6 +38,7 @@ impl Session {
             quiet: global.quiet,
             shell: false,
             store: RefCell::new(None),
+            wait: global.wait.unwrap_or_default(),
         }
     }
 
@@ -43,6 +50,7 @@ impl Session {
             quiet: true,
             shell: false,
             store: RefCell::new(Some(store)),
+            wait: Duration::ZERO,
         }
     }
 
@@ -53,6 +61,7 @@ impl Session {
             quiet: self.quiet,
             shell: true,
             store: RefCell::new(None),
+            wait: self.wait,
         };
         session.store()?;
         Ok(session)
@@ -121,11 +130,33 @@ impl Session {
             shown.set_length(progress.total_bytes);
             shown.set_position(progress.done_bytes);
         });
-        let opened = options.open(self.path()?);
+        let path = self.path()?;
+        let opened = self.waiting(|| options.clone().open(&path));
         bar.finish_and_clear();
         let store = opened?;
         *self.store.borrow_mut() = Some(store.clone());
         Ok(store)
+    }
+
+    /// Tries this again while another process has the store open, for as long as `--wait` says.
+    pub(crate) fn waiting<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+        let begun = Instant::now();
+        let mut is_told = false;
+        loop {
+            let error = match attempt() {
+                Err(error) if error.kind() == ErrorKind::InUse => error,
+                outcome => return outcome,
+            };
+            let left = self.wait.saturating_sub(begun.elapsed());
+            if left.is_zero() || interrupt::is_requested() {
+                return Err(error);
+            }
+            if !is_told {
+                is_told = true;
+                self.note(format_args!("Waiting for at most {:?}: {error}", self.wait));
+            }
+            std::thread::sleep(left.min(TRY_EVERY));
+        }
     }
 
     /// The namespace that the arguments name; it must exist.
@@ -233,7 +264,10 @@ fn named_in(store: &Store, target: &Target) -> Outcome<Namespace> {
     match (&target.namespace, &target.namespace_id) {
         (Some(name), _) => Ok(store.open_namespace(name)?),
         (None, Some(id)) => with_id(store, id),
-        (None, None) => Err(Failure::usage("no namespace is given", "name one with -n NAME")),
+        (None, None) => Err(Failure::usage(
+            "no namespace is given",
+            "name one with -n NAME; in the shell, `use NAME` does it for all commands",
+        )),
     }
 }
 

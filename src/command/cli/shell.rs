@@ -1,9 +1,10 @@
 //! `embercask shell`: commands at a prompt, on one open store.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -12,8 +13,9 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
-use super::arguments::{Command, Help};
+use super::arguments::{Command, Help, Wrangler, with_short_forms};
 use super::session::Session;
+use super::words;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::text::is_deceptive;
 use crate::planted::{Planted, planted};
@@ -29,6 +31,8 @@ use crate::planted::{Planted, planted};
 struct Line {
     #[command(flatten)]
     help: Help,
+    #[command(flatten)]
+    wrangler: Wrangler,
     #[command(subcommand)]
     command: Command,
 }
@@ -87,8 +91,13 @@ fn prompt(session: &Session, is_terminal: bool) -> Outcome {
 
 fn execute(session: &Session, line: &str) -> Outcome {
     let words = shlex::split(line).ok_or_else(|| Failure::usage("a quotation mark is not closed", ""))?;
-    match Line::try_parse_from(words) {
-        Ok(line) => super::run(session, line.command),
+    let words = words.into_iter().map(OsString::from).collect();
+    let matches = words::matches(with_short_forms(Line::command()), words);
+    match matches.and_then(|matches| Line::from_arg_matches(&matches)) {
+        Ok(line) => {
+            words::tell_ignored(session, &line.wrangler);
+            super::run(session, line.command)
+        }
         Err(error) if error.use_stderr() => {
             // The error includes usage and a hint, in the terminal's style.
             let _ = error.print();
@@ -186,6 +195,7 @@ mod tests {
         let session = Session::new(&Global {
             store: Some(directory.path().join("store")),
             quiet: true,
+            wait: None,
         });
         let words = Words { session: &session };
         let of = |done: &[&str], begun: &str| words.candidates(done, begun);

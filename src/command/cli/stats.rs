@@ -30,13 +30,12 @@ const OTHER: Style = AnsiColor::Blue.on_default();
 
 pub(crate) fn run(session: &Session, arguments: &Stats) -> Outcome {
     let store = session.reading()?;
-    let Some(seconds) = arguments.every else {
+    let Some(every) = arguments.every else {
         return show(&store, arguments.json);
     };
-    let every = Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|every| *every >= LOOK_EVERY)
-        .ok_or_else(|| Failure::usage("--every takes a number of seconds, at least 0.05", ""))?;
+    if every < LOOK_EVERY {
+        return Err(Failure::usage("--every must be at least 0.05 seconds", ""));
+    }
     let _expected = interrupt::expect();
     while !interrupt::is_requested() {
         if !arguments.json && std::io::stdout().is_terminal() {

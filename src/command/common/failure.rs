@@ -191,7 +191,7 @@ impl From<Error> for Failure {
                 "give the directory of a store with --store or EMBERCASK_STORE; `embercask namespace create NAME` creates a store there",
             ),
             ErrorKind::Corruption => (status::DAMAGED, VERIFY_OR_SALVAGE),
-            ErrorKind::InUse => (status::IN_USE, ""),
+            ErrorKind::InUse => (status::IN_USE, "`--wait 30s` waits until it is free"),
             ErrorKind::Cancelled => (status::STOPPED, ""),
             ErrorKind::Io if is_absent(&error) => (status::USAGE, ""),
             _ => (status::SYSTEM, ""),

@@ -2,6 +2,7 @@
 //! the statistics of a store.
 
 pub(crate) mod blanks;
+pub(crate) mod duration;
 pub(crate) mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

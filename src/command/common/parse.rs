@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::ValueEnum;
 
 use super::failure::{Failure, Outcome};
-use super::text::{encode_base64, escape};
+use super::text::{encode_base64, encode_hex, escape};
 
 /// How bytes are written on the command line and in output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -20,6 +20,8 @@ pub(crate) enum Format {
     Escaped,
     /// Base64
     Base64,
+    /// Hexadecimal digits, two a byte
+    Hex,
 }
 
 impl Format {
@@ -29,6 +31,7 @@ impl Format {
             Format::Raw => Ok(argument.as_encoded_bytes().to_vec()),
             Format::Escaped => unescape(text_of(argument)?),
             Format::Base64 => decode_base64(text_of(argument)?),
+            Format::Hex => decode_hex(text_of(argument)?),
         }
     }
 
@@ -38,6 +41,7 @@ impl Format {
             Format::Raw => bytes.into(),
             Format::Escaped => escape(bytes).into_bytes().into(),
             Format::Base64 => encode_base64(bytes).into_bytes().into(),
+            Format::Hex => encode_hex(bytes).into_bytes().into(),
         }
     }
 }
@@ -110,9 +114,38 @@ pub(crate) fn decode_base64(text: &str) -> Outcome<Vec<u8>> {
         .map_err(|error| Failure::usage(format!("this is not base64: {error}"), ""))
 }
 
+/// Decodes pairs of hexadecimal digits, in either case, with or without `0x` in front.
+pub(crate) fn decode_hex(text: &str) -> Outcome<Vec<u8>> {
+    let text = text.trim_end();
+    let digits = text.strip_prefix("0x").unwrap_or(text).as_bytes();
+    let value = |digit: &u8| char::from(*digit).to_digit(16);
+    let bytes = digits.chunks(2).map(|pair| match pair {
+        [high, low] => u8::try_from(value(high)? << 4 | value(low)?).ok(),
+        _ => None,
+    });
+    bytes.collect::<Option<Vec<u8>>>().ok_or_else(|| {
+        Failure::usage(
+            format!("{text:?} is not hexadecimal"),
+            "give two digits of 0-9 and a-f for each byte, as in 6b6579",
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_lead_back_to_the_bytes() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decode_hex(&encode_hex(&all)).ok(), Some(all.clone()));
+        assert_eq!(decode_hex(&encode_hex(&all).to_uppercase()).ok(), Some(all));
+        assert_eq!(decode_hex("0x00fF\n").ok(), Some(vec![0, 255]));
+        assert_eq!(decode_hex("").ok(), Some(Vec::new()));
+        for wrong in ["0", "0x0", "+f", "fg", "ü", "0x0x00", "00 11"] {
+            assert!(decode_hex(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn escapes_lead_back_to_the_bytes() {

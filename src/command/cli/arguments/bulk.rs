@@ -9,7 +9,10 @@ use super::{Class, Target};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bulk {
     /// Put the pairs of a file: [{key, value, expiration?, expiration_ttl?, metadata?, base64?}]
-    #[command(after_help = "Example:\n  embercask bulk put -n SESSIONS pairs.json")]
+    #[command(
+        visible_alias = "set",
+        after_help = "Example:\n  embercask bulk put -n SESSIONS pairs.json"
+    )]
     Put {
         #[command(flatten)]
         target: Target,
@@ -27,7 +30,7 @@ pub(crate) enum Bulk {
         file: PathBuf,
     },
     /// Delete the keys in a file: ["key", {"name": "key"}]
-    #[command(after_help = "Example:\n  embercask bulk delete -n SESSIONS keys.json --force")]
+    #[command(visible_aliases = ["rm", "del"], after_help = "Example:\n  embercask bulk delete -n SESSIONS keys.json --force")]
     Delete {
         #[command(flatten)]
         target: Target,

@@ -6,29 +6,39 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Class, Target};
+use crate::common::duration;
 use crate::common::parse::Format;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Put a value, with optional expiry and metadata
-    #[command(after_help = "\
+    #[command(
+        visible_alias = "set",
+        after_help = "\
 Examples:
-  embercask key put -n SESSIONS user-123 logged-in --ttl 3600 --metadata '{\"plan\":\"pro\"}'
+  embercask key put -n SESSIONS user-123 logged-in --ttl 1h --metadata '{\"plan\":\"pro\"}'
   embercask key put -n PAGES /index.html --path index.html
-  embercask key put -n LOCKS job-7 me --if-absent")]
+  embercask key put -n LOCKS job-7 me --if-absent"
+    )]
     Put(Put),
-    /// Print a value
+    /// Print the values of keys
     #[command(after_help = "\
 Examples:
   embercask key get -n SESSIONS user-123 --text
   embercask key get -n PAGES logo.png > logo.png
-  embercask key get -n SESSIONS user-123 --json")]
+  embercask key get -n SESSIONS user-123 user-456 --json
+
+Of several keys, each value follows a line `==> KEY <==`, unless --text or --json is given. Those
+that are absent are named on standard error, and the exit status is 1.")]
     Get(Get),
-    /// Delete a key
-    #[command(after_help = "Example:\n  embercask key delete -n SESSIONS user-123")]
+    /// Delete keys
+    #[command(
+        visible_aliases = ["rm", "del"],
+        after_help = "Example:\n  embercask key delete -n SESSIONS user-123 user-456"
+    )]
     Delete(Delete),
     /// List keys, as a JSON array of {name, expiration, metadata}
-    #[command(after_help = "\
+    #[command(visible_aliases = ["ls", "scan"], after_help = "\
 Examples:
   embercask key list -n SESSIONS --prefix user-
   embercask key list -n SESSIONS --start user-2 --end user-5 --reverse --limit 10 --text
@@ -53,11 +63,11 @@ pub(crate) struct Put {
     /// Read the value from this file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) path: Option<PathBuf>,
-    /// Expire the key after this many seconds
-    #[arg(long, value_name = "SECONDS", conflicts_with = "expiration")]
+    /// Expire the key after this time: seconds, or 15m, 12h, 30d, 2w
+    #[arg(long, value_name = "TIME", conflicts_with = "expiration", value_parser = duration::whole_seconds)]
     pub(crate) ttl: Option<u64>,
     /// Expire the key at this time, in seconds since the epoch
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = duration::expiration)]
     pub(crate) expiration: Option<u64>,
     /// JSON object to store with the value
     #[arg(long, value_name = "JSON")]
@@ -82,16 +92,16 @@ pub(crate) struct Put {
 pub(crate) struct Get {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The key
-    #[arg(allow_negative_numbers = true)]
-    pub(crate) key: OsString,
-    /// Print a newline after the value
+    /// The keys
+    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    pub(crate) keys: Vec<OsString>,
+    /// Print a newline after each value
     #[arg(long, conflicts_with = "json")]
     pub(crate) text: bool,
-    /// Print one JSON object with value, expiry, metadata and sequence
+    /// Print one JSON object per key, with value, expiry, metadata and sequence
     #[arg(long)]
     pub(crate) json: bool,
-    /// Format of the key argument
+    /// Format of the key arguments
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
     /// Format of the printed value [default: raw; escaped on a terminal if not text]
@@ -103,13 +113,13 @@ pub(crate) struct Get {
 pub(crate) struct Delete {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The key
-    #[arg(allow_negative_numbers = true)]
-    pub(crate) key: OsString,
-    /// Delete only if the newest write of the key has this sequence
+    /// The keys
+    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    pub(crate) keys: Vec<OsString>,
+    /// Delete only if the newest write of the key has this sequence; takes a single key
     #[arg(long, value_name = "NUMBER")]
     pub(crate) if_sequence: Option<u64>,
-    /// Format of the key argument
+    /// Format of the key arguments
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
     #[command(flatten)]

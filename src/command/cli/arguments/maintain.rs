@@ -1,10 +1,12 @@
 //! Commands on whole stores: statistics, maintenance, `bench`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, value_parser};
 
 use super::Class;
+use crate::common::duration;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  embercask stats\n  embercask stats --json | jq .keys")]
@@ -13,8 +15,8 @@ pub(crate) struct Stats {
     #[arg(long)]
     pub(crate) json: bool,
     /// Repeat at this interval, until Ctrl-C
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) every: Option<f64>,
+    #[arg(long, value_name = "TIME", value_parser = duration::duration)]
+    pub(crate) every: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -87,8 +89,8 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 2, value_parser = value_parser!(u64).range(1..=256))]
     pub(crate) threads: u64,
     /// Duration of each load, at most a day
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
-    pub(crate) seconds: f64,
+    #[arg(long, value_name = "TIME", default_value = "3", value_parser = duration::duration)]
+    pub(crate) seconds: Duration,
     /// Print one JSON object per line
     #[arg(long)]
     pub(crate) json: bool,

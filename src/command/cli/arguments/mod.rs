@@ -8,9 +8,10 @@ mod namespace;
 mod transfer;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use embercask::Durability;
 
 pub(crate) use bulk::Bulk;
@@ -19,6 +20,7 @@ pub(crate) use maintain::{Bench, Checkpoint, Inspect, Salvage, Stats, Verify};
 pub(crate) use namespace::{Named, Namespace};
 pub(crate) use transfer::{Export, FileFormat, Import};
 
+use crate::common::duration;
 use crate::server::arguments::Serve;
 
 const STYLES: Styles = Styles::styled()
@@ -37,21 +39,35 @@ const STYLES: Styles = Styles::styled()
     disable_help_flag = true,
     after_help = "\
 Examples:
-  export EMBERCASK_STORE=./data
-  embercask namespace create SESSIONS
-  embercask key put -n SESSIONS user-123 logged-in --ttl 3600
-  embercask key list -n SESSIONS --prefix user-
+  embercask --store data namespace create SESSIONS
+  embercask put -n SESSIONS user-123 logged-in --ttl 1h
+  embercask list -n SESSIONS --prefix user-
 
-Exit status: 0 success; 1 absent, already there, condition not met, or declined; 2 wrong arguments
-or input; 3 damaged data; 4 store in use; 5 system error; 130 stopped by Ctrl-C or SIGTERM."
+`key` may be left out: get, put, set, delete, rm, del, list, ls, scan.
+Exit status: 0 done, 1 absent or refused, 2 usage, 3 damage, 4 store in use, 5 system, 130 stopped."
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(flatten)]
     pub(crate) help: Help,
+    #[command(flatten)]
+    pub(crate) wrangler: Wrangler,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The arguments of the program, as clap knows them.
+pub(crate) fn command() -> clap::Command {
+    with_short_forms(Arguments::command())
+}
+
+/// Hides the commands of `key` that may be given without it: help would list each of them twice.
+pub(crate) fn with_short_forms(command: clap::Command) -> clap::Command {
+    let keys = Key::augment_subcommands(clap::Command::new("key"));
+    keys.get_subcommands().fold(command, |command, key| {
+        command.mut_subcommand(key.get_name(), |key| key.hide(true))
+    })
 }
 
 /// `--help` prints the short help too: the long one, which explains each value, exceeds a screen.
@@ -71,6 +87,20 @@ pub(crate) struct Global {
     /// Print only the requested output and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// Wait for a store that is in use, for example 30s
+    #[arg(long, global = true, env = "EMBERCASK_WAIT", hide_env = true, value_name = "TIME", value_parser = duration::duration)]
+    pub(crate) wait: Option<Duration>,
+}
+
+/// Flags of `wrangler kv` that mean nothing here, so that its commands work unchanged.
+#[derive(Debug, Args)]
+pub(crate) struct Wrangler {
+    /// Ignored with a note
+    #[arg(long, global = true, hide = true, conflicts_with = "remote")]
+    pub(crate) local: bool,
+    /// Ignored with a note
+    #[arg(long, global = true, hide = true)]
+    pub(crate) remote: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,23 +111,31 @@ pub(crate) enum Command {
     /// Put, get, delete and list single keys
     #[command(subcommand)]
     Key(Key),
+    /// The same without `key` in front
+    #[command(flatten)]
+    Short(Key),
     /// Put, get and delete many keys from a JSON file
     #[command(subcommand)]
     Bulk(Bulk),
     /// Write namespaces to a file
+    #[command(visible_alias = "dump")]
     Export(Export),
     /// Read an exported file
+    #[command(visible_alias = "restore")]
     Import(Import),
     /// Show the keys, segments, disk space and memory of the store
+    #[command(visible_alias = "info")]
     Stats(Stats),
     /// Reclaim the space of overwritten, deleted and expired records
     #[command(after_help = "Ctrl-C stops it safely; space that is already reclaimed stays so.")]
     Compact,
     /// Check every byte and list all damage
+    #[command(visible_alias = "check")]
     Verify(Verify),
     /// Copy the undamaged data of a damaged store into a new store
     Salvage(Salvage),
     /// Make a consistent copy of the store
+    #[command(visible_alias = "backup")]
     Checkpoint(Checkpoint),
     /// Show a segment, hint, manifest, index file or ring part by part
     Inspect(Inspect),
@@ -134,7 +172,7 @@ pub(crate) enum Command {
 
 /// The namespace to work on.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct Target {
     /// Name of the namespace
     #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
@@ -173,13 +211,11 @@ impl Class {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {
-        super::Arguments::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

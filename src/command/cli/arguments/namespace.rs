@@ -25,6 +25,7 @@ pub(crate) enum Namespace {
         name: String,
     },
     /// List all namespaces, as a JSON array of {id, title}
+    #[command(visible_alias = "ls")]
     List {
         /// Print one JSON object per line, with the number of keys
         #[arg(long)]
@@ -44,6 +45,7 @@ pub(crate) enum Namespace {
     },
     /// Delete a namespace and all its keys
     #[command(
+        visible_aliases = ["rm", "del"],
         override_usage = "embercask namespace delete [OPTIONS] <NAME>",
         after_help = "Example:\n  embercask namespace delete SESSIONS -y"
     )]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::cli::output::{JsonOrBase64, TextOrBase64, json_line};
 use crate::common::fuzzing::json;
-use crate::common::parse::{Format, decode_base64, parse_id, unescape};
+use crate::common::parse::{Format, decode_base64, decode_hex, parse_id, unescape};
 use crate::common::text::{bytes, count, escape, escape_short, is_deceptive, one_line, time};
 use embercask::testing::input::Input;
 
@@ -24,7 +24,7 @@ pub fn key_text(data: &[u8]) {
 fn shown(data: &[u8], characters_max: usize) {
     let escaped = escape(data);
     assert!(!escaped.contains(is_deceptive), "{escaped:?}");
-    for format in [Format::Raw, Format::Escaped, Format::Base64] {
+    for format in [Format::Raw, Format::Escaped, Format::Base64, Format::Hex] {
         let shown = format.show(data);
         #[cfg(unix)]
         let argument = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&shown);
@@ -47,6 +47,9 @@ fn shown(data: &[u8], characters_max: usize) {
 fn read(text: &str) {
     assert_eq!(unescape(text).ok(), second_unescape(text.as_bytes()), "{text:?}");
     assert_eq!(decode_base64(text).ok(), json::base64(text.trim_end()), "{text:?}");
+    let digits = text.trim_end();
+    let expected = second_hex(digits.strip_prefix("0x").unwrap_or(digits).as_bytes());
+    assert_eq!(decode_hex(text).ok(), expected, "{text:?}");
     let is_id = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     let id = parse_id(text).ok();
     let expected = is_id.then(|| text.to_ascii_lowercase());
@@ -57,6 +60,19 @@ fn read(text: &str) {
     if !text.contains(is_deceptive) {
         assert_eq!(line, text);
     }
+}
+
+/// The same as `decode_hex`, from the end.
+fn second_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    const DIGITS: &[u8] = b"0123456789abcdef";
+    let [before @ .., high, low] = digits else {
+        return digits.is_empty().then(Vec::new);
+    };
+    let value = |digit: &u8| DIGITS.iter().position(|known| *known == digit.to_ascii_lowercase());
+    let byte = value(high)? * 16 + value(low)?;
+    let mut bytes = second_hex(before)?;
+    bytes.push(byte as u8);
+    Some(bytes)
 }
 
 /// The same as `unescape`, byte by byte.
