@@ -12,6 +12,7 @@ mod keys;
 mod lists;
 mod maintenance;
 mod operations;
+mod page;
 mod rest;
 mod shell;
 mod shipped;

@@ -1,18 +1,11 @@
-// The web page, driven by the keyboard in headless Chromium.
-// CHROMIUM names a program other than /usr/bin/chromium; E2E_SCREENSHOTS a folder to keep screenshots in.
+// The web page: what it showed from the beginning. `page-changes.test.mjs` has what changes keys, many of them, or the address.
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { crc32, deflateSync } from 'node:zlib';
+import { after, before, describe } from 'node:test';
 
-import puppeteer from 'puppeteer-core';
-
-import { PATIENCE, SLOW, TOKEN, startServer, temporaryFolder } from './helpers.mjs';
-
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const skip = existsSync(CHROMIUM) ? false : `there is no Chromium at ${CHROMIUM}; CHROMIUM can name another`;
+import { SLOW, TOKEN } from './helpers.mjs';
+import { Driver, png, skip, stepper } from './page-driver.mjs';
 
 const MARKUP = '<img src=x onerror="alert(1)"><script>alert(2)</script>';
 const ODD_KEY = `odd/a b?c=d&e#f%2F+\u202e<img src=x onerror=alert(3)>"'ü世🌍`;
@@ -22,122 +15,22 @@ const BINARY = Buffer.from(Array.from({ length: 256 }, (_, index) => index));
 const LARGE = Buffer.alloc((1 << 20) + 1, 'large ');
 const METADATA = `{"number":12345678901234567890,"markup":"<img src=x onerror=alert(4)>","metadata":[1]}`;
 
-/** An image of this size, red and green. */
-function png(width, height) {
-  const chunk = (type, data) => {
-    const body = Buffer.concat([Buffer.from(type), data]);
-    const numbers = Buffer.alloc(8);
-    numbers.writeUInt32BE(data.length, 0);
-    numbers.writeUInt32BE(crc32(body), 4);
-    return Buffer.concat([numbers.subarray(0, 4), body, numbers.subarray(4)]);
-  };
-  const head = Buffer.alloc(13);
-  head.writeUInt32BE(width, 0);
-  head.writeUInt32BE(height, 4);
-  head.set([8, 2], 8);
-  const rows = Array.from({ length: height }, (_, y) => [0, ...Array.from({ length: width }, (_, x) => [x & 255, y & 255, 60]).flat()]);
-  const magic = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
-  return Buffer.concat([magic, chunk('IHDR', head), chunk('IDAT', deflateSync(Buffer.from(rows.flat()))), chunk('IEND', Buffer.alloc(0))]);
-}
+/** The widths and colours in which the page is looked at. */
+const VIEWPORTS = [1440, 768, 320].flatMap((width) => ['light', 'dark'].map((scheme) => [`${width}-${scheme}`, width, scheme]));
 
 describe('the web page', { skip, ...SLOW }, () => {
-  let server, browser, page, shots, folder, downloads, id;
-  const problems = [], requests = [], dialogs = [];
-  const namespaces = () => `${server.rest}/accounts/x/storage/kv/namespaces`;
-
-  async function api(method, path, body, headers = {}) {
-    const response = await fetch(namespaces() + path, { method, body, headers: { authorization: `Bearer ${TOKEN}`, ...headers } });
-    return response;
-  }
-  async function apiJson(method, path, json) {
-    const response = await api(method, path, JSON.stringify(json), { 'content-type': 'application/json' });
-    const answer = await response.json();
-    assert(answer.success, JSON.stringify(answer));
-    return answer.result;
-  }
-  const stored = (key) => api('GET', `/${id}/values/${encodeURIComponent(key)}`);
-  const storedBytes = async (key) => Buffer.from(await (await stored(key)).arrayBuffer());
-  /** The key as the server lists it: with its expiration and verbatim metadata. */
-  async function listed(key) {
-    return (await api('GET', `/${id}/keys?prefix=${encodeURIComponent(key)}`)).text();
-  }
-
-  async function until(what, check, ...args) {
-    for (const end = Date.now() + PATIENCE / 3; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 25))) {
-      if (await page.evaluate(check, ...args)) return;
-    }
-    await shot('late');
-    assert.fail(`not within ${PATIENCE / 3} ms: ${what}; the page says: ${await page.evaluate(() => document.body.innerText)}`);
-  }
-  const text = (selector) => page.$eval(selector, (found) => found.textContent);
-  const isHidden = (selector) => page.$eval(selector, (found) => !found.checkVisibility());
-  const says = (wanted) => until(`the page says "${wanted}"`, (wanted) => document.querySelector('#status').textContent.includes(wanted), wanted);
-  const focused = (selector) => until(`the focus is on ${selector}`, (selector) => document.activeElement.matches(selector), selector);
-  const shot = (name) => page.screenshot({ path: join(shots, `${name}.png`) });
-  const press = async (...keys) => {
-    for (const key of keys) await page.keyboard.press(key);
-  };
-  const type = (typed) => page.keyboard.type(typed);
-
-  /** Presses Tab until the focused element matches, and has the text if one is given. */
-  async function tabTo(selector, wanted) {
-    for (let steps = 0; steps < 400; steps += 1) {
-      const isThere = await page.evaluate((selector, wanted) => {
-        const { activeElement: at } = document;
-        return at.matches(selector) && (wanted === undefined || at.textContent === wanted);
-      }, selector, wanted);
-      if (isThere) return;
-      await press('Tab');
-    }
-    assert.fail(`Tab leads to no ${selector} ${wanted ?? ''}`);
-  }
-  async function replace(typed) {
-    await page.keyboard.down('Control');
-    await press('a');
-    await page.keyboard.up('Control');
-    await (typed ? type(typed) : press('Delete'));
-  }
-  /** Runs an action, and checks that it sends one request, of this kind. */
-  async function oneRequest(method, path, action) {
-    requests.length = 0;
-    await action();
-    assert.equal(requests.length, 1, `one request: ${requests.join(', ')}`);
-    const [made, url] = requests[0].split(' ');
-    assert.equal(made, method);
-    assert.match(url, path);
-  }
-  /** Opens the key with this name: filters the listing by it, and presses Enter. */
-  async function open(key) {
-    await press('/');
-    await focused('#prefix');
-    await replace(key);
-    await press('Enter');
-    await says('Page 1: 1 key');
-    await tabTo('.open-key');
-    await oneRequest('GET', /\/values\//, async () => {
-      await press('Enter');
-      await focused('#value-title');
-    });
-  }
-  const pressed = () => page.$$eval('#kinds [aria-pressed=true]', (found) => found.map((button) => button.textContent).join());
-
-  /** A test that continues where the previous one ended. */
-  let failed = false;
-  const step = (name, run) => test(name, async (context) => {
-    if (failed) return context.skip('an earlier one failed');
-    failed = true;
-    await run();
-    failed = false;
-  });
+  let driver, page, id;
+  const on = (name) => (...args) => driver[name](...args);
+  const api = on('api'), apiJson = on('apiJson'), stored = on('stored'), storedBytes = on('storedBytes'), listed = on('listed');
+  const until = on('until'), text = on('text'), isHidden = on('isHidden'), says = on('says'), focused = on('focused'), shot = on('shot');
+  const press = on('press'), type = on('type'), tabTo = on('tabTo'), replace = on('replace'), oneRequest = on('oneRequest');
+  const open = on('open'), pressed = on('pressed'), keys = on('keys');
+  const step = stepper();
 
   before(async () => {
-    shots = process.env.E2E_SCREENSHOTS ?? temporaryFolder();
-    folder = temporaryFolder();
-    downloads = join(folder, 'downloads');
-    await mkdir(shots, { recursive: true });
-    await mkdir(downloads);
-    server = await startServer({ store: join(folder, 'store'), args: ['--page'] });
+    driver = await Driver.start();
     ({ id } = await apiJson('POST', '', { title: `first ${MARKUP}` }));
+    driver.id = id;
     await apiJson('POST', '', { title: 'second' });
     const pairs = Array.from({ length: 250 }, (_, index) => ({ key: `page/${String(index).padStart(3, '0')}`, value: String(index) }));
     const base64 = (key, value) => ({ key, value: value.toString('base64'), base64: true });
@@ -152,48 +45,29 @@ describe('the web page', { skip, ...SLOW }, () => {
     form.append('metadata', METADATA);
     assert.equal((await api('PUT', `/${id}/values/${encodeURIComponent(ODD_KEY)}?expiration_ttl=86400`, form)).status, 200);
 
-    browser = await puppeteer.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu', '--lang=en'] });
-    page = await browser.newPage();
-    await page.setViewport({ width: 1280, height: 800 });
-    page.on('pageerror', (error) => problems.push(`error: ${error.stack ?? error}`));
-    page.on('console', (message) => problems.push(`console: ${message.type()} ${message.text()}`));
-    page.on('dialog', (dialog) => {
-      dialogs.push(dialog.message());
-      dialog.dismiss();
-    });
-    page.on('request', (request) => {
-      if (/^https?:/.test(request.url())) requests.push(`${request.method()} ${request.url()}`);
-    });
-    await page.evaluateOnNewDocument(() => {
-      addEventListener('securitypolicyviolation', (event) => console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));
-    });
-    const session = await page.createCDPSession();
-    await session.send('Browser.setDownloadBehavior', { behavior: 'allow', downloadPath: downloads });
+    await driver.launch();
+    ({ page } = driver);
   });
 
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  after(() => driver?.stop());
 
   step('asks for a token until it is right, and keeps it in the tab only', async () => {
-    await page.goto(new URL('/', server.rest).href);
+    await page.goto(driver.url('/'));
     assert.equal(await page.title(), 'embercask');
     await focused('#token');
     await shot('sign-in');
-    await oneRequest('GET', /namespaces\?/, async () => {
+    await oneRequest('GET', /\/user\/tokens\/verify$/, async () => {
       await type('not this token');
       await press('Enter');
       await until('the token is refused', () => /refused: .*\(code 10000\)/.test(document.querySelector('#sign-in [role=alert]').textContent));
     });
     await focused('#token');
     // Chromium reports every error status.
-    assert.match(problems.splice(0).join(), /^console: error Failed to load resource: .* 403 \(Forbidden\)$/);
-    await oneRequest('GET', /namespaces\?/, async () => {
-      await type(TOKEN);
-      await press('Enter');
-      await until('the namespaces are there', () => document.querySelectorAll('#namespace-rows a').length === 2);
-    });
+    assert.match(driver.problems.splice(0).join(), /^console: error Failed to load resource: .* 403 \(Forbidden\)$/);
+    await type(TOKEN);
+    await press('Enter');
+    await until('the namespaces are there', () => document.querySelectorAll('#namespace-rows a').length === 2);
+    assert.equal(await page.title(), 'Namespaces – embercask');
     const kept = await page.evaluate(() => [Object.values(sessionStorage), localStorage.length, document.cookie]);
     assert.deepEqual(kept, [[TOKEN], 0, '']);
     assert.equal(await text('#namespace-rows a'), `first ${MARKUP}`);
@@ -208,7 +82,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     await press('Enter');
     await until('the title is refused', () => /already exists' \(code 10014\)/.test(document.querySelector('#title-dialog [role=alert]').textContent));
     await shot('refused');
-    assert.match(problems.splice(0).join(), /^console: error Failed to load resource: .* 400/);
+    assert.match(driver.problems.splice(0).join(), /^console: error Failed to load resource: .* 400/);
     await press('Escape');
     await focused('#create-namespace');
     await press('Enter');
@@ -228,7 +102,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     await tabTo('[aria-label="Delete a new title"]');
     await press('Enter');
     await focused('#drop-confirm');
-    requests.length = 0;
+    driver.requests.length = 0;
     await type('a new titl');
     await press('Enter');
     await shot('delete-namespace');
@@ -256,7 +130,6 @@ describe('the web page', { skip, ...SLOW }, () => {
       await until('the keys begin with the prefix', () => document.querySelector('.open-key').textContent === 'page/000');
     });
     await shot('keys');
-    const keys = () => page.$$eval('.open-key', (found) => found.map((key) => key.textContent));
     await tabTo('#keys-next');
     await oneRequest('GET', /&cursor=./, async () => {
       await press('Enter');
@@ -288,9 +161,12 @@ describe('the web page', { skip, ...SLOW }, () => {
     await focused('.open-key');
     assert.equal(await page.evaluate(() => document.activeElement.textContent), 'page/001');
     await page.goBack();
-    await until('the listing without a prefix is there', () => document.querySelector('#prefix').value === '');
+    await until('the key is open again', () => document.querySelector('#value-title').textContent === 'page/001');
+    assert.equal(await page.title(), `page/001 – first ${MARKUP} – embercask`);
     await page.reload();
-    await until('the address is enough to come back', () => document.querySelector('#keys-title').textContent.startsWith('first <img'));
+    await until('the address is enough to come back', () => document.querySelector('#value-title').textContent === 'page/001');
+    await until('its namespace is named', () => document.querySelector('#keys-title').textContent.startsWith('first <img'));
+    await focused('#value-title');
     await press('/');
     await replace('no such key');
     await press('Enter');
@@ -339,16 +215,22 @@ describe('the web page', { skip, ...SLOW }, () => {
     assert.match(await text('#value-note'), /empty/);
 
     await open('large');
-    assert.equal(await pressed(), 'Hex');
-    assert.match(await text('#value-note'), /larger than 1 MiB: it is not shown as text. These are its first 64 KiB/);
-    assert(await page.$eval('[data-kind=text]', (button) => button.disabled));
-    assert.match((await text('#content pre')).split('\n').at(-1), /^00fff[08] /);
-    await tabTo('#download');
-    requests.length = 0;
+    assert.equal(await pressed(), 'Text');
+    assert.match(await text('#value-note'), /larger than 1 MiB: this is a part of it/);
+    assert.equal((await text('#content pre')).length, LARGE.length - 1);
+    await tabTo('[data-kind=hex]');
     await press('Enter');
-    for (let steps = 0; steps < 200 && !(await readdir(downloads)).includes('large'); steps += 1) await new Promise((resolve) => setTimeout(resolve, 50));
-    assert.deepEqual(await readFile(join(downloads, 'large')), LARGE);
-    assert.deepEqual(requests, []);
+    assert.match(await text('#value-note'), /the first 64 KiB of the part/);
+    assert.match((await text('#content pre')).split('\n').at(-1), /^00fff[08] /);
+    await tabTo('#part-next');
+    await press('Enter');
+    await until('the rest is shown', () => /^Bytes 1,048,576 to 1,048,576 of 1,048,577$/.test(document.querySelector('#parts-place').textContent));
+    await focused('#part-previous');
+    await tabTo('#download');
+    driver.requests.length = 0;
+    await press('Enter');
+    for (let steps = 0; steps < 200 && !(await readdir(driver.downloads)).includes('large'); steps += 1) await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.deepEqual(await readFile(join(driver.downloads, 'large')), LARGE);
   });
 
   step('shows odd keys, metadata and expiry as text', async () => {
@@ -401,10 +283,10 @@ describe('the web page', { skip, ...SLOW }, () => {
     await tabTo('#metadata-text');
     await type('{"a": }');
     await tabTo('#key-dialog .main');
-    requests.length = 0;
+    driver.requests.length = 0;
     await press('Enter');
     await until('it says what is wrong', () => /not JSON/.test(document.querySelector('#key-dialog [role=alert]').textContent));
-    assert.deepEqual(requests, []);
+    assert.deepEqual(driver.requests, []);
     await page.keyboard.down('Shift');
     await press('Tab');
     await page.keyboard.up('Shift');
@@ -442,7 +324,7 @@ describe('the web page', { skip, ...SLOW }, () => {
     assert.match(await listed('new/'), /"metadata":\{"of": "the test", "n": 1.0\}/);
     assert.match(await text('#expires'), /\(in [6-9]\d seconds\)$/);
 
-    const file = join(folder, 'file.png');
+    const file = join(driver.folder, 'file.png');
     await writeFile(file, png(64, 64));
     await tabTo('#create-key');
     await press('Enter');
@@ -468,10 +350,10 @@ describe('the web page', { skip, ...SLOW }, () => {
     await press('Enter');
     await focused('#delete-dialog .cancel');
     await shot('delete-key');
-    requests.length = 0;
+    driver.requests.length = 0;
     await press('Enter');
     await focused('#delete-key');
-    assert.deepEqual(requests, []);
+    assert.deepEqual(driver.requests, []);
     await press('Enter');
     await tabTo('#delete-dialog .risky');
     await oneRequest('DELETE', /\/values\/deleted$/, async () => {
@@ -486,12 +368,12 @@ describe('the web page', { skip, ...SLOW }, () => {
     await replace('limited');
     await press('Enter');
     await says('Page 1: 1 key');
-    assert.match(await text('#key-rows td:nth-child(2)'), /^in (1[01]\d minutes|2 hours)$/);
+    assert.match(await text('#key-rows td:nth-child(3)'), /^in (1[01]\d minutes|2 hours)$/);
     await api('DELETE', `/${id}/values/limited`);
     await tabTo('.open-key');
     await press('Enter');
     await until('the page says what the API said', () => document.querySelector('#alert').textContent === "get: 'key not found' (code 10009)");
-    assert.match(problems.splice(0).join(), /^console: error Failed to load resource: .* 404/);
+    assert.match(driver.problems.splice(0).join(), /^console: error Failed to load resource: .* 404/);
   });
 
   step('draws the segments', async () => {
@@ -500,7 +382,7 @@ describe('the web page', { skip, ...SLOW }, () => {
       await press('Enter');
       await until('the picture is there', () => document.querySelector('#picture svg .live')?.getBoundingClientRect().width > 0);
     });
-    const numbers = await (await fetch(`${server.rest}/embercask/statistics`, { headers: { authorization: `Bearer ${TOKEN}` } })).json();
+    const numbers = await (await fetch(`${driver.server.rest}/embercask/statistics`, { headers: { authorization: `Bearer ${TOKEN}` } })).json();
     assert.equal(await page.$$eval('#picture g', (bars) => bars.length), numbers.result.segments.length);
     const shown = await text('#numbers');
     for (const wanted of [`Keys${numbers.result.keys.toLocaleString('en')}`, 'Memory', 'Compaction', 'tombstones']) assert(shown.includes(wanted), wanted);
@@ -508,7 +390,7 @@ describe('the web page', { skip, ...SLOW }, () => {
   });
 
   step('looks right in the dark, and fits a narrow window', async () => {
-    for (const [name, width, scheme] of [['dark', 1280, 'dark'], ['narrow', 360, 'light'], ['narrow-dark', 360, 'dark']]) {
+    for (const [name, width, scheme] of VIEWPORTS) {
       await page.setViewport({ width, height: 740 });
       await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
       const fits = async (what) => {
@@ -517,7 +399,7 @@ describe('the web page', { skip, ...SLOW }, () => {
         assert(wide <= width, `${what} is ${wide} pixels wide in a window of ${width}`);
       };
       await fits('statistics');
-      await page.goto(new URL('/#namespaces', server.rest).href);
+      await page.goto(driver.url('/#namespaces'));
       await until('the namespaces are there', () => document.querySelector('#namespace-rows a'));
       await fits('namespaces');
       await tabTo('#namespace-rows a');
@@ -532,7 +414,7 @@ describe('the web page', { skip, ...SLOW }, () => {
       await press('Enter');
       await fits('edit');
       await press('Escape');
-      await page.goto(new URL('/#statistics', server.rest).href);
+      await page.goto(driver.url('/#statistics'));
       await until('the picture is there', () => document.querySelector('#picture svg'));
     }
   });
@@ -546,7 +428,7 @@ describe('the web page', { skip, ...SLOW }, () => {
   });
 
   step('nothing of it went wrong, and no markup of the data has run', () => {
-    assert.deepEqual(problems, []);
-    assert.deepEqual(dialogs, []);
+    assert.deepEqual(driver.problems, []);
+    assert.deepEqual(driver.dialogs, []);
   });
 });

@@ -14,7 +14,14 @@ fn account() -> serde_json::Value {
 
 impl RequestContext<'_> {
     pub(super) async fn verify_token(&self) -> Result<ApiResponse, ApiError> {
-        Ok(success(&serde_json::json!({ "id": IDENTITY, "status": "active" })))
+        // What the token permits, so that the page offers nothing else. Other clients ignore it.
+        let access = serde_json::json!({
+            "write": self.access.check_write().is_ok(),
+            "all_namespaces": self.access.check_all().is_ok(),
+        });
+        Ok(success(
+            &serde_json::json!({ "id": IDENTITY, "status": "active", "access": access }),
+        ))
     }
 
     pub(super) async fn user(&self) -> Result<ApiResponse, ApiError> {

@@ -16,6 +16,9 @@ use crate::server::reading::Reading;
 use crate::server::response::{ApiResponse, set_etag, set_header};
 use crate::server::writing::Put;
 
+/// The metadata that belong to a value, as JSON in UTF-8.
+const METADATA_HEADER: &str = "cf-kv-metadata";
+
 fn not_found(operation: &str) -> ApiError {
     ApiError::new(404, 10009, "key not found").of(operation)
 }
@@ -29,7 +32,12 @@ impl RequestContext<'_> {
         blocking(move || {
             let value = namespace.get(&key)?.ok_or_else(|| not_found(OPERATION))?;
             let expiry_ms = value.expiry_ms();
+            let metadata = rules::metadata_json(value.metadata());
             let mut response = reading.response(value)?;
+            if let Some(metadata) = metadata {
+                // As in the binding protocol: what belongs to the value and its ETag, for the page.
+                set_header(&mut response, METADATA_HEADER, metadata.get().as_bytes());
+            }
             if let Some(expiry_ms) = expiry_ms {
                 let seconds = rules::expiration_seconds(expiry_ms).to_string();
                 set_header(&mut response, "expiration", seconds.as_bytes());

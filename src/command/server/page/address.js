@@ -1,0 +1,65 @@
+// The address, which names what is shown: #namespaces, #statistics, or
+// #namespace/ID?prefix=…&contains=…&size=…&page=…&cursor=…&key=…
+
+const SIZES = [25, 100, 500, 1000];
+const SIZE_DEFAULT = 100;
+/** Most pages to go back in a listing. */
+const BEFORE_MAX = 1000;
+/** The first page of everything. */
+const BEGINNING = { prefix: "", contains: "", page: 1, cursor: "", key: null };
+
+function parseAddress(hash) {
+  const at = hash.indexOf("?");
+  const [path, query] = at < 0 ? [hash, ""] : [hash.slice(0, at), hash.slice(at + 1)];
+  const [view, id = "", prefix = ""] = path.slice(1).split("/");
+  const parameters = new URLSearchParams(query);
+  const size = Number(parameters.get("size"));
+  const cursor = parameters.get("cursor") ?? "";
+  return {
+    view: view === "namespace" && !id ? "namespaces" : view,
+    id,
+    prefix: parameters.get("prefix") ?? decoded(prefix),
+    contains: parameters.get("contains") ?? "",
+    size: SIZES.includes(size) ? size : SIZE_DEFAULT,
+    page: cursor ? Math.max(2, Math.trunc(Number(parameters.get("page"))) || 2) : 1,
+    cursor,
+    key: parameters.get("key") || null,
+  };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function formatAddress({ view, id, prefix, contains, size, page, cursor, key }) {
+  if (view !== "namespace") return "#" + view;
+  const parameters = new URLSearchParams();
+  if (prefix) parameters.set("prefix", prefix);
+  if (contains) parameters.set("contains", contains);
+  if (size !== SIZE_DEFAULT) parameters.set("size", size);
+  if (cursor) parameters.set("page", page);
+  if (cursor) parameters.set("cursor", cursor);
+  if (key !== null) parameters.set("key", key);
+  return `#namespace/${encodeURIComponent(id)}` + (parameters.size ? "?" + parameters : "");
+}
+
+/** Goes to a place in the namespace that is shown. The cursors of the pages before it belong to the history's entry. */
+function visit(change, { before = state.before, replaces = false } = {}) {
+  const place = { ...state.place, ...change };
+  const address = formatAddress(place);
+  const isSame = address === formatAddress(state.place);
+  state.place = place;
+  state.before = before.slice(-BEFORE_MAX);
+  history[replaces || isSame ? "replaceState" : "pushState"]({ before: state.before }, "", address);
+}
+
+function showTitle() {
+  const { view, key } = state.place;
+  const names = { "namespaces": ["Namespaces"], "statistics": ["Statistics"] };
+  const parts = names[view] ?? [key, state.namespace?.title ?? state.namespace?.id].filter(part => part !== null);
+  document.title = [...parts.filter(Boolean).map(plainName), "embercask"].join(" – ");
+}
