@@ -28,7 +28,7 @@ impl Served {
         let at = Workplace::with_namespace();
         let id = at.json(["namespace", "list"])[0]["id"].as_str().unwrap().to_owned();
         Served {
-            server: started(&at, &["--durability", "os"]),
+            server: started(&at, &["--durability", "os", "--minimum-ttl", "2"]),
             id,
             _at: at,
         }
@@ -324,4 +324,160 @@ fn of_many_that_create_a_key_one_does() {
         let got = at.send(Face::Rest, "GET", &key, &[], b"");
         assert_eq!(got.body, winner.to_string().as_bytes());
     }
+}
+
+#[test]
+fn a_part_of_a_value_is_got_by_its_range() {
+    let at = Served::new();
+    let value: Vec<u8> = (0..=255).cycle().take(3_000_000).collect();
+    for face in FACES {
+        let small = etag(&at.send(face, "PUT", "small", &[], b"0123456789"));
+        at.send(face, "PUT", "large", &[], &value);
+        at.send(face, "PUT", "empty", &[], b"");
+        let get = |key: &str, headers: Headers<'_>| {
+            let answer = at.send(face, "GET", key, headers, b"");
+            let range = answer
+                .header("content-range")
+                .map(|range| String::from_utf8(range.to_vec()).unwrap());
+            (answer.status, range, answer.body)
+        };
+        let part = |range: &str, body: &[u8]| (206, Some(range.to_owned()), body.to_vec());
+        let whole = (200, None, b"0123456789".to_vec());
+        assert_eq!(get("small", &[("Range", b"bytes=2-4")]), part("bytes 2-4/10", b"234"));
+        assert_eq!(get("small", &[("Range", b"bytes=8-")]), part("bytes 8-9/10", b"89"));
+        assert_eq!(get("small", &[("Range", b"bytes=-3")]), part("bytes 7-9/10", b"789"));
+        assert_eq!(
+            get("small", &[("Range", b"bytes=0-99")]),
+            part("bytes 0-9/10", b"0123456789")
+        );
+        let far = get("large", &[("Range", b"bytes=2000001-2000003")]);
+        assert_eq!(
+            far,
+            part("bytes 2000001-2000003/3000000", &value[2_000_001..=2_000_003])
+        );
+        for ignored in [&b"bytes=0-1,3-4"[..], b"lines=0-1", b"bytes=4-2", b"nonsense"] {
+            assert_eq!(get("small", &[("Range", ignored)]), whole, "{ignored:?}");
+        }
+        for behind in [
+            ("small", &b"bytes=10-"[..], "10"),
+            ("empty", b"bytes=0-0", "0"),
+            ("small", b"bytes=-0", "10"),
+        ] {
+            let (key, range, length) = behind;
+            let (status, range, _) = get(key, &[("Range", range)]);
+            assert_eq!((status, range), (416, Some(format!("bytes */{length}"))));
+        }
+        // Only of the content that the client knows.
+        let both = |condition: &[u8]| get("small", &[("Range", b"bytes=0-0"), ("If-Range", condition)]);
+        assert_eq!(both(&small), part("bytes 0-0/10", b"0"));
+        for other in [OTHER, &weak(&small), b"Sun, 06 Nov 1994 08:49:37 GMT", b""] {
+            assert_eq!(both(other), whole);
+        }
+        let conditional = get("small", &[("Range", b"bytes=0-0"), ("If-Match", &small)]);
+        assert_eq!(conditional, part("bytes 0-0/10", b"0"));
+        assert_eq!(
+            get("small", &[("Range", b"bytes=0-0"), ("If-None-Match", &small)]).0,
+            304
+        );
+        // Metadata and expiry are beside a part as beside the whole.
+        at.send(
+            Face::Binding,
+            "PUT",
+            "more?expiration_ttl=100",
+            &[("CF-KV-Metadata", b"1")],
+            b"abc",
+        );
+        let answer = at.send(face, "GET", "more", &[("Range", b"bytes=1-1")], b"");
+        let expiration = if face == Face::Rest {
+            "expiration"
+        } else {
+            "cf-expiration"
+        };
+        assert!(
+            answer.status == 206 && answer.header(expiration).is_some(),
+            "{answer:?}"
+        );
+        assert_eq!(answer.header("accept-ranges"), Some(&b"bytes"[..]));
+    }
+}
+
+#[test]
+fn the_shortest_lifetime_is_that_of_the_setting_and_every_refusal_names_it() {
+    let at = Served::new();
+    let bulk = |ttl: u32| {
+        let body = format!("[{{\"key\": \"b\", \"value\": \"v\", \"expiration_ttl\": {ttl}}}]");
+        let path = format!("{NAMESPACES}/{}/bulk", at.id);
+        at.connection(Face::Rest).request("PUT", &path, &[], body.as_bytes())
+    };
+    let told = "Expiration TTL must be at least 2.";
+    for face in FACES {
+        let put = |query: &str| at.send(face, "PUT", &format!("k?{query}"), &[], b"v");
+        assert_eq!(put("expiration_ttl=2").status, 200);
+        let refused = put("expiration_ttl=1");
+        assert_eq!(refused.status, 400);
+        assert!(String::from_utf8_lossy(&refused.body).contains(told), "{refused:?}");
+        let refused = put("expiration=1");
+        assert_eq!(refused.status, 400);
+    }
+    assert_eq!(bulk(2).status, 200);
+    let (status, _, message) = bulk(1).error();
+    assert!(status == 400 && message.contains(told), "{message}");
+}
+
+#[test]
+fn a_namespace_tells_what_it_holds_and_has_a_default_lifetime() {
+    let at = Served::new();
+    let ask = |method: &str, path: &str, body: &[u8]| {
+        let target = format!("{NAMESPACES}/{}/{path}", at.id);
+        at.connection(Face::Rest).request(method, &target, &[], body)
+    };
+    let result = |answer: Answer| {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["result"].clone()
+    };
+    for key in ["a1", "a2", "b"] {
+        at.send(Face::Binding, "PUT", key, &[], b"v");
+    }
+    let stats = result(ask("GET", "statistics", b""));
+    assert_eq!((&stats["title"], &stats["id"]), (&"N".into(), &at.id.clone().into()));
+    assert_eq!(
+        (&stats["keys"], &stats["max_bytes"]),
+        (&3.into(), &serde_json::Value::Null)
+    );
+    let bytes = stats["live_bytes"].as_u64().unwrap();
+    at.send(Face::Binding, "PUT", "b", &[], &[b'v'; 1001]);
+    let grown = result(ask("GET", "statistics", b""))["live_bytes"].as_u64().unwrap();
+    assert!((bytes + 990..bytes + 1010).contains(&grown), "{bytes} {grown}");
+    let count = |query: &str| result(ask("GET", &format!("count{query}"), b""))["count"].clone();
+    assert_eq!(
+        (count(""), count("?prefix=a"), count("?prefix=c")),
+        (3.into(), 2.into(), 0.into())
+    );
+
+    let ttl = |answer: Answer| result(answer)["default_ttl"].clone();
+    assert_eq!(ttl(ask("GET", "default_ttl", b"")), serde_json::Value::Null);
+    assert_eq!(ttl(ask("PUT", "default_ttl", b"{\"default_ttl\": 3600}")), 3600);
+    assert_eq!(ttl(ask("GET", "default_ttl", b"")), 3600);
+    for face in FACES {
+        let put = at.send(face, "PUT", "lives", &[], b"v");
+        let got = at.send(Face::Binding, "GET", "lives", &[], b"");
+        assert!(got.header("cf-expiration").is_some(), "{got:?}");
+        assert_eq!(etag(&put), etag(&got), "the tag is of the expiry that was computed");
+    }
+    for wrong in [
+        "",
+        "{}",
+        "[3600]",
+        "{\"default_ttl\": \"3600\"}",
+        "{\"default_ttl\": 1}",
+        "{\"default_ttl\": 0.5}",
+    ] {
+        assert_eq!(ask("PUT", "default_ttl", wrong.as_bytes()).error().0, 400, "{wrong}");
+    }
+    assert_eq!(ttl(ask("GET", "default_ttl", b"")), 3600);
+    assert_eq!(ttl(ask("DELETE", "default_ttl", b"")), serde_json::Value::Null);
+    at.send(Face::Rest, "PUT", "stays", &[], b"v");
+    let stays = at.send(Face::Binding, "GET", "stays", &[], b"");
+    assert_eq!((stays.status, stays.header("cf-expiration")), (200, None));
+    assert_eq!(ask("GET", "statistics", b"").status, 200);
 }

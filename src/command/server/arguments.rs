@@ -54,6 +54,9 @@ pub(crate) struct Serve {
     /// Time until an os or buffered write is synced [default: 1000]
     #[arg(long, value_name = "MS", env = "EMBERCASK_SYNC_INTERVAL_MS", hide_env = true)]
     pub(crate) sync_interval_ms: Option<u64>,
+    /// Shortest lifetime that a put may have [default: 60]
+    #[arg(long, value_name = "SECONDS", env = "EMBERCASK_MINIMUM_TTL", hide_env = true)]
+    pub(crate) minimum_ttl: Option<u64>,
     /// Read all data over and over to find damage [default: off]
     #[arg(long, value_name = "MIB", env = "EMBERCASK_SCRUB_MIB_PER_SECOND", hide_env = true)]
     pub(crate) scrub_mib_per_second: Option<u64>,

@@ -19,9 +19,9 @@ use super::error::ApiError;
 use super::listing::{ListedKey, listed, page};
 use super::parse::bulk;
 use super::parse::encoding::{Query, decode};
-use super::parse::rules;
+use super::parse::rules::{self, ExpiryRules};
 use super::reading::Reading;
-use super::response::{ApiResponse, response, set_etag, set_header, to_json};
+use super::response::{ApiResponse, explain, response, set_etag, set_header, to_json};
 use super::shared::Shared;
 use super::writing::Put;
 use crate::planted::{Planted, planted};
@@ -50,7 +50,7 @@ where
     let (name, plan) = match (&head.method, head.uri.path()) {
         (&Method::GET, "/") => ("list", list_plan(&head)),
         (&Method::GET, _) => ("get", get_plan(&head)),
-        (&Method::PUT, _) => ("put", put_plan(&head, shared.store.now_ms())),
+        (&Method::PUT, _) => ("put", put_plan(&head, shared.expiry_rules())),
         (&Method::DELETE, _) => ("delete", delete_plan(&head)),
         (&Method::POST, "/bulk/get") => ("bulk_get", Ok(Plan::GetMany)),
         _ => ("other", Err(ApiError::new(405, 10405, "Method Not Allowed"))),
@@ -154,10 +154,10 @@ fn get_plan(head: &Parts) -> Result<Plan, ApiError> {
     Ok(Plan::Get { key, reading })
 }
 
-fn put_plan(head: &Parts, now_ms: u64) -> Result<Plan, ApiError> {
+fn put_plan(head: &Parts, expiry_rules: ExpiryRules) -> Result<Plan, ApiError> {
     let key = key(head)?;
     let (expiration, ttl) = (parameter(head, "expiration")?, parameter(head, "expiration_ttl")?);
-    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now_ms)?;
+    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), expiry_rules)?;
     let metadata = head.headers.get(METADATA_HEADER).map(|value| value.as_bytes());
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
     Ok(Plan::Put(Put {
@@ -298,6 +298,7 @@ fn refused(error: &ApiError) -> ApiResponse {
         _ if character.is_ascii() => ' ',
         _ => '?',
     };
+    explain(&mut response, error);
     let reason = error.message.chars().map(printable);
     let reason: String = reason.take(REASON_CHARACTERS_MAX).collect();
     if let Ok(reason) = ReasonPhrase::try_from(reason.into_bytes()) {

@@ -8,6 +8,8 @@ pub(crate) struct ApiError {
     pub(crate) status: u16,
     pub(crate) code: u32,
     pub(crate) message: String,
+    /// For status 416: the length of the value.
+    pub(crate) length: Option<usize>,
 }
 
 impl ApiError {
@@ -16,6 +18,19 @@ impl ApiError {
             status,
             code,
             message: message.into(),
+            length: None,
+        }
+    }
+
+    /// A range that begins behind the end of a value of this length.
+    pub(crate) fn unsatisfiable_range(length: usize) -> ApiError {
+        ApiError {
+            length: Some(length),
+            ..ApiError::new(
+                416,
+                10416,
+                format!("Range Not Satisfiable: the value has {length} bytes"),
+            )
         }
     }
 

@@ -23,6 +23,7 @@ mod listing;
 mod metrics;
 mod page;
 pub(crate) mod parse;
+mod range;
 mod reading;
 mod reload;
 mod response;
@@ -154,7 +155,8 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     );
     let shared = shared
         .with_namespace_limits(namespace_limits)
-        .with_checkpoint_directory(settings.checkpoint_directory);
+        .with_checkpoint_directory(settings.checkpoint_directory)
+        .with_ttl_seconds_min(settings.ttl_seconds_min);
     let shared = Arc::new(shared);
     let reload = reload_signal(&shared, arguments)?;
     let limits = Limits {
@@ -340,18 +342,12 @@ mod tests {
         let store = options.storage(Arc::new(faults.clone())).open("/store").unwrap();
         let namespace = store.namespace("N").unwrap();
         namespace.put("k", "stored").unwrap();
-        let memory = 100 << 20;
-        let shared = Shared::new(
-            store,
-            Tokens::default(),
-            Durability::Sync,
-            memory,
-            Duration::from_secs(60),
-        );
+        let patience = Duration::from_secs(60);
+        let shared = Shared::new(store, Tokens::default(), Durability::Sync, 100 << 20, patience);
         let shared = Arc::new(shared);
         let limits = Limits {
             connections: Arc::new(Semaphore::new(10)),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: patience,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

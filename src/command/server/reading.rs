@@ -2,44 +2,75 @@
 
 use embercask::Value;
 use hyper::Method;
+use hyper::header::IF_RANGE;
 use hyper::http::request::Parts;
 
-use super::conditions::{Conditions, NotRead};
+use super::conditions::{Conditions, NotRead, tag};
 use super::error::ApiError;
 use super::etag::{Etag, UNASKED_BYTES_MAX};
-use super::response::{ApiResponse, response, set_etag, value_response};
+use super::range::{ByteRange, Part};
+use super::response::{ApiResponse, response, set_etag, set_header, value_response};
 
 /// What a request asks of the value besides its key.
 pub(super) struct Reading {
     conditions: Conditions,
     is_head: bool,
+    range: Option<ByteRange>,
+    /// `If-Range`: the range counts only of this content, and else the whole value is sent. The
+    /// inner is None for what no value here matches, such as a date.
+    if_range: Option<Option<Etag>>,
 }
 
 impl Reading {
     pub(super) fn of(head: &Parts) -> Result<Reading, ApiError> {
+        let is_head = head.method == Method::HEAD;
         Ok(Reading {
             conditions: Conditions::of(&head.headers)?,
-            is_head: head.method == Method::HEAD,
+            is_head,
+            range: ByteRange::of(&head.headers).filter(|_| !is_head),
+            if_range: head.headers.get(IF_RANGE).map(|condition| {
+                let (tag, after) = tag(condition.as_bytes().trim_ascii())?;
+                tag.etag.filter(|_| after.is_empty() && !tag.is_weak)
+            }),
         })
     }
 
     /// Whether the response has an entity tag.
     fn has_etag(&self, value: &Value) -> bool {
-        self.is_head || !self.conditions.are_none() || value.len() <= UNASKED_BYTES_MAX
+        let is_asked = self.is_head || !self.conditions.are_none() || self.if_range.is_some();
+        is_asked || value.len() <= UNASKED_BYTES_MAX
+    }
+
+    fn part(&self, etag: Option<Etag>, length: usize) -> Part {
+        let counts = self
+            .if_range
+            .is_none_or(|condition| condition.is_some() && condition == etag);
+        self.range
+            .filter(|_| counts)
+            .map_or(Part::Whole, |range| range.part(length))
     }
 
     /// May take some time: the digest of a long value.
     pub(super) fn response(&self, value: Value) -> Result<ApiResponse, ApiError> {
-        if !self.has_etag(&value) {
-            return Ok(value_response(value));
-        }
-        let etag = Etag::of_value(&value);
-        let mut response = match self.conditions.check_read(etag) {
-            Ok(()) => value_response(value),
-            Err(NotRead::NotModified) => response(304, None, ""),
-            Err(NotRead::PreconditionFailed) => return Err(self.conditions.not_met(true)),
+        let etag = self.has_etag(&value).then(|| Etag::of_value(&value));
+        let checked = etag.map_or(Ok(()), |etag| self.conditions.check_read(etag));
+        let length = value.len();
+        let mut response = match (checked, self.part(etag, length)) {
+            (Err(NotRead::PreconditionFailed), _) => return Err(self.conditions.not_met(true)),
+            (Err(NotRead::NotModified), _) => response(304, None, ""),
+            (Ok(()), Part::Unsatisfiable) => return Err(ApiError::unsatisfiable_range(length)),
+            (Ok(()), Part::Whole) => value_response(200, value),
+            (Ok(()), Part::Bytes(range)) => {
+                let shown = format!("bytes {}-{}/{length}", range.start, range.end.saturating_sub(1));
+                let mut response = value_response(206, value.slice(range));
+                set_header(&mut response, "content-range", shown.as_bytes());
+                response
+            }
         };
-        set_etag(&mut response, etag);
+        set_header(&mut response, "accept-ranges", b"bytes");
+        if let Some(etag) = etag {
+            set_etag(&mut response, etag);
+        }
         Ok(response)
     }
 }

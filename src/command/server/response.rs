@@ -22,15 +22,19 @@ pub(super) fn response(status: u16, content_type: Option<&'static str>, body: im
     response
 }
 
-/// A response with a value as its body, sent from where the store holds it without a copy.
-pub(super) fn value_response(value: Value) -> ApiResponse {
+/// A response with a value, or a part of one, as its body, sent from where the store holds it without a copy.
+pub(super) fn value_response(status: u16, value: Value) -> ApiResponse {
     struct Owner(Value);
     impl AsRef<[u8]> for Owner {
         fn as_ref(&self) -> &[u8] {
             self.0.as_bytes()
         }
     }
-    let mut response = response(200, Some("application/octet-stream"), Bytes::from_owner(Owner(value)));
+    let mut response = response(
+        status,
+        Some("application/octet-stream"),
+        Bytes::from_owner(Owner(value)),
+    );
     // A browser must not run what a client has stored.
     set_header(&mut response, "x-content-type-options", b"nosniff");
     response
@@ -51,4 +55,11 @@ pub(super) fn set_etag(response: &mut ApiResponse, etag: Etag) {
 
 pub(super) fn to_json(json: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), ApiError> {
     serde_json::to_writer(json, value).map_err(|_| ApiError::new(500, 10001, "internal error"))
+}
+
+/// Sets the headers that belong to an error.
+pub(super) fn explain(response: &mut ApiResponse, error: &ApiError) {
+    if let Some(length) = error.length {
+        set_header(response, "content-range", format!("bytes */{length}").as_bytes());
+    }
 }

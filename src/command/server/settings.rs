@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::access::{TokenSetting, Tokens};
 use super::arguments::Serve;
+use super::parse::rules::TTL_SECONDS_MIN;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
 
@@ -43,6 +44,7 @@ pub(super) struct File {
     max_disk_mib: Option<u64>,
     max_namespace_mib: BTreeMap<String, u64>,
     sync_interval_ms: Option<u64>,
+    minimum_ttl: Option<u64>,
     scrub_mib_per_second: Option<u64>,
     checkpoint_directory: Option<PathBuf>,
     page: Option<bool>,
@@ -86,6 +88,8 @@ pub(crate) struct Settings {
     /// By the name of the namespace.
     pub(super) max_namespace_bytes: BTreeMap<String, u64>,
     pub(super) sync_interval: Duration,
+    /// Shortest lifetime of a put.
+    pub(super) ttl_seconds_min: u64,
     pub(super) scrub_bytes_per_second: Option<u64>,
     /// Where clients that administer the server may make checkpoints.
     pub(super) checkpoint_directory: Option<PathBuf>,
@@ -153,6 +157,7 @@ impl Settings {
                 .map(|(namespace, limit)| (namespace, mib(limit)))
                 .collect(),
             sync_interval: sync_interval_ms.map_or(SYNC_INTERVAL_DEFAULT, Duration::from_millis),
+            ttl_seconds_min: arguments.minimum_ttl.or(file.minimum_ttl).unwrap_or(TTL_SECONDS_MIN),
             scrub_bytes_per_second: arguments.scrub_mib_per_second.or(file.scrub_mib_per_second).map(mib),
             checkpoint_directory: arguments.checkpoint_directory.clone().or(file.checkpoint_directory),
             page: arguments.page.or(file.page).unwrap_or(false),
@@ -299,6 +304,7 @@ mod tests {
             max_disk_bytes,
             max_namespace_bytes,
             sync_interval,
+            ttl_seconds_min,
             scrub_bytes_per_second,
             checkpoint_directory,
             page,
@@ -329,6 +335,7 @@ mod tests {
         assert!(max_namespace_bytes.is_empty() && shown.max_namespace_bytes.is_empty());
         assert_eq!((scrub_bytes_per_second, shown.scrub_bytes_per_second), (None, None));
         assert_eq!(sync_interval, shown.sync_interval);
+        assert_eq!(ttl_seconds_min, shown.ttl_seconds_min);
         assert_eq!((log, log_format), (shown.log, shown.log_format));
         assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
     }

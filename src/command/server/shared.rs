@@ -14,7 +14,7 @@ use super::body::{Body, BodyMemory, Disconnected};
 use super::error::ApiError;
 use super::limits::NamespaceLimits;
 use super::metrics::Metrics;
-use super::parse::rules::Expiration;
+use super::parse::rules::{Expiration, ExpiryRules, TTL_SECONDS_MIN};
 use super::reload::CurrentTokens;
 use crate::common::parse::parse_id;
 
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) names: Mutex<()>,
     pub(super) namespace_limits: NamespaceLimits,
     pub(super) administration: Administration,
+    /// Shortest lifetime of a put.
+    ttl_seconds_min: u64,
     closing: AtomicBool,
 }
 
@@ -50,6 +52,7 @@ impl Shared {
             names: Mutex::new(()),
             namespace_limits: NamespaceLimits::default(),
             administration: Administration::default(),
+            ttl_seconds_min: TTL_SECONDS_MIN,
             closing: AtomicBool::new(false),
         }
     }
@@ -74,6 +77,21 @@ impl Shared {
             Err(error) => tracing::error!(%error, "the tokens stay as they were"),
         }
         reloaded
+    }
+
+    pub(super) fn with_ttl_seconds_min(self, ttl_seconds_min: u64) -> Shared {
+        Shared {
+            ttl_seconds_min,
+            ..self
+        }
+    }
+
+    /// What the expiry of a put now is checked by.
+    pub(super) fn expiry_rules(&self) -> ExpiryRules {
+        ExpiryRules {
+            now_ms: self.store.now_ms(),
+            ttl_seconds_min: self.ttl_seconds_min,
+        }
     }
 
     /// From now on the server is not ready.

@@ -16,7 +16,7 @@ use crate::server::settings::{Address, LogFormat, Settings};
 const CENTURY: u64 = 100 * 366 * 24 * 3600;
 
 /// The settings that a file may have.
-const KNOWN: [&str; 21] = [
+const KNOWN: [&str; 22] = [
     "store",
     "listen",
     "binding",
@@ -25,6 +25,7 @@ const KNOWN: [&str; 21] = [
     "max_disk_mib",
     "max_namespace_mib",
     "sync_interval_ms",
+    "minimum_ttl",
     "scrub_mib_per_second",
     "checkpoint_directory",
     "page",
@@ -54,6 +55,7 @@ pub(super) struct Meaning {
     max_disk_bytes: Option<u64>,
     scrub_bytes_per_second: Option<u64>,
     sync_interval_ms: u64,
+    minimum_ttl: u64,
     max_namespace_bytes: BTreeMap<String, u64>,
     checkpoint_directory: Option<String>,
     page: bool,
@@ -100,6 +102,7 @@ impl Meaning {
             max_disk_bytes: settings.max_disk_bytes,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
             sync_interval_ms: settings.sync_interval.as_millis() as u64,
+            minimum_ttl: settings.ttl_seconds_min,
             max_namespace_bytes: settings.max_namespace_bytes.clone(),
             checkpoint_directory: settings.checkpoint_directory.as_deref().map(path),
             page: settings.page,
@@ -162,6 +165,7 @@ impl Meaning {
             max_disk_bytes: number("max_disk_mib")?.map(mib),
             scrub_bytes_per_second: number("scrub_mib_per_second")?.map(mib),
             sync_interval_ms: number("sync_interval_ms")?.unwrap_or(1000),
+            minimum_ttl: number("minimum_ttl")?.unwrap_or(60),
             max_namespace_bytes: max_namespace_bytes(file)?,
             checkpoint_directory: text("checkpoint_directory")?,
             page: flags
@@ -223,6 +227,7 @@ impl Meaning {
             ("max_connections", self.max_connections),
             // Whole MiB, except for the saturated maximum.
             ("body_memory_mib", self.body_memory_bytes.div_ceil(1 << 20)),
+            ("minimum_ttl", self.minimum_ttl),
             ("idle_seconds", idle),
             ("body_seconds", body),
             ("stop_seconds", stop),

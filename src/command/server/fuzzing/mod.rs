@@ -8,8 +8,10 @@
     reason = "a fuzz target reports a finding by a panic"
 )]
 
+mod administration;
 mod bulk;
 mod composed;
+mod conditions;
 mod meaning;
 mod parsers;
 mod request;

@@ -13,11 +13,15 @@ use crate::server::error::ApiError;
 use crate::server::parse::bulk::{self, Kind};
 use crate::server::parse::encoding::{Malformed, Query, decode};
 use crate::server::parse::form;
-use crate::server::parse::rules::{self, Expiration};
+use crate::server::parse::rules::{self, Expiration, ExpiryRules};
 use embercask::testing::input::Input;
 
 /// The store's time, in all of these targets.
 const NOW_MS: u64 = 1_700_000_000_000;
+const EXPIRY_RULES: ExpiryRules = ExpiryRules {
+    now_ms: NOW_MS,
+    ttl_seconds_min: 60,
+};
 
 fn is_far_enough(expiration: Expiration) -> bool {
     match expiration {
@@ -82,7 +86,7 @@ pub fn server_path(data: &[u8]) {
     assert_eq!(Query::new(Some(&before)).get("prefix"), Ok(Some(data.to_vec())));
     let (expiration, ttl) = text.split_once('&').unwrap_or((&text, ""));
     let ttl = Some(ttl).filter(|ttl| !ttl.is_empty());
-    if let Ok(expiry) = rules::expiration(Some(expiration), ttl, NOW_MS) {
+    if let Ok(expiry) = rules::expiration(Some(expiration), ttl, EXPIRY_RULES) {
         assert!(expiry.is_some_and(is_far_enough));
     }
 }
@@ -177,7 +181,7 @@ pub fn server_bulk(data: &[u8]) {
         parsed => parsed.ok(),
     };
     let is_error = |error: &ApiError| matches!(error.status, 400 | 413 | 414);
-    match (bulk::puts(data, NOW_MS), parsed.as_ref().and_then(second::puts)) {
+    match (bulk::puts(data, EXPIRY_RULES), parsed.as_ref().and_then(second::puts)) {
         (Ok(puts), Some(expected)) => {
             let puts: Vec<_> = puts
                 .into_iter()

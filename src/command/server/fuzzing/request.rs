@@ -21,9 +21,9 @@ use crate::server::shared::Shared;
 use crate::server::{Endpoint, Protocol, respond};
 use embercask::testing::input::Input;
 
-/// The statuses of a sound store and an idle server: done, bad request, forbidden, not found,
-/// method not allowed, too large, too long.
-const STATUSES: [u16; 7] = [200, 400, 403, 404, 405, 413, 414];
+/// The statuses of a sound store and an idle server: done, not modified, bad request, forbidden, not
+/// found, method not allowed, precondition failed, too large, too long.
+const STATUSES: [u16; 9] = [200, 304, 400, 403, 404, 405, 412, 413, 414];
 
 /// Up to 12 requests in sequence: each is answered as by a second server, with an expected status
 /// and valid JSON, and the store has everything acknowledged, also after a crash.
@@ -146,7 +146,7 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
         is_rest,
     };
     let is_api = is_rest && asked.path.starts_with("/client/v4/");
-    if is_api && !matches!(does, Some(Does::Shows(_))) {
+    if is_api && status != 304 && !matches!(does, Some(Does::Shows(_))) {
         answer.check_envelope(told);
     }
     answer.apply(world, does);
@@ -171,6 +171,8 @@ fn asked<'a>(composed: &'a Composed, uri: &'a Uri) -> Asked<'a> {
         rights: composed.rights,
         namespace: if fixed { Some(b"A") } else { header("x-kv-namespace") },
         metadata: header("cf-kv-metadata"),
+        if_match: header("if-match"),
+        if_none_match: header("if-none-match"),
         body: &composed.body,
         form: form.map(|(value, metadata)| (&value[..], metadata.as_deref())),
         has_page: matches!(composed.protocol, Protocol::Rest { page: true }),

@@ -16,6 +16,8 @@ pub(super) struct Asked<'a> {
     /// Binding protocol only: the name or id of the namespace.
     pub(super) namespace: Option<&'a [u8]>,
     pub(super) metadata: Option<&'a [u8]>,
+    pub(super) if_match: Option<&'a [u8]>,
+    pub(super) if_none_match: Option<&'a [u8]>,
     pub(super) body: &'a [u8],
     /// Value and metadata, if the body is a form of them.
     pub(super) form: Option<(&'a [u8], Option<&'a [u8]>)>,
@@ -112,7 +114,7 @@ impl Asked<'_> {
         }
     }
 
-    fn number(&self, name: &str, usual: i64, allowed: impl Fn(i64) -> bool) -> Option<i64> {
+    pub(super) fn number(&self, name: &str, usual: i64, allowed: impl Fn(i64) -> bool) -> Option<i64> {
         let number = match self.text(name)? {
             Some(text) => text.parse().ok()?,
             None => usual,
@@ -212,9 +214,11 @@ impl Asked<'_> {
             "GET" => {
                 let key = named()?;
                 self.number("cache_ttl", 30, |seconds| seconds >= 30)?;
+                self.if_holds(keys.get(&key))?;
                 keys.get(&key).cloned().map(Does::Shows)
             }
             "PUT" if may_write => {
+                self.if_holds(keys.get(&named()?))?;
                 let kept = Kept {
                     value: self.body.to_vec(),
                     expiry_ms: self.expiry_ms()?,
@@ -222,7 +226,10 @@ impl Asked<'_> {
                 };
                 Some(Does::Puts(id, vec![(named()?, kept)]))
             }
-            "DELETE" if may_write => Some(Does::Deletes(id, vec![named()?])),
+            "DELETE" if may_write => {
+                self.if_holds(keys.get(&named()?))?;
+                Some(Does::Deletes(id, vec![named()?]))
+            }
             "POST" if raw == "bulk/get" => self.get_many(keys),
             _ => None,
         }
@@ -238,21 +245,13 @@ impl Asked<'_> {
             _ if self.rights == Rights::Nothing => return None,
             _ => {}
         }
-        match (self.method, self.path) {
-            // Tokens come from no file, and checkpoints have no directory.
-            ("GET", "/admin/statistics" | "/admin/compact" | "/admin/checkpoint") => {
-                return self.all().map(|()| Does::Answers);
-            }
-            ("POST", "/admin/compact") => {
-                self.all()?;
-                return self
-                    .number("seconds", 30, |seconds| (0..=3600).contains(&seconds))
-                    .map(|_| Does::Answers);
-            }
-            ("DELETE", "/admin/compact") => return self.all().map(|()| Does::Answers),
-            _ => {}
+        if self.path.starts_with("/admin/") {
+            return self.if_unconditional().and_then(|()| self.admin());
         }
         let segments: Vec<&str> = self.path.strip_prefix("/client/v4/")?.split('/').collect();
+        if segments.get(6) != Some(&"values") {
+            self.if_unconditional()?;
+        }
         let rest = match &segments[..] {
             ["user", "tokens", "verify"] | ["user"] if is_get => return Some(Does::Answers),
             ["accounts" | "memberships"] if is_get => return self.page("page").map(|_| Does::Answers),
@@ -279,7 +278,7 @@ impl Asked<'_> {
     }
 
     /// For what only a client with all rights may do.
-    fn all(&self) -> Option<()> {
+    pub(super) fn all(&self) -> Option<()> {
         (self.rights == Rights::All).then_some(())
     }
 
@@ -324,10 +323,19 @@ impl Asked<'_> {
                 self.list(keys, limit, prefix.as_bytes())
                     .filter(|_| prefix.len() <= 512)
             }
-            ("GET", ["values", raw]) => keys.get(&named(raw)?).cloned().map(Does::Shows),
+            ("GET", ["statistics" | "default_ttl"]) => Some(Does::Answers),
+            ("GET", ["count"]) => {
+                let prefix = self.text("prefix")?.unwrap_or_default();
+                (prefix.len() <= 512).then_some(Does::Answers)
+            }
+            ("GET", ["values", raw]) => {
+                self.if_holds(keys.get(&named(raw)?))?;
+                keys.get(&named(raw)?).cloned().map(Does::Shows)
+            }
             ("GET", ["metadata", raw]) => keys.get(&named(raw)?).map(|_| Does::Answers),
             ("PUT", ["values", raw]) => {
                 self.all()?;
+                self.if_holds(keys.get(&named(raw)?))?;
                 let (value, given) = self.form.unwrap_or((self.body, None));
                 let kept = Kept {
                     value: value.to_vec(),
@@ -336,7 +344,11 @@ impl Asked<'_> {
                 };
                 Some(Does::Puts(id, vec![(named(raw)?, kept)]))
             }
-            ("DELETE", ["values", raw]) => self.all().and(named(raw)).map(|key| Does::Deletes(id, vec![key])),
+            ("DELETE", ["values", raw]) => {
+                self.all()?;
+                self.if_holds(keys.get(&named(raw)?))?;
+                Some(Does::Deletes(id, vec![named(raw)?]))
+            }
             _ => None,
         }
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::rules::{self, Expiration};
+use super::rules::{self, Expiration, ExpiryRules};
 use crate::common::objects::{NamedKey, Object};
 use crate::server::error::ApiError;
 
@@ -96,11 +96,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
 }
 
 /// The pairs of a bulk put; an error if any is invalid.
-pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, ApiError> {
+pub(crate) fn puts(body: &[u8], expiry_rules: ExpiryRules) -> Result<Vec<Put>, ApiError> {
     let pairs = items(body)?.into_iter().enumerate();
     pairs
         .map(|(index, Object(pair))| {
-            put_of(pair, now_ms).map_err(|error| ApiError {
+            put_of(pair, expiry_rules).map_err(|error| ApiError {
                 message: format!("item {index}: {}", error.message),
                 ..error
             })
@@ -108,11 +108,11 @@ pub(crate) fn puts(body: &[u8], now_ms: u64) -> Result<Vec<Put>, ApiError> {
         .collect()
 }
 
-fn put_of(pair: Pair, now_ms: u64) -> Result<Put, ApiError> {
+fn put_of(pair: Pair, expiry_rules: ExpiryRules) -> Result<Put, ApiError> {
     rules::check_key(pair.key.as_bytes())?;
     let text = |number: Option<serde_json::Number>| number.map(|number| number.to_string());
     let (expiration, ttl) = (text(pair.expiration), text(pair.expiration_ttl));
-    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), now_ms)?;
+    let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), expiry_rules)?;
     let metadata = pair.metadata.as_ref().map(|json| json.get().as_bytes());
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
     let metadata = metadata.map(<[u8]>::to_vec);

@@ -20,8 +20,8 @@ pub(crate) const VALUE_BYTES_MAX: usize = Limits::WORKERS_KV.value_bytes_max;
 const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
 /// Most keys on a page of a listing.
 pub(crate) const PAGE_KEYS_MAX: usize = Limits::WORKERS_KV.page_keys_max;
-/// Shortest lifetime, in seconds.
-const TTL_SECONDS_MIN: i64 = Limits::WORKERS_KV.ttl_min.as_secs() as i64;
+/// Shortest lifetime, in seconds, unless the owner of the server has set another.
+pub(crate) const TTL_SECONDS_MIN: u64 = Limits::WORKERS_KV.ttl_min.as_secs();
 /// Longer lifetimes are capped at this, 35 million years, so that adding them to a time cannot
 /// overflow.
 const TTL_SECONDS_MAX: u64 = 1 << 50;
@@ -91,27 +91,36 @@ pub(crate) fn undecodable_parameter(name: &str) -> ApiError {
     ApiError::new(400, 10001, format!("Could not URL-decode {name}"))
 }
 
-/// When a key expires, if ever. The lifetime wins if both are given. `now_ms` is the store's time.
+/// What expiries are checked by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExpiryRules {
+    /// The store's time.
+    pub(crate) now_ms: u64,
+    /// Shortest lifetime.
+    pub(crate) ttl_seconds_min: u64,
+}
+
+impl ExpiryRules {
+    fn ttl_seconds_min(self) -> i64 {
+        match planted(Planted::AcceptShortLifetimes) {
+            true => 0,
+            false => i64::try_from(self.ttl_seconds_min).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// When a key expires, if ever. The lifetime wins if both are given.
 pub(crate) fn expiration(
     expiration: Option<&str>,
-    ttl: Option<&str>,
-    now_ms: u64,
+    lifetime: Option<&str>,
+    rules: ExpiryRules,
 ) -> Result<Option<Expiration>, ApiError> {
-    if let Some(text) = ttl {
-        let wrong = |what: &str| ApiError::new(400, 10034, format!("Invalid expiration_ttl of {text}. {what}"));
-        let ttl: i64 = match text.parse() {
-            Ok(ttl @ 1..) => ttl,
-            _ => return Err(wrong("Please specify integer greater than 0.")),
-        };
-        if ttl < TTL_SECONDS_MIN && !planted(Planted::AcceptShortLifetimes) {
-            return Err(wrong("Expiration TTL must be at least 60."));
-        }
-        let seconds = ttl.unsigned_abs().min(TTL_SECONDS_MAX);
-        return Ok(Some(Expiration::After(Duration::from_secs(seconds))));
+    if let Some(text) = lifetime {
+        return ttl("expiration_ttl", text, rules).map(|ttl| Some(Expiration::After(ttl)));
     }
     let Some(text) = expiration else { return Ok(None) };
     let wrong = |what: &str| ApiError::new(400, 10033, format!("Invalid expiration of {text}. {what}"));
-    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+    let now = i64::try_from(rules.now_ms / 1000).unwrap_or(i64::MAX);
     let expiration: i64 = match text.parse() {
         Ok(expiration) if expiration > now => expiration,
         _ => {
@@ -121,10 +130,28 @@ pub(crate) fn expiration(
         }
     };
     // Exact to the second, as in Workers KV; the store itself accepts any future time.
-    if expiration < now.saturating_add(TTL_SECONDS_MIN) && !planted(Planted::AcceptShortLifetimes) {
-        return Err(wrong("Expiration times must be at least 60 seconds in the future."));
+    let seconds_min = rules.ttl_seconds_min();
+    if expiration < now.saturating_add(seconds_min) {
+        let unit = if seconds_min == 1 { "second" } else { "seconds" };
+        return Err(wrong(&format!(
+            "Expiration times must be at least {seconds_min} {unit} in the future."
+        )));
     }
     Ok(Some(Expiration::At(expiration.unsigned_abs())))
+}
+
+/// A lifetime, given by a parameter or property with this name.
+pub(crate) fn ttl(name: &str, text: &str, rules: ExpiryRules) -> Result<Duration, ApiError> {
+    let wrong = |what: &str| ApiError::new(400, 10034, format!("Invalid {name} of {text}. {what}"));
+    let ttl: i64 = match text.parse() {
+        Ok(ttl @ 1..) => ttl,
+        _ => return Err(wrong("Please specify integer greater than 0.")),
+    };
+    let seconds_min = rules.ttl_seconds_min();
+    if ttl < seconds_min {
+        return Err(wrong(&format!("Expiration TTL must be at least {seconds_min}.")));
+    }
+    Ok(Duration::from_secs(ttl.unsigned_abs().min(TTL_SECONDS_MAX)))
 }
 
 /// Checks metadata, and returns the client's bytes, to be stored as they are; None for `null`.
@@ -231,7 +258,10 @@ mod tests {
 
     #[test]
     fn lifetimes_have_rules() {
-        let now = 1_000_000_999;
+        let now = ExpiryRules {
+            now_ms: 1_000_000_999,
+            ttl_seconds_min: 60,
+        };
         let after = |seconds| Ok(Some(Expiration::After(Duration::from_secs(seconds))));
         assert_eq!(expiration(None, None, now), Ok(None));
         assert_eq!(expiration(None, Some("60"), now), after(60));
@@ -259,6 +289,36 @@ mod tests {
             message(Some("1000059"), None),
             "Invalid expiration of 1000059. Expiration times must be at least 60 seconds in the future."
         );
+    }
+
+    #[test]
+    fn the_shortest_lifetime_is_what_the_owner_has_set() {
+        let rules = |ttl_seconds_min| ExpiryRules {
+            now_ms: 1_000_000_999,
+            ttl_seconds_min,
+        };
+        let refused = |given: Option<&str>, ttl: Option<&str>, least| {
+            let refused = expiration(given, ttl, rules(least)).err();
+            refused.map(|error| error.message)
+        };
+        let at_least = |figure: &str| {
+            Some(format!(
+                "Invalid expiration_ttl of 1. Expiration TTL must be at least {figure}."
+            ))
+        };
+        for least in [0, 1] {
+            assert_eq!(refused(None, Some("1"), least), None);
+            assert_eq!(refused(Some("1000001"), None, least), None);
+            assert!(refused(None, Some("0"), least).is_some(), "a key that never was there");
+            assert!(refused(Some("1000000"), None, least).is_some());
+        }
+        assert_eq!(refused(None, Some("1"), 2), at_least("2"));
+        assert_eq!(refused(None, Some("1"), u64::MAX), at_least("9223372036854775807"));
+        assert_eq!(
+            refused(Some("1000002"), None, 3).as_deref(),
+            Some("Invalid expiration of 1000002. Expiration times must be at least 3 seconds in the future.")
+        );
+        assert!(refused(Some("9223372036854775807"), None, u64::MAX).is_none());
     }
 
     #[test]

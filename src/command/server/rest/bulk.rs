@@ -36,7 +36,7 @@ impl RequestContext<'_> {
         let shared = self.shared.clone();
         let answered = blocking(move || {
             let mut body = body;
-            let puts = bulk::puts(whole(&body)?, shared.store.now_ms())?;
+            let puts = bulk::puts(whole(&body)?, shared.expiry_rules())?;
             // The pairs are copies. Frees the body but keeps its memory permit, which covers them
             // and the batch.
             body.bytes = Vec::new();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::server::error::ApiError;
-use crate::server::response::{ApiResponse, response};
+use crate::server::response::{ApiResponse, explain, response};
 
 /// The envelope of a JSON response.
 #[derive(Serialize)]
@@ -42,7 +42,9 @@ pub(super) fn refused(error: &ApiError) -> ApiResponse {
         code: error.code,
         message: &error.message,
     };
-    envelope(error.status, &(), &[problem], None)
+    let mut response = envelope(error.status, &(), &[problem], None);
+    explain(&mut response, error);
+    response
 }
 
 fn envelope(

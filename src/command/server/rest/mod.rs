@@ -4,6 +4,7 @@ mod account;
 mod admin;
 mod bulk;
 mod envelope;
+mod namespace_details;
 mod namespaces;
 mod routes;
 mod values;

@@ -62,7 +62,7 @@ impl RequestContext<'_> {
         let key = self.key(OPERATION)?;
         let of_operation = |error: ApiError| error.of(OPERATION);
         let (expiration, ttl) = (self.parameter("expiration")?, self.parameter("expiration_ttl")?);
-        let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.store.now_ms())
+        let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.expiry_rules())
             .map_err(of_operation)?;
         // A body that is too long was not kept whole, so refuse it before reading it.
         let boundary = self.boundary();

@@ -31,7 +31,7 @@ type Show = fn(&Settings) -> String;
 /// A line of the file, a flag, and what is shown by default, with the file, and with the flag.
 type Case = (&'static str, &'static [&'static str], Show, [&'static str; 3]);
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 20] = [
     (
         "listen = \"127.0.0.1:1\"",
         &["--listen", "127.0.0.1:2"],
@@ -85,6 +85,12 @@ const CASES: [Case; 19] = [
         &["--sync-interval-ms", "10"],
         |settings| format!("{:?}", settings.sync_interval),
         ["1s", "9ms", "10ms"],
+    ),
+    (
+        "minimum_ttl = 1",
+        &["--minimum-ttl", "0"],
+        |settings| settings.ttl_seconds_min.to_string(),
+        ["60", "1", "0"],
     ),
     (
         "scrub_mib_per_second = 3",
