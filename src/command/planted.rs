@@ -40,6 +40,12 @@ breakages! {
     AcceptAnyToken,
     /// The server accepts requests of web pages from other sites.
     AcceptPages,
+    /// The server does not check for which host a request is.
+    AcceptAnyHost,
+    /// The server stores bodies in whatever coding they come.
+    AcceptAnyCoding,
+    /// The server does not know HEAD.
+    RefuseHead,
     /// A read-only token may write.
     IgnoreReadOnly,
     /// A token for some namespaces grants access to all.

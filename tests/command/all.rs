@@ -13,6 +13,7 @@ mod lists;
 mod maintenance;
 mod operations;
 mod page;
+mod requests;
 mod rest;
 mod shell;
 mod shipped;

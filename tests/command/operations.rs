@@ -157,16 +157,55 @@ fn web_pages_from_elsewhere_are_kept_out() {
     let server = started(&at, &[]);
     let origin: (&str, &[u8]) = ("Origin", b"http://elsewhere.example");
     // A foreign name that resolves to this machine, and a header that browsers add.
-    for (header, value) in [("Host", "elsewhere.example:8787"), ("Sec-Fetch-Site", "cross-site")] {
+    let foreign = "elsewhere.example:8787";
+    let loopback = "127.0.0.1";
+    for (target, host, more, word) in [
+        (
+            NAMESPACES.to_owned(),
+            foreign,
+            "",
+            "The Host \"elsewhere.example:8787\"",
+        ),
+        (
+            NAMESPACES.to_owned(),
+            loopback,
+            "Sec-Fetch-Site: cross-site\r\n",
+            "web page",
+        ),
+        (
+            format!("http://{foreign}{NAMESPACES}"),
+            foreign,
+            "",
+            "The Host \"elsewhere.example:8787\"",
+        ),
+        (
+            "/metrics".to_owned(),
+            foreign,
+            "",
+            "The Host \"elsewhere.example:8787\"",
+        ),
+    ] {
         let mut connection = Connection::to(&server.rest);
-        connection.send(format!("GET {NAMESPACES} HTTP/1.1\r\n{header}: {value}\r\n\r\n").as_bytes());
-        assert_eq!(connection.answer().status, 403, "{header}");
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n").as_bytes());
+        let answer = connection.answer();
+        let told = String::from_utf8(answer.body).unwrap();
+        assert!(
+            answer.status == 403 && told.contains(&word.replace('"', "\\\"")) | told.contains(word),
+            "{target}: {told}"
+        );
+        assert!(told.contains("token") && !told.contains("Authentication"), "{told}");
     }
-    assert_eq!(
-        request(&server.rest, "POST", NAMESPACES, &[origin], b"{\"title\": \"X\"}").status,
-        403
+    // HTTP/1.0 does not require the header.
+    let mut connection = Connection::to(&server.rest);
+    connection.send(format!("GET http://{foreign}{NAMESPACES} HTTP/1.0\r\n\r\n").as_bytes());
+    assert_eq!(connection.answer().status, 403);
+    let (status, code, told) = request(&server.rest, "POST", NAMESPACES, &[origin], b"{\"title\": \"X\"}").error();
+    assert!(
+        status == 403 && code != 10000 && told.contains("Origin"),
+        "{code} {told}"
     );
-    assert_eq!(server.bound("PUT", "k", &[origin], b"v").status, 403);
+    let told = server.bound("PUT", "k", &[origin], b"v").line();
+    assert!(told.starts_with("403 The request comes from a web page"), "{told}");
     assert_eq!(server.bound("PUT", "k", &[], b"v").status, 200);
 }
 

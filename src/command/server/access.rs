@@ -163,10 +163,10 @@ impl Tokens {
             // Without a token, others are kept out because they cannot reach the address. A web
             // page in a browser on this machine can, but its requests reveal its origin, or the
             // name by which it reached this server.
-            return if is_socket || !is_of_a_page(headers) || planted(Planted::AcceptPages) {
+            return if is_socket || planted(Planted::AcceptPages) {
                 Ok(Access::full())
             } else {
-                Err(denied())
+                check_no_page(headers).map(|()| Access::full())
             };
         }
         let given = bearer(headers).or_else(|| legacy_key(headers)).ok_or_else(denied)?;
@@ -184,13 +184,29 @@ impl Tokens {
     }
 }
 
-/// Whether a web page from another site may have sent this.
-fn is_of_a_page(headers: &HeaderMap) -> bool {
+/// Refuses what a web page from another site may have sent.
+fn check_no_page(headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let is_cross_site = text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin"));
     // DNS rebinding: a foreign name that points at this machine.
-    let is_foreign_host = text(HOST).is_some_and(|host| !is_local(host));
-    headers.contains_key(ORIGIN) || is_cross_site || is_foreign_host
+    if let Some(host) = text(HOST).filter(|host| !is_local(host)) {
+        return Err(refused(&format!(
+            "The Host \"{host:.100}\" is not this machine. Without a token only localhost and loopback addresses are \
+             served: use one of them, or start the server with a token."
+        )));
+    }
+    let is_cross_site = text(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "none" | "same-origin"));
+    if headers.contains_key(ORIGIN) || is_cross_site {
+        return Err(refused(
+            "The request comes from a web page (it has an Origin, or Sec-Fetch-Site of another site), and those are \
+             refused while the server has no token: start it with one.",
+        ));
+    }
+    Ok(())
+}
+
+/// A refusal that no token of the client could change.
+fn refused(message: &str) -> ApiError {
+    ApiError::new(403, 10001, message)
 }
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

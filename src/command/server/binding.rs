@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::listing::{ListedKey, listed, page};
 use super::parse::bulk;
 use super::parse::encoding::{Query, decode};
+use super::parse::head::routed_method;
 use super::parse::rules::{self, ExpiryRules};
 use super::reading::Reading;
 use super::response::{ApiResponse, explain, response, set_etag, set_header, to_json};
@@ -47,13 +48,13 @@ where
     B: hyper::body::Body<Data = Bytes> + Unpin,
 {
     let (head, body) = request.into_parts();
-    let (name, plan) = match (&head.method, head.uri.path()) {
+    let (name, plan) = match (routed_method(&head.method), head.uri.path()) {
         (&Method::GET, "/") => ("list", list_plan(&head)),
         (&Method::GET, _) => ("get", get_plan(&head)),
         (&Method::PUT, _) => ("put", put_plan(&head, shared.expiry_rules())),
         (&Method::DELETE, _) => ("delete", delete_plan(&head)),
         (&Method::POST, "/bulk/get") => ("bulk_get", Ok(Plan::GetMany)),
-        _ => ("other", Err(ApiError::new(405, 10405, "Method Not Allowed"))),
+        (_, path) => ("other", Err(method_not_allowed(path))),
     };
     let keep_max = match &plan {
         Ok(Plan::Put(_)) => rules::VALUE_BYTES_MAX,
@@ -70,6 +71,15 @@ where
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
     Ok((name, answered.unwrap_or_else(|error| refused(&error))))
+}
+
+fn method_not_allowed(path: &str) -> ApiError {
+    let methods: &[&str] = match path {
+        "/" => &["GET"],
+        "/bulk/get" => &["GET", "PUT", "DELETE", "POST"],
+        _ => &["GET", "PUT", "DELETE"],
+    };
+    ApiError::method_not_allowed("Method Not Allowed", methods)
 }
 
 /// The operation requested, as far as the head tells.
@@ -289,7 +299,7 @@ fn get_many(shared: &Shared, namespace: &Namespace, body: Body) -> Result<Bytes,
 }
 
 /// An error response. workerd shows JavaScript only the reason phrase.
-fn refused(error: &ApiError) -> ApiResponse {
+pub(super) fn refused(error: &ApiError) -> ApiResponse {
     // 404 would mean an absent key, so a missing namespace is 400.
     let status = if error.code == NO_NAMESPACE { 400 } else { error.status };
     let mut response = response(status, Some("text/plain;charset=UTF-8"), error.message.clone());

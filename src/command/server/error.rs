@@ -10,6 +10,8 @@ pub(crate) struct ApiError {
     pub(crate) message: String,
     /// For status 416: the length of the value.
     pub(crate) length: Option<usize>,
+    /// For status 405: the methods that the path has.
+    pub(crate) allow: Option<String>,
 }
 
 impl ApiError {
@@ -19,6 +21,7 @@ impl ApiError {
             code,
             message: message.into(),
             length: None,
+            allow: None,
         }
     }
 
@@ -31,6 +34,19 @@ impl ApiError {
                 10416,
                 format!("Range Not Satisfiable: the value has {length} bytes"),
             )
+        }
+    }
+
+    /// A method that a path does not have; `methods` are those that it has. What answers GET
+    /// answers HEAD too.
+    pub(crate) fn method_not_allowed(message: &str, methods: &[&str]) -> ApiError {
+        let mut allow: Vec<&str> = methods.to_vec();
+        if let Some(get) = methods.iter().position(|method| *method == "GET") {
+            allow.insert(get + 1, "HEAD");
+        }
+        ApiError {
+            allow: Some(allow.join(", ")),
+            ..ApiError::new(405, 10405, message)
         }
     }
 

@@ -19,9 +19,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::Endpoint;
+use super::respond::respond;
 use super::settings::{Address, Tls};
 use super::shared::Shared;
-use super::{Endpoint, respond};
 use crate::common::failure::{Failure, Outcome};
 
 /// Longest head of a request, in bytes: a key of 512 bytes, escaped, twice; metadata; and the rest.

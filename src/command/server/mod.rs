@@ -26,6 +26,7 @@ pub(crate) mod parse;
 mod range;
 mod reading;
 mod reload;
+mod respond;
 mod response;
 mod rest;
 mod settings;
@@ -35,12 +36,9 @@ mod writing;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use embercask::Store;
-use hyper::body::Body;
-use hyper::{HeaderMap, Method, Request};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
@@ -49,12 +47,10 @@ use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::planted::{Planted, planted};
 use arguments::Serve;
-use blocking::blocking;
-use body::Disconnected;
+use error::ApiError;
 use limits::NamespaceLimits;
 use listener::{Limits, Listener};
-use metrics::Answered;
-use response::{ApiResponse, response};
+use response::ApiResponse;
 use settings::LogFormat;
 pub(crate) use settings::Settings;
 use shared::Shared;
@@ -95,6 +91,14 @@ impl Protocol {
         match self {
             Protocol::Rest { .. } => "rest",
             Protocol::Binding { .. } => "binding",
+        }
+    }
+
+    /// An error response.
+    fn refused(&self, error: &ApiError) -> ApiResponse {
+        match self {
+            Protocol::Rest { .. } => rest::envelope::refused(error),
+            Protocol::Binding { .. } => binding::refused(error),
         }
     }
 }
@@ -243,67 +247,6 @@ fn log_to_stderr(settings: &Settings) -> Outcome {
         LogFormat::Json => lines.json().try_init(),
     };
     installed.map_err(|error| wrong(error.to_string()))
-}
-
-/// Answers one request, with any type of body.
-async fn respond<B>(shared: Arc<Shared>, endpoint: Endpoint, request: Request<B>) -> Result<ApiResponse, Disconnected>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let begun = Instant::now();
-    let Endpoint { protocol, is_socket } = endpoint;
-    let answered = match &protocol {
-        Protocol::Binding { namespace } => binding::serve(&shared, namespace.as_deref(), is_socket, request).await,
-        Protocol::Rest { page } => match (request.method(), request.uri().path()) {
-            (&Method::GET, "/") if *page => Ok(("page", page::response())),
-            (&Method::GET, "/healthz") => Ok(("health", response(200, PLAIN, "ok\n"))),
-            (&Method::GET, "/readyz") => Ok(("health", ready(&shared).await)),
-            (&Method::GET, "/metrics") => Ok(("metrics", numbers(&shared, is_socket, request.headers()).await)),
-            _ => rest::serve(&shared, is_socket, request).await,
-        },
-    };
-    let took = begun.elapsed();
-    match &answered {
-        Ok((operation, response)) => {
-            let bytes = response.body().size_hint().exact().unwrap_or(0);
-            let status = response.status().as_u16();
-            let answer = Answered { status, took, bytes };
-            shared.metrics.answered(protocol.name(), operation, &answer);
-            tracing::debug!(face = protocol.name(), operation, status, bytes, ?took, "answered");
-        }
-        Err(reason) => {
-            shared.metrics.disconnected();
-            tracing::debug!(face = protocol.name(), %reason, "disconnected");
-        }
-    }
-    answered.map(|(_, response)| response)
-}
-
-const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
-
-async fn ready(shared: &Arc<Shared>) -> ApiResponse {
-    let asked = Arc::clone(shared);
-    match blocking(move || Ok(asked.unready())).await {
-        Ok(None) => response(200, PLAIN, "ready\n"),
-        Ok(Some(why)) => response(503, PLAIN, format!("{why}\n")),
-        Err(error) => response(error.status, PLAIN, error.message),
-    }
-}
-
-/// The metrics, for clients that may read everything.
-async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> ApiResponse {
-    let allowed = shared
-        .tokens
-        .access(headers, is_socket)
-        .and_then(|access| access.check_all());
-    if allowed.is_err() {
-        return response(403, PLAIN, "a token is needed\n");
-    }
-    let numbered = Arc::clone(shared);
-    match blocking(move || Ok(numbered.metrics.text(&numbered.store, &numbered.namespace_limits))).await {
-        Ok(text) => response(200, Some("text/plain; version=0.0.4"), text),
-        Err(error) => response(error.status, PLAIN, error.message),
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use embercask::Value;
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
@@ -53,6 +54,17 @@ pub(super) fn set_etag(response: &mut ApiResponse, etag: Etag) {
     }
 }
 
+/// The response to HEAD: that to GET, without its body.
+pub(super) fn without_body(response: ApiResponse) -> ApiResponse {
+    let length = response.body().size_hint().exact();
+    let mut response = response.map(|_| Full::default());
+    let has_length = !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = length.filter(|_| has_length) {
+        set_header(&mut response, "content-length", length.to_string().as_bytes());
+    }
+    response
+}
+
 pub(super) fn to_json(json: &mut Vec<u8>, value: &impl serde::Serialize) -> Result<(), ApiError> {
     serde_json::to_writer(json, value).map_err(|_| ApiError::new(500, 10001, "internal error"))
 }
@@ -61,5 +73,11 @@ pub(super) fn to_json(json: &mut Vec<u8>, value: &impl serde::Serialize) -> Resu
 pub(super) fn explain(response: &mut ApiResponse, error: &ApiError) {
     if let Some(length) = error.length {
         set_header(response, "content-range", format!("bytes */{length}").as_bytes());
+    }
+    if let Some(allow) = &error.allow {
+        set_header(response, "allow", allow.as_bytes());
+    }
+    if error.status == 415 {
+        set_header(response, "accept-encoding", b"identity");
     }
 }

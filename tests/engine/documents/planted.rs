@@ -60,6 +60,7 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "EndAtEmptyPage",
             "ListNoText",
             "DropRequests",
+            "RefuseHead",
         ],
     ),
     (

@@ -155,6 +155,7 @@ fn text(input: &mut Input<'_>) -> String {
 /// Adds a client's credentials, and returns its rights.
 fn client(from: u8, has_tokens: bool, is_socket: bool, headers: &mut Vec<(&'static str, Vec<u8>)>) -> Rights {
     if has_tokens {
+        headers.push(("host", b"fake-host".to_vec()));
         let (header, value, rights) = match from & 7 {
             0 => return Rights::Nothing,
             1 => ("authorization", format!("Bearer {READER}"), Rights::Reader),
@@ -174,6 +175,9 @@ fn client(from: u8, has_tokens: bool, is_socket: bool, headers: &mut Vec<(&'stat
         _ => ("host", "localhost:8787", false),
     };
     headers.push((header, value.into()));
+    if header != "host" {
+        headers.push(("host", b"127.0.0.1".to_vec()));
+    }
     if is_page && !is_socket {
         Rights::Nothing
     } else {

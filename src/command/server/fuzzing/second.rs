@@ -205,7 +205,7 @@ impl Asked<'_> {
             key(if is_encoded { decode(raw, false)? } else { raw.into() })
         };
         let may_write = self.rights == Rights::All;
-        match self.method {
+        match self.routed() {
             "GET" if raw.is_empty() => {
                 let prefix = self.bytes("prefix")?.unwrap_or_default();
                 let limit = self.number("key_count_limit", 1000, |limit| (1..=1000).contains(&limit))?;
@@ -237,7 +237,7 @@ impl Asked<'_> {
 
     /// What the REST API does; None if it refuses.
     pub(super) fn rest(&self, world: &World) -> Option<Does> {
-        let is_get = self.method == "GET";
+        let is_get = self.routed() == "GET";
         match self.path {
             "/" if is_get && self.has_page => return Some(Does::Answers),
             "/healthz" | "/readyz" if is_get => return Some(Does::Answers),
@@ -269,6 +269,11 @@ impl Asked<'_> {
         }
     }
 
+    /// HEAD does what GET does.
+    fn routed(&self) -> &str {
+        if self.method == "HEAD" { "GET" } else { self.method }
+    }
+
     /// A page number, or number of entries per page.
     fn page(&self, name: &str) -> Option<usize> {
         match self.text(name)? {
@@ -284,7 +289,7 @@ impl Asked<'_> {
 
     /// What the REST API does with the namespaces as a whole.
     fn rest_of_all(&self, world: &World) -> Option<Does> {
-        match self.method {
+        match self.routed() {
             "GET" => {
                 let _ = (
                     self.page("page")?,
@@ -308,7 +313,7 @@ impl Asked<'_> {
     fn rest_of_one(&self, world: &World, id: u128, rest: &[&str]) -> Option<Does> {
         let keys = &world[&id].1;
         let named = |raw: &str| key(decode(raw, false)?);
-        match (self.method, rest) {
+        match (self.routed(), rest) {
             ("GET", []) => Some(Does::Answers),
             ("PUT", []) => {
                 self.all()?;
@@ -355,7 +360,7 @@ impl Asked<'_> {
 
     /// What the REST API does with many keys of a namespace.
     fn rest_of_bulk(&self, id: u128, keys: &Keys, rest: &[&str]) -> Option<Does> {
-        match (self.method, rest) {
+        match (self.routed(), rest) {
             ("PUT", ["bulk"]) => {
                 self.all()?;
                 let puts = bulk::puts(&self.json()?)?.into_iter();

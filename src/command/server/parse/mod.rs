@@ -4,4 +4,5 @@
 pub(crate) mod bulk;
 pub(crate) mod encoding;
 pub(crate) mod form;
+pub(crate) mod head;
 pub(crate) mod rules;

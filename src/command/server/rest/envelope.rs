@@ -37,7 +37,7 @@ pub(super) fn success_with(result: &impl Serialize, result_info: serde_json::Val
     envelope(200, result, &[], Some(result_info))
 }
 
-pub(super) fn refused(error: &ApiError) -> ApiResponse {
+pub(in crate::server) fn refused(error: &ApiError) -> ApiResponse {
     let problem = Problem {
         code: error.code,
         message: &error.message,

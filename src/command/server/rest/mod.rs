@@ -3,7 +3,7 @@
 mod account;
 mod admin;
 mod bulk;
-mod envelope;
+pub(super) mod envelope;
 mod namespace_details;
 mod namespaces;
 mod routes;

@@ -11,6 +11,7 @@ use super::{FORM_BYTES_MAX, RequestContext, admin};
 use crate::server::access::Access;
 use crate::server::body::Body;
 use crate::server::error::ApiError;
+use crate::server::parse::head::routed_method;
 use crate::server::parse::{bulk, rules};
 use crate::server::response::ApiResponse;
 use BodySize::{Bulk, BulkGet, Small, Value};
@@ -187,7 +188,8 @@ impl Route {
 
 /// The route of a request, by method and raw path.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Parameters<'a>), ApiError> {
-    let mut is_path = false;
+    let method = routed_method(method);
+    let mut methods = Vec::new();
     for (base, routes) in &TABLES {
         let Some(path) = path.strip_prefix(base) else {
             continue;
@@ -199,17 +201,17 @@ pub(super) fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route
             if route.method == method {
                 return Ok((route, parameters));
             }
-            is_path = true;
+            methods.push(route.method.as_str());
         }
     }
-    Err(if is_path {
-        ApiError::new(405, 10405, "Method not allowed for this path")
-    } else {
+    Err(if methods.is_empty() {
         ApiError::new(
             404,
             7003,
             "Could not route to this path, perhaps your object identifier is invalid?",
         )
+    } else {
+        ApiError::method_not_allowed("Method not allowed for this path", &methods)
     })
 }
 

@@ -1,0 +1,121 @@
+//! From the head of a request to the part of the server that answers it; and what needs no
+//! namespace: health, metrics, the page.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::Body;
+use hyper::{HeaderMap, Method, Request};
+
+use super::access::denied;
+use super::blocking::blocking;
+use super::body::Disconnected;
+use super::error::ApiError;
+use super::metrics::Answered;
+use super::parse::head::{self, routed_method};
+use super::response::{ApiResponse, response, without_body};
+use super::shared::Shared;
+use super::{Endpoint, Protocol, binding, page, rest};
+
+/// Answers one request, with any type of body.
+pub(super) async fn respond<B>(
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    mut request: Request<B>,
+) -> Result<ApiResponse, Disconnected>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let begun = Instant::now();
+    let face = endpoint.protocol.name();
+    let checked = head::check(&mut request);
+    let is_head = request.method() == Method::HEAD;
+    let answered = match checked {
+        Ok(()) => answer(&shared, endpoint, request).await,
+        Err(error) => {
+            // Clients read the response only when they have sent the body.
+            let drained = shared.read_body(request.into_body(), 0, 1).await;
+            drained.map(|_| ("other", endpoint.protocol.refused(&error)))
+        }
+    };
+    let answered = answered.map(|(operation, response)| match is_head {
+        true => (operation, without_body(response)),
+        false => (operation, response),
+    });
+    let took = begun.elapsed();
+    match &answered {
+        Ok((operation, response)) => {
+            let bytes = response.body().size_hint().exact().unwrap_or(0);
+            let status = response.status().as_u16();
+            let answer = Answered { status, took, bytes };
+            shared.metrics.answered(face, operation, &answer);
+            tracing::debug!(face, operation, status, bytes, ?took, "answered");
+        }
+        Err(reason) => {
+            shared.metrics.disconnected();
+            tracing::debug!(face, %reason, "disconnected");
+        }
+    }
+    answered.map(|(_, response)| response)
+}
+
+/// The response to a request whose head is well-formed, and the operation's name.
+async fn answer<B>(
+    shared: &Arc<Shared>,
+    endpoint: Endpoint,
+    request: Request<B>,
+) -> Result<(&'static str, ApiResponse), Disconnected>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let Endpoint { protocol, is_socket } = endpoint;
+    let page = match &protocol {
+        Protocol::Binding { namespace } => {
+            return binding::serve(shared, namespace.as_deref(), is_socket, request).await;
+        }
+        Protocol::Rest { page } => *page,
+    };
+    let is_get = routed_method(request.method()) == Method::GET;
+    match request.uri().path() {
+        "/healthz" | "/readyz" | "/metrics" if !is_get => {}
+        "/" if page && !is_get => {}
+        "/" if page => return Ok(("page", page::response())),
+        "/healthz" => return Ok(("health", response(200, PLAIN, "ok\n"))),
+        "/readyz" => return Ok(("health", ready(shared).await)),
+        "/metrics" => return Ok(("metrics", numbers(shared, is_socket, request.headers()).await)),
+        _ => return rest::serve(shared, is_socket, request).await,
+    }
+    shared.read_body(request.into_body(), 0, 1).await?;
+    let error = ApiError::method_not_allowed("Method not allowed for this path", &["GET"]);
+    Ok(("other", protocol.refused(&error)))
+}
+
+const PLAIN: Option<&str> = Some("text/plain; charset=utf-8");
+
+async fn ready(shared: &Arc<Shared>) -> ApiResponse {
+    let asked = Arc::clone(shared);
+    match blocking(move || Ok(asked.unready())).await {
+        Ok(None) => response(200, PLAIN, "ready\n"),
+        Ok(Some(why)) => response(503, PLAIN, format!("{why}\n")),
+        Err(error) => response(error.status, PLAIN, error.message),
+    }
+}
+
+/// The metrics, for clients that may read everything.
+async fn numbers(shared: &Arc<Shared>, is_socket: bool, headers: &HeaderMap) -> ApiResponse {
+    let allowed = shared
+        .tokens
+        .access(headers, is_socket)
+        .and_then(|access| access.check_all());
+    match allowed {
+        Ok(()) => {}
+        Err(error) if error == denied() => return response(403, PLAIN, "a token is needed\n"),
+        Err(error) => return response(error.status, PLAIN, format!("{}\n", error.message)),
+    }
+    let numbered = Arc::clone(shared);
+    match blocking(move || Ok(numbered.metrics.text(&numbered.store, &numbered.namespace_limits))).await {
+        Ok(text) => response(200, Some("text/plain; version=0.0.4"), text),
+        Err(error) => response(error.status, PLAIN, error.message),
+    }
+}
