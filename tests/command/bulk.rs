@@ -38,6 +38,73 @@ fn a_file_of_wrangler_is_put() {
     assert_eq!(lives.metadata(), Some(&br#"{"a": {"b": [1, 2.50]}}"#[..]));
 }
 
+/// Files as editors, shells and encoders of other programs write them.
+#[test]
+fn files_of_peoples_tools_are_read() {
+    let at = Workplace::with_namespace();
+    let bytes: Vec<u8> = (0..=255).collect();
+    let base64 = base64_in_lines(&bytes, "\\r\\n");
+    let for_urls = base64.replace("\\r\\n", "").replace('+', "-").replace('/', "_");
+    let unpadded = for_urls.trim_end_matches('=');
+    let pairs = format!(
+        "\u{feff}[\r\n  {{\"key\": \"wrapped\", \"value\": \"{base64}\", \"base64\": true}},\r\n  \
+         {{\"key\": \"unpadded\", \"value\": \"{unpadded}\", \"base64\": true}}\r\n]\r\n"
+    );
+    std::fs::write(at.path("pairs.json"), &pairs).unwrap();
+    at.done(["--quiet", "bulk", "put", "-n", "N", "pairs.json"]);
+    for key in ["wrapped", "unpadded"] {
+        assert_eq!(at.done(["key", "get", "-n", "N", key]), bytes, "{key}");
+    }
+    let names = "\u{feff}[\"wrapped\",\r\n\"unpadded\"]\r\n";
+    std::fs::write(at.path("names.json"), names).unwrap();
+    at.done(["--quiet", "bulk", "delete", "-n", "N", "names.json", "--force"]);
+    let output = at.fed(["bulk", "put", "-n", "N", "-"], pairs.as_bytes());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "2\n");
+
+    let wide: Vec<u16> = pairs.encode_utf16().collect();
+    let little: Vec<u8> = wide.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+    let big: Vec<u8> = wide.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+    for (content, name) in [
+        (&little[..], "UTF-16"),
+        (&little[2..], "UTF-16"),
+        (&big[..], "UTF-16"),
+        (&big[2..], "UTF-16"),
+        (b"\xfd7zXZ\0\0\x04", "xz"),
+        (b"BZh91AY&SY", "bzip2"),
+        (b"\x04\x22\x4d\x18\x64", "lz4"),
+        (b"PK\x03\x04\x14\0", "zip"),
+        (b"SQLite format 3\0\x10", "--miniflare"),
+    ] {
+        std::fs::write(at.path("wrong.json"), content).unwrap();
+        let told = at.fails(2, ["bulk", "put", "-n", "N", "wrong.json"]);
+        assert!(
+            told.contains(name) && told.contains("wrong.json") && told.contains("hint: "),
+            "{told}"
+        );
+        let output = at.fed(["bulk", "put", "-n", "N", "-"], content);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && told.contains(name), "{told}");
+    }
+}
+
+/// Base64 of 76 characters a line, as `base64` and MIME write it.
+fn base64_in_lines(bytes: &[u8], end: &str) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let word = group.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
+            text.push(if place > group.len() { '=' } else { char::from(digit) });
+        }
+        if text.replace(end, "").len() % 76 == 0 {
+            text.push_str(end);
+        }
+    }
+    text
+}
+
 #[test]
 fn standard_input_is_a_file_too_and_unknown_properties_are_told() {
     let at = Workplace::with_namespace();
@@ -49,6 +116,65 @@ fn standard_input_is_a_file_too_and_unknown_properties_are_told() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("colour") && told.contains("pair 1"), "{told}");
     assert_eq!(at.done(["key", "get", "-n", "N", "k"]), b"v");
+}
+
+/// However many pairs have them, and however many there are.
+#[test]
+fn unknown_properties_are_told_in_a_few_lines() {
+    let at = Workplace::with_namespace();
+    let pairs: Vec<_> = (0..25_000)
+        .map(|n| match n % 5000 {
+            0 => json!({"key": format!("k{n}"), "value": "v", "ttl": 60, format!("p{n}"): null}),
+            _ => json!({"key": format!("k{n}"), "value": "v", "ttl": 60}),
+        })
+        .collect();
+    std::fs::write(at.path("pairs.json"), serde_json::to_vec(&pairs).unwrap()).unwrap();
+    let puts = ["bulk", "put", "-n", "N", "--os", "pairs.json"];
+    let imports = ["import", "-n", "N", "--os", "--format", "bulk", "pairs.json"];
+    for arguments in [&puts[..], &imports[..]] {
+        let output = at.run(arguments.iter().copied());
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(told.lines().count(), 6, "{told}");
+        assert!(
+            told.contains("pair 1, line 1, key \"k0\": the unknown property \"ttl\" is ignored (and 24,999 more)"),
+            "{told}"
+        );
+        assert!(told.contains("1 more remark of another kind"), "{told}");
+    }
+    // They are told of a file that is wrong, too.
+    let wrong = br#"[{"key": "k", "value": "v", "ttl": 60}, {"key": "k", "value": null}]"#;
+    let told = String::from_utf8(at.fed(["bulk", "put", "-n", "N", "-"], wrong).stderr).unwrap();
+    assert!(told.contains("\"ttl\" is ignored") && told.contains("pair 2"), "{told}");
+}
+
+#[test]
+fn values_and_metadata_of_any_json_are_kept_as_they_stand() {
+    let at = Workplace::with_namespace();
+    let values = [
+        "{\"a\": [1, 2.50, \"\\u00e9]\"],\n  \"b\": {}}",
+        "[ ]",
+        "-0.10e5",
+        "true",
+        "false",
+    ];
+    let pairs: Vec<String> = values
+        .iter()
+        .enumerate()
+        .map(|(n, json)| format!("{{\"metadata\" :{json} , \"value\":  {json} ,\"key\": \"k{n}\"}}"))
+        .collect();
+    std::fs::write(at.path("pairs.json"), format!("[{}]", pairs.join(",\n"))).unwrap();
+    at.done(["--quiet", "bulk", "put", "-n", "N", "pairs.json"]);
+    at.done(["--quiet", "import", "-n", "M", "--format", "bulk", "pairs.json"]);
+    let store = at.store();
+    for namespace in ["N", "M"] {
+        let namespace = store.open_namespace(namespace).unwrap();
+        for (n, json) in values.iter().enumerate() {
+            let value = namespace.get(format!("k{n}")).unwrap().unwrap();
+            assert_eq!(value.as_bytes(), json.as_bytes());
+            assert_eq!(value.metadata(), Some(json.as_bytes()));
+        }
+    }
 }
 
 #[test]
@@ -95,39 +221,72 @@ fn a_file_that_is_wrong_is_told_by_place() {
         ("", "line 1"),
         ("{}", "a JSON array"),
         (r#"[{"key": "k"}]"#, "value"),
-        (r#"[{"key": "k", "value": 1}]"#, "column"),
+        (
+            "[\n{\"key\": \"k\", \"value\": null}]",
+            "line 2, key \"k\": the value is null",
+        ),
+        (r#"[{"key": "k", "value": [1], "base64": true}]"#, "not a string"),
+        (r#"[{"key": "k", "value": "\ud83d"}]"#, "half a character"),
+        (
+            r#"[{"key": "k", "value": "v", "expiration": "soon"}]"#,
+            "a whole number of seconds",
+        ),
+        (
+            r#"[{"key": "k", "value": "v", "expiration": 1800000000000}]"#,
+            "milliseconds",
+        ),
         (r#"[{"key": "k", "value": "?", "base64": true}]"#, "base64"),
-        (r#"[{"key": "k", "value": "v"}"#, "EOF"),
-        (r#"[] more"#, "trailing"),
+        (r#"[{"key": "k", "value": "v"}"#, "the file ends before"),
+        (r#"[] more"#, "more after the end"),
+        ("[\n\n{\"key\": \"k\" \"value\"}]", "pair 1, line 3"),
         (
             r#"[{"key": "a", "value": "v"}, {"key": "k", "value": "?", "base64": true}]"#,
-            "pair 2, key \"k\"",
+            "pair 2, line 1, key \"k\"",
         ),
         (
             r#"[{"key": "a", "value": "v"}, {"key": "", "value": "v"}]"#,
             "the first 1 are done",
         ),
-        (r#"[{"key": "a", "value": "v", "expiration": 5}]"#, "pair 1, key \"a\""),
+        (
+            r#"[{"key": "a", "value": "v", "expiration": 5}]"#,
+            "pair 1, line 1, key \"a\": the expiration 5 is over: it means 1970-01-01T00:00:05",
+        ),
         (
             r#"[{"key": "a", "value": "v", "expiration_ttl": 0}]"#,
-            "pair 1, key \"a\"",
+            "pair 1, line 1, key \"a\": a lifetime of 0 seconds",
         ),
     ] {
         std::fs::write(at.path("wrong.json"), content).unwrap();
         let told = at.fails(2, ["bulk", "put", "-n", "N", "wrong.json"]);
-        assert!(told.contains(expected), "{content}: {told}");
+        assert!(
+            told.contains(expected) && told.contains("wrong.json"),
+            "{content}: {told}"
+        );
     }
     at.fails(2, ["bulk", "put", "-n", "N", "missing.json"]);
     std::fs::write(at.path("wrong.json"), r#"["a", 1]"#).unwrap();
     let told = at.fails(2, ["bulk", "get", "-n", "N", "wrong.json"]);
-    assert!(told.contains("a key, which is a string"), "{told}");
+    assert!(
+        told.contains("key 2, line 1: ") && told.contains("a key, which is a string"),
+        "{told}"
+    );
     at.fails(1, ["bulk", "put", "-n", "NOWHERE", "wrong.json"]);
 }
 
 #[test]
 fn keys_that_are_no_text_are_deleted_by_their_listing() {
     let at = Workplace::with_namespace();
-    at.done(["key", "put", "-n", "N", "/w==", "v", "--key-format", "base64"]);
+    at.done([
+        "--quiet",
+        "key",
+        "put",
+        "-n",
+        "N",
+        "/w==",
+        "v",
+        "--key-format",
+        "base64",
+    ]);
     at.done(["key", "put", "-n", "N", "text", "v"]);
     std::fs::write(at.path("listed.json"), at.done(["key", "list", "-n", "N"])).unwrap();
     let output = at.run(["bulk", "get", "-n", "N", "listed.json"]);

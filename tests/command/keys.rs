@@ -94,6 +94,14 @@ fn expiry_and_metadata_stand_beside_the_value() {
     assert!((3590..=3601).contains(&left), "{left}");
     let shown = at.json(["key", "get", "-n", "N", "a", "--json"]);
     assert_eq!((&shown["value"], &shown["metadata"]), (&json!("1"), &json!({"b": [1]})));
+    // Any JSON is metadata, byte for byte.
+    for metadata in ["[1, 2.50]", "5", "false", "\"\"", "\"text\"", "{\"a\": {}}"] {
+        at.done(["key", "put", "-n", "N", "any", "1", "--metadata", metadata]);
+        let store = at.store();
+        let value = store.open_namespace("N").unwrap().get("any").unwrap().unwrap();
+        assert_eq!(value.metadata(), Some(metadata.as_bytes()));
+        store.close().unwrap();
+    }
     // A put replaces value, metadata and expiry.
     at.done(["key", "put", "-n", "N", "a", "3"]);
     let shown = at.json(["key", "get", "-n", "N", "a", "--json"]);
@@ -180,6 +188,7 @@ fn listings_go_by_prefix_range_and_direction() {
 fn keys_and_values_that_are_no_text_are_escaped_or_base64() {
     let at = Workplace::with_namespace();
     at.done([
+        "--quiet",
         "key",
         "put",
         "-n",
@@ -237,8 +246,10 @@ fn wrong_input_is_told_in_a_line_and_changes_nothing() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--store"));
     for wrong in [
-        &["key", "put", "-n", "N", "k", "v", "--metadata", "[1]"][..],
-        &["key", "put", "-n", "N", "k", "v", "--metadata", "{"],
+        &["key", "put", "-n", "N", "k", "v", "--metadata", "{"][..],
+        &["key", "put", "-n", "N", "k", "v", "--metadata", "plain"],
+        &["key", "put", "-n", "N", "k", "v", "--metadata", ""],
+        &["key", "put", "-n", "N", "k", "v", "--metadata", "null"],
         &["key", "put", "-n", "N", "k", "v", "--ttl", "0"],
         &["key", "put", "-n", "N", "k", "v", "--expiration", "1"],
         &["key", "put", "-n", "N", "", "v"],

@@ -120,3 +120,57 @@ fn a_gibibyte_goes_through_a_file_in_bounded_memory() {
     println!("most memory: export {exporting} bytes, import {importing} bytes");
     assert!(exporting.max(importing) < MEMORY_BYTES_MAX, "{exporting} {importing}");
 }
+
+/// The value that is large, its length, and the memory that a process may take for it: two and a
+/// half times as much, and what any process takes.
+const LARGE_BYTES: usize = 64 << 20;
+const LARGE_MEMORY_BYTES_MAX: u64 = LARGE_BYTES as u64 * 5 / 2 + (24 << 20);
+
+/// The most memory that the command took, with all pages of files that it mapped; it must succeed.
+fn most_memory(at: &Workplace, arguments: &[&str]) -> u64 {
+    let mut child = at.spawned(arguments.iter().copied());
+    let mut most = 0;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let Some(line) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) else {
+            break;
+        };
+        most = line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10;
+        std::thread::sleep(BETWEEN_TWO_LOOKS);
+    }
+    assert!(child.wait().unwrap().success(), "{arguments:?}");
+    most
+}
+
+/// A value is in memory once or twice, not as its line, its text, its base64 and itself.
+#[test]
+fn a_large_value_goes_through_a_file_in_little_more_memory_than_its_own() {
+    let text = "a line of 32 bytes, \"quoted\" ü\n".repeat(LARGE_BYTES / 32);
+    let bytes: Vec<u8> = (0..LARGE_BYTES as u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    for (what, value) in [("text", text.into_bytes()), ("bytes", bytes)] {
+        let at = Workplace::with_namespace();
+        let store = at.store();
+        store.open_namespace("N").unwrap().put("large", &value).unwrap();
+        store.close().unwrap();
+        for (format, file) in [("lines", "all.jsonl"), ("bulk", "pairs.json")] {
+            let export = ["export", "-n", "N", "--format", format, file];
+            let import = ["--store", format, "import", "-n", "N", "--os", "--format", format, file];
+            let (exporting, importing) = (most_memory(&at, &export), most_memory(&at, &import));
+            let copy = Store::options().create(false).open(at.path(format)).unwrap();
+            let copied = copy.open_namespace("N").unwrap().get("large").unwrap().unwrap();
+            assert!(copied.as_bytes() == value, "{what} as {format}");
+            println!("{what} as {format}: export {exporting} bytes, import {importing} bytes");
+            let most = exporting.max(importing);
+            assert!(
+                most < LARGE_MEMORY_BYTES_MAX,
+                "{what} as {format}: {exporting} {importing}"
+            );
+            drop(copied);
+            drop(copy);
+            std::fs::remove_dir_all(at.path(format)).unwrap();
+            std::fs::remove_file(at.path(file)).unwrap();
+        }
+    }
+}

@@ -161,8 +161,13 @@ fn what_is_exported_comes_back_byte_for_byte() {
         assert!(output.status.success() && output.stdout.is_empty());
         assert!(!at.path(&format!("{file}.partial")).exists());
         let copy = format!("copy of {file}");
-        let told = at.text(["--store", &copy, "import", file]);
-        assert_eq!(told, "Imported 3,000 keys.\n");
+        let output = at.run(["--store", &copy, "import", file]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "Imported 3,000 keys.\n");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.success() && told.contains("the key is not text (UTF-8), beyond"),
+            "{told}"
+        );
         let copied = opened(&at, &copy);
         assert_eq!(content(&copied), before, "{file}");
         assert_eq!(ids(&copied), ids(&at.store()));
@@ -316,7 +321,17 @@ fn a_bulk_file_is_one_that_bulk_put_takes() {
     }
     assert_eq!(all.len(), 9);
     // Data that such a file cannot express is an error, not dropped silently.
-    at.done(["key", "put", "-n", "N", "/w==", "v", "--key-format", "base64"]);
+    at.done([
+        "--quiet",
+        "key",
+        "put",
+        "-n",
+        "N",
+        "/w==",
+        "v",
+        "--key-format",
+        "base64",
+    ]);
     let told = at.fails(2, ["--quiet", "export", "-n", "N", "--format", "bulk", "m.json"]);
     assert!(
         told.contains("--format lines") && !at.path("m.json.partial").exists(),
@@ -400,7 +415,16 @@ fn an_export_goes_on_where_it_was_cut_off() {
 /// Sends part of an export through a pipe that stays open, and Ctrl-C once the store has some of
 /// it.
 fn import_stopped(at: &Workplace, store: &str, part: &[u8]) -> String {
-    let mut child = at.spawned(["--store", store, "import", "-", "--progress-file", "kept", "--os"]);
+    let mut child = at.spawned([
+        "--quiet",
+        "--store",
+        store,
+        "import",
+        "-",
+        "--progress-file",
+        "kept",
+        "--os",
+    ]);
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(part).unwrap();
     let is_written = |path: &std::path::Path| {
@@ -658,6 +682,101 @@ fn a_compressed_file_that_is_cut_off_is_wrong_input() {
 }
 
 #[test]
+fn a_name_does_not_promise_another_compression() {
+    let at = filled(50);
+    for name in [
+        "all.xz",
+        "all.jsonl.bz2",
+        "all.LZ4",
+        "all.br",
+        "all.zip",
+        "all.7z",
+        "all.Z",
+        "all.tar.gz.tgz",
+    ] {
+        let told = at.fails(2, ["--quiet", "export", name]);
+        assert!(told.contains(name) && told.contains(".zst"), "{told}");
+        let told = at.fails(2, ["--quiet", "export", "-n", "N", "--resume", name]);
+        assert!(told.contains(name), "{told}");
+        assert!(!at.path(name).exists() && !at.path(&format!("{name}.partial")).exists());
+    }
+    // The content decides how a file is read, from a pipe too.
+    at.done(["--quiet", "export", "all.jsonl.ZST"]);
+    at.done(["--quiet", "export", "all.jsonl.gz"]);
+    std::fs::rename(at.path("all.jsonl.ZST"), at.path("renamed.xz")).unwrap();
+    at.done(["--quiet", "--store", "copy", "import", "renamed.xz"]);
+    assert_eq!(content(&opened(&at, "copy")), content(&at.store()));
+    let packed = std::fs::read(at.path("all.jsonl.gz")).unwrap();
+    let output = at.fed(["--store", "another", "import", "-"], &packed);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(content(&opened(&at, "another")), content(&at.store()));
+    // With a mark in front, and with the line ends of Windows.
+    at.done(["--quiet", "export", "all.jsonl"]);
+    let text = std::fs::read_to_string(at.path("all.jsonl")).unwrap();
+    std::fs::write(
+        at.path("edited.jsonl"),
+        format!("\u{feff}{}", text.replace('\n', "\r\n")),
+    )
+    .unwrap();
+    at.done(["--quiet", "--store", "edited", "import", "edited.jsonl"]);
+    assert_eq!(content(&opened(&at, "edited")), content(&at.store()));
+    std::fs::write(at.path("wrong.jsonl"), b"\xfd7zXZ\0more").unwrap();
+    let told = at.fails(2, ["--store", "none", "import", "wrong.jsonl"]);
+    assert!(told.contains("compressed with xz"), "{told}");
+    assert!(
+        !at.path("none").exists(),
+        "a store was created for a file that cannot be read"
+    );
+}
+
+/// What the server cannot serve is told, or refused if the user wants it so.
+#[test]
+fn pairs_beyond_the_limits_of_workers_kv_are_told_or_refused() {
+    let at = Workplace::with_namespace();
+    let (long, large) = ("k".repeat(513), "v".repeat((25 << 20) + 1));
+    let metadata = format!("\"{}\"", "m".repeat(1023));
+    for (key, value, metadata, why) in [
+        (&*long, "v", "1", "the key is longer than 512 bytes"),
+        (".", "v", "1", "which no URL can name"),
+        ("..", "v", "1", "which no URL can name"),
+        ("k", &large, "1", "the value is larger than 25 MiB"),
+        ("k", "v", &metadata, "the metadata is longer than 1024 bytes"),
+    ] {
+        let pair = format!("[{{\"key\":\"{key}\",\"value\":\"{value}\",\"metadata\":{metadata}}}]");
+        let line = format!("{{\"namespace\":\"N\",{}\n", pair.trim_matches(['[', ']', '{']));
+        std::fs::write(at.path("pairs"), pair).unwrap();
+        std::fs::write(at.path("lines"), line).unwrap();
+        std::fs::write(at.path("value"), value).unwrap();
+        for arguments in [
+            &["bulk", "put", "-n", "N", "pairs"][..],
+            &["import", "-n", "N", "--format", "bulk", "pairs"],
+            &["import", "lines"],
+            &["key", "put", "-n", "N", key, "--path", "value", "--metadata", metadata],
+        ] {
+            let strict = arguments.iter().copied().chain(["--workers-kv-limits"]);
+            let told = at.fails(2, strict);
+            assert!(told.contains(why) && told.contains("hint: "), "{told}");
+            assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "0\n", "{arguments:?}");
+            let output = at.run(arguments.iter().copied());
+            let told = String::from_utf8(output.stderr).unwrap();
+            assert!(
+                output.status.success() && told.contains(why) && told.lines().count() == 1,
+                "{told}"
+            );
+            assert_eq!(at.text(["key", "list", "-n", "N", "--count"]), "1\n", "{arguments:?}");
+            at.done(["--quiet", "key", "delete", "-n", "N", key]);
+        }
+    }
+    // Many are told in one line.
+    let lines: String = (0..3000)
+        .map(|n| format!("{{\"namespace\":\"N\",\"key\":\"{long}{n}\",\"value\":\"v\"}}\n"))
+        .collect();
+    std::fs::write(at.path("lines"), lines).unwrap();
+    let told = String::from_utf8(at.run(["import", "lines"]).stderr).unwrap();
+    assert!(told.contains("(and 2,999 more)") && told.lines().count() == 1, "{told}");
+}
+
+#[test]
 fn only_the_same_export_is_gone_on_with() {
     let at = filled(500);
     at.done(["--quiet", "export", "-n", "N", "part.jsonl"]);
@@ -711,11 +830,24 @@ fn a_line_that_is_wrong_is_told_by_its_number() {
             "key_base64",
         ),
         (r#"{"namespace": "N", "key_base64": "?", "value": "v"}"#, "base64"),
+        (r#"{"namespace": "N", "key": "k", "value": 5}"#, "line 2, key \"k\": "),
+        (
+            r#"{"namespace": "N", "key": "k", "value_base64": "?"}"#,
+            "key \"k\": the value: this is not base64",
+        ),
+        (
+            r#"{"namespace": "N", "key_base64": "/w==", "value": "\ud83d"}"#,
+            "key \"\\xff\"",
+        ),
     ] {
         let content = format!("{{\"namespace\": \"N\", \"key\": \"a\", \"value\": \"b\"}}\n{line}\n");
         std::fs::write(at.path("wrong.jsonl"), content).unwrap();
         let told = at.fails(2, ["import", "wrong.jsonl"]);
-        assert!(told.contains("line 2") && told.contains(expected), "{line}: {told}");
+        assert!(
+            told.contains("wrong.jsonl, line 2") && told.contains(expected),
+            "{line}: {told}"
+        );
+        assert!(!told.contains("at line 1"), "{told}");
     }
     // Expired keys are counted and skipped.
     std::fs::write(

@@ -1,21 +1,22 @@
 //! `embercask bulk`: the files of `wrangler kv bulk`.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::time::Duration;
 
 use embercask::{Error, ErrorKind, Namespace, Value};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 
 use super::arguments::{Bulk, Class};
 use super::destination::{Destination, Place};
 use super::output::{TextOrBase64, json, stdout};
+use super::pair::Pair;
+use super::remarks::Remarks;
 use super::session::Session;
+use super::transfer::array::Item;
 use super::transfer::{Input, array};
-use super::writer::{Change, Lifetime, Rules, Write, Writer};
+use super::writer::{Change, Position, Rules, Write, Writer};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
+use crate::common::json_text;
 use crate::common::objects::NamedKey;
 use crate::common::parse::decode_base64;
 use crate::common::text::{count, escape};
@@ -23,61 +24,19 @@ use crate::common::text::{count, escape};
 /// Keys read at a time.
 const GET_KEYS: usize = 1000;
 
-/// A pair of a bulk file.
-#[derive(Deserialize, Serialize)]
-pub(crate) struct Pair {
-    key: String,
-    value: String,
-    expiration: Option<u64>,
-    expiration_ttl: Option<u64>,
-    metadata: Option<Box<RawValue>>,
-    #[serde(default)]
-    base64: bool,
-    /// Unknown properties; wrangler warns about them too.
-    #[serde(flatten)]
-    unknown: BTreeMap<String, serde_json::Value>,
-}
-
-impl Pair {
-    /// The put for this pair. Warns about unknown properties.
-    pub(crate) fn into_write(self, number: u64, namespace: &Place, session: &Session) -> Outcome<Write> {
-        for unknown in self.unknown.keys() {
-            session.note(format_args!(
-                "pair {number}: the unknown property \"{unknown}\" is ignored"
-            ));
-        }
-        // As in Workers KV, `expiration_ttl` wins over `expiration`.
-        let lifetime = match (self.expiration_ttl, self.expiration) {
-            (Some(seconds), _) => Lifetime::For(Duration::from_secs(seconds)),
-            (None, Some(seconds)) => Lifetime::UntilMs(seconds.saturating_mul(1000)),
-            (None, None) => Lifetime::Default,
-        };
-        let value = if self.base64 {
-            decode_base64(&self.value).map_err(|failure| {
-                let key = escape(self.key.as_bytes());
-                failure.at(format_args!("pair {number}, key \"{key}\""))
-            })?
-        } else {
-            self.value.into_bytes()
-        };
-        Ok(Write {
-            number,
-            namespace: namespace.clone(),
-            key: self.key.into_bytes(),
-            change: Change::Put {
-                value,
-                lifetime,
-                metadata: self.metadata.map(|json| json.get().as_bytes().to_vec()),
-            },
-        })
-    }
-}
-
 /// A key in a file of keys, in the form of a listing.
 #[derive(Deserialize)]
 struct Listed {
     name: Option<String>,
     name_base64: Option<String>,
+}
+
+/// The key of an item; an error names its place.
+fn key_of(item: Item<'_>, called: &str) -> Outcome<Vec<u8>> {
+    let position = Position::of_item(&item);
+    let read = serde_json::from_slice(item.text).map_err(|error| Failure::usage(json_text::told(&error), ""));
+    read.and_then(into_key)
+        .map_err(|failure| failure.at(position.told(called, None)))
 }
 
 fn into_key(name: NamedKey<Listed>) -> Outcome<Vec<u8>> {
@@ -97,10 +56,19 @@ fn into_key(name: NamedKey<Listed>) -> Outcome<Vec<u8>> {
 
 pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
     match command {
-        Bulk::Put { target, file, class } => {
+        Bulk::Put {
+            target,
+            file,
+            workers_kv_limits,
+            class,
+        } => {
             let namespace = session.namespace(&target)?;
             let input = Input::open(&file, session, "putting")?;
-            put_all(session, namespace, class, input)
+            let rules = Rules {
+                workers_kv_limits,
+                ..Rules::default()
+            };
+            put_all(session, namespace, class, rules, input)
                 .and_then(|keys| session.say(format_args!("Success! Wrote {keys} keys.")))
         }
         Bulk::Get { target, file } => get(
@@ -127,39 +95,51 @@ pub(crate) fn run(session: &Session, command: Bulk) -> Outcome {
 }
 
 /// Puts the pairs of a file.
-pub(super) fn put_all(session: &Session, namespace: Namespace, class: Class, input: Input) -> Outcome<u64> {
+pub(super) fn put_all(
+    session: &Session,
+    namespace: Namespace,
+    class: Class,
+    rules: Rules,
+    input: Input,
+) -> Outcome<u64> {
+    let called = format!("{}, pair", input.name);
     let destination = Destination::store(namespace.store().clone(), class.durability());
     let place = Place::Store(namespace);
-    write(destination, input, "pair", |number, pair: Pair| {
-        pair.into_write(number, &place, session)
-    })
+    let mut writer = Writer::new(destination, rules, called.clone());
+    let written = write(&mut writer, input, |item, remarks| {
+        Ok(Pair::read(item, &called, remarks)?.into_write(place.clone()))
+    });
+    writer.remarks.tell(session);
+    written
 }
 
 /// Deletes the keys of a file.
 pub(super) fn delete_all(namespace: Namespace, class: Class, input: Input) -> Outcome<u64> {
+    let called = format!("{}, key", input.name);
     let destination = Destination::store(namespace.store().clone(), class.durability());
     let place = Place::Store(namespace);
-    write(destination, input, "key", |number, name: NamedKey<Listed>| {
+    let mut writer = Writer::new(destination, Rules::default(), called.clone());
+    write(&mut writer, input, |item, _| {
         Ok(Write {
-            number,
+            position: Position::of_item(&item),
             namespace: place.clone(),
-            key: into_key(name).map_err(|failure| failure.at(format_args!("key {number}")))?,
+            key: key_of(item, &called)?,
             change: Change::Delete,
         })
     })
 }
 
 /// Does the writes of all items of a file, and returns their number.
-fn write<T: for<'de> Deserialize<'de>>(
-    destination: Destination,
+fn write(
+    writer: &mut Writer,
     input: Input,
-    item: &str,
-    to_write: impl Fn(u64, T) -> Outcome<Write>,
+    mut to_write: impl FnMut(Item<'_>, &mut Remarks) -> Outcome<Write>,
 ) -> Outcome<u64> {
     let _expected = interrupt::expect();
-    let called = format!("{}, {item}", input.name);
-    let mut writer = Writer::new(destination, Rules::default(), called);
-    let written = array::for_each(input, |number, item: T| writer.add(to_write(number, item)?));
+    let written = array::for_each(input, |item| {
+        let write = to_write(item, &mut writer.remarks)?;
+        writer.add(write)
+    });
     // The items before a wrong one are good, so commit them; but not after Ctrl-C.
     let written = match written {
         Err(failure) if failure.is_stop() => Err(failure),
@@ -167,7 +147,10 @@ fn write<T: for<'de> Deserialize<'de>>(
     };
     let done = writer.tally.done;
     written.map(|()| done).map_err(|failure| {
-        let told = format!("the first {} are done, the others are not", count(done));
+        let told = match done {
+            0 => "nothing was done".to_owned(),
+            _ => format!("the first {} are done, the others are not", count(done)),
+        };
         if failure.is_stop() {
             return Failure::stopped(&told);
         }
@@ -222,8 +205,9 @@ fn get(session: &Session, namespace: &Namespace, input: Input) -> Outcome {
         keys.clear();
         Ok(())
     };
-    array::for_each(input, |_, name: NamedKey<Listed>| {
-        keys.push(into_key(name)?);
+    let called = format!("{}, key", input.name);
+    array::for_each(input, |item| {
+        keys.push(key_of(item, &called)?);
         if keys.len() < GET_KEYS {
             return Ok(());
         }

@@ -170,6 +170,7 @@ fn options(lifetime: Lifetime, metadata: Option<&[u8]>) -> PutOptions {
         Lifetime::Forever => PutOptions::new().forever(),
         Lifetime::For(ttl) => PutOptions::new().ttl(ttl),
         Lifetime::UntilMs(expiry_ms) => PutOptions::new().expires_at_ms(expiry_ms),
+        Lifetime::UntilSeconds(seconds) => PutOptions::new().expiration(seconds),
     };
     match metadata {
         Some(metadata) => options.metadata(metadata),

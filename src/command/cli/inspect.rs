@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::Inspect;
 use super::output::{json_line, stdout, styled_stdout};
+use crate::common::base64;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::text::{encode_base64, escape, escape_short, time};
+use crate::common::text::{escape, escape_short, time};
 
 /// Characters of a key or value that are shown.
 const SHOWN_MAX: usize = 60;
@@ -100,7 +101,7 @@ fn as_json(part: &Part<'_>) -> Value {
             PartValue::Text(text) => drop(fields.insert(field, json!(text))),
             PartValue::Bytes(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => drop(fields.insert(field, json!(text))),
-                Err(_) => drop(fields.insert(format!("{field}_base64"), json!(encode_base64(bytes)))),
+                Err(_) => drop(fields.insert(format!("{field}_base64"), json!(base64::encode(bytes)))),
             },
             _ => {}
         }

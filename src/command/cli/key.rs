@@ -8,14 +8,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use embercask::{Condition, Error, Limits, Namespace, PutOptions};
+use serde_json::value::RawValue;
 
 use super::arguments::{Delete, Get, Key, List, Put};
 use super::entry::Entry;
+use super::limits;
 use super::output::{ListedKey, json, json_line, stdout};
 use super::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::parse::Format;
+use crate::common::parse::{Format, check_seconds};
 use crate::common::text::{escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
@@ -45,17 +47,19 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
         options = options.ttl(Duration::from_secs(seconds));
     }
     if let Some(seconds) = arguments.expiration {
+        check_seconds(seconds)?;
         options = options.expiration(seconds);
     }
-    if let Some(metadata) = &arguments.metadata {
-        let is_object = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(metadata);
-        is_object.map_err(|error| {
-            Failure::usage(
-                format!("the metadata is not a JSON object: {error}"),
-                "a JSON object looks like '{\"size\": 3}'",
-            )
-        })?;
-        options = options.metadata(metadata.as_bytes());
+    let metadata = arguments.metadata.as_deref().map(parse_metadata).transpose()?;
+    if let Some(metadata) = metadata {
+        options = options.metadata(metadata);
+    }
+    if let Some(why) = limits::beyond_workers_kv(&key, &value, metadata.map(str::as_bytes)) {
+        if arguments.workers_kv_limits {
+            let message = format!("{why}, beyond the limits of Workers KV");
+            return Err(Failure::usage(message, "without --workers-kv-limits it is written"));
+        }
+        session.note(format_args!("note: {}", limits::remark(&why)));
     }
     if arguments.if_absent {
         options = options.condition(Condition::Absent);
@@ -73,6 +77,23 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
         escape_short(&key, SHOWN_MAX),
         namespace.name()
     ))
+}
+
+/// Metadata in an argument: any JSON but `null`, as it stands.
+fn parse_metadata(text: &str) -> Outcome<&str> {
+    let json: &RawValue = serde_json::from_str(text).map_err(|error| {
+        Failure::usage(
+            format!("the metadata is not JSON: {error}"),
+            "JSON is, for example, '{\"size\": 3}', '[1, 2]', 5 or '\"text in its own quotation marks\"'",
+        )
+    })?;
+    match json.get() {
+        "null" => Err(Failure::usage(
+            "the metadata is null, which in Workers KV means none",
+            "leave --metadata out",
+        )),
+        metadata => Ok(metadata),
+    }
 }
 
 /// The content of a file, or of standard input if the path is `-`.

@@ -7,9 +7,10 @@ use serde_json::ser::Formatter;
 use serde_json::value::RawValue;
 
 use super::entry::Entry;
+use crate::common::base64;
 use crate::common::blanks::without_blanks;
 use crate::common::failure::Outcome;
-use crate::common::text::{encode_base64, is_deceptive};
+use crate::common::text::is_deceptive;
 
 /// Standard output, buffered; flush it at the end.
 pub(crate) fn stdout() -> BufWriter<io::StdoutLock<'static>> {
@@ -67,7 +68,7 @@ pub(crate) struct TextOrBase64<'a> {
 impl<'a> TextOrBase64<'a> {
     pub(crate) fn of(bytes: &'a [u8]) -> Self {
         let text = std::str::from_utf8(bytes).ok();
-        let base64 = text.is_none().then(|| encode_base64(bytes));
+        let base64 = text.is_none().then(|| base64::encode(bytes));
         TextOrBase64 { text, base64 }
     }
 }
@@ -101,7 +102,7 @@ impl<'a> JsonOrBase64<'a> {
     fn new(metadata: Option<&'a [u8]>, is_good: impl FnOnce(&str) -> bool) -> Self {
         let json = metadata.and_then(|bytes| serde_json::from_slice::<&RawValue>(bytes).ok());
         let json = json.filter(|json| is_good(json.get()));
-        let base64 = metadata.filter(|_| json.is_none()).map(encode_base64);
+        let base64 = metadata.filter(|_| json.is_none()).map(base64::encode);
         JsonOrBase64 { json, base64 }
     }
 }

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::destination::{Destination, Place, Refused};
-use crate::common::failure::Outcome;
+use super::limits;
+use super::remarks::Remarks;
+use super::transfer::array::Item;
+use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::text::escape_short;
+use crate::common::text::{quoted, time};
 use crate::planted::{Planted, planted};
 
 /// Writes in a batch, and bytes of keys and values in it. A larger value is written alone.
@@ -14,15 +17,47 @@ const BATCH_WRITES: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 /// A key that expires this soon counts as expired: its put might come too late.
 const EXPIRES_SOON_MS: u64 = 1000;
-/// Characters of a key that a message shows.
-const SHOWN_MAX: usize = 100;
 
-/// A write, and the number of its line or pair in the input.
+/// A write, and its position in the input.
 pub(crate) struct Write {
-    pub(crate) number: u64,
+    pub(crate) position: Position,
     pub(crate) namespace: Place,
     pub(crate) key: Vec<u8>,
     pub(crate) change: Change,
+}
+
+/// The position of a line or pair in the input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    /// Of the line or pair, counted from 1.
+    number: u64,
+    /// Of the line on which a pair begins, where that is known and another.
+    line: Option<u64>,
+}
+
+impl Position {
+    pub(crate) fn of_line(number: u64) -> Position {
+        Position { number, line: None }
+    }
+
+    pub(crate) fn of_item(item: &Item<'_>) -> Position {
+        Position {
+            number: item.number,
+            line: Some(item.line),
+        }
+    }
+
+    /// The position in a message; `called` is the input and what it consists of: `pairs.json, pair`.
+    pub(crate) fn told(self, called: &str, key: Option<&[u8]>) -> String {
+        let mut told = format!("{called} {}", self.number);
+        if let Some(line) = self.line {
+            told += &format!(", line {line}");
+        }
+        if let Some(key) = key {
+            told += &format!(", key {}", quoted(key));
+        }
+        told
+    }
 }
 
 pub(crate) enum Change {
@@ -43,6 +78,34 @@ pub(crate) enum Lifetime {
     For(Duration),
     /// Until this time, in milliseconds since the epoch.
     UntilMs(u64),
+    /// Until this time, in seconds since the epoch.
+    UntilSeconds(u64),
+}
+
+impl Lifetime {
+    /// Its end, in milliseconds since the epoch, if that is known before the put.
+    pub(crate) fn end_ms(self) -> Option<u64> {
+        match self {
+            Lifetime::Default | Lifetime::Forever | Lifetime::For(_) => None,
+            Lifetime::UntilMs(ms) => Some(ms),
+            Lifetime::UntilSeconds(seconds) => Some(seconds.saturating_mul(1000)),
+        }
+    }
+
+    /// Why it cannot be, if it is over or empty, in the unit of the input.
+    fn refusal(self, now_ms: u64) -> Option<String> {
+        let end = self.end_ms().filter(|end| *end <= now_ms).map(time);
+        match (self, end) {
+            (Lifetime::For(Duration::ZERO), _) => Some("a lifetime of 0 seconds is too short".to_owned()),
+            (Lifetime::UntilMs(ms), Some(end)) => Some(format!(
+                "the expiration {ms} is over: it means {end}, in milliseconds since the epoch"
+            )),
+            (Lifetime::UntilSeconds(seconds), Some(end)) => Some(format!(
+                "the expiration {seconds} is over: it means {end}, in seconds since the epoch"
+            )),
+            _ => None,
+        }
+    }
 }
 
 impl Write {
@@ -55,9 +118,11 @@ impl Write {
     }
 }
 
-/// Which puts to skip.
+/// Which puts to skip or to refuse.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Rules {
+    /// Refuse puts that are beyond the limits of Workers KV; otherwise remark on them.
+    pub(crate) workers_kv_limits: bool,
     /// Puts that have expired.
     pub(crate) skip_expired: bool,
     /// Puts of keys that exist.
@@ -83,6 +148,7 @@ pub(crate) struct Writer {
     /// A commit failed, so some pending writes were dropped.
     failed: bool,
     pub(crate) tally: Tally,
+    pub(crate) remarks: Remarks,
 }
 
 impl Writer {
@@ -95,6 +161,7 @@ impl Writer {
             pending_bytes: 0,
             failed: false,
             tally: Tally::default(),
+            remarks: Remarks::default(),
         }
     }
 
@@ -115,6 +182,7 @@ impl Writer {
     /// Adds a write. Commits the pending writes once there are enough for a batch, and then checks
     /// for Ctrl-C.
     pub(crate) fn add(&mut self, write: Write) -> Outcome {
+        self.check_limits(&write)?;
         let bytes = write.bytes();
         if bytes > BATCH_BYTES {
             self.commit()?;
@@ -126,6 +194,22 @@ impl Writer {
         }
         self.commit()?;
         interrupt::check("completed writes are kept")
+    }
+
+    /// Refuses a put that is beyond the limits of Workers KV, or remarks on it.
+    fn check_limits(&mut self, write: &Write) -> Outcome {
+        let Change::Put { value, metadata, .. } = &write.change else {
+            return Ok(());
+        };
+        let Some(why) = limits::beyond_workers_kv(&write.key, value, metadata.as_deref()) else {
+            return Ok(());
+        };
+        let position = || write.position.told(&self.called, Some(&write.key));
+        if self.rules.workers_kv_limits {
+            return Err(limits::refused(&why).at(position()));
+        }
+        self.remarks.add(&limits::remark(&why), position);
+        Ok(())
     }
 
     /// Commits all pending writes.
@@ -163,7 +247,7 @@ impl Writer {
         let mut chosen = Vec::with_capacity(pending.len());
         for write in pending {
             if let Change::Put { lifetime, .. } = &write.change {
-                let is_expired = matches!(lifetime, Lifetime::UntilMs(expiry) if *expiry < earliest);
+                let is_expired = lifetime.end_ms().is_some_and(|end| end < earliest);
                 if self.rules.skip_expired && is_expired {
                     self.tally.expired += 1;
                     continue;
@@ -182,12 +266,18 @@ impl Writer {
         Ok(chosen)
     }
 
-    /// Does one write alone; an error names its number and key.
+    /// Does one write alone; an error names its position and key.
     fn write(&mut self, write: &Write) -> Outcome {
+        let refusal = match &write.change {
+            Change::Put { lifetime, .. } => lifetime.refusal(self.destination.now_ms()),
+            Change::Delete => None,
+        };
         self.destination.write(write).map_err(|refused| {
-            let (number, key) = (write.number, escape_short(&write.key, SHOWN_MAX));
-            let failure = refused.into_failure();
-            failure.at(format_args!("{} {number}, key \"{key}\"", self.called))
+            let failure = match (refused, refusal) {
+                (Refused::Invalid(_), Some(refusal)) => Failure::usage(refusal, ""),
+                (refused, _) => refused.into_failure(),
+            };
+            failure.at(write.position.told(&self.called, Some(&write.key)))
         })?;
         self.tally.done += 1;
         Ok(())

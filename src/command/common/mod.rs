@@ -1,12 +1,14 @@
 //! Shared by the command line and the server: failures, signals, bytes as text and back, JSON, and
 //! the statistics of a store.
 
+pub(crate) mod base64;
 pub(crate) mod blanks;
 pub(crate) mod duration;
 pub(crate) mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub(crate) mod interrupt;
+pub(crate) mod json_text;
 pub(crate) mod objects;
 pub(crate) mod parse;
 pub(crate) mod statistics;

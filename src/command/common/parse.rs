@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use clap::ValueEnum;
 
+use super::base64;
 use super::failure::{Failure, Outcome};
-use super::text::{encode_base64, encode_hex, escape};
+use super::text::{encode_hex, escape, quoted};
 
 /// How bytes are written on the command line and in output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -40,7 +39,7 @@ impl Format {
         match self {
             Format::Raw => bytes.into(),
             Format::Escaped => escape(bytes).into_bytes().into(),
-            Format::Base64 => encode_base64(bytes).into_bytes().into(),
+            Format::Base64 => base64::encode(bytes).into_bytes().into(),
             Format::Hex => encode_hex(bytes).into_bytes().into(),
         }
     }
@@ -54,6 +53,18 @@ fn text_of(argument: &OsStr) -> Outcome<&str> {
             "use the format raw for bytes as they are, or escape them",
         )
     })
+}
+
+/// Refuses a time that can only be meant in milliseconds: those of the years 2001 to 2286 would be
+/// tens of thousands of years ahead as seconds.
+pub(crate) fn check_seconds(seconds: u64) -> Outcome {
+    match seconds {
+        1_000_000_000_000..10_000_000_000_000 => Err(Failure::usage(
+            format!("the expiration {seconds} is in the far future, and looks like milliseconds"),
+            format!("an expiration is in seconds since the epoch: {}", seconds / 1000),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Decodes the escapes of [`super::text::escape`], and \0.
@@ -94,7 +105,7 @@ pub(crate) fn parse_id(text: &str) -> Outcome<u128> {
     let id = hexadecimal(text).filter(|_| text.len() == 32);
     id.ok_or_else(|| {
         Failure::usage(
-            format!("{text:?} is not a namespace id"),
+            format!("{} is not a namespace id", quoted(text.as_bytes())),
             "an id has 32 hexadecimal digits; `embercask namespace list` shows them",
         )
     })
@@ -109,9 +120,7 @@ fn bad_escape(escape: &str) -> Failure {
 }
 
 pub(crate) fn decode_base64(text: &str) -> Outcome<Vec<u8>> {
-    BASE64_STANDARD
-        .decode(text.trim_end())
-        .map_err(|error| Failure::usage(format!("this is not base64: {error}"), ""))
+    base64::decode(text).map_err(|error| Failure::usage(error.to_string(), ""))
 }
 
 /// Decodes pairs of hexadecimal digits, in either case, with or without `0x` in front.
@@ -125,7 +134,7 @@ pub(crate) fn decode_hex(text: &str) -> Outcome<Vec<u8>> {
     });
     bytes.collect::<Option<Vec<u8>>>().ok_or_else(|| {
         Failure::usage(
-            format!("{text:?} is not hexadecimal"),
+            format!("{} is not hexadecimal", quoted(text.as_bytes())),
             "give two digits of 0-9 and a-f for each byte, as in 6b6579",
         )
     })

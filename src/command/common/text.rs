@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-
 use crate::planted::{Planted, planted};
+
+/// Characters that a message quotes.
+const QUOTED_MAX: usize = 100;
 
 /// Keeps printable text; everything else becomes escapes that [`super::parse::unescape`] reads.
 pub(crate) fn escape(bytes: &[u8]) -> String {
@@ -81,8 +81,9 @@ pub(crate) fn escape_short(bytes: &[u8], characters_max: usize) -> String {
     }
 }
 
-pub(crate) fn encode_base64(bytes: &[u8]) -> String {
-    BASE64_STANDARD.encode(bytes)
+/// Bytes as a message quotes them: in quotation marks, escaped, and not too long.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    format!("\"{}\"", escape_short(bytes, QUOTED_MAX))
 }
 
 /// Two hexadecimal digits a byte.
@@ -125,6 +126,12 @@ mod tests {
     fn long_bytes_are_cut_short() {
         assert_eq!(escape_short(b"abcdef", 3), "abc...");
         assert_eq!(escape_short(b"abc", 3), "abc");
+    }
+
+    #[test]
+    fn quotes_are_for_people() {
+        assert_eq!(quoted(b"it's \xff\n"), "\"it's \\xff\\n\"");
+        assert_eq!(quoted(&[b'a'; 200]).len(), 105);
     }
 
     #[test]

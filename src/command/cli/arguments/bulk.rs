@@ -18,6 +18,9 @@ pub(crate) enum Bulk {
         target: Target,
         /// File to read; `-` is standard input
         file: PathBuf,
+        /// Refuse what `serve` and Workers KV do not take, instead of warning
+        #[arg(long)]
+        workers_kv_limits: bool,
         #[command(flatten)]
         class: Class,
     },

@@ -69,12 +69,15 @@ pub(crate) struct Put {
     /// Expire the key at this time, in seconds since the epoch
     #[arg(long, value_name = "SECONDS", value_parser = duration::expiration)]
     pub(crate) expiration: Option<u64>,
-    /// JSON object to store with the value
+    /// JSON to store with the value
     #[arg(long, value_name = "JSON")]
     pub(crate) metadata: Option<String>,
     /// Put only if the key is absent
     #[arg(long, conflicts_with = "if_sequence")]
     pub(crate) if_absent: bool,
+    /// Refuse what `serve` and Workers KV do not take, instead of warning
+    #[arg(long)]
+    pub(crate) workers_kv_limits: bool,
     /// Put only if the newest write of the key has this sequence (`key get --json` prints it)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) if_sequence: Option<u64>,

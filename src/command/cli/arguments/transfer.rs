@@ -61,6 +61,9 @@ pub(crate) struct Import {
     /// Skip keys that are already there
     #[arg(long)]
     pub(crate) if_absent: bool,
+    /// Refuse what `serve` and Workers KV do not take, instead of warning
+    #[arg(long)]
+    pub(crate) workers_kv_limits: bool,
     /// Resume an import of this file that was stopped
     #[arg(long)]
     pub(crate) resume: bool,

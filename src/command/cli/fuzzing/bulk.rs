@@ -7,7 +7,9 @@ use crate::cli::arguments::Class;
 use crate::cli::bulk::{delete_all, put_all};
 use crate::cli::session::Session;
 use crate::cli::transfer::Input;
-use crate::common::fuzzing::json::{self, Node, Others, Wrong};
+use crate::cli::transfer::fuzzing::unmarked;
+use crate::cli::writer::Rules;
+use crate::common::fuzzing::json::{self, Node, Others, Value, Wrong};
 use crate::common::fuzzing::{Kept, Keys, NOW_MS, content, open, told};
 use embercask::testing::input::Input as Bytes;
 
@@ -31,7 +33,7 @@ pub fn bulk_array(data: &[u8]) {
     let mut input = Bytes::new(data);
     let (how, step) = (input.u8(), input.u8());
     let text = input.rest();
-    let (items, whole) = json::items(text);
+    let (items, whole) = json::items(unmarked(text).unwrap_or_default());
     if whole == Err(Wrong::TooDeep) {
         return;
     }
@@ -53,7 +55,7 @@ pub fn bulk_array(data: &[u8]) {
     let reader = Input::of_reader(Dribble::new(text, step, None));
     let is_put = how & 1 == 0;
     let done = if is_put {
-        put_all(&session, namespace, Class::default(), reader)
+        put_all(&session, namespace, Class::default(), Rules::default(), reader)
     } else {
         delete_all(namespace, Class::default(), reader)
     };
@@ -106,14 +108,17 @@ fn apply(items: &[Node<'_>], is_put: bool, expected: &mut Keys) -> (u64, Option<
 fn check_failure(message: &str, what: &str, fails: &Fails, count: u64) {
     if let Fails::At(number) = fails {
         assert!(
-            message.starts_with(&format!("input, {what} {number}, key ")),
+            message.starts_with(&format!("input, {what} {number}, line ")),
             "{message}"
         );
     }
-    let told = format!(
-        "; the first {} are done, the others are not",
-        crate::common::text::count(count)
-    );
+    let told = match count {
+        0 => "; nothing was done".to_owned(),
+        _ => format!(
+            "; the first {} are done, the others are not",
+            crate::common::text::count(count)
+        ),
+    };
     assert!(message.ends_with(&told), "{message} instead of {told}");
 }
 
@@ -127,13 +132,21 @@ fn pair(item: &Node<'_>) -> Result<(Vec<u8>, Option<Kept>), Refused> {
             return None;
         }
         let key = pair.get("key")?.text()?;
-        let value = pair.get("value")?.text()?;
-        let value = match pair.get("base64").map_or(Some(false), Node::bool)? {
-            true => json::base64(value.trim_end())?,
-            false => value.as_bytes().to_vec(),
+        let value = pair.get("value")?;
+        let value = match (pair.get("base64").map_or(Some(false), Node::bool)?, &value.value) {
+            (true, _) => json::base64(value.text()?)?,
+            (false, Value::Null) => return None,
+            (false, Value::Text(text)) => text.as_ref()?.as_bytes().to_vec(),
+            // Other JSON is a value as it stands.
+            (false, _) => str::from_utf8(value.raw).ok()?.as_bytes().to_vec(),
         };
+        let looks_like_ms = |seconds: u64| seconds / 1_000_000_000_000 > 0 && seconds < 10_000_000_000_000;
         let in_ms = |seconds: u64| seconds.saturating_mul(1000);
-        let (expiration, ttl) = (pair.u64("expiration")?.map(in_ms), pair.u64("expiration_ttl")?);
+        let (expiration, ttl) = (pair.u64("expiration")?, pair.u64("expiration_ttl")?);
+        if ttl.is_none() && expiration.is_some_and(looks_like_ms) {
+            return None;
+        }
+        let expiration = expiration.map(in_ms);
         // A lifetime beyond the range of time is refused like one that is over.
         let ttl = ttl.map(|ttl| ttl.checked_mul(1000).and_then(|ms| NOW_MS.checked_add(ms)).unwrap_or(0));
         let metadata = pair.raw("metadata")?;
@@ -158,7 +171,7 @@ fn name(item: &Node<'_>) -> Result<Vec<u8>, Refused> {
         let object = item.members(|name| known.contains(&name), Others::MeanNothing)?;
         match (object.text("name")?, object.text("name_base64")?) {
             (Some(name), None) => Some(name.into_bytes()),
-            (None, Some(base64)) => json::base64(base64.trim_end()),
+            (None, Some(base64)) => json::base64(&base64),
             _ => None,
         }
     };

@@ -46,7 +46,7 @@ fn shown(data: &[u8], characters_max: usize) {
 /// Any text as an argument.
 fn read(text: &str) {
     assert_eq!(unescape(text).ok(), second_unescape(text.as_bytes()), "{text:?}");
-    assert_eq!(decode_base64(text).ok(), json::base64(text.trim_end()), "{text:?}");
+    assert_eq!(decode_base64(text).ok(), json::base64(text), "{text:?}");
     let digits = text.trim_end();
     let expected = second_hex(digits.strip_prefix("0x").unwrap_or(digits).as_bytes());
     assert_eq!(decode_hex(text).ok(), expected, "{text:?}");

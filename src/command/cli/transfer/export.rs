@@ -6,8 +6,9 @@ use std::path::Path;
 use embercask::{Namespace, Page, Snapshot};
 use indicatif::ProgressBar;
 
+use super::compression::Compression;
 use super::output::{Left, Output};
-use super::record::{self, Read};
+use super::record::{self, Place};
 use crate::cli::arguments::{Export, FileFormat};
 use crate::cli::entry::Entry;
 use crate::cli::session::Session;
@@ -20,17 +21,8 @@ use crate::planted::{Planted, planted};
 /// Keys per page; their values stay on disk until they are written.
 const PAGE_KEYS: usize = 1000;
 
-/// Where to resume an export.
-enum Place {
-    /// After the first line.
-    Start,
-    /// In this namespace: after this key, or after the namespace's own line.
-    Namespace { namespace: String, key: Option<Vec<u8>> },
-    /// Everything is written.
-    End,
-}
-
 pub(crate) fn export(session: &Session, arguments: &Export) -> Outcome {
+    Compression::to_write(&arguments.file)?;
     let store = session.reading()?;
     // All of it is of one moment, across namespaces.
     let snapshot = store.snapshot()?;
@@ -115,8 +107,7 @@ fn check_bulk(namespaces: usize, resume: bool) -> Outcome {
 /// Resumes an earlier export of the same store, namespaces and prefix. Returns the number of lines
 /// after the first, and where it stopped; starts a new export if there is nothing to resume.
 fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)> {
-    let is_line = |line: &[u8]| record::read(line).is_ok();
-    let Some(left) = Left::find(file, is_line)? else {
+    let Some(mut left) = Left::find(file, Place::after)? else {
         return Ok((Output::create(file)?, None));
     };
     if left.is_less_than(header) {
@@ -131,19 +122,7 @@ fn resume(file: &Path, header: &[u8]) -> Outcome<(Output, Option<(u64, Place)>)>
     if left.lines.first.as_deref() != Some(header) && !planted(Planted::ResumeAnotherExport) {
         return Err(foreign());
     }
-    let last = left.lines.last.as_deref().ok_or_else(foreign)?;
-    let place = match record::read(last).map_err(|_| foreign())? {
-        Read::Header => Place::Start,
-        Read::End { .. } => Place::End,
-        Read::Namespace { name, .. } => Place::Namespace {
-            namespace: name,
-            key: None,
-        },
-        Read::Key(record) => Place::Namespace {
-            namespace: record.namespace.unwrap_or_default(),
-            key: Some(record.key),
-        },
-    };
+    let place = left.lines.last.take().ok_or_else(foreign)?;
     let lines = left.lines.count - 1;
     Ok((left.resume()?, Some((lines, place))))
 }
@@ -255,11 +234,13 @@ impl Exporter<'_> {
             }
             let entry = Entry::of(&entry);
             match self.format {
-                FileFormat::Lines => self.line(&record::key_line(namespace, &entry)?)?,
+                FileFormat::Lines => {
+                    self.lines += 1;
+                    record::write_key_line(&mut self.output, namespace, &entry)?;
+                }
                 FileFormat::Bulk => {
-                    self.output.write(if self.keys == 0 { b"\n" } else { b",\n" })?;
-                    let pair = record::bulk_pair(&entry)?;
-                    self.output.write(&pair)?;
+                    let before: &[u8] = if self.keys == 0 { b"\n" } else { b",\n" };
+                    record::write_bulk_pair(&mut self.output, before, &entry)?;
                 }
             }
             self.keys += 1;

@@ -10,13 +10,13 @@ use super::input::Input;
 use super::progress::{Done, Progress};
 use super::record::{self, Read, Record};
 use crate::cli::arguments::{FileFormat, Import};
-use crate::cli::bulk::Pair;
 use crate::cli::destination::{Destination, Place};
+use crate::cli::pair::Pair;
 use crate::cli::session::Session;
-use crate::cli::writer::{Change, Lifetime, Rules, Tally, Write, Writer};
+use crate::cli::writer::{Change, Lifetime, Position, Rules, Tally, Write, Writer};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
-use crate::common::text::count;
+use crate::common::text::{count, quoted};
 use crate::planted::{Planted, planted};
 
 /// Shortest interval between progress notes.
@@ -44,6 +44,7 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
     let rules = Rules {
         skip_expired: true,
         if_absent: arguments.if_absent,
+        workers_kv_limits: arguments.workers_kv_limits,
     };
     let called = format!("{}, {}", input.name, items_of(arguments));
     let importer = Importer {
@@ -130,6 +131,7 @@ impl Importer<'_> {
             // The items before the wrong one are good.
             Err(failure) => self.commit(self.before.clone()).and(Err(failure)),
         };
+        self.writer.remarks.tell(self.session);
         match read.and_then(|()| self.check_whole()) {
             Ok(()) => {
                 self.writer.destination().sync()?;
@@ -147,11 +149,12 @@ impl Importer<'_> {
     }
 
     fn lines(&mut self, mut input: Input) -> Outcome {
+        input.begin()?;
         let mut line = Vec::new();
         while input.read_line(&mut line)? {
             if !self.count(&line)? && !line.trim_ascii().is_empty() {
                 // Errors of `add` name their line already.
-                match record::read(&line).and_then(|read| self.line(read)) {
+                match record::read(&line).and_then(|read| self.line(read, &mut line)) {
                     Ok(Some(write)) => self.writer.add(write)?,
                     Ok(None) => {}
                     Err(failure) => return Err(self.at(failure, &line)),
@@ -170,14 +173,16 @@ impl Importer<'_> {
                 "import an array for `bulk put` with --format bulk -n NAME",
             );
         }
-        failure.at(format_args!("{} {}", self.called, self.seen.items))
+        let key = record::key_of(line);
+        failure.at(Position::of_line(self.seen.items).told(&self.called, key.as_deref()))
     }
 
     fn bulk(&mut self, input: Input) -> Outcome {
         let namespace = self.named(None)?;
-        array::for_each(input, |number, pair: Pair| {
-            if !self.count(&serde_json::to_vec(&pair)?)? {
-                self.writer.add(pair.into_write(number, &namespace, self.session)?)?;
+        array::for_each(input, |item| {
+            if !self.count(item.text)? {
+                let pair = Pair::read(item, &self.called, &mut self.writer.remarks)?;
+                self.writer.add(pair.into_write(namespace.clone()))?;
             }
             self.look()
         })
@@ -209,8 +214,8 @@ impl Importer<'_> {
         )
     }
 
-    /// The write for a line, if any.
-    fn line(&mut self, read: Read) -> Outcome<Option<Write>> {
+    /// The write for a line, if any. Takes the value out of the text.
+    fn line(&mut self, read: Read, text: &mut Vec<u8>) -> Outcome<Option<Write>> {
         if let Read::End { lines } = read {
             let section = self.seen.section.take();
             if section.is_some_and(|section| section != lines) {
@@ -240,7 +245,7 @@ impl Importer<'_> {
                 id,
                 default_ttl_ms,
             } => self.declare(name, id, default_ttl_ms).map(|()| None),
-            Read::Key(record) => self.key(record).map(Some),
+            Read::Key(record) => self.key(record, text).map(Some),
         }
     }
 
@@ -285,28 +290,26 @@ impl Importer<'_> {
         Ok(namespace)
     }
 
-    fn key(&mut self, record: Record) -> Outcome<Write> {
-        let Record {
-            namespace,
-            key,
-            value,
-            expiry_ms,
-            metadata,
-        } = record;
-        let lifetime = match expiry_ms {
+    fn key(&mut self, record: Record, text: &mut Vec<u8>) -> Outcome<Write> {
+        let value = record.value.take(text).map_err(|failure| {
+            // The text may be gone, and the key with it.
+            text.clear();
+            failure.at(format_args!("key {}", quoted(&record.key)))
+        })?;
+        let lifetime = match record.expiry_ms {
             Some(expiry) => Lifetime::UntilMs(expiry),
             None if planted(Planted::ImportByDefaultTtl) => Lifetime::Default,
             // Exported from a namespace that may have had a default lifetime, too.
             None => Lifetime::Forever,
         };
         Ok(Write {
-            number: self.seen.items,
-            namespace: self.named(namespace)?,
-            key,
+            position: Position::of_line(self.seen.items),
+            namespace: self.named(record.namespace)?,
+            key: record.key,
             change: Change::Put {
                 value,
                 lifetime,
-                metadata,
+                metadata: record.metadata,
             },
         })
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use embercask::Limits;
 
 use super::compression::Compression;
+use super::encoding;
 use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
@@ -20,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longest line: the largest value, each byte as a JSON escape, and room for the other members.
 pub(super) const LINE_BYTES_MAX: u64 = 6 * Limits::ENGINE.value_bytes_max as u64 + (1 << 20);
 
+/// The longest of the marks at the beginning of files.
+const HEAD_BYTES: usize = 16;
+
 /// An input, decompressed, with a progress bar. Reading fails after Ctrl-C.
 pub(crate) struct Input {
     /// Its name in messages.
@@ -27,6 +31,17 @@ pub(crate) struct Input {
     pub(super) reader: Box<dyn BufRead>,
     /// Whether it is a regular file, which can be read again.
     pub(super) is_file: bool,
+    begun: Begun,
+}
+
+/// What is known of the beginning of an input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    No,
+    /// It is not compressed, or decompressed already.
+    Decoded,
+    /// It is decompressed, and text in UTF-8 without a mark.
+    Text,
 }
 
 impl Input {
@@ -36,12 +51,8 @@ impl Input {
             if session.is_shell() {
                 return Err(Failure::input_of_shell());
             }
-            let reader = Box::new(BufReader::new(Awaited::new(io::stdin())));
-            return Ok(Input {
-                name: "standard input".to_owned(),
-                reader,
-                is_file: false,
-            });
+            let reader = BufReader::new(Awaited::new(io::stdin()));
+            return Ok(Input::new("standard input".to_owned(), reader, false));
         }
         let fail = |error: io::Error| Failure::file("read", path.display(), &error);
         let file = File::open(path).map_err(fail)?;
@@ -54,22 +65,71 @@ impl Input {
             Box::new(Awaited::new(file))
         };
         let reader = BufReader::with_capacity(BUFFER_BYTES, reader);
-        let decoded = Compression::of(path).decoded(reader).map_err(fail)?;
-        Ok(Input {
-            name: path.display().to_string(),
-            reader: Box::new(BufReader::with_capacity(BUFFER_BYTES, decoded)),
-            is_file: metadata.is_file(),
-        })
+        let mut input = Input::new(path.display().to_string(), reader, metadata.is_file());
+        if input.is_file {
+            // Before a store is opened or created. A pipe may not have any content yet.
+            input.begin()?;
+        }
+        Ok(input)
     }
 
-    /// An input from a reader, with the name `input`.
+    fn new(name: String, reader: impl BufRead + 'static, is_file: bool) -> Input {
+        Input {
+            name,
+            reader: Box::new(reader),
+            is_file,
+            begun: Begun::No,
+        }
+    }
+
+    /// An input from a reader, with the name `input`, that is not compressed.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn of_reader(reader: impl BufRead + 'static) -> Input {
         Input {
-            name: "input".to_owned(),
-            reader: Box::new(reader),
-            is_file: false,
+            begun: Begun::Decoded,
+            ..Input::new("input".to_owned(), reader, false)
         }
+    }
+
+    /// Finds out how the input is compressed and encoded, and skips the mark of UTF-8. Call it
+    /// before the first read.
+    pub(super) fn begin(&mut self) -> Outcome {
+        if self.begun == Begun::No {
+            let head = self.head(HEAD_BYTES);
+            let compression = Compression::of_content(&head, Path::new(&self.name))?;
+            if compression != Compression::None {
+                let reader = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+                let decoded = compression.decoded(reader).map_err(|error| self.failure(&error))?;
+                self.reader = Box::new(BufReader::with_capacity(BUFFER_BYTES, decoded));
+            }
+            self.begun = Begun::Decoded;
+        }
+        if self.begun == Begun::Decoded {
+            let head = self.head(4);
+            if let Some(encoding) = encoding::foreign(&head) {
+                return Err(Failure::usage(
+                    format!("{} is {encoding}, not UTF-8", self.name),
+                    "save it as UTF-8; where there is iconv, `iconv -f UTF-16 -t UTF-8 FILE` converts it",
+                ));
+            }
+            if head.starts_with(encoding::UTF_8_MARK) {
+                self.reader.consume(encoding::UTF_8_MARK.len());
+            }
+            self.begun = Begun::Text;
+        }
+        Ok(())
+    }
+
+    /// The first bytes of the rest, which stay unread. An error of reading comes when they are
+    /// read: a decoder may report it only once.
+    fn head(&mut self, length: usize) -> Vec<u8> {
+        let mut head = Vec::new();
+        // What was read before an error stays in `head`.
+        let read = (&mut self.reader).take(length as u64).read_to_end(&mut head);
+        let fails = BufReader::with_capacity(1, Fails(read.err()));
+        let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+        self.reader = Box::new(io::Cursor::new(head.clone()).chain(fails).chain(rest));
+        head
     }
 
     /// Reads a line including its end; false at the end of the input.
@@ -94,6 +154,15 @@ impl Input {
             return Failure::stopped("the rest was not read");
         }
         Failure::file("read", &self.name, error)
+    }
+}
+
+/// Fails once, if there is an error; has no content.
+struct Fails(Option<io::Error>);
+
+impl Read for Fails {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod array;
 mod compression;
+mod encoding;
 mod export;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -11,6 +12,7 @@ mod input;
 mod output;
 mod progress;
 mod record;
+pub(crate) mod written;
 
 pub(crate) use export::export;
 pub(crate) use import::import;

@@ -4,14 +4,19 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::compression::{Compression, Encoder, Target, sync_directory_of};
 use super::input::LINE_BYTES_MAX;
+use super::record::Place;
 use crate::common::failure::{Failure, Outcome};
 
 /// Bytes per frame of a compressed file: an export that is cut off loses only its last frame.
 const FRAME_BYTES: u64 = if cfg!(any(test, fuzzing)) { 256 } else { 8 << 20 };
 /// Bytes written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
+/// Longer than any first line of an export: 10,000 names of namespaces.
+const FIRST_BYTES_MAX: usize = 64 << 20;
 
 /// An output, compressed by its suffix. A file gets its name when it is complete.
 pub(super) struct Output {
@@ -19,6 +24,8 @@ pub(super) struct Output {
     /// None while a frame ends, and after that failed.
     encoder: Option<Encoder>,
     in_frame_bytes: u64,
+    /// A buffer for what is written.
+    parts: Vec<u8>,
     file: Option<Partial>,
 }
 
@@ -33,7 +40,7 @@ struct Partial {
 impl Output {
     /// Creates the file. The path `-` is standard output.
     pub(super) fn create(path: &Path) -> Outcome<Output> {
-        let compression = Compression::of(path);
+        let compression = Compression::to_write(path)?;
         if path == Path::new("-") {
             return Output::to(compression, Box::new(io::stdout()), None);
         }
@@ -73,6 +80,7 @@ impl Output {
             compression,
             encoder: Some(Encoder::begin(compression, target)?),
             in_frame_bytes: 0,
+            parts: Vec::new(),
             file,
         })
     }
@@ -80,11 +88,37 @@ impl Output {
     /// Writes bytes that must not be split between frames, such as a line.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Outcome {
         let written = match &mut self.encoder {
-            Some(encoder) => encoder.writer().write_all(bytes),
-            None => Err(io::Error::other("an earlier write failed")),
+            Some(encoder) => encoder.writer().write_all(bytes).map(|()| bytes.len() as u64),
+            None => Err(failed_before()),
         };
-        written.map_err(|error| self.fail(error))?;
-        self.in_frame_bytes += bytes.len() as u64;
+        self.count(written)
+    }
+
+    /// Writes JSON between other bytes, as [`Output::write`] does, without holding its text.
+    pub(super) fn write_json(&mut self, before: &[u8], value: &impl Serialize, after: &[u8]) -> Outcome {
+        let written = match &mut self.encoder {
+            Some(encoder) => {
+                self.parts.clear();
+                let mut spilling = Spilling {
+                    parts: &mut self.parts,
+                    target: encoder.writer(),
+                    bytes: 0,
+                };
+                spilling
+                    .write_all(before)
+                    .and_then(|()| Ok(serde_json::to_writer(&mut spilling, value)?))
+                    .and_then(|()| spilling.write_all(after))
+                    .and_then(|()| spilling.spill())
+                    .map(|()| spilling.bytes)
+            }
+            None => Err(failed_before()),
+        };
+        self.count(written)
+    }
+
+    /// Counts what was written; begins a new frame if there is enough in this one.
+    fn count(&mut self, written: io::Result<u64>) -> Outcome {
+        self.in_frame_bytes += written.map_err(|error| self.fail(error))?;
         if self.in_frame_bytes >= FRAME_BYTES && self.compression != Compression::None {
             let target = self.end_frame()?;
             let next = Encoder::begin(self.compression, target).map_err(|error| self.fail(error))?;
@@ -97,7 +131,7 @@ impl Output {
         self.in_frame_bytes = 0;
         let ended = match self.encoder.take() {
             Some(encoder) => encoder.end(),
-            None => Err(io::Error::other("an earlier write failed")),
+            None => Err(failed_before()),
         };
         ended.map_err(|error| self.fail(error))
     }
@@ -145,6 +179,45 @@ impl Output {
     }
 }
 
+fn failed_before() -> io::Error {
+    io::Error::other("an earlier write failed")
+}
+
+/// Collects small parts, and passes them on together.
+struct Spilling<'a> {
+    parts: &'a mut Vec<u8>,
+    target: &'a mut dyn Write,
+    /// Bytes written to it.
+    bytes: u64,
+}
+
+impl Spilling<'_> {
+    fn spill(&mut self) -> io::Result<()> {
+        self.target.write_all(self.parts)?;
+        self.parts.clear();
+        Ok(())
+    }
+}
+
+impl Write for Spilling<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.parts.len() + bytes.len() > BUFFER_BYTES {
+            self.spill()?;
+        }
+        if bytes.len() > BUFFER_BYTES {
+            self.target.write_all(bytes)?;
+        } else {
+            self.parts.extend_from_slice(bytes);
+        }
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.spill()
+    }
+}
+
 fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".partial");
@@ -164,21 +237,29 @@ pub(super) struct Left {
     head: Vec<u8>,
 }
 
+/// The place after a line; None if it is not a line of an export.
+type PlaceAfter = fn(&[u8]) -> Option<Place>;
+
 /// A summary of any number of lines.
 #[derive(Default)]
 pub(super) struct Lines {
     pub(super) count: u64,
+    /// The beginning of the first one, which is whole unless it is too long for such a line.
     pub(super) first: Option<Vec<u8>>,
-    pub(super) last: Option<Vec<u8>>,
+    /// The place after the last one.
+    pub(super) last: Option<Place>,
 }
 
 impl Lines {
-    fn add(&mut self, line: Vec<u8>) {
+    /// Adds a line; false if it is none of an export.
+    fn add(&mut self, line: &[u8], place_after: PlaceAfter) -> bool {
+        let Some(place) = place_after(line) else { return false };
         self.count += 1;
         if self.first.is_none() {
-            self.first = Some(line.clone());
+            self.first = Some(line.get(..FIRST_BYTES_MAX).unwrap_or(line).to_vec());
         }
-        self.last = Some(line);
+        self.last = Some(place);
+        true
     }
 
     fn append(&mut self, other: Lines) {
@@ -191,7 +272,7 @@ impl Lines {
 impl Left {
     /// Reads the partial file, line by line; None if there is none. Ends before the first line that
     /// is not valid.
-    pub(super) fn find(path: &Path, is_line: fn(&[u8]) -> bool) -> Outcome<Option<Left>> {
+    pub(super) fn find(path: &Path, place_after: PlaceAfter) -> Outcome<Option<Left>> {
         let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
         if path == Path::new("-") || is_special {
             return Err(Failure::usage(
@@ -220,7 +301,7 @@ impl Left {
             lines: Lines::default(),
             head,
         };
-        left.read(reading, is_line).map_err(fail)?;
+        left.read(reading, place_after).map_err(fail)?;
         Ok(Some(left))
     }
 
@@ -244,7 +325,7 @@ impl Left {
         Output::to_file(self.file, self.partial, &self.path)
     }
 
-    fn read(&mut self, file: File, is_line: fn(&[u8]) -> bool) -> io::Result<()> {
+    fn read(&mut self, file: File, place_after: PlaceAfter) -> io::Result<()> {
         let compression = Compression::of(&self.path);
         let mut reader = Counted {
             inner: BufReader::with_capacity(BUFFER_BYTES, file),
@@ -252,15 +333,14 @@ impl Left {
         };
         if compression == Compression::None {
             let mut line = Vec::new();
-            while read_line(&mut reader, &mut line)? && line.ends_with(b"\n") && is_line(&line) {
-                self.lines.add(std::mem::take(&mut line));
+            while read_line(&mut reader, &mut line)? && line.ends_with(b"\n") && self.lines.add(&line, place_after) {
                 self.whole_bytes = reader.count;
             }
             return Ok(());
         }
         while !reader.fill_buf()?.is_empty() {
             // A frame that was cut off, or is damaged: keep only the frames before it.
-            let Ok(Some(frame)) = frame_lines(compression, &mut reader, is_line) else {
+            let Ok(Some(frame)) = frame_lines(compression, &mut reader, place_after) else {
                 break;
             };
             self.lines.append(frame);
@@ -274,15 +354,14 @@ impl Left {
 fn frame_lines(
     compression: Compression,
     reader: &mut impl BufRead,
-    is_line: fn(&[u8]) -> bool,
+    place_after: PlaceAfter,
 ) -> io::Result<Option<Lines>> {
     let mut frame = BufReader::with_capacity(BUFFER_BYTES, compression.frame(reader)?);
     let (mut lines, mut line) = (Lines::default(), Vec::new());
     while read_line(&mut frame, &mut line)? {
-        if !is_line(&line) {
+        if !lines.add(&line, place_after) {
             return Ok(None);
         }
-        lines.add(std::mem::take(&mut line));
     }
     Ok(Some(lines))
 }

@@ -1,18 +1,25 @@
 //! The lines of an export. Each is a JSON object that preserves the exact bytes.
 
 use embercask::{Namespace, Store};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::output::Output;
+use super::written::Written;
 use crate::cli::entry::Entry;
 use crate::cli::output::{JsonOrBase64, TextOrBase64};
+use crate::common::base64;
 use crate::common::failure::{Failure, Outcome};
+use crate::common::json_text;
 use crate::common::objects::Object;
 use crate::common::parse::{decode_base64, parse_id};
+use crate::common::text::quoted;
 use crate::planted::{Planted, planted};
 
 /// The version of the lines that this program writes, and the newest it reads.
 const VERSION: u32 = 1;
+/// From this length on, a value is written as base64 if that is shorter than its text.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// The first line: the exported store, namespaces and prefix.
 #[derive(Serialize)]
@@ -55,7 +62,7 @@ struct KeyLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
+    value_base64: Option<Base64<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,13 +75,42 @@ struct KeyLine<'a> {
 #[derive(Serialize)]
 struct BulkPair<'a> {
     key: &'a str,
-    value: String,
+    value: BulkValue<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     base64: bool,
+}
+
+/// Bytes that are written as a JSON string of base64, without a copy in memory.
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&base64::shown(self.0))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum BulkValue<'a> {
+    Text(&'a str),
+    Base64(Base64<'a>),
+}
+
+/// The text of a value that is to be written as text. A large one with many escapes is shorter in
+/// base64: a line is at most so much longer than its value.
+fn as_text(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    let escapes = || {
+        text.bytes()
+            .filter(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\'))
+            .count()
+    };
+    let is_short = text.len() < LARGE_BYTES || escapes() < text.len() / 15;
+    is_short.then_some(text)
 }
 
 /// The first line.
@@ -104,49 +140,49 @@ pub(super) fn namespace_line(name: &str, namespace: &Namespace) -> Outcome<Vec<u
     })
 }
 
-/// The line of a key.
-pub(super) fn key_line(namespace: &str, entry: &Entry<'_>) -> Outcome<Vec<u8>> {
+/// Writes the line of a key.
+pub(super) fn write_key_line(output: &mut Output, namespace: &str, entry: &Entry<'_>) -> Outcome {
     let key = TextOrBase64::of(entry.key);
-    let value = TextOrBase64::of(entry.value.unwrap_or_default());
+    let value = entry.value.unwrap_or_default();
+    let text = as_text(value);
     let metadata = JsonOrBase64::exact(entry.metadata);
-    line(&KeyLine {
+    let line = KeyLine {
         namespace,
         key: key.text,
         key_base64: key.base64,
-        value: value.text,
-        value_base64: value.base64,
+        value: text,
+        value_base64: text.is_none().then_some(Base64(value)),
         expiration_ms: entry.expiry_ms,
         metadata: metadata.json,
         metadata_base64: metadata.base64,
-    })
+    };
+    output.write_json(b"", &line, b"\n")
 }
 
-/// A key as a pair for `bulk put`; an error if a pair cannot express it.
-pub(super) fn bulk_pair(entry: &Entry<'_>) -> Outcome<Vec<u8>> {
+/// Writes a key as a pair for `bulk put`, after these bytes; an error if a pair cannot express it.
+pub(super) fn write_bulk_pair(output: &mut Output, before: &[u8], entry: &Entry<'_>) -> Outcome {
     let cannot = |what: &str| {
-        let key = crate::common::text::escape_short(entry.key, 100);
+        let key = quoted(entry.key);
         Failure::usage(
-            format!("the {what} of the key \"{key}\" cannot be written to a bulk file"),
+            format!("the {what} of the key {key} cannot be written to a bulk file"),
             "export with --format lines, which holds any bytes",
         )
     };
     let key = std::str::from_utf8(entry.key).map_err(|_| cannot("name"))?;
-    let value = TextOrBase64::of(entry.value.unwrap_or_default());
+    let value = entry.value.unwrap_or_default();
+    let text = as_text(value);
     let metadata = JsonOrBase64::whole(entry.metadata);
     if metadata.base64.is_some() {
         return Err(cannot("metadata"));
     }
-    let base64 = value.base64.is_some();
     let pair = BulkPair {
         key,
-        value: value
-            .base64
-            .unwrap_or_else(|| value.text.unwrap_or_default().to_owned()),
+        value: text.map_or(BulkValue::Base64(Base64(value)), BulkValue::Text),
         expiration: entry.expiry_ms.map(|ms| ms.div_ceil(1000)),
         metadata: metadata.json,
-        base64,
+        base64: text.is_none(),
     };
-    Ok(serde_json::to_vec(&pair)?)
+    output.write_json(before, &pair, b"")
 }
 
 fn line(value: &impl Serialize) -> Outcome<Vec<u8>> {
@@ -158,16 +194,19 @@ fn line(value: &impl Serialize) -> Outcome<Vec<u8>> {
 /// A line, as parsed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct Line<'a> {
     namespace: Option<String>,
     id: Option<String>,
     default_ttl_ms: Option<u64>,
     key: Option<String>,
     key_base64: Option<String>,
-    value: Option<String>,
-    value_base64: Option<String>,
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+    #[serde(borrow)]
+    value_base64: Option<&'a RawValue>,
     expiration_ms: Option<u64>,
-    metadata: Option<Box<RawValue>>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
     metadata_base64: Option<String>,
     /// First line only.
     export: Option<u32>,
@@ -180,7 +219,7 @@ struct Line {
     lines: Option<u64>,
 }
 
-impl Line {
+impl Line<'_> {
     fn is_of_key(&self) -> bool {
         let of_key = [
             self.key.is_some() || self.key_base64.is_some(),
@@ -248,19 +287,48 @@ pub(super) enum Read {
     Key(Record),
 }
 
+/// Where to resume an export.
+pub(super) enum Place {
+    /// After the first line.
+    Start,
+    /// In this namespace: after this key, or after the namespace's own line.
+    Namespace { namespace: String, key: Option<Vec<u8>> },
+    /// Everything is written.
+    End,
+}
+
+impl Place {
+    /// The place after a line; None if it is not a line of an export.
+    pub(super) fn after(line: &[u8]) -> Option<Place> {
+        Some(match read(line).ok()? {
+            Read::Header => Place::Start,
+            Read::End { .. } => Place::End,
+            Read::Namespace { name, .. } => Place::Namespace {
+                namespace: name,
+                key: None,
+            },
+            Read::Key(record) => Place::Namespace {
+                namespace: record.namespace.unwrap_or_default(),
+                key: Some(record.key),
+            },
+        })
+    }
+}
+
 /// A key with its value, expiry and metadata.
 pub(super) struct Record {
     pub(super) namespace: Option<String>,
     pub(super) key: Vec<u8>,
-    pub(super) value: Vec<u8>,
+    /// Where the value stands in the line.
+    pub(super) value: Written,
     pub(super) expiry_ms: Option<u64>,
     pub(super) metadata: Option<Vec<u8>>,
 }
 
-/// Reads a line. The caller adds the line's number to an error.
-pub(super) fn read(line: &[u8]) -> Outcome<Read> {
+/// Reads a line, except the text of its value. The caller adds the line's number to an error.
+pub(super) fn read(text: &[u8]) -> Outcome<Read> {
     let wrong = |what: String| Failure::usage(what, "");
-    let Object::<Line>(line) = serde_json::from_slice(line).map_err(|error| wrong(error.to_string()))?;
+    let Object::<Line<'_>>(line) = serde_json::from_slice(text).map_err(|error| wrong(json_text::told(&error)))?;
     // Otherwise members of another kind would be dropped silently.
     let two_kinds = || Err(wrong("the line has members of two kinds of lines".to_owned()));
     if line.is_header()? {
@@ -286,7 +354,17 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
     };
     let metadata = line.metadata.map(|json| json.get().to_owned());
     let metadata = either(metadata, line.metadata_base64, "metadata")?;
-    let value = either(line.value, line.value_base64, "value")?;
+    let value = match (line.value, line.value_base64) {
+        (Some(_), Some(_)) => return Err(wrong("the line has both value and value_base64".to_owned())),
+        (Some(raw), None) => Some(Written::text(raw, text)),
+        (None, Some(raw)) => Some(Written::base64(raw, text)),
+        (None, None) => None,
+    };
+    let value = match value {
+        Some(None) => return Err(wrong("the value is not a JSON string".to_owned())),
+        Some(written) => written,
+        None => None,
+    };
     match (either(line.key, line.key_base64, "key")?, value) {
         (Some(key), Some(value)) => Ok(Read::Key(Record {
             namespace: line.namespace,
@@ -317,6 +395,18 @@ pub(super) fn read(line: &[u8]) -> Outcome<Read> {
         (Some(_), None) => Err(wrong("the line has a key but no value".to_owned())),
         (None, Some(_)) => Err(wrong("the line has a value but no key".to_owned())),
     }
+}
+
+/// The key of a line that is wrong otherwise, as far as it can be read.
+pub(super) fn key_of(text: &[u8]) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct KeyOnly {
+        key: Option<String>,
+        key_base64: Option<String>,
+    }
+    let only: KeyOnly = serde_json::from_slice(text).ok()?;
+    let decoded = || base64::decode(&only.key_base64?).ok();
+    only.key.map(String::into_bytes).or_else(decoded)
 }
 
 #[cfg(test)]

@@ -350,23 +350,32 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Standard base64, padded, with zeros in the unused bits.
+/// Base64 of either alphabet, with blanks anywhere and padding as far as it is there, with zeros in
+/// the unused bits.
 pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
+    const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let text = text.replace([' ', '\t', '\r', '\n'], "");
     let digits = text.trim_end_matches('=');
     let padding = text.len() - digits.len();
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
-    for digit in digits.bytes() {
-        bits = bits << 6 | ALPHABET.iter().position(|known| *known == digit)? as u32;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
+    let decode = |last_two: &str| {
+        let alphabet = [LETTERS, last_two].concat();
+        let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+        for digit in digits.chars() {
+            bits = bits << 6 | alphabet.find(digit)? as u32;
+            held += 6;
+            if held >= 8 {
+                held -= 8;
+                bytes.push((bits >> held) as u8);
+                bits &= (1 << held) - 1;
+            }
         }
+        (bits == 0).then_some(bytes)
+    };
+    let padding_max = [0, -1, 2, 1][digits.len() % 4];
+    let fits = i64::try_from(padding).is_ok_and(|padding| padding <= padding_max);
+    if fits {
+        decode("+/").or_else(|| decode("-_"))
+    } else {
+        None
     }
-    (padding == [0, 3, 2, 1][digits.len() % 4] && padding < 3 && bits == 0).then_some(bytes)
 }

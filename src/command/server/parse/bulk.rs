@@ -3,13 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::rules::{self, Expiration, ExpiryRules};
+use crate::common::base64;
 use crate::common::objects::{NamedKey, Object};
 use crate::server::error::ApiError;
 
@@ -117,8 +116,10 @@ fn put_of(pair: Pair, expiry_rules: ExpiryRules) -> Result<Put, ApiError> {
     let metadata = metadata.map(rules::check_metadata).transpose()?.flatten();
     let metadata = metadata.map(<[u8]>::to_vec);
     let value = if pair.base64 {
-        let decoded = BASE64_STANDARD.decode(&pair.value);
-        decoded.map_err(|_| ApiError::new(400, 10012, "the value is not base64"))?
+        let mut value = pair.value.into_bytes();
+        let decoded = base64::decode_in_place(&mut value);
+        decoded.map_err(|error| ApiError::new(400, 10012, error.to_string()))?;
+        value
     } else {
         pair.value.into_bytes()
     };

@@ -95,7 +95,7 @@ fn meaning(node: &Node<'_>) -> Option<Line> {
         let base64 = members.text(&format!("{name}_base64"))?;
         match (text, base64) {
             (Some(_), Some(_)) => None,
-            (None, Some(base64)) => json::base64(base64.trim_end()).map(Some),
+            (None, Some(base64)) => json::base64(&base64).map(Some),
             (text, None) => Some(text),
         }
     };

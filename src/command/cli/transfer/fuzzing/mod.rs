@@ -61,6 +61,7 @@ fn arguments(how: u8, progress_file: Option<PathBuf>, resume: bool) -> Import {
         namespace: (how & 1 != 0).then(|| NAMESPACE.to_owned()),
         format: FileFormat::Lines,
         if_absent: how & 2 != 0,
+        workers_kv_limits: false,
         resume,
         progress_file,
         class: Class::default(),
@@ -82,6 +83,8 @@ enum End {
     CutOff,
     /// The text is a JSON array.
     Array,
+    /// The text is in another encoding.
+    Encoding,
     /// The input does not begin with the lines imported before.
     Another,
 }
@@ -111,6 +114,7 @@ fn check(done: Outcome, expected: &End) {
             }
         }
         End::CutOff => assert!(message.contains("was cut off"), "{message}"),
+        End::Encoding => assert!(message.contains("not UTF-8"), "{message}"),
         End::Array => assert!(message.contains("but a JSON array"), "{message}"),
         End::Another => assert!(
             message.contains("does not begin with what was imported before"),
@@ -187,6 +191,9 @@ impl Model {
     /// Imports the lines after the first `skipped`; `section` is how many of the skipped ones
     /// belong to an export that has not ended.
     fn import(&mut self, text: &[u8], arguments: &Import, skipped: u64, section: Option<u64>) -> Result<End, Unclear> {
+        let Some(text) = unmarked(text) else {
+            return Ok(End::Encoding);
+        };
         let mut reading = Reading {
             arguments,
             skipped,
@@ -301,6 +308,22 @@ impl End {
             end => end,
         }
     }
+}
+
+/// UTF-8 text without the mark in front of it; None if it begins as text in UTF-16 or UTF-32 does:
+/// with another mark, or with zeros around an ASCII character.
+pub(crate) fn unmarked(text: &[u8]) -> Option<&[u8]> {
+    let head = &text[..text.len().min(4)];
+    let zeros: Vec<bool> = head.iter().map(|byte| *byte == 0).collect();
+    let is_wide = matches!(
+        zeros[..],
+        [false, true, ..] | [true, false, ..] | [true, true, true, false]
+    );
+    let has_mark = [&[0xff, 0xfe][..], &[0xfe, 0xff], &[0, 0, 0xfe, 0xff]]
+        .iter()
+        .any(|mark| head.starts_with(mark));
+    let unmarked = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    (!is_wide && !has_mark).then_some(unmarked)
 }
 
 /// A directory for files, removed on drop.

@@ -3,7 +3,7 @@
 use embercask::Store;
 use embercask::storage::MemStorage;
 
-use super::{Bytes, End, Import, Model, NAMESPACE, Scratch, Unclear, arguments, check, prepared, run};
+use super::{Bytes, End, Import, Model, NAMESPACE, Scratch, Unclear, arguments, check, prepared, run, unmarked};
 use crate::common::failure::Outcome;
 use crate::common::fuzzing::json::{self, Node, Others, Value};
 use crate::common::fuzzing::{open, told};
@@ -63,7 +63,7 @@ pub fn import_resume(data: &[u8]) {
 
     // Damage is detected, or harmless: no line is missing.
     let is_accepted = match note_change % 4 {
-        0 => !matches!(expected, None | Some(End::Another)),
+        0 => !matches!(expected, None | Some(End::Another | End::Encoding)),
         1 => expected == Some(End::Whole),
         _ => false,
     };
@@ -211,10 +211,13 @@ fn resumed(
     if !is_of_this {
         return Ok(None);
     }
+    let Some(text) = unmarked(file) else {
+        return Ok(Some(End::Encoding));
+    };
     if note.items == 0 {
         return model.import(file, arguments, 0, None).map(Some);
     }
-    let lines: Vec<&[u8]> = file.split_inclusive(|byte| *byte == b'\n').collect();
+    let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     let first = usize::try_from(note.items).ok().and_then(|items| lines.get(..items));
     match first {
         Some(first) if crc32fast::hash(&first.concat()) == note.crc32 => {
