@@ -86,6 +86,8 @@ breakages! {
     GoOnAfterFailure,
     /// Deletions that need confirmation are done without.
     DeleteUnasked,
+    /// Renaming a key replaces another one, and loses writes that come in between.
+    RenameBlindly,
     /// An import with `--if-absent` overwrites keys that are there.
     ImportOverPresent,
     /// An invalid write prevents those before it in its batch.

@@ -9,6 +9,8 @@ mod command;
 mod conditional;
 mod http;
 mod keys;
+mod lifetimes;
+mod listing;
 mod lists;
 mod maintenance;
 mod operations;

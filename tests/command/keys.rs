@@ -160,7 +160,9 @@ fn listings_go_by_prefix_range_and_direction() {
     assert_eq!(list(&[]).len(), 2501);
     assert_eq!(list(&["--prefix", "user-"]).len(), 2500);
     assert_eq!(
-        list(&["--prefix", "user-", "--limit", "1200"]).last().unwrap(),
+        list(&["--prefix", "user-", "--limit", "1200", "--quiet"])
+            .last()
+            .unwrap(),
         "user-1199"
     );
     assert_eq!(
@@ -171,7 +173,10 @@ fn listings_go_by_prefix_range_and_direction() {
         list(&["--start-after", "user-0003", "--end", "user-0005"]),
         ["user-0004"]
     );
-    assert_eq!(list(&["--reverse", "--limit", "2"]), ["user-2499", "user-2498"]);
+    assert_eq!(
+        list(&["--reverse", "--limit", "2", "--quiet"]),
+        ["user-2499", "user-2498"]
+    );
     assert_eq!(list(&["--prefix", "nothing"]), Vec::<String>::new());
     assert_eq!(
         at.text(["key", "list", "-n", "N", "--count", "--prefix", "user-1"]),

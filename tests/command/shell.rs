@@ -33,6 +33,48 @@ key get -n N nobody
     assert_eq!(at.text(["key", "get", "-n", "OTHER", "k"]), "v");
 }
 
+#[test]
+fn a_namespace_that_is_in_use_is_that_of_all_commands_that_name_none() {
+    let at = Workplace::with_namespace();
+    at.done(["ns", "create", "two words"]);
+    let script = "\
+? put
+use N
+put k 1
+ls --text
+clear
+use 'two words'
+key put k 2
+rename k l
+get l
+get -n N k
+ttl -n N k
+ns rename 'two words' --new-name OTHER
+exists l k2
+";
+    let output = at.fed(["shell"], script.as_bytes());
+    let said = String::from_utf8(output.stdout).unwrap();
+    // One of the keys is absent, which ends the script.
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.stderr, b"");
+    assert!(said.contains("--if-absent"), "{said}");
+    // Each value is followed by a newline, so that a prompt does not hide it.
+    assert!(said.contains("to \"l\".\n2\n1\nnone\nRenamed"), "{said}");
+    assert!(said.ends_with("true\nfalse\n"), "{said}");
+    assert_eq!(at.text(["get", "-n", "OTHER", "l"]), "2");
+    let output = at.fed(["shell"], b"use N\nget k\nuse\nget k\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.stdout, b"1\n");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("use NAME"));
+    for (line, status) in [("use NO\n", 1), ("use N N\n", 2), ("clear N\n", 2)] {
+        let output = at.fed(["shell"], line.as_bytes());
+        assert_eq!(output.status.code(), Some(status), "{line}");
+    }
+    // Outside of a shell there are no such commands.
+    at.fails(2, ["use", "N"]);
+    at.fails(2, ["get", "k"]);
+}
+
 /// A signal stops only the command that runs when it arrives.
 #[test]
 fn the_command_after_one_that_was_stopped_goes_its_way() {
@@ -88,7 +130,12 @@ fn commands() -> Vec<Vec<&'static str>> {
     all.extend(["inspect", "shell", "bench", "completions", "man", "serve", "token"].map(|name| vec![name]));
     for (group, names) in [
         ("namespace", &["create", "list", "rename", "delete"][..]),
-        ("key", &["put", "get", "delete", "list"]),
+        (
+            "key",
+            &[
+                "put", "get", "delete", "list", "exists", "ttl", "expire", "rename", "watch",
+            ],
+        ),
         ("bulk", &["put", "get", "delete"]),
     ] {
         all.push(vec![group]);

@@ -81,6 +81,7 @@ fn name_of(session: &Session, named: Named) -> Outcome<String> {
 fn rename(session: &Session, named: Named, new_name: &str) -> Outcome {
     let name = name_of(session, named)?;
     session.store()?.rename_namespace(&name, new_name)?;
+    session.follow_rename(&name, new_name);
     session.say(format_args!("Renamed the namespace \"{name}\" to \"{new_name}\"."))
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Session {
     store: RefCell<Option<Store>>,
     /// How long to wait for a store that another process has open.
     wait: Duration,
+    /// Name of the namespace for commands that name none; only in a shell.
+    used: RefCell<Option<String>>,
 }
 
 impl Session {
@@ -39,6 +41,7 @@ impl Session {
             shell: false,
             store: RefCell::new(None),
             wait: global.wait.unwrap_or_default(),
+            used: RefCell::new(None),
         }
     }
 
@@ -51,6 +54,7 @@ impl Session {
             shell: false,
             store: RefCell::new(Some(store)),
             wait: Duration::ZERO,
+            used: RefCell::new(None),
         }
     }
 
@@ -62,6 +66,7 @@ impl Session {
             shell: true,
             store: RefCell::new(None),
             wait: self.wait,
+            used: RefCell::new(None),
         };
         session.store()?;
         Ok(session)
@@ -69,6 +74,28 @@ impl Session {
 
     pub(crate) fn is_shell(&self) -> bool {
         self.shell
+    }
+
+    /// The namespace for commands that name none.
+    pub(crate) fn used(&self) -> Option<String> {
+        self.used.borrow().clone()
+    }
+
+    /// From now on commands that name no namespace work on this one, which must exist.
+    pub(crate) fn use_namespace(&self, name: Option<String>) -> Outcome {
+        if let Some(name) = &name {
+            self.reading()?.open_namespace(name)?;
+        }
+        *self.used.borrow_mut() = name;
+        Ok(())
+    }
+
+    /// A namespace has another name now.
+    pub(crate) fn follow_rename(&self, name: &str, new_name: &str) {
+        let mut used = self.used.borrow_mut();
+        if used.as_deref() == Some(name) {
+            *used = Some(new_name.to_owned());
+        }
     }
 
     /// Sets the directory of the store, unless it is set already.
@@ -161,12 +188,27 @@ impl Session {
 
     /// The namespace that the arguments name; it must exist.
     pub(crate) fn namespace(&self, target: &Target) -> Outcome<Namespace> {
-        named_in(&self.store()?, target)
+        self.named_in(&self.store()?, target)
     }
 
     /// As [`Session::namespace`], for a command that only reads.
     pub(crate) fn namespace_to_read(&self, target: &Target) -> Outcome<Namespace> {
-        named_in(&self.reading()?, target)
+        self.named_in(&self.reading()?, target)
+    }
+
+    fn named_in(&self, store: &Store, target: &Target) -> Outcome<Namespace> {
+        match (&target.namespace, &target.namespace_id) {
+            (Some(name), _) => Ok(store.open_namespace(name)?),
+            (None, Some(id)) => with_id(store, id),
+            (None, None) => match &*self.used.borrow() {
+                Some(name) => Ok(store.open_namespace(name)?),
+                None if self.shell => Err(Failure::usage(
+                    "no namespace is given",
+                    "name one with -n NAME, or for all commands that follow with `use NAME`",
+                )),
+                None => Err(Failure::usage("no namespace is given", "name one with -n NAME")),
+            },
+        }
     }
 
     /// The namespace with this id.
@@ -256,18 +298,6 @@ impl Session {
             // Templates are constants; a bad one shows in the first test.
             Err(_) => bar,
         }
-    }
-}
-
-/// The namespace that the arguments name.
-fn named_in(store: &Store, target: &Target) -> Outcome<Namespace> {
-    match (&target.namespace, &target.namespace_id) {
-        (Some(name), _) => Ok(store.open_namespace(name)?),
-        (None, Some(id)) => with_id(store, id),
-        (None, None) => Err(Failure::usage(
-            "no namespace is given",
-            "name one with -n NAME; in the shell, `use NAME` does it for all commands",
-        )),
     }
 }
 

@@ -11,5 +11,6 @@ pub(crate) mod interrupt;
 pub(crate) mod json_text;
 pub(crate) mod objects;
 pub(crate) mod parse;
+pub(crate) mod pattern;
 pub(crate) mod statistics;
 pub(crate) mod text;

@@ -42,8 +42,41 @@ that are absent are named on standard error, and the exit status is 1.")]
 Examples:
   embercask key list -n SESSIONS --prefix user-
   embercask key list -n SESSIONS --start user-2 --end user-5 --reverse --limit 10 --text
-  embercask key list -n SESSIONS --prefix user- --count")]
+  embercask key list -n SESSIONS --pattern 'user-[0-9]*' --count
+
+If --limit leaves keys out, a line `cursor: CURSOR` on standard error tells where to go on.")]
     List(List),
+    /// Tell whether keys are there
+    #[command(after_help = "\
+Prints true or false for each key, unless --quiet is given. Exit status 1 if any is absent.
+
+Example:
+  embercask key exists -n SESSIONS user-123 --quiet && echo logged in")]
+    Exists(Exists),
+    /// Print the seconds until a key expires, or none
+    #[command(after_help = "Example:\n  embercask key ttl -n SESSIONS user-123")]
+    Ttl(Ttl),
+    /// Change when a key expires; its value and metadata stay
+    #[command(after_help = "\
+Examples:
+  embercask key expire -n SESSIONS user-123 --ttl 12h
+  embercask key expire -n SESSIONS user-123 --never")]
+    Expire(Expire),
+    /// Rename a key, with its metadata and expiry
+    #[command(
+        visible_alias = "mv",
+        after_help = "Example:\n  embercask key rename -n SESSIONS user-123 user-456"
+    )]
+    Rename(Rename),
+    /// Follow the changes of a namespace, one line each
+    #[command(after_help = "\
+Examples:
+  embercask key watch -n SESSIONS --prefix user- --json
+  embercask key watch -n SESSIONS --count 1
+
+Prints put, delete or expired and the key; dropped if the namespace is deleted; missed if changes
+came too fast. It hears of changes by its own process, so it needs the store for itself.")]
+    Watch(Watch),
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +169,9 @@ pub(crate) struct List {
     /// Only keys with this prefix
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
+    /// Only keys that match this: `*` any characters, `?` one, `[a-z]` one of these, `[!a-z]` not
+    #[arg(long)]
+    pub(crate) pattern: Option<OsString>,
     /// Only this key and those after it
     #[arg(long, value_name = "KEY", conflicts_with = "start_after")]
     pub(crate) start: Option<OsString>,
@@ -151,19 +187,109 @@ pub(crate) struct List {
     /// List at most this many keys
     #[arg(long, value_name = "NUMBER")]
     pub(crate) limit: Option<u64>,
+    /// Go on behind a page that ended with this cursor, with the same flags
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
     /// Print only the number of keys
-    #[arg(long, conflicts_with_all = ["json", "text", "values", "limit"])]
+    #[arg(long, conflicts_with_all = ["json", "text", "values", "limit", "cursor"])]
     pub(crate) count: bool,
     /// Print one JSON object per line
     #[arg(long, conflicts_with = "text")]
     pub(crate) json: bool,
-    /// Print one key per line, escaped
+    /// Print one key per line, in the --key-format if that is not raw, else escaped
     #[arg(long)]
     pub(crate) text: bool,
     /// Include values
     #[arg(long, conflicts_with = "text")]
     pub(crate) values: bool,
-    /// Format of the keys in flags
+    /// Format of the keys in flags, and of those that --text prints
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) key_format: Option<Format>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exists {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The keys
+    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    pub(crate) keys: Vec<OsString>,
+    /// Format of the key arguments
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ttl {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) key: OsString,
+    /// Format of the key argument
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "expiry", required = true, multiple = false, args = ["ttl", "expiration", "never"])]
+pub(crate) struct Expire {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) key: OsString,
+    /// Expire it after this time: seconds, or 15m, 12h, 30d, 2w
+    #[arg(long, value_name = "TIME", value_parser = duration::whole_seconds)]
+    pub(crate) ttl: Option<u64>,
+    /// Expire it at this time, in seconds since the epoch
+    #[arg(long, value_name = "SECONDS", value_parser = duration::expiration)]
+    pub(crate) expiration: Option<u64>,
+    /// Never expire it
+    #[arg(long)]
+    pub(crate) never: bool,
+    /// Format of the key argument
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rename {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The key as it is
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) old: OsString,
+    /// The key as it is to be
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) new: OsString,
+    /// Replace the new key if it is there
+    #[arg(long, short)]
+    pub(crate) force: bool,
+    /// Format of the key arguments
+    #[arg(long, value_name = "FORMAT", default_value = "raw")]
+    pub(crate) key_format: Format,
+    #[command(flatten)]
+    pub(crate) class: Class,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Only keys with this prefix
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) prefix: OsString,
+    /// End after this many changes
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) count: Option<u64>,
+    /// Print one JSON object per line, with expiry and sequence
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Include values
+    #[arg(long, requires = "json")]
+    pub(crate) values: bool,
+    /// Format of the prefix
     #[arg(long, value_name = "FORMAT", default_value = "raw")]
     pub(crate) key_format: Format,
 }

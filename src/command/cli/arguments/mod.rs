@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use embercask::Durability;
 
 pub(crate) use bulk::Bulk;
-pub(crate) use key::{Delete, Get, Key, List, Put};
+pub(crate) use key::{Delete, Exists, Expire, Get, Key, List, Put, Rename, Ttl, Watch};
 pub(crate) use maintain::{Bench, Checkpoint, Inspect, Salvage, Stats, Verify};
 pub(crate) use namespace::{Named, Namespace};
 pub(crate) use transfer::{Export, FileFormat, Import};
@@ -43,7 +43,7 @@ Examples:
   embercask put -n SESSIONS user-123 logged-in --ttl 1h
   embercask list -n SESSIONS --prefix user-
 
-`key` may be left out: get, put, set, delete, rm, del, list, ls, scan.
+Without `key`: get, put, set, delete, rm, del, list, ls, scan, exists, ttl, expire, rename, watch.
 Exit status: 0 done, 1 absent or refused, 2 usage, 3 damage, 4 store in use, 5 system, 130 stopped."
 )]
 pub(crate) struct Arguments {
@@ -108,7 +108,7 @@ pub(crate) enum Command {
     /// Create, list, rename and delete namespaces
     #[command(subcommand, visible_alias = "ns")]
     Namespace(Namespace),
-    /// Put, get, delete and list single keys
+    /// Put, get, delete, list, expire, rename and watch keys
     #[command(subcommand)]
     Key(Key),
     /// The same without `key` in front
@@ -141,7 +141,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Run commands at a prompt, on one open store
     #[command(
-        after_help = "Takes the same commands, without `embercask` in front. Tab completes, `exit` or Ctrl-D leaves."
+        after_help = "Takes the same commands, without `embercask` in front, and `use NAME` for the namespace of those that follow. Tab completes, `exit` or Ctrl-D leaves."
     )]
     Shell,
     /// Benchmark this machine with a scratch store of random keys

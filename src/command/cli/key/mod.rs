@@ -1,4 +1,9 @@
-//! `embercask key`.
+//! `embercask key`: here putting, getting and deleting.
+
+mod lifetime;
+mod list;
+mod rename;
+mod watch;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -10,27 +15,29 @@ use std::time::Duration;
 use embercask::{Condition, Error, Limits, Namespace, PutOptions};
 use serde_json::value::RawValue;
 
-use super::arguments::{Delete, Get, Key, List, Put};
-use super::entry::Entry;
-use super::limits;
-use super::output::{ListedKey, json, json_line, stdout};
-use super::session::Session;
+use crate::cli::arguments::{Delete, Get, Key, Put};
+use crate::cli::entry::Entry;
+use crate::cli::limits;
+use crate::cli::output::{ListedKey, json_line, stdout};
+use crate::cli::session::Session;
 use crate::common::failure::{Failure, Outcome};
-use crate::common::interrupt;
 use crate::common::parse::{Format, check_seconds};
 use crate::common::text::{escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
 const SHOWN_MAX: usize = 100;
-/// Keys per page.
-const PAGE_KEYS: usize = 1000;
 
 pub(crate) fn run(session: &Session, command: Key) -> Outcome {
     match command {
         Key::Put(arguments) => put(session, &arguments),
         Key::Get(arguments) => get(session, &arguments),
         Key::Delete(arguments) => delete(session, &arguments),
-        Key::List(arguments) => list(session, &arguments),
+        Key::List(arguments) => list::list(session, &arguments),
+        Key::Exists(arguments) => lifetime::exists(session, &arguments),
+        Key::Ttl(arguments) => lifetime::ttl(session, &arguments),
+        Key::Expire(arguments) => lifetime::expire(session, &arguments),
+        Key::Rename(arguments) => rename::rename(session, &arguments),
+        Key::Watch(arguments) => watch::watch(session, &arguments),
     }
 }
 
@@ -211,126 +218,4 @@ fn delete(session: &Session, arguments: &Delete) -> Outcome {
         }
         Ok(deleted.existed)
     })
-}
-
-fn list(session: &Session, arguments: &List) -> Outcome {
-    let format = arguments.key_format;
-    let mut list = session
-        .namespace_to_read(&arguments.target)?
-        .list()
-        .prefix(format.parse(&arguments.prefix)?);
-    if let Some(start) = &arguments.start {
-        list = list.start(format.parse(start)?);
-    }
-    if let Some(start) = &arguments.start_after {
-        list = list.start_after(format.parse(start)?);
-    }
-    if let Some(end) = &arguments.end {
-        list = list.end(format.parse(end)?);
-    }
-    if arguments.reverse {
-        list = list.reverse();
-    }
-    if arguments.values {
-        list = list.with_values();
-    }
-    let mut out = stdout();
-    if arguments.count {
-        writeln!(out, "{}", list.count()?)?;
-        return Ok(out.flush()?);
-    }
-    let _expected = interrupt::expect();
-    let mut style = Style::of(arguments);
-    style.begin(&mut out)?;
-    let mut left = arguments.limit.unwrap_or(u64::MAX);
-    let mut cursor = None::<String>;
-    let mut is_stopped = false;
-    let mut damaged = 0;
-    while left > 0 && !is_stopped {
-        let mut page = list.clone().page_size(PAGE_KEYS).limit(left);
-        if let Some(cursor) = cursor {
-            page = page.cursor(cursor);
-        }
-        let page = page.page()?;
-        for entry in page.iter() {
-            if let Some(error) = entry.error() {
-                damaged += 1;
-                session.tell_damage(error);
-            }
-            style.entry(&mut out, Entry::of(&entry))?;
-        }
-        left -= page.len() as u64;
-        match page.cursor() {
-            Some(next) => cursor = Some(next.to_owned()),
-            None => break,
-        }
-        is_stopped = interrupt::is_requested();
-    }
-    style.end(&mut out)?;
-    out.flush()?;
-    if is_stopped {
-        return Err(Failure::stopped("there are more keys"));
-    }
-    if damaged > 0 {
-        return Err(Failure::damaged_keys(
-            damaged,
-            "they are listed without their unreadable parts",
-        ));
-    }
-    Ok(())
-}
-
-/// Output format of a listing.
-enum Style {
-    /// A JSON array, as wrangler prints it.
-    Array {
-        empty: bool,
-        values: bool,
-    },
-    Lines {
-        values: bool,
-    },
-    Text,
-}
-
-impl Style {
-    fn of(arguments: &List) -> Style {
-        let values = arguments.values;
-        match (arguments.json, arguments.text) {
-            (true, _) => Style::Lines { values },
-            (false, true) => Style::Text,
-            (false, false) => Style::Array { empty: true, values },
-        }
-    }
-
-    fn begin(&self, out: &mut dyn Write) -> Outcome {
-        match self {
-            Style::Array { .. } => Ok(out.write_all(b"[")?),
-            Style::Lines { .. } | Style::Text => Ok(()),
-        }
-    }
-
-    fn entry(&mut self, out: &mut dyn Write, entry: Entry<'_>) -> Outcome {
-        let shown = |values| match values {
-            true => entry,
-            false => entry.without_value(),
-        };
-        match self {
-            Style::Array { empty, values } => {
-                out.write_all(if *empty { b"\n  " } else { b",\n  " })?;
-                *empty = false;
-                json(out, &ListedKey::of(&shown(*values)))
-            }
-            Style::Lines { values } => json_line(out, &ListedKey::of(&shown(*values))),
-            Style::Text => Ok(writeln!(out, "{}", escape(entry.key))?),
-        }
-    }
-
-    fn end(&self, out: &mut dyn Write) -> Outcome {
-        match self {
-            Style::Array { empty: true, .. } => Ok(out.write_all(b"]\n")?),
-            Style::Array { .. } => Ok(out.write_all(b"\n]\n")?),
-            Style::Lines { .. } | Style::Text => Ok(()),
-        }
-    }
 }
