@@ -74,18 +74,6 @@ fn an_expiry_is_shown_and_changed_and_all_else_stays() {
 #[test]
 fn a_key_is_renamed_with_all_it_has_and_replaces_no_other() {
     let at = Workplace::with_namespace();
-    let put = [
-        "set",
-        "-n",
-        "N",
-        "a",
-        "1",
-        "--metadata",
-        "[]",
-        "--expiration",
-        "4000000000",
-    ];
-    assert_eq!(at.run(put).status.code(), Some(2), "metadata is an object");
     at.done([
         "set",
         "-n",

@@ -160,6 +160,10 @@ fn the_help_of_every_command_fits_a_screen() {
             "{words:?}: {lines} lines, {widest} wide\n{help}"
         );
     }
+    // Flags of `serve` that exceed a screen are in the long help.
+    let (short, long) = (at.text(["serve", "--help"]), at.text(["help", "serve"]));
+    assert!(short.contains("embercask help serve") && !short.contains("--log-format"));
+    assert!(long.contains("--log-format") && long.contains("--listen"));
     assert!(at.text(["--version"]).starts_with("embercask "));
 }
 

@@ -59,12 +59,45 @@ pub(crate) struct Arguments {
 
 /// The arguments of the program, as clap knows them.
 pub(crate) fn command() -> clap::Command {
-    with_short_forms(Arguments::command())
+    with_short_help(Arguments::command())
 }
 
-/// Hides the commands of `key` that may be given without it: help would list each of them twice.
-pub(crate) fn with_short_forms(command: clap::Command) -> clap::Command {
+/// Flags of `serve` that its `--help` shows: all would exceed a screen. `help serve` and the manual
+/// page show all of them.
+const SHOWN_OF_SERVE: &[&str] = &[
+    "config",
+    "create",
+    "listen",
+    "binding",
+    "binding_for",
+    "token",
+    "token_file",
+    "durability",
+    "max_disk_mib",
+    "minimum_ttl",
+    "page",
+    "tls_certificate",
+    "tls_key",
+    "max_connections",
+    "body_memory_mib",
+    "log",
+];
+
+/// Hides the other flags.
+fn with_few_flags(serve: clap::Command) -> clap::Command {
+    let after = serve.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let serve = serve.mut_args(|flag| {
+        let is_shown = SHOWN_OF_SERVE.contains(&flag.get_id().as_str());
+        flag.hide_short_help(!is_shown)
+    });
+    serve.after_help(format!("{after}\n`embercask help serve` explains all flags."))
+}
+
+/// Keeps the help short: hides flags that are seldom needed, and the commands of `key` that may be
+/// given without it, each of which would be listed twice.
+pub(crate) fn with_short_help(command: clap::Command) -> clap::Command {
     let keys = Key::augment_subcommands(clap::Command::new("key"));
+    let command = command.mut_subcommand("serve", with_few_flags);
     keys.get_subcommands().fold(command, |command, key| {
         command.mut_subcommand(key.get_name(), |key| key.hide(true))
     })

@@ -12,7 +12,7 @@ use rustyline::config::Configurer;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 
-use super::arguments::{Command, Help, Wrangler, with_short_forms};
+use super::arguments::{Command, Help, Wrangler, with_short_help};
 use super::session::Session;
 use super::words;
 use crate::common::failure::{Failure, Outcome, status};
@@ -132,7 +132,7 @@ fn execute(session: &Session, line: &str) -> Outcome<Next> {
         "help".clone_into(first);
     }
     let words = words.into_iter().map(OsString::from).collect();
-    let matches = words::matches(with_short_forms(Line::command()), words);
+    let matches = words::matches(with_short_help(Line::command()), words);
     match matches.and_then(|matches| Line::from_arg_matches(&matches)) {
         Ok(line) => {
             words::tell_ignored(session, &line.wrangler);
