@@ -70,6 +70,8 @@ breakages! {
     IgnoreConditions,
     /// The server judges the conditions of a put before the put, not in one step with it.
     JudgeConditionsFirst,
+    /// Watching does not end when the server stops.
+    WatchOn,
     /// The server treats a body that was cut off as complete.
     HalfBulk,
     /// A server that stops does not finish the requests under way.

@@ -9,7 +9,7 @@ use crate::http::{Answer, NAMESPACES, SERVE, Server, request, started};
 
 const TOKEN: &str = "a token that nobody guesses";
 
-const ROUTES: [(&str, &str); 7] = [
+const ROUTES: [(&str, &str); 8] = [
     ("GET", "/admin/statistics"),
     ("POST", "/admin/compact"),
     ("GET", "/admin/compact"),
@@ -17,6 +17,7 @@ const ROUTES: [(&str, &str); 7] = [
     ("POST", "/admin/checkpoint"),
     ("GET", "/admin/checkpoint"),
     ("POST", "/admin/reload-tokens"),
+    ("GET", "/admin/watch"),
 ];
 
 fn sent(server: &Server, token: Option<&str>, method: &str, target: &str, body: &[u8]) -> Answer {

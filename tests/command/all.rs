@@ -22,4 +22,5 @@ mod shipped;
 mod stopping;
 mod streams;
 mod transfer;
+mod watching;
 mod words;

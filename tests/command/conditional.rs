@@ -253,6 +253,11 @@ fn a_long_value_has_a_tag_if_that_is_asked_for() {
                 put
             );
             assert_eq!(at.status(face, "GET", "long", &[("If-None-Match", &put)]), 304);
+            let head = at.send(face, "HEAD", "long", &[("Range", b"bytes=0-0")], b"");
+            assert_eq!((head.status, etag(&head)), (200, put.clone()));
+            assert_eq!(head.header("content-length"), Some(length.to_string().as_bytes()));
+            assert_eq!(at.status(face, "HEAD", "long", &[("If-None-Match", &put)]), 304);
+            assert_eq!(at.status(face, "HEAD", "long", &[("If-Match", OTHER)]), 412);
             assert_eq!(at.status(face, "DELETE", "long", &[("If-Match", &put)]), 200);
         }
     }

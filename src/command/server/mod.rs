@@ -31,6 +31,7 @@ mod response;
 mod rest;
 mod settings;
 mod shared;
+mod watching;
 mod writing;
 
 use std::io::Write;

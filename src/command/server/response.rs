@@ -1,20 +1,66 @@
 //! Responses.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use embercask::Value;
 use http_body_util::Full;
-use hyper::body::Body;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::error::ApiError;
 use super::etag::Etag;
+use super::watching::Events;
 
-pub(super) type ApiResponse = Response<Full<Bytes>>;
+pub(super) type ApiResponse = Response<ApiBody>;
+
+/// The body of a response.
+pub(super) enum ApiBody {
+    /// In memory, or where the store holds it.
+    Whole(Full<Bytes>),
+    Events(Box<Events>),
+}
+
+impl Default for ApiBody {
+    fn default() -> ApiBody {
+        ApiBody::Whole(Full::default())
+    }
+}
+
+impl Body for ApiBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            ApiBody::Whole(body) => Pin::new(body).poll_frame(context),
+            ApiBody::Events(events) => events
+                .poll_bytes(context)
+                .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ApiBody::Whole(body) => body.is_end_stream(),
+            ApiBody::Events(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ApiBody::Whole(body) => body.size_hint(),
+            ApiBody::Events(_) => SizeHint::default(),
+        }
+    }
+}
 
 /// A response with a body in memory.
 pub(super) fn response(status: u16, content_type: Option<&'static str>, body: impl Into<Bytes>) -> ApiResponse {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(ApiBody::Whole(Full::new(body.into())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(content_type) = content_type {
         let content_type = HeaderValue::from_static(content_type);
@@ -41,6 +87,14 @@ pub(super) fn value_response(status: u16, value: Value) -> ApiResponse {
     response
 }
 
+/// A response that goes on until its events end.
+pub(super) fn events_response(events: Events) -> ApiResponse {
+    let mut response = Response::new(ApiBody::Events(Box::new(events)));
+    let content_type = HeaderValue::from_static("text/event-stream");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
 /// Sets a header; leaves it out if the value is not valid in a header.
 pub(super) fn set_header(response: &mut ApiResponse, name: &'static str, value: &[u8]) {
     if let Ok(value) = HeaderValue::from_bytes(value) {
@@ -57,7 +111,7 @@ pub(super) fn set_etag(response: &mut ApiResponse, etag: Etag) {
 /// The response to HEAD: that to GET, without its body.
 pub(super) fn without_body(response: ApiResponse) -> ApiResponse {
     let length = response.body().size_hint().exact();
-    let mut response = response.map(|_| Full::default());
+    let mut response = response.map(|_| ApiBody::default());
     let has_length = !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if let Some(length) = length.filter(|_| has_length) {
         set_header(&mut response, "content-length", length.to_string().as_bytes());

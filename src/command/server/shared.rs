@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use embercask::{Durability, ErrorKind, Namespace, PutOptions, Store};
+use tokio::sync::watch;
 
 use super::access::Tokens;
 use super::administration::Administration;
@@ -16,6 +16,7 @@ use super::limits::NamespaceLimits;
 use super::metrics::Metrics;
 use super::parse::rules::{Expiration, ExpiryRules, TTL_SECONDS_MIN};
 use super::reload::CurrentTokens;
+use super::watching::Watchers;
 use crate::common::parse::parse_id;
 
 /// The state shared by all connections.
@@ -32,7 +33,8 @@ pub(super) struct Shared {
     pub(super) administration: Administration,
     /// Shortest lifetime of a put.
     ttl_seconds_min: u64,
-    closing: AtomicBool,
+    pub(super) watchers: Watchers,
+    closing: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -53,7 +55,8 @@ impl Shared {
             namespace_limits: NamespaceLimits::default(),
             administration: Administration::default(),
             ttl_seconds_min: TTL_SECONDS_MIN,
-            closing: AtomicBool::new(false),
+            watchers: Watchers::default(),
+            closing: watch::Sender::new(false),
         }
     }
 
@@ -96,11 +99,16 @@ impl Shared {
 
     /// From now on the server is not ready.
     pub(super) fn begin_closing(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+        self.closing.send_replace(true);
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::SeqCst)
+        *self.closing.borrow()
+    }
+
+    /// Tells those who wait for the server to stop.
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
     }
 
     /// Why the server cannot take requests now; None if it can.

@@ -4,7 +4,7 @@ use super::second::{Asked, Does};
 
 impl Asked<'_> {
     pub(super) fn admin(&self) -> Option<Does> {
-        match (self.method, self.path) {
+        match (self.routed(), self.path) {
             // Tokens come from no file, and checkpoints have no directory.
             ("GET", "/admin/statistics" | "/admin/compact" | "/admin/checkpoint") => self.all().map(|()| Does::Answers),
             ("POST", "/admin/compact") => {

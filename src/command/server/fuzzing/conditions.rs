@@ -8,7 +8,7 @@ impl Asked<'_> {
     /// None for a change that takes no conditions and has some.
     pub(super) fn if_unconditional(&self) -> Option<()> {
         let has_some = self.if_match.is_some() || self.if_none_match.is_some();
-        (self.method == "GET" || !has_some).then_some(())
+        (self.routed() == "GET" || !has_some).then_some(())
     }
 
     /// None if a condition does not hold, or is malformed.

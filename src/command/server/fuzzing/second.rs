@@ -270,7 +270,7 @@ impl Asked<'_> {
     }
 
     /// HEAD does what GET does.
-    fn routed(&self) -> &str {
+    pub(super) fn routed(&self) -> &str {
         if self.method == "HEAD" { "GET" } else { self.method }
     }
 

@@ -1,4 +1,4 @@
-//! The admin face: compaction, checkpoints, statistics and tokens, for clients that may administer
+//! The admin face: compaction, checkpoints, statistics, tokens and watching, for clients that may administer
 //! the server.
 
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub(super) static ROUTES: &[Route] = &[
     route(Method::POST,   "checkpoint",    "admin_checkpoint",    (Admin, Small), call!(checkpoint, body)),
     route(Method::GET,    "checkpoint",    "admin_checkpoint",    (Admin, Small), call!(last_checkpoint)),
     route(Method::POST,   "reload-tokens", "admin_reload_tokens", (Admin, Small), call!(reload_tokens)),
+    route(Method::GET,    "watch",         "admin_watch",         (Admin, Small), call!(watch)),
 ];
 
 /// How long a request waits for the report of what it has started: by default, and at most.

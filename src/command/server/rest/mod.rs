@@ -8,6 +8,7 @@ mod namespace_details;
 mod namespaces;
 mod routes;
 mod values;
+mod watch;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use super::body::Disconnected;
 use super::conditions;
 use super::error::ApiError;
 use super::parse::encoding::{Query, decode};
+use super::parse::head::routed_method;
 use super::parse::rules;
 use super::response::ApiResponse;
 use super::shared::Shared;
@@ -97,7 +99,7 @@ impl RequestContext<'_> {
 
     /// Refuses the conditions of a write that is not of a single value.
     fn refuse_conditions(&self) -> Result<(), ApiError> {
-        match self.parameters.key.is_empty() && self.head.method != Method::GET {
+        match self.parameters.key.is_empty() && routed_method(&self.head.method) != Method::GET {
             true => conditions::refuse(&self.head.headers),
             false => Ok(()),
         }
