@@ -44,6 +44,12 @@ breakages! {
     AcceptAnyHost,
     /// The server stores bodies in whatever coding they come.
     AcceptAnyCoding,
+    /// The server stores a form, with its framing, as a value.
+    StoreFraming,
+    /// The server accepts times in milliseconds as seconds.
+    AcceptMilliseconds,
+    /// A token for some namespaces is told of others whether they exist.
+    TellAbsent,
     /// The server does not know HEAD.
     RefuseHead,
     /// A read-only token may write.

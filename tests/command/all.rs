@@ -7,6 +7,7 @@ mod bounds;
 mod bulk;
 mod command;
 mod conditional;
+mod forms;
 mod http;
 mod keys;
 mod lifetimes;

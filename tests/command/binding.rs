@@ -192,6 +192,14 @@ fn expiry_has_rules_and_is_shown() {
         refused("expiration=1000"),
         "400 Invalid expiration of 1000. Please specify integer greater than the current number of seconds since the UNIX epoch."
     );
+    assert_eq!(
+        refused("expiration=1795689696000"),
+        "400 Invalid expiration of 1795689696000. This looks like milliseconds. Please specify seconds since the UNIX epoch."
+    );
+    assert_eq!(
+        refused("expiration_ttl=1795689696000"),
+        "400 Invalid expiration_ttl of 1795689696000. This looks like milliseconds, or like a time. Please specify seconds from now."
+    );
     let soon = now() + 50;
     assert_eq!(
         refused(&format!("expiration={soon}")),

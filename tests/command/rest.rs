@@ -124,6 +124,34 @@ fn namespaces_are_created_listed_renamed_and_removed() {
 }
 
 #[test]
+fn what_is_asked_of_a_namespace_and_not_kept_is_told() {
+    let at = Api::new();
+    let asked = br#"{"title": "T", "jurisdiction": "eu", "colour": null}"#;
+    for (method, path) in [("POST", String::new()), ("PUT", format!("/{}", at.id))] {
+        let answer = at.send(method, &path, &[], asked).json();
+        assert_eq!(
+            (&answer["success"], &answer["result"]["title"]),
+            (&json!(true), &json!("T"))
+        );
+        let messages = answer["messages"].as_array().unwrap();
+        assert_eq!(messages.len(), 1, "{answer}");
+        let told = messages[0]["message"].as_str().unwrap();
+        assert!(told.contains("\"jurisdiction\" is not kept"), "{told}");
+        let path = format!("/{}", answer["result"]["id"].as_str().unwrap());
+        let another = format!("{{\"title\": \"{method}\", \"jurisdiction\": null}}");
+        at.done("PUT", &path, another.as_bytes());
+    }
+    let many = (0..1000)
+        .map(|n| format!("\"p{n:03}\": {n}"))
+        .collect::<Vec<_>>()
+        .join(",");
+    let answer = at.send("POST", "", &[], format!("{{\"title\": \"many\", {many}}}").as_bytes());
+    let messages = answer.json()["messages"].as_array().unwrap().clone();
+    assert_eq!(messages.len(), 6, "{messages:?}");
+    assert_eq!(messages[5]["message"], "995 more properties are not kept");
+}
+
+#[test]
 fn namespaces_come_in_pages_that_end() {
     let at = Api::new();
     for n in 0..25 {
@@ -254,10 +282,9 @@ fn a_form_has_a_value_and_metadata() {
     assert_eq!(put("", b"nonsense").error().1, 10012);
     assert_eq!(put("", &form(&[value])[..40]).error().1, 10012);
     let wrong: (&str, &[u8]) = ("name=\"metadata\"", b"{");
-    assert_eq!(
-        put("", &form(&[value, wrong])).error(),
-        (400, 10147, "put: 'metadata must be valid json'".to_owned())
-    );
+    let (status, code, message) = put("", &form(&[value, wrong])).error();
+    assert_eq!((status, code), (400, 10147));
+    assert!(message.starts_with("put: 'metadata must be valid json: "), "{message}");
     let long = format!("\"{}\"", "m".repeat(1023));
     let long: (&str, &[u8]) = ("name=\"metadata\"", long.as_bytes());
     assert_eq!(put("", &form(&[value, long])).status, 413);
@@ -291,7 +318,34 @@ fn lifetimes_are_told_by_code_and_words() {
             "put: 'Invalid expiration_ttl of 10. Expiration TTL must be at least 60.'".to_owned()
         )
     );
-    // The only limit is 64 bits.
+    // As JavaScript gives it.
+    let milliseconds = "1795689696000";
+    for (query, code) in [("expiration", 10033), ("expiration_ttl", 10034)] {
+        let hint = "This looks like milliseconds";
+        let (status, found, message) = refused(&format!("{query}={milliseconds}"));
+        assert!(
+            (status, found) == (400, code) && message.contains(hint),
+            "{found} {message}"
+        );
+        let pairs = format!("[{{\"key\": \"k\", \"value\": \"v\", \"{query}\": {milliseconds}}}]");
+        let (status, found, message) = at.refused("PUT", "N/bulk", pairs.as_bytes());
+        assert!(
+            (status, found) == (400, code) && message.contains(hint),
+            "{found} {message}"
+        );
+        for wrong in [
+            "-1",
+            "4e9",
+            "4000000000.5",
+            "NaN",
+            "%2B4000000000",
+            "18446744073709551616",
+        ] {
+            assert_eq!(refused(&format!("{query}={wrong}")).1, code, "{query}={wrong}");
+        }
+    }
+    assert_eq!(at.get("k").status, 404);
+    // There is no limit before the year 33,658.
     at.done("PUT", "N/values/k?expiration=100000000000", b"v");
     assert_eq!(at.get("k").header("expiration"), Some(&b"100000000000"[..]));
 }

@@ -105,6 +105,9 @@ describe('namespaces', SLOW, () => {
   test('may be told where to be, and must be told their title', async () => {
     const created = await kv.create({ account_id, title: 'in Europe', jurisdiction: 'eu' });
     assert.equal(created.title, 'in Europe');
+    const path = `/accounts/${ACCOUNT}/storage/kv/namespaces/${created.id}`;
+    const told = await rest(server.rest, 'PUT', path, { body: JSON.stringify({ title: 'in Europe', jurisdiction: 'eu' }) });
+    assert.match(told.json.messages[0].message, /jurisdiction.*not kept/);
     await fails(kv.update(created.id, { account_id }), 400, 10019, /request is missing a title definition/);
     await fails(kv.update(created.id, { account_id, title: '' }), 400);
     assert.equal((await kv.get(created.id, { account_id })).title, 'in Europe');
@@ -241,9 +244,10 @@ describe('values', SLOW, () => {
     assert.ok(given >= before + 60 && given <= before + 120);
   });
 
-  test('are put whatever parts the SDK adds', async () => {
-    await space.put('flat', 'v', { metadata: { a: 1, b: { c: ['x'] } } });
-    assert.equal((await space.get('flat')).toString(), 'v');
+  test('have no metadata that the SDK has taken apart', async () => {
+    await fails(space.put('flat', 'v', { metadata: { a: 1, b: { c: ['x'] } } }), 400, 10147, /metadata must be valid json.*JSON\.stringify/);
+    await fails(space.put('flat', 'v', { metadata: '' }), 400, 10147, /JSON\.stringify/);
+    await fails(space.get('flat'), 404, 10009);
   });
 
   test('are put raw or in a form, in any order of parts', async () => {

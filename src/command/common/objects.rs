@@ -1,10 +1,11 @@
 //! Structs that are read from JSON objects only; and keys, read from strings or objects.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// A struct read from an object. serde's derived code also accepts an array of the fields, in the
 /// order of their declaration.
@@ -28,6 +29,36 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
         T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+    }
+}
+
+/// The names of an object's members that are not null, each once.
+#[derive(Debug, Default)]
+pub(crate) struct MemberNames(pub(crate) BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for MemberNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MemberNamesVisitor)
+    }
+}
+
+struct MemberNamesVisitor;
+
+impl<'de> Visitor<'de> for MemberNamesVisitor {
+    type Value = MemberNames;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some((name, value)) = members.next_entry::<String, Option<IgnoredAny>>()? {
+            if value.is_some() {
+                names.insert(name);
+            }
+        }
+        Ok(MemberNames(names))
     }
 }
 

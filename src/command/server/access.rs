@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use embercask::Namespace;
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
+use crate::common::parse::parse_id;
 use crate::planted::{Planted, planted};
 
 /// A token in the configuration.
@@ -62,6 +64,25 @@ impl Access {
     pub(super) fn covers(&self, name: &str, id: u128) -> bool {
         let is_it = |given: &String| given == name || given.eq_ignore_ascii_case(&format!("{id:032x}"));
         self.namespaces.as_ref().is_none_or(|all| all.iter().any(is_it)) || planted(Planted::IgnoreTokenNamespaces)
+    }
+
+    /// The namespace that was found under a name or id, if it is permitted. A client that may not
+    /// see it gets the same error whether it exists or not.
+    pub(super) fn see(
+        &self,
+        named: &str,
+        found: Result<Option<Namespace>, ApiError>,
+        unknown: impl Fn() -> ApiError,
+    ) -> Result<Namespace, ApiError> {
+        let is_named = |given: &String| given == named || given.eq_ignore_ascii_case(named) && parse_id(named).is_ok();
+        let may_know = self.namespaces.as_ref().is_none_or(|all| all.iter().any(is_named));
+        match found {
+            Ok(Some(namespace)) if self.covers(&namespace.name(), namespace.id()) => Ok(namespace),
+            Ok(Some(_)) => Err(denied()),
+            _ if !may_know && !planted(Planted::TellAbsent) => Err(denied()),
+            Ok(None) => Err(unknown()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Checks that all namespaces are permitted, including future ones.
@@ -258,109 +279,4 @@ pub(crate) fn show_digest(digest: &[u8; 32]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(header: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        if let Some(header) = header {
-            headers.insert(AUTHORIZATION, header.parse().unwrap());
-        }
-        headers
-    }
-
-    #[test]
-    fn a_token_opens_what_it_is_for() {
-        let settings = TokenSetting {
-            name: "reader".to_owned(),
-            sha256: show_digest(&digest(b"a token of a reader")),
-            read_only: true,
-            admin: false,
-            namespaces: Some(vec!["A".to_owned(), format!("{:032X}", 0xc0ffee)]),
-        };
-        let tokens = Tokens::new(&[settings], Some("a token for everything")).unwrap();
-        for wrong in [
-            None,
-            Some("Bearer a token"),
-            Some("Basic a token for everything"),
-            Some("Bearer "),
-        ] {
-            assert!(tokens.access(&with(wrong), false).is_err(), "{wrong:?}");
-        }
-        let mut legacy = with(None);
-        legacy.insert("x-auth-key", "a token for everything".parse().unwrap());
-        assert!(tokens.access(&legacy, false).is_ok());
-        let all = tokens
-            .access(&with(Some("bearer a token for everything")), false)
-            .unwrap();
-        assert!(all.check_write().is_ok() && all.covers("B", 1) && all.check_all().is_ok());
-        assert!(all.check_admin().is_ok(), "the token of the command line");
-        let reader = tokens.access(&with(Some("Bearer a token of a reader")), false).unwrap();
-        assert!(reader.check_write().is_err() && reader.check_all().is_err());
-        assert!(reader.check_admin().is_err());
-        assert!(reader.covers("A", 1) && !reader.covers("B", 1) && !reader.covers("a", 1));
-        assert!(reader.covers("B", 0xc0ffee), "by its id");
-    }
-
-    /// An empty list permits nothing, unlike an absent one.
-    #[test]
-    fn an_empty_list_of_namespaces_is_none() {
-        let setting: TokenSetting = toml::from_str(&format!(
-            "name = \"a\"\nsha256 = \"{}\"\nnamespaces = []",
-            "0".repeat(64)
-        ))
-        .unwrap();
-        let tokens = Tokens::new(&[setting], None).unwrap();
-        let (_, access) = tokens.tokens.first().unwrap();
-        assert!(!access.covers("A", 1) && access.check_all().is_err());
-    }
-
-    #[test]
-    fn a_token_administers_if_it_says_so_and_may_do_everything_else() {
-        let with = |more: &str| {
-            let setting = format!("name = \"x\"\nsha256 = \"{}\"\n{more}", "0".repeat(64));
-            Tokens::new(&[toml::from_str(&setting).unwrap()], None)
-        };
-        let may = |more: &str| {
-            let tokens = with(more).unwrap();
-            let (_, access) = tokens.tokens.first().unwrap();
-            access.check_admin().is_ok()
-        };
-        assert!(may("admin = true") && !may("") && !may("admin = false\nread_only = true"));
-        for wrong in ["read_only = true", "namespaces = [\"A\"]", "namespaces = []"] {
-            let told = with(&format!("admin = true\n{wrong}")).err().unwrap();
-            assert!(told.contains("the token \"x\""), "{wrong}: {told}");
-        }
-    }
-
-    #[test]
-    fn without_tokens_web_pages_are_kept_out() {
-        let tokens = Tokens::default();
-        let allowed = |name: &'static str, value: &str, is_socket| {
-            let mut headers = with(None);
-            headers.insert(name, value.parse().unwrap());
-            tokens.access(&headers, is_socket).is_ok()
-        };
-        assert!(tokens.access(&with(None), false).is_ok());
-        for host in [
-            "localhost:8787",
-            "127.0.0.1",
-            "127.1.2.3:1",
-            "[::1]:8787",
-            "fake-host",
-            "LOCALHOST",
-        ] {
-            assert!(allowed("host", host, false), "{host}");
-        }
-        for (name, value) in [
-            ("origin", "http://elsewhere.example"),
-            ("host", "elsewhere.example:8787"),
-            ("host", "192.0.2.1"),
-            ("host", "localhost.elsewhere.example"),
-            ("sec-fetch-site", "cross-site"),
-        ] {
-            assert!(!allowed(name, value, false), "{name}: {value}");
-            assert!(allowed(name, value, true), "{name}: {value}");
-        }
-    }
-}
+mod tests;

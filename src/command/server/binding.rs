@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::listing::{ListedKey, listed, page};
 use super::parse::bulk;
 use super::parse::encoding::{Query, decode};
+use super::parse::form;
 use super::parse::head::routed_method;
 use super::parse::rules::{self, ExpiryRules};
 use super::reading::Reading;
@@ -127,14 +128,8 @@ fn namespace(
             .and_then(|name| std::str::from_utf8(name.as_bytes()).ok())
             .ok_or_else(|| ApiError::new(400, NO_NAMESPACE, "The header X-KV-Namespace does not name a namespace"))?,
     };
-    let namespace = shared
-        .namespace(named)?
-        .ok_or_else(|| ApiError::new(400, NO_NAMESPACE, "There is no such namespace"))?;
-    if access.covers(&namespace.name(), namespace.id()) {
-        Ok(namespace)
-    } else {
-        Err(super::access::denied())
-    }
+    let unknown = || ApiError::new(400, NO_NAMESPACE, "There is no such namespace");
+    access.see(named, shared.namespace(named), unknown)
 }
 
 /// The key in the path: one segment, decoded once if the client says that it is encoded.
@@ -166,6 +161,10 @@ fn get_plan(head: &Parts) -> Result<Plan, ApiError> {
 
 fn put_plan(head: &Parts, expiry_rules: ExpiryRules) -> Result<Plan, ApiError> {
     let key = key(head)?;
+    if form::boundary(&head.headers)?.is_some() {
+        let message = "A form is not a value: send the value as it is, or the form to the REST API";
+        return Err(ApiError::new(400, 10012, message));
+    }
     let (expiration, ttl) = (parameter(head, "expiration")?, parameter(head, "expiration_ttl")?);
     let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), expiry_rules)?;
     let metadata = head.headers.get(METADATA_HEADER).map(|value| value.as_bytes());

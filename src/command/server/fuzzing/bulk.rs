@@ -30,6 +30,13 @@ pub(super) fn puts(body: &Node<'_>) -> Option<Vec<Put>> {
     items(body)?.iter().map(put).collect()
 }
 
+/// A number of seconds, below those that must be milliseconds.
+pub(super) fn seconds(text: &str) -> Option<u64> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse().ok().filter(|_| is_number)?;
+    (seconds < 1_000_000_000_000).then_some(seconds)
+}
+
 fn put(pair: &Node<'_>) -> Option<Put> {
     let known = ["key", "value", "base64", "expiration", "expiration_ttl", "metadata"];
     let pair = pair.members(|name| known.contains(&name), Others::MeanNothing)?;
@@ -41,12 +48,9 @@ fn put(pair: &Node<'_>) -> Option<Put> {
     };
     let number = |name| pair.optional(name, |node| node.number().filter(|_| node.is_meaningful()));
     let expiration = match (number("expiration")?, number("expiration_ttl")?) {
-        (_, Some(ttl)) => {
-            let seconds = ttl.parse::<i64>().ok().filter(|seconds| *seconds >= 60)?;
-            Some(Expiry::After((seconds as u64).min(1 << 50)))
-        }
+        (_, Some(ttl)) => Some(Expiry::After(seconds(ttl).filter(|seconds| *seconds >= 60)?)),
         (Some(at), None) => {
-            let seconds = at.parse::<i64>().ok().map(u64::try_from)?.ok()?;
+            let seconds = seconds(at)?;
             (seconds >= NOW_MS / 1000 + 60).then_some(Some(Expiry::At(seconds)))?
         }
         (None, None) => None,
@@ -87,7 +91,8 @@ pub(super) fn get(body: &Node<'_>) -> Option<(Vec<String>, bool, bool)> {
     };
     // A number, or a number in a string.
     body.optional("cacheTtl", |node| {
-        let ttl: i64 = node.text().or(node.number())?.parse().ok()?;
+        let ttl = node.text().or(node.number())?;
+        let ttl: i64 = ttl.parse().ok().filter(|_| !ttl.starts_with('+'))?;
         (ttl >= 30).then_some(ttl)
     })?;
     Some((

@@ -104,7 +104,7 @@ impl Composed {
         if self.target.starts_with("/admin/watch") {
             return true;
         }
-        let delimiter = format!("\r\n--{BOUNDARY}");
+        let delimiter = format!("\n--{BOUNDARY}");
         let holds = |bytes: &[u8]| {
             let framed = [b"\r\n", bytes, b"\r\n"].concat();
             framed

@@ -12,6 +12,7 @@ mod administration;
 mod bulk;
 mod composed;
 mod conditions;
+mod escapes;
 mod meaning;
 mod parsers;
 mod request;

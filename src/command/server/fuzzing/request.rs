@@ -22,8 +22,8 @@ use crate::server::shared::Shared;
 use crate::server::{Endpoint, Protocol};
 use embercask::testing::input::Input;
 
-/// The statuses of a sound store and an idle server: done, not modified, bad request, forbidden, not
-/// found, method not allowed, precondition failed, too large, too long.
+/// The statuses of a sound store and an idle server: done, not modified, bad request, forbidden,
+/// not found, method not allowed, precondition failed, too large, too long.
 const STATUSES: [u16; 9] = [200, 304, 400, 403, 404, 405, 412, 413, 414];
 
 /// Up to 12 requests in sequence: each is answered as by a second server, with an expected status
@@ -185,6 +185,7 @@ fn asked<'a>(composed: &'a Composed, uri: &'a Uri) -> Asked<'a> {
         if_none_match: header("if-none-match"),
         body: &composed.body,
         form: form.map(|(value, metadata)| (&value[..], metadata.as_deref())),
+        claims_form: header("content-type").is_some_and(|value| value.starts_with(b"multipart")),
         has_page: matches!(composed.protocol, Protocol::Rest { page: true }),
     }
 }

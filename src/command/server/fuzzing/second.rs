@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::bulk::{self, Expiry};
+use super::escapes::{decode, parse_id};
 use crate::common::fuzzing::json::{self, Node, Others, Wrong};
 use crate::common::fuzzing::{Kept, Keys, NOW_MS};
 
@@ -21,6 +22,8 @@ pub(super) struct Asked<'a> {
     pub(super) body: &'a [u8],
     /// Value and metadata, if the body is a form of them.
     pub(super) form: Option<(&'a [u8], Option<&'a [u8]>)>,
+    /// Whether its Content-Type is that of a form.
+    pub(super) claims_form: bool,
     pub(super) has_page: bool,
 }
 
@@ -52,22 +55,6 @@ pub(super) enum Does {
 
 /// Namespaces by id, with name and content.
 pub(super) type World = BTreeMap<u128, (String, Keys)>;
-
-pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<Vec<u8>> {
-    let (mut bytes, mut text) = (Vec::new(), text.as_bytes());
-    let hex = |digit: u8| char::from(digit).to_digit(16);
-    loop {
-        let (byte, rest) = match text {
-            [] => return Some(bytes),
-            [b'%', high, low, rest @ ..] => ((hex(*high)? << 4 | hex(*low)?) as u8, rest),
-            [b'%', ..] => return None,
-            [b'+', rest @ ..] if plus_is_space => (b' ', rest),
-            [byte, rest @ ..] => (*byte, rest),
-        };
-        bytes.push(byte);
-        text = rest;
-    }
-}
 
 fn key(bytes: Vec<u8>) -> Option<Vec<u8>> {
     let is_key = std::str::from_utf8(&bytes).is_ok_and(bulk::is_key);
@@ -116,7 +103,7 @@ impl Asked<'_> {
 
     pub(super) fn number(&self, name: &str, usual: i64, allowed: impl Fn(i64) -> bool) -> Option<i64> {
         let number = match self.text(name)? {
-            Some(text) => text.parse().ok()?,
+            Some(text) => text.parse().ok().filter(|_| !text.starts_with('+'))?,
             None => usual,
         };
         allowed(number).then_some(number)
@@ -126,13 +113,13 @@ impl Asked<'_> {
         let (at, ttl) = (self.text("expiration")?, self.text("expiration_ttl")?);
         let expiry = match (at, ttl) {
             (_, Some(ttl)) => {
-                let seconds = ttl.parse::<i64>().ok().filter(|seconds| *seconds >= 60)?;
-                Some(Expiry::After(seconds.unsigned_abs().min(1 << 50)))
+                let seconds = bulk::seconds(&ttl).filter(|seconds| *seconds >= 60)?;
+                Some(Expiry::After(seconds))
             }
             (Some(at), None) => {
-                let earliest = (NOW_MS / 1000 + 60) as i64;
-                let seconds = at.parse::<i64>().ok().filter(|seconds| *seconds >= earliest)?;
-                Some(Expiry::At(seconds.unsigned_abs()))
+                let earliest = NOW_MS / 1000 + 60;
+                let seconds = bulk::seconds(&at).filter(|seconds| *seconds >= earliest)?;
+                Some(Expiry::At(seconds))
             }
             (None, None) => None,
         };
@@ -217,7 +204,7 @@ impl Asked<'_> {
                 self.if_holds(keys.get(&key))?;
                 keys.get(&key).cloned().map(Does::Shows)
             }
-            "PUT" if may_write => {
+            "PUT" if may_write && !self.claims_form => {
                 self.if_holds(keys.get(&named()?))?;
                 let kept = Kept {
                     value: self.body.to_vec(),
@@ -277,7 +264,10 @@ impl Asked<'_> {
     /// A page number, or number of entries per page.
     fn page(&self, name: &str) -> Option<usize> {
         match self.text(name)? {
-            Some(text) => text.parse::<usize>().ok().filter(|page| *page >= 1),
+            Some(text) => text
+                .parse::<usize>()
+                .ok()
+                .filter(|page| *page >= 1 && !text.starts_with('+')),
             None => Some(1),
         }
     }
@@ -341,11 +331,15 @@ impl Asked<'_> {
             ("PUT", ["values", raw]) => {
                 self.all()?;
                 self.if_holds(keys.get(&named(raw)?))?;
-                let (value, given) = self.form.unwrap_or((self.body, None));
+                let (value, given) = match self.form {
+                    Some(form) => form,
+                    None if self.claims_form => return None,
+                    None => (self.body, None),
+                };
                 let kept = Kept {
                     value: value.to_vec(),
                     expiry_ms: self.expiry_ms()?,
-                    metadata: metadata(given.filter(|given| !given.is_empty()))?,
+                    metadata: metadata(given)?,
                 };
                 Some(Does::Puts(id, vec![(named(raw)?, kept)]))
             }
@@ -390,9 +384,4 @@ impl Asked<'_> {
     fn json(&self) -> Option<Node<'_>> {
         json::parse(self.body).ok()
     }
-}
-
-fn parse_id(text: &str) -> Option<u128> {
-    let is_id = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    u128::from_str_radix(text, 16).ok().filter(|_| is_id)
 }

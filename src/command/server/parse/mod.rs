@@ -5,4 +5,5 @@ pub(crate) mod bulk;
 pub(crate) mod encoding;
 pub(crate) mod form;
 pub(crate) mod head;
+mod parameters;
 pub(crate) mod rules;

@@ -22,9 +22,9 @@ const METADATA_BYTES_MAX: usize = Limits::WORKERS_KV.metadata_bytes_max;
 pub(crate) const PAGE_KEYS_MAX: usize = Limits::WORKERS_KV.page_keys_max;
 /// Shortest lifetime, in seconds, unless the owner of the server has set another.
 pub(crate) const TTL_SECONDS_MIN: u64 = Limits::WORKERS_KV.ttl_min.as_secs();
-/// Longer lifetimes are capped at this, 35 million years, so that adding them to a time cannot
-/// overflow.
-const TTL_SECONDS_MAX: u64 = 1 << 50;
+/// From here on, in the year 33,658, seconds are taken for milliseconds: those of any time since
+/// 2001 are at least as many.
+const MILLISECONDS_MIN: i64 = 1_000_000_000_000;
 /// Shortest `cache_ttl`, in seconds.
 const CACHE_SECONDS_MIN: i64 = 30;
 
@@ -121,8 +121,8 @@ pub(crate) fn expiration(
     let Some(text) = expiration else { return Ok(None) };
     let wrong = |what: &str| ApiError::new(400, 10033, format!("Invalid expiration of {text}. {what}"));
     let now = i64::try_from(rules.now_ms / 1000).unwrap_or(i64::MAX);
-    let expiration: i64 = match text.parse() {
-        Ok(expiration) if expiration > now => expiration,
+    let expiration = match whole(text) {
+        Some(expiration) if expiration > now => expiration,
         _ => {
             return Err(wrong(
                 "Please specify integer greater than the current number of seconds since the UNIX epoch.",
@@ -137,21 +137,44 @@ pub(crate) fn expiration(
             "Expiration times must be at least {seconds_min} {unit} in the future."
         )));
     }
+    if are_milliseconds(expiration) {
+        return Err(wrong(
+            "This looks like milliseconds. Please specify seconds since the UNIX epoch.",
+        ));
+    }
     Ok(Some(Expiration::At(expiration.unsigned_abs())))
 }
 
 /// A lifetime, given by a parameter or property with this name.
 pub(crate) fn ttl(name: &str, text: &str, rules: ExpiryRules) -> Result<Duration, ApiError> {
     let wrong = |what: &str| ApiError::new(400, 10034, format!("Invalid {name} of {text}. {what}"));
-    let ttl: i64 = match text.parse() {
-        Ok(ttl @ 1..) => ttl,
+    let ttl = match whole(text) {
+        Some(ttl @ 1..) => ttl,
         _ => return Err(wrong("Please specify integer greater than 0.")),
     };
     let seconds_min = rules.ttl_seconds_min();
     if ttl < seconds_min {
         return Err(wrong(&format!("Expiration TTL must be at least {seconds_min}.")));
     }
-    Ok(Duration::from_secs(ttl.unsigned_abs().min(TTL_SECONDS_MAX)))
+    if are_milliseconds(ttl) {
+        return Err(wrong(
+            "This looks like milliseconds, or like a time. Please specify seconds from now.",
+        ));
+    }
+    Ok(Duration::from_secs(ttl.unsigned_abs()))
+}
+
+fn are_milliseconds(seconds: i64) -> bool {
+    seconds >= MILLISECONDS_MIN && !planted(Planted::AcceptMilliseconds)
+}
+
+/// A whole number, without a plus sign. What is too large is as large as can be.
+fn whole(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(text.parse().unwrap_or(if digits == text { i64::MAX } else { i64::MIN }))
 }
 
 /// Checks metadata, and returns the client's bytes, to be stored as they are; None for `null`.
@@ -183,7 +206,7 @@ pub(crate) fn check_value(length: u64) -> Result<(), ApiError> {
 pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), ApiError> {
     let Some(text) = text else { return Ok(()) };
     match text.parse::<i64>() {
-        Ok(CACHE_SECONDS_MIN..) => Ok(()),
+        Ok(CACHE_SECONDS_MIN..) if !text.starts_with('+') => Ok(()),
         _ => Err(ApiError::new(
             400,
             10001,
@@ -196,10 +219,10 @@ pub(crate) fn check_cache_ttl(text: Option<&str>) -> Result<(), ApiError> {
 pub(crate) fn page_limit(text: Option<&str>, name: &str) -> Result<usize, ApiError> {
     let Some(text) = text else { return Ok(PAGE_KEYS_MAX) };
     let wrong = |what: &str| ApiError::new(400, 10001, format!("Invalid {name} of {text}. {what}"));
-    match text.parse::<i64>() {
-        Ok(limit @ 1..=1000) => Ok(usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX)),
+    match whole(text) {
+        Some(limit @ 1..=1000) => Ok(usize::try_from(limit).unwrap_or(PAGE_KEYS_MAX)),
         // The wording of Workers KV, although 1000 is accepted.
-        Ok(1001..) => Err(wrong("Please specify an integer less than 1000.")),
+        Some(1001..) => Err(wrong("Please specify an integer less than 1000.")),
         _ => Err(wrong("Please specify an integer greater than 0.")),
     }
 }
@@ -224,131 +247,4 @@ pub(crate) fn expiration_seconds(expiry_ms: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_have_rules() {
-        assert!(check_key(b"...").is_ok() && check_key(&[b'a'; 512]).is_ok() && check_key(b"\0/%").is_ok());
-        assert_eq!(check_key(b"").unwrap_err().message, "Key names must not be empty");
-        assert_eq!(
-            check_key(b"..").unwrap_err().message,
-            "Illegal key name \"..\". Please use a different name."
-        );
-        let error = check_key(&[b'a'; 513]).unwrap_err();
-        assert_eq!(error.status, 414);
-        assert_eq!(
-            error.message,
-            "UTF-8 encoded length of 513 exceeds key length limit of 512."
-        );
-        assert_eq!(
-            check_key(b"\xed\xa0\x80").unwrap_err().message,
-            "Could not URL-decode key name"
-        );
-    }
-
-    #[test]
-    fn what_is_stored_can_be_deleted_by_a_body_whatever_the_rules_for_new_keys() {
-        for key in [&b"."[..], b"..", &[b'a'; 513], &[b'a'; 65_536]] {
-            assert!(check_key(key).is_err() && check_deleted_key(key).is_ok());
-        }
-        assert_eq!(check_deleted_key(b""), check_key(b""));
-        assert_eq!(check_deleted_key(&[b'a'; 65_537]).unwrap_err().status, 414);
-    }
-
-    #[test]
-    fn lifetimes_have_rules() {
-        let now = ExpiryRules {
-            now_ms: 1_000_000_999,
-            ttl_seconds_min: 60,
-        };
-        let after = |seconds| Ok(Some(Expiration::After(Duration::from_secs(seconds))));
-        assert_eq!(expiration(None, None, now), Ok(None));
-        assert_eq!(expiration(None, Some("60"), now), after(60));
-        assert_eq!(
-            expiration(Some("1000060"), None, now),
-            Ok(Some(Expiration::At(1_000_060)))
-        );
-        assert_eq!(expiration(Some("nonsense"), Some("60"), now), after(60));
-        assert_eq!(expiration(None, Some("9999999999"), now), after(9_999_999_999));
-        assert_eq!(expiration(None, Some("9223372036854775807"), now), after(1 << 50));
-        let message = |given: Option<&str>, ttl: Option<&str>| expiration(given, ttl, now).unwrap_err().message;
-        for ttl in ["0", "-1", "NaN", "", "60.5"] {
-            let expected = format!("Invalid expiration_ttl of {ttl}. Please specify integer greater than 0.");
-            assert_eq!(message(Some("2000000"), Some(ttl)), expected);
-        }
-        assert_eq!(
-            message(None, Some("59")),
-            "Invalid expiration_ttl of 59. Expiration TTL must be at least 60."
-        );
-        assert_eq!(
-            message(Some("1000000"), None),
-            "Invalid expiration of 1000000. Please specify integer greater than the current number of seconds since the UNIX epoch."
-        );
-        assert_eq!(
-            message(Some("1000059"), None),
-            "Invalid expiration of 1000059. Expiration times must be at least 60 seconds in the future."
-        );
-    }
-
-    #[test]
-    fn the_shortest_lifetime_is_what_the_owner_has_set() {
-        let rules = |ttl_seconds_min| ExpiryRules {
-            now_ms: 1_000_000_999,
-            ttl_seconds_min,
-        };
-        let refused = |given: Option<&str>, ttl: Option<&str>, least| {
-            let refused = expiration(given, ttl, rules(least)).err();
-            refused.map(|error| error.message)
-        };
-        let at_least = |figure: &str| {
-            Some(format!(
-                "Invalid expiration_ttl of 1. Expiration TTL must be at least {figure}."
-            ))
-        };
-        for least in [0, 1] {
-            assert_eq!(refused(None, Some("1"), least), None);
-            assert_eq!(refused(Some("1000001"), None, least), None);
-            assert!(refused(None, Some("0"), least).is_some(), "a key that never was there");
-            assert!(refused(Some("1000000"), None, least).is_some());
-        }
-        assert_eq!(refused(None, Some("1"), 2), at_least("2"));
-        assert_eq!(refused(None, Some("1"), u64::MAX), at_least("9223372036854775807"));
-        assert_eq!(
-            refused(Some("1000002"), None, 3).as_deref(),
-            Some("Invalid expiration of 1000002. Expiration times must be at least 3 seconds in the future.")
-        );
-        assert!(refused(Some("9223372036854775807"), None, u64::MAX).is_none());
-    }
-
-    #[test]
-    fn metadata_have_rules() {
-        assert_eq!(check_metadata(b"{\"a\": 1}"), Ok(Some(&b"{\"a\": 1}"[..])));
-        assert_eq!(check_metadata(b"false"), Ok(Some(&b"false"[..])));
-        assert_eq!(check_metadata(b"null"), Ok(None));
-        assert_eq!(check_metadata(b"{").unwrap_err().code, 10147);
-        let long = format!("\"{}\"", "a".repeat(1023));
-        let error = check_metadata(long.as_bytes()).unwrap_err();
-        assert_eq!(error.message, "Metadata length of 1025 exceeds limit of 1024.");
-        let shown = |bytes: &[u8]| metadata_json(Some(bytes)).map(|json| json.get().to_owned());
-        assert_eq!(shown(b"{\n \"a\": 1}").as_deref(), Some("{\"a\":1}"));
-        assert_eq!(shown(b"\"a\x7f b\"").as_deref(), Some("\"a\\u007f b\""));
-        assert_eq!(shown(b"\xff"), None);
-    }
-
-    #[test]
-    fn pages_have_rules() {
-        let limit = |text| page_limit(Some(text), "key_count_limit");
-        assert_eq!(page_limit(None, "limit"), Ok(1000));
-        assert_eq!((limit("1"), limit("1000")), (Ok(1), Ok(1000)));
-        assert_eq!(
-            limit("1001").unwrap_err().message,
-            "Invalid key_count_limit of 1001. Please specify an integer less than 1000."
-        );
-        assert_eq!(
-            limit("0").unwrap_err().message,
-            "Invalid key_count_limit of 0. Please specify an integer greater than 0."
-        );
-        assert!(check_cache_ttl(Some("30")).is_ok() && check_cache_ttl(Some("29")).is_err());
-    }
-}
+mod tests;

@@ -11,7 +11,7 @@ struct Envelope<'a, T: Serialize> {
     result: T,
     success: bool,
     errors: &'a [Problem<'a>],
-    messages: [(); 0],
+    messages: &'a [Message<'a>],
     #[serde(skip_serializing_if = "Option::is_none")]
     result_info: Option<serde_json::Value>,
 }
@@ -22,19 +22,35 @@ struct Problem<'a> {
     message: &'a str,
 }
 
+/// Something that the client should know, although the request succeeded.
+#[derive(Serialize)]
+struct Message<'a> {
+    code: u32,
+    message: &'a str,
+}
+
 pub(super) const JSON: Option<&str> = Some("application/json");
 
 pub(super) fn success(result: &impl Serialize) -> ApiResponse {
-    envelope(200, result, &[], None)
+    success_with_messages(result, &[])
+}
+
+/// A success that has done less than the client may expect.
+pub(super) fn success_with_messages(result: &impl Serialize, messages: &[String]) -> ApiResponse {
+    let messages: Vec<Message<'_>> = messages
+        .iter()
+        .map(|message| Message { code: 10001, message })
+        .collect();
+    envelope(200, result, (&[], &messages), None)
 }
 
 /// The work goes on after this response.
 pub(super) fn accepted(result: &impl Serialize) -> ApiResponse {
-    envelope(202, result, &[], None)
+    envelope(202, result, (&[], &[]), None)
 }
 
 pub(super) fn success_with(result: &impl Serialize, result_info: serde_json::Value) -> ApiResponse {
-    envelope(200, result, &[], Some(result_info))
+    envelope(200, result, (&[], &[]), Some(result_info))
 }
 
 pub(in crate::server) fn refused(error: &ApiError) -> ApiResponse {
@@ -42,7 +58,7 @@ pub(in crate::server) fn refused(error: &ApiError) -> ApiResponse {
         code: error.code,
         message: &error.message,
     };
-    let mut response = envelope(error.status, &(), &[problem], None);
+    let mut response = envelope(error.status, &(), (&[problem], &[]), None);
     explain(&mut response, error);
     response
 }
@@ -50,14 +66,14 @@ pub(in crate::server) fn refused(error: &ApiError) -> ApiResponse {
 fn envelope(
     status: u16,
     result: &impl Serialize,
-    errors: &[Problem<'_>],
+    (errors, messages): (&[Problem<'_>], &[Message<'_>]),
     result_info: Option<serde_json::Value>,
 ) -> ApiResponse {
     let envelope = Envelope {
         result,
         success: errors.is_empty(),
         errors,
-        messages: [],
+        messages,
         result_info,
     };
     // Strings, numbers and JSON: serializing cannot fail.

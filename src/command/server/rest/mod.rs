@@ -17,7 +17,7 @@ use embercask::Namespace;
 use hyper::http::request::Parts;
 use hyper::{Method, Request};
 
-use super::access::{Access, denied};
+use super::access::Access;
 use super::body::Disconnected;
 use super::conditions;
 use super::error::ApiError;
@@ -80,14 +80,12 @@ struct RequestContext<'a> {
 impl RequestContext<'_> {
     /// The namespace whose id is in the path, if the client may see it.
     fn namespace(&self, operation: &str) -> Result<Namespace, ApiError> {
+        let found = match parse_id(self.parameters.id) {
+            Ok(id) => self.shared.store.namespace_by_id(id)?,
+            Err(_) => None,
+        };
         let unknown = || ApiError::new(404, 10013, "namespace not found").of(operation);
-        let id = parse_id(self.parameters.id).map_err(|_| unknown())?;
-        let namespace = self.shared.store.namespace_by_id(id)?.ok_or_else(unknown)?;
-        if self.access.covers(&namespace.name(), namespace.id()) {
-            Ok(namespace)
-        } else {
-            Err(denied())
-        }
+        self.access.see(self.parameters.id, Ok(found), unknown)
     }
 
     /// The key in the path, decoded once.
@@ -111,7 +109,7 @@ impl RequestContext<'_> {
             return Ok(default);
         };
         match text.parse() {
-            Ok(number @ 1..) => Ok(number),
+            Ok(number @ 1..) if !text.starts_with('+') => Ok(number),
             _ => Err(ApiError::new(400, 10001, format!("{name} must be a number above zero"))),
         }
     }

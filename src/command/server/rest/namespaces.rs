@@ -6,8 +6,8 @@ use embercask::Namespace;
 use serde::{Deserialize, Serialize};
 
 use super::RequestContext;
-use super::envelope::{success, success_with};
-use crate::common::objects::Object;
+use super::envelope::{success, success_with, success_with_messages};
+use crate::common::objects::{MemberNames, Object};
 use crate::common::statistics;
 use crate::server::blocking::blocking;
 use crate::server::body::Body;
@@ -47,8 +47,23 @@ struct Titled {
     title: Option<String>,
 }
 
-/// The title in a body.
-fn title(body: &Body) -> Result<String, ApiError> {
+/// Most properties that are told one by one.
+const TOLD_MAX: usize = 5;
+
+/// What the client asked for and does not get, such as a `jurisdiction`.
+fn not_kept(members: &MemberNames) -> Vec<String> {
+    let others: Vec<&String> = members.0.iter().filter(|name| *name != "title").collect();
+    let mut told: Vec<String> = (others.iter().take(TOLD_MAX))
+        .map(|name| format!("the property \"{name:.100}\" is not kept: a namespace has only a title"))
+        .collect();
+    if let Some(more @ 1..) = others.len().checked_sub(TOLD_MAX) {
+        told.push(format!("{more} more properties are not kept"));
+    }
+    told
+}
+
+/// The title in a body, and messages about what else is in it.
+fn title(body: &Body) -> Result<(String, Vec<String>), ApiError> {
     let missing = || ApiError::new(400, 10019, "request is missing a title definition");
     let body = body.whole().ok_or_else(missing)?;
     let Object::<Titled>(titled) =
@@ -58,7 +73,8 @@ fn title(body: &Body) -> Result<String, ApiError> {
         let message = format!("the title has more than {TITLE_CHARACTERS_MAX} characters");
         return Err(ApiError::new(400, 10019, message));
     }
-    Ok(title)
+    let members: MemberNames = serde_json::from_slice(body).unwrap_or_default();
+    Ok((title, not_kept(&members)))
 }
 
 /// Locks the names of namespaces against other changes.
@@ -117,7 +133,7 @@ impl RequestContext<'_> {
 
     pub(super) async fn create_namespace(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "create namespace";
-        let title = title(&body)?;
+        let (title, messages) = title(&body)?;
         let shared = self.shared.clone();
         let created = blocking(move || {
             let _names = names(&shared);
@@ -127,7 +143,7 @@ impl RequestContext<'_> {
         });
         let created = created.await;
         let created = created.map_err(|error| error.of(OPERATION))?;
-        Ok(success(&shown(&created)))
+        Ok(success_with_messages(&shown(&created), &messages))
     }
 
     pub(super) async fn get_namespace(&self) -> Result<ApiResponse, ApiError> {
@@ -137,7 +153,7 @@ impl RequestContext<'_> {
     pub(super) async fn rename_namespace(&self, body: Body) -> Result<ApiResponse, ApiError> {
         const OPERATION: &str = "rename namespace";
         let namespace = self.namespace(OPERATION)?;
-        let title = title(&body)?;
+        let (title, messages) = title(&body)?;
         let (renamed, shared) = (namespace.clone(), self.shared.clone());
         let done = blocking(move || {
             let _names = names(&shared);
@@ -149,7 +165,7 @@ impl RequestContext<'_> {
             Ok(())
         });
         done.await.map_err(|error| error.of(OPERATION))?;
-        Ok(success(&shown(&namespace)))
+        Ok(success_with_messages(&shown(&namespace), &messages))
     }
 
     pub(super) async fn remove_namespace(&self) -> Result<ApiResponse, ApiError> {

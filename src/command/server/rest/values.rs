@@ -1,9 +1,8 @@
 //! Single keys: get, metadata, put, delete; and listings.
 
 use bytes::Bytes;
-use hyper::header::CONTENT_TYPE;
 
-use super::envelope::{success, success_with};
+use super::envelope::{success, success_with, success_with_messages};
 use super::{FORM_BYTES_MAX, RequestContext};
 use crate::server::blocking::blocking;
 use crate::server::body::Body;
@@ -65,19 +64,24 @@ impl RequestContext<'_> {
         let expiration = rules::expiration(expiration.as_deref(), ttl.as_deref(), self.shared.expiry_rules())
             .map_err(of_operation)?;
         // A body that is too long was not kept whole, so refuse it before reading it.
-        let boundary = self.boundary();
+        let boundary = form::boundary(&self.head.headers).map_err(of_operation)?;
         let framing = if boundary.is_some() { FORM_BYTES_MAX } else { 0 };
         rules::check_value(body.length.saturating_sub(framing)).map_err(of_operation)?;
         let bytes = Bytes::from(std::mem::take(&mut body.bytes));
-        let Form { value, metadata } = match boundary {
-            Some(boundary) => form::read(bytes, boundary).await.map_err(of_operation)?,
+        let Form {
+            value,
+            metadata,
+            misplaced,
+        } = match boundary {
+            Some(boundary) => form::read(&bytes, &boundary).map_err(of_operation)?,
             // Any other body is the value itself.
             None => Form {
                 value: bytes,
                 metadata: None,
+                misplaced: None,
             },
         };
-        let metadata = metadata.as_deref().map(rules::check_metadata).transpose();
+        let metadata = metadata.as_deref().map(form::check_metadata).transpose();
         rules::check_value(value.len() as u64).map_err(of_operation)?;
         let put = Put {
             key,
@@ -92,17 +96,13 @@ impl RequestContext<'_> {
             put.run(&shared, &namespace, &value)
         });
         let etag = etag.await?;
-        let mut response = success(&());
+        let ignored =
+            misplaced.map(|name| format!("the part {name} was ignored: give it as a parameter of the address"));
+        let mut response = success_with_messages(&(), &Vec::from_iter(ignored));
         if let Some(etag) = etag {
             set_etag(&mut response, etag);
         }
         Ok(response)
-    }
-
-    /// The boundary, if the body is a form.
-    fn boundary(&self) -> Option<String> {
-        let content_type = self.head.headers.get(CONTENT_TYPE)?;
-        form::boundary(content_type.to_str().ok()?)
     }
 
     pub(super) async fn delete(&self) -> Result<ApiResponse, ApiError> {
