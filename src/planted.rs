@@ -28,6 +28,10 @@ macro_rules! breakages {
 }
 
 breakages! {
+    /// An asynchronous write waits on the thread that polls it.
+    WaitInPoll,
+    /// An asynchronous write of class `Sync` is acknowledged without a sync.
+    ForgetAsyncSync,
     /// A look at the lock of a store is taken for its holder.
     TakeLookForHolder,
     /// Verify believes the damage that it finds first, though another process may be at work.

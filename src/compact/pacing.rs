@@ -41,6 +41,11 @@ impl Debt {
         self.micros.store(0, Ordering::Relaxed);
     }
 
+    /// Whether writers may have to wait.
+    pub(crate) fn is_due(&self) -> bool {
+        self.micros.load(Ordering::Relaxed) > 0
+    }
+
     /// Called by a writer that has written this many bytes; it holds no lock. Waits if there is
     /// debt, or if sealing is behind, and it is its turn.
     pub(crate) fn pay(&self, bytes: u64, is_sealing_behind: bool) {

@@ -16,6 +16,8 @@ mod checkpoint;
 mod growth;
 mod idle;
 mod maintain;
+pub(crate) mod offload;
+pub(crate) mod operation;
 mod reader;
 mod say;
 pub(crate) mod transaction;
@@ -40,6 +42,7 @@ use crate::sync::lock;
 pub(crate) use self::background::Workers;
 pub use self::checkpoint::CheckpointReport;
 pub use self::idle::Background;
+use self::offload::Offload;
 pub(crate) use self::reader::Reader;
 pub use self::reader::Refreshed;
 use self::say::Said;
@@ -56,6 +59,8 @@ pub(crate) struct Engine {
     pub(crate) transactions: Mutex<()>,
     /// Held while a namespace is created, renamed or dropped.
     pub(crate) namespace_changes: Mutex<()>,
+    /// Of asynchronous calls.
+    pub(crate) offload: Offload,
     /// The result of closing, once it has been attempted.
     close_result: Mutex<Option<Result<()>>>,
     said: Said,
@@ -89,6 +94,7 @@ impl Engine {
             scrub,
             transactions: Mutex::new(()),
             namespace_changes: Mutex::new(()),
+            offload: Offload::default(),
             close_result: Mutex::default(),
             said: Said::default(),
         }
@@ -99,6 +105,7 @@ impl Engine {
         let result = self.close_log();
         // After the last change. Nothing is told from here on, whatever closing has come to.
         self.log.end_watching();
+        self.offload.end();
         result
     }
 

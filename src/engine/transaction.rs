@@ -23,7 +23,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Engine;
-use super::write::Operation;
+use super::operation::Operation;
 use crate::clock::Now;
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;

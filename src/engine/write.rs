@@ -1,63 +1,19 @@
 //! Writing: from checked operations to records in the log.
 
 use crate::error::{Error, Result};
-use crate::format::record::{FIXED_HEADER_LEN, Header, Kind, body_crc};
+use crate::format::record::{Header, Kind, body_crc};
 use crate::index::namespaces::{NamespaceState, SYSTEM_NAMESPACE, encode_number};
 use crate::index::order::KeyOrder;
 use crate::log::reserve::ReservePart;
 use crate::log::{Applied, Guard, NewBatch, NewRecord, Room};
-use crate::options::{Condition, Durability};
+use crate::options::Durability;
 use crate::planted::{Planted, planted};
 use crate::state::{AT_ONCE_MAX, Befores, Current, GroupPlan, WARM_UP};
 
 use super::Engine;
 use super::growth::Growth;
+use super::operation::{Action, Operation, Written};
 use super::verdict::Verdict;
-
-/// One change of one key, with sizes checked against the limits.
-#[derive(Debug)]
-pub(crate) struct Operation<'a> {
-    pub(crate) namespace: &'a NamespaceState,
-    pub(crate) key: &'a [u8],
-    pub(crate) action: Action<'a>,
-    pub(crate) condition: Option<Condition>,
-}
-
-/// What the operation does to the key.
-#[derive(Debug)]
-pub(crate) enum Action<'a> {
-    Put {
-        value: &'a [u8],
-        metadata: Option<&'a [u8]>,
-        expiry: Option<u64>,
-    },
-    Delete,
-}
-
-/// The result of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    /// Sequence of the record; of the newest record in the log if there was nothing to write.
-    pub(crate) sequence: u64,
-    /// Whether the key had a live record before.
-    pub(crate) existed: bool,
-}
-
-impl Operation<'_> {
-    fn is_delete(&self) -> bool {
-        matches!(self.action, Action::Delete)
-    }
-
-    /// About as many bytes as its record takes.
-    #[inline]
-    fn bytes(&self) -> u64 {
-        let body = match self.action {
-            Action::Put { value, metadata, .. } => value.len() + metadata.map_or(0, <[u8]>::len),
-            Action::Delete => 0,
-        };
-        (FIXED_HEADER_LEN + self.key.len() + body) as u64
-    }
-}
 
 impl Engine {
     /// Writes one operation and waits as its durability requires. Deletes may use the reserve on a
@@ -122,8 +78,20 @@ impl Engine {
         self.state.prefetch(hash);
         let record = self.record_of(operation, hash);
         let guard = self.log.lock_to_change(hash);
-        let mut guard = self.log.ensure_room(guard, Room::of_record(&record).limited(limited))?;
-        let (before, existed) = self.check(operation, &record, verdict)?;
+        let guard = self.log.ensure_room(guard, Room::of_record(&record).limited(limited))?;
+        self.apply_record(guard, operation, &record, verdict)
+    }
+
+    /// Appends the record of an operation, for which there is room, if it is allowed.
+    #[inline]
+    pub(super) fn apply_record<'a>(
+        &'a self,
+        mut guard: Guard<'a>,
+        operation: &Operation<'_>,
+        record: &NewRecord<'_>,
+        verdict: Option<&Verdict<'_>>,
+    ) -> Result<Applied<'a, Written>> {
+        let (before, existed) = self.check(operation, record, verdict)?;
         if before.is_none() && operation.is_delete() {
             // Nothing to delete; but the absence that this call has seen must be as durable as its
             // class promises.
@@ -140,10 +108,10 @@ impl Engine {
         }
         if operation.namespace.max_bytes().is_some() {
             let mut growth = Growth::default();
-            growth.add(&record, before.as_ref());
+            growth.add(record, before.as_ref());
             growth.check()?;
         }
-        let sequence = self.log.append(&mut guard, &record, before.as_ref());
+        let sequence = self.log.append(&mut guard, record, before.as_ref());
         Ok(Applied {
             guard,
             sequence,
@@ -312,13 +280,13 @@ impl Engine {
     }
 
     #[inline]
-    fn hash_of(&self, operation: &Operation<'_>) -> u64 {
+    pub(super) fn hash_of(&self, operation: &Operation<'_>) -> u64 {
         self.state.hash(operation.namespace.number, operation.key)
     }
 
     /// The record of an operation on a key with this hash.
     #[inline]
-    fn record_of<'a>(&self, operation: &Operation<'a>, hash: u64) -> NewRecord<'a> {
+    pub(super) fn record_of<'a>(&self, operation: &Operation<'a>, hash: u64) -> NewRecord<'a> {
         let (kind, value, metadata, expiry) = match operation.action {
             Action::Put {
                 value,

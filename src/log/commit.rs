@@ -32,7 +32,7 @@ use crate::planted::{Planted, planted};
 /// Pending bytes of class `Buffered` at which the flush thread is woken.
 const PENDING_WAKE_BYTES: u64 = 256 << 10;
 /// Pending bytes at which the writer itself writes them out.
-const PENDING_MAX_BYTES: u64 = 4 << 20;
+pub(super) const PENDING_MAX_BYTES: u64 = 4 << 20;
 
 /// See the module.
 #[derive(Debug)]

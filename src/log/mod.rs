@@ -14,6 +14,7 @@
 
 mod active;
 mod append;
+mod at_once;
 mod behind;
 mod close;
 pub(crate) mod commit;

@@ -56,9 +56,7 @@ impl Ring {
     #[inline]
     pub(super) fn keep(&mut self, segment: &[u8], written: u64, is_writing: bool) -> std::io::Result<Option<bool>> {
         let end = segment.len() as u64;
-        let pending = end - written;
-        let is_too_much = pending > self.length || (pending > self.length / 2 && !is_writing);
-        if is_too_much && !planted(Planted::OverwriteRing) {
+        if !self.has_room(end - written, is_writing) && !planted(Planted::OverwriteRing) {
             return Ok(None);
         }
         let from = self.copied_to.max(written);
@@ -68,6 +66,13 @@ impl Ring {
         self.copied_to = end;
         let piece = self.length / 4;
         Ok(Some((end / piece) != (from / piece)))
+    }
+
+    /// Whether this many pending bytes are neither too many, nor so many that the writer had better
+    /// write them out.
+    #[inline]
+    fn has_room(&self, pending: u64, is_writing: bool) -> bool {
+        pending <= self.length && (pending <= self.length / 2 || is_writing)
     }
 
     /// Copies what the segment has from this offset on.
@@ -94,6 +99,13 @@ impl Tail {
     #[inline]
     pub(crate) fn has_ring(&self) -> bool {
         self.ring.is_some()
+    }
+
+    /// Whether there is a ring that takes this many pending bytes.
+    pub(super) fn ring_has_room(&self, pending: u64, is_writing: bool) -> bool {
+        self.ring
+            .as_ref()
+            .is_some_and(|ring| ring.has_room(pending, is_writing))
     }
 
     /// Whether the ring has something that is not written out, and its part of the reserve is
@@ -163,6 +175,11 @@ impl RingMaker {
             making: Mutex::new(()),
             has_file: AtomicBool::new(has_file),
         }
+    }
+
+    /// Whether the next write of class `Os` is to try.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// Has the next write try, after an attempt that has failed.

@@ -39,7 +39,7 @@ impl Log {
 
     /// Whether [`Log::make_room`] has nothing to do.
     #[inline]
-    fn is_ready(&self, guard: &Guard<'_>, room: Room) -> bool {
+    pub(super) fn is_ready(&self, guard: &Guard<'_>, room: Room) -> bool {
         let next_sequence = guard.next_sequence + room.sequences;
         let has_room = |active: &Active| active.has_room(room.bytes, next_sequence);
         self.commit.is_sound(guard)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::checks::{check_namespace, checked_put, expiry_of};
 use super::{Namespace, Store};
 use crate::engine::Engine;
-use crate::engine::write::{Action, Operation};
+use crate::engine::operation::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::options::{Condition, Durability, Lifetime, PutOptions};
@@ -282,6 +282,13 @@ impl Batch {
     /// [`Error::Pending`] or leaves the outcome unknown (see [`Namespace::put`]), nothing was
     /// written.
     pub fn commit(&mut self) -> Result<u64> {
+        let sequence = self.write(self.class())?;
+        self.clear();
+        Ok(sequence)
+    }
+
+    /// Applies all writes, or none, with this class.
+    pub(super) fn write(&self, durability: Durability) -> Result<u64> {
         let engine = &self.engine;
         engine.context.check_open()?;
         if self.read_only {
@@ -301,11 +308,32 @@ impl Batch {
             }
             operations.push(operation);
         }
-        let sequence = engine.write_batch(&operations, engine.durability(self.durability))?;
+        let sequence = engine.write_batch(&operations, durability)?;
         for operation in &operations {
             engine.housekeeping.relieve_order(operation.namespace);
         }
-        self.clear();
         Ok(sequence)
+    }
+
+    pub(super) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The class that the batch is written with.
+    pub(super) fn class(&self) -> Durability {
+        self.engine.durability(self.durability)
+    }
+
+    /// What is in the batch; leaves it empty, with its durability.
+    pub(super) fn take(&mut self) -> Batch {
+        Batch {
+            engine: self.engine.clone(),
+            read_only: self.read_only,
+            durability: self.durability,
+            namespaces: std::mem::take(&mut self.namespaces),
+            writes: std::mem::take(&mut self.writes),
+            bytes: std::mem::take(&mut self.bytes),
+            refused: self.refused.take(),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Bound, RangeBounds};
 
 use super::{Deleted, Namespace};
-use crate::engine::write::{Action, Operation};
+use crate::engine::operation::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::index::order::{KeyFlags, KeyPage, prefix_successor};
 use crate::options::Durability;

@@ -1,5 +1,6 @@
 //! The public handles of an open store.
 
+mod asynchronous;
 mod batch;
 mod checkpoint;
 mod checks;

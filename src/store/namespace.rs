@@ -9,7 +9,7 @@ use super::checks::{check_options, checked_put};
 use super::list::{Moment, Source};
 use super::{List, NamespaceStats, Store};
 use crate::engine::Engine;
-use crate::engine::write::{Action, Operation, Written};
+use crate::engine::operation::{Action, Operation, Written};
 use crate::error::{Error, Result};
 use crate::index::namespaces::NamespaceState;
 use crate::limits::Limits;
@@ -56,8 +56,8 @@ impl Namespace {
 
     /// The engine, for a call that writes.
     #[inline]
-    pub(super) fn writer(&self) -> Result<&Engine> {
-        Ok(self.store.writer()?)
+    pub(super) fn writer(&self) -> Result<&Arc<Engine>> {
+        self.store.writer()
     }
 
     fn limits(&self) -> &Limits {
@@ -219,24 +219,34 @@ impl Namespace {
         value: impl AsRef<[u8]>,
         options: impl Borrow<PutOptions>,
     ) -> Result<u64> {
-        let (key, value, options) = (key.as_ref(), value.as_ref(), options.borrow());
+        let options = options.borrow();
         let engine = self.writer()?;
-        let expiry = checked_put(engine, &self.state, [key, value], options).map_err(|error| self.refusal(error))?;
-        let metadata = options.metadata.as_deref();
-        let action = Action::Put {
-            value,
-            metadata,
-            expiry,
-        };
-        let operation = Operation {
-            namespace: &self.state,
-            key,
-            action,
-            condition: options.condition,
-        };
+        let operation = self.put_operation(key.as_ref(), value.as_ref(), options)?;
         let written = engine.write(&operation, engine.durability(options.durability))?;
         engine.housekeeping.relieve_order(&self.state);
         Ok(written.sequence)
+    }
+
+    /// The operation of a put, checked against the limits.
+    #[inline]
+    pub(super) fn put_operation<'a>(
+        &'a self,
+        key: &'a [u8],
+        value: &'a [u8],
+        options: &'a PutOptions,
+    ) -> Result<Operation<'a>> {
+        let expiry =
+            checked_put(self.writer()?, &self.state, [key, value], options).map_err(|error| self.refusal(error))?;
+        Ok(Operation {
+            namespace: &self.state,
+            key,
+            action: Action::Put {
+                value,
+                metadata: options.metadata.as_deref(),
+                expiry,
+            },
+            condition: options.condition,
+        })
     }
 
     /// Puts a value only if the condition holds; else fails with [`Error::Conflict`], which carries
@@ -284,21 +294,33 @@ impl Namespace {
         condition: Option<Condition>,
         durability: Option<Durability>,
     ) -> Result<Deleted> {
-        let (engine, key) = (self.writer()?, key.as_ref());
-        if !self.limits().may_be_there(key) {
-            self.check()?;
-            condition.map_or(Ok(()), |condition| condition.check(None))?;
+        let engine = self.writer()?;
+        let Some(operation) = self.delete_operation(key.as_ref(), condition)? else {
             return Ok(Deleted::default());
-        }
-        let operation = Operation {
-            namespace: &self.state,
-            key,
-            action: Action::Delete,
-            condition,
         };
         let written = engine.write(&operation, engine.durability(durability))?;
         engine.housekeeping.relieve_order(&self.state);
         Ok(Deleted::of(&written))
+    }
+
+    /// The operation of a delete; None for a key that cannot be there.
+    #[inline]
+    pub(super) fn delete_operation<'a>(
+        &'a self,
+        key: &'a [u8],
+        condition: Option<Condition>,
+    ) -> Result<Option<Operation<'a>>> {
+        if !self.limits().may_be_there(key) {
+            self.check()?;
+            condition.map_or(Ok(()), |condition| condition.check(None))?;
+            return Ok(None);
+        }
+        Ok(Some(Operation {
+            namespace: &self.state,
+            key,
+            action: Action::Delete,
+            condition,
+        }))
     }
 
     /// Makes a key expire after this time; value and metadata are unchanged. False if the key is

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Namespace, Store};
-use crate::engine::write::Action;
+use crate::engine::operation::Action;
 use crate::error::{Error, Result};
 use crate::index::namespaces::{NAME_LEN_MAX, NamespaceState, encode_entry, encode_settings};
 use crate::index::order::KeyOrder;

@@ -1,6 +1,7 @@
 //! The engine's promises, tested in one binary: each module is a suite, which `tests/planted.table`
 //! refers to by name.
 
+mod asynchronous;
 mod bad_input;
 mod checkpoint;
 mod compaction_beside_damage;

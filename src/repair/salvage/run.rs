@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{SalvageReport, SalvagedSegment};
 use crate::clock::Now;
-use crate::engine::write::{Action, Operation};
+use crate::engine::operation::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::format::Damage;
 use crate::format::record::{Place, Record};

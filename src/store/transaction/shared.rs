@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::clock::Now;
 use crate::engine::Engine;
+use crate::engine::operation::{Action, Operation};
 use crate::engine::transaction::{Attempt, Reads};
-use crate::engine::write::{Action, Operation};
 use crate::error::{Error, Result};
 use crate::format::record::Header;
 use crate::index::namespaces::NamespaceState;

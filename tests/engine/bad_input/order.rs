@@ -9,6 +9,8 @@ use embercask::{
     Condition, ErrorKind, Limits, Namespace, PutOptions, Result, Store, TransactionOptions, Update, WatchOptions,
 };
 
+use test_support::future::block_on;
+
 use crate::bad_input::{invalid, limited, refused};
 
 const TOO_LONG: &[u8] = &[b'k'; 65_537];
@@ -27,6 +29,26 @@ const OF_NAMESPACE: &[(Call<Namespace>, bool)] = &[
     (("put", |n| n.put("", "1").map(drop)), true),
     (
         ("put_with", |n| n.put_with(TOO_LONG, "1", PutOptions::new()).map(drop)),
+        true,
+    ),
+    (("put_async", |n| block_on(n.put_async("", "1")).map(drop)), true),
+    (
+        ("put_with_async", |n| {
+            block_on(n.put_with_async(TOO_LONG, "1", PutOptions::new())).map(drop)
+        }),
+        true,
+    ),
+    (("delete_async", |n| block_on(n.delete_async("")).map(drop)), false),
+    (
+        ("delete_with_async", |n| {
+            block_on(n.delete_with_async(TOO_LONG, None, None)).map(drop)
+        }),
+        false,
+    ),
+    (
+        ("commit_async", |n| {
+            block_on(n.store().batch().put(n, TOO_LONG, "1").commit_async()).map(drop)
+        }),
         true,
     ),
     (("put_if", |n| n.put_if("", "1", Condition::Present).map(drop)), true),
@@ -228,8 +250,10 @@ const OF_STORE: &[(Call<Store>, Option<ErrorKind>)] = &[
     (("refresh", |s| s.refresh().map(drop)), None),
     (("wait_idle", |s| s.wait_idle(Duration::ZERO).map(drop)), None),
     (("commit", |s| s.batch().commit().map(drop)), None),
+    (("commit_async", |s| block_on(s.batch().commit_async()).map(drop)), None),
     (("flush", |s| s.flush()), None),
     (("sync", |s| s.sync()), None),
+    (("sync_async", |s| block_on(s.sync_async())), None),
     (("maintain", |s| s.maintain()), None),
     (("compact", |s| s.compact().map(drop)), None),
     (("compact_if_worthwhile", |s| s.compact_if_worthwhile().map(drop)), None),

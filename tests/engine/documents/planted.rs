@@ -73,6 +73,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
             "ListWithoutGroup",
             "SweepUnderLooks",
             "LoseWakeup",
+            "WaitInPoll",
+            "ForgetAsyncSync",
             "ForgetWatchersAtClosing",
             "ViewUnwritten",
             "TrustRolledBackReads",

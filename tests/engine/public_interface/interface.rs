@@ -79,11 +79,12 @@ fn assert_read(statement: &str) -> bool {
     false
 }
 
-const ITEMS: [&str; 7] = [
+const ITEMS: [&str; 8] = [
     "pub struct ",
     "pub enum ",
     "pub trait ",
     "pub fn ",
+    "pub async fn ",
     "pub const fn ",
     "pub const ",
     "pub type ",
@@ -113,7 +114,7 @@ fn public_items() -> BTreeSet<String> {
                 block = Block::None;
             }
             let opens = line.ends_with('{');
-            if let Some(rest) = after(line, &["pub fn ", "pub const fn ", "pub const "]) {
+            if let Some(rest) = after(line, &["pub fn ", "pub async fn ", "pub const fn ", "pub const "]) {
                 let name = word(rest);
                 items.extend(names.contains(name).then(|| name.to_owned()));
                 continue;
@@ -156,7 +157,7 @@ fn public_items() -> BTreeSet<String> {
                 hidden |= inner == "#[doc(hidden)]";
                 continue;
             }
-            let method = after(inner, &["pub fn ", "pub const fn ", "pub const "]);
+            let method = after(inner, &["pub fn ", "pub async fn ", "pub const fn ", "pub const "]);
             let found = match &block {
                 Block::Impl(name) => method.map(|rest| (name, rest)),
                 Block::Trait(name) => inner.strip_prefix("fn ").map(|rest| (name, rest)),

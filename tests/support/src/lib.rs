@@ -4,6 +4,7 @@
 //!   [`Way`](way::Way): the ways to open one.
 //! * [`rng`]: randomness that prints its seed; [`Sample`]: the part of everything that a suite
 //!   visits by default.
+//! * [`future`]: futures without a runtime.
 //! * [`hooked`]: a storage with a hook before each call; [`process`]: the test binary run again as
 //!   a child.
 //! * [`ops`], [`model`], [`driver`]: what can happen to a store, what it should then show, and a
@@ -14,6 +15,7 @@
 pub mod crash;
 mod depth;
 pub mod driver;
+pub mod future;
 pub mod fuzz;
 pub mod hooked;
 pub mod model;
