@@ -58,6 +58,8 @@ breakages! {
     IgnoreTokenNamespaces,
     /// A token for some namespaces may change the list of namespaces and read all statistics.
     IgnoreTokenScope,
+    /// The policy of the web page lets any inline script run.
+    AnyScript,
     /// Any token may administer the server.
     AnyAdmin,
     /// A checkpoint may be made outside its directory.

@@ -51,8 +51,8 @@ impl ByteRange {
         let offset = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         match self {
             ByteRange::Last(0) => Part::Unsatisfiable,
-            // No range can say that there is nothing.
-            ByteRange::Last(_) if length == 0 => Part::Whole,
+            // No range can say that there is nothing. Clients give one only to limit what they get.
+            ByteRange::Last(_) | ByteRange::From(0, _) if length == 0 => Part::Whole,
             ByteRange::Last(bytes) => Part::Bytes(length.saturating_sub(offset(bytes))..length),
             ByteRange::From(first, _) if offset(first) >= length => Part::Unsatisfiable,
             ByteRange::From(first, last) => {
@@ -132,7 +132,9 @@ mod tests {
         for range in ["bytes=10-", "bytes=10-11", "bytes=99999999999999999999999-", "bytes=-0"] {
             assert_eq!(part(range, 10), Part::Unsatisfiable, "{range}");
         }
-        assert_eq!(part("bytes=0-", 0), Part::Unsatisfiable);
+        assert_eq!(part("bytes=0-", 0), Part::Whole);
+        assert_eq!(part("bytes=0-9", 0), Part::Whole);
+        assert_eq!(part("bytes=1-", 0), Part::Unsatisfiable);
         assert_eq!(part("bytes=-5", 0), Part::Whole);
     }
 }

@@ -18,8 +18,8 @@ async function previewOf(value) {
   return { shown: isPlain ? text : hexDump(data.subarray(0, 512), 0, 8), kind: isPlain ? "text" : "hex" };
 }
 
-function expiryText({ expiry }) {
-  const ttl = expiry.get("expiration_ttl"), at = expiry.get("expiration");
+function expiryText({ expiry, defaultTtl }) {
+  const at = expiry.get("expiration"), ttl = expiry.get("expiration_ttl") ?? (at ? null : defaultTtl);
   if (ttl) return `${countOf(ttl, "second")} after saving`;
   return at ? absolute(at) : "never";
 }
@@ -50,6 +50,15 @@ async function storedBox(theirs) {
   return versionBox(heading, loadedBlob(theirs), expires, theirs.metadata);
 }
 
+/** Emphasizes the facts that are not the same in both versions. */
+function markDifferences() {
+  const [mine, theirs] = [...byId("versions").children].map(box => [...box.querySelectorAll("dd")]);
+  theirs.forEach((fact, index) => {
+    const differs = fact.textContent !== mine[index].textContent;
+    for (const each of [fact, mine[index]]) each.classList.toggle("differs", differs);
+  });
+}
+
 /** Shows both versions. Returns which one the person wants: "mine", "theirs", or an empty text for neither. */
 async function askAboutConflict(draft, theirs, isNew) {
   const dialog = byId("conflict-dialog");
@@ -58,13 +67,15 @@ async function askAboutConflict(draft, theirs, isNew) {
     " Nothing was saved.");
   const mine = await versionBox("Yours", draft.value, expiryText(draft), draft.metadata);
   byId("versions").replaceChildren(mine, await storedBox(theirs));
+  markDifferences();
   byId("keep-mine").textContent = theirs ? "Overwrite with yours" : "Save yours again";
   byId("keep-theirs").textContent = theirs ? "Discard yours, show what is stored" : "Discard yours";
   return new Promise(resolve => {
     dialog.returnValue = "";
     dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
     dialog.showModal();
-    dialog.querySelector(".cancel").focus();
+    dialog.scrollTop = 0;
+    dialog.querySelector(".cancel").focus({ preventScroll: true });
   });
 }
 

@@ -2,7 +2,14 @@
 
 /** Copies text. Browsers offer their clipboard to pages with TLS or on this machine only; others have the old way. */
 async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    copySelected(text);
+  }
+}
+
+function copySelected(text) {
   const field = element("textarea", { class: "unseen", "aria-hidden": "true" });
   const { activeElement } = document;
   field.value = text;

@@ -36,6 +36,7 @@ function openDialog(dialog, submit) {
   problemOf(dialog).textContent = "";
   dialog.changed = dialog.warned = false;
   dialog.work = null;
+  say("");
   dialog.querySelector("form").onsubmit = event => {
     event.preventDefault();
     if (!dialog.work) submitDialog(dialog, opening, submit);

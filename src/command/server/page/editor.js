@@ -84,11 +84,16 @@ function fillExpiry(open) {
   const kept = byId("expiry").querySelector("[value=kept]");
   kept.hidden = kept.disabled = open?.expiration === undefined;
   kept.textContent = kept.hidden ? "" : "as it is: " + absolute(open.expiration);
+  const { defaultTtl } = state.namespace;
+  byId("expiry").querySelector("[value=never]").textContent = defaultTtl
+    ? `after ${countOf(defaultTtl, "second")}, the namespace's default`
+    : "never";
   byId("expiry").value = kept.hidden ? "never" : "kept";
 }
 
 function editKey(open) {
-  editing = { open, id: state.namespace.id, lineEnds: lineEndsOf(open) };
+  const { id, defaultTtl } = state.namespace;
+  editing = { open, id, defaultTtl, lineEnds: lineEndsOf(open) };
   byId("key-heading").textContent = open ? "Edit key" : "Create key";
   byId("name-field").hidden = Boolean(open);
   byId("name").required = !open;
@@ -132,7 +137,7 @@ function expiryOfFields() {
 /** What the fields say: the version of the key that is to be stored. */
 async function draftOfFields(signal) {
   const { open, id } = editing, name = open ? open.name : byId("name").value;
-  const draft = { id, name, metadata: metadataOfFields(), expiry: expiryOfFields() };
+  const draft = { id, name, metadata: metadataOfFields(), expiry: expiryOfFields(), defaultTtl: editing.defaultTtl };
   draft.value = await valueOfFields(signal);
   if (draft.value.size > VALUE_BYTES_MAX) {
     throw new Error(`The value has ${count(draft.value.size)} bytes. At most ${count(VALUE_BYTES_MAX)} are accepted.`);
@@ -183,8 +188,8 @@ async function saveKey(signal) {
 }
 
 /** The value that was written, without another request. */
-async function writtenValue({ id, name, value, metadata, expiry }, response) {
-  const lifetime = expiry.get("expiration_ttl");
+async function writtenValue({ id, name, value, metadata, expiry, defaultTtl }, response) {
+  const lifetime = expiry.get("expiration_ttl") ?? (expiry.has("expiration") ? null : defaultTtl);
   const now = Math.floor(Date.parse(response.headers.get("date")) / 1000);
   const data = new Uint8Array(await value.slice(0, value.size > PART_BYTES ? PART_BYTES : value.size).arrayBuffer());
   return {

@@ -2,14 +2,23 @@
 
 const PRETTY_CHARACTERS_MAX = 8 << 20;
 
+/** The end of a string in JSON, from within it: behind the first quotation mark that is not escaped. */
+function endOfString(text, from) {
+  for (let at = from; ; at += 1) {
+    at = text.indexOf('"', at);
+    let escapes = 0;
+    while (text[at - 1 - escapes] === "\\") escapes += 1;
+    if (escapes % 2 === 0) return at + 1;
+  }
+}
+
 /** Start and end of each token of valid JSON. */
 function* jsonTokens(text) {
   for (let at = 0, end; at < text.length; at = end) {
     end = at + 1;
     if (" \t\n\r".includes(text[at])) continue;
     if (text[at] === '"') {
-      while (text[end] !== '"') end += text[end] === "\\" ? 2 : 1;
-      end += 1;
+      end = endOfString(text, end);
     } else if (!"{}[],:".includes(text[at])) {
       while (end < text.length && !"{}[],: \t\n\r".includes(text[end])) end += 1;
     }

@@ -3,7 +3,8 @@
 /** Shows the place in the address, and loads only what is not shown already. */
 async function showNamespace() {
   const { id } = state.place;
-  if (state.namespace?.id !== id) {
+  const isOther = state.namespace?.id !== id;
+  if (isOther) {
     state.namespace = state.namespaces?.find(namespace => namespace.id === id) ?? { id };
     state.selected.clear();
     byId("key-rows").replaceChildren();
@@ -16,13 +17,19 @@ async function showNamespace() {
     byId("keys-title").focus();
   }
   showTitle();
-  await followPlace();
-  if (state.namespace.title === undefined) await loadTitle();
+  const { namespace } = state;
+  await Promise.all([followPlace(), isOther && loadDefaultTtl(namespace)]);
+  if (namespace.title === undefined) await loadTitle(namespace);
+}
+
+/** The lifetime of keys that are put without one; null if they stay. */
+async function loadDefaultTtl(namespace) {
+  const response = await call("GET", namespacePath(namespace.id) + "/default_ttl", { signal: replacing("ttl") });
+  namespace.defaultTtl = (await response.json()).result.default_ttl;
 }
 
 /** The title is unknown if the page was opened at this address. */
-async function loadTitle() {
-  const { namespace } = state;
+async function loadTitle(namespace) {
   const response = await call("GET", namespacePath(namespace.id), { signal: replacing("title") });
   namespace.title = (await response.json()).result.title;
   if (state.namespace !== namespace) return;

@@ -42,10 +42,21 @@ function addMatches(keys) {
   showPlace();
 }
 
+/** The server counts keys by their prefix. */
+async function countKeys(id, prefix, signal) {
+  const parameters = new URLSearchParams({ prefix });
+  const response = await call("GET", `${namespacePath(id)}/count?${parameters}`, { signal });
+  return (await response.json()).result.count;
+}
+
 byId("keys-count").addEventListener("click", () => run(async () => {
   const { id, prefix, contains } = state.place;
   let counted = 0;
   await runTask("Counting", async (signal, tell) => {
+    if (!contains) {
+      counted = await countKeys(id, prefix, signal);
+      return;
+    }
     for await (const keys of listPages(id, prefix, signal)) {
       counted += keys.filter(key => matches(key.name, contains)).length;
       tell(`Counting: ${countOf(counted, "key")} so far`);

@@ -22,9 +22,7 @@ async function fetchStatistics() {
 }
 
 async function loadStatistics() {
-  const numbers = await fetchStatistics();
-  addSample(numbers);
-  showStatistics(numbers);
+  showStatistics(await fetchStatistics());
   say("Updated at " + absolute(Math.floor(serverNow() / 1000)).slice(11) + ".");
 }
 byId("statistics-refresh").addEventListener("click", () => run(loadStatistics));
@@ -148,6 +146,7 @@ byId("statistics-live").addEventListener("click", () => {
     stopLive();
     return say("Live statistics are off.");
   }
+  state.samples = [];
   byId("statistics-live").setAttribute("aria-pressed", "true");
   say(`Live statistics are on: every ${LIVE_EVERY / 1000} seconds.`);
   liveTimer = setTimeout(() => run(measure), 0);

@@ -17,14 +17,7 @@ function metadataOf(response) {
 async function loadValue(name, id, { from = 0, length = PART_BYTES, signal } = {}) {
   const headers = { "if-none-match": NO_ETAG };
   if (length < Infinity) headers.range = `bytes=${from}-${from + length - 1}`;
-  let response;
-  try {
-    response = await call("GET", valuePath(name, id), { signal, headers });
-  } catch (error) {
-    // An empty value has no first byte.
-    if (error.status !== 416 || from > 0) throw error;
-    return loadValue(name, id, { length: Infinity, signal });
-  }
+  const response = await call("GET", valuePath(name, id), { signal, headers });
   const data = new Uint8Array(await response.arrayBuffer());
   return {
     name, id,
@@ -58,8 +51,13 @@ async function openKey(name) {
 /** Shows another part of the open value, of the same version of it. */
 async function openPart(from) {
   const { name, id, etag } = state.open;
-  const part = await loadValue(name, id, { from, signal: replacing("value") });
-  if (part.etag === etag) return showValue(part, { focuses: false });
+  try {
+    const part = await loadValue(name, id, { from, signal: replacing("value") });
+    if (part.etag === etag) return showValue(part, { focuses: false });
+  } catch (error) {
+    // The value has become shorter.
+    if (error.status !== 416) throw error;
+  }
   await openKey(name);
   say("The value has changed, so this is its beginning.");
 }
@@ -107,6 +105,7 @@ function closeValue() {
   newest.value?.abort();
   clearContent();
   state.open = null;
+  for (const id of ["value-title", "size", "expires", "metadata"]) byId(id).replaceChildren();
   byId("value").hidden = true;
   byId("key-columns").classList.remove("two");
   document.querySelector("tr.open")?.classList.remove("open");
