@@ -26,6 +26,10 @@ breakages! {
     ExportThePresent,
     /// An import lets keys without an expiry have the default lifetime of the namespace.
     ImportByDefaultTtl,
+    /// An import of a local state follows names of values out of its directory.
+    FollowBlobs,
+    /// An import of a local state reads databases without their write-ahead logs.
+    IgnoreLogOfState,
     /// The server accepts any number of connections.
     AnyConnections,
     /// A namespace that is created or renamed does not get the limit set for its name.

@@ -14,6 +14,7 @@ mod lifetimes;
 mod listing;
 mod lists;
 mod maintenance;
+mod miniflare;
 mod operations;
 mod page;
 mod requests;

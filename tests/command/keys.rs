@@ -94,6 +94,23 @@ fn expiry_and_metadata_stand_beside_the_value() {
     assert!((3590..=3601).contains(&left), "{left}");
     let shown = at.json(["key", "get", "-n", "N", "a", "--json"]);
     assert_eq!((&shown["value"], &shown["metadata"]), (&json!("1"), &json!({"b": [1]})));
+    // Times are told as they were given.
+    for (flag, given, expected) in [
+        (
+            "--expiration",
+            "5",
+            "the expiration 5 is over: it means 1970-01-01T00:00:05",
+        ),
+        ("--expiration", "1800000000000", "in milliseconds"),
+        ("--ttl", "0", "a lifetime of 0 seconds is too short"),
+    ] {
+        let told = at.fails(2, ["key", "put", "-n", "N", "any", "1", flag, given]);
+        assert!(told.contains(expected), "{told}");
+        at.done(["key", "put", "-n", "N", "there", "1"]);
+        let told = at.fails(2, ["key", "expire", "-n", "N", "there", flag, given]);
+        assert!(told.contains(expected), "{told}");
+        at.done(["key", "delete", "-n", "N", "there"]);
+    }
     // Any JSON is metadata, byte for byte.
     for metadata in ["[1, 2.50]", "5", "false", "\"\"", "\"text\"", "{\"a\": {}}"] {
         at.done(["key", "put", "-n", "N", "any", "1", "--metadata", metadata]);

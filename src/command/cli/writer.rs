@@ -93,7 +93,7 @@ impl Lifetime {
     }
 
     /// Why it cannot be, if it is over or empty, in the unit of the input.
-    fn refusal(self, now_ms: u64) -> Option<String> {
+    pub(crate) fn refusal(self, now_ms: u64) -> Option<String> {
         let end = self.end_ms().filter(|end| *end <= now_ms).map(time);
         match (self, end) {
             (Lifetime::For(Duration::ZERO), _) => Some("a lifetime of 0 seconds is too short".to_owned()),

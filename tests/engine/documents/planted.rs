@@ -42,6 +42,8 @@ const OF_ONE_SUITE: &[(&str, &[&str])] = &[
         "it is in one command of the program or one place of the server, which one suite tests",
         &[
             "StopAtWrong",
+            "FollowBlobs",
+            "IgnoreLogOfState",
             "IgnoreSignals",
             "GoOnAfterFailure",
             "RememberSignal",

@@ -47,10 +47,11 @@ pub(crate) struct Export {
 Examples:
   embercask --store copy import data.jsonl.zst
   embercask import -n SESSIONS --format bulk sessions.json
+  embercask import --miniflare path/of/project
 
 Progress is saved in FILE.progress until the import is complete; --resume continues from there.")]
 pub(crate) struct Import {
-    /// File to read; `-` is standard input
+    /// File to read; `-` is standard input; a directory with --miniflare
     pub(crate) file: PathBuf,
     /// Import all keys into this namespace, ignoring those in the file
     #[arg(long, short, visible_alias = "binding", value_name = "NAME")]
@@ -58,6 +59,12 @@ pub(crate) struct Import {
     /// Format of the file
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: FileFormat,
+    /// Import the local state of `wrangler dev` from the directory of its project
+    #[arg(long, conflicts_with_all = ["format", "resume", "progress_file"])]
+    pub(crate) miniflare: bool,
+    /// With --miniflare, the name for the namespace with this id [default: its binding]
+    #[arg(long, value_name = "ID=NAME", requires = "miniflare", conflicts_with = "namespace")]
+    pub(crate) name: Vec<String>,
     /// Skip keys that are already there
     #[arg(long)]
     pub(crate) if_absent: bool,

@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::{absent, parse_all};
+use super::{absent, parse_all, refused};
 use crate::cli::arguments::{Exists, Expire, Ttl};
 use crate::cli::output::stdout;
 use crate::cli::session::Session;
+use crate::cli::writer::Lifetime;
 use crate::common::failure::{Failure, Outcome, status};
 use crate::common::text::{escape_short, time};
 
@@ -47,14 +48,19 @@ pub(super) fn ttl(session: &Session, arguments: &Ttl) -> Outcome {
 pub(super) fn expire(session: &Session, arguments: &Expire) -> Outcome {
     let key = arguments.key_format.parse(&arguments.key)?;
     let namespace = session.namespace(&arguments.target)?;
+    let now_ms = namespace.store().now_ms();
     let (is_there, when) = match (arguments.ttl, arguments.expiration) {
-        (Some(seconds), _) => (
-            namespace.set_ttl(&key, Duration::from_secs(seconds))?,
-            format!("expires in {seconds} s"),
-        ),
+        (Some(seconds), _) => {
+            let ttl = Duration::from_secs(seconds);
+            let is_there = namespace.set_ttl(&key, ttl);
+            let is_there = is_there.map_err(|error| refused(Lifetime::For(ttl), now_ms, error))?;
+            (is_there, format!("expires in {seconds} s"))
+        }
         (None, Some(seconds)) => {
             let ms = seconds.saturating_mul(1000);
-            (namespace.set_expiry(&key, ms)?, format!("expires at {}", time(ms)))
+            let is_there = namespace.set_expiry(&key, ms);
+            let is_there = is_there.map_err(|error| refused(Lifetime::UntilSeconds(seconds), now_ms, error))?;
+            (is_there, format!("expires at {}", time(ms)))
         }
         (None, None) => (namespace.remove_expiry(&key)?, "does not expire".to_owned()),
     };

@@ -12,7 +12,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use embercask::{Condition, Error, Limits, Namespace, PutOptions};
+use embercask::{Condition, Error, ErrorKind, Limits, Namespace, PutOptions};
 use serde_json::value::RawValue;
 
 use crate::cli::arguments::{Delete, Get, Key, Put};
@@ -20,8 +20,9 @@ use crate::cli::entry::Entry;
 use crate::cli::limits;
 use crate::cli::output::{ListedKey, json_line, stdout};
 use crate::cli::session::Session;
+use crate::cli::writer::Lifetime;
 use crate::common::failure::{Failure, Outcome};
-use crate::common::parse::{Format, check_seconds};
+use crate::common::parse::Format;
 use crate::common::text::{escape, escape_short, is_deceptive};
 
 /// Characters of a value that a message shows.
@@ -50,11 +51,13 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
         (None, None) => return Err(Failure::usage("there is no value", "give one, or --path FILE")),
     };
     let mut options = PutOptions::new().durability(arguments.class.durability());
+    let mut lifetime = Lifetime::Default;
     if let Some(seconds) = arguments.ttl {
+        lifetime = Lifetime::For(Duration::from_secs(seconds));
         options = options.ttl(Duration::from_secs(seconds));
     }
     if let Some(seconds) = arguments.expiration {
-        check_seconds(seconds)?;
+        lifetime = Lifetime::UntilSeconds(seconds);
         options = options.expiration(seconds);
     }
     let metadata = arguments.metadata.as_deref().map(parse_metadata).transpose()?;
@@ -63,8 +66,7 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
     }
     if let Some(why) = limits::beyond_workers_kv(&key, &value, metadata.map(str::as_bytes)) {
         if arguments.workers_kv_limits {
-            let message = format!("{why}, beyond the limits of Workers KV");
-            return Err(Failure::usage(message, "without --workers-kv-limits it is written"));
+            return Err(limits::refused(&why));
         }
         session.note(format_args!("note: {}", limits::remark(&why)));
     }
@@ -74,7 +76,10 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
         options = options.condition(Condition::Sequence(sequence));
     }
     let namespace = session.namespace(&arguments.target)?;
-    namespace.put_with(&key, &value, options).map_err(conflict)?;
+    let now_ms = namespace.store().now_ms();
+    namespace
+        .put_with(&key, &value, options)
+        .map_err(|error| refused(lifetime, now_ms, error))?;
     let what = match &arguments.path {
         Some(path) => format!("the contents of {}", path.display()),
         None => format!("the value \"{}\"", escape_short(&value, SHOWN_MAX)),
@@ -84,6 +89,14 @@ fn put(session: &Session, arguments: &Put) -> Outcome {
         escape_short(&key, SHOWN_MAX),
         namespace.name()
     ))
+}
+
+/// The failure of a write with this lifetime, in the unit in which it was given.
+fn refused(lifetime: Lifetime, now_ms: u64, error: Error) -> Failure {
+    match lifetime.refusal(now_ms) {
+        Some(refusal) if error.kind() == ErrorKind::InvalidInput => Failure::usage(refusal, ""),
+        _ => conflict(error),
+    }
 }
 
 /// Metadata in an argument: any JSON but `null`, as it stands.

@@ -30,7 +30,8 @@ fn for_each_up_to(item_bytes_max: u64, mut input: Input, mut take: impl FnMut(It
         item_bytes_max,
     };
     if reader.next_byte()? != Some(b'[') {
-        return Err(reader.wrong("this is not a JSON array"));
+        let hint = "pairs are [{\"key\": ..., \"value\": ...}, ...], and keys [\"key\", {\"name\": \"key\"}, ...]";
+        return Err(reader.wrong_with("this is not a JSON array", hint));
     }
     reader.consume(1);
     let mut text = Vec::new();
@@ -75,7 +76,11 @@ struct Reader {
 
 impl Reader {
     fn wrong(&self, what: &str) -> Failure {
-        Failure::usage(format!("{}, line {}: {what}", self.input.name, self.line), "")
+        self.wrong_with(what, "")
+    }
+
+    fn wrong_with(&self, what: &str, hint: &str) -> Failure {
+        Failure::usage(format!("{}, line {}: {what}", self.input.name, self.line), hint)
     }
 
     fn cut_off(&self) -> Failure {

@@ -7,6 +7,7 @@ use crc32fast::Hasher;
 
 use super::array;
 use super::input::Input;
+use super::miniflare;
 use super::progress::{Done, Progress};
 use super::record::{self, Read, Record};
 use crate::cli::arguments::{FileFormat, Import};
@@ -23,6 +24,9 @@ use crate::planted::{Planted, planted};
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
+    if arguments.miniflare {
+        return miniflare::import(session, arguments);
+    }
     if arguments.format == FileFormat::Bulk && arguments.namespace.is_none() {
         return Err(Failure::usage(
             "a bulk file does not name a namespace for its keys",
@@ -34,7 +38,7 @@ pub(crate) fn import(session: &Session, arguments: &Import) -> Outcome {
 
 pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -> Outcome {
     let mut progress = Progress::of(session, arguments, input.is_file)?;
-    let destination = Destination::store(session.store_or_new()?, arguments.class.durability());
+    let destination = destination_of(session, arguments)?;
     let _expected = interrupt::expect();
     let skip = progress.done(&destination)?;
     if let Some(done) = &skip {
@@ -62,6 +66,14 @@ pub(super) fn import_from(session: &Session, arguments: &Import, input: Input) -
         noted: Instant::now(),
     };
     importer.run(input)
+}
+
+/// Where an import goes to.
+pub(super) fn destination_of(session: &Session, arguments: &Import) -> Outcome<Destination> {
+    Ok(Destination::store(
+        session.store_or_new()?,
+        arguments.class.durability(),
+    ))
 }
 
 /// The items of an input.

@@ -57,6 +57,12 @@ impl Input {
         let fail = |error: io::Error| Failure::file("read", path.display(), &error);
         let file = File::open(path).map_err(fail)?;
         let metadata = file.metadata().map_err(fail)?;
+        if metadata.is_dir() {
+            return Err(Failure::usage(
+                format!("{} is a directory", path.display()),
+                "name a file in it; `import --miniflare` takes the directory of a project of `wrangler dev`",
+            ));
+        }
         let reader: Box<dyn Read> = if metadata.is_file() {
             let bar = session.bytes_bar(what);
             bar.set_length(metadata.len());

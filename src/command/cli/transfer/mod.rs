@@ -9,6 +9,7 @@ mod export;
 pub(crate) mod fuzzing;
 mod import;
 mod input;
+mod miniflare;
 mod output;
 mod progress;
 mod record;

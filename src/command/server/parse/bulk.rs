@@ -220,3 +220,26 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_taken_as_tools_write_it() {
+        let rules = ExpiryRules {
+            now_ms: 0,
+            ttl_seconds_min: 60,
+        };
+        let put = |value: &str| {
+            let body = serde_json::json!([{ "key": "k", "value": value, "base64": true }]).to_string();
+            puts(body.as_bytes(), rules).map(|puts| puts.into_iter().map(|put| put.value).collect::<Vec<_>>())
+        };
+        for value in ["+/9hYg==", "+/9hYg", "-_9hYg", "+/9h\r\nYg==\r\n"] {
+            assert_eq!(put(value).unwrap(), [b"\xfb\xffab"], "{value}");
+        }
+        for value in ["+_9hYg", "+/9hY", "?"] {
+            assert_eq!(put(value).unwrap_err().status, 400, "{value}");
+        }
+    }
+}

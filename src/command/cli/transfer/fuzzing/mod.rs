@@ -62,6 +62,8 @@ fn arguments(how: u8, progress_file: Option<PathBuf>, resume: bool) -> Import {
         format: FileFormat::Lines,
         if_absent: how & 2 != 0,
         workers_kv_limits: false,
+        miniflare: false,
+        name: Vec::new(),
         resume,
         progress_file,
         class: Class::default(),
