@@ -170,6 +170,7 @@ fn keys_and_values_are_given_in_hexadecimal() {
     let at = Workplace::with_namespace();
     at.done([
         "put",
+        "--quiet",
         "-n",
         "N",
         "6B00ff",

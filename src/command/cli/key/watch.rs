@@ -16,6 +16,17 @@ use crate::common::text::escape;
 /// Interval between looks for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// A change, of a store or told by a server.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change<'a> {
+    pub(crate) event: &'static str,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    /// Whole seconds, rounded up.
+    pub(crate) expiration: Option<u64>,
+    pub(crate) sequence: u64,
+}
+
 /// A change as a line of JSON.
 #[derive(Serialize)]
 struct Told<'a> {
@@ -28,49 +39,52 @@ struct Told<'a> {
     value: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
-    /// Whole seconds, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     expiration: Option<u64>,
     sequence: u64,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Change<'a> {
     /// None for events of kinds that this program does not know.
-    fn of(event: &'a Event) -> Option<Told<'a>> {
-        let (name, sequence, expiry_ms, value) = match event {
-            Event::Put {
-                sequence,
-                expiry_ms,
-                value,
-                ..
-            } => ("put", *sequence, *expiry_ms, value.as_ref()),
-            Event::Delete { sequence, .. } => ("delete", *sequence, None, None),
-            Event::Expired { sequence, .. } => ("expired", *sequence, None, None),
-            Event::Dropped { sequence, .. } => ("dropped", *sequence, None, None),
-            Event::Missed { up_to, .. } => ("missed", *up_to, None, None),
+    fn of(event: &'a Event) -> Option<Change<'a>> {
+        let (name, expiry_ms, value) = match event {
+            Event::Put { expiry_ms, value, .. } => ("put", *expiry_ms, value.as_ref()),
+            Event::Delete { .. } => ("delete", None, None),
+            Event::Expired { .. } => ("expired", None, None),
+            Event::Dropped { .. } => ("dropped", None, None),
+            Event::Missed { .. } => ("missed", None, None),
             _ => return None,
         };
-        let (key, key_base64) = both(event.key());
-        let (value, value_base64) = both(value.map(Value::as_bytes));
-        Some(Told {
+        Some(Change {
             event: name,
-            name: key,
-            name_base64: key_base64,
-            value,
-            value_base64,
+            key: event.key(),
+            value: value.map(Value::as_bytes),
             expiration: expiry_ms.map(|ms| ms.div_ceil(1000)),
-            sequence,
+            sequence: event.sequence(),
         })
     }
 
-    fn write(&self, out: &mut dyn Write, event: &Event, as_json: bool) -> Outcome {
-        if as_json {
-            return json_line(out, self);
+    /// Prints the change on a line, at once.
+    pub(crate) fn print(&self, out: &mut dyn Write, as_json: bool) -> Outcome {
+        match self.key {
+            _ if as_json => {
+                let (name, name_base64) = both(self.key);
+                let (value, value_base64) = both(self.value);
+                let told = Told {
+                    event: self.event,
+                    name,
+                    name_base64,
+                    value,
+                    value_base64,
+                    expiration: self.expiration,
+                    sequence: self.sequence,
+                };
+                json_line(out, &told)?;
+            }
+            Some(key) => writeln!(out, "{} {}", self.event, escape(key))?,
+            None => writeln!(out, "{}", self.event)?,
         }
-        match event.key() {
-            Some(key) => Ok(writeln!(out, "{} {}", self.event, escape(key))?),
-            None => Ok(writeln!(out, "{}", self.event)?),
-        }
+        Ok(out.flush()?)
     }
 }
 
@@ -101,9 +115,8 @@ fn follow(watch: &mut embercask::Watch, arguments: &Watch, out: &mut dyn Write) 
         let Some(event) = watch.next_timeout(LOOK_EVERY) else {
             continue;
         };
-        if let Some(told) = Told::of(&event) {
-            told.write(out, &event, arguments.json)?;
-            out.flush()?;
+        if let Some(change) = Change::of(&event) {
+            change.print(out, arguments.json)?;
             left -= 1;
         }
     }
