@@ -64,6 +64,16 @@ breakages! {
     IgnoreTokenScope,
     /// The policy of the web page lets any inline script run.
     AnyScript,
+    /// An error of the store is logged for each request that meets it.
+    LogEachError,
+    /// An unknown log level is taken for the name of a target.
+    AnyLogLevel,
+    /// A server that stops removes the socket of another one.
+    RemoveAnySocket,
+    /// A newline at the end of a token belongs to it.
+    KeepTokenNewline,
+    /// A server whose store has no space for writes is ready.
+    ReadyWhenFull,
     /// Any token may administer the server.
     AnyAdmin,
     /// A checkpoint may be made outside its directory.

@@ -21,6 +21,7 @@ mod requests;
 mod rest;
 mod shell;
 mod shipped;
+mod starting;
 mod stopping;
 mod streams;
 mod transfer;

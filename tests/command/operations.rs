@@ -372,7 +372,7 @@ fn flags_count_before_the_environment_and_that_before_the_file() {
     let settings =
         "store = \"of the file\"\nlisten = \"127.0.0.1:1\"\nbinding = \"nonsense\"\ndurability = \"os\"\npage = true\n";
     std::fs::write(at.path("serve.toml"), settings).unwrap();
-    let mut command = at.command(["serve", "--config", "serve.toml", "--listen", "127.0.0.1:0"]);
+    let mut command = at.command(["serve", "--create", "--config", "serve.toml", "--listen", "127.0.0.1:0"]);
     command
         .env_remove("EMBERCASK_STORE")
         .env("EMBERCASK_LISTEN", "more nonsense")
@@ -423,6 +423,7 @@ fn tls_is_spoken_if_there_is_a_certificate() {
     let told = at.fails(
         2,
         SERVE.iter().copied().chain([
+            "--create",
             "--store",
             "other",
             "--tls-certificate",

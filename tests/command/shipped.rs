@@ -96,6 +96,7 @@ fn the_settings_that_the_configuration_shows_in_comments_are_good() {
         text = with(&text, &[(&shown, &format!("name = \"{name}\"\n{digest}"))]);
         format!("Bearer {token}").into_bytes()
     });
+    std::fs::write(at.path("token"), "a token that nobody guesses\n").unwrap();
     let socket = at.path("socket");
     let text = with(
         &text,
@@ -106,6 +107,7 @@ fn the_settings_that_the_configuration_shows_in_comments_are_good() {
                 at.path("certificate.pem").to_str().unwrap(),
             ),
             ("/etc/embercask/key.pem", at.path("key.pem").to_str().unwrap()),
+            ("/etc/embercask/token", at.path("token").to_str().unwrap()),
             ("/var/lib/embercask-checkpoints", at.path(".").to_str().unwrap()),
         ],
     );
@@ -155,9 +157,13 @@ fn the_configuration_and_the_help_show_all_settings() {
     assert_eq!(shown, names);
     // A flag for each setting. `--token` gives one of the tokens; `--store` is a flag of all
     // commands.
-    let help = at.text(["serve", "--help"]);
+    let help = at.text(["help", "serve"]);
     for name in names {
-        let flag = format!("--{}", if name == "tokens" { "token" } else { name }.replace('_', "-"));
+        let flag = match name {
+            "tokens" => "--token".to_owned(),
+            "options" => "--option".to_owned(),
+            name => format!("--{}", name.replace('_', "-")),
+        };
         assert!(help.contains(&flag), "{flag} is not in {help}");
     }
 }
@@ -216,7 +222,12 @@ fn the_unit_starts_what_the_configuration_is_for() {
             .to_owned()
     };
     assert_eq!(of("ProtectSystem"), "strict");
-    assert_eq!(setting("store"), format!("\"/var/lib/{}\"", of("StateDirectory")));
+    let states = ["store", "checkpoint_directory"].map(setting);
+    let directories: Vec<String> = of("StateDirectory")
+        .split(' ')
+        .map(|name| format!("\"/var/lib/{name}\""))
+        .collect();
+    assert_eq!(states[..], directories);
     let socket = format!("unix:/run/{}/", of("RuntimeDirectory"));
     assert!(setting("binding_for").contains(&socket));
     assert!(documented("self-hosting-workers-kv.md").contains(&socket));

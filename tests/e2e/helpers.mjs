@@ -128,7 +128,7 @@ export async function startServer({
   token = TOKEN,
   args = [],
 }) {
-  const all = [...(store ? ['--store', store] : []), 'serve', '--log', 'debug', ...args];
+  const all = [...(store ? ['--store', store] : []), 'serve', '--create', '--log', 'debug', ...args];
   for (const [flag, value] of [['--listen', listen], ['--binding', binding]]) if (value) all.push(flag, value);
   for (const [name, path] of Object.entries(bindingFor)) all.push('--binding-for', `${name}=unix:${path}`);
   if (token) all.push('--token', token);

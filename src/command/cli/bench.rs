@@ -11,6 +11,7 @@ use serde_json::json;
 use super::arguments::Bench;
 use super::output::json_line;
 use super::random::{Random, Zipfian, mix};
+use super::session::Session;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 
@@ -110,7 +111,7 @@ fn key(number: u64) -> [u8; 16] {
     key
 }
 
-pub(crate) fn run(arguments: &Bench) -> Outcome {
+pub(crate) fn run(session: &Session, arguments: &Bench) -> Outcome {
     let duration = Some(arguments.seconds)
         .filter(|seconds| (Duration::from_nanos(1)..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| Failure::usage("--seconds must be above zero, and at most 86400", ""))?;
@@ -119,7 +120,7 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
     let _expected = interrupt::expect();
     let base = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = Scratch::new(&base)?;
-    let store = Store::options().open(&scratch.path)?;
+    let store = session.chosen_options()?.apply(Store::options()).open(&scratch.path)?;
     let work = Work {
         namespace: store.namespace("BENCH")?,
         keys: arguments.keys,

@@ -81,7 +81,11 @@ pub(crate) fn verify(session: &Session, arguments: &Verify) -> Outcome {
     let verified = match session.opened() {
         // In a shell the store is open; then the keys in memory are checked too.
         Some(store) => store.verify_with(follow(&bar)),
-        None => embercask::verify_with(session.path()?, &Options::default(), follow(&bar)),
+        None => embercask::verify_with(
+            session.path()?,
+            &session.chosen_options()?.apply(Options::default()),
+            follow(&bar),
+        ),
     };
     bar.finish_and_clear();
     let report = verified?;
@@ -142,7 +146,8 @@ pub(crate) fn salvage(session: &Session, arguments: &Salvage) -> Outcome {
     let _expected = interrupt::expect();
     let bar = session.bytes_bar("salvaging");
     let path = session.path()?;
-    let salvaged = session.waiting(|| embercask::salvage_with(&path, &arguments.to, Options::default(), follow(&bar)));
+    let options = session.chosen_options()?.apply(Options::default());
+    let salvaged = session.waiting(|| embercask::salvage_with(&path, &arguments.to, options.clone(), follow(&bar)));
     bar.finish_and_clear();
     let report = salvaged?;
     let written = tell_salvaged(&report, arguments);

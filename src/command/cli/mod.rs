@@ -67,7 +67,7 @@ fn run(session: &Session, command: Command) -> Outcome {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Shell if session.is_shell() => Err(Failure::usage("the shell is already running", "")),
         Command::Shell => shell::run(session),
-        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Bench(arguments) => bench::run(session, &arguments),
         Command::Serve(_) if session.is_shell() => Err(Failure::usage(
             "the shell has the store open",
             "leave the shell, then run `embercask serve`",
@@ -75,7 +75,8 @@ fn run(session: &Session, command: Command) -> Outcome {
         Command::Serve(arguments) => {
             let settings = server::Settings::of(&arguments)?;
             session.set_path_if_none(settings.store.as_deref());
-            let store = session.store_with(settings.store_options())?;
+            server::prepare(&settings)?;
+            let store = session.store_to_serve(settings.create, |chosen| settings.store_options(chosen))?;
             server::run(settings, arguments, store)
         }
         Command::Token { name } => generate::token(&name),

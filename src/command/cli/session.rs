@@ -12,6 +12,7 @@ use super::arguments::{Global, Target};
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
 use crate::common::parse::parse_id;
+use crate::common::store_options::StoreOptions;
 use crate::common::text::one_line;
 use crate::planted::{Planted, planted};
 
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     wait: Duration,
     /// Name of the namespace for commands that name none; only in a shell.
     used: RefCell<Option<String>>,
+    /// Options of the store, each NAME=VALUE.
+    options: Vec<String>,
 }
 
 impl Session {
@@ -42,6 +45,7 @@ impl Session {
             store: RefCell::new(None),
             wait: global.wait.unwrap_or_default(),
             used: RefCell::new(None),
+            options: global.option.clone(),
         }
     }
 
@@ -55,6 +59,7 @@ impl Session {
             store: RefCell::new(Some(store)),
             wait: Duration::ZERO,
             used: RefCell::new(None),
+            options: Vec::new(),
         }
     }
 
@@ -67,6 +72,7 @@ impl Session {
             store: RefCell::new(None),
             wait: self.wait,
             used: RefCell::new(None),
+            options: self.options.clone(),
         };
         session.store()?;
         Ok(session)
@@ -132,9 +138,23 @@ impl Session {
         self.open(Options::default().create(true))
     }
 
-    /// As [`Session::store_or_new`], with these options.
-    pub(crate) fn store_with(&self, options: Options) -> Outcome<Store> {
-        self.open(options.create(true))
+    /// The store for a server, with options made from those that flags have chosen.
+    pub(crate) fn store_to_serve(
+        &self,
+        creates: bool,
+        options: impl FnOnce(StoreOptions) -> Options,
+    ) -> Outcome<Store> {
+        let store = self.open_with(options(self.chosen_options()?));
+        store.map_err(|failure| match failure {
+            Failure::Told { message, status, .. } if !creates && message.contains("do not allow creat") => {
+                Failure::Told {
+                    message,
+                    hint: "`--create`, or `create = true` in the settings, creates a store there".to_owned(),
+                    status,
+                }
+            }
+            failure => failure,
+        })
     }
 
     /// The store if it is open.
@@ -142,7 +162,16 @@ impl Session {
         self.store.borrow().clone()
     }
 
+    /// Options of the store that flags have chosen.
+    pub(crate) fn chosen_options(&self) -> Outcome<StoreOptions> {
+        StoreOptions::of_pairs(&self.options)
+    }
+
     fn open(&self, options: Options) -> Outcome<Store> {
+        self.open_with(self.chosen_options()?.apply(options))
+    }
+
+    fn open_with(&self, options: Options) -> Outcome<Store> {
         if let Some(store) = self.opened() {
             return Ok(store);
         }

@@ -13,4 +13,5 @@ pub(crate) mod objects;
 pub(crate) mod parse;
 pub(crate) mod pattern;
 pub(crate) mod statistics;
+pub(crate) mod store_options;
 pub(crate) mod text;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use embercask::Namespace;
+use embercask::{Namespace, Store};
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use serde::Deserialize;
@@ -62,7 +62,7 @@ impl Access {
 
     /// Whether the namespace with this name and id is permitted.
     pub(super) fn covers(&self, name: &str, id: u128) -> bool {
-        let is_it = |given: &String| given == name || given.eq_ignore_ascii_case(&format!("{id:032x}"));
+        let is_it = |given: &String| is_namespace(given, name, id);
         self.namespaces.as_ref().is_none_or(|all| all.iter().any(is_it)) || planted(Planted::IgnoreTokenNamespaces)
     }
 
@@ -119,7 +119,7 @@ impl Tokens {
     pub(crate) fn new(settings: &[TokenSetting], plain: Option<&str>) -> Result<Tokens, String> {
         let mut tokens = Tokens::default();
         for setting in settings {
-            let digest = parse_digest(&setting.sha256).ok_or_else(|| {
+            let digest = parse_digest(setting.sha256.trim()).ok_or_else(|| {
                 format!(
                     "the sha256 of the token \"{}\" is not 64 hexadecimal digits",
                     setting.name
@@ -141,19 +141,49 @@ impl Tokens {
                 },
             ));
         }
-        if let Some(plain) = plain {
-            if plain.len() < TOKEN_BYTES_MIN {
-                return Err(format!("a token needs at least {TOKEN_BYTES_MIN} characters"));
-            }
-            tokens.tokens.push((
-                digest(plain.as_bytes()),
-                Access {
-                    name: "token".to_owned(),
-                    ..Access::full()
-                },
-            ));
+        match plain {
+            Some(plain) => tokens.and_plain("token", plain),
+            None => Ok(tokens),
         }
-        Ok(tokens)
+    }
+
+    /// These, and a token as clients send it, which has full access.
+    pub(super) fn and_plain(mut self, name: &str, text: &str) -> Result<Tokens, String> {
+        // Files and variables end with a newline, which no client sends.
+        let token = match planted(Planted::KeepTokenNewline) {
+            true => text,
+            false => text.trim_start_matches('\u{feff}').trim(),
+        };
+        if token.len() < TOKEN_BYTES_MIN {
+            return Err(format!("a token needs at least {TOKEN_BYTES_MIN} characters"));
+        }
+        if token.contains(char::is_control) && !planted(Planted::KeepTokenNewline) {
+            return Err("a token is a single line, without control characters".to_owned());
+        }
+        self.tokens.push((
+            digest(token.as_bytes()),
+            Access {
+                name: name.to_owned(),
+                ..Access::full()
+            },
+        ));
+        Ok(self)
+    }
+
+    /// Warns of namespaces that tokens are for and that do not exist.
+    pub(super) fn warn_of_unknown_namespaces(&self, store: &Store) {
+        let known = match store.namespaces() {
+            Ok(known) => known,
+            Err(error) => return tracing::warn!(%error, "namespaces of tokens were not checked"),
+        };
+        for (_, access) in &self.tokens {
+            for namespace in access.namespaces.iter().flatten() {
+                if !known.iter().any(|info| is_namespace(namespace, &info.name, info.id)) {
+                    // It may be created later, or the name may be wrong.
+                    tracing::warn!(token = access.name, %namespace, "a token is for a namespace that does not exist");
+                }
+            }
+        }
     }
 
     /// Each token as a configuration would contain it.
@@ -203,6 +233,11 @@ impl Tokens {
         tracing::debug!(client = access.name, "authorized");
         Ok(access)
     }
+}
+
+/// Whether a setting names the namespace with this name and id.
+fn is_namespace(given: &str, name: &str, id: u128) -> bool {
+    given == name || given.eq_ignore_ascii_case(&format!("{id:032x}"))
 }
 
 /// Refuses what a web page from another site may have sent.

@@ -7,17 +7,28 @@ use clap::Args;
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
-  embercask --store data serve
+  embercask --store data serve --create
   embercask --store data serve --binding off --binding-for SESSIONS=unix:/run/sessions.socket
   embercask serve --config /etc/embercask.toml
 
-Addresses are IP:PORT or unix:PATH; `off` disables a listener. Flags take precedence over the
-environment (EMBERCASK_LISTEN and so on), and that over the file. Ctrl-C or SIGTERM stops the
-server once its requests are finished. See docs/self-hosting-workers-kv.md.")]
+Addresses are IP:PORT, localhost:PORT or unix:PATH; `off` disables a listener. Flags take
+precedence over the environment (EMBERCASK_LISTEN and so on), and that over the file. Ctrl-C or
+SIGTERM stops the server once its requests are finished. See docs/self-hosting-workers-kv.md.")]
 pub(crate) struct Serve {
     /// Settings file (TOML); settings are named like these flags
     #[arg(long, value_name = "FILE", env = "EMBERCASK_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
+    /// Create a store if the directory has none
+    #[arg(
+        long,
+        env = "EMBERCASK_CREATE",
+        hide_env = true,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) create: Option<bool>,
     /// REST API for wrangler and SDKs [default: 127.0.0.1:8787]
     #[arg(long, value_name = "ADDRESS", env = "EMBERCASK_LISTEN", hide_env = true)]
     pub(crate) listen: Option<String>,
@@ -36,6 +47,9 @@ pub(crate) struct Serve {
     /// Token that clients must send; required for non-local addresses
     #[arg(long, env = "EMBERCASK_TOKEN", hide_env = true, hide_env_values = true)]
     pub(crate) token: Option<String>,
+    /// File that has such a token
+    #[arg(long, value_name = "FILE", env = "EMBERCASK_TOKEN_FILE", hide_env = true)]
+    pub(crate) token_file: Option<PathBuf>,
     /// Durability of a write: sync, os or buffered [default: sync]
     #[arg(long, value_name = "CLASS", env = "EMBERCASK_DURABILITY", hide_env = true)]
     pub(crate) durability: Option<String>,

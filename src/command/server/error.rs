@@ -2,6 +2,8 @@
 
 use embercask::{Error, ErrorKind};
 
+use super::limited_log;
+
 /// An error response. The binding protocol sends status and message, the REST API the code as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ApiError {
@@ -85,7 +87,7 @@ impl From<Error> for ApiError {
             ErrorKind::Corruption => ApiError::new(500, 10001, "stored data are damaged"),
             _ => ApiError::new(500, 10001, "internal error"),
         };
-        tracing::error!(%error, "a store operation failed");
+        limited_log::store_failed(&error);
         api_error
     }
 }

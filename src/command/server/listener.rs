@@ -23,6 +23,8 @@ use super::Endpoint;
 use super::respond::respond;
 use super::settings::{Address, Tls};
 use super::shared::Shared;
+#[cfg(unix)]
+use super::socket::SocketFile;
 use crate::common::failure::{Failure, Outcome};
 
 /// Longest head of a request, in bytes: a key of 512 bytes, escaped, twice; metadata; and the rest.
@@ -39,17 +41,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 enum Socket {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix(tokio::net::UnixListener, std::path::PathBuf),
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        #[cfg(unix)]
-        if let Socket::Unix(_, path) = self {
-            // If that fails, the next server removes it.
-            let _ = std::fs::remove_file(path);
-        }
-    }
+    Unix(SocketFile),
 }
 
 /// A listener and its protocol.
@@ -82,10 +74,9 @@ impl Listener {
             #[cfg(unix)]
             Address::Unix(path) => {
                 let fail = |error: io::Error| Failure::file("listen to", path.display(), &error);
-                remove_stale_socket(path).map_err(fail)?;
-                let listener = tokio::net::UnixListener::bind(path).map_err(fail)?;
+                let socket = SocketFile::bind(path).map_err(fail)?;
                 Ok(Listener {
-                    socket: Socket::Unix(listener, path.clone()),
+                    socket: Socket::Unix(socket),
                     endpoint: Endpoint {
                         is_socket: true,
                         ..endpoint
@@ -105,7 +96,7 @@ impl Listener {
                 Ok(Box::new(stream))
             }
             #[cfg(unix)]
-            Socket::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Socket::Unix(socket) => Ok(Box::new(socket.listener.accept().await?.0)),
         }
     }
 
@@ -167,18 +158,6 @@ impl Listener {
 pub(super) struct Limits {
     pub(super) connections: Arc<Semaphore>,
     pub(super) idle_timeout: Duration,
-}
-
-/// Removes a socket that no process listens to any more.
-#[cfg(unix)]
-fn remove_stale_socket(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    let found = is_socket.then(|| std::os::unix::net::UnixStream::connect(path));
-    match found {
-        Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        _ => Ok(()),
-    }
 }
 
 /// Reads a certificate and its key.

@@ -17,13 +17,17 @@ mod etag;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod get_many;
+mod limited_log;
 mod limits;
 mod listener;
 mod listing;
+mod logging;
 mod metrics;
 mod page;
 pub(crate) mod parse;
+mod permissions;
 mod range;
+mod readiness;
 mod reading;
 mod reload;
 mod respond;
@@ -31,18 +35,19 @@ mod response;
 mod rest;
 mod settings;
 mod shared;
+#[cfg(unix)]
+mod socket;
 mod watching;
 mod writing;
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use embercask::Store;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::sync::Semaphore;
-use tracing_subscriber::EnvFilter;
 
 use crate::common::failure::{Failure, Outcome};
 use crate::common::interrupt;
@@ -52,7 +57,6 @@ use error::ApiError;
 use limits::NamespaceLimits;
 use listener::{Limits, Listener};
 use response::ApiResponse;
-use settings::LogFormat;
 pub(crate) use settings::Settings;
 use shared::Shared;
 
@@ -104,15 +108,29 @@ impl Protocol {
     }
 }
 
+/// Before the store is opened: errors are logged, and its files are for the user of the server only
+/// if there are tokens.
+pub(crate) fn prepare(settings: &Settings) -> Outcome {
+    logging::to_stderr(settings)?;
+    #[cfg(unix)]
+    if !settings.tokens.is_empty() {
+        permissions::restrict();
+    }
+    Ok(())
+}
+
 /// Serves until a signal, then finishes the requests under way.
 pub(crate) fn run(settings: Settings, arguments: Serve, store: Store) -> Outcome {
-    log_to_stderr(&settings)?;
     if let Some(directory) = &settings.checkpoint_directory {
         let entries = std::fs::read_dir(directory);
         entries.map_err(|error| Failure::file("make checkpoints in", directory.display(), &error))?;
     }
     for (name, _) in &settings.binding_for {
         store.namespace(name)?;
+    }
+    #[cfg(unix)]
+    if !settings.tokens.is_empty() {
+        permissions::tighten_store(store.directory());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -163,7 +181,8 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
         .with_checkpoint_directory(settings.checkpoint_directory)
         .with_ttl_seconds_min(settings.ttl_seconds_min);
     let shared = Arc::new(shared);
-    let reload = reload_signal(&shared, arguments)?;
+    shared.tokens.warn_of_unknown_namespaces(&shared.store);
+    let reload = reload::on_signal(&shared.tokens, arguments, settings.token_file.is_some())?;
     let limits = Limits {
         connections: Arc::new(Semaphore::new(match planted(Planted::AnyConnections) {
             true => Semaphore::MAX_PERMITS,
@@ -183,6 +202,7 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
             // What it reads may be slow; the outcome is in the log.
             tokio::task::spawn_blocking(move || shared.reload_tokens());
         }
+        limited_log::tell_not_printed(false);
         tokio::time::sleep(LOOK_EVERY).await;
     }
     shared.begin_closing();
@@ -202,26 +222,9 @@ async fn serve(settings: Settings, arguments: Serve, store: Store) -> Outcome {
     tokio::task::spawn_blocking(move || store.sync())
         .await
         .map_err(|error| Failure::usage(error.to_string(), ""))??;
+    limited_log::tell_not_printed(true);
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Lets tokens be read again from where the settings come from, on request and on SIGHUP. Returns
-/// the flag that the signal sets. Without a file that has tokens, the signal keeps its usual effect.
-fn reload_signal(shared: &Shared, arguments: Serve) -> Outcome<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    if arguments.config.is_none() {
-        return Ok(flag);
-    }
-    shared.tokens.reload_from(Box::new(move || {
-        Settings::of(&arguments)
-            .map(|settings| settings.tokens)
-            .map_err(|failure| failure.message())
-    }));
-    #[cfg(unix)]
-    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&flag))
-        .map_err(|error| Failure::file("handle", "SIGHUP", &error))?;
-    Ok(flag)
 }
 
 fn last_url(listeners: &[Listener]) -> &str {
@@ -233,21 +236,6 @@ fn say(line: std::fmt::Arguments<'_>) -> Outcome {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
-}
-
-fn log_to_stderr(settings: &Settings) -> Outcome {
-    let wrong = |what: String| Failure::usage(format!("{:?} is not a log filter: {what}", settings.log), "");
-    let filter = EnvFilter::try_new(&settings.log).map_err(|error| wrong(error.to_string()))?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let installed = match settings.log_format {
-        LogFormat::Text => lines
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
-        LogFormat::Json => lines.json().try_init(),
-    };
-    installed.map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! The tokens that count at present, and reading them again while the server runs.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use embercask::Store;
 use hyper::HeaderMap;
 
 use super::access::{Access, Tokens};
+use super::arguments::Serve;
 use super::error::ApiError;
+use super::settings::Settings;
+use crate::common::failure::{Failure, Outcome};
 use crate::planted::{Planted, planted};
 
 /// Reads the tokens from where the settings of the server come from.
@@ -35,6 +40,10 @@ impl CurrentTokens {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    pub(super) fn warn_of_unknown_namespaces(&self, store: &Store) {
+        self.now().warn_of_unknown_namespaces(store);
+    }
+
     /// As [`Tokens::access`].
     pub(super) fn access(&self, headers: &HeaderMap, is_socket: bool) -> Result<Access, ApiError> {
         self.now().access(headers, is_socket)
@@ -54,6 +63,24 @@ impl CurrentTokens {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tokens);
         Ok(number)
     }
+}
+
+/// Lets tokens be read again from where the settings come from, on request and on SIGHUP. Returns
+/// the flag that the signal sets. Without a file that has tokens, the signal keeps its usual effect.
+pub(super) fn on_signal(tokens: &CurrentTokens, arguments: Serve, has_token_file: bool) -> Outcome<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    if arguments.config.is_none() && !has_token_file {
+        return Ok(flag);
+    }
+    tokens.reload_from(Box::new(move || {
+        Settings::of(&arguments)
+            .map(|settings| settings.tokens)
+            .map_err(|failure| failure.message())
+    }));
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&flag))
+        .map_err(|error| Failure::file("handle", "SIGHUP", &error))?;
+    Ok(flag)
 }
 
 #[cfg(test)]

@@ -13,10 +13,14 @@ use super::arguments::Serve;
 use super::parse::rules::TTL_SECONDS_MIN;
 use crate::common::failure::{Failure, Outcome};
 use crate::common::objects::Object;
+use crate::common::store_options::{Scalar, StoreOptions};
 
 mod address;
 #[cfg(test)]
 mod each;
+mod log;
+#[cfg(test)]
+mod tests;
 
 pub(super) use address::Address;
 
@@ -28,7 +32,6 @@ const BODY_MEMORY_MIB_DEFAULT: usize = 512;
 const IDLE_SECONDS_DEFAULT: u64 = 75;
 const BODY_SECONDS_DEFAULT: u64 = 30;
 const STOP_SECONDS_DEFAULT: u64 = 30;
-const SYNC_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// A century. A longer timeout makes no difference, and could overflow when added to a time.
 const SECONDS_MAX: u64 = 100 * 366 * 24 * 3600;
 
@@ -37,6 +40,8 @@ const SECONDS_MAX: u64 = 100 * 366 * 24 * 3600;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
     store: Option<PathBuf>,
+    create: Option<bool>,
+    options: BTreeMap<String, Scalar>,
     listen: Option<String>,
     binding: Option<String>,
     binding_for: BTreeMap<String, String>,
@@ -57,6 +62,7 @@ pub(super) struct File {
     stop_seconds: Option<u64>,
     log: Option<String>,
     log_format: Option<String>,
+    token_file: Option<PathBuf>,
     tokens: Vec<Object<TokenSetting>>,
 }
 
@@ -76,6 +82,10 @@ pub(super) struct Tls {
 /// The settings of a server.
 pub(crate) struct Settings {
     pub(crate) store: Option<PathBuf>,
+    /// Whether to create a store where there is none.
+    pub(crate) create: bool,
+    /// Options of the store in the file.
+    pub(super) options: StoreOptions,
     /// The REST API.
     pub(super) listen: Option<Address>,
     /// The binding protocol, for the namespace named by a header.
@@ -83,11 +93,13 @@ pub(crate) struct Settings {
     /// The binding protocol for one namespace each.
     pub(super) binding_for: Vec<(String, Address)>,
     pub(super) tokens: Tokens,
+    /// A file that has one of them.
+    pub(super) token_file: Option<PathBuf>,
     pub(super) durability: Durability,
     pub(super) max_disk_bytes: Option<u64>,
     /// By the name of the namespace.
     pub(super) max_namespace_bytes: BTreeMap<String, u64>,
-    pub(super) sync_interval: Duration,
+    pub(super) sync_interval: Option<Duration>,
     /// Shortest lifetime of a put.
     pub(super) ttl_seconds_min: u64,
     pub(super) scrub_bytes_per_second: Option<u64>,
@@ -108,55 +120,43 @@ impl Settings {
     /// Merges flags and file. A flag that is not given has the value of the environment already.
     pub(crate) fn of(arguments: &Serve) -> Outcome<Settings> {
         let file = arguments.config.as_deref().map_or(Ok(File::default()), read)?;
-        Settings::with(file, arguments)
+        let token_file = arguments.token_file.as_ref().or(file.token_file.as_ref());
+        let token = token_file.map(|path| text_of(path)).transpose()?;
+        Settings::with(file, arguments, token.as_deref())
     }
 
-    pub(super) fn with(file: File, arguments: &Serve) -> Outcome<Settings> {
+    /// Merges flags, file, and the text of the file with a token.
+    pub(super) fn with(file: File, arguments: &Serve, token_of_file: Option<&str>) -> Outcome<Settings> {
         let listen = arguments.listen.clone().or(file.listen);
         let binding = arguments.binding.clone().or(file.binding);
-        let mut binding_for = file.binding_for;
-        for pair in &arguments.binding_for {
-            let (namespace, address) = pair
-                .split_once('=')
-                .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=ADDRESS"), ""))?;
-            binding_for.insert(namespace.to_owned(), address.to_owned());
-        }
-        let binding_for = binding_for.into_iter();
-        let mut max_namespace_mib = file.max_namespace_mib;
-        for pair in &arguments.max_namespace_mib {
-            let (namespace, mib) = pair
-                .rsplit_once('=')
-                .and_then(|(namespace, mib)| Some((namespace, mib.parse().ok()?)))
-                .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=MIB"), ""))?;
-            max_namespace_mib.insert(namespace.to_owned(), mib);
-        }
+        let binding_for = binding_for(file.binding_for, &arguments.binding_for)?;
+        let max_namespace_bytes = max_namespace_bytes(file.max_namespace_mib, &arguments.max_namespace_mib)?;
         let sync_interval_ms = arguments.sync_interval_ms.or(file.sync_interval_ms);
-        let (certificate, key) = (
+        let tls = tls(
             arguments.tls_certificate.clone().or(file.tls_certificate),
             arguments.tls_key.clone().or(file.tls_key),
-        );
-        let tls = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
-            (None, None) => None,
-            _ => return Err(Failure::usage("TLS needs a certificate and its key", "name both")),
-        };
+        )?;
         let tokens: Vec<TokenSetting> = file.tokens.into_iter().map(|Object(token)| token).collect();
         let tokens = Tokens::new(&tokens, arguments.token.as_deref());
+        let tokens = tokens.and_then(|tokens| match token_of_file {
+            Some(text) => tokens.and_plain("token-file", text),
+            None => Ok(tokens),
+        });
+        let log = arguments.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned());
+        log::check_filter(&log)?;
         let settings = Settings {
             store: file.store,
+            create: arguments.create.or(file.create).unwrap_or(false),
+            options: StoreOptions::of_table(&file.options)?,
             listen: Address::parse_or_off(listen.as_deref().unwrap_or(LISTEN_DEFAULT))?,
             binding: Address::parse_or_off(binding.as_deref().unwrap_or(BINDING_DEFAULT))?,
-            binding_for: binding_for
-                .map(|(namespace, address)| Ok((namespace, Address::parse(&address)?)))
-                .collect::<Outcome<_>>()?,
+            binding_for,
             tokens: tokens.map_err(|what| Failure::usage(what, "`embercask token` generates one"))?,
+            token_file: arguments.token_file.clone().or(file.token_file),
             durability: durability(arguments.durability.clone().or(file.durability).as_deref())?,
             max_disk_bytes: arguments.max_disk_mib.or(file.max_disk_mib).map(mib),
-            max_namespace_bytes: max_namespace_mib
-                .into_iter()
-                .map(|(namespace, limit)| (namespace, mib(limit)))
-                .collect(),
-            sync_interval: sync_interval_ms.map_or(SYNC_INTERVAL_DEFAULT, Duration::from_millis),
+            max_namespace_bytes,
+            sync_interval: sync_interval_ms.map(Duration::from_millis),
             ttl_seconds_min: arguments.minimum_ttl.or(file.minimum_ttl).unwrap_or(TTL_SECONDS_MIN),
             scrub_bytes_per_second: arguments.scrub_mib_per_second.or(file.scrub_mib_per_second).map(mib),
             checkpoint_directory: arguments.checkpoint_directory.clone().or(file.checkpoint_directory),
@@ -175,19 +175,27 @@ impl Settings {
             idle_timeout: seconds(arguments.idle_seconds.or(file.idle_seconds), IDLE_SECONDS_DEFAULT),
             body_timeout: seconds(arguments.body_seconds.or(file.body_seconds), BODY_SECONDS_DEFAULT),
             stop_timeout: seconds(arguments.stop_seconds.or(file.stop_seconds), STOP_SECONDS_DEFAULT),
-            log: arguments.log.clone().or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log,
             log_format: log_format(arguments.log_format.clone().or(file.log_format).as_deref())?,
         };
         settings.check()?;
         Ok(settings)
     }
 
-    /// Options of the store.
-    pub(crate) fn store_options(&self) -> Options {
-        Options::default()
-            .max_disk_bytes(self.max_disk_bytes)
-            .sync_interval(Some(self.sync_interval))
-            .scrub_bytes_per_second(self.scrub_bytes_per_second)
+    /// Options of the store: settings of their own count before these, which count before the table
+    /// of the file.
+    pub(crate) fn store_options(&self, chosen: StoreOptions) -> Options {
+        let mut options = chosen.or(&self.options).apply(Options::default()).create(self.create);
+        if let Some(bytes) = self.max_disk_bytes {
+            options = options.max_disk_bytes(Some(bytes));
+        }
+        if let Some(interval) = self.sync_interval {
+            options = options.sync_interval(Some(interval));
+        }
+        if let Some(bytes) = self.scrub_bytes_per_second {
+            options = options.scrub_bytes_per_second(Some(bytes));
+        }
+        options
     }
 
     /// All addresses.
@@ -232,8 +240,45 @@ impl Settings {
 }
 
 fn read(path: &Path) -> Outcome<File> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::file("read", path.display(), &error))?;
-    parse(path, &text)
+    parse(path, &text_of(path)?)
+}
+
+fn text_of(path: &Path) -> Outcome<String> {
+    std::fs::read_to_string(path).map_err(|error| Failure::file("read", path.display(), &error))
+}
+
+/// The addresses of namespaces, of the file and of flags.
+fn binding_for(mut of_file: BTreeMap<String, String>, pairs: &[String]) -> Outcome<Vec<(String, Address)>> {
+    for pair in pairs {
+        let (namespace, address) = pair
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=ADDRESS"), ""))?;
+        of_file.insert(namespace.to_owned(), address.to_owned());
+    }
+    let all = of_file.into_iter();
+    all.map(|(namespace, address)| Ok((namespace, Address::parse(&address)?)))
+        .collect()
+}
+
+/// The limits of namespaces, of the file and of flags.
+fn max_namespace_bytes(mut of_file: BTreeMap<String, u64>, pairs: &[String]) -> Outcome<BTreeMap<String, u64>> {
+    for pair in pairs {
+        let (namespace, mib) = pair
+            .rsplit_once('=')
+            .and_then(|(namespace, mib)| Some((namespace, mib.parse().ok()?)))
+            .ok_or_else(|| Failure::usage(format!("{pair:?} is not NAMESPACE=MIB"), ""))?;
+        of_file.insert(namespace.to_owned(), mib);
+    }
+    let all = of_file.into_iter();
+    Ok(all.map(|(namespace, limit)| (namespace, mib(limit))).collect())
+}
+
+fn tls(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Outcome<Option<Tls>> {
+    match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(Tls { certificate, key })),
+        (None, None) => Ok(None),
+        _ => Err(Failure::usage("TLS needs a certificate and its key", "name both")),
+    }
 }
 
 /// Parses the text of a configuration file.
@@ -278,86 +323,5 @@ fn log_format(name: Option<&str>) -> Outcome<LogFormat> {
             format!("{other:?} is not a log format"),
             "use text or json",
         )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(text: &str) -> Outcome<Settings> {
-        parse(Path::new("test.toml"), text).and_then(|file| Settings::with(file, &Serve::default()))
-    }
-
-    /// "What is left out has the value that is shown."
-    #[test]
-    fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
-        let shown = settings(include_str!("../../../docs/self-hosting/embercask.toml")).unwrap();
-        // Names every field, so that a new one cannot be forgotten.
-        let Settings {
-            store,
-            listen,
-            binding,
-            binding_for,
-            tokens,
-            durability,
-            max_disk_bytes,
-            max_namespace_bytes,
-            sync_interval,
-            ttl_seconds_min,
-            scrub_bytes_per_second,
-            checkpoint_directory,
-            page,
-            tls,
-            max_connections,
-            body_memory_bytes,
-            idle_timeout,
-            body_timeout,
-            stop_timeout,
-            log,
-            log_format,
-        } = settings("").unwrap();
-        assert_eq!((store, shown.store), (None, Some("/var/lib/embercask".into())));
-        assert_eq!((listen, binding), (shown.listen, shown.binding));
-        assert_eq!(
-            (binding_for, durability, page),
-            (shown.binding_for, shown.durability, shown.page)
-        );
-        assert!(tokens.is_empty() && shown.tokens.is_empty() && tls.is_none() && shown.tls.is_none());
-        assert_eq!(max_connections, shown.max_connections);
-        assert_eq!(body_memory_bytes, shown.body_memory_bytes);
-        assert_eq!(
-            (idle_timeout, body_timeout, stop_timeout),
-            (shown.idle_timeout, shown.body_timeout, shown.stop_timeout)
-        );
-        assert_eq!((checkpoint_directory, shown.checkpoint_directory), (None, None));
-        assert_eq!((max_disk_bytes, shown.max_disk_bytes), (None, None));
-        assert!(max_namespace_bytes.is_empty() && shown.max_namespace_bytes.is_empty());
-        assert_eq!((scrub_bytes_per_second, shown.scrub_bytes_per_second), (None, None));
-        assert_eq!(sync_interval, shown.sync_interval);
-        assert_eq!(ttl_seconds_min, shown.ttl_seconds_min);
-        assert_eq!((log, log_format), (shown.log, shown.log_format));
-        assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
-    }
-
-    /// Found by the fuzz target `server_settings`: adding such a timeout to a time panicked in each
-    /// connection, and a semaphore with as many permits at the start.
-    #[test]
-    fn no_number_of_seconds_or_connections_is_too_large_to_work_with() {
-        let most = i64::MAX;
-        let text =
-            format!("max_connections = {most}\nidle_seconds = {most}\nbody_seconds = {most}\nstop_seconds = {most}");
-        let settings = settings(&text).unwrap();
-        let _ = Semaphore::new(settings.max_connections);
-        for timeout in [settings.idle_timeout, settings.body_timeout, settings.stop_timeout] {
-            assert!(std::time::Instant::now().checked_add(timeout).is_some());
-        }
-    }
-
-    /// On Linux an empty path creates a socket without a name to connect to.
-    #[test]
-    fn a_socket_has_a_path() {
-        assert!(settings("listen = \"unix:\"").is_err());
-        assert_eq!(settings("listen = \"unix:/kv\"").is_ok(), cfg!(unix));
     }
 }

@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::limits::NamespaceLimits;
 use super::metrics::Metrics;
 use super::parse::rules::{Expiration, ExpiryRules, TTL_SECONDS_MIN};
+use super::readiness;
 use super::reload::CurrentTokens;
 use super::watching::Watchers;
 use crate::common::parse::parse_id;
@@ -76,7 +77,10 @@ impl Shared {
     pub(super) fn reload_tokens(&self) -> Result<usize, String> {
         let reloaded = self.tokens.reload();
         match &reloaded {
-            Ok(number) => tracing::info!(number, "tokens were read again"),
+            Ok(number) => {
+                tracing::info!(number, "tokens were read again");
+                self.tokens.warn_of_unknown_namespaces(&self.store);
+            }
             Err(error) => tracing::error!(%error, "the tokens stay as they were"),
         }
         reloaded
@@ -116,8 +120,7 @@ impl Shared {
         if self.is_closing() {
             return Some("shutting down");
         }
-        let stats = self.store.stats();
-        stats.poisoned.is_some().then_some("the store refuses writes")
+        readiness::refuses_writes(&self.store)
     }
 
     /// As [`BodyMemory::read`], and counts the bytes.

@@ -123,6 +123,16 @@ pub(crate) struct Global {
     /// Wait for a store that is in use, for example 30s
     #[arg(long, global = true, env = "EMBERCASK_WAIT", hide_env = true, value_name = "TIME", value_parser = duration::duration)]
     pub(crate) wait: Option<Duration>,
+    /// Option of the store, for example read_mode=pread
+    #[arg(
+        long,
+        global = true,
+        env = "EMBERCASK_OPTIONS",
+        hide_env = true,
+        value_name = "NAME=VALUE",
+        value_delimiter = ','
+    )]
+    pub(crate) option: Vec<String>,
 }
 
 /// Flags of `wrangler kv` that mean nothing here, so that its commands work unchanged.

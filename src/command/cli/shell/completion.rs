@@ -89,6 +89,7 @@ mod tests {
     fn words_are_completed() {
         let directory = tempfile::tempdir().unwrap();
         let session = Session::new(&Global {
+            option: Vec::new(),
             store: Some(directory.path().join("store")),
             quiet: true,
             wait: None,

@@ -138,3 +138,38 @@ fn without_tokens_web_pages_are_kept_out() {
         assert!(allowed(name, value, true), "{name}: {value}");
     }
 }
+
+#[test]
+fn a_token_is_what_a_client_can_send() {
+    let accepts = |plain: &str| {
+        let tokens = Tokens::new(&[], Some(plain)).ok()?;
+        Some(tokens.access(&with(Some("Bearer 0123456789abcdef")), false).is_ok())
+    };
+    for good in [
+        "0123456789abcdef",
+        "0123456789abcdef\n",
+        " \t0123456789abcdef\r\n",
+        "\u{feff}0123456789abcdef",
+    ] {
+        assert_eq!(accepts(good), Some(true), "{good:?}");
+    }
+    for wrong in [
+        "",
+        "\n",
+        "0123456789abcde\n",
+        "0123456789abcdef\n0123456789abcdef",
+        "0123456789\0abcdef",
+    ] {
+        assert_eq!(accepts(wrong), None, "{wrong:?}");
+    }
+    let setting = |sha256: String| TokenSetting {
+        name: "a".to_owned(),
+        sha256,
+        read_only: false,
+        admin: false,
+        namespaces: None,
+    };
+    let digest = show_digest(&digest(b"0123456789abcdef"));
+    let tokens = Tokens::new(&[setting(format!(" {digest}\n"))], None).unwrap();
+    assert!(tokens.access(&with(Some("Bearer 0123456789abcdef")), false).is_ok());
+}

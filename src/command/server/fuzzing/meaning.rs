@@ -2,22 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 
 use embercask::Durability;
 use tokio::sync::Semaphore;
 
 use super::settings::is_only_for_this_machine;
-use crate::server::access::{digest, show_digest};
 use crate::server::arguments::Serve;
 use crate::server::settings::{Address, LogFormat, Settings};
+use parts::{address, binding_for, is_filter, max_namespace_bytes, mib, optional, options, quoted, tokens};
+
+mod parts;
 
 const CENTURY: u64 = 100 * 366 * 24 * 3600;
 
 /// The settings that a file may have.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 25] = [
     "store",
+    "create",
+    "options",
+    "token_file",
     "listen",
     "binding",
     "binding_for",
@@ -48,13 +52,16 @@ type Token = (String, String, [bool; 2], Option<Vec<String>>);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Meaning {
     store: Option<String>,
+    create: bool,
+    options: BTreeMap<String, String>,
+    token_file: Option<String>,
     listen: Option<String>,
     binding: Option<String>,
     binding_for: BTreeMap<String, String>,
     durability: String,
     max_disk_bytes: Option<u64>,
     scrub_bytes_per_second: Option<u64>,
-    sync_interval_ms: u64,
+    sync_interval_ms: Option<u64>,
     minimum_ttl: u64,
     max_namespace_bytes: BTreeMap<String, u64>,
     checkpoint_directory: Option<String>,
@@ -95,13 +102,16 @@ impl Meaning {
         let timeouts = [settings.idle_timeout, settings.body_timeout, settings.stop_timeout];
         Meaning {
             store: settings.store.as_deref().map(path),
+            create: settings.create,
+            options: settings.options.as_map().clone(),
+            token_file: settings.token_file.as_deref().map(path),
             listen: settings.listen.as_ref().map(address),
             binding: settings.binding.as_ref().map(address),
             binding_for: named.map(|(name, given)| (name.clone(), address(given))).collect(),
             durability: durability.to_owned(),
             max_disk_bytes: settings.max_disk_bytes,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
-            sync_interval_ms: settings.sync_interval.as_millis() as u64,
+            sync_interval_ms: settings.sync_interval.map(|interval| interval.as_millis() as u64),
             minimum_ttl: settings.ttl_seconds_min,
             max_namespace_bytes: settings.max_namespace_bytes.clone(),
             checkpoint_directory: settings.checkpoint_directory.as_deref().map(path),
@@ -155,6 +165,9 @@ impl Meaning {
         };
         let meaning = Meaning {
             store: text("store")?,
+            create: optional(file, "create", toml::Value::as_bool)?.unwrap_or(false),
+            options: options(file)?,
+            token_file: text("token_file")?,
             listen: or_off(listen, "127.0.0.1:8787")?,
             binding: or_off(binding, "127.0.0.1:8788")?,
             binding_for: binding_for(file, flags)?,
@@ -164,7 +177,7 @@ impl Meaning {
             )?,
             max_disk_bytes: number("max_disk_mib")?.map(mib),
             scrub_bytes_per_second: number("scrub_mib_per_second")?.map(mib),
-            sync_interval_ms: number("sync_interval_ms")?.unwrap_or(1000),
+            sync_interval_ms: number("sync_interval_ms")?,
             minimum_ttl: number("minimum_ttl")?.unwrap_or(60),
             max_namespace_bytes: max_namespace_bytes(file)?,
             checkpoint_directory: text("checkpoint_directory")?,
@@ -186,7 +199,7 @@ impl Meaning {
             log_format: one_of(text("log_format")?, &["text", "json"])?,
             tokens: tokens(file, flags)?,
         };
-        meaning.is_good().then_some(meaning)
+        (meaning.is_good() && is_filter(&meaning.log)).then_some(meaning)
     }
 
     /// Whether the settings go together.
@@ -205,6 +218,7 @@ impl Meaning {
         let mut file = String::new();
         let texts = [
             ("store", self.store.as_deref()),
+            ("token_file", self.token_file.as_deref()),
             ("listen", Some(self.listen.as_deref().unwrap_or("off"))),
             ("binding", Some(self.binding.as_deref().unwrap_or("off"))),
             ("durability", Some(&*self.durability)),
@@ -244,8 +258,14 @@ impl Meaning {
                 writeln!(file, "{name} = {}", bytes.div_ceil(1 << 20)).unwrap();
             }
         }
-        writeln!(file, "sync_interval_ms = {}", self.sync_interval_ms).unwrap();
-        writeln!(file, "page = {}\n[max_namespace_mib]", self.page).unwrap();
+        if let Some(interval) = self.sync_interval_ms {
+            writeln!(file, "sync_interval_ms = {interval}").unwrap();
+        }
+        writeln!(file, "create = {}\npage = {}\n[options]", self.create, self.page).unwrap();
+        for (name, value) in &self.options {
+            writeln!(file, "{name} = {}", quoted(value)).unwrap();
+        }
+        writeln!(file, "[max_namespace_mib]").unwrap();
         for (name, bytes) in &self.max_namespace_bytes {
             writeln!(file, "{} = {}", quoted(name), bytes.div_ceil(1 << 20)).unwrap();
         }
@@ -267,123 +287,4 @@ impl Meaning {
         }
         file
     }
-}
-
-#[expect(clippy::option_option, reason = "absent is not the same as wrong")]
-fn optional<T>(table: &toml::Table, name: &str, read: impl Fn(&toml::Value) -> Option<T>) -> Option<Option<T>> {
-    match table.get(name) {
-        None => Some(None),
-        Some(value) => read(value).map(Some),
-    }
-}
-
-fn mib(number: u64) -> u64 {
-    number.saturating_mul(1 << 20)
-}
-
-/// The namespaces with their own addresses, by the file and the flags.
-fn binding_for(file: &toml::Table, flags: &Serve) -> Option<BTreeMap<String, String>> {
-    let mut all = BTreeMap::new();
-    if let Some(given) = file.get("binding_for") {
-        for (name, address) in given.as_table()? {
-            all.insert(name.clone(), address.as_str()?.to_owned());
-        }
-    }
-    for pair in &flags.binding_for {
-        let (name, address) = pair.split_once('=')?;
-        all.insert(name.to_owned(), address.to_owned());
-    }
-    let all = all.into_iter();
-    all.map(|(name, given)| Some((name, address(&given)?))).collect()
-}
-
-/// The limits of namespaces.
-fn max_namespace_bytes(file: &toml::Table) -> Option<BTreeMap<String, u64>> {
-    let mut all = BTreeMap::new();
-    if let Some(given) = file.get("max_namespace_mib") {
-        for (name, limit) in given.as_table()? {
-            let limit = u64::try_from(limit.as_integer()?).ok()?;
-            all.insert(name.clone(), mib(limit));
-        }
-    }
-    Some(all)
-}
-
-/// The tokens of the file, and that of the flags.
-fn tokens(file: &toml::Table, flags: &Serve) -> Option<Vec<Token>> {
-    let mut tokens = match file.get("tokens") {
-        Some(tokens) => tokens.as_array()?.iter().map(token).collect::<Option<Vec<_>>>()?,
-        None => Vec::new(),
-    };
-    if let Some(plain) = &flags.token {
-        if plain.len() < 16 {
-            return None;
-        }
-        tokens.push((
-            show_digest(&digest(plain.as_bytes())),
-            "token".to_owned(),
-            [false, true],
-            None,
-        ));
-    }
-    Some(tokens)
-}
-
-fn token(value: &toml::Value) -> Option<Token> {
-    let table = value.as_table()?;
-    let known = ["name", "sha256", "read_only", "admin", "namespaces"];
-    let sha256 = table.get("sha256")?.as_str()?;
-    let is_digest = sha256.len() == 64 && sha256.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let namespaces = optional(table, "namespaces", |value| {
-        let names = value.as_array()?.iter();
-        names
-            .map(|name| name.as_str().map(str::to_owned))
-            .collect::<Option<Vec<_>>>()
-    })?;
-    let flag = |name| Some(optional(table, name, toml::Value::as_bool)?.unwrap_or(false));
-    let (read_only, admin) = (flag("read_only")?, flag("admin")?);
-    let goes_together = !admin || !read_only && namespaces.is_none();
-    let is_good = is_digest && goes_together && table.keys().all(|name| known.contains(&name.as_str()));
-    let token = (
-        sha256.to_ascii_lowercase(),
-        table.get("name")?.as_str()?.to_owned(),
-        [read_only, admin],
-        namespaces,
-    );
-    is_good.then_some(token)
-}
-
-/// Parses an address, and returns it in normal form.
-fn address(text: &str) -> Option<String> {
-    if let Some(path) = text.strip_prefix("unix:").filter(|_| cfg!(unix)) {
-        return (!path.is_empty()).then(|| text.to_owned());
-    }
-    let (host, port) = text.rsplit_once(':')?;
-    let is_number = !port.is_empty() && port.bytes().all(|digit| digit.is_ascii_digit());
-    let port: u16 = port.parse().ok().filter(|_| is_number)?;
-    if let Some(host) = host.strip_prefix('[') {
-        let host = host.strip_suffix(']')?;
-        let (host, scope) = match host.split_once('%') {
-            Some((host, scope)) if scope.bytes().all(|digit| digit.is_ascii_digit()) => (host, scope.parse().ok()?),
-            Some(_) => return None,
-            None => (host, 0),
-        };
-        let host: Ipv6Addr = host.parse().ok()?;
-        return Some(SocketAddrV6::new(host, port, 0, scope).to_string());
-    }
-    let host: Ipv4Addr = host.parse().ok()?;
-    Some(SocketAddr::new(host.into(), port).to_string())
-}
-
-/// A basic string of TOML.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => quoted.extend(['\\', character]),
-            ' '..='~' => quoted.push(character),
-            _ => write!(quoted, "\\U{:08x}", u32::from(character)).unwrap(),
-        }
-    }
-    quoted + "\""
 }

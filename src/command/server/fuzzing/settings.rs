@@ -42,7 +42,7 @@ pub fn server_settings(data: &[u8]) {
 
     // Using the settings does not panic.
     let _ = Semaphore::new(settings.max_connections);
-    let _ = EnvFilter::try_new(&settings.log);
+    assert!(EnvFilter::try_new(&settings.log).is_ok());
     for timeout in [settings.idle_timeout, settings.body_timeout, settings.stop_timeout] {
         assert!(
             Instant::now()
@@ -59,7 +59,7 @@ pub fn server_settings(data: &[u8]) {
 }
 
 fn read(text: &str, arguments: &Serve) -> Outcome<Settings> {
-    parse(Path::new("fuzzed.toml"), text).and_then(|file| Settings::with(file, arguments))
+    parse(Path::new("fuzzed.toml"), text).and_then(|file| Settings::with(file, arguments, None))
 }
 
 /// Flags; the first byte selects those that are given.

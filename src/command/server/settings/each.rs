@@ -31,7 +31,7 @@ type Show = fn(&Settings) -> String;
 /// A line of the file, a flag, and what is shown by default, with the file, and with the flag.
 type Case = (&'static str, &'static [&'static str], Show, [&'static str; 3]);
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 22] = [
     (
         "listen = \"127.0.0.1:1\"",
         &["--listen", "127.0.0.1:2"],
@@ -84,7 +84,7 @@ const CASES: [Case; 20] = [
         "sync_interval_ms = 9",
         &["--sync-interval-ms", "10"],
         |settings| format!("{:?}", settings.sync_interval),
-        ["1s", "9ms", "10ms"],
+        ["None", "Some(9ms)", "Some(10ms)"],
     ),
     (
         "minimum_ttl = 1",
@@ -103,6 +103,18 @@ const CASES: [Case; 20] = [
         &["--checkpoint-directory", "b"],
         |settings| format!("{:?}", settings.checkpoint_directory),
         ["None", "Some(\"a\")", "Some(\"b\")"],
+    ),
+    (
+        "create = true",
+        &["--create=false"],
+        |settings| settings.create.to_string(),
+        ["false", "true", "false"],
+    ),
+    (
+        "create = false",
+        &["--create"],
+        |settings| settings.create.to_string(),
+        ["false", "false", "true"],
     ),
     (
         "page = false",
@@ -178,6 +190,70 @@ fn each_setting_is_read_from_the_file_and_the_flag_counts_before_it() {
         assert_eq!(show(&settings(TOKEN, flags)), of_flag, "{flags:?}");
         assert_eq!(show(&settings(&file, flags)), of_flag, "{line} {flags:?}");
     }
+}
+
+/// Flags, then settings with names of their own, then the table of the file.
+#[test]
+fn options_of_the_store_come_from_the_flag_the_settings_and_the_table_of_the_file() {
+    let shown = |file: &str, flags: &[&str], chosen: &[&str]| {
+        let chosen: Vec<String> = chosen.iter().map(|pair| (*pair).to_owned()).collect();
+        let chosen = StoreOptions::of_pairs(&chosen).unwrap();
+        format!("{:?}", settings(file, flags).store_options(chosen))
+    };
+    let table =
+        "max_disk_mib = 5\n[options]\nmax_disk_bytes = \"7MiB\"\nread_mode = \"pread\"\nscrub_bytes_per_second = 9";
+    let of_file = shown(table, &[], &[]);
+    for option in [
+        "max_disk_bytes: Some(5242880)",
+        "read_mode: Pread",
+        "scrub_bytes_per_second: Some(9)",
+    ] {
+        assert!(of_file.contains(option), "{of_file}");
+    }
+    let of_flags = shown(
+        table,
+        &["--scrub-mib-per-second", "1"],
+        &["read_mode=map", "ring=never"],
+    );
+    for option in ["read_mode: Map", "ring: Never", "scrub_bytes_per_second: Some(1048576)"] {
+        assert!(of_flags.contains(option), "{of_flags}");
+    }
+    assert!(shown("", &[], &[]).contains("create: false") && shown("", &["--create"], &[]).contains("create: true"));
+    let wrong = parse(Path::new("a.toml"), "[options]\nmode = 1")
+        .and_then(|file| Settings::with(file, &Serve::default(), None));
+    assert!(wrong.is_err());
+}
+
+#[test]
+fn the_token_of_a_file_is_one_of_the_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    let of = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let words = ["serve", "--token-file", path.to_str().unwrap()];
+        Settings::of(&Flags::parse_from(words).serve).map(|settings| settings.tokens.described().len())
+    };
+    assert!(of("").is_err() && of("short\n").is_err());
+    assert_eq!(of("0123456789abcdef\n").ok(), Some(1));
+    let line = format!("token_file = {path:?}\n");
+    let by_file = settings(&(line.clone() + TOKEN), &[]);
+    assert_eq!(
+        (by_file.tokens.described().len(), by_file.token_file),
+        (2, Some(path.clone()))
+    );
+    let of_flag = directory.path().join("another");
+    std::fs::write(&of_flag, "0123456789abcdefg").unwrap();
+    let by_flag = settings(&line, &["--token-file", of_flag.to_str().unwrap()]);
+    assert_eq!(
+        (by_flag.tokens.described().len(), by_flag.token_file),
+        (1, Some(of_flag))
+    );
+    std::fs::remove_file(&path).unwrap();
+    let words = ["serve", "--token-file", path.to_str().unwrap()];
+    assert!(
+        Settings::of(&Flags::parse_from(words).serve).is_err(),
+        "there is no such file"
+    );
 }
 
 #[test]

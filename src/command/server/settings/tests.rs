@@ -1,0 +1,88 @@
+//! Tests of settings as a whole.
+
+use super::*;
+
+fn settings(text: &str) -> Outcome<Settings> {
+    parse(Path::new("test.toml"), text).and_then(|file| Settings::with(file, &Serve::default(), None))
+}
+
+/// "What is left out has the value that is shown."
+#[test]
+fn the_configuration_that_is_shipped_shows_what_holds_without_one() {
+    let shown = settings(include_str!("../../../../docs/self-hosting/embercask.toml")).unwrap();
+    // Names every field, so that a new one cannot be forgotten.
+    let Settings {
+        store,
+        create,
+        options,
+        listen,
+        binding,
+        binding_for,
+        tokens,
+        token_file,
+        durability,
+        max_disk_bytes,
+        max_namespace_bytes,
+        sync_interval,
+        ttl_seconds_min,
+        scrub_bytes_per_second,
+        checkpoint_directory,
+        page,
+        tls,
+        max_connections,
+        body_memory_bytes,
+        idle_timeout,
+        body_timeout,
+        stop_timeout,
+        log,
+        log_format,
+    } = settings("").unwrap();
+    assert_eq!((store, shown.store), (None, Some("/var/lib/embercask".into())));
+    assert_eq!((listen, binding), (shown.listen, shown.binding));
+    assert_eq!(
+        (binding_for, durability, page),
+        (shown.binding_for, shown.durability, shown.page)
+    );
+    assert!(tokens.is_empty() && shown.tokens.is_empty() && tls.is_none() && shown.tls.is_none());
+    assert_eq!(max_connections, shown.max_connections);
+    assert_eq!(body_memory_bytes, shown.body_memory_bytes);
+    assert_eq!(
+        (idle_timeout, body_timeout, stop_timeout),
+        (shown.idle_timeout, shown.body_timeout, shown.stop_timeout)
+    );
+    assert_eq!((checkpoint_directory, shown.checkpoint_directory), (None, None));
+    assert_eq!((max_disk_bytes, shown.max_disk_bytes), (None, None));
+    assert!(max_namespace_bytes.is_empty() && shown.max_namespace_bytes.is_empty());
+    assert_eq!((scrub_bytes_per_second, shown.scrub_bytes_per_second), (None, None));
+    assert_eq!(
+        (sync_interval, shown.sync_interval),
+        (None, Some(Duration::from_secs(1))),
+        "of the library"
+    );
+    // The first start creates the store.
+    assert_eq!((create, shown.create), (false, true));
+    assert_eq!((options, token_file), (shown.options, shown.token_file));
+    assert_eq!(ttl_seconds_min, shown.ttl_seconds_min);
+    assert_eq!((log, log_format), (shown.log, shown.log_format));
+    assert_eq!(stop_timeout, Duration::from_secs(30), "not a second for all");
+}
+
+/// Found by the fuzz target `server_settings`: adding such a timeout to a time panicked in each
+/// connection, and a semaphore with as many permits at the start.
+#[test]
+fn no_number_of_seconds_or_connections_is_too_large_to_work_with() {
+    let most = i64::MAX;
+    let text = format!("max_connections = {most}\nidle_seconds = {most}\nbody_seconds = {most}\nstop_seconds = {most}");
+    let settings = settings(&text).unwrap();
+    let _ = Semaphore::new(settings.max_connections);
+    for timeout in [settings.idle_timeout, settings.body_timeout, settings.stop_timeout] {
+        assert!(std::time::Instant::now().checked_add(timeout).is_some());
+    }
+}
+
+/// On Linux an empty path creates a socket without a name to connect to.
+#[test]
+fn a_socket_has_a_path() {
+    assert!(settings("listen = \"unix:\"").is_err());
+    assert_eq!(settings("listen = \"unix:/kv\"").is_ok(), cfg!(unix));
+}
