@@ -66,6 +66,12 @@ impl Composed {
             let name = input.choose(&["if-match", "if-none-match"]);
             headers.push((name, condition(input)));
         }
+        if from & 0x1f == 0x1d {
+            headers.push(match from & 0x20 {
+                0 => ("host", b"localhost:8787".to_vec()),
+                _ => ("content-encoding", b"gzip".to_vec()),
+            });
+        }
         let length = usize::from(input.u16() % 2048);
         let mut body = input.bytes(length).to_vec();
         let mut form = None;
@@ -92,6 +98,14 @@ impl Composed {
             body,
             form,
         }
+    }
+
+    /// Whether HTTP, or this server, allows no such head: there is one host, and bodies have no
+    /// coding.
+    pub(super) fn has_bad_head(&self) -> bool {
+        let count = |name: &str| self.headers.iter().filter(|(known, _)| *known == name).count();
+        let has_coding = count("content-encoding") > 0 && !matches!(self.method, "GET" | "HEAD");
+        count("host") != 1 || has_coding
     }
 
     /// Whether the form contains its own boundary, as no client's form does; or the request changes

@@ -23,8 +23,9 @@ use crate::server::{Endpoint, Protocol};
 use embercask::testing::input::Input;
 
 /// The statuses of a sound store and an idle server: done, not modified, bad request, forbidden,
-/// not found, method not allowed, precondition failed, too large, too long.
-const STATUSES: [u16; 9] = [200, 304, 400, 403, 404, 405, 412, 413, 414];
+/// not found, method not allowed, precondition failed, too large, too long, in a
+/// coding.
+const STATUSES: [u16; 10] = [200, 304, 400, 403, 404, 405, 412, 413, 414, 415];
 
 /// Up to 12 requests in sequence: each is answered as by a second server, with an expected status
 /// and valid JSON, and the store has everything acknowledged, also after a crash.
@@ -107,10 +108,10 @@ fn answered(shared: &Arc<Shared>, world: &mut World, composed: Composed) -> Opti
     let uri = request.uri().clone();
     let asked = asked(&composed, &uri);
     let is_rest = matches!(composed.protocol, Protocol::Rest { .. });
-    let does = if is_rest {
-        asked.rest(world)
-    } else {
-        asked.binding(world)
+    let does = match is_rest {
+        _ if composed.has_bad_head() => None,
+        true => asked.rest(world),
+        false => asked.binding(world),
     };
     let endpoint = Endpoint {
         protocol: composed.protocol.clone(),
